@@ -32,10 +32,10 @@ from pipeline.model import arithmetic, blockwise, checkpoint, openvino_session, 
 from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Plan
 from pipeline.model.runtime import DEVICES, BundleModel
-from pipeline.report import markdown
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
+from pipeline.terms.markdown import escape
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Isa
 
@@ -372,8 +372,8 @@ def _facts(
     pairs = task.requests(split)[1] is not None
     return {
         **{key: info.model[key] for key in ("layers", "hidden")},
-        "architecture": markdown.escape(info.model["architecture"]),
-        "labels": [markdown.escape(label) for label in task.labels],
+        "architecture": escape(info.model["architecture"]),
+        "labels": [escape(label) for label in task.labels],
         "task": task.name,
         "tag": hub_tags.tag(task.name, pairs),
         "form": info.form,

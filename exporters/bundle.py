@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from exporters import saving
 from pipeline.model import tensorrt
-from pipeline.model.runtime import MODEL, PROVIDERS, BundleModel, available
+from pipeline.model.runtime import MODEL, OPTIONS, PROVIDERS, SIGNATURE, BundleModel, available
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.digests import file_sha256
@@ -32,8 +32,8 @@ ROLES = {
     "config.json": "config",
     "tokenizer.json": "tokenizer",
     "tokenizer_config.json": "tokenizer",
-    "signature.json": "signature",
-    "session_options.json": "session",
+    SIGNATURE: "signature",
+    OPTIONS: "session",
     "samples/request.json": "sample",
     "samples/response.json": "sample",
     "README.md": "card",
@@ -88,9 +88,9 @@ def write_model(
     )
     # tokenizer.json does not say at which end long texts are cut.
     left = {"truncation_side": "left"} if tokenizer.truncation_side == "left" else {}
-    write_json(output / "signature.json", _signature(graph, task, split) | left | needs)
+    write_json(output / SIGNATURE, _signature(graph, task, split) | left | needs)
     write_json(
-        output / "session_options.json",
+        output / OPTIONS,
         {
             "schema": "rarefy.session/1",
             **_providers(provider, graph.metadata_props["precision"]),

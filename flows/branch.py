@@ -132,7 +132,7 @@ def needed(plan: Plan) -> list[str]:
     Measurements of a branch are made later, of all branches beside each other.
     """
     kinds, wanted = plan.kinds(), set[str]()
-    ids = jobs.step_ids(plan.loaded)
+    ids = plan.loaded.ids
     for identifier in reversed(ids):
         if identifier in wanted or kinds[identifier] is not Kind.REPORT:
             wanted.update([identifier, *(parent for _, parent in plan.parents(identifier))])

@@ -11,7 +11,7 @@ from flows import time_limit
 from flows.display import Shows
 from flows.results import Result
 from pipeline.recipe import recipe as recipes
-from pipeline.recipe.recipe import MODEL, LoadedRecipe
+from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import records
 from pipeline.run import baselines, evidence, folder, providers, resources
 from pipeline.run import outcome as outcomes
@@ -96,11 +96,6 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     return Run(plan)
 
 
-def step_ids(loaded: LoadedRecipe) -> list[str]:
-    """Return the ids of all steps in order, starting with the import of the model."""
-    return [MODEL, *(step.id for step in loaded.steps)]
-
-
 def execute(run: Run, identifier: str, display: Shows | None = None) -> Finished:
     """Execute one step and show it on the display, if there is one."""
     if display is None:
@@ -123,6 +118,6 @@ def run_inline(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> 
     """Run a job in this process, without Prefect."""
     run = open_run(job, loaded, display)
     run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, None, job.home)
-    for identifier in step_ids(loaded):
+    for identifier in loaded.ids:
         execute(run, identifier, display)
     return conclude(run, job)

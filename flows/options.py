@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NO_LABEL = "none"
 """What --label is given for rows without labels."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 + SIGINT."""
 PIPE = 400
 """Characters of a line of text in a pipe, which no terminal's width breaks."""
 

@@ -191,7 +191,7 @@ def _steps(run: Run, job: Job, display: Shows | None) -> Result:
     stage = _stage_task(run, job, display)
     states: dict[str, State[Any]] = {}
     name = run.plan.loaded.recipe.name
-    for identifier in jobs.step_ids(run.plan.loaded):
+    for identifier in run.plan.loaded.ids:
         before = [states[parent] for _, parent in run.plan.parents(identifier)]
         states[identifier] = stage(identifier, wait_for=before, return_state=True)
         states[identifier].result()  # re-raises the step's error

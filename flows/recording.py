@@ -11,7 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
-from flows import jobs, recipe_source
+from flows import recipe_source
 from flows.display import Display, Shows, verdict_line, verdict_table
 from flows.jobs import Job
 from flows.results import Result
@@ -105,6 +105,6 @@ def recorded(
     here = (key for key in paths if not recipe_source.is_remote(values[key]))
     values |= {key: str(Path(values[key]).absolute()) for key in here}
     logbook, name = Logbook(Home(Path(job.home))), loaded.recipe.name
-    with logbook.writing(name, engine, values, len(jobs.step_ids(loaded))) as page:
+    with logbook.writing(name, engine, values, len(loaded.ids)) as page:
         page.say(job.command)
         yield Recorded(page, shown)

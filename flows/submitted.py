@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from flows.options import INTERRUPTED
 from flows.prefect_flow import EXIT_CODE, NAME, key
 from pipeline.terms.errors import ProviderError, RecipeError
 from pipeline.terms.naming import hint
@@ -35,7 +36,6 @@ PATIENCE = 300.0
 IDLE = 60.0
 """Seconds without a sign of life of a pool's workers, which give one every half minute."""
 GOES_ON = "its page in Prefect says how it ends"
-INTERRUPTED = 130
 HINTS = {
     "Late": "; no worker has taken the run: is one running for its work pool?",
     "AwaitingConcurrencySlot": "; another run of this deployment is going on",

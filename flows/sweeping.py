@@ -28,9 +28,9 @@ from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import resources
 from pipeline.run.importing import ImportModel
-from pipeline.run.locating import Located
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
+from pipeline.stage.locating import Located
 from pipeline.stage.table_file import Source
 from pipeline.store import disk, remote
 from pipeline.store.lease import Lease

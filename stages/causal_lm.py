@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model import no_code, sources
-from pipeline.stage import Context
+from pipeline.stage import Context, locating
 from pipeline.stage.split import Split
 from pipeline.stage.values import IGNORED
 from pipeline.terms.errors import ModelError, ProviderError
@@ -27,8 +27,6 @@ GGUF = ".gguf"
 
 def files(reference: str, base: Path) -> tuple[Path, ...]:
     """Return the files of a model. Raises ModelError if it cannot be found."""
-    from pipeline.run import locating
-
     if reference.endswith(GGUF):
         return (sources.data_file(reference, base, "write.model"),)
     return locating.locate(reference, base, allow_pickle=False, key="write.model").files
@@ -57,8 +55,8 @@ class Writer:
     def positions(self) -> int | None:
         """The number of tokens that the model can read; None if it has no limit."""
         config = self.network.config
-        names = ("max_position_embeddings", "n_positions")
-        return next((getattr(config, name) for name in names if hasattr(config, name)), None)
+        stated = (getattr(config, name, None) for name in locating.POSITIONS)
+        return next((value for value in stated if value is not None), None)
 
     @torch.inference_mode()
     def goes_on(self) -> bool:
@@ -171,8 +169,6 @@ def open_model(reference: str, base: Path) -> Writer:
     Raises ModelError if it is none, ProviderError if it is a GGUF file and gguf is missing.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from pipeline.run import locating
 
     try:
         if reference.endswith(GGUF):

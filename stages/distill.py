@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
 from pipeline.model.shape import Shape
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Context, Draft, Stage, locating
+from pipeline.stage.locating import Located
 from pipeline.stage.resources import (
     PROCESS,
     TRANSFER,
@@ -30,7 +31,6 @@ from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed
 from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
-    from pipeline.run.locating import Located
     from pipeline.stage.split import Split
     from stages.aims import Aims
     from stages.teacher import TeacherOutputs
@@ -350,8 +350,6 @@ class Distill(Inside):
 
 def _student(reference: str, base: Path) -> Located:
     """Find a pretrained student. Raises ModelError if it cannot be found or used."""
-    from pipeline.run import locating
-
     return locating.locate(reference, base, allow_pickle=False, key="distill.student")
 
 

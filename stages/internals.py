@@ -48,11 +48,6 @@ class Captured:
         return [self._found[each] for each in wanted]
 
 
-def relations_of(layer: int) -> list[Internal]:
-    """Return queries, keys and values of a layer."""
-    return [Internal(QUERY, layer), Internal(KEY, layer), Internal(VALUE, layer)]
-
-
 def width(network: Any, wanted: Internal) -> int:
     """Return the size of a state for each token: of heads, those that are left."""
     if wanted.kind == HIDDEN:

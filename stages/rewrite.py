@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.stage import Context, Draft
+from pipeline.stage import Context, Draft, locating
+from pipeline.stage.locating import Located
 from pipeline.stage.resources import PROCESS, TEXTS, Resources, Span, Workload, upto
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, ModelError
@@ -21,7 +22,6 @@ from stages.parameters import Training
 from stages.transfer_set import Pair
 
 if TYPE_CHECKING:
-    from pipeline.run.locating import Located
     from stages.mask_filling import Filler
     from stages.masked_lm import Encoded, Word
     from stages.rows import Rows
@@ -67,8 +67,6 @@ class Rewrite(Training):
         return self._located(base).files
 
     def _located(self, base: Path) -> Located:
-        from pipeline.run import locating
-
         return locating.locate(self.model, base, allow_pickle=False, key="rewrite.model")
 
     def resources(self, work: Workload) -> Resources:

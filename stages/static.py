@@ -111,7 +111,7 @@ class Static(Stage):
         network, tokenizer = training.open_network(context, model)
         rows = training.labelled_rows(context, tokenizer, context.split("train"))
         means, counts = token_means.of(context, network, tokenizer, rows, ROWS)
-        table, kept = token_means.reduced(means, min(self.width, *means.shape), context.seed)
+        table, kept = token_means.reduced(means, min(self.width, *means.shape))
         rare = SMOOTHING / (SMOOTHING + counts / counts.sum())
         config = StaticConfig(
             vocab_size=len(means),

@@ -58,7 +58,7 @@ def of(
     return total / counts.clamp(min=1)[:, None], seen
 
 
-def reduced(means: Tensor, width: int, seed: int) -> tuple[Tensor, float]:
+def reduced(means: Tensor, width: int) -> tuple[Tensor, float]:
     """Return rows × width principal components, of unit variance on average, and the share kept."""
     centred = means - means.mean(dim=0)
     values, vectors = torch.linalg.eigh((centred.T @ centred).double() / len(means))

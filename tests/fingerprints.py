@@ -45,9 +45,9 @@ OUTSIDE = {
     "pipeline.stage.resources": "estimates for `rarefy plan`",
     "pipeline.model.shape": "estimates for `rarefy plan`",
     "stages.footprint": "estimates for `rarefy plan`",
-    "pipeline.verdict": "judges what was measured; runs again each time",
+    "pipeline.verdict": "judges what was measured, anew each time; in `validate` it decides only "
+    "when sampling ends, and what was sampled until then stays right",
     "pipeline.run": "what is needed of it is an entry of its own",
-    "pipeline.report": "shows what was measured",
 }
 """Modules, with all below them, that cannot shape an output, and why."""
 
@@ -67,11 +67,10 @@ class Entry:
 
 @dataclass
 class Record:
-    """What ``fingerprints.json`` holds; ``neutral`` maps a reason to the modules it is about."""
+    """What ``fingerprints.json`` holds."""
 
     versions: dict[str, int] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
-    neutral: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> Record:
@@ -86,9 +85,7 @@ def entries() -> dict[str, Entry]:
     from pipeline.run import importing, own_answers, scoring
 
     found = {
-        "import": Entry(
-            importing.ImportModel.version, ("pipeline.run.importing", "pipeline.run.locating")
-        ),
+        "import": Entry(importing.ImportModel.version, ("pipeline.run.importing",)),
         "own answers": Entry(own_answers.VERSION, ("pipeline.run.own_answers", *DATA)),
         "score": Entry(scoring.VERSION, ("pipeline.run.scoring", *DATA)),
     }
@@ -240,10 +237,10 @@ def _digest(module: str) -> str:
     return value_sha256(parts)[:16] if files else parts[0]
 
 
-def update(record: Record, now: dict[str, Entry], reason: str | None = None) -> None:
-    """Record the code as it is. Raises ValueError if that needs another version or a reason."""
+def update(record: Record, now: dict[str, Entry], *, neutral: bool = False) -> None:
+    """Record the code as it is. Raises ValueError if that needs another version, or a reason."""
     change = compare(record, now)
-    if change.same and not reason:
+    if change.same and not neutral:
         raise ValueError(change.message)
     for module, value in change.modules.items():
         if value is None:
@@ -251,21 +248,22 @@ def update(record: Record, now: dict[str, Entry], reason: str | None = None) -> 
         else:
             record.modules[module] = value
     record.versions = {name: entry.version for name, entry in now.items()}
-    if change.same and reason:
-        about = {*record.neutral.get(reason, []), *change.modules}
-        record.neutral[reason] = sorted(about)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--neutral", metavar="REASON", help="why no output changes")
+    parser.add_argument(
+        "--neutral", metavar="REASON", help="why no output changes, for the commit's message"
+    )
     reason = parser.parse_args().neutral
     record = Record.read()
     try:
-        update(record, entries(), reason)
+        update(record, entries(), neutral=bool(reason))
     except ValueError as error:
         sys.exit(str(error))
     record.write()
+    if reason:
+        print(f"Say it in the commit's message:\nNeutral: {reason}")
 
 
 if __name__ == "__main__":

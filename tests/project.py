@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -219,11 +220,15 @@ def bundle_digest(project: Project) -> str:
 
 @dataclass(frozen=True)
 class Said:
-    """A command's exit code and its output on stdout and stderr."""
+    """A command's exit code and its output on stdout and stderr; ``json`` is its parsed stdout."""
 
     code: int
     out: str
     err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
 
 
 @pytest.fixture

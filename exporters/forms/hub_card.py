@@ -10,9 +10,9 @@ from typing import Any
 from exporters import hub_tags
 from exporters.forms.source import Source
 from pipeline.release.provenance import Provenance
-from pipeline.report import markdown
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms import metrics
+from pipeline.terms.markdown import escape
 from pipeline.terms.vocabulary import STATIC
 
 METRICS: Mapping[str, str] = {
@@ -66,10 +66,10 @@ def write(source: Source, folder: Path, graph: str, provenance: Provenance, stat
     own = source.config["model_type"] == STATIC
     text = templates.get_template("hub_card.md.j2").render(
         front=front_matter(source, provenance, stated),
-        title=markdown.escape(_title(provenance, stated, source)),
+        title=escape(_title(provenance, stated, source)),
         base=stated.base or provenance.base,
         task=source.task,
-        labels=[markdown.escape(label) for label in source.labels],
+        labels=[escape(label) for label in source.labels],
         precision=source.precision,
         max_length=source.max_length,
         graph=graph,

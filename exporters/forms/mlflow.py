@@ -65,7 +65,7 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     own = model.flavors[pyfunc.FLAVOR_NAME]
     own["model_code_path"] = CODE
     own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
-    options = runtime.read(source.folder, "session_options.json")
+    options = runtime.read(source.folder, runtime.OPTIONS)
     # The flavor is run by ONNX Runtime, which has no provider of OpenVINO's name.
     providers = [runtime.PROVIDERS["cpu"]] if source.by_openvino else options["providers"]
     # When and on which machine the bundle was made is the house's own.
@@ -110,7 +110,7 @@ def _example(source: Source) -> Any:
 
 
 def _requirements(source: Source) -> list[str]:
-    providers = runtime.read(source.folder, "session_options.json")["providers"]
+    providers = runtime.read(source.folder, runtime.OPTIONS)["providers"]
     onnx = f"onnx=={version('onnx')}"
     numbers = f"numpy=={version('numpy')}"
     tokens = f"tokenizers=={version('tokenizers')}"

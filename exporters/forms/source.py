@@ -63,7 +63,7 @@ class Source:
     @property
     def by_openvino(self) -> bool:
         """Whether the bundle is for OpenVINO, which gave its samples and its score."""
-        options = runtime.read(self.folder, "session_options.json")
+        options = runtime.read(self.folder, runtime.OPTIONS)
         return runtime.PROVIDERS["openvino"] in options["providers"]
 
     @cached_property
@@ -95,7 +95,7 @@ def read(bundle: Bundle) -> Source:
     """
     bundles.check_bytes(bundle)
     check_graph(bundle.directory / MODEL)
-    names = ("config.json", "tokenizer_config.json", "signature.json")
+    names = ("config.json", "tokenizer_config.json", runtime.SIGNATURE)
     return Source(bundle, *(runtime.read(bundle.directory, name) for name in names))
 
 

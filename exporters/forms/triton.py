@@ -60,7 +60,7 @@ def write(source: Source, folder: Path, name: str) -> None:
 def _graph(source: Source, folder: Path, name: str) -> None:
     """Write the model of the ONNX Runtime backend."""
     graph.copy(source, folder / "1" / runtime.MODEL)
-    options = runtime.read(source.folder, "session_options.json")
+    options = runtime.read(source.folder, runtime.OPTIONS)
     providers = set(options.get("providers", ()))
     level = LEVELS.get(str(options["graph_optimization_level"]))
     precision = source.precision.upper()

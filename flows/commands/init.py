@@ -231,8 +231,7 @@ def _columns(
 def _task_of(model: str, text: tuple[str, ...]) -> str:
     """Return the task of a model that is to answer rows without labels."""
     from flows.recognised import MULTI, SCORES, TOKENS
-    from pipeline.run import locating
-    from pipeline.stage import tasks
+    from pipeline.stage import locating, tasks
 
     located = locating.locate(model, Path(), allow_pickle=False)
     for name in (SCORES, MULTI, TOKENS):
@@ -291,8 +290,7 @@ def _is_trained(plan: Plan) -> bool:
 
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError if the model cannot be read."""
-    from pipeline.run import locating
-    from pipeline.stage import tasks
+    from pipeline.stage import locating, tasks
 
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.options import (
+    INTERRUPTED,
     home_option,
     json_option,
     show_json,
@@ -26,8 +27,6 @@ from pipeline.store.home import Home
 if TYPE_CHECKING:
     from pipeline.run.logbook import Entry, Logbook
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 + SIGINT."""
 PATIENCE = 60.0
 """Seconds that a cancelled run has to stop."""
 COLOURS = {"pass": "green", "fail": "red", "error": "red", "running": "cyan", "killed": "red"}

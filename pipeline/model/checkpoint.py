@@ -18,7 +18,6 @@ from pipeline.terms.errors import IntegrityError, ModelError
 
 __all__ = [
     "ADAPTER",
-    "PLAN",
     "SHAPES",
     "check_vocabulary",
     "count_heads",
@@ -33,7 +32,6 @@ __all__ = [
 ]
 
 SHAPES = "shapes.json"
-PLAN = "quantization.json"
 ADAPTER = "adapter"
 WEIGHTS = "model.safetensors"
 SCHEMA = "rarefy.shapes/1"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.model.runtime import DEVICES, PROVIDERS, check_available, read
+from pipeline.model.runtime import DEVICES, OPTIONS, PROVIDERS, check_available, read
 from pipeline.terms.errors import ProviderError
 
 
 def of(directory: Path) -> str:
     """Return a bundle's own provider, ``cpu`` if it names none."""
-    named = read(directory, "session_options.json").get("providers", [])
+    named = read(directory, OPTIONS).get("providers", [])
     return next((ours for ours, name in PROVIDERS.items() if name in named[:1]), "cpu")
 
 

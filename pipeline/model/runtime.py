@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
+OPTIONS = "session_options.json"
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -359,13 +360,13 @@ class BundleModel:
 
     def _threads(self) -> int:
         """Return the number of threads that the bundle was exported for."""
-        return int(read(self.directory, "session_options.json").get("intra_op_num_threads", 1))
+        return int(read(self.directory, OPTIONS).get("intra_op_num_threads", 1))
 
     def _options(self, threads: int | None) -> Any:
         """Return the session options stored in the bundle, with the caller's number of threads."""
         import onnxruntime
 
-        stored = read(self.directory, "session_options.json")
+        stored = read(self.directory, OPTIONS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or self._threads()
         options.inter_op_num_threads = 1

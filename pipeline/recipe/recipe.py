@@ -119,11 +119,15 @@ class LoadedRecipe:
     baseline: str | None = None
 
     @property
+    def ids(self) -> list[str]:
+        """The ids of all steps in order, starting with the import of the model."""
+        return [MODEL, *(step.id for step in self.steps)]
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """The tags that budgets compare with, without duplicates."""
-        ids = {MODEL, *(step.id for step in self.steps)}
         named = [budget.against for budget in self.recipe.budgets]
-        return tuple(dict.fromkeys(name for name in named if name and name not in ids))
+        return tuple(dict.fromkeys(name for name in named if name and name not in self.ids))
 
     @property
     def portable_text(self) -> str:

@@ -6,13 +6,12 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.model.runtime import MODEL
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
 from pipeline.store.home import Home
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
-
-GRAPH = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def find(reference: str, home: Home) -> Bundle:
     first, *_ = folders = home.folders(reference)
     for folder in folders:
         for directory in (folder, folder / "bundle"):
-            if (directory / GRAPH).is_file():
+            if (directory / MODEL).is_file():
                 if folder != first and (first / RUN).is_file():
                     raise RecipeError(
                         f"{reference}: the run of this name has no bundle; write ./{reference} for "
@@ -92,10 +91,10 @@ def _stored(reference: str, home: Home) -> Artifact:
         with contextlib.suppress(RecipeError):
             return home.store().open(reference)
     if Path(reference).is_dir():
-        raise RecipeError(f"{reference}: this folder is not a bundle: it has no {GRAPH}")
+        raise RecipeError(f"{reference}: this folder is not a bundle: it has no {MODEL}")
     raise RecipeError(
         f"{reference}: no such bundle: it is not a run in {home.runs}, not a folder "
-        f"with {GRAPH}, and not a tag or digest in {store}"
+        f"with {MODEL}, and not a tag or digest in {store}"
     )
 
 

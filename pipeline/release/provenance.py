@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.measure.measurements import CANDIDATE
+from pipeline.model import hub
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
 from pipeline.store.artifact import Manifest
@@ -16,7 +17,6 @@ from pipeline.store.home import Home
 from pipeline.terms.errors import RarefyError
 from pipeline.verdict.record import LedgerRow, ReportData
 
-HUB = "hub:"
 IMPORT = "import"
 UNTRAINED = frozenset({IMPORT, "quantize", "export"})
 """The stages of a chain that learns nothing: what it makes is the model itself, quantized."""
@@ -50,9 +50,9 @@ class Provenance:
     @property
     def base(self) -> str | None:
         """The model's name on the Hub, if it comes from there."""
-        if self.model is None or not self.model.startswith(HUB):
+        if self.model is None or not self.model.startswith(hub.PREFIX):
             return None
-        return self.model.removeprefix(HUB).partition("@")[0]
+        return self.model.removeprefix(hub.PREFIX).partition("@")[0]
 
     @property
     def relation(self) -> str | None:
@@ -143,7 +143,7 @@ def _datasets(recipe: str) -> dict[str, str]:
     except (yaml.YAMLError, AttributeError):
         return {}
     return {
-        split: str(value).removeprefix(HUB).partition("@")[0]
+        split: str(value).removeprefix(hub.PREFIX).partition("@")[0]
         for split, value in data.items()
-        if str(value).startswith(HUB)
+        if str(value).startswith(hub.PREFIX)
     }

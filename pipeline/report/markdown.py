@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from pipeline.measure import slices
 from pipeline.report import accuracy, facts, headline, linear, wording
-from pipeline.terms.credentials import redact
+from pipeline.terms.markdown import escape
 from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import BudgetResult
-
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~])")
 
 
 def render(data: ReportData) -> str:
@@ -36,11 +32,6 @@ def render(data: ReportData) -> str:
         parts.append(escape(beside))
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
     return "\n\n".join(parts) + "\n"
-
-
-def escape(text: str) -> str:
-    """Escape a text for a table cell: no pipe, no line break, no markup, no credentials."""
-    return _SPECIAL.sub(r"\\\1", " ".join(redact(text).split()))
 
 
 def _number(number: headline.Number) -> str:

@@ -43,12 +43,12 @@ def unit(key: Key) -> str:
 
 def shown(key: Key, value: float) -> str:
     """Return a value with its unit, formatted as in the report."""
-    return wording.amount(key.metric, key.form, value).replace("-", "−")
+    return wording.amount(key.metric, key.form, value)
 
 
 def limit(key: Key, value: float) -> str:
     """Return a budget's limit with its unit, formatted as in the report."""
-    return wording.limit(key.metric, key.form, value).replace("-", "−")
+    return wording.limit(key.metric, key.form, value)
 
 
 def interval(key: Key, reading: Reading) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from pipeline.store.artifact import Kind
 from pipeline.terms import metrics, wording
@@ -31,13 +31,6 @@ size, count, milliseconds, percent, points = map(
     _unbroken,
     (wording.size, wording.count, wording.milliseconds, wording.percent, wording.points),
 )
-_UNITS: Final[dict[str, Form]] = {
-    "%": percent,
-    "points": points,
-    "×": times,
-    "ms": milliseconds,
-    "B": size,
-}
 
 
 def duration(seconds: float) -> str:
@@ -45,13 +38,13 @@ def duration(seconds: float) -> str:
     return unbroken(wording.duration(seconds))
 
 
-def score(value: float, metric: str | None = None, more: int = 0) -> str:
+def score(value: float, metric: str | None = None) -> str:
     """Return a task's score: a share as a percentage, anything else as a plain number.
 
     A metric that is not in the table is taken for a share if it may be one.
     """
     share = metrics.unit(metric) == "%" if metric in metrics.METRICS else -1 <= value <= 1
-    return percent(value, more) if share else significant(value, more)
+    return percent(value) if share else significant(value)
 
 
 def amount(metric: str, form: str | None, value: float) -> str:
@@ -65,11 +58,7 @@ def limit(metric: str, form: str | None, value: float) -> str:
 
 
 def _form(metric: str, form: str | None) -> Form:
-    if (unit := metrics.unit(metric, form)) in _UNITS:
-        return _UNITS[unit]
-    if metrics.known(metric).kind == "count":
-        return count
-    return lambda value, more: score(value, metric, more)
+    return _unbroken(wording.form_of(metrics.unit(metric, form)))
 
 
 def budget_value(budget: BudgetResult, value: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT
 from pipeline.model.runtime import SIGNATURE
-from pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
+from pipeline.recipe.recipe import LoadedRecipe, Recipe
 from pipeline.stage import tasks
 from pipeline.stage.tasks import Task, unlabelled
 from pipeline.store.artifact import Artifact, Kind
@@ -71,7 +71,7 @@ def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifa
             if not (first and isinstance(error, NoTagError)):
                 raise _no_baseline(loaded, name, error) from None
             try:
-                check_first(name, error, _ids(loaded))
+                check_first(name, error, loaded.ids)
             except RecipeError as mistyped:
                 raise _no_baseline(loaded, name, mistyped) from None
     return found
@@ -80,7 +80,7 @@ def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifa
 def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeError:
     hint = ""
     if isinstance(error, NoTagError):
-        near = nearest(name, [*_ids(loaded), *error.known])
+        near = nearest(name, [*loaded.ids, *error.known])
         hint = f"; did you mean {near!r}?" if near else ""
         # With its command: `deploy` and `schedule`, which say this too, have no such option.
         hint += "; for a first release: `rarefy run --first` or `rarefy ci --first`"
@@ -91,11 +91,6 @@ def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeE
         ("budgets", position, "against"),
         f"{name!r} is not a stage of this recipe, and {error}{hint}",
     )
-
-
-def _ids(loaded: LoadedRecipe) -> list[str]:
-    """Return what a budget may be against besides tags."""
-    return [MODEL, *(step.id for step in loaded.steps)]
 
 
 def check_first(name: str, missing: NoTagError, ids: Sequence[str]) -> None:
@@ -136,7 +131,7 @@ def doubts(loaded: LoadedRecipe, absent: Sequence[str]) -> list[str]:
     """Return a sentence for each of these tags that is rather the wrong name of a stage."""
     against = {b.against: b.form for b in loaded.recipe.budgets if b.form in OF_STAGES}
     return [
-        f"{name!r} is neither a tag yet nor one of the stages {', '.join(_ids(loaded))}, "
+        f"{name!r} is neither a tag yet nor one of the stages {', '.join(loaded.ids)}, "
         f"with which {against[name]} usually compares; if one is meant, this budget checks nothing"
         for name in absent
         if name in against
@@ -199,7 +194,7 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
     """
     if credentials.found_in(tag):
         raise RecipeError(f"--baseline: {credentials.REFUSED}")
-    ids = _ids(loaded)
+    ids = loaded.ids
     if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
         what = "is a stage of the recipe" if tag in ids else "is not a valid tag name"
         raise RecipeError(f"baseline {tag!r} {what}; give a tag, or URL#tag for a remote store")

@@ -9,8 +9,8 @@ from pipeline.stage import Context
 from pipeline.stage.development import NAME
 from pipeline.store.artifact import Kind
 
-MODELS = (Kind.CHECKPOINT, Kind.ADAPTER)
-"""The kinds for which it is chosen; a bundle's is chosen by its export."""
+HEADED = (Kind.CHECKPOINT, Kind.ADAPTER)
+"""The kinds of models with a head, for which it is chosen; a bundle's is chosen by its export."""
 CONFIG = "config.json"
 
 
@@ -23,7 +23,7 @@ def choose(context: Context, kind: Kind, directory: Path) -> None:
     from pipeline.measure import accuracy
 
     task, split = context.task, context.splits.get(NAME)
-    if not task.chooses or kind not in MODELS or split is None or split.labels is None:
+    if not task.chooses or kind not in HEADED or split is None or split.labels is None:
         return
     outputs = accuracy.checkpoint_outputs(directory, task, split, context.progress, context.device)
     config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from pipeline.model.architectures.description import Config
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.run import locating
-from pipeline.run.locating import Located
-from pipeline.stage import tasks
+from pipeline.stage import locating, tasks
+from pipeline.stage.locating import Located
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import RecipeError
 

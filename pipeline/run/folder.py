@@ -128,8 +128,8 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     Files of an earlier run in ``directory`` are removed; otherwise its verdict would be mistaken
     for this run's. Raises RecipeError if a file of that name is not rarefy's.
     """
-    from pipeline.report import markdown
     from pipeline.report.ci import junit
+    from pipeline.terms.markdown import escape
 
     with _holding(directory):
         ownership.check(directory)
@@ -140,7 +140,7 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
         _replace(directory / names.JUNIT, junit.broken(name, reason))
         _replace(
             directory / names.SUMMARY,
-            f"## ✗ No verdict: {markdown.escape(name)}\n\n{markdown.escape(reason)}\n",
+            f"## ✗ No verdict: {escape(name)}\n\n{escape(reason)}\n",
         )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.model import padding, pooling, pretrained
-from pipeline.run.locating import Located
 from pipeline.stage import Context, Draft, Stage
+from pipeline.stage.locating import Located
 from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
 from pipeline.store.artifact import Artifact, Kind, Manifest
 from pipeline.terms.digests import file_sha256

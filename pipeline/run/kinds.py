@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
-from pipeline.run.choosing import MODELS
+from pipeline.run.choosing import HEADED
 from pipeline.stage import Stage
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
@@ -46,7 +46,7 @@ def _needed(stage: Stage, role: str, made: Kind) -> str | None:
     if needed := stage.needs.get(role):
         return None if made is needed else _a(needed)
     if role == TEACHER:
-        return None if made in MODELS else "a model with a head"
+        return None if made in HEADED else "a model with a head"
     return "a model" if made is Kind.TRANSFER_SET else None
 
 

@@ -23,12 +23,11 @@ from pipeline.run import (
     importing,
     kinds,
     lengths,
-    locating,
     own_answers,
     quantized,
 )
 from pipeline.run.own_answers import OwnAnswers
-from pipeline.stage import Asked, Stage, corpus, data, development, tasks
+from pipeline.stage import Asked, Stage, corpus, data, development, locating, tasks
 from pipeline.stage.discovery import source_digests
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
@@ -391,5 +390,5 @@ class Plan:
         if not self.task_class.chooses:
             return False
         if stage is self.importer:
-            return not self.task_class.unlabelled and self._imported_kind() in choosing.MODELS
-        return stage.produces in (None, *choosing.MODELS)
+            return not self.task_class.unlabelled and self._imported_kind() in choosing.HEADED
+        return stage.produces in (None, *choosing.HEADED)

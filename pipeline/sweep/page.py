@@ -12,7 +12,6 @@ from pipeline.report import facts, page, wording
 from pipeline.report.figures.tradeoff import tradeoff
 from pipeline.sweep.branch import Branch
 from pipeline.sweep.record import Answer, SweepRecord
-from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 
 MOST_VALUES: Final = 8
@@ -96,10 +95,6 @@ def _counts(branches: Sequence[Branch]) -> list[str]:
 
 def _metric(record: SweepRecord) -> str:
     return next((branch.metric for branch in record.branches if branch.metric), "accuracy")
-
-
-def _title(record: SweepRecord) -> str:
-    return metrics.title(_metric(record))
 
 
 def _accuracy(branch: Branch, interval: Interval | None) -> str:

@@ -12,21 +12,19 @@ from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store.artifact import Artifact
 from pipeline.terms.interval import Interval
-from pipeline.terms.progress import Progress, silent
+from pipeline.terms.progress import silent
 
 
 def on_dev(
     plan: Plan,
     artifact: Artifact,
     check: Callable[[Artifact], None],
-    progress: Progress = silent,
-    waiting: Callable[[], None] = lambda: None,
 ) -> tuple[str, Interval] | None:
     """Return the main metric's name and value on the development rows, None for no model.
 
     It is measured once and kept in the store. Raises what ``pipeline.run.scoring.score`` raises.
     """
-    scored = scoring.score(plan, artifact, check, progress, waiting, split=NAME).metrics
+    scored = scoring.score(plan, artifact, check, silent, lambda: None, split=NAME).metrics
     if not scored:
         return None
     main = scored[0]

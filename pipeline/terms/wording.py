@@ -19,9 +19,9 @@ _MORE = 4
 
 
 def significant(value: float, more: int = 0) -> str:
-    """Format with three significant digits and no exponent: 0.0421, 4.20, 421, 1,234."""
+    """Format with three significant digits and no exponent: 0.0421, 4.20, −421, 1,234."""
     decimals = 2 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 2
-    return f"{value:,.{min(max(decimals + more, 0), 6 + more)}f}"
+    return _minus(f"{value:,.{min(max(decimals + more, 0), 6 + more)}f}")
 
 
 def number(value: float, more: int = 0) -> str:
@@ -51,13 +51,14 @@ def percent(value: float, more: int = 0) -> str:
 
 
 def points(value: float, more: int = 0) -> str:
-    """Format a difference of fractions in percentage points: 0.35 points."""
-    return f"{100 * value:.{2 + more}f} points"
+    """Format a difference of fractions in percentage points: 0.35 points, 1 point."""
+    text = _hundredths(value, more)
+    return f"{text} {'point' if text == '1' else 'points'}"
 
 
 def signed(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points with its sign: +1.20, −0.35."""
-    return f"{100 * value:+.{2 + more}f}".replace("-", "−")
+    return _minus(f"{100 * value:+.{2 + more}f}")
 
 
 def times(value: float, more: int = 0) -> str:
@@ -66,9 +67,8 @@ def times(value: float, more: int = 0) -> str:
 
 
 def exactly(form: Form, value: float) -> str:
-    """Format a limit with the digits that it was given, so 98.65 % is not shown as 98.7 %."""
-    texts = [form(value, more) for more in range(_MORE + 1)]
-    return next(text for text in texts if _trimmed(text) == _trimmed(texts[-1]))
+    """Format a limit with the digits that it was given: 98.65 % not as 98.7 %, 5× not as 5.00×."""
+    return _trimmed(form(value, _MORE))
 
 
 def beside(form: Form, value: float, limit: float) -> str:
@@ -150,11 +150,16 @@ def _scaled(value: float, units: tuple[str, ...], more: int) -> str:
 
 
 def _hundredths(value: float, more: int = 0) -> str:
-    return f"{value * 100:.{2 + more}f}".rstrip("0").rstrip(".")
+    return _minus(f"{value * 100:z.{2 + more}f}".rstrip("0").rstrip("."))
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 _FORMS: dict[str, Form] = {
     "%": lambda value, more: f"{_hundredths(value, more)} %",
+    "points": points,
     "×": times,
     "ms": milliseconds,
     "B": size,

@@ -21,7 +21,7 @@ from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import Outcome
 from pipeline.terms.sense import misfit
 from pipeline.terms.vocabulary import LINEAR
-from pipeline.terms.wording import beside, bounds, exactly, number, quantity, required, signed
+from pipeline.terms.wording import beside, bounds, number, quantity, required, signed
 from pipeline.verdict import lookup, power
 from pipeline.verdict.verdict import BudgetResult
 
@@ -184,11 +184,10 @@ def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
     drop = _negated(both.difference90)
     change = [beside(signed, value, -budget.limit) for value in both.difference90]
-    margin = exactly(number, budget.limit * 100)
     text = (
         f"{budget.metric} differs from {budget.against}'s by {change[0]} points "
         f"[{change[1]}, {change[2]}] (one-sided 95 % bounds); "
-        f"the non-inferiority margin is {margin} {'point' if margin == '1' else 'points'}"
+        f"the non-inferiority margin is {required(budget.limit, 'points')}"
     )
     return Finding(drop, outcome, text + _at_limit(outcome, lacking))
 
@@ -308,7 +307,7 @@ def _faster(
     ratio = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     most = budget.form == "max"
     outcome = _at_most(ratio, budget.limit) if most else _at_least(ratio, budget.limit)
-    limit = _limit(f"{exactly(number, budget.limit)}×", least=not most)
+    limit = _limit(required(budget.limit, "×"), least=not most)
     at = "" if percentile == 50 else f" at p{percentile}"
     text = f"{bounds(ratio, '×', budget.limit)} faster than {what}{at}; {limit}{_at_limit(outcome)}"
     return Finding(ratio, outcome, text)
@@ -338,7 +337,7 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     if budget.form == "min_shrink":
         ratio = theirs / ours if ours else math.inf
         less = METRICS[budget.metric].less
-        limit = _limit(f"{exactly(number, budget.limit)}×", least=True)
+        limit = _limit(required(budget.limit, "×"), least=True)
         text = f"{beside(number, ratio, budget.limit)}× {less} than {budget.against} ({shown}); "
         exact = Interval(ratio, ratio, ratio)
         return Finding(exact, _at_least(exact, budget.limit), text + limit)
@@ -367,7 +366,7 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
         return _worse(budget, cold_start.ratio(ours, theirs), "")
     ratio = cold_start.ratio(theirs, ours)
     outcome = _at_least(ratio, budget.limit)
-    limit = _limit(f"{exactly(number, budget.limit)}×", least=True) + _at_limit(outcome)
+    limit = _limit(required(budget.limit, "×"), least=True) + _at_limit(outcome)
     shown = bounds(ratio, "×", budget.limit)
     text = f"{budget.metric} is {shown} faster than {budget.against}'s; {limit}"
     return Finding(ratio, outcome, text)

@@ -31,7 +31,7 @@ ELSEWHERE = {
     "prefect server start --background": SCHEDULED,
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": SCHEDULED,
     'rarefy schedule examples/demo.yaml --cron "0 3 * * *"': SCHEDULED,
-    "rarefy rollback production": "tests/end_to_end/test_last_release.py; here is one release only",
+    "rarefy rollback production": "tests/end_to_end/test_releases.py; here is one release only",
 }
 VERDICTS = ("rarefy run", "rarefy promote", "rarefy ci", "rarefy compare demo production")
 """So few sentences may miss the budgets (code 3) or prove too little (code 4)."""

@@ -21,7 +21,7 @@ def published(project: Project, url: str, budgets: str) -> None:
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
     loaded, given = recipes.load(recipe), job(project, recipe)
     run = jobs.open_run(Job(**vars(given) | {"store": url}), loaded)
-    for identifier in jobs.step_ids(run.plan.loaded):
+    for identifier in run.plan.loaded.ids:
         jobs.execute(run, identifier)
     publishing.publish(run, jobs.conclude(run, given), url, "runs/tiny/now")
 

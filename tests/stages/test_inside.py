@@ -16,9 +16,10 @@ from pipeline.terms.errors import ModelError
 from stages import training
 from stages.distill import Distill
 from stages.inside import layer_pairs, same_tokens
-from stages.internals import captured, relations_of
+from stages.internals import captured
 from stages.prune import Prune
 from tests.models import FILL, artifact_of, write_encoder
+from tests.stages.classifiers import relations_of
 
 
 def test_tokenizers_are_alike_when_they_split_alike_whatever_the_ids(tuned, tmp_path, make_context):

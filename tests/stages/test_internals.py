@@ -7,8 +7,9 @@ import torch
 
 from pipeline.model import parts
 from pipeline.terms.errors import ModelError
-from stages.internals import Internal, captured, relations_of, width
+from stages.internals import Internal, captured, width
 from tests.families import write_family
+from tests.stages.classifiers import relations_of
 
 IDS = torch.tensor([[2, 5, 6, 7]])
 

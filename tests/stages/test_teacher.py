@@ -18,10 +18,11 @@ from stages import sensitivity, surgery, training, transfer_set
 from stages import teacher as teaching
 from stages.adapt import Adapt
 from stages.distill import Distill
-from stages.internals import Internal, captured, relations_of
+from stages.internals import Internal, captured
 from stages.qat import Qat
 from stages.trainer import collate
 from tests.models import artifact_of, sentences, write_encoder
+from tests.stages.classifiers import relations_of
 
 STATES = (Internal("hidden", 0), Internal("hidden", 2))
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ import pytest
 
 from flows import prefect_server
 from flows.prefect_server import answers
+from tests.fleet import free_port, wait
 from tests.project import Project, Said
 
 NIGHTLY = "0 3 * * *"
@@ -146,13 +145,6 @@ def ended(path: str) -> str | None:
     return found if found in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def ask(url: str, body: dict[str, Any] | None = None) -> Any:
     """GET, or POST a body; return None if the server has nothing or is too busy.
 
@@ -171,15 +163,6 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
         raise
     except TimeoutError:
         return None
-
-
-def wait(found: Callable[[], Any], seconds: float, what: str) -> Any:
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        if value := found():
-            return value
-        time.sleep(0.5)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def vocabulary_files(directory: Path) -> None:
 def test_every_kind_of_tokenizer_is_imported_with_sharded_weights(model, tmp_path, kind, request):
     import torch
 
-    from pipeline.run import locating
+    from pipeline.stage import locating
 
     tokenizers.write_classifier(kind, model, LABELS)
     before, whole = checkpoint.load(model), checkpoint.load_tokenizer(model)

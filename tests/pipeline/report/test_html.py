@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
@@ -15,14 +13,6 @@ from pipeline.report import html
 from pipeline.verdict.record import LineageNode
 from tests.pipeline.report.factory import digest, loses_a_slice, measurements, report_data
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "<script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"
 
 
@@ -155,18 +145,6 @@ def test_nothing_is_asked_of_a_network() -> None:
 )
 def test_an_incomplete_run_still_makes_sense(changes: dict[str, Any], said: str) -> None:
     assert said in html.render(report_data(**changes))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="the playwright package is missing")
-    with api.sync_playwright() as driver:
-        instance = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield instance
-        instance.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

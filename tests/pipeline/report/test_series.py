@@ -17,7 +17,7 @@ from tests.pipeline.report.figures.readings import LATENCY, columns
         (LATENCY, (1.0, 1.01), "AA", None),
         (LATENCY, (1.0, 1.1), "AB", None),
         (LATENCY, (1.0,), "A", None),
-        (Key("accuracy"), (0.80, 0.86), "AA", "↑ 6.00\u00a0points"),
+        (Key("accuracy"), (0.80, 0.86), "AA", "↑ 6\u00a0points"),
     ],
 )
 def test_a_change_is_named_only_where_it_can_be(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
-from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
@@ -17,7 +15,7 @@ from pipeline.report import trend
 from pipeline.report.trend import Release
 from pipeline.verdict.history import History
 from tests.pipeline.report.factory import digest
-from tests.pipeline.report.test_html import ARGUMENTS, HOSTILE
+from tests.pipeline.report.test_html import HOSTILE
 from tests.pipeline.report.verdicts import NEWER, START, asked, finished
 
 
@@ -119,18 +117,6 @@ def test_names_that_screen_readers_need_are_unique(history: History) -> None:
     assert len(ids) == len(set(ids))
     for labels in re.findall(r'aria-labelledby="([^"]*)"', page):
         assert set(labels.split()) <= set(ids)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="the playwright package is missing")
-    with api.sync_playwright() as driver:
-        instance = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield instance
-        instance.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

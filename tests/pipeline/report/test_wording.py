@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report import wording
+from pipeline.terms import metrics
+from pipeline.terms.wording import quantity, required
 from tests.pipeline.report.ci.budgets import budgets
 
 
@@ -40,7 +42,7 @@ def test_what_each_budget_asks_is_said_with_its_unit_and_its_reference() -> None
         said = wording.asked(budget)
         assert said.startswith("at least" if budget.form.startswith("min") else "at most")
         assert budget.against is None or budget.against in said
-    assert wording.asked(budgets()[2]) == "at least 5.00× faster than teacher"
+    assert wording.asked(budgets()[2]) == "at least 5× faster than teacher"
     assert wording.asked(budgets()[6]) == f"at most 1{wording.NBSP}MB"
 
 
@@ -48,14 +50,36 @@ def test_no_rounding_hides_on_which_side_of_its_limit_a_value_is() -> None:
     numbers = {"limit": 0.9865, "value": 0.991, "low": 0.98646, "high": 0.995}
     budget = budgets()[0].model_copy(update={"form": "min_retained", **numbers})
     assert wording.asked(budget) == f"at least 98.65{wording.NBSP}% of production"
-    assert wording.interval(budget) == f"98.6{wording.NBSP}% – 99.5{wording.NBSP}%"
+    assert wording.interval(budget) == f"98.646{wording.NBSP}% – 99.5{wording.NBSP}%"
     near = budget.model_copy(update={"limit": 0.986})
     assert wording.asked(near).startswith("at least 98.6\u00a0%")
     assert str(wording.interval(near)).startswith("98.65\u00a0%")
     size = budgets()[6].model_copy(update={"limit": 20e6, "value": 20_040_000})
     assert wording.budget_value(size, 20_040_000) == f"20.04{wording.NBSP}MB"
     assert wording.limit("accuracy", "max_regression", 0.0025) == f"0.25{wording.NBSP}%"
-    assert wording.amount("accuracy", "max_regression", 0.0025) == f"0.2{wording.NBSP}%"
+    assert wording.amount("accuracy", "max_regression", 0.0025) == f"0.25{wording.NBSP}%"
+
+
+@pytest.mark.parametrize(
+    ("metric", "form", "value"),
+    [
+        ("accuracy", "min", 0.5),
+        ("ece", "max", 0.0063),
+        ("accuracy", "max_drop", 0.4),
+        ("accuracy", "max_drop", -0.1598),
+        ("accuracy", "max_regression", -0.0025),
+        ("latency_p50", "min_speedup", 5.0),
+        ("latency_p50", "max", 10_000.0),
+        ("size", "max", 82_512_345.0),
+        ("pearson", "min", -0.25),
+    ],
+)
+def test_a_cell_says_a_number_as_the_reason_beside_it_does(
+    metric: str, form: str, value: float
+) -> None:
+    unit = metrics.unit(metric, form)
+    assert wording.amount(metric, form, value) == wording.unbroken(quantity(value, unit))
+    assert wording.limit(metric, form, value) == wording.unbroken(required(value, unit))
 
 
 @given(st.text(), st.integers(1, 40))
@@ -71,4 +95,4 @@ def test_a_correlation_is_no_percentage_and_a_share_is_one() -> None:
     for metric in ("ndcg_10", "accuracy", None, "of_a_plugin"):
         assert wording.score(0.876, metric) == f"87.6{wording.NBSP}%"
     assert wording.score(3.5, "of_a_plugin") == "3.50"
-    assert wording.amount("spearman", "min_retained", 0.97) == f"97.0{wording.NBSP}%"
+    assert wording.amount("spearman", "min_retained", 0.97) == f"97{wording.NBSP}%"

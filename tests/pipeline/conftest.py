@@ -1,3 +1,5 @@
+"""Fixtures of the core."""
+
 from __future__ import annotations
 
 from pathlib import Path

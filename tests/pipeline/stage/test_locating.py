@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from pipeline.run.locating import locate
+from pipeline.stage.locating import locate
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.store.store import Store
 from tests.conftest import QUICK, Workshop, labelled_rows
+from tests.project import Said
 
 BUDGETS = [
     {"metric": "accuracy", "max_drop": "5 %", "against": "production"},
     {"metric": "size", "max_regression": "5 %", "against": "production"},
     {"metric": "size", "max": "1 MB"},
 ]
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @dataclass(frozen=True)
@@ -61,22 +49,12 @@ class Releases:
 
 @pytest.fixture
 def releases(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, rarefy: Callable[..., Said]
 ) -> Releases:
-    from flows.cli import main
-
     monkeypatch.setenv("RAREFY_HOME", str(workshop.folder / "home"))
     workshop.write_rows("train.jsonl", labelled_rows(320, seed=0))
     workshop.write_rows("eval.jsonl", labelled_rows(300, seed=1))
-
-    def call(*arguments: str | Path) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        written = capsys.readouterr()
-        return Said(int(ended.value.code or 0), written.out, written.err)
-
-    return Releases(workshop, call)
+    return Releases(workshop, rarefy)
 
 
 def accuracy(said: Said) -> float:
