@@ -117,7 +117,8 @@ def _deployed(
             )
             job = replace(job, recipe=str(path))
         loaded = jobs.load(job)
-        job = job if job.out else replace(job, out=str(place.runs / _folder(loaded.recipe.name)))
+        runs = jobs.folder_name(runtime.deployment.name, loaded.recipe.name)
+        job = job if job.out else replace(job, out=str(place.runs / runs))
         with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
             run = _retried("plan", lambda: jobs.open_run(job, loaded, shown))
             with alone.also(machine_limit.limit_of(machine)):
@@ -168,12 +169,6 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     if errors:
         raise errors[-1]
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
-
-
-def _folder(recipe: str) -> str:
-    """Return the name of a deployed run's folder: two deployments may run one recipe at once."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", str(runtime.deployment.name or "").lower()).strip("-.")
-    return name or recipe
 
 
 def tags_of(recipe: str) -> list[str]:

@@ -198,18 +198,6 @@ def test_an_inconclusive_budget_fails_a_strict_flow_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deployment", "folder"), [("", "demo"), ("demo", "demo"), ("Demo on CUDA!", "demo-on-cuda")]
-)
-def test_a_deployment_has_a_folder_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, deployment: str, folder: str
-) -> None:
-    from flows import prefect_flow
-
-    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployment)
-    assert prefect_flow._folder("demo") == folder
-
-
-@pytest.mark.parametrize(
     ("outcome", "message"),
     [
         ("pass", "verdict: pass; not published: s3://m: away (exit code 5)"),
@@ -223,6 +211,10 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_the_verdict(
 
     shown: list[str] = []
 
+    def carried_out(job: Job) -> Any:
+        assert Path(job.out) == tmp_path / "runs" / "nightly", "the deployment's own folder"
+        return judged(outcome, "1 kB")
+
     def retried(name: str, work: Callable[[], Any]) -> Any:
         shown.append(name)
         if name == "publish":
@@ -231,7 +223,8 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_the_verdict(
 
     loaded = SimpleNamespace(recipe=SimpleNamespace(name="demo"))
     monkeypatch.setattr(prefect_flow, "_retried", retried)
-    monkeypatch.setattr(prefect_flow, "_steps", lambda *_: judged(outcome, "1 kB"))
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", "Nightly!")
+    monkeypatch.setattr(prefect_flow, "_steps", lambda _, job, __: carried_out(job))
     monkeypatch.setattr(prefect_flow, "_shown", lambda _, **page: shown.append(page["key"]))
     monkeypatch.setattr(prefect_flow.markdown, "render", lambda _: "the verdict")
     monkeypatch.setattr(prefect_flow.jobs, "load", lambda _: loaded)
