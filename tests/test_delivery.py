@@ -325,6 +325,14 @@ def test_on_jenkins_nothing_of_the_gate_s_container_is_where_the_key_is_that_can
     assert "branch 'main'" in promote
 
 
+def test_the_examples_sweep_the_store_that_they_keep() -> None:
+    gate = yaml.safe_load((ROOT / "examples/ci/gitlab-ci.yml").read_text())["gate"]
+    assert gate["after_script"] == ["rarefy artifact gc --yes"]
+    pipeline = (ROOT / "examples/ci/Jenkinsfile").read_text()
+    always = pipeline.partition("always {")[2].partition("stage('Promote')")[0]
+    assert "sh 'rarefy artifact gc --yes || " in always, "whatever it ends with, the verdict stays"
+
+
 def test_the_examples_name_commands_and_options_that_there_are() -> None:
     """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
     from click.testing import CliRunner
