@@ -288,17 +288,19 @@ def demo_model() -> Iterator[Check]:
 
 
 def prefect() -> Iterator[Check]:
-    """Check that the server at PREFECT_API_URL answers; if unset, the embedded one is used."""
+    """Check that the server at PREFECT_API_URL lets us in; if unset, the embedded one is used."""
     from flows import prefect_server
 
     url = prefect_server.api_url()
     if url is None:
         yield Check("prefect", "ok", "PREFECT_API_URL is not set: runs use the embedded server")
-    elif prefect_server.answers(url):
-        yield Check("prefect", "ok", f"{url} answers")
-    else:
+    elif not prefect_server.answers(url):
         fix = "start it (prefect server start), or unset PREFECT_API_URL"
         yield Check("prefect", "fail", f"{url} does not answer", fix)
+    elif prefect_server.refuses(url):
+        yield Check("prefect", "fail", f"{url} does not know you", prefect_server.TO_BE_KNOWN)
+    else:
+        yield Check("prefect", "ok", f"{url} answers")
 
 
 def cuda() -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ def words(options: Mapping[str, Any]) -> list[str]:
         if value not in (None, False, "auto"):
             found += [name] if value is True else [name, str(value)]
     return found
+
+
+def folder_name(deployment: str | None, recipe: str) -> str:
+    """Return the name of the folder of a deployment's runs: several may run one recipe at once."""
+    return re.sub(r"[^a-z0-9._-]+", "-", (deployment or "").lower()).strip("-.") or recipe
 
 
 @dataclass(frozen=True)

@@ -56,12 +56,13 @@ def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def without_credentials(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    """Return an option's value; raise RecipeError if it is a URL with credentials."""
+    """Return an option's value, or values; raise RecipeError if one has a URL with credentials."""
     from pipeline.terms import credentials
     from pipeline.terms.errors import RecipeError
 
-    if value is not None and credentials.found_in(str(value)):
-        raise RecipeError(credentials.REFUSED)
+    for each in value if isinstance(value, tuple) else (value,):
+        if each is not None and credentials.found_in(str(each)):
+            raise RecipeError(credentials.REFUSED)
     return value
 
 

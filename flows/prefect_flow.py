@@ -117,20 +117,25 @@ def _deployed(
             )
             job = replace(job, recipe=str(path))
         loaded = jobs.load(job)
-        job = job if job.out else replace(job, out=str(place.runs / _folder(loaded.recipe.name)))
+        runs = jobs.folder_name(runtime.deployment.name, loaded.recipe.name)
+        job = job if job.out else replace(job, out=str(place.runs / runs))
         with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
             run = _retried("plan", lambda: jobs.open_run(job, loaded, shown))
             with alone.also(machine_limit.limit_of(machine)):
                 result = _steps(run, job, shown)
             shown.ended(result)
-        link = Path(result.paths["report"]).resolve().as_uri()
-        if job.store is not None:
-            url, name = job.store, loaded.recipe.name
+        name, url = loaded.recipe.name, job.store
+        _show(result, name)  # before what may fail
+        link, unpublished = _on_disk(result), None
+        if url is not None:
             there = publishing.place_of(name, str(runtime.flow_run.id))
-            _retried("publish", lambda: publishing.publish(run, result, url, there))
-            link = publishing.address(url, there, report_url)
-        _show(result, loaded.recipe.name, link)
-    return _state(result, job.strict)
+            try:
+                _retried("publish", lambda: publishing.publish(run, result, url, there))
+                link = publishing.address(url, there, report_url)
+            except RarefyError as error:
+                unpublished = error
+        _link(name, link)
+    return _state(result, job.strict, unpublished)
 
 
 def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
@@ -150,8 +155,8 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
         try:
             with alone.also(machine_limit.limit_of(None)):
                 results.append(_steps(opened, job, display))
-            report = Path(results[-1].paths["report"]).resolve().as_uri()
-            _show(results[-1], name, report)
+            _show(results[-1], name)
+            _link(name, _on_disk(results[-1]))
         except Exception as error:
             errors.append(error)
             raise
@@ -164,12 +169,6 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     if errors:
         raise errors[-1]
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
-
-
-def _folder(recipe: str) -> str:
-    """Return the name of a deployed run's folder: two deployments may run one recipe at once."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", str(runtime.deployment.name or "").lower()).strip("-.")
-    return name or recipe
 
 
 def tags_of(recipe: str) -> list[str]:
@@ -204,10 +203,19 @@ def _steps(run: Run, job: Job, display: Shows | None) -> Result:
     return jobs.conclude(run, job)
 
 
-def _show(result: Result, recipe: str, report: str) -> None:
-    """Show the verdict in Prefect's pages, and link the report."""
+def _show(result: Result, recipe: str) -> None:
+    """Show the verdict in Prefect's pages."""
     text = markdown.render(result.outcome.data)
     _shown(create_markdown_artifact, key=key("verdict", recipe), markdown=text)
+
+
+def _on_disk(result: Result) -> str:
+    """Return the address of a run's report on this machine."""
+    return Path(result.paths["report"]).resolve().as_uri()
+
+
+def _link(recipe: str, report: str) -> None:
+    """Link the report in Prefect's pages."""
     _shown(create_link_artifact, key=key("report", recipe), link=report, link_text="report.html")
 
 
@@ -275,15 +283,18 @@ def _coded(message: str, code: int) -> str:
     return f"{message} (exit code {code})"
 
 
-def _state(result: Result, strict: bool) -> State[Any]:
-    """Return the final state of the flow."""
+def _state(result: Result, strict: bool, unpublished: RarefyError | None = None) -> State[Any]:
+    """Return the final state of the flow; ``unpublished``: why the store did not take its files."""
     judged, code = result.outcome.data.verdict, result.exit_code(strict)
-    summary = {"outcome": judged.outcome if judged else None, **result.paths}
+    outcome = judged.outcome if judged else None
+    summary, reasons = {"outcome": outcome, **result.paths}, list[str]()
     if judged is not None and judged.exit_code(strict):
-        reasons = judged.missed or judged.evidence or judged.undecided
-        return Failed(message=_coded("; ".join(reasons), code), data=summary)
+        reasons += judged.missed or judged.evidence or judged.undecided
     if result.unrecorded is not None:
-        return Failed(
-            message=_coded(f"not in the history: {result.unrecorded}", code), data=summary
-        )
+        reasons.append(f"not in the history: {result.unrecorded}")
+    if unpublished is not None:
+        reasons.append(f"verdict: {outcome or 'none'}; not published: {unpublished}")
+        code = code or unpublished.exit_code
+    if reasons:
+        return Failed(message=_coded("; ".join(reasons), code), data=summary)
     return Completed(data=summary)

@@ -28,6 +28,8 @@ REMEMBERS: Final = (
 )
 """The setting with which a server that restarts knows who holds its concurrency limits."""
 
+TO_BE_KNOWN: Final = "set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING as the server has it"
+
 
 def api_url() -> str | None:
     """Return PREFECT_API_URL without a trailing slash, or None if it is not set."""
@@ -56,11 +58,8 @@ def require(what: str, again: str) -> str:
     """
     url = api_url()
     if url is not None and answers(url):
-        if _refuses(url):
-            raise ProviderError(
-                f"{url} (PREFECT_API_URL) does not know you: set PREFECT_API_KEY, or "
-                "PREFECT_API_AUTH_STRING as the server has it"
-            )
+        if refuses(url):
+            raise ProviderError(f"{url} (PREFECT_API_URL) does not know you: {TO_BE_KNOWN}")
         return url
     why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
     raise ProviderError(
@@ -72,7 +71,7 @@ def require(what: str, again: str) -> str:
     )
 
 
-def _refuses(url: str) -> bool:
+def refuses(url: str) -> bool:
     """Return whether a server wants to be shown who asks, and is not content with it."""
     request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310
     try:

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.results import Result
+from pipeline.release.published import RUNS
 from pipeline.run import names
 from pipeline.run.engine import Run
 from pipeline.store import shared
 from pipeline.store.remote import Remote
-
-RUNS = "runs"
 
 
 def place_of(recipe: str, run: str) -> str:
@@ -22,8 +21,9 @@ def place_of(recipe: str, run: str) -> str:
 def publish(run: Run, result: Result, url: str, place: str) -> None:
     """Send the files of a finished run, and its artifacts if the verdict is a pass.
 
-    The report goes whatever the verdict is: of a missed budget, people want to read it. Raises
-    what ``remote.push`` raises.
+    The report goes whatever the verdict is: of a missed budget, people want to read it. The verdict
+    goes last: if it is there, so is the record that `rarefy promote` reads. Raises what
+    ``remote.push`` raises.
     """
     judged = result.verdict
     if judged is not None and judged.outcome == "pass" and not judged.evidence:
@@ -31,7 +31,7 @@ def publish(run: Run, result: Result, url: str, place: str) -> None:
     there = Remote.open(url)
     there.check_writable()
     folder = Path(result.paths["report"]).parent
-    for name in names.FILES:
+    for name in sorted(names.FILES, key=names.VERDICT.__eq__):
         if (folder / name).is_file():
             there.put(folder / name, f"{place}/{name}")
 

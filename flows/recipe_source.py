@@ -1,8 +1,9 @@
 """Where a deployed run finds its recipe: behind a URL that fsspec reads, or in a git repository.
 
 ``s3://bucket/recipes/demo.yaml`` (also ``file://``, ``https://``, …): the recipe is fetched, and
-the files and folders beside it that it names. ``git+REPOSITORY@REVISION:PATH``: the repository is
-cloned. Anything else is a path on this machine, used where it is.
+the files and folders beside it that it names; of a folder, what is not hidden.
+``git+REPOSITORY@REVISION:PATH``: the repository is cloned. Anything else is a path on this machine,
+used where it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal
 
 from pipeline.model import hub
@@ -115,16 +116,18 @@ def send(recipe: Path, url: str, base: Path | None = None) -> str:
     """Send a recipe, with the files that it names, to a store; return where workers find it.
 
     ``base``: the folder that its paths start from, if it is not its own. The place is named for all
-    their bytes, so a run that fetches them never finds them changed. Raises RecipeError if a file
-    is outside of ``base``.
+    their bytes, so a run that fetches them never finds them changed. Hidden files in a folder stay
+    here: a model's folder is often a git clone, whose configuration may hold a password. Raises
+    RecipeError if a file is outside of ``base``.
     """
     values, base = yaml_source.read(recipe).values, base or recipe.resolve().parent
     files, kind = {recipe.name: recipe}, partial(_kind, base)
     todo = list(_places(_references(values), kind))
     while todo:
         path = base / beside(todo.pop(), str(recipe))
-        found = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
-        for each in found:
+        inner = sorted(path.rglob("*")) if path.is_dir() else []
+        shown = [each for each in inner if not _hidden(each.relative_to(path))]
+        for each in [path] if path.is_file() else shown:
             inside = each.relative_to(base).as_posix()
             if each.is_file() and inside not in files:
                 files[inside] = each
@@ -238,7 +241,13 @@ def _bring(there: RemoteFiles, reference: str, folder: Path, kind: Kind) -> None
             _bring(there, name, folder, kind)
     elif found == "folder":
         for name in there.sizes(path):
-            _bring(there, f"{path}/{name}", folder, kind)
+            if not _hidden(PurePosixPath(name)):
+                _bring(there, f"{path}/{name}", folder, kind)
+
+
+def _hidden(inside: PurePath) -> bool:
+    """Return whether a file in a folder that a recipe names is no part of a model or of data."""
+    return any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
 
 
 def beside(reference: str, recipe: str) -> str:

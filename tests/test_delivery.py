@@ -189,6 +189,8 @@ exit 0
 """
 """A ``gh`` that notes its arguments, lists the ids in ``comments`` and keeps what it posts."""
 
+ORIGIN = "\n\nCommit 0abc, [run](https://h/me/mine/actions/runs/1)\n"
+
 
 def comment(
     folder: Path, summary: str | None = "## ✓ Pass\n", **inputs: str
@@ -202,6 +204,7 @@ def comment(
     script = folder / "script.sh"
     script.write_text(step("Comment on the pull request"))
     given = {"OUT": "out", "GATE": "ci gate a.yaml ", "REPOSITORY": "me/mine", "NUMBER": "7"}
+    given |= {"COMMIT": "0abc", "RUN": "https://h/me/mine/actions/runs/1"}
     done = subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
         cwd=folder,
@@ -224,7 +227,7 @@ def test_the_first_comment_is_posted_and_the_next_replaces_it(tmp_path: Path) ->
     assert code == 0
     mark, _, rest = body.partition("\n")
     assert mark.startswith("<!-- rarefy ")
-    assert rest == "## ✓ Pass\n"
+    assert rest == f"## ✓ Pass\n{ORIGIN}"
     listed, posted = asked(tmp_path)
     assert listed[2] == "repos/me/mine/issues/7/comments?per_page=100"
     assert mark in listed[-1]
@@ -233,7 +236,7 @@ def test_the_first_comment_is_posted_and_the_next_replaces_it(tmp_path: Path) ->
     (tmp_path / "comments").write_text("41\n42\n")
     (tmp_path / "called").unlink()
     code, _, body = comment(tmp_path, "## ✗ Fail\n")
-    assert (code, body) == (0, f"{mark}\n## ✗ Fail\n")
+    assert (code, body) == (0, f"{mark}\n## ✗ Fail\n{ORIGIN}")
     assert asked(tmp_path)[1][2:5] == ["--method", "PATCH", "repos/me/mine/issues/comments/41"]
     other = comment(tmp_path, GATE="ci gate b.yaml ")[2]
     assert not other.startswith(mark)
@@ -253,12 +256,20 @@ def test_a_run_without_a_summary_comments_nothing(tmp_path: Path) -> None:
     assert said.startswith("::notice::")
 
 
+def test_a_run_without_a_summary_leaves_no_verdict_on_an_older_commit(tmp_path: Path) -> None:
+    (tmp_path / "comments").write_text("41\n")
+    code, said, body = comment(tmp_path, summary=None)
+    assert (code, said) == (0, "")
+    assert body.partition("\n")[2] == f"## No verdict\n{ORIGIN}"
+    assert asked(tmp_path)[1][2:5] == ["--method", "PATCH", "repos/me/mine/issues/comments/41"]
+
+
 def test_a_comment_notifies_nobody_and_runs_nothing(tmp_path: Path) -> None:
     code, _, body = comment(
         tmp_path, "@someone $(touch a) `touch b`\n", GATE='$(touch c)"; touch d'
     )
     assert code == 0
-    assert body.endswith("@\u200bsomeone $(touch a) `touch b`\n")
+    assert body.endswith(f"\n@\u200bsomeone $(touch a) `touch b`\n{ORIGIN}")
     assert not {"a", "b", "c", "d"} & {path.name for path in tmp_path.iterdir()}
 
 
@@ -266,7 +277,8 @@ def test_a_long_summary_is_cut_between_characters(tmp_path: Path) -> None:
     code, _, body = comment(tmp_path, "é" * 100_000)
     assert code == 0
     assert 29_000 < len(body) < 65_536
-    assert body.endswith("é")
+    rest = "\n\n(The rest is cut off here; summary.md of the run has it.)\n"
+    assert body.endswith(f"é{rest}{ORIGIN}")
 
 
 def test_the_comment_is_off_unless_it_is_asked_for() -> None:
@@ -311,6 +323,14 @@ def test_on_jenkins_nothing_of_the_gate_s_container_is_where_the_key_is_that_can
         assert len(re.findall(r"\bagent \{", stage)) == 1
     assert "skipDefaultCheckout()" in promote
     assert "branch 'main'" in promote
+
+
+def test_the_examples_sweep_the_store_that_they_keep() -> None:
+    gate = yaml.safe_load((ROOT / "examples/ci/gitlab-ci.yml").read_text())["gate"]
+    assert gate["after_script"] == ["rarefy artifact gc --yes"]
+    pipeline = (ROOT / "examples/ci/Jenkinsfile").read_text()
+    always = pipeline.partition("always {")[2].partition("stage('Promote')")[0]
+    assert "sh 'rarefy artifact gc --yes || " in always, "whatever it ends with, the verdict stays"
 
 
 def test_the_examples_name_commands_and_options_that_there_are() -> None:

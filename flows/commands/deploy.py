@@ -37,7 +37,11 @@ Prefect imports a flow from its working folder first, unless it is imported alre
 @recipe_argument
 @click.option("--pool", required=True, help="The work pool whose workers run it.")
 @click.option("--type", "kind", help="The pool's type; default: the server's answer, or process.")
-@click.option("--name", help="The deployment's name; default: the recipe's name.")
+@click.option(
+    "--name",
+    callback=without_credentials,
+    help="The deployment's name; default: the recipe's name.",
+)
 @click.option("--cron", help="When to run: minute, hour, day, month, weekday; default: on demand.")
 @click.option(
     "--timezone", default="UTC", show_default=True, help="The time zone of the cron expression."
@@ -61,7 +65,12 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     callback=without_credentials,
     help="Where people read the store's runs/ folder, to link reports.",
 )
-@click.option("--machine", metavar="NAME", help="The machine that measures; default: the worker's.")
+@click.option(
+    "--machine",
+    metavar="NAME",
+    callback=without_credentials,
+    help="The machine that measures; default: the worker's.",
+)
 @stage_timeout_option
 @click.option(
     "--when-busy",
@@ -80,8 +89,21 @@ Prefect imports a flow from its working folder first, unless it is imported alre
 )
 @threads_option
 @strict_option
-@click.option("--tag", "tags", multiple=True, help="A tag of its flow runs; repeat it.")
-@click.option("--job-variable", "variables", multiple=True, metavar="KEY=VALUE", help="Repeat it.")
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    callback=without_credentials,
+    help="A tag of its flow runs; repeat it.",
+)
+@click.option(
+    "--job-variable",
+    "variables",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=without_credentials,
+    help="Repeat it.",
+)
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -34,6 +34,7 @@ def promote(
     """Point TAG (default: production) at the bundle of RUN: a run, its folder or a digest.
 
     As everywhere, a bare name is looked up among the runs first, and ./NAME is a folder.
+    URL#DIGEST is a bundle in another store, with the verdicts that deployed runs left in its runs/.
     The bundle's bytes are hashed again, and the verdict must be on exactly these bytes. If there
     is a newer verdict on this bundle, from `rarefy ci` or `rarefy validate`, it must also be a
     pass. Otherwise the tag does not move, and the exit code is 3 for a missed budget, 6 for

@@ -73,7 +73,7 @@ def schedule(
             )
     loaded = recipes.load(recipe)
     job = replace(
-        job_of(recipe, loaded.recipe.name, device, home, given_where()),
+        job_of(recipe, jobs.folder_name(name, loaded.recipe.name), device, home, given_where()),
         threads=threads,
         stage_timeout=stage_timeout,
         strict=strict,
@@ -109,10 +109,11 @@ def schedule(
     )
 
 
-def job_of(recipe: Path, name: str, device: str, home: Home, given: Mapping[str, Any]) -> Job:
+def job_of(recipe: Path, folder: str, device: str, home: Home, given: Mapping[str, Any]) -> Job:
     """Return the job of a scheduled run. Its paths are absolute: it may start in any folder.
 
-    ``given``: the options of `rarefy run` that do the same.
+    ``folder``: the name of its runs' folder. ``given``: the options of `rarefy run` that do the
+    same.
     """
     from flows import jobs
 
@@ -120,7 +121,7 @@ def job_of(recipe: Path, name: str, device: str, home: Home, given: Mapping[str,
     return jobs.Job(
         recipe=str(path),
         home=str(home.path.resolve()),
-        out=str(home.runs.resolve() / name),
+        out=str(home.runs.resolve() / folder),
         device=device,
         threads=None,
         command=shlex.join(["rarefy", "run", *jobs.words(given), str(path)]),

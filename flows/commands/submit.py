@@ -35,6 +35,7 @@ def submit(deployment: str, watch: bool, timeout: float | None, home: Home, as_j
     if timeout is not None and not watch:
         raise click.UsageError("--timeout is how long to --watch")
     from flows import prefect_server, prefect_settings
+    from pipeline.terms.errors import RarefyError
 
     prefect_settings.prepare(home.prefect)
     prefect_server.require("to submit a run", f"rarefy submit {deployment}")
@@ -49,7 +50,13 @@ def submit(deployment: str, watch: bool, timeout: float | None, home: Home, as_j
         else:
             click.echo(str(run.id))
         return 0
-    ended = submitted.watch(run.id, lambda line: click.echo(line, err=True), timeout=timeout)
+    try:
+        ended = submitted.watch(run.id, lambda line: click.echo(line, err=True), timeout=timeout)
+    except RarefyError as error:
+        return _left(str(error), error.exit_code, facts, as_json)
+    except KeyboardInterrupt:
+        why = f"interrupted; the run goes on, and {submitted.GOES_ON}"
+        return _left(why, submitted.INTERRUPTED, facts, as_json)
     if as_json:
         show_json(facts | asdict(ended))
         return ended.exit_code
@@ -57,3 +64,11 @@ def submit(deployment: str, watch: bool, timeout: float | None, home: Home, as_j
         click.echo(f"report   {ended.report}", err=True)
     click.echo(f"{ended.state}: {ended.message}" if ended.message else ended.state)
     return ended.exit_code
+
+
+def _left(why: str, code: int, facts: dict[str, str], as_json: bool) -> int:
+    """Say why the watching ended before the run, and with --json which run it is."""
+    if as_json:
+        show_json(facts | {"error": why, "exit_code": code})
+    click.echo(f"rarefy: {why}", err=True)
+    return code

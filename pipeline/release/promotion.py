@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.model import runtime
-from pipeline.release import bundles, newest
+from pipeline.release import bundles, newest, published
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
 from pipeline.store import disk, remote
@@ -19,6 +20,7 @@ from pipeline.store.home import Home
 from pipeline.store.store import Store
 from pipeline.store.tags import Tag, check_name
 from pipeline.terms.errors import BudgetError, EvidenceError, RarefyError
+from pipeline.terms.vocabulary import REMOTE_TAG
 from pipeline.verdict.record import ReportData
 
 BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
@@ -27,19 +29,22 @@ BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
 class MissedError(BudgetError):
     """The run missed budgets, so the tag does not move; ``missed`` holds a reason for each."""
 
-    def __init__(self, message: str, digest: str, run: Path, missed: list[str]) -> None:
+    def __init__(self, message: str, digest: str, run: Path | str, missed: list[str]) -> None:
         self.digest, self.run, self.missed = digest, run, missed
         super().__init__(message)
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """A promotion: the tag, its digest now and before, the run's folder, and the remote's URL."""
+    """A promotion: the tag, its digest now and before, the run's folder, and the remote's URL.
+
+    The folder of a run on another machine is the address of what it left in a store.
+    """
 
     tag: str
     digest: str
     before: str | None
-    run: Path
+    run: Path | str
     pushed: str | None
 
     @property
@@ -56,6 +61,8 @@ def promote(
 ) -> Promotion:
     """Point a tag at the bundle of a run (a name, its folder or a digest), if it passed.
 
+    Of ``URL#TAG`` or ``URL#DIGEST``, the runs that left their verdict in that store count, too.
+
     ``url``: a remote store that also gets the bundle and the tag. ``ready``: called with the
     bundle's digest before the first tag moves; what it raises keeps the tag where it is.
 
@@ -66,14 +73,7 @@ def promote(
     """
     check_name(tag)
     bundle, store = bundles.find(reference, home), home.store()
-    run, record = verdict_of(bundle, home, tag)
-    assert record.verdict is not None
-    if record.verdict.outcome == "fail":
-        message = f"{reference}: missed its budgets; {tag!r} was not moved"
-        raise MissedError(message, bundle.digest, run, record.verdict.missed)
-    places = [tag] if url is None else [tag, f"{url}#{tag}"]
-    check_verdict(record, bundle, places)
-    newest.check(record, bundle, home, places)
+    run, record = passing(bundle, home, [tag] if url is None else [tag, f"{url}#{tag}"])
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
@@ -109,17 +109,42 @@ def _take_back(store: Store, tag: str, here: Tag, error: BaseException) -> None:
         )
 
 
-def verdict_of(bundle: Bundle, home: Home, tag: str) -> tuple[Path, ReportData]:
+def passing(bundle: Bundle, home: Home, places: list[str]) -> tuple[Path | str, ReportData]:
+    """Return the run, and its record, whose verdict lets tags move to a bundle.
+
+    ``places``: the tags, the local one first. Raises MissedError or EvidenceError if there is none.
+    """
+    with tempfile.TemporaryDirectory(prefix="rarefy-promote-") as scratch:
+        there = published.bring(bundle.name, bundle.digest, Path(scratch))
+        path, record = verdict_of(bundle, home, there, places[0])
+        away = path.is_relative_to(there.path)
+        run = published.address(bundle.name, path, record) if away else path
+        assert record.verdict is not None
+        if record.verdict.outcome == "fail":
+            message = f"{bundle.name}: missed its budgets; {places[0]!r} was not moved"
+            raise MissedError(message, bundle.digest, run, record.verdict.missed)
+        check_verdict(record, bundle, places)
+        for each in (home, there):
+            newest.check(record, bundle, each, places)
+    return run, record
+
+
+def verdict_of(bundle: Bundle, home: Home, there: Home, tag: str) -> tuple[Path, ReportData]:
     """Return the folder and the record of the newest run with a verdict on this bundle.
+
+    ``there``: the home of runs that ``published.bring`` found; they come before the others of this
+    machine, because the store that the user names has them.
 
     Raises EvidenceError if there is none, or if the run's folder holds another run's bundle.
     """
     place = bundle.directory.parent
     named = [place / names.RECORD] if (place / names.BUNDLE).is_dir() else []
-    others = home.runs.glob(f"*/{names.RECORD}")
-    newest_first = sorted(others, key=disk.changed, reverse=True)
+    fetched = sorted(there.runs.glob(f"*/{names.RECORD}"), reverse=True)  # named for their time
+    others = sorted(home.runs.glob(f"*/{names.RECORD}"), key=disk.changed, reverse=True)
     why = "no run has a verdict on this bundle"
-    for path in filter(Path.is_file, (*named, *newest_first)):
+    if REMOTE_TAG not in bundle.name:
+        why += f"; if a worker's run has left one in a store, promote URL#{bundle.digest[:12]}"
+    for path in filter(Path.is_file, (*named, *fetched, *others)):
         try:
             record = folder.read(path.parent)
         except ValueError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import checks
+from flows import checks, prefect_server
 from pipeline.measure import machine
 from pipeline.model import arithmetic, openvino_session
 from tests.project import Said
@@ -99,6 +99,18 @@ def test_a_server_that_does_not_answer_fails(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     check = next(checks.prefect())
     assert (check.state, check.found) == ("fail", "http://127.0.0.1:9/api does not answer")
+
+
+@pytest.mark.parametrize(("refuses", "state"), [(True, "fail"), (False, "ok")])
+def test_a_server_that_lets_nobody_in_fails(
+    monkeypatch: pytest.MonkeyPatch, refuses: bool, state: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setattr(prefect_server, "answers", lambda _: True)
+    monkeypatch.setattr(prefect_server, "refuses", lambda _: refuses)
+    check = next(checks.prefect())
+    assert check.state == state
+    assert ("PREFECT_API_KEY" in check.fix) is refuses
 
 
 def test_a_store_of_a_newer_rarefy_fails(tmp_path: Path) -> None:

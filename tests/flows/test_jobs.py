@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows import compress
-from flows.jobs import words
+from flows.jobs import folder_name, words
 from pipeline.recipe import recipe as recipes
 from pipeline.run.logbook import Engine
 from pipeline.store.home import Home
@@ -34,6 +34,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_first_stage(
     with pytest.raises(RecipeError, match=r"out: Not a directory; choose another place"):
         compress.run(asked, recipes.load(recipe), engine)
     assert Home(project.home).store().digests() == []
+
+
+@pytest.mark.parametrize(
+    ("deployment", "folder"), [(None, "demo"), ("demo", "demo"), ("Demo on CUDA!", "demo-on-cuda")]
+)
+def test_a_deployment_has_a_folder_of_its_own(deployment: str | None, folder: str) -> None:
+    assert folder_name(deployment, "demo") == folder
 
 
 def test_options_that_are_not_given_are_no_words() -> None:

@@ -7,12 +7,18 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from flows.jobs import Job
+from pipeline.store.home import Home
+from pipeline.terms.errors import ProviderError
 from pipeline.verdict.verdict import Verdict
 from tests.flows.runs import PASSES
 from tests.project import Project
@@ -169,27 +175,63 @@ def test_recipes_of_similar_names_have_artifacts_of_their_own() -> None:
     assert [ArtifactCreate(key=key, type="table").key for key in keys] == keys, "Prefect takes them"
 
 
+def judged(outcome: str, reason: str) -> Any:
+    """Return the result of a run with one budget."""
+    size = {"metric": "size", "form": "max", "limit": 1.0, "outcome": outcome}
+    verdict = Verdict(outcome=outcome, budgets=[{**size, "reason": reason}])
+    data = SimpleNamespace(verdict=verdict)
+    return SimpleNamespace(
+        outcome=SimpleNamespace(data=data),
+        paths={"report": "/runs/demo/report.html"},
+        unrecorded=None,
+        exit_code=verdict.exit_code,
+    )
+
+
 def test_an_inconclusive_budget_fails_a_strict_flow_alone() -> None:
     from flows import prefect_flow
 
-    size = {"metric": "size", "form": "max", "limit": 1.0, "outcome": "inconclusive"}
-    judged = Verdict(outcome="inconclusive", budgets=[{**size, "reason": "too few rows"}])
-    data = SimpleNamespace(verdict=judged)
-    result: Any = SimpleNamespace(
-        outcome=SimpleNamespace(data=data), paths={}, unrecorded=None, exit_code=judged.exit_code
-    )
+    result = judged("inconclusive", "too few rows")
     assert prefect_flow._state(result, strict=False).is_completed()
     failed = prefect_flow._state(result, strict=True)
     assert (failed.is_failed(), failed.message) == (True, "too few rows (exit code 4)")
 
 
 @pytest.mark.parametrize(
-    ("deployment", "folder"), [("", "demo"), ("demo", "demo"), ("Demo on CUDA!", "demo-on-cuda")]
+    ("outcome", "message"),
+    [
+        ("pass", "verdict: pass; not published: s3://m: away (exit code 5)"),
+        ("fail", "1 kB; verdict: fail; not published: s3://m: away (exit code 3)"),
+    ],
 )
-def test_a_deployment_has_a_folder_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, deployment: str, folder: str
+def test_a_store_that_is_away_at_the_end_does_not_hide_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: str, message: str
 ) -> None:
     from flows import prefect_flow
 
-    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployment)
-    assert prefect_flow._folder("demo") == folder
+    shown: list[str] = []
+
+    def carried_out(job: Job) -> Any:
+        assert Path(job.out) == tmp_path / "runs" / "nightly", "the deployment's own folder"
+        return judged(outcome, "1 kB")
+
+    def retried(name: str, work: Callable[[], Any]) -> Any:
+        shown.append(name)
+        if name == "publish":
+            raise ProviderError("s3://m: away")
+        return work()
+
+    loaded = SimpleNamespace(recipe=SimpleNamespace(name="demo"))
+    monkeypatch.setattr(prefect_flow, "_retried", retried)
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", "Nightly!")
+    monkeypatch.setattr(prefect_flow, "_steps", lambda _, job, __: carried_out(job))
+    monkeypatch.setattr(prefect_flow, "_shown", lambda _, **page: shown.append(page["key"]))
+    monkeypatch.setattr(prefect_flow.markdown, "render", lambda _: "the verdict")
+    monkeypatch.setattr(prefect_flow.jobs, "load", lambda _: loaded)
+    monkeypatch.setattr(prefect_flow.jobs, "open_run", lambda *_: None)
+    monkeypatch.setattr(prefect_flow.machine_limit, "limit_of", lambda _: nullcontext())
+    monkeypatch.setattr(prefect_flow.recording, "recorded", lambda *_: nullcontext(Mock()))
+    job = Job("demo.yaml", str(tmp_path), "", "cpu", 1, "rarefy run demo.yaml", store="s3://m")
+    state = prefect_flow._deployed(job, Home(tmp_path), Mock(), None, None)
+    assert (state.is_failed(), state.message) == (True, message)
+    assert shown == ["plan", "rarefy-verdict-demo", "publish", "rarefy-report-demo"]

@@ -10,6 +10,7 @@ import pytest
 from flows import jobs, publishing
 from flows.jobs import Job
 from pipeline.recipe import recipe as recipes
+from pipeline.store.remote import Remote
 from pipeline.terms.errors import RecipeError
 from tests.flows.runs import PASSES, job
 from tests.project import Project
@@ -28,11 +29,24 @@ def published(project: Project, url: str, budgets: str) -> None:
 
 @pytest.mark.parametrize(("budgets", "artifacts"), [(PASSES, 3), (MISSED, 0), ("", 0)])
 def test_the_report_goes_always_and_artifacts_only_of_a_pass(
-    project: Project, tmp_path: Path, budgets: str, artifacts: int
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    budgets: str,
+    artifacts: int,
 ) -> None:
+    sent: list[str] = []
+    put = Remote.put
+
+    def noted(self: Remote, source: Path, path: str) -> None:
+        sent.append(source.name)
+        put(self, source, path)
+
+    monkeypatch.setattr(Remote, "put", noted)
     published(project, (tmp_path / "store").as_uri(), budgets)
     report = tmp_path / "store" / "runs" / "tiny" / "now" / "report.html"
     assert report.stat().st_size > 1000
+    assert (sent[-1] == "verdict.json") is bool(budgets), "it says that the rest is there"
     assert len(list((tmp_path / "store").glob("artifacts/*/*/manifest.json"))) == artifacts
     assert len(list((tmp_path / "store").glob("fingerprints/*.json"))) == artifacts
 

@@ -126,6 +126,24 @@ def test_what_is_sent_to_a_store_is_fetched_from_there(
     assert (here / "data/train.jsonl").read_text() == "{}\n"
 
 
+def test_hidden_files_of_a_folder_stay_where_they_are(
+    there: Path, here: Path, tmp_path: Path
+) -> None:
+    """A model's folder may be a git clone. What the recipe itself names is not hidden from it."""
+    (there / "models").rename(there / ".models")
+    (there / "demo.yaml").write_text(RECIPE.replace("models/encoder", ".models/encoder"))
+    model = there / ".models" / "encoder"
+    for name in (".env", ".git/config", "1_Pooling/.token", "__pycache__/own.pyc"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("hf_SECRET")
+    wanted = {name.replace("models/", ".models/") for name in NEEDED}
+    recipe_source.send(there / "demo.yaml", (tmp_path / "store").as_uri())
+    [sent] = (tmp_path / "store" / "recipes").iterdir()
+    assert files(sent) == wanted
+    recipe_source.fetch(there.as_uri() + "/demo.yaml", here)
+    assert files(here) == wanted
+
+
 PACKAGED = {
     "own.py": "import numpy.linalg\nimport helpers.util\nfrom helpers import words\n",
     "helpers/__init__.py": "",

@@ -7,10 +7,12 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline.terms.errors import ProviderError
 from tests import fleet_recipes as recipes
 from tests.fleet import POOL, ROOT, Fleet
 from tests.project import Said
@@ -31,6 +33,44 @@ def test_without_a_server_the_commands_are_said(
 def test_a_timeout_is_for_watching(rarefy: Callable[..., Said]) -> None:
     said = rarefy("submit", "demo", "--timeout", "60")
     assert (said.code, "--watch" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (ProviderError("the run is Running after 3 s"), 5, "the run is Running after 3 s"),
+        (KeyboardInterrupt(), 130, "interrupted; the run goes on"),
+    ],
+)
+def test_a_watching_that_ends_early_says_which_run_goes_on(
+    rarefy: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    raised: BaseException,
+    code: int,
+    words: str,
+) -> None:
+    from flows import prefect_server, prefect_settings
+
+    def watch(*_: object, **__: object) -> None:
+        raise raised
+
+    submitted = SimpleNamespace(
+        submit=lambda _: SimpleNamespace(id="0123", name="calm-owl"),
+        watch=watch,
+        GOES_ON="its page says how it ends",
+        INTERRUPTED=130,
+    )
+    monkeypatch.setattr("flows.submitted", submitted, raising=False)
+    monkeypatch.setattr(prefect_settings, "prepare", lambda _: None)
+    monkeypatch.setattr(prefect_server, "require", lambda *_: "http://127.0.0.1:9/api")
+    command = ("submit", "demo", "--watch", "--home", tmp_path)
+    said = rarefy(*command, "--json")
+    told = json.loads(said.out)
+    assert (said.code, told["flow_run"], told["exit_code"]) == (code, "0123", code)
+    assert told["error"].startswith(words)
+    said = rarefy(*command)
+    assert (said.code, said.out, said.err.count(words)) == (code, "", 1)
 
 
 @pytest.mark.slow

@@ -58,6 +58,8 @@ def test_without_a_verdict_on_this_bundle_nothing_moves(desk: Desk, change, word
     assert said.code == 4
     assert words in said.err
     assert desk.production is None
+    if "no run has" in words:
+        assert f"has left one in a store, promote URL#{desk.digest[:12]};" in said.err
 
 
 def test_a_baseline_that_moved_since_is_said(desk: Desk) -> None:
