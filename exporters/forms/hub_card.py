@@ -78,7 +78,7 @@ def write(source: Source, folder: Path, graph: str, provenance: Provenance, stat
         pairs=bool(source.signature.get("pairs")),
         score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
         rows=provenance.record.rows["eval"] if row and provenance.record else None,
-        by="OpenVINO" if source.by_openvino else None,
+        by="OpenVINO" if source.provider == "openvino" else None,
         digest=manifest.digest if manifest else None,
         # A model that labels words reads every text in windows.
         windows=bool(source.signature.get("windows") or source.signature.get("words")),

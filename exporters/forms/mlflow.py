@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from exporters import providers
 from exporters.forms.source import Source, check_anywhere, samples
 from pipeline.model import runtime
 from pipeline.store.artifact import RUN
 from pipeline.terms.errors import ProviderError
+from pipeline.terms.versions import distribution_version
 
 CODE = "mlflow_model.py"
 BUNDLE = "bundle"
@@ -67,14 +68,14 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
     options = runtime.read(source.folder, "session_options.json")
     # The flavor is run by ONNX Runtime, which has no provider of OpenVINO's name.
-    providers = [runtime.PROVIDERS["cpu"]] if source.by_openvino else options["providers"]
+    openvino = source.provider == "openvino"
     # When and on which machine the bundle was made is the house's own.
     (Path(path) / "artifacts" / BUNDLE / RUN).unlink(missing_ok=True)
     model.add_flavor(
         "onnx",
-        onnx_version=version("onnx"),
+        onnx_version=distribution_version("onnx"),
         data=f"artifacts/{BUNDLE}/{runtime.MODEL}",
-        providers=providers,
+        providers=[runtime.PROVIDERS["cpu"]] if openvino else options["providers"],
         onnx_session_options={
             "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
             "execution_mode": options["execution_mode"],
@@ -110,16 +111,15 @@ def _example(source: Source) -> Any:
 
 
 def _requirements(source: Source) -> list[str]:
-    providers = runtime.read(source.folder, "session_options.json")["providers"]
-    onnx = f"onnx=={version('onnx')}"
-    numbers = f"numpy=={version('numpy')}"
-    tokens = f"tokenizers=={version('tokenizers')}"
-    if source.by_openvino:
-        return [f"openvino=={version('openvino')}", onnx, numbers, tokens]
-    build = "onnxruntime" if providers[0] == runtime.PROVIDERS["cpu"] else "onnxruntime-gpu"
-    from onnxruntime import __version__ as number
+    """Return what the two flavors require: what is installed here in the same version."""
+    return [_as_here(package) for package in (*providers.packages(source.provider), "onnx")]
 
-    return [f"{build}=={number}", onnx, numbers, tokens]
+
+def _as_here(package: str) -> str:
+    """Return a package in the version that is installed; as it is given if it is not."""
+    name = package.partition(">=")[0]
+    here = distribution_version(name.partition("[")[0])
+    return f"{name}=={here}" if here else package
 
 
 def _metadata(source: Source) -> dict[str, Any]:
