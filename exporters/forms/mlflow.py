@@ -65,16 +65,17 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     # MLflow notes where the files were; it reads the copies, by these names.
     own = model.flavors[pyfunc.FLAVOR_NAME]
     own["model_code_path"] = CODE
-    own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
+    # It names the bundle's folder as it was named: by a digest, if the bundle is in the store.
+    place = own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
     options = runtime.read(source.folder, "session_options.json")
     # The flavor is run by ONNX Runtime, which has no provider of OpenVINO's name.
     openvino = source.provider == "openvino"
     # When and on which machine the bundle was made is the house's own.
-    (Path(path) / "artifacts" / BUNDLE / RUN).unlink(missing_ok=True)
+    (Path(path) / place / RUN).unlink(missing_ok=True)
     model.add_flavor(
         "onnx",
         onnx_version=distribution_version("onnx"),
-        data=f"artifacts/{BUNDLE}/{runtime.MODEL}",
+        data=f"{place}/{runtime.MODEL}",
         providers=[runtime.PROVIDERS["cpu"]] if openvino else options["providers"],
         onnx_session_options={
             "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
