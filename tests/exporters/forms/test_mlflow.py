@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from exporters.forms import mlflow
 from pipeline.model.runtime import PROVIDERS
 from pipeline.terms.errors import ModelError, ProviderError
 from tests.exporters.forms import bundles
+
+PREVIOUS = Path(__file__).parents[2] / "previous/home"
 
 
 def test_without_mlflow_the_extra_is_named_and_nothing_is_written(
@@ -33,6 +36,16 @@ def test_a_bundle_for_cpus_with_vnni_is_refused(classifier, tmp_path, monkeypatc
     (tmp_path / "out").mkdir()
     with pytest.raises(ModelError, match=r"'mlflow'.*without isa"):
         mlflow.write(bundles.read(classifier), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_bundle_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
+    """MLflow would find out when it loads the model: its predict.py lacks what that calls."""
+    monkeypatch.setattr(mlflow, "check_installed", lambda: None)
+    (earlier,) = (PREVIOUS / "store/artifacts/sha256").glob("*/predict.py")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match="an earlier version of rarefy wrote this bundle"):
+        mlflow.write(bundles.read(earlier.parent), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
