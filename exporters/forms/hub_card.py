@@ -15,6 +15,8 @@ from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms import metrics
 from pipeline.terms.vocabulary import STATIC
 
+REPOSITORY = "OWNER/NAME"
+"""A repository's name, while it is not known."""
 METRICS: Mapping[str, str] = {
     "macro_f1": "f1",
     "micro_f1": "f1",
@@ -50,8 +52,18 @@ class Stated:
         return [what for what, value in known.items() if not value]
 
 
-def write(source: Source, folder: Path, graph: str, provenance: Provenance, stated: Stated) -> None:
-    """Write README.md; ``graph`` is the name of the file in ``onnx/``."""
+def write(
+    source: Source,
+    folder: Path,
+    graph: str,
+    provenance: Provenance,
+    stated: Stated,
+    repository: str = REPOSITORY,
+) -> None:
+    """Write README.md; ``graph`` is the name of the file in ``onnx/``.
+
+    ``repository``: what the examples load.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # The card is Markdown, in which HTML escapes would be visible.
@@ -73,6 +85,7 @@ def write(source: Source, folder: Path, graph: str, provenance: Provenance, stat
         precision=source.precision,
         max_length=source.max_length,
         graph=graph,
+        repository=repository,
         dtype="q8" if source.precision == "int8" else source.precision,
         embeds=source.task == SentenceEmbeddings.name,
         pairs=bool(source.signature.get("pairs")),

@@ -56,7 +56,7 @@ def push(
     message = f"{known.name or 'bundle'}{of}, by rarefy"
     temporary = tempfile.TemporaryDirectory(prefix="rarefy-hub-")
     with temporary as folder, disk.speaking(Path(folder)):
-        form.write(source.read(found), Path(folder), known, stated)
+        form.write(source.read(found), Path(folder), known, stated, repository)
         address = hub_push.push(
             Path(folder), repository, private=private, revision=revision, message=message
         )
