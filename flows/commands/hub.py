@@ -63,10 +63,13 @@ def push(
     if as_json:
         show_json(
             {"bundle": found.digest, "repository": repository, "commit": address}
+            | {"verdict": known.verdict.outcome if known.verdict else None}
             | {"missing": stated.missing(known), "exit_code": 0}
         )
         return 0
     click.echo(f"{repository} <- {found.digest[:12]}: {address}")
+    if known.caveat:
+        click.echo(f"note: {known.caveat}", err=True)
     for what in stated.missing(known):
         click.echo(f"note: the card does not name the {what}", err=True)
     return 0

@@ -63,6 +63,18 @@ def test_the_card_loads_the_repository_that_it_is_in(desk: Desk, pushed: dict[st
     assert "OWNER/NAME" not in pushed["me/tiny"]
 
 
+def test_a_bundle_that_missed_its_budgets_is_pushed_with_a_note(
+    desk: Desk, pushed: dict[str, str]
+) -> None:
+    assert "verdict" not in desk.rarefy("hub", "push", "tiny", "me/tiny").err
+    desk.verdict("fail")
+    said = desk.rarefy("hub", "push", "tiny", "me/tiny")
+    assert said.code == 0
+    assert "note: the verdict on this bundle is fail: " in said.err
+    said = desk.rarefy("hub", "push", "tiny", "me/tiny", "--json")
+    assert json.loads(said.out)["verdict"] == "fail"
+
+
 def test_a_wrong_name_is_refused_before_the_bundle_is_read(rarefy: Callable[..., Said]) -> None:
     said = rarefy("hub", "push", "nothing", "no-owner")
     assert said.code == 2
