@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from exporters import saving
+from exporters import providers, saving
 from pipeline.model import tensorrt
 from pipeline.model.runtime import MODEL, OPTIONS, PROVIDERS, SIGNATURE, BundleModel, available
 from pipeline.stage.split import Split
@@ -163,7 +164,8 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
         autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
     )
-    card = templates.get_template("model_card.md.j2").render(facts)
+    packages = shlex.join(providers.packages(facts["provider"]))
+    card = templates.get_template("model_card.md.j2").render(facts, packages=packages)
     (output / "README.md").write_text(card, encoding="utf-8")
     code = runner(str(facts["task"]))
     code = by_openvino(code) if facts["provider"] == "openvino" else code

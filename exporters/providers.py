@@ -1,4 +1,4 @@
-"""What bundles for a provider can be: their precisions, and the form of their int8 products."""
+"""What bundles for a provider can be and need: precisions, int8 products, packages to install."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from pipeline.terms.vocabulary import PORTABLE
 Products = Literal["fused", "qdq"]
 DYNAMIC: Final = ("dynamic", "mixed", "search")
 """Modes of a plan, or of ``quantize``, in which ranges of inputs may be taken at run time."""
+GPU: Final = "onnxruntime-gpu[cuda,cudnn]>=1.31"
+"""ONNX Runtime with the libraries of CUDA, which it does not find on a machine without them."""
+RUNTIMES: Final = {
+    "cpu": ("onnxruntime>=1.31",),
+    "cuda": (GPU,),
+    "tensorrt": (GPU, "tensorrt"),
+    "openvino": ("openvino>=2026.4.1",),
+}
+"""A provider -> what runs the graph, as pip takes it."""
+
+
+def packages(provider: str) -> list[str]:
+    """Return what the predict.py of a bundle for a provider requires, as pip takes it."""
+    return [*RUNTIMES[provider], "tokenizers", "numpy"]
 
 
 def form(provider: str, products: Products) -> Products:

@@ -26,8 +26,14 @@ GENERIC = "PreTrainedTokenizerFast"
 """A tokenizer that does what tokenizer.json says."""
 
 
-def write(source: Source, folder: Path, provenance: Provenance, stated: Stated) -> None:
-    """Write the files of a repository on the Hub.
+def write(
+    source: Source,
+    folder: Path,
+    provenance: Provenance,
+    stated: Stated,
+    repository: str = hub_card.REPOSITORY,
+) -> None:
+    """Write the files of a repository on the Hub; ``repository``: its name, for the card.
 
     Raises ModelError if the bundle is for CPUs with VNNI, its config.json is of an earlier version
     or its graph does not give what the tools need.
@@ -46,7 +52,7 @@ def write(source: Source, folder: Path, provenance: Provenance, stated: Stated) 
     write_json(folder / "special_tokens_map.json", special)
     if embeds:
         sentences.write(source, folder)
-    hub_card.write(source, folder, name, provenance, stated)
+    hub_card.write(source, folder, name, provenance, stated, repository)
 
 
 def _config(source: Source, apart: list[str]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from pipeline.terms import metrics
 from pipeline.terms.markdown import escape
 from pipeline.terms.vocabulary import STATIC
 
+REPOSITORY = "OWNER/NAME"
+"""A repository's name, while it is not known."""
 METRICS: Mapping[str, str] = {
     "macro_f1": "f1",
     "micro_f1": "f1",
@@ -50,8 +52,18 @@ class Stated:
         return [what for what, value in known.items() if not value]
 
 
-def write(source: Source, folder: Path, graph: str, provenance: Provenance, stated: Stated) -> None:
-    """Write README.md; ``graph`` is the name of the file in ``onnx/``."""
+def write(
+    source: Source,
+    folder: Path,
+    graph: str,
+    provenance: Provenance,
+    stated: Stated,
+    repository: str = REPOSITORY,
+) -> None:
+    """Write README.md; ``graph`` is the name of the file in ``onnx/``.
+
+    ``repository``: what the examples load.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # The card is Markdown, in which HTML escapes would be visible.
@@ -73,12 +85,13 @@ def write(source: Source, folder: Path, graph: str, provenance: Provenance, stat
         precision=source.precision,
         max_length=source.max_length,
         graph=graph,
+        repository=repository,
         dtype="q8" if source.precision == "int8" else source.precision,
         embeds=source.task == SentenceEmbeddings.name,
         pairs=bool(source.signature.get("pairs")),
         score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
         rows=provenance.record.rows["eval"] if row and provenance.record else None,
-        by="OpenVINO" if source.by_openvino else None,
+        by="OpenVINO" if source.provider == "openvino" else None,
         digest=manifest.digest if manifest else None,
         # A model that labels words reads every text in windows.
         windows=bool(source.signature.get("windows") or source.signature.get("words")),

@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from exporters.forms.source import Source, check_anywhere, samples
+from exporters import providers
+from exporters.forms.source import Source, check_anywhere, check_described, samples
 from pipeline.model import runtime
 from pipeline.store.artifact import RUN
 from pipeline.terms.errors import ProviderError
+from pipeline.terms.versions import distribution_version
 
 CODE = "mlflow_model.py"
 BUNDLE = "bundle"
@@ -32,7 +33,8 @@ def check_installed() -> None:
 def write(source: Source, folder: Path) -> None:
     """Write an MLflow model to the empty ``folder``.
 
-    Raises ProviderError without MLflow, ModelError if the bundle is for CPUs with VNNI.
+    Raises ProviderError without MLflow, ModelError if the bundle is for CPUs with VNNI or an
+    earlier version wrote it.
     """
     check_installed()
     save_model(folder, source=source)
@@ -41,8 +43,10 @@ def write(source: Source, folder: Path) -> None:
 def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     """Write the model, with the name and the parameters that ``mlflow.models.Model.log`` wants.
 
-    Raises ModelError if the bundle is for CPUs with VNNI.
+    Raises ModelError if the bundle is for CPUs with VNNI or an earlier version wrote it.
     """
+    # Earlier versions wrote no predict.py that the flavor python_function can run.
+    check_described(source)
     # The flavor python_function runs the bundle's own predict.py, which checks the CPU; onnx not.
     check_anywhere(source, "mlflow")
     from mlflow import pyfunc
@@ -64,17 +68,18 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     # MLflow notes where the files were; it reads the copies, by these names.
     own = model.flavors[pyfunc.FLAVOR_NAME]
     own["model_code_path"] = CODE
-    own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
+    # It names the bundle's folder as it was named: by a digest, if the bundle is in the store.
+    place = own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
     options = runtime.read(source.folder, runtime.OPTIONS)
     # The flavor is run by ONNX Runtime, which has no provider of OpenVINO's name.
-    providers = [runtime.PROVIDERS["cpu"]] if source.by_openvino else options["providers"]
+    openvino = source.provider == "openvino"
     # When and on which machine the bundle was made is the house's own.
-    (Path(path) / "artifacts" / BUNDLE / RUN).unlink(missing_ok=True)
+    (Path(path) / place / RUN).unlink(missing_ok=True)
     model.add_flavor(
         "onnx",
-        onnx_version=version("onnx"),
-        data=f"artifacts/{BUNDLE}/{runtime.MODEL}",
-        providers=providers,
+        onnx_version=distribution_version("onnx"),
+        data=f"{place}/{runtime.MODEL}",
+        providers=[runtime.PROVIDERS["cpu"]] if openvino else options["providers"],
         onnx_session_options={
             "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
             "execution_mode": options["execution_mode"],
@@ -110,16 +115,15 @@ def _example(source: Source) -> Any:
 
 
 def _requirements(source: Source) -> list[str]:
-    providers = runtime.read(source.folder, runtime.OPTIONS)["providers"]
-    onnx = f"onnx=={version('onnx')}"
-    numbers = f"numpy=={version('numpy')}"
-    tokens = f"tokenizers=={version('tokenizers')}"
-    if source.by_openvino:
-        return [f"openvino=={version('openvino')}", onnx, numbers, tokens]
-    build = "onnxruntime" if providers[0] == runtime.PROVIDERS["cpu"] else "onnxruntime-gpu"
-    from onnxruntime import __version__ as number
+    """Return what the two flavors require: what is installed here in the same version."""
+    return [_as_here(package) for package in (*providers.packages(source.provider), "onnx")]
 
-    return [f"{build}=={number}", onnx, numbers, tokens]
+
+def _as_here(package: str) -> str:
+    """Return a package in the version that is installed; as it is given if it is not."""
+    name = package.partition(">=")[0]
+    here = distribution_version(name.partition("[")[0])
+    return f"{name}=={here}" if here else package
 
 
 def _metadata(source: Source) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import runtime
+from pipeline.model import own_provider, runtime
 from pipeline.model.graph_file import check_graph
 from pipeline.model.runtime import MODEL
 from pipeline.release import bundles
@@ -61,10 +61,9 @@ class Source:
         return found
 
     @property
-    def by_openvino(self) -> bool:
-        """Whether the bundle is for OpenVINO, which gave its samples and its score."""
-        options = runtime.read(self.folder, runtime.OPTIONS)
-        return runtime.PROVIDERS["openvino"] in options["providers"]
+    def provider(self) -> str:
+        """The provider that the bundle is for, which gave its samples and its score."""
+        return own_provider.of(self.folder)
 
     @cached_property
     def graph(self) -> Any:

@@ -86,12 +86,15 @@ def bundle(
     if as_json:
         show_json(
             {"bundle": found.digest, "for": form, "out": str(out), "files": files}
+            | {"verdict": known.verdict.outcome if known.verdict else None}
             | {"missing": missing, **more, "exit_code": 0}
         )
         return 0
     click.echo(f"{out}: {len(files)} files for {form}")
     if more:
         click.echo(f"{more['model']} version {more['version']} on {more['tracking_uri']}")
+    if known.caveat:
+        click.echo(f"note: {known.caveat}", err=True)
     for what in missing:
         click.echo(f"note: the card does not name the {what}", err=True)
     return 0

@@ -56,17 +56,20 @@ def push(
     message = f"{known.name or 'bundle'}{of}, by rarefy"
     temporary = tempfile.TemporaryDirectory(prefix="rarefy-hub-")
     with temporary as folder, disk.speaking(Path(folder)):
-        form.write(source.read(found), Path(folder), known, stated)
+        form.write(source.read(found), Path(folder), known, stated, repository)
         address = hub_push.push(
             Path(folder), repository, private=private, revision=revision, message=message
         )
     if as_json:
         show_json(
             {"bundle": found.digest, "repository": repository, "commit": address}
+            | {"verdict": known.verdict.outcome if known.verdict else None}
             | {"missing": stated.missing(known), "exit_code": 0}
         )
         return 0
     click.echo(f"{repository} <- {found.digest[:12]}: {address}")
+    if known.caveat:
+        click.echo(f"note: {known.caveat}", err=True)
     for what in stated.missing(known):
         click.echo(f"note: the card does not name the {what}", err=True)
     return 0

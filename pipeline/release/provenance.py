@@ -1,4 +1,4 @@
-"""What is known of where a bundle comes from: its run, the model it was made of, the data."""
+"""What is known of a bundle: its run and the verdict on it, the model it was made of, the data."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pipeline.store.artifact import Manifest
 from pipeline.store.home import Home
 from pipeline.terms.errors import RarefyError
 from pipeline.verdict.record import LedgerRow, ReportData
+from pipeline.verdict.verdict import Verdict
 
 IMPORT = "import"
 UNTRAINED = frozenset({IMPORT, "quantize", "export"})
@@ -32,6 +33,7 @@ class Provenance:
     ``stages``    the stages from the imported model to the bundle
     ``datasets``  the names of the recipe's data sets on the Hub
     ``tested``    the name of the data set on the Hub of which the eval split is
+    ``verdict``   the verdict of the newest run that judged the bundle
     """
 
     run: Path | None = None
@@ -41,6 +43,7 @@ class Provenance:
     stages: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     tested: str | None = None
+    verdict: Verdict | None = None
 
     @property
     def name(self) -> str | None:
@@ -71,8 +74,15 @@ class Provenance:
 
         A run may export several; the others are in its ledger only.
         """
-        measured = self.record.measurements if self.record else None
-        return measured is not None and measured.models[CANDIDATE].digest == bundle.digest
+        return self.record is not None and _judges(self.record, bundle)
+
+    @property
+    def caveat(self) -> str | None:
+        """What the verdict is and why, if it is not a pass; None if it is, or if there is none."""
+        if self.verdict is None or self.verdict.outcome == "pass":
+            return None
+        reasons = (*self.verdict.missed, *self.verdict.evidence, *self.verdict.undecided)
+        return ": ".join((f"the verdict on this bundle is {self.verdict.outcome}", *reasons[:1]))
 
     def scored(self, bundle: Bundle) -> LedgerRow | None:
         """Return the bundle's row of the ledger; None if the run did not score it."""
@@ -82,8 +92,9 @@ class Provenance:
 
 def of(bundle: Bundle, home: Home) -> Provenance:
     """Return what the runs and the store in ``home`` know of a bundle."""
-    found = next(_records(bundle, home), None)
-    run, record = found or (None, None)
+    runs = list(_records(bundle, home))
+    run, record = runs[0] if runs else (None, None)
+    verdicts = (each.verdict for _, each in runs if _judges(each, bundle))
     chain = list(_chain(bundle, home))
     model = licence = None
     if chain and chain[-1].stage.name == IMPORT and chain[-1].source is not None:
@@ -94,8 +105,21 @@ def of(bundle: Bundle, home: Home) -> Provenance:
         imported = [node for node in record.lineage if node.stage == IMPORT]
         model = str(imported[0].parameters["reference"]) if imported else None
     named = _datasets(record.recipe if record else "")
-    datasets = tuple(dict.fromkeys(named.values()))
-    return Provenance(run, record, model, licence, stages, datasets, named.get("eval"))
+    return Provenance(
+        run=run,
+        record=record,
+        model=model,
+        licence=licence,
+        stages=stages,
+        datasets=tuple(dict.fromkeys(named.values())),
+        tested=named.get("eval"),
+        verdict=next(filter(None, verdicts), None),
+    )
+
+
+def _judges(record: ReportData, bundle: Bundle) -> bool:
+    measured = record.measurements
+    return measured is not None and measured.models[CANDIDATE].digest == bundle.digest
 
 
 def _records(bundle: Bundle, home: Home) -> Iterator[tuple[Path, ReportData]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -128,9 +130,28 @@ def test_a_bundle_is_a_model_that_takes_text_without_rarefy(
         assert nodes > 20
 
 
-def test_nothing_of_this_machine_is_in_the_folder(made: dict[str, Path], tmp_path: Path) -> None:
+@pytest.fixture(params=["run", "folder", "digest"])
+def named(request: pytest.FixtureRequest, made: dict[str, Path], tmp_path: Path) -> str:
+    """The names that a bundle has; MLflow names the copy of its folder after the folder."""
+    if request.param == "run":
+        return "demo"
+    if request.param == "folder":
+        return str(shutil.copytree(made["demo"], tmp_path / "mine"))
+    return hashlib.sha256((made["demo"] / "manifest.json").read_bytes()).hexdigest()
+
+
+def test_whatever_names_a_bundle_both_flavors_load_and_nothing_is_of_this_machine(
+    named: str, made: dict[str, Path], tmp_path: Path
+) -> None:
     home = made["demo"].parents[2]
-    assert rarefy("bundle", "demo", tmp_path / "out", "--for", "mlflow", home=home)[0] == 0
+    assert rarefy("bundle", named, tmp_path / "out", "--for", "mlflow", home=home)[0] == 0
+    script = (
+        "import mlflow\nmlflow.pyfunc.load_model('out')\n"
+        "print(len(mlflow.onnx.load_model('out').graph.node))"
+    )
+    said = environments.run([environments.python("mlflow"), "-c", script], tmp_path)
+    assert int(said.splitlines()[-1]) > 20
+    assert not list((tmp_path / "out").rglob("run.json"))
     for path in (tmp_path / "out").rglob("*"):
         if path.suffix in ("", ".yaml", ".txt", ".json", ".py") and path.is_file():
             text = path.read_text()

@@ -1,5 +1,7 @@
 """The run's numbers in OpenMetrics text format, for GitLab's metrics report and for Prometheus.
 
+It is valid in Prometheus's older text format, too, which the textfile collector, the Pushgateway
+and Telegraf read. That has no types ``info`` and ``stateset``, so all families are gauges.
 Times are in seconds and sizes in bytes, as OpenMetrics requires. GitLab compares values as strings,
 so numbers are rounded. It ignores the rest of a line after ``#``, so no label contains one.
 """
@@ -40,7 +42,7 @@ UNITS = {
 def render(data: ReportData, numbers: Sequence[Measured]) -> str:
     """Return all metric families of a run; values that are not finite are left out."""
     page = _Page({"recipe": data.name})
-    page.info("rarefy_run", "The machine on which the run was measured.", _machine(data))
+    page.info("rarefy_run_info", "The machine on which the run was measured.", _machine(data))
     if data.verdict is not None:
         page.states("rarefy_verdict", "The verdict on all budgets.", {}, data.verdict.outcome)
         _budgets(page, data)
@@ -75,15 +77,15 @@ class _Page:
             if value is None or not math.isfinite(value):
                 continue
             family = "_".join(filter(None, (f"rarefy_{_NOT_NAME.sub('_', name)}{side}", suffix)))
-            lines = self._family(family, "gauge", about + suffix_about, suffix)
+            lines = self._family(family, about + suffix_about, suffix)
             lines.append(f"{family}{self._pairs(labels)} {plain(value * scale)}")
 
     def info(self, name: str, about: str, labels: Mapping[str, str]) -> None:
-        lines = self._family(name, "info", about)
-        lines.append(f"{name}_info{self._pairs(labels)} 1")
+        lines = self._family(name, about)
+        lines.append(f"{name}{self._pairs(labels)} 1")
 
     def states(self, name: str, about: str, labels: Mapping[str, str], current: str) -> None:
-        lines = self._family(name, "stateset", about)
+        lines = self._family(name, about)
         for outcome in OUTCOMES:
             pairs = self._pairs({**labels, name: outcome})
             lines.append(f"{name}{pairs} {int(outcome == current)}")
@@ -91,9 +93,9 @@ class _Page:
     def text(self) -> str:
         return "\n".join(line for lines in self._families.values() for line in lines) + "\n# EOF\n"
 
-    def _family(self, name: str, kind: str, about: str, unit: str = "") -> list[str]:
+    def _family(self, name: str, about: str, unit: str = "") -> list[str]:
         if name not in self._families:
-            self._families[name] = [f"# TYPE {name} {kind}", f"# HELP {name} {about}"]
+            self._families[name] = [f"# TYPE {name} gauge", f"# HELP {name} {about}"]
             if unit:
                 self._families[name].insert(1, f"# UNIT {name} {unit}")
         return self._families[name]

@@ -137,6 +137,18 @@ def test_a_reranker_is_for_ranking(classifier, tmp_path, pairs):
     assert ("text_pair" in written.text) is pairs
 
 
+@pytest.mark.parametrize("task", ["text-classification", "token-classification"])
+def test_the_examples_load_the_repository(classifier, embedder, tmp_path, task):
+    bundles.change(classifier, "signature.json", lambda values: values.update(task=task))
+    for folder in (classifier, embedder):
+        source = bundles.read(folder)
+        for named in ({"repository": "me/reviews"}, {}):
+            hub_card.write(source, tmp_path, "model.onnx", Provenance(), Stated(), **named)
+            text = (tmp_path / "README.md").read_text()
+            assert ('"me/reviews"' in text) is bool(named)
+            assert ('"OWNER/NAME"' in text) is not bool(named)
+
+
 def test_labels_cannot_change_the_card(classifier, tmp_path):
     evil = {"0": "a | b\n# evil", "1": "<script>"}
     bundles.change(classifier, "config.json", lambda values: values.update(id2label=evil))

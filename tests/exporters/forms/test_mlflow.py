@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
+from exporters import providers
 from exporters.forms import mlflow
 from pipeline.model.runtime import PROVIDERS
 from pipeline.terms.errors import ModelError, ProviderError
 from tests.exporters.forms import bundles
+
+PREVIOUS = Path(__file__).parents[2] / "previous/home"
 
 
 def test_without_mlflow_the_extra_is_named_and_nothing_is_written(
@@ -35,23 +39,51 @@ def test_a_bundle_for_cpus_with_vnni_is_refused(classifier, tmp_path, monkeypatc
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_bundle_for_openvino_asks_for_openvino(classifier):
-    pytest.importorskip("openvino")
+def test_a_bundle_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
+    """MLflow would find out when it loads the model: its predict.py lacks what that calls."""
+    monkeypatch.setattr(mlflow, "check_installed", lambda: None)
+    (earlier,) = (PREVIOUS / "store/artifacts/sha256").glob("*/predict.py")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match="an earlier version of rarefy wrote this bundle"):
+        mlflow.write(bundles.read(earlier.parent), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "runtime"),
+    [
+        ("cpu", ["onnxruntime=={}"]),
+        ("cuda", ["onnxruntime-gpu[cuda,cudnn]=={}"]),
+        ("tensorrt", ["onnxruntime-gpu[cuda,cudnn]=={}", "tensorrt=={}"]),
+        ("openvino", ["openvino=={}"]),
+    ],
+)
+def test_the_requirements_are_the_card_s_and_what_the_flavor_onnx_needs(
+    classifier, monkeypatch, provider, runtime
+):
+    """A GPU's build brings its libraries along: the environment that MLflow makes has none."""
+    change = {"providers": [PROVIDERS[provider]]}
+    bundles.change(classifier, "session_options.json", lambda values: values.update(change))
+    monkeypatch.setattr(mlflow, "distribution_version", lambda name: f"1.0.{len(name)}")
+    found = mlflow._requirements(bundles.read(classifier))
+    names = [each.partition("==")[0].partition("[")[0] for each in found]
+    wanted = [*runtime, "tokenizers=={}", "numpy=={}", "onnx=={}"]
+    pinned = zip(wanted, names, strict=True)
+    assert found == [each.format(f"1.0.{len(name)}") for each, name in pinned]
+
+
+def test_what_is_not_installed_here_is_required_as_on_the_card(classifier, monkeypatch):
+    """A machine that releases need not have what the bundle was measured with."""
     change = {"providers": [PROVIDERS["openvino"]]}
     bundles.change(classifier, "session_options.json", lambda values: values.update(change))
-    found = mlflow._requirements(bundles.read(classifier))
-    assert [each.partition("==")[0] for each in found] == [
-        "openvino",
-        "onnx",
-        "numpy",
-        "tokenizers",
-    ]
+    monkeypatch.setattr(mlflow, "distribution_version", lambda name: None)
+    card = providers.packages("openvino")
+    assert card[0].startswith("openvino>=")
+    assert mlflow._requirements(bundles.read(classifier)) == [*card, "onnx"]
 
 
-def test_the_requirements_are_what_the_bundle_s_runner_imports(classifier):
-    found = mlflow._requirements(bundles.read(classifier))
-    names = [each.partition("==")[0] for each in found]
-    assert names == ["onnxruntime", "onnx", "numpy", "tokenizers"]
+def test_a_runtime_that_is_installed_has_its_version(classifier):
     import onnxruntime
 
+    found = mlflow._requirements(bundles.read(classifier))
     assert found[0] == f"onnxruntime=={onnxruntime.__version__}"

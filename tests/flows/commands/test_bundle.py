@@ -37,6 +37,20 @@ def test_what_the_card_lacks_is_noted(
     assert "note: the card does not name the licence (--license)" in said.err
 
 
+@pytest.mark.parametrize("form", ["hub", "triton"])
+def test_a_bundle_that_missed_its_budgets_is_written_with_a_note(
+    desk: Desk, tmp_path: Path, form: str
+) -> None:
+    """Whoever looks into why it failed needs it elsewhere, too; `rarefy promote` refuses it."""
+    assert "verdict" not in desk.rarefy("bundle", "tiny", tmp_path / "a", "--for", form).err
+    desk.verdict("fail")
+    said = desk.rarefy("bundle", "tiny", tmp_path / "b", "--for", form)
+    assert said.code == 0
+    assert "note: the verdict on this bundle is fail: " in said.err
+    said = desk.rarefy("bundle", desk.digest, tmp_path / "c", "--for", form, "--json")
+    assert (said.code, json.loads(said.out)["verdict"]) == (0, "fail")
+
+
 def test_a_folder_with_something_in_it_is_refused(
     here: Project, rarefy: Callable[..., Said], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import hub_uploads
+from tests.desk import Desk
 from tests.hub import TOKEN
 from tests.project import Project, Said
 
@@ -38,6 +39,40 @@ def test_a_run_s_bundle_is_pushed_in_the_hub_s_form(here: Project, tmp_path: Pat
         assert said["commit"] == f"{hub.url}/me/tiny/commit/{head}"
         assert {"README.md", "config.json", "onnx/model.onnx"} <= set(repository.commits[head])
         assert TOKEN not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The card that is pushed; nothing is asked of a Hub."""
+    from exporters.forms import hub_push
+
+    found = {}
+
+    def push(folder: Path, repository: str, **options: object) -> str:
+        found[repository] = (folder / "README.md").read_text()
+        return f"https://huggingface.co/{repository}/commit/0"
+
+    monkeypatch.setattr(hub_push, "check", lambda repository: None)
+    monkeypatch.setattr(hub_push, "push", push)
+    return found
+
+
+def test_the_card_loads_the_repository_that_it_is_in(desk: Desk, pushed: dict[str, str]) -> None:
+    assert desk.rarefy("hub", "push", "tiny", "me/tiny").code == 0
+    assert '.from_pretrained("me/tiny")' in pushed["me/tiny"]
+    assert "OWNER/NAME" not in pushed["me/tiny"]
+
+
+def test_a_bundle_that_missed_its_budgets_is_pushed_with_a_note(
+    desk: Desk, pushed: dict[str, str]
+) -> None:
+    assert "verdict" not in desk.rarefy("hub", "push", "tiny", "me/tiny").err
+    desk.verdict("fail")
+    said = desk.rarefy("hub", "push", "tiny", "me/tiny")
+    assert said.code == 0
+    assert "note: the verdict on this bundle is fail: " in said.err
+    said = desk.rarefy("hub", "push", "tiny", "me/tiny", "--json")
+    assert json.loads(said.out)["verdict"] == "fail"
 
 
 def test_a_wrong_name_is_refused_before_the_bundle_is_read(rarefy: Callable[..., Said]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 
@@ -96,6 +98,37 @@ def test_a_verdict_is_about_the_bundle_that_was_measured(desk: Desk) -> None:
         lambda values: values["measurements"]["models"]["candidate"].update(digest="0" * 64)
     )
     assert not provenance.of(bundle, home).judges(bundle)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [("pass", None), ("fail", "fail: too large"), ("inconclusive", "inconclusive: too large")],
+)
+def test_a_verdict_that_is_no_pass_is_said_with_its_reason(desk: Desk, outcome, said) -> None:
+    desk.verdict(outcome)
+    desk.record(lambda values: values["verdict"]["budgets"][0].update(reason="too large"))
+    home = Home(desk.home)
+    found = provenance.of(bundles.find("tiny", home), home)
+    assert found.verdict is not None
+    assert found.verdict.outcome == outcome
+    assert found.caveat == (said and f"the verdict on this bundle is {said}")
+
+
+def test_a_later_run_without_a_verdict_does_not_hide_one(desk: Desk) -> None:
+    desk.verdict("fail")
+    later = shutil.copytree(desk.run, desk.run.with_name("later")) / "run.json"
+    values = json.loads(later.read_text()) | {"name": "later", "verdict": None}
+    later.write_text(json.dumps(values))
+    os.utime(later, (2e9, 2e9))
+    home = Home(desk.home)
+    found = provenance.of(bundles.find(desk.digest, home), home)
+    assert found.name == "later"
+    assert found.verdict is not None
+    assert found.verdict.outcome == "fail"
+
+
+def test_a_bundle_without_a_verdict_has_no_caveat() -> None:
+    assert Provenance().caveat is None
 
 
 @pytest.mark.parametrize(

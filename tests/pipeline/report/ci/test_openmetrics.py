@@ -1,4 +1,4 @@
-"""OpenMetrics, read by Prometheus's own parser and by GitLab's rules."""
+"""OpenMetrics, read by Prometheus's own parsers of both formats and by GitLab's rules."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import shlex
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.report.ci import openmetrics
 from pipeline.report.ci.numbers import Measured
@@ -36,6 +37,22 @@ def test_prometheus_reads_every_number_in_base_units(numbers: list[Measured]) ->
     assert value("rarefy_budget_value_low", **drop) == -0.002
     assert value("rarefy_budget", **drop, rarefy_budget="pass") == 1
     assert text.endswith("\n# EOF\n")
+
+
+def test_the_older_text_format_says_the_same(numbers: list[Measured]) -> None:
+    """Its parser in Go, which the textfile collector and the Pushgateway use, drops a file with
+    another type. The one in Python lets such types pass.
+    """
+    text = openmetrics.render(ten(), numbers)
+    types = {line.split()[-1] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert types <= {"counter", "gauge", "histogram", "summary", "untyped"}
+    found = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert found == samples(text)
+    assert any(name == "rarefy_run_info" for name, _ in found)
 
 
 @pytest.mark.parametrize("cores", [2, {"physical": 1, "logical": 2, "quota": None}])
