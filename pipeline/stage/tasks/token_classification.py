@@ -99,12 +99,6 @@ class TokenClassification(SingleLabel):
         return ((asked,), tags) if asked else WITHOUT_TEXT
 
     @classmethod
-    def read_anew(cls, texts: tuple[Any, ...]) -> bool:
-        """Return whether a raw text has other words than it had by the splitter ``regex``."""
-        (text,) = texts
-        return isinstance(text, str) and words.split(text, "regex") != words.split(text, words.OWN)
-
-    @classmethod
     def target(cls, values: tuple[Any, ...]) -> Any | None:
         """Return the list of tags or spans."""
         return None if not values or is_missing(values[0]) else values[0]
