@@ -183,9 +183,9 @@ def answer(texts: list[str], pairs: list[str] | None = None) -> list[dict[str, A
     in_windows = signature.get("windows", False)
     if in_windows and pairs is not None:
         sys.exit("this bundle reads single texts in windows, not pairs of texts")
-    if not signature.get("pairs", True) and pairs is not None:
+    if pairs is not None and not signature.get("pairs"):
         sys.exit("this bundle reads single texts, not pairs of texts")
-    if signature.get("pairs") and pairs is None:
+    if pairs is None and signature.get("pairs"):
         sys.exit('this bundle reads pairs of texts; give {"texts": [...], "pairs": [...]} on stdin')
     if in_windows:
         overlap(tokenizer)

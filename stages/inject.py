@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from pipeline.model import sources
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Asked, Context, Draft
+from pipeline.stage import Context, Draft
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
@@ -21,10 +21,6 @@ from stages.parameters import Training
 
 if TYPE_CHECKING:
     from stages.lessons import Lessons
-
-
-CONTROL = 2
-"""The version of the control; older results of it are not found again."""
 
 
 class Inject(Training):
@@ -50,7 +46,7 @@ class Inject(Training):
     """
 
     name: ClassVar[str] = "inject"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
@@ -85,10 +81,6 @@ class Inject(Training):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         return (sources.data_file(self.facts, base, "inject.facts"),)
-
-    def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return also the version of the control, so that only controls run again if it changes."""
-        return super().environment(asked) | ({"control": CONTROL} if self.shuffled else {})
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for training the body with its masked-language head.

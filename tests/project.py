@@ -27,20 +27,21 @@ class Judge(Stage):
     size: int = 1000
 
     def run(self, context, model):
+        from pipeline.measure import answers as files
         from pipeline.measure.measurements import Measurements, ModelMeasurement
 
         truth = context.split("eval").labels
         answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
         found = ModelMeasurement(digest=model.digest, size=self.size, answers=answers)
-        text = Measurements(
+        measured = Measurements(
             machine={},
             task=context.task.name,
             labels=list(context.task.labels),
             truth=truth,
             models={"candidate": found},
             latency={},
-        ).model_dump_json(by_alias=True)
-        (context.output / "measurements.json").write_text(text)
+        )
+        files.save(measured, context.output)
         return Draft()
 '''
 STAGES = (

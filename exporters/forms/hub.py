@@ -14,7 +14,7 @@ from typing import Any
 from exporters.bundle import write_json
 from exporters.forms import graph, hub_card, sentences
 from exporters.forms.hub_card import Stated
-from exporters.forms.source import Source, check_anywhere, check_described
+from exporters.forms.source import Source, check_anywhere
 from pipeline.release.provenance import Provenance
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 
@@ -35,10 +35,9 @@ def write(
 ) -> None:
     """Write the files of a repository on the Hub; ``repository``: its name, for the card.
 
-    Raises ModelError if the bundle is for CPUs with VNNI, its config.json is of an earlier version
-    or its graph does not give what the tools need.
+    Raises ModelError if the bundle is for CPUs with VNNI or its graph does not give what the tools
+    need.
     """
-    check_described(source)
     check_anywhere(source, "hub")
     embeds = source.task == SentenceEmbeddings.name
     name = f"model{SUFFIX[source.precision]}.onnx"

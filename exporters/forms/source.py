@@ -98,15 +98,6 @@ def read(bundle: Bundle) -> Source:
     return Source(bundle, *(runtime.read(bundle.directory, name) for name in names))
 
 
-def check_described(source: Source) -> None:
-    """Raise ModelError if the bundle's config.json does not describe the whole model."""
-    if not source.config.get("architectures"):
-        raise ModelError(
-            f"{source.bundle.name}: an earlier version of rarefy wrote this bundle, and its "
-            "config.json does not describe the model; run its recipe again to export it anew"
-        )
-
-
 def check_anywhere(source: Source, form: str) -> None:
     """Raise ModelError if the bundle is right only on CPUs with VNNI, which the tool cannot know.
 

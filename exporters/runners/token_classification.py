@@ -16,7 +16,6 @@ MARK, HAN = "\u0300", "\u4e00"
 SPLITTERS = {
     "words": re.compile(rf"[^\W{HAN}]+(?:{MARK}+[^\W{HAN}]*)*|\S{MARK}*"),
     "blank": re.compile(r"\S+"),
-    "regex": re.compile(r"\w+|[^\w\s]"),
 }
 
 

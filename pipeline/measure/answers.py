@@ -52,7 +52,7 @@ def save(measured: Measurements, folder: Path) -> dict[str, str]:
 
 
 def load(folder: Path) -> Measurements:
-    """Read what ``save`` or an earlier version wrote. Raises ValueError if it cannot be read."""
+    """Read what ``save`` wrote. Raises ValueError if it cannot be read."""
     measured = Measurements.model_validate_json((folder / JSON).read_bytes())
     return read(measured, folder / FILE)
 
@@ -77,13 +77,10 @@ def write(measured: Measurements, path: Path) -> Measurements:
 def read(measured: Measurements, path: Path) -> Measurements:
     """Return measurements read from JSON with their answers from ``path``.
 
-    Measurements of earlier versions have their answers in the JSON and are returned unchanged.
     Raises ValueError if the file is missing or belongs to other measurements.
     """
     from safetensors.numpy import load_file
 
-    if not measured.answers_sha256:
-        return measured
     if not path.is_file():
         raise ValueError(f"{path.name} is missing beside the JSON file; copy both")
     if file_sha256(path) != measured.answers_sha256:

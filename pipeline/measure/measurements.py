@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.terms import vocabulary
 from pipeline.terms.interval import Interval
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from pipeline.stage.tasks import Task
 
 SCHEMA: Final = "rarefy.measurements/4"
-CALL_BY_CALL: Final = ("rarefy.measurements/2", "rarefy.measurements/3")
-"""The schemas of the time when models took turns at every call."""
-READABLE: Final = (*CALL_BY_CALL, SCHEMA)
 FILE = "measurements.json"
 CANDIDATE: Final = vocabulary.CANDIDATE
 FASTEST_FLOAT: Final = vocabulary.FASTEST_FLOAT
@@ -49,12 +46,7 @@ class ModelMeasurement(_Record):
     memory: int | None = None
     device_memory: int | None = None
     cold_start: list[float] = Field(default_factory=list)
-    answers: list[list[float]] = Field(
-        default_factory=list,
-        validation_alias=AliasChoices("answers", "probabilities"),
-        # The key of earlier versions: the history knows measurements by a digest of their JSON.
-        serialization_alias="probabilities",
-    )
+    answers: list[list[float]] = Field(default_factory=list)
 
 
 class Linear(_Record):
@@ -76,9 +68,9 @@ class Latency(_Record):
 
     ``samples[model][process]`` holds one process's calls. Position i is the same row for every
     model. Each ``block`` calls of a model were timed one after another, and the models took turns
-    in random order (in files of earlier versions call by call: 1). ``cpu``, ``tokenizer`` (ms from
-    text to feed, right before the call) and ``device`` (GPU only: ms with inputs and outputs in
-    its memory) have the same layout. ``tokens`` lists the calls of all processes in order.
+    in random order. ``cpu``, ``tokenizer`` (ms from text to feed, right before the call) and
+    ``device`` (GPU only: ms with inputs and outputs in its memory) have the same layout. ``tokens``
+    lists the calls of all processes in order.
     ``cold`` and ``cold_tokenizer`` hold calls that each found emptied caches. ``fixed`` holds calls
     of rows of one length each: tokens -> model -> process. ``noise`` is the interval of the A/A
     ratio, the baseline's median against itself.
@@ -141,9 +133,7 @@ class Latency(_Record):
 class Measurements(_Record):
     """All measurements, with the machine they were taken on."""
 
-    schema_: Literal["rarefy.measurements/2", "rarefy.measurements/3", "rarefy.measurements/4"] = (
-        Field(default=SCHEMA, alias="schema")
-    )
+    schema_: Literal["rarefy.measurements/4"] = Field(default=SCHEMA, alias="schema")
     machine: dict[str, Any]
     task: str
     labels: list[str]
@@ -177,7 +167,7 @@ class Measurements(_Record):
         default_factory=list, description="the text of example rows with both models' answers"
     )
     answers_sha256: str = Field(
-        default="", description="of the file with the answers; empty if they are here"
+        default="", description="of the file with the answers; empty once they are read"
     )
 
     @property

@@ -77,7 +77,7 @@ def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
 
     model = BundleModel(bundle, provider=provider)
     rows = [(split.texts, split.pairs)]
-    if split.pairs is not None and model.signature.get("pairs") is False:
+    if split.pairs is not None and not model.signature.get("pairs"):
         rows = [(split.texts, None), (split.pairs, None)]
     counts = [tokens(model, *columns) for columns in rows]
     return list(map(max, zip(*counts, strict=True)))

@@ -67,17 +67,12 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal[
-        "rarefy.quantization/1",
-        "rarefy.quantization/2",
-        "rarefy.quantization/3",
-        "rarefy.quantization/4",
-    ] = Field("rarefy.quantization/4", alias="schema", description="since 4 with int4 layers")
+    schema_: Literal["rarefy.quantization/4"] = Field("rarefy.quantization/4", alias="schema")
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static", "mixed"] = Field(
-        "dynamic", description="mixed, since schema 3: layers without a range set it at run time"
+        "dynamic", description="mixed: layers without a range set it at run time"
     )
-    calibration: Calibration | None = Field(None, description="of static plans since schema 2")
+    calibration: Calibration | None = Field(None, description="of static plans")
     embeddings: Embeddings = "int8"
     linears: dict[str, LinearPlan] = Field(default_factory=dict)
 

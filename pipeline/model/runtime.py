@@ -93,14 +93,11 @@ def read(directory: Path, name: str) -> dict[str, Any]:
 
 
 def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
-    """Raise DataError if the bundle with this signature cannot read pairs, or single texts.
-
-    Signatures before ``pairs`` was recorded allow both.
-    """
+    """Raise DataError if the bundle with this signature cannot read pairs, or single texts."""
     for key in ("words", "windows"):
         if signature.get(key) and paired:
             raise DataError(f"this bundle reads single texts in {key}, not pairs of texts")
-    if signature.get("pairs") is False and paired:
+    if paired and not signature.get("pairs"):
         raise DataError("this bundle reads single texts, not pairs of texts")
     if signature.get("pairs") and not paired:
         raise DataError("this bundle reads pairs of texts; give a second text to each")

@@ -74,7 +74,7 @@ def of_manifest(model: dict[str, Any]) -> Shape | None:
             heads=max(model["heads"], default=1),
             intermediate=max(model["intermediate"], default=4 * int(model["hidden"])),
             vocabulary=int(model["vocabulary"]),
-            embeddings=model.get("embeddings"),  # not in older manifests
+            embeddings=int(model["embeddings"]),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -27,12 +27,10 @@ MARK, HAN = "\u0300", "\u4e00"
 SPLITTERS: Final = {
     "words": re.compile(rf"[^\W{HAN}]+(?:{MARK}+[^\W{HAN}]*)*|\S{MARK}*"),
     "blank": re.compile(r"\S+"),
-    "regex": re.compile(r"\w+|[^\w\s]"),
 }
 """How a raw text becomes words: words and single symbols, or what stands between blanks.
 
-``words`` reads text in which each character is one of its class (see ``Classes``). ``regex`` is the
-splitter of older bundles: it breaks words at each combining mark.
+``words`` reads text in which each character is one of its class (see ``Classes``).
 """
 OWN: Final = "words"
 """The splitter of texts in data files."""

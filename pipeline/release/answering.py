@@ -73,8 +73,8 @@ class Bundle:
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether a row may be a pair of texts; bundles of earlier versions do not say."""
-        return self._model.signature.get("pairs") is not False
+        """Whether a row is a pair of texts."""
+        return bool(self._model.signature.get("pairs"))
 
     @property
     def labels(self) -> tuple[str, ...]:

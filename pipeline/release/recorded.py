@@ -44,7 +44,7 @@ def read(path: Path) -> Measurements:
     answers are missing, EvidenceError if its schema is of another version.
     """
     from pipeline.measure import answers
-    from pipeline.measure.measurements import READABLE, SCHEMA, Measurements
+    from pipeline.measure.measurements import SCHEMA, Measurements
 
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def read(path: Path) -> Measurements:
         raise RecipeError(
             f"{path}: holds no measurements; name a run's run.json or a measurements.json"
         )
-    if schema not in READABLE:
+    if schema != SCHEMA:
         raise EvidenceError(
             f"{path}: its schema is {schema}, but this rarefy reads {SCHEMA}; measure it again"
         )

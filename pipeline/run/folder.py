@@ -148,7 +148,7 @@ def read(directory: Path) -> ReportData:
     """Read the data of a run that ``write`` saved in ``directory``.
 
     Raises OSError if run.json cannot be read, ValueError if its content is not valid, such as that
-    of a later version: then in one line.
+    of another version: then in one line.
     """
     record = json.loads((directory / names.RECORD).read_text(encoding="utf-8"))
     try:
@@ -156,7 +156,8 @@ def read(directory: Path) -> ReportData:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place}: {first['msg']}") from None
+        advice = "; run the recipe again with this version" if place.endswith("schema") else ""
+        raise ValueError(f"{place}: {first['msg']}{advice}") from None
     if data.measurements is None:
         return data
     measured = answers.read(data.measurements, directory / names.ANSWERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.measure import answers, machine
@@ -77,18 +77,11 @@ def _measured_at(report: Artifact) -> str:
     """Return when an artifact's stage ended, also if this run found it in the store.
 
     Returns UNKNOWN if its run record is missing or damaged: this run's own time would let an old
-    measurement outrank a newer one. So would the start and the seconds of a stage that was resumed,
-    since those count the attempts before; earlier versions recorded no end.
+    measurement outrank a newer one.
     """
-    record = report.run_record()
     try:
-        if "ended" in record:
-            ended = datetime.fromisoformat(record["ended"])
-        elif record.get("resumed"):
-            return UNKNOWN
-        else:
-            ended = datetime.fromisoformat(record["started"]) + timedelta(seconds=record["seconds"])
-    except (KeyError, TypeError, ValueError, OverflowError):
+        ended = datetime.fromisoformat(report.run_record()["ended"])
+    except (KeyError, TypeError, ValueError):
         return UNKNOWN
     return ended.isoformat(timespec="milliseconds")
 

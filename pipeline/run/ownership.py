@@ -18,8 +18,7 @@ _MARKS = {
     names.REPORT: rb'<meta name="generator" content="rarefy">|<p class="eyebrow"><span>rarefy<',
     names.SUMMARY: "\\A## (✓|✗|\\?|○) ".encode(),
     names.VERDICT: rb'"schema":\s*"rarefy\.verdict/',
-    # Records of earlier versions have no schema.
-    names.RECORD: rb'"schema":\s*"rarefy\.run/|"ledger":(?s:.*)"lineage":',
+    names.RECORD: rb'"schema":\s*"rarefy\.run/',
     names.ANSWERS: rb'"schema":\s*"rarefy\.answers/',
     names.JUNIT: rb'<testsuites name="rarefy"',
     names.METRICS: rb"\A# TYPE rarefy_",

@@ -94,8 +94,8 @@ class Plan:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """The recipe's options for reading the data, and how dev was cut if they do not tell."""
-        return data.reading(self.loaded.recipe.data, self.summary.cut)
+        """The recipe's options for reading the data."""
+        return data.reading(self.loaded.recipe.data)
 
     @cached_property
     def summary(self) -> data.Summary:
@@ -162,7 +162,7 @@ class Plan:
 
     def _lengths_key(self, model: Artifact) -> str:
         task = [self.loaded.recipe.task, *self.task_code]
-        return lengths.key(self.data_digest + self.summary.cut, model.digest, " ".join(task))
+        return lengths.key(self.data_digest, model.digest, " ".join(task))
 
     @cached_property
     def baselines(self) -> dict[str, Artifact]:

@@ -251,14 +251,8 @@ def _effort_of(
     kind: type[Stage],
     now: Workload,
 ) -> float | None:
-    """Return the effort of an earlier run; None if the shape of its input is unknown.
-
-    None also if the rows ``now`` are several texts, and the earlier run did not count its texts.
-    """
-    manifest, texts = artifact.manifest, artifact.run_record().get("texts")
-    by_role = dict(parents)
-    if texts is None and now.texts_of(kind.reads) != now.rows_of(kind.reads):
-        return None
+    """Return the effort of an earlier run; None if the shape of its input is unknown."""
+    manifest, by_role = artifact.manifest, dict(parents)
     stage = kind.model_validate(manifest.stage.parameters)
     shape: Shape | None = now.shape  # of no weight if the input is not read
     if kind.reads_input:
@@ -276,7 +270,7 @@ def _effort_of(
         references={name: found for name, found in references.items() if found is not None},
         rows={record.split: record.rows for record in manifest.data}
         | _made_texts(TRANSFER, by_role.get(TRANSFER)),
-        texts=texts or {},
+        texts=artifact.run_record().get("texts", {}),
         labels=len(manifest.model.get("labels", [])),
         base=plan.loaded.base,
     )

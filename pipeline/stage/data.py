@@ -25,13 +25,10 @@ FEWEST = 3
 """The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
 SHOWN = 20
 """Labels of a model that an error names."""
-VERSION = 8
-"""Of the summary: raised when what it says of the same files changes."""
-GRADES = 1
-"""The version of what grades of dev are shares of; it is in ``Summary.cut`` where that tells."""
-ANEW = 1
-"""The version of how rows are read; it is in ``Summary.cut`` of data with rows that older versions
-read otherwise."""
+READING = 2
+"""The version of how files are read: raised when the same ones give other rows or targets."""
+VERSION = 9
+"""Of the summary: raised when what it says of the same rows changes."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
 
@@ -41,8 +38,7 @@ class Summary:
     """Facts about the recipe's data, saved under its digest so that it need not be read again.
 
     ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
-    the digest of a split's rows that are in its file but left out because of other files. ``cut``:
-    the digest of development rows and of how they are read, if their source does not tell it all.
+    the digest of a split's rows that are in its file but left out because of other files.
     """
 
     labels: list[str]
@@ -50,7 +46,6 @@ class Summary:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    cut: str = ""
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
@@ -81,20 +76,16 @@ def digest(data: Data, splits: dict[str, Source]) -> str:
     return value_sha256(value)
 
 
-def reading(data: Data, how: str = "") -> dict[str, Any]:
-    """Return the recipe's options for reading rows, apart from where they are.
+def reading(data: Data) -> dict[str, Any]:
+    """Return the recipe's options for reading rows, apart from where they are, and the versions.
 
-    ``how``: the ``cut`` of the summary, where what it says of the rows matters.
+    Train is what the development split leaves of it, also for a stage that reads train alone.
     """
-    cut: dict[str, Any] = {"dev": data.share} if data.dev_file is None else {}
+    cut = {"dev": [data.share, development.VERSION]} if data.dev_file is None else {}
     negatives = {"negatives": data.negatives} if data.negatives else {}
-    if data.group and data.dev_file is None:
-        cut["groups"] = development.GROUPS
-    if how:
-        cut["cut"] = how
     options = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
     windows = {"long_texts": data.long_texts} if data.long_texts != "cut" else {}
-    return cut | negatives | windows | options
+    return {"version": READING} | cut | negatives | windows | options
 
 
 def load(
@@ -135,27 +126,18 @@ def load(
     if documents is not None:
         splits["eval"] = corpus.searching(splits["eval"], documents)
         splits[corpus.NAME] = documents.split()
-    how = ""
     if cut is not None:
         train = splits["train"]
         strata = [task.stratum(target) for target in train.labels or ()]
         splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
         if said := development.warning(train, splits[cut.name], data.share):
             warnings.append(said)
-        if splits[cut.name].sha256 != cut.sha256:
-            how = splits[cut.name].sha256
-    if task.queries and data.group and _share_grades(splits):
-        how = value_sha256([how, GRADES])
-    forms = {name: form for name, source in located.items() if (form := table_file.form(source))}
-    if forms:  # read otherwise by older versions
-        how = value_sha256([how, forms])
-    if any(rows.read_anew for rows in raw.values()):
-        how = value_sha256([how, {"rows": ANEW}])
+    if task.queries and data.group:
+        _share_grades(splits)
     gone = _leave_out(splits, warnings, singly=task.singly)
     _warn_overlap(splits, warnings)
     sizes = {name: len(split) for name, split in splits.items()}
-    summary = Summary(names, sizes, counts, warnings, gone, how)
-    return splits, summary
+    return splits, Summary(names, sizes, counts, warnings, gone)
 
 
 def evaluated(
@@ -187,7 +169,6 @@ class _Raw:
     columns: dict[str, list[str]]
     groups: list[str] | None
     negatives: list[tuple[str, ...]] | None
-    read_anew: bool
 
 
 def _split(
@@ -246,7 +227,6 @@ def _rows(
     negatives: list[tuple[str, ...]] = []
     known: dict[str, str] = {}
     left: Counter[str] = Counter()
-    read_anew = False
     with table_file.opened(source) as table:
         missing = [column for column in columns if column not in table.names]
         if missing:
@@ -265,7 +245,6 @@ def _rows(
                 continue
             for column, text in zip(texts, read[0], strict=True):
                 column.append(text)
-            read_anew = read_anew or task.read_anew(row[:count])
             target = read[1]
             found.append(known.setdefault(target, target) if isinstance(target, str) else target)
             if wrong:
@@ -283,7 +262,6 @@ def _rows(
                     )
                 text = _alone(read[0]) if is_missing(value) else as_text(value)
                 groups.append(known.setdefault(text, text))
-        read_anew = read_anew or table.altered
     reasons = [f"{plural(rows, 'row')} {reason}" for reason, rows in left.items()]
     if not len(texts[0]):
         why = f": {', '.join(reasons)}" if reasons else ""
@@ -296,7 +274,6 @@ def _rows(
         dict(zip(others, values, strict=True)),
         groups if grouped else None,
         negatives if wrong else None,
-        read_anew,
     )
 
 
@@ -320,14 +297,11 @@ def _once(table: Table, column: str) -> Iterator[Any]:
             yield value
 
 
-def _share_grades(splits: dict[str, Split]) -> bool:
-    """Let grades of dev be shares of train's greatest; return whether dev has another."""
+def _share_grades(splits: dict[str, Split]) -> None:
+    """Let grades of dev be shares of train's greatest."""
     train, dev = splits["train"], splits.get(development.NAME)
-    if not train.labels or dev is None or not dev.labels:
-        return False
-    differs = dev.greatest_label != train.greatest_label
-    splits[dev.name] = replace(dev, greatest=train.greatest_label)
-    return differs
+    if train.labels and dev is not None and dev.labels:
+        splits[dev.name] = replace(dev, greatest=train.greatest_label)
 
 
 def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -> dict[str, str]:

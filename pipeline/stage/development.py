@@ -21,17 +21,8 @@ from pipeline.terms.wording import percent, plural
 T = TypeVar("T")
 NAME = "dev"
 SEED = 0
-GROUPS = 2
-"""The version of what becomes of groups; older results of data with groups are not found again."""
-MORE = 1
-"""The version of what is cut off in addition, of small strata and of the smallest group that is too
-large; it is in the digest of rows that have some, so that older results are not found for them."""
-TEXTS = 2
-"""The version of rows whose text many others share; it is in the digest of rows that were cut
-otherwise before, so that older results are not found for them."""
-STRATA = 3
-"""The version of texts that rows of several strata have; it is in the digest of rows of which some
-were in train and some in dev before, so that older results are not found for them."""
+VERSION = 4
+"""Raised when other rows are cut of the same ones: the digest of what is cut has it."""
 LARGEST = 2
 """How many times as many rows as were asked for whole groups, or those of one text, may make."""
 MOST = 2000
@@ -40,7 +31,7 @@ MOST = 2000
 
 def source(train: Source, share: float, group: str | None) -> Source:
     """Return the source of the rows that are cut from ``train``; its digest says how."""
-    digest = value_sha256([train.sha256, share, group, SEED, MOST, *([GROUPS] if group else [])])
+    digest = value_sha256([train.sha256, share, group, SEED, MOST, VERSION])
     return Source(NAME, train.reference, train.path, digest)
 
 
@@ -50,22 +41,16 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
     About ``share`` of each stratum is taken (at most 2,000 rows in all), or whole groups if the
     split has groups, without those that are far too large. Rows with equal (first) texts stay
     together, unless so many share one that pairs have to be told apart by both texts. ``strata`` is
-    empty for rows without targets. ``dev``: the ``source`` of the development rows; theirs is
-    another digest than its if an older version cut other rows. If the rows are too few to spare
-    one, they all stay in training, and the development split has them too.
+    empty for rows without targets. ``dev``: the ``source`` of the development rows. If the rows are
+    too few to spare one, they all stay in training, and the development split has them too.
     """
-    count = _wanted(len(train), share)
     if train.groups is None:
-        chosen, marks = _rows(train, strata, min(share, MOST / len(train)))
+        chosen = _rows(train, strata, min(share, MOST / len(train)))
     else:
-        groups, further = _groups(Counter(train.groups), count)
-        taken = groups | further
+        taken = _groups(Counter(train.groups), _wanted(len(train), share))
         chosen = {row for row, group in enumerate(train.groups) if group in taken}
-        marks = [MORE] if further else []
     if not chosen or len(chosen) == len(train):
         return train, picked(train, range(len(train)), dev.name, dev.sha256)
-    if marks:
-        dev = replace(dev, sha256=value_sha256([dev.sha256, *marks]))
     left = [row for row in range(len(train)) if row not in chosen]
     kept = picked(train, left, train.name, train.sha256)
     return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
@@ -95,11 +80,10 @@ def _wanted(rows: int, share: float) -> int:
     return round(min(share, MOST / rows) * rows)
 
 
-def _rows(train: Split, strata: Sequence[Hashable], share: float) -> tuple[set[int], list[int]]:
+def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
     """Return the first rows of each stratum in the order of their places, and those of small ones.
 
-    And the versions of what an older version cut otherwise. A stratum is small if its share is not
-    one row.
+    A stratum is small if its share is not one row.
     """
     places = array("Q", (_place(text) for text in train.texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
@@ -108,7 +92,6 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> tuple[set[i
     chosen: set[int] = set()
     small: list[list[int]] = []
     apart: set[int] = set()
-    marks = []
     for rows in layers.values():
         count = round(share * len(rows))
         if not count:
@@ -117,14 +100,11 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> tuple[set[i
         last = sorted(places[row] for row in rows)[count - 1]
         found = {row for row in rows if places[row] <= last}
         if len(found) > LARGEST * count or len(found) == len(rows):
-            (found, by_both), marks = _of_shared(train, rows, places, count), [TEXTS]
+            found, by_both = _of_shared(train, rows, places, count)
             apart.update(rows if by_both else ())
         chosen |= found
-    if more := _of_small(small, places, share):
-        marks = [MORE, *marks]
-    chosen |= more
-    together = _together(chosen, apart, places, list(layers.values()), share)
-    return together, [*marks, STRATA] if together != chosen else marks
+    chosen |= _of_small(small, places, share)
+    return _together(chosen, apart, places, list(layers.values()), share)
 
 
 def _together(
@@ -177,8 +157,7 @@ def _of_shared(
 
 def _whole(keys: Mapping[int, str], count: int) -> set[int]:
     """Return the rows of whole groups with about ``count`` rows; ``keys``: row -> its group."""
-    first, more = _groups(Counter(keys.values()), count)
-    chosen = first | more
+    chosen = _groups(Counter(keys.values()), count)
     return {row for row, key in keys.items() if key in chosen}
 
 
@@ -200,16 +179,15 @@ def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -
     return chosen
 
 
-def _groups(sizes: Mapping[str, int], count: int) -> tuple[set[str], set[str]]:
+def _groups(sizes: Mapping[str, int], count: int) -> set[str]:
     """Return the first groups, in the order of their places, that have ``count`` rows together.
 
     A group is left out if it would make them more than twice as many. If the others have less than
-    half as many, the smallest that was left out is taken as well, unless most rows would be gone:
-    it is in the first set if no group fits, else in the second.
+    half as many, the smallest that was left out is taken as well, unless most rows would be gone.
     """
     chosen: set[str] = set()
     if not count:
-        return chosen, set()
+        return chosen
     found = 0
     ordered = sorted(sizes, key=_place)
     for group in ordered:
@@ -218,11 +196,11 @@ def _groups(sizes: Mapping[str, int], count: int) -> tuple[set[str], set[str]]:
             found += sizes[group]
     left = [group for group in ordered if group not in chosen]
     if not left or found >= count / LARGEST:
-        return chosen, set()
+        return chosen
     smallest = min(left, key=lambda group: sizes[group])
     if found + sizes[smallest] > sum(sizes.values()) / 2:
-        return chosen, set()
-    return (chosen, {smallest}) if chosen else ({smallest}, set())
+        return chosen
+    return chosen | {smallest}
 
 
 def _place(key: str) -> int:

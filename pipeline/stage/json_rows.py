@@ -27,8 +27,8 @@ class Original:
         self._rows = _rows(path)
         self._passed = 0
 
-    def restore(self, values: dict[str, list[Any]], columns: Sequence[str]) -> bool:
-        """Put the values of the file in the place of altered ones; return whether any differ.
+    def restore(self, values: dict[str, list[Any]], columns: Sequence[str]) -> None:
+        """Put the values of the file in the place of altered ones.
 
         ``values``: those of the table's next rows, by column. Raises ValueError if the file is
         neither an object in each line nor a list of objects or texts.
@@ -37,15 +37,13 @@ class Original:
         doubtful = [column for column in columns if self._may_differ(column, values[column])]
         if not doubtful:
             self._passed += count
-            return False
+            return
         rows = list(itertools.islice(self._rows, self._passed, self._passed + count))
         self._passed = 0
         if len(rows) != count or not all(isinstance(row, dict) for row in rows):
             raise ValueError("not an object in each line")
-        found = {column: [row.get(column) for row in rows] for column in doubtful}
-        differ = any(found[column] != values[column] for column in doubtful)
-        values.update(found)
-        return differ
+        for column in doubtful:
+            values[column] = [row.get(column) for row in rows]
 
     def _may_differ(self, column: str, values: Sequence[Any]) -> bool:
         if DATE in repr(self._features[column]):

@@ -62,14 +62,13 @@ class Source:
 class Table:
     """The rows of a file, which the library has checked and written to ``files`` (Arrow streams).
 
-    The files are read with plain reads: mapped pages would count as resident memory. ``altered``:
-    whether the library altered values of rows that have been read; they are given as in the file.
+    The files are read with plain reads: mapped pages would count as resident memory. Values that
+    the library altered are given as in the file.
     """
 
     source: Source
     features: Any
     files: tuple[str, ...]
-    altered: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -98,7 +97,7 @@ class Table:
 
     def _restore(self, original: json_rows.Original, values: Any, columns: list[str]) -> None:
         try:
-            self.altered |= original.restore(values, columns)
+            original.restore(values, columns)
         except ValueError as error:
             raise DataError(
                 f"{self.source.reference}: has dates or integers beyond 64 bits, so it needs an "

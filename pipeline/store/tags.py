@@ -50,17 +50,15 @@ class Move(BaseModel):
 
 
 class Tag(BaseModel):
-    """A tag's digest and its moves, oldest first; files of older versions have no moves."""
+    """A tag's digest and its moves, oldest first."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     digest: Digest
     time: float
-    history: tuple[Move, ...] = ()
-
-    @property
-    def moves(self) -> tuple[Move, ...]:
-        return self.history or (Move(digest=self.digest, time=self.time),)
+    moves: tuple[Move, ...] = Field(
+        min_length=1, validation_alias="history", serialization_alias="history"
+    )
 
     @property
     def previous(self) -> Tag | None:
@@ -68,7 +66,7 @@ class Tag(BaseModel):
         if len(self.moves) == 1:
             return None
         last = self.moves[-2]
-        return Tag(digest=last.digest, time=last.time, history=self.moves[:-1])
+        return Tag(digest=last.digest, time=last.time, moves=self.moves[:-1])
 
     @property
     def stack(self) -> list[str]:
@@ -110,7 +108,7 @@ def moved(
     now = time.time()
     previous = tag.digest if tag else None
     move = Move(digest=digest, time=now, previous=previous, why=why, run=run, verdict=verdict)
-    return Tag(digest=digest, time=now, history=(*(tag.moves if tag else ()), move))
+    return Tag(digest=digest, time=now, moves=(*(tag.moves if tag else ()), move))
 
 
 def parse(data: bytes, where: str) -> Tag:

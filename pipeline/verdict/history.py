@@ -21,13 +21,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.measure.measurements import CALL_BY_CALL, CANDIDATE, Measurements
+from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.terms.outcomes import Outcome
 from pipeline.verdict.readings import Machine, Past, Plain
 from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import SCHEMA as VERDICT
-from pipeline.verdict.verdict import BudgetResult, Verdict
+from pipeline.verdict.verdict import BudgetResult
 
 FILE: Final = "history.sqlite"
 SCHEMA: Final = 4
@@ -51,29 +50,10 @@ CREATE TABLE numbers (
     level TEXT, outcome TEXT, reason TEXT, caches TEXT NOT NULL DEFAULT 'hot'
 );
 CREATE INDEX numbers_verdict ON numbers (verdict);
+CREATE TABLE baselines (
+    verdict INTEGER NOT NULL REFERENCES verdicts, tag TEXT NOT NULL, digest TEXT NOT NULL
+);
 """
-_BASELINES = (
-    "CREATE TABLE baselines "
-    "(verdict INTEGER NOT NULL REFERENCES verdicts, tag TEXT NOT NULL, digest TEXT NOT NULL)"
-)
-_UPDATES = (
-    (
-        "ALTER TABLE verdicts ADD COLUMN measured_at TEXT",
-        "CREATE TEMP VIEW verdicts AS SELECT *, NULL AS measured_at FROM main.verdicts",
-    ),
-    (
-        "ALTER TABLE numbers ADD COLUMN caches TEXT NOT NULL DEFAULT 'hot'",
-        "CREATE TEMP VIEW numbers AS SELECT *, 'hot' AS caches FROM main.numbers",
-    ),
-    (
-        _BASELINES,
-        "CREATE TEMP VIEW baselines AS SELECT 0 AS verdict, '' AS tag, '' AS digest WHERE 0",
-    ),
-)
-"""What each schema lacks of the next one: to change a file, and to read it without changing it
-(a view hides the table of the same name)."""
-
-
 _NUMBER = (
     *("metric", "target", "value", "low", "high"),
     *("form", "limit", "against", "level", "outcome", "reason", "caches"),
@@ -100,8 +80,8 @@ class History:
             return False
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
-        measured = _sha256(_as_measured(data.measurements))
-        judged = _sha256(measured, _as_judged(data.verdict))
+        measured = _sha256(data.measurements.model_dump_json(by_alias=True))
+        judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False
@@ -117,7 +97,7 @@ class History:
             row = (
                 *(data.created, data.name, data.command, bundle, data.verdict.outcome),
                 *(json.dumps(data.verdict.evidence), commit, machine.digest, measured, judged),
-                data.measured_at,
+                data.measured,
             )
             added = database.execute(
                 "INSERT INTO verdicts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
@@ -163,9 +143,8 @@ class History:
                 'SELECT id, time, recipe, command, bundle, outcome, evidence, "commit", machine, '
                 "facts, EXISTS (SELECT 1 FROM verdicts AS earlier WHERE earlier.id < verdicts.id "
                 "AND earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured), "
-                # In schema 1, the first verdict on a measurement has the best time for it.
-                "coalesce(measured_at, (SELECT min(earlier.time) FROM verdicts AS earlier "
-                "WHERE earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured)) "
+                # It is missing in rows that were written before files had it.
+                "coalesce(measured_at, time) "
                 "FROM verdicts JOIN machines ON machines.digest = machine "
                 "WHERE (?1 IS NULL OR recipe = ?1) AND (?3 IS NULL OR bundle = ?3) "
                 "ORDER BY id DESC LIMIT ?2",
@@ -195,7 +174,7 @@ class History:
             try:
                 if write:
                     database.execute("BEGIN IMMEDIATE")
-                self._prepare(database, write)
+                self._prepare(database)
                 yield database
                 if write:
                     database.execute("COMMIT")
@@ -239,24 +218,19 @@ class History:
         address = f"{self.path.resolve().as_uri()}?mode={mode}"
         return sqlite3.connect(address, WAIT, isolation_level=None, uri=True)
 
-    def _prepare(self, database: sqlite3.Connection, write: bool) -> None:
-        """Create the tables if they are missing; update those of an earlier version.
-
-        Raises IntegrityError if the schema is newer.
-        """
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Create the tables if they are missing. Raises IntegrityError if the schema is another."""
         (schema,) = database.execute(_LOOK).fetchone()
-        if schema > SCHEMA:
+        if schema == 0:
+            for statement in filter(str.strip, _TABLES.split(";")):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {SCHEMA}")
+        elif schema != SCHEMA:
+            upgrade = "upgrade rarefy, or " if schema > SCHEMA else ""
             raise IntegrityError(
                 f"{self.path}: the history has schema {schema}, but this rarefy supports only "
-                f"{SCHEMA}; upgrade rarefy or move the file away"
+                f"{SCHEMA}; {upgrade}move the file away to start a new history"
             )
-        if schema == 0:
-            for statement in [*filter(str.strip, _TABLES.split(";")), _BASELINES]:
-                database.execute(statement)
-        for change, view in _UPDATES[schema - 1 :] if schema else ():
-            database.execute(change if write else view)
-        if schema < SCHEMA and (write or schema == 0):
-            database.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def plain_numbers(measurements: Measurements) -> list[Plain]:
@@ -290,34 +264,6 @@ def commit(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def _as_measured(measurements: Measurements) -> str:
-    """Return measurements as JSON, without what versions did not write at the time of their schema.
-
-    So the measurements of earlier versions are known again.
-    """
-    later: dict[str, Any] = {"answers_sha256": True}
-    if not measurements.unlabelled:
-        later["unlabelled"] = True
-    if measurements.linear is None:
-        later["linear"] = True
-    if not measurements.groups:
-        later["groups"] = True
-    plain = [name for name, model in measurements.models.items() if model.precision is None]
-    later["models"] = {name: {"precision"} for name in plain}
-    if measurements.schema_ in CALL_BY_CALL:
-        fields = {"block", "cold", "cold_tokenizer"}
-        later["latency"] = dict.fromkeys(measurements.latency, fields)
-    return measurements.model_dump_json(by_alias=True, exclude=later)
-
-
-def _as_judged(verdict: Verdict) -> str:
-    """Return a verdict as JSON, as ``_as_measured``; without the bundle, which was measured."""
-    later: dict[str, Any] = {"bundle": True}
-    if verdict.schema_ != VERDICT:
-        later["budgets"] = {"__all__": {"caches"}}
-    return verdict.model_dump_json(by_alias=True, exclude=later)
 
 
 def _latest(database: sqlite3.Connection, recipe: str) -> str | None:

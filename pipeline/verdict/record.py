@@ -10,7 +10,6 @@ from pipeline.measure.measurements import Measurements
 from pipeline.verdict.verdict import Verdict
 
 SCHEMA: Final = "rarefy.run/1"
-"""Records of earlier versions do not name it."""
 UNKNOWN: Final = "0001-01-01T00:00:00.000+00:00"
 """The time of measurements if it is not known: before all others, so that they outrank none."""
 
@@ -62,8 +61,8 @@ class ReportData(BaseModel):
     created: str = Field(description="ISO 8601, UTC")
     measured_at: str | None = Field(
         None,
-        description="when the measurements ended, in the year 1 if that is not known; None in "
-        "records of earlier versions",
+        description="when the measurements ended, in the year 1 if that is not known; None "
+        "without measurements",
     )
     command: str = Field(description="the command that reproduces the run")
     recipe: str = Field(description="the recipe's text")
@@ -82,5 +81,5 @@ class ReportData(BaseModel):
 
     @property
     def measured(self) -> str:
-        """When the measurements ended, as ISO 8601; the record's own time if it does not say."""
+        """When the measurements ended, as ISO 8601; the record's own time without any."""
         return self.measured_at or self.created

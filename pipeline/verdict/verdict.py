@@ -45,11 +45,9 @@ class Verdict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.verdict/2", "rarefy.verdict/3"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["rarefy.verdict/3"] = Field(default=SCHEMA, alias="schema")
     outcome: Outcome
-    bundle: str | None = Field(
-        None, description="the digest of what was measured; None in verdicts of earlier versions"
-    )
+    bundle: str | None = Field(None, description="the digest of what was measured")
     budgets: list[BudgetResult]
     evidence: list[str] = Field(default_factory=list)
 

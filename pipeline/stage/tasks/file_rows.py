@@ -94,11 +94,6 @@ class FileRows(ABC):
         return (texts, target) if target is not None else "without a label"
 
     @classmethod
-    def read_anew(cls, texts: tuple[Any, ...]) -> bool:
-        """Return whether older versions read a row's texts, given as in its file, otherwise."""
-        return False
-
-    @classmethod
     @abstractmethod
     def target(cls, values: tuple[Any, ...]) -> Any | None:
         """Return a row's target from its values in ``target_columns``; None if it has none."""

@@ -22,7 +22,7 @@ from pipeline.stage.tasks.shown import Marks
 from pipeline.stage.tasks.single_label import SingleLabel
 from pipeline.stage.tasks.task import Row
 from pipeline.stage.values import IGNORED, is_missing
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from pipeline.terms.wording import plural
 
@@ -97,12 +97,6 @@ class TokenClassification(SingleLabel):
         except DataError as error:
             raise DataError(f"{source.reference}: row {number}: {error}") from error
         return ((asked,), tags) if asked else WITHOUT_TEXT
-
-    @classmethod
-    def read_anew(cls, texts: tuple[Any, ...]) -> bool:
-        """Return whether a raw text has other words than it had by the splitter ``regex``."""
-        (text,) = texts
-        return isinstance(text, str) and words.split(text, "regex") != words.split(text, words.OWN)
 
     @classmethod
     def target(cls, values: tuple[Any, ...]) -> Any | None:
@@ -310,8 +304,17 @@ class TokenClassification(SingleLabel):
         return {SPLITTER: words.OWN if parted <= MOST_SPLIT * len(found) else "blank"}
 
     def of_model(self, config: Mapping[str, Any]) -> Self:
-        """Return the task with the splitter that a bundle's config.json names."""
-        return replace(self, splitter=config.get(SPLITTER, self.splitter))
+        """Return the task with the splitter that a bundle's config.json names.
+
+        Raises ModelError if it is of another version.
+        """
+        named = config.get(SPLITTER, self.splitter)
+        if named not in words.SPLITTERS:
+            raise ModelError(
+                f"config.json: no splitter {named!r}: another version of rarefy made this bundle; "
+                "run its recipe again"
+            )
+        return replace(self, splitter=named)
 
     def given(self, request: str) -> list[str]:
         """Return a text as the list of its words."""

@@ -67,12 +67,6 @@ def test_a_graph_that_reads_files_elsewhere_is_refused(classifier):
         bundles.read(classifier)
 
 
-def test_a_config_of_an_earlier_version_is_refused_with_the_remedy(classifier):
-    bundles.change(classifier, "config.json", lambda values: values.pop("architectures"))
-    with pytest.raises(ModelError, match="run its recipe again"):
-        source.check_described(bundles.read(classifier))
-
-
 def test_a_bundle_for_cpus_with_vnni_is_refused(classifier):
     source.check_anywhere(bundles.read(classifier), "hub")
     bundles.change(classifier, "signature.json", lambda values: values.update(isa="vnni"))

@@ -45,16 +45,16 @@ def pipe(monkeypatch: pytest.MonkeyPatch, given: bytes, errors: str = "strict") 
     monkeypatch.setattr("sys.stdin", stdin)
 
 
-def test_texts_and_pairs_are_answered_in_order(
+def test_pairs_are_answered_in_order(
     rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By a bundle of an earlier version, which does not say what it reads."""
-    there = bundles.make(tmp_path / "bundle")
-    pipe(monkeypatch, b"w1 w2\n\nw1\tw3 w4\n")
+    there = bundles.make(tmp_path / "bundle", pairs=True)
+    pipe(monkeypatch, b"w1 w2\tw5\n\nw1\tw3 w4 w6\n")
     said = rarefy("predict", there, "--json")
     lines = [json.loads(line) for line in said.out.splitlines()]
-    assert [(line["text"], line["pair"]) for line in lines] == [("w1 w2", None), ("w1", "w3 w4")]
-    pair = rarefy("predict", there, "--pair", "w1", "w3 w4", "--json")
+    given = [(line["text"], line["pair"]) for line in lines]
+    assert given == [("w1 w2", "w5"), ("w1", "w3 w4 w6")]
+    pair = rarefy("predict", there, "--pair", "w1", "w3 w4 w6", "--json")
     assert json.loads(pair.out) == lines[1]
 
 

@@ -10,7 +10,7 @@ WORDS = [f"w{i}" for i in range(50)]
 WIDTH = 64
 
 
-def make(directory, layers=2, head=1.0, **options):
+def make(directory, layers=2, head=1.0, pairs=False, **options):
     """Write a bundle whose work grows with ``layers``; ``head`` scales the logits (NaN: NaN).
 
     ``options``: of the session, such as ``providers``.
@@ -29,6 +29,7 @@ def make(directory, layers=2, head=1.0, **options):
             "inputs": [{"name": "input_ids"}],
             "outputs": [{"name": "logits"}],
             "max_length": 128,
+            "pairs": pairs,
         },
         "session_options.json": {"graph_optimization_level": "all"} | options,
     }

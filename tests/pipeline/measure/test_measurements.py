@@ -40,8 +40,8 @@ def test_nan_survives_json_that_every_parser_reads():
 
 def test_another_schema_is_refused():
     values = json.loads(measured().model_dump_json(by_alias=True))
-    values["schema"] = "rarefy.measurements/1"
-    with pytest.raises(ValidationError, match=r"rarefy\.measurements/2"):
+    values["schema"] = "rarefy.measurements/3"
+    with pytest.raises(ValidationError, match=r"rarefy\.measurements/4"):
         Measurements.model_validate(values)
 
 

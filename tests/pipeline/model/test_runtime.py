@@ -96,9 +96,11 @@ def test_single_texts_are_refused_by_a_bundle_that_reads_pairs(tmp_path):
     assert model.units(["good"], ["film"]).shape == (1, 2)
 
 
-def test_a_bundle_that_does_not_say_what_it_reads_answers_both(tmp_path):
-    model = BundleModel(write_bundle(tmp_path))
-    assert model.units(["good"]).shape == model.units(["good"], ["film"]).shape
+def test_pairs_are_refused_by_a_bundle_that_reads_single_texts(tmp_path):
+    model = recorded(tmp_path, pairs=False)
+    with pytest.raises(DataError, match="this bundle reads single texts, not pairs of texts"):
+        model.units(["good"], ["film"])
+    assert model.units(["good"]).shape == (1, 2)
 
 
 class Interrupted:
@@ -224,7 +226,7 @@ def test_a_graph_without_such_an_operator_s_name_is_not_parsed(tmp_path, monkeyp
 
 
 def test_pairs_are_encoded_together(tmp_path):
-    model = BundleModel(write_bundle(tmp_path))
+    model = recorded(tmp_path, pairs=True)
     (feed,) = model.encode(["good"], ["bad"])
     assert feed["input_ids"].tolist() == [[1, 3, 2, 4, 2]]
 

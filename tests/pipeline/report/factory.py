@@ -91,7 +91,7 @@ def measurements(calls: int = 400, rows: int = 2500, samples: int = 12) -> Measu
     models = {
         ("candidate" if name == "export" else name): ModelMeasurement(
             digest=digest(name), size=size, parameters=parameters, memory=48_000_000,
-            probabilities=probabilities(truth, score, noise),
+            answers=probabilities(truth, score, noise),
         )
         for name, _, _, score, parameters, size, _, p50 in CHAIN
         if p50

@@ -42,7 +42,7 @@ def finished(
     """
     truth = [0] * rows
     answers = [[0.9, 0.1] if row < right else [0.1, 0.9] for row in range(rows)]
-    candidate = ModelMeasurement(digest=digest(f"bundle {index}"), size=size, probabilities=answers)
+    candidate = ModelMeasurement(digest=digest(f"bundle {index}"), size=size, answers=answers)
     timed = {}
     if milliseconds is not None:
         processes = [

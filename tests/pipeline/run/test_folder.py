@@ -49,11 +49,14 @@ def test_what_this_run_did_not_make_is_not_left_of_another(bundle: Artifact, fol
     assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md", "run.json"}
 
 
-def test_a_record_of_a_later_version_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", ["rarefy.verdict/2", "rarefy.verdict/4"])
+def test_a_record_of_another_version_is_refused_in_one_line_that_names_it(
+    tmp_path: Path, schema: str
+) -> None:
     record = json.loads(report_data(measurements=None).model_dump_json(by_alias=True))
-    record["verdict"]["schema"] = "rarefy.verdict/4"
+    record["verdict"]["schema"] = schema
     (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"^verdict\.schema: .*'rarefy.verdict/2' or [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^verdict\.schema: .*'rarefy.verdict/3'; run [^\n]*$"):
         files.read(tmp_path)
 
 

@@ -213,14 +213,6 @@ def test_which_unlabelled_rows_are_left_out_has_a_digest(load):
     assert none.left_out == {}
 
 
-def test_a_summary_says_of_small_classes_that_dev_is_cut_otherwise_than_by_an_older_version(load):
-    rows = [{"text": f"text {at}", "label": ["good", "bad"][at % 2]} for at in range(22)]
-    splits, small = load(train=rows[:20], text="text", label="label")
-    assert small.cut == splits["dev"].sha256
-    assert (len(splits["dev"]), small.rows["train"], small.warnings) == (1, 19, [])
-    assert load(train=rows)[1].cut == ""
-
-
 def test_unlabelled_rows_that_are_all_held_out_are_refused(load):
     with pytest.raises(DataError, match="all unlabelled rows stand in dev or eval as well"):
         load(unlabelled=EVAL)
@@ -308,14 +300,15 @@ FILES = {"train", "eval", "unlabelled", "corpus"}
 """The options that say where rows are, whose bytes are in the digest."""
 
 
-def test_the_digest_knows_every_option_of_reading(tmp_path):
+def test_the_digest_knows_every_option_of_reading_and_its_version(tmp_path, monkeypatch):
     (tmp_path / "rows.jsonl").write_text(jsonl(TRAIN))
     assert set(OPTIONS) | FILES == set(Data.model_fields)
     plain = Data(train="rows.jsonl", eval="rows.jsonl")
     located = data.locate(plain, tmp_path)
     changed = [plain.model_copy(update={name: value}) for name, value in OPTIONS.items()]
     digests = {data.digest(recipe, located) for recipe in (plain, *changed)}
-    assert len(digests) == 1 + len(OPTIONS)
+    monkeypatch.setattr(data, "READING", data.READING + 1)
+    assert len({*digests, data.digest(plain, located)}) == 2 + len(OPTIONS)
 
 
 def test_rows_without_a_group_are_cut_off_each_for_itself(load):
@@ -374,19 +367,7 @@ def test_grades_of_dev_are_shares_of_the_greatest_in_train(tmp_path):
         ]
         (tmp_path / name).write_text(jsonl(rows))
     columns = {"text": ("query", "text"), "label": "grade", "group": "query"}
-    cuts = []
     for dev in ("two.jsonl", "train.jsonl"):
         recipe = Data(train="train.jsonl", dev=dev, eval="eval.jsonl", **columns)
-        splits, summary = data.load(recipe, Regression, data.locate(recipe, tmp_path))
+        splits, _ = data.load(recipe, Regression, data.locate(recipe, tmp_path))
         assert splits["dev"].greatest_label == 3
-        cuts.append(summary.cut)
-    assert cuts[0]
-    assert not cuts[1], "older results of it are as good"
-
-
-def test_what_an_older_version_read_otherwise_has_another_cut(load):
-    held_out = "text\tlabel\nx\tbad\n"
-    _, odd = load('text\tlabel\n"dull\tbad\nbright "b"\tgood\n', held_out, "tsv")
-    _, plain = load("text\tlabel\ndull\tbad\nbright\tgood\n", held_out, "tsv")
-    assert odd.rows["train"] == plain.rows["train"] == 2
-    assert (bool(odd.cut), plain.cut) == (True, "")

@@ -192,33 +192,27 @@ def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, dam
     assert history.path.read_bytes() == before
 
 
-def test_a_newer_schema_is_refused(history: History) -> None:
-    history.add(finished(0))
-    with sqlite3.connect(history.path) as database:
-        database.execute("PRAGMA user_version = 5")
-    for use in (history.verdicts, lambda: history.add(finished(1))):
-        with pytest.raises(
-            IntegrityError, match="schema 5, but this rarefy supports only 4; upgrade rarefy"
-        ):
-            use()
-
-
-def test_a_verdict_is_as_old_as_its_measurement_also_in_a_file_of_schema_1(
-    history: History,
+@pytest.mark.parametrize(("schema", "advice"), [(5, "upgrade rarefy, or move"), (3, "move")])
+def test_another_schema_is_refused_and_left_alone(
+    history: History, schema: int, advice: str
 ) -> None:
-    """Schema 1 has no time of measurement: the first verdict on a measurement is its time."""
+    history.add(finished(0))
+    with closing(sqlite3.connect(history.path)) as database:
+        database.execute(f"PRAGMA user_version = {schema}")
+    before = history.path.read_bytes()
+    said = f"has schema {schema}, but this rarefy supports only 4; {advice} the file away to start"
+    for use in (history.verdicts, lambda: history.add(finished(1))):
+        with pytest.raises(IntegrityError, match=said):
+            use()
+    assert history.path.read_bytes() == before
+
+
+def test_a_verdict_is_as_old_as_its_measurement(history: History) -> None:
     for day, index in enumerate((0, 1, 0), 1):
-        history.add(finished(index).model_copy(update={"created": f"2025-01-0{day}"}))
-    with sqlite3.connect(history.path) as database:
-        database.execute("ALTER TABLE verdicts DROP COLUMN measured_at")
-        database.execute("ALTER TABLE numbers DROP COLUMN caches")
-        database.execute("DROP TABLE baselines")
-        database.execute("PRAGMA user_version = 1")
-    before, days = history.path.read_bytes(), ["2025-01-01", "2025-01-02", "2025-01-01"]
+        data = finished(index, measured_at=f"2025-01-0{1 + index}")
+        history.add(data.model_copy(update={"created": f"2025-02-0{day}"}))
+    days = ["2025-01-01", "2025-01-02", "2025-01-01"]
     assert [past.measured for past in history.verdicts()] == days
-    assert history.path.read_bytes() == before, "reading does not upgrade it"
-    assert history.add(finished(2).model_copy(update={"measured_at": "2025-02-01"}))
-    assert [past.measured for past in history.verdicts()] == [*days, "2025-02-01"]
 
 
 def test_times_with_cold_caches_are_numbers_of_their_own(history: History) -> None:
@@ -232,21 +226,6 @@ def test_times_with_cold_caches_are_numbers_of_their_own(history: History) -> No
     found = readings(past)
     assert found[Key("latency_p50", "cpu")].limits == {"max": 4.0}
     assert found[Key("latency_p50", "cpu with cold caches")].limits == {"max": 9.0}
-
-
-def test_a_file_of_schema_2_has_hot_caches_only(history: History) -> None:
-    budgets = [asked("latency_p50", "max", 4.0, 1.0, target="cpu")]
-    history.add(finished(0, budgets=budgets))
-    with sqlite3.connect(history.path) as database:
-        database.execute("ALTER TABLE numbers DROP COLUMN caches")
-        database.execute("DROP TABLE baselines")
-        database.execute("PRAGMA user_version = 2")
-    before = history.path.read_bytes()
-    assert history.verdicts()[0].budgets == budgets
-    assert history.path.read_bytes() == before, "reading does not upgrade it"
-    cold = [asked("latency_p50", "max", 9.0, 5.0, target="cpu", caches="cold")]
-    assert history.add(finished(1, budgets=cold))
-    assert [past.budgets for past in history.verdicts()] == [budgets, cold]
 
 
 def test_a_number_against_a_tag_does_not_compare_with_one_against_what_it_was_before(
@@ -267,21 +246,6 @@ def test_a_number_against_a_tag_does_not_compare_with_one_against_what_it_was_be
     assert not comparable(key, second, third)
     for other in (Key("latency_p50", "cpu"), Key("size", None, "min_shrink", "teacher")):
         assert comparable(other, second, third)
-
-
-def test_a_file_of_schema_3_has_no_baselines(history: History) -> None:
-    history.add(finished(0))
-    with sqlite3.connect(history.path) as database:
-        database.execute("DROP TABLE baselines")
-        database.execute("PRAGMA user_version = 3")
-    before = history.path.read_bytes()
-    assert history.verdicts()[0].baselines == {}
-    assert history.path.read_bytes() == before, "reading does not upgrade it"
-    data = finished(1)
-    assert data.measurements is not None
-    tagged = data.measurements.model_copy(update={"baselines": {"production": "a"}})
-    assert history.add(data.model_copy(update={"measurements": tagged}))
-    assert [past.baselines for past in history.verdicts()] == [{}, {"production": "a"}]
 
 
 def test_times_of_blocks_do_not_compare_with_times_of_single_calls(history: History) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from pipeline.stage import data, tasks
 from pipeline.stage.tasks import tagging
 from pipeline.terms.errors import DataError
-from pipeline.terms.vocabulary import Data
 
 TEXT = "Ann Lee, of New York."
 
@@ -34,18 +30,10 @@ def test_a_span_within_a_script_without_spaces_takes_its_characters():
     assert tags == ("O", "O", "O", "B-CITY", "I-CITY", "O")
 
 
-def test_words_with_marks_are_read_whole_and_older_results_of_them_are_not_found(tmp_path):
-    def cut(text):
-        row = {"text": text, "spans": [[0, 5, "CITY"]]}
-        (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-        recipe = Data(train="rows.jsonl", eval="rows.jsonl", label="spans")
-        task = tasks.find("token-classification")
-        splits, summary = data.load(recipe, task, data.locate(recipe, tmp_path))
-        assert list(splits["eval"].texts) == [text]
-        return summary.cut
-
-    assert cut("Delhi is here") == ""
-    assert cut("दिल्ली में")
+def test_words_with_marks_are_read_whole():
+    text, tags = tagging.read("दिल्ली में", [[0, 6, "CITY"]])
+    assert text == "दिल्ली में"
+    assert tags == ("B-CITY", "O")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pipeline.stage import tasks
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks.token_classification import TokenClassification
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from stages.trainer import collate
 from tests import tokenizers
@@ -294,8 +294,10 @@ class TestBundles:
         assert MADE.of_model(marks).ask("Chicago, IL ") == "Chicago, IL"
         assert MADE.of_model({}).ask("Chicago, IL ") == "Chicago , IL"
         assert MADE.of_model({}).ask("दिल्ली में") == "दिल्ली में"
-        older = MADE.of_model({"splitter": "regex"})
-        assert older.ask("में") == "म े ं", "it was trained on words in pieces"
+
+    def test_a_splitter_of_another_version_is_refused_in_one_line(self):
+        with pytest.raises(ModelError, match=r"no splitter 'regex': [^\n]*run its recipe again$"):
+            MADE.of_model({"splitter": "regex"})
 
     def test_entities_have_the_characters_of_the_text_that_was_given(self):
         texts = ["in  Rome.", ["in", "New", "York."], ""]
