@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters import providers
-from exporters.forms.source import Source, check_anywhere, check_described, samples
+from exporters.forms.source import Source, check_anywhere, samples
 from pipeline.model import runtime
 from pipeline.store.artifact import RUN
 from pipeline.terms.errors import ProviderError
@@ -33,8 +33,7 @@ def check_installed() -> None:
 def write(source: Source, folder: Path) -> None:
     """Write an MLflow model to the empty ``folder``.
 
-    Raises ProviderError without MLflow, ModelError if the bundle is for CPUs with VNNI or an
-    earlier version wrote it.
+    Raises ProviderError without MLflow, ModelError if the bundle is for CPUs with VNNI.
     """
     check_installed()
     save_model(folder, source=source)
@@ -43,10 +42,8 @@ def write(source: Source, folder: Path) -> None:
 def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     """Write the model, with the name and the parameters that ``mlflow.models.Model.log`` wants.
 
-    Raises ModelError if the bundle is for CPUs with VNNI or an earlier version wrote it.
+    Raises ModelError if the bundle is for CPUs with VNNI.
     """
-    # Earlier versions wrote no predict.py that the flavor python_function can run.
-    check_described(source)
     # The flavor python_function runs the bundle's own predict.py, which checks the CPU; onnx not.
     check_anywhere(source, "mlflow")
     from mlflow import pyfunc

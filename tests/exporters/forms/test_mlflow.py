@@ -39,16 +39,6 @@ def test_a_bundle_for_cpus_with_vnni_is_refused(classifier, tmp_path, monkeypatc
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_bundle_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
-    """MLflow would find out when it loads the model: its predict.py lacks what that calls."""
-    monkeypatch.setattr(mlflow, "check_installed", lambda: None)
-    (earlier,) = (PREVIOUS / "store/artifacts/sha256").glob("*/predict.py")
-    (tmp_path / "out").mkdir()
-    with pytest.raises(ModelError, match="an earlier version of rarefy wrote this bundle"):
-        mlflow.write(bundles.read(earlier.parent), tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("provider", "runtime"),
     [
