@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,6 @@ from exporters.forms import mlflow
 from pipeline.model.runtime import PROVIDERS
 from pipeline.terms.errors import ModelError, ProviderError
 from tests.exporters.forms import bundles
-
-PREVIOUS = Path(__file__).parents[2] / "previous/home"
 
 
 def test_without_mlflow_the_extra_is_named_and_nothing_is_written(
