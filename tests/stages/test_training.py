@@ -6,12 +6,16 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.terms.errors import ModelError
-from stages import training
+from stages import trainer, training
+from stages.finetune import Finetune
 from tests.families import FAMILIES, write_family
-from tests.models import write_model
+from tests.models import TASK, write_model
 from tests.stages.trainings import fit, same_weights
 
 
@@ -100,3 +104,26 @@ def test_a_new_head_is_prepared_for_the_rows_and_the_model_s_own_is_not(tmp_path
     half = torch.tensor([0.5])  # the mean of the context's labels, 0 and 1
     torch.testing.assert_close(training.with_head(context, bare).classifier.bias.data, half)
     assert torch.equal(training.with_head(context, headed).classifier.bias, own.classifier.bias)
+
+
+def texts_of(context, encoder, **columns) -> list[str]:
+    """Return the texts that a teacher of embeddings is asked for a split."""
+    split = Split("train", "train.jsonl", "0" * 64, **({"pairs": None, "labels": None} | columns))
+    _, tokenizer = training.open_network(context, encoder)
+    rows = training.labelled_rows(context, tokenizer, split, numbered=True)
+    assert [row["row"] for row in rows] == list(range(len(rows)))
+    return [tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in rows]
+
+
+def test_equal_texts_are_embedded_once_unless_they_have_targets(
+    tiny_encoder, make_context, monkeypatch
+):
+    monkeypatch.setattr(training, "CHUNK", 2)
+    context = make_context(task=SentenceEmbeddings((), 32, ("query", "document")))
+    columns = {"texts": ["warm", "warm", "dull", "warm"], "pairs": ["fine", "film", "fine", "warm"]}
+    found = texts_of(context, tiny_encoder, **columns, negatives=[("dull",), (), ("actor",), ()])
+    assert sorted(found) == ["actor", "dull", "film", "fine", "warm"]
+    assert len(texts_of(context, tiny_encoder, **columns, labels=[0.0, 1.0, 2.0, 3.0])) == 8
+    plain = make_context(rows=2)
+    repeated = ["warm", "warm"]
+    assert texts_of(plain, tiny_encoder, texts=repeated) == repeated

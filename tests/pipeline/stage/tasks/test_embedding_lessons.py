@@ -49,9 +49,8 @@ def test_other_documents_of_the_same_query_are_not_counted_against_it():
     batch = part("", [1, 4], [2], [1, 4]) | part("positive.", [5], [7], [8, 6])
     batch |= part("negative.", [9], [8, 6], [8, 6])
     batch["labels"] = torch.full((3,), torch.nan)
-    documents = TABLE[[5, 7, 8, 9, 8, 8]] + torch.stack(
-        [TABLE[6] * (n in (2, 4, 5)) for n in range(6)]
-    )
+    both = TABLE[8] + TABLE[6]
+    documents = torch.stack([TABLE[5], TABLE[7], both, TABLE[9], both, both])
     right = torch.tensor([[1, 0, 1, 0, 1, 1], [0, 1, 0, 0, 0, 0], [1, 0, 1, 0, 1, 1]]).bool()
     queries = torch.stack([TABLE[1] + TABLE[4], TABLE[2], TABLE[1] + TABLE[4]])
     want = similarity.ranking(queries, documents, right)
