@@ -153,17 +153,22 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
 def mean_loss(
     context: Context, tokenizer: Any, rows: Sequence[Row], loss: Loss, batch_size: int
 ) -> Callable[[Any], float]:
-    """Return ``judge(network)``: the mean of a loss over rows, for a network in eval mode."""
+    """Return ``judge(network)``: the mean of a loss over units, for a network in eval mode.
+
+    Units are rows, or the words of rows that are not cut off.
+    """
     order = np.argsort(lengths(rows), kind="stable")
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def judge(network: Any) -> float:
-        total = 0.0
+        total, count = 0.0, 0
         for part in parts:
             batch = collate([rows[row] for row in part], tokenizer)
             batch = {key: value.to(context.device) for key, value in batch.items()}
-            total += float(loss(network, batch)) * len(part)
-        return total / len(rows)
+            units = int((batch[FIRST] >= 0).sum()) if FIRST in batch else len(part)
+            total += float(loss(network, batch)) * units
+            count += units
+        return total / count
 
     return judge
 

@@ -161,7 +161,7 @@ def _unseen(split: Split, rows: range, seen: set[bytes]) -> Split:
 def mean_loss(
     context: Context, tokenizer: Any, rows: Sequence[Row], loss: Loss
 ) -> Callable[[Any], float]:
-    """Return ``judge(network)``: the mean of a loss over rows, for a network in eval mode."""
+    """Return ``judge(network)``: the mean of a loss over units, for a network in eval mode."""
     from stages import trainer
 
     return trainer.mean_loss(context, tokenizer, rows, loss, TEACHER_BATCH)

@@ -127,3 +127,20 @@ def test_equal_texts_are_embedded_once_unless_they_have_targets(
     plain = make_context(rows=2)
     repeated = ["warm", "warm"]
     assert texts_of(plain, tiny_encoder, texts=repeated) == repeated
+
+
+def test_a_loss_is_judged_by_words_if_words_are_the_units(tiny_encoder, make_context):
+    """Two texts of a word and one of eight, of which seven are read; all tags are 1."""
+    task = TokenClassification(("O", "B-GOOD"), 9, ("text",))
+    texts = ["fine", "fine", " ".join(["dull"] * 8)]
+    split = Split("train", "t", "0" * 64, texts, None, [[1], [1], [1] * 8])
+    context = make_context(task=task, splits={"train": split})
+    network, tokenizer = training.open_network(context, tiny_encoder)
+    rows = training.labelled_rows(context, tokenizer, split)
+
+    def loss(_, batch):
+        """Return the mean over words, which is 1 for those of the long text."""
+        return torch.tensor(float(batch["labels"].shape[1] > 1))
+
+    judge = trainer.mean_loss(context, tokenizer, rows, loss, 2)
+    assert judge(network) == pytest.approx(7 / 9)
