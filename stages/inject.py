@@ -50,7 +50,7 @@ class Inject(Training):
     """
 
     name: ClassVar[str] = "inject"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})

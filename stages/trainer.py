@@ -80,13 +80,12 @@ def fit(
     resumed_from = len(trainer.losses)
     if keeper and patience is not None and keeper.waiting() > patience:
         network.to(context.device)  # it had ended early; the keeper has its weights
+        trainer.accelerator.prepare_model(network, evaluation_mode=True)  # autocast, as in training
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    bf16 = use_bf16(context.device, network)
-    with torch.autocast(context.device, torch.bfloat16, enabled=bf16):  # as in training
-        kept, judged = keeper.finish(network) if keeper else (LAST, None)
-    vars(network).pop("forward", None)  # removes accelerate's autocast wrapper
-    vars(network).pop("_original_forward", None)
+    kept, judged = keeper.finish(network) if keeper else (LAST, None)
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # its autocast wrapper
+        vars(network).pop(name, None)
     network.cpu().eval()
     last_epoch = trainer.losses[-(len(batches) // epochs) :]
     mean = sum(last_epoch) / len(last_epoch)

@@ -144,3 +144,60 @@ def test_a_loss_is_judged_by_words_if_words_are_the_units(tiny_encoder, make_con
 
     judge = trainer.mean_loss(context, tokenizer, rows, loss, 2)
     assert judge(network) == pytest.approx(7 / 9)
+
+
+def trained_twice(context, encoder, epochs=1, **options):
+    """Train a network that was trained before; return the types of its body's outputs."""
+    training.prepare(context)
+    network, tokenizer = training.open_network(context, encoder)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    stage = Finetune(epochs=epochs, batch_size=8)
+    seen = []
+    layer = network.base_model.encoder.layer[0].output.dense
+    layer.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    for name in ("first", "second"):
+        training.train(
+            context, stage, network, tokenizer, rows, TASK.training(), name=name, **options
+        )
+    return seen
+
+
+def test_a_network_that_was_trained_before_is_in_bf16_again(
+    tiny_encoder, make_context, monkeypatch
+):
+    """Such as one that is pruned in rounds."""
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: True)
+    assert trained_twice(make_context(rows=8), tiny_encoder) == [torch.bfloat16] * 2
+
+
+def test_an_average_is_judged_in_the_precision_of_the_epochs(
+    tiny_encoder, make_context, monkeypatch
+):
+    """The network in bf16, its loss not; also where training had ended before."""
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: True)
+    seen = []
+
+    def judged(losses):
+        given = iter(losses)
+
+        def judge(network):
+            outputs = network.base_model.encoder.layer[0].output.dense.register_forward_hook(
+                lambda _, __, output: seen.append(output.dtype)
+            )
+            network(input_ids=torch.tensor([[2, 5, 3]]))
+            outputs.remove()
+            seen.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+            return next(given)
+
+        context = make_context(rows=16)
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, tiny_encoder)
+        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        stage = Finetune(epochs=5, batch_size=8)
+        training.train(
+            context, stage, network, tokenizer, rows, TASK.training(), judge=judge, patience=1
+        )
+
+    judged([3, 2, 1, 4, 4, 9])
+    judged([9])
+    assert seen == [torch.bfloat16, torch.float32] * 7
