@@ -26,12 +26,13 @@ from pipeline.terms.errors import ModelError, RecipeError
 from stages import footprint, training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
 from stages.label import Label
-from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed
+from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed, check_answers
 from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
     from pipeline.run.locating import Located
     from pipeline.stage.split import Split
+    from pipeline.stage.tasks import Task
     from stages.aims import Aims
     from stages.teacher import TeacherOutputs
 
@@ -132,6 +133,10 @@ class Distill(Inside):
     def references(self) -> dict[str, str]:
         named = {"teacher": self.teacher, TRANSFER: self.transfer}
         return {role: name for role, name in named.items() if name}
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task."""
+        check_answers(self, task, alone=not self.weighed)
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if the transfer set has answers and something else is asked for."""

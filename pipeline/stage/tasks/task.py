@@ -55,7 +55,7 @@ class Task(FileRows, Shown):
     unit_per_row: ClassVar[bool] = True
     """Whether each row is one unit; if not, ``units`` says how many."""
     smooths: ClassVar[bool] = True
-    """Whether its targets are labels, which ``label_smoothing`` may soften."""
+    """Whether its targets are labels, which ``label_smoothing`` and ``temperature`` soften."""
     unlabelled: ClassVar[bool] = False
     """Whether its rows have no labels, so that the answers of the recipe's model are the truth."""
     own_form: ClassVar[type[Any] | None] = None
