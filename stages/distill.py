@@ -98,7 +98,7 @@ class Distill(Inside):
         "last",
         description="the last weights, or those with the least loss on the development split, of "
         "answers and labels as ``alpha`` weighs them at the end: of an epoch, or the average of "
-        "the last three tenths of the steps",
+        "the last three tenths of the steps, if ``patience`` does not end the training before",
     )
     patience: int | None = Field(
         None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
