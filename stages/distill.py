@@ -27,11 +27,12 @@ from pipeline.terms.errors import ModelError, RecipeError
 from stages import footprint, training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
 from stages.label import Label
-from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed
+from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed, check_answers
 from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
     from pipeline.stage.split import Split
+    from pipeline.stage.tasks import Task
     from stages.aims import Aims
     from stages.teacher import TeacherOutputs
 
@@ -73,7 +74,7 @@ class Distill(Inside):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     layers: int | tuple[int, ...] | None = Field(
@@ -97,7 +98,7 @@ class Distill(Inside):
         "last",
         description="the last weights, or those with the least loss on the development split, of "
         "answers and labels as ``alpha`` weighs them at the end: of an epoch, or the average of "
-        "the last three tenths of the steps",
+        "the last three tenths of the steps, if ``patience`` does not end the training before",
     )
     patience: int | None = Field(
         None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
@@ -132,6 +133,10 @@ class Distill(Inside):
     def references(self) -> dict[str, str]:
         named = {"teacher": self.teacher, TRANSFER: self.transfer}
         return {role: name for role, name in named.items() if name}
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task."""
+        check_answers(self, task, alone=not self.weighed)
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if the transfer set has answers and something else is asked for."""

@@ -117,9 +117,14 @@ def logits(work: Workload, splits: frozenset[str]) -> Span:
     They are on disk, and mapped into memory, where they take none that something else needs.
     """
     size = FLOAT * work.labels
-    return Span(size * work.rows_of(splits), size * work.texts_of(splits))
+    return _distinct(work, Span(size * work.rows_of(splits), size * work.texts_of(splits)))
 
 
 def hidden_states(work: Workload, splits: frozenset[str], layers: int, width: int) -> Span:
     """Return the size of a teacher's hidden states on disk: tokens × layers × width, two bytes."""
-    return work.tokens_of(splits) * (2 * layers * width)
+    return _distinct(work, work.tokens_of(splits) * (2 * layers * width))
+
+
+def _distinct(work: Workload, texts: Span) -> Span:
+    """Return the size of what a teacher makes of texts: rows of several texts may share them."""
+    return upto(texts.most) if work.together > 1 else texts

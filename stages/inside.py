@@ -41,11 +41,13 @@ class Inside(Training):
     )
     relation_weight: Scheduled = Field(
         0.0,
-        description="weight, or [first, last], of the last layers' relations of tokens (MiniLM)",
+        description="weight, or [first, last], of the last layers' relations of tokens (MiniLM), "
+        "without rotary or relative positions",
     )
     attention_weight: Scheduled = Field(
         0.0,
-        description="weight, or [first, last], of the last layers' scores of attention (TinyBERT)",
+        description="weight, or [first, last], of the last layers' scores of attention (TinyBERT), "
+        "without rotary or relative positions",
     )
     relation_heads: int | None = Field(
         None,

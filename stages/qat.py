@@ -8,10 +8,11 @@ from pydantic import Field
 
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.stage.resources import Resources, Workload, upto, weights
+from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.vocabulary import Target
 from stages import footprint, training
-from stages.parameters import TEACHER_BATCH, Training
+from stages.parameters import TEACHER_BATCH, Training, check_answers
 from stages.planning import holds_weights, narrowest, needs_no_training
 
 
@@ -44,6 +45,10 @@ class Qat(Training):
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task."""
+        check_answers(self, task)
 
     def needs_plan(self) -> bool:
         return True

@@ -18,7 +18,6 @@ from torch import Tensor
 from pipeline.stage import Context, losses, similarity
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.task import inputs_of
 from pipeline.store import disk
 from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ModelError
@@ -220,8 +219,7 @@ def _forward(
         torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device, teacher)),
         captured(teacher, states) as found,
     ):
-        answer = teacher(**inputs_of(batch))
-        raw = context.task.select(answer, batch, teacher.config).float().cpu()
+        raw = context.task.outputs(teacher, batch).float().cpu()
     if not states:
         return raw, np.empty((len(rows), 0, 0), np.float16)
     return raw, torch.cat(found.all(states), dim=-1).to(torch.float16).cpu().numpy()
@@ -266,8 +264,7 @@ def imitation(
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
         rows = batch["row"].tolist()
         with captured(student, aims.own) as found:
-            answer = student(**inputs_of(batch))
-        raw = task.select(answer, batch, student.config)
+            raw = task.outputs(student, batch)
         goal = answers.raw(rows).to(raw.device)
         if squared:
             both = raw.isfinite().all(-1) & goal.isfinite().all(-1)  # a word may be cut off

@@ -80,13 +80,12 @@ def fit(
     resumed_from = len(trainer.losses)
     if keeper and patience is not None and keeper.waiting() > patience:
         network.to(context.device)  # it had ended early; the keeper has its weights
+        trainer.accelerator.prepare_model(network, evaluation_mode=True)  # autocast, as in training
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    bf16 = use_bf16(context.device, network)
-    with torch.autocast(context.device, torch.bfloat16, enabled=bf16):  # as in training
-        kept, judged = keeper.finish(network) if keeper else (LAST, None)
-    vars(network).pop("forward", None)  # removes accelerate's autocast wrapper
-    vars(network).pop("_original_forward", None)
+    kept, judged = keeper.finish(network) if keeper else (LAST, None)
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # its autocast wrapper
+        vars(network).pop(name, None)
     network.cpu().eval()
     last_epoch = trainer.losses[-(len(batches) // epochs) :]
     mean = sum(last_epoch) / len(last_epoch)
@@ -153,17 +152,22 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
 def mean_loss(
     context: Context, tokenizer: Any, rows: Sequence[Row], loss: Loss, batch_size: int
 ) -> Callable[[Any], float]:
-    """Return ``judge(network)``: the mean of a loss over rows, for a network in eval mode."""
+    """Return ``judge(network)``: the mean of a loss over units, for a network in eval mode.
+
+    Units are rows, or the words of rows that are not cut off.
+    """
     order = np.argsort(lengths(rows), kind="stable")
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def judge(network: Any) -> float:
-        total = 0.0
+        total, count = 0.0, 0
         for part in parts:
             batch = collate([rows[row] for row in part], tokenizer)
             batch = {key: value.to(context.device) for key, value in batch.items()}
-            total += float(loss(network, batch)) * len(part)
-        return total / len(rows)
+            units = int((batch[FIRST] >= 0).sum()) if FIRST in batch else len(part)
+            total += float(loss(network, batch)) * units
+            count += units
+        return total / count
 
     return judge
 
@@ -286,6 +290,11 @@ class _Trainer(Trainer):
         return DataLoader(
             self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator
         )
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Return the names of matrices: DoRA's magnitudes are vectors, which would shrink."""
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if model.get_parameter(name).dim() > 1]
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
         self.clock.share = len(self.losses) / max(1, len(self.batches) - 1)

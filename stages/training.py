@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +106,15 @@ def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bo
     """Tokenize splits, unpadded, into a file in ``context.work``; see ``stages.rows.Rows``.
 
     ``labels`` is the row's target, as the task's loss takes it. With ``numbered``, ``row`` is the
-    index.
+    index. Texts without targets that are read ``singly`` are there once in each split, e.g. a query
+    with forty documents.
     """
-    return _tokenized(context, context.task.examples, tokenizer, splits, numbered)
+    return _tokenized(context, context.task.examples, tokenizer, splits, numbered, once=True)
 
 
 def lessons(context: Context, tokenizer: Any, *splits: Split) -> Rows:
     """Tokenize splits as ``labelled_rows`` does, into rows for training without a teacher."""
-    return _tokenized(context, context.task.lessons, tokenizer, splits, numbered=False)
+    return _tokenized(context, context.task.lessons, tokenizer, splits)
 
 
 def _tokenized(
@@ -119,24 +122,46 @@ def _tokenized(
     encode: Callable[[Any, Split, Sequence[int]], list[Row]],
     tokenizer: Any,
     splits: Sequence[Split],
-    numbered: bool,
+    numbered: bool = False,
+    once: bool = False,
 ) -> Rows:
     from stages.rows import Rows
 
     rows = Rows(context.work, numbered=numbered)
     for split in splits:
+        alone = once and context.task.singly and split.labels is None
+        seen: set[bytes] = set()
         for start in range(0, len(split), CHUNK):
             chosen = range(start, min(start + CHUNK, len(split)))
-            rows.extend(encode(tokenizer, split, chosen))
+            if alone:
+                new = _unseen(split, chosen, seen)
+                rows.extend(encode(tokenizer, new, range(len(new))))
+            else:
+                rows.extend(encode(tokenizer, split, chosen))
             if len(split) > CHUNK:
                 context.progress(chosen.stop, len(split), f"{split.name}: tokenizing")
     return rows
 
 
+def _unseen(split: Split, rows: range, seen: set[bytes]) -> Split:
+    """Return the texts in rows of a split that are not in ``seen``, and add them to it."""
+    columns = [split.texts[row] for row in rows]
+    columns += [split.pairs[row] for row in rows] if split.pairs is not None else []
+    if split.negatives is not None:
+        columns += itertools.chain.from_iterable(split.negatives[row] for row in rows)
+    texts = []
+    for text in columns:
+        digest = blake2b(text.encode(), digest_size=8).digest()
+        if digest not in seen:
+            seen.add(digest)
+            texts.append(text)
+    return Split(split.name, split.reference, split.sha256, texts, None, None)
+
+
 def mean_loss(
     context: Context, tokenizer: Any, rows: Sequence[Row], loss: Loss
 ) -> Callable[[Any], float]:
-    """Return ``judge(network)``: the mean of a loss over rows, for a network in eval mode."""
+    """Return ``judge(network)``: the mean of a loss over units, for a network in eval mode."""
     from stages import trainer
 
     return trainer.mean_loss(context, tokenizer, rows, loss, TEACHER_BATCH)

@@ -119,8 +119,7 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     ordered = surgery.forward_order(sets.values())
     few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
     again = "" if removed.number == 1 else f"_{removed.number}"
-    loss = _mean_loss(context.task, network, few)
-    metrics = [Metric(name=f"calibration_loss_before{again}", split="train", value=loss)]
+    metrics = _mean_loss(context.task, network, few, f"calibration_loss_before{again}")
     kept = _kept(context, network, rows, sets, removed)
     if removed.speedup:
         metrics += removed.speedup.metrics()
@@ -132,9 +131,7 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
         abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
         name = f"rescaling_abandoned{again}"
         metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
-    loss = _mean_loss(context.task, network, few)
-    metrics.append(Metric(name=f"calibration_loss{again}", split="train", value=loss))
-    return metrics
+    return metrics + _mean_loss(context.task, network, few, f"calibration_loss{again}")
 
 
 def _kept(
@@ -212,13 +209,19 @@ def _importance(
     return [each.fisher.diagonal() for each in sensitivities]
 
 
-def _mean_loss(task: Task, network: Any, batches: list[Batch]) -> float:
-    """Return the mean loss of rows, rounded to digits that the thread count does not change."""
+def _mean_loss(task: Task, network: Any, batches: list[Batch], name: str) -> list[Metric]:
+    """Return the mean loss of rows, rounded to digits that the thread count does not change.
+
+    A body's has gradients that tell something, but its value is a sum with random signs: none.
+    """
+    if task.body_only:
+        return []
     with torch.no_grad():
         total = sum(
             float(task.loss(task.outputs(network, batch), batch, total=True)) for batch in batches
         )
-    return round(total / sum(len(batch["input_ids"]) for batch in batches), 4)
+    mean = total / sum(len(batch["input_ids"]) for batch in batches)
+    return [Metric(name=name, split="train", value=round(mean, 4))]
 
 
 def _watched(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:

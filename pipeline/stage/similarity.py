@@ -39,7 +39,7 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return found / found.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
 
 
-def ranking(queries: Tensor, documents: Tensor, same: Tensor) -> Tensor:
+def ranking(queries: Tensor, documents: Tensor, right: Tensor) -> Tensor:
     """Return the loss of finding each query's document among all documents of the batch.
 
     Multiple negatives ranking (Henderson et al. 2017, arXiv 1705.00652), with cosines times
@@ -47,13 +47,13 @@ def ranking(queries: Tensor, documents: Tensor, same: Tensor) -> Tensor:
 
     Args:
         queries: rows × width.
-        documents: at least rows × width; query i should find document i, and no other.
-        same: rows × documents, whether a document has the text that the query should find. Such a
+        documents: at least rows × width; query i should find document i.
+        right: rows × documents, whether a document has a text that the query should find. Such a
             document, other than its own, is not counted against it.
     """
     rows = torch.arange(len(queries), device=queries.device)
     cosines = functional.normalize(queries.float()) @ functional.normalize(documents.float()).T
-    left = same.clone()
+    left = right.clone()
     left[rows, rows] = False
     logits = (SCALE * cosines).masked_fill(left, -1e4)
     return functional.cross_entropy(logits, rows)

@@ -176,3 +176,21 @@ def test_all_linear_layers_but_pooler_and_head_get_an_adapter_in_a_family_that_i
     found = adapt.adapted_layers(model, "all-linear")
     assert len(found) == 1 + 6  # the projection of the embeddings, and one layer that all share
     assert not any("pooler" in name or "classifier" in name for name in found)
+
+
+def test_weight_decay_does_not_shrink_the_magnitudes_of_dora(
+    tiny_encoder, make_context, monkeypatch
+):
+    """They are as large as the weights' rows, not near 0 as an update is."""
+    decayed = []
+    made = trainer._Trainer.create_optimizer
+
+    def watch(self, *given):
+        optimizer = made(self, *given)
+        for group in optimizer.param_groups:
+            decayed.extend(each.dim() for each in group["params"] if group["weight_decay"])
+        return optimizer
+
+    monkeypatch.setattr(trainer._Trainer, "create_optimizer", watch)
+    Adapt(method="dora", epochs=1).run(make_context(rows=8), tiny_encoder)
+    assert set(decayed) == {2}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.model import checkpoint, shape
-from pipeline.stage.resources import Workload, exactly
+from pipeline.stage.resources import Span, Workload, exactly
 from pipeline.store.artifact import Kind
 from stages import footprint
 from stages.adapt import Adapt
@@ -90,3 +91,12 @@ def test_exports_take_four_bytes_a_parameter_in_float_and_one_in_int8():
     assert (alone.least, compared.least) == (5000, 9000)
     assert (alone.most, compared.most) == (6000, 10_000), "with a second export in int8"
     assert footprint.exports(body.shrunk(100), compared=True).least == 0
+
+
+def test_rows_of_two_texts_may_share_them_so_that_a_teacher_answers_fewer(trained, make_context):
+    work, splits = workload(make_context(rows=8), trained), frozenset({"train"})
+    shared = replace(work, texts={"train": 16}, together=2)
+    assert footprint.logits(work, splits) == Span(64, 64)
+    assert footprint.logits(shared, splits) == Span(0, 128)
+    least = [footprint.hidden_states(each, splits, 3, 32).least for each in (work, shared)]
+    assert least == [work.tokens_of(splits).least * 3 * 32 * 2, 0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.stage import Asked, Stage, discovery
+from pipeline.stage import Asked, Stage, discovery, tasks
+from pipeline.terms.errors import RecipeError
 from stages import parameters
 from stages.adapt import Adapt
 from stages.distill import Distill
@@ -96,3 +97,27 @@ def test_the_loss_of_a_training_is_a_metric_of_its_split() -> None:
     metric = Trained(loss=0.12345678, steps=3, resumed_from=0).metric()
     assert (metric.name, metric.split) == ("train_loss", "train")
     assert metric.value == pytest.approx(0.12345678, abs=1e-6)
+
+
+@pytest.mark.parametrize("stage", [Distill, Qat])
+@pytest.mark.parametrize(
+    ("task", "given"),
+    [
+        ("regression", {"temperature": 4}),
+        ("sentence-embeddings", {"temperature": 4}),
+        ("sentence-embeddings", {"alpha": 0}),
+    ],
+)
+def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(stage, task, given) -> None:
+    made = stage(teacher="model", **given)
+    (key,) = given
+    with pytest.raises(RecipeError, match=f"^{key}: .*{task}.*; leave it out$"):
+        made.check_task(tasks.find(task))
+    made.check_task(tasks.find("text-classification"))
+    made.check_task(tasks.find("token-classification"))
+    stage(teacher="model", temperature=2.0, alpha=0.9).check_task(tasks.find(task))
+
+
+def test_alpha_weighs_embeddings_against_states_inside_a_teacher() -> None:
+    stage = Distill(layers=1, alpha=(1, 0), hidden_weight=(0, 1))
+    stage.check_task(tasks.find("sentence-embeddings"))

@@ -12,12 +12,15 @@ import pytest
 import torch
 
 from pipeline.model import checkpoint, quantization
+from pipeline.stage.split import Split
+from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
-from stages import sensitivity, surgery, training, transfer_set
+from stages import sensitivity, surgery, trainer, training, transfer_set
 from stages import teacher as teaching
 from stages.adapt import Adapt
 from stages.distill import Distill
+from stages.finetune import Finetune
 from stages.internals import Internal, captured
 from stages.qat import Qat
 from stages.trainer import collate
@@ -171,6 +174,32 @@ def test_squared_answers_leave_out_words_without_one(tuned, make_context):
         assert float(loss(network, batch)) < 1e-3
     outputs.logits[:] = float("nan")
     assert float(loss(network, batch)) == 0
+
+
+def test_scores_far_from_0_are_taught_and_trained_where_training_is_in_bf16(
+    tiny_encoder, make_context, monkeypatch
+):
+    """bfloat16 has no number between 2008, 2016 and 2024."""
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: True)
+    texts, labels = sentences(32)
+    scores = [2015 + 3.0 * label for label in labels]
+    split = Split("train", "train.jsonl", "0" * 64, texts, None, scores)
+    context = make_context(task=Regression((), 32, ("text",)), splits={"train": split})
+    network, tokenizer = training.open_network(context, tiny_encoder)
+    with torch.no_grad():
+        network.classifier.weight.mul_(1000)  # answers that differ by more than fp32's steps
+    rows = training.labelled_rows(context, tokenizer, split, numbered=True)
+    answers = teaching.outputs(context, network, tokenizer, rows)
+    assert len(answers.logits.unique()) > 16
+    seen: list[int] = []
+
+    def loss(model, batch):
+        outputs = context.task.outputs(model, batch)
+        seen.append(len(outputs.unique()))
+        return context.task.imitation(outputs, answers.raw(batch["row"].tolist()), 1.0)
+
+    training.train(context, Finetune(epochs=1), network, tokenizer, rows, loss)
+    assert seen[0] > 16
 
 
 def loss_of(draft) -> float:

@@ -6,12 +6,16 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from pipeline.stage.split import Split
 from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.terms.errors import ModelError
-from stages import training
+from stages import trainer, training
+from stages.finetune import Finetune
 from tests.families import FAMILIES, write_family
-from tests.models import write_model
+from tests.models import TASK, write_model
 from tests.stages.trainings import fit, same_weights
 
 
@@ -100,3 +104,100 @@ def test_a_new_head_is_prepared_for_the_rows_and_the_model_s_own_is_not(tmp_path
     half = torch.tensor([0.5])  # the mean of the context's labels, 0 and 1
     torch.testing.assert_close(training.with_head(context, bare).classifier.bias.data, half)
     assert torch.equal(training.with_head(context, headed).classifier.bias, own.classifier.bias)
+
+
+def texts_of(context, encoder, **columns) -> list[str]:
+    """Return the texts that a teacher of embeddings is asked for a split."""
+    split = Split("train", "train.jsonl", "0" * 64, **({"pairs": None, "labels": None} | columns))
+    _, tokenizer = training.open_network(context, encoder)
+    rows = training.labelled_rows(context, tokenizer, split, numbered=True)
+    assert [row["row"] for row in rows] == list(range(len(rows)))
+    return [tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in rows]
+
+
+def test_equal_texts_are_embedded_once_unless_they_have_targets(
+    tiny_encoder, make_context, monkeypatch
+):
+    monkeypatch.setattr(training, "CHUNK", 2)
+    context = make_context(task=SentenceEmbeddings((), 32, ("query", "document")))
+    columns = {"texts": ["warm", "warm", "dull", "warm"], "pairs": ["fine", "film", "fine", "warm"]}
+    found = texts_of(context, tiny_encoder, **columns, negatives=[("dull",), (), ("actor",), ()])
+    assert sorted(found) == ["actor", "dull", "film", "fine", "warm"]
+    assert len(texts_of(context, tiny_encoder, **columns, labels=[0.0, 1.0, 2.0, 3.0])) == 8
+    plain = make_context(rows=2)
+    repeated = ["warm", "warm"]
+    assert texts_of(plain, tiny_encoder, texts=repeated) == repeated
+
+
+def test_a_loss_is_judged_by_words_if_words_are_the_units(tiny_encoder, make_context):
+    """Two texts of a word and one of eight, of which seven are read; all tags are 1."""
+    task = TokenClassification(("O", "B-GOOD"), 9, ("text",))
+    texts = ["fine", "fine", " ".join(["dull"] * 8)]
+    split = Split("train", "t", "0" * 64, texts, None, [[1], [1], [1] * 8])
+    context = make_context(task=task, splits={"train": split})
+    network, tokenizer = training.open_network(context, tiny_encoder)
+    rows = training.labelled_rows(context, tokenizer, split)
+
+    def loss(_, batch):
+        """Return the mean over words, which is 1 for those of the long text."""
+        return torch.tensor(float(batch["labels"].shape[1] > 1))
+
+    judge = trainer.mean_loss(context, tokenizer, rows, loss, 2)
+    assert judge(network) == pytest.approx(7 / 9)
+
+
+def trained_twice(context, encoder, epochs=1, **options):
+    """Train a network that was trained before; return the types of its body's outputs."""
+    training.prepare(context)
+    network, tokenizer = training.open_network(context, encoder)
+    rows = training.labelled_rows(context, tokenizer, context.split("train"))
+    stage = Finetune(epochs=epochs, batch_size=8)
+    seen = []
+    layer = network.base_model.encoder.layer[0].output.dense
+    layer.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    for name in ("first", "second"):
+        training.train(
+            context, stage, network, tokenizer, rows, TASK.training(), name=name, **options
+        )
+    return seen
+
+
+def test_a_network_that_was_trained_before_is_in_bf16_again(
+    tiny_encoder, make_context, monkeypatch
+):
+    """Such as one that is pruned in rounds."""
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: True)
+    assert trained_twice(make_context(rows=8), tiny_encoder) == [torch.bfloat16] * 2
+
+
+def test_an_average_is_judged_in_the_precision_of_the_epochs(
+    tiny_encoder, make_context, monkeypatch
+):
+    """The network in bf16, its loss not; also where training had ended before."""
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: True)
+    seen = []
+
+    def judged(losses):
+        given = iter(losses)
+
+        def judge(network):
+            outputs = network.base_model.encoder.layer[0].output.dense.register_forward_hook(
+                lambda _, __, output: seen.append(output.dtype)
+            )
+            network(input_ids=torch.tensor([[2, 5, 3]]))
+            outputs.remove()
+            seen.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+            return next(given)
+
+        context = make_context(rows=16)
+        training.prepare(context)
+        network, tokenizer = training.open_network(context, tiny_encoder)
+        rows = training.labelled_rows(context, tokenizer, context.split("train"))
+        stage = Finetune(epochs=5, batch_size=8)
+        training.train(
+            context, stage, network, tokenizer, rows, TASK.training(), judge=judge, patience=1
+        )
+
+    judged([3, 2, 1, 4, 4, 9])
+    judged([9])
+    assert seen == [torch.bfloat16, torch.float32] * 7

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from stages import calibration, unit_search
 from stages.prune import Prune
 from stages.unit_search import Removed
@@ -99,3 +100,15 @@ def test_many_rounds_remove_what_one_removes(fresh, make_context, shares, rounds
     unit, share = next(iter(shares.items()))
     left = sum(unit_search.measured(network).units[unit]) / sum(start.units[unit])
     assert left == pytest.approx(1 - share, abs=0.09)
+
+
+@pytest.mark.parametrize("embeds", [True, False])
+def test_only_a_task_with_a_loss_has_one_on_the_calibration_rows(
+    fresh, tiny_encoder, make_context, embeds
+):
+    task = {"task": SentenceEmbeddings((), 32, ("text",))} if embeds else {}
+    context = make_context(rows=16, **task)
+    draft = Prune(neurons=0.5).run(context, tiny_encoder if embeds else fresh)
+    told = {metric.name for metric in draft.metrics}
+    losses = {"calibration_loss_before", "calibration_loss"}
+    assert told & losses == (set() if embeds else losses)

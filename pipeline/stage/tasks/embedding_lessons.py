@@ -63,8 +63,8 @@ def loss(
 
     from pipeline.stage import similarity
 
-    second = _part(batch, POSITIVE)
-    first, found = outputs(model, _part(batch)), outputs(model, second)
+    query, second = _part(batch), _part(batch, POSITIVE)
+    first, found = outputs(model, query), outputs(model, second)
     if not batch["labels"].isnan().any():
         cosines = functional.cosine_similarity(first.float(), found.float())
         return similarity.order(cosines, batch["labels"])
@@ -72,7 +72,7 @@ def loss(
     if f"{NEGATIVE}input_ids" in batch:
         documents.append(_part(batch, NEGATIVE))
         found = torch.cat([found, outputs(model, documents[-1])])
-    return similarity.ranking(first, found, _same(documents))
+    return similarity.ranking(first, found, _right(query, documents))
 
 
 def _part(batch: Mapping[str, Tensor], begin: str = "") -> dict[str, Tensor]:
@@ -83,18 +83,26 @@ def _part(batch: Mapping[str, Tensor], begin: str = "") -> dict[str, Tensor]:
     return {key.removeprefix(begin): inputs[key] for key in inputs if key.startswith(begin)}
 
 
-def _same(documents: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return rows × documents: which have the tokens of the row's own, the first, document."""
+def _right(query: Mapping[str, Tensor], documents: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Return rows × documents: which have the tokens of a text that the row's query should find.
+
+    It may have several, each in a row of its own. ``documents``: first the rows' own.
+    """
+    return (_same([query]).float() @ _same(documents).float()) > 0
+
+
+def _same(texts: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Return rows × texts: which have the tokens of the row's own, the first, text."""
     import torch
     from torch.nn import functional
 
-    width = max(part["input_ids"].shape[1] for part in documents)
+    width = max(part["input_ids"].shape[1] for part in texts)
     ids = [
         functional.pad(
             part["input_ids"].masked_fill(part["attention_mask"] == 0, -1),
             (0, width - part["input_ids"].shape[1]),
             value=-1,
         )
-        for part in documents
+        for part in texts
     ]
     return (ids[0][:, None] == torch.cat(ids)[None]).all(dim=2)

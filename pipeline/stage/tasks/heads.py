@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,30 @@ def last_linear(network: Any) -> Any:
     from torch import nn
 
     return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+
+
+@contextmanager
+def exact(network: Any) -> Iterator[None]:
+    """Compute a model's logits from its last hidden states in fp32 inside a ``with`` block.
+
+    Also under autocast to bf16, which has no number between 2008 and 2016.
+    """
+    import torch
+
+    last = last_linear(network)
+    plain, own = last.forward, vars(last).get("forward")  # its own if it is rounded: see ``qat``
+
+    def forward(inputs: Any) -> Any:
+        with torch.autocast(inputs.device.type, enabled=False):
+            return plain(inputs.float())
+
+    last.forward = forward
+    try:
+        yield
+    finally:
+        del last.forward
+        if own is not None:
+            last.forward = own
 
 
 def check_labels(network: Any, names: Sequence[str], where: str) -> None:

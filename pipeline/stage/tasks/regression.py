@@ -63,6 +63,7 @@ class Regression(SequenceTask):
     """
 
     name: ClassVar[str] = "regression"
+    version: ClassVar[int] = 2
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "scores"
     smooths: ClassVar[bool] = False
     queries: ClassVar[bool] = True
@@ -183,6 +184,11 @@ class Regression(SequenceTask):
                 f"{where}: the model has {network.config.num_labels} outputs, but regression "
                 "needs one"
             )
+
+    def forward(self, model: Any, batch: Mapping[str, Tensor]) -> Any:
+        """Run a model on a batch, its head in fp32: scores may be far from 0, and near another."""
+        with heads.exact(model):
+            return super().forward(model, batch)
 
     def loss(
         self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0

@@ -45,7 +45,7 @@ class SentenceEmbeddings(Task):
     """
 
     name: ClassVar[str] = "sentence-embeddings"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[str] = "sentence_embedding"
     body_only: ClassVar[bool] = True
     searches: ClassVar[bool] = True

@@ -55,7 +55,7 @@ class Task(FileRows, Shown):
     unit_per_row: ClassVar[bool] = True
     """Whether each row is one unit; if not, ``units`` says how many."""
     smooths: ClassVar[bool] = True
-    """Whether its targets are labels, which ``label_smoothing`` may soften."""
+    """Whether its targets are labels, which ``label_smoothing`` and ``temperature`` soften."""
     unlabelled: ClassVar[bool] = False
     """Whether its rows have no labels, so that the answers of the recipe's model are the truth."""
     own_form: ClassVar[type[Any] | None] = None
@@ -149,9 +149,13 @@ class Task(FileRows, Shown):
         """Return the raw outputs of a batch's units (units × width) from a model's output."""
         return self.raw(output, batch, config)
 
+    def forward(self, model: Any, batch: Mapping[str, Tensor]) -> Any:
+        """Run a model on a batch, and return its output."""
+        return model(**inputs_of(batch))
+
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Run a model on a batch, and return the raw outputs: units × width."""
-        return self.select(model(**inputs_of(batch)), batch, model.config)
+        return self.select(self.forward(model, batch), batch, model.config)
 
     # Its losses
 
@@ -371,10 +375,7 @@ class Task(FileRows, Shown):
 
     @classmethod
     def nats(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return for each row the Kullback-Leibler divergence of our answers from theirs, in nats.
-
-        Only if answers are ``probable``.
-        """
+        """Return each row's Kullback-Leibler divergence in nats, of ``probable`` answers."""
         raise NotImplementedError
 
     @classmethod

@@ -44,6 +44,19 @@ def test_a_query_is_told_from_other_documents_but_not_from_its_own_text():
     assert lessons.loss(embed, None, batch).item() == pytest.approx(want.item())
 
 
+def test_other_documents_of_the_same_query_are_not_counted_against_it():
+    """Query 1 has two documents, and should not find its own negative, 9."""
+    batch = part("", [1, 4], [2], [1, 4]) | part("positive.", [5], [7], [8, 6])
+    batch |= part("negative.", [9], [8, 6], [8, 6])
+    batch["labels"] = torch.full((3,), torch.nan)
+    both = TABLE[8] + TABLE[6]
+    documents = torch.stack([TABLE[5], TABLE[7], both, TABLE[9], both, both])
+    right = torch.tensor([[1, 0, 1, 0, 1, 1], [0, 1, 0, 0, 0, 0], [1, 0, 1, 0, 1, 1]]).bool()
+    queries = torch.stack([TABLE[1] + TABLE[4], TABLE[2], TABLE[1] + TABLE[4]])
+    want = similarity.ranking(queries, documents, right)
+    assert lessons.loss(embed, None, batch).item() == pytest.approx(want.item())
+
+
 @pytest.mark.parametrize(("wrong", "others"), [([], [1, 2, 1]), ([[4], [4], [23]], [2, 4, 2])])
 def test_equal_texts_are_not_counted_against_each_other(wrong, others):
     """Each query is its document, and two of the three are equal.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch import nn
 from transformers import BertConfig
 
 from pipeline.stage.tasks import heads
@@ -66,3 +68,37 @@ def test_one_output_is_no_head_where_one_of_the_labels_is_the_answer():
     config = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
     assert heads.labels(config, heads.SEQUENCE) == ["LABEL_0"]
     assert heads.labels(config, heads.SEQUENCE, fewest=2) is None
+
+
+class Body(nn.Sequential):
+    """A layer and a head."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 4), nn.Linear(4, 1))
+
+
+def dtypes(network) -> list[torch.dtype]:
+    """Return what each layer gives under autocast to bf16."""
+    seen = []
+    for layer in network:
+        layer.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        network(torch.ones(2, 4))
+    return seen
+
+
+def test_a_head_is_exact_under_autocast_and_the_body_is_not():
+    network = Body()
+    with heads.exact(network):
+        assert dtypes(network) == [torch.bfloat16, torch.float32]
+    assert dtypes(Body()) == [torch.bfloat16] * 2
+    assert "forward" not in vars(network[1])
+
+
+def test_a_head_that_is_rounded_stays_rounded():
+    network = Body()
+    network[1].forward = rounded = lambda inputs: nn.Linear.forward(network[1], inputs).round()
+    with heads.exact(network):
+        answers = network(torch.ones(2, 4))
+    assert torch.equal(answers, answers.round())
+    assert network[1].forward is rounded
