@@ -107,7 +107,8 @@ def read(directory: Path) -> Plan | None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise ModelError(f"{path}: {place}: {first['msg']}") from error
+        advice = "; run the recipe again with this version" if place == "schema" else ""
+        raise ModelError(f"{path}: {place}: {first['msg']}{advice}") from error
 
 
 def weight_scales(weight: NDArray[np.float32], isa: Isa) -> NDArray[np.float32]:

@@ -25,17 +25,18 @@ class Twins(Stage):
     reads: ClassVar = frozenset({"eval"})
 
     def run(self, context, model):
+        from pipeline.measure import answers as files
         from pipeline.measure.measurements import Measurements, ModelMeasurement
 
         truth = context.split("eval").labels
         right = [row % 10 != 0 for row in range(len(truth))]
         answers = [[0.1, 0.9] if (y == 1) == ok else [0.9, 0.1] for y, ok in zip(truth, right)]
         same = ModelMeasurement(digest=model.digest, size=1000, answers=answers)
-        text = Measurements(
+        measured = Measurements(
             machine={}, task=context.task.name, labels=list(context.task.labels), truth=truth,
             models={"candidate": same, "head": same}, latency={},
-        ).model_dump_json(by_alias=True)
-        (context.output / "measurements.json").write_text(text)
+        )
+        files.save(measured, context.output)
         return Draft()
 '''
 
