@@ -57,13 +57,13 @@ class Distill(Inside):
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
     1910.01108) or from another pretrained model. The loss is the sum of
     alpha · T² · KL(teacher ‖ student), with both softened by the temperature T (Hinton et al.
-    2015, arXiv 1503.02531), and (1 − alpha) · cross-entropy with the labels. With a
-    ``hidden_weight``, the mean squared difference between the hidden states of each student's layer
-    and of the teacher's layer at the same share of its depth is added (TinyBERT, Jiao et al. 2020,
-    arXiv 1909.10351), through a learned projection if the widths differ, on rows that both split
-    into the same tokens; relations of tokens and scores of attention likewise. The teacher also
-    labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its outputs are
-    computed once and kept.
+    2015, arXiv 1503.02531), and (1 − alpha) · cross-entropy with the labels, which is the mean over
+    those rows of a batch that have one. With a ``hidden_weight``, the mean squared difference
+    between the hidden states of each student's layer and of the teacher's layer at the same share
+    of its depth is added (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
+    projection if the widths differ, on rows that both split into the same tokens; relations of
+    tokens and scores of attention likewise. The teacher also labels unlabelled text of the domain
+    (data.unlabelled) and a transfer set. Its outputs are computed once and kept.
 
     Small students need longer training, a higher learning rate than the teacher and more text than
     the labelled rows.
