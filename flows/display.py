@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -70,14 +69,10 @@ class Display:
         self._task: TaskID | None = None
         self._clock = clock
         self._stage, self._began, self._printed = "", 0.0, 0.0
-        self._reported: tuple[float, float, str] | None = None
-        self._turn, self._ended = threading.Lock(), threading.Event()
         self._warned: set[str] = set()
 
     def __enter__(self) -> Display:
         self._progress.start()
-        if self._progress.disable and not self.quiet:
-            threading.Thread(target=self._remind, daemon=True).start()
         return self
 
     def __exit__(
@@ -86,7 +81,6 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
         self._progress.stop()
 
     def starting(self, what: str) -> None:
@@ -98,7 +92,7 @@ class Display:
 
     def started(self, identifier: str) -> None:
         """Show that a stage begins."""
-        self._stage, self._reported = identifier, None
+        self._stage = identifier
         self._began = self._printed = self._clock()
         self._begin(identifier)
 
@@ -108,36 +102,24 @@ class Display:
         self._task = self._progress.add_task(what, total=None, note="")
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """Show how far the stage has got; outside a terminal, once every half minute."""
+        """Show how far the stage has got; outside a terminal, once every half minute.
+
+        What has neither a share nor a total is a wait, which is said at once: it has one report.
+        """
         if self._task is None:
             return
         self._progress.update(self._task, completed=done, total=total or None, note=note)
-        self._reported = (done, total, note)
-        self._say_reported()
-
-    def _say_reported(self) -> None:
-        """Say what the stage reported last, if bars are not drawn and it is time."""
-        with self._turn:
-            if not self._progress.disable or self._reported is None:
-                return
-            if self._clock() - self._printed < EVERY:
-                return
+        due = not (done or total) or self._clock() - self._printed >= EVERY
+        if self._progress.disable and due:
             self._printed = self._clock()
-            done, total, note = self._reported
             share = f"/{_count(total)} ({done / total:.0%})".replace("%", " %") if total else ""
             elapsed = timedelta(seconds=int(self._printed - self._began))
             self.say(f"{self._stage:<12} {_count(done)}{share}  {elapsed}  {note}")
-
-    def _remind(self) -> None:
-        """Also say it while a stage reports nothing for long, as while it traces a model."""
-        while not self._ended.wait(EVERY):
-            self._say_reported()
 
     def waiting(self, why: str = "another run is executing this stage") -> None:
         self.say(f"{why}; waiting for it to finish", "yellow")
 
     def finished(self, row: LedgerRow) -> None:
-        self._reported = None
         if self.quiet:
             return
         line = Text(f"{row.id:<12} {row.kind:<11}")
