@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.run import folder, names
 from pipeline.store.artifact import Manifest
 from pipeline.store.home import Home
 from pipeline.terms.errors import RarefyError
+from pipeline.verdict.history import FILE, History
 from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import Verdict
 
@@ -33,7 +35,7 @@ class Provenance:
     ``stages``    the stages from the imported model to the bundle
     ``datasets``  the names of the recipe's data sets on the Hub
     ``tested``    the name of the data set on the Hub of which the eval split is
-    ``verdict``   the verdict of the newest run that judged the bundle
+    ``verdict``   the newest verdict on the bundle, by a run or by `rarefy validate`
     """
 
     run: Path | None = None
@@ -94,7 +96,6 @@ def of(bundle: Bundle, home: Home) -> Provenance:
     """Return what the runs and the store in ``home`` know of a bundle."""
     runs = list(_records(bundle, home))
     run, record = runs[0] if runs else (None, None)
-    verdicts = (each.verdict for _, each in runs if _judges(each, bundle))
     chain = list(_chain(bundle, home))
     model = licence = None
     if chain and chain[-1].stage.name == IMPORT and chain[-1].source is not None:
@@ -113,8 +114,23 @@ def of(bundle: Bundle, home: Home) -> Provenance:
         stages=stages,
         datasets=tuple(dict.fromkeys(named.values())),
         tested=named.get("eval"),
-        verdict=next(filter(None, verdicts), None),
+        verdict=_newest(bundle, home, [each for _, each in runs if _judges(each, bundle)]),
     )
+
+
+def _newest(bundle: Bundle, home: Home, records: Sequence[ReportData]) -> Verdict | None:
+    """Return the verdict on a bundle's newest measurements, of runs' records and the history."""
+    found = [(record.measured, record.verdict) for record in records if record.verdict]
+    with suppress(RarefyError):  # a damaged history says nothing; `rarefy promote` names it
+        for one in History(home.path / FILE).verdicts(bundle=bundle.digest):
+            verdict = Verdict(
+                outcome=one.standing,
+                bundle=bundle.digest,
+                budgets=one.budgets,
+                evidence=one.evidence,
+            )
+            found.append((one.measured, verdict))
+    return max(found, key=lambda each: each[0])[1] if found else None
 
 
 def _judges(record: ReportData, bundle: Bundle) -> bool:

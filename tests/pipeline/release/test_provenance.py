@@ -10,7 +10,9 @@ import pytest
 
 from pipeline.release import bundles, provenance
 from pipeline.release.provenance import Provenance
+from pipeline.run import folder
 from pipeline.store.home import Home
+from pipeline.verdict import history
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage
 
@@ -125,6 +127,23 @@ def test_a_later_run_without_a_verdict_does_not_hide_one(desk: Desk) -> None:
     assert found.name == "later"
     assert found.verdict is not None
     assert found.verdict.outcome == "fail"
+
+
+@pytest.mark.parametrize("newer", ["fail", "pass"])
+def test_the_newest_verdict_counts_whoever_gave_it(desk: Desk, newer: str) -> None:
+    """`rarefy validate` leaves a row in the history, and no record of a run."""
+    desk.verdict("pass" if newer == "fail" else "fail")
+    home = Home(desk.home)
+    bundle = bundles.find("tiny", home)
+    record = folder.read(desk.run)
+    assert record.verdict is not None
+    verdict = record.verdict.model_copy(update={"outcome": newer})
+    later = {"verdict": verdict, "measured_at": "2999-01-01T00:00:00+00:00"}
+    history.History(desk.home / history.FILE).add(record.model_copy(update=later))
+    found = provenance.of(bundle, home)
+    assert found.verdict is not None
+    assert found.verdict.outcome == newer
+    assert (found.caveat is None) == (newer == "pass")
 
 
 def test_a_bundle_without_a_verdict_has_no_caveat() -> None:
