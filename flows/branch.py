@@ -29,7 +29,7 @@ from pipeline.recipe.places import Places
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.store import shared
 from pipeline.store.artifact import Artifact, Kind
-from pipeline.store.home import Home
+from pipeline.store.home import DEFAULT, VARIABLE, Home
 from pipeline.sweep import scoring
 from pipeline.sweep.branch import Branch, Folder, StepRow, hopeless
 from pipeline.sweep.sweep_file import Stop
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from pipeline.run.engine import Finished, Run
     from pipeline.run.plan import Plan
 
-HOME: Final = ".rarefy"
 """The folder, in the home folder of a worker's user, of branches that are given none."""
 _turn = threading.Lock()
 
@@ -189,7 +188,7 @@ def _check_machine(asked: Assignment, plan: Plan) -> None:
 
 
 def _home(given: str | None) -> Path:
-    return Path(given or os.environ.get("RAREFY_HOME") or Path.home() / HOME)
+    return Home.of(given or os.environ.get(VARIABLE) or Path.home() / DEFAULT).path
 
 
 def _carry_out(asked: Assignment, loaded: LoadedRecipe, record: _Record) -> None:

@@ -44,12 +44,11 @@ from flows.results import Result
 from pipeline.measure import alone
 from pipeline.report import markdown
 from pipeline.run.engine import Run, default_device
-from pipeline.store.home import Home
+from pipeline.store.home import DEFAULT, VARIABLE, Home
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import RarefyError
 
 NAME = "rarefy-compress"
-HOME = ".rarefy"
 """The folder, in the home folder of a worker's user, of runs that are given none."""
 EXIT_CODE = re.compile(r"\(exit code (\d+)\)$")
 """The end of the message of a final state, from which `rarefy submit --watch` knows its code."""
@@ -82,7 +81,7 @@ def compress(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
-    place = Home(Path(home or os.environ.get("RAREFY_HOME") or Path.home() / HOME))
+    place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
     job = Job(
         recipe=recipe,
         home=str(place.path),

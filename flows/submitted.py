@@ -113,7 +113,8 @@ def watch(
             raise ProviderError(f"the server does not know the run {run} any more") from None
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
-                raise
+                why = f"the server answers {error.response.status_code}"
+                raise ProviderError(f"{why}; the run may go on, and {GOES_ON}") from error
             if not away:
                 say(f"the server does not answer ({type(error).__name__}); the run may go on")
             away = True

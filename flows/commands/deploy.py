@@ -40,7 +40,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
 @click.option(
     "--name",
     callback=without_credentials,
-    help="The deployment's name; default: the recipe's name.",
+    help="The deployment's name, and that of its runs; default: the recipe's name.",
 )
 @click.option("--cron", help="When to run: minute, hour, day, month, weekday; default: on demand.")
 @click.option(

@@ -20,6 +20,7 @@ from flows.options import (
     stage_timeout_option,
     strict_option,
     threads_option,
+    without_credentials,
 )
 from pipeline.store.home import Home
 
@@ -34,7 +35,11 @@ FIELDS = 5
 @click.command(short_help="Run a recipe on a schedule, through a Prefect server.")
 @recipe_argument
 @click.option("--cron", required=True, help="When to run: minute, hour, day, month, weekday.")
-@click.option("--name", help="The deployment's name; default: the recipe's name.")
+@click.option(
+    "--name",
+    callback=without_credentials,
+    help="The deployment's name, and that of its runs; default: the recipe's name.",
+)
 @click.option(
     "--timezone", default="UTC", show_default=True, help="The time zone of the cron expression."
 )

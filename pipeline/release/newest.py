@@ -17,7 +17,7 @@ VALIDATED = "rarefy validate "
 """How the command of a verdict on a bundle that was there already begins."""
 
 
-def check(record: ReportData, bundle: Bundle, home: Home, places: list[str]) -> None:
+def check(record: ReportData, bundle: Bundle, homes: Sequence[Home], places: Sequence[str]) -> None:
     """Raise if a recipe's newest verdict on this bundle is not a pass, unless the run's is newer.
 
     Another recipe counts if it judged the bundle as such, by `rarefy validate --recipe`; a pass by
@@ -25,17 +25,17 @@ def check(record: ReportData, bundle: Bundle, home: Home, places: list[str]) -> 
     not count: it may be meant for other targets. Nor may the newest comparison with a tag that is
     to move (``places``) be other than a pass, although a later measurement that did not compare
     with it passed, as after `rarefy ci --baseline`. A verdict on measurements from the cache is as
-    old as the measurements.
+    old as the measurements. The verdicts of all ``homes`` count: of this machine, and of a store.
 
     Raises BudgetError if a budget was missed, EvidenceError if the verdict is inconclusive.
     """
-    past = history.History(home.path / history.FILE)
     verdicts = [
         one
-        for one in past.verdicts(bundle=bundle.digest)
+        for home in homes
+        for one in history.History(home.path / history.FILE).verdicts(bundle=bundle.digest)
         if one.recipe == record.name or one.command.startswith(VALIDATED)
     ]
-    verdicts.sort(key=lambda one: (one.measured, one.id))
+    verdicts.sort(key=lambda one: (one.measured, one.time, one.id))
     _check_compared(bundle, verdicts, places)
     by_recipe = {verdict.recipe: verdict for verdict in verdicts}
     for latest in by_recipe.values():

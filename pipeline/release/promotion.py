@@ -118,14 +118,13 @@ def passing(bundle: Bundle, home: Home, places: list[str]) -> tuple[Path | str, 
         there = published.bring(bundle.name, bundle.digest, Path(scratch))
         path, record = verdict_of(bundle, home, there, places[0])
         away = path.is_relative_to(there.path)
-        run = published.address(bundle.name, path, record) if away else path
+        run = published.address(bundle.name, path) if away else path
         assert record.verdict is not None
         if record.verdict.outcome == "fail":
             message = f"{bundle.name}: missed its budgets; {places[0]!r} was not moved"
             raise MissedError(message, bundle.digest, run, record.verdict.missed)
         check_verdict(record, bundle, places)
-        for each in (home, there):
-            newest.check(record, bundle, each, places)
+        newest.check(record, bundle, (home, there), places)
     return run, record
 
 

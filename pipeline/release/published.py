@@ -14,10 +14,11 @@ from pipeline.store.remote_files import READ_ONLY
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.vocabulary import REMOTE_TAG
 from pipeline.verdict import history
-from pipeline.verdict.record import ReportData
 
 RUNS: Final = "runs"
 """The folder of a store that holds what deployed runs publish."""
+APART: Final = "~"
+"""Between a run's time, by which they are sorted, and its recipe, in whose name it is not."""
 
 
 def bring(reference: str, digest: str, into: Path) -> Home:
@@ -38,9 +39,9 @@ def bring(reference: str, digest: str, into: Path) -> Home:
         return home
     past = history.History(home.path / history.FILE)
     for run in _runs(there):
-        if _judged(there.read(f"{run}/{names.VERDICT}")) != digest:
+        here = home.runs / f"{run.name}{APART}{run.parent.name}"
+        if not _is_on(there, run, digest):
             continue
-        here = home.runs / run.name
         here.mkdir(parents=True)
         for name in (names.RECORD, names.ANSWERS):
             data = there.read(f"{run}/{name}")
@@ -56,9 +57,10 @@ def bring(reference: str, digest: str, into: Path) -> Home:
     return home
 
 
-def address(reference: str, run: Path, record: ReportData) -> str:
+def address(reference: str, run: Path) -> str:
     """Return where the run lies in the store that ``bring`` has fetched it from."""
-    return f"{remote.split(reference)[0].rstrip('/')}/{RUNS}/{record.name}/{run.name}"
+    name, _, recipe = run.name.partition(APART)
+    return f"{remote.split(reference)[0].rstrip('/')}/{RUNS}/{recipe}/{name}"
 
 
 def _runs(there: Remote) -> list[PurePosixPath]:
@@ -71,10 +73,10 @@ def _is_verdict(path: str) -> bool:
     return path.count("/") == 2 and path.endswith(f"/{names.VERDICT}")
 
 
-def _judged(verdict: bytes | None) -> str | None:
-    """Return the digest of the bundle that a verdict is on; None if it does not say."""
+def _is_on(there: Remote, run: PurePosixPath, digest: str) -> bool:
+    """Return whether a run's verdict is on a bundle; of a damaged one, by the run's record."""
     try:
-        found = json.loads(verdict or b"null")
+        found = json.loads(there.read(f"{run}/{names.VERDICT}") or b"null")
     except ValueError:
-        return None
-    return found.get("bundle") if isinstance(found, dict) else None
+        return digest.encode() in (there.read(f"{run}/{names.RECORD}") or b"")
+    return isinstance(found, dict) and found.get("bundle") == digest

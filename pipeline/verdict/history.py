@@ -29,7 +29,7 @@ from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import BudgetResult
 
 FILE: Final = "history.sqlite"
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 WAIT: Final = 30.0
 """Seconds to wait for another writer; a write takes milliseconds."""
 _LOOK: Final = "PRAGMA user_version"
@@ -40,7 +40,7 @@ CREATE TABLE verdicts (
     id INTEGER PRIMARY KEY, time TEXT NOT NULL, recipe TEXT NOT NULL, command TEXT NOT NULL,
     bundle TEXT, outcome TEXT NOT NULL, evidence TEXT NOT NULL, "commit" TEXT,
     machine TEXT NOT NULL REFERENCES machines, measured TEXT NOT NULL, judged TEXT NOT NULL,
-    measured_at TEXT
+    measured_at TEXT NOT NULL
 );
 CREATE INDEX verdicts_recipe ON verdicts (recipe, id);
 CREATE INDEX verdicts_measured ON verdicts (recipe, measured);
@@ -143,8 +143,7 @@ class History:
                 'SELECT id, time, recipe, command, bundle, outcome, evidence, "commit", machine, '
                 "facts, EXISTS (SELECT 1 FROM verdicts AS earlier WHERE earlier.id < verdicts.id "
                 "AND earlier.recipe = verdicts.recipe AND earlier.measured = verdicts.measured), "
-                # It is missing in rows that were written before files had it.
-                "coalesce(measured_at, time) "
+                "measured_at "
                 "FROM verdicts JOIN machines ON machines.digest = machine "
                 "WHERE (?1 IS NULL OR recipe = ?1) AND (?3 IS NULL OR bundle = ?3) "
                 "ORDER BY id DESC LIMIT ?2",

@@ -89,10 +89,14 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
 
 
 def last_linear(network: Any) -> Any:
-    """Return the linear layer that makes a classifier's logits."""
+    """Return the linear layer that makes a classifier's logits: the last that gives as many.
+
+    A student may end with projections of its hidden states, see ``distill``.
+    """
     from torch import nn
 
-    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    return [module for module in linear if module.out_features == network.config.num_labels][-1]
 
 
 @contextmanager

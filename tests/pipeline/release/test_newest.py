@@ -103,7 +103,7 @@ def test_a_verdict_by_another_recipe_counts_until_that_one_passes(
         return verdict.model_copy(update={"created": made, "measured_at": measured})
 
     def check() -> None:
-        newest.check(run, bundle, Home(tmp_path), ["production"])
+        newest.check(run, bundle, [Home(tmp_path)], ["production"])
 
     run = judged(0, "tiny", "pass", 0, 0)
     assert past.add(judged(1, "strict", "fail", day or -1, day))

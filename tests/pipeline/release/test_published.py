@@ -104,6 +104,44 @@ def test_a_record_that_cannot_be_read_may_be_a_miss(shared: Shared, missing: str
     assert shared.promote().code == 0
 
 
+def test_a_miss_counts_though_its_verdict_was_cut_off(shared: Shared) -> None:
+    shared.publish("20260101-030000-0123abcd")
+    shared.desk.verdict("fail")
+    cut = shared.publish("20260102-030000-0123abcd") / "verdict.json"
+    cut.write_bytes(cut.read_bytes()[:9])
+    assert shared.promote().code == 3
+
+
+def test_a_run_that_was_copied_for_another_recipe_is_one_more(shared: Shared) -> None:
+    shared.publish(recipe="tiny-old")
+    place = shared.publish()
+    said = shared.promote("--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["run"] in (
+        place.as_uri(),
+        place.as_uri().replace("/tiny/", "/tiny-old/"),
+    )
+
+
+def test_a_miss_here_is_excused_by_a_later_comparison_there(desk: Desk, shared: Shared) -> None:
+    from pipeline.run import folder
+    from pipeline.verdict.history import FILE, History
+
+    def against(values: dict[str, Any]) -> None:
+        values["verdict"]["budgets"][0].update(against="production")
+
+    desk.record(against)
+    desk.verdict("fail")
+    desk.record(at("2026-01-01T03:00:00+00:00"))
+    shared.home.mkdir()
+    History(shared.home / FILE).add(folder.read(desk.run))
+    desk.verdict("pass")
+    desk.record(at("2026-01-02T03:00:00+00:00"))
+    shared.publish("20260102-030000-0123abcd")
+    said = shared.promote()
+    assert said.code == 0, said.err
+
+
 def test_what_else_lies_among_the_runs_is_passed_over(shared: Shared) -> None:
     shared.publish()
     runs = shared.folder / "runs"

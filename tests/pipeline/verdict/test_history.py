@@ -192,7 +192,7 @@ def test_a_damaged_file_is_said_in_one_line_and_left_alone(history: History, dam
     assert history.path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("schema", "advice"), [(5, "upgrade rarefy, or move"), (3, "move")])
+@pytest.mark.parametrize(("schema", "advice"), [(6, "upgrade rarefy, or move"), (4, "move")])
 def test_another_schema_is_refused_and_left_alone(
     history: History, schema: int, advice: str
 ) -> None:
@@ -200,7 +200,7 @@ def test_another_schema_is_refused_and_left_alone(
     with closing(sqlite3.connect(history.path)) as database:
         database.execute(f"PRAGMA user_version = {schema}")
     before = history.path.read_bytes()
-    said = f"has schema {schema}, but this rarefy supports only 4; {advice} the file away to start"
+    said = f"has schema {schema}, but this rarefy supports only 5; {advice} the file away to start"
     for use in (history.verdicts, lambda: history.add(finished(1))):
         with pytest.raises(IntegrityError, match=said):
             use()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -75,6 +76,7 @@ class Body(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(nn.Linear(4, 4), nn.Linear(4, 1))
+        self.config = SimpleNamespace(num_labels=1)
 
 
 def dtypes(network) -> list[torch.dtype]:
@@ -93,6 +95,14 @@ def test_a_head_is_exact_under_autocast_and_the_body_is_not():
         assert dtypes(network) == [torch.bfloat16, torch.float32]
     assert dtypes(Body()) == [torch.bfloat16] * 2
     assert "forward" not in vars(network[1])
+
+
+def test_a_head_is_exact_also_if_projections_of_hidden_states_are_behind_it():
+    network = Body()
+    projected = nn.Sequential(network, nn.ModuleList([nn.Linear(4, 8)]))
+    projected.config = network.config
+    with heads.exact(projected):
+        assert dtypes(network) == [torch.bfloat16, torch.float32]
 
 
 def test_a_head_that_is_rounded_stays_rounded():
