@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from flows import jobs, measuring, passing, recipe_source
 from flows.jobs import Job
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from pipeline.run.engine import Finished, Run
     from pipeline.run.plan import Plan
 
-"""The folder, in the home folder of a worker's user, of branches that are given none."""
 _turn = threading.Lock()
 
 

@@ -49,7 +49,6 @@ from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import RarefyError
 
 NAME = "rarefy-compress"
-"""The folder, in the home folder of a worker's user, of runs that are given none."""
 EXIT_CODE = re.compile(r"\(exit code (\d+)\)$")
 """The end of the message of a final state, from which `rarefy submit --watch` knows its code."""
 
@@ -81,7 +80,7 @@ def compress(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
-    place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
+    place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)  # of the worker's user
     job = Job(
         recipe=recipe,
         home=str(place.path),
