@@ -80,7 +80,7 @@ def compress(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
-    place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)  # of the worker's user
+    place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
     job = Job(
         recipe=recipe,
         home=str(place.path),
