@@ -20,6 +20,7 @@ from pipeline.run import names
 from pipeline.store.artifact import Kind
 from pipeline.store.home import Home
 from pipeline.verdict import history
+from tests.flows.runs import job
 from tests.models import write_encoder
 from tests.project import BUDGETS, Project, make_project
 
@@ -31,15 +32,7 @@ def run(project: Project) -> Home:
     """Run the recipe and promote its bundle; return the project's home."""
     write_encoder(project.folder / "encoder", layers=1, hidden=16)
     recipe = project.recipe("quickstages:Head", "export", VALIDATE, budgets=BUDGETS)
-    job = jobs.Job(
-        recipe=str(recipe),
-        home=str(project.home),
-        out=str(project.home / "runs" / "tiny"),
-        device="cpu",
-        threads=1,
-        command="rarefy run tiny.yaml",
-    )
-    jobs.run_inline(job, recipes.load(recipe))
+    jobs.run_inline(job(project, recipe), recipes.load(recipe))
     home = Home(project.home)
     promotion.promote("tiny", "production", home)
     return home
