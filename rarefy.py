@@ -14,6 +14,8 @@ because each name loads what it needs when it is first used.
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import importlib.util
 import os
@@ -22,63 +24,82 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what is public here is loaded on first use, by ``__getattr__``
     from collections.abc import Iterable, Mapping
 
     from flows.compared import ComparisonView
     from flows.planned import PlanView
     from flows.remeasure import Validated
     from flows.results import Result
+    from pipeline.model import checkpoint
     from pipeline.recipe.recipe import LoadedRecipe
-    from pipeline.recipe.writing import Entry
+    from pipeline.recipe.writing import Entry, step
     from pipeline.release.answering import Bundle
     from pipeline.release.promotion import Promotion
+    from pipeline.stage import Asked, Context, Draft, Stage
+    from pipeline.stage.split import Split
+    from pipeline.stage.tasks.text_classification import Prediction
+    from pipeline.store.artifact import Artifact, Kind, Metric
     from pipeline.terms.budget import Budget
+    from pipeline.terms.errors import (
+        BudgetError,
+        DataError,
+        EvidenceError,
+        IntegrityError,
+        ModelError,
+        ProviderError,
+        RarefyError,
+        RecipeError,
+    )
     from pipeline.terms.vocabulary import Data, Target
+    from pipeline.verdict.verdict import BudgetResult, Verdict
+    from stages.adapt import Adapt
+    from stages.augment import Augment
+    from stages.distill import Distill
+    from stages.export import Export
+    from stages.factorize import Factorize
+    from stages.finetune import Finetune
+    from stages.inject import Inject
+    from stages.label import Label
+    from stages.merge import Merge
+    from stages.profile import Profile
+    from stages.prune import Prune
+    from stages.qat import Qat
+    from stages.quantize import Quantize
+    from stages.rewrite import Rewrite
+    from stages.static import Static
+    from stages.validate import Validate
+    from stages.write import Write
 
-__all__ = [
-    *("load", "Recipe", "Data", "Target", "Budget", "step"),
-    *("Finetune", "Augment", "Write", "Rewrite", "Label", "Distill", "Static", "Profile"),
-    *("Prune", "Factorize", "Inject", "Adapt", "Quantize", "Qat", "Merge", "Export", "Validate"),
-    *("plan", "run", "Result", "Verdict", "BudgetResult"),
-    *("Bundle", "Prediction", "compare", "validate", "promote", "rollback"),
-    *("Stage", "Context", "Draft", "Asked", "Artifact", "Kind", "Metric", "Split", "checkpoint"),
-    *("RarefyError", "RecipeError", "DataError", "ModelError", "BudgetError", "EvidenceError"),
-    *("ProviderError", "IntegrityError"),
-]
+__all__ = ["Budget", "Data", "Recipe", "Target", "load", "step"]
+__all__ += ["Augment", "Distill", "Finetune", "Label", "Profile", "Rewrite", "Static", "Write"]
+__all__ += ["Adapt", "Export", "Factorize", "Inject", "Merge", "Prune", "Qat", "Quantize"]
+__all__ += ["BudgetResult", "Bundle", "Prediction", "Result", "Validate", "Verdict", "plan", "run"]
+__all__ += ["compare", "promote", "rollback", "validate"]
+__all__ += ["Artifact", "Asked", "Context", "Draft", "Kind", "Metric", "Split", "Stage"]
+__all__ += ["BudgetError", "DataError", "ModelError", "RarefyError", "RecipeError", "checkpoint"]
+__all__ += ["EvidenceError", "IntegrityError", "ProviderError"]
 
 FOLDERS = ("pipeline", "stages", "exporters", "flows")
-_HOMES = {
-    "flows.results": ("Result",),
-    "pipeline.model.checkpoint": ("checkpoint",),
-    "pipeline.recipe.writing": ("step",),
-    "pipeline.release.answering": ("Bundle",),
-    "pipeline.stage.tasks.text_classification": ("Prediction",),
-    "pipeline.stage": ("Asked", "Context", "Draft", "Stage"),
-    "pipeline.stage.split": ("Split",),
-    "pipeline.store.artifact": ("Artifact", "Kind", "Metric"),
-    "pipeline.terms.budget": ("Budget",),
-    "pipeline.terms.vocabulary": ("Data", "Target"),
-    "pipeline.verdict.verdict": ("BudgetResult", "Verdict"),
-    "pipeline.terms.errors": tuple(name for name in __all__ if name.endswith("Error")),
-    **{
-        f"stages.{name.lower()}": (name,)
-        for name in (
-            *("Adapt", "Augment", "Distill", "Export", "Factorize", "Finetune", "Inject", "Label"),
-            *("Merge", "Profile", "Prune", "Qat", "Quantize", "Rewrite", "Static", "Validate"),
-            "Write",
-        )
-    },
-}
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+@functools.cache
+def _homes() -> dict[str, str]:
+    """Return the module of each public name that the imports for type checkers name."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imports = (node for node in block.body if isinstance(node, ast.ImportFrom))
+    return {name.name: str(node.module) for node in imports for name in node.names}
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module 'rarefy' has no attribute {name!r}")
-    module = importlib.import_module(_MODULES[name])
-    value = getattr(module, name, module)  # some public names are modules
+    home = _homes()[name]
+    value = getattr(importlib.import_module(home), name, None)
+    if value is None:  # some public names are modules
+        value = importlib.import_module(f"{home}.{name}")
     globals()[name] = value
     return value
 
@@ -274,43 +295,17 @@ def compare(
     have different labels, EvidenceError if recorded numbers are not comparable on this machine,
     IntegrityError if files are damaged.
     """
-    from flows.compared import ComparisonView
-    from pipeline.model import own_provider
-    from pipeline.release import bundles
-    from pipeline.release import compare as comparing
-    from pipeline.release.answering import Bundle
-    from pipeline.release.comparison import Effort
-    from pipeline.release.origin import recipe_of
-    from pipeline.store.home import Home
-    from pipeline.terms.errors import RecipeError
-    from pipeline.terms.vocabulary import Target, check_threads
+    from flows import compared
 
-    check_threads(threads)
-    if max_regression is not None and not 0 < max_regression < 1:
-        raise RecipeError(
-            f"max_regression: {max_regression!r} is not a share between 0 and 1, such as 0.05"
-        )
-    if isinstance(candidate, Bundle):
-        place, side = candidate.home, candidate.files
-    else:
-        place = Home.of(home)
-        side = bundles.find(bundles.named(candidate), place)
-    whose = recipe_of(side.name, recipe, place)
-    task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base)
-    runs_on: Any = own_provider.chosen(side.directory, None)
-    target = Target(provider=runs_on, threads=threads)
-    compared = comparing.compare(
-        side,
-        bundles.named(baseline.files.directory if isinstance(baseline, Bundle) else baseline),
-        task,
-        split,
-        place,
-        target=target,
-        effort=Effort(rows=200, processes=5, seconds=seconds),
-        margin=max_regression or comparing.MARGIN,
+    return compared.compare(
+        candidate,
+        baseline,
+        limit=max_regression,
+        recipe=recipe,
+        home=home,
+        threads=threads,
+        seconds=seconds,
     )
-    judged = None if max_regression is None else comparing.judge(compared, max_regression, target)
-    return ComparisonView(compared, judged)
 
 
 def validate(

@@ -1,17 +1,27 @@
-"""The readable form of a comparison: a table in a terminal, HTML in a notebook."""
+"""A comparison from Python, and its readable form: a table in a terminal, HTML in a notebook."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from flows.display import as_text, verdict_table
 from flows.planned import html_table
-from pipeline.release.comparison import SIDES, Compared
+from pipeline.model import own_provider
+from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.release import bundles
+from pipeline.release import compare as comparing
+from pipeline.release.answering import Bundle
+from pipeline.release.comparison import SIDES, Compared, Effort
+from pipeline.release.origin import recipe_of
+from pipeline.store.home import Home
 from pipeline.terms import metrics, wording
+from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
+from pipeline.terms.vocabulary import Target, check_threads
 from pipeline.terms.wording import bounds, count, exactly, percent, plural, signed, size
 from pipeline.verdict.verdict import Verdict
 
@@ -76,6 +86,43 @@ class ComparisonView:
 
     def _repr_html_(self) -> str:
         return html_table(("", *SIDES, "candidate against baseline"), self.rows())
+
+
+def compare(
+    candidate: Bundle | Path | str,
+    baseline: Bundle | Path | str,
+    *,
+    limit: float | None,
+    recipe: LoadedRecipe | None,
+    home: Path | str | None,
+    threads: int,
+    seconds: float,
+) -> ComparisonView:
+    """Compare a candidate with a baseline, and judge it by the ``limit``; see `rarefy.compare`."""
+    check_threads(threads)
+    if limit is not None and not 0 < limit < 1:
+        raise RecipeError(f"max_regression: {limit!r} is not a share between 0 and 1, such as 0.05")
+    if isinstance(candidate, Bundle):
+        place, side = candidate.home, candidate.files
+    else:
+        place = Home.of(home)
+        side = bundles.find(bundles.named(candidate), place)
+    whose = recipe_of(side.name, recipe, place)
+    task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base)
+    runs_on: Any = own_provider.chosen(side.directory, None)
+    target = Target(provider=runs_on, threads=threads)
+    compared = comparing.compare(
+        side,
+        bundles.named(baseline.files.directory if isinstance(baseline, Bundle) else baseline),
+        task,
+        split,
+        place,
+        target=target,
+        effort=Effort(rows=200, processes=5, seconds=seconds),
+        margin=limit or comparing.MARGIN,
+    )
+    judged = None if limit is None else comparing.judge(compared, limit, target)
+    return ComparisonView(compared, judged)
 
 
 def _difference(scores: dict[str, Any], unit: str) -> str:

@@ -46,20 +46,25 @@ class Adapt(Training):
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
     quantization: ClassVar[Quantization] = "keeps"
 
-    method: Literal["lora", "dora"] = Field("lora", description="DoRA also trains magnitudes")
-    rank: int = Field(8, ge=1, le=1024, description="rank of each update")
-    alpha: float = Field(16, gt=0, description="each update is scaled by alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapters' inputs")
+    method: Literal["lora", "dora"] = Field(
+        default="lora", description="DoRA also trains magnitudes"
+    )
+    rank: int = Field(default=8, ge=1, le=1024, description="rank of each update")
+    alpha: float = Field(default=16, gt=0, description="each update is scaled by alpha / rank")
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="dropout on the adapters' inputs")
     target: Literal["attention", "all-linear"] = Field(
-        "all-linear", description="linear layers of the encoder that get an adapter"
+        default="all-linear", description="linear layers of the encoder that get an adapter"
     )
     teacher: str | None = Field(
-        None, description="id of an earlier stage whose answers are the training target"
+        default=None, description="id of an earlier stage whose answers are the training target"
     )
     qat: bool = Field(
-        False, description="round as the plan of ``quantize`` says; the adapters have no dropout"
+        default=False,
+        description="round as the plan of ``quantize`` says; the adapters have no dropout",
     )
-    learning_rate: float = Field(5e-4, gt=0, lt=1, description="peak learning rate, after warm-up")
+    learning_rate: float = Field(
+        default=5e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
+    )
 
     @model_validator(mode="after")
     def _fits_rounding(self) -> Adapt:

@@ -39,9 +39,10 @@ class TextFile(Part):
     """A file with unlabelled rows of the recipe's text columns."""
 
     file: str = Field(description="like the files of data")
-    rows: int | None = Field(None, ge=1, description="take this many of them")
+    rows: int | None = Field(default=None, ge=1, description="take this many of them")
     choose: Literal["nearest", "random"] = Field(
-        "nearest", description="with rows: those that read most like the training rows, or any"
+        default="nearest",
+        description="with rows: those that read most like the training rows, or any",
     )
 
     @model_validator(mode="after")
@@ -75,14 +76,22 @@ class Augment(Stage):
     reads_input: ClassVar[bool] = False
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
-    spans: int = Field(5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row")
-    clauses: bool = Field(True, description="cut rows at punctuation and English conjunctions")
-    splices: int = Field(2, ge=0, le=1000, description="clauses joined to another row's, of each")
-    noised: int = Field(0, ge=0, le=1000, description="copies of each row with words left out")
-    most: int = Field(100_000, ge=1, description="of the texts made from the training rows")
-    texts: tuple[TextFile, ...] = Field((), description="files of unlabelled text to add")
+    spans: int = Field(
+        default=5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row"
+    )
+    clauses: bool = Field(
+        default=True, description="cut rows at punctuation and English conjunctions"
+    )
+    splices: int = Field(
+        default=2, ge=0, le=1000, description="clauses joined to another row's, of each"
+    )
+    noised: int = Field(
+        default=0, ge=0, le=1000, description="copies of each row with words left out"
+    )
+    most: int = Field(default=100_000, ge=1, description="of the texts made from the training rows")
+    texts: tuple[TextFile, ...] = Field(default=(), description="files of unlabelled text to add")
     transfer: str | None = Field(
-        None, description="id of a write or rewrite stage, whose texts to add"
+        default=None, description="id of a write or rewrite stage, whose texts to add"
     )
 
     @model_validator(mode="after")

@@ -17,7 +17,6 @@ from pipeline.stage.resources import (
     PROCESS,
     TRANSFER,
     Resources,
-    Span,
     Workload,
     upto,
     weights,
@@ -27,7 +26,7 @@ from pipeline.terms.errors import ModelError, RecipeError
 from stages import footprint, training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
 from stages.label import Label
-from stages.parameters import TEACHER_BATCH, Loss, Row, Training, changed, check_answers
+from stages.parameters import TEACHER_BATCH, Keeping, Loss, Row, Training, changed, check_answers
 from stages.schedule import Clock, ScheduledShare
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Lesson(NamedTuple):
     aims: Aims
 
 
-class Distill(Inside):
+class Distill(Inside, Keeping):
     """Train a smaller student on its teacher's answers, and perhaps on its hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
@@ -63,7 +62,9 @@ class Distill(Inside):
     of its depth is added (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
     projection if the widths differ, on rows that both split into the same tokens; relations of
     tokens and scores of attention likewise. The teacher also labels unlabelled text of the domain
-    (data.unlabelled) and a transfer set. Its outputs are computed once and kept.
+    (data.unlabelled) and a transfer set. Its outputs are computed once and kept. With ``keep:
+    best``, the loss on the development split is that of answers and labels, as ``alpha`` weighs
+    them at the end.
 
     Small students need longer training, a higher learning rate than the teacher and more text than
     the labelled rows.
@@ -78,41 +79,43 @@ class Distill(Inside):
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     layers: int | tuple[int, ...] | None = Field(
-        None, description="layers of the input to keep: indices, or a number to spread evenly"
+        default=None,
+        description="layers of the input to keep: indices, or a number to spread evenly",
     )
-    student: str | None = Field(None, description="pretrained model to start from instead")
+    student: str | None = Field(default=None, description="pretrained model to start from instead")
     vocabulary: bool = Field(
-        False,
+        default=False,
         description="with student: first remove its tokens that the texts never use",
     )
-    teacher: str | None = Field(None, description="id of an earlier stage; default: the input")
-    temperature: float = Field(2.0, gt=0, le=100, description="softens both models' answers")
+    teacher: str | None = Field(
+        default=None, description="id of an earlier stage; default: the input"
+    )
+    temperature: float = Field(
+        default=2.0, gt=0, le=100, description="softens both models' answers"
+    )
     alpha: ScheduledShare = Field(
-        0.9,
+        default=0.9,
         description="weight, or [first, last], of the teacher's answers; the rest is the labels'",
     )
     answer_loss: Literal["kl", "mse"] = Field(
-        "kl", description="of the teacher's answers: softened divergence, or squared difference"
-    )
-    keep: Literal["last", "best"] = Field(
-        "last",
-        description="the last weights, or those with the least loss on the development split, of "
-        "answers and labels as ``alpha`` weighs them at the end: of an epoch, or the average of "
-        "the last three tenths of the steps, if ``patience`` does not end the training before",
-    )
-    patience: int | None = Field(
-        None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
+        default="kl",
+        description="of the teacher's answers: softened divergence, or squared difference",
     )
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="the student's dropout; soft answers already regularize"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="the student's dropout; soft answers already regularize",
     )
     activation: Literal["relu"] | None = Field(
-        None,
+        default=None,
         description="of the student's feed-forward layers, instead of its own: a ReLU takes less "
         "time than a GELU",
     )
-    epochs: int = Field(6, ge=1, le=1000, description="passes over the rows")
-    learning_rate: float = Field(1e-4, gt=0, lt=1, description="peak learning rate, after warm-up")
+    epochs: int = Field(default=6, ge=1, le=1000, description="passes over the rows")
+    learning_rate: float = Field(
+        default=1e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
+    )
 
     @model_validator(mode="after")
     def _has_a_student(self) -> Distill:
@@ -124,8 +127,6 @@ class Distill(Inside):
             raise ValueError("'layers' must keep at least one layer")
         if self.vocabulary and self.student is None:
             raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
-        if self.patience is not None and self.keep == "last":
-            raise ValueError("'patience' needs 'keep: best'")
         if self.answer_loss == "mse" and changed(self, ("temperature",)):
             raise ValueError("'temperature' is of 'answer_loss: kl'")
         return self
@@ -211,15 +212,10 @@ class Distill(Inside):
         answering += footprint.answering(teacher, TEACHER_BATCH, length)
         assert trained.disk is not None
         assert trained.memory is not None
-        copies = weights(student, copies=2) if self.keep == "best" else Span()
         return Resources(
             # The rows as the teacher reads them; the student's are counted with its training.
-            disk=trained.disk
-            + upto(footprint.SAVED * copies.most)
-            + states
-            + logits
-            + footprint.tokenized(work, splits),
-            memory=(PROCESS + answering) | (trained.memory + copies),
+            disk=trained.disk + states + logits + footprint.tokenized(work, splits),
+            memory=(PROCESS + answering) | trained.memory,
             shape=student,
             effort=work.texts_of(splits) * (self.epochs * student.body + teacher.body),
         )
@@ -254,7 +250,7 @@ class Distill(Inside):
             tokenizer, unseen = vocabulary.prune(student, tokenizer, splits)
             metrics.append(unseen)
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        held_out = [context.split("dev")] if self.keep == "best" else []
+        held_out = self.judged_on(context)
         unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
         if transfer_set.has_answers(artifact):
             self.check_answers_only()
@@ -300,9 +296,7 @@ class Distill(Inside):
         if hasattr(student, aims.PROJECTIONS):
             delattr(student, aims.PROJECTIONS)
         roles = checkpoint.save(student, tokenizer, context.output)
-        metrics += [trained.metric(), Metric(name="rows", split="train", value=len(rows))]
-        if trained.judged is not None:
-            metrics.append(Metric(name="loss", split="dev", value=round(trained.judged, 6)))
+        metrics += [*trained.metrics(), Metric(name="rows", split="train", value=len(rows))]
         if lesson.aims.same:
             metrics.append(Metric(name="rows_split_alike", value=sum(lesson.aims.same)))
         return Draft(roles, checkpoint.describe(student), tuple(metrics))

@@ -49,14 +49,16 @@ class Export(Stage):
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     quantization: ClassVar[Quantization] = "keeps"
 
-    target: str | None = Field(None, description="name of a target; default: the recipe's first")
+    target: str | None = Field(
+        default=None, description="name of a target; default: the recipe's first"
+    )
     products: providers.Products = Field(
-        "fused",
+        default="fused",
         description="int8 products as ONNX Runtime's own operators, or as pairs of QuantizeLinear "
         "and DequantizeLinear for other runtimes; for TensorRT and OpenVINO always the latter",
     )
     samples: Literal["dev", "none"] = Field(
-        "dev", description="rows that the bundle contains word for word, with its answers"
+        default="dev", description="rows that the bundle contains word for word, with its answers"
     )
 
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:

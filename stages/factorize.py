@@ -48,14 +48,19 @@ class Factorize(Stage):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
 
     ratio: Annotated[Quantity, Field(gt=0, lt=1)] | None = Field(
-        None,
+        default=None,
         description="share of the parameters of the encoder's linear layers to keep; default: half "
         "of them, or all with embeddings",
     )
     embeddings: int | None = Field(
-        None, ge=1, le=4096, description="rank of the token embeddings, often most of the bytes"
+        default=None,
+        ge=1,
+        le=4096,
+        description="rank of the token embeddings, often most of the bytes",
     )
-    calibration_rows: int = Field(512, ge=8, le=1_000_000, description="training rows to use")
+    calibration_rows: int = Field(
+        default=512, ge=8, le=1_000_000, description="training rows to use"
+    )
 
     @model_validator(mode="after")
     def _measures_what_it_replaces(self) -> Factorize:

@@ -11,16 +11,18 @@ from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
 from stages import training
-from stages.parameters import Training
+from stages.parameters import Keeping
 
 
-class Finetune(Training):
+class Finetune(Keeping):
     """Train all weights on the labelled rows, with a new head if the model has none.
 
     Devlin et al. 2019 (arXiv 1810.04805): 2–4 epochs of AdamW with linear decay after a warm-up.
     A short warm-up and a small learning rate keep training stable (Mosbach et al. 2021, arXiv
     2006.04884). Good learning rates are 2e-5 to 5e-5 for 12×768 bodies and 5e-5 to 1e-4 for
-    smaller ones. The result is the teacher of later stages and the baseline for budgets.
+    smaller ones. On few rows a model soon overfits: ``keep: best`` keeps the weights that are best
+    on rows it was not trained on. The result is the teacher of later stages and the baseline for
+    budgets.
     """
 
     name: ClassVar[str] = "finetune"
@@ -29,7 +31,10 @@ class Finetune(Training):
     needs_labels: ClassVar[bool] = True
 
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the target probability spread over all labels"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the target probability spread over all labels",
     )
 
     def check_task(self, task: type[Task]) -> None:
@@ -45,6 +50,12 @@ class Finetune(Training):
         network, tokenizer = training.open_network(context, model)
         rows = training.lessons(context, tokenizer, context.split("train"))
         loss = context.task.training(self.label_smoothing)
-        trained = training.train(context, self, network, tokenizer, rows, loss)
+        judge = None
+        if held_out := self.judged_on(context):
+            unseen = training.lessons(context, tokenizer, *held_out)
+            judge = training.mean_loss(context, tokenizer, unseen, context.task.training())
+        trained = training.train(
+            context, self, network, tokenizer, rows, loss, judge=judge, patience=self.patience
+        )
         roles = checkpoint.save(network, tokenizer, context.output)
-        return Draft(roles, checkpoint.describe(network), (trained.metric(),))
+        return Draft(roles, checkpoint.describe(network), tuple(trained.metrics()))

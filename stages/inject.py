@@ -58,16 +58,16 @@ class Inject(Training):
         default_factory=dict, description="relation -> sentence with {subject} and {object}"
     )
     held_out: float = Field(
-        0.1, gt=0, lt=1, description="share of the facts held out for the probe"
+        default=0.1, gt=0, lt=1, description="share of the facts held out for the probe"
     )
     text_share: float = Field(
-        0.5, ge=0, lt=1, description="share of training rows that are text of the task"
+        default=0.5, ge=0, lt=1, description="share of training rows that are text of the task"
     )
     head_epochs: int = Field(
-        2, ge=1, le=100, description="passes over the text that train a new head"
+        default=2, ge=1, le=100, description="passes over the text that train a new head"
     )
     shuffled: bool = Field(
-        False,
+        default=False,
         description="control: train each subject with the object of another, drawn at random "
         "within the relation",
     )

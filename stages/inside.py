@@ -25,32 +25,34 @@ class Inside(Training):
     """Base of distillation: what is learned of the states inside a teacher."""
 
     transfer: str | None = Field(
-        None, description="id of an augment or label stage, whose texts the teacher labels as well"
+        default=None,
+        description="id of an augment or label stage, whose texts the teacher labels as well",
     )
     hidden_weight: Scheduled = Field(
-        0.0,
+        default=0.0,
         description="weight of the hidden states, or [first, last]: evenly from one to the other",
     )
     hidden_loss: Literal["mse", "cosine", "patience"] = Field(
-        "mse", description="of hidden states: squared difference, angle, or that of the first token"
+        default="mse",
+        description="of hidden states: squared difference, angle, or that of the first token",
     )
     hidden_map: Literal["uniform", "last"] | tuple[tuple[int, int], ...] = Field(
-        "uniform",
+        default="uniform",
         description="each layer learns from the teacher's at the same share of the depth, or only "
         "the last from the last, or pairs of layers",
     )
     relation_weight: Scheduled = Field(
-        0.0,
+        default=0.0,
         description="weight, or [first, last], of the last layers' relations of tokens (MiniLM), "
         "without rotary or relative positions",
     )
     attention_weight: Scheduled = Field(
-        0.0,
+        default=0.0,
         description="weight, or [first, last], of the last layers' scores of attention (TinyBERT), "
         "without rotary or relative positions",
     )
     relation_heads: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=256,
         description="heads of relations and attention; default: 12, or the most that divide 12 and "

@@ -65,22 +65,27 @@ class Label(Stage):
         ANSWERS: Kind.TRANSFER_SET,
     }
 
-    transfer: str | None = Field(None, description="id of an augment stage, whose texts to answer")
+    transfer: str | None = Field(
+        default=None, description="id of an augment stage, whose texts to answer"
+    )
     teachers: tuple[str, ...] = Field(
-        (), description="ids of earlier stages that answer together with the input"
+        default=(), description="ids of earlier stages that answer together with the input"
     )
     answers: str | None = Field(
-        None,
+        default=None,
         description="id of an earlier label stage with the same texts or more, whose answers join "
         "the mean as one teacher's, without asking again",
     )
     engine: Literal["auto", "pytorch", "int8", "float"] = Field(
-        "auto",
+        default="auto",
         description="int8, float: the teacher's own export in a process for each thread, if its "
         "answers are near; auto: int8 or else float, on a CPU and for many rows",
     )
     confidence: float = Field(
-        0.0, ge=0, lt=1, description="the least probability of the answer to a text that is kept"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="the least probability of the answer to a text that is kept",
     )
 
     @model_validator(mode="after")

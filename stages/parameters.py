@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from pipeline.stage import Asked, Stage
-from pipeline.stage.resources import PROCESS, Resources, Workload, weights
+from pipeline.model.shape import Shape
+from pipeline.stage import Asked, Context, Stage
+from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
+from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Metric
 from pipeline.terms.errors import RecipeError
@@ -47,21 +49,32 @@ class Trained:
     def metric(self, name: str = "train_loss", split: str = "train") -> Metric:
         return Metric(name=name, split=split, value=round(self.loss, 6))
 
+    def metrics(self) -> list[Metric]:
+        """Return the loss of training, and that on the development split if it was judged there."""
+        if self.judged is None:
+            return [self.metric()]
+        return [self.metric(), Metric(name="loss", split="dev", value=round(self.judged, 6))]
+
 
 class Training(Stage):
     """Base of the training stages: AdamW's parameters (Loshchilov & Hutter 2019, 1711.05101)."""
 
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate")
 
-    epochs: int = Field(3, ge=1, le=1000, description="passes over the training rows")
-    learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
-    batch_size: int = Field(32, ge=1, le=4096, description="rows per step")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's, of weight matrices")
+    epochs: int = Field(default=3, ge=1, le=1000, description="passes over the training rows")
+    learning_rate: float = Field(
+        default=5e-5, gt=0, lt=1, description="peak learning rate, after warm-up"
+    )
+    batch_size: int = Field(default=32, ge=1, le=4096, description="rows per step")
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="AdamW's, of weight matrices")
     warmup: float = Field(
-        0.1, ge=0, lt=1, description="share of the steps during which the learning rate rises"
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share of the steps during which the learning rate rises",
     )
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
-        "linear", description="how the learning rate changes after warm-up"
+        default="linear", description="how the learning rate changes after warm-up"
     )
 
     def resources(self, work: Workload) -> Resources:
@@ -79,12 +92,56 @@ class Training(Stage):
             + footprint.training(shape)
             + footprint.activations(shape, work.together * self.batch_size, length),
             shape=shape,
-            effort=work.texts_of(self.reads) * self.epochs * shape.body,
+            effort=work.texts_of(self.reads - {"dev"}) * self.epochs * shape.body,
         )
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how training rounds."""
         return {"cpu_bf16": cpu_has_bf16()}
+
+
+class Keeping(Training):
+    """Base of the training stages that may keep other weights than the last; ``stages.keeping``."""
+
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="the last weights, or those with the least loss on the development split: of "
+        "an epoch, or the average of the last three tenths of the steps, if ``patience`` does not "
+        "end the training before",
+    )
+    patience: int | None = Field(
+        default=None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
+    )
+
+    @model_validator(mode="after")
+    def _waits_for_something(self) -> Self:
+        if self.patience is not None and self.keep == "last":
+            raise ValueError("'patience' needs 'keep: best'")
+        return self
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The training rows, and the development rows if the weights are chosen on them."""
+        return Training.reads | ({"dev"} if self.keep == "best" else set())
+
+    def judged_on(self, context: Context) -> list[Split]:
+        """Return the development split if the best weights are kept, else nothing."""
+        return [context.split("dev")] if self.keep == "best" else []
+
+    def copies(self, shape: Shape) -> Span:
+        """Return the bytes of the best weights and of the average, if they are kept."""
+        return weights(shape, copies=2) if self.keep == "best" else Span()
+
+    def resources(self, work: Workload) -> Resources:
+        """Return the resources for training, and for the copies that are kept and saved with it."""
+        trained, copies = super().resources(work), self.copies(work.shape)
+        assert trained.disk is not None
+        assert trained.memory is not None
+        return replace(
+            trained,
+            disk=trained.disk + upto(footprint.SAVED * copies.most),
+            memory=trained.memory + copies,
+        )
 
 
 def changed(part: BaseModel, names: Iterable[str]) -> list[str]:

@@ -45,8 +45,8 @@ class Profile(Stage):
     seeded: ClassVar[bool] = False
     timed: ClassVar[bool] = True
 
-    precision: str = Field("int8", pattern="^(int8|float)$", description="int8 or float")
-    seconds: float = Field(60, gt=0, le=3600, description="time limit of the timing")
+    precision: str = Field(default="int8", pattern="^(int8|float)$", description="int8 or float")
+    seconds: float = Field(default=60, gt=0, le=3600, description="time limit of the timing")
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return the machine's fingerprint and the target that is timed.

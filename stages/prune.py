@@ -79,51 +79,55 @@ class Prune(Stage):
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
     needs: ClassVar[Mapping[str, Kind]] = {TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET}
 
-    heads: Share = Field(0.0, description="share of the attention heads to remove")
-    neurons: Share = Field(0.0, description="share of the feed-forward neurons to remove")
+    heads: Share = Field(default=0.0, description="share of the attention heads to remove")
+    neurons: Share = Field(default=0.0, description="share of the feed-forward neurons to remove")
     layers: Share | tuple[int, ...] = Field(
-        0.0, description="share of the layers to remove, or the indices of layers to remove"
+        default=0.0, description="share of the layers to remove, or the indices of layers to remove"
     )
     macs: Share = Field(
-        0.0,
+        default=0.0,
         description="instead of shares: of the layers' multiply-adds, how many to remove",
     )
     parameters: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="instead of shares: how many the model may keep, embeddings included; in int8, "
         "each takes about a byte",
     )
     speedup: Annotated[Quantity, Field(gt=1, le=1000)] | None = Field(
-        None,
+        default=None,
         description="instead of shares: how many times faster than the input, in int8; layers go "
         "only if heads and neurons cannot give it",
     )
-    table: str | None = Field(None, description="for speedup: id of a profile stage")
-    vocabulary: bool = Field(False, description="remove tokens that the training text never uses")
+    table: str | None = Field(default=None, description="for speedup: id of a profile stage")
+    vocabulary: bool = Field(default=False, description="remove tokens that no training text uses")
     least_count: int = Field(
-        1, ge=1, description="with vocabulary: remove also what it uses less often, to be spelled"
+        default=1,
+        ge=1,
+        description="with vocabulary: remove also what it uses less often, to be spelled",
     )
     method: Literal["fisher", "taylor", "magnitude"] = Field(
-        "fisher", description="criterion that ranks heads and neurons"
+        default="fisher", description="criterion that ranks heads and neurons"
     )
-    rescale: bool = Field(True, description="rescale the remaining units by least squares")
-    calibration_rows: int = Field(2048, ge=8, le=1_000_000, description="training rows to use")
+    rescale: bool = Field(default=True, description="rescale the remaining units by least squares")
+    calibration_rows: int = Field(
+        default=2048, ge=8, le=1_000_000, description="training rows to use"
+    )
     recover_epochs: int = Field(
-        0, ge=0, le=1000, description="epochs of recovery training, after each round"
+        default=0, ge=0, le=1000, description="epochs of recovery training, after each round"
     )
     rounds: int = Field(
-        1,
+        default=1,
         ge=1,
         le=100,
         description="prune layers, heads and neurons in so many steps, and recover in between",
     )
     transfer: str | None = Field(
-        None,
+        default=None,
         description="id of an augment or label stage with more texts, for recovery and vocabulary",
     )
     learning_rate: float = Field(
-        5e-5, gt=0, lt=1, description="peak learning rate of recovery training"
+        default=5e-5, gt=0, lt=1, description="peak learning rate of recovery training"
     )
 
     @model_validator(mode="after")

@@ -33,15 +33,23 @@ class Qat(Training):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     quantization: ClassVar[Quantization] = "keeps"
 
-    epochs: int = Field(1, ge=1, le=1000, description="passes over the training rows")
-    learning_rate: float = Field(2e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
+    epochs: int = Field(default=1, ge=1, le=1000, description="passes over the training rows")
+    learning_rate: float = Field(
+        default=2e-5, gt=0, lt=1, description="peak learning rate, after warm-up"
+    )
     teacher: str | None = Field(
-        None, description="id of an earlier stage whose answers are the target; default: the input"
+        default=None,
+        description="id of an earlier stage whose answers are the target; default: the input",
     )
     alpha: float = Field(
-        0.9, ge=0, le=1, description="share of the teacher's answers in the loss; labels the rest"
+        default=0.9,
+        ge=0,
+        le=1,
+        description="share of the teacher's answers in the loss; labels the rest",
     )
-    temperature: float = Field(2.0, gt=0, description="softens the answers that are compared")
+    temperature: float = Field(
+        default=2.0, gt=0, description="softens the answers that are compared"
+    )
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}

@@ -71,50 +71,51 @@ class Quantize(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     quantization: ClassVar[Quantization] = "plans"
 
-    precision: Literal["int8", "fp16"] = Field("int8", description="fp16 is for GPUs")
+    precision: Literal["int8", "fp16"] = Field(default="int8", description="fp16 is for GPUs")
     mode: Literal["dynamic", "static", "search"] = Field(
-        "dynamic", description="how the ranges of inputs are found; search tries both"
+        default="dynamic", description="how the ranges of inputs are found; search tries both"
     )
     minutes: float = Field(
-        10, gt=0, le=1440, description="of mode search: after this time nothing more is tried"
+        default=10, gt=0, le=1440, description="of mode search: nothing more is tried after it"
     )
-    calibration_rows: int = Field(256, ge=8, le=100_000, description="training rows to use")
+    calibration_rows: int = Field(default=256, ge=8, le=100_000, description="training rows to use")
     calibration: Method = Field(
-        "min-max", description="static: how the range of a layer's inputs is chosen"
+        default="min-max", description="static: how the range of a layer's inputs is chosen"
     )
     percentile: float = Field(
-        99.99, gt=50, le=100, description="of calibration by percentile: inputs inside the range"
+        default=99.99, gt=50, le=100, description="calibration by percentile: inputs in the range"
     )
     sensitivity: bool = Field(
-        True, description="measure damage, and keep in float what does more than is allowed"
+        default=True, description="measure damage, and keep in float what does more than is allowed"
     )
     max_damage: float = Field(
-        0.005, gt=0, description="the most damage that one layer may do, as KL in nats"
+        default=0.005, gt=0, description="the most damage that one layer may do, as KL in nats"
     )
     max_joint_damage: float = Field(
-        0.02,
+        default=0.02,
         gt=0,
         description="the most damage of all layers and the vocabulary together, as KL in nats",
     )
     smooth: bool = Field(
-        False,
+        default=False,
         description="divide inputs, so that large channels do not take the range of the others, "
         "and multiply weights (SmoothQuant, arXiv 2211.10438), where it halves the error",
     )
     correct_bias: bool = Field(
-        False,
+        default=False,
         description="add to each bias what rounding takes from its output on average (arXiv "
         "1906.04721)",
     )
     weights: Literal["int8", "int4"] = Field(
-        "int8",
+        default="int8",
         description="of the layers in the file; int4 takes little more than half of the bytes, "
         "where the answers tolerate it",
     )
     embeddings: Embeddings = Field(
-        "int8", description="of the vocabulary; int4 is for size, where the answers tolerate it"
+        default="int8",
+        description="of the vocabulary; int4 is for size, where the answers tolerate it",
     )
-    exclude: tuple[str, ...] = Field((), description="paths of modules to keep in float")
+    exclude: tuple[str, ...] = Field(default=(), description="paths of modules to keep in float")
 
     @model_validator(mode="after")
     def _every_parameter_is_used(self) -> Quantize:

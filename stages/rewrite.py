@@ -55,12 +55,18 @@ class Rewrite(Training):
         description="an encoder, best one pretrained with masks: a directory, "
         "hub:owner/name@revision or package:import_name/sub/dir"
     )
-    copies: int = Field(4, ge=1, le=1000, description="of each row, with other words replaced")
-    share: float = Field(
-        0.3, gt=0, le=1, description="of the words that are replaced, at least one"
+    copies: int = Field(
+        default=4, ge=1, le=1000, description="of each row, with other words replaced"
     )
-    epochs: int = Field(1, ge=0, le=1000, description="passes over the rows; 0: the model as it is")
-    top_p: float = Field(0.9, gt=0, le=1, description="share of the probability to sample from")
+    share: float = Field(
+        default=0.3, gt=0, le=1, description="of the words that are replaced, at least one"
+    )
+    epochs: int = Field(
+        default=1, ge=0, le=1000, description="passes over the rows; 0: the model as it is"
+    )
+    top_p: float = Field(
+        default=0.9, gt=0, le=1, description="share of the probability to sample from"
+    )
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the model's files. Raises ModelError if it cannot be found."""

@@ -44,12 +44,18 @@ class Static(Stage):
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
 
     width: int = Field(
-        256, ge=8, le=4096, description="size of the embeddings; by default at most the teacher's"
+        default=256,
+        ge=8,
+        le=4096,
+        description="size of the embeddings; by default at most the teacher's",
     )
     buckets: int = Field(
-        32_768, ge=0, le=2**22, description="embeddings of pairs of tokens, by hash; 0 for none"
+        default=32_768,
+        ge=0,
+        le=2**22,
+        description="embeddings of pairs of tokens, by hash; 0 for none",
     )
-    neurons: int = Field(256, ge=16, le=4096, description="of the hidden layer")
+    neurons: int = Field(default=256, ge=16, le=4096, description="of the hidden layer")
 
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teacher then reads."""

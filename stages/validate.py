@@ -69,28 +69,29 @@ class Validate(Stage):
     keeps: ClassVar[bool] = True
 
     models: tuple[Name, ...] | Literal["all"] = Field(
-        "all", description="ids of checkpoints to compare with; all: those the bundle is made from"
+        default="all",
+        description="ids of checkpoints to compare with; all: those the bundle is made from",
     )
-    processes: int = Field(5, ge=2, le=100, description="minimum number of fresh timing processes")
-    seconds: float = Field(60, gt=0, le=3600, description="time limit for each target's latency")
-    rows: int = Field(200, ge=1, description="rows of the eval split to time")
+    processes: int = Field(default=5, ge=2, le=100, description="least number of timing processes")
+    seconds: float = Field(default=60, gt=0, le=3600, description="time limit of each target")
+    rows: int = Field(default=200, ge=1, description="rows of the eval split to time")
     lengths: tuple[int, ...] = Field(
-        (), description="fixed lengths, in tokens, to measure latency at in addition"
+        default=(), description="fixed lengths, in tokens, to measure latency at in addition"
     )
     fastest_float: bool = Field(
-        True,
+        default=True,
         description="on CPUs, measure the first checkpoint also in OpenVINO's float default, if "
         "the extra openvino is installed",
     )
     linear: bool = Field(
-        False,
+        default=False,
         description="also train a linear model on the words of the rows; a bundle that is no "
         "better fails",
     )
-    memory: bool = Field(True, description="measure the peak memory of each model")
-    examples: bool = Field(True, description="keep example rows word for word, for the report")
+    memory: bool = Field(default=True, description="measure the peak memory of each model")
+    examples: bool = Field(default=True, description="keep rows word for word, for the report")
     cold_starts: int = Field(
-        6, ge=0, le=100, description="fresh processes that start, load and answer once"
+        default=6, ge=0, le=100, description="fresh processes that start, load and answer once"
     )
 
     def references(self) -> dict[str, str]:
@@ -240,7 +241,7 @@ class Validate(Stage):
         task = context.task
         loaded = runtime.BundleModel(directory, provider=provider, threads=threads)
         given = accuracy.model_answers(loaded, task, split, progress)
-        steps.next("measuring memory")
+        steps.next("measuring memory" if self.memory else "measuring size")
         texts, pairs = task.requests(split)
         peak = memory.peak(directory, texts, pairs, **options) if self.memory else None
         return ModelMeasurement(

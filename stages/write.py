@@ -53,15 +53,21 @@ class Write(Training):
         description="a causal language model: a directory, hub:owner/name@revision, "
         "package:import_name/sub/dir, or a GGUF file in one"
     )
-    texts: int = Field(10_000, ge=1, le=10_000_000, description="new texts to write")
-    epochs: int = Field(1, ge=0, le=1000, description="passes over the rows; 0: a prompt instead")
-    learning_rate: float = Field(5e-5, gt=0, lt=1, description="peak learning rate, after warm-up")
-    batch_size: int = Field(16, ge=1, le=4096, description="rows per step of the tuning")
-    examples: int = Field(4, ge=1, le=100, description="rows in a prompt")
-    together: int = Field(64, ge=1, le=4096, description="texts that are written at once")
-    temperature: float = Field(1.0, gt=0, le=10, description="less: likelier words")
-    top_p: float = Field(0.95, gt=0, le=1, description="share of the probability to sample from")
-    tokens: int = Field(48, ge=4, le=4096, description="of the longest text")
+    texts: int = Field(default=10_000, ge=1, le=10_000_000, description="new texts to write")
+    epochs: int = Field(
+        default=1, ge=0, le=1000, description="passes over the rows; 0: a prompt instead"
+    )
+    learning_rate: float = Field(
+        default=5e-5, gt=0, lt=1, description="peak learning rate, after warm-up"
+    )
+    batch_size: int = Field(default=16, ge=1, le=4096, description="rows per step of the tuning")
+    examples: int = Field(default=4, ge=1, le=100, description="rows in a prompt")
+    together: int = Field(default=64, ge=1, le=4096, description="texts that are written at once")
+    temperature: float = Field(default=1.0, gt=0, le=10, description="less: likelier words")
+    top_p: float = Field(
+        default=0.95, gt=0, le=1, description="share of the probability to sample from"
+    )
+    tokens: int = Field(default=48, ge=4, le=4096, description="of the longest text")
 
     @model_validator(mode="after")
     def _tunes_or_prompts(self) -> Write:

@@ -21,7 +21,9 @@ class RoundWeights(Stage):
     name: ClassVar[str] = "round_weights"
     reads: ClassVar[frozenset[str]] = frozenset()  # no data: its rows may change without a re-run
 
-    precision: Literal["bfloat16", "float16"] = Field("bfloat16", description="the shorter float")
+    precision: Literal["bfloat16", "float16"] = Field(
+        default="bfloat16", description="the shorter float"
+    )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Round every weight; report the largest relative change."""

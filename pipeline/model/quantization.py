@@ -38,17 +38,17 @@ class LinearPlan(BaseModel):
 
     precision: Literal["int8", "int4", "float"]
     low: float | None = Field(
-        None, description="smallest input in calibration; None: set at run time"
+        default=None, description="smallest input in calibration; None: set at run time"
     )
     high: float | None = None
     damage: float | None = Field(
-        None, description="KL divergence in nats if only this layer is rounded"
+        default=None, description="KL divergence in nats if only this layer is rounded"
     )
     factors: tuple[float, ...] | None = Field(
-        None, description="one per input, which is divided by it; the weight is multiplied"
+        default=None, description="one per input, which is divided by it; the weight is multiplied"
     )
     correction: tuple[float, ...] | None = Field(
-        None, description="one per output, added to it: what rounding loses on average"
+        default=None, description="one per output, added to it: what rounding loses on average"
     )
 
 
@@ -67,12 +67,14 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.quantization/4"] = Field("rarefy.quantization/4", alias="schema")
+    schema_: Literal["rarefy.quantization/4"] = Field(
+        default="rarefy.quantization/4", alias="schema"
+    )
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static", "mixed"] = Field(
-        "dynamic", description="mixed: layers without a range set it at run time"
+        default="dynamic", description="mixed: layers without a range set it at run time"
     )
-    calibration: Calibration | None = Field(None, description="of static plans")
+    calibration: Calibration | None = Field(default=None, description="of static plans")
     embeddings: Embeddings = "int8"
     linears: dict[str, LinearPlan] = Field(default_factory=dict)
 

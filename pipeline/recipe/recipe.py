@@ -50,13 +50,19 @@ class Recipe(Part):
     model: str = Field(
         description="a directory, hub:owner/name@revision, or package:import_name/sub/dir"
     )
-    task: str = Field("text-classification", description="what a row is and what is answered")
+    task: str = Field(
+        default="text-classification", description="what a row is and what is answered"
+    )
     data: Data
     stages: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
     targets: tuple[Target, ...] = (Target(),)
     budgets: tuple[Budget, ...] = ()
-    seed: int = Field(0, ge=0, lt=SEEDS, description="of everything that is drawn at random")
-    allow_pickle: bool = Field(False, description="also load pickled weights, with weights_only")
+    seed: int = Field(
+        default=0, ge=0, lt=SEEDS, description="of everything that is drawn at random"
+    )
+    allow_pickle: bool = Field(
+        default=False, description="also load pickled weights, with weights_only"
+    )
 
     @field_validator("budgets", mode="before")
     @classmethod

@@ -48,17 +48,21 @@ class Branch(BaseModel):
     name: str
     values: dict[str, Any]
     state: State = "waiting"
-    step: str | None = Field(None, description="the step that runs, or ran last")
+    step: str | None = Field(default=None, description="the step that runs, or ran last")
     steps: list[StepRow] = Field(default_factory=list)
-    why: str | None = Field(None, description="why it was stopped or failed, in one sentence")
+    why: str | None = Field(
+        default=None, description="why it was stopped or failed, in one sentence"
+    )
     metric: str | None = None
     accuracy: Interval | None = None
     size: int | None = None
-    bundle: str | None = Field(None, description="the digest of the bundle that it delivers")
+    bundle: str | None = Field(
+        default=None, description="the digest of the bundle that it delivers"
+    )
     latency: Interval | None = None
     started: str | None = None
     ended: str | None = None
-    worker: str | None = Field(None, description="the process that ran it, as host:pid")
+    worker: str | None = Field(default=None, description="the process that ran it, as host:pid")
 
     @property
     def complete(self) -> bool:

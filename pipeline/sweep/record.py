@@ -25,11 +25,15 @@ class Answer(BaseModel):
     name: str
     question: str
     branch: str | None = None
-    recipe: str | None = Field(None, description="the file of its recipe, from the sweep's folder")
-    report: str | None = Field(None, description="the report of its run, in the sweep's folder")
+    recipe: str | None = Field(
+        default=None, description="the file of its recipe, from the sweep's folder"
+    )
+    report: str | None = Field(
+        default=None, description="the report of its run, in the sweep's folder"
+    )
     metric: str | None = None
     accuracy: Interval | None = None
-    latency: Interval | None = Field(None, description="median in ms")
+    latency: Interval | None = Field(default=None, description="median in ms")
     outcome: str | None = None
     missed: list[str] = Field(default_factory=list)
 

@@ -39,7 +39,7 @@ class Range(Part):
 
     low: int | float
     high: int | float
-    log: bool = Field(False, description="as likely between 1 and 10 as between 10 and 100")
+    log: bool = Field(default=False, description="as likely between 1 and 10 as between 10 and 100")
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -59,14 +59,16 @@ class Search(Part):
 
     trials: int = Field(ge=1, le=10_000)
     goals: Annotated[tuple[Goal, ...], Field(min_length=1)] = GOALS
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Stop(Part):
     """When a branch is hopeless: by its score on the development split after one of its steps."""
 
     after: str
-    points: Points | None = Field(None, description="so far below the best branch at the same step")
+    points: Points | None = Field(
+        default=None, description="so far below the best branch at the same step"
+    )
     min_accuracy: Annotated[Quantity, Field(le=1), of_kind("a percentage")] | None = None
 
     @model_validator(mode="after")

@@ -20,34 +20,35 @@ class Budget(Part):
     """A bound on one metric: exactly one of the forms ``min``, ``max``, ``max_drop`` and so on."""
 
     metric: str = Field(description="what is bounded: a score, latency_p50, size, memory, …")
-    max: Quantity | None = Field(None, description="the highest value that it may have")
-    min: Quantity | None = Field(None, description="the lowest value that it may have")
+    max: Quantity | None = Field(default=None, description="the highest value that it may have")
+    min: Quantity | None = Field(default=None, description="the lowest value that it may have")
     max_drop: Quantity | None = Field(
-        None, description="non-inferiority margin to `against`, in points of the metric"
+        default=None, description="non-inferiority margin to `against`, in points of the metric"
     )
     min_retained: Quantity | None = Field(
-        None, description="fraction of `against`'s value that must remain"
+        default=None, description="fraction of `against`'s value that must remain"
     )
     min_speedup: Quantity | None = Field(
-        None, description="speedup factor over `against` in fused fp32 ONNX Runtime"
+        default=None, description="speedup factor over `against` in fused fp32 ONNX Runtime"
     )
     min_shrink: Quantity | None = Field(
-        None, description="factor by which it is smaller than `against`'s fp32 bundle"
+        default=None, description="factor by which it is smaller than `against`'s fp32 bundle"
     )
     max_regression: Quantity | None = Field(
-        None,
+        default=None,
         description="how much worse than `against` it may be, as a fraction; without a metric, of "
         "the main score, latency_p50 and size each",
     )
     against: str | None = Field(
-        None, description="id of an earlier stage, a tag, or a tag in another store: URL#tag"
+        default=None,
+        description="id of an earlier stage, a tag, or a tag in another store: URL#tag",
     )
     target: str | None = Field(default=None, description="name of a target; default: every target")
     caches: Literal["hot", "cold"] = Field(
         default="hot", description="times of a model called again and again, or of calls far apart"
     )
     level: Literal["error", "warn"] = Field(
-        "error", description="whether missing it fails the run, or is a warning only"
+        default="error", description="whether missing it fails the run, or is a warning only"
     )
 
     @model_validator(mode="before")

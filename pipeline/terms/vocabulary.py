@@ -60,37 +60,41 @@ class Data(Part):
     train: Reference = Field(description="the rows to learn from")
     eval: Reference = Field(description="the rows to measure on; nothing is chosen by them")
     dev: Annotated[Reference, BeforeValidator(_written)] = Field(
-        "5 %",
+        default="5 %",
         description="rows on which everything is chosen: a share of train to cut off, or a file",
     )
     unlabelled: Reference | None = Field(
-        None, description="in-domain text for the teacher to label"
+        default=None, description="in-domain text for the teacher to label"
     )
     text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
-        "text", description="the text column, or two columns for a sentence pair"
+        default="text", description="the text column, or two columns for a sentence pair"
     )
     label: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
-        "label", description="the column to predict; null: the model's own answers are the truth"
+        default="label",
+        description="the column to predict; null: the model's own answers are the truth",
     )
     corpus: Reference | None = Field(
-        None, description="the documents that a query searches: a file with columns id and text"
+        default=None,
+        description="the documents that a query searches: a file with columns id and text",
     )
     negatives: str | None = Field(
-        None, description="a column of train with texts that a query must not find: one or a list"
+        default=None,
+        description="a column of train with texts that a query must not find: one or a list",
     )
     group: str | None = Field(
-        None,
+        default=None,
         description="a column whose equal values belong together, such as a query or a user; "
         "intervals draw whole groups",
     )
     slices: tuple[str, ...] = Field(
-        (), description="columns of the eval split; accuracy is also reported for each value"
+        default=(),
+        description="columns of the eval split; accuracy is also reported for each value",
     )
     max_length: int = Field(
-        128, ge=4, le=8192, description="in tokens; longer rows are truncated, and counted"
+        default=128, ge=4, le=8192, description="in tokens; longer rows are truncated, and counted"
     )
     long_texts: Literal["cut", "windows"] = Field(
-        "cut",
+        default="cut",
         description="longer texts are cut off, or read in windows whose outputs are averaged",
     )
 

@@ -60,7 +60,7 @@ class ReportData(BaseModel):
     name: str
     created: str = Field(description="ISO 8601, UTC")
     measured_at: str | None = Field(
-        None,
+        default=None,
         description="when the measurements ended, in the year 1 if that is not known; None "
         "without measurements",
     )

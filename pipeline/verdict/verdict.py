@@ -24,7 +24,9 @@ class BudgetResult(BaseModel):
     target: str | None = None
     caches: Literal["hot", "cold"] = "hot"
     level: Literal["error", "warn"] = "error"
-    value: float | None = Field(None, description="None if the metric could not be measured")
+    value: float | None = Field(
+        default=None, description="None if the metric could not be measured"
+    )
     low: float | None = None
     high: float | None = None
     outcome: Outcome
@@ -47,7 +49,7 @@ class Verdict(BaseModel):
 
     schema_: Literal["rarefy.verdict/3"] = Field(default=SCHEMA, alias="schema")
     outcome: Outcome
-    bundle: str | None = Field(None, description="the digest of what was measured")
+    bundle: str | None = Field(default=None, description="the digest of what was measured")
     budgets: list[BudgetResult]
     evidence: list[str] = Field(default_factory=list)
 

@@ -37,6 +37,24 @@ def test_it_learns_sentences_it_has_not_seen(tiny_encoder, make_context):
     assert 0 < loss.value < 0.5
 
 
+def test_the_weights_that_are_best_on_dev_are_kept(tuned, make_context):
+    """A teacher goes on at a learning rate that is far too high, and forgets all it knew."""
+    losses = {}
+    for keep in ("last", "best"):
+        context = make_context(rows=64, work=make_context().base / keep)
+        stage = Finetune(keep=keep, epochs=4, learning_rate=0.05, warmup=0.9)
+        assert stage.reads == ({"train", "dev"} if keep == "best" else {"train"})
+        draft = stage.run(context, tuned)
+        tokenizer, held_out = checkpoint.load_tokenizer(context.output), context.split("dev")
+        batch = tokenizer(list(held_out.texts), padding=True, return_tensors="pt")
+        with torch.no_grad():
+            answers = checkpoint.load(context.output)(**batch, labels=torch.tensor(held_out.labels))
+        losses[keep] = answers.loss.item()
+    assert losses["best"] < losses["last"] / 2
+    (loss,) = (metric.value for metric in draft.metrics if metric.split == "dev")
+    assert loss == pytest.approx(losses["best"], abs=1e-5)
+
+
 @pytest.mark.slow
 def test_a_checkpoint_goes_on_with_its_own_head(tiny_encoder, make_context):
     first = make_context(rows=256)
