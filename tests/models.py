@@ -74,8 +74,23 @@ def write_encoder(directory: Path, layers: int = 3, hidden: int = 32, words: Any
         intermediate_size=2 * hidden,
         max_position_embeddings=128,
     )
-    BertModel(config).save_pretrained(directory)
+    model = BertModel(config)
+    tell_apart(model)
+    model.save_pretrained(directory)
     return directory
+
+
+def tell_apart(model: Any) -> None:
+    """Change biases and norms a little, of which a new model has many that are equal.
+
+    A trained one has not, and only such a one shares its graph with others (``tests.tracing``).
+    """
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.01 * torch.randn_like(parameter))
 
 
 KINDS = ("bert", "roberta", "electra", "distilbert", "mpnet")

@@ -115,7 +115,7 @@ class Nothing(Word):
 
 
 class Head(Stage):
-    """Add a new head; ``fill`` sets its bias, e.g. to NaN as after training that diverged."""
+    """Add a new head; ``fill`` is about its bias, e.g. NaN as after training that diverged."""
 
     name: ClassVar[str] = "head"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
@@ -131,7 +131,8 @@ class Head(Stage):
         torch.manual_seed(context.seed)
         network = context.task.load_model(str(model.directory))
         with torch.no_grad():
-            network.classifier.bias.fill_(float(self.fill))
+            bias = network.classifier.bias
+            bias.copy_(float(self.fill) + 0.01 * torch.arange(len(bias)))
         tokenizer = checkpoint.load_tokenizer(model.directory)
         roles = checkpoint.save(network, tokenizer, context.output)
         return Draft(roles, checkpoint.describe(network))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def shuffled(model: Any) -> Any:
 
 
 @pytest.fixture
-def traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Trace once from now on, with nothing known yet; return what is traced."""
     seen, real = [], inspect.unwrap(onnx._traced)
 
@@ -36,17 +37,26 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         traced: ir.Model = real(module, example, output)
         return traced
 
-    monkeypatch.setattr(onnx, "_traced", tracing.once(counted))
+    monkeypatch.setattr(onnx, "_traced", tracing.once(counted, tmp_path))
     return seen
 
 
+def _value(attribute: ir.Attr) -> Any:
+    return (
+        np.float32(attribute.value) if attribute.type == ir.AttributeType.FLOAT else str(attribute)
+    )
+
+
 def told(graph: ir.Model) -> list[Any]:
-    """Return nodes, with their inputs and attributes, and the bytes of all weights."""
+    """Return nodes, with their inputs and attributes, and the bytes of all weights.
+
+    A number is as in a file, in fp32.
+    """
     nodes = [
         (
             node.op_type,
             [value and value.name for value in node.inputs],
-            str(node.attributes),
+            [(name, _value(given)) for name, given in sorted(node.attributes.items())],
             dict(node.metadata_props),
         )
         for node in graph.graph
@@ -96,6 +106,9 @@ def test_what_is_built_otherwise_is_traced_anew() -> None:
     assert usual == structure(shuffled(classifier("bert")))
     assert usual != structure(model, "ids")
     assert usual != structure(classifier("bert", hidden_size=64))
+    model.bert.embeddings.position_ids[0, 3] = 4
+    assert usual != structure(model)
+    model = classifier("bert")
     model.config.hidden_act = "relu"
     assert usual != structure(model)
     model.bert.forward = lambda *_: None

@@ -10,10 +10,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import os
+import pickle
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import numpy as np
+import onnx as onnx_format
 import onnx_ir as ir
 import pytest
 
@@ -29,37 +34,46 @@ TASK_NAMES = {"labels", "text_columns", "max_length"}
 
 
 class Traced(NamedTuple):
-    graph: ir.Model
+    graph: bytes
+    """A ModelProto, in which the weights of the model are empty."""
     weights: dict[str, tuple[str, bool]]
     """Initializer -> the tensor of the model that it holds, and whether it is transposed."""
     named: tuple[int, int]
     """How many nodes and values have been given names, which new ones are numbered from."""
 
 
-def once(trace: Trace) -> Trace:
-    """Return a function that traces as ``trace`` does, but only the first model of a structure."""
-    kept: dict[str, Traced] = {}
+def once(trace: Trace, folder: Path) -> Trace:
+    """Return a function that traces as ``trace`` does, but only the first model of a structure.
+
+    ``folder``: where graphs are kept, also for other processes.
+    """
 
     @functools.wraps(trace)
     def traced(module: Any, example: dict[str, Any], output: str) -> ir.Model:
         key = _structure(module, example, output)
         if key is None:
             return trace(module, example, output)
-        if (found := kept.get(key)) is not None:
-            return _with_weights(found, module)
+        path = folder / key
+        if path.exists():
+            return _with_weights(Traced(*pickle.loads(path.read_bytes())), module)
         graph = trace(module, example, output)
         if (found := _kept(graph, module)) is not None:
-            kept[key] = found
+            part = path.with_suffix(f".{os.getpid()}")
+            part.write_bytes(pickle.dumps(tuple(found)))
+            part.replace(path)
         return graph
 
     return traced
 
 
-@pytest.fixture(scope="module", autouse=True)
-def trace_once() -> Iterator[None]:
-    """Trace once in a file of tests, so that a test does not depend on those of other files."""
+@pytest.fixture(scope="session", autouse=True)
+def trace_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trace once in all tests, those of other workers as well."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx, "_traced", once(onnx._traced))
+        patch.setattr(onnx, "_traced", once(onnx._traced, folder))
         yield
 
 
@@ -93,10 +107,12 @@ def _structure(module: Any, example: dict[str, Any], output: str) -> str | None:
             said = part.config.to_dict().items()
             parts.append(sorted((key, repr(value)) for key, value in said if key not in NAMES))
     first: dict[int, str] = {}
-    for name, tensor in _tensors(module):
+    for name, tensor in _weights(module).items():
         parts.append((name, first.setdefault(id(tensor), name), tensor.dtype, tensor.shape))
         if not tensor.is_floating_point():
             parts.append(_digest(tensor))
+    for name, tensor in module.named_buffers(remove_duplicate=False):
+        parts.append((name, tensor.dtype, tensor.shape, _digest(tensor)))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -115,16 +131,15 @@ def _digest(tensor: Any) -> str:
     return hashlib.sha256(tensor.detach().cpu().numpy().tobytes()).hexdigest()
 
 
-def _tensors(module: Any) -> Iterator[tuple[str, Any]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
+def _weights(module: Any) -> dict[str, Any]:
+    return dict(module.named_parameters(remove_duplicate=False))
 
 
 def _kept(graph: ir.Model, module: Any) -> Traced | None:
     """Return a copy of a graph and whose weights it holds; None if some might be computed."""
     import torch
 
-    tensors = dict(_tensors(module))
+    tensors = _weights(module)
     alone = {id(tensor): tensor for tensor in tensors.values() if tensor.is_floating_point()}
     if len({(tensor.shape, _digest(tensor)) for tensor in alone.values()}) < len(alone):
         return None  # of weights that are equal, as those of a fresh norm, the graph holds but one
@@ -145,19 +160,34 @@ def _kept(graph: ir.Model, module: Any) -> Traced | None:
             for at, tensor in tensors.items()
             if tensor.dim() == 2 and array.equal(tensor.detach().T)
         }
+        held = [each for each in module.buffers() if each.dtype == array.dtype]
+        if not turned and any(map(array.equal, held)):
+            continue
         if len(turned) != 1:
             return None
         weights[name] = turned.popitem()[1], True
     names = graph.graph._name_authority
-    return Traced(graph.clone(), weights, (names._node_counter, names._value_counter))
+    return Traced(_without(graph, weights), weights, (names._node_counter, names._value_counter))
+
+
+def _without(graph: ir.Model, weights: Collection[str]) -> bytes:
+    copy = graph.clone()
+    for name in weights:
+        value = copy.graph.initializers[name]
+        assert value.const_value is not None
+        value.const_value = ir.tensor(np.zeros(0, value.const_value.dtype.numpy()), name=name)
+    proto: bytes = ir.to_proto(copy).SerializeToString()
+    return proto
 
 
 def _with_weights(traced: Traced, module: Any) -> ir.Model:
-    graph, tensors = traced.graph.clone(), dict(_tensors(module))
+    graph = ir.from_proto(onnx_format.ModelProto.FromString(traced.graph))
+    tensors = _weights(module)
     names = graph.graph._name_authority
     names._node_counter, names._value_counter = traced.named
     for name, (at, transposed) in traced.weights.items():
         tensor = tensors[at].detach()
-        held = tensor.T.contiguous() if transposed else tensor
-        graph.graph.initializers[name].const_value = ir.tensor(held, name=name)
+        held = ir.tensor(tensor.T.contiguous() if transposed else tensor, name=name)
+        value = graph.graph.initializers[name]
+        value.const_value, value.shape = held, held.shape
     return graph

@@ -12,6 +12,7 @@ import torch
 from exporters.build import build
 from pipeline.model import checkpoint, sources
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
+from tests.models import tell_apart
 
 
 def tiny(name: str) -> Any:
@@ -33,6 +34,7 @@ def tiny(name: str) -> Any:
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(4)
+    tell_apart(model)
     return model
 
 
@@ -62,6 +64,8 @@ def minilm(tmp_path_factory):
     model.config.num_hidden_layers = 2
     with torch.no_grad():
         model.classifier.weight.mul_(30)
+    for new in (model.classifier, model.bert.pooler):
+        tell_apart(new)
     directory = tmp_path_factory.mktemp("minilm")
     checkpoint.save(model, checkpoint.load_tokenizer(source), directory)
     return directory

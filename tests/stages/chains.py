@@ -7,7 +7,7 @@ from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Artifact, Manifest, Parent, StageRecord, list_files
-from tests.models import LABELS, sentences, write_encoder
+from tests.models import LABELS, sentences, tell_apart, write_encoder
 
 TASK = TextClassification(LABELS, 32, ("text",))
 
@@ -43,6 +43,7 @@ def make_checkpoint(folder, layers):
     """A random classifier, identified by its number of layers."""
     encoder = write_encoder(folder / "encoder", layers=layers)
     model = TASK.load_model(str(encoder))
+    tell_apart(model.classifier)
     directory = folder / "checkpoint"
     directory.mkdir()
     checkpoint.save(model.eval(), checkpoint.load_tokenizer(encoder), directory)

@@ -248,9 +248,9 @@ def test_layers_that_4_bits_ruin_stay_in_int8(base, make_context):
     _, free = planned(layers(max_joint_damage=9), make_context(), base)
     (whole,) = [metric.value for metric in free.metrics if metric.name == "quantization_kl"]
     context = make_context()
-    plan, draft = planned(layers(max_joint_damage=whole / 2), context, base)
+    plan, draft = planned(layers(max_joint_damage=0.7 * whole), context, base)
     metrics = {metric.name: metric.value for metric in draft.metrics}
-    assert metrics["quantization_kl"] <= whole / 2
+    assert metrics["quantization_kl"] <= 0.7 * whole
     assert 0 < len(plan.int4_modules) < len(plan.integer_modules) == len(plan.linears)
     assert sorted(blockwise.read(context.output)) == plan.int4_modules
 

@@ -65,7 +65,13 @@ OUTPUTS = {
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """One project for all tests that export and measure, so the export is made once."""
     with pytest.MonkeyPatch.context() as patch:
-        yield make_project(tmp_path_factory.mktemp("shop"), patch)
+        project = make_project(tmp_path_factory.mktemp("shop"), patch)
+        path = project.folder / "eval.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows[:3]:  # what nobody can have right: 85 % at best
+            row["label"] = "negative" if row["label"] == "positive" else "positive"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        yield project
 
 
 @pytest.fixture
