@@ -13,11 +13,11 @@ STUDENTS ?= $(HOME)/.cache/rarefy/students
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-# Two at once, for two cores; the fixtures of a file are made once, so its tests stay together. In the
+# Three at once, for two cores, since many tests wait for a process; the fixtures of a file are made once, so its tests stay together. In the
 # order of the folders, since the longest files have the fewest tests and would come last.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-quick test-gpu test-consumers lint format benchmark clean
+.PHONY: help demo test test-all test-quick test-gpu test-consumers lint format benchmark clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,10 +26,13 @@ demo: $(VENV)/.runtime ## Compress a real model on real text, from nothing to ve
 	$(BIN)/rarefy run examples/demo.yaml
 
 test: $(VENV)/.dev ## Install and run the tests
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-all: $(VENV)/.dev ## Run all tests, also those of every family: before a release
 	$(PYTEST) $(ARGS)
 
 test-quick: $(VENV)/.dev ## Run the unit tests: all that are not marked slow
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not long" $(ARGS)
 
 test-gpu: ## Run the tests that need an NVIDIA GPU, in an environment of their own
 	@if nvidia-smi -L 2>/dev/null | grep -q GPU; then \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from dataclasses import dataclass
@@ -49,6 +50,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if "gpu" in item.keywords and not Path("/dev/nvidiactl").exists():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect() -> None:
+    """Take what is loaded out of the garbage collector's sight.
+
+    Each training ends with a collection, which looks at every object of PyTorch's modules.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 QUICK_STAGES = Path(__file__).parent / "quick_stages.py"

@@ -7,11 +7,12 @@ import pytest
 from benchmarks import reach
 from benchmarks.reach import Cell, Trial
 from pipeline.model.architectures import ARCHITECTURES
+from tests.breadth import broad
 from tests.families import FAMILIES, write_family
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", broad(FAMILIES, "bert", "mpnet", "deberta-v3", "llama"))
 def test_every_cell_of_a_family_is_what_the_documentation_says(family, tmp_path):
     write_family(tmp_path / "model", family)
     cells = reach.chain(Trial("model", tmp_path))

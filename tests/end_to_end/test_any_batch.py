@@ -29,6 +29,7 @@ from exporters.passes import (
 )
 from pipeline.model import checkpoint
 from stages import surgery
+from tests.breadth import broad
 from tests.exporters.families import PAD, classifier, integer
 from tests.models import TASK
 
@@ -111,7 +112,7 @@ BATCHES = st.builds(
 )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", broad(FAMILIES, "bert", "mpnet", "modernbert", "uneven mpnet"))
 @given(batch=BATCHES)
 @settings(max_examples=60, deadline=None)
 def test_any_batch_gets_pytorchs_answers(family, batch):

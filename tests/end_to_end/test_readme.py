@@ -104,7 +104,7 @@ def release(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_knowledge_recipe_runs_on_real_weights(checkout):
     facts = checkout / "examples/data/wordnet-glosses/glosses.tsv"
     facts.write_text("".join(facts.read_text().splitlines(keepends=True)[:60]))

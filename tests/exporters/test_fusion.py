@@ -24,14 +24,18 @@ from exporters.passes.graph import constant, node
 from pipeline.model import blockwise, parts
 from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.terms.errors import ModelError
+from tests.breadth import broad
 from tests.exporters.families import FAMILIES, LONG, MASKS, PAD, SHORT, classifier, integer
 from tests.exporters.small_graphs import finish, normal
 from tests.exporters.small_graphs import model as small
 from tests.models import TASK
 
+FEW = ("bert", "mpnet", "electra", "deberta-v2", "modernbert", "llama")
+"""Families with all kinds of attention, positions and heads; the others are like one of them."""
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", broad(FAMILIES, *FEW))
 def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
     model = classifier(kind)
     graph = onnx.export(model, onnx.INPUTS, TASK)
@@ -67,7 +71,11 @@ LARGE = {"hidden_size": 128, "intermediate_size": 256, "embedding_size": 64}
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "sizes"),
-    [*((kind, {}) for kind in FAMILIES), ("albert", LARGE), ("deberta-v2", LARGE)],
+    [
+        *(pytest.param(*each.values, {}, marks=each.marks) for each in broad(FAMILIES, *FEW)),
+        ("albert", LARGE),
+        pytest.param("deberta-v2", LARGE, marks=pytest.mark.long),
+    ],
 )
 def test_every_family_answers_as_in_pytorch_with_its_weights_in_4_bits(kind, sizes):
     model = classifier(kind, **sizes)

@@ -111,7 +111,7 @@ asyncio.run(cell())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_error_in_a_notebook_is_the_engine_s_own(project: Project) -> None:
     paths = (Path(__file__).parents[2], os.environ.get("PYTHONPATH", ""))
     done = subprocess.run(

@@ -60,8 +60,11 @@ def servers(home: Path) -> list[psutil.Process]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "send"),
-    [(signal.SIGTERM, os.kill), (signal.SIGKILL, os.kill), (signal.SIGTERM, os.killpg)],
-    ids=["SIGTERM", "SIGKILL", "as-from-a-terminal"],
+    [
+        pytest.param(signal.SIGTERM, os.kill, id="SIGTERM", marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, os.kill, id="SIGKILL"),
+        pytest.param(signal.SIGTERM, os.killpg, id="as-from-a-terminal"),
+    ],
 )
 def test_no_server_outlives_its_run(
     project: Project, number: signal.Signals, send: Callable[[int, int], None]

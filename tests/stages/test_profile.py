@@ -12,7 +12,7 @@ from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
-from stages import latency_table
+from stages import latency_table, profile
 from stages.profile import Profile
 from stages.prune import Prune
 from tests.models import artifact_of
@@ -20,7 +20,8 @@ from tests.searches import lessons
 
 
 @pytest.mark.slow
-def test_a_profile_lets_prune_reach_a_speedup(tuned, make_context):
+def test_a_profile_lets_prune_reach_a_speedup(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(profile, "MULTIPLES", {"heads": 2, "neurons": 32})  # few points
     context = make_context(rows=32, targets=(Target(),))
     draft = Profile(seconds=5).run(context, tuned)
     assert draft.roles == {"latencies.json": "latencies"}

@@ -39,7 +39,7 @@ BUDGETS = f"""\
 EASY = "budgets: [{metric: accuracy, min: 1 %}]\n"
 HARD = "budgets: [{metric: accuracy, max: 1 %}]\n"
 MEASURE = (
-    "validate: {processes: 3, seconds: 0.5, rows: 20, memory: false, cold_starts: 0, "
+    "validate: {processes: 3, seconds: 5, rows: 20, memory: false, cold_starts: 0, "
     "fastest_float: false}"
 )
 STATES = {

@@ -70,7 +70,7 @@ def test_a_slice_that_wins_is_not_worse():
     assert not any(result.worse for result in found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_equal_models_are_rarely_called_worse_anywhere():
     """24 slices, 120 times: without correction, a third of the families would have a finding."""
     generator = np.random.default_rng(0)

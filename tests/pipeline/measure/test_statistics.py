@@ -114,7 +114,7 @@ def test_twenty_samples_carry_no_p99():
     assert not statistics.carries(99, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_ratio_of_medians_covers_a_known_ratio(monkeypatch):
     """Rows of very different lengths, noisy calls, and five processes that favour one model."""
     monkeypatch.setattr(statistics, "DRAWS", 200)
