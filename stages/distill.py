@@ -62,9 +62,9 @@ class Distill(Inside, Keeping):
     of its depth is added (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
     projection if the widths differ, on rows that both split into the same tokens; relations of
     tokens and scores of attention likewise. The teacher also labels unlabelled text of the domain
-    (data.unlabelled) and a transfer set. Its outputs are computed once and kept. With ``keep:
-    best``, the loss on the development split is that of answers and labels, as ``alpha`` weighs
-    them at the end.
+    (data.unlabelled) and a transfer set. Its outputs are computed once and kept. The loss on the
+    development split, for ``keep: best``, is of answers and labels as ``alpha`` weighs them at the
+    end.
 
     Small students need longer training, a higher learning rate than the teacher and more text than
     the labelled rows.

@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from pipeline.model.shape import Shape
 from pipeline.stage import Asked, Context, Stage
-from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
+from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Metric
@@ -128,13 +127,15 @@ class Keeping(Training):
         """Return the development split if the best weights are kept, else nothing."""
         return [context.split("dev")] if self.keep == "best" else []
 
-    def copies(self, shape: Shape) -> Span:
-        """Return the bytes of the best weights and of the average, if they are kept."""
-        return weights(shape, copies=2) if self.keep == "best" else Span()
-
     def resources(self, work: Workload) -> Resources:
-        """Return the resources for training, and for the copies that are kept and saved with it."""
-        trained, copies = super().resources(work), self.copies(work.shape)
+        """Return the resources for training, and for the best weights and the average, if kept.
+
+        Both are in memory, and in every training checkpoint.
+        """
+        trained = super().resources(work)
+        if self.keep == "last":
+            return trained
+        copies = weights(work.shape, copies=2)
         assert trained.disk is not None
         assert trained.memory is not None
         return replace(

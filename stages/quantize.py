@@ -76,14 +76,14 @@ class Quantize(Stage):
         default="dynamic", description="how the ranges of inputs are found; search tries both"
     )
     minutes: float = Field(
-        default=10, gt=0, le=1440, description="of mode search: nothing more is tried after it"
+        default=10, gt=0, le=1440, description="of mode search: after this nothing more is tried"
     )
     calibration_rows: int = Field(default=256, ge=8, le=100_000, description="training rows to use")
     calibration: Method = Field(
         default="min-max", description="static: how the range of a layer's inputs is chosen"
     )
     percentile: float = Field(
-        default=99.99, gt=50, le=100, description="calibration by percentile: inputs in the range"
+        default=99.99, gt=50, le=100, description="of calibration by percentile: inputs inside"
     )
     sensitivity: bool = Field(
         default=True, description="measure damage, and keep in float what does more than is allowed"

@@ -72,8 +72,8 @@ class Validate(Stage):
         default="all",
         description="ids of checkpoints to compare with; all: those the bundle is made from",
     )
-    processes: int = Field(default=5, ge=2, le=100, description="least number of timing processes")
-    seconds: float = Field(default=60, gt=0, le=3600, description="time limit of each target")
+    processes: int = Field(default=5, ge=2, le=100, description="fresh timing processes, at least")
+    seconds: float = Field(default=60, gt=0, le=3600, description="limit for each target's latency")
     rows: int = Field(default=200, ge=1, description="rows of the eval split to time")
     lengths: tuple[int, ...] = Field(
         default=(), description="fixed lengths, in tokens, to measure latency at in addition"

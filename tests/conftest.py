@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,9 @@ __all__ = [
     "trace_once",
 ]
 """Fixtures defined in other modules and found here."""
+
+# Prefect reads its settings when it is imported, which a test may do before a command sets them.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

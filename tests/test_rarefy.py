@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jedi
 import pytest
 
 import rarefy
@@ -37,6 +39,21 @@ def test_every_public_name_is_there_and_explained():
         assert (getattr(rarefy, name).__doc__ or "").strip(), name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         rarefy.nothing  # noqa: B018
+
+
+def test_an_editor_knows_every_public_name_and_a_stage_s_parameters():
+    for name in rarefy.__all__:
+        (found,) = jedi.Script(f"import rarefy\nrarefy.{name}").infer()
+        assert found.name == name
+    (signature,) = jedi.Script("import rarefy\nrarefy.Finetune(").get_signatures()
+    assert {given.name for given in signature.params} == rarefy.Finetune.model_fields.keys()
+
+
+def test_defaults_are_named_without_which_type_checkers_miss_them():
+    for path in (path for folder in rarefy.FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            field = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Field"
+            assert not field or not node.args, f"{path}:{node.lineno}"
 
 
 def test_every_stage_of_a_recipe_is_public():

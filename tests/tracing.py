@@ -67,10 +67,13 @@ def once(trace: Trace, folder: Path) -> Trace:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def trace_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trace once in all tests, those of other workers as well."""
+def trace_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Trace once in all tests of a run, those of its other workers as well."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced"
+    # Not by the environment, which pytest in a test inherits: its folder's parent outlives the run.
+    folder = (base.parent if hasattr(request.config, "workerinput") else base) / "traced"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx, "_traced", once(onnx._traced, folder))

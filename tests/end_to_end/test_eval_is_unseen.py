@@ -34,9 +34,8 @@ class Poison:
 
 
 def test_of_the_installed_stages_only_validate_reads_eval_and_writers_avoid_it() -> None:
-    reading = {
-        name for name in discovery.installed() if "eval" in discovery.find(name, Path()).reads
-    }
+    stages = {name: discovery.find(name, Path()) for name in discovery.installed()}
+    reading = {name for name, stage in stages.items() if "eval" in stage.model_construct().reads}
     assert reading == {"validate", "augment", "rewrite", "write"}
 
 
