@@ -29,5 +29,5 @@ class Session:
         return [SimpleNamespace(name=value.any_name) for value in self.model.inputs]
 
     def run(self, _: None, feed: dict[str, Any]) -> list[Any]:
-        """Return the outputs of one call."""
-        return list(self.model(feed).values())
+        """Return the outputs of one call; a request of its own for each, since threads may call."""
+        return list(self.model.create_infer_request().infer(feed).values())

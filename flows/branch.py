@@ -33,6 +33,7 @@ from pipeline.store.home import DEFAULT, VARIABLE, Home
 from pipeline.sweep import scoring
 from pipeline.sweep.branch import Branch, Folder, StepRow, hopeless
 from pipeline.sweep.sweep_file import Stop
+from pipeline.terms.credentials import redact
 from pipeline.terms.errors import RarefyError, RecipeError
 from stages.validate import Validate
 
@@ -328,7 +329,7 @@ def _serve(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unexpected(error: Exception) -> str:
-    return f"unexpected {type(error).__name__}: {error}"
+    return redact(f"unexpected {type(error).__name__}: {error}")
 
 
 def _now() -> str:

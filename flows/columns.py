@@ -81,8 +81,11 @@ def _table(path: Path) -> dict[str, list[Any]]:
     if suffix == ".parquet":
         from pyarrow import parquet
 
-        batch = next(parquet.ParquetFile(path).iter_batches(ROWS))
-        return dict(batch.to_pydict())
+        file = parquet.ParquetFile(path)
+        batch = next(file.iter_batches(ROWS), None)
+        return dict(
+            file.schema_arrow.empty_table().to_pydict() if batch is None else batch.to_pydict()
+        )
     if suffix in (".csv", ".tsv"):
         return _csv(path, "\t" if suffix == ".tsv" else ",")
     if suffix != ".jsonl":
@@ -97,8 +100,11 @@ def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
     from pipeline.stage import table_file
 
     csv.field_size_limit(table_file.LONGEST)
+    plain = table_file.form(table_file.Source("train", str(path), path, "")) == "unquoted"
     with path.open(encoding=ENCODING, newline="") as file:
-        reader = csv.DictReader(file, delimiter=separator)
+        reader = csv.DictReader(
+            file, delimiter=separator, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+        )
         rows = [row for _, row in zip(range(ROWS), reader, strict=False)]
     return {name: [row[name] for row in rows] for name in reader.fieldnames or []}
 

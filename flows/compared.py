@@ -108,7 +108,7 @@ def compare(
         place = Home.of(home)
         side = bundles.find(bundles.named(candidate), place)
     whose = recipe_of(side.name, recipe, place)
-    task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base)
+    task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base, [])
     runs_on: Any = own_provider.chosen(side.directory, None)
     target = Target(provider=runs_on, threads=threads)
     compared = comparing.compare(

@@ -14,8 +14,11 @@ from pipeline.store.remote import Remote
 
 
 def place_of(recipe: str, run: str) -> str:
-    """Return the folder of a run's report in a store: by recipe and time, in their order."""
-    return f"{RUNS}/{recipe}/{datetime.now(UTC):%Y%m%d-%H%M%S}-{run[:8]}"
+    """Return the folder of a run's report in a store: by recipe and time, in their order.
+
+    ``run``: the id of a flow run, which begins with the time: only its end is its own (UUIDv7).
+    """
+    return f"{RUNS}/{recipe}/{datetime.now(UTC):%Y%m%d-%H%M%S}-{run[-8:]}"
 
 
 def publish(run: Run, result: Result, url: str, place: str) -> None:

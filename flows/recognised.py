@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.columns import LABELS, Columns, present
+from pipeline.stage.tasks import label_lists
 
 TEXT, TOKENS = "text-classification", "token-classification"
 MULTI, SCORES, EMBEDDINGS = "multi-label-classification", "regression", "sentence-embeddings"
@@ -246,7 +247,7 @@ def _class_like(values: Sequence[Any]) -> bool:
 
 
 def _flag(value: Any) -> bool:
-    return str(value) in ("0", "1", "0.0", "1.0", "True", "False")
+    return label_lists.flag(value) is not None
 
 
 def _alike(table: Columns, words: str, tags: str) -> bool:

@@ -11,11 +11,14 @@ estimator"). NSGA-II would draw its first generation of fifty at random: all tri
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.store import disk
@@ -28,8 +31,8 @@ from pipeline.terms.errors import IntegrityError, ProviderError
 if TYPE_CHECKING:
     import optuna
 
-ATTEMPTS: Final = 50
-"""How often optuna is asked for a variant that was not asked for yet."""
+ATTEMPTS: Final = 10
+"""How often optuna is asked for a variant that was not asked for yet, before one is drawn."""
 EXTRA: Final = "pip install 'rarefy[sweep]'"
 
 
@@ -76,28 +79,46 @@ class Trials:
     def ask(self, branches: Mapping[str, Branch]) -> Variant | None:
         """Return a new variant and note it; None if all were tried, or all trials are used.
 
-        ``branches``: what is known of the variants so far, by name.
+        ``branches``: what is known of the variants so far, by name. TPE draws near the best that it
+        knows: if it gives nothing new, a variant is drawn at random from those that are left.
         """
         if not self.left:
             return None
         names = {one.name for one in self.asked}
-        for attempt in range(ATTEMPTS):
-            one = variant(self._suggested(branches, attempt))
+        suggested = (self._suggested(branches, attempt) for attempt in range(ATTEMPTS))
+        for one in map(variant, itertools.chain(suggested, self._drawn())):
             if one.name not in names:
                 self.asked.append(one)
                 disk.write(self.path, {"trials": [each.values for each in self.asked]})
                 return one
         return None
 
+    def _drawn(self) -> Iterator[dict[str, Any]]:
+        """Return one combination more than were asked for, in random order; none of endless many.
+
+        They are drawn by their number, in which the places of the values are the digits.
+        """
+        if self.different > sys.maxsize:
+            return
+        random = Random(self._seed("drawn"))  # noqa: S311
+        for number in random.sample(range(int(self.different)), len(self.asked) + 1):
+            values, rest = {}, number
+            for path, choices in self.vary.items():
+                rest, place = divmod(rest, int(_count(choices)))
+                values[path] = choices.low + place if isinstance(choices, Range) else choices[place]
+            yield values
+
+    def _seed(self, attempt: int | str) -> int:
+        return int(value_sha256([self.search.seed, len(self.asked), attempt])[:8], 16)
+
     def _suggested(self, branches: Mapping[str, Branch], attempt: int) -> dict[str, Any]:
         import optuna
 
-        seed = value_sha256([self.search.seed, len(self.asked), attempt])
         goals = self.search.goals
         study = optuna.create_study(
             directions=["maximize" if goal == "accuracy" else "minimize" for goal in goals],
             sampler=optuna.samplers.TPESampler(
-                seed=int(seed[:8], 16),
+                seed=self._seed(attempt),
                 multivariate=len(self.vary) > 1,
                 n_startup_trials=min(10, max(4, self.search.trials // 4)),
                 constant_liar=True,  # what runs already is not asked for by another worker

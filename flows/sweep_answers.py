@@ -29,6 +29,7 @@ from pipeline.sweep.questions import Question
 from pipeline.sweep.record import Answer, SweepRecord
 from pipeline.terms.errors import EvidenceError, IntegrityError
 from pipeline.terms.interval import Interval
+from pipeline.terms.wording import plural
 
 PAGE: Final = "sweep.html"
 RECORD: Final = "sweep.json"
@@ -97,12 +98,14 @@ def conclude(
     *,
     command: str,
     wall: float,
+    disturbed: int = 0,
     verbose: bool = False,
 ) -> Swept:
     """Answer the questions, run each chosen recipe once, and write page and record.
 
     They are written before the first run and after each, so that an error of one loses no other.
-    ``wall``: seconds of the sweep until now. Raises EvidenceError if no branch made a bundle,
+    ``wall``: seconds of the sweep until now. ``disturbed``: the bundles whose times are in doubt.
+    Raises EvidenceError if no branch made a bundle,
     IntegrityError if a run makes another one than its branch.
     """
     every = list(branches.values())
@@ -123,7 +126,7 @@ def conclude(
         vary=job.sweep.file.model_dump(mode="json", include={"vary"})["vary"],
         branches=every,
         answers=answers,
-        notes=_notes(job, every),
+        notes=[*_notes(job, every), *_doubt(disturbed)],
         seconds=sweeping.seconds(every),
         wall=wall,
         machine=machine.fingerprint(),
@@ -212,6 +215,16 @@ def _notes(job: Job, branches: Sequence[Branch]) -> list[str]:
     return [
         f"the development rows tell the score of a branch within ±{100 * half:.2g} points, and "
         f"{100 * min(asked):.2g} are asked for: the choice is partly chance; give more in data.dev"
+    ]
+
+
+def _doubt(disturbed: int) -> list[str]:
+    """Say how many latencies are in doubt, if any are."""
+    if not disturbed:
+        return []
+    return [
+        f"the latencies of {plural(disturbed, 'bundle')} are in doubt: something slowed this "
+        "machine down each time; the same command takes them again"
     ]
 
 

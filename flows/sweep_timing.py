@@ -175,6 +175,7 @@ class Clock:
             self.texts,
             self.pairs,
             provider=self.target.provider,
+            alike=True,  # whatever each was exported for
             threads=self.target.threads,
             processes=self.settings.processes,
             seconds=self.settings.seconds * max(1.0, len(digests) / USUAL),

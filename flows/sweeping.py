@@ -38,6 +38,7 @@ from pipeline.store.store import Store
 from pipeline.sweep import variants
 from pipeline.sweep.branch import Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
+from pipeline.terms.credentials import redact
 from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from pipeline.terms.interval import Interval
 
@@ -59,6 +60,8 @@ class Sweeping:
     job: Job
     shown: SweepDisplay
     branches: dict[str, Branch] = field(default_factory=dict)
+    disturbed: int = 0
+    """How many of the last timing's bundles something slowed down each time."""
     _steps: dict[str, Steps] = field(default_factory=dict)
     _recipes: dict[str, LoadedRecipe] = field(default_factory=dict)
     _waiting: deque[str] = field(default_factory=deque)
@@ -162,6 +165,7 @@ class Sweeping:
             return
         digests = list(dict.fromkeys(done.values()))
         times = way(self.clock)(digests, self.shown.progress, self.shown.say)
+        self.disturbed = len(self.clock.doubtful)
         for name, digest in done.items():
             self._keep(self.branches[name].model_copy(update={"latency": times[digest]}))
 
@@ -327,7 +331,7 @@ class Sweeping:
             branch = Branch.model_validate(future.result())
         except Exception as error:
             self._tries[name] += 1
-            why = next(iter(str(error).splitlines()), type(error).__name__)
+            why = redact(next(iter(str(error).splitlines()), type(error).__name__))
             branch = self.branches[name].model_copy(update={"state": "waiting", "step": None})
             if self._tries[name] < TRIES:
                 self.shown.say(f"{name}: {why}; trying again", "yellow")

@@ -31,7 +31,8 @@ def run_step(
     path = f"{folder}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
-        cwd=folder, env={"PATH": path, **inputs}, check=False, capture_output=True,
+        cwd=folder, env={"PATH": path, "GITHUB_OUTPUT": str(folder / "output"), **inputs},
+        check=False, capture_output=True,
     )  # fmt: skip
     called = folder / "called"
     calls = called.read_text().split("\1")[:-1] if called.exists() else []
@@ -45,6 +46,11 @@ def test_the_action_passes_its_inputs_on_as_they_are(tmp_path: Path) -> None:
     said = ["ci", "my recipe.yaml", "--out", "out; touch a", "--first", "--lenient"]
     assert calls == [[*said, "--baseline", "$(touch b)#`touch c`"]]
     assert not {"a", "b", "c"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_gate_that_ends_before_it_can_say_so_is_an_error(tmp_path: Path) -> None:
+    code, _ = run_step("Run the gate", tmp_path, ends=2, RECIPE="a", OUT="o", BASELINE="", ARGS="")
+    assert (code, (tmp_path / "output").read_text()) == (2, "outcome=error\n")
 
 
 def test_the_action_runs_with_its_defaults(tmp_path: Path) -> None:

@@ -42,11 +42,23 @@ class Stated:
     base: str | None = None
     datasets: tuple[str, ...] = ()
 
+    def base_of(self, provenance: Provenance) -> str | None:
+        """Return the base model's name on the Hub."""
+        return self.base or provenance.base
+
+    def is_another(self, provenance: Provenance) -> bool:
+        """Return whether the base model is not the one that the run knows."""
+        return provenance.base is not None and self.base_of(provenance) != provenance.base
+
+    def licence_of(self, provenance: Provenance) -> str | None:
+        """Return the licence that is stated, or else that of the run's model, if it is the base."""
+        return self.licence or (None if self.is_another(provenance) else provenance.licence)
+
     def missing(self, provenance: Provenance) -> list[str]:
         """Return what a card should name and neither the user nor the run says."""
         known = {
-            "licence (--license)": self.licence or provenance.licence,
-            "base model (--base-model)": self.base or provenance.base,
+            "licence (--license)": self.licence_of(provenance),
+            "base model (--base-model)": self.base_of(provenance),
             "data set (--dataset)": self.datasets or provenance.datasets,
         }
         return [what for what, value in known.items() if not value]
@@ -79,7 +91,7 @@ def write(
     text = templates.get_template("hub_card.md.j2").render(
         front=front_matter(source, provenance, stated),
         title=escape(_title(provenance, stated, source)),
-        base=stated.base or provenance.base,
+        base=stated.base_of(provenance),
         task=source.task,
         labels=[escape(label) for label in source.labels],
         precision=source.precision,
@@ -89,6 +101,7 @@ def write(
         dtype="q8" if source.precision == "int8" else source.precision,
         embeds=source.task == SentenceEmbeddings.name,
         pairs=bool(source.signature.get("pairs")),
+        least_runtime=source.least_runtime,
         score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
         rows=provenance.record.rows["eval"] if row and provenance.record else None,
         by="OpenVINO" if source.provider == "openvino" else None,
@@ -106,13 +119,14 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
     """Return the card's YAML between its lines of dashes."""
     from huggingface_hub import ModelCardData
 
-    base = stated.base or provenance.base
+    base = stated.base_of(provenance)
+    related = provenance.relation and not stated.is_another(provenance)
     row = provenance.scored(source.bundle)
     embeds = source.task == SentenceEmbeddings.name
     found: dict[str, Any] = {"base_model": base}
-    found |= {"base_model_relation": provenance.relation} if provenance.relation else {}
+    found |= {"base_model_relation": provenance.relation} if related else {}
     data = ModelCardData(
-        license=stated.licence or provenance.licence,
+        license=stated.licence_of(provenance),
         library_name="sentence-transformers" if embeds else "transformers.js",
         pipeline_tag=_pipeline(source),
         tags=["onnx", "rarefy", *([] if embeds else ["transformers.js"])],
@@ -132,7 +146,7 @@ def _pipeline(source: Source) -> str:
 def _title(provenance: Provenance, stated: Stated, source: Source) -> str:
     if provenance.record is not None:
         return provenance.record.name
-    base = stated.base or provenance.base
+    base = stated.base_of(provenance)
     return base.rpartition("/")[2] if base else source.folder.resolve().name
 
 

@@ -78,6 +78,15 @@ class Source:
         noted = {entry.key: entry.value for entry in self.graph.metadata_props}
         return str(noted.get("precision", "fp32"))
 
+    @cached_property
+    def least_runtime(self) -> str | None:
+        """The first version of ONNX Runtime that answers rightly, where earlier ones do not.
+
+        Before 1.28 it misreads 4-bit embeddings without a word; ``exporters/runner.py`` checks it.
+        """
+        packed = any(node.op_type == "GatherBlockQuantized" for node in self.graph.graph.node)
+        return "1.28" if packed else None
+
     @property
     def rows_interact(self) -> bool:
         """Whether a text's answer depends on the texts in its batch.

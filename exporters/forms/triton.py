@@ -177,6 +177,7 @@ def _readme(source: Source, name: str) -> str:
         pairs=bool(source.signature.get("pairs")),
         windows=bool(source.signature.get("windows")),
         interact=source.rows_interact,
+        least_runtime=source.least_runtime,
         max_length=source.max_length,
         opset=opset,
     )

@@ -122,19 +122,20 @@ def compare(
     if source is None:
         loaded = recipe_of(candidate, recipe, home)
         source, base = loaded.recipe.data, loaded.base
+    notes: list[str] = []
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
         compared = comparing.compare(
             bundle,
             baseline,
-            *comparing.labelled_rows(bundle, source, base),
+            *comparing.labelled_rows(bundle, source, base, notes),
             home,
             target=target,
             effort=Effort(rows=rows, processes=5, seconds=seconds),
             margin=margin or limit or comparing.MARGIN,
             progress=display.progress,
         )
-        for sentence in _notes(compared):
+        for sentence in [*notes, *_notes(compared)]:
             display.say(f"note: {sentence}", "yellow")
     judged = comparing.judge(compared, limit, target) if limit is not None else None
     code = judged.exit_code(strict) if judged else 0

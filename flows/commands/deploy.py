@@ -294,10 +294,9 @@ def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: boo
         return
     click.echo(f"{full} {made.version}: {'written to' if write_only else 'applied from'} {file}")
     if write_only:
-        settings = " ".join(f"{name}={value}" for name, value in CLEARS.items())
-        click.echo(
-            f"to apply it: {settings} prefect deploy --prefect-file {file} --name {made.name}",
-            err=True,
-        )
+        settings = [f"{name}={value}" for name, value in CLEARS.items()]
+        apply = ["prefect", "deploy", "--prefect-file", str(file), "--name", made.name]
+        click.echo(f"to apply it: {shlex.join([*settings, *apply])}", err=True)
     else:
-        click.echo(f"to run it now: rarefy submit {made.name} --watch", err=True)
+        now = shlex.join(["rarefy", "submit", made.name, "--watch"])
+        click.echo(f"to run it now: {now}", err=True)

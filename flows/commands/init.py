@@ -203,14 +203,14 @@ def _columns(
     if not text:
         likely = ", ".join(found.text) if found else None
         asked = ask("text", f"Text column{offer} (for pairs: two, with a comma)", None, likely)
-        text = _parts(asked)
+        text = found.text if found and asked == likely else _parts(asked)
         found = recognise(table, text, given)
     if given is None:
         known = found is not None and bool(table.names)
         likely = (", ".join(found.label) or NO_LABEL) if found and known else None
-        given = tuple(
-            n for n in _parts(ask("label", f"Label column{offer}", None, likely)) if n != NO_LABEL
-        )
+        asked = ask("label", f"Label column{offer}", None, likely)
+        named = found.label if found and likely and asked == likely else _parts(asked)
+        given = tuple(name for name in named if name != NO_LABEL)
         found = recognise(table, text, given)
     for column in (*text, *given):
         if table.names and column not in table.names:

@@ -47,8 +47,9 @@ def predict(
 ) -> None:
     """Answer each TEXT, or each line of stdin, with BUNDLE: a run, a folder, a tag or a digest.
 
-    If BUNDLE reads pairs, a line of stdin with a tab is one. A line that cannot be decoded ends
-    with 2, after the answers to the lines before it. --json prints one object per line.
+    If BUNDLE reads pairs, a line of stdin with a tab is one. Blank lines are left out. A line that
+    cannot be decoded ends with 2, after the answers to the lines before it. --json prints one
+    object per line.
 
     Example: `rarefy predict demo "A fine film."`
     """
@@ -91,7 +92,9 @@ def _arriving(paired: bool) -> Iterator[list[Row]]:
         good = list(itertools.takewhile(lambda line: not UNDECODED.search(line), lines))
         parts = [line.partition("\t") if paired else (line, "", "") for line in good]
         if rows := [
-            (first, second if tab else None) for first, tab, second in parts if first.strip()
+            (first, second if tab else None)
+            for first, tab, second in parts
+            if (first + second).strip()
         ]:
             yield rows
         count += len(good)

@@ -145,6 +145,7 @@ def sweep(
                     display,
                     command=_given(click.get_current_context(), job.threads),
                     wall=time.monotonic() - began,
+                    disturbed=sweeping.disturbed,
                     verbose=verbose(),
                 )
     if as_json:

@@ -28,6 +28,7 @@ def measure(
     pairs: Sequence[str] | None = None,
     *,
     provider: str = "cpu",
+    alike: bool = False,
     threads: int = 1,
     processes: int = 5,
     seconds: float = 60.0,
@@ -40,14 +41,15 @@ def measure(
     """Time each bundle on the same rows, in short blocks that take turns in random order.
 
     ``bundles``: name -> directory; ``provider`` runs the candidate, and the others as
-    ``engines.providers`` says. Fresh processes run one after the other. Each loads all bundles,
-    is pinned to ``threads`` quiet cores, warms up until its times are steady, and times blocks of
-    calls. Without ``clear``, exactly ``processes`` of them run. With it, they are the minimum:
-    sampling goes on until ``clear`` returns True for the latencies so far, ``seconds`` are over, or
-    the last look of ``stopping.Rule`` is reached. ``lengths``: each process also times some calls
-    at these numbers of tokens. The first ``cold`` processes (None: all) also time calls that each
-    find emptied caches. The baseline (the first bundle that is not the candidate) is loaded and
-    timed twice: the interval of its median against itself is the session's noise floor.
+    ``engines.providers`` says, or with ``alike`` all of them. Fresh processes run one after the
+    other. Each loads all bundles, is pinned to ``threads`` quiet cores, warms up until its times
+    are steady, and times blocks of calls. Without ``clear``, exactly ``processes`` of them run.
+    With it, they are the minimum: sampling goes on until ``clear`` returns True for the latencies
+    so far, ``seconds`` are over, or the last look of ``stopping.Rule`` is reached. ``lengths``:
+    each process also times some calls at these numbers of tokens. The first ``cold`` processes
+    (None: all) also time calls that each find emptied caches. The baseline (the first bundle that
+    is not the candidate) is loaded and timed twice: the interval of its median against itself is
+    the session's noise floor.
 
     Raises ProviderError if the provider is not active, EvidenceError if a process dies or there
     are no texts.
@@ -61,6 +63,7 @@ def measure(
         "texts": list(texts),
         "pairs": None if pairs is None else list(pairs),
         "provider": provider,
+        "alike": alike,
         "threads": threads,
         "seconds": seconds / SHARE,
         "lengths": list(lengths),

@@ -118,7 +118,8 @@ def _load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
     the intervals include.
     """
     bundles = {name: Path(path) for name, path in request["bundles"].items()}
-    providers = engines.providers(bundles, request["provider"])
+    provided, alike = request["provider"], request["alike"]
+    providers = dict.fromkeys(bundles, provided) if alike else engines.providers(bundles, provided)
     names = [*bundles, AGAIN]
 
     def opened(name: str) -> Timed:

@@ -111,6 +111,7 @@ def _with_signs(values: dict[str, Any]) -> dict[str, Any]:
 def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return the recipe as plain values with defaults. Reading them gives the same recipe."""
     values = loaded.recipe.model_dump(mode="json", exclude_none=True)
+    values["data"].setdefault("label", None)  # which is not its default
     values["stages"] = [_stage(step) for step in loaded.steps]
     if "budgets" in values:
         values["budgets"] = [_with_signs(budget) for budget in values["budgets"]]

@@ -71,13 +71,16 @@ def judge(compared: Compared, limit: float, target: Target) -> Verdict:
     return judging.judge(budgets, [target], compared.measurements)
 
 
-def labelled_rows(candidate: Bundle, table: Data, base: Path) -> tuple[Task, Split]:
+def labelled_rows(
+    candidate: Bundle, table: Data, base: Path, warnings: list[str]
+) -> tuple[Task, Split]:
     """Return the candidate's task, and the eval rows of ``table`` (paths relative to ``base``).
 
-    Rows without labels are compared by the baseline's answers. Raises ModelError if the candidate
+    Rows without labels are compared by the baseline's answers. ``warnings`` gets what is to be said
+    of the rows, such as how many were left out. Raises ModelError if the candidate
     does not name its task and labels, DataError if the rows have others.
     """
     name, labels = baselines.answers_of(candidate.name, candidate.directory, TextClassification)
     found = unlabelled.of_data(tasks.find(name), table)
     made = found(tuple(labels), table.max_length, table.text_columns)
-    return made, data.evaluated(table, type(made), data.locate(table, base), labels)
+    return made, data.evaluated(table, type(made), data.locate(table, base), labels, warnings)

@@ -20,7 +20,7 @@ from pipeline.verdict.history import FILE, History
 from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import Verdict
 
-IMPORT = "import"
+IMPORT, DISTILL = "import", "distill"
 UNTRAINED = frozenset({IMPORT, "quantize", "export"})
 """The stages of a chain that learns nothing: what it makes is the model itself, quantized."""
 
@@ -30,7 +30,7 @@ class Provenance:
     """The provenance of a bundle; what is not known is None, or empty.
 
     ``run``       the folder of the run that made the bundle, and ``record`` what is in it
-    ``model``     the reference of the imported model, as the recipe has it
+    ``model``     the reference of the model whose weights it began with, as the recipe has it
     ``licence``   the licence that the model's card names
     ``stages``    the stages from the imported model to the bundle
     ``datasets``  the names of the recipe's data sets on the Hub
@@ -100,18 +100,20 @@ def of(bundle: Bundle, home: Home) -> Provenance:
     model = licence = None
     if chain and chain[-1].stage.name == IMPORT and chain[-1].source is not None:
         model, licence = chain[-1].source.reference, chain[-1].source.licence
-    stages = tuple(manifest.stage.name for manifest in reversed(chain))
+    steps = [(manifest.stage.name, manifest.stage.parameters) for manifest in reversed(chain)]
     if record is not None and model is None:
-        stages = tuple(node.stage for node in record.lineage if node.kind != "report")
-        imported = [node for node in record.lineage if node.stage == IMPORT]
-        model = str(imported[0].parameters["reference"]) if imported else None
+        steps = [(node.stage, node.parameters) for node in record.lineage if node.kind != "report"]
+        model = next((str(given["reference"]) for name, given in steps if name == IMPORT), None)
+    students = [given.get("student") for name, given in steps if name == DISTILL]
+    if any(students):  # what was imported is the teacher
+        model, licence = [str(each) for each in students if each][-1], None
     named = _datasets(record.recipe if record else "")
     return Provenance(
         run=run,
         record=record,
         model=model,
         licence=licence,
-        stages=stages,
+        stages=tuple(name for name, _ in steps),
         datasets=tuple(dict.fromkeys(named.values())),
         tested=named.get("eval"),
         verdict=_newest(bundle, home, [each for _, each in runs if _judges(each, bundle)]),

@@ -86,6 +86,8 @@ def compare(
     old = read(path)
     check_machine(old, path)
     baselines.check_alike(str(path), (old.task, old.labels), task)
+    name, then = timed_like(old, target, path)
+    old = old.on(name)  # the answers of the runtime whose times are taken
     truth = comparison.truth_of(task, split, old.models[CANDIDATE])
     # Without labels, the file's own truth are another model's answers: only the rows must be these.
     same = len(truth) == len(old.truth) if task.unlabelled else truth == old.truth
@@ -94,7 +96,6 @@ def compare(
             f"{path}: was measured on other eval rows ({len(old.truth)} there, {len(split)} here, "
             "and the digests of the files differ), so the rows cannot be compared"
         )
-    then = timed_like(old, target, path)
     models = {
         CANDIDATE: comparison.answered(candidate, task, split, target, progress),
         BASELINE: old.models[CANDIDATE],
@@ -130,14 +131,14 @@ def check_machine(old: Measurements, path: Path) -> None:
     )
 
 
-def timed_like(old: Measurements, target: Target, path: Path) -> Latency:
-    """Return the file's times on our provider and threads, with its candidate as our baseline.
+def timed_like(old: Measurements, target: Target, path: Path) -> tuple[str, Latency]:
+    """Return the file's target with our provider and threads, and its times there.
 
-    Raises EvidenceError if it has none.
+    Its candidate is our baseline. Raises EvidenceError if it has no such target.
     """
-    for timed in old.latency.values():
+    for name, timed in old.latency.items():
         if (timed.provider, timed.threads) == (target.provider, target.threads):
-            return timed.model_copy(update={"samples": {BASELINE: timed.samples[CANDIDATE]}})
+            return name, timed.model_copy(update={"samples": {BASELINE: timed.samples[CANDIDATE]}})
     known = ", ".join(f"{t.provider} with {t.threads} threads" for t in old.latency.values())
     raise EvidenceError(
         f"{path}: has no latencies on {target.provider} with {target.threads} threads; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -132,25 +133,38 @@ def load(
         splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
         if said := development.warning(train, splits[cut.name], data.share):
             warnings.append(said)
+        classes = set(strata) - {None}
+        if classes and (lost := classes.difference(splits["train"].labels or ())):
+            which = ", ".join(repr(name) for label, name in enumerate(names) if label in lost)
+            warnings.append(
+                f"train: all rows with the label {which} became development rows with their "
+                "groups; give data.dev"
+            )
     if task.queries and data.group:
         _share_grades(splits)
     gone = _leave_out(splits, warnings, singly=task.singly)
-    _warn_overlap(splits, warnings)
+    _warn_overlap(splits, warnings, cut=cut is not None)
     sizes = {name: len(split) for name, split in splits.items()}
     return splits, Summary(names, sizes, counts, warnings, gone)
 
 
 def evaluated(
-    data: Data, task: type[FileRows], located: dict[str, Source], labels: list[str]
+    data: Data,
+    task: type[FileRows],
+    located: dict[str, Source],
+    labels: list[str],
+    warnings: list[str],
 ) -> Split:
     """Read only the eval split, for a model that has these labels; nothing of train is opened.
+
+    ``warnings`` gets what is to be said of its rows.
 
     Raises DataError like ``load``, and for a label that the model does not have.
     """
     _check_search(data, task)
     shown = ", ".join([*labels[:SHOWN], *(["…"] if len(labels) > SHOWN else [])])
     source = replace(located["eval"], labels_of=f"the model's labels ({shown})")
-    split = _split(task, source, _rows(data, task, source, [], list), labels, [])
+    split = _split(task, source, _rows(data, task, source, warnings, list), labels, warnings)
     if corpus.NAME not in located:
         return split
     return corpus.searching(split, corpus.read(located[corpus.NAME]))
@@ -336,19 +350,28 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
     return {"unlabelled": value_sha256(gone)}
 
 
-def _warn_overlap(splits: dict[str, Split], warnings: list[str]) -> None:
-    """Warn of eval rows in train; eval rows of one text, as a search's, are its first texts."""
+def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -> None:
+    """Warn of eval rows in train or dev; eval rows of one text, as a search's, are its first texts.
+
+    ``cut``: whether the development rows are some of train.
+    """
     evaluated = list(_pairs(splits["eval"]))
     asked = set(evaluated)
     alone = splits["eval"].pairs is None
-    rows = ((text, None if alone else other) for text, other in _pairs(splits["train"]))
-    seen = {row for row in rows if row in asked}
-    both = sum(pair in seen for pair in evaluated)
-    if both:
-        verb = "is" if both == 1 else "are"
-        warnings.append(
-            f"eval: {plural(both, 'row')} {verb} also in train, so accuracy is overestimated"
-        )
+    dev = development.NAME
+    places = {"train": ["train", dev] if cut else ["train"]}
+    if not cut:
+        places[f"{dev}, on which choices are made"] = [dev]
+    for place, names in places.items():
+        found = itertools.chain.from_iterable(_pairs(splits[name]) for name in names)
+        rows = ((text, None if alone else other) for text, other in found)
+        seen = {row for row in rows if row in asked}
+        both = sum(pair in seen for pair in evaluated)
+        if both:
+            verb = "is" if both == 1 else "are"
+            warnings.append(
+                f"eval: {plural(both, 'row')} {verb} also in {place}, so accuracy is overestimated"
+            )
 
 
 def _pairs(split: Split) -> Iterator[tuple[str, str | None]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from pipeline.model import no_code, pooling, pretrained, sources
 from pipeline.model.architectures.description import Config
@@ -188,7 +191,12 @@ def _licence(directory: Path) -> str | None:
     card = directory / "README.md"
     if not card.is_file():
         return None
-    for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:40]:
-        if line.startswith("license:"):
-            return line.partition(":")[2].strip() or None
-    return None
+    text = card.read_text(encoding="utf-8", errors="replace")
+    front = re.match(r"---\n(.*?)^---$", text, re.DOTALL | re.MULTILINE)
+    try:
+        named = yaml.safe_load(front[1])["license"] if front else None
+    except (yaml.YAMLError, KeyError, TypeError):
+        return None
+    if isinstance(named, list) and len(named) == 1:
+        (named,) = named
+    return named if isinstance(named, str) else None

@@ -160,6 +160,7 @@ def _loaded(source: Source, cache: str) -> Any:
         data_files={"rows": glob.escape(str(source.path))},
         split="rows",
         cache_dir=cache,
+        keep_in_memory=False,  # whatever the environment asks for: the rows are read from the cache
     )
     try:
         return load(**_options(source))

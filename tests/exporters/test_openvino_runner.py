@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -61,6 +63,20 @@ def test_rows_that_share_a_batch_are_answered_as_they_are_alone(made):
     asked = Bundle(made[1], provider="openvino").predict(TEXTS)  # each text twice, so in pairs
     together = [[*answer.probabilities.values()] for answer in asked]
     np.testing.assert_allclose(together, alone, atol=1e-2)
+
+
+def test_threads_get_their_own_answers(made):
+    path = made[1] / "predict.py"
+    spec = importlib.util.spec_from_file_location("predict", path)
+    predict = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(predict)
+    session = predict.Session()
+    feeds = BundleModel(made[1], provider="openvino").encode(TEXTS) * 20
+    alone = [session.run(None, feed)[0] for feed in feeds]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda feed: session.run(None, feed)[0], feeds))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -66,15 +66,31 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, word
         ("excel.csv", b"\xef\xbb\xbftext,label\r\nfine,1\r\n"),
         ("marked.jsonl", b'\xef\xbb\xbf{"text": "fine", "label": "1"}\n'),
         ("blank.jsonl", b'\n{"text": "fine", "label": "1"}\n  \n\n'),
+        ("quoted.tsv", b'text\tlabel\n"fine"\t1\n'),
         ("list.json", b'[{"text": "fine", "label": "1"}]'),
         ("packed.csv.gz", gzip.compress(b"text,label\nfine,1\n")),
         ("packed.jsonl.gz", gzip.compress(b'{"text": "fine", "label": "1"}\n')),
     ],
-    ids=["excel", "marked", "blank lines", "list", "packed csv", "packed jsonl"],
+    ids=["excel", "marked", "blank lines", "quoted", "list", "packed csv", "packed jsonl"],
 )
 def test_what_a_run_reads_is_read(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     assert columns.read(tmp_path / name).values == {"text": ["fine"], "label": ["1"]}
+
+
+def test_a_quotation_mark_that_nothing_closes_is_a_character_of_a_tsv_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n"Great film\tpos\ndull\tneg\n')
+    assert columns.read(path).values == {"text": ['"Great film', "dull"], "label": ["pos", "neg"]}
+
+
+def test_an_empty_parquet_file_has_columns(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = pyarrow.schema([("text", pyarrow.string()), ("label", pyarrow.int64())])
+    parquet.write_table(schema.empty_table(), tmp_path / "rows.parquet")
+    assert columns.read(tmp_path / "rows.parquet").values == {"text": [], "label": []}
 
 
 def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:

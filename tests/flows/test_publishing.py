@@ -62,8 +62,8 @@ def _no_verdict(project: Project) -> object:
 
 
 def test_the_address_is_where_the_reader_can_open_it() -> None:
-    place = publishing.place_of("tiny", "0123456789")
-    assert re.fullmatch(r"runs/tiny/\d{8}-\d{6}-01234567", place)
+    place = publishing.place_of("tiny", "01a3185c-1234-7890-8abc-0123456789ab")
+    assert re.fullmatch(r"runs/tiny/\d{8}-\d{6}-456789ab", place), "not the clock of the id"
     assert publishing.address("s3://models/", "runs/tiny/1") == (
         "s3://models/runs/tiny/1/report.html"
     )

@@ -47,6 +47,11 @@ def test_eachof_0_and_1_are_labels_of_a_row() -> None:
     rows = [{"text": w, "rude": n % 2, "spam": int(n == 1)} for n, w in enumerate(WORDS)]
     found = recognise(table(*rows))
     assert found == Recognised("multi-label-classification", ("text",), ("rude", "spam"))
+    words = [
+        {name: value if name == "text" else str(bool(value)).lower() for name, value in row.items()}
+        for row in rows
+    ]
+    assert recognise(table(*words)) == found, "a CSV file of R or SQL has true and false"
     one = recognise(table(*({"text": row["text"], "rude": row["rude"]} for row in rows)))
     assert one == Recognised("text-classification", ("text",), ("rude",))
 

@@ -102,6 +102,22 @@ def test_no_variant_is_asked_for_twice_and_a_finite_space_ends(tmp_path: Path) -
     assert again.left == 0, "nothing is started for variants that are not there"
 
 
+@pytest.mark.parametrize("goals", [("accuracy",), ("accuracy", "size")])
+def test_all_trials_are_used_though_the_best_is_found_early(
+    tmp_path: Path, goals: tuple[str, ...]
+) -> None:
+    vary: dict[str, Any] = {
+        "distill.layers": Range(low=1, high=3),
+        "prune": ({"neurons": "50 %"}, "off"),
+        "quantize.mode": ("static", "dynamic", "search"),
+    }
+    asked = Trials.open(tmp_path, Search(trials=18, goals=goals), vary)
+    known: dict[str, Branch] = {}
+    while (one := asked.ask(known)) is not None:
+        known[one.name] = done(one, 0.3 * one.values["distill.layers"])
+    assert len(known) == len(asked.asked) == asked.different == 18
+
+
 def test_fields_in_another_order_make_no_other_variants(tmp_path: Path) -> None:
     vary, search = {"distill.layers": (1, 2), "prune": ("off", "on")}, Search(trials=9)
     first = Trials.open(tmp_path, search, vary).ask({})

@@ -105,7 +105,7 @@ def job(folder: Path, *, first: bool = False, **given: Any) -> Job:
     )
 
 
-def concluded(folder: Path, *, first: bool = False, **given: Any) -> Swept:
+def concluded(folder: Path, *, first: bool = False, disturbed: int = 0, **given: Any) -> Swept:
     branches = [
         factory.branch("large", 0.9, 8.0, 80_000_000, values={"distill.layers": 2}),
         factory.branch("small", 0.895, 1.0, 9, values={"distill.layers": 1}),
@@ -118,6 +118,7 @@ def concluded(folder: Path, *, first: bool = False, **given: Any) -> Swept:
             display,
             command="rarefy sweep it.yaml",
             wall=1.0,
+            disturbed=disturbed,
         )
 
 
@@ -147,6 +148,15 @@ def test_each_chosen_branch_runs_once_and_answers_all_its_questions(
     assert (
         "--threads 1 many-most-accurate.yaml" in (tmp_path / "many-most-accurate.yaml").read_text()
     )
+
+
+def test_times_that_were_disturbed_are_in_doubt_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("b" * 64))
+    *_, note = concluded(tmp_path, disturbed=2).as_json()["notes"]
+    assert note.startswith("the latencies of 2 bundles are in doubt")
+    assert note in (tmp_path / sweep_answers.PAGE).read_text()
 
 
 @pytest.mark.parametrize(("first", "option"), [(False, ""), (True, "--first ")])

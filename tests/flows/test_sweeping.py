@@ -261,6 +261,8 @@ def test_a_search_for_speed_is_timed_between_batches(
     calls: list[int] = []
 
     class Clock:
+        doubtful = frozenset({"a"})
+
         def also(self, digests: list[str], *_: object) -> dict[str, Interval]:
             calls.append(len(digests))
             return {digest: Interval(1.0, 0.9, 1.1) for digest in digests}
@@ -272,6 +274,7 @@ def test_a_search_for_speed_is_timed_between_batches(
     monkeypatch.setattr(going.store, "use", lambda *_: True)
     going.run(Fake(lambda given: done(given) | {"bundle": given["name"]}, size=2))
     assert calls == [4], "the last two are timed with all others, after the search"
+    assert going.disturbed == 1
 
 
 def test_the_rows_that_are_timed_need_only_the_model_of_a_branch(project: Project) -> None:

@@ -98,6 +98,22 @@ def test_what_the_user_says_counts_more(classifier, tmp_path):
     )
 
 
+def test_another_base_does_not_inherit_the_licence_of_the_run_s_model(classifier, tmp_path):
+    found, stated = bundles.read(classifier), Stated(base="owner/other", datasets=("owner/data",))
+    data = card(found, tmp_path, provenance(found), stated).data.to_dict()
+    assert data["base_model"] == "owner/other"
+    assert not {"license", "base_model_relation"} & data.keys()
+    assert stated.missing(provenance(found)) == ["licence (--license)"]
+    packaged = provenance(found, model="package:base/model")
+    assert card(found, tmp_path, packaged, stated).data.license == "mit", "of the package's card"
+
+
+def test_the_card_names_the_runtime_that_4_bit_embeddings_need(classifier, tmp_path):
+    found = bundles.read(classifier)
+    vars(found)["least_runtime"] = "1.28"
+    assert "Needs ONNX Runtime 1.28 or later" in card(found, tmp_path, Provenance()).text
+
+
 def test_a_card_without_facts_claims_nothing(classifier, tmp_path):
     written = card(bundles.read(classifier), tmp_path, Provenance())
     data = written.data.to_dict()

@@ -35,6 +35,17 @@ def test_ranges_at_run_time_are_found_also_in_a_branch(classifier):
         assert found.rows_interact
 
 
+def test_4_bit_embeddings_name_the_runtime_that_they_need(classifier):
+    import onnx
+
+    assert bundles.read(classifier).least_runtime is None
+    domain = {"domain": "com.microsoft"}
+    looks_up = onnx.helper.make_node("GatherBlockQuantized", ["w", "x", "s"], ["y"], **domain)
+    found = bundles.read(classifier)
+    found.graph.graph.node.append(looks_up)
+    assert found.least_runtime == "1.28"
+
+
 def test_the_samples_belong_together(classifier):
     request, response = source.samples(bundles.read(classifier))
     assert len(request["texts"]) == len(response["predictions"]) == 3

@@ -46,8 +46,12 @@ def test_a_bundle_equals_itself(here: Project, rarefy: Callable[..., Said]) -> N
     assert times["ratio"]["low"] <= times["ratio"]["high"]
     assert (times["margin"], times["recorded"], found["verdict"]) == (0.05, None, None)
     assert found["models"]["candidate"]["size"] == found["models"]["baseline"]["size"]
-    table = rarefy(*arguments)
+    rows = here.folder / "some.jsonl"
+    rows.write_text(data.read_text() + '{"text": "no label"}\n')
+    table = rarefy(*arguments, "--data", rows)
+    rows.unlink()
     assert "0 of 20 rows differ: 0 better, 0 worse" in table.out
+    assert "1 row without" in table.err
 
 
 @pytest.mark.slow

@@ -100,6 +100,15 @@ def test_columns_of_a_table_are_guessed(here: Project, rarefy: Callable[..., Sai
     data = recipes.load(Path("recipe.yaml")).recipe.data
     assert (data.text, data.label, data.eval) == ("comment", "mood", "eval.csv")
 
+    for name in ("train", "eval"):
+        path = Path(f"{name}.csv")
+        path.write_text(path.read_text().replace("id,comment,mood", '"id","a, comment","my, mood"'))
+    Path("recipe.yaml").unlink()
+    said = rarefy("init", "--model", "encoder", "--train", "train.csv", "--yes")
+    assert said.code == 0, said.err
+    data = recipes.load(Path("recipe.yaml")).recipe.data
+    assert (data.text, data.label) == ("a, comment", "my, mood")
+
 
 @pytest.mark.parametrize(
     ("text", "tags"),

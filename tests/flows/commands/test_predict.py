@@ -49,11 +49,11 @@ def test_pairs_are_answered_in_order(
     rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     there = bundles.make(tmp_path / "bundle", pairs=True)
-    pipe(monkeypatch, b"w1 w2\tw5\n\nw1\tw3 w4 w6\n")
+    pipe(monkeypatch, b"w1 w2\tw5\n\nw1\tw3 w4 w6\n\t \n\tw5\n")
     said = rarefy("predict", there, "--json")
     lines = [json.loads(line) for line in said.out.splitlines()]
     given = [(line["text"], line["pair"]) for line in lines]
-    assert given == [("w1 w2", "w5"), ("w1", "w3 w4 w6")]
+    assert given == [("w1 w2", "w5"), ("w1", "w3 w4 w6"), ("", "w5")]
     pair = rarefy("predict", there, "--pair", "w1", "w3 w4 w6", "--json")
     assert json.loads(pair.out) == lines[1]
 

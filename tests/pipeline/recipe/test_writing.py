@@ -52,7 +52,11 @@ def test_show_explains_each_parameter_and_stages_without_any(
 def test_every_example_is_the_same_when_shown(example: Example, tmp_path: Path) -> None:
     loaded = recipes.load(example.path)
     (tmp_path / "shown.yaml").write_text(writing.as_yaml(loaded))
-    assert recipes.load(tmp_path / "shown.yaml").steps == loaded.steps
+    shown = recipes.load(tmp_path / "shown.yaml")
+    assert shown.steps == loaded.steps
+    assert writing.as_values(shown) == writing.as_values(loaded)
+    for part in ("name", "model", "task", "data", "targets", "budgets", "seed"):
+        assert getattr(shown.recipe, part) == getattr(loaded.recipe, part)
 
 
 def test_show_writes_a_regression_above_100_percent_with_its_sign(

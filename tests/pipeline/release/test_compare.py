@@ -106,7 +106,7 @@ def rows_for(folder: Path, *labels: str | None) -> tuple[Bundle, Data]:
 
 
 def test_labels_of_rows_are_places_in_the_bundle_s_labels(tmp_path: Path) -> None:
-    task, split = labelled_rows(*rows_for(tmp_path, "yes", "yes", "no"), tmp_path)
+    task, split = labelled_rows(*rows_for(tmp_path, "yes", "yes", "no"), tmp_path, [])
     assert task.labels == ("no", "yes")
     assert split.labels == [1, 1, 0]
 
@@ -125,12 +125,12 @@ def test_rows_that_the_bundle_cannot_answer_are_refused_without_a_word_of_train(
     tmp_path: Path, labels: tuple[str | None, ...], message: str
 ) -> None:
     with pytest.raises(DataError) as raised:
-        labelled_rows(*rows_for(tmp_path, *labels), tmp_path)
+        labelled_rows(*rows_for(tmp_path, *labels), tmp_path, [])
     assert str(raised.value) == f"rows.jsonl: {message}"
 
 
 def test_only_eval_is_opened(tmp_path: Path) -> None:
     bundle, table = rows_for(tmp_path, "yes", "no")
     (tmp_path / "train.jsonl").write_text("no rows")
-    found = labelled_rows(bundle, table.model_copy(update={"train": "train.jsonl"}), tmp_path)
+    found = labelled_rows(bundle, table.model_copy(update={"train": "train.jsonl"}), tmp_path, [])
     assert len(found[1]) == 2

@@ -45,6 +45,17 @@ def test_a_run_whose_store_is_gone_still_knows_its_model(desk: Desk) -> None:
     assert not empty.path.exists(), "to look made nothing"
 
 
+def test_a_student_of_another_model_is_made_from_that_model(desk: Desk) -> None:
+    def taught(values) -> None:
+        (head,) = [node for node in values["lineage"] if node["stage"] == "head"]
+        head |= {"stage": "distill", "parameters": {"student": "hub:owner/small@main"}}
+
+    desk.record(taught)
+    bundle = bundles.find(str(desk.run / "bundle"), Home(desk.home))
+    found = provenance.of(bundle, Home(desk.home / "other"))
+    assert (found.base, found.licence, found.relation) == ("owner/small", None, "finetune")
+
+
 def test_a_bundle_that_no_run_made_has_no_facts_but_its_stage(desk: Desk, tmp_path) -> None:
     desk.record(lambda values: values.update(lineage=[]))
     home = Home(desk.home)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.measure.measurements import Latency
+from pipeline.measure.measurements import Latency, Measurements
 from pipeline.release import recorded
 from pipeline.terms.interval import Interval
 from tests.pipeline.release.recordings import change
@@ -57,6 +57,24 @@ def test_numbers_that_say_nothing_here(
     assert said.code == code
     assert words in said.err
     assert said.err.count("\n") == 1
+
+
+def test_the_answers_are_those_of_the_target_whose_times_are_taken(
+    here: Project, rarefy: Callable[..., Said], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = recorded.read
+
+    def of_two_targets(path: Path) -> Measurements:
+        old = read(path)
+        timed = old.latency["cpu"]
+        first = timed.model_copy(update={"provider": "openvino"})
+        others = [row[::-1] for row in old.models["candidate"].answers]
+        changes = {"latency": {"first": first, "cpu": timed}, "elsewhere": {"cpu": others}}
+        return old.model_copy(update=changes)
+
+    monkeypatch.setattr(recorded, "read", of_two_targets)
+    said = rarefy("compare", "tiny", file, "--seconds", "1", "--json")
+    assert json.loads(said.out)["accuracy"]["flips"] == 20, said.err
 
 
 def test_a_file_without_measurements(

@@ -54,7 +54,9 @@ def test_a_development_split_that_is_train_itself_is_said(load):
     assert load()[1].warnings == [same]
     many = [row | {"text": f"{row['text']} {at}"} for at in range(20) for row in TRAIN]
     assert load(many)[1].warnings == []
-    assert load(many[:4], dev="eval.jsonl")[1].warnings == []
+    assert load(many[:4], dev="eval.jsonl")[1].warnings == [
+        "eval: 2 rows are also in dev, on which choices are made, so accuracy is overestimated"
+    ]
 
 
 def test_integer_labels_go_by_value(load):
@@ -309,6 +311,26 @@ def test_the_digest_knows_every_option_of_reading_and_its_version(tmp_path, monk
     digests = {data.digest(recipe, located) for recipe in (plain, *changed)}
     monkeypatch.setattr(data, "READING", data.READING + 1)
     assert len({*digests, data.digest(plain, located)}) == 2 + len(OPTIONS)
+
+
+def test_a_label_that_leaves_train_with_its_group_is_said(load):
+    rows = [{"text": f"row {at}", "label": "abc"[at % 2 if at else 2]} for at in range(600)]
+    said = "train: all rows with the label 'c' became development rows with their groups"
+    seen = set()
+    for place in range(60):  # the one row with that label is in one group after another
+        moved = [row | {"user": f"u{(at // 10 + place) % 60}"} for at, row in enumerate(rows)]
+        splits, summary = load(moved, moved[:2], group="user")
+        lost = 2 not in splits["train"].labels
+        assert lost == any(note.startswith(said) for note in summary.warnings)
+        seen.add(lost)
+    assert seen == {True, False}
+
+
+def test_files_are_read_though_the_library_is_told_to_keep_them_in_memory(load, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "IN_MEMORY_MAX_SIZE", 1e9)
+    assert load()[1].rows["train"] == 2
 
 
 def test_rows_without_a_group_are_cut_off_each_for_itself(load):

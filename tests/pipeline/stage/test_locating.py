@@ -22,6 +22,23 @@ def test_the_licence_of_the_model_card_is_kept(workshop, model):
 
 
 @pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ('---\ntags: [a]\nlicense: "mit"  # ours\n---\n', "mit"),
+        ("---\nlicense:\n- mit\n---\n", "mit"),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", None),
+        ("---\nlicense:\n---\n", None),
+        ("---\nlicense: [\n---\n", None),
+        ("---\nlicense\n---\n", None),
+        ("# A model\nlicense: mit\n", None),
+    ],
+)
+def test_the_licence_is_read_as_yaml(tmp_path, model, card, licence):
+    (model / "README.md").write_text(card)
+    assert locate("model", tmp_path, allow_pickle=False).source.licence == licence
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("config.json", r"there is no config\.json"),
