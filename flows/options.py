@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,9 @@ class Folder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("the folder's name is empty", param, ctx)
+        for around in Path(value).parents:
+            if around.is_file():
+                self.fail(f"{around} is a file", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -327,3 +331,23 @@ def show_table(table: Table, console: Console | None = None) -> None:
         console.width = PIPE
     console.print(table, soft_wrap=True)
     console.width = width
+
+
+def as_given(*left_out: str) -> str:
+    """Return the command as it was given, to be given again, without the parameters named here."""
+    context = click.get_current_context()
+    words = ["rarefy", str(context.command.name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value, source = context.params.get(name), context.get_parameter_source(name)
+        if source is not ParameterSource.COMMANDLINE or name in left_out:
+            continue
+        each = value if isinstance(value, tuple) else (value,)
+        told = [str(one.path if isinstance(one, home.Home) else one) for one in each]
+        if isinstance(parameter, click.Argument):
+            words += told
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[0])
+        else:
+            words += [word for one in told for word in (parameter.opts[0], one)]
+    return shlex.join(words)

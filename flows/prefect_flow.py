@@ -42,11 +42,13 @@ from flows.jobs import Job
 from flows.logs import LogStream
 from flows.results import Result
 from pipeline.measure import alone
+from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
 from pipeline.run.engine import Run, default_device
 from pipeline.store.home import DEFAULT, VARIABLE, Home
+from pipeline.store.remote import Remote
 from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import RarefyError
+from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME = "rarefy-compress"
 EXIT_CODE = re.compile(r"\(exit code (\d+)\)$")
@@ -118,7 +120,7 @@ def _deployed(
         runs = jobs.folder_name(runtime.deployment.name, loaded.recipe.name)
         job = job if job.out else replace(job, out=str(place.runs / runs))
         with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
-            run = _retried("plan", lambda: jobs.open_run(job, loaded, shown))
+            run = _retried("plan", lambda: _planned(job, loaded, shown))
             with alone.also(machine_limit.limit_of(machine)):
                 result = _steps(run, job, shown)
             shown.ended(result)
@@ -134,6 +136,13 @@ def _deployed(
                 unpublished = error
         _link(name, link)
     return _state(result, job.strict, unpublished)
+
+
+def _planned(job: Job, loaded: LoadedRecipe, shown: Shows) -> Run:
+    """Open the run, if the store to which it will be published can be written."""
+    if job.store is not None:
+        Remote.open(job.store).check_writable()
+    return jobs.open_run(job, loaded, shown)
 
 
 def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
@@ -292,7 +301,7 @@ def _state(result: Result, strict: bool, unpublished: RarefyError | None = None)
         reasons.append(f"not in the history: {result.unrecorded}")
     if unpublished is not None:
         reasons.append(f"verdict: {outcome or 'none'}; not published: {unpublished}")
-        code = code or unpublished.exit_code
+        code = code or ProviderError.exit_code
     if reasons:
         return Failed(message=_coded("; ".join(reasons), code), data=summary)
     return Completed(data=summary)

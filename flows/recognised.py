@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.columns import LABELS, Columns, present
-from pipeline.stage.tasks import label_lists
 
 TEXT, TOKENS = "text-classification", "token-classification"
 MULTI, SCORES, EMBEDDINGS = "multi-label-classification", "regression", "sentence-embeddings"
@@ -247,6 +246,8 @@ def _class_like(values: Sequence[Any]) -> bool:
 
 
 def _flag(value: Any) -> bool:
+    from pipeline.stage.tasks import label_lists
+
     return label_lists.flag(value) is not None
 
 

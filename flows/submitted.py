@@ -106,6 +106,7 @@ def watch(
                     shown = state.name or state.type.value
                     say(f"state: {shown}{HINTS.get(shown, '')}")
                 if state is not None and state.is_final():
+                    _say_the_rest(client, run, lines, say, pause)
                     return _ended(client, flow_run, state)
                 if state is None or state.is_scheduled():
                     pool.look(client, flow_run.work_pool_name, say)
@@ -159,6 +160,17 @@ class _Pool:
                 f"no worker of the work pool {name!r} has shown itself for {duration(self._idle)}; "
                 f"the run waits for one: prefect worker start --pool {name}"
             )
+
+
+def _say_the_rest(
+    client: SyncPrefectClient, run: UUID, after: int, say: Callable[[str], None], pause: float
+) -> None:
+    """Give the lines that come after the final state: a run sends its log every other second."""
+    for _ in range(2):
+        time.sleep(pause)
+        for line in _log(client, run, after):
+            after += 1
+            say(line)
 
 
 def _log(client: SyncPrefectClient, run: UUID, after: int) -> Iterator[str]:

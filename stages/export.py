@@ -34,7 +34,7 @@ class Export(Stage):
     positions as a table, compute the last layer for the first token only, cut position embeddings
     to ``max_length``, make each attention one operator, and use int8 embeddings and integer matrix
     products where the plan says so. Before and after quantization, the logits are compared with
-    PyTorch's on real rows, padded and unpadded, and on rows of the full length. At the end, the
+    PyTorch's on real rows, padded and unpadded, and on rows of up to 2048 tokens. At the end, the
     operators are counted; `rarefy artifact show` and the bundle's README say how many places each
     pass changed. A difference beyond the tolerance is an error, which names the first pass that is
     wrong, and so are operators that differ from what the plan demands. The rows are development

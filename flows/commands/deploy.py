@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.options import (
+    as_given,
     home_option,
     json_option,
     recipe_argument,
@@ -147,11 +148,10 @@ def deploy(
     if write_only:
         kind, template = kind or "process", deployment.template_of(kind or "process")
     else:
-        again = shlex.join(["rarefy", "deploy", str(recipe), "--pool", pool])
-        prefect_server.require("a deployment", again)
+        prefect_server.require("a deployment", as_given())
         kind, template = _pool(pool, kind)
     deployment.check_variables(variables, template, pool, kind)
-    source = _source(recipe, options)
+    source = _source(recipe, options, write_only)
     if not write_only:
         _check(source, loaded, home)
     parameters = ("store", "report_url", "machine", "stage_timeout", "device", "threads", "strict")
@@ -173,7 +173,7 @@ def deploy(
     _say(made, file, kind, write_only, as_json)
 
 
-def _source(recipe: Path, options: dict[str, Any]) -> str:
+def _source(recipe: Path, options: dict[str, Any], write_only: bool) -> str:
     """Return where workers fetch the recipe; send it to the store if it is nowhere else."""
     from flows import recipe_source
     from pipeline.store import remote
@@ -187,6 +187,8 @@ def _source(recipe: Path, options: dict[str, Any]) -> str:
             raise RecipeError(f"{name} {given}: expected a URL, e.g. s3://models/rarefy")
     if store:
         remote.check_url(store)
+        if not write_only:
+            remote.Remote.open(store).check_writable()  # or runs would notice it at their end
     if options["report_url"] and not store:
         raise RecipeError("--report-url needs a --store, to which reports are sent")
     if git:

@@ -198,7 +198,8 @@ def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
                 f"--metric {metric}: no verdict has it; known: {', '.join(names) or 'none'}"
             )
     if not metrics:
-        return [key for key in there if key.form is None and key.metric in USUAL]
+        usual = {*USUAL, *(one.metric for past in shown for one in past.plain)}
+        return [key for key in there if key.form is None and key.metric in usual]
     return [key for metric in metrics for key in there if key.metric == metric]
 
 

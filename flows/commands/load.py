@@ -32,12 +32,11 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
         return None
     from pipeline.terms import quantity
 
-    unit = value.strip().lower().lstrip("0123456789. ")
     try:
         limit = float(quantity.parse(value))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    if unit not in ("", "ms", "s", "us", "µs") or limit <= 0:
+    if quantity.kind(value) not in ("", "a time") or limit <= 0:
         raise click.BadParameter(f"{value!r} is not a time such as 20ms")
     return limit
 

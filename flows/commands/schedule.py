@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from flows.options import (
+    as_given,
     device_option,
     given_where,
     home_option,
@@ -86,8 +87,7 @@ def schedule(
     jobs.open_run(job, loaded)
     prefect_settings.prepare(home.prefect, verbose=True)
     when = cron_schedule(cron, timezone)
-    again = f"rarefy schedule {shlex.quote(str(recipe))} --cron {shlex.quote(cron)}"
-    url = prefect_server.require("a schedule", again)
+    url = prefect_server.require("a schedule", as_given())
     from prefect.types.entrypoint import EntrypointType
 
     from flows.prefect_flow import compress as flow
@@ -100,7 +100,8 @@ def schedule(
         show_json(served | {"parameters": job.parameters})
     prefect_server.say_if_it_forgets(url)
     click.echo(f"serving {name} at {cron!r} ({timezone}); press Ctrl-C to stop", err=True)
-    click.echo(f"to run it now: prefect deployment run {name}", err=True)
+    now = shlex.join(["prefect", "deployment", "run", name])
+    click.echo(f"to run it now: {now}", err=True)
     # A module path: a file path would be relative to the current folder.
     flow.serve(
         name=deployment,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from click.core import ParameterSource
 
 from flows.options import (
     Folder,
+    as_given,
     device_option,
     first_option,
     home_option,
@@ -143,7 +142,7 @@ def sweep(
                     job,
                     sweeping.branches,
                     display,
-                    command=_given(click.get_current_context(), job.threads),
+                    command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
                     wall=time.monotonic() - began,
                     disturbed=sweeping.disturbed,
                     verbose=verbose(),
@@ -154,21 +153,6 @@ def sweep(
     show_table(swept.table())
     console.print(f"page     {swept.paths['page']}", soft_wrap=True)
     return swept.exit_code
-
-
-def _given(context: click.Context, threads: int) -> str:
-    """Return the command as it was given, and with the threads that results depend on."""
-    words = ["rarefy", "sweep", str(context.params["sweep"])]
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        value, source = context.params.get(name), context.get_parameter_source(name)
-        if not isinstance(parameter, click.Option) or source is not ParameterSource.COMMANDLINE:
-            continue
-        if name in ("threads", "as_json"):
-            continue
-        told = value.path if isinstance(value, Home) else value
-        words += [parameter.opts[0], *([] if parameter.is_flag else [str(told)])]
-    return shlex.join([*words, "--threads", str(threads)])
 
 
 def _executor(on: On | None, dask: str | None, ray: str | None) -> On:

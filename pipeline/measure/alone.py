@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -53,6 +54,13 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "localhost"
 
 
+def _is_anothers(path: Path) -> bool:
+    """Return whether a file is one that filelock refuses: in a sticky folder, of a third user."""
+    around = path.parent.stat()
+    sticky = around.st_mode & stat.S_ISVTX
+    return bool(sticky) and path.stat().st_uid not in (os.getuid(), around.st_uid)
+
+
 def lock_file() -> Path:
     """Return the machine's lock. Its folder is created; a home folder may be on several machines.
 
@@ -71,9 +79,12 @@ def lock_file() -> Path:
         except OSError as error:
             reason = f"{folder}: {error.strerror}"
         else:
-            if os.access(path if path.exists() else folder, os.W_OK):
+            if path.exists() and _is_anothers(path):
+                reason = f"{folder} has the sticky bit, and {path.name} is another user's"
+            elif os.access(path if path.exists() else folder, os.W_OK):
                 return path
-            reason = f"{folder}: no write permission"
+            else:
+                reason = f"{folder}: no write permission"
     raise ProviderError(
         f"no folder for the lock of this machine ({reason}); name one that can be written in the "
         f"environment variable {LOCKS}"

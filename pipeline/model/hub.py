@@ -26,8 +26,8 @@ def model(reference: str, key: str = "model") -> tuple[Path, str]:
     name, revision = _split(reference)
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED)))
-        if not any(path.glob("*.safetensors")):
-            pickled = [*WANTED, "pytorch_model*.bin"]
+        if not any(path.rglob("*.safetensors")):
+            pickled = [*WANTED, "*pytorch_model*.bin"]
             path = Path(snapshot_download(name, revision=path.name, allow_patterns=pickled))
     except Exception as error:
         raise ModelError(

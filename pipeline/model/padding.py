@@ -9,6 +9,11 @@ from typing import Any
 from pipeline.model import no_code
 from pipeline.terms.errors import ModelError
 
+SHIFTED = (
+    *("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"),
+    *("roberta-prelayernorm", "xlm-roberta-xl", "xmod"),
+)
+"""Model types whose positions start after the padding id."""
 _BRACKETED = re.compile(r"\[.+\]|<.+>|\|.+\|")
 
 
@@ -31,8 +36,13 @@ def check(tokenizer: Any, directory: Path) -> None:
 
 
 def note(config: Any, tokenizer: Any) -> None:
-    """Set a missing ``pad_token_id`` of a model's config, which decoders read, in place."""
-    if getattr(config, "pad_token_id", 0) is None:
+    """Set the ``pad_token_id`` of a model's config in place: the tokenizer's.
+
+    Decoders answer at the last token that is another one. If positions are counted from the
+    config's own, that one stays.
+    """
+    own = getattr(config, "pad_token_id", 0)
+    if own is None or config.model_type not in SHIFTED:
         config.pad_token_id = tokenizer.pad_token_id
 
 

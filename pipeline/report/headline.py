@@ -102,9 +102,10 @@ def _speed(data: ReportData) -> list[Number]:
     if ratio is None:
         return []
     theirs, ours = (percentile_of(latency.samples[model], 50) for model in (name, CANDIDATE))
+    as_what = "as it is tagged" if name in measured.baselines else "in fused fp32 ONNX Runtime"
     detail = (
-        f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} for {name} in "
-        f"fused fp32 ONNX Runtime, on {target} with {wording.plural(latency.threads, 'thread')}"
+        f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} for {name} "
+        f"{as_what}, on {target} with {wording.plural(latency.threads, 'thread')}"
     )
     if over := floats.over(measured, target):
         detail += f"; {over}"

@@ -73,12 +73,16 @@ def higher_is_better(key: Key) -> bool:
 def change(key: Key, followed: Followed) -> Change | None:
     """Return how the last value differs from the previous one.
 
-    Returns None if the change is not clear: the intervals overlap, or the machine changed.
+    Returns None if the change is not clear: the intervals overlap, the machine changed, or it was
+    slowed down while one of them was timed.
     """
     if len(followed) < 2:
         return None
     (past, before), (now, after) = followed[-2:]
     if not comparable(key, past, now) or not apart(key, before, after):
+        return None
+    known = metrics.known(key.metric)
+    if (known.timed or known.kind == "cold_start") and (past.evidence or now.evidence):
         return None
     assert before.value is not None and after.value is not None  # noqa: PT018 (checked by apart)
     step = after.value - before.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Kind
 from pipeline.terms import sense
@@ -51,14 +51,24 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
 
 
 def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
-    """Raise RecipeError if a budget is against a step that ``validate`` does not measure."""
-    measured = {name for step in loaded.steps for name in step.stage.measures(kinds)}
+    """Raise RecipeError if a budget is against a step that the last ``validate`` does not measure.
+
+    It measures what it reads: the steps of its chain, and those that it names.
+    """
+    judging = [s for s in loaded.steps if s.stage.produces is Kind.REPORT and not s.stage.aside]
+    if not judging:
+        return
+    last = judging[-1]
+    read = {MODEL, *loaded.ancestors(last), *last.stage.references().values()}
+    measured = last.stage.measures({name: kinds[name] for name in kinds if name in read})
     for position, budget in enumerate(loaded.recipe.budgets):
         if budget.against in kinds and budget.against not in measured:
+            may_be = kinds[budget.against] is Kind.CHECKPOINT
+            hint = f"; name it in the 'models' of {last.id}" if may_be else ""
             raise loaded.where.say(
                 ("budgets", position, "against"),
                 f"{budget.against!r} is not measured as a reference; "
-                f"measured are: {', '.join(sorted(measured)) or 'none'}",
+                f"measured are: {', '.join(sorted(measured)) or 'none'}{hint}",
             )
 
 

@@ -58,6 +58,8 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
         else:
             _drop_verdict(directory)
             _drop_bundle(directory)
+        for name in names.CI_FILES.values():  # `rarefy ci` draws them again
+            (directory / name).unlink(missing_ok=True)
         _record(outcome.data, directory)
         paths |= _draw(outcome.data, directory)
     return {name: str(path) for name, path in paths.items()}

@@ -23,12 +23,13 @@ class ImportModel(Stage):
     """Import a pretrained model into the store. The engine adds this stage to every recipe."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     consumes: ClassVar[frozenset[Kind]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset()
 
     reference: str
     revision: str | None
+    licence: str | None
     files_sha256: dict[str, str]
 
     @classmethod
@@ -38,6 +39,7 @@ class ImportModel(Stage):
         return cls(
             reference=located.source.reference,
             revision=located.source.revision,
+            licence=located.source.licence,
             files_sha256=digests,
         )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.measure import machine
 from pipeline.model import shape as shapes
 from pipeline.model.shape import Shape
 from pipeline.recipe.recipe import MODEL
@@ -129,8 +130,9 @@ def free_disk(directory: Path) -> int:
 
 
 def total_memory() -> int:
-    """Return this machine's memory in bytes, with swap: slow is not impossible."""
-    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
+    """Return this machine's or container's memory in bytes, with swap: slow is not impossible."""
+    total, limit = psutil.virtual_memory().total, machine.memory_limit()
+    return int(min(total, limit or total) + psutil.swap_memory().total)
 
 
 def _written(plan: Plan, step: Planned) -> int:

@@ -13,6 +13,7 @@ import yaml
 
 from pipeline.model import no_code, pooling, pretrained, sources
 from pipeline.model.architectures.description import Config
+from pipeline.model.padding import SHIFTED
 from pipeline.model.parts import of_unknown_heads
 from pipeline.stage.tasks import Task, heads
 from pipeline.store.artifact import Kind, Source
@@ -33,11 +34,6 @@ TOKENIZER = (
     "sentencepiece.bpe.model",
 )
 SIDECARS = ("shapes.json",)
-SHIFTED = (
-    *("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"),
-    *("roberta-prelayernorm", "xlm-roberta-xl", "xmod"),
-)
-"""Model types whose positions start after the padding id."""
 POSITIONS = ("max_position_embeddings", "n_positions")
 ROTARY = ("rope_theta", "rope_parameters", "rope_scaling", "global_rope_theta", "rotary_pct")
 """Keys of a config that only models with rotary positions have."""
@@ -126,6 +122,8 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         raise ModelError(f"{key}: {reference}: config.json is not a JSON object")
     with _about(f"{key}: {reference}"):
         no_code.check(directory)
+        if (directory / "adapter" / "adapter_config.json").is_file():
+            raise ModelError("it has an adapter beside its weights; name what 'merge' made of it")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = pretrained.weight_files(directory, allow_pickle, setting=setting)
     tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]

@@ -17,21 +17,26 @@ from pipeline.terms.errors import ProviderError
 
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 """The errors of a user who may not write."""
+OFTEN, SELDOM = 0.02, 0.25
+"""Seconds between two looks at a lock that somebody else holds."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """The errors of a disk, or a user's share of it, that is full."""
 
 
 @contextmanager
-def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def held(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the lock ``path``; call ``waiting`` once if another process or thread holds it.
+
+    What says that it waits looks seldom: who holds the lock may be timing, and looks interrupt.
 
     Raises ProviderError if the file cannot be locked at all, e.g. for lack of permission.
     """
     lock = _lock(path)
     if not _acquired(lock):
-        waiting()
+        if waiting is not None:
+            waiting()
         with _speaking(path):
-            lock.acquire()
+            lock.acquire(poll_interval=OFTEN if waiting is None else SELDOM)
     try:
         yield
     finally:
@@ -69,7 +74,7 @@ def discard(path: Path) -> None:
 
 def _lock(path: Path) -> FileLock:
     # A marker file instead of a kernel lock would outlive a killed process.
-    return FileLock(path, thread_local=False, poll_interval=0.02, fallback_to_soft=False)
+    return FileLock(path, thread_local=False, poll_interval=OFTEN, fallback_to_soft=False)
 
 
 def _acquired(lock: FileLock) -> bool:

@@ -81,7 +81,7 @@ class Store:
     # Publishing
 
     @contextmanager
-    def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
         """Hold an exclusive lock across processes; call ``waiting`` if another process holds it."""
         with locks.held(self.lock_file(name), waiting):
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from pipeline.terms.budget import Budget
@@ -47,8 +48,11 @@ def _senseless(budget: Budget) -> str | None:
         return f"{prefix} is {limit * 100:g} points, which every model meets; {meant}"
     if budget.form == "max_regression" and known.kind == "score" and limit >= 1:
         return f"{prefix} is {limit * 100:g} %, which every model meets; {meant}"
-    if budget.form in ("min", "min_retained") and limit <= 0:
-        return f"{prefix} is met by every model; set a minimum above 0"
+    least, greatest = known.ends
+    least = 0.0 if math.isinf(least) else least  # times and sizes
+    lowest = least if budget.form == "min" else 0.0
+    if budget.form in ("min", "min_retained") and limit <= lowest:
+        return f"{prefix} is met by every model; set a minimum above {lowest:g}"
     if budget.form == "min_retained" and limit > 1:
         return f"{prefix} requires more than the reference's own value; {meant}"
     if budget.form in ("min_speedup", "min_shrink") and limit <= 0:
@@ -57,8 +61,12 @@ def _senseless(budget: Budget) -> str | None:
         return f"{prefix} is {limit * 100:g} %, which no model can meet; {meant}"
     if budget.form == "max" and known.unit == "%" and limit >= 1:
         return f"{prefix} is {limit * 100:g} %, which every model meets; {meant}"
-    if budget.form == "max" and limit < 0:
-        return f"{prefix} can never be met: {budget.metric} is never below 0"
+    if budget.form == "min" and limit > greatest:
+        return f"{prefix} can never be met: {budget.metric} is never above {greatest:g}"
+    if budget.form == "max" and limit >= greatest:
+        return f"{prefix} is met by every model: {budget.metric} is never above {greatest:g}"
+    if budget.form == "max" and limit < least:
+        return f"{prefix} can never be met: {budget.metric} is never below {least:g}"
     if budget.form == "max" and limit == 0 and not known.from_rows:
         return f"{prefix} can never be met: {budget.metric} is never 0"
     return None

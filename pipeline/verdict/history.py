@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.terms.outcomes import Outcome
+from pipeline.terms.wording import plural
 from pipeline.verdict.readings import Machine, Past, Plain
 from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import BudgetResult
@@ -275,16 +277,18 @@ def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
 def _machine(measurements: Measurements) -> Machine:
     """Return the machine and settings of the measurements.
 
-    Other eval data, another thread count or other blocks of calls change the numbers, just as
-    another machine does.
+    Other eval data or another truth, thread count, number of timed rows or of calls in a block
+    change the numbers, just as another machine does.
     """
     from pipeline.measure import machine
 
     targets = {
         name: f"{timed.provider or 'cpu'}, {timed.threads} threads{_blocks(timed.block)}"
+        f", {plural(len(timed.tokens), 'row')}"
         for name, timed in measurements.latency.items()
     }
-    how = {"eval data": measurements.data[:12], "target": targets}
+    truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]
+    how = {"eval data": measurements.data[:12], "truth": truth, "target": targets}
     facts = measurements.machine | {name: fact for name, fact in how.items() if fact}
     return Machine(machine.digest(facts), facts)
 

@@ -88,7 +88,7 @@ def needs(
     asked = []
     for budget in budgets:
         known = METRICS.get(budget.metric)
-        if known is None or known.kind != "score" or budget.against is None:
+        if known is None or known.kind not in ("score", "agreement") or budget.against is None:
             continue
         if not counted:
             asked += _from_error(budget, rows, earlier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from flows import checks, prefect_server
 from pipeline.measure import machine
 from pipeline.model import arithmetic, openvino_session
+from pipeline.run import resources
+from pipeline.store.store import Store
 from tests.project import Said
 
 
@@ -119,6 +122,30 @@ def test_a_store_of_a_newer_rarefy_fails(tmp_path: Path) -> None:
     states = {check.name: check for check in checks.store(tmp_path)}
     assert states["store"].state == "fail"
     assert "schema 99" in states["store"].found
+
+
+def test_a_store_that_cannot_be_written_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    assert [check.state for check in checks.store(tmp_path)][-1] == "ok"
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(store.root))
+
+    monkeypatch.setattr(Store, "lock", refused)
+    *_, check = checks.store(tmp_path)
+    assert (check.state, "Permission denied" in check.found) == ("fail", True)
+
+
+def test_a_container_has_the_memory_that_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = resources.total_memory()
+    monkeypatch.setattr(machine, "memory_limit", lambda: 10**9)
+    (check,) = checks.memory()
+    assert (check.state, check.found) == ("warn", "1 GB free of 1 GB")
+    assert resources.total_memory() < whole
 
 
 def test_a_check_that_breaks_hides_no_other(

@@ -36,13 +36,34 @@ def test_the_home_is_that_of_the_option_then_of_the_environment(
     assert found["home"] == str(Path.home() / "mine")
 
 
-@pytest.mark.parametrize(("place", "said"), [("", "name is empty"), ("file", "is a file")])
+@pytest.mark.parametrize(
+    ("place", "said"), [("", "name is empty"), ("file", "is a file"), ("file/x", "is a file")]
+)
 def test_a_home_that_can_be_no_folder_is_wrong_usage(tmp_path: Path, place: str, said: str) -> None:
     """The empty name is that of a shell's variable that is not set."""
     (tmp_path / "file").write_text("")
     home = place and str(tmp_path / place)
     with pytest.raises(click.UsageError, match=said):
         shown.main(["--home", home], standalone_mode=False)
+
+
+@click.command("do")
+@click.argument("recipe")
+@click.option("--tag", "tags", multiple=True)
+@click.option("--strict", is_flag=True)
+@click.option("--cron", default="never")
+@options.home_option
+@options.json_option
+def repeated(**_: object) -> None:
+    click.echo(options.as_given("as_json"))
+
+
+def test_a_command_is_said_as_it_was_given() -> None:
+    given = ["my recipe.yaml", "--tag", "a b", "--strict", "--tag", "c", "--home", "/h", "--json"]
+    said = CliRunner().invoke(repeated, given, env={"RAREFY_HOME": "/theirs"}).stdout
+    assert said == "rarefy do 'my recipe.yaml' --tag 'a b' --tag c --strict --home /h\n"
+    said = CliRunner().invoke(repeated, ["r"], env={"RAREFY_HOME": "/theirs"}).stdout
+    assert said == "rarefy do r\n"
 
 
 def test_json_has_no_number_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from flows.jobs import Job
 from pipeline.store.home import Home
-from pipeline.terms.errors import ProviderError
+from pipeline.terms.errors import ProviderError, RecipeError
 from pipeline.verdict.verdict import Verdict
 from tests.flows.runs import PASSES
 from tests.project import Project
@@ -163,6 +163,18 @@ def test_a_page_that_a_server_cannot_take_now_ends_no_run(project: Project) -> N
     assert "rarefy-ledger-a is not shown: refused" in done.stderr
 
 
+def test_a_store_that_cannot_be_written_ends_a_deployed_run_before_its_first_stage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from flows import prefect_flow
+
+    monkeypatch.setattr(prefect_flow.jobs, "open_run", lambda *_: pytest.fail("it was opened"))
+    store = "http://127.0.0.1:9/store"
+    job = Job("demo.yaml", str(tmp_path), "", "cpu", 1, "rarefy run demo.yaml", store=store)
+    with pytest.raises(RecipeError, match="this remote is read-only"):
+        prefect_flow._planned(job, Mock(), Mock())
+
+
 def test_recipes_of_similar_names_have_artifacts_of_their_own() -> None:
     from prefect.client.schemas.actions import ArtifactCreate
 
@@ -229,6 +241,7 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_the_verdict(
     monkeypatch.setattr(prefect_flow.markdown, "render", lambda _: "the verdict")
     monkeypatch.setattr(prefect_flow.jobs, "load", lambda _: loaded)
     monkeypatch.setattr(prefect_flow.jobs, "open_run", lambda *_: None)
+    monkeypatch.setattr(prefect_flow.Remote, "open", lambda _: Mock())
     monkeypatch.setattr(prefect_flow.machine_limit, "limit_of", lambda _: nullcontext())
     monkeypatch.setattr(prefect_flow.recording, "recorded", lambda *_: nullcontext(Mock()))
     job = Job("demo.yaml", str(tmp_path), "", "cpu", 1, "rarefy run demo.yaml", store="s3://m")

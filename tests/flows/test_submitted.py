@@ -50,7 +50,7 @@ class Server:
     def __init__(
         self, *states: State[Any] | Exception, beat: Callable[[], Any] | None = None
     ) -> None:
-        self.states, self.beat = list(states), beat
+        self.states, self.beat, self.log = list(states), beat, list[Any]()
 
     def __enter__(self) -> Server:
         return self
@@ -64,8 +64,8 @@ class Server:
             raise state
         return SimpleNamespace(id=run, state=state, work_pool_name="nightly")
 
-    def read_logs(self, *_: object, **__: object) -> list[Any]:
-        return []
+    def read_logs(self, *_: object, offset: int, **__: object) -> list[Any]:
+        return self.log[offset:]
 
     def read_artifacts(self, **_: object) -> list[Any]:
         return []
@@ -105,6 +105,21 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int | str, l
 
 Watched = Callable[..., tuple[int | str, list[str]]]
 AWAY = httpx.ConnectError("refused")
+
+
+def test_what_a_run_has_said_last_comes_after_its_state(watched: Watched) -> None:
+    class Late(Server):
+        def read_flow_run(self, run: UUID) -> Any:
+            self.looks = 0
+            return super().read_flow_run(run)
+
+        def read_logs(self, *given: object, **more: Any) -> list[Any]:
+            self.looks += 1
+            self.log = [SimpleNamespace(message="the end")] if self.looks > 1 else []
+            return super().read_logs(*given, **more)
+
+    code, said = watched(Late(Completed()))
+    assert (code, said) == (0, ["state: Completed", "the end"])
 
 
 def test_a_server_that_comes_back_is_waited_for(watched: Watched) -> None:

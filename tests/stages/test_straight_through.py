@@ -100,7 +100,8 @@ def test_padding_does_not_change_what_a_row_is_trained_under(adapter, tuned, mak
     with straight_through.rounding(network, layers, "avx2", padding), torch.no_grad():
         together = trained(**collate(rows, tokenizer)).logits
         alone = [trained(**collate([row], tokenizer)).logits for row in rows]
-    torch.testing.assert_close(together, torch.cat(alone))
+    alone = torch.cat(alone)
+    torch.testing.assert_close(together, alone)
     with straight_through.rounding(network, layers, "avx2"), torch.no_grad():
         padded = trained(**collate(rows, tokenizer)).logits
-    assert (padded - together).abs().max() > 1e-4
+    assert (padded - alone).abs().max() > 10 * (together - alone).abs().max()

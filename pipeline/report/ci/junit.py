@@ -12,6 +12,7 @@ from pipeline.measure.machine import flat
 from pipeline.report import facts, headline
 from pipeline.report.ci import cases
 from pipeline.report.ci.cases import printable
+from pipeline.terms.vocabulary import LINEAR
 from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import BudgetResult
 
@@ -23,7 +24,7 @@ def render(data: ReportData, strict: bool) -> str:
     ``strict``, else skipped. A budget of level ``warn`` passes, with its result as output. Each
     reason why the measurement does not support a verdict is an error.
     """
-    suite = _Suite(data.name, data.created, sum(row.seconds for row in data.ledger))
+    suite = _Suite(data.name, data.created, _seconds(data))
     suite.properties(_facts(data))
     for number, sentence in enumerate(data.verdict.evidence if data.verdict else [], 1):
         suite.case(f"evidence {number}", "error", "evidence", sentence)
@@ -35,6 +36,11 @@ def render(data: ReportData, strict: bool) -> str:
     if not suite.cases:
         suite.case("verdict", "skipped", "unjudged", "no budget was judged")
     return suite.text()
+
+
+def _seconds(data: ReportData) -> float:
+    """Return how long this run's own stages took; the linear model's time is in that of its own."""
+    return sum(row.seconds for row in data.ledger if not row.cached and row.kind != LINEAR)
 
 
 def broken(name: str, reason: str) -> str:

@@ -53,6 +53,7 @@ def of(task: type[Task]) -> type[Task]:
         "__module__": task.__module__,
         "unlabelled": True,
         "by_class": False,
+        "marks": classmethod(lambda cls, tables, truth, labels: None),
         "scores": scores,
         "floor": classmethod(floor),
         "formulas": classmethod(lambda cls, truth: scores),

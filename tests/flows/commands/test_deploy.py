@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.commands import deploy
+from pipeline.terms.errors import RecipeError
 from tests.fleet import free_port
 from tests.project import Project, Said
 
@@ -118,9 +120,17 @@ def test_without_a_server_the_commands_are_said(
 ) -> None:
     said = rarefy("deploy", recipe, "--pool", "p", *URL)
     assert said.code == 5
-    assert f"rarefy deploy {recipe} --pool p" in said.err
+    assert f"rarefy deploy {recipe} --pool p {' '.join(URL)}" in said.err
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     assert "does not answer" in rarefy("deploy", recipe, "--pool", "p", *URL).err
+
+
+def test_a_store_that_cannot_be_written_is_known_before_anything_runs(tmp_path: Path) -> None:
+    given = {"git": None, "recipe_url": URL[1], "report_url": None}
+    given["store"] = "http://127.0.0.1:9/store"
+    assert deploy._source(tmp_path / "a.yaml", given, write_only=True) == URL[1]
+    with pytest.raises(RecipeError, match="this remote is read-only"):
+        deploy._source(tmp_path / "a.yaml", given, write_only=False)
 
 
 def test_the_folder_of_the_file_is_made(

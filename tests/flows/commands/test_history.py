@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.verdict.history import FILE, History
+from pipeline.verdict.readings import Plain
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.verdicts import NEWER, asked, finished
 from tests.project import Project, Said
@@ -50,6 +51,17 @@ def test_an_arrow_stands_only_where_intervals_are_apart_on_one_machine(
     assert digest("bundle 3")[:12] in lines[0]  # newest first
     (latest,) = rarefy("history", "--limit", "1").out.splitlines()[1:]
     assert "reviews" in latest
+
+
+def test_the_main_score_has_a_column_whatever_it_is(
+    past: History, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def numbers(_: object) -> list[Plain]:
+        return [Plain("micro_f1", None, 0.7, 0.6, 0.8)]
+
+    monkeypatch.setattr("pipeline.verdict.history.plain_numbers", numbers)
+    past.add(finished(0, milliseconds=1.0))
+    assert "Micro F1" in rarefy("history", "reviews").out.splitlines()[0]
 
 
 def test_what_is_not_there_is_said(past: History, rarefy: Callable[..., Said]) -> None:

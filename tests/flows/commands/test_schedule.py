@@ -32,11 +32,12 @@ def test_without_a_server_the_commands_are_said(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
     recipe = project.recipe("quickstages:Head")
-    said = rarefy("schedule", recipe, "--cron", NIGHTLY)
+    said = rarefy("schedule", recipe, "--cron", NIGHTLY, "--timezone", "Europe/Berlin", "--strict")
     assert (said.code, said.out) == (5, "")
     assert "prefect server start" in said.err
     assert "export PREFECT_API_URL=" in said.err
-    assert f"rarefy schedule {recipe} --cron '{NIGHTLY}'" in said.err
+    again = f"rarefy schedule {recipe} --cron '{NIGHTLY}' --timezone Europe/Berlin --strict"
+    assert again in said.err
 
 
 def test_a_server_that_does_not_answer_is_named(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flows import branches_on
-from flows.commands.sweep import _given, sweep
+from flows.commands.sweep import sweep
+from flows.options import as_given
 from pipeline.recipe import recipe as recipes
 from pipeline.sweep import sweep_file, winner
 from pipeline.sweep.branch import Branch, Folder
@@ -161,9 +162,9 @@ def test_a_dry_run_refuses_what_the_command_would(
 def test_the_command_is_recorded_with_its_options(project: Project) -> None:
     path = sweeps.write(project)
     given = ["--out", "a b", "--workers", "2", "--first", "--home", "h", "--json", str(path)]
-    with sweep.make_context("sweep", given) as context:
-        told = _given(context, 3)
-    assert told == f"rarefy sweep {path} --out 'a b' --workers 2 --first --home h --threads 3"
+    with sweep.make_context("sweep", given):
+        told = as_given("threads", "as_json")
+    assert told == f"rarefy sweep {path} --out 'a b' --workers 2 --first --home h"
 
 
 def test_if_all_branches_fail_the_exit_code_is_4(

@@ -109,6 +109,18 @@ def test_a_lock_that_users_share_is_open_to_them(folder: Path) -> None:
         os.umask(umask)
 
 
+def test_a_lock_in_a_sticky_folder_is_its_owner_s_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone.lock_file()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert alone.lock_file().parent == folder
+    os.chown(folder, 54321, -1)
+    folder.chmod(0o1777)
+    with pytest.raises(ProviderError, match=f"{folder} has the sticky bit, .* {alone.LOCKS}$"):
+        alone.lock_file()
+
+
 def test_a_lock_of_another_user_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = alone.lock_file()
     monkeypatch.setattr(os, "access", lambda given, _: given != path)

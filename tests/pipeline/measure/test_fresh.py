@@ -71,6 +71,7 @@ def test_each_worker_has_the_threads_and_the_cores_that_it_is_asked_for(
         "twice": "candidate",
         "directory": str(made),
         "provider": "cpu",
+        "alike": False,
         "threads": 3,
         "cores": [1, 4, 6],
         "seed": [0, 0],

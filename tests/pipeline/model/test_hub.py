@@ -75,6 +75,10 @@ def test_pickled_weights_are_downloaded_if_there_are_no_others(hub, tmp_path):
     hub.add("owner/old", {"config.json": b"{}", "pytorch_model.bin": b"pickled"})
     path, _ = sources.model_directory("hub:owner/old", tmp_path)
     assert (path / "pytorch_model.bin").read_bytes() == b"pickled"
+    inside = "0_Transformer/pytorch_model.bin"
+    hub.add("owner/older", {"modules.json": b"[]", inside: b"pickled"})
+    path, _ = sources.model_directory("hub:owner/older", tmp_path)
+    assert (path / inside).read_bytes() == b"pickled"
 
 
 def test_a_data_file_of_a_revision(hub, tmp_path):

@@ -64,8 +64,51 @@ def test_a_model_that_its_config_mends_trains(workshop, change):
     assert finished["finetune"].scores[0].n == 12
 
 
-def test_a_config_without_a_padding_token_gets_the_tokenizer_s_and_another_stays():
-    configs = [SimpleNamespace(pad_token_id=None), SimpleNamespace(pad_token_id=0)]
-    for config in configs:
-        padding.note(config, SimpleNamespace(pad_token_id=3))
-    assert [config.pad_token_id for config in configs] == [3, 0]
+@pytest.mark.parametrize(
+    ("kind", "own", "noted"),
+    [
+        ("llama", None, 3),
+        ("llama", 0, 3),
+        ("llama", -1, 3),
+        ("roberta", 1, 1),
+        ("roberta", None, 3),
+    ],
+)
+def test_a_config_has_the_tokenizer_s_padding_token_unless_positions_start_from_its_own(
+    kind, own, noted
+):
+    config = SimpleNamespace(model_type=kind, pad_token_id=own)
+    padding.note(config, SimpleNamespace(pad_token_id=3))
+    assert config.pad_token_id == noted
+
+
+def test_a_decoder_answers_a_padded_row_as_alone(workshop, tmp_path, tiny_model):
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(0)
+    shutil.copytree(tiny_model, tmp_path / "decoder")
+    (tmp_path / "decoder" / "model.safetensors").unlink()
+    size = len(checkpoint.load_tokenizer(tiny_model))
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        pad_token_id=7,  # not the tokenizer's
+        id2label={0: "negative", 1: "positive"},
+    )
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "decoder")
+    run = workshop.open("quantize", model=str(tmp_path / "decoder"))
+    run.plan.steps()
+    imported = run.execute("model").artifact
+    network = checkpoint.load(imported.directory)
+    tokenizer = checkpoint.load_tokenizer(imported.directory)
+    with torch.no_grad():
+        alone = network(**tokenizer(["the film"], return_tensors="pt")).logits[0]
+        texts = ["the film", "the very clever film the very clever film"]
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        together = network(**batch).logits[0]
+    torch.testing.assert_close(alone, together, atol=1e-4, rtol=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.report import series
@@ -28,3 +30,13 @@ def test_a_change_is_named_only_where_it_can_be(
     assert (found.text if found else None) == said
     if found:
         assert found.better is (("↓" in found.text) == (key is LATENCY))
+
+
+@pytest.mark.parametrize("slowed", [0, 1])
+def test_a_time_of_a_machine_that_was_slowed_down_has_no_arrow(slowed: int) -> None:
+    followed = [(c.past, c.reading) for c in columns(1.0, 1.1, machines="AA") if c.reading]
+    assert series.change(LATENCY, followed) is not None
+    past, reading = followed[slowed]
+    followed[slowed] = (replace(past, evidence=["throttled"]), reading)
+    assert series.change(LATENCY, followed) is None
+    assert series.change(Key("accuracy"), followed) is not None, "which no clock changes"

@@ -26,6 +26,21 @@ def test_a_model_without_a_head_is_no_reference(workshop: Workshop) -> None:
     assert "'model' is not measured as a reference; measured are: finetune" in said
 
 
+def test_a_teacher_on_a_branch_of_its_own_is_a_reference_if_it_is_named(workshop: Workshop) -> None:
+    budget = {"metric": "accuracy", "max_drop": "1 %", "against": "big"}
+    chain: list[Any] = [
+        {"finetune": {"epochs": 2}, "as": "big"},
+        {"finetune": {"epochs": 1}, "as": "small", "from": "model"},
+        {"adapt": {"teacher": "big"}},
+        *("merge", "export"),
+    ]
+    said = refused(workshop, budget, *chain, VALIDATE)
+    assert "'big' is not measured as a reference; measured are: merge, small" in said
+    assert said.endswith("name it in the 'models' of validate")
+    named = {"validate": {"processes": 2, "models": ["big", "small"]}}
+    workshop.open(*chain, named, budgets=[budget]).plan.steps()
+
+
 def test_a_budget_that_nothing_measures_is_refused(workshop: Workshop) -> None:
     budget = {"metric": "size", "max": "1 MB"}
     assert "no 'validate' stage measures the budgets" in refused(

@@ -45,6 +45,8 @@ def whole(folder: Path) -> bool:
 def test_what_this_run_did_not_make_is_not_left_of_another(bundle: Artifact, folder: Path) -> None:
     files.write(Outcome(report_data(), bundle), folder)
     assert whole(folder)
+    files.draw_ci(report_data(), folder, strict=True)
+    assert (folder / "junit.xml").is_file()
     files.write(Outcome(report_data(verdict=None, measurements=None), None), folder)
     assert {path.name for path in folder.iterdir()} == {"report.html", "summary.md", "run.json"}
 

@@ -19,6 +19,8 @@ from tests.pipeline.model.test_pooling import write
 def test_the_licence_of_the_model_card_is_kept(workshop, model):
     (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     assert workshop.run("quick:Word")["model"].artifact.manifest.source.licence == "apache-2.0"
+    (model / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    assert workshop.run("quick:Word")["model"].artifact.manifest.source.licence == "mit"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,13 @@ def test_the_licence_of_the_model_card_is_kept(workshop, model):
 def test_the_licence_is_read_as_yaml(tmp_path, model, card, licence):
     (model / "README.md").write_text(card)
     assert locate("model", tmp_path, allow_pickle=False).source.licence == licence
+
+
+def test_a_checkpoint_with_an_adapter_is_not_opened_without_it(tmp_path, model):
+    (model / "adapter").mkdir()
+    (model / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"^model: model: it has an adapter .* 'merge' made of it"):
+        locate("model", tmp_path, allow_pickle=False)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,10 @@ def test_a_limit_in_another_unit_is_refused(budget, words):
         ({"metric": "speedup", "min_speedup": 0, "against": "a"}, "is met by every model"),
         ({"metric": "size", "max": "-20 MB"}, "can never be met"),
         ({"metric": "accuracy", "min": 0.8, "target": "gpu"}, "remove 'target: gpu'"),
+        ({"metric": "spearman", "min": 80}, "can never be met: spearman is never above 1"),
+        ({"metric": "pearson", "max": 1}, "is met by every model: pearson is never above 1"),
+        ({"metric": "pearson", "min": -1}, "is met by every model; set a minimum above -1"),
+        ({"metric": "pearson", "max": -1.1}, "can never be met: pearson is never below -1"),
     ],
 )
 def test_check_finds_a_limit_that_says_nothing(budget, words):
@@ -120,3 +124,8 @@ def test_two_margins_on_one_metric_are_no_contradiction():
         Budget(metric="latency_p50", max_regression="2 %", against="production", level="warn"),
     ]
     assert not check(budgets)
+
+
+@pytest.mark.parametrize("bound", [{"min": -0.1}, {"max": -0.1}])
+def test_a_correlation_may_be_below_0(bound):
+    assert not check([Budget(metric="spearman", **bound)])

@@ -64,15 +64,20 @@ def test_a_run_from_the_cache_is_the_same_verdict(history: History) -> None:
 
 
 def test_other_eval_data_or_another_target_is_no_number_to_compare_with(history: History) -> None:
-    data = [finished(index, milliseconds=1.0) for index in range(3)]
+    data = [finished(index, milliseconds=1.0) for index in range(5)]
     data[1].measurements.data = "f" * 64
     data[2].measurements.latency["cpu"].threads = 2
+    data[3].measurements.truth = [0] * 3
+    data[4].measurements.latency["cpu"].tokens = [5]
     for one in data:
         history.add(one)
-    first, second, third = (past.machine for past in history.verdicts())
-    assert len({first.digest, second.digest, third.digest}) == 3
+    first, second, third, *others = (past.machine for past in history.verdicts())
+    assert len({each.digest for each in (first, second, third, *others)}) == 5
     assert changes(first, second) == ["eval data: none → ffffffffffff"]
-    assert "target.cpu: cpu, 1 threads → cpu, 2 threads" in changes(second, third)
+    assert any(
+        said.startswith("target.cpu: cpu, 1 threads") and "→ cpu, 2 threads" in said
+        for said in changes(second, third)
+    )
 
 
 def test_the_verdicts_on_one_bundle(history: History) -> None:
@@ -257,7 +262,7 @@ def test_times_of_blocks_do_not_compare_with_times_of_single_calls(history: Hist
     history.add(data.model_copy(update={"measurements": again}))
     first, second = history.verdicts()
     assert changes(first.machine, second.machine) == [
-        "target.cpu: cpu, 1 threads → cpu, 1 threads, blocks of 20 calls"
+        "target.cpu: cpu, 1 threads, 300 rows → cpu, 1 threads, blocks of 20 calls, 300 rows"
     ]
     assert not comparable(Key("latency_p50", "cpu"), first, second)
 

@@ -59,10 +59,11 @@ def test_every_budget_that_compares_a_score_is_told_of():
         Budget(metric="accuracy", max_regression="5 %", against="production"),
         Budget(metric="accuracy", min="80 %"),
         Budget(metric="latency_p50", max_regression="5 %", against="production"),
+        Budget(metric="agreement", max_drop="2 %", against="production"),
     ]
     found = power.needs(budgets, 1000)
-    assert [need.margin for need in found] == pytest.approx([0.02, 0.03 * 0.9, 0.05 * 0.9])
-    assert [need.enough for need in found] == [False, True, True]
+    assert [need.margin for need in found] == pytest.approx([0.02, 0.03 * 0.9, 0.05 * 0.9, 0.02])
+    assert [need.enough for need in found] == [False, True, True, False]
     assert found[0].needed == pytest.approx(0.08 * 6.18 / 0.02**2, rel=0.1)
     assert "expect 'inconclusive'" in found[0].text
     assert "against production" in found[2].text

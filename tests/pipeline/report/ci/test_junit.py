@@ -37,6 +37,15 @@ def test_ten_budgets_are_ten_test_cases() -> None:
         assert (found[name], loose[name]) == ({Failure}, {Failure})
 
 
+def test_what_came_from_the_cache_took_this_run_no_time() -> None:
+    data = report_data()
+    rows = [row.model_copy(update={"seconds": 3.0, "cached": True}) for row in data.ledger]
+    rows[-1] = rows[-1].model_copy(update={"cached": False})
+    text = junit.render(data.model_copy(update={"ledger": rows}), strict=True)
+    suite = next(iter(JUnitXml.fromstring(text.encode())))
+    assert suite.time == 3.0
+
+
 def test_a_failure_and_an_undecided_budget_are_told_apart_and_give_their_reason() -> None:
     suite = next(iter(JUnitXml.fromstring(junit.render(ten(), strict=True).encode())))
     by_name = {case.name: case for case in suite}

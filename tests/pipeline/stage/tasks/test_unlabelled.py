@@ -32,6 +32,12 @@ def test_everything_else_is_the_tasks_own() -> None:
     assert "accuracy" in TextClassification.scores, "the task itself is as before"
 
 
+def test_it_has_no_table_by_class() -> None:
+    answers = [np.array([[0.9, 0.1], [0.2, 0.8]])]
+    assert TextClassification.marks(answers, [0, 1], ["a", "b"]) is not None
+    assert BARE.marks(answers, [0, 1], ["a", "b"]) is None
+
+
 def test_the_divergence_is_scipys() -> None:
     draw = np.random.default_rng(0)
     ours, theirs = draw.dirichlet(np.ones(3), 50), draw.dirichlet(np.ones(3), 50)
