@@ -55,6 +55,7 @@ class Traced:
     task: Task
     graph: ir.Model
     expected: list[parity.Case]
+    whole: list[parity.Case]  # before some of its weights got 4 bits
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def build(
         if problem is not None:
             raise ModelError(f"export: {problem}")
     needs: dict[str, Any] = {}
-    if plan is not None and plan.precision == "int8" and isa == "vnni":
+    if plan is not None and plan.shipped == "int8" and isa == "vnni":
         needs = {"isa": isa}
     arithmetic.check(needs)
     report = progress or silent
@@ -139,6 +140,8 @@ def build(
     graph, precision, close, found = _rewrite(
         task, graph, form, plan, int4, expected, bounds, target_provider, isa, products
     )
+    if int4:  # until here, the answers were those of weights in 4 bits
+        close = parity.check(task, graph, traced.whole, "int8", "rounding weights to 4 bits")
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
     size = bundle.write_model(
@@ -212,8 +215,10 @@ def trace(
     encoded = task.encode(tokenizer, split, split.evenly(ROWS))
     rows = [{name: row[name] for name in names} for row in encoded]
     longer = boundaries.long_rows(model.config, rows, task.max_length)
-    expected = parity.cases(task, model, rows, names, tokenizer.pad_token_id or 0, longer)
-    return Traced(model, tokenizer, task, graph, expected)
+    asked = (rows, names, tokenizer.pad_token_id or 0, longer)
+    expected = parity.cases(task, model, *asked)
+    whole = parity.cases(task, checkpoint.load(checkpoint_dir), *asked) if int4 else expected
+    return Traced(model, tokenizer, task, graph, expected, whole)
 
 
 def _level(provider: str, precision: str, products: Products) -> str:
@@ -298,7 +303,7 @@ def _rewrite(
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
     level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL
     close = parity.check(task, graph, expected, "int8", last, level)
-    return graph, "int8", close, found
+    return graph, plan.shipped, close, found
 
 
 def _in_float(

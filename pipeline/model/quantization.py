@@ -89,6 +89,12 @@ class Plan(BaseModel):
         return list(self.integer_layers)
 
     @property
+    def shipped(self) -> Literal["int8", "fp16", "fp32"]:
+        """The precision of a bundle of this plan: fp32 if the plan leaves everything in float."""
+        whole = not self.integer_modules and self.embeddings == "float"
+        return "fp32" if self.precision == "int8" and whole else self.precision
+
+    @property
     def int4_modules(self) -> list[str]:
         """Those of them whose weights are stored in 4 bits; ``blockwise`` has these."""
         return [name for name, layer in self.linears.items() if layer.precision == "int4"]

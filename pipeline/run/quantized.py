@@ -100,8 +100,8 @@ def check_bundle(draft: Draft, planner: str | None, made: Mapping[str, Artifact]
     """
     plan = quantization.read(made[planner].directory) if planner else None
     shipped = draft.model.get("precision")
-    if plan and shipped not in (None, plan.precision):
+    if plan and shipped not in (None, plan.shipped):
         raise ModelError(
             f"the bundle is {shipped}, but the recipe's last plan, made by {planner!r}, asks for "
-            f"{plan.precision}"
+            f"{plan.shipped}"
         )

@@ -142,6 +142,18 @@ def test_weights_in_4_bits_are_multiplied_in_8(mode, minilm, tmp_path):
     assert loaded["MatMulIntegerToFloat"] == wanted["MatMulIntegerToFloat"]
     assert loaded["Round"] == 0
     assert loaded.total() <= wanted.total()
+    ruined = {name: blockwise.blocks(0 * each.values()) for name, each in weights.items()}
+    blockwise.write(ruined, source)
+    with pytest.raises(ModelError, match="after rounding weights to 4 bits"):
+        build(source, made, task=TASK, split=SPLIT, form="deploy")
+
+
+def test_a_plan_that_leaves_all_in_float_gives_an_fp32_bundle(minilm, tmp_path):
+    floats = {name: LinearPlan(precision="float") for name in plan_for(minilm).linears}
+    source = copy_with(minilm, Plan(embeddings="float", linears=floats), tmp_path / "checkpoint")
+    info = build(source, tmp_path, task=TASK, split=SPLIT, form="deploy", isa="vnni")
+    assert info.precision == "fp32"
+    assert "isa" not in json.loads((tmp_path / "signature.json").read_text())
 
 
 def test_static_ranges_need_no_look_at_the_inputs(minilm, tmp_path):
