@@ -193,7 +193,8 @@ def plan(
     """Return what ``run`` would do with these arguments: its steps, and which are cached.
 
     It prints as a table, and as HTML in a notebook. Raises RecipeError, DataError or ModelError for
-    every fault that can be found before a run; a provider that is missing here is a warning.
+    every fault that can be found before a run, and ProviderError if a step does not fit the disk or
+    the memory; a provider that is missing here is a warning.
     """
     from flows.planned import PlanView
     from pipeline.run.plan import Plan
@@ -227,7 +228,8 @@ def run(
         device: where to train: ``cpu``, ``cuda``, or ``auto``.
         threads: training threads; default: all cores.
         first: for a first release, skip budgets against a tag that does not exist yet.
-        baseline: a tag, or ``URL#tag``, that replaces the tag in every budget against one.
+        baseline: a tag, or ``URL#tag``, that replaces the tag in every budget against one; if there
+            is none, `rarefy ci`'s three budgets are added.
         fresh: compute and measure everything again, and believe nothing that the store has cached.
         quiet: show no progress.
 

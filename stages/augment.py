@@ -86,7 +86,10 @@ class Augment(Stage):
         default=2, ge=0, le=1000, description="clauses joined to another row's, of each"
     )
     noised: int = Field(
-        default=0, ge=0, le=1000, description="copies of each row with words left out"
+        default=0,
+        ge=0,
+        le=1000,
+        description="copies of each row with words left out and two swapped",
     )
     most: int = Field(default=100_000, ge=1, description="of the texts made from the training rows")
     texts: tuple[TextFile, ...] = Field(default=(), description="files of unlabelled text to add")

@@ -42,15 +42,15 @@ FEWEST_TOKENS = 4
 class Validate(Stage):
     """Measure answers, latency, memory and size of the bundle and its references for the budgets.
 
-    The references are earlier checkpoints in fp32 on ONNX Runtime with its own fusions. That is
-    what one would deploy without compression, so a speed-up is not merely that of the runtime. A
-    tag that a budget compares with is measured again beside them. On CPUs, so is the first
-    reference in OpenVINO, if that is installed: it computes in bf16 where the CPU can, the fastest
-    form of a float model that we know. Latencies are measured in short blocks of calls of one
-    model, in random order, in several fresh processes (Georges et al. 2007, "Statistically
-    rigorous Java performance evaluation"), until every latency budget is decided or the time is
-    up; and some calls, each with emptied caches. One model is also timed against itself to
-    estimate the noise of the session. The machine's fingerprint is part of the result.
+    The references are earlier checkpoints in fp32 on ONNX Runtime, at least as fast as its own
+    fusions make them, so a speed-up is not merely that of the runtime. A tag that a budget compares
+    with is measured again beside them. On CPUs, so is the first reference in OpenVINO, if that is
+    installed: it computes in bf16 where the CPU can, the fastest form of a float model that we
+    know. Latencies are measured in short blocks of calls of one model, in random order, in several
+    fresh processes (Georges et al. 2007, "Statistically rigorous Java performance evaluation"),
+    until every latency budget is decided or the time is up; and some calls, each with emptied
+    caches. One model is also timed against itself to estimate the noise of the session. The
+    machine's fingerprint is part of the result.
 
     ``linear`` says whether a transformer pays at all: on topics, a linear model on words often
     comes within a point of one (Wang & Manning 2012, "Baselines and bigrams"). Only for it are

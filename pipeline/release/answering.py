@@ -175,8 +175,9 @@ class Bundle:
 
 
 def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[Row]:
-    if isinstance(texts, str) or isinstance(pairs, str):
-        raise DataError("give a list of texts; put a single text into a list")
+    for given in (texts, () if pairs is None else pairs):
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise DataError("give a list of texts; put a single text into a list")
     return ((text, None) for text in texts) if pairs is None else _paired(texts, pairs)
 
 

@@ -61,7 +61,8 @@ class Data(Part):
     eval: Reference = Field(description="the rows to measure on; nothing is chosen by them")
     dev: Annotated[Reference, BeforeValidator(_written)] = Field(
         default="5 %",
-        description="rows on which everything is chosen: a share of train to cut off, or a file",
+        description="rows on which everything is chosen: a share of train to cut off, at most "
+        "2,000 rows, or a file",
     )
     unlabelled: Reference | None = Field(
         default=None, description="in-domain text for the teacher to label"

@@ -104,8 +104,9 @@ def test_what_is_no_text_is_refused_and_not_answered(made: Project, given) -> No
 
 def test_a_single_text_and_no_batch_are_refused(made: Project):
     model = Bundle("tiny", home=made.home)
-    with pytest.raises(DataError, match="put a single text into a list"):
-        model.predict("A fine film.")
+    for single in ("A fine film.", None, 5):
+        with pytest.raises(DataError, match="put a single text into a list"):
+            model.predict(single)
     with pytest.raises(RecipeError, match="batch_size: 0"):
         model.predict(["A fine film."], batch_size=0)
 
