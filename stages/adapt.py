@@ -40,7 +40,7 @@ class Adapt(Training):
     """
 
     name: ClassVar[str] = "adapt"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
@@ -155,7 +155,7 @@ class Adapt(Training):
         config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
+            lora_dropout=0.0 if self.qat else self.dropout,
             use_dora=self.method == "dora",
             target_modules=targets,
             modules_to_save=head_modules(network),

@@ -45,6 +45,8 @@ def corrected(
     ranges.watch(model, list(layers), rows, see, progress, "correcting biases")
     return {
         name: layer.model_copy(update={"correction": _short(sums[name] / counts[name])})
+        if name in sums  # some layers are reached by no row
+        else layer
         for name, layer in layers.items()
     }
 

@@ -26,6 +26,7 @@ class Finetune(Keeping):
     """
 
     name: ClassVar[str] = "finetune"
+    version: ClassVar[int] = 2
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     needs_labels: ClassVar[bool] = True

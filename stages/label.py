@@ -54,7 +54,7 @@ class Label(Stage):
     """
 
     name: ClassVar[str] = "label"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
@@ -100,9 +100,14 @@ class Label(Stage):
         return named | {role: name for role, name in kept.items() if name}
 
     def check_task(self, task: type[Task]) -> None:
-        """Raise RecipeError if answers have no probability of their own to compare."""
+        """Raise RecipeError if answers have no probability to compare, or no export can answer."""
         if self.confidence and task.linear != "classes":
             raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
+        if self.engine in ("int8", "float") and task.linear is None:
+            raise RecipeError(
+                f"engine: {self.engine} is for labels and scores of rows, not for {task.name}; "
+                "write auto or pytorch"
+            )
         if (self.teachers or self.answers) and task.body_only:
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
@@ -210,7 +215,7 @@ class Label(Stage):
         for artifact in teachers:
             network, tokenizer = training.open_network(context, artifact)
             bundle, divergence = self._bundle(context, network, tokenizer, artifact, splits)
-            if bundle is not None:
+            if divergence is not None:
                 divergences.append(divergence)
             for split in splits:
                 folder = f"{artifact.short}-{split.name}"
@@ -279,8 +284,8 @@ class Label(Stage):
         tokenizer: Any,
         artifact: Artifact,
         splits: list[Split],
-    ) -> tuple[Path | None, float]:
-        """Return the export that is to answer, None if PyTorch is, and its divergence.
+    ) -> tuple[Path | None, float | None]:
+        """Return the export that is to answer, None if PyTorch is, and its divergence if measured.
 
         Raises ModelError if one was asked for but its answers are not near, or the task's units are
         not its rows.
@@ -291,7 +296,7 @@ class Label(Stage):
         task, many = context.task, sum(map(len, splits)) >= MANY
         able = task.linear is not None and not task.windows and context.device == "cpu"
         if self.engine == "pytorch" or (self.engine == "auto" and not (able and many)):
-            return None, 0.0
+            return None, None
         if not able:
             raise ModelError(
                 f"label.engine: {self.engine} is for labels and scores of rows, on a CPU"
@@ -321,12 +326,12 @@ class Label(Stage):
                 raise problem
             log.warning("%s; the float export answers instead, which takes longer", problem)
         try:
-            return finalists.build(None), 0.0  # compared with PyTorch as every export is
+            return finalists.build(None), None  # compared with PyTorch as every export is
         except ModelError as error:
             if self.engine == "float":
                 raise
             log.warning("%s; PyTorch answers instead, which takes longer", error)
-        return None, 0.0
+        return None, None
 
     def _sure(self, task: Task, outputs: Any) -> list[int] | None:
         """Return the rows of the transfer set that are kept; None if all are.

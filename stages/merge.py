@@ -36,7 +36,7 @@ class Merge(Stage):
 
     name: ClassVar[str] = "merge"
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
     quantization: ClassVar[Quantization] = "keeps"

@@ -329,9 +329,7 @@ class Prune(Stage):
         if speedup:
             speedup.reach(layers_too=not self.layers)
         start = unit_search.measured(network) if self._units else None
-        macs = self.macs
-        if start and self.parameters is not None:
-            macs = unit_search.share_beyond(self.parameters, network, start)
+        macs = unit_search.share(self.macs, self.parameters, network, start) if start else 0.0
         lesson = None
         if self.recover_epochs:
             texts = self._transfer(context)

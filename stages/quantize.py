@@ -65,7 +65,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})

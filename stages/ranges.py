@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.quantization import Calibration
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row, inputs_of
@@ -228,10 +229,23 @@ def watch(
     progress: Progress = silent,
     note: str = "",
 ) -> None:
-    """Run the rows and show each module's input (rows × … × inputs) to ``see``."""
+    """Run the rows and show each module's input (rows × … × inputs) to ``see``.
+
+    DeBERTa calls the layers of queries and keys twice: then with its table of positions, which is
+    no input of an exported layer. So in a family that is described, the first call counts.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    once, seen = kind in ARCHITECTURES, set[str]()
+
+    def show(name: str, values: torch.Tensor) -> None:
+        if name not in seen:
+            see(name, values)
+        if once:
+            seen.add(name)
+
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
-            lambda _, inputs, name=name: see(name, inputs[0].detach())
+            lambda _, inputs, name=name: show(name, inputs[0].detach())
         )
         for name in names
     ]
@@ -239,6 +253,7 @@ def watch(
     try:
         for batch in calibration.batches(rows, "cpu"):
             progress(done, len(rows), note)
+            seen.clear()
             model(**inputs_of(batch))
             done += len(next(iter(batch.values())))
     finally:

@@ -35,7 +35,7 @@ def linear_layers(model: nn.Module) -> list[str]:
     """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if parts.body(model) is parts.unwrapped(model):
-        return [name for name in names if not name.startswith("pooler.")]
+        return [name for name in names if name.partition(".")[0] != "pooler"]
     return names[:-1]
 
 

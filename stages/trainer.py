@@ -154,10 +154,14 @@ def mean_loss(
 ) -> Callable[[Any], float]:
     """Return ``judge(network)``: the mean of a loss over units, for a network in eval mode.
 
-    Units are rows, or the words of rows that are not cut off.
+    Units are rows, or the words of rows that are not cut off. Rows of a group share a batch, as in
+    training: some losses are of their pairs.
     """
-    order = np.argsort(lengths(rows), kind="stable")
-    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if (grouped := groups(rows)) is not None:
+        parts = length_grouped(lengths(rows), batch_size, 1, seed=0, groups=grouped)
+    else:
+        order = np.argsort(lengths(rows), kind="stable")
+        parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def judge(network: Any) -> float:
         total, count = 0.0, 0

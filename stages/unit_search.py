@@ -29,6 +29,8 @@ Batch = dict[str, Tensor]
 Sets = Mapping[Unit, list[Part]]
 """The parts of each kind, in the order of the layers."""
 
+MISSED = 5
+"""Percentage points by which a share may be missed without a word."""
 RESCALE_ROWS = 256
 """Rows of the least-squares problem: thousands of tokens for at most thousands of unknowns."""
 
@@ -62,6 +64,29 @@ def measured(network: Any) -> Start:
         {unit: [part.count for part in found[unit]] for unit in kinds},
         {unit: [multiply_adds.of_part(part) for part in found[unit]] for unit in kinds},
     )
+
+
+def share(macs: float, parameters: int | None, network: Any, start: Start) -> float:
+    """Return the share of the units' multiply-adds that goes: ``macs``, or for ``parameters``.
+
+    Raises ModelError if so much cannot go, because each layer keeps some of its units.
+    """
+    if parameters is not None:
+        macs = share_beyond(parameters, network, start)
+    if not macs:
+        return macs
+    sets = {unit: surgery.parts(network, unit) for unit in start.units}
+    alike = {unit: [torch.zeros(part.count) for part in sets[unit]] for unit in sets}
+    try:
+        multiply_adds.counts(alike, sets, (1 - macs) * start.cost)
+    except ModelError as error:
+        if parameters is None:
+            raise
+        raise ModelError(
+            f"prune.parameters: {parameters:,} is out of reach, as each layer keeps some heads and "
+            "neurons; remove layers or tokens as well"
+        ) from error
+    return macs
 
 
 def share_beyond(parameters: int, network: Any, start: Start) -> float:
@@ -181,9 +206,13 @@ def _kept(
     }
     if removed.number == removed.rounds:
         for unit, left in counts.items():
-            if sum(left) == (whole := sum(removed.start.units[unit])):
-                share = 100 * removed.shares[unit]
-                log.warning("prune.%s: %.3g %% of %d rounds to none", unit, share, whole)
+            whole, asked = sum(removed.start.units[unit]), 100 * removed.shares[unit]
+            gone = 100 * (1 - sum(left) / whole)
+            if not gone:
+                log.warning("prune.%s: %.3g %% of %d rounds to none", unit, asked, whole)
+            elif gone < asked - MISSED:
+                said = "prune.%s: %.3g %% were asked for, and %.3g %% go, as each layer keeps some"
+                log.warning(said, unit, asked, gone)
     return chosen(counts)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, node, only_consumer, replace
+from exporters.passes.graph import array, constant, node, only_consumer, replace, varies
 from exporters.passes.integer_matmul import planned
 from exporters.passes.scale import FACTOR
 from pipeline.model.quantization import Plan
@@ -18,8 +18,8 @@ from pipeline.model.quantization import Plan
 def apply(model: ir.Model, plan: Plan) -> int:
     """Correct the products that have a correction. Returns their number."""
     count = 0
-    for product, layer, _, _ in planned(model, plan):
-        if layer.correction is None:
+    for product, layer, source, _ in planned(model, plan):
+        if layer.correction is None or not varies(source):  # nothing rounds a constant
             continue
         count += 1
         module = product.metadata_props["module"]

@@ -204,9 +204,9 @@ def test_an_export_that_is_not_near_is_not_used(label, tuned, monkeypatch):
 
 def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
     write_pairs(workshop.write_rows)
-    stages = [{"label": {"engine": "int8"}}]
-    with pytest.raises(ModelError, match=r"label.engine: int8 is for labels and scores of rows"):
-        workshop.run(*stages, task="sentence-embeddings", data=PAIRS)
+    run = workshop.open({"label": {"engine": "int8"}}, task="sentence-embeddings", data=PAIRS)
+    with pytest.raises(RecipeError, match=r"engine: int8 is for labels and scores of rows, not"):
+        run.plan.steps()
 
 
 def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, monkeypatch, caplog):

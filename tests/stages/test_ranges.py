@@ -11,6 +11,7 @@ from pipeline.model.quantization import Calibration
 from stages import ranges
 from stages.ranges import BINS, Histogram, Range
 from stages.rows import Rows
+from tests.stages.classifiers import classifier
 
 
 class Layer(torch.nn.Module):
@@ -118,3 +119,23 @@ def test_inputs_that_are_all_zero_have_a_range_without_width(method):
     rows = [{"input_ids": [0, 0]}]
     low, high = ranges.measure(Layer(), ["linear"], rows, how(method))["linear"]
     assert low == high == 0
+
+
+def test_a_table_of_positions_is_no_input_of_the_layers_that_it_shares(tmp_path):
+    """The layers of queries and keys are called twice."""
+    network = classifier("deberta-v3", "eager", share_att_key=True, pos_att_type=["c2p", "p2c"])
+    names = [
+        name for name, _ in network.named_modules() if name.endswith(("query_proj", "value_proj"))
+    ]
+    rows = Rows(tmp_path)
+    rows.extend({"input_ids": [5] * 7, "attention_mask": [1] * 7} for _ in range(3))
+    shapes = dict[str, list[tuple[int, ...]]]()
+    ranges.watch(
+        network, names, rows, lambda name, values: shapes.setdefault(name, []).append(values.shape)
+    )
+    assert shapes.keys() == set(names)
+    assert all(
+        sum(len(shape) == 3 and shape[0] * shape[1] for shape in each) == 21
+        for each in shapes.values()
+    )
+    assert {shape[-2] for each in shapes.values() for shape in each} == {7}

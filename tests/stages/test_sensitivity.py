@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import AlbertModel, BertModel
 
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan
@@ -12,6 +13,7 @@ from pipeline.stage.split import Split
 from pipeline.stage.tasks.token_classification import TokenClassification
 from stages import sensitivity
 from tests.models import write_model
+from tests.stages.classifiers import classifier
 
 
 def test_fake_quantization_is_pytorchs():
@@ -55,3 +57,11 @@ def test_words_that_are_cut_off_do_not_dilute_the_damage(tmp_path):
         damages.append(measured.damage(layers))
     assert damages[0] == pytest.approx(damages[1])
     assert damages[0] > 0
+
+
+def test_the_pooler_of_a_body_is_left_out_whatever_it_is():
+    """ALBERT's is a linear layer of that name, BERT's has one."""
+    for kind, model in (("albert", AlbertModel), ("bert", BertModel)):
+        names = sensitivity.linear_layers(model(classifier(kind, "eager").config))
+        assert names
+        assert not [name for name in names if "pooler" in name]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
@@ -14,6 +15,7 @@ from pipeline.stage.tasks.token_classification import TokenClassification
 from pipeline.terms.errors import ModelError
 from stages import trainer, training
 from stages.finetune import Finetune
+from stages.rows import Rows
 from tests.families import FAMILIES, write_family
 from tests.models import TASK, write_model
 from tests.stages.trainings import fit, same_weights
@@ -144,6 +146,22 @@ def test_a_loss_is_judged_by_words_if_words_are_the_units(tiny_encoder, make_con
 
     judge = trainer.mean_loss(context, tokenizer, rows, loss, 2)
     assert judge(network) == pytest.approx(7 / 9)
+
+
+def test_a_loss_is_judged_with_the_rows_of_a_group_together(tiny_encoder, make_context):
+    """Eight groups of a short and three long texts: by length, no short one meets its own."""
+    rows = Rows(make_context().work)
+    sizes = [2] * 8 + [6] * 24
+    rows.extend({"input_ids": [5] * size, "group": at % 8} for at, size in enumerate(sizes))
+    met = []
+
+    def loss(_, batch):
+        met.extend(batch["group"].tolist().count(group) for group in batch["group"].unique())
+        return torch.tensor(0.0)
+
+    tokenizer = checkpoint.load_tokenizer(tiny_encoder.directory)
+    trainer.mean_loss(make_context(), tokenizer, rows, loss, 4)(None)
+    assert met == [4] * 8
 
 
 def trained_twice(context, encoder, epochs=1, **options):

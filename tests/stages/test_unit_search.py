@@ -10,6 +10,7 @@ import torch
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.terms.errors import ModelError
 from stages import calibration, unit_search
 from stages.prune import Prune
 from stages.unit_search import Removed
@@ -40,8 +41,21 @@ def test_stage_removes_the_share_and_equals_the_masked_original(fresh, make_cont
     torch.testing.assert_close(masked_logits(pruned, {}), expected, atol=1e-4, rtol=0)
 
 
-def test_every_layer_keeps_a_head_and_some_neurons(fresh, make_context):
+def test_what_cannot_go_is_refused_before_anything_is_trained(fresh):
+    network = checkpoint.load(fresh.directory)
+    start = unit_search.measured(network)
+    assert unit_search.share(0.5, None, network, start) == 0.5
+    with pytest.raises(ModelError, match=r"85% of .* is too much; they have 75% to give"):
+        unit_search.share(0.85, None, network, start)
+    rest = sum(weight.numel() for weight in network.parameters()) - start.cost
+    with pytest.raises(ModelError, match=r"prune.parameters: .* is out of reach, as each layer"):
+        unit_search.share(0, int(rest + 0.1 * start.cost), network, start)
+
+
+def test_every_layer_keeps_a_head_and_some_neurons(fresh, make_context, caplog):
     draft = Prune(heads=0.95, neurons=0.95).run(make_context(), fresh)
+    said = "prune.heads: 95 % were asked for, and 75 % go, as each layer keeps some"
+    assert said in [each.getMessage() for each in caplog.records]
     assert draft.model["heads"] == [1, 1, 1]
     assert draft.model["intermediate"] == [16, 16, 16]
 
