@@ -318,27 +318,3 @@ def test_the_page_on_python_runs_from_top_to_bottom(project: Project, monkeypatc
 def test_the_page_on_python_names_all_that_is_public():
     page = (ROOT / "docs" / "python.md").read_text()
     assert [name for name in rarefy.__all__ if f"`{name}`" not in page] == []
-
-
-@pytest.mark.slow
-def test_the_notebook_does_the_main_job(tmp_path):
-    """Run it as a user does, with the packaged model and few of the bundled sentences."""
-    import nbformat
-    from nbclient import NotebookClient
-
-    notebook = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
-    assert all(not cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
-    client = NotebookClient(notebook, timeout=1500, resources={"metadata": {"path": str(tmp_path)}})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAREFY_EXAMPLES", str(ROOT / "examples"))
-        client.execute()
-    shown = [
-        kind
-        for cell in notebook.cells
-        for output in cell.get("outputs", ())
-        for kind in output.get("data", ())
-    ]
-    assert shown.count("image/svg+xml") >= 2, "figures"
-    assert shown.count("text/html") >= 3, "plan, ledger and verdict"
-    assert "application/vnd.jupyter.widget-view+json" in shown, "a bar that moves"

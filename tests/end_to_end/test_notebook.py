@@ -1,0 +1,43 @@
+"""The example notebook runs as a user runs it, with the packaged model and fewer sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+ROWS = {"train": 160, "eval": 80}
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """The examples' folder with the first sentences only."""
+    data = tmp_path / "examples" / "data" / "movie-reviews"
+    data.mkdir(parents=True)
+    for split, count in ROWS.items():
+        whole = (ROOT / f"examples/data/movie-reviews/{split}.jsonl").read_text()
+        (data / f"{split}.jsonl").write_text("\n".join(whole.splitlines()[:count]))
+    return tmp_path / "examples"
+
+
+def test_the_notebook_does_the_main_job(
+    tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
+    client = NotebookClient(notebook, timeout=1500, resources={"metadata": {"path": str(tmp_path)}})
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAREFY_EXAMPLES", str(examples))
+    client.execute()
+    shown = [
+        kind
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        for kind in output.get("data", ())
+    ]
+    assert shown.count("image/svg+xml") >= 2, "figures"
+    assert shown.count("text/html") >= 3, "plan, ledger and verdict"
+    assert "application/vnd.jupyter.widget-view+json" in shown, "a bar that moves"
