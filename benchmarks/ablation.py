@@ -209,6 +209,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
             and row["seed"] in plain
             and row["commit"] == plain[row["seed"]]["commit"]
         ]
+        own = [row for row in own if row["commit"] == own[-1]["commit"]]  # of one product
         if not own:
             said = "the plain student beside it is of another commit; run both again"
             made.append(Claim(f"{name}: against plain distillation", "compared", said, False))

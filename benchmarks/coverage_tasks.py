@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record import Claim, finish
-from pipeline.measure import paired, scores
+from pipeline.measure import paired, scores, statistics
 from pipeline.stage.formulas import Floats, Formula, Labels, Score
 from pipeline.stage.scoring import entities, means, multi_label, ranking, regression
 from pipeline.stage.tasks.token_classification import TokenClassification
@@ -234,8 +234,9 @@ def measure(work: Path, trials: int, sizes: Sequence[int] = BLOCKS) -> list[dict
         trials,
         [asdict(each) for each in (*CHANGES, WILD, CLUSTERED)],
     ]
-    modules = (paired, scores, multi_label, regression)
+    modules = (paired, scores, statistics, multi_label, regression, entities, ranking, means)
     code += [Path(str(module.__file__)).read_text() for module in modules]
+    code.append(Path(__file__).read_text())
     kept = work / f"{hashlib.sha256(repr(code).encode()).hexdigest()[:12]}.jsonl"
     found = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     found = [row for row in found if row["blocks"] in sizes]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     for kind in ("learned", "held_out"):
         true = [gain(row["true"], kind) for row in rows]
         control = [gain(row["shuffled"], kind) for row in rows]
-        share = mean(control) / mean(true)
+        share = mean(control) / mean(true) if mean(true) > 0 else math.inf
         found.append(
             Claim(
                 f"the gain on {kind.replace('_', '-')} glosses (cloze probe, mean reciprocal rank) "

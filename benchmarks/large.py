@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 import yaml
 
-from benchmarks.record import COMMIT, Claim, finish
+from benchmarks.record import Claim, finish, here
 from pipeline.model import sources
 from pipeline.model.runtime import MODEL
 
@@ -97,7 +97,7 @@ def measured(part: str, folder: Path, mpnet: Path | None) -> dict[str, Any]:
         if part in LARGE:
             found |= loaded(checkpoint, home / "runs" / model / "bundle")
         shutil.rmtree(home)
-        kept.write_text(json.dumps({"part": part, "commit": COMMIT} | found))
+        kept.write_text(json.dumps({"part": part, **here()} | found))
     answer: dict[str, Any] = json.loads(kept.read_text())
     return answer
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from benchmarks import curves, planned
 from benchmarks.ablation import interval
 from benchmarks.bundle import ROOT
-from benchmarks.record import HERE, Claim, finish
+from benchmarks.record import HERE, Claim, finish, here, is_of_now
 from exporters.build import build
 from pipeline.measure import latency, statistics
 from pipeline.model.runtime import BundleModel
@@ -266,7 +266,12 @@ def main() -> int:
         recorded = json.loads(RESULTS.read_text())["rows"]
         rows += [row for row in recorded if LARGE in (row.get("model"), row.get("half"))]
 
+    if not is_of_now(home):
+        for name in ("6x384", "12x768"):
+            shutil.rmtree(home / name, ignore_errors=True)
+
     def done(row: dict[str, Any]) -> None:
+        row |= here()
         print(json.dumps(row), file=sys.stderr, flush=True)
         rows.append(row)  # of a run that is stopped, the folders are kept, and the old record
 

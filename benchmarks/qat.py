@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import planned
+from benchmarks.ablation import interval
 from benchmarks.record import Claim, finish
 from exporters.build import build
-from pipeline.measure import statistics
 from pipeline.model.runtime import BundleModel
 from pipeline.terms.interval import Interval
 from stages.distill import Distill
@@ -77,12 +77,11 @@ def answers(source: Path, folder: Path, seed: int) -> dict[str, list[list[float]
 
 def compared(given: list[dict[str, Any]], labels: NDArray[Any], one: str, other: str) -> Interval:
     """Return how much more accurate one form is than another, all seeds together."""
-    right = [
-        np.concatenate([np.array(each[name]).argmax(1) == labels for each in given])
+    ours, theirs = (
+        np.mean([np.array(each[name]).argmax(1) == labels for each in given], axis=0)
         for name in (one, other)
-    ]
-    gains, losses = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    return statistics.paired_difference(gains, losses, len(right[0]))
+    )
+    return interval(ours - theirs, 1)  # a row of several seeds counts once
 
 
 def row(given: list[dict[str, Any]], labels: NDArray[Any], form: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import contestants, planned
-from benchmarks.record import Claim, finish
+from benchmarks.record import Claim, finish, is_of_now
 from pipeline.measure import fresh, machine, statistics
 from pipeline.terms.interval import Interval
 
@@ -106,6 +106,7 @@ class Race:
             "texts": self.texts[:TIMED],
             "pairs": None,
             "provider": "cpu",
+            "alike": False,
             "threads": 1,
             "seconds": SECONDS,
             "lengths": LENGTHS,
@@ -312,7 +313,8 @@ def main() -> int:
         if name not in contestants.MODELS:
             parser.error(f"no model {name!r}, only {', '.join(contestants.MODELS)}")
     home, rows, claims = given.home.resolve(), list[dict[str, Any]](), list[Claim]()
-    for name in names if given.again else ():
+    again = not is_of_now(home) or given.again  # what others converted stays
+    for name in names if again else ():
         for old in ("times", "rates", *(f"forms/{each}" for each in contestants.OURS)):
             shutil.rmtree(home / name / old, ignore_errors=True)
         (home / name / "fails.json").unlink(missing_ok=True)

@@ -29,7 +29,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.record import COMMIT, Claim, finish
+from benchmarks.record import Claim, finish, here
 from pipeline.terms.errors import RarefyError
 from tests.families import FAMILIES, write_family
 from tests.models import LABELS, sentences
@@ -306,7 +306,7 @@ def main() -> int:
                 write_family(Path(folder) / "model", family, hidden=WIDTH)
             cells = reach(Trial(reference or "model", Path(folder)))
         told = {name: vars(cell) for name, cell in cells.items()}
-        rows[family] = {"family": family, "commit": COMMIT, **told}
+        rows[family] = {"family": family, **here(), **told}
         print(family, *(f"{n}: {c.reason}" for n, c in cells.items() if not c.yes), sep="\n  ")
         code = finish("reach", list(rows.values()), claims(rows), seed=7)
     table = Table("family", *CELLS)

@@ -34,6 +34,24 @@ class Claim:
     holds: bool
 
 
+def here() -> dict[str, str]:
+    """Return what a row was measured at and on: rows of a record need not be of one run."""
+    return {"commit": COMMIT, "cpu": machine.fingerprint()["cpu"]}
+
+
+def is_of_now(home: Path) -> bool:
+    """Return whether what a folder keeps was measured at this commit and on this CPU.
+
+    If not, that is noted there for what will be measured next, and the caller clears the rest.
+    """
+    note, now = home / "measured.json", here()
+    if note.is_file() and json.loads(note.read_text()) == now:
+        return True
+    home.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(now))
+    return False
+
+
 def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int) -> int:
     """Print the claims and write ``results/name.json``; return 0 if all hold, else 3."""
     table = Table("holds", "claim", "target", "measured", title=name)

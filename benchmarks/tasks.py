@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.record import COMMIT, Claim, finish
+from benchmarks.record import Claim, finish, here
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "tasks.json"
@@ -73,7 +73,7 @@ def measured(name: str, home: Path) -> dict[str, Any]:
     wrong_code, wrong = spoiled(name, home)
     return {
         "recipe": name,
-        "commit": COMMIT,
+        **here(),
         "task": found.task,
         "metric": found.main,
         "eval": len(found.truth),
