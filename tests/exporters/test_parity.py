@@ -71,6 +71,17 @@ def test_answers_that_do_not_tell_rows_apart_are_refused(task, logits, other) ->
         parity.compare(task, [logits], [other], "int8", "test")
 
 
+@pytest.mark.parametrize("precision", parity.TOLERANCE)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_an_error_in_any_precision(precision, bad) -> None:
+    task = MultiLabelClassification(("a", "b"), 8, ("text",))
+    logits = np.tile(np.array([[3.0, -3.0]], np.float32), (200, 1))
+    other = logits.copy()
+    other[7, 1] = bad
+    with pytest.raises(ModelError, match="the logits are not finite after test"):
+        parity.compare(task, [logits], [other], precision, "test")
+
+
 def test_bf16_may_differ_more_than_fp32_and_not_at_will() -> None:
     """It has eight bits of precision: half a percent of the largest value, in each operator."""
     task = MultiLabelClassification(("a", "b"), 8, ("text",))
@@ -80,6 +91,9 @@ def test_bf16_may_differ_more_than_fp32_and_not_at_will() -> None:
         parity.compare(task, [logits], [logits * 0.98], "fp32", "test")
     with pytest.raises(ModelError, match=r"bf16 allows 0\.3"):
         parity.compare(task, [logits], [logits * 0.85], "bf16", "test")
+    assert parity.compare(task, [logits], [logits * 0.99], "fp16", "test").agreement == 1
+    with pytest.raises(ModelError, match=r"fp16 allows 0\.06"):
+        parity.compare(task, [logits], [logits * 0.95], "fp16", "test")
 
 
 def test_a_few_cases_have_every_kind(rows) -> None:

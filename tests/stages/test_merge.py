@@ -9,7 +9,7 @@ from pipeline.model import checkpoint, quantization
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
-from stages import ranges
+from stages import correction, ranges
 from stages.adapt import Adapt
 from stages.merge import Merge
 from stages.quantize import Quantize
@@ -96,7 +96,9 @@ def test_corrections_are_those_of_the_merged_model(planned, make_context):
     context = make_context(rows=128)
     Merge().run(context, adapted)
     network, after = checkpoint.load(context.output), quantization.read(context.output)
-    for name in after.integer_modules:
-        correction = after.linears[name].correction
-        assert len(correction) == len(network.get_submodule(name).weight)
-        assert max(map(abs, correction)) < 1
+    rows = ranges.rows(context, checkpoint.load_tokenizer(context.output), "train", 32)
+    layers = {name: after.linears[name] for name in after.integer_modules}
+    wanted = correction.corrected(network, layers, rows, "avx2")
+    for name, layer in layers.items():
+        assert layer.correction == pytest.approx(wanted[name].correction, rel=1e-2, abs=1e-6)
+        assert any(layer.correction)

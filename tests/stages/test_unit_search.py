@@ -41,6 +41,11 @@ def test_stage_removes_the_share_and_equals_the_masked_original(fresh, make_cont
     torch.testing.assert_close(masked_logits(pruned, {}), expected, atol=1e-4, rtol=0)
 
 
+def test_each_round_leaves_its_part_of_the_whole():
+    rounds = [Removed({}, 0, None, "fisher", False, 2, number, None) for number in (1, 2)]
+    assert [each.left(0.75) for each in rounds] == [0.5, 0.25]
+
+
 def test_what_cannot_go_is_refused_before_anything_is_trained(fresh):
     network = checkpoint.load(fresh.directory)
     start = unit_search.measured(network)

@@ -64,3 +64,20 @@ def test_whoever_looked_more_often_is_as_sure_of_less(monkeypatch):
     once, often = (found[looks].ratio for looks in (1, 20))
     assert once.value == often.value
     assert often.high - often.low > 1.2 * (once.high - once.low)
+
+
+@pytest.mark.parametrize(
+    ("throttled", "word"), [(None, "regression"), ("the clock fell", "inconclusive")]
+)
+def test_times_of_a_throttled_machine_say_nothing_and_end_nothing(monkeypatch, throttled, word):
+    samples = {gate.CANDIDATE: _calls(1.10001).tolist(), gate.BASELINE: _calls(1).tolist()}
+    timed, clear = Latency(samples=samples, throttled=throttled), []
+
+    def measure(*_, **given):
+        clear.append(given["clear"](timed))
+        return timed
+
+    monkeypatch.setattr(gate.latency, "measure", measure)
+    found, _ = gate.measure(Path(), Path(), [], None, 0.05)
+    assert found.change == word
+    assert clear == [throttled is None]

@@ -61,6 +61,19 @@ def test_a_word_without_tokens_is_answered_by_the_next_and_the_last_by_the_one_b
         assert len(window.first) == len(listed)
         assert all(place < len(window.ids) for place in window.first)
 
+    def placed(*listed: str) -> words.Window:
+        ((window,),) = words.windows(backend, [words.joined(list(listed))], 32)
+        return window
+
+    plain, between, last = (
+        placed("a", "end"),
+        placed("a", "\u200b", "end"),
+        placed("a", "end", "\u200b"),
+    )
+    if between.ids == plain.ids:  # other tokenizers have a token for it
+        assert between.first == [plain.first[0], plain.first[1], plain.first[1]]
+    assert last.first[0] < last.first[1] <= last.first[2]
+
 
 def test_a_text_without_words_has_no_answers(backend):
     ((window,),) = words.windows(backend, [""], 32)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.measure.measurements import Measurements, ModelMeasurement
+from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from pipeline.terms.budget import Budget
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict.judge import judge
 
 TRUTH = [0, 1] * 50
+TIMES = [[1.0 + at / 100 for at in range(20)] for _ in range(6)]
 
 
 def measured(teacher: list[int]) -> Measurements:
@@ -24,7 +25,7 @@ def measured(teacher: list[int]) -> Measurements:
         labels=["no", "yes"],
         truth=TRUTH,
         models={"candidate": model(TRUTH, 10), "teacher": model(teacher, 100)},
-        latency={},
+        latency={"cpu": Latency(samples={"candidate": TIMES, "teacher": TIMES})},
         aliases={"twin": "teacher"},
     )
 
@@ -34,6 +35,8 @@ BUDGETS = [
     {"metric": "accuracy", "max_drop": 0.1, "against": "twin"},
     {"metric": "size", "min_shrink": 4, "against": "teacher"},
     {"metric": "agreement", "min": 0.1},
+    {"metric": "kl", "max": 99},
+    {"metric": "speedup", "min": 0.01},
 ]
 
 

@@ -61,12 +61,17 @@ def test_times_of_a_throttled_target_neither_pass_nor_fail(measurements, budget)
     assert verdict.exit_code(strict=False) == verdict.exit_code(strict=True) == 4
 
 
-def test_cold_starts_are_those_of_the_first_target(measurements):
+@pytest.mark.parametrize(("throttled", "outcome"), [("cpu", "inconclusive"), ("two", "pass")])
+def test_cold_starts_are_those_of_the_first_target(measurements, throttled, outcome):
     measurements.models["candidate"].cold_start = [100.0, 101.0, 102.0, 103.0, 104.0, 105.0]
-    measurements.latency["cpu"].throttled = THROTTLED
-    verdict = judge([Budget(metric="cold_start", max="1 s")], CPU, measurements)
-    assert verdict.outcome == verdict.budgets[0].outcome == "inconclusive"
-    assert verdict.evidence == [f"cpu: {THROTTLED}; its timings cannot support a verdict"]
+    samples = measurements.latency["cpu"].samples
+    measurements.latency["two"] = Latency(samples=samples, threads=2)
+    measurements.latency[throttled].throttled = THROTTLED
+    targets = (Target(), Target(name="two", threads=2))
+    verdict = judge([Budget(metric="cold_start", max="1 s")], targets, measurements)
+    assert verdict.outcome == verdict.budgets[0].outcome == outcome
+    said = [f"cpu: {THROTTLED}; its timings cannot support a verdict"]
+    assert verdict.evidence == (said if throttled == "cpu" else [])
 
 
 def test_a_throttled_target_is_no_excuse_for_what_no_clock_measured(measurements):
