@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import contestants, planned
-from benchmarks.record import Claim, finish, is_of_now
+from benchmarks.record import Claim, finish, is_of_now, note_now
 from pipeline.measure import fresh, machine, statistics
 from pipeline.terms.interval import Interval
 
@@ -313,13 +313,16 @@ def main() -> int:
         if name not in contestants.MODELS:
             parser.error(f"no model {name!r}, only {', '.join(contestants.MODELS)}")
     home, rows, claims = given.home.resolve(), list[dict[str, Any]](), list[Claim]()
-    again = not is_of_now(home) or given.again  # what others converted stays
-    for name in names if again else ():
+    for name in names:  # what other tools made stays
+        note = home / f"{name}.measured.json"
+        if is_of_now(note) and not given.again:
+            continue
         for old in ("times", "rates", *(f"forms/{each}" for each in contestants.OURS)):
             shutil.rmtree(home / name / old, ignore_errors=True)
         (home / name / "fails.json").unlink(missing_ok=True)
         for each in contestants.OURS:
             (home / name / "answers" / f"{each}.json").unlink(missing_ok=True)
+        note_now(note)
     for name in names:
         found = Race(home, name).run()
         Console(width=160).print(table(found[0]))

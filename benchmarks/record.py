@@ -39,17 +39,15 @@ def here() -> dict[str, str]:
     return {"commit": COMMIT, "cpu": machine.fingerprint()["cpu"]}
 
 
-def is_of_now(home: Path) -> bool:
-    """Return whether what a folder keeps was measured at this commit and on this CPU.
+def is_of_now(note: Path) -> bool:
+    """Return whether a note says that what it is about was measured at this commit on this CPU."""
+    return note.is_file() and bool(json.loads(note.read_text()) == here())
 
-    If not, that is noted there for what will be measured next, and the caller clears the rest.
-    """
-    note, now = home / "measured.json", here()
-    if note.is_file() and json.loads(note.read_text()) == now:
-        return True
-    home.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(now))
-    return False
+
+def note_now(note: Path) -> None:
+    """Write such a note, once what was measured before is gone."""
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(here()))
 
 
 def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int) -> int:

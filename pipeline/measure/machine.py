@@ -179,9 +179,8 @@ def _quota() -> str | None:
     return None if text.startswith("max") else text
 
 
-def memory_limit() -> int | None:
+def memory_limit(path: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
     """Return the bytes of memory that the container may use, without swap; None if any."""
-    path = Path("/sys/fs/cgroup/memory.max")
     text = path.read_text().strip() if path.is_file() else "max"
     return None if text == "max" else int(text)
 

@@ -141,6 +141,11 @@ def test_a_store_that_cannot_be_written_fails(
 def test_a_container_has_the_memory_that_it_may_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    assert machine.memory_limit(tmp_path / "memory.max") == 10**9
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.memory_limit(tmp_path / "memory.max") is None
+    assert machine.memory_limit(tmp_path / "none") is None
     whole = resources.total_memory()
     monkeypatch.setattr(machine, "memory_limit", lambda: 10**9)
     (check,) = checks.memory()

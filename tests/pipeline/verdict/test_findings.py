@@ -12,19 +12,19 @@ from pipeline.verdict.judge import judge
 from tests.pipeline.verdict.measured import CPU, answers_right, answers_where, calls_of, one
 
 
+def measured(models, rows, **more):
+    """Return measurements of models without latencies, on rows that all have the first label."""
+    task, labels = "text-classification", ["a", "b"]
+    given = {"models": models, "truth": [0] * rows, "latency": {}} | more
+    return Measurements(machine={}, task=task, labels=labels, **given)
+
+
 def cold_starts(candidate, teacher):
-    models = {"candidate": candidate, "teacher": teacher}
-    return Measurements(
-        machine={},
-        task="text-classification",
-        labels=["a", "b"],
-        truth=[0],
-        models={
-            name: ModelMeasurement(digest=name, size=1, cold_start=ms, answers=[[0.9, 0.1]])
-            for name, ms in models.items()
-        },
-        latency={},
-    )
+    models = {
+        name: ModelMeasurement(digest=name, size=1, cold_start=ms, answers=[[0.9, 0.1]])
+        for name, ms in {"candidate": candidate, "teacher": teacher}.items()
+    }
+    return measured(models, 1)
 
 
 FAST = [200.0, 204.0, 197.0, 310.0, 202.0, 199.0]
@@ -366,15 +366,7 @@ def beside_linear(candidate, rival):
         for name, right in {"candidate": candidate, "teacher": candidate}.items()
     }
     beside = Linear(size=1, seconds=1, rows=1, milliseconds=[0.1], answers=answers_where(rival))
-    return Measurements(
-        machine={},
-        task="text-classification",
-        labels=["a", "b"],
-        truth=[0] * len(candidate),
-        models=models,
-        latency={},
-        linear=beside,
-    )
+    return measured(models, len(candidate), linear=beside)
 
 
 @pytest.mark.parametrize(
@@ -399,5 +391,5 @@ def test_a_candidate_that_does_not_beat_the_linear_model_fails_whatever_it_keeps
 
 
 def test_without_a_linear_model_nothing_is_said_of_one():
-    measured = beside_linear([True] * 10, [True] * 10).model_copy(update={"linear": None})
-    assert judge([], (Target(),), measured).budgets == []
+    alone = beside_linear([True] * 10, [True] * 10).model_copy(update={"linear": None})
+    assert judge([], (Target(),), alone).budgets == []
