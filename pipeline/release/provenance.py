@@ -104,9 +104,11 @@ def of(bundle: Bundle, home: Home) -> Provenance:
     if record is not None and model is None:
         steps = [(node.stage, node.parameters) for node in record.lineage if node.kind != "report"]
         model = next((str(given["reference"]) for name, given in steps if name == IMPORT), None)
-    students = [given.get("student") for name, given in steps if name == DISTILL]
-    if any(students):  # what was imported is the teacher
-        model, licence = [str(each) for each in students if each][-1], None
+    students = [
+        given["student"] for name, given in steps if name == DISTILL and given.get("student")
+    ]
+    if students:  # what was imported is the teacher
+        model, licence = str(students[-1]), None
     named = _datasets(record.recipe if record else "")
     return Provenance(
         run=run,
