@@ -326,7 +326,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
                     f"{best}: {at['kept']:.1%} [{at['low']:.1%}, {at['high']:.1%}] of "
                     f"{at['teacher']:.1%} at {at['from_text']:.0f}× (model alone "
                     f"{at['speedup']:.0f}×), {at['smaller']:.0f}× smaller, {at['seeds']} seeds "
-                    f"of {at['of']}, {at['minutes']:.0f} minutes, {at['cpu']}"
+                    f"of {at['of']}, {at['minutes']:.0f} minutes, {at['cpu']}{at['commits']}"
                 )
             held = best is not None and fast[best]["kept"] >= share
             made.append(Claim(asked, f"at least {share:.1%} of the accuracy kept", said, held))
@@ -348,6 +348,8 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for whose, name in ((rows, "smaller"), (timed, "minutes")):
         found[name] = float(np.mean([row[name] for row in whose]))
     teachers = len({(row["cpu"], row["teacher"]["value"]) for row in rows})
+    commits = len({row["commit"] for row in rows})
+    found["commits"] = "" if commits == 1 else f", at {commits} commits"
     return found | {"of": "one teacher" if teachers == 1 else f"{teachers} teachers"}
 
 
@@ -359,6 +361,12 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--mpnet", type=Path, help="all-mpnet-base-v2, if it is there already")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--beside",
+        default=COMMIT,
+        metavar="COMMIT",
+        help="keep the seeds of this commit, too: what the stages learn is the same there",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME:DATA")
     given = parser.parse_args()
     every = [f"{name}:{data}" for data in SETS for name in STUDENTS]
@@ -370,10 +378,11 @@ def main() -> int:
     model = given.mpnet.resolve() if given.mpnet else unpacked_mpnet(home / "mpnet")
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
     chosen, failed = given.names or every, 0
+    commits = {COMMIT, given.beside}
     for each in chosen:
         name, _, data = each.partition(":")
         for seed in range(given.seeds):
-            if (name, data, seed, COMMIT) in {key(row) for row in rows}:
+            if {(name, data, seed, at) for at in commits} & {key(row) for row in rows}:
                 continue
             try:
                 row = measured(home, name, data, model, seed)
@@ -381,10 +390,10 @@ def main() -> int:
                 print(error, file=sys.stderr, flush=True)
                 failed += 1
                 continue
-            # Seeds of another commit are not averaged with those of this one.
+            # Seeds of another commit are not averaged with those of this one, unless one says so.
             other = [r for r in rows if f"{r['student']}:{r['data']}" != each]
             own = [
-                r for r in rows if r not in other and r["commit"] == COMMIT and r["seed"] != seed
+                r for r in rows if r not in other and r["commit"] in commits and r["seed"] != seed
             ]
             rows = [*other, *own, row]
             print(json.dumps(row), file=sys.stderr, flush=True)

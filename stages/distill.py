@@ -75,7 +75,7 @@ class Distill(Inside, Keeping):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     layers: int | tuple[int, ...] | None = Field(
@@ -235,7 +235,7 @@ class Distill(Inside, Keeping):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
         from pipeline.model import activation, checkpoint
-        from stages import aims, vocabulary
+        from stages import aims, attention, vocabulary
         from stages import teacher as teaching
         from stages.aims import Aims
 
@@ -282,17 +282,18 @@ class Distill(Inside, Keeping):
             judge = training.mean_loss(context, tokenizer, unseen, loss(goals[1], Aims()))
         clock = Clock()
         aim = loss(goals[0], lesson.aims, clock)
-        trained = training.train(
-            context,
-            self,
-            student,
-            tokenizer,
-            rows,
-            aim,
-            clock=clock,
-            judge=judge,
-            patience=self.patience,
-        )
+        with attention.fastest(student, context.device, rows):
+            trained = training.train(
+                context,
+                self,
+                student,
+                tokenizer,
+                rows,
+                aim,
+                clock=clock,
+                judge=judge,
+                patience=self.patience,
+            )
         if hasattr(student, aims.PROJECTIONS):
             delattr(student, aims.PROJECTIONS)
         roles = checkpoint.save(student, tokenizer, context.output)
