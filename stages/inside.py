@@ -14,6 +14,7 @@ from stages.parameters import Row, Training, refuse_unread
 from stages.schedule import Scheduled
 
 if TYPE_CHECKING:
+    from pipeline.model.architectures.description import Architecture
     from stages.aims import Aim
 
 WEIGHTS = ("hidden_weight", "relation_weight", "attention_weight")
@@ -80,10 +81,15 @@ class Inside(Training):
         return (pairs if self.hidden_weight else 0) + inside
 
     def check_described(self, *configs: Config) -> None:
-        """Raise ModelError if states are asked for, and a model's parts are not described."""
+        """Raise ModelError if states are asked for that a model has not, or that are not known."""
         for name in self.weighed:
             for config in configs:
-                need_parts(config, name, "only the answers can be learned")
+                heads = need_parts(config, name, "only the answers can be learned").heads
+                if name != "hidden_weight" and not heads.told_apart:
+                    raise ModelError(
+                        f"distill.{name}: queries, keys and values of a model of type "
+                        f"{config['model_type']!r} cannot be compared; hidden states can"
+                    )
 
     def check_answers_only(self) -> None:
         """Raise RecipeError if states are asked for, which a transfer set with answers lacks."""
@@ -162,12 +168,15 @@ class Inside(Training):
         return pairs
 
 
-def need_parts(config: Config, key: str, otherwise: str) -> None:
-    """Raise ModelError, with what to do ``otherwise``, if a model's parts are not described."""
+def need_parts(config: Config, key: str, otherwise: str) -> Architecture:
+    """Return the description of a model's parts.
+
+    Raises ModelError, with what to do ``otherwise``, if they are not described.
+    """
     from pipeline.model import parts
 
     try:
-        parts.named(config)
+        return parts.named(config)
     except ModelError as error:
         raise ModelError(f"distill.{key}: {error}; {otherwise}") from error
 

@@ -99,13 +99,13 @@ def captured(network: Any, wanted: Sequence[Internal]) -> Iterator[Captured]:
 
 def _maker(network: Any, layer: Any, kind: str) -> tuple[Any, int, int]:
     """Return the linear layer that makes queries, keys or values, and which part of how many."""
-    makers = [each for each in parts.makers(layer, parts.of(network).heads) if not each.positions]
-    place = PROJECTED.index(kind)
-    if len(makers) == len(PROJECTED) and all(each.blocks == each.each == 1 for each in makers):
-        return layer.get_submodule(makers[place].path), 0, 1
-    if len(makers) == 1 and makers[0].blocks == len(PROJECTED) and makers[0].each == 1:
+    heads, place = parts.of(network).heads, PROJECTED.index(kind)
+    makers = heads.of_text
+    if not heads.told_apart or len(makers) not in (1, len(PROJECTED)):
+        raise ModelError(
+            f"queries, keys and values of a model of type {network.config.model_type!r} cannot be "
+            "compared"
+        )
+    if len(makers) == 1:
         return layer.get_submodule(makers[0].path), place, len(PROJECTED)
-    raise ModelError(
-        f"queries, keys and values of a model of type {network.config.model_type!r} cannot be "
-        "compared"
-    )
+    return layer.get_submodule(makers[place].path), 0, 1

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 TOGETHER = 64
 """Texts that are rewritten at once, if the copies of a row are not more."""
 BYTES = 120
+WRITERS = ("ForCausalLM", "GPT2LMHeadModel")
+"""How the names of heads end that give the next token."""
 
 
 class Rewrite(Training):
@@ -69,8 +71,15 @@ class Rewrite(Training):
     )
 
     def files(self, base: Path) -> tuple[Path, ...]:
-        """Return the model's files. Raises ModelError if it cannot be found."""
-        return self._located(base).files
+        """Return the model's files. Raises ModelError if it is not found, or fills no masks."""
+        located = self._located(base)
+        for head in located.config.get("architectures") or ():
+            if head.endswith(WRITERS):
+                raise ModelError(
+                    f"rewrite.model: {self.model} writes on ({head}) and fills no masks; 'write' "
+                    "takes such models"
+                )
+        return located.files
 
     def _located(self, base: Path) -> Located:
         return locating.locate(self.model, base, allow_pickle=False, key="rewrite.model")

@@ -353,9 +353,9 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
 def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -> None:
     """Warn of eval rows in train or dev; eval rows of one text, as a search's, are its first texts.
 
-    ``cut``: whether the development rows are some of train.
+    They are the same as ``alike`` says. ``cut``: whether the development rows are some of train.
     """
-    evaluated = list(_pairs(splits["eval"]))
+    evaluated = [alike.digest(row) for row in _pairs(splits["eval"])]
     asked = set(evaluated)
     alone = splits["eval"].pairs is None
     dev = development.NAME
@@ -364,9 +364,9 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -
         places[f"{dev}, on which choices are made"] = [dev]
     for place, names in places.items():
         found = itertools.chain.from_iterable(_pairs(splits[name]) for name in names)
-        rows = ((text, None if alone else other) for text, other in found)
-        seen = {row for row in rows if row in asked}
-        both = sum(pair in seen for pair in evaluated)
+        rows = (alike.digest((text, None if alone else other)) for text, other in found)
+        seen = asked.intersection(rows)
+        both = sum(row in seen for row in evaluated)
         if both:
             verb = "is" if both == 1 else "are"
             warnings.append(

@@ -117,6 +117,17 @@ def test_heads_of_relations_divide_both_widths_if_none_are_asked_for(
 
 
 @pytest.mark.parametrize("place", ["student", "teacher"])
+@pytest.mark.parametrize("name", ["relation_weight", "attention_weight"])
+def test_queries_that_cannot_be_told_from_keys_are_known_before_a_run(place, name, tmp_path):
+    types = {"student": "bert", "teacher": "bert"} | {place: "deberta"}
+    configs = {who: {"model_type": kind, "hidden_size": 48} for who, kind in types.items()}
+    given = configs["student"], {"teacher": configs["teacher"]}, tmp_path
+    with pytest.raises(ModelError, match=rf"distill.{name}: queries, .* type 'deberta' cannot be"):
+        Distill(teacher="teacher", **{name: 1}).follow_model(*given)
+    assert Distill(teacher="teacher", hidden_weight=1).follow_model(*given)
+
+
+@pytest.mark.parametrize("place", ["student", "teacher"])
 def test_heads_that_divide_no_width_are_known_before_a_run(place, tmp_path):
     widths = {"student": 48, "teacher": 48} | {place: 32}
     configs = {

@@ -90,6 +90,14 @@ def test_a_killed_run_goes_on_after_its_last_batch(tiny_encoder, make_context, m
     assert list(made(context).texts) == list(made(whole).texts)
 
 
+def test_a_model_that_writes_on_is_known_before_a_run(tmp_path, model):
+    stage = Rewrite(**QUICK)
+    assert stage.files(tmp_path)
+    configure(model, architectures=["LlamaForCausalLM"])
+    with pytest.raises(ModelError, match=r"rewrite.model: masked writes on \(LlamaForCausalLM\)"):
+        stage.files(tmp_path)
+
+
 def test_a_new_head_must_be_trained(tuned, make_context, model):
     with pytest.raises(ModelError, match="rewrite: masked has no head that fills masks; set epoc"):
         Rewrite(**QUICK, epochs=0).run(make_context(rows=32), tuned)

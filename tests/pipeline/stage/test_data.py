@@ -161,7 +161,7 @@ def test_a_score_without_being_the_label_may_be_a_slice(load):
 
 def test_sentence_pairs(load):
     rows = [{"a": "one", "b": "two", "label": 0}, {"a": "three", "b": "four", "label": 1}]
-    splits, summary = load(rows, rows[:1], text=("a", "b"))
+    splits, summary = load(rows, [rows[0] | {"a": "One!"}], text=("a", "b"))
     train = splits["train"]
     assert (list(train.texts), list(train.pairs)) == (["one", "three"], ["two", "four"])
     assert "eval: 1 row is also in train, so accuracy is overestimated" in summary.warnings
