@@ -32,7 +32,18 @@ NAMES: Final = (
         "chains",
         "threads",
     ),
-    *("tried", "deployed", "sweep", "race", "gpu", "ablation", "pruning", "students", "long_texts"),
+    *(
+        "attention",
+        "tried",
+        "deployed",
+        "sweep",
+        "race",
+        "gpu",
+        "ablation",
+        "pruning",
+        "students",
+        "long_texts",
+    ),
 )
 IN_STUDENTS: Final = ("gpu", "ablation", "pruning", "students", "long_texts")
 """Those that keep what they make in a folder of their own, in ``--students``."""
