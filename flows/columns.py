@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ ROWS = 1000
 ENCODING = "utf-8-sig"
 """With a byte-order mark or without; Excel writes one."""
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label")
+CONLL = re.compile(r"-DOCSTART-|[BIES]-\S+")
+"""What the first line of such a file has, and no header."""
 TEXTS = ("text", "sentence", "content", "review", "question", "document")
 
 
@@ -66,14 +69,29 @@ def present(values: Sequence[Any]) -> list[Any]:
 
 
 def read(path: Path) -> Columns:
-    """Read the columns of a JSONL, CSV, TSV or Parquet file. Raises DataError if that fails."""
+    """Read the columns of a JSONL, CSV, TSV or Parquet file.
+
+    Raises DataError if that fails, or if it is CoNLL, whose first line would be taken for a header.
+    """
     try:
-        return Columns(_table(path))
+        table = Columns(_table(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        from pipeline.stage import table_file
+
+        raise table_file.not_unicode(str(path), error) from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot read its columns: {reason}") from None
+    if any(CONLL.fullmatch(name) for name in table.names):
+        raise DataError(
+            f"{path}: looks like CoNLL, with a word in each line; token-classification reads a JSON"
+            ' line for each sentence: {"tokens": […], "tags": […]} (docs/tasks.md converts it)'
+        )
+    return table
 
 
 def _table(path: Path) -> dict[str, list[Any]]:

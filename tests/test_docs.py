@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -114,3 +115,19 @@ def test_the_readme_uses_only_public_names() -> None:
         and node.value.id == "rarefy"
     }
     assert {"load", "run"} <= names <= set(rarefy.__all__)
+
+
+def test_a_conll_file_becomes_rows_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    (code,) = (each for each in re.findall(r"```python\n(.*?)```", page, re.S) if "conll" in each)
+    lines = ["-DOCSTART- -X- O O", "", "EU NNP B-NP B-ORG", "acts VBZ B-VP O", "", "", "So RB O O"]
+    (tmp_path / "train.conll").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert rows == [
+        {"tokens": ["EU", "acts"], "tags": ["B-ORG", "O"]},
+        {"tokens": ["So"], "tags": ["O"]},
+    ]

@@ -26,11 +26,17 @@ if TYPE_CHECKING:
 REFERENCES = ("package:", "hub:")
 NULL = "null # the model's own answers are the truth"
 START = " # the pretrained model to start from"
-TRAINED = " # has the data's labels: it is the teacher, and the budgets' baseline"
+TRAINED = " # it is the teacher, and the budgets' baseline"
 KEPT = (
-    "the model has a head with the data's labels, so it is the teacher and the baseline itself, "
-    "and the recipe has no 'finetune'"
+    "so it is the teacher and the baseline itself, and the recipe has no 'finetune'; put one first "
+    "to train it on these rows"
 )
+GUESSED = (
+    "no column looks like labels, so the model's own answers are the truth (label: null); --label "
+    "names one"
+)
+WIDE_BODY = 768
+"""Columns of hidden states from which a body is finetuned at a lower rate (see ``finetune``)."""
 WIDE = " # isa: vnni makes int8 a little more precise, for CPUs like this one only"
 PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
 
@@ -51,7 +57,8 @@ class Answers:
     group: str | None = None
     corpus: str | None = None
     trained: bool = False
-    """Whether the model has a head with the labels of the data."""
+    """Whether the model is trained for the task and the labels of the data."""
+    allow_pickle: bool = False
 
 
 @click.command(short_help="Write a recipe; asks for whatever the flags do not give.")
@@ -69,6 +76,7 @@ class Answers:
 @click.option("--corpus", help="What queries search: a file with the columns id and text.")
 @click.option("--name", help="The recipe's name; default: the file's name.")
 @click.option("--goal", type=click.Choice(list(GOALS)), help="What to optimize for.")
+@click.option("--allow-pickle", is_flag=True, help="Load the model's weights from a pickle file.")
 @click.option("--yes", is_flag=True, help="Use the defaults instead of asking.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @home_option
@@ -84,6 +92,7 @@ def init(
     corpus: str | None,
     name: str | None,
     goal: str | None,
+    allow_pickle: bool,
     yes: bool,
     force: bool,
     home: Home,
@@ -109,7 +118,7 @@ def init(
         corpus = ask("corpus", "What queries search (file)", corpus, _beside(train, "corpus"))
     model = ask("model", "Pretrained model", model, DEMO_MODEL)
     if not found.label and not task and found.task == TEXT:
-        found = replace(found, task=_task_of(model, found.text))
+        found = replace(found, task=_task_of(model, found.text, allow_pickle))
     answers = Answers(
         path=path,
         name=name or slug(path.stem if path.stem != "recipe" else path.resolve().parent.name),
@@ -122,14 +131,17 @@ def init(
         group=found.group,
         corpus=corpus,
         goal=ask("goal", f"Goal ({_goals()})", goal, "balanced", click.Choice(list(GOALS))),
+        allow_pickle=allow_pickle,
     )
     before = path.read_bytes() if path.exists() else None
     _write(answers, home)
     notes = []
     try:
         plan = Plan(recipes.load(path), home.store())
-        if _is_trained(plan):
-            notes.append(KEPT)
+        if plan.task_class.unlabelled and not label:
+            notes.append(GUESSED)
+        if trained := _trained(plan):
+            notes.append(f"the model {trained}, {KEPT}")
             _write(replace(answers, trained=True), home)
             plan = Plan(recipes.load(path), home.store())
         plan.steps()
@@ -228,12 +240,12 @@ def _columns(
     return Recognised(task or likely_task, text, given, group)
 
 
-def _task_of(model: str, text: tuple[str, ...]) -> str:
+def _task_of(model: str, text: tuple[str, ...], allow_pickle: bool) -> str:
     """Return the task of a model that is to answer rows without labels."""
     from flows.recognised import MULTI, SCORES, TOKENS
     from pipeline.stage import locating, tasks
 
-    located = locating.locate(model, Path(), allow_pickle=False)
+    located = locating.locate(model, Path(), allow_pickle)
     for name in (SCORES, MULTI, TOKENS):
         if tasks.find(name).head(located.config) is not None:
             return name
@@ -278,24 +290,33 @@ def _write(answers: Answers, home: Home) -> None:
         answers.path.write_text(content, encoding="utf-8")
 
 
-def _is_trained(plan: Plan) -> bool:
-    """Return whether the model has a head with the labels that the rows have."""
+def _trained(plan: Plan) -> str:
+    """Say for what the model is trained if that is the task and the labels of the rows, else "".
+
+    Scores have no names: any head for one counts. Embeddings are trained by what says how to pool.
+    """
     from pipeline.store.artifact import Kind
 
-    task = plan.task_class
-    if task.unlabelled or not plan.labels:  # a score has no name that could tell
-        return False
-    return plan.located.kind(task, plan.labels) is Kind.CHECKPOINT
+    task, model = plan.task_class, plan.located
+    if task.unlabelled:
+        return ""
+    if task.body_only:
+        return "makes sentence embeddings" if model.pooling is not None else ""
+    if model.kind(task, plan.labels) is not Kind.CHECKPOINT:
+        return ""
+    return "has a head with the data's labels" if plan.labels else "has a head for scores"
 
 
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError if the model cannot be read."""
+    from pipeline.model import parts
     from pipeline.stage import locating, tasks
 
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)
-    located = locating.locate(answers.model, Path(), allow_pickle=False)
-    layers = located.config.get("num_hidden_layers", 6)
+    located = locating.locate(answers.model, Path(), answers.allow_pickle)
+    layers = parts.depth(located.config) or 6
+    wide = (parts.width(located.config) or 0) >= WIDE_BODY
     length = min(128, located.positions or 128)
     task, rows = tasks.find(answers.task), _data(answers)
     bare = task.bare(rows)
@@ -304,6 +325,7 @@ def recipe_text(answers: Answers) -> str:
         goal = goal.without_labels() if bare else goal.of_trained()
     filled = {
         "{half}": str(max(1, layers // 2)),
+        "{rate}": "3e-5" if wide else "7e-5",
         "{main}": next(iter(task.scored(rows)), "spearman"),
         "{validate}": "validate: {linear: true}" if task.linear else "validate",
     }
@@ -311,6 +333,7 @@ def recipe_text(answers: Answers) -> str:
         f"# {answers.name}: {goal.about}.",
         f"name: {_scalar(answers.name)}",
         f"model: {_scalar(model)}{TRAINED if answers.trained else START}",
+        *(["allow_pickle: true # its weights can run code when loaded"] * answers.allow_pickle),
         f"task: {answers.task}",
         "data: # paths are relative to this file's folder",
         f"  train: {_scalar(_reference(answers.train, base))}",

@@ -52,6 +52,7 @@ class Layout:
     ``max_length``   the number of tokens to which sentence-transformers cuts texts, if it is given
     ``other_texts``  how it changes texts before the tokenizer reads them, which nothing here does
     ``other_scores`` that it compares embeddings otherwise than by their cosine, as is done here
+    ``prompts``      the prompts that it puts before queries or documents if it is asked to
     """
 
     transformer: Path
@@ -60,6 +61,7 @@ class Layout:
     max_length: int | None = None
     other_texts: str | None = None
     other_scores: str | None = None
+    prompts: tuple[str, ...] = ()
 
 
 def read(directory: Path) -> Pooling:
@@ -124,6 +126,7 @@ def layout(directory: Path) -> Layout:
         _max_length(transformer),
         _other_texts(directory, transformer),
         None if normalize else _other_scores(directory),
+        _prompts(directory),
     )
 
 
@@ -178,6 +181,13 @@ def _other_texts(directory: Path, transformer: Path) -> str | None:
             "set it to null, and write the prompt into the texts"
         )
     return None
+
+
+def _prompts(directory: Path) -> tuple[str, ...]:
+    """Return the prompts that are not empty, each once."""
+    named = _values(directory / PROMPTS).get("prompts")
+    found = named.values() if isinstance(named, dict) else ()
+    return tuple(dict.fromkeys(each for each in found if isinstance(each, str) and each))
 
 
 def _other_scores(directory: Path) -> str | None:

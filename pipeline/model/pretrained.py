@@ -51,7 +51,12 @@ def weight_files(
     if not weights and pickled and not allow_pickle:
         raise IntegrityError(
             f"{pickled[0].name} is a pickle file, which can run code when loaded; "
-            "convert it to safetensors" + (f", or set {setting!r} in the recipe" if setting else "")
+            "convert it to safetensors"
+            + (
+                f", or set {setting!r} in the recipe (rarefy init: --allow-pickle)"
+                if setting
+                else ""
+            )
         )
     if not weights and not pickled:
         raise ModelError(

@@ -25,7 +25,8 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
             wanted = " or ".join(sorted(_a(kind) for kind in stage.consumes))
             raise loaded.error(
                 step,
-                f"takes {wanted}, but {step.input!r} makes {_a(given)}{_remedy(given, stage)}",
+                f"takes {wanted}, but {step.input!r} makes {_a(given)}"
+                f"{_remedy(given, stage, step.input)}",
             )
         for role, name in stage.references().items():
             if name == MODEL and kinds[MODEL] is Kind.ENCODER:
@@ -54,14 +55,15 @@ def _a(kind: Kind) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _remedy(given: Kind, stage: Stage) -> str:
+def _remedy(given: Kind, stage: Stage, maker: str) -> str:
     """Return the usual fix for a wrong order, to end the error message."""
     if given is Kind.ADAPTER:
         return "; put 'merge' between them"
     if stage.consumes == {Kind.ADAPTER}:
         return "; put 'adapt' before it"
     if given is Kind.ENCODER:
-        return "; put 'finetune' before it"
+        named = "; a head of its own is used if it is the task's and has the data's labels"
+        return "; put 'finetune' before it" + (named if maker == MODEL else "")
     if stage.consumes == {Kind.BUNDLE}:
         return "; put 'export' before it"
     return "; give it another input with 'from'"

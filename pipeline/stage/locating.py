@@ -62,6 +62,8 @@ class Located:
     """How it changes texts first, which nothing here does."""
     other_scores: str | None = None
     """That it compares embeddings otherwise than by cosine, as is done here."""
+    prompts: tuple[str, ...] = ()
+    """What it puts before queries or documents if it is asked to, which nothing here does."""
 
     def kind(self, task: type[Task], labels: Sequence[str]) -> Kind:
         """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
@@ -80,10 +82,10 @@ class Located:
     def warnings(self, task: type[Task], labels: Sequence[str]) -> list[str]:
         """Return a warning if the model's head is for another task or other labels.
 
-        Of embeddings, if the model is made for another comparison of them.
+        Of embeddings, if the model is made for another comparison of them, or for prompts.
         """
         if task.body_only:
-            return [f"model: {self.other_scores}"] if self.other_scores else []
+            return self._of_embeddings()
         own = task.head(self.config)
         if own is None and (other := heads.replaced(self.config, labels)):
             return [
@@ -92,10 +94,33 @@ class Located:
             ]
         if not own or self.kind(task, labels) is Kind.CHECKPOINT:
             return []
-        return [
-            f"model: its head is for other labels ({', '.join(own[:5])}"
-            f"{', …' if len(own) > 5 else ''}) and will be replaced by a new one"
+        known, given = set(own), set(labels)
+        differ = [
+            f"only {whose} {_some(names)}"
+            for whose, names in (
+                ("it has", [name for name in own if name not in given]),
+                ("the data have", [name for name in labels if name not in known]),
+            )
+            if names
         ]
+        return [
+            f"model: its head is for other labels ({'; '.join(differ)}) and will be replaced by a "
+            "new one; to keep it, let id2label in its config.json name the data's labels"
+        ]
+
+    def _of_embeddings(self) -> list[str]:
+        found = [f"model: {self.other_scores}"] if self.other_scores else []
+        if self.prompts:
+            found.append(
+                f"model: it has prompts ({_some(list(map(repr, self.prompts)))}), and none is put "
+                "before texts here; if it was trained with them, write them into the data's texts "
+                "and into those that the bundle is asked"
+            )
+        return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -> Located:
@@ -141,6 +166,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         pooling=parts.pooling,
         other_texts=parts.other_texts,
         other_scores=parts.other_scores,
+        prompts=parts.prompts,
     )
 
 

@@ -26,6 +26,8 @@ FORMATS = {
     ".parquet": "parquet",
 }
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+OTHERS = (";", "\t", "|")
+"""What other programs write between fields."""
 CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"], "index_col": False}
 """Without these options, a label or a text "None", "NA" or "null" would count as missing, and a
 first row with one field more than the header would shift all columns by one."""
@@ -77,8 +79,8 @@ class Table:
     def rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the values of some columns, row by row.
 
-        Raises DataError if the header of a CSV or TSV file names one of them twice, or if values
-        that the library altered cannot be read from the file.
+        Raises DataError if the header of a CSV or TSV file names one of them twice, if values that
+        the library altered cannot be read from the file, or if JSON is not in UTF-8.
         """
         import pyarrow as pa
 
@@ -89,11 +91,18 @@ class Table:
             with pa.OSFile(name) as file, pa.ipc.open_stream(file) as batches:
                 for batch in batches:
                     for start in range(0, batch.num_rows, BATCH):
-                        part = batch.slice(start, BATCH).to_pydict()
+                        part = self._part(batch.slice(start, BATCH))
                         values = self.features.decode_batch(part)
                         if original is not None:
                             self._restore(original, values, columns)
                         yield from zip(*(values[column] for column in columns), strict=True)
+
+    def _part(self, batch: Any) -> dict[str, list[Any]]:
+        try:
+            values: dict[str, list[Any]] = batch.to_pydict()
+        except UnicodeDecodeError as error:  # which the library's JSON reader does not look for
+            raise not_unicode(self.source.reference, error) from error
+        return values
 
     def _restore(self, original: json_rows.Original, values: Any, columns: list[str]) -> None:
         try:
@@ -137,6 +146,7 @@ def _read(source: Source, cache: str) -> Table:
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what fails is said here
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # sent even for local files
     try:
         loaded = _loaded(source, cache)
@@ -146,9 +156,20 @@ def _read(source: Source, cache: str) -> Table:
         if disk.is_full(error):
             # The cause stays behind: who writes to the store would take its disk for the full one.
             raise locks.no_space(Path(cache).parent) from None
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        cause = error.__cause__ or error
+        if isinstance(cause, UnicodeDecodeError):
+            raise not_unicode(source.reference, cause) from error
+        reason = str(cause).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
     return Table(source, loaded.features, tuple(file["filename"] for file in loaded.cache_files))
+
+
+def not_unicode(reference: str, error: UnicodeDecodeError) -> DataError:
+    """Return an error that says how a file of another encoding is converted."""
+    return DataError(
+        f"{reference}: is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert it, e.g.: "
+        "iconv -f latin1 -t utf-8 OLD > NEW"
+    )
 
 
 def _loaded(source: Source, cache: str) -> Any:
@@ -203,7 +224,8 @@ def form(source: Source) -> Literal["unquoted", "trailing"] | None:
     the first row ends with a separator that the header does not have, and rows with such an end
     have nothing in it.
 
-    Raises DataError if rows that follow such a first one have more fields with something in them.
+    Raises DataError if rows that follow such a first one have more fields with something in them,
+    or if the fields are separated by something else.
     """
     separator = SEPARATORS.get(str(source.ending))
     if separator is None:
@@ -211,6 +233,11 @@ def form(source: Source) -> Literal["unquoted", "trailing"] | None:
     with suppress(csv.Error), _text(source) as file:  # what cannot be parsed is pandas' to name
         rows = (row for row in csv.reader(file, delimiter=separator) if row)
         header, first = next(rows, []), next(rows, [])
+        if len(header) == 1 and any(other in header[0] for other in OTHERS):
+            raise DataError(
+                f"{source.reference}: the header is one column, {header[0]!r}; fields are separated"
+                " by commas in a .csv file, and by tabs in a .tsv file"
+            )
         if len(first) > len(header):
             _check_ends(source, len(header), itertools.chain([first], rows))
             return "trailing"

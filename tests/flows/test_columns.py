@@ -84,6 +84,33 @@ def test_a_quotation_mark_that_nothing_closes_is_a_character_of_a_tsv_file(tmp_p
     assert columns.read(path).values == {"text": ['"Great film', "dull"], "label": ["pos", "neg"]}
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"review;stars\ngut;5\n", r"rows\.csv: the header is one column, 'review;stars'; fields"),
+        (b"review,stars\nl\xe4uft,5\n", r"rows\.csv: is not UTF-8 \(byte 0xe4\); convert it, e\.g"),
+    ],
+    ids=["semicolons", "latin-1"],
+)
+def test_a_table_that_a_run_does_not_read_is_refused(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=says) as caught:
+        columns.read(path)
+    assert str(caught.value).count("rows.csv") == 1
+
+
+@pytest.mark.parametrize("first", ["EU NNP B-NP B-ORG", "-DOCSTART- -X- -X- O"])
+def test_words_in_lines_of_their_own_are_refused(tmp_path: Path, first: str) -> None:
+    lines = [first, "rejects VBZ B-VP O", "", "Peter NNP B-NP B-PER"]
+    path = tmp_path / "train.tsv"
+    path.write_text("\n".join(lines).replace(" ", "\t") + "\n")
+    with pytest.raises(DataError, match=r"train\.tsv: looks like CoNLL, with a word in each line"):
+        columns.read(path)
+
+
 def test_an_empty_parquet_file_has_columns(tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet

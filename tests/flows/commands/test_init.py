@@ -16,7 +16,7 @@ from flows.recognised import recognise
 from pipeline.model import arithmetic
 from pipeline.recipe import recipe as recipes
 from pipeline.terms import metrics
-from tests.models import write_finetuned, write_model
+from tests.models import pickle_weights, write_encoder, write_finetuned, write_model
 from tests.project import Project, Said
 
 
@@ -221,6 +221,7 @@ def test_a_finetuned_model_and_texts_alone_give_a_recipe_without_labels(
             *("--yes", "--force"),
         )
         assert said.code == 0, said.err
+        assert "note: no column looks like labels, so the model's own answers are" in said.err
         assert rarefy("recipe", "check", "recipe.yaml").code == 0
         loaded = recipes.load(Path("recipe.yaml"))
         assert loaded.recipe.data.label is None
@@ -258,9 +259,76 @@ def test_a_model_with_other_labels_is_finetuned(
     write_model(Path("other"), "bert", "AutoModelForSequenceClassification", labels)
     said = rarefy("init", "--model", "other", "--train", "train.jsonl", "--yes")
     assert said.code == 0, said.err
-    assert f"its head is for other labels ({', '.join(labels)})" in said.err
+    assert f"its head is for other labels (only it has {', '.join(labels)};" in said.err
     loaded = recipes.load(Path("recipe.yaml"))
     assert {budget.against for budget in loaded.recipe.budgets} == {"finetune"}
+
+
+def pooled(folder: str) -> None:
+    """Let a folder be one of sentence-transformers."""
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [{"type": f"sentence_transformers.models.{k}", "path": p} for p, k in parts]
+    Path(folder, "modules.json").write_text(json.dumps(modules))
+    Path(folder, "1_Pooling").mkdir()
+    Path(folder, "1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true}')
+
+
+@pytest.mark.parametrize("trained", ["embeddings", "scores", None])
+def test_a_model_that_is_trained_for_scores_or_embeddings_is_the_baseline(
+    trained: str | None, here: Project, rarefy: Callable[..., Said]
+) -> None:
+    model = "encoder"
+    columns = ("query", "passage", "score") if trained == "scores" else ("query", "positive")
+    for name in ("train", "eval"):
+        rows = [[f"what {n}", f"that {n}", n / 50] for n in range(60)]
+        lines = (json.dumps(dict(zip(columns, row, strict=False))) + "\n" for row in rows)
+        Path(f"{name}.jsonl").write_text("".join(lines))
+    Path("corpus.jsonl").write_text(
+        "".join(f'{{"id": "that {n}", "text": "that {n}"}}\n' for n in range(60))
+    )
+    if trained == "embeddings":
+        pooled("encoder")
+    elif trained == "scores":
+        model = "ranker"
+        write_model(Path(model), "bert", "AutoModelForSequenceClassification", ("LABEL_0",))
+    said = rarefy("init", "--model", model, "--train", "train.jsonl", "--yes")
+    assert said.code == 0, said.err
+    recipe = recipes.load(Path("recipe.yaml")).recipe
+    assert recipe.task == ("regression" if trained == "scores" else "sentence-embeddings")
+    against = {budget.against for budget in recipe.budgets}
+    assert against == {"model" if trained else "finetune"}
+    assert ("put one first to train it on these rows" in said.err) is bool(trained)
+    assert rarefy("recipe", "check", "recipe.yaml").code == 0
+
+
+@pytest.mark.parametrize(("width", "rate"), [(16, "7e-5"), (768, "3e-5")])
+def test_wide_bodies_learn_at_a_lower_rate(
+    width: int, rate: str, here: Project, rarefy: Callable[..., Said]
+) -> None:
+    write_encoder(Path("body"), hidden=width, layers=1)
+    assert rarefy("init", "--model", "body", "--train", "train.jsonl", "--yes").code == 0
+    assert f"finetune: {{epochs: 3, learning_rate: {rate}}}" in Path("recipe.yaml").read_text()
+
+
+def test_half_of_the_layers_is_kept_whatever_the_config_calls_them(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    write_model(Path("body"), "distilbert")  # n_layers: 2
+    said = rarefy("init", "--model", "body", "--train", "train.jsonl", "--yes")
+    assert said.code == 0, said.err
+    assert "distill: {layers: 1," in Path("recipe.yaml").read_text()
+
+
+def test_pickled_weights_are_loaded_if_that_is_allowed(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    pickle_weights(Path("encoder"))
+    given = ("init", "--model", "encoder", "--train", "train.jsonl", "--yes")
+    said = rarefy(*given)
+    assert (said.code, Path("recipe.yaml").exists()) == (6, False)
+    assert "(rarefy init: --allow-pickle)" in " ".join(said.err.split())
+    assert rarefy(*given, "--allow-pickle").code == 0
+    assert recipes.load(Path("recipe.yaml")).recipe.allow_pickle
 
 
 def test_labels_can_be_left_out(here: Project, rarefy: Callable[..., Said]) -> None:
@@ -285,11 +353,7 @@ def test_a_model_of_sentence_transformers_and_texts_alone_give_a_recipe_of_embed
     goal: str, here: Project, rarefy: Callable[..., Said]
 ) -> None:
     texts_alone()
-    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    modules = [{"type": f"sentence_transformers.models.{k}", "path": p} for p, k in parts]
-    Path("encoder/modules.json").write_text(json.dumps(modules))
-    Path("encoder/1_Pooling").mkdir()
-    Path("encoder/1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    pooled("encoder")
     arguments = ("--train", "train.jsonl", "--goal", goal, "--yes")
     said = rarefy("init", "--model", "encoder", *arguments)
     assert said.code == 0, said.err

@@ -88,5 +88,5 @@ def test_a_head_for_other_labels_is_told_before_anything_runs(
     write_model(encoder, "roberta", "AutoModelForSequenceClassification", ("spam", "ham"))
     planned = rarefy("plan", project.recipe("quickstages:Head"))
     assert planned.code == 0
-    note = "note: model: its head is for other labels (spam, ham) and will be replaced by a new one"
+    note = "note: model: its head is for other labels (only it has spam, ham; only the data have "
     assert note in " ".join(planned.out.split())

@@ -12,7 +12,10 @@ INJECT = {"inject": {"facts": "train.jsonl"}}
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        (["export"], r"export: takes .*, but 'model' makes an encoder; put 'finetune' before it"),
+        (
+            ["export"],
+            "'model' makes an encoder; put 'finetune' before it; a head of its own is used if",
+        ),
         (["finetune", "merge"], "takes an adapter, but 'finetune' makes a checkpoint; put 'adapt'"),
         (["quantize"], "but 'model' makes an encoder; put 'finetune' before it"),
         (["finetune", "adapt", "export"], "makes an adapter; put 'merge' between them"),

@@ -108,8 +108,20 @@ def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, model):
     write_model(model, "bert", "AutoModelForSequenceClassification", labels=("spam", "ham"))
     said = workshop.open("quick:Word").plan.warnings
     assert (
-        "model: its head is for other labels (spam, ham) and will be replaced by a new one" in said
-    )
+        "model: its head is for other labels (only it has spam, ham; only the data have negative, "
+        "positive) "
+        "and will be replaced by a new one; to keep it, let id2label in its config.json name the "
+        "data's labels"
+    ) in said
+
+
+def test_only_labels_that_differ_are_said(workshop, model):
+    """Of a long list, the one that the data lack may not be among the first."""
+    shutil.rmtree(model)
+    labels = ("negative", "positive", "so-so")
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=labels)
+    (said,) = (w for w in workshop.open("quick:Word").plan.warnings if "head" in w)
+    assert "for other labels (only it has so-so) and" in said
 
 
 @pytest.mark.parametrize(
@@ -219,3 +231,16 @@ def test_a_model_made_for_dot_products_is_said_to_be_compared_by_cosine(tmp_path
     (said,) = found.warnings(SentenceEmbeddings, [])
     assert said.startswith("model: config_sentence_transformers.json: similarity_fn_name is 'dot'")
     assert found.warnings(TextClassification, ["a", "b"]) == [], "a new head is learned"
+
+
+@pytest.mark.parametrize("prompts", [{"query": "query: ", "document": ""}, {"query": ""}, None])
+def test_prompts_that_nobody_puts_before_texts_are_said(tmp_path, model, prompts):
+    write(model / "st", {})
+    (model / "st/config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    for path in (model / "st").iterdir():
+        shutil.move(path, model / path.name)
+    said = locate("model", tmp_path, allow_pickle=False).warnings(SentenceEmbeddings, [])
+    if prompts and any(prompts.values()):
+        assert said[0].startswith("model: it has prompts ('query: '), and none is put before texts")
+    else:
+        assert said == []

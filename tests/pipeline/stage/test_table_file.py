@@ -158,6 +158,39 @@ def test_rows_with_more_fields_than_the_header_are_refused(tmp_path, rows, numbe
         rows_of(tmp_path / "rows.csv", "text,label\n" + rows)
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+@pytest.mark.parametrize("header", ["review;stars", '"review";"stars"', "review|stars"])
+def test_other_separators_are_refused_with_those_that_are_read(tmp_path, name, header):
+    path = tmp_path / name
+    path.write_text(f'{header}\n"Toll, und gut"{header.strip(chr(34))[6]}5\n')
+    with pytest.raises(
+        DataError, match=r"the header is one column, 'review.*; fields are separate"
+    ):
+        table_file.form(source(path))
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["first row", "last row"])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_text_of_another_encoding_is_refused_with_the_remedy(tmp_path, ending, early, capfd):
+    path = tmp_path / f"rows.{ending}"
+    rows = ["läuft", *["gut"] * 3000]
+    separator = "\t" if ending == "tsv" else ","
+    lines = [f"{row}{separator}5" for row in (rows if early else rows[::-1])]
+    if ending == "jsonl":
+        lines = [json.dumps({"text": row}, ensure_ascii=False) for row in rows]
+    else:
+        lines.insert(0, f"text{separator}stars")
+    path.write_bytes("\n".join([*lines, ""]).encode("latin-1"))
+    with (
+        pytest.raises(
+            DataError, match=r"^rows\.\w+: is not UTF-8 \(byte 0xe4\); convert it, e\.g\."
+        ),
+        table_file.opened(source(path)) as opened,
+    ):
+        list(opened.rows(["text"]))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("ending", "mark"), [("csv", ","), ("tsv", "\t")])
 def test_a_column_that_the_header_has_twice_is_not_one_of_them(tmp_path, ending, mark):
     path = tmp_path / f"rows.{ending}"
