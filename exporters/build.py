@@ -126,7 +126,7 @@ def build(
         if problem is not None:
             raise ModelError(f"export: {problem}")
     needs: dict[str, Any] = {}
-    if plan is not None and plan.shipped == "int8" and isa == "vnni":
+    if plan is not None and plan.integer_modules and isa == "vnni":
         needs = {"isa": isa}
     arithmetic.check(needs)
     report = progress or silent

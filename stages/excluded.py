@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from pipeline.model.architectures.description import Config
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.naming import nearest
 from pipeline.terms.wording import plural
+
+log = logging.getLogger(__name__)
 
 SIMILAR = 0.85
 """How similar the name of a layer of a head is not to one of these, and one typed wrong is."""
@@ -53,9 +56,9 @@ def candidates(network: Any, exclude: Sequence[str]) -> tuple[list[str], list[st
     known = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     for name in exclude:
         if name not in known:
-            near = ", ".join(layers[:3])
-            raise RecipeError(
-                f"quantize.exclude: no linear layer {name!r}; the model has {near}, …"
-            )
+            near = f"{', '.join(layers[:3])}, …" if layers else "none but the last"
+            raise RecipeError(f"quantize.exclude: no linear layer {name!r}; the model has {near}")
+    if not layers:  # as GPT-2, whose layers are transformers' Conv1D
+        log.warning("quantize: the model has no linear layers but its last, so they stay in float")
     fixed = set(parts.position_projections(network))  # the export folds them into constants
     return layers, [name for name in layers if name not in fixed.union(exclude)]

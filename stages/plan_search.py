@@ -40,6 +40,8 @@ FEW, MORE = 64, 256
 PARTS = (1.0, 0.25, 0.0625)
 """Shares of what the vocabulary leaves of the limit, for which a plan is made: the slower ones are
 nearer to float."""
+NEAR = 0.5
+"""Of the limit: a plan of which more is simulated may be beyond it as a bundle."""
 FINALISTS = 4
 SCHEMA = "rarefy.search/1"
 
@@ -130,7 +132,7 @@ class Search:
         quickest = tuple(max(saved, key=saved.__getitem__) for saved in self.savings)
         for forms in (quickest, *(self._all(form) for form in self.forms)):
             self._try(forms)
-        if self.tried[quickest].damage > self.limit:
+        if self.tried[quickest].damage > NEAR * self.limit:
             steps = self._steps()
             alone = self.notes.get("vocabulary", lambda: self.more.damage({}))
             for part in PARTS:
@@ -293,7 +295,7 @@ class Search:
         bundles = Finalists(self.context, self.network, self.tokenizer, isa=self.isa)
         exact = self.tried[self._all(FLOAT)]
         chosen = {FLOAT: exact}
-        built = {FLOAT: bundles.build(None)}
+        built, seen = {FLOAT: bundles.build(None)}, list[Layers]()
         self.notes.save()
         within = [each for each in self.tried.values() if each.damage <= 2 * self.limit]
         for number, plan in enumerate(sorted(within, key=lambda each: each.ms)):
@@ -301,6 +303,9 @@ class Search:
             if late or len(built) > FINALISTS or plan is exact:
                 break
             self.context.progress(len(built), FINALISTS + 1, "building a finalist")
+            if plan.layers in seen:
+                continue  # where nothing is smoothed, a smooth form is the same
+            seen.append(plan.layers)
             plan.layers = self._corrected(plan)
             try:
                 bundle = bundles.build(self.plan(plan.layers))
@@ -330,7 +335,8 @@ class Search:
         best = min(equal, key=lambda name: chosen[name].damage)
         if not chosen[best].layers:
             log.warning(
-                "quantize: no plan within max_joint_damage (%.2g) %s, so all layers stay float",
+                "quantize: no plan within max_joint_damage (%.2g) %s, so all layers and the "
+                "vocabulary stay float",
                 *(self.limit, "is faster than float" if len(chosen) > 1 else "was found"),
             )
         tried = list(self.tried.values())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.model import blockwise, quantization
+from pipeline.model.quantization import LinearPlan
 from pipeline.stage import Stage
 from pipeline.store.artifact import Artifact
 from pipeline.terms.vocabulary import Isa, Target
@@ -27,6 +28,16 @@ def symmetric(targets: tuple[Target, ...]) -> bool:
     """Return whether all of the recipe's targets that int8 is for have zero as the zero point."""
     int8 = {target.provider for target in targets} - {"cuda"}  # which has fp16 only
     return int8 == {"tensorrt"}
+
+
+def in_int4(layer: LinearPlan) -> LinearPlan:
+    """Return what a plan says of an int8 layer if its weights are stored in 4 bits."""
+    return layer.model_copy(update={"precision": "int4", "damage": None})
+
+
+def in_float(damage: float | None) -> LinearPlan:
+    """Return what a plan says of a layer that stays as it is, and would do this damage in int8."""
+    return LinearPlan(precision="float", damage=damage)
 
 
 def needs_no_training(planner: Stage) -> str | None:

@@ -21,7 +21,7 @@ from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
-from stages import excluded, footprint
+from stages import excluded, footprint, planning
 from stages.bisection import most_within
 from stages.parameters import changed
 from stages.planning import SEARCH, copied, narrowest, symmetric
@@ -65,7 +65,8 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy", "peft")
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
@@ -261,12 +262,12 @@ class Quantize(Stage):
                 layers = correction.corrected(network, layers, rows, isa, progress)
         kept, metrics, embeddings = layers, list[Metric](), self.embeddings
         int4 = gptq.rounded_layers(network, candidates, rows, progress) if four else {}
-        in_int4 = {name: _in_int4(kept[name]) for name in int4}
+        in_int4 = {name: planning.in_int4(kept[name]) for name in int4}
         if self.sensitivity:
             measured = self._sensitivity(context, network, tokenizer, int4)
             embeddings = self._tolerated(measured)
             layers, kept, damage = self._tolerant(context, measured, layers)
-            in_int4 = {name: _in_int4(kept[name]) for name in int4 if name in kept}
+            in_int4 = {name: planning.in_int4(kept[name]) for name in int4 if name in kept}
             if in_int4:
                 _, in_int4, together = self._tolerant(context, measured, in_int4, kept)
                 damage = together if in_int4 else damage
@@ -279,7 +280,8 @@ class Quantize(Stage):
             blockwise.write({name: int4[name] for name in in_int4}, context.output)
         metrics.insert(0, Metric(name="integer_layers", value=len(kept), n=len(names)))
         linears = {
-            name: kept.get(name) or _float(layers[name].damage if name in layers else None)
+            name: kept.get(name)
+            or planning.in_float(layers[name].damage if name in layers else None)
             for name in names
         }
         mode = "static" if self.mode == "static" else "dynamic"
@@ -299,9 +301,11 @@ class Quantize(Stage):
     def _tolerated(self, measured: Sensitivity) -> Embeddings:
         """Return what the embeddings are stored in: more bits if they alone do too much damage.
 
-        What layers do together is then measured with the embeddings rounded so.
+        What layers do together is then measured with the embeddings rounded so. A search has no
+        limit for what one layer does.
         """
-        limit = min(self.max_damage, self.max_joint_damage)
+        alone = [] if self.mode == "search" else [self.max_damage]
+        limit = min([*alone, self.max_joint_damage])
         widths: tuple[Embeddings, ...] = ("int4", "int8", "float")
         for narrow, wider in itertools.pairwise(widths[widths.index(self.embeddings) :]):
             measured.embeddings = narrow
@@ -309,9 +313,9 @@ class Quantize(Stage):
             if damage <= limit:
                 return narrow
             log.warning(
-                "quantize.embeddings: in %s they alone do %.2g of damage, more than max_damage or "
-                "max_joint_damage (%.2g); they are in %s",
-                *(narrow, damage, limit, wider),
+                "quantize.embeddings: in %s they alone do %.2g of damage, more than %s (%.2g); "
+                "they are in %s",
+                *(narrow, damage, "max_damage or " * len(alone) + "max_joint_damage", limit, wider),
             )
         measured.embeddings = "float"
         return "float"
@@ -372,7 +376,7 @@ class Quantize(Stage):
         record = found.record(self.max_joint_damage)
         (context.output / SEARCH).write_text(json.dumps(record, indent=1) + "\n")
         plan, best = search.plan(found.chosen.layers), found.chosen
-        linears = {name: plan.linears.get(name) or _float(None) for name in names}
+        linears = {name: plan.linears.get(name) or planning.in_float(None) for name in names}
         assert best.interval is not None
         metrics = [
             Metric(name="integer_layers", value=len(best.layers), n=len(names)),
@@ -385,14 +389,6 @@ class Quantize(Stage):
             f"{row['ms']:.3g} ms: {row['damage']:.2g}" for row in record["plans"] if row["front"]
         ]
         return plan.model_copy(update={"linears": linears}), metrics, {"front": front}
-
-
-def _in_int4(layer: LinearPlan) -> LinearPlan:
-    return layer.model_copy(update={"precision": "int4", "damage": None})
-
-
-def _float(damage: float | None) -> LinearPlan:
-    return LinearPlan(precision="float", damage=damage)
 
 
 def _ms(name: str, interval: Interval) -> Metric:

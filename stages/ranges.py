@@ -7,6 +7,7 @@ lengths and targets grow with their number.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.quantization import Calibration
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row, inputs_of
 from pipeline.terms.progress import Progress, silent
-from stages import calibration
+from stages import calibration, calls
 from stages.rows import Rows
 from stages.training import CHUNK
 
@@ -229,33 +229,18 @@ def watch(
     progress: Progress = silent,
     note: str = "",
 ) -> None:
-    """Run the rows and show each module's input (rows × … × inputs) to ``see``.
-
-    DeBERTa calls the layers of queries and keys twice: then with its table of positions, which is
-    no input of an exported layer. So in a family that is described, the first call counts.
-    """
-    kind = getattr(getattr(model, "config", None), "model_type", None)
-    once, seen = kind in ARCHITECTURES, set[str]()
-
-    def show(name: str, values: torch.Tensor) -> None:
-        if name not in seen:
-            see(name, values)
-        if once:
-            seen.add(name)
-
-    hooks = [
-        model.get_submodule(name).register_forward_pre_hook(
-            lambda _, inputs, name=name: show(name, inputs[0].detach())
-        )
-        for name in names
-    ]
+    """Run the rows and show each module's input (rows × … × inputs) to ``see``."""
     done = 0
-    try:
+    with calls.of_text(model) as reads_text, contextlib.ExitStack() as hooks:
+        for name in names:
+
+            def show(_: Any, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
+                if reads_text(name):
+                    see(name, inputs[0].detach())
+
+            hook = model.get_submodule(name).register_forward_pre_hook(show)
+            hooks.callback(hook.remove)
         for batch in calibration.batches(rows, "cpu"):
             progress(done, len(rows), note)
-            seen.clear()
             model(**inputs_of(batch))
             done += len(next(iter(batch.values())))
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -21,7 +21,7 @@ from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.progress import Progress
 from pipeline.terms.vocabulary import Isa
-from stages import calibration
+from stages import calibration, calls
 from stages.replay import Replay
 
 Rows = Sequence[Row]
@@ -121,6 +121,11 @@ def rounded_weight(module: nn.Linear, layer: LinearPlan, isa: Isa) -> torch.Tens
     return fake_quantize_weight(weight, isa)
 
 
+def divided_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
+    """Return a layer's inputs over its factors, if it has some."""
+    return values if layer.factors is None else values / torch.tensor(layer.factors)
+
+
 def rounded_inputs(
     values: torch.Tensor, layer: LinearPlan, real: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -129,8 +134,7 @@ def rounded_inputs(
     ``real``: of inputs that are rows × tokens × inputs, the tokens that are no padding. The first
     of each row is none.
     """
-    if layer.factors is not None:
-        values = values / torch.tensor(layer.factors)
+    values = divided_inputs(values, layer)
     if layer.low is not None and layer.high is not None:
         low, high = torch.tensor(layer.low), torch.tensor(layer.high)
     else:
@@ -168,26 +172,33 @@ def quantized(
 
     ``int4``: the weights of layers that are int4 in the plan, which are then rounded to int8.
     """
-    undo: list[Callable[[], Any]] = []
-    try:
+    with contextlib.ExitStack() as undo:
+        reads_text = undo.enter_context(calls.of_text(model))
         for name, layer in layers.items():
             module = linear(model, name)
             weight = module.weight.data
-            undo.append(lambda module=module, weight=weight: setattr(module.weight, "data", weight))
+            undo.callback(setattr, module.weight, "data", weight)
             if layer.precision == "int4":
                 module.weight.data = torch.from_numpy((int4 or {})[name].values()).to(weight)
             module.weight.data = rounded_weight(module, layer, isa)
-            undo.append(
-                module.register_forward_pre_hook(
-                    lambda _, inputs, layer=layer: (rounded_inputs(inputs[0], layer),)
-                ).remove
-            )
-            if layer.correction is not None:
-                lost = torch.tensor(layer.correction)
-                undo.append(
-                    module.register_forward_hook(lambda *seen, lost=lost: seen[-1] + lost).remove
-                )
+            rounding = _Rounding(name, layer, reads_text)
+            undo.callback(module.register_forward_pre_hook(rounding.before).remove)
+            undo.callback(module.register_forward_hook(rounding.after).remove)
         yield
-    finally:
-        for step in undo:
-            step()
+
+
+class _Rounding:
+    """What rounding does to the inputs and the output of a layer; a table's are not rounded."""
+
+    def __init__(self, name: str, layer: LinearPlan, reads_text: Callable[[str], bool]) -> None:
+        self.name, self.layer, self.reads_text, self.of_text = name, layer, reads_text, True
+
+    def before(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        self.of_text = self.reads_text(self.name)
+        change = rounded_inputs if self.of_text else divided_inputs
+        return (change(inputs[0], self.layer),)
+
+    def after(self, _: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
+        if self.layer.correction is None or not self.of_text:
+            return output
+        return output + torch.tensor(self.layer.correction)

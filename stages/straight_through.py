@@ -7,7 +7,7 @@ models: Jacob et al. 2018 (arXiv 1712.05877, section 3).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipeline.model import quantization
 from pipeline.model.quantization import LinearPlan
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Isa
-from stages import sensitivity
+from stages import calls, sensitivity
 
 
 def planned(directory: Path) -> dict[str, LinearPlan]:
@@ -29,9 +29,10 @@ def planned(directory: Path) -> dict[str, LinearPlan]:
     plan = quantization.read(directory)
     layers = plan.integer_layers if plan else {}
     if not layers:
+        remedy = "; write quantize: {mode: dynamic, sensitivity: false}"
         raise ModelError(
-            "no layer is int8 in the plan, so there is no rounding to train for; "
-            "write quantize: {sensitivity: false}"
+            "no layer is int8 in the plan, so there is no rounding to train for"
+            + (remedy if plan and plan.linears else "")
         )
     return layers
 
@@ -68,12 +69,14 @@ def rounding(
     tokens = None if padding is None else Tokens(padding)
     hook = tokens and network.get_input_embeddings().register_forward_pre_hook(tokens.see)
     modules = []
-    for name, layer in layers.items():
-        module: Any = network.get_submodule(name)
-        module.forward = partial(_forward, module, layer, isa, tokens)
-        modules.append(module)
     try:
-        yield
+        with calls.of_text(network) as reads_text:
+            for name, layer in layers.items():
+                module: Any = network.get_submodule(name)
+                asked = partial(reads_text, name)
+                module.forward = partial(_forward, module, layer, isa, tokens, asked)
+                modules.append(module)
+            yield
     finally:
         if hook:
             hook.remove()
@@ -82,24 +85,34 @@ def rounding(
 
 
 def _forward(
-    module: nn.Module, layer: LinearPlan, isa: Isa, tokens: Tokens | None, inputs: Tensor
+    module: nn.Module,
+    layer: LinearPlan,
+    isa: Isa,
+    tokens: Tokens | None,
+    reads_text: Callable[[], bool],
+    inputs: Tensor,
 ) -> Tensor:
-    """Return a layer's outputs (rows × … × outputs), rounded as the plan says."""
+    """Return a layer's outputs (rows × … × outputs), rounded as the plan says.
+
+    Of what is no text, a table of positions, only the weight is rounded.
+    """
+    of_text = reads_text()
     weight, bias = _parameters(module)
     inputs = inputs.float()
     if layer.factors is not None:
         factors = weight.new_tensor(layer.factors)
         weight, inputs = weight * factors, inputs / factors
-    if layer.low is not None and layer.high is not None:
+    if of_text and layer.low is not None and layer.high is not None:
         inputs = inputs.clamp(min(layer.low, 0), max(layer.high, 0))
     plain = layer.model_copy(update={"factors": None})
     with torch.no_grad():
         weight_error = sensitivity.fake_quantize_weight(weight, isa) - weight
         real = tokens and tokens.of(inputs)
-        input_error = sensitivity.rounded_inputs(inputs, plain, real) - inputs
+        read = sensitivity.rounded_inputs(inputs, plain, real) if of_text else inputs
+        input_error = read - inputs
     with torch.autocast(inputs.device.type, enabled=False):  # bfloat16 has not all the integers
         outputs = functional.linear(inputs + input_error, weight + weight_error, bias)
-    if layer.correction is not None:
+    if of_text and layer.correction is not None:
         outputs = outputs + weight.new_tensor(layer.correction)
     return outputs
 

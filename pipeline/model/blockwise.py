@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 FILE = "int4.safetensors"
 """The weights of a checkpoint's int4 layers, beside the float ones that they stand for."""
+COLUMNS = "columns"
 BLOCK = 64
 """Columns that share a scale and a zero point, which add half a bit to each value."""
 LARGEST = 15
@@ -73,8 +75,9 @@ def write(weights: Mapping[str, Blocks], directory: Path) -> None:
         for part, value in made._asdict().items()
     }
     # The number of columns: two codes are in a byte, and the last may be of none.
-    columns = {module: str(made.codes.shape[1]) for module, made in weights.items()}
-    save_file(held, directory / FILE, metadata=columns)
+    columns = {module: made.codes.shape[1] for module, made in weights.items()}
+    # One entry: the library writes several in another order each time, so the bytes would differ.
+    save_file(held, directory / FILE, metadata={COLUMNS: json.dumps(columns)})
 
 
 def read(directory: Path) -> dict[str, Blocks]:
@@ -86,10 +89,10 @@ def read(directory: Path) -> dict[str, Blocks]:
         return {}
     with safe_open(path, framework="numpy") as held:
         found = {}
-        for module, columns in (held.metadata() or {}).items():
+        for module, columns in json.loads((held.metadata() or {}).get(COLUMNS, "{}")).items():
             codes, scales, zeros = (held.get_tensor(f"{module}.{part}") for part in Blocks._fields)
             found[module] = Blocks(
-                unpacked(codes, int(columns)), scales, unpacked(zeros, scales.shape[1])
+                unpacked(codes, columns), scales, unpacked(zeros, scales.shape[1])
             )
     return found
 

@@ -72,3 +72,14 @@ def test_a_recipe_is_refused_with_its_line(workshop):
     workshop.open("finetune", gone).plan.steps()
     with pytest.raises(RecipeError, match="in a bert with 1 layer;"):
         workshop.open("finetune", cut, gone).plan.steps()
+
+
+def test_a_model_without_linear_layers_is_said_to_have_none(tmp_path, caplog):
+    """GPT-2's are transformers' Conv1D, which stay in float."""
+    network = write_model(tmp_path, "gpt2", "AutoModelForSequenceClassification", ("a", "b"))
+    assert excluded.candidates(network, ()) == ([], [])
+    assert "the model has no linear layers but its last, so they stay in float" in caplog.text
+    with pytest.raises(
+        RecipeError, match=r"no linear layer 'h\.0'; the model has none but the last"
+    ):
+        excluded.candidates(network, ("h.0",))

@@ -183,7 +183,7 @@ def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
     assert 1 <= len(refused) <= most
     assert draft.model["quantization"]["integer"] == 0
     assert [row["groups"] for row in record["plans"] if row["chosen"]] == [{"float": 13}]
-    assert "no plan within max_joint_damage (0.02) was found, so all layers stay" in caplog.text
+    assert "no plan within max_joint_damage (0.02) was found, so all layers and the" in caplog.text
 
 
 def test_plans_are_tried_with_their_vocabulary(tuned, make_context, quick, limit, monkeypatch):
@@ -199,6 +199,21 @@ def test_plans_are_tried_with_their_vocabulary(tuned, make_context, quick, limit
     simulated = [row for row in record["plans"] if not row["interval"]]
     assert simulated
     assert all(row["damage"] >= limit for row in simulated)
+
+
+def test_forms_that_are_the_same_are_built_once(tuned, make_context, quick, monkeypatch):
+    """Where nothing is smoothed, a smooth form is the plain one."""
+    monkeypatch.setattr(plan_search.smoothing, "factors", lambda *_: {})
+    monkeypatch.setattr(plan_search, "FINALISTS", 9)
+    monkeypatch.setattr(plan_search.Search, "_corrected", lambda self, plan: plan.layers)
+    real, built = finalists.Finalists.build, []
+    monkeypatch.setattr(
+        finalists.Finalists, "build", lambda self, plan: built.append(plan) or real(self, plan)
+    )
+    search(make_context(targets=(Target(),)), tuned)
+    plans = [plan.linears for plan in built if plan]
+    assert len(plans) >= 2
+    assert all(one != other for one, other in itertools.combinations(plans, 2))
 
 
 class Clock:

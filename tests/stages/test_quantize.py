@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -378,3 +379,12 @@ def test_a_vocabulary_that_int8_damages_stays_float_and_the_layers_do_not(
     assert plan.embeddings == "float"
     assert "in int8 they alone do" in caplog.text
     assert plan.integer_modules == list(plan.linears)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [({}, "float"), ({"mode": "search", "max_joint_damage": 0.05}, "int8")]
+)
+def test_a_search_has_one_limit_for_the_vocabulary_too(given, kept, caplog):
+    measured = SimpleNamespace(damage=lambda _: 0.01)
+    assert Quantize(**given)._tolerated(measured) == kept
+    assert ("more than max_damage or max_joint_damage (0.005)" in caplog.text) is (not given)

@@ -70,3 +70,36 @@ def test_the_pooler_of_a_body_is_left_out_whatever_it_is():
         names = sensitivity.linear_layers(model(classifier(kind, "eager").config))
         assert names
         assert not [name for name in names if "pooler" in name]
+
+
+@pytest.mark.parametrize("factors", [False, True])
+def test_a_table_of_positions_is_rounded_as_in_a_bundle(factors):
+    """There it is a constant that products with rounded weights take: no range cuts it."""
+    network = classifier("deberta-v3", "eager", share_att_key=True, pos_att_type=["c2p", "p2c"])
+    names = [name for name in sensitivity.linear_layers(network) if name.endswith("query_proj")]
+    divided = tuple(np.linspace(0.5, 2, network.config.hidden_size).tolist()) if factors else None
+    layer = LinearPlan(
+        precision="int8", low=-0.1, high=0.1, factors=divided, correction=(9.0,) * 32
+    )
+    weights = {
+        name: sensitivity.rounded_weight(sensitivity.linear(network, name), layer, "avx2")
+        for name in names
+    }
+    given: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    made: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    with torch.no_grad(), sensitivity.quantized(network, dict.fromkeys(names, layer), "avx2"):
+        for name in names:  # after the hooks that round
+            sensitivity.linear(network, name).register_forward_pre_hook(
+                lambda _, inputs, name=name: given[name].append(inputs[0])
+            )
+            sensitivity.linear(network, name).register_forward_hook(
+                lambda *seen, name=name: made[name].append(seen[-1])
+            )
+        network(input_ids=torch.full((2, 7), 5))
+    for name in names:
+        text, table = given[name]
+        assert text.abs().max() <= 0.11
+        assert table.abs().max() > 0.2
+        bias = sensitivity.linear(network, name).bias
+        torch.testing.assert_close(made[name][0], text @ weights[name].T + bias + 9)
+        torch.testing.assert_close(made[name][1], table @ weights[name].T + bias)

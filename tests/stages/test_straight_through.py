@@ -13,6 +13,7 @@ from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan
 from stages import ranges, sensitivity, straight_through
 from stages.trainer import collate
+from tests.stages.classifiers import classifier
 
 DYNAMIC = LinearPlan(precision="int8")
 STATIC = LinearPlan(precision="int8", low=-1.0, high=2.0)
@@ -40,6 +41,19 @@ def test_the_forward_pass_is_that_of_the_simulation(layer, isa, network):
     with straight_through.rounding(network, {"0": layer}, isa), torch.no_grad():
         torch.testing.assert_close(network(inputs), wanted)
     assert "forward" not in vars(network[0])
+
+
+@pytest.mark.parametrize("layer", [DYNAMIC, STATIC, WHOLE])
+def test_a_table_of_positions_is_rounded_as_in_the_simulation(layer):
+    network = classifier("deberta-v3", "eager", share_att_key=True, pos_att_type=["c2p", "p2c"])
+    names = [name for name in sensitivity.linear_layers(network) if name.endswith("key_proj")]
+    if layer is WHOLE:
+        layer = layer.model_copy(update={"factors": (2.0,) * 32, "correction": (0.5,) * 32})
+    layers, rows = dict.fromkeys(names, layer), {"input_ids": torch.tensor([[5, 6, 7, 8]])}
+    with sensitivity.quantized(network, layers, "avx2"), torch.no_grad():
+        wanted = network(**rows).logits
+    with straight_through.rounding(network, layers, "avx2"), torch.no_grad():
+        torch.testing.assert_close(network(**rows).logits, wanted)
 
 
 def test_mixed_precision_rounds_no_further(network):

@@ -48,6 +48,16 @@ def test_what_was_packed_is_unpacked(numbers):
     assert (blockwise.unpacked(blockwise.packed(numbers), numbers.shape[1]) == numbers).all()
 
 
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path):
+    made = blockwise.blocks(np.ones((2, 3), np.float32))
+    layers, written = {f"layer.{at}": made for at in range(12)}, set()
+    for _ in range(4):
+        blockwise.write(layers, tmp_path)
+        written.add((tmp_path / blockwise.FILE).read_bytes())
+    assert len(written) == 1
+    assert list(blockwise.read(tmp_path)) == list(layers)
+
+
 @pytest.mark.parametrize("columns", [1, BLOCK, BLOCK + 1, 3 * BLOCK - 1])
 def test_weights_are_read_as_they_were_written(columns: int, tmp_path: Path):
     """Of one block and of two, whose zero points are in one byte; with an odd column, too."""
