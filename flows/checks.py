@@ -302,6 +302,8 @@ def prefect() -> Iterator[Check]:
     elif not prefect_server.answers(url):
         fix = "start it (prefect server start), or unset PREFECT_API_URL"
         yield Check("prefect", "fail", f"{url} does not answer", fix)
+    elif prefect_server.astray(url):
+        yield Check("prefect", "fail", f"{url} is nothing of Prefect's", prefect_server.TO_BE_FOUND)
     elif prefect_server.refuses(url):
         yield Check("prefect", "fail", f"{url} does not know you", prefect_server.TO_BE_KNOWN)
     else:

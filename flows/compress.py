@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import get_args
 
@@ -34,7 +36,8 @@ def run(
         raise RecipeError(f"engine {engine!r}: expected 'prefect' or 'inline'")
     check_threads(job.threads)
     with recording.recorded(job, loaded, engine, display) as shown:
-        result = _run(job, loaded, engine, shown, verbose)
+        with redirect_stdout(sys.stderr):  # what a stage prints: stdout is for the answer
+            result = _run(job, loaded, engine, shown, verbose)
         shown.ended(result)
     return result
 

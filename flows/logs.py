@@ -57,6 +57,7 @@ class LogStream(io.TextIOBase):
         return Console(
             file=self,  # type: ignore[arg-type]
             width=400,
+            force_terminal=False,  # whatever FORCE_COLOR says: a bar would fill the log
             color_system=None,
             highlight=False,
             markup=False,

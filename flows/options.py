@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class Folder(click.Path):
         if value == "":
             self.fail("the folder's name is empty", param, ctx)
         for around in Path(value).parents:
-            if around.is_file():
+            if os.path.isfile(around):  # noqa: PTH113 (it raises nothing for a closed folder)
                 self.fail(f"{around} is a file", param, ctx)
         return super().convert(value, param, ctx)
 

@@ -9,6 +9,7 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Final
 from urllib.parse import urlparse
 
@@ -28,6 +29,9 @@ REMEMBERS: Final = (
 )
 """The setting with which a server that restarts knows who holds its concurrency limits."""
 
+NO_ANSWER: Final = (OSError, ValueError, HTTPException)
+"""What is raised if nobody answers, or who answers speaks no HTTP."""
+TO_BE_FOUND: Final = "its addresses end with /api, such as " + DEFAULT_URL
 TO_BE_KNOWN: Final = "set PREFECT_API_KEY, or PREFECT_API_AUTH_STRING as the server has it"
 
 
@@ -45,9 +49,23 @@ def answers(url: str) -> bool:
         opener(url).open(f"{url}/health", timeout=SECONDS).close()
     except urllib.error.HTTPError as error:
         return error.code not in NO_SERVER
-    except (OSError, ValueError):
+    except NO_ANSWER:
         return False
     return True
+
+
+def astray(url: str) -> bool:
+    """Return whether what answers at an address is nothing of Prefect's, for want of ``/api``."""
+    if "api" in urlparse(url).path.split("/"):
+        return False
+    request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310
+    try:
+        opener(url).open(request, timeout=SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return error.code == 404
+    except NO_ANSWER:
+        return False
+    return False
 
 
 def require(what: str, again: str) -> str:
@@ -58,6 +76,8 @@ def require(what: str, again: str) -> str:
     """
     url = api_url()
     if url is not None and answers(url):
+        if astray(url):
+            raise ProviderError(f"{url} (PREFECT_API_URL) is nothing of Prefect's: {TO_BE_FOUND}")
         if refuses(url):
             raise ProviderError(f"{url} (PREFECT_API_URL) does not know you: {TO_BE_KNOWN}")
         return url
@@ -78,7 +98,7 @@ def refuses(url: str) -> bool:
         opener(url).open(request, timeout=SECONDS).close()
     except urllib.error.HTTPError as error:
         return error.code in (401, 403)
-    except (OSError, ValueError):
+    except NO_ANSWER:
         return False
     return False
 
@@ -92,7 +112,7 @@ def forgets(url: str) -> bool:
     try:
         with opener(url).open(request, timeout=SECONDS) as answer:
             storage = json.load(answer)["server"]["concurrency"]["lease_storage"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (*NO_ANSWER, KeyError, TypeError):
         return False
     return str(storage).endswith(".memory")
 

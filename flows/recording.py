@@ -32,7 +32,14 @@ class Recorded:
         self._page = page
         self._written = StringIO()
         self._log = Display(
-            Console(file=self._written, width=WIDTH, color_system=None, markup=False, emoji=False)
+            Console(
+                file=self._written,
+                width=WIDTH,
+                force_terminal=False,
+                color_system=None,
+                markup=False,
+                emoji=False,
+            )
         )
         self._both: tuple[Shows, ...] = (self._log, *([shown] if shown else []))
 

@@ -114,6 +114,7 @@ def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
     """Run a gate's job, write the CI files, show the verdict and return the exit code."""
     from flows import compress
     from flows.display import Display
+    from pipeline.run import folder
 
     try:
         # If the run is killed, these pages remain.
@@ -122,10 +123,12 @@ def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
         with Display(stderr(), quiet=as_json) as display:
             result = compress.run(job, loaded, engine, display, verbose=verbose())
             display.notes(result.outcome.data.warnings)
-        return _report(result, job, loaded, as_json)
+        paths = result.paths | folder.draw_ci(result.outcome.data, Path(job.out), job.strict)
     except Exception as error:
         _report_error(job, error)
         raise
+    # Beyond this, an error is of whoever reads: a run that has ended keeps its files.
+    return _report(result, job, loaded, paths, as_json)
 
 
 def _command(recipe: Path, options: Mapping[str, Any]) -> str:
@@ -158,15 +161,16 @@ def _load(job: Job) -> LoadedRecipe:
     return pointed
 
 
-def _report(result: Result, job: Job, loaded: LoadedRecipe, as_json: bool) -> int:
-    """Write the CI files and, on GitHub, the annotations and the summary; print the verdict."""
+def _report(
+    result: Result, job: Job, loaded: LoadedRecipe, paths: Mapping[str, str], as_json: bool
+) -> int:
+    """Write, on GitHub, the annotations and the summary; print the verdict."""
     from flows import github
     from flows.display import show_verdict, verdict_line
     from pipeline.report.ci import annotations
-    from pipeline.run import folder, outcome
+    from pipeline.run import outcome
 
     data, code = result.outcome.data, result.exit_code(job.strict)
-    paths = result.paths | folder.draw_ci(data, Path(job.out), job.strict)
     judged = data.verdict
     verdict = "none" if judged is None else judged.outcome
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)

@@ -63,13 +63,17 @@ def history(
         show_json([]) if as_json else click.echo(NOTHING)
         return
     name = _name(recipe, known)
+    if page is not None and metrics:
+        raise click.UsageError("--metric is of the table and of --json; the page has all metrics")
     if page is not None:
         _write(past, name, home, page)
         show_json({"page": str(page)}) if as_json else click.echo(str(page))
         return
     verdicts = past.verdicts(name)
     if as_json:
-        show_json([_plain(verdict) for verdict in reversed(verdicts[-limit:])])
+        shown = verdicts[-limit:]
+        _keys(shown, metrics)  # raises for unknown ones
+        show_json([_plain(verdict, metrics) for verdict in reversed(shown)])
         return
     show_table(_table(verdicts, limit, metrics, named=name is None))
 
@@ -122,7 +126,7 @@ def _releases(home: Home) -> list[Release]:
     ]
 
 
-def _plain(past: Past) -> dict[str, Any]:
+def _plain(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
     machine = past.machine
     return {
         "time": past.time,
@@ -141,7 +145,7 @@ def _plain(past: Past) -> dict[str, Any]:
             "onnxruntime": machine.runtime,
         },
         "baselines": past.baselines,
-        "numbers": [one._asdict() for one in past.plain],
+        "numbers": [one._asdict() for one in past.plain if not metrics or one.metric in metrics],
         "budgets": [budget.model_dump() for budget in past.budgets],
     }
 

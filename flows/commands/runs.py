@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.run.logbook import Entry, Logbook
 
 PATIENCE = 60.0
+STOPPED = ("interrupted", "killed", "error")
 """Seconds that a cancelled run has to stop."""
 COLOURS = {"pass": "green", "fail": "red", "error": "red", "running": "cyan", "killed": "red"}
 run_argument = click.argument("reference", metavar="RUN")
@@ -191,10 +192,13 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
                 "are kept either way"
             )
         time.sleep(0.1)
+    ended = book.find(entry.id)
     if as_json:
-        show_json(_plain(book.find(entry.id)))
-        return
-    click.echo(f"cancelled {entry.id}; {_going_on(entry)}")
+        show_json(_plain(ended))
+    elif ended.state in STOPPED:
+        click.echo(f"cancelled {entry.id}; {_going_on(entry)}")
+    else:
+        click.echo(f"{entry.id} had come to its end: {ended.state}")
 
 
 @runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import platform
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -121,7 +120,6 @@ class Run:
         fingerprint = self.plan.fingerprint(identifier, known, read)
         if fingerprint is None:
             raise RarefyError(f"{identifier}: one of its inputs has not been made yet")
-        started = time.perf_counter()
         artifact = self._cached(fingerprint)
         cached = artifact is not None
         if artifact is None:
@@ -147,9 +145,8 @@ class Run:
         scored = scoring.Scored()
         if self.scored:
             scored = scoring.score(self.plan, artifact, self.check, progress, waiting)
-        seconds = (
-            artifact.run_record().get("seconds", 0.0) if cached else time.perf_counter() - started
-        )
+        # Of the work alone, in all attempts: not of waiting for the machine or another run.
+        seconds = artifact.run_record().get("seconds", 0.0)
         done = Finished(identifier, artifact, cached, seconds, *scored)
         self.finished[identifier] = done
         return done

@@ -104,6 +104,15 @@ def test_a_server_that_does_not_answer_fails(monkeypatch: pytest.MonkeyPatch) ->
     assert (check.state, check.found) == ("fail", "http://127.0.0.1:9/api does not answer")
 
 
+def test_an_address_that_is_nothing_of_prefect_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(prefect_server, "answers", lambda _: True)
+    monkeypatch.setattr(prefect_server, "astray", lambda _: True)
+    check = next(checks.prefect())
+    assert (check.state, check.found) == ("fail", "http://127.0.0.1:9 is nothing of Prefect's")
+    assert "/api" in check.fix
+
+
 @pytest.mark.parametrize(("refuses", "state"), [(True, "fail"), (False, "ok")])
 def test_a_server_that_lets_nobody_in_fails(
     monkeypatch: pytest.MonkeyPatch, refuses: bool, state: str

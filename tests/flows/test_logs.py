@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
 from flows import logs
+from flows.display import Display
 
 
 def test_a_console_for_a_log_shows_text_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         logs.LogStream(logging.getLogger("run")).console().print("the label [neg] or [/b]")
     assert caplog.messages == ["the label [neg] or [/b]"]
+
+
+def test_no_bar_is_drawn_in_a_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers and CI often ask for colours; each redrawing would be a line."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = logs.LogStream(logging.getLogger("run")).console()
+    assert not console.is_terminal
+    with caplog.at_level(logging.INFO), Display(console) as display:
+        display.started("distill")
+        for done in range(20):
+            display.progress(done, 20, "epoch 1")
+            time.sleep(0.05)
+    assert len(caplog.messages) <= 2
 
 
 def test_messages_arguments_and_tracebacks_are_redacted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -84,6 +85,30 @@ def test_a_status_is_an_answer_and_a_proxy_is_not_asked(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert prefect_server.answers(f"http://127.0.0.1:{server.server_port}/api")
+
+
+def test_an_address_without_api_is_nothing_of_prefect(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert (prefect_server.astray(url), prefect_server.astray(f"{url}/api")) == (True, False)
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with pytest.raises(ProviderError, match=r"nothing of Prefect's: its addresses end with /api"):
+        prefect_server.require("a schedule", "again")
+
+
+def test_who_speaks_no_http_is_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/api"
+
+        def greet() -> None:
+            for _ in range(2):
+                with server.accept()[0] as connection:
+                    connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        assert not prefect_server.answers(url)
+        assert not prefect_server.refuses(url)
 
 
 @pytest.mark.parametrize("server", [Gateway], indirect=True)

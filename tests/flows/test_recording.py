@@ -23,10 +23,14 @@ from tests.pipeline.report.factory import report_data
 from tests.project import Project
 
 
-def test_the_log_has_what_the_display_shows(project: Project) -> None:
+@pytest.mark.parametrize("colours", ["", "1"])
+def test_the_log_has_what_the_display_shows(
+    project: Project, monkeypatch: pytest.MonkeyPatch, colours: str
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", colours)
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
     seen = io.StringIO()
-    with Display(Console(file=seen, width=160)) as display:
+    with Display(Console(file=seen, width=160, force_terminal=False)) as display:
         compress.run(job(project, recipe), recipes.load(recipe), "inline", display)
     book = Logbook(Home(project.home))
     (entry,) = book.entries()

@@ -175,6 +175,23 @@ def test_a_run_that_dies_leaves_a_page_that_says_why(
     assert "error" in (on_github / "GITHUB_OUTPUT").read_text().splitlines()
 
 
+def test_a_reader_who_has_gone_takes_nothing_of_a_run_that_has_ended(
+    project: Project, rarefy: Rarefy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("flows.commands.ci.show_json", gone)
+    out = project.folder / "out"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=EASY)
+    said = rarefy("ci", recipe, "--out", out, "--engine", "inline", "--json")
+    assert said.code != 0
+    assert json.loads((out / "verdict.json").read_text())["outcome"] == "pass"
+    assert [outcome(case) for case in next(iter(JUnitXml.fromfile(str(out / "junit.xml"))))] == [
+        "pass"
+    ]
+
+
 def test_a_recipe_that_cannot_be_read_is_annotated_at_its_line(
     project: Project, rarefy: Rarefy, on_github: Path
 ) -> None:

@@ -73,6 +73,12 @@ def test_what_is_not_there_is_said(past: History, rarefy: Callable[..., Said]) -
     assert metric.code == 2
     assert "known: accuracy, ece, size" in metric.err
     assert "Calibration error" in rarefy("history", "--metric", "ece").out
+    assert rarefy("history", "--metric", "latency_p99", "--json").code == 2
+    (plain,) = json.loads(rarefy("history", "--metric", "size", "--json").out)
+    assert {number["metric"] for number in plain["numbers"]} == {"size"}
+    page = rarefy("history", "--metric", "size", "--html", past.path.parent / "trend.html")
+    assert page.code == 2
+    assert "the page has all metrics" in page.err
 
 
 def test_the_page_is_written_where_it_was_asked_for(

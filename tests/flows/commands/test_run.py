@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from pipeline.release.origin import recipe_of
+from pipeline.run.engine import Run
 from pipeline.store.home import Home
 from tests.project import Project, Said
 
@@ -19,6 +21,21 @@ def test_run_inline_prints_only_the_verdict(project: Project, rarefy: Callable[.
     assert (said.code, said.out) == (0, "verdict: none (no validate stage)\n")
     assert "head" in said.err
     assert (out / "report.html").is_file()
+
+
+def test_what_a_stage_prints_is_no_part_of_the_answer(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run._run_stage
+
+    def loud(*given: Any) -> Any:
+        print("epoch 1")
+        return run(*given)
+
+    monkeypatch.setattr(Run, "_run_stage", loud)
+    said = rarefy("run", project.recipe("quickstages:Head"), "--engine", "inline", "--json")
+    assert json.loads(said.out)["exit_code"] == 0
+    assert "epoch 1" in said.err
 
 
 def test_without_budgets_nothing_is_judged(project: Project, rarefy: Callable[..., Said]) -> None:

@@ -271,6 +271,21 @@ def test_a_run_that_ends_before_it_is_cancelled_has_ended(
     assert err.endswith(f"{page.entry.id} is not running: pass\n")
 
 
+def test_a_run_that_comes_to_its_end_all_the_same_is_not_called_cancelled(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as run:
+        page = run.enter_context(Logbook(Home(tmp_path)).writing("tiny", "inline", {}, 3))
+
+        def passes(*_: object) -> None:
+            page.update(state="pass")
+            run.close()
+
+        monkeypatch.setattr(os, "kill", passes)
+        code, out, _ = call("runs", "cancel", "tiny", "--home", str(tmp_path))
+    assert (code, out) == (0, f"{page.entry.id} had come to its end: pass\n")
+
+
 @pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume"])
 def test_a_run_that_does_not_exist(call: Call, project: Project, command: str) -> None:
     code, _, err = call("runs", command, "nothing")
