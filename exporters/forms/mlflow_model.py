@@ -44,23 +44,32 @@ class Answers(PythonModel):  # type: ignore[misc]
     ) -> list[dict[str, Any]]:
         """Return one answer for each row of the columns ``text`` and, if there is one, ``pair``.
 
-        Raises ValueError if a row has no text.
+        A text may be a list of words if the bundle answers words. Raises ValueError if a row has no
+        text.
         """
         texts = column(model_input, "text")
         pairs = column(model_input, "pair") if "pair" in model_input else None
         try:
-            answers: list[dict[str, Any]] = self.bundle.answer(texts, pairs)
+            request = self.bundle.checked({"texts": texts, "pairs": pairs})
+            answers: list[dict[str, Any]] = self.bundle.answer(*request)
         except SystemExit as error:  # what a command prints is here an answer to a request
             raise ValueError(str(error)) from None
         return answers
 
 
-def column(table: pd.DataFrame, name: str) -> list[str]:
-    """Return a column's texts."""
+def column(table: pd.DataFrame, name: str) -> list[Any]:
+    """Return a column's texts, or lists of words, which Parquet gives as arrays."""
     missing = table[name].isna()
     if missing.any():
         raise ValueError(f"row {int(missing.to_numpy().argmax())} has no {name!r}")
-    return [str(text) for text in table[name]]
+    return [text if isinstance(text, str) else plain(text) for text in table[name]]
+
+
+def plain(given: Any) -> Any:
+    """Return an array or a tuple as a list, and all else as it is."""
+    if isinstance(given, tuple):
+        return list(given)
+    return given.tolist() if hasattr(given, "tolist") else given
 
 
 set_model(Answers())

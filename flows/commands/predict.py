@@ -20,6 +20,7 @@ from pipeline.terms.errors import DataError
 Row = tuple[str, str | None]
 UNDECODED = re.compile("[\ud800-\udfff]")
 """What surrogateescape makes of bytes that are no text; decoded text has none of these."""
+BYTE_ORDER_MARK = "\ufeff"
 AT_ONCE = 1 << 16
 """Bytes of stdin that are answered together, if so many are there: what a pipe holds."""
 
@@ -55,7 +56,7 @@ def predict(
     """
     from pipeline.release.answering import Bundle
 
-    if not texts and not pairs and sys.stdin.isatty():
+    if not texts and not pairs and (sys.stdin is None or sys.stdin.isatty()):  # None: it is closed
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
     model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
     given: list[Row] = [*((text, None) for text in texts), *pairs]
@@ -80,7 +81,7 @@ def _arriving(paired: bool) -> Iterator[list[Row]]:
     errors = "surrogateescape" if errors == "strict" else errors  # strict loses the lines before
     decode = codecs.getincrementaldecoder(encoding)(errors)
     decoder, rest, ended = io.IncrementalNewlineDecoder(decode, translate=True), "", False
-    count = 0
+    count, begun = 0, False
     while not ended:
         read: bytes = sys.stdin.buffer.read1(AT_ONCE)  # type: ignore[union-attr]
         ended = not read
@@ -89,6 +90,8 @@ def _arriving(paired: bool) -> Iterator[list[Row]]:
         except UnicodeDecodeError as error:  # UTF-16 has bytes that cannot be escaped
             raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
         lines += [rest] if ended else []
+        if lines and not begun:
+            lines[0], begun = lines[0].removeprefix(BYTE_ORDER_MARK), True
         good = list(itertools.takewhile(lambda line: not UNDECODED.search(line), lines))
         parts = [line.partition("\t") if paired else (line, "", "") for line in good]
         if rows := [

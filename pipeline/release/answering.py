@@ -25,6 +25,8 @@ T = TypeVar("T")
 Row = tuple[str, str | None]
 BATCH = 32
 """Rows that share a call if they do not change each other's answers."""
+TOKENS = BATCH * 512
+"""Of a call's rows, if nobody says how many: the memory of attention grows with their length."""
 WINDOW, CHARACTERS = 4096, 4_000_000
 """Rows that are tokenized at once, and their characters: enough that many rows have the same
 length, but not more memory, for long texts, than a small machine has."""
@@ -101,16 +103,17 @@ class Bundle:
         Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
         int8 takes the range of its activations over a whole batch, so a row's answer depends on
         the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
-        row by row, as it was validated, and any other in batches of 32 (see ``fastest_batch``).
+        row by row, as it was validated, and any other in batches of 32, of long rows fewer (see
+        ``fastest_batch``).
 
         Raises DataError if ``texts`` and ``pairs`` differ in number, or one of them is a single
         text, if the bundle does not read pairs, or only them, if something given is no text or has
         no tokens, or a text is a list in which a word is empty or has a blank in it; RecipeError
         for an impossible ``batch_size``.
         """
-        if batch_size is None:
-            batch_size = 1 if self._model.rows_interact else BATCH
-        if batch_size < 1:
+        if batch_size is None and self._model.rows_interact:
+            batch_size = 1
+        if batch_size is not None and batch_size < 1:
             raise RecipeError(f"batch_size: {batch_size}, expected 1 or more")
         answers: list[Any] = []
         for window in _tokenized_at_once(_rows(texts, pairs)):
@@ -154,15 +157,16 @@ class Bundle:
         tokens: int = feed[self._model.inputs[0]].shape[1]
         return tokens
 
-    def _answer(self, rows: list[Row], batch_size: int) -> list[Any]:
+    def _answer(self, rows: list[Row], batch_size: int | None) -> list[Any]:
         given = [text for text, _ in rows]
         asked = self._asked(rows)
         feeds = [feed for feed, _ in asked]
         found: list[Any] = [None] * len(feeds)
         lengths = [self._length(feed) for feed in feeds]
         order = sorted(range(len(feeds)), key=lengths.__getitem__)
-        for _, alike in itertools.groupby(order, key=lengths.__getitem__):
-            for batch in _batches(alike, batch_size):
+        for length, alike in itertools.groupby(order, key=lengths.__getitem__):
+            size = batch_size or min(BATCH, max(1, TOKENS // max(1, length)))
+            for batch in _batches(alike, size):
                 for row, raw in zip(batch, self._batch([feeds[row] for row in batch]), strict=True):
                     found[row] = self._model.units_of(raw, asked[row][1])
         return list(self._task.reply(given, self._task.answers(np.concatenate(found))))

@@ -21,7 +21,7 @@ from pipeline.stage.tasks.file_rows import WITHOUT_TEXT, left_out
 from pipeline.stage.tasks.shown import Marks
 from pipeline.stage.tasks.single_label import SingleLabel
 from pipeline.stage.tasks.task import Row
-from pipeline.stage.values import IGNORED, is_missing
+from pipeline.stage.values import IGNORED, given_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from pipeline.terms.wording import plural
@@ -323,11 +323,12 @@ class TokenClassification(SingleLabel):
     def ask(self, given: Any) -> str:
         """Return a raw text, or a list of words, as words joined by spaces.
 
-        Raises DataError if a word is empty, has a blank in it or is not text.
+        Raises DataError if it is neither, or if a word is empty, has a blank in it or is not text.
         """
-        if not isinstance(given, str):
-            return tagging.read(given, None)[0]
-        return words.joined([given[start:end] for start, end in self._places(given)])
+        if isinstance(given, list | tuple):
+            return given_text(tagging.read(given, None)[0])
+        text = given_text(given)
+        return words.joined([text[start:end] for start, end in self._places(text)])
 
     def reply(self, given: Sequence[Any], answers: NDArray[np.float64]) -> list[Entities]:
         """Return each text's entities, with the characters of the text as it was given.

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -89,6 +90,20 @@ def test_a_machine_that_cannot_run_the_bundle_is_an_error_at_loading(load, class
     bundles.change(classifier, "session_options.json", lambda values: values.update(changes))
     with pytest.raises(RuntimeError, match="not active"):
         load(classifier)
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array])
+def test_lists_of_words_are_for_a_bundle_that_answers_words(load, classifier, form):
+    model, table = load(classifier), pd.DataFrame({"text": [form(["a", "film"]), "a film"]})
+    with pytest.raises(ValueError, match=r"a text is a string$"):
+        model.predict(None, table)
+    with pytest.raises(ValueError, match=r"a text is a string$"):
+        model.predict(None, pd.DataFrame({"text": [3]}))
+    bundles.change(classifier, "signature.json", lambda values: values.update(words=True))
+    model, asked = load(classifier), []
+    model.bundle.answer = lambda *given: asked.append(given) or []
+    model.predict(None, table)
+    assert asked == [([["a", "film"], "a film"], None)]
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])

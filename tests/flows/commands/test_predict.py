@@ -101,6 +101,22 @@ def test_lines_are_answered_when_they_arrive(monkeypatch: pytest.MonkeyPatch) ->
         assert list(arriving) == [[("four", None)]]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n")
+    assert list(predict._arriving(paired=False)) == [[("one", None), ("\ufefftwo", None)]]
+    pipe(monkeypatch, b"\xef\xbb\xbf\n")
+    assert list(predict._arriving(paired=False)) == []
+
+
+def test_a_closed_stdin_has_no_lines(
+    rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    said = rarefy("predict", "tiny")
+    assert said.code == 2
+    assert "give a TEXT or --pair FIRST SECOND" in " ".join(said.err.split())
+
+
 def test_a_damaged_bundle_answers_nothing(
     here: Project, rarefy: Callable[..., Said], tmp_path: Path
 ) -> None:

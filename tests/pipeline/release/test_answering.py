@@ -65,6 +65,11 @@ def test_rows_of_one_length_share_a_call_if_they_do_not_interact(made: Project, 
     model.predict(["a film"] * 40)
     assert rows == [32, 8]
     rows.clear()
+    length = len(model._model.asked(["a film"])[0][0]["input_ids"][0])
+    monkeypatch.setattr(answering, "TOKENS", 5 * length)  # memory grows with long rows
+    model.predict(["a film"] * 12)
+    assert rows == [5, 5, 2]
+    rows.clear()
     monkeypatch.setattr(model._model, "rows_interact", True)
     model.predict(["a film"] * 3)
     assert rows == [1, 1, 1]

@@ -314,6 +314,11 @@ class TestBundles:
         with pytest.raises(DataError, match="token 2"):
             MADE.ask(["in", word])
 
+    @pytest.mark.parametrize("given", [None, 7, float("nan"), "\ud800", ["a", "\ud800"]])
+    def test_what_is_no_text_is_refused(self, given):
+        with pytest.raises(DataError, match=r"is no text|is not valid Unicode"):
+            MADE.ask(given)
+
     @pytest.mark.parametrize("answers", [2, 4])
     def test_answers_that_do_not_fit_the_words_are_refused(self, answers):
         rows = MADE.answers(4 * np.eye(len(LABELS))[:answers])
