@@ -251,7 +251,8 @@ def _processes(where: Where, threads: int) -> Iterator[Crew]:
 def _end(folder: Path) -> None:
     """Kill the processes whose numbers are in a folder, as far as they are still this one's.
 
-    The number of one that died hours ago may be a stranger's by now.
+    And what they have started: it would time on while the machine seems to be free. The number of
+    one that died hours ago may be a stranger's by now.
     """
     import psutil
 
@@ -260,7 +261,9 @@ def _end(folder: Path) -> None:
         with suppress(psutil.Error, ValueError):
             process = psutil.Process(int(path.name))
             if process.ppid() == os.getpid():
-                process.kill()
+                for each in (process, *process.children(recursive=True)):
+                    with suppress(psutil.Error):
+                        each.kill()
 
 
 def _start(folder: str, parent: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -374,18 +373,25 @@ def test_a_process_that_has_the_number_of_a_dead_worker_does_not_end_with_a_swee
     monkeypatch.setattr(branch_tasks, "ProcessPoolTaskRunner", made.update)
     monkeypatch.setattr(branch_tasks, "Slot", lambda *_: None)
     starts = f"print(subprocess.Popen([sys.executable, '-c', {SLEEPS.format(first='pass')!r}]).pid)"
-    code = SLEEPS.format(first=f"{starts}; sys.stdout.flush()")
-    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert worker.stdout is not None
-    stranger = psutil.Process(int(worker.stdout.readline()))
+    worker, its = started(SLEEPS.format(first=f"{starts}; sys.stdout.flush()"))
+    gone, stranger = started(f"import subprocess, sys; {starts}")
+    gone.wait(30)
     try:
         with suppress(KeyboardInterrupt), crew(Where("processes", 1)):
             for number in (worker.pid, stranger.pid):
                 (Path(made["initargs"][0]) / str(number)).touch()
             raise KeyboardInterrupt
         assert worker.wait(30) < 0
-        ended, _, _ = select.select([worker.stdout], [], [], 1)
-        assert not ended, "the stranger has it open, too"
+        with suppress(psutil.NoSuchProcess):  # what the worker had started ends with it
+            assert its.status() == psutil.STATUS_ZOMBIE or its.wait(30) is None
+        assert stranger.is_running()
     finally:
         worker.kill()
         stranger.kill()
+
+
+def started(code: str) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """Start a process that tells the number of one that it starts; return both."""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    return process, psutil.Process(int(process.stdout.readline()))
