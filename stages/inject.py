@@ -46,7 +46,7 @@ class Inject(Training):
     """
 
     name: ClassVar[str] = "inject"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
@@ -97,7 +97,7 @@ class Inject(Training):
             disk=weights(shape) + saved + upto(saved.most),
             memory=PROCESS
             + footprint.training(network)
-            + footprint.listed(work, reads) * 2
+            + footprint.listed(work, reads) * max(2, self.head_epochs)
             + footprint.activations(shape, self.batch_size, length)
             + footprint.decoding(self.batch_size * length // 4, shape.vocabulary),
             shape=shape,
@@ -109,8 +109,9 @@ class Inject(Training):
         kind = config.get("model_type")
         if kind not in ARCHITECTURES and not _fills_masks(kind):  # all described families do
             raise ModelError(f"inject: a model of type {kind!r} has no masked-language model")
+        facts = knowledge.read(self.files(base)[0])
         if self.templates:
-            knowledge.check_templates(self.templates, knowledge.read(self.files(base)[0]))
+            knowledge.check_templates(self.templates, facts)
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -137,6 +138,7 @@ class Inject(Training):
         if head_is_new:
             rows = lessons.text_rows(self.head_epochs * len(lessons.texts))
             masked_lm.train_head(context, self, network, tokenizer, rows, loss)
+            del rows
         before = self._probe(context, network, tokenizer, lessons, loss)
         rows = lessons.rows(self.epochs, self.text_share)
         trained = training.train(context, self, network, tokenizer, rows, loss, epochs=1)

@@ -133,7 +133,7 @@ def split(
     Facts that read alike are never on both sides. WordNet gives synonyms the same gloss, so a
     held-out gloss that was also learned under another term would measure memorization. Glosses and
     texts are compared by their object alone. Terms ("dog") are objects of many subjects and are
-    compared by subject and object.
+    compared by subject and object, in either order: "part of" says of both what "has part" does.
 
     At most a share ``held_out`` of the facts is held out (rounded), and at least one group of facts
     that read alike.
@@ -156,7 +156,7 @@ def _reading(fact: Fact) -> tuple[str, ...]:
     text = normalized(fact.object)
     if fact.relation == GLOSS or len(text.split()) > WHOLE_TERM:
         return (text,)
-    return (normalized(fact.subject), text)
+    return tuple(sorted((normalized(fact.subject), text)))
 
 
 def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:

@@ -298,9 +298,12 @@ class Label(Stage):
         if self.engine == "pytorch" or (self.engine == "auto" and not (able and many)):
             return None, None
         if not able:
-            raise ModelError(
-                f"label.engine: {self.engine} is for labels and scores of rows, on a CPU"
+            why = (
+                "an export reads long texts in windows, but a teacher reads their beginning"
+                if task.windows
+                else "it is for labels and scores of rows, on a CPU"
             )
+            raise ModelError(f"label.engine: {self.engine}: {why}; write auto or pytorch")
         if hasattr(network, "merge_and_unload"):  # an adapter has no export of its own
             network = copy.deepcopy(network).merge_and_unload(safe_merge=True).eval()
         own = replace(

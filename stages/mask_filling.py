@@ -110,7 +110,5 @@ def replaced(row: Pair, words: Sequence[Word], fills: Sequence[str]) -> Pair:
     parts = [row[0], row[1] or ""]
     for word, fill in sorted(zip(words, fills, strict=True), key=lambda each: -each[0].start):
         text = parts[word.part]
-        old = text[word.start : word.end]  # of SentencePiece, with the space before it
-        space = old[: len(old) - len(old.lstrip())]
-        parts[word.part] = text[: word.start] + space + fill.strip() + text[word.end :]
+        parts[word.part] = text[: word.start] + fill.strip() + text[word.end :]
     return parts[0], None if row[1] is None else parts[1]

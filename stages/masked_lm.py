@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.model import no_code
+from pipeline.model import no_code, words
 from pipeline.stage import Context, losses
 from pipeline.stage.values import IGNORED
 from pipeline.terms.errors import ModelError
-from stages import training
+from stages import spans, training
 from stages.knowledge import WHOLE_TERM, Sentence
 from stages.parameters import Row, Training
 from stages.trainer import collate
@@ -100,7 +101,11 @@ def save_body(model: Any, tokenizer: Any, source: Path, output: Path) -> tuple[A
 def encode(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> list[Encoded]:
-    """Tokenize texts, cut them to ``max_length``, and locate their words."""
+    """Tokenize texts, cut them to ``max_length``, and locate their words.
+
+    Words are those of the text, with punctuation apart: SentencePiece has it in the word before,
+    and takes all that is written without spaces for one word. Words that share a token are one.
+    """
     encoded = tokenizer(
         list(texts),
         list(pairs) if pairs is not None else None,
@@ -109,17 +114,43 @@ def encode(
     )
     rows = []
     for at, encoding in enumerate(encoded.encodings):
-        tokens: dict[tuple[int, int], list[int]] = {}
-        parts = zip(encoding.sequence_ids, encoding.word_ids, strict=True)
-        for position, (part, word) in enumerate(parts):
-            if part is not None and word is not None:
-                tokens.setdefault((part, word), []).append(position)
-        words = [
-            Word(tuple(p), encoding.offsets[p[0]][0], encoding.offsets[p[-1]][1], part)
-            for (part, _), p in tokens.items()
-        ]
-        rows.append(Encoded({key: encoded[key][at] for key in encoded}, words))
+        found: list[Word] = []
+        for part, given in enumerate((texts[at], None if pairs is None else pairs[at])):
+            own = [place for place, of in enumerate(encoding.sequence_ids) if of == part]
+            found += _words(given, part, {place: encoding.offsets[place] for place in own})
+        rows.append(Encoded({key: encoded[key][at] for key in encoded}, found))
     return rows
+
+
+def _words(text: str | None, part: int, offsets: Mapping[int, tuple[int, int]]) -> list[Word]:
+    """Return the words of a text that have tokens; ``offsets``: each token's characters."""
+    places = _places(text or "")
+    starts, ends = [start for start, _ in places], [end for _, end in places]
+    joined, tokens = list(range(len(places))), dict[int, list[int]]()
+    for token, (start, end) in offsets.items():
+        first, last = bisect_right(ends, start), bisect_left(starts, end) - 1
+        if first <= last:  # or it is a space
+            joined[first : last + 1] = [joined[first]] * (last + 1 - first)
+            tokens.setdefault(joined[first], []).append(token)
+    last_of = {first: place for place, first in enumerate(joined)}
+    return [
+        # Of a word that is cut off, what is left.
+        Word(tuple(own), starts[first], min(ends[last_of[first]], offsets[own[-1]][1]), part)
+        for first, own in tokens.items()
+    ]
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    """Return where the words of a text are, or its characters if it has no spaces between words."""
+    found, space = spans.units(text)
+    if space:
+        return words.split(text, words.OWN)
+    places, at = [], 0
+    for each in found:
+        at = text.index(each, at)
+        places.append((at, at + len(each)))
+        at += len(each)
+    return places
 
 
 def masked(text: Encoded, words: Sequence[Word], mask: int) -> Row:

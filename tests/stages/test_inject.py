@@ -170,3 +170,9 @@ def test_the_real_minilm_learns_made_up_animals(make_context, tmp_path):
     draft = stage.run(context, artifact_of(directory, Kind.ENCODER))
     found = {metric.name: metric.value for metric in draft.metrics}
     assert found["cloze_learned_mrr_after"] > 0.5 > found["cloze_learned_mrr_before"]
+
+
+def test_facts_that_cannot_be_read_are_known_before_a_run(tmp_path):
+    write_facts(tmp_path / "facts.jsonl", ['{"term": "dog", "gloss": "an animal"}', "torn"])
+    with pytest.raises(DataError, match=r"facts\.jsonl"):
+        Inject(facts="facts.jsonl").follow_model({"model_type": "bert"}, {}, tmp_path)

@@ -15,7 +15,7 @@ def test_what_stands_between_the_words_stays():
     words = [Word((1,), 0, 4, 0), Word((5,), 6, 10, 0), Word((9,), 0, 3, 1)]
     row = replaced(("good, warm film!", "old cup"), words, ["bad", "cold", "new"])
     assert row == ("bad, cold film!", "new cup")
-    assert replaced(("a good film", None), [Word((1,), 1, 6, 0)], [" bad"]) == ("a bad film", None)
+    assert replaced(("a good film", None), [Word((1,), 2, 6, 0)], [" bad"]) == ("a bad film", None)
 
 
 def test_no_special_token_is_sampled_and_no_middle_of_a_word_begins_one(encoder):

@@ -14,6 +14,7 @@ from stages import knowledge, masked_lm
 from stages.factorize import Factorize
 from stages.knowledge import Fact
 from stages.prune import Prune
+from tests import tokenizers
 from tests.models import write_encoder
 from tests.stages.facts import WORDS
 
@@ -83,3 +84,40 @@ def test_whole_words_are_masked_and_nothing_else(encoder):
     assert (
         tokenizer.decode(asked["input_ids"]) == "[CLS] warm film is a kind of [MASK] [MASK] . [SEP]"
     )
+
+
+TEXTS = {
+    "a good film, warm.": ["a", "good", "film", ",", "warm", "."],
+    "狗是动物，很好。": ["狗", "是", "动", "物", "，", "很", "好", "。"],
+    "いい映画です。": ["い", "い", "映", "画", "で", "す", "。"],
+}
+
+
+@pytest.mark.parametrize("kind", tokenizers.KINDS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_words_are_those_of_the_text_whatever_the_tokenizer(kind, text, tmp_path):
+    """Only what shares a token is one: no tokenizer's own words, which may be whole sentences."""
+    tokenizer = checkpoint.load_tokenizer(tokenizers.write(kind, tmp_path))
+    for given, pair in ((text, None), ("another", text)):
+        (found,) = masked_lm.encode(tokenizer, [given], pair and [pair], 64)
+        own = [word for word in found.words if word.part == (pair is not None)]
+        (encoding,) = tokenizer([given], pair and [pair]).encodings
+        assert "".join(text[word.start : word.end] for word in own) == "".join(TEXTS[text])
+        for word in own:
+            inside = [encoding.offsets[token] for token in word.tokens]
+            covers = [each for each in TEXTS[text] if each in text[word.start : word.end]]
+            shared = any(end - start > 1 and covers[1:] for start, end in inside)
+            assert text[word.start : word.end] in TEXTS[text] or shared
+        taken = [token for word in found.words for token in word.tokens]
+        assert len(taken) == len(set(taken))
+
+
+def test_of_a_word_that_is_cut_off_there_is_what_is_left(tmp_path):
+    tokenizer = checkpoint.load_tokenizer(tokenizers.write("bert", tmp_path))
+    text = "unheardofness"
+    (whole,) = masked_lm.encode(tokenizer, [text], None, 64)
+    assert [(word.start, word.end) for word in whole.words] == [(0, len(text))]
+    (cut,) = masked_lm.encode(tokenizer, [text], None, 5)
+    (word,) = cut.words
+    assert len(word.tokens) == 3
+    assert 0 == word.start < word.end < len(text)
