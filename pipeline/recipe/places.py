@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.recipe import yaml_source
-from pipeline.terms.errors import RecipeError
+from pipeline.stage.code import OWN
+from pipeline.terms.budget import REGRESSIONS
+from pipeline.terms.errors import RarefyError, RecipeError
 from pipeline.terms.naming import hint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,40 @@ class Places:
     source: str
     lines: dict[yaml_source.Location, int]
 
+    def budgets(self, count: int) -> list[yaml_source.Location]:
+        """Return where each budget is written: a short form stands for several."""
+        found: list[yaml_source.Location] = []
+        for at in [("budgets", place) for place in range(count)]:
+            here = at if at in self.lines else ("budgets",)
+            short = (*here, "max_regression") in self.lines and (*here, "metric") not in self.lines
+            found += [at] * (len(REGRESSIONS) if short else 1)
+        return found[:count]
+
     def say(self, at: yaml_source.Location, message: str) -> RecipeError:
+        """Return an error about a place; of budgets, ``at`` counts what short forms stand for."""
         if not self.lines:  # a recipe built in Python has no file
             return RecipeError(f"{self.source}: {_dotted(at)}: {message}")
+        if at[:1] == ("budgets",) and len(at) > 1 and isinstance(at[1], int):
+            at = (*self.budgets(at[1] + 1)[-1], *at[2:])
         known = at
         while known and known not in self.lines:
             known = known[:-1]
         line = self.lines.get(known, 1)
         return RecipeError(f"{self.source}:{line}: {_dotted(at)}: {message}")
+
+    def asked(self, at: yaml_source.Location, hook: Callable[..., T], *given: Any) -> T:
+        """Return what a method of a stage answers.
+
+        An error of code that is not ours is an error of this place.
+        """
+        try:
+            return hook(*given)
+        except Exception as error:
+            kind = type(getattr(hook, "__self__", None))
+            if isinstance(error, RarefyError) or kind.__module__.partition(".")[0] in OWN:
+                raise
+            reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+            raise self.say(at, f"{hook.__name__}: {reason}") from error
 
     def error(
         self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location

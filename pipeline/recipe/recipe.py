@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.model import sources
 from pipeline.recipe import yaml_source
-from pipeline.recipe.places import Places
+from pipeline.recipe.places import Places, T
 from pipeline.stage import Stage, discovery, tasks
 from pipeline.stage.tasks.unlabelled import AGREEMENT
 from pipeline.terms import credentials
@@ -148,12 +148,9 @@ class LoadedRecipe:
     @property
     def budget_lines(self) -> list[int]:
         """The line of each budget in the file; several budgets share the line of a short form."""
-        known, lines = self.where.lines, []
-        for at in [("budgets", place) for place in range(len(self.recipe.budgets))]:
-            here = at if at in known else ("budgets",)
-            short = (*here, "max_regression") in known and (*here, "metric") not in known
-            lines += [known.get(here, 1)] * (len(REGRESSIONS) if short else 1)
-        return lines[: len(self.recipe.budgets)]
+        lines = self.where.lines
+        places = self.where.budgets(len(self.recipe.budgets))
+        return [lines.get(at, lines.get(at[:1], 1)) for at in places]
 
     def step(self, identifier: str) -> Step:
         """Return a step by its id. Raises StopIteration if there is none."""
@@ -167,6 +164,10 @@ class LoadedRecipe:
             chain.append(current)
             current = self.step(current).input
         return chain[::-1]
+
+    def asked(self, step: Step, hook: Callable[..., T], *given: Any) -> T:
+        """Return what a method of a step's stage answers; see ``Places.asked``."""
+        return self.where.asked(("stages", step.position, step.stage.name), hook, *given)
 
     def error(self, step: Step, message: str) -> RecipeError:
         """Return an error about a step, with the step's file and line."""
@@ -245,11 +246,12 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
         name, parameters, (identifier, source, seed) = _entry(entry, at, where)
         stage = _stage(name, parameters, folder, (*at, name), where)
         known = [step.id for step in steps]
+        given = identifier is not None
         if identifier is None:
             identifier = _next_id(stage.name, known)
         if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
             message = f"{identifier!r} is not a valid name; names match {NAME.pattern}"
-            raise where.say((*at, "as"), message)
+            raise where.say((*at, "as" if given else name), message)
         if identifier in RESERVED:
             message = f"the id {identifier!r} is reserved for {RESERVED[identifier]}"
             raise where.say((*at, "as"), message)
@@ -261,7 +263,7 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
         if source is not None and source not in (*known, MODEL):
             message = f"{source!r} is not an earlier stage{hint(source, known)}"
             raise where.say((*at, "from"), message)
-        for role, reference in stage.references().items():
+        for role, reference in where.asked((*at, name), stage.references).items():
             if reference not in (*known, MODEL):
                 message = f"{role}: {reference!r} is not an earlier stage{hint(reference, known)}"
                 raise where.say((*at, name), message)

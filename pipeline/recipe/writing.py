@@ -17,7 +17,7 @@ from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
 from pipeline.recipe.recipe import LoadedRecipe, Step
-from pipeline.stage import Stage, discovery
+from pipeline.stage import Stage, code, discovery
 from pipeline.stage.discovery import installed
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import RecipeError
@@ -60,14 +60,14 @@ def build(
 
 
 def step(
-    stage: Stage,
+    stage: Stage | str,
     *,
     id: str | None = None,  # noqa: A002
     input: str | None = None,  # noqa: A002
     seed: int | None = None,
 ) -> dict[str, Any]:
     """Return a recipe's entry for a stage with its own id (``as``), input (``from``) or seed."""
-    entry: dict[str, Any] = _entry(stage)
+    entry: dict[str, Any] = {stage: None} if isinstance(stage, str) else _entry(stage)
     given = {"as": id, "from": input, "seed": seed}
     return entry | {key: value for key, value in given.items() if value is not None}
 
@@ -158,7 +158,7 @@ def stage_name(kind: type[Stage]) -> str:
         return kind.name
     if "." in kind.__qualname__:
         raise RecipeError(f"stage {kind.__qualname__}: define it at the top level of its module")
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return f"{code.name_of(kind.__module__)}:{kind.__qualname__}"
 
 
 def as_yaml(loaded: LoadedRecipe) -> str:

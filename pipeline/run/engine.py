@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic_core import to_json
+
 from pipeline.measure import alone, memory
 from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
@@ -286,6 +288,7 @@ class Run:
             if stage.reads_input:
                 model = context.artifacts[self.plan.loaded.step(identifier).input]
             draft, kinds = stage.run(context, model), self.plan.kinds()  # type: ignore[arg-type]
+            _check_draft(draft)
             choosing.choose(context, kinds[identifier], context.output)
             if model is not None:
                 draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
@@ -353,6 +356,15 @@ class Run:
             rows.append(step.row(next((parameters.get(digest) for digest in inputs), None)))
             parameters[step.artifact.digest] = rows[-1].parameters
         return rows
+
+
+def _check_draft(draft: object) -> None:
+    """Raise an error if a stage returned what no manifest can hold."""
+    if not isinstance(draft, Draft):
+        raise RarefyError(f"run returned {type(draft).__name__}, not a Draft")
+    if not all(isinstance(metric, Metric) for metric in draft.metrics):
+        raise RarefyError("the metrics of the Draft are not a tuple of Metric")
+    to_json(draft.model)  # which names what is no JSON, such as a number of numpy
 
 
 def _at(base: Path, record: Named, field: str) -> Named:

@@ -16,7 +16,8 @@ def follow(loaded: LoadedRecipe, first: dict[str, Config]) -> dict[str, Config]:
     for step in loaded.steps:
         named = {role: configs[name] for role, name in step.stage.references().items()}
         try:
-            configs[step.id] = step.stage.follow_model(configs[step.input], named, loaded.base)
+            given = (configs[step.input], named, loaded.base)
+            configs[step.id] = loaded.asked(step, step.stage.follow_model, *given)
         except ModelError as error:
             raise loaded.error(step, str(error)) from error
     return configs

@@ -61,9 +61,13 @@ class Planned:
 
 @dataclass(frozen=True)
 class Read:
-    """The digests of the code of a stage and its task, and of other files than data, by path."""
+    """The digests of the code of a stage and its task, and of other files than data, by path.
 
-    code: list[str]
+    ``texts``: those of the code alone, without constants of a notebook, which may change in a run.
+    """
+
+    code: list[str] = field(compare=False)
+    texts: list[str]
     files: dict[Path, str]
 
 
@@ -351,7 +355,8 @@ class Plan:
             if not path.is_file():
                 raise self.loaded.error(self.loaded.step(identifier), f"{path}: no such file")
             files[path] = file_sha256(path)
-        return Read([*source_digests(type(stage)), *self.task_code], files)
+        code, texts = (source_digests(type(stage), constants=own) for own in (True, False))
+        return Read([*code, *self.task_code], [*texts, *self.task_code], files)
 
     def _surroundings(self, stage: Stage, read: Read) -> dict[str, Any]:
         """Return what a stage's output depends on besides its code, parameters and parents."""

@@ -107,6 +107,12 @@ def load(file: Path) -> ModuleType:
     return module
 
 
+def name_of(module: str) -> str:
+    """Return the name by which a recipe finds a module: that of its file if it was loaded alone."""
+    loader = getattr(sys.modules.get(module), "__loader__", None)
+    return Path(loader.path).stem if isinstance(loader, _Alone) else module
+
+
 def focus(folder: Path) -> None:
     """Make the modules in a recipe's folder importable, before those of other recipes.
 

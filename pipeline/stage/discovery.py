@@ -44,8 +44,8 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
         raise RecipeError(f"unknown stage {name!r}{hint(name, installed())}")
     try:
         loaded = load()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # as of a script that parses its arguments
+        reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))
         raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Stage)):
         raise RecipeError(f"stage {origin} is not a subclass of pipeline.stage.Stage")
@@ -54,20 +54,21 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     return loaded
 
 
-def source_digests(kind: type[Stage]) -> list[str]:
+def source_digests(kind: type[Stage], *, constants: bool = True) -> list[str]:
     """Return the sha256 of each source of a third-party stage; our own stages have versions.
 
     A source is the file of the class's module, the text of a class that was defined in a notebook,
     or a module that one of these imports, with its name. Raises RecipeError if that text is
     unavailable, because its results could not be told from those of an older version. Raises
-    RarefyError if a file has changed since it was loaded.
+    RarefyError if a file has changed since it was loaded. ``constants``: whether those of a
+    notebook count.
     """
     files: dict[Path, str] = {}
     helpers: dict[str, code.Source] = {}
     texts = []
     for base in _foreign(kind):
         if code.of(base).source is None:
-            texts.append(_text(base))
+            texts.append(_text(base, constants))
             code.note(base)  # other cells may have run since
         elif source := code.of(base).source:
             source.check()
@@ -91,8 +92,8 @@ def _foreign(kind: type[Stage]) -> list[type[Stage]]:
     return [base for base in stages if base.__module__.partition(".")[0] not in code.OWN]
 
 
-def _text(kind: type[Stage]) -> str:
-    text = notebook.source(kind)
+def _text(kind: type[Stage], constants: bool) -> str:
+    text = notebook.source(kind, constants=constants)
     if text is None:
         raise RecipeError(
             f"stage {kind.__qualname__}: the source cannot be read; define the stage in a file"

@@ -7,19 +7,26 @@ import dis
 import inspect
 import json
 import linecache
+import re
 import sys
+import textwrap
 from collections.abc import Iterator
+from enum import Enum
+from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
+PLAIN = (bool, int, float, str, bytes, type(None), list, tuple, dict, set, frozenset)
+OTHERS = (PurePath, re.Pattern, Enum)
+"""What else counts as a constant: by its ``repr``."""
 
 
-def source(kind: type) -> str | None:
+def source(kind: type, *, constants: bool = True) -> str | None:
     """Return the text of a class, and of the functions, classes and constants that it uses.
 
     ``inspect.getsource`` finds functions of a notebook, but no classes before Python 3.13. Returns
-    None if a text is not known: in a plain Python prompt, or of a class without methods.
+    None if a text is not known: in a plain Python prompt, or of a class without methods. Without
+    ``constants``, what a stage may change itself is left out, such as a list that it appends to.
     """
     texts: dict[str, str] = {}
     for item in _used(kind):
@@ -28,7 +35,7 @@ def source(kind: type) -> str | None:
             if text is None and item is kind:
                 return None
             texts[item.__qualname__] = text or ""
-        elif isinstance(item, tuple):
+        elif isinstance(item, tuple) and constants:
             texts[item[0]] = _constant(item[1])
     return "\n".join(texts[name] for name in sorted(texts))
 
@@ -51,28 +58,47 @@ def _used(kind: type) -> Iterator[type | FunctionType | ModuleType | tuple[str, 
         yield item
         if not isinstance(item, type | FunctionType):
             continue
+        if isinstance(item, type):
+            ahead += [base for base in item.__mro__[1:] if base.__module__ == kind.__module__]
         for name in _globals(item):
-            value = names.get(name)
+            value = _unwrapped(names.get(name))
             if isinstance(value, type | FunctionType):
                 here = value.__module__ == kind.__module__
                 ahead.append(value if here else sys.modules.get(value.__module__))
             elif isinstance(value, ModuleType):
                 ahead.append(value)
-            elif name in names and isinstance(value, PLAIN):
+            elif name in names and isinstance(value, (*PLAIN, *OTHERS)):
                 yield name, value
 
 
 def _constant(value: Any) -> str:
     """Return a constant as text; of what is no plain value the type, as ``repr`` may differ."""
     try:
-        return json.dumps(value, sort_keys=True, default=lambda other: type(other).__name__)
+        return json.dumps(value, sort_keys=True, default=_part)
     except (TypeError, ValueError):
         return type(value).__name__
 
 
+def _part(value: Any) -> Any:
+    """Return what JSON has no form for, as JSON."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(_constant, value))
+    if isinstance(value, (bytes, *OTHERS)):
+        return repr(value)
+    return type(value).__name__
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the function in one that was decorated, e.g. by ``functools.cache``."""
+    if isinstance(value, type) or not callable(value) or not hasattr(value, "__wrapped__"):
+        return value
+    return inspect.unwrap(value)
+
+
 def _functions(kind: type) -> Iterator[FunctionType]:
     for value in vars(kind).values():
-        inner = getattr(value, "fget", None) or getattr(value, "__func__", value)
+        places = ("fget", "__func__", "func")  # of a property, a class method, a cached property
+        inner = next((made for each in places if (made := getattr(value, each, None))), value)
         found = inspect.unwrap(inner) if callable(inner) else inner
         if isinstance(found, FunctionType):
             yield found
@@ -104,10 +130,10 @@ def _function_text(function: FunctionType) -> str | None:
 
 
 def _globals(item: type | FunctionType) -> set[str]:
-    """Return the global names that a function, or the methods of a class, read."""
+    """Return the global names that a function, or a class and its methods, read."""
     functions = _functions(item) if isinstance(item, type) else [item]
     ahead: list[Any] = [function.__code__ for function in functions]
-    found: set[str] = set()
+    found = _read_in_body(item) if isinstance(item, type) else set[str]()
     while ahead:
         code = ahead.pop()
         ahead += [each for each in code.co_consts if isinstance(each, CodeType)]
@@ -116,4 +142,19 @@ def _globals(item: type | FunctionType) -> set[str]:
             for step in dis.get_instructions(code)
             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
         }
+    return found
+
+
+def _read_in_body(kind: type) -> set[str]:
+    """Return the names that a class reads when it is defined, as for its fields and decorators."""
+    found: set[str] = set()
+    ahead: list[ast.AST] = [ast.parse(textwrap.dedent(_class_text(kind) or ""))]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            ahead += [*getattr(node, "decorator_list", ()), node.args]
+        else:
+            ahead += ast.iter_child_nodes(node)
     return found

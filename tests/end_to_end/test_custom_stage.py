@@ -9,9 +9,10 @@ import pytest
 
 from pipeline.model import checkpoint
 from pipeline.recipe import recipe as recipes
+from pipeline.recipe import writing
 from pipeline.report import html
 from pipeline.run import outcome
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import RarefyError, RecipeError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_stage"
 STAGE = "round_weights:RoundWeights"
@@ -75,3 +76,66 @@ def test_its_parameters_are_checked_with_line_and_suggestion(workshop, parameter
     with pytest.raises(RecipeError, match=message) as caught:
         workshop.open("quick:Head", {STAGE: parameters})
     assert "trial.yaml:" in str(caught.value)
+
+
+BODY = """
+import numpy
+from rarefy import Context, Draft, Metric, Stage
+
+
+class Mine(Stage):
+    name = "mine"
+    reads = frozenset()
+
+{methods}
+"""
+RUN = """
+    def run(self, context, model):
+        (context.output / "file").write_text("")
+        {ends}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ("pass", "mine: run returned NoneType, not a Draft"),
+        (
+            "return Draft(model={'loss': numpy.float32(1)})",
+            "mine: PydanticSerializationError: Unab",
+        ),
+        ("return Draft(metrics=Metric(name='a', value=1))", "mine: the metrics of the Draft are n"),
+    ],
+)
+def test_what_is_no_draft_names_the_step(workshop, ends, message):
+    (workshop.folder / "mine.py").write_text(BODY.format(methods=RUN.format(ends=ends)))
+    with pytest.raises(RarefyError, match=f"^{message}"):
+        workshop.run("quick:Head", "mine:Mine")
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (
+            "    def references(self):\n        return self.nope",
+            r"trial\.yaml:\d+: stages\[1\]\.mine:Mine: references: AttributeError: 'Mine' object",
+        ),
+        (
+            "    def follow_model(self, *given):\n        raise KeyError('depth')",
+            r"trial\.yaml:\d+: stages\[1\]\.mine: follow_model: KeyError: 'depth'",
+        ),
+        ("    import sys\n    sys.exit(3)", r"stage mine:Mine cannot be loaded: SystemExit: 3"),
+        ("    factor = 2", r"stage mine:Mine cannot be loaded: PydanticUserError: [^\n]*$"),
+    ],
+)
+def test_an_error_of_its_own_code_is_one_of_its_place(workshop, methods, message):
+    run = RUN.format(ends="return Draft()")
+    (workshop.folder / "mine.py").write_text(BODY.format(methods=methods + run))
+    with pytest.raises(RecipeError, match=message):
+        workshop.open("quick:Head", "mine:Mine").plan.steps()
+
+
+def test_the_recipe_that_is_shown_can_be_read_by_another_process():
+    loaded = recipes.load(EXAMPLE / "recipe.yaml")
+    shown = writing.as_yaml(loaded)
+    assert f"- {STAGE}:" in shown

@@ -51,3 +51,13 @@ def test_a_recipe_made_in_python_has_keys_and_no_lines() -> None:
     assert said({"parts": [{}]}, Places("recipe 'a'", {})) == (
         "recipe 'a': parts[0].rate: this key is required"
     )
+
+
+def test_a_budget_after_a_short_form_is_said_where_it_is_written() -> None:
+    """The short form stands for three budgets, which are counted in pydantic's places."""
+    lines = {("budgets",): 5, ("budgets", 0): 6, ("budgets", 0, "max_regression"): 6}
+    lines |= {("budgets", 1): 7, ("budgets", 2): 8, ("budgets", 2, "metric"): 8}
+    places = Places("r.yaml", lines)
+    for counted, written, line in ((0, 0, 6), (2, 0, 6), (3, 1, 7), (4, 2, 8)):
+        said = places.say(("budgets", counted, "agianst"), "unknown key")
+        assert str(said) == f"r.yaml:{line}: budgets[{written}].agianst: unknown key"

@@ -178,3 +178,11 @@ def test_a_stage_of_ones_own_is_given_as_it_is(workshop):
 
     with pytest.raises(front.RecipeError, match="define it at the top level of its module"):
         small(workshop, Local())
+
+
+def test_a_step_may_be_the_name_of_a_stage() -> None:
+    assert writing.step("export", id="second", input="a") == {
+        "export": None,
+        "as": "second",
+        "from": "a",
+    }

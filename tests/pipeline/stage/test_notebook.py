@@ -79,3 +79,55 @@ def test_a_decorated_class_and_method_are_found(kernel):
 def test_a_class_whose_lines_are_not_known_has_no_source(kernel):
     exec(CELL, vars(kernel.module))
     assert kernel.source() is None
+
+
+RICH = '''
+class Word(Mixin):
+    """Say a word."""
+
+    factor = FACTOR
+
+    @functools.cached_property
+    def size(self):
+        return SIZE
+
+    def run(self):
+        return [cached(), wrapped(), STOP, FORM, self.mixed(), self.size]
+'''
+CELLS = {
+    "STOP": "STOP = {'a', 'b'}\n",
+    "FORM": "import re\nFORM = {'form': re.compile('a')}\n",
+    "FACTOR": "FACTOR = 1\n",
+    "SIZE": "SIZE = 1\n",
+    "cached": "import functools\n@functools.cache\ndef cached():\n    return 1\n",
+    "wrapped": (
+        "def keep(it):\n    @functools.wraps(it)\n    def kept():\n        return it()\n"
+        "    return kept\nDEEP = 1\n@keep\ndef wrapped():\n    return DEEP\n"
+    ),
+    "Mixin": "class Mixin:\n    def mixed(self):\n        return 1\n",
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_all_that_a_class_uses_counts(kernel, name):
+    for text in (*CELLS.values(), RICH):
+        kernel.run(text)
+    before = kernel.source()
+    for text in (*CELLS.values(), RICH):  # the same, in another order of the set
+        kernel.run(text.replace("{'a', 'b'}", "{'b', 'a'}"))
+    assert kernel.source() == before
+    edited = CELLS[name].replace("1", "2").replace("'a'", "'c'")
+    assert edited != CELLS[name]
+    kernel.run(edited)
+    kernel.run(RICH)
+    assert kernel.source() != before
+
+
+def test_what_a_stage_changes_itself_is_no_edit_of_its_text(kernel):
+    kernel.run("SAID = []\n" + CELL.replace("TIMES", "len(SAID)"))
+    before, text = kernel.source(), notebook.source(kernel.module.Word, constants=False)
+    kernel.module.SAID.append(1)
+    assert kernel.source() != before
+    assert notebook.source(kernel.module.Word, constants=False) == text
+    kernel.run(HELPER.replace("word", "other"))
+    assert notebook.source(kernel.module.Word, constants=False) != text
