@@ -33,6 +33,7 @@ __all__ = [
 
 SHAPES = "shapes.json"
 ADAPTER = "adapter"
+TYPES = "token_type_ids"
 WEIGHTS = "model.safetensors"
 SCHEMA = "rarefy.shapes/1"
 
@@ -52,6 +53,17 @@ def load(directory: Path) -> Any:
     if (directory / ADAPTER).is_dir():
         model = _attach(model, directory / ADAPTER)
     return model.eval()
+
+
+def leave_out_types(config: Any, tokenizer: Any) -> None:
+    """Let a tokenizer number no texts of a pair for a model that knows one number only.
+
+    Some RoBERTa bodies come with BERT's tokenizer, whose second texts would be out of range.
+    """
+    names = list(tokenizer.model_input_names)
+    if getattr(config, "type_vocab_size", None) == 1 and TYPES in names:
+        names.remove(TYPES)
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
 
 
 def load_tokenizer(directory: Path) -> Any:

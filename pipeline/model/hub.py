@@ -27,7 +27,7 @@ def model(reference: str, key: str = "model") -> tuple[Path, str]:
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED)))
         if not any(path.rglob("*.safetensors")):
-            pickled = [*WANTED, "*pytorch_model*.bin"]
+            pickled = [*WANTED, "*pytorch_model.bin", "*pytorch_model-*-of-*.bin"]
             path = Path(snapshot_download(name, revision=path.name, allow_patterns=pickled))
     except Exception as error:
         raise ModelError(

@@ -23,6 +23,8 @@ SENTENCES = "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
 KEY = "rarefy_pooling"
 
+ENDLESS = 10**9
+"""What transformers writes as the length of a model that has no longest text."""
 _FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -117,8 +119,8 @@ def layout(directory: Path) -> Layout:
                 f"{MODULES}: the module {kind} ({folder}) cannot be computed; supported are a "
                 "Transformer, then a Pooling, then perhaps a Normalize"
             )
-    if mode is None:
-        raise ModelError(f"{MODULES}: there is no Pooling module")
+    if mode is None:  # a cross-encoder, as sentence-transformers saves it since version 5.4
+        return Layout(transformer, files=tuple(files), max_length=_max_length(transformer))
     return Layout(
         transformer,
         Pooling(mode, normalize),
@@ -213,8 +215,11 @@ def _lowercases(transformer: Path) -> bool:
 
 
 def _max_length(transformer: Path) -> int | None:
+    """Return the tokens to which texts are cut; the tokenizer says it since version 5.4."""
     stated = _values(transformer / SENTENCES).get("max_seq_length")
-    return stated if isinstance(stated, int) else None
+    if stated is None:
+        stated = _values(transformer / "tokenizer_config.json").get("model_max_length")
+    return stated if isinstance(stated, int) and stated < ENDLESS else None
 
 
 def _values(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ never run.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,7 +192,9 @@ def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool
     if report["error_msgs"]:
         raise ModelError(report["error_msgs"][0])
     unexpected = report["unexpected_keys"]
-    strange = sorted(name for name in unexpected if parts.of_body(name))
+    # mDeBERTa-v3's file has a table beside that of its embeddings, of which only its training knew.
+    known = (name for name in unexpected if name.removesuffix("._weight") + ".weight" not in state)
+    strange = sorted(name for name in known if parts.of_body(name))
     if strange:
         raise ModelError(f"the model in config.json has no weight named {strange[0]}")
     model.config.name_or_path = ""
@@ -223,9 +226,37 @@ class _Parts:
 
 
 def _whole_or_shards(directory: Path, name: str) -> list[Path]:
-    whole = directory / name
+    """Return a file of weights, or the shards that its index names: others may be older ones.
+
+    Raises ModelError if one of them is missing, or if there is no index and they are not of one
+    model.
+    """
+    whole, index = directory / name, directory / f"{name}.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        named = _named_in(index)
+        if missing := [shard for shard in named if not (directory / shard).is_file()]:
+            raise ModelError(f"{missing[0]} is missing, one of {len(named)} in {index.name}")
+        return [directory / shard for shard in named]
     shards = sorted(directory.glob(f"{whole.stem}-*-of-*{whole.suffix}"))
-    return [whole] if whole.is_file() else shards
+    counts = {shard.stem.rpartition("-")[2] for shard in shards}
+    if shards and counts != {f"{len(shards):05}"}:
+        raise ModelError(
+            f"the shards in {directory} are not those of one model, e.g. {shards[0].name}; keep "
+            f"its own ones, or {index.name}"
+        )
+    return shards
+
+
+def _named_in(index: Path) -> list[str]:
+    try:
+        named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index.name}: not an index of shards") from None
+    if not named or any(Path(str(shard)).name != shard for shard in named):
+        raise ModelError(f"{index.name}: its shards are not files beside it")
+    return named
 
 
 def _read(paths: Iterable[Path]) -> dict[str, Any]:

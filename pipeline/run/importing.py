@@ -23,7 +23,7 @@ class ImportModel(Stage):
     """Import a pretrained model into the store. The engine adds this stage to every recipe."""
 
     name: ClassVar[str] = "import"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     consumes: ClassVar[frozenset[Kind]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset()
 
@@ -78,6 +78,7 @@ class ImportModel(Stage):
             if located.pooling is not None:
                 pooling.note(model.config, located.pooling)
             padding.note(model.config, tokenizer)
+            checkpoint.leave_out_types(model.config, tokenizer)
             roles = checkpoint.save(model, tokenizer, context.output)
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))

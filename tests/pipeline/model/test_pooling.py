@@ -77,7 +77,6 @@ def test_what_cannot_be_computed_is_one_line(tmp_path, modes, further, message):
     [
         ("{", "expected a list"),
         ('[{"path": ""}]', "expected a list"),
-        ('[{"path": "", "type": "x.Transformer"}]', "no Pooling module"),
         ('[{"path": "../x", "type": "x.Pooling"}]', "not a folder beside"),
         ('[{"path": "2_Normalize", "type": "x.Normalize"}]', "the module Normalize"),
     ],
@@ -218,3 +217,13 @@ def test_embeddings_are_those_of_sentence_transformers(tmp_path, mode, normalize
     own = torch.nn.functional.normalize(own) if found.pooling.normalize else own
     expected = theirs.encode(texts, convert_to_tensor=True).cpu()
     torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("stated", "most"), [(256, 256), (10**30, None), (None, None)])
+def test_a_transformer_alone_is_a_plain_model_such_as_a_cross_encoder(tmp_path, stated, most):
+    """sentence-transformers saves them so since version 5.4, with the length at the tokenizer."""
+    module = "sentence_transformers.base.modules.transformer.Transformer"
+    (tmp_path / "modules.json").write_text(json.dumps([{"path": "", "type": module}]))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": stated}))
+    found = pooling.layout(tmp_path)
+    assert (found.transformer, found.pooling, found.max_length) == (tmp_path, None, most)

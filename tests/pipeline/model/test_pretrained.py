@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pipeline.model import checkpoint, pretrained
 from pipeline.model.pretrained import Pretrained
@@ -205,6 +207,48 @@ def test_shards_as_transformers_writes_them(tmp_path):
     found = load(tmp_path)
     assert same(network, found)
     assert unchanged(found)
+
+
+def test_shards_of_an_older_upload_are_not_read(tmp_path):
+    """They stay in a folder or repository if the number of shards changes."""
+    network = write_model(tmp_path, "bert")
+    network.save_pretrained(tmp_path / "old", max_shard_size="3KB")
+    (tmp_path / "model.safetensors").unlink()
+    network.embeddings.word_embeddings.weight.data.add_(1)
+    network.save_pretrained(tmp_path, max_shard_size="5KB")
+    named = pretrained.weight_files(tmp_path)
+    for shard in (tmp_path / "old").glob("*.safetensors"):
+        shutil.copy(shard, tmp_path)
+    assert pretrained.weight_files(tmp_path) == named
+    assert same(network, load(tmp_path))
+    index = tmp_path / "model.safetensors.index.json"
+    kept = index.read_text()
+    index.unlink()
+    with pytest.raises(ModelError, match=r"are not those of one model, e\.g\. model-00001"):
+        pretrained.weight_files(tmp_path)
+    index.write_text(kept)
+    named[1].unlink()
+    said = f"{named[1].name} is missing, one of {len(named)} in model.safetensors.index.json"
+    with pytest.raises(ModelError, match=said):
+        pretrained.weight_files(tmp_path)
+    for text in ("{", "{}", '{"weight_map": {"a": "../model.safetensors"}}'):
+        index.write_text(text)
+        with pytest.raises(ModelError, match=r"^model\.safetensors\.index\.json: "):
+            pretrained.weight_files(tmp_path)
+
+
+def test_a_table_that_only_mdeberta_s_training_knew_is_left_out(tmp_path):
+    network = write_model(tmp_path, "deberta-v2")
+    state = network.state_dict()
+    name = "embeddings.word_embeddings"
+    more = state | {f"{name}._weight": torch.zeros(3, 3)}
+    save_file(more, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    found = load(tmp_path)
+    assert same(network, found)
+    assert found.left_out == (name,)
+    save_file(state | {"embeddings.other._weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"no weight named embeddings\.other\._weight"):
+        load(tmp_path)
 
 
 def test_pickled_weights_are_taken_only_if_that_is_allowed(tmp_path):
