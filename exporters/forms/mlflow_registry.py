@@ -155,12 +155,15 @@ class Alias:
 def _describe(mlflow: Any, source: Source, provenance: Provenance) -> None:
     """Log the recipe's parameters, the ledger's numbers, and the run's files for people."""
     mlflow.set_tags({DIGEST: source.bundle.digest, "rarefy.task": source.task})
+    newest = provenance.verdict  # which may be on measurements after those of the run
+    if newest is not None:
+        mlflow.set_tag("rarefy.verdict", newest.outcome)
     record = provenance.record
     if record is None:
         return
     judged = provenance.judges(source.bundle)
-    if judged and record.verdict is not None:
-        mlflow.set_tag("rarefy.verdict", record.verdict.outcome)
+    outcomes = [each.outcome for each in (record.verdict, newest) if each is not None]
+    same = len(outcomes) == 2 and outcomes[0] == outcomes[1]
     parameters = {"model": provenance.model, "task": record.task}
     for node in record.lineage:
         simple = {k: v for k, v in node.parameters.items() if not isinstance(v, dict)}
@@ -169,7 +172,8 @@ def _describe(mlflow: Any, source: Source, provenance: Provenance) -> None:
     mlflow.log_params({key: str(value)[:LONGEST] for key, value in parameters.items()})
     mlflow.log_metrics(_numbers(record, judged))
     mlflow.log_text(record.recipe, "recipe.yaml")
-    for name in (names.REPORT, names.SUMMARY, names.VERDICT) if judged else ():
+    files = (names.REPORT, names.SUMMARY, *((names.VERDICT,) if same else ()))
+    for name in files if judged else ():
         if provenance.run is not None and (provenance.run / name).is_file():
             mlflow.log_artifact(str(provenance.run / name))
 

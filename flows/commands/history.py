@@ -110,7 +110,7 @@ def _write(past: History, name: str | None, home: Home, page: Path) -> None:
 
 
 def _releases(home: Home) -> list[Release]:
-    """Return every move of the store's tags except rollbacks."""
+    """Return every promotion to the store's tags; one moved by hand has no verdict."""
     from datetime import UTC, datetime
 
     from pipeline.report.trend import Release
@@ -122,7 +122,7 @@ def _releases(home: Home) -> list[Release]:
         Release(name, move.digest, datetime.fromtimestamp(move.time, UTC).isoformat())
         for name, tag in tags.items()
         for move in tag.moves
-        if move.why != "rollback"
+        if move.why == "promote"
     ]
 
 

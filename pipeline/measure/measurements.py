@@ -237,10 +237,19 @@ class Measurements(_Record):
         return scores.divergence(self.scored_by, ours, theirs, groups=self.groups)
 
     def on(self, target: str | None) -> Measurements:
-        """Return the measurements with a target's own answers, if it has any."""
-        if target not in self.elsewhere:
+        """Return the measurements with a target's own answers, if it has any.
+
+        Targets with one provider share them.
+        """
+        timed = self.latency.get(target or "")
+        own = [
+            name
+            for name in self.elsewhere
+            if name == target or (timed and self.latency[name].provider == timed.provider)
+        ]
+        if not own:
             return self
-        ours = self.models[CANDIDATE].model_copy(update={"answers": self.elsewhere[target]})
+        ours = self.models[CANDIDATE].model_copy(update={"answers": self.elsewhere[own[0]]})
         return self.model_copy(update={"models": self.models | {CANDIDATE: ours}})
 
     def name_of(self, stage: str) -> str | None:

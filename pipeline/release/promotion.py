@@ -146,7 +146,7 @@ def verdict_of(bundle: Bundle, home: Home, there: Home, tag: str) -> tuple[Path,
     for path in filter(Path.is_file, (*named, *fetched, *others)):
         try:
             record = folder.read(path.parent)
-        except ValueError:
+        except (OSError, ValueError):
             why = f"no verdict on this bundle, but {path} cannot be read; run the recipe again"
             continue
         if path in named:

@@ -124,7 +124,9 @@ def of(bundle: Bundle, home: Home) -> Provenance:
 
 def _newest(bundle: Bundle, home: Home, records: Sequence[ReportData]) -> Verdict | None:
     """Return the verdict on a bundle's newest measurements, of runs' records and the history."""
-    found = [(record.measured, record.verdict) for record in records if record.verdict]
+    found = [
+        ((record.measured, record.created), record.verdict) for record in records if record.verdict
+    ]
     with suppress(RarefyError):  # a damaged history says nothing; `rarefy promote` names it
         for one in History(home.path / FILE).verdicts(bundle=bundle.digest):
             verdict = Verdict(
@@ -133,7 +135,7 @@ def _newest(bundle: Bundle, home: Home, records: Sequence[ReportData]) -> Verdic
                 budgets=one.budgets,
                 evidence=one.evidence,
             )
-            found.append((one.measured, verdict))
+            found.append(((one.measured, one.time), verdict))
     return max(found, key=lambda each: each[0])[1] if found else None
 
 

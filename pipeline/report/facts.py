@@ -121,10 +121,11 @@ def points(data: ReportData, target: str) -> list[Point]:
     if data.measurements is None:
         return []
     timed = data.measurements.latency[target]
+    there = data.model_copy(update={"measurements": data.measurements.on(target)})
     return [
         Point(model, timed.percentile(model, 50), share, model == CANDIDATE)
         for model, samples in timed.samples.items()
-        if any(samples) and (share := accuracy(data, model)) and all(map(math.isfinite, share))
+        if any(samples) and (share := accuracy(there, model)) and all(map(math.isfinite, share))
     ]
 
 
@@ -192,9 +193,12 @@ def beside(data: ReportData) -> tuple[str, float] | None:
     return measured.scored_by.beside(measured.truth) if measured is not None else None
 
 
-def speedup(data: ReportData, target: str) -> Interval | None:
-    """Return the reference's median latency divided by the candidate's; None if not measured."""
-    name = reference(data)
+def speedup(data: ReportData, target: str, name: str | None = None) -> Interval | None:
+    """Return a model's median latency divided by the candidate's; None if it was not measured.
+
+    ``name``: by default the model that most budgets name.
+    """
+    name = name or reference(data)
     if data.measurements is None or name is None:
         return None
     timed = data.measurements.latency[target]

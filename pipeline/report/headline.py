@@ -64,11 +64,12 @@ def _judged(data: ReportData) -> str:
 
 
 def first_release(absent: Sequence[str]) -> str:
-    """Say that there was no baseline to compare with; empty if no tag was absent."""
+    """Say with which tags nothing was compared; empty if no tag was absent."""
     if not absent:
         return ""
-    tags = ", ".join(absent)
-    return f"First release: nothing was compared with a baseline, because {tags} does not exist."
+    verb = "does" if len(absent) == 1 else "do"
+    tags = " and ".join(absent)
+    return f"First release: nothing was compared with {tags}, which {verb} not exist yet."
 
 
 def _warnings(count: int, of: int) -> str:

@@ -96,12 +96,14 @@ def _measured(data: ReportData) -> Iterator[Measured]:
         if carries(50, len(model.cold_start)):
             started = cold_start.median(model.cold_start)
             yield _make("cold_start", name, None, started)
+    # As the verdict has them: against the first reference, whatever most budgets name.
+    first = next(iter(measured.references), None)
     yield from _scores(measured)
-    yield from _agreement(data)
+    yield from _agreement(measured, first)
     for target, latency in measured.latency.items():
         for name, whole in itertools.product(latency.samples, (False, True)):
             yield from _percentiles(latency, name, target, whole=whole)
-        faster = facts.speedup(data, target)
+        faster = facts.speedup(data, target, first)
         if faster is not None:
             yield _make("speedup", CANDIDATE, target, faster)
 
@@ -115,10 +117,9 @@ def _scores(measured: Measurements) -> Iterator[Measured]:
                 yield _make(metric, CANDIDATE, None, measured.score(metric, CANDIDATE))
 
 
-def _agreement(data: ReportData) -> Iterator[Measured]:
+def _agreement(measured: Measurements, name: str | None) -> Iterator[Measured]:
 
-    name, measured = facts.reference(data), data.measurements
-    if measured is None or name is None or CANDIDATE not in measured.models or not measured.truth:
+    if name is None or CANDIDATE not in measured.models or not measured.truth:
         return
     if not measured.unlabelled:  # there, it is the score
         ours, theirs = measured.table(CANDIDATE), measured.table(name)

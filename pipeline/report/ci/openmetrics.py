@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pipeline.report.ci import cases
 from pipeline.report.ci.numbers import Measured, plain
+from pipeline.terms import metrics
 from pipeline.verdict.readings import logical_cores
 from pipeline.verdict.record import LedgerRow, ReportData
 
@@ -116,9 +117,14 @@ def _budgets(page: _Page, data: ReportData) -> None:
     for name, budget in zip(cases.names(judged), judged, strict=True):
         labels = {"budget": name, "level": budget.level}
         page.states("rarefy_budget", "The outcome of a budget.", labels, budget.outcome)
-        values = (budget.value, budget.low, budget.high)
-        page.gauge("budget_value", "The value a budget was judged by.", "", labels, values)
-        page.gauge("budget_limit", "The limit of a budget.", "", labels, (budget.limit,))
+        scale = UNITS["ms"].scale if metrics.unit(budget.metric, budget.form) == "ms" else 1
+        value, low, high, limit = (
+            None if each is None else scale * each
+            for each in (budget.value, budget.low, budget.high, budget.limit)
+        )
+        about = "The value a budget was judged by; of times, in seconds."
+        page.gauge("budget_value", about, "", labels, (value, low, high))
+        page.gauge("budget_limit", "The limit of a budget, likewise.", "", labels, (limit,))
 
 
 def _stage(page: _Page, row: LedgerRow) -> None:
@@ -134,6 +140,7 @@ def _machine(data: ReportData) -> dict[str, str]:
     found = {"cpu": data.machine.get("cpu"), "cores": logical_cores(data.machine)}
     labels = {name: str(value) for name, value in found.items() if value is not None}
     libraries = data.machine.get("libraries")
-    if isinstance(libraries, dict) and "onnxruntime" in libraries:
-        labels["onnxruntime"] = str(libraries["onnxruntime"])
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        if isinstance(libraries, dict) and name in libraries:
+            labels["onnxruntime"] = str(libraries[name])
     return labels

@@ -259,7 +259,7 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
     assert json.loads(rarefy("history", "--json").out) == []
     # A first release has a verdict on the budgets that can be judged, even if there are none.
     said = rarefy(*arguments, "--baseline", "production", "--first")
-    first = "first release: nothing was compared with a baseline, because production does not exist"
+    first = "first release: nothing was compared with production, which does not exist yet"
     assert (said.code, said.out) == (0, f"verdict: pass ({first})\n")
     suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
     assert [type(result) for case in suite for result in case.result] == [Skipped]

@@ -27,5 +27,5 @@ def test_validate_measures_again_and_judges(here: Project, rarefy: Callable[...,
     first.write_text((here.folder / "tiny.yaml").read_text() + budget)
     said = rarefy("validate", "tiny", "--recipe", first, "--first")
     assert said.code == 0
-    loud = "first release: nothing was compared with a baseline, because production does not exist"
+    loud = "first release: nothing was compared with production, which does not exist yet"
     assert said.out == f"verdict: pass ({loud})\n"

@@ -16,7 +16,7 @@ from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict import history
 from pipeline.verdict.judge import judge
-from tests.pipeline.report.factory import digest, report_data
+from tests.pipeline.report.factory import digest, measurements, report_data
 
 
 def test_flips_count_who_alone_is_right_and_agree_with_an_exact_binomial_test() -> None:
@@ -129,3 +129,18 @@ def test_rows_in_groups_are_counted_with_them() -> None:
     kept = facts.retained(grouped)
     assert kept.value == pytest.approx(sure.value)
     assert kept != sure
+
+
+def test_a_target_of_another_provider_is_drawn_with_its_own_score() -> None:
+    """Targets with one provider share its answers."""
+    found = measurements(60, 400, 3).model_copy(deep=True)
+    wrong = [list(reversed(answer)) for answer in found.models["candidate"].answers]
+    other = found.latency["cpu"].model_copy(update={"provider": "openvino"})
+    found.elsewhere = {"gpu": wrong}
+    found.latency |= {"gpu": other, "gpu-4": other.model_copy(update={"threads": 4})}
+    data = report_data(measurements=found)
+    share = {
+        target: next(p.accuracy.value for p in facts.points(data, target) if p.candidate)
+        for target in ("cpu", "gpu", "gpu-4")
+    }
+    assert share["gpu"] == share["gpu-4"] == pytest.approx(1 - share["cpu"])

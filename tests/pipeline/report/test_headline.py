@@ -98,3 +98,9 @@ def test_without_a_verdict_it_says_what_is_lacking() -> None:
     assert "Add the stage validate" in bare.sentence
     measured = headline.build(report_data(verdict=None))
     assert "no budgets" in measured.sentence
+
+
+def test_the_first_release_says_with_what_nothing_was_compared() -> None:
+    assert headline.first_release([]) == ""
+    said = headline.first_release(["canary", "production"])
+    assert said.endswith("nothing was compared with canary and production, which do not exist yet.")

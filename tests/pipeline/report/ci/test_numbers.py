@@ -11,6 +11,9 @@ from pipeline.measure import scores
 from pipeline.report import facts
 from pipeline.report.ci import bencher, benchmark_action, openmetrics
 from pipeline.report.ci.numbers import measured
+from pipeline.terms.budget import Budget
+from pipeline.terms.vocabulary import Target
+from pipeline.verdict.judge import judge
 from tests.pipeline.report.ci.budgets import samples
 from tests.pipeline.report.factory import measurements, report_data
 
@@ -40,3 +43,20 @@ def test_agreement_of_words_is_the_verdict_s_own() -> None:
     (found,) = (number for number in measured(data) if number.metric == "agreement")
     assert (found.value, found.low, found.high) == same
     assert found.value == (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()
+
+
+def test_speedup_and_agreement_are_the_verdict_s_own() -> None:
+    """Also where most budgets name another model, as those of ``ci --baseline`` do."""
+    found = measurements(60, 400, 3)
+    asked = [Budget(metric="speedup", min="2x"), Budget(metric="agreement", min="50 %")]
+    asked += [
+        Budget(metric="latency_p50", max_regression="5 %", against="prune"),
+        Budget(metric="size", max_regression="5 %", against="prune"),
+        Budget(metric="accuracy", max_drop="1 %", against="prune"),
+    ]
+    verdict = judge(asked, [Target()], found)
+    data = report_data(measurements=found, verdict=verdict)
+    assert facts.reference(data) == "prune"
+    numbers = {n.metric: n.value for n in measured(data) if n.target in ("cpu", None)}
+    for budget in verdict.budgets[:2]:
+        assert numbers[budget.metric] == pytest.approx(budget.value)

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.report.ci import openmetrics
 from pipeline.report.ci.numbers import Measured
+from pipeline.terms import metrics
 from tests.pipeline.report.ci.budgets import HOSTILE, budgets, samples, ten
 
 
@@ -81,3 +82,16 @@ def test_gitlab_reads_each_line_as_a_name_and_a_value(numbers: list[Measured]) -
             name, value = shlex.split(line.split("#")[0])
             assert name.startswith("rarefy_")
             assert math.isfinite(float(value))
+
+
+def test_times_of_budgets_are_in_seconds_and_a_gpu_s_runtime_is_named() -> None:
+    data = ten()
+    budget = next(b for b in data.verdict.budgets if metrics.unit(b.metric, b.form) == "ms")
+    libraries = {"onnxruntime-gpu": "1.30"}
+    text = openmetrics.render(
+        data.model_copy(update={"machine": data.machine | {"libraries": libraries}}), []
+    )
+    limits = [v for (name, labels), v in samples(text).items() if name == "rarefy_budget_limit"]
+    assert budget.limit / 1000 in limits
+    assert budget.limit not in limits
+    assert 'onnxruntime="1.30"' in text
