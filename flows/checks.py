@@ -246,9 +246,9 @@ def memory() -> Iterator[Check]:
     """Check that there is enough free memory to train a small model."""
     import psutil
 
-    from pipeline.measure import machine
+    from pipeline.measure import cgroups
 
-    ram, limit = psutil.virtual_memory(), machine.memory_limit()
+    ram, limit = psutil.virtual_memory(), cgroups.memory()
     free, total = (min(each, limit or each) for each in (ram.available, ram.total))
     text = f"{size(free)} free of {size(total)}"
     if free < MEMORY:

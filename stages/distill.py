@@ -75,7 +75,7 @@ class Distill(Inside, Keeping):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     layers: int | tuple[int, ...] | None = Field(

@@ -16,7 +16,8 @@ from pipeline.terms.errors import RarefyError
 LATE = 0.3
 """The share of the steps, at the end, whose weights are averaged."""
 EVERY = 10
-"""Steps from one weight in the average to the next."""
+"""Steps from one weight in the average to the next, or fewer, so that it is of ``MEMBERS``."""
+MEMBERS = 10
 FILE = "kept.safetensors"
 LAST, AVERAGE = "last", "average"
 State = dict[str, Tensor]
@@ -32,6 +33,7 @@ class Keeper:
 
     def __init__(self, judge: Callable[[Any], float], steps: int, epochs: int) -> None:
         self.judge, self.steps, self.epoch = judge, steps, steps // epochs
+        self.epochs, self.every = epochs, max(1, min(EVERY, int(LATE * steps) // MEMBERS))
         self.losses: list[float] = []
         """The loss after each epoch."""
         self.best: State = {}
@@ -40,7 +42,7 @@ class Keeper:
 
     def step(self, network: Any, number: int) -> None:
         """Note the weights after a step; ``number`` counts from 1."""
-        if number > (1 - LATE) * self.steps and number % EVERY == 0:
+        if number > (1 - LATE) * self.steps and number % self.every == 0:
             self.counted += 1
             for name, value in _floats(network).items():
                 mean = self.average.setdefault(name, torch.zeros_like(value))
@@ -61,7 +63,7 @@ class Keeper:
         """
         best, name = min(self.losses), str(1 + self.losses.index(min(self.losses)))
         name = LAST if int(name) == len(self.losses) else f"epoch {name}"
-        if self.average:
+        if self.average and len(self.losses) == self.epochs:  # it is of the whole end
             network.load_state_dict(self.average, strict=False)
             loss = self._judged(network)
             if loss < best:

@@ -97,7 +97,8 @@ def _forward(
     Of what is no text, a table of positions, only the weight is rounded.
     """
     of_text = reads_text()
-    weight, bias = _parameters(module)
+    with torch.autocast(inputs.device.type, enabled=False):  # the update of an adapter as merged
+        weight, bias = _parameters(module)
     inputs = inputs.float()
     if layer.factors is not None:
         factors = weight.new_tensor(layer.factors)

@@ -232,7 +232,10 @@ def use_bf16(device: str, network: Any) -> bool:
     """Return True if autocast to bfloat16 is faster on the device and the model runs in it."""
     if not parts.runs_in_bf16(network):
         return False
-    return torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
+    # Emulated, as on a T4, it is slower than fp32.
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return cpu_has_bf16()
 
 
 def _arguments(

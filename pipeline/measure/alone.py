@@ -137,7 +137,14 @@ def measuring(waiting: Waiting = lambda _: None) -> Iterator[None]:
         with _pause.get()():
             if limit is not None:
                 stack.enter_context(limit(waiting))
-            stack.enter_context(locks.held(lock_file(), partial(waiting, WHY)))
+            path = lock_file()
+            try:
+                stack.enter_context(locks.held(path, partial(waiting, WHY)))
+            except ProviderError as error:  # its remedy is of the store's locks
+                reason = str(error).partition(";")[0]
+                raise ProviderError(
+                    f"{reason}; name a folder on a local disk in the environment variable {LOCKS}"
+                ) from error
         _held.by_this_thread = True
         try:
             yield

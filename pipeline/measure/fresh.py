@@ -27,10 +27,12 @@ def call(
     timeout: float,
     threads: int = 1,
     tick: Callable[[], None] = lambda: None,
+    remedy: str = "",
 ) -> dict[str, Any]:
     """Run ``python -m module`` with a JSON request and return its JSON answer.
 
     ``what`` names the job in errors. ``tick`` is called a few times per second while it runs.
+    ``remedy``: what helps if it takes too long.
 
     Raises ProviderError if the process reports a missing execution provider, EvidenceError if it
     dies, fails, or takes more than ``timeout`` seconds.
@@ -43,7 +45,7 @@ def call(
             process = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=stderr, env=_environment(threads)
             )
-            code = _wait(process, what, timeout, tick)
+            code = _wait(process, what, timeout, tick, remedy)
         if code:
             raise _failure(code, (folder / "stderr").read_text(errors="replace"), what)
         answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
@@ -77,7 +79,11 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], what: str, timeout: float, tick: Callable[[], None]
+    process: subprocess.Popen[bytes],
+    what: str,
+    timeout: float,
+    tick: Callable[[], None],
+    remedy: str,
 ) -> int:
     deadline = time.monotonic() + timeout
     try:
@@ -86,7 +92,7 @@ def _wait(
                 return process.wait(_POLL)
             except subprocess.TimeoutExpired:
                 tick()
-        raise EvidenceError(f"{what} did not finish within {timeout:.0f} s and was stopped")
+        raise EvidenceError(f"{what} did not finish within {timeout:.0f} s and was stopped{remedy}")
     finally:
         if process.poll() is None:
             process.kill()

@@ -112,6 +112,7 @@ def _sample(
         timeout=timeout,
         threads=threads,
         tick=lambda: report(f"timing on {provider}, process {number + 1}"),
+        remedy="; give it more seconds, or shorter rows or fewer models to measure",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -208,6 +209,11 @@ def _run(
     """Start the workers and, when all are ready, the load; return their answers and the noise."""
     folder, threads = Path(request["folder"]), request["threads"]
     (folder / COUNTER).write_bytes(bytes(8))
+    stopped = threading.Event()
+
+    def tick() -> None:
+        if stopped.is_set():
+            raise EvidenceError("the load test was stopped")
 
     def call(number: int) -> dict[str, Any]:
         return fresh.call(
@@ -216,6 +222,7 @@ def _run(
             what=f"worker {number + 1} of {workers}",
             timeout=600 + 20 * seconds,
             threads=threads,
+            tick=tick,
         )
 
     with ThreadPoolExecutor(workers) as pool:
@@ -223,26 +230,33 @@ def _run(
         try:
             report(0)
             _until_ready(folder, calls)
-        except BaseException:
+            begin = time.monotonic() + LEAD
+            _start(folder, repr(begin))
+            before = machine.snapshot()
+            while not all(_is_done(call) for call in calls):
+                report(min(max(time.monotonic() - begin, 0), seconds))
+                time.sleep(0.2)
+            after = machine.snapshot()
+        except BaseException:  # also of a worker: the others need not go on
+            stopped.set()
             _start(folder, "")
             raise
-        begin = time.monotonic() + LEAD
-        _start(folder, repr(begin))
-        before = machine.snapshot()
-        while not all(call.done() for call in calls):
-            report(min(max(time.monotonic() - begin, 0), seconds))
-            time.sleep(0.2)
-        after = machine.snapshot()
         answers = [call.result() for call in calls]
     return answers, _noise(before, after, answers, threads)
+
+
+def _is_done(call: Future[dict[str, Any]]) -> bool:
+    """Return whether a worker has ended. Raises the error of one that failed."""
+    if call.done():
+        call.result()
+    return call.done()
 
 
 def _until_ready(folder: Path, calls: list[Future[dict[str, Any]]]) -> None:
     """Wait until every worker is warm. Raises the error of a worker that failed."""
     while len(list(folder.glob("ready-*"))) < len(calls):
         for call in calls:
-            if call.done():
-                call.result()
+            _is_done(call)
         time.sleep(0.02)
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.measure import topology
+from pipeline.measure import cgroups, topology
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.versions import version
 
@@ -47,7 +47,7 @@ def fingerprint() -> dict[str, Any]:
     import psutil
 
     cpu, physical, fastest = _cpu(), len(topology.physical(allowed())), len(cores())
-    counts = {"physical": physical, "logical": len(allowed()), "quota": _quota()}
+    counts = {"physical": physical, "logical": len(allowed()), "quota": cgroups.quota()}
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu[0],
@@ -172,19 +172,6 @@ def _brand() -> str:
         return ""
 
 
-def _quota() -> str | None:
-    """Return the container's CPU quota ("150000 100000" is 1.5 cores), None if there is none."""
-    path = Path("/sys/fs/cgroup/cpu.max")
-    text = path.read_text().strip() if path.is_file() else "max"
-    return None if text.startswith("max") else text
-
-
-def memory_limit(path: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
-    """Return the bytes of memory that the container may use, without swap; None if any."""
-    text = path.read_text().strip() if path.is_file() else "max"
-    return None if text == "max" else int(text)
-
-
 @cache
 def _gpus() -> tuple[str, ...]:
     names = []
@@ -238,13 +225,7 @@ def _throttled() -> int:
     count = 0
     for path in Path("/sys/devices/system/cpu").glob("cpu*/thermal_throttle/core_throttle_count"):
         count += int(path.read_text())
-    quota = Path("/sys/fs/cgroup/cpu.stat")
-    periods = (
-        re.search(r"^nr_throttled (\d+)", quota.read_text(), re.MULTILINE)
-        if quota.exists()
-        else None
-    )
-    return count + (int(periods[1]) if periods else 0)
+    return count + cgroups.throttled()
 
 
 def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:

@@ -22,6 +22,7 @@ from pipeline.terms.outcomes import Outcome, worst
 from pipeline.terms.progress import Progress
 from pipeline.terms.wording import exactly, percent
 from pipeline.verdict import judge as judging
+from pipeline.verdict.footing import Footing
 from pipeline.verdict.verdict import BudgetResult, Verdict
 
 if TYPE_CHECKING:
@@ -205,9 +206,10 @@ def judge(compared: Compared, budgets: list[Budget], target: Target) -> Verdict:
     """Judge budgets against recorded numbers; a timed one fails only if it is a regression."""
     exact = [budget for budget in budgets if not metrics.known(budget.metric).timed]
     judged = judging.judge(exact, [target], compared.measurements)
+    footing = Footing(compared.measurements)
     for budget in budgets:
         if budget not in exact:
-            judged.budgets.append(_time(compared, budget, target))
+            judged.budgets.append(footing.check(_time(compared, budget, target)))
     throttled = [timed.throttled for timed in compared.latency.values() if timed.throttled]
     least: Outcome = "inconclusive" if throttled else "pass"
     outcome = worst([least, *(result.outcome for result in judged.budgets)])

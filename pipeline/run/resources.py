@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.measure import machine
+from pipeline.measure import cgroups
 from pipeline.model import shape as shapes
 from pipeline.model.shape import Shape
 from pipeline.recipe.recipe import MODEL
@@ -131,7 +131,7 @@ def free_disk(directory: Path) -> int:
 
 def total_memory() -> int:
     """Return this machine's or container's memory in bytes, with swap: slow is not impossible."""
-    total, limit = psutil.virtual_memory().total, machine.memory_limit()
+    total, limit = psutil.virtual_memory().total, cgroups.memory()
     return int(min(total, limit or total) + psutil.swap_memory().total)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows import checks, prefect_server
-from pipeline.measure import machine
+from pipeline.measure import cgroups, machine
 from pipeline.model import arithmetic, openvino_session
 from pipeline.run import resources
 from pipeline.store.store import Store
@@ -147,16 +147,9 @@ def test_a_store_that_cannot_be_written_fails(
     assert (check.state, "Permission denied" in check.found) == ("fail", True)
 
 
-def test_a_container_has_the_memory_that_it_may_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "memory.max").write_text("1000000000\n")
-    assert machine.memory_limit(tmp_path / "memory.max") == 10**9
-    (tmp_path / "memory.max").write_text("max\n")
-    assert machine.memory_limit(tmp_path / "memory.max") is None
-    assert machine.memory_limit(tmp_path / "none") is None
+def test_a_container_has_the_memory_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = resources.total_memory()
-    monkeypatch.setattr(machine, "memory_limit", lambda: 10**9)
+    monkeypatch.setattr(cgroups, "memory", lambda: 10**9)
     (check,) = checks.memory()
     assert (check.state, check.found) == ("warn", "1 GB free of 1 GB")
     assert resources.total_memory() < whole

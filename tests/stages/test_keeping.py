@@ -76,12 +76,30 @@ def test_a_training_without_any_finite_loss_diverged():
 
 
 def test_the_average_of_the_late_steps_is_kept_if_it_is_better_than_every_epoch():
-    values = [0.0] * 70 + [2.0] * EVERY + [4.0] * EVERY + [3.0] * (EVERY - 1) + [3.6]
+    values = [0.0] * 280 + [2.0] * 4 * EVERY + [4.0] * 4 * EVERY + [3.0] * (4 * EVERY - 1) + [3.6]
     keeper, model = run(values, epochs=1)
     name, loss = keeper.finish(model)
+    mean = (4 * 2 + 4 * 4 + 3 * 3 + 3.6) / 12
     assert name == AVERAGE
-    assert float(model.weight) == pytest.approx((2 + 4 + 3.6) / 3)
-    assert loss == pytest.approx(0.04, abs=1e-5)
+    assert float(model.weight) == pytest.approx(mean)
+    assert loss == pytest.approx((mean - BEST) ** 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("steps", [4, 29, 48])
+def test_a_short_training_has_an_average_of_its_last_three_tenths(steps):
+    late = steps - int(0.7 * steps)
+    values = [0.0] * (steps - late) + [2.0 + 2.0 * (at % 2) for at in range(late)]
+    keeper, model = run(values, epochs=1)
+    assert keeper.counted == late
+    assert keeper.finish(model)[0] == AVERAGE or late == 2
+
+
+def test_a_training_that_ended_early_has_no_average():
+    """It would be of some of the last steps only."""
+    values = [9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 2.0, 4.0]
+    keeper, model = run(values, epochs=10, keeper=Keeper(judge, 10, 10))
+    assert float(keeper.average["weight"]) == BEST
+    assert keeper.finish(model) == ("epoch 8", 1)
 
 
 def test_a_resumed_keeper_ends_as_one_that_was_not_interrupted(tmp_path):

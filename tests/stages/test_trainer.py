@@ -53,6 +53,9 @@ def test_bf16_is_for_cpus_that_have_it(tiny_encoder, make_context, monkeypatch, 
     with torch.nn.modules.module.register_module_forward_hook(watch):
         fit(make_context(rows=8), tiny_encoder, epochs=1)
     assert seen == {torch.bfloat16 if has else torch.float32}
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: has)
+    bert = SimpleNamespace(config=SimpleNamespace(model_type="bert"))
+    assert trainer.use_bf16("cuda", bert) is has
 
 
 def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder, make_context):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -209,3 +210,19 @@ def test_a_stage_that_times_runs_alone_and_its_fingerprint_does_not_know(
         assert planned()[1] == before
         workshop.run({"quick:Word": {"word": "alone"}})
     assert taken == ["taken"]
+
+
+def test_a_file_system_without_locks_is_said_with_the_variable_that_helps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--home``, which helps where the store's locks are, is of no use here."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)
+    with pytest.raises(ProviderError) as caught, alone.measuring():
+        pass
+    assert "Function not implemented; name a folder on a local disk" in str(caught.value)
+    assert alone.LOCKS in str(caught.value)
+    assert "--home" not in str(caught.value)

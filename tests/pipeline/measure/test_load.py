@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
@@ -198,3 +199,31 @@ def test_rows_that_the_bundle_cannot_read_are_refused_before_a_worker_starts(tmp
     (there / "signature.json").write_text(json.dumps(signature | {"pairs": True}))
     with pytest.raises(DataError, match="this bundle reads pairs of texts"):
         load.measure(there, bundles.texts(3), rate=100, seconds=1)
+
+
+@pytest.mark.parametrize("why", ["a worker died", "the command was ended"])
+def test_what_ends_a_load_test_ends_its_workers_at_once(tmp_path, monkeypatch, why):
+    ended = []
+
+    def call(_, request, *, tick, **__):
+        (tmp_path / f"ready-{request['number']}").touch()
+        while not (tmp_path / load.START).exists():
+            time.sleep(0.01)
+        if why == "a worker died" and request["number"] == 0:
+            raise EvidenceError(why)
+        try:
+            while True:
+                tick()
+                time.sleep(0.01)
+        finally:
+            ended.append(request["number"])
+
+    def report(seconds):
+        if why == "the command was ended" and (tmp_path / load.START).exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(load.fresh, "call", call)
+    request = {"folder": str(tmp_path), "threads": 1}
+    with pytest.raises((EvidenceError, KeyboardInterrupt)):
+        load._run(request, 2, 3600, report)
+    assert 1 in ended
