@@ -159,7 +159,7 @@ SHAPES = {
     "tokenizers": ["model", *DATA],
     "pyarrow": DATA,
     "datasets": DATA,
-    "numpy": ["distill", "adapt", "export", "validate"],
+    "numpy": ["distill", "adapt", "quantize", "export", "validate"],
     "onnx_ir": ["export", "validate"],
     "prefect": [],
 }
