@@ -173,6 +173,6 @@ def test_the_real_minilm_learns_made_up_animals(make_context, tmp_path):
 
 
 def test_facts_that_cannot_be_read_are_known_before_a_run(tmp_path):
-    write_facts(tmp_path / "facts.jsonl", ['{"term": "dog", "gloss": "an animal"}', "torn"])
-    with pytest.raises(DataError, match=r"facts\.jsonl"):
+    write_facts(tmp_path / "facts.jsonl", ['{"term": "dog", "text": "an animal"}', "torn"])
+    with pytest.raises(DataError, match=r"facts\.jsonl:2"):
         Inject(facts="facts.jsonl").follow_model({"model_type": "bert"}, {}, tmp_path)

@@ -72,7 +72,7 @@ def test_a_rank_that_saves_nothing_is_refused_before_a_run(workshop):
 
 def test_what_fills_masks_is_refused_for_a_model_that_predicts_the_next_word(workshop):
     configure(workshop.folder / "model", model_type="qwen3")
-    workshop.write_rows("facts.jsonl", [{"term": w, "gloss": f"a {w}"} for w in ("cat", "dog")])
+    workshop.write_rows("facts.jsonl", [{"term": w, "text": f"a {w}"} for w in ("cat", "dog")])
     stage = {"inject": {"facts": "facts.jsonl"}}
     message = r"stages\[0\]\.inject: inject: a model of type 'qwen3' has no masked-language model"
     with pytest.raises(RecipeError, match=message):
