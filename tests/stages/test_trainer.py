@@ -382,7 +382,7 @@ def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tiny_encoder,
 
 
 def test_a_killed_training_still_knows_its_best_epoch(tiny_encoder, make_context, monkeypatch):
-    whole, _ = judged(make_context(rows=16), tiny_encoder, [3, 1, 2, 2], epochs=4)
+    whole, _ = judged(make_context(rows=16), tiny_encoder, [3, 1, 2, 2, 9], epochs=4)
     context = make_context(rows=16, work=make_context().base / "killed")
     monkeypatch.setattr(trainer, "pause", lambda *_: 0.0)
 
@@ -392,7 +392,7 @@ def test_a_killed_training_still_knows_its_best_epoch(tiny_encoder, make_context
 
     with pytest.raises(KeyboardInterrupt):
         judged(replace(context, progress=die), tiny_encoder, [3, 1, 2], epochs=4)
-    again, trained = judged(context, tiny_encoder, [2], epochs=4)
+    again, trained = judged(context, tiny_encoder, [2, 9], epochs=4)  # the average is the last
     assert trained.resumed_from == 6
     assert (trained.kept, trained.judged) == ("epoch 2", 1)
     assert same_weights(whole, again)
