@@ -333,11 +333,6 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     return made
 
 
-def key(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what tells a row from the others: student, data, seed and commit."""
-    return row["student"], row["data"], row["seed"], row["commit"]
-
-
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the means over the seeds of a student; of times, over those on the first one's CPU."""
     timed = [row for row in rows if row["cpu"] == rows[0]["cpu"]]
@@ -361,12 +356,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--mpnet", type=Path, help="all-mpnet-base-v2, if it is there already")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument(
-        "--beside",
-        default=COMMIT,
-        metavar="COMMIT",
-        help="keep the seeds of this commit, too: what the stages learn is the same there",
-    )
+    parser.add_argument("--beside", metavar="COMMIT", help="keep the seeds of this commit, too")
     parser.add_argument("names", nargs="*", metavar="NAME:DATA")
     given = parser.parse_args()
     every = [f"{name}:{data}" for data in SETS for name in STUDENTS]
@@ -382,7 +372,8 @@ def main() -> int:
     for each in chosen:
         name, _, data = each.partition(":")
         for seed in range(given.seeds):
-            if {(name, data, seed, at) for at in commits} & {key(row) for row in rows}:
+            made = (row for row in rows if row["commit"] in commits)
+            if (name, data, seed) in {(r["student"], r["data"], r["seed"]) for r in made}:
                 continue
             try:
                 row = measured(home, name, data, model, seed)
@@ -391,11 +382,13 @@ def main() -> int:
                 failed += 1
                 continue
             # Seeds of another commit are not averaged with those of this one, unless one says so.
-            other = [r for r in rows if f"{r['student']}:{r['data']}" != each]
-            own = [
-                r for r in rows if r not in other and r["commit"] in commits and r["seed"] != seed
+            rows = [
+                kept
+                for kept in rows
+                if f"{kept['student']}:{kept['data']}" != each
+                or (kept["commit"] in commits and kept["seed"] != seed)
             ]
-            rows = [*other, *own, row]
+            rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
             finish("students", rows, claims(rows), seed=0)
     for data, path in PICTURES.items():
