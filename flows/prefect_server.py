@@ -45,27 +45,15 @@ def answers(url: str) -> bool:
 
     Prefect is not imported, because that takes a second.
     """
-    try:
-        opener(url).open(f"{url}/health", timeout=SECONDS).close()
-    except urllib.error.HTTPError as error:
-        return error.code not in NO_SERVER
-    except NO_ANSWER:
-        return False
-    return True
+    status = _status(f"{url}/health", {})
+    return status is not None and status not in NO_SERVER
 
 
 def astray(url: str) -> bool:
     """Return whether what answers at an address is nothing of Prefect's, for want of ``/api``."""
     if "api" in urlparse(url).path.split("/"):
         return False
-    request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310
-    try:
-        opener(url).open(request, timeout=SECONDS).close()
-    except urllib.error.HTTPError as error:
-        return error.code == 404
-    except NO_ANSWER:
-        return False
-    return False
+    return _status(f"{url}/admin/version", authorization()) == 404
 
 
 def require(what: str, again: str) -> str:
@@ -93,14 +81,18 @@ def require(what: str, again: str) -> str:
 
 def refuses(url: str) -> bool:
     """Return whether a server wants to be shown who asks, and is not content with it."""
-    request = urllib.request.Request(f"{url}/admin/version", headers=authorization())  # noqa: S310
+    return _status(f"{url}/admin/version", authorization()) in (401, 403)
+
+
+def _status(url: str, headers: dict[str, str]) -> int | None:
+    """Return the HTTP status with which an address answers; None if nobody does."""
     try:
-        opener(url).open(request, timeout=SECONDS).close()
+        with opener(url).open(urllib.request.Request(url, headers=headers), timeout=SECONDS) as got:  # noqa: S310
+            return int(got.status)
     except urllib.error.HTTPError as error:
-        return error.code in (401, 403)
+        return error.code
     except NO_ANSWER:
-        return False
-    return False
+        return None
 
 
 def forgets(url: str) -> bool:
