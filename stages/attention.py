@@ -19,7 +19,7 @@ SHORT = 128
 """Tokens up to which plain operators train faster in bfloat16 on a CPU.
 
 PyTorch's fused kernel (``scaled_dot_product_attention`` without dropout) multiplies small matrices
-slowly on its way back; ``benchmarks/attention.py`` measures it. In fp32 it is the faster one.
+slowly on its way back; ``benchmarks/attention.py`` measures it. In fp32 PyTorch's choice stays.
 """
 
 

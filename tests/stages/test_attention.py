@@ -23,7 +23,7 @@ def rows(tokens):
     [
         ("cpu", True, 128, "eager"),
         ("cpu", True, 129, "sdpa"),  # the fused kernel is faster from here on,
-        ("cpu", False, 20, "sdpa"),  # and in fp32
+        ("cpu", False, 20, "sdpa"),  # in fp32 nothing is changed
         ("cuda", True, 20, "sdpa"),  # a GPU has other kernels
     ],
 )
