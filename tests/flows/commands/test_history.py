@@ -112,7 +112,9 @@ def test_a_promoted_release_is_marked(project: Project, rarefy: Callable[..., Sa
 
     store = Store(project.home / "store")
     head = next(d for d in store.digests() if store.open(d).manifest.stage.name == "head")
-    store.tag("production", head)
+    store.tag("production", head, why="promote")
+    store.tag("by-hand", head)
     page = project.folder / "trend.html"
     rarefy("history", "--html", page)
     assert "promoted to production" in page.read_text()
+    assert "by-hand" not in page.read_text()
