@@ -40,7 +40,7 @@ class Adapt(Training):
     """
 
     name: ClassVar[str] = "adapt"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")

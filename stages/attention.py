@@ -5,34 +5,31 @@ Imported lazily because it imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-
-from stages.parameters import Row
-from stages.rows import lengths
-from stages.trainer import use_bf16
+from numpy.typing import NDArray
 
 SHORT = 128
 """Tokens up to which plain operators train faster in bfloat16 on a CPU.
 
 PyTorch's fused kernel (``scaled_dot_product_attention`` without dropout) multiplies small matrices
-slowly on its way back; ``benchmarks/attention.py`` measures it. In fp32 PyTorch's choice stays.
+slowly on its way back; with dropout there is little between the two. ``benchmarks/attention.py``
+measures both. In fp32 PyTorch's choice stays.
 """
 
 
 @contextmanager
-def fastest(network: Any, device: str, rows: Sequence[Row]) -> Iterator[None]:
-    """Let attention be plain operators inside the ``with`` block if that is faster for these rows.
+def fastest(network: Any, device: str, tokens: NDArray[np.int64], *, bf16: bool) -> Iterator[None]:
+    """Let attention be plain operators inside the ``with`` block if training is faster so.
 
-    They compute the same and round otherwise. Networks without fused attention stay as they are.
+    ``tokens``: the lengths of the rows. Plain operators compute the same and round otherwise.
+    Networks without fused attention stay as they are.
     """
-    config = network.config
-    fused = getattr(config, "_attn_implementation", None) == "sdpa"
-    short = np.median(lengths(rows)) <= SHORT
-    if not (fused and short and device == "cpu" and use_bf16(device, network)):
+    fused = getattr(network.config, "_attn_implementation", None) == "sdpa"
+    if not (fused and bf16 and device == "cpu" and np.median(tokens) <= SHORT):
         yield
         return
     network.set_attn_implementation("eager")

@@ -235,7 +235,7 @@ class Distill(Inside, Keeping):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
         from pipeline.model import activation, checkpoint
-        from stages import aims, attention, vocabulary
+        from stages import aims, vocabulary
         from stages import teacher as teaching
         from stages.aims import Aims
 
@@ -282,18 +282,17 @@ class Distill(Inside, Keeping):
             judge = training.mean_loss(context, tokenizer, unseen, loss(goals[1], Aims()))
         clock = Clock()
         aim = loss(goals[0], lesson.aims, clock)
-        with attention.fastest(student, context.device, rows):
-            trained = training.train(
-                context,
-                self,
-                student,
-                tokenizer,
-                rows,
-                aim,
-                clock=clock,
-                judge=judge,
-                patience=self.patience,
-            )
+        trained = training.train(
+            context,
+            self,
+            student,
+            tokenizer,
+            rows,
+            aim,
+            clock=clock,
+            judge=judge,
+            patience=self.patience,
+        )
         if hasattr(student, aims.PROJECTIONS):
             delattr(student, aims.PROJECTIONS)
         roles = checkpoint.save(student, tokenizer, context.output)

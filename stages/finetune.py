@@ -26,7 +26,7 @@ class Finetune(Keeping):
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     needs_labels: ClassVar[bool] = True

@@ -46,7 +46,7 @@ class Inject(Training):
     """
 
     name: ClassVar[str] = "inject"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})

@@ -29,7 +29,7 @@ class Qat(Training):
     """
 
     name: ClassVar[str] = "qat"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     quantization: ClassVar[Quantization] = "keeps"
 

@@ -46,7 +46,7 @@ class Rewrite(Training):
     """
 
     name: ClassVar[str] = "rewrite"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novel.SPLITS

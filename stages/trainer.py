@@ -29,6 +29,7 @@ from pipeline.stage.values import IGNORED
 from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from pipeline.terms.wording import plural
+from stages import attention
 from stages.keeping import LAST, Keeper
 from stages.notes import pause
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
@@ -62,8 +63,9 @@ def fit(
     patience: int | None = None,
 ) -> Trained:
     """Train ``network`` in place; see :func:`stages.training.train`."""
+    tokens = lengths(rows)
     batches = length_grouped(
-        lengths(rows), parameters.batch_size, epochs, context.seed, groups=groups(rows)
+        tokens, parameters.batch_size, epochs, context.seed, groups=groups(rows)
     )
     arguments = _arguments(context, parameters, directory, network, len(batches))
     keeper = Keeper(judge, len(batches), epochs) if judge else None
@@ -82,7 +84,8 @@ def fit(
         network.to(context.device)  # it had ended early; the keeper has its weights
         trainer.accelerator.prepare_model(network, evaluation_mode=True)  # autocast, as in training
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with attention.fastest(network, context.device, tokens, bf16=arguments.bf16):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     kept, judged = keeper.finish(network) if keeper else (LAST, None)
     for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # its autocast wrapper
         vars(network).pop(name, None)

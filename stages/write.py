@@ -41,7 +41,7 @@ class Write(Training):
     """
 
     name: ClassVar[str] = "write"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novel.SPLITS

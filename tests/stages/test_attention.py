@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from stages import attention
+from stages import attention, trainer
 from tests.models import write_model
+from tests.stages.trainings import fit
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def network(tmp_path):
 
 
 def rows(tokens):
-    return [{"input_ids": [5] * tokens}] * 3
+    return np.array([tokens] * 3)
 
 
 @pytest.mark.parametrize(
@@ -27,37 +30,46 @@ def rows(tokens):
         ("cuda", True, 20, "sdpa"),  # a GPU has other kernels
     ],
 )
-def test_plain_operators_are_for_short_texts_in_bf16_on_a_cpu(
-    network, monkeypatch, device, bf16, tokens, form
-):
-    monkeypatch.setattr(attention, "use_bf16", lambda device, network: bf16)
-    with attention.fastest(network, device, rows(tokens)):
+def test_plain_operators_are_for_short_texts_in_bf16_on_a_cpu(network, device, bf16, tokens, form):
+    with attention.fastest(network, device, rows(tokens), bf16=bf16):
         assert network.config._attn_implementation == form
     assert network.config._attn_implementation == "sdpa"
 
 
-def test_it_is_fused_again_after_a_failure(network, monkeypatch):
-    monkeypatch.setattr(attention, "use_bf16", lambda device, network: True)
-    with pytest.raises(KeyError), attention.fastest(network, "cpu", rows(8)):
+def test_it_is_fused_again_after_a_failure(network):
+    with pytest.raises(KeyError), attention.fastest(network, "cpu", rows(8), bf16=True):
         raise KeyError
     assert network.config._attn_implementation == "sdpa"
 
 
-def test_the_answers_are_the_same(network, monkeypatch):
-    monkeypatch.setattr(attention, "use_bf16", lambda device, network: True)
+def test_the_answers_are_the_same(network):
     given = {
         "input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]),
         "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
     }
     fused = network(**given).logits
-    with attention.fastest(network, "cpu", rows(4)):
+    with attention.fastest(network, "cpu", rows(4), bf16=True):
         plain = network(**given).logits
     torch.testing.assert_close(plain, fused)
 
 
-def test_attention_that_was_plain_stays_plain(network, monkeypatch):
-    monkeypatch.setattr(attention, "use_bf16", lambda device, network: True)
+def test_attention_that_was_plain_stays_plain(network):
     network.set_attn_implementation("eager")
-    with attention.fastest(network, "cpu", rows(8)):
+    with attention.fastest(network, "cpu", rows(8), bf16=True):
         pass
     assert network.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(("bf16", "form"), [(True, "eager"), (False, "sdpa")])
+def test_training_takes_the_fastest(tiny_encoder, make_context, monkeypatch, bf16, form):
+    seen = set()
+
+    def watch(module, given, answer):
+        if isinstance(module, BertSelfAttention):
+            seen.add(module.config._attn_implementation)
+
+    monkeypatch.setattr(trainer, "cpu_has_bf16", lambda: bf16)
+    with torch.nn.modules.module.register_module_forward_hook(watch):
+        trained, _ = fit(make_context(rows=8), tiny_encoder, epochs=1)
+    assert seen == {form}
+    assert trained.config._attn_implementation == "sdpa"
