@@ -38,8 +38,9 @@ def promote(
     The bundle's bytes are hashed again, and the verdict must be on exactly these bytes. If there
     is a newer verdict on this bundle, from `rarefy ci` or `rarefy validate`, it must also be a
     pass. Otherwise the tag does not move, and the exit code is 3 for a missed budget, 6 for
-    damaged files, and 4 for any other reason, such as an inconclusive verdict, or a TAG that has
-    moved since the run was compared with it, or that points at a bundle for another task.
+    damaged files, and 4 if there is no passing verdict for another reason, such as an inconclusive
+    one, or a TAG that has moved since the run was compared with it, or that points at a bundle for
+    another task; 2 and 5 as everywhere.
     With --mlflow, the model that `rarefy bundle --for mlflow` registered gets the alias TAG; if it
     is not registered, nothing moves.
 

@@ -106,6 +106,8 @@ def _values(value: Schema) -> str:
 def _kind(choice: Schema) -> str:
     if "$ref" in choice:
         return str(choice["$ref"].rsplit("/", 1)[-1])
+    if "const" in choice:
+        return f"`{choice['const']}`"
     if "enum" in choice:
         return ", ".join(f"`{name}`" for name in choice["enum"])
     bounds = [f"{sign} {choice[key]:.10g}" for key, sign in BOUNDS.items() if key in choice]
