@@ -18,8 +18,8 @@ ROWS = 1000
 ENCODING = "utf-8-sig"
 """With a byte-order mark or without; Excel writes one."""
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label")
-CONLL = re.compile(r"-DOCSTART-|[BIES]-\S+")
-"""What the first line of such a file has, and no header."""
+CONLL = re.compile(r"O|[BIES]-[A-Z][A-Z_]*")
+"""What each line of such a file ends with."""
 TEXTS = ("text", "sentence", "content", "review", "question", "document")
 
 
@@ -86,12 +86,25 @@ def read(path: Path) -> Columns:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot read its columns: {reason}") from None
-    if any(CONLL.fullmatch(name) for name in table.names):
+    if path.suffix.lower() in (".csv", ".tsv") and _is_conll(table):
         raise DataError(
             f"{path}: looks like CoNLL, with a word in each line; token-classification reads a JSON"
             ' line for each sentence: {"tokens": […], "tags": […]} (docs/tasks.md converts it)'
         )
     return table
+
+
+def _is_conll(table: Columns) -> bool:
+    """Return True if the lines of a table, its header too, are words with their tags.
+
+    Their columns may also be parted by blanks, so that they are one here.
+    """
+    *before, last = table.names or [""]
+    if table.names and table.names[0].startswith("-DOCSTART-"):
+        return True
+    lines = [str(line).split() for line in (last, *present(table.values.get(last, ())))]
+    parted = before or all(len(line) > 1 for line in lines)
+    return bool(parted) and all(line and CONLL.fullmatch(line[-1]) for line in lines)
 
 
 def _table(path: Path) -> dict[str, list[Any]]:

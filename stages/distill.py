@@ -338,6 +338,7 @@ class Distill(Inside, Keeping):
             if found.pooling is not None:
                 pooling.note(student.config, found.pooling)
             tokenizer = checkpoint.load_tokenizer(directory)
+            checkpoint.leave_out_types(student.config, tokenizer)
             padding.note(student.config, tokenizer)
             return student, tokenizer
         student, tokenizer = training.open_network(context, model)

@@ -129,6 +129,7 @@ class Rewrite(Training):
         network, head_is_new = masked_lm.open_model(located.directory, "rewrite")
         if head_is_new and not self.epochs:
             raise ModelError(f"rewrite: {self.model} has no head that fills masks; set epochs")
+        checkpoint.leave_out_types(network.config, tokenizer)
         loss = masked_lm.MaskedTokenLoss(network)
         if head_is_new:
             rows = self._rows(context, tokenizer, length, 1, f"{context.seed} head")

@@ -239,13 +239,14 @@ class Measurements(_Record):
     def on(self, target: str | None) -> Measurements:
         """Return the measurements with a target's own answers, if it has any.
 
-        Targets with one provider share them.
+        Targets with one provider share them; while targets are timed, some have no latency yet.
         """
         timed = self.latency.get(target or "")
         own = [
             name
             for name in self.elsewhere
-            if name == target or (timed and self.latency[name].provider == timed.provider)
+            if name == target
+            or (timed and name in self.latency and self.latency[name].provider == timed.provider)
         ]
         if not own:
             return self

@@ -48,8 +48,10 @@ def weight_files(
     they are not allowed; ``setting``: what of the recipe would allow them, if something does.
     """
     weights = _whole_or_shards(directory, checkpoint.WEIGHTS)
+    if weights:
+        return weights
     pickled = _whole_or_shards(directory, "pytorch_model.bin")
-    if not weights and pickled and not allow_pickle:
+    if pickled and not allow_pickle:
         raise IntegrityError(
             f"{pickled[0].name} is a pickle file, which can run code when loaded; "
             "convert it to safetensors"
@@ -59,11 +61,11 @@ def weight_files(
                 else ""
             )
         )
-    if not weights and not pickled:
+    if not pickled:
         raise ModelError(
             f"there are no weights in {directory}; expected model.safetensors, single or sharded"
         )
-    return weights or pickled
+    return pickled
 
 
 def load(directory: Path, weights: Sequence[Path], *, complete: bool = False) -> Pretrained:

@@ -46,14 +46,19 @@ class Places:
         line = self.lines.get(known, 1)
         return RecipeError(f"{self.source}:{line}: {_dotted(at)}: {message}")
 
-    def asked(self, at: yaml_source.Location, hook: Callable[..., T], *given: Any) -> T:
+    def asked(
+        self, at: yaml_source.Location, hook: Callable[..., T], *given: Any, check: bool = False
+    ) -> T:
         """Return what a method of a stage answers.
 
-        An error of code that is not ours is an error of this place.
+        An error of code that is not ours is an error of this place. With ``check``, a RecipeError
+        is, too.
         """
         try:
             return hook(*given)
         except Exception as error:
+            if check and isinstance(error, RecipeError):
+                raise self.say(at, str(error)) from error
             kind = type(getattr(hook, "__self__", None))
             if isinstance(error, RarefyError) or kind.__module__.partition(".")[0] in OWN:
                 raise

@@ -165,9 +165,14 @@ class LoadedRecipe:
             current = self.step(current).input
         return chain[::-1]
 
-    def asked(self, step: Step, hook: Callable[..., T], *given: Any) -> T:
-        """Return what a method of a step's stage answers; see ``Places.asked``."""
-        return self.where.asked(("stages", step.position, step.stage.name), hook, *given)
+    def asked(self, hook: Callable[..., T], *given: Any, check: bool = False) -> T:
+        """Return what a method of a stage answers; see ``Places.asked``."""
+        stage = getattr(hook, "__self__", None)
+        step = next((step for step in self.steps if step.stage is stage), None)
+        if step is None:  # of the import, which is ours
+            return hook(*given)
+        at = ("stages", step.position, step.stage.name)
+        return self.where.asked(at, hook, *given, check=check)
 
     def error(self, step: Step, message: str) -> RecipeError:
         """Return an error about a step, with the step's file and line."""

@@ -17,7 +17,7 @@ def follow(loaded: LoadedRecipe, first: dict[str, Config]) -> dict[str, Config]:
         named = {role: configs[name] for role, name in step.stage.references().items()}
         try:
             given = (configs[step.input], named, loaded.base)
-            configs[step.id] = loaded.asked(step, step.stage.follow_model, *given)
+            configs[step.id] = loaded.asked(step.stage.follow_model, *given)
         except ModelError as error:
             raise loaded.error(step, str(error)) from error
     return configs

@@ -27,11 +27,8 @@ def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
         reason = f"{task.name}: {why}" if why else "a pair of texts has no windows"
         raise loaded.where.say(("data", "long_texts"), f"{reason}; leave it out")
     for step in loaded.steps:
-        try:
-            step.stage.check_task(task)
-            step.stage.check_columns(len(recipe.text_columns))
-        except RecipeError as error:
-            raise loaded.error(step, str(error)) from error
+        loaded.asked(step.stage.check_task, task, check=True)
+        loaded.asked(step.stage.check_columns, len(recipe.text_columns), check=True)
 
 
 def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> None:
@@ -49,10 +46,7 @@ def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> Non
     if task.body_only and located.other_texts is not None:
         raise loaded.where.say(("model",), located.other_texts)
     for step in loaded.steps:
-        try:
-            step.stage.check_length(given)
-        except RecipeError as error:
-            raise loaded.error(step, str(error)) from error
+        loaded.asked(step.stage.check_length, given, check=True)
 
 
 def check_made(loaded: LoadedRecipe, configs: Mapping[str, Config]) -> None:

@@ -6,7 +6,6 @@ from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.run.choosing import HEADED
 from pipeline.stage import Stage
 from pipeline.store.artifact import Kind
-from pipeline.terms.errors import RecipeError
 
 TEACHER = "teacher"
 """The role of models whose answers are learned, so that they must have the task's head."""
@@ -34,10 +33,7 @@ def follow(loaded: LoadedRecipe, first: dict[str, Kind]) -> dict[str, Kind]:
             made = kinds[name]
             if needed := _needed(stage, role.partition(":")[0], made):
                 raise loaded.error(step, f"{role}: {name!r} makes {_a(made)}, not {needed}")
-        try:
-            stage.check_named(earlier)
-        except RecipeError as error:
-            raise loaded.error(step, str(error)) from error
+        loaded.asked(stage.check_named, earlier, check=True)
         kinds[step.id], earlier[step.id] = stage.produces or given, stage
     return kinds
 

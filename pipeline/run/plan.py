@@ -351,7 +351,7 @@ class Plan:
         loaded.
         """
         stage, files = self.stage_of(identifier), {}
-        for path in stage.files(self.loaded.base):
+        for path in self.loaded.asked(stage.files, self.loaded.base):
             if not path.is_file():
                 raise self.loaded.error(self.loaded.step(identifier), f"{path}: no such file")
             files[path] = file_sha256(path)
@@ -367,7 +367,7 @@ class Plan:
             "seed": self.seed(stage),
             "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
             "device": self.device,
-            "environment": stage.environment(self.asked),
+            "environment": self.loaded.asked(stage.environment, self.asked),
             **({"own answers": own_answers.VERSION} if self.task_class.unlabelled else {}),
         }
 

@@ -9,7 +9,6 @@ import json
 import linecache
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import PurePath
@@ -18,7 +17,7 @@ from typing import Any
 
 PLAIN = (bool, int, float, str, bytes, type(None), list, tuple, dict, set, frozenset)
 OTHERS = (PurePath, re.Pattern, Enum)
-"""What else counts as a constant: by its ``repr``."""
+"""What else counts as a constant."""
 
 
 def source(kind: type, *, constants: bool = True) -> str | None:
@@ -60,15 +59,15 @@ def _used(kind: type) -> Iterator[type | FunctionType | ModuleType | tuple[str, 
             continue
         if isinstance(item, type):
             ahead += [base for base in item.__mro__[1:] if base.__module__ == kind.__module__]
-        for name in _globals(item):
-            value = _unwrapped(names.get(name))
-            if isinstance(value, type | FunctionType):
-                here = value.__module__ == kind.__module__
-                ahead.append(value if here else sys.modules.get(value.__module__))
-            elif isinstance(value, ModuleType):
-                ahead.append(value)
-            elif name in names and isinstance(value, (*PLAIN, *OTHERS)):
-                yield name, value
+        for name in _globals(item) & names.keys():
+            for value in _layers(names[name]):
+                if isinstance(value, type | FunctionType):
+                    here = value.__module__ == kind.__module__
+                    ahead.append(value if here else sys.modules.get(value.__module__))
+                elif isinstance(value, ModuleType):
+                    ahead.append(value)
+                elif isinstance(value, (*PLAIN, *OTHERS)):
+                    yield name, value
 
 
 def _constant(value: Any) -> str:
@@ -83,16 +82,22 @@ def _part(value: Any) -> Any:
     """Return what JSON has no form for, as JSON."""
     if isinstance(value, set | frozenset):
         return sorted(map(_constant, value))
-    if isinstance(value, (bytes, *OTHERS)):
+    if isinstance(value, (bytes, PurePath, Enum)):
         return repr(value)
+    if isinstance(value, re.Pattern):  # whose repr is cut off
+        return [_constant(value.pattern), value.flags]
     return type(value).__name__
 
 
-def _unwrapped(value: Any) -> Any:
-    """Return the function in one that was decorated, e.g. by ``functools.cache``."""
-    if isinstance(value, type) or not callable(value) or not hasattr(value, "__wrapped__"):
-        return value
-    return inspect.unwrap(value)
+def _layers(value: Any) -> Iterator[Any]:
+    """Return a value, and of a function that was decorated, as by ``functools.cache``, those in it.
+
+    What a layer reads counts, and its decorator by the name that stands above the function.
+    """
+    yield value
+    while callable(value) and not isinstance(value, type) and hasattr(value, "__wrapped__"):
+        value = value.__wrapped__
+        yield value
 
 
 def _functions(kind: type) -> Iterator[FunctionType]:
@@ -133,7 +138,8 @@ def _globals(item: type | FunctionType) -> set[str]:
     """Return the global names that a function, or a class and its methods, read."""
     functions = _functions(item) if isinstance(item, type) else [item]
     ahead: list[Any] = [function.__code__ for function in functions]
-    found = _read_in_body(item) if isinstance(item, type) else set[str]()
+    text = _class_text(item) if isinstance(item, type) else _function_text(item)
+    found = _read_when_defined(text or "")
     while ahead:
         code = ahead.pop()
         ahead += [each for each in code.co_consts if isinstance(each, CodeType)]
@@ -145,10 +151,23 @@ def _globals(item: type | FunctionType) -> set[str]:
     return found
 
 
-def _read_in_body(kind: type) -> set[str]:
-    """Return the names that a class reads when it is defined, as for its fields and decorators."""
+def _parsed(text: str) -> ast.AST:
+    """Return the tree of a text, which may be indented; an empty one of a part of a statement."""
+    for whole in (text, f"if True:\n{text}"):
+        try:
+            return ast.parse(whole)
+        except SyntaxError:
+            continue
+    return ast.Module([], [])
+
+
+def _read_when_defined(text: str) -> set[str]:
+    """Return the names that a class or function reads when it is defined.
+
+    That are those of a class's fields, of decorators and of defaults.
+    """
     found: set[str] = set()
-    ahead: list[ast.AST] = [ast.parse(textwrap.dedent(_class_text(kind) or ""))]
+    ahead: list[ast.AST] = [_parsed(text)]
     while ahead:
         node = ahead.pop()
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):

@@ -106,9 +106,19 @@ def test_a_table_that_a_run_does_not_read_is_refused(
 def test_words_in_lines_of_their_own_are_refused(tmp_path: Path, first: str) -> None:
     lines = [first, "rejects VBZ B-VP O", "", "Peter NNP B-NP B-PER"]
     path = tmp_path / "train.tsv"
-    path.write_text("\n".join(lines).replace(" ", "\t") + "\n")
-    with pytest.raises(DataError, match=r"train\.tsv: looks like CoNLL, with a word in each line"):
-        columns.read(path)
+    for blank in ("\t", " "):
+        path.write_text("\n".join(lines).replace(" ", blank) + "\n")
+        with pytest.raises(DataError, match=r"train\.tsv: looks like CoNLL, with a word in each"):
+            columns.read(path)
+
+
+@pytest.mark.parametrize("name", ["E-mail", "I-94", "S-BAHN", "O", "B-LOC"])
+def test_a_column_may_be_called_like_a_tag(tmp_path: Path, name: str) -> None:
+    for head, row in ((f"{name},label", "fine,1"), (f"text,{name}", "fine,1"), (name, "O")):
+        (tmp_path / "train.csv").write_text(f"{head}\n{row}\n")
+        assert name in columns.read(tmp_path / "train.csv").names
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "a", name: "B-LOC"}))
+    assert name in columns.read(tmp_path / "train.jsonl").names
 
 
 def test_an_empty_parquet_file_has_columns(tmp_path: Path) -> None:

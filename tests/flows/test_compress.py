@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -50,3 +53,22 @@ def test_an_embedded_server_that_does_not_start_in_time_is_one_line(project: Pro
     assert done.returncode == 5, done.stderr
     (said,) = [line for line in done.stderr.splitlines() if "did not start in time" in line]
     assert said.endswith("or choose the engine 'inline', which needs none")
+
+
+def test_a_run_in_a_thread_leaves_the_output_of_the_process_alone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that overlap, the second would give back what the first had put there."""
+    seen = []
+    monkeypatch.setattr(compress, "_run", lambda *_given: seen.append(sys.stdout))
+    monkeypatch.setattr(compress.recording, "recorded", lambda *_given: nullcontext(MagicMock()))
+    recipe, before = project.recipe("quickstages:Head"), sys.stdout
+
+    def run() -> None:
+        compress.run(job(project, recipe), recipes.load(recipe), "inline")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run).result()
+    run()
+    assert seen == [before, sys.stderr]
+    assert sys.stdout is before

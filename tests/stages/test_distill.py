@@ -7,6 +7,7 @@ from collections import namedtuple
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from exporters.build import build
 from pipeline.model import checkpoint
@@ -170,6 +171,18 @@ def test_a_student_from_sentence_transformers_keeps_its_pooling(tuned, make_cont
     context = make_context(rows=8)
     Distill(student="small", epochs=1).run(context, tuned)
     assert read(context.output) == Pooling("cls", normalize=False)
+
+
+def test_a_student_of_one_token_type_gets_a_tokenizer_that_numbers_no_texts(
+    tuned, make_context, tmp_path
+):
+    write_model(tmp_path / "small", "bert")
+    configure(tmp_path / "small", type_vocab_size=1)
+    weights = load_file(tmp_path / "small/model.safetensors")
+    types = "embeddings.token_type_embeddings.weight"
+    save_file(weights | {types: weights[types][:1].clone()}, tmp_path / "small/model.safetensors")
+    _, tokenizer = Distill(student="small")._open_student(make_context(rows=8), tuned)
+    assert "token_type_ids" not in tokenizer("good", "bad")
 
 
 def test_a_decoder_whose_config_has_no_padding_token_is_a_student(tuned, make_context, tmp_path):

@@ -65,6 +65,17 @@ def test_a_target_has_its_own_answers_where_another_provider_gives_them():
     assert found.on("gpu").models["finetune"] == found.models["finetune"]
 
 
+def test_targets_of_one_provider_share_its_answers_and_some_may_not_be_timed_yet():
+    paces = {"cpu": Latency(samples={}), "fast": Latency(samples={}, provider="openvino")}
+    found = measured(elsewhere={"other": [[0.4, 0.6]]}, latency=paces)
+    assert found.on("cpu") is found
+    assert found.on("fast") is found
+    timed = {**paces, "other": Latency(samples={}, provider="openvino")}
+    found = measured(elsewhere={"other": [[0.4, 0.6]]}, latency=timed)
+    assert found.on("fast").models[CANDIDATE].answers == [[0.4, 0.6]]
+    assert found.on("cpu") is found
+
+
 def test_each_look_at_the_data_makes_the_intervals_wider():
     draw = np.random.default_rng(0)
     calls = {name: draw.lognormal(pace, 0.3, (5, 60)).tolist() for name, pace in PACES.items()}

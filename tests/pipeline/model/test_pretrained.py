@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -259,6 +260,20 @@ def test_pickled_weights_are_taken_only_if_that_is_allowed(tmp_path):
         pretrained.weight_files(tmp_path)
     weights = pretrained.weight_files(tmp_path, allow_pickle=True)
     assert same(network, pretrained.load(tmp_path, weights))
+
+
+def test_pickles_beside_whole_safetensors_are_not_looked_at(tmp_path):
+    """A download leaves them out, but not their index; exports may leave shards of two behind."""
+    network = write_model(tmp_path, "bert")
+    weights = pretrained.weight_files(tmp_path)
+    index = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert pretrained.weight_files(tmp_path) == weights
+    (tmp_path / "pytorch_model.bin.index.json").unlink()
+    for of in (2, 3):
+        (tmp_path / f"pytorch_model-00001-of-0000{of}.bin").write_bytes(b"")
+    assert pretrained.weight_files(tmp_path) == weights
+    assert same(network, load(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.recipe.places import Places
+from pipeline.terms.errors import RecipeError
 
 
 class Inner(BaseModel):
@@ -61,3 +62,21 @@ def test_a_budget_after_a_short_form_is_said_where_it_is_written() -> None:
     for counted, written, line in ((0, 0, 6), (2, 0, 6), (3, 1, 7), (4, 2, 8)):
         said = places.say(("budgets", counted, "agianst"), "unknown key")
         assert str(said) == f"r.yaml:{line}: budgets[{written}].agianst: unknown key"
+
+
+@pytest.mark.parametrize("module", ["mine", "stages.mine"])
+def test_a_slip_in_code_of_others_is_an_error_of_its_place(module: str) -> None:
+    places = Places("r.yaml", {("stages", 0): 3})
+
+    def files(self: object, error: Exception) -> None:
+        raise error
+
+    stage = type("Mine", (), {"files": files, "__module__": module})()
+    slip, refused = NameError("x"), RecipeError("rate: too large")
+    said = RecipeError if module == "mine" else NameError
+    with pytest.raises(said, match=r"x$" if said is NameError else r"^r\.yaml:3: .*NameError: x$"):
+        places.asked(("stages", 0), stage.files, slip)
+    with pytest.raises(RecipeError, match=r"^rate: too large$"):
+        places.asked(("stages", 0), stage.files, refused)
+    with pytest.raises(RecipeError, match=r"^r\.yaml:3: stages\[0\]: rate: too large$"):
+        places.asked(("stages", 0), stage.files, refused, check=True)

@@ -105,3 +105,9 @@ def test_a_parameter_is_finite_known_and_frozen(tmp_path):
             kind(**wrong)
     with pytest.raises(ValueError):
         kind().rate = 2.0
+
+
+def test_what_a_module_prints_is_no_part_of_an_answer(tmp_path, capsys):
+    (tmp_path / "loud.py").write_text(SOURCE.format(rate=0.1) + "print('loaded')\n")
+    discovery.find("loud:Mine", tmp_path)
+    assert capsys.readouterr() == ("", "loaded\n")

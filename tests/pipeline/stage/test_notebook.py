@@ -92,7 +92,7 @@ class Word(Mixin):
         return SIZE
 
     def run(self):
-        return [cached(), wrapped(), STOP, FORM, self.mixed(), self.size]
+        return [cached(), wrapped(), timed(), LONG, STOP, FORM, self.mixed(), self.size]
 '''
 CELLS = {
     "STOP": "STOP = {'a', 'b'}\n",
@@ -104,6 +104,13 @@ CELLS = {
         "def keep(it):\n    @functools.wraps(it)\n    def kept():\n        return it()\n"
         "    return kept\nDEEP = 1\n@keep\ndef wrapped():\n    return DEEP\n"
     ),
+    "keep": "def keep(it):\n    return functools.wraps(it)(lambda: it() * 1)\n",
+    "BY": "BY = 1\n",
+    "by": (
+        "def by(it):\n    @functools.wraps(it)\n    def times():\n        return BY * it()\n"
+        "    return times\n@keep\n@by\ndef timed():\n    return 'a'\n"
+    ),
+    "LONG": f"LONG = re.compile('{'x' * 300}1')\n",
     "Mixin": "class Mixin:\n    def mixed(self):\n        return 1\n",
 }
 
@@ -131,3 +138,12 @@ def test_what_a_stage_changes_itself_is_no_edit_of_its_text(kernel):
     assert notebook.source(kernel.module.Word, constants=False) == text
     kernel.run(HELPER.replace("word", "other"))
     assert notebook.source(kernel.module.Word, constants=False) != text
+
+
+def test_a_class_in_an_indented_block_may_have_a_text_at_the_margin(kernel):
+    lines = CELL.replace("Say a word.", "Say\na word.").strip().splitlines()
+    inner = "\n".join(line if line.startswith("a word") else "    " + line for line in lines)
+    kernel.run(f"if True:\n{inner}\n")
+    before = kernel.source()
+    kernel.run("TIMES = 3\n")
+    assert kernel.source() != before
