@@ -23,6 +23,7 @@ import yaml
 from benchmarks.bundle import ROOT, texts
 from benchmarks.record import Claim, finish
 from benchmarks.students import FailedError, run
+from pipeline.terms.errors import ProviderError
 
 PROVIDERS = ("cuda", "tensorrt")
 BLOCKS, BLOCK, WARM = 20, 50, 10
@@ -154,8 +155,10 @@ def main() -> int:
     home.mkdir(parents=True, exist_ok=True)
     rows, failed = [], 0
     for provider in PROVIDERS:
-        if runtime.PROVIDERS[provider] not in runtime.available():
-            print(f"{provider}: not in this build of ONNX Runtime", file=sys.stderr)
+        try:
+            runtime.check_available(provider)
+        except ProviderError as error:
+            print(error, file=sys.stderr)
             continue
         try:
             rows.append(measured(home, provider))

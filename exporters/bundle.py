@@ -14,10 +14,18 @@ import onnx_ir as ir
 
 from exporters import providers, saving
 from pipeline.model import tensorrt
-from pipeline.model.runtime import MODEL, OPTIONS, PROVIDERS, SIGNATURE, BundleModel, available
+from pipeline.model.runtime import (
+    MODEL,
+    OPTIONS,
+    PROVIDERS,
+    SIGNATURE,
+    BundleModel,
+    check_available,
+)
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.digests import file_sha256
+from pipeline.terms.errors import ProviderError
 
 SUMS = "SHA256SUMS"
 SAMPLES = 3
@@ -246,8 +254,11 @@ def _rounded(value: Any) -> Any:
 
 
 def _opened(output: Path, provider: str) -> BundleModel:
-    here = PROVIDERS[provider] in available()
-    return BundleModel(output, provider=provider if here else "cpu")
+    try:
+        check_available(provider)
+    except ProviderError:
+        provider = "cpu"
+    return BundleModel(output, provider=provider)
 
 
 def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from pipeline.model.onnx_runtime import TENSORRT
 from pipeline.model.runtime import DEVICES
 from pipeline.terms.vocabulary import PORTABLE
 
@@ -15,7 +16,7 @@ GPU: Final = "onnxruntime-gpu[cuda,cudnn]>=1.31"
 RUNTIMES: Final = {
     "cpu": ("onnxruntime>=1.31",),
     "cuda": (GPU,),
-    "tensorrt": (GPU, "tensorrt"),
+    "tensorrt": (GPU, TENSORRT),
     "openvino": ("openvino>=2026.4.1",),
 }
 """A provider -> what runs the graph, as pip takes it."""

@@ -6,6 +6,7 @@ Requires only onnxruntime, tokenizers and numpy. Input: texts as arguments, or a
 
 import base64
 import contextlib
+import importlib
 import json
 import mmap
 import sys
@@ -63,6 +64,9 @@ def load() -> tuple[Any, Any]:
     if stored["providers"][0] != "CPUExecutionProvider":
         with contextlib.redirect_stdout(sys.stderr):  # it prints load failures
             onnxruntime.preload_dlls()
+        if stored["providers"][0] == "TensorrtExecutionProvider":
+            with contextlib.suppress(ImportError):
+                importlib.import_module("tensorrt_libs")  # loads it from where pip has put it
     # ONNX Runtime's own fallback prints to stdout and moves to the CPU, now or later.
     session = onnxruntime.InferenceSession(
         str(HERE / "model.onnx"),

@@ -34,7 +34,7 @@ from pipeline.sweep import scoring
 from pipeline.sweep.branch import Branch, Folder, StepRow, hopeless
 from pipeline.sweep.sweep_file import Stop
 from pipeline.terms.credentials import redact
-from pipeline.terms.errors import RarefyError, RecipeError
+from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from stages.validate import Validate
 
 if TYPE_CHECKING:
@@ -199,6 +199,7 @@ def _carry_out(asked: Assignment, loaded: LoadedRecipe, record: _Record) -> None
     for identifier in ids:
         record.update(step=identifier)
         finished = run.execute(identifier)
+        _check_kept(run, finished)
         if asked.store is not None:
             shared.share(run.plan.store, [finished.artifact], asked.store)
         judged = any(stop.after == identifier for stop in stops)
@@ -211,6 +212,18 @@ def _carry_out(asked: Assignment, loaded: LoadedRecipe, record: _Record) -> None
             record.update(state="stopped", why=why, ended=_now())
             return
     record.update(**_model(run, ids), state="done", step=None, ended=_now())
+
+
+def _check_kept(run: Run, finished: Finished) -> None:
+    """Raise EvidenceError if a step's result is not found again, as it was timed while disturbed.
+
+    Every other branch would make its own, and so would the run of the recipe that is chosen.
+    """
+    if run.plan.store.lookup(finished.artifact.manifest.stage.fingerprint) is None:
+        raise EvidenceError(
+            f"{finished.id}: something slowed this machine down each time that it was timed, so "
+            "its result is for once; run the sweep again"
+        )
 
 
 def _row(run: Run, finished: Finished, judged: bool, record: _Record) -> StepRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import os
 import platform
@@ -23,7 +22,8 @@ from pipeline.terms.errors import RarefyError
 from pipeline.terms.versions import version
 from pipeline.terms.wording import size
 
-CPU = "CPUExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 MEMORY, DISK = 3.2e9, 5e9
 """Bytes."""
 LISTEN = 0.5
@@ -131,40 +131,18 @@ def onnxruntime() -> Iterator[Check]:
 def _providers() -> Check:
     """Check which execution providers a session really gets; the build may list more."""
     import onnxruntime as ort
-    from onnx import TensorProto, helper
 
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])],
-        "probe",
-        [value("x", TensorProto.FLOAT, [1])],
-        [value("y", TensorProto.FLOAT, [1])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    active, silent = [], []
-    if "CUDAExecutionProvider" in ort.get_available_providers():
-        with contextlib.redirect_stdout(sys.stderr):  # as a bundle's session does
-            ort.preload_dlls()
-    for provider in ort.get_available_providers():
-        if provider not in (CPU, "CUDAExecutionProvider"):
-            continue
-        try:  # without enable_fallback=0, ONNX Runtime would retry on the CPU and print to stdout
-            session = ort.InferenceSession(
-                model.SerializeToString(),
-                options,
-                providers=list(dict.fromkeys([provider, CPU])),
-                enable_fallback=0,
-            )
-        except (RuntimeError, ValueError):
-            silent.append(provider)
-            continue
-        (active if session.get_providers()[0] == provider else silent).append(provider)
-    text = f"active: {', '.join(active)}"
-    if silent:
+    from pipeline.model import onnx_runtime
+
+    ours = [CPU, CUDA, TENSORRT]
+    listed = [provider for provider in ours if provider in ort.get_available_providers()]
+    silent = [each for each in listed if each != CPU and onnx_runtime.inactive(each)]
+    text = f"active: {', '.join(each for each in listed if each not in silent)}"
+    if CUDA in silent:
         fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]', or {GPU_FIX}"
         return Check("providers", "warn", f"{text}; not active: {', '.join(silent)}", fix)
+    if silent:
+        text += f"; targets with provider: tensorrt need pip install '{onnx_runtime.TENSORRT}'"
     return Check("providers", "ok", text)
 
 
@@ -315,8 +293,15 @@ def cuda() -> Iterator[Check]:
     device, build = Path("/dev/nvidiactl").exists(), version("torch") or ""
     if not device:
         yield Check("cuda", "ok", "no NVIDIA device; everything runs on the CPU")
-    elif "+cpu" in build:
+    elif "+cpu" in build or not _sees_a_gpu():
         found = f"NVIDIA device found, but torch {build} cannot use it"
-        yield Check("cuda", "warn", found, "install a torch built for CUDA")
+        fix = "install a torch built for the driver's CUDA, and look at CUDA_VISIBLE_DEVICES"
+        yield Check("cuda", "warn", found, fix)
     else:
         yield Check("cuda", "ok", f"NVIDIA device, torch {build}")
+
+
+def _sees_a_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

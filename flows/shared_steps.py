@@ -8,7 +8,7 @@ its inputs exist.)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,21 +66,31 @@ class Steps:
 
 @dataclass(frozen=True)
 class Work:
-    """How much there is to do: steps of all branches, different ones, and those in the store."""
+    """How much there is to do: steps of all branches, different ones, and those in the store.
+
+    ``over``: those that no branch will run, as theirs was stopped or has failed.
+    """
 
     branches: int
     steps: int
     different: int
     cached: int
+    over: int
 
     @classmethod
-    def of(cls, steps: Iterable[Steps]) -> Work:
-        every = list(steps)
+    def of(cls, steps: Mapping[str, Steps], over: Collection[str] = ()) -> Work:
+        """Return the work of branches, of which those in ``over`` have ended."""
+        every = list(steps.values())
+        left = {
+            key for name, each in steps.items() if name not in over for key in each.keys.values()
+        }
+        made = {each.keys[name] for each in every for name in each.made}
         return cls(
             branches=len(every),
             steps=sum(len(each.keys) for each in every),
             different=len({key for each in every for key in each.keys.values()}),
-            cached=len({each.keys[name] for each in every for name in each.made}),
+            cached=len(made),
+            over=len({key for each in every for key in each.keys.values()} - left - made),
         )
 
     def words(self) -> str:
@@ -89,7 +99,7 @@ class Work:
         return (
             f"{self.branches} branches of {self.steps} steps, {shared} of them shared: "
             f"{self.different} different steps, {self.cached} in the store, "
-            f"{self.different - self.cached} to run"
+            f"{self.different - self.cached - self.over} to run"
         )
 
 

@@ -99,14 +99,17 @@ def conclude(
     command: str,
     wall: float,
     disturbed: int = 0,
+    warnings: Sequence[str] = (),
     verbose: bool = False,
 ) -> Swept:
     """Answer the questions, run each chosen recipe once, and write page and record.
 
     They are written before the first run and after each, so that an error of one loses no other.
-    ``wall``: seconds of the sweep until now. ``disturbed``: the bundles whose times are in doubt.
-    Raises EvidenceError if no branch made a bundle,
-    IntegrityError if a run makes another one than its branch.
+    ``wall``: seconds of the sweep since it was last started. ``disturbed``: the bundles whose times
+    are in doubt. ``warnings``: what is wrong with the data.
+
+    Raises EvidenceError if no branch made a bundle, IntegrityError if a run makes another one than
+    its branch.
     """
     every = list(branches.values())
     if not any(branch.complete for branch in every):
@@ -126,7 +129,7 @@ def conclude(
         vary=job.sweep.file.model_dump(mode="json", include={"vary"})["vary"],
         branches=every,
         answers=answers,
-        notes=[*_notes(job, every), *_doubt(disturbed)],
+        notes=[*warnings, *_notes(job, every), *_doubt(disturbed)],
         seconds=sweeping.seconds(every),
         wall=wall,
         machine=machine.fingerprint(),

@@ -7,15 +7,17 @@ reference, to whose first time all others are scaled.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.measure import alone, latency, machine
+from pipeline.measure import alone, latency, machine, memory
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.run import resources
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk
@@ -27,7 +29,9 @@ from stages.validate import Validate
 
 FILE: Final = "timing.json"
 SESSION: Final = 16
-"""Bundles of a session: each of its processes loads them all."""
+"""Bundles of a session at most: each of its processes loads them all."""
+SHARE: Final = 0.3
+"""Of the memory, what the files of a session's bundles may have: loaded, they take more."""
 USUAL: Final = 4
 """Models that the recipe's own time limit is meant for; more of them get more time."""
 
@@ -141,9 +145,18 @@ class Clock:
             while new:
                 reference = next(iter(self.known), None)
                 beside = [reference] if reference else []
-                part, new = new[: SESSION - len(beside)], new[SESSION - len(beside) :]
-                self._session([*beside, *part], progress, say)
+                count = self._that_fit(beside, new)
+                self._session([*beside, *new[:count]], progress, say)
+                new = new[count:]
                 disk.write(self.path, self._kept())
+
+    def _that_fit(self, beside: Sequence[str], new: Sequence[str]) -> int:
+        """Return how many of the first bundles one process can load, one at least."""
+        sizes = [memory.size(self.directory(digest)) for digest in (*beside, *new)]
+        most = SHARE * resources.total_memory()
+        totals = itertools.accumulate(sizes, initial=max(sizes))  # one of them is loaded twice
+        count = sum(total <= most for total in totals) - 1 - len(beside)
+        return max(1, min(count, SESSION - len(beside)))
 
     def _kept(self) -> dict[str, Any]:
         """Return what goes to disk: nothing if the reference's own time is in doubt."""
@@ -160,6 +173,8 @@ class Clock:
         if timed.throttled:
             say(f"{timed.throttled}; these times count for now, and are taken again next time")
             self.doubtful.update(digests if not self.known else digests[1:])
+        elif self.doubtful.intersection(list(self.known)[:1]):  # to whose time others are scaled
+            self.doubtful.update(digests[1:])
         medians = {digest: timed.percentile(digest, 50) for digest in digests}
         first = digests[0]
         reference = self.known.get(first)

@@ -101,10 +101,20 @@ class Sweeping:
     @cached_property
     def clock(self) -> Clock:
         """What times the bundles, if there are any; once made, it holds the rows that it times."""
-        job = self.job
+        return Clock.of(self.job.sweep.recipe, self._done, self.job.out, self.directory)
+
+    @cached_property
+    def _done(self) -> Plan:
+        """The plan of a branch that has made its bundle."""
         done = next(b.name for b in self.branches.values() if b.state == "done" and b.bundle)
-        plan = Plan(self._recipes[done], self.store, job.device, first=job.first)
-        return Clock.of(job.sweep.recipe, plan, job.out, self.directory)
+        return Plan(self._recipes[done], self.store, self.job.device, first=self.job.first)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the development rows, by which everything is chosen here."""
+        if not any(b.state == "done" and b.bundle for b in self.branches.values()):
+            return []
+        return [each for each in self._done.summary.warnings if each.startswith(f"{NAME}:")]
 
     @property
     def left(self) -> bool:
@@ -114,7 +124,8 @@ class Sweeping:
     @property
     def work(self) -> Work:
         """How much the branches have in common, and how much is left."""
-        return Work.of(self._steps.values())
+        over = self._steps.keys() - self._waiting
+        return Work.of(self._steps, over)
 
     def directory(self, digest: str) -> Path:
         """Return the folder of a bundle, fetched if only the shared store has it."""
@@ -295,10 +306,12 @@ class Sweeping:
             )
         path = job.out / "recipes" / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
-        disk.write_text(path, loaded.text)
+        text = variants.without_budgets(loaded)  # the tags that they name are of our own store
+        disk.write_text(path, text)
         others = [b for b in self.branches.values() if stops and b.steps]
         return replace(
             asked,
+            text=text,
             source=recipe_source.send(path, str(job.store), loaded.base),
             others=[other.model_dump(mode="json", by_alias=True) for other in others],
         )

@@ -107,7 +107,7 @@ class Factorize(Stage):
             return config
         if config.get(THIN):
             raise ModelError("factorize.embeddings: they are factorized already")
-        width = config.get("embedding_size") or config.get("hidden_size")
+        width = config.get("embedding_size") or parts.width(config)
         if width and self.embeddings >= width:
             raise ModelError(
                 f"factorize.embeddings: a rank of {self.embeddings} saves nothing, they have "
@@ -262,9 +262,11 @@ def measure(
     try:
         for done, batch in enumerate(batches):
             found = loss(network, batch)
-            gradients = torch.autograd.grad(found, [output for _, output in outputs])
+            # DeBERTa may compute a projection that it does not use.
+            gradients = torch.autograd.grad(found, [made for _, made in outputs], allow_unused=True)
             for (linear, _), gradient in zip(outputs, gradients, strict=True):
-                squares[linear] += float(gradient.square().mean(-1).sum())
+                if gradient is not None:
+                    squares[linear] += float(gradient.square().mean(-1).sum())
             outputs.clear()
             progress(done + 1, len(batches))
     finally:

@@ -64,23 +64,25 @@ def least_needed(
     count: int,
     batches: list[dict[str, Tensor]],
     able: Collection[int] | None = None,
+    whole: Tensor | None = None,
 ) -> set[int]:
     """Choose ``count`` layers one by one, each time the one whose removal changes answers least.
 
     ``able``: the candidates; None: all, without the first if the model cannot do without it.
-    The change is measured as the mean divergence from the whole model's answers. What was measured
-    is kept in ``context.work``, by the depth too: before another search, a stage removes layers.
+    The change is measured as the mean divergence from ``whole``, the answers of the whole model; by
+    default the network's own as it is now. What was measured is kept in ``context.work``, by the
+    depth too: before another search, a stage removes layers.
     """
     task, notes = context.task, Notes(context.work / "layers.json")
     layers = checkpoint.encoder_layers(network)
     first = int(parts.first_stays(network.config.to_dict()))
-    whole = cache(lambda: _outputs(task, network, batches))
+    origin = cache(lambda: outputs(task, network, batches) if whole is None else whole)
 
     def change(without: list[int]) -> float:
         """Return what the answers change if these layers go."""
-        exact = whole()
+        exact = origin()
         with surgery.skipped([layers[index] for index in without]):
-            found = task.divergence(exact, _outputs(task, network, batches))
+            found = task.divergence(exact, outputs(task, network, batches))
         return float(found.mean())
 
     gone: set[int] = set()
@@ -96,7 +98,7 @@ def least_needed(
     return gone
 
 
-def _outputs(task: Task, network: Any, batches: list[dict[str, Tensor]]) -> Tensor:
+def outputs(task: Task, network: Any, batches: list[dict[str, Tensor]]) -> Tensor:
     """Return the raw outputs of all batches: units × width."""
     with torch.no_grad():
         return torch.cat([task.outputs(network, batch) for batch in batches])

@@ -155,13 +155,15 @@ class Profile(Stage):
 
         texts, pairs = context.task.served(context.split("dev"))
         target = next(each for each in context.targets if each.provider == "cpu")
-        return latency.measure(
-            bundles,
-            texts,
-            pairs,
-            threads=target.threads,
-            processes=PROCESSES,
-            seconds=self.seconds,
-            seed=context.seed,
-            progress=context.progress,
+        return latency.undisturbed(
+            lambda: latency.measure(
+                bundles,
+                texts,
+                pairs,
+                threads=target.threads,
+                processes=PROCESSES,
+                seconds=self.seconds,
+                seed=context.seed,
+                progress=context.progress,
+            )
         )

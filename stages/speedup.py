@@ -88,7 +88,7 @@ class Speedup:
 
         Raises ModelError if they cannot, or none may go.
         """
-        batches, _ = list[Any](), self.table
+        batches, whole, _ = list[Any](), None, self.table
         while True:
             try:
                 return self.check()
@@ -99,7 +99,8 @@ class Speedup:
             if not batches:
                 rows = calibration.sample(self.context, self.tokenizer, layer_search.ROWS, "dev")
                 batches = list(calibration.batches(rows, self.context.device))
-            gone = layer_search.least_needed(self.context, self.network, 1, batches)
+                whole = layer_search.outputs(self.context.task, self.network, batches)
+            gone = layer_search.least_needed(self.context, self.network, 1, batches, whole=whole)
             surgery.keep_layers(self.network, [at for at in range(depth) if at not in gone])
 
     @property

@@ -142,7 +142,7 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     """Remove a round's heads and neurons in place, and rescale the remaining ones."""
     sets = {unit: surgery.parts(network, unit) for unit in removed.kinds(network)}
     ordered = surgery.forward_order(sets.values())
-    few = list(calibration.batches(rows[:RESCALE_ROWS], context.device))
+    few = list(calibration.batches(spread(rows, RESCALE_ROWS), context.device))
     again = "" if removed.number == 1 else f"_{removed.number}"
     metrics = _mean_loss(context.task, network, few, f"calibration_loss_before{again}")
     kept = _kept(context, network, rows, sets, removed)
@@ -157,6 +157,14 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
         name = f"rescaling_abandoned{again}"
         metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
     return metrics + _mean_loss(context.task, network, few, f"calibration_loss{again}")
+
+
+def spread(rows: list[Row], count: int) -> list[Row]:
+    """Return about ``count`` rows from all of them.
+
+    Where a row has two texts that are read alone, the first ones of all come before the second.
+    """
+    return rows[:: max(1, len(rows) // count)][:count]
 
 
 def _kept(

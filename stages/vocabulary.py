@@ -62,6 +62,7 @@ def prune(
     often = Counter({token: n for token, n in counts.items() if n >= least_count})
     kept = kept_ids(tokenizer, often, fixed_ids(network))
     smaller = prune_tokenizer(tokenizer, kept)
+    check_numbers(tokenizer, smaller, kept)
     if least_count == 1:  # what is spelled otherwise is split otherwise
         check_split(tokenizer, smaller, kept, chain.from_iterable(map(texts_of, splits)))
     prune_embeddings(network, kept)
@@ -69,13 +70,20 @@ def prune(
     return smaller, Metric(name="unseen_token_rate", split="train", value=rate, n=total)
 
 
+def check_numbers(whole: Any, small: Any, kept: Sequence[int]) -> None:
+    """Raise ModelError if a pruned tokenizer has other numbers than the rows that are kept.
+
+    It has not by construction, unless the tokenizer's class rebuilds it from other settings.
+    """
+    if whole.convert_ids_to_tokens(list(kept)) != small.convert_ids_to_tokens(range(len(small))):
+        raise ModelError("prune.vocabulary: the tokenizer cannot be renumbered")
+
+
 def check_split(whole: Any, small: Any, kept: Sequence[int], texts: Iterable[str]) -> None:
     """Raise ModelError if a pruned tokenizer splits one of the texts into other tokens.
 
     It does not by construction, unless the tokenizer's class rebuilds it from other settings.
     """
-    if whole.convert_ids_to_tokens(list(kept)) != small.convert_ids_to_tokens(range(len(small))):
-        raise ModelError("prune.vocabulary: the tokenizer cannot be renumbered")
     for chunk in _chunks(texts):
         pruned = _encode(small, chunk, special=True)
         for text, old, new in zip(chunk, _encode(whole, chunk, special=True), pruned, strict=True):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.terms.errors import ProviderError, RecipeError
 
+WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".gguf")
 SECRET = re.compile(r"hf_\w+|(?<=Bearer )\S+")
 """What a token looks like in the message of a library."""
 
@@ -78,6 +79,21 @@ def push(
             f"{constants.ENDPOINT} does not answer as the Hub does: {_line(error)}"
         ) from None
     return str(done.commit_url)
+
+
+def other_weights(folder: Path, repository: str, revision: str | None) -> list[str]:
+    """Return the weights in a repository that are not of a folder which was uploaded there.
+
+    Its config.json is, so tools that look for weights by their names mix two models. Empty if the
+    Hub does not say what is there.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        names = HfApi().list_repo_files(repository, revision=revision)
+    except Exception:
+        return []
+    return sorted(n for n in names if n.endswith(WEIGHTS) and not (folder / n).exists())
 
 
 def _line(error: BaseException) -> str:

@@ -68,15 +68,33 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     # It names the bundle's folder as it was named: by a digest, if the bundle is in the store.
     place = own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
     options = runtime.read(source.folder, runtime.OPTIONS)
-    # The flavor is run by ONNX Runtime, which has no provider of OpenVINO's name.
-    openvino = source.provider == "openvino"
     # When and on which machine the bundle was made is the house's own.
     (Path(path) / place / RUN).unlink(missing_ok=True)
+    if _is_standard(Path(path) / place / runtime.MODEL):
+        _add_onnx(model, f"{place}/{runtime.MODEL}", options, source.provider)
+    model.save(str(Path(path) / "MLmodel"))
+
+
+def _is_standard(graph: Path) -> bool:
+    """Return whether ONNX's checker takes a graph, as the flavor is loaded only if it does.
+
+    It does not know ONNX Runtime's own operators in ONNX's domain: RMSNorm is one.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(graph))
+    except onnx.checker.ValidationError:
+        return False
+    return True
+
+
+def _add_onnx(model: Any, graph: str, options: dict[str, Any], provider: str) -> None:
     model.add_flavor(
         "onnx",
         onnx_version=distribution_version("onnx"),
-        data=f"{place}/{runtime.MODEL}",
-        providers=[runtime.PROVIDERS["cpu"]] if openvino else options["providers"],
+        data=graph,
+        providers=[runtime.PROVIDERS[_PLAIN.get(provider, provider)]],
         onnx_session_options={
             "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
             "execution_mode": options["execution_mode"],
@@ -84,9 +102,10 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
         },
         code=None,
     )
-    model.save(str(Path(path) / "MLmodel"))
 
 
+_PLAIN = {"openvino": "cpu", "tensorrt": "cuda"}
+"""What runs the flavor instead: MLflow has no OpenVINO, and no options for TensorRT."""
 _LEVELS = {"disable_all": 0, "basic": 1, "extended": 2, "all": 99}
 """ONNX Runtime's levels, as numbers of its enumeration."""
 

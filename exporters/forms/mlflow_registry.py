@@ -74,7 +74,7 @@ def register(source: Source, provenance: Provenance, uri: str, model: str) -> Re
             logged = mlflow.models.Model.log(
                 None,
                 sys.modules[form.__name__],
-                name=model,
+                name=model.replace(".", "_"),  # only a registered model's may have a dot
                 flavor_name="rarefy",
                 source=source,
             )

@@ -45,6 +45,8 @@ class TritonPythonModel:
         if self.pairs:
             rows = list(zip(rows, texts(request, "PAIR"), strict=True))
         encoded = self.tokenizer.encode_batch(rows)
+        if not all(any(each.attention_mask) for each in encoded):  # all of it would be padding
+            raise ValueError("a text has no tokens, so it cannot be answered")
         return [
             pb_utils.Tensor(
                 name, np.array([getattr(each, NAMES.get(name, name)) for each in encoded], np.int64)

@@ -112,7 +112,7 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
     Example: `rarefy artifact verify --all`
     """
     from pipeline.store.artifact import NewerError
-    from pipeline.terms.errors import IntegrityError
+    from pipeline.terms.errors import IntegrityError, RecipeError
 
     if everything == bool(references):
         raise click.UsageError("give the artifacts to verify, or --all")
@@ -126,6 +126,10 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
         except NewerError as error:
             checked[digest] = [str(error)]
             newer += 1
+        except RecipeError:
+            if not everything:
+                raise
+            # Another process has just deleted it.
     damaged = sum(1 for problems in checked.values() if problems) - newer
     if as_json:
         show_json([{"digest": d, "ok": not p, "problems": p} for d, p in checked.items()])

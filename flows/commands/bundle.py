@@ -80,7 +80,7 @@ def bundle(
             from exporters.forms import mlflow
 
             mlflow.write(read, fresh)
-            more = _register(read, known, tracking, named)
+            more = _register(read, known, tracking, model or known.name)
     missing = stated.missing(known) if form == "hub" else []
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     if as_json:
@@ -111,12 +111,20 @@ def _check_options(form: str, model: str | None, tracking: str | None, stated: S
             raise click.UsageError(f"{option}: only with --for {' or '.join(forms)}")
 
 
-def _register(read: Source, known: Provenance, tracking: str | None, named: str) -> dict[str, Any]:
-    """Register the model on the tracking server, if there is one; return what --json says of it."""
+def _register(
+    read: Source, known: Provenance, tracking: str | None, named: str | None
+) -> dict[str, Any]:
+    """Register the model on the tracking server, if there is one; return what --json says of it.
+
+    Raises RecipeError if it has no name: bundles of other tasks would be versions of one model.
+    """
     from exporters.forms import mlflow_registry
+    from pipeline.terms.errors import RecipeError
 
     uri = mlflow_registry.address(tracking)
     if uri is None:
         return {}
+    if named is None:
+        raise RecipeError("no run is known of this bundle, so its model has no name; give --name")
     done = mlflow_registry.register(read, known, uri, named)
     return {"model": done.model, "version": done.version, "run": done.run, "tracking_uri": uri}

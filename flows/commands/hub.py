@@ -34,8 +34,9 @@ def push(
 ) -> int:
     """Upload the bundle NAME to OWNER/NAME, with the files of `rarefy bundle --for hub`.
 
-    The repository and the branch are made if there are none; other files in it stay. The token is
-    read from HF_TOKEN, or from where `hf auth login` stored it.
+    The repository and the branch are made if there are none. Files of the same names, such as
+    config.json and README.md, are replaced, and others stay; a note names weights among them. The
+    token is read from HF_TOKEN, or from where `hf auth login` stored it.
 
     Example: `rarefy hub push demo my-org/reviews --private --license apache-2.0`
     """
@@ -60,16 +61,23 @@ def push(
         address = hub_push.push(
             Path(folder), repository, private=private, revision=revision, message=message
         )
+        others = hub_push.other_weights(Path(folder), repository, revision)
     if as_json:
         show_json(
             {"bundle": found.digest, "repository": repository, "commit": address}
             | {"verdict": known.verdict.outcome if known.verdict else None}
-            | {"missing": stated.missing(known), "exit_code": 0}
+            | {"missing": stated.missing(known), "other_weights": others, "exit_code": 0}
         )
         return 0
     click.echo(f"{repository} <- {found.digest[:12]}: {address}")
     if known.caveat:
         click.echo(f"note: {known.caveat}", err=True)
+    if others:
+        click.echo(
+            f"note: {', '.join(others)}: of another model than config.json and the card are now; "
+            "delete what is not used, or push to a repository or a --revision of its own",
+            err=True,
+        )
     for what in stated.missing(known):
         click.echo(f"note: the card does not name the {what}", err=True)
     return 0

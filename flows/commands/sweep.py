@@ -145,6 +145,7 @@ def sweep(
                     command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
                     wall=time.monotonic() - began,
                     disturbed=sweeping.disturbed,
+                    warnings=sweeping.warnings,
                     verbose=verbose(),
                 )
     if as_json:

@@ -47,9 +47,9 @@ def measure(
     With it, they are the minimum: sampling goes on until ``clear`` returns True for the latencies
     so far, ``seconds`` are over, or the last look of ``stopping.Rule`` is reached. ``lengths``:
     each process also times some calls at these numbers of tokens. The first ``cold`` processes
-    (None: all) also time calls that each find emptied caches. The baseline (the first bundle that
-    is not the candidate) is loaded and timed twice: the interval of its median against itself is
-    the session's noise floor.
+    (None: all) also time calls that each find emptied caches, those of a CPU. The baseline (the
+    first bundle that is not the candidate) is loaded and timed twice: the interval of its median
+    against itself is the session's noise floor.
 
     Raises ProviderError if the provider is not active, EvidenceError if a process dies or there
     are no texts.
@@ -79,7 +79,8 @@ def measure(
 
     answers: list[dict[str, Any]] = []
     while True:
-        also = request | {"cold": cold is None or len(answers) < cold}
+        emptied = DEVICES[provider] == "cpu" and (cold is None or len(answers) < cold)
+        also = request | {"cold": emptied}
         answers.append(_sample(also, seed, len(answers), 600 + 10 * seconds, report))
         count, elapsed = len(answers), spent()
         if count not in rule.looks and not rule.over(count, elapsed):

@@ -25,7 +25,8 @@ LIBRARIES = (
     "numpy",
     "torch",
     "transformers",
-    *("nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cublas", "nvidia-cudnn-cu13", "tensorrt"),
+    *("nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cublas", "nvidia-cudnn-cu13"),
+    *("tensorrt", "tensorrt-cu13", "tensorrt-cu13-libs"),
 )
 FLAGS = (
     *("fma", "f16c", "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl"),
@@ -54,7 +55,8 @@ def fingerprint() -> dict[str, Any]:
         "flags": list(cpu[1]),
         "cores": counts | ({"fastest": fastest} if fastest < physical else {}),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpus": list(_gpus()),
+        "gpus": list(gpus()),
+        **({"gpus in use": _in_use()} if gpus() else {}),
         "gpu_driver": _gpu_driver(),
         "providers": list(providers()),
         "python": platform.python_version(),
@@ -97,7 +99,7 @@ def providers() -> tuple[str, ...]:
     installed, onnxruntime wins and the GPU is not available.
     """
     libraries = _libraries()
-    if "onnxruntime-gpu" in libraries and "onnxruntime" not in libraries and _gpus():
+    if "onnxruntime-gpu" in libraries and "onnxruntime" not in libraries and gpus():
         return ("cuda", "cpu")
     return ("cpu",) if "onnxruntime" in libraries or "onnxruntime-gpu" in libraries else ()
 
@@ -173,12 +175,19 @@ def _brand() -> str:
 
 
 @cache
-def _gpus() -> tuple[str, ...]:
+def gpus() -> tuple[str, ...]:
+    """Return the models of the machine's NVIDIA devices."""
     names = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         model = re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE)
         names.append(model[1].strip() if model else "NVIDIA")
     return tuple(names)
+
+
+def _in_use() -> dict[str, str]:
+    """Return what chooses among the devices."""
+    names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _gpu_driver() -> str | None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
+from functools import cache
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from pipeline.terms.errors import ProviderError
 
+TENSORRT: Final = "tensorrt>=10.13.2,<11"
+"""ONNX Runtime 1.31 loads TensorRT 10; from this version on, its packages are for CUDA 13."""
 REMEDY: Final = "pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for a GPU"
 
 
@@ -16,12 +22,69 @@ def check_installed() -> None:
         raise ProviderError(f"ONNX Runtime is not installed; {REMEDY}")
 
 
-def provider_failure() -> type[Exception]:
-    """Return the exception that ONNX Runtime raises if a provider fails during a call."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+def load_libraries(provider: str) -> None:
+    """Load what a GPU's provider needs from Python packages, where the system's loader is blind."""
+    import onnxruntime
 
-    failure: type[Exception] = EPFail
-    return failure
+    with contextlib.redirect_stdout(sys.stderr):  # it prints load failures
+        onnxruntime.preload_dlls()  # of CUDA and cuDNN
+    if provider == "TensorrtExecutionProvider":
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorrt_libs")  # loads them
+
+
+@cache
+def inactive(provider: str) -> str | None:
+    """Return why a provider does not start here, None if it does.
+
+    ONNX Runtime lists what it was built with, on machines without the device and libraries too.
+    """
+    import onnxruntime
+
+    load_libraries(provider)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    given: dict[str, Any] = {}
+    if provider == "TensorrtExecutionProvider":
+        given = {"trt_op_types_to_exclude": "Identity"}  # or it would build an engine
+    try:
+        session = onnxruntime.InferenceSession(
+            _probe(), options, providers=[(provider, given)], enable_fallback=0
+        )
+    except refusals() as error:
+        return _reason(error)
+    found = session.get_providers()[0]
+    return None if found == provider else f"the session runs on {found}"
+
+
+def _probe() -> bytes:
+    """Return a graph that gives back what it is given."""
+    from onnx import TensorProto, helper
+
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "probe", [given], [made]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    if "install TensorRT" in text:
+        return f"the libraries of TensorRT are missing: pip install '{TENSORRT}'"
+    return text.splitlines()[0]
+
+
+def provider_failures(provider: str) -> tuple[type[Exception], ...]:
+    """Return the exceptions that ONNX Runtime raises if a provider fails during a call.
+
+    CUDA has none of its own: those that it raises for want of memory would be faults of the graph
+    on a CPU.
+    """
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
+
+    return (EPFail,) if provider == "cpu" else (EPFail, Fail, RuntimeException)
 
 
 def refusals() -> tuple[type[Exception], ...]:

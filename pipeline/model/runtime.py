@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -66,7 +65,7 @@ def available() -> list[str]:
 
 
 def check_available(provider: str) -> None:
-    """Raise ProviderError if the installed libraries do not include a provider."""
+    """Raise ProviderError if a provider is not installed, or a GPU's does not start here."""
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
     if provider == "openvino":
@@ -78,6 +77,8 @@ def check_available(provider: str) -> None:
             f"provider {provider!r} is not active: the installed onnxruntime has only "
             f"{', '.join(available())}"
         )
+    elif why := onnx_runtime.inactive(PROVIDERS[provider]):
+        raise ProviderError(f"provider {provider!r} is not active: {why}")
 
 
 def read(directory: Path, name: str) -> dict[str, Any]:
@@ -186,12 +187,17 @@ class BundleModel:
         if self.of_words or self.in_windows:
             parts = [*windows.at_once(feed, self.signature["max_length"])]
             parts = [feed] if len(parts) > 1 and self.rows_interact else parts
-        try:
+        with self._guarded():
             outputs = [self.session.run([self.output], part)[0] for part in parts]
-        except onnx_runtime.provider_failure() as error:
-            raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
         logits: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
         return logits
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except onnx_runtime.provider_failures(self.provider) as error:
+            raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
 
     def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:
         """Return an IOBinding with the feed copied to the device; the logits will stay there."""
@@ -206,12 +212,16 @@ class BundleModel:
         return binding
 
     def device_ms(self, feed: dict[str, NDArray[np.int64]]) -> float:
-        """Return the time in ms of one call with inputs and outputs kept in device memory."""
-        binding = self.resident(feed)
-        before = time.perf_counter_ns()
-        self.session.run_with_iobinding(binding)
-        binding.synchronize_outputs()
-        return (time.perf_counter_ns() - before) / 1e6
+        """Return the time in ms of one call with inputs and outputs kept in device memory.
+
+        Raises ProviderError if the provider fails.
+        """
+        with self._guarded():
+            binding = self.resident(feed)
+            before = time.perf_counter_ns()
+            self.session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+            return (time.perf_counter_ns() - before) / 1e6
 
     def units(
         self,
@@ -304,8 +314,7 @@ class BundleModel:
         options = self._options(threads)
         if provider != "cpu":
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-            with contextlib.redirect_stdout(sys.stderr):  # it prints load failures
-                onnxruntime.preload_dlls()
+            onnx_runtime.load_libraries(name)
         try:
             # ONNX Runtime's own fallback prints to stdout and moves to the CPU, now or later.
             session = onnxruntime.InferenceSession(

@@ -1,4 +1,7 @@
-"""The options with which TensorRT runs a graph as it was made."""
+"""The options with which TensorRT runs a graph as it was made.
+
+ONNX Runtime's Python binding takes "True" and "False" alone, its C API "1" and "0" as well.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ def precision(name: str) -> dict[str, str]:
     TensorRT 10 knows and TensorRT 11 always makes.
     """
     return {
-        "trt_fp16_enable": str(int(name == "fp16")),
-        "trt_int8_enable": str(int(name == "int8")),
+        "trt_fp16_enable": str(name == "fp16"),
+        "trt_int8_enable": str(name == "int8"),
     }
 
 
@@ -32,9 +35,9 @@ def cache(directory: Path) -> dict[str, str]:
     folder = home / "rarefy" / "tensorrt" / _digest(directory)
     folder.mkdir(parents=True, exist_ok=True)
     return {
-        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": str(folder),
     }
 

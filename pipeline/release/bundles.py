@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.model.runtime import MODEL
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
 from pipeline.store.home import Home
+from pipeline.store.tags import GoneError
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
@@ -88,8 +88,12 @@ def _stored(reference: str, home: Home) -> Artifact:
         return remote.pull(home.store(), *remote.split(reference))
     store = home.path / "store"
     if store.is_dir():  # or it would be created, for the typing error in a name
-        with contextlib.suppress(RecipeError):
+        try:
             return home.store().open(reference)
+        except GoneError:
+            raise
+        except RecipeError:
+            pass
     if Path(reference).is_dir():
         raise RecipeError(f"{reference}: this folder is not a bundle: it has no {MODEL}")
     raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,10 +18,11 @@ from pipeline.run import folder, names
 from pipeline.store import disk, remote
 from pipeline.store.artifact import Artifact
 from pipeline.store.home import Home
+from pipeline.store.remote import Remote
 from pipeline.store.store import Store
 from pipeline.store.tags import Tag, check_name
 from pipeline.terms.errors import BudgetError, EvidenceError, RarefyError
-from pipeline.terms.vocabulary import REMOTE_TAG
+from pipeline.terms.vocabulary import LINEAR, REMOTE_TAG
 from pipeline.verdict.record import ReportData
 
 BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
@@ -77,7 +79,7 @@ def promote(
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
-    check_task(bundle, store, tag, before)
+    check_task(bundle, tag, _task_of(store, before))
     artifact = whole(store, bundle)
     if ready is not None:
         ready(artifact.digest)
@@ -88,7 +90,7 @@ def promote(
     there = remote.find_tag(url, tag)
     there_before = there.digest if there else None
     check_unmoved_since(record, f"{url}#{tag}", tag, there_before)
-    check_task(bundle, store, f"{url}#{tag}", there_before)
+    check_task(bundle, f"{url}#{tag}", _task_at(url, there_before))
     remote.push(store, artifact.digest, url)
     here = store.tag(tag, artifact.digest, expect=before, **facts)
     try:
@@ -176,7 +178,9 @@ def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None
     elif judged.outcome != "pass":
         open_ones = [b.reason for b in judged.budgets if b.outcome == judged.outcome]
         why = f"the verdict is {judged.outcome}: {open_ones[0]}"
-    elif not judged.budgets and not any(_as_measured(record, place) for place in places):
+    elif all(b.against == LINEAR for b in judged.budgets) and not any(
+        _as_measured(record, place) for place in places
+    ):
         why = "no budget was judged"
     if why is not None:
         tag = places[0]
@@ -199,19 +203,31 @@ def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | 
         )
 
 
-def check_task(bundle: Bundle, store: Store, tag: str, now: str | None) -> None:
+def check_task(bundle: Bundle, tag: str, theirs: str | None) -> None:
     """Raise EvidenceError if a tag points at a bundle for another task.
 
-    ``now``: the digest that it points at. If that is not in this store, nothing is known of it.
+    ``theirs``: the task of what it points at; None if that is no bundle, or nothing is known of it.
     """
-    if now is None or now not in store.digests():
-        return
-    ours, theirs = _task(bundle.directory), _task(store.open(now).directory)
+    ours = _task(bundle.directory)
     if theirs not in (None, ours):
         raise EvidenceError(
             f"{bundle.name}: this bundle is for {ours}, but {tag!r} points at one for {theirs}; "
             "promote it to another tag"
         )
+
+
+def _task_of(store: Store, digest: str | None) -> str | None:
+    """Return the task of an artifact in this store."""
+    known = digest is not None and digest in store.digests()
+    return _task(store.open(digest).directory) if known and digest else None
+
+
+def _task_at(url: str, digest: str | None) -> str | None:
+    """Return the task of an artifact in another store, of which only a small file is read."""
+    if digest is None:
+        return None
+    data = Remote.open(url).read(f"artifacts/sha256/{digest}/{runtime.SIGNATURE}")
+    return None if data is None else str(json.loads(data)["task"])
 
 
 def _task(directory: Path) -> str | None:
@@ -240,6 +256,7 @@ def whole(store: Store, bundle: Bundle) -> Artifact:
     if artifact.digest in store.digests():
         store.check(artifact.digest)
         return store.open(artifact.digest)
+    bundles.check_bytes(bundle)
     with store.draft() as draft:
         for entry in artifact.manifest.files:
             (draft / entry.path).parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ def open_tag(store: Store, name: str) -> Artifact:
         tag = store.find_tag(name)
         if tag is None:
             raise NoTagError(f"no tag in {store.root}", store.tags())
-        artifact = store.open(tag.digest)
+        artifact = store.open(name)
     if artifact.kind not in COMPARABLE:
         raise RecipeError(
             f"the tag points at {artifact.kind} {artifact.short}, which makes no predictions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.model.runtime import DEVICES
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Kind
@@ -20,6 +21,14 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
             ("stages",), "no 'validate' stage measures the budgets; add one after 'export'"
         )
     for position, budget in enumerate(recipe.budgets):
+        for target in recipe.targets:
+            on_gpu = DEVICES[target.provider] != "cpu" and budget.target in (None, target.name)
+            if budget.caches == "cold" and on_gpu:
+                raise loaded.where.say(
+                    ("budgets", position, "caches"),
+                    f"the target {target.name!r} has its model in the memory of a GPU, whose "
+                    "caches are not emptied; name another target",
+                )
         if task.unlabelled and budget.metric not in task.scores and _by_labels(budget.metric):
             raise loaded.where.say(
                 ("budgets", position, "metric"),

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 from pipeline.measure import alone, memory
 from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
-from pipeline.run import choosing, kept, quantized, scoring
+from pipeline.run import choosing, kept, providers, quantized, scoring
 from pipeline.run.plan import Plan, Read
 from pipeline.run.spent import Spent
 from pipeline.stage import Context, Draft, Stage, discovery
@@ -39,7 +39,7 @@ from pipeline.store.artifact import (
     list_files,
 )
 from pipeline.store.lease import Lease
-from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError
+from pipeline.terms.errors import IntegrityError, RarefyError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.versions import distribution_version
 from pipeline.verdict.record import LedgerRow
@@ -253,7 +253,7 @@ class Run:
         Anything else is not in its fingerprint.
         """
         plan = self.plan
-        _check_device(plan.device)
+        providers.check_device(plan.device, stage)
         names = plan.reads(stage)  # none of the import, before which there are no answers
         splits = (plan.splits if stage.reads_input else plan.rows) if names else {}
         return Context(
@@ -379,11 +379,3 @@ def default_device() -> str:
     return (
         "cuda" if has_device and "+cpu" not in (distribution_version("torch") or "+cpu") else "cpu"
     )
-
-
-def _check_device(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ProviderError("torch finds no CUDA device; use --device cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.model import onnx_runtime, runtime
 from pipeline.run.plan import Plan, Planned
+from pipeline.stage import Stage
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ProviderError
 
@@ -13,11 +14,26 @@ MEASURED = (Kind.BUNDLE, Kind.REPORT)
 
 def check(plan: Plan, steps: list[Planned]) -> None:
     """Raise ProviderError if this machine lacks what a step or a target runs on."""
+    for step in steps:
+        if not step.cached:
+            check_device(plan.device, step.stage)
     if any("onnxruntime" in step.stage.libraries for step in steps):
         onnx_runtime.check_installed()
     if any(step.kind in MEASURED for step in steps):
         for target in plan.loaded.recipe.targets:
             runtime.check_available(target.provider)
+
+
+def check_device(device: str, stage: Stage) -> None:
+    """Raise ProviderError if a stage would train or answer on a device that is not there.
+
+    Bundles are made and measured on their targets, whatever the device.
+    """
+    if device == "cuda" and Kind.BUNDLE not in (stage.produces, *stage.consumes):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ProviderError("torch finds no CUDA device; use --device cpu")
 
 
 def lacking(plan: Plan, steps: list[Planned]) -> list[str]:

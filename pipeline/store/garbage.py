@@ -132,7 +132,7 @@ class Collector:
         try:
             if self.damaged:
                 problems = self.store.verify(digest)
-                return f"damaged: {problems[0]}" if problems else None
+                return f"damaged: {problems[0]}{self._tagged(digest)}" if problems else None
             if digest in needed or not self._old(self.store.directory(digest)):
                 return None
             with suppress(IntegrityError):
@@ -140,6 +140,13 @@ class Collector:
         except (NewerError, RecipeError):
             return None  # RecipeError: another process has just deleted it
         return "not needed by any tag"
+
+    def _tagged(self, digest: str) -> str:
+        """Return which tags point at an artifact, as a part of a sentence."""
+        names = [name for name, tag in self.store.all_tags().items() if tag.digest == digest]
+        return f"; of the tag {', '.join(map(repr, names))}, which will point at nothing" * bool(
+            names
+        )
 
     def _needed(self) -> set[str]:
         """Return what tags keep, with all its ancestors, and what living processes use."""

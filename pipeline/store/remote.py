@@ -14,6 +14,7 @@ store, and its guard is held.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
 from pipeline.store.remote_files import RemoteFiles
 from pipeline.store.store import GUARD, Store
 from pipeline.store.tags import ANY, NoTagError, Tag, Why, check_name, check_unmoved, moved, parse
-from pipeline.terms.digests import is_beginning, is_sha256
+from pipeline.terms.digests import is_beginning, is_sha256, value_sha256
 from pipeline.terms.errors import EvidenceError, IntegrityError, RarefyError, RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
 
@@ -141,10 +142,19 @@ def move(
 
 
 def place(reference: str) -> str:
-    """Return the normalized form that all spellings of one ``URL#TAG`` share."""
+    """Return the normalized form that all spellings of one ``URL#TAG`` share.
+
+    A host or an account, which a path does not name, counts too.
+    """
     url, name = split(reference)
     remote = Remote.open(url)
-    return f"{min(remote.protocols)}:{remote.root}{REMOTE_TAG}{name}"
+    root, options = remote.root, dict[str, Any]()
+    if remote.on_disk:
+        root = os.path.realpath(root)
+    else:
+        options = {key: repr(value) for key, value in remote.system.storage_options.items()}
+    where = value_sha256(options)[:12]  # they may hold what is secret
+    return f"{min(remote.protocols)}:{where}:{root}{REMOTE_TAG}{name}"
 
 
 class Remote(RemoteFiles):

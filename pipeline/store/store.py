@@ -36,7 +36,7 @@ from typing import Any
 from pipeline.store import disk, integrity, locks
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
 from pipeline.store.lease import Lease
-from pipeline.store.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse
+from pipeline.store.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse, unknown
 from pipeline.terms.digests import file_sha256, is_beginning, is_sha256
 from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.terms.vocabulary import NAME
@@ -271,7 +271,7 @@ class Store:
         """Make sure that an artifact's files are here; nothing to do if a store has no remote."""
 
     def _unknown(self, reference: str) -> RecipeError:
-        return RecipeError(f"{reference}: no such artifact or tag in {self.root}")
+        return unknown(reference, self.find_tag(reference), self.root)
 
     def digests(self) -> list[str]:
         """Return the digests of all artifacts, sorted; other files in that folder are ignored."""

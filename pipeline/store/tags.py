@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +22,11 @@ ANY: Final = "*"
 """The value of ``expect`` that skips the check of what a tag points at before it moves."""
 KEPT = 10
 """How many entries of each tag's history protect their artifacts from garbage collection."""
+
+
+class GoneError(RecipeError):
+    """A tag points at an artifact that is not in the store any more."""
+
 
 Digest = Annotated[str, Field(pattern=SHA256)]
 Why = Literal["tag", "promote", "rollback"]
@@ -95,6 +101,16 @@ class Tag(BaseModel):
     def file(self) -> bytes:
         """Return the content of the tag's file."""
         return self.model_dump_json(by_alias=True).encode()
+
+
+def unknown(reference: str, tag: Tag | None, store: Path) -> RecipeError:
+    """Return the error for an artifact that is not in a store; ``tag``: the one that names it."""
+    if tag is None:
+        return RecipeError(f"{reference}: no such artifact or tag in {store}")
+    return GoneError(
+        f"the tag {reference!r} points at {tag.digest[:12]}, which is no longer in {store}; get it "
+        f"from a store that has it with `rarefy artifact pull URL#{reference}`, or move the tag"
+    )
 
 
 def moved(

@@ -6,7 +6,7 @@ parameters, and the value ``off`` leaves the step out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
@@ -27,8 +27,8 @@ FIXED: Final = (
 
 def check(loaded: LoadedRecipe, path: str) -> None:
     """Raise RecipeError if there is no such field, or if it must be the same in all branches."""
-    first, *others = path.split(".")
     steps = [step.id for step in loaded.steps]
+    first, *others = split(path, steps)
     if first in steps and first in Recipe.model_fields:
         raise RecipeError(f"{first!r} is a step and a key of the recipe; rename the step with 'as'")
     if first in steps:
@@ -62,15 +62,15 @@ def with_values(
     they are given. The result has no file, and its text is written anew. Raises RecipeError if the
     values do not fit.
     """
-    changed = deepcopy({"targets": [{}], **values})
+    changed = _apart({"targets": [{}], **values})
     stages = [_entry(entry) for entry in changed["stages"]]
     positions = {step.id: step.position for step in loaded.steps}
     for step in loaded.steps:
         stages[step.position].setdefault("as", step.id)  # also once a step before it is left out
     off = set()
-    for path in sorted(given, key=lambda each: each.count(".")):  # a whole step before its fields
+    for path in sorted(given, key=len):  # a whole step before its fields
         value = given[path]
-        first, *others = path.split(".")
+        first, *others = split(path, positions)
         if first not in positions:
             _set(changed, path.split("."), value, path)
         elif not others and value == OFF:
@@ -85,6 +85,21 @@ def with_values(
     text = yaml_source.dump(changed)
     parsed = yaml_source.parse(text.encode(), loaded.where.source).values
     return recipes.check(parsed, text, loaded.base, loaded.where, None)
+
+
+def _apart(value: Any) -> Any:
+    """Return a copy of plain values in which what an alias named twice is there twice."""
+    if isinstance(value, dict):
+        return {key: _apart(each) for key, each in value.items()}
+    return [_apart(each) for each in value] if isinstance(value, list) else value
+
+
+def split(path: str, steps: Collection[str]) -> list[str]:
+    """Return a path's first part, a step's id if it begins with one, and its other parts."""
+    named = [step for step in steps if path == step or path.startswith(f"{step}.")]
+    first = max(named, key=len, default=path.partition(".")[0])
+    rest = path[len(first) + 1 :]
+    return [first, *(rest.split(".") if rest else ())]
 
 
 def _entry(entry: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ SCHEMA: Final = "rarefy.sweep/1"
 class Answer(BaseModel):
     """The answer to a question. ``branch`` is None if no branch meets its limits.
 
-    ``accuracy``, ``speedup`` and ``outcome`` are those of the chosen branch's own run, on the eval
+    ``accuracy`` and ``outcome`` are those of the chosen branch's own run, on the eval
     rows, which had no part in the choice; None if it was not run.
     """
 

@@ -209,8 +209,9 @@ def _check(sweep: Sweep) -> None:
             fields.check(sweep.recipe, key)
         except RecipeError as error:
             raise sweep.where.say(at, str(error)) from None
-        if key.split(".")[0] in reports:
-            raise sweep.where.say(at, f"branches do not run {key.split('.')[0]!r}: winners do")
+        first = fields.split(key, sweep.recipe.ids)[0]
+        if first in reports:
+            raise sweep.where.say(at, f"branches do not run {first!r}: winners do")
         if isinstance(choices, Range) and sweep.file.search is None:
             raise sweep.where.say(at, "a range needs 'search'; or list the values to try")
         tried = choices.ends if isinstance(choices, Range) else choices
@@ -231,6 +232,10 @@ def _check(sweep: Sweep) -> None:
     for position, stop in enumerate(sweep.file.stop):
         if stop.after not in known:
             message = f"{stop.after!r} is no step that branches run{hint(stop.after, known)}"
+            raise sweep.where.say(("stop", position, "after"), message)
+        made = sweep.recipe.step(stop.after).stage.produces
+        if made in (Kind.TRANSFER_SET, Kind.REPORT):
+            message = f"{stop.after!r} makes {made.value}, which has no score"
             raise sweep.where.say(("stop", position, "after"), message)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
+from pipeline.recipe import yaml_source
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.sweep import fields
 from pipeline.sweep.sweep_file import Range, Sweep
@@ -44,6 +45,12 @@ def _told(value: Any) -> bool:
     """Whether no other value is shown like this one: a text that reads as a number is."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number or (isinstance(value, str) and not re.fullmatch(r"[-+.\de]+|true|false", value))
+
+
+def without_budgets(loaded: LoadedRecipe) -> str:
+    """Return the text of a recipe without its budgets, which branches do not judge."""
+    values = yaml_source.parse(loaded.text.encode(), loaded.where.source).values
+    return yaml_source.dump({key: value for key, value in values.items() if key != "budgets"})
 
 
 def grid(sweep: Sweep) -> list[Variant]:

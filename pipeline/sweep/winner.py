@@ -37,7 +37,7 @@ def check(sweep: Sweep) -> None:
         )
     for question in sweep.file.ask:
         path = place(sweep, question)
-        if path.exists() and not path.read_text(encoding="utf-8").startswith(HEAD):
+        if path.exists() and not (path.is_file() and path.read_bytes().startswith(HEAD.encode())):
             raise RecipeError(
                 f"{path}: the recipe that answers a question would replace this file, which no "
                 "sweep has written; rename the sweep, or the file"

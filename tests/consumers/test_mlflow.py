@@ -211,7 +211,7 @@ def command(project: Project, server: str) -> Callable[..., tuple[int, Any]]:
 def test_the_alias_moves_with_the_tag_and_back(
     project: Project, command: Callable[..., tuple[int, Any]], server: str, tmp_path: Path
 ) -> None:
-    follow = ("--mlflow", "tiny-model")
+    follow = ("--mlflow", "tiny.model")
     for note in ("one", "two"):
         stage = f"quickstages:Head: {{note: {note}}}"
         recipe = project.recipe(stage, "export", VALIDATE, name="tiny", budgets=BUDGETS)
@@ -222,16 +222,16 @@ def test_the_alias_moves_with_the_tag_and_back(
         assert "register it with `rarefy bundle" in said["error"]
         tags = [tag for row in command("artifact", "ls")[1] for tag in row["tags"]]
         assert tags == {"one": [], "two": ["production"]}[note]
-        named = ("--for", "mlflow", "--name", "tiny-model")
+        named = ("--for", "mlflow", "--name", "tiny.model")
         code, said = command("bundle", "tiny", tmp_path / note, *named)
         assert (code, said["version"]) == (0, {"one": "1", "two": "2"}[note])
         code, said = command("promote", "tiny", *follow)
         assert (code, said["version"]) == (0, {"one": "1", "two": "2"}[note])
-        aliases = ask(server, "tiny-model", tmp_path)["aliases"]
+        aliases = ask(server, "tiny.model", tmp_path)["aliases"]
         assert aliases == {"production": {"one": "1", "two": "2"}[note]}
     code, said = command("rollback", "production", *follow)
     assert (code, said["version"]) == (0, "1")
-    assert ask(server, "tiny-model", tmp_path)["aliases"] == {"production": "1"}
+    assert ask(server, "tiny.model", tmp_path)["aliases"] == {"production": "1"}
 
 
 def test_a_server_that_does_not_answer_ends_with_5_and_nothing_moves(

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows import branch
+from pipeline.run.engine import Run
 from pipeline.store.artifact import Kind
 from pipeline.sweep import variants
 from pipeline.sweep.branch import Branch, Folder
@@ -222,3 +225,21 @@ def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
             return
         time.sleep(0.2)
     pytest.fail("it still runs")
+
+
+def test_what_was_timed_while_disturbed_ends_its_branch(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each branch would make its own, and the run of the chosen recipe another bundle."""
+    real, last = Run._run_stage, False
+
+    def stage(self: Run, identifier: str, *given: Any) -> Any:
+        draft = real(self, identifier, *given)
+        return replace(draft, lasts=last) if identifier == "head" else draft
+
+    monkeypatch.setattr(Run, "_run_stage", stage)
+    made = run(project)
+    assert (made.state, [step.id for step in made.steps]) == ("failed", ["model"])
+    assert str(made.why).startswith("head: something slowed this machine down each time")
+    last = True
+    assert run(project).state == "done"

@@ -14,7 +14,7 @@ import pytest
 
 from flows import checks, prefect_server
 from pipeline.measure import cgroups, machine
-from pipeline.model import arithmetic, openvino_session
+from pipeline.model import arithmetic, onnx_runtime, openvino_session
 from pipeline.run import resources
 from pipeline.store.store import Store
 from tests.project import Said
@@ -51,6 +51,7 @@ def test_a_provider_that_cannot_start_is_a_warning_and_not_a_word_on_stdout(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnx_runtime, "inactive", onnx_runtime.inactive.__wrapped__)  # anew
     found = {check.name: check for check in checks.onnxruntime()}["providers"]
     assert found.state == "warn"
     assert found.found == "active: CPUExecutionProvider; not active: CUDAExecutionProvider"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flows.shared_steps import Order, Steps, Work, common
 from pipeline.run.plan import Plan
 from pipeline.store.store import Store
@@ -25,11 +27,17 @@ B1 = steps("teacher", "student:2", "export:3")
 
 
 def test_shared_steps_are_counted_once() -> None:
-    work = Work.of([A1, A2, B1])
+    work = Work.of({"a": A1, "b": A2, "c": B1})
     assert (work.branches, work.steps, work.different, work.cached) == (3, 9, 6, 0)
     assert work.words() == (
         "3 branches of 9 steps, 3 of them shared: 6 different steps, 0 in the store, 6 to run"
     )
+
+
+def test_what_is_left_of_a_branch_that_has_ended_is_not_to_run() -> None:
+    begun = replace(B1, made={"teacher": "d"})
+    work = Work.of({"a": A1, "b": A2, "c": begun}, over=["c"])
+    assert work.words().endswith("6 different steps, 1 in the store, 3 to run")
 
 
 def test_the_common_beginning_ends_at_the_first_difference() -> None:
@@ -76,7 +84,7 @@ def test_a_step_that_depends_on_the_target_is_not_shared_with_another_one(projec
     stages = ("quickstages:Head", "quantize", "export", sweeps.VALIDATE)
     found = planned(project, sweeps.load(project, "targets.0.isa: [avx2, vnni]", stages=stages))
     assert common(found) == "head"
-    assert Work.of(found).different == 6
+    assert Work.of(dict(enumerate(found))).different == 6
 
 
 def test_branches_with_other_seeds_share_what_does_not_depend_on_them(project: Project) -> None:

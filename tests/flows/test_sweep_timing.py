@@ -201,3 +201,35 @@ def test_rows_are_timed_though_no_model_has_answered_them(project: Project) -> N
     loaded = recipes.load(recipe)
     plan = Plan(loaded, Store(project.home / "store"))
     assert Clock.of(loaded, plan, project.folder, lambda digest: project.folder).texts
+
+
+def test_a_session_has_as_many_bundles_as_the_memory(
+    tmp_path: Path, sessions: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them is loaded twice."""
+    for name in TRUE:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_bytes(b"x" * 100)
+    monkeypatch.setattr(sweep_timing.resources, "total_memory", lambda: 1100)
+    clock(tmp_path).together(["a", "b", "c", "d"])
+    assert sessions == [["a", "b"], ["a", "c"], ["a", "d"]]
+    monkeypatch.setattr(sweep_timing.resources, "total_memory", lambda: 100)
+    clock(tmp_path).together(["a", "b"])
+    assert sessions[3:] == [["a"], ["a", "b"]]
+
+
+def test_times_beside_a_disturbed_reference_are_in_doubt_too(
+    tmp_path: Path, sessions: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sweep_timing.latency.measure
+
+    def measure(*given: Any, **more: Any) -> Any:
+        timed = whole(*given, **more)
+        timed.throttled = "the CPU was busy" if len(sessions) <= 3 else None
+        return timed
+
+    monkeypatch.setattr(sweep_timing.latency, "measure", measure)
+    timer = clock(tmp_path)
+    timer.also(["a", "b"])
+    timer.also(["c"])
+    assert timer.doubtful == {"a", "b", "c"}

@@ -223,6 +223,7 @@ def test_workers_apart_get_the_shared_steps_first_and_no_path_of_ours(project: P
     assert [given["until"] for given in workers.given] == ["head", None, None]
     for given in workers.given:
         assert (given["base"], given["home"], given["folder"]) == (None, None, None)
+        assert "budgets" not in given["text"]  # the tags that they name are of our store
         assert given["source"].startswith(url)
 
 

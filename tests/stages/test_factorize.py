@@ -141,6 +141,33 @@ def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
     assert min(weights) > 0
 
 
+def test_a_projection_that_is_computed_and_not_used_costs_nothing():
+    """As of DeBERTa's two kinds of position attention, if only one is on."""
+
+    class Both(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, given):
+            self.idle(given)
+            return self.used(given)
+
+    model = Both()
+    layers = {"used": model.used, "idle": model.idle}
+    loss = lambda network, batch: network(batch).square().sum()  # noqa: E731
+    _, weights = factorize.measure(model, layers, [torch.ones(2, 4)], loss, lambda *_: None)
+    assert weights[0] > 0
+    assert weights[1] == 0
+
+
+def test_a_rank_that_saves_nothing_is_refused_before_anything_runs(tmp_path):
+    for width in ({"hidden_size": 64}, {"model_type": "distilbert", "dim": 64}):
+        config = {"model_type": "bert"} | width
+        with pytest.raises(ModelError, match="a rank of 64 saves nothing, they have 64 columns"):
+            Factorize(embeddings=64).follow_model(config, {}, tmp_path)
+
+
 def test_narrow_embeddings_are_saved_loaded_trained_and_exported(fresh, make_context, tmp_path):
     context = make_context(rows=32)
     draft = Factorize(embeddings=8).run(context, fresh)

@@ -73,3 +73,19 @@ def test_a_model_that_lost_a_layer_since_is_measured_anew(make_context, other):
     )
     assert len(alone) == 3
     assert all(noted[key] == alone[key] for key in alone if key != "seconds")
+
+
+def test_what_went_before_counts_if_the_whole_model_s_answers_are_given(make_context, monkeypatch):
+    """The layer that changes a damaged model least is not always that of least damage in all."""
+    model = classifier("bert")
+    whole = layer_search.outputs(TextClassification, model, [BATCH]) + 1
+    seen = []
+    real = TextClassification.divergence
+    monkeypatch.setattr(
+        TextClassification,
+        "divergence",
+        classmethod(lambda cls, exact, found: seen.append(exact) or real(exact, found)),
+    )
+    layer_search.least_needed(make_context(), model, 1, [BATCH], whole=whole)
+    assert seen
+    assert all(exact is whole for exact in seen)

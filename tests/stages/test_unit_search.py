@@ -131,3 +131,12 @@ def test_only_a_task_with_a_loss_has_one_on_the_calibration_rows(
     told = {metric.name for metric in draft.metrics}
     losses = {"calibration_loss_before", "calibration_loss"}
     assert told & losses == (set() if embeds else losses)
+
+
+def test_rescaling_sees_the_second_texts_of_pairs_too():
+    rows = [{"row": row} for row in range(1000)]
+    chosen = [row["row"] for row in unit_search.spread(rows, 256)]
+    assert len(chosen) == 256
+    assert max(chosen) > 750
+    assert unit_search.spread(rows[:300], 256) == rows[:256]
+    assert unit_search.spread(rows[:8], 256) == rows[:8]

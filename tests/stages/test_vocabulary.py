@@ -242,7 +242,7 @@ def test_a_split_that_changed_is_an_error(folders):
         vocabulary.check_split(whole, small, kept, ["a film", "a Film"])
     assert caught.value.exit_code == 2
     with pytest.raises(ModelError, match="cannot be renumbered"):
-        vocabulary.check_split(whole, small, [1, 0, *kept[2:]], [])
+        vocabulary.check_numbers(whole, small, [1, 0, *kept[2:]])
 
 
 def test_other_tokenizers_are_refused():

@@ -25,7 +25,8 @@ try:
     url = hub_push.push(
         Path(folder), repository, private=private, revision=revision, message="a bundle"
     )
-    print(json.dumps({"url": url}))
+    others = hub_push.other_weights(Path(folder), repository, revision)
+    print(json.dumps({"url": url} | ({"others": others} if others else {})))
 except RarefyError as error:
     print(json.dumps({"error": str(error), "code": error.exit_code}))
 """
@@ -80,6 +81,15 @@ def test_a_branch_is_made_and_main_stays(folder):
         push(hub, folder, revision="candidate")
         assert made.branches["main"] == before
         assert {"old.txt", "config.json"} <= set(made.commits[made.branches["candidate"]])
+
+
+@pytest.mark.slow
+def test_weights_of_another_model_are_named(folder):
+    old = {"onnx/model.onnx": b"old", "model.safetensors": b"old", "onnx/other.onnx": b"", "a": b""}
+    with hub_uploads.serve() as (hub, _):
+        hub.add("me/mine", old)
+        said = push(hub, folder)
+        assert said["others"] == ["model.safetensors", "onnx/other.onnx"]
 
 
 @pytest.mark.slow

@@ -74,3 +74,20 @@ def test_a_runtime_that_is_installed_has_its_version(classifier):
 
     found = mlflow._requirements(bundles.read(classifier))
     assert found[0] == f"onnxruntime=={onnxruntime.__version__}"
+
+
+def test_a_graph_that_onnx_s_checker_refuses_has_no_flavor_of_its_own(tmp_path):
+    """RMSNorm is ONNX Runtime's own, in ONNX's domain; ``mlflow.onnx`` checks what it loads."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    for name, standard in (("LayerNormalization", True), ("SimplifiedLayerNormalization", False)):
+        given, made = (
+            helper.make_tensor_value_info(each, TensorProto.FLOAT, [1, 4]) for each in "xy"
+        )
+        scale = helper.make_tensor("s", TensorProto.FLOAT, [4], [1.0] * 4)
+        node = helper.make_node(name, ["x", "s"], ["y"])
+        graph = helper.make_graph([node], "norm", [given], [made], [scale])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+        onnx.save(model, tmp_path / "model.onnx")
+        assert mlflow._is_standard(tmp_path / "model.onnx") is standard

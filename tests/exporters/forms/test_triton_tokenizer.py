@@ -64,3 +64,15 @@ def test_a_request_that_cannot_be_read_gets_an_error_and_the_others_an_answer(re
     assert "UnicodeDecodeError" in first.error().message()
     assert second.has_error()
     assert not third.has_error()
+
+
+def test_a_text_without_tokens_is_refused_and_not_answered_from_padding(classifier, tmp_path):
+    def without_specials(values):
+        values["post_processor"] = None
+
+    bundles.change(classifier, "tokenizer.json", without_specials)
+    triton.write(bundles.read(classifier), tmp_path, "tiny")
+    with tokenizer(tmp_path, "tiny_tokenizer") as model:
+        both, fine = model.execute([Request(TEXT=["", "the film"]), Request(TEXT=["film"])])
+    assert "a text has no tokens, so it cannot be answered" in both.error().message()
+    assert not fine.has_error()

@@ -13,6 +13,7 @@ import pytest
 
 from flows.commands import artifact
 from pipeline.store.artifact import Artifact, Kind, Manifest, Metric, Parent, StageRecord
+from pipeline.store.store import Store
 from tests.pipeline.store.artifacts import make_newer
 from tests.project import Project, Said
 
@@ -79,6 +80,23 @@ def test_verify_finds_one_changed_byte(stored: Stored) -> None:
     assert stored.rarefy("artifact", "gc", "--damaged", "--yes").code == 0
     assert stored.rarefy("artifact", "verify", "--all").code == 0
     assert "head" not in [row["stage"] for row in stored.json("ls")]
+
+
+def test_verify_goes_on_past_what_another_process_deletes_meanwhile(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = Store(stored.home / "store").digests()
+    monkeypatch.setattr(Store, "digests", lambda _: ["0" * 64, *digests])
+    assert [row["digest"] for row in stored.json("verify", "--all")] == digests
+
+
+def test_a_tag_whose_artifact_is_gone_is_said_to_be_that(stored: Stored) -> None:
+    stored.rarefy("artifact", "tag", "shelf", stored.digests["head"][:8])
+    shutil.rmtree(stored.directory("head"))
+    for words in (("artifact", "show", "shelf"), ("predict", "shelf", "a text")):
+        said = stored.rarefy(*words)
+        assert said.code == 2
+        assert "the tag 'shelf' points at" in " ".join(said.err.split())
 
 
 def test_list_goes_on_past_a_damaged_artifact(stored: Stored) -> None:

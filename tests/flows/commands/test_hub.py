@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,7 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     monkeypatch.setattr(hub_push, "check", lambda repository: None)
     monkeypatch.setattr(hub_push, "push", push)
+    monkeypatch.setattr(hub_push, "other_weights", lambda *_: found.get("others", []))
     return found
 
 
@@ -61,6 +63,13 @@ def test_the_card_loads_the_repository_that_it_is_in(desk: Desk, pushed: dict[st
     assert desk.rarefy("hub", "push", "tiny", "me/tiny").code == 0
     assert '.from_pretrained("me/tiny")' in pushed["me/tiny"]
     assert "OWNER/NAME" not in pushed["me/tiny"]
+
+
+def test_weights_that_stay_from_another_model_are_named(desk: Desk, pushed: dict[str, Any]) -> None:
+    pushed["others"] = ["model.safetensors"]
+    said = desk.rarefy("hub", "push", "tiny", "me/tiny")
+    assert said.code == 0
+    assert "note: model.safetensors: of another model than config.json and the card" in said.err
 
 
 def test_a_bundle_that_missed_its_budgets_is_pushed_with_a_note(

@@ -33,3 +33,29 @@ def test_a_session_that_cannot_be_made_raises_one_of_the_refusals() -> None:
 
     with pytest.raises(onnx_runtime.refusals()):
         onnxruntime.InferenceSession(b"no model", providers=["CPUExecutionProvider"])
+
+
+def test_a_provider_is_active_if_a_session_starts_on_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    asked = onnx_runtime.inactive.__wrapped__
+    assert asked("CPUExecutionProvider") is None
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
+    found = asked("CUDAExecutionProvider")  # a build without it leaves the session on the CPU
+    assert found == "the session runs on CPUExecutionProvider"
+    assert capsys.readouterr().out == ""
+
+
+def test_tensorrt_s_missing_libraries_are_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import onnxruntime
+
+    def refuse(*_given: Any, **_more: Any) -> None:
+        raise RuntimeError("/onnxruntime_src/pybind.cc:729 Please install TensorRT libraries as")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    found = onnx_runtime.inactive.__wrapped__("TensorrtExecutionProvider")
+    assert found == ("the libraries of TensorRT are missing: pip install 'tensorrt>=10.13.2,<11'")

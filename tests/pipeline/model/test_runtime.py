@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.model import windows
+from pipeline.model import onnx_runtime, windows
 from pipeline.model.runtime import PROVIDERS, BundleModel
 from pipeline.terms.errors import DataError, ModelError, ProviderError
 from tests.models import TASK, probabilities
@@ -287,6 +287,7 @@ class GPU:
             def get_providers(self):
                 return list(providers)
 
+        monkeypatch.setattr(onnx_runtime, "inactive", onnx_runtime.inactive.__wrapped__)  # anew
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
         monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
         monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
@@ -320,26 +321,36 @@ def test_a_provider_that_cannot_start_is_said_and_not_replaced(tmp_path, monkeyp
     assert not capsys.readouterr().out
 
 
-def test_a_provider_that_fails_at_a_call_does_not_answer_elsewhere(tmp_path, monkeypatch):
-    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+@pytest.mark.parametrize(
+    ("provider", "name"), [("cpu", "EPFail"), ("cuda", "RuntimeException"), ("cuda", "Fail")]
+)
+def test_a_provider_that_fails_at_a_call_does_not_answer_elsewhere(
+    tmp_path, monkeypatch, provider, name
+):
+    """CUDA has no exception of its own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     model = BundleModel(write_bundle(tmp_path))
+    model.provider = provider
 
     class Broken:
         def is_webgpu_graph_capture_enabled(self):
             return False
 
         def run(self, outputs, feed, run_options):
-            raise EPFail("CUDA failure 2: out of memory")
+            raise getattr(state, name)("CUDA failure 2: out of memory")
+
+        io_binding = run
 
     monkeypatch.setattr(model.session, "_sess", Broken())
-    with pytest.raises(ProviderError, match="'cpu' failed: CUDA failure 2"):
+    with pytest.raises(ProviderError, match=f"'{provider}' failed: CUDA failure 2"):
         model.run(model.encode(["good"])[0])
 
 
 def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch):
     """TensorRT's own engine name covers only shapes, so it could load another model's engine."""
     gpu = GPU(monkeypatch)
+    monkeypatch.setattr(onnx_runtime, "inactive", lambda _: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folders = []
     for name, precision in (("a", "fp32"), ("b", "fp16"), ("again", "fp32"), ("c", "int8")):
@@ -353,8 +364,8 @@ def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch
             BundleModel(bundle, provider="tensorrt")
         (engine, options), fallback = gpu.asked
         assert (engine, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
-        assert options["trt_fp16_enable"] == ("1" if precision == "fp16" else "0")
-        assert options["trt_int8_enable"] == ("1" if precision == "int8" else "0")
+        assert options["trt_fp16_enable"] == str(precision == "fp16")
+        assert options["trt_int8_enable"] == str(precision == "int8")
         assert Path(options["trt_engine_cache_path"]).is_dir()
         folders.append(options["trt_engine_cache_path"])
     assert folders[0] == folders[2] != folders[1]
@@ -364,10 +375,9 @@ def test_tensorrt_keeps_the_engines_of_other_weights_apart(tmp_path, monkeypatch
 @pytest.mark.gpu
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_gpu_answers_as_the_cpu_does(tmp_path, provider):
-    import onnxruntime
 
-    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
-        pytest.skip(f"this onnxruntime was built without {provider}")
+    if why := onnx_runtime.inactive(PROVIDERS[provider]):
+        pytest.skip(f"{provider}: {why}")
     bundle, texts = write_bundle(tmp_path), ["good film", "bad bad film", "film"]
     model = BundleModel(bundle, provider=provider)
     expected = probabilities(bundle, texts)

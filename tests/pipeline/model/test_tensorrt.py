@@ -8,9 +8,9 @@ from pipeline.model import tensorrt
 
 
 def test_a_graph_is_computed_in_its_own_precision():
-    assert tensorrt.precision("fp16") == {"trt_fp16_enable": "1", "trt_int8_enable": "0"}
-    assert tensorrt.precision("int8") == {"trt_fp16_enable": "0", "trt_int8_enable": "1"}
-    assert set(tensorrt.precision("fp32").values()) == {"0"}
+    assert tensorrt.precision("fp16") == {"trt_fp16_enable": "True", "trt_int8_enable": "False"}
+    assert tensorrt.precision("int8") == {"trt_fp16_enable": "False", "trt_int8_enable": "True"}
+    assert set(tensorrt.precision("fp32").values()) == {"False"}
 
 
 def test_engines_of_other_files_are_kept_in_another_folder(tmp_path, monkeypatch):

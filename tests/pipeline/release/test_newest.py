@@ -167,3 +167,9 @@ def test_a_pass_on_measurements_of_an_unknown_time_hides_no_fail(
     assert said.code == 3
     assert "this run is on measurements of an unknown time from the cache" in said.err
     assert desk.production is None
+
+
+def test_tags_of_two_hosts_are_not_the_same() -> None:
+    staging, production = (f"webhdfs://{host}:9870/m#t" for host in ("staging", "production"))
+    assert not newest.same_tag(staging, production)
+    assert newest.same_tag(staging, staging.replace("/m", "/m/"))

@@ -18,6 +18,10 @@ from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage, publish
 
 
+def _only_the_linear_model(verdict: dict[str, Any]) -> None:
+    verdict["budgets"] = [verdict["budgets"][0] | {"against": "linear"}]
+
+
 @pytest.mark.parametrize(
     ("outcome", "changes", "words"),
     [
@@ -44,13 +48,20 @@ def test_what_is_no_pass_is_not_promoted(
     [
         (lambda values: values.update(verdict=None), "no run has a verdict on this bundle"),
         (lambda values: values["verdict"].update(budgets=[]), "no budget was judged"),
+        (lambda values: _only_the_linear_model(values["verdict"]), "no budget was judged"),
         (
             lambda values: values["measurements"]["models"]["candidate"].update(digest="0" * 64),
             "no run has a verdict on this bundle",
         ),
         (lambda values: values.pop("ledger"), "run.json cannot be read"),
     ],
-    ids=["no verdict", "no budgets", "another bundle's", "damaged record"],
+    ids=[
+        "no verdict",
+        "no budgets",
+        "the linear model alone",
+        "another bundle's",
+        "damaged record",
+    ],
 )
 def test_without_a_verdict_on_this_bundle_nothing_moves(desk: Desk, change, words) -> None:
     desk.record(change)
@@ -101,6 +112,10 @@ def test_nor_does_a_remote_s_tag(desk: Desk, tmp_path: Path) -> None:
     assert said.code == 4
     assert "production' points at one for regression" in " ".join(said.err.split())
     assert (remote.find_tag(url, "production").digest, desk.production) == (other, None)
+    folder, home = shutil.copytree(desk.run, tmp_path / "download"), tmp_path / "elsewhere"
+    said = desk.rarefy("promote", folder, "--home", home, "--to", url)  # which has not that bundle
+    assert said.code == 4
+    assert "production' points at one for regression" in " ".join(said.err.split())
 
 
 def test_a_tag_that_moves_while_a_release_is_decided_stays_where_it_was_put(desk: Desk) -> None:
@@ -126,6 +141,9 @@ def test_a_run_s_folder_from_elsewhere_is_taken_over_if_it_is_whole(
     assert desk.rarefy("promote", folder, "--home", home).code == 0
     assert Store(home / "store").verify(desk.digest) == []
     damage(folder / "bundle" / "model.onnx")
+    said = desk.rarefy("promote", folder, "--home", tmp_path / "third")
+    assert said.code == 6
+    (folder / "bundle" / "tokenizer.json").unlink()
     said = desk.rarefy("promote", folder, "--home", tmp_path / "third")
     assert said.code == 6
     assert Store(tmp_path / "third" / "store").tags() == {}
@@ -262,7 +280,9 @@ def test_a_remote_spelt_otherwise_is_the_same_place(desk: Desk, tmp_path: Path) 
     there = Store(tmp_path / "shared")
     there.tag("production", publish(there, "other").digest)
     desk.record(lambda v: v["measurements"].update(baselines={f"{url}#production": desk.digest}))
-    for spelt in (f"{url}/", f"{tmp_path}/shared", f"local://{tmp_path}/shared"):
+    (tmp_path / "link").symlink_to(tmp_path / "shared")
+    spellings = (f"{url}/", f"{tmp_path}/shared", f"local://{tmp_path}/shared")
+    for spelt in (*spellings, f"{tmp_path}/shared/../shared", f"{tmp_path}/link"):
         refused = desk.rarefy("promote", "tiny", "--to", spelt)
         assert refused.code == 4
         assert "is " in refused.err

@@ -81,3 +81,14 @@ def test_answers_that_are_no_probabilities_have_no_divergence(
     monkeypatch.setattr(TextClassification, "probable", False)
     said = refused(workshop, {"metric": "kl", "max": 0.1}, "finetune", "export", VALIDATE)
     assert "the answers of text-classification are no probabilities, so they have no kl" in said
+
+
+def test_cold_caches_of_a_gpu_are_no_budget(workshop: Workshop) -> None:
+    """They are not emptied; those of another target may be."""
+    budget = {"metric": "latency_p50", "max": "5 ms", "caches": "cold"}
+    targets = [{"name": "cpu"}, {"name": "gpu", "provider": "cuda"}]
+    run = workshop.open("finetune", "export", VALIDATE, budgets=[budget], targets=targets)
+    with pytest.raises(RecipeError, match=r"budgets\[0\]\.caches: the target 'gpu' has its model"):
+        run.plan.steps()
+    named = [budget | {"target": "cpu"}]
+    workshop.open("finetune", "export", VALIDATE, budgets=named, targets=targets).plan.steps()

@@ -7,8 +7,13 @@ import sys
 import pytest
 
 from pipeline.model import openvino_session
+from pipeline.recipe import recipe as recipes
 from pipeline.run import providers
+from pipeline.run.plan import Plan
 from pipeline.terms.errors import ProviderError
+from stages.export import Export
+from stages.finetune import Finetune
+from stages.validate import Validate
 from tests.conftest import Workshop
 
 TARGETS = [{"provider": "openvino"}]
@@ -37,3 +42,18 @@ def test_a_stage_that_exports_needs_onnx_runtime_whatever_the_target(
         providers.check(plan, plan.steps())
     training = workshop.open("finetune").plan
     assert providers.lacking(training, training.steps()) == []
+
+
+def test_what_is_made_for_its_target_needs_no_device(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    providers.check_device("cuda", Export())
+    providers.check_device("cuda", Validate())
+    with pytest.raises(ProviderError, match="torch finds no CUDA device; use --device cpu"):
+        providers.check_device("cuda", Finetune())
+    plan = Plan(recipes.load(workshop.recipe("finetune")), workshop.store, "cuda")
+    (said,) = providers.lacking(plan, plan.steps())
+    assert said.startswith("torch finds no CUDA device")

@@ -248,6 +248,13 @@ def test_ranges_that_tensorrt_would_widen_are_not_exported_for_it(shop):
     shop.open(*fp16, named, targets=[{"name": "cpu"}, gpu]).plan.steps()
 
 
+def test_int8_operators_of_cpus_are_not_measured_on_a_gpu(shop):
+    both = [{"name": "cpu"}, {"name": "gpu", "provider": "cuda"}]
+    with pytest.raises(RecipeError, match=r"validate: .* which the target 'gpu' does not have"):
+        shop.open(*INT8, "export", "validate", targets=both).plan.steps()
+    shop.open("quick:Head", "export", "validate", targets=both).plan.steps()
+
+
 def test_each_export_is_checked_against_its_own_target(shop):
     targets = [{"name": "laptop"}, {"name": "gpu", "provider": "cuda"}]
     half = {"quantize": {"precision": "fp16"}, "as": "half", "from": "head"}

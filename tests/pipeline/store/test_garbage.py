@@ -12,7 +12,7 @@ from pipeline.store import garbage as collecting
 from pipeline.store.artifact import MANIFEST, NewerError
 from pipeline.store.garbage import Collector, Garbage
 from pipeline.store.store import Store
-from pipeline.terms.errors import IntegrityError
+from pipeline.terms.errors import IntegrityError, RecipeError
 from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
 
 
@@ -30,8 +30,13 @@ def test_damage_goes_with_gc_and_the_work_can_be_done_again(store):
     damage(made.directory / "a.txt")
     (found,) = garbage(store, days=14, damaged=True)
     assert found.reason.startswith("damaged: a.txt")
+    assert found.reason.endswith("; of the tag 'keep', which will point at nothing")
     assert delete(store, found, damaged=True)
     assert store.lookup("f" * 64) is None
+    with pytest.raises(
+        RecipeError, match=r"the tag 'keep' points at .* no longer in .* pull URL#k"
+    ):
+        store.open("keep")
     assert publish(store).digest == made.digest
     assert store.verify(made.digest) == []
 

@@ -18,6 +18,7 @@ model: models/encoder
 data: {train: rows/train.jsonl, eval: rows/eval.jsonl}
 stages:
   - finetune: {epochs: 1}
+  - {augment: {spans: 1}, as: more}
   - distill: {layers: 2}
   - {prune: {heads: 25 %}, as: slim}
   - quantize

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.sweep import fields
+from pipeline.sweep import fields, sweep_file
 from pipeline.terms.errors import RecipeError
 from tests.pipeline.sweep import factory
 
@@ -29,7 +29,7 @@ def test_a_step_alone_takes_all_its_parameters_or_is_left_out(tmp_path: Path) ->
     made = changed(tmp_path, slim="off", distill={"layers": 1, "alpha": 0.5})
 
     assert [step.id for step in made.steps] == [
-        *("finetune", "distill", "quantize", "export", "validate"),
+        *("finetune", "more", "distill", "quantize", "export", "validate"),
     ]
     assert made.step("distill").stage.model_dump()["alpha"] == 0.5
 
@@ -102,3 +102,25 @@ def test_values_that_do_not_fit_are_errors(
 ) -> None:
     with pytest.raises(RecipeError, match=says):
         changed(tmp_path, **given)
+
+
+def test_steps_that_share_parameters_by_an_alias_vary_apart(tmp_path: Path) -> None:
+    path = factory.write(tmp_path, vary={"finetune.epochs": [1, 2]})
+    recipe = tmp_path / "base.yaml"
+    text = recipe.read_text().replace("finetune: {epochs: 1}", "finetune: &few {epochs: 1}")
+    recipe.write_text(text.replace("  - distill", "  - {finetune: *few, as: again}\n  - distill"))
+    sweep = sweep_file.load(path)
+    made = fields.with_values(sweep.recipe, sweep.values, {"finetune.epochs": 6})
+    epochs = [made.step(name).stage.model_dump()["epochs"] for name in ("finetune", "again")]
+    assert epochs == [6, 1]
+
+
+def test_a_step_s_id_may_have_a_dot(tmp_path: Path) -> None:
+    path = factory.write(tmp_path, vary={"slim.b.heads": ["25 %", "50 %"]})
+    recipe = tmp_path / "base.yaml"
+    recipe.write_text(recipe.read_text().replace("as: slim", "as: slim.b"))
+    sweep = sweep_file.load(path)
+    made = fields.with_values(sweep.recipe, sweep.values, {"slim.b.heads": "50 %"})
+    assert made.step("slim.b").stage.model_dump()["heads"] == 0.5
+    made = fields.with_values(sweep.recipe, sweep.values, {"slim.b": "off"})
+    assert "slim.b" not in made.ids

@@ -22,7 +22,7 @@ def test_the_recipe_is_written_beside_its_origin_and_means_the_same(tmp_path: Pa
     made = recipes.load(tmp_path / "many-fastest-within-1-point.yaml")
 
     assert made.recipe.name == "many-fastest-within-1-point"
-    assert [step.id for step in made.steps][1:3] == ["distill", "quantize"]
+    assert [step.id for step in made.steps][2:4] == ["distill", "quantize"]
     assert made.recipe.data == sweep.recipe.recipe.data
     assert "# rarefy run --threads 1 it.yaml" in made.text
 
@@ -44,6 +44,14 @@ def test_a_file_that_no_sweep_has_written_is_not_replaced(tmp_path: Path) -> Non
 
     with pytest.raises(RecipeError, match="no sweep has written"):
         winner.check(sweep)
+    first.write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="no sweep has written"):
+        winner.check(sweep)
+    first.unlink()
+    first.mkdir()
+    with pytest.raises(RecipeError, match="no sweep has written"):
+        winner.check(sweep)
+    first.rmdir()
     winner.write(sweep, sweep.file.ask[0], factory.branch("a", 0.9, 1.0, 1), "rarefy run it.yaml")
     winner.check(sweep)
 
