@@ -36,7 +36,14 @@ class Claim:
 
 def here() -> dict[str, str]:
     """Return what a row was measured at and on: rows of a record need not be of one run."""
-    return {"commit": COMMIT, "cpu": machine.fingerprint()["cpu"]}
+    return {"commit": COMMIT, "cpu": cpu()}
+
+
+def cpu() -> str:
+    """Return the CPU's name, and flags that tell two generations apart that clouds call alike."""
+    facts = machine.fingerprint()
+    newer = [flag for flag in ("avx_vnni", "amx_int8") if flag in facts["flags"]]
+    return f"{facts['cpu']} ({', '.join(newer)})" if newer else str(facts["cpu"])
 
 
 def is_of_now(note: Path) -> bool:

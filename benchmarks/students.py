@@ -28,8 +28,7 @@ import yaml
 from benchmarks import corpora, frontier
 from benchmarks.bundle import ROOT
 from benchmarks.contestants import unpacked_mpnet
-from benchmarks.record import COMMIT, HERE, Claim, finish
-from pipeline.measure import machine
+from benchmarks.record import COMMIT, HERE, Claim, finish, here
 
 RESULTS = HERE / "results" / "students.json"
 PICTURES = {
@@ -279,8 +278,7 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
         "student": name,
         "data": data,
         "seed": seed,
-        "commit": COMMIT,
-        "cpu": machine.fingerprint()["cpu"],
+        **here(),
         "teacher": found.score("accuracy", "model")._asdict(),
         "accuracy": found.score("accuracy", CANDIDATE)._asdict(),
         "linear": linear.score(found)._asdict()
