@@ -380,6 +380,7 @@ def _facts(
         "architecture": escape(info.model["architecture"]),
         "labels": [escape(label) for label in task.labels],
         "task": task.name,
+        "runner": bundle.runner_of(task),
         "tag": hub_tags.tag(task.name, pairs),
         "form": info.form,
         "provider": provider,

@@ -28,6 +28,8 @@ from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ProviderError
 
 SUMS = "SHA256SUMS"
+PLAIN = "text-classification"
+"""The task whose lines are in runner.py itself."""
 SAMPLES = 3
 FIRST_LINE, LAST_LINE = "# The answer of one row", "# End of the answer."
 """What a task's own lines in the runner begin with, and what comes after them."""
@@ -175,7 +177,7 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
     packages = shlex.join(providers.packages(facts["provider"]))
     card = templates.get_template("model_card.md.j2").render(facts, packages=packages)
     (output / "README.md").write_text(card, encoding="utf-8")
-    code = runner(str(facts["task"]))
+    code = runner(str(facts["runner"]))
     code = by_openvino(code) if facts["provider"] == "openvino" else code
     (output / "predict.py").write_text(code, encoding="utf-8")
 
@@ -195,6 +197,16 @@ def write_sums(output: Path) -> None:
     paths = sorted(path for path in output.rglob("*") if path.is_file() and path.name != SUMS)
     lines = [f"{file_sha256(path)}  {path.relative_to(output).as_posix()}\n" for path in paths]
     (output / SUMS).write_text("".join(lines))
+
+
+def runner_of(task: Task) -> str:
+    """Return the name of the task whose lines answer for one: its own, or that of a base of it.
+
+    A task of another package that has no base among ours answers like text-classification.
+    """
+    names = [str(vars(base).get("name")) for base in type(task).__mro__]
+    own = {path.stem.replace("_", "-") for path in (Path(__file__).parent / "runners").iterdir()}
+    return next((name for name in names if name in {PLAIN, *own}), PLAIN)
 
 
 def runner(task: str) -> str:

@@ -221,8 +221,8 @@ def _check_kept(run: Run, finished: Finished) -> None:
     """
     if run.plan.store.lookup(finished.artifact.manifest.stage.fingerprint) is None:
         raise EvidenceError(
-            f"{finished.id}: something slowed this machine down each time that it was timed, so "
-            "its result is for once; run the sweep again"
+            f"{finished.id}: its result is for this once (`lasts`), as of what was timed while "
+            "something slowed the machine down each time; run the sweep again"
         )
 
 

@@ -18,6 +18,7 @@ import flows
 import pipeline
 import stages
 from pipeline.model import onnx_runtime, sources
+from pipeline.terms import credentials
 from pipeline.terms.errors import RarefyError
 from pipeline.terms.versions import version
 from pipeline.terms.wording import size
@@ -42,6 +43,10 @@ class Check:
     state: Literal["ok", "warn", "fail"]
     found: str
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        """Hide the passwords in URLs: what the doctor says is shown to others."""
+        object.__setattr__(self, "found", credentials.redact(self.found))
 
 
 def run_all(home: Path) -> list[Check]:

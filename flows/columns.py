@@ -18,7 +18,7 @@ ROWS = 1000
 ENCODING = "utf-8-sig"
 """With a byte-order mark or without; Excel writes one."""
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label")
-CONLL = re.compile(r"O|[BIES]-[A-Z][A-Z_]*")
+CONLL = re.compile(r"O|[BIES]-\S+")
 """What each line of such a file ends with."""
 TEXTS = ("text", "sentence", "content", "review", "question", "document")
 
@@ -104,7 +104,8 @@ def _is_conll(table: Columns) -> bool:
         return True
     lines = [str(line).split() for line in (last, *present(table.values.get(last, ())))]
     parted = before or all(len(line) > 1 for line in lines)
-    return bool(parted) and all(line and CONLL.fullmatch(line[-1]) for line in lines)
+    tagged = all(line and CONLL.fullmatch(line[-1]) for line in lines)
+    return bool(parted) and tagged and len(lines) > 1
 
 
 def _table(path: Path) -> dict[str, list[Any]]:

@@ -21,6 +21,7 @@ from pipeline.store.home import Home
 from pipeline.terms import metrics, wording
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
+from pipeline.terms.outcomes import SYMBOL
 from pipeline.terms.vocabulary import Target, check_threads
 from pipeline.terms.wording import bounds, count, exactly, percent, plural, signed, size
 from pipeline.verdict.verdict import Verdict
@@ -81,11 +82,18 @@ class ComparisonView:
         return rows
 
     def __repr__(self) -> str:
-        judged = f"\n{as_text(verdict_table(self.verdict))}" if self.verdict else ""
-        return as_text(self.table()) + judged
+        if self.verdict is None:
+            return as_text(self.table())
+        why = "".join(f"\nno verdict: {reason}" for reason in self.verdict.evidence)
+        return f"{as_text(self.table())}\n{as_text(verdict_table(self.verdict))}{why}"
 
     def _repr_html_(self) -> str:
-        return html_table(("", *SIDES, "candidate against baseline"), self.rows())
+        table = html_table(("", *SIDES, "candidate against baseline"), self.rows())
+        if self.verdict is None:
+            return table
+        rows = [[SYMBOL[b.outcome], b.metric, b.reason] for b in self.verdict.budgets]
+        rows += [["", "no verdict", reason] for reason in self.verdict.evidence]
+        return table + html_table(("", "budget", "reason"), rows)
 
 
 def compare(

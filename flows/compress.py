@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from flows import jobs, prefect_server, prefect_settings, recording, server_guard
 from flows.display import Display, Shows
@@ -14,6 +11,7 @@ from flows.jobs import Job
 from flows.results import Result
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run.logbook import Engine
+from pipeline.stage import code
 from pipeline.store.home import Home
 from pipeline.terms.errors import ProviderError, RecipeError
 from pipeline.terms.vocabulary import check_threads
@@ -37,21 +35,10 @@ def run(
         raise RecipeError(f"engine {engine!r}: expected 'prefect' or 'inline'")
     check_threads(job.threads)
     with recording.recorded(job, loaded, engine, display) as shown:
-        with _printing_to_stderr():
+        with code.printing_to_stderr():  # of stages
             result = _run(job, loaded, engine, shown, verbose)
         shown.ended(result)
     return result
-
-
-def _printing_to_stderr() -> AbstractContextManager[Any]:
-    """Let what stages print go to stderr: a command's stdout is for its answer.
-
-    Commands run in the main thread. The stream is the whole process's, so of runs that overlap in
-    threads, one would give back what another had put there.
-    """
-    if threading.current_thread() is threading.main_thread():
-        return redirect_stdout(sys.stderr)
-    return nullcontext()
 
 
 def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: bool) -> Result:

@@ -24,6 +24,8 @@ YES: Final = ("1", "true", "t", "yes", "y", "on")
 """What turns a setting of Prefect's on."""
 NO_SERVER: Final = (502, 503, 504)
 """What a gateway answers if the server behind it does not."""
+ALONE: Final = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS=http://127.0.0.1:4200"
+"""Without it, any web page in a browser of the machine may start runs there."""
 REMEMBERS: Final = (
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
 )
@@ -73,6 +75,7 @@ def require(what: str, again: str) -> str:
     raise ProviderError(
         f"{what} needs a Prefect server, but {why}. To start one and try again:\n"
         f"  export {REMEMBERS}\n"
+        f"  export {ALONE}\n"
         "  prefect server start --background\n"
         f"  export PREFECT_API_URL={DEFAULT_URL}\n"
         f"  {again}"

@@ -30,6 +30,8 @@ def prepare(home: Path, verbose: bool = False) -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": level,
         "PREFECT_SERVER_LOGGING_LEVEL": level,
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # Or any page in a browser of this machine may ask the embedded server for things.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
     }.items():
         os.environ.setdefault(name, value)
     if not verbose:

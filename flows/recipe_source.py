@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pipeline.model import hub
 from pipeline.recipe import yaml_source
+from pipeline.recipe.recipe import BESIDE
 from pipeline.stage import code
 from pipeline.store.remote import Remote
 from pipeline.store.remote_files import RemoteFiles
@@ -43,6 +44,8 @@ Kind = Callable[[str], Literal["file", "folder"] | None]
 """Says what is at a path beside the recipe."""
 _LONGEST = 300
 """Characters of the longest path that is looked for; longer texts are prompts."""
+_HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
+"""A URL that ends with its host."""
 _ELSEWHERE = (hub.PREFIX, "package:", "/", "~")
 """How a reference begins that names nothing beside the recipe."""
 
@@ -64,6 +67,8 @@ class InGit:
                 f"{text!r} is not REPOSITORY@REVISION:PATH, e.g. "
                 "https://example.org/models.git@main:recipes/demo.yaml"
             )
+        if _HOST.fullmatch(found["repository"]):  # the @ is that of a password, and not shown
+            raise RecipeError("--git: give REPOSITORY@REVISION:PATH, without credentials")
         # The user of ssh is the server's, mostly "git", and no secret.
         if credentials.found_in(_SSH_USER.sub(r"\1", found["repository"])):
             raise RecipeError(credentials.REFUSED)
@@ -214,6 +219,8 @@ def _named(value: Any) -> Iterator[str]:
     """Yield every text of stages that may be a path, and no prompt; a stage's ``module:`` too."""
     if isinstance(value, dict):
         for key, each in value.items():
+            if key in BESIDE:  # ids of steps
+                continue
             if ":" in str(key):  # a stage of the recipe's own; other keys are words of recipes
                 yield from _named(key)
             yield from _named(each)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import overload
 
@@ -108,17 +109,22 @@ class Result:
     def __repr__(self) -> str:
         judged = self.verdict
         table = as_text(verdict_table(judged)) + "\n" if judged else ""
+        why = "".join(f"no verdict: {reason}\n" for reason in judged.evidence) if judged else ""
         line = verdict_line(judged, self.outcome.data.absent)
-        return f"{table}{line}\nreport: {self.report}"
+        return f"{table}{why}{line}\nreport: {self.report}"
 
     def _repr_html_(self) -> str:
         rows = [
             [SYMBOL[b.outcome], b.metric, wording.asked(b), b.reason]
             for b in (self.verdict.budgets if self.verdict else ())
         ]
-        outcome = self.verdict.outcome if self.verdict else "none"
+        why = [
+            f"no verdict: {reason}" for reason in (self.verdict.evidence if self.verdict else ())
+        ]
+        line = verdict_line(self.verdict, self.outcome.data.absent)
+        said = "".join(f"<p>{escape(each)}</p>" for each in (line, *why, f"report: {self.report}"))
         table = html_table(("", "metric", "budget", "measured"), rows) if rows else ""
-        return f"<p>verdict: <b>{outcome}</b></p>{table}"
+        return said + table
 
 
 def _cells(row: LedgerRow) -> list[str]:

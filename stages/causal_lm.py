@@ -179,6 +179,7 @@ def open_model(reference: str, base: Path) -> Writer:
             directory = locating.locate(
                 reference, base, allow_pickle=False, key="write.model"
             ).directory
+            no_code.check_plain(directory)
             tokenizer = no_code.from_folder(AutoTokenizer, directory)
             network, report = no_code.from_folder(
                 AutoModelForCausalLM, directory, dtype=torch.float32, output_loading_info=True

@@ -56,6 +56,7 @@ def open_model(directory: Path, stage: str = "inject") -> tuple[Any, bool]:
     """
     from transformers import AutoModelForMaskedLM
 
+    no_code.check_plain(directory)
     try:
         model, report = no_code.from_folder(
             AutoModelForMaskedLM, directory, output_loading_info=True

@@ -72,7 +72,7 @@ class Prune(Stage):
     """
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})

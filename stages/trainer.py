@@ -80,13 +80,14 @@ def fit(
         if keeper:
             keeper.load(checkpoint, context.device)
     resumed_from = len(trainer.losses)
-    if keeper and patience is not None and keeper.waiting() > patience:
-        network.to(context.device)  # it had ended early; the keeper has its weights
-        trainer.accelerator.prepare_model(network, evaluation_mode=True)  # autocast, as in training
-    else:
-        with attention.fastest(network, context.device, tokens, bf16=arguments.bf16):
+    with attention.fastest(network, context.device, tokens, bf16=arguments.bf16):
+        if keeper and patience is not None and keeper.waiting() > patience:
+            network.to(context.device)  # it had ended early; the keeper has its weights
+            # Autocast, as in training.
+            trainer.accelerator.prepare_model(network, evaluation_mode=True)
+        else:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    kept, judged = keeper.finish(network) if keeper else (LAST, None)
+        kept, judged = keeper.finish(network) if keeper else (LAST, None)
     for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # its autocast wrapper
         vars(network).pop(name, None)
     network.cpu().eval()

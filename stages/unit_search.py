@@ -160,11 +160,12 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
 
 
 def spread(rows: list[Row], count: int) -> list[Row]:
-    """Return about ``count`` rows from all of them.
+    """Return at most ``count`` rows, as far apart as they can be.
 
     Where a row has two texts that are read alone, the first ones of all come before the second.
     """
-    return rows[:: max(1, len(rows) // count)][:count]
+    few = min(count, len(rows))
+    return [rows[at * len(rows) // few] for at in range(few)]
 
 
 def _kept(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pipeline.terms.errors import ProviderError, RecipeError
 
-WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".gguf")
+WEIGHTS = re.compile(r"(pytorch_)?model[^/]*\.(safetensors|bin)|onnx/[^/]+\.onnx")
+"""What tools load by its name."""
 SECRET = re.compile(r"hf_\w+|(?<=Bearer )\S+")
 """What a token looks like in the message of a library."""
 
@@ -84,8 +85,8 @@ def push(
 def other_weights(folder: Path, repository: str, revision: str | None) -> list[str]:
     """Return the weights in a repository that are not of a folder which was uploaded there.
 
-    Its config.json is, so tools that look for weights by their names mix two models. Empty if the
-    Hub does not say what is there.
+    Its config.json is, so tools that look for weights by their names may mix two models. Empty if
+    the Hub does not say what is there.
     """
     from huggingface_hub import HfApi
 
@@ -93,7 +94,7 @@ def other_weights(folder: Path, repository: str, revision: str | None) -> list[s
         names = HfApi().list_repo_files(repository, revision=revision)
     except Exception:
         return []
-    return sorted(n for n in names if n.endswith(WEIGHTS) and not (folder / n).exists())
+    return sorted(n for n in names if WEIGHTS.fullmatch(n) and not (folder / n).exists())
 
 
 def _line(error: BaseException) -> str:

@@ -30,13 +30,14 @@ def check_installed() -> None:
         raise ProviderError("MLflow is not installed; pip install 'rarefy[mlflow]'")
 
 
-def write(source: Source, folder: Path) -> None:
-    """Write an MLflow model to the empty ``folder``.
+def write(source: Source, folder: Path) -> bool:
+    """Write an MLflow model to the empty ``folder``; return whether it has the flavor onnx.
 
     Raises ProviderError without MLflow, ModelError if the bundle is for CPUs with VNNI.
     """
     check_installed()
     save_model(folder, source=source)
+    return _is_standard(source.folder / runtime.MODEL)
 
 
 def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:

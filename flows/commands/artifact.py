@@ -117,7 +117,7 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
     if everything == bool(references):
         raise click.UsageError("give the artifacts to verify, or --all")
     store = home.store()
-    digests = store.digests() if everything else [store.resolve(name) for name in references]
+    digests = store.digests() if everything else [_digest(store, name) for name in references]
     checked: dict[str, list[str]] = {}
     newer = 0
     for digest in digests:
@@ -366,3 +366,9 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
         lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {what}"))
     for key, value in lines:
         console.print(f"{key:<12} {value}", soft_wrap=True)
+
+
+def _digest(store: Store, name: str) -> str:
+    """Return what a name stands for. Raises RecipeError if there is nothing (any more)."""
+    digest = store.resolve(name)
+    return digest if store.directory(digest).is_dir() else store.open(name).digest

@@ -48,8 +48,8 @@ def bundle(
     NAME is a run, a folder, a tag, a digest or URL#TAG. **hub**: a repository of the Hugging Face
     Hub, for transformers.js, sentence-transformers and fastembed. **triton**: a model repository
     for Triton Inference Server, with the tokenizer in an ensemble. **mlflow**: an MLflow model
-    with the flavors python_function, which takes text, and onnx; with --tracking-uri or
-    MLFLOW_TRACKING_URI, a run is logged on that server, and the model registered.
+    with the flavors python_function, which takes text, and, unless it has RMSNorm, onnx; with
+    --tracking-uri or MLFLOW_TRACKING_URI, a run is logged on that server, and the model registered.
 
     Example: `rarefy bundle demo --for hub demo-hub --license apache-2.0`
     """
@@ -79,7 +79,8 @@ def bundle(
         else:
             from exporters.forms import mlflow
 
-            mlflow.write(read, fresh)
+            if not mlflow.write(read, fresh):
+                click.echo("note: no flavor onnx, as ONNX's checker refuses the graph", err=True)
             more = _register(read, known, tracking, model or known.name)
     missing = stated.missing(known) if form == "hub" else []
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())

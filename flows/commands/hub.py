@@ -74,8 +74,9 @@ def push(
         click.echo(f"note: {known.caveat}", err=True)
     if others:
         click.echo(
-            f"note: {', '.join(others)}: of another model than config.json and the card are now; "
-            "delete what is not used, or push to a repository or a --revision of its own",
+            f"note: {', '.join(others)}: still there, and config.json and the card are of this "
+            "bundle now; if they are of another model, push to a repository or a --revision of "
+            "its own",
             err=True,
         )
     for what in stated.missing(known):

@@ -56,7 +56,7 @@ def fingerprint() -> dict[str, Any]:
         "cores": counts | ({"fastest": fastest} if fastest < physical else {}),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpus": list(gpus()),
-        **({"gpus in use": _in_use()} if gpus() else {}),
+        **({"gpus in use": _in_use()} if len(set(gpus())) > 1 else {}),
         "gpu_driver": _gpu_driver(),
         "providers": list(providers()),
         "python": platform.python_version(),

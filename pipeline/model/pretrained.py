@@ -258,6 +258,9 @@ def _named_in(index: Path) -> list[str]:
         raise ModelError(f"{index.name}: not an index of shards") from None
     if not named or any(Path(str(shard)).name != shard for shard in named):
         raise ModelError(f"{index.name}: its shards are not files beside it")
+    suffix = Path(index.name.removesuffix(".index.json")).suffix
+    if others := [shard for shard in named if Path(shard).suffix != suffix]:
+        raise ModelError(f"{index.name}: {others[0]} is no file of {suffix.removeprefix('.')}")
     return named
 
 

@@ -66,6 +66,13 @@ def available() -> list[str]:
 
 def check_available(provider: str) -> None:
     """Raise ProviderError if a provider is not installed, or a GPU's does not start here."""
+    check_included(provider)
+    if DEVICES[provider] != "cpu" and (why := onnx_runtime.inactive(PROVIDERS[provider])):
+        raise ProviderError(f"provider {provider!r} is not active: {why}")
+
+
+def check_included(provider: str) -> None:
+    """Raise ProviderError if the installed libraries do not include a provider."""
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
     if provider == "openvino":
@@ -77,8 +84,6 @@ def check_available(provider: str) -> None:
             f"provider {provider!r} is not active: the installed onnxruntime has only "
             f"{', '.join(available())}"
         )
-    elif why := onnx_runtime.inactive(PROVIDERS[provider]):
-        raise ProviderError(f"provider {provider!r} is not active: {why}")
 
 
 def read(directory: Path, name: str) -> dict[str, Any]:
@@ -304,7 +309,7 @@ class BundleModel:
         return int(self.tokenizer.token_to_id(token) or 0) if token else 0
 
     def _session(self, provider: str, threads: int | None) -> Any:
-        check_available(provider)
+        check_included(provider)  # whether it starts is seen below, without a session more
         name, path = PROVIDERS[provider], _file(self.directory, MODEL)
         check_graph(path)
         if provider == "openvino":

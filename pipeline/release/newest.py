@@ -76,7 +76,7 @@ def _check_compared(bundle: Bundle, verdicts: Sequence[Past], places: Sequence[s
 def same_tag(one: str, other: str) -> bool:
     """Return whether two names are of one tag: a remote's URL can be written in several ways."""
     if REMOTE_TAG in one and REMOTE_TAG in other:
-        return remote.place(one) == remote.place(other)
+        return remote.same(one, other)
     return one == other
 
 

@@ -186,7 +186,7 @@ def _datasets(recipe: str) -> dict[str, str]:
     """Return split -> the name of its data set on the Hub, of the splits that come from there."""
     try:
         data = (yaml.safe_load(recipe) or {}).get("data") or {}
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
         return {}
     return {
         split: str(value).removeprefix(hub.PREFIX).partition("@")[0]

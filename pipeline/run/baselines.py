@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT
 from pipeline.model.runtime import SIGNATURE
 from pipeline.recipe.recipe import LoadedRecipe, Recipe
 from pipeline.stage import tasks
@@ -20,7 +19,7 @@ from pipeline.terms import credentials
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.naming import misspelt, nearest
-from pipeline.terms.vocabulary import NAME, REMOTE_TAG
+from pipeline.terms.vocabulary import NAME, REMOTE_TAG, RESERVED
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 USUAL: tuple[dict[str, Any], ...] = (
@@ -42,7 +41,7 @@ def open_tag(store: Store, name: str) -> Artifact:
     Raises NoTagError if the tag does not exist, RecipeError if it points at an artifact that
     makes no predictions.
     """
-    if name in (CANDIDATE, FASTEST_FLOAT):
+    if name in RESERVED:
         raise RecipeError("this name is reserved for a measured model; choose another tag")
     if REMOTE_TAG in name:
         artifact = _pulled(store, name)

@@ -69,7 +69,8 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
         return
     last = judging[-1]
     read = {MODEL, *loaded.ancestors(last), *last.stage.references().values()}
-    measured = last.stage.measures({name: kinds[name] for name in kinds if name in read})
+    able = {name: kinds[name] for name in kinds if name in read}
+    measured = loaded.asked(last.stage.measures, able)
     for position, budget in enumerate(loaded.recipe.budgets):
         if budget.against in kinds and budget.against not in measured:
             may_be = kinds[budget.against] is Kind.CHECKPOINT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.model import onnx_runtime, runtime
+from pipeline.run import scoring
 from pipeline.run.plan import Plan, Planned
 from pipeline.stage import Stage
 from pipeline.store.artifact import Kind
@@ -15,7 +16,7 @@ MEASURED = (Kind.BUNDLE, Kind.REPORT)
 def check(plan: Plan, steps: list[Planned]) -> None:
     """Raise ProviderError if this machine lacks what a step or a target runs on."""
     for step in steps:
-        if not step.cached:
+        if step.artifact is None or scoring.missing(plan, step.artifact):
             check_device(plan.device, step.stage)
     if any("onnxruntime" in step.stage.libraries for step in steps):
         onnx_runtime.check_installed()

@@ -33,7 +33,7 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
         if kinds[step.input] is Kind.BUNDLE and planners[step.input]:
             _check(loaded, step, step.input)
         given = None if kinds[step.input] is Kind.BUNDLE else planners[step.input]
-        if given is None and step.stage.needs_plan():
+        if given is None and loaded.asked(step.stage.needs_plan):
             raise loaded.error(step, "trains for a quantization plan; put 'quantize' before it")
         if step.stage.quantization == "plans":
             planners[step.id] = step.id
@@ -50,7 +50,8 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
 
 def _check(loaded: LoadedRecipe, step: Step, maker: str) -> None:
     """Raise RecipeError if a step cannot have what the step ``maker`` makes."""
-    if problem := step.stage.misfit(loaded.step(maker).stage, loaded.recipe.targets):
+    given = (loaded.step(maker).stage, loaded.recipe.targets)
+    if problem := loaded.asked(step.stage.misfit, *given):
         raise loaded.error(step, problem)
 
 

@@ -13,8 +13,17 @@ import importlib
 import pkgutil
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterable, Iterator
-from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
@@ -63,6 +72,17 @@ _added: list[str] = []
 
 
 # Loading
+
+
+def printing_to_stderr() -> AbstractContextManager[Any]:
+    """Let what code of others prints go to stderr: a command's stdout is for its answer.
+
+    Commands run in the main thread. The stream is the whole process's, so of two threads that
+    overlap, one would give back what the other had put there.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return redirect_stdout(sys.stderr)
+    return nullcontext()
 
 
 class Loader(SourceFileLoader):
@@ -149,9 +169,15 @@ def ready(kind: type) -> None:
 
 
 def _finder(path: str) -> Any:
-    if not any(Path(path).is_relative_to(folder) for folder in _folders):
+    here = Path(path)
+    if _is_installed(here) or not any(here.is_relative_to(folder) for folder in _folders):
         raise ImportError(path)
-    return FileFinder(path, (Loader, SOURCE_SUFFIXES))
+    return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (Loader, SOURCE_SUFFIXES))
+
+
+def _is_installed(path: Path) -> bool:
+    """Return whether a path is of a library: an environment may be below a recipe's folder."""
+    return path.is_relative_to(_STANDARD) or not {*path.parts}.isdisjoint(_INSTALLED)
 
 
 def _is_a_neighbour(module: Any) -> bool:
@@ -258,7 +284,7 @@ def _path(name: str, package: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin)
-    if top != package and (_STANDARD in path.parents or not {*path.parts}.isdisjoint(_INSTALLED)):
+    if top != package and _is_installed(path):
         return None
     return path if path.is_file() else None
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import sys
-import threading
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -20,7 +17,6 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 ENTRY_POINTS = "rarefy.stages"
-_PRINTING = threading.RLock()
 
 
 @cache
@@ -47,7 +43,7 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     else:
         raise RecipeError(f"unknown stage {name!r}{hint(name, installed())}")
     try:
-        with _PRINTING, redirect_stdout(sys.stderr):  # what a module prints when it is loaded
+        with code.printing_to_stderr():
             loaded = load()
     except (Exception, SystemExit) as error:  # as of a script that parses its arguments
         reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))

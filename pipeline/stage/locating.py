@@ -219,7 +219,7 @@ def _licence(directory: Path) -> str | None:
     front = re.match(r"---\n(.*?)^---$", text, re.DOTALL | re.MULTILINE)
     try:
         named = yaml.safe_load(front[1])["license"] if front else None
-    except (yaml.YAMLError, KeyError, TypeError):
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         return None
     if isinstance(named, list) and len(named) == 1:
         (named,) = named

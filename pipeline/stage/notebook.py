@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import dataclasses
 import dis
 import inspect
 import json
@@ -11,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from enum import Enum
+from functools import partial
 from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -27,16 +30,16 @@ def source(kind: type, *, constants: bool = True) -> str | None:
     None if a text is not known: in a plain Python prompt, or of a class without methods. Without
     ``constants``, what a stage may change itself is left out, such as a list that it appends to.
     """
-    texts: dict[str, str] = {}
+    texts = set[tuple[str, str]]()  # several lambdas have one name
     for item in _used(kind):
         if isinstance(item, type | FunctionType):
             text = _class_text(item) if isinstance(item, type) else _function_text(item)
             if text is None and item is kind:
                 return None
-            texts[item.__qualname__] = text or ""
+            texts.add((item.__qualname__, text or ""))
         elif isinstance(item, tuple) and constants:
-            texts[item[0]] = _constant(item[1])
-    return "\n".join(texts[name] for name in sorted(texts))
+            texts.add((item[0], _constant(item[1])))
+    return "\n".join(text for _, text in sorted(texts))
 
 
 def modules(kind: type) -> list[ModuleType]:
@@ -47,27 +50,51 @@ def modules(kind: type) -> list[ModuleType]:
 def _used(kind: type) -> Iterator[type | FunctionType | ModuleType | tuple[str, Any]]:
     """Return a class, what it uses of its notebook (constants with their name), and modules."""
     names = vars(sys.modules[kind.__module__])
-    seen: set[int] = set()
-    ahead: list[Any] = [kind]
+    seen = set[tuple[str, int]]()
+    ahead: list[tuple[str, Any]] = [(kind.__name__, kind)]
     while ahead:
-        item = ahead.pop()
-        if id(item) in seen:
+        name, item = ahead.pop()
+        known = ("" if isinstance(item, type | FunctionType | ModuleType) else name, id(item))
+        if known in seen:
             continue
-        seen.add(id(item))
-        yield item
-        if not isinstance(item, type | FunctionType):
-            continue
-        if isinstance(item, type):
-            ahead += [base for base in item.__mro__[1:] if base.__module__ == kind.__module__]
-        for name in _globals(item) & names.keys():
-            for value in _layers(names[name]):
-                if isinstance(value, type | FunctionType):
-                    here = value.__module__ == kind.__module__
-                    ahead.append(value if here else sys.modules.get(value.__module__))
-                elif isinstance(value, ModuleType):
-                    ahead.append(value)
-                elif isinstance(value, (*PLAIN, *OTHERS)):
-                    yield name, value
+        seen.add(known)
+        if isinstance(item, type | FunctionType) and item.__module__ != kind.__module__:
+            ahead.append((name, sys.modules.get(item.__module__)))
+        elif isinstance(item, type | FunctionType):
+            yield item
+            ahead += [(each, names[each]) for each in _globals(item) & names.keys()]
+        elif isinstance(item, ModuleType):
+            yield item
+        elif isinstance(item, (*PLAIN, *OTHERS)):
+            yield name, item
+        ahead += _inside(name, item, kind.__module__)
+
+
+def _inside(name: str, item: Any, module: str) -> Iterator[tuple[str, Any]]:
+    """Return what else an object brings along: what it was made with, or is made of.
+
+    That are a class's bases, what a function has from around it and, if it was decorated, those in
+    it; of a partial function its arguments; of a collection its functions and classes; of an
+    instance of the notebook's own data classes its values.
+    """
+    if isinstance(item, type):
+        yield from ((name, base) for base in item.__mro__[1:] if base.__module__ == module)
+    elif isinstance(item, FunctionType):
+        for free, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=False):
+            with contextlib.suppress(ValueError):  # it is not set yet
+                yield f"{item.__qualname__}.{free}", cell.cell_contents
+    elif isinstance(item, partial):
+        yield name, item.func
+        yield f"{name} arguments", (item.args, item.keywords)
+    elif isinstance(item, list | tuple | set | frozenset | dict):
+        parts = item.values() if isinstance(item, dict) else item
+        yield from ((name, each) for each in parts if callable(each))
+    elif dataclasses.is_dataclass(item) and type(item).__module__ == module:
+        yield name, type(item)
+        yield from ((f"{name}.{each}", value) for each, value in vars(item).items())
+    inner = None if isinstance(item, type) else getattr(item, "__wrapped__", None)
+    if callable(inner):
+        yield name, inner
 
 
 def _constant(value: Any) -> str:
@@ -87,17 +114,6 @@ def _part(value: Any) -> Any:
     if isinstance(value, re.Pattern):  # whose repr is cut off
         return [_constant(value.pattern), value.flags]
     return type(value).__name__
-
-
-def _layers(value: Any) -> Iterator[Any]:
-    """Return a value, and of a function that was decorated, as by ``functools.cache``, those in it.
-
-    What a layer reads counts, and its decorator by the name that stands above the function.
-    """
-    yield value
-    while callable(value) and not isinstance(value, type) and hasattr(value, "__wrapped__"):
-        value = value.__wrapped__
-        yield value
 
 
 def _functions(kind: type) -> Iterator[FunctionType]:

@@ -26,7 +26,7 @@ from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
 from pipeline.store.remote_files import RemoteFiles
 from pipeline.store.store import GUARD, Store
 from pipeline.store.tags import ANY, NoTagError, Tag, Why, check_name, check_unmoved, moved, parse
-from pipeline.terms.digests import is_beginning, is_sha256, value_sha256
+from pipeline.terms.digests import is_beginning, is_sha256
 from pipeline.terms.errors import EvidenceError, IntegrityError, RarefyError, RecipeError
 from pipeline.terms.vocabulary import REMOTE_TAG
 
@@ -141,20 +141,23 @@ def move(
     remote.move_tag(name, digest, expect, why, run, verdict)
 
 
-def place(reference: str) -> str:
-    """Return the normalized form that all spellings of one ``URL#TAG`` share.
+def same(one: str, other: str) -> bool:
+    """Return whether two ``URL#TAG`` are one tag: a URL can be written in several ways.
 
-    A host or an account, which a path does not name, counts too.
+    Hosts and accounts, which are in no path, count if both name one.
     """
+    (here, ours), (there, theirs) = _place(one), _place(other)
+    named = ours.keys() & theirs.keys()
+    return here == there and all(ours[key] == theirs[key] for key in named)
+
+
+def _place(reference: str) -> tuple[str, dict[str, str]]:
     url, name = split(reference)
     remote = Remote.open(url)
-    root, options = remote.root, dict[str, Any]()
-    if remote.on_disk:
-        root = os.path.realpath(root)
-    else:
-        options = {key: repr(value) for key, value in remote.system.storage_options.items()}
-    where = value_sha256(options)[:12]  # they may hold what is secret
-    return f"{min(remote.protocols)}:{where}:{root}{REMOTE_TAG}{name}"
+    root = os.path.realpath(remote.root) if remote.on_disk else remote.root
+    given = remote.system.storage_options
+    hosts = {key: str(given[key]) for key in ("host", "account_name") if given.get(key)}
+    return f"{min(remote.protocols)}:{root}{REMOTE_TAG}{name}", hosts
 
 
 class Remote(RemoteFiles):

@@ -14,6 +14,7 @@ from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.run.scoring import SCORED
 from pipeline.stage import tasks
 from pipeline.stage.development import NAME
 from pipeline.stage.tasks import unlabelled
@@ -234,7 +235,7 @@ def _check(sweep: Sweep) -> None:
             message = f"{stop.after!r} is no step that branches run{hint(stop.after, known)}"
             raise sweep.where.say(("stop", position, "after"), message)
         made = sweep.recipe.step(stop.after).stage.produces
-        if made in (Kind.TRANSFER_SET, Kind.REPORT):
+        if made not in (None, *SCORED):
             message = f"{stop.after!r} makes {made.value}, which has no score"
             raise sweep.where.say(("stop", position, "after"), message)
 

@@ -14,8 +14,12 @@ REFUSED: Final = (
     "the URL contains credentials (a user, password, token or signature), which would end up in "
     "records and logs; pass them through the environment, as the cloud's own tools read them"
 )
-_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(:/+)([^\s\"'<>`]+)")
-"""A URL; with one slash too, which is what is left of it where it was taken for a path."""
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30})(:/+)([^\s\"'<>`]+)")
+"""A URL; with one slash too, which is what is left of it where it was taken for a path.
+
+The scheme has an end, or each letter of a long word would be tried as its beginning: of a word of
+40,000 letters that took ten seconds.
+"""
 _WHOLE = re.compile(r"([a-zA-Z][a-zA-Z0-9+.:-]*)(:/+)(\S.*)", re.DOTALL)
 """A text that is one URL, whose secret may hold characters that end a URL in a sentence."""
 _PATHS = frozenset({"file", "local"})
@@ -27,7 +31,7 @@ _SECRET_NAME = re.compile(
 )
 """``X-Amz-Signature``, ``X-Goog-Credential``, ``sig``, ``access_token``, ``AWSAccessKeyId``, …"""
 _PARAMETER = re.compile(
-    r"([?&;#]|%26|%3F)([\w.%-]+)=([^&;#\\]+?)(?=[&;#\\]|[:.,)]*$)", re.IGNORECASE
+    r"([?&;#]|%26|%3F)([\w.%-]{1,200})=([^&;#\\]+?)(?=[&;#\\]|[:.,)]*$)", re.IGNORECASE
 )
 _CONTAINER = re.compile(r"[a-z0-9-]+@[a-z0-9]+\.(?:dfs|blob)\.core\.[a-z.]+")
 """Azure's ``abfs://CONTAINER@ACCOUNT.dfs.core.windows.net``: no user, and nothing secret."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_server import REMEMBERS
+from flows.prefect_server import ALONE, REMEMBERS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -28,6 +28,7 @@ ELSEWHERE = {
     "docker build -t rarefy .": "needs a Docker engine; the README says so",
     'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
     f"export {REMEMBERS}": SCHEDULED,
+    f"export {ALONE}": SCHEDULED,
     "prefect server start --background": SCHEDULED,
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": SCHEDULED,
     'rarefy schedule examples/demo.yaml --cron "0 3 * * *"': SCHEDULED,

@@ -14,6 +14,8 @@ from exporters import bundle, saving
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
 from pipeline.stage.split import Split
+from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
 from pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles
@@ -23,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
 """Everything that a bundle may import, with transitive imports."""
 FACTS = {
+    "runner": "text-classification",
     **dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1),
     "architecture": "A",
     "form": "deploy",
@@ -81,7 +84,7 @@ def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
         ("cpu", "cpu", ""),
         ("openvino", "openvino", ""),
         ("cuda", "gpu", ""),
-        ("tensorrt", "gpu", " tensorrt"),
+        ("tensorrt", "gpu", " 'tensorrt>=10.13.2,<11'"),
     ],
 )
 def test_a_card_names_the_packages_of_its_provider_in_versions_that_were_tested(
@@ -98,7 +101,10 @@ def test_a_card_names_the_packages_of_its_provider_in_versions_that_were_tested(
 def test_tensorrt_gets_the_precision_of_the_graph_and_cuda_beside_it():
     session = bundle._providers("tensorrt", "fp16")
     assert session["providers"] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
-    assert session["provider_options"] == [{"trt_fp16_enable": "1", "trt_int8_enable": "0"}, {}]
+    assert session["provider_options"] == [
+        {"trt_fp16_enable": "True", "trt_int8_enable": "False"},
+        {},
+    ]
     assert bundle._providers("cuda", "fp16") == {"providers": ["CUDAExecutionProvider"]}
 
 
@@ -144,3 +150,20 @@ def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp
     (trained,) = TASK.encode(tokenizer, Split("train", "t", "0" * 64, texts, None, [0]))
     (read,) = BundleModel(made).encode(texts)
     assert read["input_ids"].tolist() == [trained["input_ids"]]
+
+
+def test_a_task_of_another_package_answers_as_the_one_that_it_is_derived_from():
+    class Topics(MultiLabelClassification):
+        name = "topics"
+
+    class Stars(Topics):
+        name = "stars"
+
+    class Other(Task):
+        name = "other"
+
+    Other.__abstractmethods__ = frozenset()
+    for kind, name in ((Topics, "multi-label-classification"), (Other, "text-classification")):
+        assert bundle.runner_of(object.__new__(kind)) == name
+    assert bundle.runner_of(object.__new__(Stars)) == "multi-label-classification"
+    assert bundle.runner_of(TASK) == "text-classification"

@@ -212,3 +212,8 @@ def test_the_demo_needs_no_more_memory_than_is_said() -> None:
         each["measured"] for each in record["must_show"] if each["target"] == "under 3 GB"
     )
     assert float(measured.partition(" GB")[0]) * 1e9 <= checks.MEMORY
+
+
+def test_a_password_in_a_url_is_not_shown() -> None:
+    said = checks.Check("prefect", "fail", "http://user:s3cret@127.0.0.1:1/api does not answer")
+    assert said.found == "http://***@127.0.0.1:1/api does not answer"

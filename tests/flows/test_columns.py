@@ -102,7 +102,9 @@ def test_a_table_that_a_run_does_not_read_is_refused(
     assert str(caught.value).count("rows.csv") == 1
 
 
-@pytest.mark.parametrize("first", ["EU NNP B-NP B-ORG", "-DOCSTART- -X- -X- O"])
+@pytest.mark.parametrize(
+    "first", ["EU NNP B-NP B-ORG", "EU NNP B-NP B-geo", "-DOCSTART- -X- -X- O"]
+)
 def test_words_in_lines_of_their_own_are_refused(tmp_path: Path, first: str) -> None:
     lines = [first, "rejects VBZ B-VP O", "", "Peter NNP B-NP B-PER"]
     path = tmp_path / "train.tsv"

@@ -279,6 +279,8 @@ def test_an_address_in_git_is_taken_apart_and_put_together(
         ("https://host/r.git", "is not REPOSITORY@REVISION:PATH"),
         ("/srv/r.git@main:b.yaml", "is a path of this machine"),
         ("https://user:secret@host/r.git@main:b.yaml", "contains credentials"),
+        ("https://user:secret@host/r.git:b.yaml", "^--git: give .*, without credentials$"),
+        ("https://secret@host/r.git:b.yaml", "^--git: give .*, without credentials$"),
         ("https://host/r.git@--upload-pack=x:b.yaml", "is not valid"),
         ("https://host/r.git@main:../b.yaml", "is not valid"),
     ],

@@ -49,3 +49,16 @@ def test_texts_are_escaped(tmp_path):
     data.verdict.budgets[0].reason = "<script>alert(1)</script>"
     result = Result(Outcome(data, None), {"report": "r"})
     assert "<script>" not in result._repr_html_()
+
+
+def test_why_there_is_no_verdict_is_said_and_that_a_first_release_was_compared_with_nothing(
+    tmp_path,
+):
+    data = report_data(absent=["production"])
+    data.verdict = data.verdict.model_copy(
+        update={"outcome": "inconclusive", "evidence": ["cpu: throttled <half> way"]}
+    )
+    result = Result(Outcome(data, None), {"report": "r"})
+    for text, mark in ((repr(result), "<half>"), (result._repr_html_(), "&lt;half&gt;")):
+        assert f"no verdict: cpu: throttled {mark} way" in text
+        assert "verdict: inconclusive (first release: " in text

@@ -13,8 +13,8 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
+from stages import layer_search, surgery
 from stages import speedup as module
-from stages import surgery
 from stages.distill import Distill
 from stages.finalists import Finalists
 from stages.latency_table import Curve, Table
@@ -90,12 +90,21 @@ def test_layers_go_if_heads_and_neurons_cannot_give_the_speed(
 ):
     TABLE.save(tmp_path)
     monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(3.0))
+    compared, real = [], layer_search.least_needed
+
+    def least_needed(*given, whole):
+        compared.append(whole)
+        return real(*given, whole=whole)
+
+    monkeypatch.setattr(layer_search, "least_needed", least_needed)
     context = make_context(
         rows=16, targets=(Target(),), artifacts={"profile": artifact_of(tmp_path, Kind.REPORT)}
     )
     whole = len(checkpoint.encoder_layers(checkpoint.load(tuned.directory)))
     draft = Prune(speedup=3.0, table="profile", calibration_rows=16).run(context, tuned)
     assert 1 <= draft.model["layers"] < whole
+    assert all(each is compared[0] for each in compared), "the model's own answers, each time"
+    assert compared[0] is not None
     with pytest.raises(ModelError, match="out of reach"):  # the user chose which layers go
         Prune(speedup=6.0, table="profile", layers=[0], calibration_rows=16).run(context, tuned)
 

@@ -135,8 +135,9 @@ def test_only_a_task_with_a_loss_has_one_on_the_calibration_rows(
 
 def test_rescaling_sees_the_second_texts_of_pairs_too():
     rows = [{"row": row} for row in range(1000)]
-    chosen = [row["row"] for row in unit_search.spread(rows, 256)]
-    assert len(chosen) == 256
-    assert max(chosen) > 750
-    assert unit_search.spread(rows[:300], 256) == rows[:256]
+    for pairs in (150, 255, 500):
+        chosen = [row["row"] for row in unit_search.spread(rows[: 2 * pairs], 256)]
+        assert len({*chosen}) == 256
+        assert sum(row < pairs for row in chosen) == 128
     assert unit_search.spread(rows[:8], 256) == rows[:8]
+    assert unit_search.spread([], 256) == []

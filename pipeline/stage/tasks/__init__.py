@@ -29,11 +29,12 @@ def find(name: str) -> type[Task]:
     if name not in points:
         raise RecipeError(f"unknown task {name!r}{hint(name, points)}")
     try:
-        found: type[Task] = points[name].load()
+        with code.printing_to_stderr():
+            found: type[Task] = points[name].load()
         code.note(found)
     except RarefyError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise RecipeError(
             f"task {name} ({points[name].value}) cannot be loaded: {reason}"

@@ -69,7 +69,7 @@ def test_weights_that_stay_from_another_model_are_named(desk: Desk, pushed: dict
     pushed["others"] = ["model.safetensors"]
     said = desk.rarefy("hub", "push", "tiny", "me/tiny")
     assert said.code == 0
-    assert "note: model.safetensors: of another model than config.json and the card" in said.err
+    assert "note: model.safetensors: still there, and config.json and the card are" in said.err
 
 
 def test_a_bundle_that_missed_its_budgets_is_pushed_with_a_note(

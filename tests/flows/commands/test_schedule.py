@@ -35,6 +35,7 @@ def test_without_a_server_the_commands_are_said(
     said = rarefy("schedule", recipe, "--cron", NIGHTLY, "--timezone", "Europe/Berlin", "--strict")
     assert (said.code, said.out) == (5, "")
     assert "prefect server start" in said.err
+    assert f"export {prefect_server.ALONE}" in said.err
     assert "export PREFECT_API_URL=" in said.err
     again = f"rarefy schedule {recipe} --cron '{NIGHTLY}' --timezone Europe/Berlin --strict"
     assert again in said.err

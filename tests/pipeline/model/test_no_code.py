@@ -60,6 +60,12 @@ def test_a_known_type_is_read_without_its_code(evil):
     assert not (evil / "pwned").exists()
 
 
+def test_an_adapter_beside_the_weights_is_not_applied_unseen(evil):
+    (evil / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="there is an adapter beside the weights"):
+        masked_lm.open_model(evil)
+
+
 def test_an_unreadable_config_is_left_to_its_reader(tmp_path):
     (tmp_path / "config.json").write_text("{")
     no_code.check(tmp_path)

@@ -232,7 +232,8 @@ def test_shards_of_an_older_upload_are_not_read(tmp_path):
     said = f"{named[1].name} is missing, one of {len(named)} in model.safetensors.index.json"
     with pytest.raises(ModelError, match=said):
         pretrained.weight_files(tmp_path)
-    for text in ("{", "{}", '{"weight_map": {"a": "../model.safetensors"}}'):
+    pickled = '{"weight_map": {"a": "pytorch_model.bin"}}'
+    for text in ("{", "{}", '{"weight_map": {"a": "../model.safetensors"}}', pickled):
         index.write_text(text)
         with pytest.raises(ModelError, match=r"^model\.safetensors\.index\.json: "):
             pretrained.weight_files(tmp_path)

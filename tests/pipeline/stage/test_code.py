@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import linecache
 import sys
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
@@ -163,3 +164,19 @@ def test_our_own_classes_have_no_code():
     from stages.finetune import Finetune
 
     assert code.of(Finetune) == code.Code(None, {})
+
+
+def test_an_environment_below_the_recipe_s_folder_stays_as_it_is(folder):
+    """Its libraries have extension modules, which our loader of sources does not know."""
+    installed = folder / ".venv/lib/python3/site-packages"
+    installed.mkdir(parents=True)
+    code.focus(folder)
+    with pytest.raises(ImportError):
+        code._finder(str(installed))
+    with pytest.raises(ImportError):
+        code._finder(str(Path(json.__file__).parent))
+    (folder / f"fast{EXTENSION_SUFFIXES[0]}").touch()  # compiled, and the user's own
+    (folder / "slow.py").touch()
+    found = {name: code._finder(str(folder)).find_spec(name).loader for name in ("fast", "slow")}
+    assert isinstance(found["fast"], ExtensionFileLoader)
+    assert isinstance(found["slow"], code.Loader)

@@ -32,6 +32,8 @@ def test_the_licence_of_the_model_card_is_kept(workshop, model):
         ("---\nlicense:\n---\n", None),
         ("---\nlicense: [\n---\n", None),
         ("---\nlicense\n---\n", None),
+        ("---\nlicense: mit\ndate: 2024-02-30\n---\n", None),
+        (f"---\nlicense: {'[' * 5000}\n---\n", None),
         ("# A model\nlicense: mit\n", None),
     ],
 )

@@ -92,7 +92,8 @@ class Word(Mixin):
         return SIZE
 
     def run(self):
-        return [cached(), wrapped(), timed(), LONG, STOP, FORM, self.mixed(), self.size]
+        all_of = [made(1), part(), KIT["tool"](), POINT, one(1), other(1), bare()]
+        return [cached(), wrapped(), timed(), LONG, STOP, FORM, self.mixed(), self.size, all_of]
 '''
 CELLS = {
     "STOP": "STOP = {'a', 'b'}\n",
@@ -109,6 +110,18 @@ CELLS = {
     "by": (
         "def by(it):\n    @functools.wraps(it)\n    def times():\n        return BY * it()\n"
         "    return times\n@keep\n@by\ndef timed():\n    return 'a'\n"
+    ),
+    "made": "def make(n):\n    return lambda x: x * n\nmade = make(1)\n",
+    "part": "def add(n):\n    return n\npart = functools.partial(add, 1)\n",
+    "KIT": "def tool():\n    return 1\nKIT = {'tool': tool}\n",
+    "POINT": (
+        "import dataclasses\n@dataclasses.dataclass\nclass Point:\n    x: int\nPOINT = Point(1)\n"
+    ),
+    "one": "one = lambda x: x + 1\n",
+    "other": "other = lambda x: x + 5 - 1\n",
+    "bare": (
+        "def twice(it):\n    def both():\n        return it() + it()\n    return both\n"
+        "@twice\ndef bare():\n    return 1\n"
     ),
     "LONG": f"LONG = re.compile('{'x' * 300}1')\n",
     "Mixin": "class Mixin:\n    def mixed(self):\n        return 1\n",
