@@ -87,6 +87,7 @@ def measure(
             continue
         timed = gather(answers, list(bundles), twice, provider, threads, len(rule.looks))
         timed.seconds, timed.stopped = elapsed, rule.stopped(timed, count, elapsed)
+        timed.rows, timed.seed = len(texts), seed
         if timed.stopped:
             progress(seconds, seconds, f"timed on {provider}")
             return timed
@@ -186,6 +187,7 @@ def gather(
         cold_tokenizer=by_model([cold["tokenizer"] for cold in emptied]),
         block=answers[0]["block"],
         tokens=[length for lengths in each("tokens") for length in lengths],
+        mean_tokens=answers[0]["mean_tokens"],
         noise=(noise.low, noise.high),
         busy=busy,
         throttled=drift.found(samples[twice], each("sizes")),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.measure import fresh, machine, statistics
 from pipeline.measure.load_worker import COUNTER, START
-from pipeline.measure.queueing import Arrivals, arrivals, fifo
+from pipeline.measure.queueing import Arrivals, arrivals, fifo, replayed
 from pipeline.model import runtime
 from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.terms.interval import Interval
@@ -55,6 +56,7 @@ class Load:
     service: list[float]
     broken: int = 0
     busy: list[str] = field(default_factory=list)
+    kind: Arrivals = "poisson"
 
     @property
     def unanswered(self) -> int:
@@ -113,14 +115,24 @@ class Load:
     def percentile(self, percent: float, *, of_service: bool = False) -> Interval | None:
         """Return a percentile in ms, None if the sample is too small for it.
 
-        If requests are unanswered, that of the response time is a lower bound.
-        Its 95 % interval treats the run's ten blocks as ``statistics`` treats processes.
+        If requests are unanswered, that of the response time is a lower bound. Its 95 % interval
+        treats the run's ten blocks as ``statistics`` treats processes. That of the response time
+        also holds what an endless run might have: a run is short and begins with an empty queue.
         """
         values = np.asarray(self.service if of_service else self.response)
         if len(values) < BLOCKS or not statistics.carries(percent, len(values)):
             return None
         blocks = [block.tolist() for block in np.array_split(values, BLOCKS)]
-        return statistics.percentile_interval(blocks, percent)
+        found = statistics.percentile_interval(blocks, percent)
+        if of_service or self.demand >= 1:  # an endless run would have no percentile
+            return found
+        ratios = self._replayed[:, round(10 * percent)]
+        low, high = found.value * np.quantile(ratios, (0.025, 0.975))
+        return Interval(found.value, min(found.low, float(low)), max(found.high, float(high)))
+
+    @cached_property
+    def _replayed(self) -> NDArray[np.float64]:
+        return replayed(self.rate, len(self.sent), self.service, self.workers, self.kind)
 
 
 def measure(
@@ -194,6 +206,7 @@ def measure(
         service=[(end - began) * 1e3 for _, began, end, _ in served],
         broken=sum(not finite for *_, finite in served),
         busy=busy,
+        kind=kind,
     )
 
 

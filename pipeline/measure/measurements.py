@@ -10,6 +10,8 @@ from pipeline.terms import vocabulary
 from pipeline.terms.interval import Interval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -90,6 +92,9 @@ class Latency(_Record):
     cold_tokenizer: dict[str, list[list[float]]] = Field(default_factory=dict)
     fixed: dict[str, dict[str, list[list[float]]]] = Field(default_factory=dict)
     tokens: list[int] = Field(default_factory=list, description="each call's length in tokens")
+    rows: int = Field(default=0, description="how many rows the calls were drawn from; 0: unknown")
+    mean_tokens: float = Field(default=0.0, description="the mean length of these rows")
+    seed: int = Field(default=0, description="of what was drawn")
     noise: tuple[float, float] | None = None
     busy: list[str] = Field(default_factory=list, description="why the machine was not quiet")
     throttled: str | None = Field(
@@ -223,6 +228,18 @@ class Measurements(_Record):
         from pipeline.measure import scores
 
         return scores.compare(self.scored_by, name, ours, theirs, self.truth, groups=self.groups)
+
+    def chance(
+        self, ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[int] = ()
+    ) -> float:
+        """Return the p-value that neither model is right more often; see ``scores.chance``.
+
+        It is 1 where the reference's own answers are the truth, which it cannot miss.
+        """
+        from pipeline.measure import scores
+
+        vacuous = self.unlabelled and bool(theirs.all())
+        return 1.0 if vacuous else scores.chance(ours, theirs, groups)
 
     def agreement(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
         """Return the share of units with the same answer; see ``scores.agreement``."""

@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrivals = Literal["poisson", "constant"]
+TENTHS = np.linspace(0, 100, 1001)
+"""The percentiles that ``replayed`` returns."""
+LONG = 200_000
+"""Requests of a queue that is as good as endless."""
+REPLAYED = 2_000_000
+"""Requests of all short replays together."""
 
 
 def arrivals(rate: float, seconds: float, seed: int, kind: Arrivals = "poisson") -> list[float]:
@@ -40,3 +46,41 @@ def fifo(sent: Sequence[float], service: Sequence[float], workers: int) -> NDArr
         answered[index] = max(moment, heapq.heappop(free)) + length
         heapq.heappush(free, float(answered[index]))
     return answered
+
+
+def replayed(
+    rate: float, count: int, service: Sequence[float], workers: int, kind: Arrivals, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return by what percentiles of a run of ``count`` requests miss those of an endless one.
+
+    Each row has the ratios endless / run of one replay, for ``TENTHS``. Replays are queues from
+    empty on whose service times (ms) are drawn from those of the run: waiting times depend on each
+    other for longer than a short run lasts, so its own spread says too little.
+    """
+    generator = np.random.default_rng(seed)
+    short = min(count, REPLAYED // 40)
+    times = min(200, REPLAYED // short)
+
+    def percentiles(requests: int) -> NDArray[np.float64]:
+        lengths = generator.choice(np.asarray(service), requests)
+        gaps = np.full(requests, 1e3 / rate)
+        if kind == "poisson":
+            gaps = generator.exponential(1e3 / rate, requests)
+        sent = np.cumsum(gaps)
+        response = _waited(sent, lengths, workers) + lengths
+        return np.asarray(np.percentile(response, TENTHS), np.float64)
+
+    endless = percentiles(LONG)
+    return np.array([endless / percentiles(short) for _ in range(times)])
+
+
+def _waited(
+    sent: NDArray[np.float64], service: NDArray[np.float64], workers: int
+) -> NDArray[np.float64]:
+    """Return how long each request waits; for one worker by Lindley's recursion (1952)."""
+    if workers > 1:
+        answered = fifo(sent.tolist(), service.tolist(), workers)
+        return answered - sent - service
+    steps = np.concatenate([[0.0], np.cumsum(service[:-1] - np.diff(sent))])
+    waited: NDArray[np.float64] = steps - np.minimum.accumulate(steps)
+    return waited

@@ -129,13 +129,15 @@ def answered(
     )
 
 
-def timing(task: Task, split: Split, target: Target, effort: Effort) -> dict[str, Any]:
+def timing(
+    task: Task, split: Split, target: Target, effort: Effort, seed: int = SEED
+) -> dict[str, Any]:
     """Return the arguments of ``latency.measure`` other than the bundles."""
     import numpy as np
 
     texts, pairs = task.served(split)
     count = min(effort.rows, len(texts))
-    rows = np.random.default_rng(SEED).choice(len(texts), count, replace=False)
+    rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
     return {
         "texts": [texts[row] for row in rows],
         "pairs": None if pairs is None else [pairs[row] for row in rows],
@@ -143,7 +145,7 @@ def timing(task: Task, split: Split, target: Target, effort: Effort) -> dict[str
         "threads": target.threads,
         "processes": effort.processes,
         "seconds": effort.seconds,
-        "seed": SEED,
+        "seed": seed,
     }
 
 
@@ -204,7 +206,7 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
         "metric": main,
         **{side: measurements.score(main, side)._asdict() for side in SIDES},
         "difference": measurements.compare(main, ours, theirs).difference._asdict(),
-        "p": scores.chance(*right, measurements.groups) if task.counted else None,
+        "p": measurements.chance(*right, measurements.groups) if task.counted else None,
         "groups": len(set(measurements.groups)),
         "agreement": same._asdict(),
         "answers": len(ours),

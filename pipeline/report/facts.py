@@ -148,7 +148,7 @@ def flips(data: ReportData) -> Flips | None:
     task, ours, theirs = measured.scored_by, measured.table(CANDIDATE), measured.table(name)
     right = task.right(ours, measured.truth), task.right(theirs, measured.truth)
     won, lost = scores.flips(*right)
-    p = scores.chance(*right, measured.groups)
+    p = measured.chance(*right, measured.groups)
     by_class = tuple(classes.compare(measured, name))
     if not by_class or task.marked != "row":
         return Flips(name, len(right[0]), lost, won, 0, p, ())

@@ -166,7 +166,7 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     theirs = lookup.answers(measurements, lookup.against(budget, measurements))
     both = measurements.compare(budget.metric, ours, theirs)
     right = [task.right(side, truth) for side in (ours, theirs)]
-    if task.counted and not groups:
+    if task.counted and power.counts_rows(budget.metric) and not groups:
         lacking = power.lacking(budget, *right)
     else:
         base = task.formulas(truth)[budget.metric](theirs, truth)(np.ones((1, len(right[1]))))

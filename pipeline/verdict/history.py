@@ -248,7 +248,10 @@ def plain_numbers(measurements: Measurements) -> list[Plain]:
     for target, timed in measurements.latency.items():
         samples = timed.samples.get(CANDIDATE)
         if samples and all(samples):
-            numbers.append(Plain("latency_p50", target, *timed.percentile(CANDIDATE, 50)))
+            p50 = timed.percentile(CANDIDATE, 50)
+            # Without bounds, nobody takes it for a change of the model.
+            known = (p50.value, None, None) if timed.throttled else p50
+            numbers.append(Plain("latency_p50", target, *known))
     return [*numbers, Plain("size", None, *[candidate.size] * 3)]
 
 
@@ -284,7 +287,7 @@ def _machine(measurements: Measurements) -> Machine:
 
     targets = {
         name: f"{timed.provider or 'cpu'}, {timed.threads} threads{_blocks(timed.block)}"
-        f", {plural(len(timed.tokens), 'row')}"
+        + (f", {plural(timed.rows, 'row')}" if timed.rows else "")
         for name, timed in measurements.latency.items()
     }
     truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]

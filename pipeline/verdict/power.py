@@ -90,7 +90,7 @@ def needs(
         known = METRICS.get(budget.metric)
         if known is None or known.kind not in ("score", "agreement") or budget.against is None:
             continue
-        if not counted:
+        if not counted or not counts_rows(budget.metric):
             asked += _from_error(budget, rows, earlier)
             continue
         seen = None if earlier is None else _seen(earlier, budget.against)
@@ -100,6 +100,11 @@ def needs(
             needed = rows_needed(margin, share)
             asked.append(Need(budget, margin, share, seen is not None, rows, needed))
     return asked
+
+
+def counts_rows(metric: str) -> bool:
+    """Return whether a score is the share of rows; in others, such as macro F1, some weigh more."""
+    return metric == "accuracy" or METRICS[metric].kind == "agreement"
 
 
 def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list[Need]:

@@ -49,7 +49,7 @@ def finished(
             [milliseconds * pace * (1 + 0.001 * (call % 20 - 9.5)) for call in range(60)]
             for pace in (0.996, 0.998, 1.0, 1.002, 1.004)
         ]
-        timed["cpu"] = Latency(samples={"candidate": processes}, tokens=[8] * 300)
+        timed["cpu"] = Latency(samples={"candidate": processes}, tokens=[8] * 300, rows=300)
     measured = Measurements(
         machine=machine | {"memory_gib": 24}, task="text-classification", labels=["no", "yes"],
         truth=truth, models={"candidate": candidate}, latency=timed,

@@ -68,7 +68,7 @@ def test_other_eval_data_or_another_target_is_no_number_to_compare_with(history:
     data[1].measurements.data = "f" * 64
     data[2].measurements.latency["cpu"].threads = 2
     data[3].measurements.truth = [0] * 3
-    data[4].measurements.latency["cpu"].tokens = [5]
+    data[4].measurements.latency["cpu"].rows = 5
     for one in data:
         history.add(one)
     first, second, third, *others = (past.machine for past in history.verdicts())
@@ -251,6 +251,25 @@ def test_a_number_against_a_tag_does_not_compare_with_one_against_what_it_was_be
     assert not comparable(key, second, third)
     for other in (Key("latency_p50", "cpu"), Key("size", None, "min_shrink", "teacher")):
         assert comparable(other, second, third)
+
+
+def test_more_calls_of_the_same_rows_are_the_same_machine(history: History) -> None:
+    """How many there are depends on the clock."""
+    data = [finished(index, milliseconds=1.0) for index in range(2)]
+    data[1].measurements.latency["cpu"].tokens = [8] * 400
+    for one in data:
+        history.add(one)
+    first, second = history.verdicts()
+    assert first.machine == second.machine
+
+
+def test_the_time_of_a_slowed_machine_has_no_bounds(history: History) -> None:
+    data = finished(0, milliseconds=1.0)
+    data.measurements.latency["cpu"].throttled = "the clock fell"
+    history.add(data)
+    (past,) = history.verdicts()
+    (p50,) = (one for one in past.plain if one.metric == "latency_p50")
+    assert (p50.value, p50.low, p50.high) == (pytest.approx(1.0, rel=0.01), None, None)
 
 
 def test_times_of_blocks_do_not_compare_with_times_of_single_calls(history: History) -> None:
