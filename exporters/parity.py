@@ -100,7 +100,7 @@ def session(graph: ir.Model, level: str = LEVEL) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(machine.allowed())
+    options.intra_op_num_threads = machine.usable()
     options.log_severity_level = 3
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = getattr(levels, f"ORT_ENABLE_{level.upper()}")

@@ -9,6 +9,8 @@ from pathlib import Path
 from flows import logs
 from pipeline.store import disk
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 def prepare(home: Path, verbose: bool = False) -> None:
     """Set the variables that Prefect reads: no telemetry, and its database in our folder.
@@ -34,6 +36,19 @@ def prepare(home: Path, verbose: bool = False) -> None:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
     }.items():
         os.environ.setdefault(name, value)
+    _leave_out_loopback()
     if not verbose:
         for name in ("httpx", "httpcore", "uvicorn", "aiosqlite"):
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _leave_out_loopback() -> None:
+    """Let no proxy stand between Prefect and a server on this machine: its client asks it for all.
+
+    Of the two spellings of the variable, Python prefers the one in small letters.
+    """
+    for name in ("NO_PROXY", "no_proxy"):
+        known = os.environ.get(name) or os.environ.get(name.swapcase(), "")
+        hosts = [host.strip() for host in known.split(",") if host.strip()]
+        hosts += [host for host in LOOPBACK if host not in hosts]
+        os.environ[name] = ",".join(hosts)

@@ -158,7 +158,7 @@ class Label(Stage):
             + weights(work.shape)
             + footprint.answering(work.shape, TEACHER_BATCH, length)
             + upto(3 * logits.most)
-            + upto(len(machine.allowed()) * (PROCESS.least + weights(work.shape).most)),
+            + upto(machine.usable() * (PROCESS.least + weights(work.shape).most)),
             texts=work.rows.get(TRANSFER),
             effort=float(work.texts_of(splits) * work.shape.body * (1 + len(self.teachers))),
         )

@@ -100,7 +100,7 @@ def sweep(
 
     began = time.monotonic()
     loaded = sweep_file.load(sweep)
-    cores = len(machine.allowed())
+    cores = machine.usable()
     where = Where(_executor(on, dask, ray), workers or cores, dask or ray)
     if where.on == "inline":
         where = Where("inline")

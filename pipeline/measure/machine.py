@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -113,6 +114,18 @@ def cores(threads: int = 1) -> list[int]:
     physical = topology.physical(allowed())
     fastest = topology.fastest(physical)
     return fastest if len(fastest) >= threads else physical
+
+
+def usable() -> int:
+    """Return how many threads can run at once: a container's quota may allow fewer than its CPUs.
+
+    That decides how much work is started side by side; what is timed goes by ``cores``.
+    """
+    logical, quota = len(allowed()), cgroups.quota()
+    if quota is None:
+        return logical
+    time, period = map(int, quota.split())
+    return max(1, min(logical, math.ceil(time / period)))
 
 
 def quiet_cores(busy: float, threads: int = 1) -> list[int]:
@@ -248,7 +261,8 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     others = (after.machine - before.machine - (after.process - before.process)) / seconds
     if others > OTHERS:
         signs.append(f"other processes used {others:.2f} of {logical} cores")
-    steal = (after.steal - before.steal) / (seconds * logical)
+    # Of CPUs that work: nothing can be stolen from an idle one.
+    steal = (after.steal - before.steal) / (seconds * min(threads, logical))
     if steal > STEAL:
         signs.append(f"the hypervisor took {steal:.1%} of the CPU time")
     switches = (after.switches - before.switches) / seconds

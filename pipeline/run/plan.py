@@ -82,7 +82,7 @@ class Plan:
     loaded: LoadedRecipe
     store: Store
     device: str = "cpu"
-    threads: int = field(default_factory=lambda: len(machine.allowed()))
+    threads: int = field(default_factory=machine.usable)
     first: bool = False
     """For a first release: skip budgets against a tag that does not exist yet."""
 

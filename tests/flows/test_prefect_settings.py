@@ -31,3 +31,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     with pytest.raises(ProviderError, match="cannot write here: Permission denied") as raised:
         prefect_settings.prepare(tmp_path / "prefect")
     assert raised.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"no_proxy": "a.b, localhost"}, "a.b,localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "a.b"}, "a.b,127.0.0.1,localhost,::1"),
+    ],
+)
+def test_a_proxy_does_not_stand_before_a_server_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], hosts: str
+) -> None:
+    """Prefect's client asks the proxy for 127.0.0.1 as well, and a run waits for two minutes."""
+    monkeypatch.setattr(os, "environ", {"HTTP_PROXY": "http://127.0.0.1:9", **given})
+    prefect_settings.prepare(tmp_path / "ours")
+    assert (os.environ["NO_PROXY"], os.environ["no_proxy"]) == (hosts, hosts)

@@ -71,6 +71,21 @@ def test_a_neighbour_a_thief_and_interruptions_are_named():
     assert "throttled by heat or by the container's quota" in sentences
 
 
+def test_time_that_is_stolen_from_the_timed_core_is_seen_among_many(monkeypatch):
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 64)
+    after = _snapshot(clock=10, machine=9.5, process=9.5, steal=0.6)
+    assert machine.busy(_snapshot(), after) == ["the hypervisor took 6.0% of the CPU time"]
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"), [(None, 8), ("200000 100000", 2), ("150000 100000", 2), ("10 100", 1)]
+)
+def test_a_quota_allows_fewer_threads_than_there_are_cpus(monkeypatch, quota, threads):
+    monkeypatch.setattr(machine, "allowed", lambda: range(8))
+    monkeypatch.setattr(machine.cgroups, "quota", lambda: quota)
+    assert machine.usable() == threads
+
+
 def test_a_real_neighbour_is_seen():
     """A spinning process counts as the load of others, not as our own."""
     code = "while True: pass"

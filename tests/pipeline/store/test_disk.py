@@ -184,3 +184,14 @@ def test_json_is_utf_8_whatever_the_locale(tmp_path):
         check=True,
     )
     assert said.stdout == "'gr\\xf6\\xdfe'\n"
+
+
+def test_a_file_system_that_flushes_no_folders_is_used_all_the_same(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(disk.os, "fsync", refuse)
+    disk.sync(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Invalid argument"):
+        disk.sync(tmp_path / "file")
