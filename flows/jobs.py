@@ -89,7 +89,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()
-    resources.check(plan, steps, resources.of(plan, steps))
+    resources.check(plan, steps, resources.of(plan, steps, times=False))
     providers.check(plan, steps)
     if display is not None:
         for doubt in plan.doubts:

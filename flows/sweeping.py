@@ -238,7 +238,7 @@ class Sweeping:
         self._sources[files] = plan.sources
         self._models[model] = plan.located, plan.importer
         self._rows = plan.sources[NAME].sha256
-        resources.check(plan, planned, resources.of(plan, planned))
+        resources.check(plan, planned, resources.of(plan, planned, times=False))
         return Steps.of(plan, planned)
 
     def _still(self, name: str) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.stage.tasks import Task
 
 BATCH = 64
+PART = 20_000
+"""Rows that are tokens in memory at once: as lists, one of 128 takes 22 kB."""
 
 
 def checkpoint_answers(
@@ -39,12 +41,33 @@ def checkpoint_outputs(
 ) -> NDArray[np.float64]:
     """Return a checkpoint's raw outputs: units × width."""
     import numpy as np
-    import torch
 
     from pipeline.model import checkpoint
+    from pipeline.stage import development
 
     model = checkpoint.load(directory).to(device)
     tokenizer = checkpoint.load_tokenizer(directory)
+    starts = range(0, len(split), PART)
+    parts = [split]
+    if len(starts) > 1 and not task.singly:  # those that are read singly come column by column
+        ranges = [range(start, min(start + PART, len(split))) for start in starts]
+        parts = [development.picked(split, rows, split.name, split.sha256) for rows in ranges]
+    outputs = []
+    for number, part in enumerate(parts):
+
+        def said(done: float, total: float, note: str, number: int = number) -> None:
+            progress(number * total + done, len(parts) * total, note)
+
+        outputs.append(_outputs(model, tokenizer, task, part, said, device))
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+
+def _outputs(
+    model: Any, tokenizer: Any, task: Task, split: Split, progress: Progress, device: str
+) -> NDArray[np.float64]:
+    import numpy as np
+    import torch
+
     rows = task.asked(tokenizer, split)
     counts = [task.units(row) for row in rows]
     firsts = np.concatenate([[0], np.cumsum(counts)])

@@ -54,6 +54,7 @@ def peak(
             what=f"memory of {directory.name}",
             timeout=600,
             threads=threads,
+            remedy="; write validate: {memory: false}, or shorten the rows (data.max_length)",
         )
 
     found, empty = call(request), call(request | {"directory": None})

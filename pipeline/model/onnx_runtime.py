@@ -52,7 +52,7 @@ def inactive(provider: str) -> str | None:
             _probe(), options, providers=[(provider, given)], enable_fallback=0
         )
     except refusals() as error:
-        return _reason(error)
+        return reason(error)
     found = session.get_providers()[0]
     return None if found == provider else f"the session runs on {found}"
 
@@ -69,7 +69,8 @@ def _probe() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return an error of ONNX Runtime in one line."""
     text = str(error).strip() or type(error).__name__
     if "install TensorRT" in text:
         return f"the libraries of TensorRT are missing: pip install '{TENSORRT}'"

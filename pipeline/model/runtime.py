@@ -16,6 +16,7 @@ from pipeline.model import (
     onnx_runtime,
     openvino_session,
     placement,
+    portions,
     tensorrt,
     windows,
     words,
@@ -175,10 +176,13 @@ class BundleModel:
     def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
         if pairs is None and self.by_words:
             encodings = beginnings.encode(self.tokenizer, texts, self.signature["max_length"])
-        else:
-            rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
-            encodings = self.tokenizer.encode_batch(list(rows))
-        return [windows.feed([encoding], self.inputs) for encoding in encodings]
+            return [windows.feed([encoding], self.inputs) for encoding in encodings]
+        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        return [
+            windows.feed([encoding], self.inputs)
+            for part in portions.of(texts, pairs)
+            for encoding in self.tokenizer.encode_batch([rows[row] for row in part])
+        ]
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """Return the raw outputs of a batch, including copies to and from the device.
@@ -202,7 +206,9 @@ class BundleModel:
         try:
             yield
         except onnx_runtime.provider_failures(self.provider) as error:
-            raise ProviderError(f"provider {self.provider!r} failed: {_line(error)}") from error
+            raise ProviderError(
+                f"provider {self.provider!r} failed: {onnx_runtime.reason(error)}"
+            ) from error
 
     def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:
         """Return an IOBinding with the feed copied to the device; the logits will stay there."""
@@ -328,14 +334,13 @@ class BundleModel:
         except onnx_runtime.refusals() as error:
             if provider == "cpu":
                 raise ModelError(
-                    f"{path}: ONNX Runtime cannot load this file: {_line(error)}"
+                    f"{path}: ONNX Runtime cannot load this file: {onnx_runtime.reason(error)}"
                 ) from error
-            raise ProviderError(f"provider {provider!r} is not active: {_line(error)}") from error
-        if session.get_providers()[0] != name:
             raise ProviderError(
-                f"provider {provider!r} is not active: the session runs on "
-                f"{session.get_providers()[0]}"
-            )
+                f"provider {provider!r} is not active: {onnx_runtime.reason(error)}"
+            ) from error
+        if (found := session.get_providers()[0]) != name:
+            raise ProviderError(f"provider {provider!r} is not active: the session runs on {found}")
         if provider != "cpu":
             placement.check(session, provider, name)
         return session
@@ -393,7 +398,3 @@ def _file(directory: Path, name: str) -> Path:
     if not path.exists():
         raise ModelError(f"{directory}: {name} is missing; is this a bundle?")
     return path
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.model import portions
 from pipeline.terms.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ def of(
     ``tokenizer``: of the tokenizers library. It is left without truncation.
     ``shared``: the number of tokens that neighbours share; by default ``overlap``.
     """
-    cut(tokenizer, max_length, shared)
-    found = read(tokenizer, texts)
-    tokenizer.no_truncation()
-    yield from found
+    for part in portions.of(texts):
+        cut(tokenizer, max_length, shared)
+        found = list(read(tokenizer, [texts[row] for row in part]))
+        tokenizer.no_truncation()
+        yield from found
 
 
 def cut(tokenizer: Any, max_length: int, shared: int | None = None) -> None:
@@ -53,8 +55,9 @@ def read(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[Any]]:
 
     It is not changed, so threads can share it.
     """
-    encodings = tokenizer.encode_batch(list(texts))
-    return ([encoding, *encoding.overflowing] for encoding in encodings)
+    for part in portions.of(texts):
+        for encoding in tokenizer.encode_batch([texts[row] for row in part]):
+            yield [encoding, *encoding.overflowing]
 
 
 def inputs(part: Any, names: Iterable[str]) -> dict[str, list[int]]:

@@ -49,8 +49,11 @@ class Needed:
     seconds: float | None = None
 
 
-def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
-    """Return what each step that has yet to run needs, by its id."""
+def of(plan: Plan, steps: list[Planned], *, times: bool = True) -> dict[str, Needed]:
+    """Return what each step that has yet to run needs, by its id.
+
+    ``times``: also for how long, for which the store's artifacts are read.
+    """
     found: dict[str, Needed] = {}
     known: dict[str, Shape | None] = {}
     texts: dict[str, int] = {}
@@ -64,7 +67,9 @@ def of(plan: Plan, steps: list[Planned]) -> dict[str, Needed]:
         work = _workload(plan, step, known, texts)
         resources = _resources(step, work) if work else Resources()
         given = next((kinds[n] for role, n in plan.parents(step.id) if role == "input"), None)
-        seconds = _seconds(plan, step.stage, given, work, resources, manifests()) if work else None
+        seconds = None
+        if work and times:
+            seconds = _seconds(plan, step.stage, given, work, resources, manifests())
         # Assume that a stage without an estimate makes a model no larger than its input.
         known[step.id] = resources.shape or (work.shape.shrunk(0) if work else None)
         if seconds is not None:

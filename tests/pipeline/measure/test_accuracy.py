@@ -12,7 +12,7 @@ from pipeline.measure import accuracy
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
-from tests.models import LABELS, sentences, write_encoder
+from tests.models import LABELS, sentences, write_encoder, write_finetuned
 from tests.pipeline.measure import bundles
 
 TASK = TextClassification(LABELS, 32, ("text",))
@@ -79,3 +79,19 @@ def test_a_metric_lies_inside_its_interval_and_counts_its_rows():
     reach = 1.96 * np.sqrt(one.value * (1 - one.value) / 400)
     assert (one.high - one.low) / 2 == pytest.approx(reach, rel=0.15)
     assert one.n == 400
+
+
+def test_a_large_split_is_answered_in_parts(tmp_path, monkeypatch):
+    """A million rows as lists of tokens would fill the memory."""
+    write_finetuned(tmp_path)
+    texts, labels = sentences(23, seed=1)
+    split = Split("eval", "e", "0" * 64, texts, None, labels)
+    whole = accuracy.checkpoint_outputs(tmp_path, TASK, split, lambda *_: None)
+    monkeypatch.setattr(accuracy, "PART", 5)
+    said = []
+    parts = accuracy.checkpoint_outputs(tmp_path, TASK, split, lambda *what: said.append(what))
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    shares = [done / total for done, total, _ in said]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(said) == 5

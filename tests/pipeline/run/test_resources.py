@@ -214,6 +214,8 @@ def test_what_gc_deletes_meanwhile_counts_as_nothing(workshop, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", deleting)
     monkeypatch.setattr(os, "scandir", gone)
     found = resources.of(plan, steps)
+    monkeypatch.setattr(resources, "_manifests", lambda _: pytest.fail("reads the whole store"))
+    assert resources.of(plan, steps, times=False).keys() == found.keys()
     assert found["word"].seconds is None
     assert workshop.store.digests() == []
     resources.check(plan, steps, found)
