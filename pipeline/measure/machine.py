@@ -166,11 +166,24 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return _brand() or platform.processor() or platform.machine(), ()
-    model = re.search(r"^(?:model name|CPU part)\s*:\s*(.+)$", text, re.MULTILINE)
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     present = set(flags[1].split()) if flags else set()
-    name = model[1].strip() if model else platform.machine()
+    name = model[1].strip() if model else _arm(text) or platform.machine()
     return name, tuple(flag for flag in FLAGS if flag in present)
+
+
+def _arm(text: str) -> str:
+    """Return numbers for the name that Linux does not give an ARM core, of the kind that is timed.
+
+    The part alone is that of several machines: a Graviton2 is an Ampere Altra by it. BogoMIPS is
+    the rate of a timer there, which makers choose.
+    """
+    entries = re.split(r"\n\s*\n", text)
+    own = (each for each in entries if re.search(rf"^processor\s*:\s*{cores()[0]}$", each, re.M))
+    keys = ("CPU implementer", "CPU part", "CPU variant", "CPU revision", "BogoMIPS")
+    found = dict(re.findall(rf"^({'|'.join(keys)})\s*:\s*(\S+)", next(own, entries[0]), re.M))
+    return ", ".join(f"{key} {found[key]}" for key in keys if key in found)
 
 
 def _brand() -> str:

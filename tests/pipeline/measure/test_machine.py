@@ -184,3 +184,21 @@ def test_a_mac_that_does_not_say_its_chip_has_a_name_too(mac, error):
 
     mac(failing)
     assert machine._cpu.__wrapped__() == ("arm", ())
+
+
+def test_an_arm_core_is_named_by_all_that_tells_it_apart(monkeypatch):
+    """Of a board with two kinds of cores, by the fast one, which is timed."""
+    core = (
+        "processor\t: {}\nBogoMIPS\t: 48.00\nFeatures\t: asimd asimddp\nCPU implementer\t: 0x41\n"
+    )
+    text = "".join(
+        core.format(at) + f"CPU variant\t: 0x1\nCPU part\t: {part}\nCPU revision\t: 0\n\n"
+        for at, part in enumerate(("0xd05", "0xd0b"))
+    )
+    monkeypatch.setattr(machine.Path, "read_text", lambda _: text)
+    monkeypatch.setattr(machine, "cores", lambda: [1])
+    name, flags = machine._cpu.__wrapped__()
+    assert name == (
+        "CPU implementer 0x41, CPU part 0xd0b, CPU variant 0x1, CPU revision 0, BogoMIPS 48.00"
+    )
+    assert flags == ("asimd", "asimddp")
