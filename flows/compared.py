@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from flows.display import as_text, verdict_table
+from flows.display import as_text, doubts, verdict_table
 from flows.planned import html_table
 from pipeline.model import own_provider
 from pipeline.recipe.recipe import LoadedRecipe
@@ -84,7 +84,7 @@ class ComparisonView:
     def __repr__(self) -> str:
         if self.verdict is None:
             return as_text(self.table())
-        why = "".join(f"\nno verdict: {reason}" for reason in self.verdict.evidence)
+        why = "".join(f"\n{line}" for line in doubts(self.verdict))
         return f"{as_text(self.table())}\n{as_text(verdict_table(self.verdict))}{why}"
 
     def _repr_html_(self) -> str:
@@ -92,7 +92,7 @@ class ComparisonView:
         if self.verdict is None:
             return table
         rows = [[SYMBOL[b.outcome], b.metric, b.reason] for b in self.verdict.budgets]
-        rows += [["", "no verdict", reason] for reason in self.verdict.evidence]
+        rows += [["", "", line] for line in doubts(self.verdict)]
         return table + html_table(("", "budget", "reason"), rows)
 
 
@@ -141,8 +141,8 @@ def _difference(scores: dict[str, Any], unit: str) -> str:
     if scores["groups"]:
         blocks += f" in {plural(scores['groups'], 'group')}"
     test = "Fisher" if scores["groups"] else "McNemar"
-    basis = f"a bootstrap of {blocks}" if p is None else f"{test} p = {p:.3g}"
-    return f"{value}{word} [{low}, {high}], {basis}"
+    basis = f", a bootstrap of {blocks}" if p is None else f", {test} p = {p:.3g}"
+    return f"{value}{word} [{low}, {high}]" + (basis if scores["tested"] else "")
 
 
 def _flips(scores: dict[str, Any]) -> str:

@@ -173,8 +173,14 @@ def show_verdict(
     show_table(verdict_table(judged), console)
     for line in [*floats.lines(measured), *filter(None, [linear.line(measured)])]:
         console.print(line, soft_wrap=True)
-    for sentence in judged.evidence:
-        console.print(f"no verdict: {sentence}", soft_wrap=True)
+    for line in doubts(judged):
+        console.print(line, soft_wrap=True)
+
+
+def doubts(judged: Verdict | None) -> list[str]:
+    """Return in a line each why there is no verdict; a missed budget stays one in spite of it."""
+    word = "note" if judged and judged.outcome == "fail" else "no verdict"
+    return [f"{word}: {sentence}" for sentence in (judged.evidence if judged else ())]
 
 
 def verdict_line(judged: Verdict | None, absent: Sequence[str], none: str = "none") -> str:

@@ -90,7 +90,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
         plan.threads = job.threads
     steps = plan.steps()
     resources.check(plan, steps, resources.of(plan, steps, times=False))
-    providers.check(plan, steps)
+    providers.check(plan, steps, scored=bool(job.out))
     if display is not None:
         for doubt in plan.doubts:
             display.say(f"warning: {doubt}", "bold red")

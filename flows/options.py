@@ -136,7 +136,7 @@ def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--threads``, given to the command as ``threads: int | None``."""
     return click.option(
-        "--threads", type=click.IntRange(1), help="Threads for training; default: all cores."
+        "--threads", type=click.IntRange(1), help="Threads for training; default: all that may run."
     )(command)
 
 

@@ -24,7 +24,7 @@ YES: Final = ("1", "true", "t", "yes", "y", "on")
 """What turns a setting of Prefect's on."""
 NO_SERVER: Final = (502, 503, 504)
 """What a gateway answers if the server behind it does not."""
-ALONE: Final = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS=http://127.0.0.1:4200"
+ALONE: Final = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS=http://127.0.0.1:4200,http://localhost:4200"
 """Without it, any web page in a browser of the machine may start runs there."""
 REMEMBERS: Final = (
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"

@@ -50,5 +50,6 @@ def _leave_out_loopback() -> None:
     for name in ("NO_PROXY", "no_proxy"):
         known = os.environ.get(name) or os.environ.get(name.swapcase(), "")
         hosts = [host.strip() for host in known.split(",") if host.strip()]
-        hosts += [host for host in LOOPBACK if host not in hosts]
+        if "*" not in hosts:  # which counts only if it stands alone
+            hosts += [host for host in LOOPBACK if host not in hosts]
         os.environ[name] = ",".join(hosts)

@@ -44,6 +44,8 @@ Kind = Callable[[str], Literal["file", "folder"] | None]
 """Says what is at a path beside the recipe."""
 _LONGEST = 300
 """Characters of the longest path that is looked for; longer texts are prompts."""
+_IDS = frozenset({"teacher", "teachers", "transfer", "answers", "table", "target", "samples"})
+"""Parameters of our stages that name steps, targets or splits, and no files."""
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
 """A URL that ends with its host."""
 _ELSEWHERE = (hub.PREFIX, "package:", "/", "~")
@@ -215,18 +217,21 @@ def _is_path(value: Any) -> bool:
     return len(value) <= _LONGEST and not value.startswith(_ELSEWHERE)
 
 
-def _named(value: Any) -> Iterator[str]:
-    """Yield every text of stages that may be a path, and no prompt; a stage's ``module:`` too."""
+def _named(value: Any, own: bool = False) -> Iterator[str]:
+    """Yield every text of stages that may be a path, and no prompt; a stage's ``module:`` too.
+
+    ``own``: whether they are of a stage of the recipe's own, whose words may be anything.
+    """
     if isinstance(value, dict):
         for key, each in value.items():
-            if key in BESIDE:  # ids of steps
+            if key in BESIDE or (key in _IDS and not own):
                 continue
             if ":" in str(key):  # a stage of the recipe's own; other keys are words of recipes
                 yield from _named(key)
-            yield from _named(each)
+            yield from _named(each, own or ":" in str(key))
     elif isinstance(value, list):
         for each in value:
-            yield from _named(each)
+            yield from _named(each, own)
     elif isinstance(value, str) and value and len(value) <= _LONGEST:
         module, colon, attribute = value.partition(":")
         if colon and all(map(str.isidentifier, [*module.split("."), attribute])):

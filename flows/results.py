@@ -10,7 +10,7 @@ from typing import overload
 
 from rich.table import Table
 
-from flows.display import as_text, verdict_line, verdict_table
+from flows.display import as_text, doubts, verdict_line, verdict_table
 from flows.planned import html_table
 from pipeline.report import wording
 from pipeline.report.pictures import pictures
@@ -109,7 +109,7 @@ class Result:
     def __repr__(self) -> str:
         judged = self.verdict
         table = as_text(verdict_table(judged)) + "\n" if judged else ""
-        why = "".join(f"no verdict: {reason}\n" for reason in judged.evidence) if judged else ""
+        why = "".join(f"{line}\n" for line in doubts(judged))
         line = verdict_line(judged, self.outcome.data.absent)
         return f"{table}{why}{line}\nreport: {self.report}"
 
@@ -118,9 +118,7 @@ class Result:
             [SYMBOL[b.outcome], b.metric, wording.asked(b), b.reason]
             for b in (self.verdict.budgets if self.verdict else ())
         ]
-        why = [
-            f"no verdict: {reason}" for reason in (self.verdict.evidence if self.verdict else ())
-        ]
+        why = doubts(self.verdict)
         line = verdict_line(self.verdict, self.outcome.data.absent)
         said = "".join(f"<p>{escape(each)}</p>" for each in (line, *why, f"report: {self.report}"))
         table = html_table(("", "metric", "budget", "measured"), rows) if rows else ""

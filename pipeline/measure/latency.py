@@ -12,6 +12,7 @@ from pipeline.measure import drift, fresh, machine, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.measure.stopping import Rule
 from pipeline.model.runtime import DEVICES
+from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress, silent
 
@@ -68,6 +69,7 @@ def measure(
         "seconds": seconds / SHARE,
         "lengths": list(lengths),
     }
+    sample = value_sha256([request["texts"], request["pairs"]])[:16]
     rule = Rule(processes, seconds, clear)
     started = time.monotonic()
 
@@ -87,7 +89,7 @@ def measure(
             continue
         timed = gather(answers, list(bundles), twice, provider, threads, len(rule.looks))
         timed.seconds, timed.stopped = elapsed, rule.stopped(timed, count, elapsed)
-        timed.rows, timed.seed = len(texts), seed
+        timed.rows, timed.seed, timed.sample = len(texts), seed, sample
         if timed.stopped:
             progress(seconds, seconds, f"timed on {provider}")
             return timed
@@ -187,7 +189,6 @@ def gather(
         cold_tokenizer=by_model([cold["tokenizer"] for cold in emptied]),
         block=answers[0]["block"],
         tokens=[length for lengths in each("tokens") for length in lengths],
-        mean_tokens=answers[0]["mean_tokens"],
         noise=(noise.low, noise.high),
         busy=busy,
         throttled=drift.found(samples[twice], each("sizes")),

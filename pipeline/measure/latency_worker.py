@@ -102,7 +102,6 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "tokenizer": calls.by_model("tokenizer"),
         "device": calls.by_model("device"),
         "tokens": [lengths[row] for row in calls.rows],
-        "mean_tokens": sum(lengths) / len(lengths),
         "sizes": [sizes[row] for row in calls.rows],
         "fixed": _fixed(once, rows, request["lengths"], random),
         "cold": _cold(once, rows, COLD, random) if request["cold"] else {},

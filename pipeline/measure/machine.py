@@ -274,9 +274,10 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     others = (after.machine - before.machine - (after.process - before.process)) / seconds
     if others > OTHERS:
         signs.append(f"other processes used {others:.2f} of {logical} cores")
-    # Of CPUs that work: nothing can be stolen from an idle one.
-    steal = (after.steal - before.steal) / (seconds * min(threads, logical))
-    if steal > STEAL:
+    # Of the time that CPUs wanted to work: nothing can be stolen from an idle one.
+    stolen = after.steal - before.steal
+    steal = stolen / max(stolen + after.machine - before.machine, 1e-9)
+    if steal > STEAL and stolen > STEAL * seconds:
         signs.append(f"the hypervisor took {steal:.1%} of the CPU time")
     switches = (after.switches - before.switches) / seconds
     if switches > SWITCHES * threads:

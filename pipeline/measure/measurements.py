@@ -10,8 +10,6 @@ from pipeline.terms import vocabulary
 from pipeline.terms.interval import Interval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -22,6 +20,10 @@ SCHEMA: Final = "rarefy.measurements/4"
 FILE = "measurements.json"
 CANDIDATE: Final = vocabulary.CANDIDATE
 FASTEST_FLOAT: Final = vocabulary.FASTEST_FLOAT
+BASELINE: Final = "baseline"
+"""What ``rarefy compare`` calls the bundle that a candidate is compared with."""
+MODEL: Final = "model"
+"""The id of the recipe's own model."""
 
 
 class _Record(BaseModel):
@@ -93,7 +95,7 @@ class Latency(_Record):
     fixed: dict[str, dict[str, list[list[float]]]] = Field(default_factory=dict)
     tokens: list[int] = Field(default_factory=list, description="each call's length in tokens")
     rows: int = Field(default=0, description="how many rows the calls were drawn from; 0: unknown")
-    mean_tokens: float = Field(default=0.0, description="the mean length of these rows")
+    sample: str = Field(default="", description="a digest of these rows")
     seed: int = Field(default=0, description="of what was drawn")
     noise: tuple[float, float] | None = None
     busy: list[str] = Field(default_factory=list, description="why the machine was not quiet")
@@ -229,17 +231,13 @@ class Measurements(_Record):
 
         return scores.compare(self.scored_by, name, ours, theirs, self.truth, groups=self.groups)
 
-    def chance(
-        self, ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[int] = ()
-    ) -> float:
-        """Return the p-value that neither model is right more often; see ``scores.chance``.
+    def is_truth(self, reference: str) -> bool:
+        """Return whether a model's own answers are the truth, so that no test says anything.
 
-        It is 1 where the reference's own answers are the truth, which it cannot miss.
+        Without labels they are those of the recipe's model, or of the bundle that is compared with.
+        The same model in another runtime misses a few.
         """
-        from pipeline.measure import scores
-
-        vacuous = self.unlabelled and bool(theirs.all())
-        return 1.0 if vacuous else scores.chance(ours, theirs, groups)
+        return self.unlabelled and reference in (self.name_of(MODEL), BASELINE)
 
     def agreement(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
         """Return the share of units with the same answer; see ``scores.agreement``."""

@@ -130,7 +130,8 @@ def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
         (ours[rows], theirs[rows], groups[rows].tolist() if len(groups) else ())
         for *_, rows in parts
     ]
-    chances = [measurements.chance(*side) for side in sides]
+    vacuous = measurements.is_truth(reference)
+    chances = [1.0 if vacuous else scores.chance(*side) for side in sides]
     results = []
     for (slicing, part, _), (first, second, group), p, corrected in zip(
         parts, sides, chances, holm(chances), strict=True

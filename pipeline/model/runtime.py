@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,15 +174,14 @@ class BundleModel:
         return [feed for feed, _ in self.asked(texts, pairs)]
 
     def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
+        rows: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        read, feeds, longest = self.tokenizer.encode_batch, [], self.signature["max_length"]
         if pairs is None and self.by_words:
-            encodings = beginnings.encode(self.tokenizer, texts, self.signature["max_length"])
-            return [windows.feed([encoding], self.inputs) for encoding in encodings]
-        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        return [
-            windows.feed([encoding], self.inputs)
-            for part in portions.of(texts, pairs)
-            for encoding in self.tokenizer.encode_batch([rows[row] for row in part])
-        ]
+            read = partial(beginnings.encode, self.tokenizer, max_length=longest)
+        for part in portions.of(texts, pairs):
+            found = read([rows[row] for row in part])
+            feeds += [windows.feed([encoding], self.inputs) for encoding in found]
+        return feeds
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """Return the raw outputs of a batch, including copies to and from the device.

@@ -192,7 +192,8 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
 
     ``flips`` of the ``answers`` differ; ``gains`` and ``losses`` are of the ``blocks``, each a
     ``block``, e.g. a query. ``p`` is None for scores that do not count right rows, whose
-    difference has the interval of a bootstrap of blocks. If some are in one of ``groups``, whole
+    difference has the interval of a bootstrap of blocks, and where nothing is ``tested``, as the
+    baseline's own answers are the truth. If some are in one of ``groups``, whole
     groups are drawn and tested (``scores.chance``); 0 if none are.
     """
     from pipeline.measure import scores
@@ -201,12 +202,14 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
     ours, theirs = (measurements.table(side) for side in SIDES)
     same = measurements.agreement(ours, theirs)
     right = measurements.right(CANDIDATE), measurements.right(BASELINE)
+    tested = task.counted and not measurements.is_truth(BASELINE)
     gains, losses = scores.flips(*right)
     return {
         "metric": main,
         **{side: measurements.score(main, side)._asdict() for side in SIDES},
         "difference": measurements.compare(main, ours, theirs).difference._asdict(),
-        "p": measurements.chance(*right, measurements.groups) if task.counted else None,
+        "p": scores.chance(*right, measurements.groups) if tested else None,
+        "tested": tested or not task.counted,
         "groups": len(set(measurements.groups)),
         "agreement": same._asdict(),
         "answers": len(ours),

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 ALIKE = 0.05
 """The largest relative difference between the mean lengths of our timed calls and the file's."""
-SAME = 1e-6
-"""That of the rows themselves, if the file has it."""
 
 
 def read(path: Path) -> Measurements:
@@ -150,9 +148,10 @@ def timed_like(old: Measurements, target: Target, path: Path) -> tuple[str, Late
 
 
 def check_rows(now: Latency, then: Latency, path: Path) -> None:
-    """Raise EvidenceError if the timed rows differ in mean length from the file's.
+    """Raise EvidenceError if other rows were timed than those of the file.
 
-    Also if the calls were not timed in blocks of the same length: in shorter ones, caches are cold.
+    One of an earlier version knows only the lengths of its calls. Also if the calls were not timed
+    in blocks of the same length: in shorter ones, caches are cold.
     """
     if now.block != then.block:
         plural = "" if then.block == 1 else "s"
@@ -160,15 +159,18 @@ def check_rows(now: Latency, then: Latency, path: Path) -> None:
             f"{path}: was timed in blocks of {then.block} call{plural}, ours in blocks of "
             f"{now.block}; measure it again"
         )
-    ours, theirs, alike = now.mean_tokens, then.mean_tokens, SAME
-    if not ours or not theirs:  # of an earlier version, which knew the calls alone
-        ours, theirs = (sum(t.tokens) / max(1, len(t.tokens)) for t in (now, then))
-        alike = ALIKE
-    if not theirs or abs(ours / theirs - 1) > alike:
+    if now.sample and then.sample:
+        if now.sample != then.sample:
+            raise EvidenceError(
+                f"{path}: timed {then.rows} other rows than ours; time the same (--rows "
+                f"{then.rows}), or name its bundle, to time it again"
+            )
+        return
+    ours, theirs = (sum(t.tokens) / max(1, len(t.tokens)) for t in (now, then))
+    if not theirs or abs(ours / theirs - 1) > ALIKE:
         raise EvidenceError(
             f"{path}: its timed rows have {theirs:.1f} tokens on average, but ours have "
-            f"{ours:.1f}; time the same rows (--rows{f' {then.rows}' if then.rows else ''}), or "
-            "name its bundle, to time it again"
+            f"{ours:.1f}; time the same rows (--rows), or name its bundle, to time it again"
         )
 
 

@@ -30,7 +30,8 @@ class Flips:
     """Rows on which candidate and reference disagree.
 
     ``lost``: only the reference is right; ``won``: only the candidate is; ``both_wrong``: they
-    differ and neither is. ``p`` is ``scores.chance``, of lost = won.
+    differ and neither is. ``p`` is ``scores.chance``, of lost = won; None if the reference's own
+    answers are the truth.
     """
 
     reference: str
@@ -38,7 +39,7 @@ class Flips:
     lost: int
     won: int
     both_wrong: int
-    p: float
+    p: float | None
     classes: tuple[ClassResult, ...]
 
     @property
@@ -148,7 +149,7 @@ def flips(data: ReportData) -> Flips | None:
     task, ours, theirs = measured.scored_by, measured.table(CANDIDATE), measured.table(name)
     right = task.right(ours, measured.truth), task.right(theirs, measured.truth)
     won, lost = scores.flips(*right)
-    p = measured.chance(*right, measured.groups)
+    p = None if measured.is_truth(name) else scores.chance(*right, measured.groups)
     by_class = tuple(classes.compare(measured, name))
     if not by_class or task.marked != "row":
         return Flips(name, len(right[0]), lost, won, 0, p, ())

@@ -13,10 +13,13 @@ MEASURED = (Kind.BUNDLE, Kind.REPORT)
 """What is made for the targets, and checked by running it."""
 
 
-def check(plan: Plan, steps: list[Planned]) -> None:
-    """Raise ProviderError if this machine lacks what a step or a target runs on."""
+def check(plan: Plan, steps: list[Planned], *, scored: bool = True) -> None:
+    """Raise ProviderError if this machine lacks what a step or a target runs on.
+
+    ``scored``: whether steps are scored on eval, which branches of a sweep are not.
+    """
     for step in steps:
-        if step.artifact is None or scoring.missing(plan, step.artifact):
+        if step.artifact is None or (scored and scoring.missing(plan, step.artifact)):
             check_device(plan.device, step.stage)
     if any("onnxruntime" in step.stage.libraries for step in steps):
         onnx_runtime.check_installed()

@@ -162,8 +162,9 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
             "answers; did its training diverge?"
         )
-    first = list(task.formulas(truth))[:1]  # of all that is shown here; intervals may take long
-    scores = accuracy.metrics(type(task), first, answers, truth, name, task.groups(split))
+    scores = accuracy.metrics(
+        type(task), task.formulas(truth), answers, truth, name, task.groups(split)
+    )
     main = scores[0]
     low = main.value if main.low is None else main.low
     high = main.value if main.high is None else main.high

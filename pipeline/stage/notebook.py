@@ -19,6 +19,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 PLAIN = (bool, int, float, str, bytes, type(None), list, tuple, dict, set, frozenset)
+COLLECTIONS = (list, tuple, set, frozenset, dict)
 OTHERS = (PurePath, re.Pattern, Enum)
 """What else counts as a constant."""
 
@@ -54,18 +55,20 @@ def _used(kind: type) -> Iterator[type | FunctionType | ModuleType | tuple[str, 
     ahead: list[tuple[str, Any]] = [(kind.__name__, kind)]
     while ahead:
         name, item = ahead.pop()
-        known = ("" if isinstance(item, type | FunctionType | ModuleType) else name, id(item))
+        constant = isinstance(item, (*PLAIN, *OTHERS))
+        known = (name if constant else "", id(item))
         if known in seen:
             continue
         seen.add(known)
         if isinstance(item, type | FunctionType) and item.__module__ != kind.__module__:
             ahead.append((name, sys.modules.get(item.__module__)))
-        elif isinstance(item, type | FunctionType):
+            continue
+        if isinstance(item, type | FunctionType):
             yield item
             ahead += [(each, names[each]) for each in _globals(item) & names.keys()]
         elif isinstance(item, ModuleType):
             yield item
-        elif isinstance(item, (*PLAIN, *OTHERS)):
+        elif constant:
             yield name, item
         ahead += _inside(name, item, kind.__module__)
 
@@ -74,8 +77,8 @@ def _inside(name: str, item: Any, module: str) -> Iterator[tuple[str, Any]]:
     """Return what else an object brings along: what it was made with, or is made of.
 
     That are a class's bases, what a function has from around it and, if it was decorated, those in
-    it; of a partial function its arguments; of a collection its functions and classes; of an
-    instance of the notebook's own data classes its values.
+    it; of a partial function its arguments; of a collection its functions, classes, collections
+    and data; of an instance of the notebook's own data classes its values.
     """
     if isinstance(item, type):
         yield from ((name, base) for base in item.__mro__[1:] if base.__module__ == module)
@@ -85,16 +88,31 @@ def _inside(name: str, item: Any, module: str) -> Iterator[tuple[str, Any]]:
                 yield f"{item.__qualname__}.{free}", cell.cell_contents
     elif isinstance(item, partial):
         yield name, item.func
-        yield f"{name} arguments", (item.args, item.keywords)
-    elif isinstance(item, list | tuple | set | frozenset | dict):
+        yield f"{name} arguments", item.args
+        yield f"{name} keywords", item.keywords
+    elif isinstance(item, COLLECTIONS):
         parts = item.values() if isinstance(item, dict) else item
-        yield from ((name, each) for each in parts if callable(each))
-    elif dataclasses.is_dataclass(item) and type(item).__module__ == module:
+        # Plain values in it are already in the text of the whole.
+        yield from ((name, each) for each in parts if _is_more_than_plain(each, module))
+    elif _is_data(item, module):
         yield name, type(item)
-        yield from ((f"{name}.{each}", value) for each, value in vars(item).items())
-    inner = None if isinstance(item, type) else getattr(item, "__wrapped__", None)
-    if callable(inner):
+        for field in dataclasses.fields(item):
+            yield f"{name}.{field.name}", getattr(item, field.name, None)
+    elif callable(item):
+        with contextlib.suppress(Exception):  # a proxy may raise anything
+            yield name, item.__wrapped__
+    if isinstance(item, FunctionType) and callable(inner := vars(item).get("__wrapped__")):
         yield name, inner
+
+
+def _is_more_than_plain(value: Any, module: str) -> bool:
+    kinds = (type, FunctionType, partial, *COLLECTIONS)
+    return isinstance(value, kinds) or _is_data(value, module)
+
+
+def _is_data(value: Any, module: str) -> bool:
+    """Return whether a value is an instance of one of the notebook's data classes."""
+    return dataclasses.is_dataclass(type(value)) and type(value).__module__ == module
 
 
 def _constant(value: Any) -> str:

@@ -31,11 +31,9 @@ def judge(load: Load, limit: float) -> tuple[Outcome, str]:
         late = f"inconclusive because the machine delayed {load.late:.0%} of the responses"
         return "inconclusive", f"{text}; {late}"
     if p99.high > limit:
-        longer = "a longer run (--seconds) narrows it"
-        return (
-            "inconclusive",
-            f"{text}; inconclusive because the interval includes the limit; {longer}",
-        )
+        longer = "" if load.saturated else "; a longer run (--seconds) narrows it"
+        why = f"inconclusive because the interval includes the limit{longer}"
+        return "inconclusive", f"{text}; {why}"
     if load.saturated:
         saturated = f"{load.saturated}, so a longer run would give longer times"
         return "inconclusive", f"{text}; inconclusive because {saturated}"

@@ -39,6 +39,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
         ({}, "127.0.0.1,localhost,::1"),
         ({"no_proxy": "a.b, localhost"}, "a.b,localhost,127.0.0.1,::1"),
         ({"NO_PROXY": "a.b"}, "a.b,127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "*"}, "*"),
     ],
 )
 def test_a_proxy_does_not_stand_before_a_server_on_this_machine(

@@ -58,7 +58,7 @@ def test_a_killed_search_measures_nothing_twice(make_context, other, monkeypatch
         layer_search.least_needed(make_context(), classifier("bert"), 2, [BATCH])
     assert layer_search.least_needed(make_context(), classifier("bert"), 2, [BATCH]) == expected
     assert len(tried) == 5 + 1
-    monkeypatch.setattr(layer_search, "_outputs", lambda *_: pytest.fail("computed answers again"))
+    monkeypatch.setattr(layer_search, "outputs", lambda *_: pytest.fail("computed answers again"))
     assert layer_search.least_needed(make_context(), classifier("bert"), 2, [BATCH]) == expected
 
 
@@ -78,14 +78,15 @@ def test_a_model_that_lost_a_layer_since_is_measured_anew(make_context, other):
 def test_what_went_before_counts_if_the_whole_model_s_answers_are_given(make_context, monkeypatch):
     """The layer that changes a damaged model least is not always that of least damage in all."""
     model = classifier("bert")
-    whole = layer_search.outputs(TextClassification, model, [BATCH]) + 1
-    seen = []
-    real = TextClassification.divergence
-    monkeypatch.setattr(
-        TextClassification,
-        "divergence",
-        classmethod(lambda cls, exact, found: seen.append(exact) or real(exact, found)),
-    )
-    layer_search.least_needed(make_context(), model, 1, [BATCH], whole=whole)
+    context = make_context()
+    whole = layer_search.outputs(context.task, model, [BATCH]) + 1
+    seen, real = [], TextClassification.divergence
+
+    def divergence(self, exact, found):
+        seen.append(exact)
+        return real(self, exact, found)
+
+    monkeypatch.setattr(TextClassification, "divergence", divergence)
+    layer_search.least_needed(context, model, 1, [BATCH], whole=whole)
     assert seen
     assert all(exact is whole for exact in seen)

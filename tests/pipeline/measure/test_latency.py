@@ -65,7 +65,6 @@ class Machine:
             "device": {},
             "sizes": tokens,
             "tokens": tokens,
-            "mean_tokens": 5.0,
             "fixed": {},
             "cold": {"wall": wall, "tokenizer": wall} if request["cold"] else {},
             "block": BLOCK,
@@ -304,7 +303,6 @@ def _answer(process, rows=(3, 1, 2)):
         },
         "block": 3,
         "tokens": [10 * row for row in rows],
-        "mean_tokens": 15.0,
         "sizes": [10 * row for row in rows],
         "busy": [],
     }

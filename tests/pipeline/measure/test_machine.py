@@ -73,8 +73,10 @@ def test_a_neighbour_a_thief_and_interruptions_are_named():
 
 def test_time_that_is_stolen_from_the_timed_core_is_seen_among_many(monkeypatch):
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 64)
-    after = _snapshot(clock=10, machine=9.5, process=9.5, steal=0.6)
+    after = _snapshot(clock=10, machine=9.4, process=9.4, steal=0.6)
     assert machine.busy(_snapshot(), after) == ["the hypervisor took 6.0% of the CPU time"]
+    idle = _snapshot(clock=10, machine=0.2, process=0.2, steal=0.05)
+    assert machine.busy(_snapshot(), idle) == []
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,10 @@ def test_each_look_at_the_data_makes_the_intervals_wider():
         assert wider.low < found.low < found.high < wider.high
 
 
-def test_a_reference_that_is_the_truth_itself_is_right_by_construction():
-    ours, theirs = np.arange(100) > 20, np.ones(100, bool)
-    assert measured().chance(ours, theirs) < 1e-4
-    assert measured(unlabelled=True).chance(ours, theirs) == 1
-    assert measured(unlabelled=True).chance(theirs, ours) < 1e-4
+def test_a_reference_may_be_the_truth_itself():
+    found = measured(aliases={"model": "finetune"})
+    assert not any(map(found.is_truth, ("finetune", "baseline", "candidate")))
+    found = measured(aliases={"model": "finetune"}, unlabelled=True)
+    assert [found.is_truth(name) for name in ("finetune", "baseline", "production")] == [
+        *(True, True, False)
+    ]

@@ -160,3 +160,33 @@ def test_a_class_in_an_indented_block_may_have_a_text_at_the_margin(kernel):
     before = kernel.source()
     kernel.run("TIMES = 3\n")
     assert kernel.source() != before
+
+
+def test_objects_of_any_kind_can_be_walked(kernel):
+    """A node that reaches itself, data without a dictionary, and what answers every attribute."""
+    kernel.run(
+        "import dataclasses\n"
+        "@dataclasses.dataclass\nclass Node:\n    value: int\n    me: object = None\n"
+        "@dataclasses.dataclass(slots=True)\nclass Thin:\n    value: int\n"
+        "class Open(dict):\n    __getattr__ = dict.__getitem__\n"
+        "class Proxy:\n    def __call__(self):\n        return 1\n"
+        "    def __getattr__(self, name):\n        raise RuntimeError(name)\n"
+        "NODE = Node(1)\nNODE.me = NODE\nOPEN, PROXY = Open(a=1), Proxy()\n"
+    )
+    kernel.run("DEEP = {'all': [Node(7), {'thin': Thin(1)}]}\n")
+    kernel.run(CELL.replace("TIMES", "NODE.value + OPEN['a'] + PROXY() + len(DEEP)"))
+    before = kernel.source()
+    assert before is not None
+    for edit in ("NODE.value = 2\n", "DEEP = {'all': [Node(7), {'thin': Thin(2)}]}\n"):
+        kernel.run(edit)
+        assert kernel.source() != before
+        before = kernel.source()
+
+
+def test_all_of_several_partial_functions_count(kernel):
+    kernel.run("from functools import partial\ndef add(n, m=0):\n    return n\n")
+    kernel.run("PARTS = [partial(add, n) for n in range(20)]\n" + CELL.replace("TIMES", "PARTS"))
+    texts = {kernel.source() for _ in range(5)}
+    assert len(texts) == 1
+    for number in range(20):
+        assert f"[{number}]" in texts.copy().pop()

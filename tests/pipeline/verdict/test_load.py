@@ -20,6 +20,7 @@ def test_a_pass_needs_the_whole_interval_and_a_steady_queue():
     p99 = quick.percentile(99)
     word, reason = judge(quick, (p99.value + p99.high) / 2)
     assert (word, "interval includes the limit" in reason) == ("inconclusive", True)
+    assert reason.endswith("; a longer run (--seconds) narrows it")
     full = served(sent, [0.011] * len(sent))
     word, reason = judge(full, 1e6)
     assert (word, "a longer run would give longer times" in reason) == ("inconclusive", True)
