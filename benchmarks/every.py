@@ -18,7 +18,16 @@ from rich.table import Table
 
 NAMES: Final = (
     *("suite", "demo", "operations", "tasks", "reach", "blocks", "batches", "knowledge_recipe"),
-    *("coverage", "coverage_tasks", "false_alarms", "power", "knowledge", "promises", "million"),
+    *(
+        "coverage",
+        "coverage_tasks",
+        "false_alarms",
+        "queues",
+        "power",
+        "knowledge",
+        "promises",
+        "million",
+    ),
     *(
         "large",
         "passes",
