@@ -173,7 +173,8 @@ def _describe(mlflow: Any, source: Source, provenance: Provenance) -> None:
     mlflow.log_metrics(_numbers(record, judged))
     mlflow.log_text(record.recipe, "recipe.yaml")
     files = (names.REPORT, names.SUMMARY, *((names.VERDICT,) if same else ()))
-    for name in files if judged else ():
+    another = record.measurements is not None and not judged  # these pages are about that bundle
+    for name in () if another else files:
         if provenance.run is not None and (provenance.run / name).is_file():
             mlflow.log_artifact(str(provenance.run / name))
 
