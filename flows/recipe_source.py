@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pipeline.model import hub
 from pipeline.recipe import yaml_source
 from pipeline.recipe.recipe import BESIDE
-from pipeline.stage import code
+from pipeline.stage import code, discovery
 from pipeline.store.remote import Remote
 from pipeline.store.remote_files import RemoteFiles
 from pipeline.terms import credentials
@@ -44,7 +44,9 @@ Kind = Callable[[str], Literal["file", "folder"] | None]
 """Says what is at a path beside the recipe."""
 _LONGEST = 300
 """Characters of the longest path that is looked for; longer texts are prompts."""
-_IDS = frozenset({"teacher", "teachers", "transfer", "answers", "table", "target", "samples"})
+_IDS = frozenset(
+    {"teacher", "teachers", "transfer", "answers", "table", "target", "samples", "models"}
+)
 """Parameters of our stages that name steps, targets or splits, and no files."""
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
 """A URL that ends with its host."""
@@ -228,7 +230,7 @@ def _named(value: Any, own: bool = False) -> Iterator[str]:
                 continue
             if ":" in str(key):  # a stage of the recipe's own; other keys are words of recipes
                 yield from _named(key)
-            yield from _named(each, own or ":" in str(key))
+            yield from _named(each, own or _is_of_others(str(key)))
     elif isinstance(value, list):
         for each in value:
             yield from _named(each, own)
@@ -238,6 +240,12 @@ def _named(value: Any, own: bool = False) -> Iterator[str]:
             yield f"{module}:"
         elif not re.search(r"[\n?*:#]|^[/~.]?$|^[/~]|\\", value):
             yield value
+
+
+def _is_of_others(key: str) -> bool:
+    """Return whether a key is a stage that is not ours: of the recipe, or of another package."""
+    point = discovery.installed().get(key)
+    return ":" in key or (point is not None and point.value.partition(".")[0] not in code.OWN)
 
 
 def _bring(there: RemoteFiles, reference: str, folder: Path, kind: Kind) -> None:

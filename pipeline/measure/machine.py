@@ -274,10 +274,10 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     others = (after.machine - before.machine - (after.process - before.process)) / seconds
     if others > OTHERS:
         signs.append(f"other processes used {others:.2f} of {logical} cores")
-    # Of the time that CPUs wanted to work: nothing can be stolen from an idle one.
+    # Of the time that CPUs wanted to work, one at least: nothing can be stolen from an idle one.
     stolen = after.steal - before.steal
-    steal = stolen / max(stolen + after.machine - before.machine, 1e-9)
-    if steal > STEAL and stolen > STEAL * seconds:
+    steal = stolen / max(stolen + after.machine - before.machine, seconds)
+    if steal > STEAL:
         signs.append(f"the hypervisor took {steal:.1%} of the CPU time")
     switches = (after.switches - before.switches) / seconds
     if switches > SWITCHES * threads:

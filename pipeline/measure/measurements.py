@@ -20,8 +20,6 @@ SCHEMA: Final = "rarefy.measurements/4"
 FILE = "measurements.json"
 CANDIDATE: Final = vocabulary.CANDIDATE
 FASTEST_FLOAT: Final = vocabulary.FASTEST_FLOAT
-BASELINE: Final = "baseline"
-"""What ``rarefy compare`` calls the bundle that a candidate is compared with."""
 MODEL: Final = "model"
 """The id of the recipe's own model."""
 
@@ -234,10 +232,10 @@ class Measurements(_Record):
     def is_truth(self, reference: str) -> bool:
         """Return whether a model's own answers are the truth, so that no test says anything.
 
-        Without labels they are those of the recipe's model, or of the bundle that is compared with.
-        The same model in another runtime misses a few.
+        Without labels they are those of the recipe's model. The same model in another runtime
+        misses a few.
         """
-        return self.unlabelled and reference in (self.name_of(MODEL), BASELINE)
+        return self.unlabelled and reference == self.name_of(MODEL)
 
     def agreement(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
         """Return the share of units with the same answer; see ``scores.agreement``."""

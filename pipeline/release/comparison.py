@@ -202,7 +202,7 @@ def agreement(measurements: Measurements) -> dict[str, Any]:
     ours, theirs = (measurements.table(side) for side in SIDES)
     same = measurements.agreement(ours, theirs)
     right = measurements.right(CANDIDATE), measurements.right(BASELINE)
-    tested = task.counted and not measurements.is_truth(BASELINE)
+    tested = task.counted and not measurements.unlabelled  # or the baseline's answers are right
     gains, losses = scores.flips(*right)
     return {
         "metric": main,

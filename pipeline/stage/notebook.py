@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import dis
 import inspect
-import json
 import linecache
 import re
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 PLAIN = (bool, int, float, str, bytes, type(None), list, tuple, dict, set, frozenset)
 COLLECTIONS = (list, tuple, set, frozenset, dict)
-OTHERS = (PurePath, re.Pattern, Enum)
+OTHERS = (PurePath, re.Pattern, Enum, partial)
 """What else counts as a constant."""
 
 
@@ -51,63 +50,63 @@ def modules(kind: type) -> list[ModuleType]:
 def _used(kind: type) -> Iterator[type | FunctionType | ModuleType | tuple[str, Any]]:
     """Return a class, what it uses of its notebook (constants with their name), and modules."""
     names = vars(sys.modules[kind.__module__])
-    seen = set[tuple[str, int]]()
+    seen, constants = set[int](), set[tuple[str, int]]()
     ahead: list[tuple[str, Any]] = [(kind.__name__, kind)]
     while ahead:
         name, item = ahead.pop()
-        constant = isinstance(item, (*PLAIN, *OTHERS))
-        known = (name if constant else "", id(item))
-        if known in seen:
+        if not isinstance(item, type | FunctionType | ModuleType):
+            if (name, id(item)) in constants:
+                continue
+            constants.add((name, id(item)))
+            if isinstance(item, (*PLAIN, *OTHERS)) or _is_data(item, kind.__module__):
+                yield name, item
+            ahead += [(name, each) for each in _code_in(item, kind.__module__)]
             continue
-        seen.add(known)
-        if isinstance(item, type | FunctionType) and item.__module__ != kind.__module__:
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, ModuleType):
+            yield item
+        elif item.__module__ != kind.__module__:
             ahead.append((name, sys.modules.get(item.__module__)))
-            continue
-        if isinstance(item, type | FunctionType):
+        else:
             yield item
             ahead += [(each, names[each]) for each in _globals(item) & names.keys()]
-        elif isinstance(item, ModuleType):
-            yield item
-        elif constant:
-            yield name, item
-        ahead += _inside(name, item, kind.__module__)
+            ahead += _around(item)
 
 
-def _inside(name: str, item: Any, module: str) -> Iterator[tuple[str, Any]]:
-    """Return what else an object brings along: what it was made with, or is made of.
-
-    That are a class's bases, what a function has from around it and, if it was decorated, those in
-    it; of a partial function its arguments; of a collection its functions, classes, collections
-    and data; of an instance of the notebook's own data classes its values.
-    """
+def _around(item: type | FunctionType) -> Iterator[tuple[str, Any]]:
+    """Return a class's bases, or what a function has from around it and, decorated, in it."""
     if isinstance(item, type):
-        yield from ((name, base) for base in item.__mro__[1:] if base.__module__ == module)
-    elif isinstance(item, FunctionType):
-        for free, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=False):
-            with contextlib.suppress(ValueError):  # it is not set yet
-                yield f"{item.__qualname__}.{free}", cell.cell_contents
-    elif isinstance(item, partial):
-        yield name, item.func
-        yield f"{name} arguments", item.args
-        yield f"{name} keywords", item.keywords
-    elif isinstance(item, COLLECTIONS):
-        parts = item.values() if isinstance(item, dict) else item
-        # Plain values in it are already in the text of the whole.
-        yield from ((name, each) for each in parts if _is_more_than_plain(each, module))
-    elif _is_data(item, module):
-        yield name, type(item)
-        for field in dataclasses.fields(item):
-            yield f"{name}.{field.name}", getattr(item, field.name, None)
-    elif callable(item):
-        with contextlib.suppress(Exception):  # a proxy may raise anything
-            yield name, item.__wrapped__
-    if isinstance(item, FunctionType) and callable(inner := vars(item).get("__wrapped__")):
-        yield name, inner
+        yield from ((base.__name__, base) for base in item.__mro__[1:-1])
+        return
+    for free, cell in zip(item.__code__.co_freevars, item.__closure__ or (), strict=False):
+        with contextlib.suppress(ValueError):  # it is not set yet
+            yield f"{item.__qualname__}.{free}", cell.cell_contents
+    if (inner := vars(item).get("__wrapped__")) is not None:
+        yield item.__name__, inner
 
 
-def _is_more_than_plain(value: Any, module: str) -> bool:
-    kinds = (type, FunctionType, partial, *COLLECTIONS)
-    return isinstance(value, kinds) or _is_data(value, module)
+def _code_in(value: Any, module: str) -> list[Any]:
+    """Return the functions and classes in an object: a collection, a partial, a notebook's data."""
+    found, seen, ahead = list[Any](), set[int](), [value]
+    while ahead:
+        item = ahead.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, type | FunctionType):
+            found.append(item)
+        elif isinstance(item, partial):
+            ahead += [item.func, item.args, item.keywords]
+        elif isinstance(item, COLLECTIONS):
+            ahead += item.values() if isinstance(item, dict) else item
+        elif _is_data(item, module):
+            ahead += [type(item), *_values(item).values()]
+        elif callable(item):
+            with contextlib.suppress(Exception):  # a proxy may raise anything
+                ahead.append(item.__wrapped__)
+    return found
 
 
 def _is_data(value: Any, module: str) -> bool:
@@ -115,23 +114,42 @@ def _is_data(value: Any, module: str) -> bool:
     return dataclasses.is_dataclass(type(value)) and type(value).__module__ == module
 
 
+def _values(data: Any) -> dict[str, Any]:
+    """Return the values of an instance of a data class, with slots or without."""
+    fields = {each.name: getattr(data, each.name, None) for each in dataclasses.fields(data)}
+    return fields | getattr(data, "__dict__", {})
+
+
 def _constant(value: Any) -> str:
     """Return a constant as text; of what is no plain value the type, as ``repr`` may differ."""
     try:
-        return json.dumps(value, sort_keys=True, default=_part)
-    except (TypeError, ValueError):
+        return _text(value, frozenset())
+    except RecursionError:
         return type(value).__name__
 
 
-def _part(value: Any) -> Any:
-    """Return what JSON has no form for, as JSON."""
-    if isinstance(value, set | frozenset):
-        return sorted(map(_constant, value))
-    if isinstance(value, (bytes, PurePath, Enum)):
-        return repr(value)
+def _text(value: Any, above: frozenset[int]) -> str:
+    """Return a value as text; ``above``: what it is in, as an object may reach itself."""
+    if id(value) in above:
+        return "..."
+    within = above | {id(value)}
+    if isinstance(value, dict):
+        pairs = (f"{_text(key, within)}: {_text(each, within)}" for key, each in value.items())
+        return f"{{{', '.join(sorted(pairs))}}}"
+    if isinstance(value, COLLECTIONS):
+        parts = [_text(each, within) for each in value]
+        return f"[{', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)}]"
     if isinstance(value, re.Pattern):  # whose repr is cut off
-        return [_constant(value.pattern), value.flags]
-    return type(value).__name__
+        return f"{value.pattern!r} {value.flags}"
+    if isinstance(value, partial):
+        given = _text([value.args, value.keywords], within)
+        return f"{_text(value.func, within)} {given}"
+    if isinstance(value, (*PLAIN, *OTHERS)):
+        return repr(value)
+    if isinstance(value, type | FunctionType):
+        return value.__qualname__
+    kind = type(value).__qualname__
+    return f"{kind} {_text(_values(value), within)}" if dataclasses.is_dataclass(value) else kind
 
 
 def _functions(kind: type) -> Iterator[FunctionType]:

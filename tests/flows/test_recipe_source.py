@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -338,3 +339,17 @@ def test_a_repository_that_refuses_is_not_asked_again(monkeypatch: pytest.Monkey
     with pytest.raises(RecipeError, match="403") as refused:
         recipe_source._git("clone")
     assert not may_pass(refused.value)
+
+
+def test_words_of_our_stages_are_no_paths_and_those_of_others_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = {"distill": {"teacher": "finetune", "student": "small"}, "from": "model"}
+    validate = {"validate": {"models": ["finetune"]}}
+    other = {"theirs": {"table": "times.csv"}}
+    mine = {"mine:Stage": {"target": "goal.json"}}
+    point = EntryPoint("theirs", "package.stage:Theirs", "rarefy.stages")
+    known = recipe_source.discovery.installed() | {"theirs": point}
+    monkeypatch.setattr(recipe_source.discovery, "installed", lambda: known)
+    found = [*recipe_source._references({"stages": [ours, validate, other, mine]})]
+    assert found == ["small", "times.csv", "mine:", "goal.json"]

@@ -77,6 +77,8 @@ def test_time_that_is_stolen_from_the_timed_core_is_seen_among_many(monkeypatch)
     assert machine.busy(_snapshot(), after) == ["the hypervisor took 6.0% of the CPU time"]
     idle = _snapshot(clock=10, machine=0.2, process=0.2, steal=0.05)
     assert machine.busy(_snapshot(), idle) == []
+    others = _snapshot(clock=10, machine=320, process=10, steal=30)
+    assert "the hypervisor took 8.6% of the CPU time" in machine.busy(_snapshot(), others)
 
 
 @pytest.mark.parametrize(

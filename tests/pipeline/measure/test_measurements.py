@@ -92,6 +92,4 @@ def test_a_reference_may_be_the_truth_itself():
     found = measured(aliases={"model": "finetune"})
     assert not any(map(found.is_truth, ("finetune", "baseline", "candidate")))
     found = measured(aliases={"model": "finetune"}, unlabelled=True)
-    assert [found.is_truth(name) for name in ("finetune", "baseline", "production")] == [
-        *(True, True, False)
-    ]
+    assert [found.is_truth(name) for name in ("finetune", "baseline")] == [True, False]

@@ -189,4 +189,25 @@ def test_all_of_several_partial_functions_count(kernel):
     texts = {kernel.source() for _ in range(5)}
     assert len(texts) == 1
     for number in range(20):
-        assert f"[{number}]" in texts.copy().pop()
+        assert f"add [[{number}], {{}}]" in texts.copy().pop()
+
+
+def test_which_value_is_where_counts_and_nothing_else(kernel):
+    kernel.run(
+        "import dataclasses\n@dataclasses.dataclass\nclass C:\n    a: int\n"
+        "    made: dataclasses.InitVar[int] = 0\n"
+        "    def __post_init__(self, made):\n        self.kept = made\n"
+        "def f():\n    return 1\ndef g():\n    return 2\n"
+    )
+    kernel.run(CELL.replace("TIMES", "len(PAIR) + len(BY) + SHARED.a + OTHER.a"))
+    texts = []
+    for edit in (
+        "PAIR, BY = [C(7), C(8)], {'one': f, 'two': g}\nSHARED = OTHER = C(1)\n",
+        "PAIR = [C(8), C(7)]\n",
+        "BY = {'one': g, 'two': f}\n",
+        "OTHER = C(1, made=5)\n",
+    ):
+        kernel.run(edit)
+        texts.append(kernel.source())
+        assert kernel.source() == texts[-1]
+    assert len({*texts}) == 4
