@@ -23,8 +23,6 @@ from pipeline.terms.errors import RarefyError
 from pipeline.terms.versions import version
 from pipeline.terms.wording import size
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-TENSORRT = "TensorrtExecutionProvider"
 MEMORY, DISK = 3.2e9, 5e9
 """Bytes."""
 LISTEN = 0.5
@@ -135,15 +133,13 @@ def onnxruntime() -> Iterator[Check]:
 
 def _providers() -> Check:
     """Check which execution providers a session really gets; the build may list more."""
-    import onnxruntime as ort
+    from pipeline.model.runtime import PROVIDERS, available
 
-    from pipeline.model import onnx_runtime
-
-    ours = [CPU, CUDA, TENSORRT]
-    listed = [provider for provider in ours if provider in ort.get_available_providers()]
-    silent = [each for each in listed if each != CPU and onnx_runtime.inactive(each)]
+    built = available()
+    listed = [PROVIDERS[name] for name in ("cpu", "cuda", "tensorrt") if PROVIDERS[name] in built]
+    silent = [each for each in listed if each != PROVIDERS["cpu"] and onnx_runtime.inactive(each)]
     text = f"active: {', '.join(each for each in listed if each not in silent)}"
-    if CUDA in silent:
+    if PROVIDERS["cuda"] in silent:
         fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]', or {GPU_FIX}"
         return Check("providers", "warn", f"{text}; not active: {', '.join(silent)}", fix)
     if silent:

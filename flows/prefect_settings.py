@@ -6,10 +6,8 @@ import logging
 import os
 from pathlib import Path
 
-from flows import logs
+from flows import logs, prefect_server
 from pipeline.store import disk
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def prepare(home: Path, verbose: bool = False) -> None:
@@ -51,5 +49,5 @@ def _leave_out_loopback() -> None:
         known = os.environ.get(name) or os.environ.get(name.swapcase(), "")
         hosts = [host.strip() for host in known.split(",") if host.strip()]
         if "*" not in hosts:  # which counts only if it stands alone
-            hosts += [host for host in LOOPBACK if host not in hosts]
+            hosts += [host for host in prefect_server.LOOPBACK if host not in hosts]
         os.environ[name] = ",".join(hosts)

@@ -83,7 +83,21 @@ class Export(Stage):
         return self._target(targets).provider == "cpu" and self.products == "fused"
 
     def refused_by(self, targets: tuple[Target, ...]) -> str | None:
-        """Return why the CPUs of a target may refuse the bundle in int8; None if none does."""
+        """Return why a target refuses the bundle in int8, or its CPUs may; None if none does.
+
+        Operators that only ONNX Runtime has are those of its provider for CPUs.
+        """
+        other = next((each for each in targets if each.provider != "cpu"), None)
+        if other is not None and self.fuses(targets):
+            if other.provider == "openvino":
+                return (
+                    f"the target {other.name!r} runs in OpenVINO, which has no operators of ONNX "
+                    "Runtime's own; write quantize: {mode: static} and export: {products: qdq}"
+                )
+            return (
+                f"the bundle has int8 operators for CPUs, which the target {other.name!r} does not "
+                "have; write a recipe of its own for it"
+            )
         own = self._target(targets)
         cpus = [each for each in targets if DEVICES[each.provider] == "cpu"]
         narrow = [each.name for each in cpus if each.isa != "vnni"]

@@ -113,22 +113,8 @@ class Validate(Stage):
             )
 
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse an int8 bundle that a target cannot run: in OpenVINO, on a GPU, without VNNI."""
-        if not isinstance(maker, Export):
-            return None
-        others = [target for target in targets if target.provider != "cpu"]
-        if not others or not maker.fuses(targets):
-            return maker.refused_by(targets)
-        other = others[0]
-        if other.provider != "openvino":
-            return (
-                f"the bundle has int8 operators for CPUs, which the target {other.name!r} does not "
-                "have; write a recipe of its own for it"
-            )
-        return (
-            f"the target {other.name!r} runs in OpenVINO, which has no operators of ONNX Runtime's "
-            "own; write quantize: {mode: static} and export: {products: qdq}"
-        )
+        """Refuse an int8 bundle that one of the targets cannot run."""
+        return maker.refused_by(targets) if isinstance(maker, Export) else None
 
     def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
         """Return the checkpoints that are measured together with the bundle."""

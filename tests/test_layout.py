@@ -25,6 +25,9 @@ ELSEWHERE = {
 }
 """Modules with functions but no test file of their name, and why."""
 
+LONGEST = 400
+"""Lines of a file."""
+
 
 def modules() -> set[str]:
     """Every source file that defines a function; files that only declare data have no behaviour."""
@@ -58,3 +61,13 @@ def test_every_module_with_behaviour_has_a_test_file() -> None:
     missing = {name for name in modules() if not (ROOT / mirrored(name)).exists()}
     assert sorted(missing - excused) == []
     assert sorted(excused - missing) == [], "these have a test file now, or are gone"
+
+
+def test_no_file_is_too_long_to_be_read_at_once() -> None:
+    lines = {
+        path.relative_to(ROOT).as_posix(): len(path.read_bytes().splitlines())
+        for folder in (*FOLDERS, "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert len(lines) > 500
+    assert {name: count for name, count in lines.items() if count > LONGEST} == {}

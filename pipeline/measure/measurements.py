@@ -20,8 +20,6 @@ SCHEMA: Final = "rarefy.measurements/4"
 FILE = "measurements.json"
 CANDIDATE: Final = vocabulary.CANDIDATE
 FASTEST_FLOAT: Final = vocabulary.FASTEST_FLOAT
-MODEL: Final = "model"
-"""The id of the recipe's own model."""
 
 
 class _Record(BaseModel):
@@ -235,7 +233,7 @@ class Measurements(_Record):
         Without labels they are those of the recipe's model. The same model in another runtime
         misses a few.
         """
-        return self.unlabelled and reference == self.name_of(MODEL)
+        return self.unlabelled and reference == self.name_of(vocabulary.MODEL)
 
     def agreement(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
         """Return the share of units with the same answer; see ``scores.agreement``."""

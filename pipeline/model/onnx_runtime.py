@@ -13,6 +13,7 @@ from pipeline.terms.errors import ProviderError
 
 TENSORRT: Final = "tensorrt>=10.13.2,<11"
 """ONNX Runtime 1.31 loads TensorRT 10; from this version on, its packages are for CUDA 13."""
+_ENGINES: Final = "TensorrtExecutionProvider"
 REMEDY: Final = "pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for a GPU"
 
 
@@ -28,7 +29,7 @@ def load_libraries(provider: str) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):  # it prints load failures
         onnxruntime.preload_dlls()  # of CUDA and cuDNN
-    if provider == "TensorrtExecutionProvider":
+    if provider == _ENGINES:
         with contextlib.suppress(ImportError):
             importlib.import_module("tensorrt_libs")  # loads them
 
@@ -45,7 +46,7 @@ def inactive(provider: str) -> str | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     given: dict[str, Any] = {}
-    if provider == "TensorrtExecutionProvider":
+    if provider == _ENGINES:
         given = {"trt_op_types_to_exclude": "Identity"}  # or it would build an engine
     try:
         session = onnxruntime.InferenceSession(

@@ -16,13 +16,13 @@ from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places, T
 from pipeline.stage import Stage, discovery, tasks
 from pipeline.stage.tasks.unlabelled import AGREEMENT
-from pipeline.terms import credentials
+from pipeline.terms import credentials, vocabulary
 from pipeline.terms.budget import REGRESSIONS, Budget
 from pipeline.terms.errors import RarefyError, RecipeError
 from pipeline.terms.naming import hint, nearest
 from pipeline.terms.vocabulary import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
 
-MODEL = "model"
+MODEL = vocabulary.MODEL
 """The id of the model that the recipe starts from."""
 BESIDE = ("as", "from", "seed")
 """The keys that an entry of ``stages`` may have beside its stage."""

@@ -139,6 +139,8 @@ class Data(Part):
         return {name: reference for name, reference in pairs.items() if reference}
 
 
+MODEL: Final = "model"
+"""The id of the step that imports the recipe's own model."""
 LINEAR: Final = "linear"
 """The id and kind of the linear model's row in the ledger, which is no stage's."""
 CANDIDATE: Final = "candidate"
