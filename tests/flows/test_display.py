@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from flows import display
 from flows.display import Display, as_text
 from pipeline.verdict.record import LedgerRow
+from pipeline.verdict.verdict import Verdict
 
 
 @dataclass
@@ -133,3 +135,10 @@ def test_a_warning_of_a_stage_is_not_repeated_at_the_end():
         "warning: head has learned nothing",
         "note: two rows are left out",
     ]
+
+
+def test_evidence_beside_a_missed_budget_is_a_note() -> None:
+    for outcome, said in (("fail", "note: cpu: hot"), ("inconclusive", "no verdict: cpu: hot")):
+        judged = Verdict(outcome=outcome, bundle=None, budgets=[], evidence=["cpu: hot"])
+        assert display.doubts(judged) == [said]
+    assert display.doubts(None) == []

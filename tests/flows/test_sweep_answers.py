@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,7 +106,14 @@ def job(folder: Path, *, first: bool = False, **given: Any) -> Job:
     )
 
 
-def concluded(folder: Path, *, first: bool = False, disturbed: int = 0, **given: Any) -> Swept:
+def concluded(
+    folder: Path,
+    *,
+    first: bool = False,
+    disturbed: int = 0,
+    warnings: Sequence[str] = (),
+    **given: Any,
+) -> Swept:
     branches = [
         factory.branch("large", 0.9, 8.0, 80_000_000, values={"distill.layers": 2}),
         factory.branch("small", 0.895, 1.0, 9, values={"distill.layers": 1}),
@@ -119,6 +127,7 @@ def concluded(folder: Path, *, first: bool = False, disturbed: int = 0, **given:
             command="rarefy sweep it.yaml",
             wall=1.0,
             disturbed=disturbed,
+            warnings=warnings,
         )
 
 
@@ -209,3 +218,5 @@ def test_too_few_development_rows_are_said(tmp_path: Path, monkeypatch: pytest.M
     assert "within ±2 points, and 1 are asked for" in note
     wide = [{"least": "latency", "within": "3 %"}]
     assert concluded(tmp_path, ask=wide).record.notes == []
+    told = ["dev: choices are made on the training rows themselves"]
+    assert concluded(tmp_path, ask=wide, warnings=told).record.notes == told

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from rich.console import Console
@@ -75,6 +76,11 @@ def test_every_combination_is_handed_out_once(project: Project) -> None:
     assert [given["values"]["head.note"] for given in workers.given] == ["a", "b", "c"]
     assert {branch.state for branch in going.branches.values()} == {"done"}
     assert not going.left
+    warnings = ["train: 2 rows were left out", "dev: too few"]
+    vars(going)["_done"] = MagicMock(summary=MagicMock(warnings=warnings))
+    assert going.warnings == []  # no bundle, so nothing is chosen
+    going.branches["note-a"] = going.branches["note-a"].model_copy(update={"bundle": "b" * 64})
+    assert going.warnings == ["dev: too few"]
     environments = workers.given[0]["environments"]
     assert (environments["head"], environments["export"]["provider"]) == ({}, "cpu")
 

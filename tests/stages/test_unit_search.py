@@ -141,3 +141,12 @@ def test_rescaling_sees_the_second_texts_of_pairs_too():
         assert sum(row < pairs for row in chosen) == 128
     assert unit_search.spread(rows[:8], 256) == rows[:8]
     assert unit_search.spread([], 256) == []
+
+
+def test_pruning_rescales_by_rows_from_all_of_them(fresh, make_context, monkeypatch):
+    asked, real = [], unit_search.spread
+    monkeypatch.setattr(
+        unit_search, "spread", lambda rows, count: asked.append(len(rows)) or real(rows, count)
+    )
+    Prune(neurons=0.5, calibration_rows=32).run(make_context(rows=64), fresh)
+    assert asked == [32]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pytest
 
 from exporters.forms import mlflow, mlflow_registry
 from exporters.forms.mlflow_registry import Alias
 from pipeline.release.provenance import Provenance
+from pipeline.run import names
 from pipeline.terms.errors import RecipeError
 from tests.exporters.forms import bundles
 from tests.pipeline.report.factory import report_data
@@ -62,3 +65,20 @@ def test_the_numbers_are_the_ledger_s_and_the_candidate_s():
     others = mlflow_registry._numbers(record, judged=False)
     assert others.keys() < found.keys()
     assert not any(name.startswith(("latency", "speedup", "memory")) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("measured", "ours", "logged"), [(True, True, 2), (True, False, 0), (False, False, 2)]
+)
+def test_pages_about_another_bundle_of_the_run_are_not_logged(
+    tmp_path, monkeypatch, measured, ours, logged
+):
+    """Those of a run without validate are about no other."""
+    for name in (names.REPORT, names.SUMMARY, names.VERDICT):
+        (tmp_path / name).touch()
+    record = report_data() if measured else report_data(measurements=None, verdict=None)
+    known = Provenance(record=record, run=tmp_path, verdict=None)
+    monkeypatch.setattr(Provenance, "judges", lambda *_: ours)
+    server = MagicMock()
+    mlflow_registry._describe(server, MagicMock(), known)
+    assert server.log_artifact.call_count == logged

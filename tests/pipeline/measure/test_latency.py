@@ -62,7 +62,7 @@ class Machine:
             "again": calls(request["twice"]),
             "cpu": wall,
             "tokenizer": wall,
-            "device": {},
+            "device": wall,
             "sizes": tokens,
             "tokens": tokens,
             "fixed": {},
@@ -361,6 +361,10 @@ def test_the_first_processes_time_cold_caches_as_many_as_are_asked_for(simulate)
     assert len(timed.samples["candidate"]) == 3
     assert len(timed.cold["candidate"]) == len(timed.cold_tokenizer["teacher"]) == 2
     assert measure(machine, processes=3, seconds=1).cold == {}
+    on_gpu = measure(machine, processes=3, seconds=1, cold=None, provider="cuda")
+    assert on_gpu.cold == {}, "its weights are in a memory of its own"
+    assert (timed.rows, timed.sample) == (on_gpu.rows, on_gpu.sample)
+    assert timed.rows > 0
 
 
 def test_the_noise_floor_is_about_one(simulate):

@@ -206,3 +206,13 @@ def test_an_arm_core_is_named_by_all_that_tells_it_apart(monkeypatch):
         "CPU implementer 0x41, CPU part 0xd0b, CPU variant 0x1, CPU revision 0, BogoMIPS 48.00"
     )
     assert flags == ("asimd", "asimddp")
+
+
+def test_which_of_several_kinds_of_gpus_is_used_is_a_fact_of_the_machine(monkeypatch):
+    """Equal ones are one machine, whichever a pod gets."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    for gpus, known in ((("L4", "L4"), None), (("L4", "A100"), {"CUDA_VISIBLE_DEVICES": "1"})):
+        monkeypatch.setattr(machine, "gpus", lambda gpus=gpus: gpus)
+        monkeypatch.delenv("NVIDIA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+        assert machine.fingerprint().get("gpus in use") == known

@@ -1,8 +1,10 @@
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from pipeline.measure import memory
+from pipeline.measure import memory, memory_worker
 from pipeline.terms.errors import ProviderError
 from tests.pipeline.measure import bundles
 
@@ -76,3 +78,16 @@ def test_the_size_counts_what_is_needed_to_answer(tmp_path):
     assert memory.size(made) == size
     (made / "model.onnx.data").write_bytes(b"x" * 1000)
     assert memory.size(made) == size + 1000
+
+
+@pytest.mark.parametrize(
+    ("used", "told"), [([5, 9], 4), ([9, 9], None), ([9, 5], None), ([None, 9], None)]
+)
+def test_memory_of_a_gpu_that_did_not_rise_was_not_measured(monkeypatch, tmp_path, used, told):
+    """Another process has given back as much."""
+    answers = iter(used)
+    monkeypatch.setattr(memory_worker.device, "used", lambda: next(answers))
+    monkeypatch.setattr(memory_worker, "BundleModel", lambda *_, **__: MagicMock())
+    request = {"provider": "cuda", "directory": str(tmp_path), "threads": 1}
+    found = memory_worker.run(request | {"texts": ["a"], "pairs": None})
+    assert found["device"] == told

@@ -387,3 +387,11 @@ def test_a_gpu_answers_as_the_cpu_does(tmp_path, provider):
     model.session.run_with_iobinding(bound)
     np.testing.assert_allclose(bound.copy_outputs_to_cpu()[0], model.run(feed), atol=1e-3)
     assert model.device_ms(feed) > 0
+
+
+def test_opening_a_bundle_starts_one_session(tmp_path, monkeypatch):
+    """One more, to see whether the provider starts, would be in the measured cold start."""
+    GPU(monkeypatch)
+    monkeypatch.setattr(onnx_runtime, "inactive", lambda _: pytest.fail("started another"))
+    with pytest.raises(ProviderError, match="run elsewhere"):
+        BundleModel(write_bundle(tmp_path), provider="cuda")

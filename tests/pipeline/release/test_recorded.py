@@ -43,6 +43,7 @@ def test_numbers_of_an_older_run_on_this_machine(
         (("latency",), {}, 4, "has no latencies on cpu with 1 threads; it has none"),
         (("latency", "cpu", "threads"), 8, 4, "it has cpu with 8 threads"),
         (("latency", "cpu", "sample"), "0" * 16, 4, "other rows than ours; time the same (--rows"),
+        (("latency", "cpu", "seed"), 3, 4, "other rows than ours"),  # ours are drawn by the file's
         (("latency", "cpu", "block"), 1, 4, "was timed in blocks of 1 call, ours in blocks of 20"),
         (("schema",), "rarefy.measurements/3", 4, "this rarefy reads rarefy.measurements/4"),
         (("models",), 3, 2, "validation error"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from pipeline.model import openvino_session
 from pipeline.recipe import recipe as recipes
 from pipeline.run import providers
-from pipeline.run.plan import Plan
+from pipeline.run.plan import Plan, Planned
+from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ProviderError
 from stages.export import Export
 from stages.finetune import Finetune
@@ -57,3 +60,20 @@ def test_what_is_made_for_its_target_needs_no_device(
     plan = Plan(recipes.load(workshop.recipe("finetune")), workshop.store, "cuda")
     (said,) = providers.lacking(plan, plan.steps())
     assert said.startswith("torch finds no CUDA device")
+
+
+def test_a_model_that_has_yet_to_be_scored_needs_the_device_too(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it is a sweep's, whose branches are not scored on eval."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    plan = workshop.open("finetune").plan
+    plan.device = "cuda"
+    made = Artifact(Path(), MagicMock(kind=Kind.CHECKPOINT), "0" * 64)
+    steps = [Planned("finetune", Finetune(), Kind.CHECKPOINT, "f", made)]
+    monkeypatch.setattr(providers.scoring, "missing", lambda *_: True)
+    with pytest.raises(ProviderError, match="torch finds no CUDA device"):
+        providers.check(plan, steps)
+    providers.check(plan, steps, scored=False)
