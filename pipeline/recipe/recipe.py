@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pipeline.model import sources
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places, T
+from pipeline.recipe.removed import advise_instead
 from pipeline.stage import Stage, discovery, tasks
 from pipeline.stage.tasks.unlabelled import AGREEMENT
 from pipeline.terms import credentials, vocabulary
@@ -300,12 +301,19 @@ def _entry(
 def _stage(
     name: Any, parameters: Any, folder: Path, at: yaml_source.Location, where: Places
 ) -> Stage:
+    advice = advise_instead(str(name))
+    if advice and name not in discovery.installed():
+        raise where.say(at, advice)
     try:
         kind = discovery.find(str(name), folder)
     except RecipeError as error:
         raise where.say(at, str(error)) from None
     if not isinstance(parameters, dict | None):
         raise where.say(at, f"the parameters must be a mapping, found {parameters!r}")
+    for key in parameters or {}:
+        advice = advise_instead(str(name), key)
+        if advice and key not in kind.model_fields:
+            raise where.say((*at, key), advice)
     try:
         return kind.model_validate(parameters or {})
     except ValidationError as error:
