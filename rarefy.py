@@ -66,13 +66,11 @@ if TYPE_CHECKING:  # what is public here is loaded on first use, by ``__getattr_
     from stages.prune import Prune
     from stages.qat import Qat
     from stages.quantize import Quantize
-    from stages.rewrite import Rewrite
     from stages.static import Static
     from stages.validate import Validate
-    from stages.write import Write
 
 __all__ = ["Budget", "Data", "Recipe", "Target", "load", "step"]
-__all__ += ["Augment", "Distill", "Finetune", "Label", "Profile", "Rewrite", "Static", "Write"]
+__all__ += ["Augment", "Distill", "Finetune", "Label", "Profile", "Static"]
 __all__ += ["Adapt", "Export", "Factorize", "Inject", "Merge", "Prune", "Qat", "Quantize"]
 __all__ += ["BudgetResult", "Bundle", "Prediction", "Result", "Validate", "Verdict", "plan", "run"]
 __all__ += ["compare", "promote", "rollback", "validate"]

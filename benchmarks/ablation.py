@@ -1,14 +1,13 @@
 """What each idea of distillation gives a two-layer student, at equal training.
 
-    python -m benchmarks.ablation --home DIR [--seeds N] [--first N] [--written MODEL] [NAME …]
+    python -m benchmarks.ablation --home DIR [--seeds N] [--first N] [NAME …]
 
 The teacher is all-MiniLM-L6-v2 fine-tuned on the demo's movie reviews, the student two of its
 layers. Every variant sees about as many tokens as 15 epochs over the labelled rows; what is made
 before, such as texts and their labels, is counted beside it. Rows are the demo's eval rows, and the
 differences are of the same rows to the plain student. About five minutes a variant and seed; all
-work is in DIR, and a run that was stopped goes on from there. ``--written``: a causal language
-model for the variant with written texts. Unlabelled texts are the 13,098 sentences of product
-reviews, editorials and tweets that vaderSentiment has beside the demo's.
+work is in DIR, and a run that was stopped goes on from there. Unlabelled texts are the 13,098
+sentences of product reviews, editorials and tweets that vaderSentiment has beside the demo's.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ PLAIN = {
 SPANS: list[Any] = [{"augment": {"spans": 4, "splices": 1}}]
 
 
-def with_texts(stages: list[Any], name: str = "augment", **options: Any) -> list[Any]:
+def with_texts(stages: list[Any], **options: Any) -> list[Any]:
     """Return the stages that make and label texts, and the student that learns them."""
-    label = {"label": {"transfer": name}, "as": "labels"}
+    label = {"label": {"transfer": "augment"}, "as": "labels"}
     student = {"distill": {**PLAIN, "transfer": "labels", **options}, "as": "student"}
     return [*stages, label, student]
 
@@ -58,13 +57,13 @@ def alone(**options: Any) -> list[Any]:
     return [{"distill": {**PLAIN, **options}, "as": "student"}]
 
 
-def variants(unlabelled: Path, written: str | None) -> dict[str, list[Any]]:
+def variants(unlabelled: Path) -> dict[str, list[Any]]:
     """Return name -> stages after the teacher; the first is what the others are compared with."""
     texts = {"texts": [{"file": str(unlabelled)}]}
     only = [{"augment": {"spans": 0, "splices": 0, "clauses": False, **texts}}]
     noise = [{"augment": {"spans": 0, "splices": 0, "clauses": False, "noised": 8}}]
     both = [{"augment": {"spans": 3, "splices": 1, "noised": 3}}]
-    found = {
+    return {
         "plain": alone(),
         "half the batch": alone(batch_size=64, learning_rate=2e-4),
         "best on dev": alone(keep="best"),
@@ -87,15 +86,8 @@ def variants(unlabelled: Path, written: str | None) -> dict[str, list[Any]]:
         "noise": with_texts(noise),
         "spans and noise": with_texts(both),
         "spans, assistant": assisted(),
-        "rewritten": with_texts([{"rewrite": {"model": MINILM, "copies": 8}}], "rewrite"),
         "sure spans": sure(),
     }
-    if written:
-        write = {"write": {"model": written, "texts": 10_000}}
-        found["written"] = with_texts([write], "write")
-        joined = [write, {"augment": {"spans": 4, "splices": 1, "transfer": "write"}}]
-        found["spans and written"] = with_texts(joined)
-    return found
 
 
 def in_two_phases() -> list[Any]:
@@ -168,7 +160,7 @@ def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, A
     )
     ledger = {row["id"]: row for row in output["ledger"]}
     store = home / "home" / "store" / "artifacts" / "sha256"
-    made = {"write", "rewrite", "augment", "label"}
+    made = {"augment", "label"}
     right = answered(store / ledger["export"]["digest"])
     return {
         "variant": name,
@@ -253,15 +245,11 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
-    parser.add_argument("--written", metavar="MODEL")
     parser.add_argument("names", nargs="*", metavar="NAME")
     given = parser.parse_args()
-    written = given.written
-    if written and Path(written).exists():
-        written = str(Path(written).resolve())
     home = given.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    every = variants(corpora.others(home), written)
+    every = variants(corpora.others(home))
     if unknown := [name for name in given.names if name not in every]:
         parser.error(f"no variant {unknown[0]!r}, only {', '.join(every)}")
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []

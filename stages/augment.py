@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pipeline.model import sources
 from pipeline.stage import Context, Draft, Stage, table_file
-from pipeline.stage.resources import PROCESS, TEXTS, TRANSFER, Resources, Workload, upto
+from pipeline.stage.resources import PROCESS, TEXTS, Resources, Workload, upto
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import Task
@@ -22,7 +22,6 @@ from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
-from stages.label import check_texts
 from stages.novel import Novel
 from stages.parameters import refuse_unread
 from stages.transfer_set import Pair
@@ -56,12 +55,12 @@ class Augment(Stage):
 
     A small labelled set starves a student, but its teacher can label any text (the transfer set of
     Hinton et al. 2015, arXiv 1503.02531). The texts are clauses and random spans of the training
-    rows, clauses of two rows joined, rows with noise, what a language model wrote (``write``), and
-    files of unlabelled text (Mukherjee & Awadallah 2019, arXiv 1910.01769), from which those that
-    read most like the training rows can be chosen. Of a pair of texts, one is cut and the other
-    stays. A row that stands in train, dev or eval, whatever its case, punctuation and order, is
-    left out and counted, as are repetitions; for sentence-embeddings, which reads each text of a
-    pair alone, so is a row with one text of dev or eval.
+    rows, clauses of two rows joined, rows with noise, and files of unlabelled text (Mukherjee &
+    Awadallah 2019, arXiv 1910.01769), from which those that read most like the training rows can be
+    chosen. Of a pair of texts, one is cut and the other stays. A row that stands in train, dev or
+    eval, whatever its case, punctuation and order, is left out and counted, as are repetitions; for
+    sentence-embeddings, which reads each text of a pair alone, so is a row with one text of dev or
+    eval.
 
     The next stage goes on from this one's input.
     """
@@ -74,7 +73,6 @@ class Augment(Stage):
     libraries: ClassVar[tuple[str, ...]] = ()
     aside: ClassVar[bool] = True
     reads_input: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
     spans: int = Field(
         default=5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row"
@@ -93,25 +91,14 @@ class Augment(Stage):
     )
     most: int = Field(default=100_000, ge=1, description="of the texts made from the training rows")
     texts: tuple[TextFile, ...] = Field(default=(), description="files of unlabelled text to add")
-    transfer: str | None = Field(
-        default=None, description="id of a write or rewrite stage, whose texts to add"
-    )
 
     @model_validator(mode="after")
     def _makes_something(self) -> Augment:
-        if not (self._each or self.texts or self.transfer):
+        if not (self._each or self.texts):
             raise ValueError(
-                "nothing to make: give 'spans', 'clauses', 'splices', 'noised', 'texts' or "
-                "'transfer'"
+                "nothing to make: give 'spans', 'clauses', 'splices', 'noised' or 'texts'"
             )
         return self
-
-    def references(self) -> dict[str, str]:
-        return {TRANSFER: self.transfer} if self.transfer else {}
-
-    def check_named(self, stages: Mapping[str, Stage]) -> None:
-        """Raise RecipeError if the named stage has no texts."""
-        check_texts(stages, self.transfer)
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the files of unlabelled text.
@@ -126,7 +113,7 @@ class Augment(Stage):
     def resources(self, work: Workload) -> Resources:
         """Return a process's memory, and the size of the texts."""
         made = self._each * work.rows.get("train", 0)
-        count = min(made, self.most) + work.rows.get(TRANSFER, 0)
+        count = min(made, self.most)
         for path, each in zip(self.files(work.base), self.texts, strict=True):
             count += each.rows or 1 + path.stat().st_size // TEXT_BYTES
         return Resources(
@@ -156,12 +143,9 @@ class Augment(Stage):
         return Draft(roles, {TEXTS: len(new)}, metrics)
 
     def _made(self, context: Context, new: Novel) -> Iterator[Pair]:
-        """Yield new rows: those of files, of a language model, then of train."""
+        """Yield new rows: those of files, then of train."""
         for path, each in zip(self.files(context.base), self.texts, strict=True):
             yield from islice(self._from_file(context, path, each, new), each.rows)
-        if self.transfer:
-            written = transfer_set.named(context, self.transfer)
-            yield from (row for row in novel.rows(written) if new.add(row, "written"))
         left, wanted = sum(1 for _ in self._cut(context, "counting texts")), self.most
         draw = random.Random(f"{context.seed} most")  # noqa: S311
         for how, row in self._cut(context, "cutting texts"):

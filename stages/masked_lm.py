@@ -47,7 +47,7 @@ class Encoded:
         return [w for w in self.words if w.part == 0 and w.start < end and w.end > start]
 
 
-def open_model(directory: Path, stage: str = "inject") -> tuple[Any, bool]:
+def open_model(directory: Path) -> tuple[Any, bool]:
     """Return the masked-language model on the body in ``directory``, and whether its head is new.
 
     If the weights have no such head, a new one is built with the decoder tied to the input
@@ -63,20 +63,20 @@ def open_model(directory: Path, stage: str = "inject") -> tuple[Any, bool]:
         )
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{stage}: no masked-language model for this body: {reason}") from error
+        raise ModelError(f"inject: no masked-language model for this body: {reason}") from error
     except RuntimeError as error:
-        raise ModelError(_misfit(stage, "has weights of other shapes")) from error
+        raise ModelError(_misfit("has weights of other shapes")) from error
     prefix, missing = f"{model.base_model_prefix}.", sorted(report["missing_keys"])
     body = [name for name in missing if name.startswith(prefix) and ".pooler." not in name]
     if body:  # which transformers draws at random
-        raise ModelError(_misfit(stage, f"has no weights for {body[0]}"))
+        raise ModelError(_misfit(f"has no weights for {body[0]}"))
     new = any(not name.startswith(prefix) for name in missing)
     return model.float(), new
 
 
-def _misfit(stage: str, what: str) -> str:
+def _misfit(what: str) -> str:
     return (
-        f"{stage}: no masked-language model for this body: it {what}; give the model as it was "
+        f"inject: no masked-language model for this body: it {what}; give the model as it was "
         "before it was compressed"
     )
 

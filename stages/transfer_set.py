@@ -63,7 +63,7 @@ def named(context: Context, step: str) -> Split:
 
 def no_texts(step: str) -> str:
     """Return that a step made none, to end an error message."""
-    return f"{step!r} has answers but no texts; name an augment, write or rewrite stage"
+    return f"{step!r} has answers but no texts; name an augment stage"
 
 
 def split(artifact: Artifact, folder: Path) -> Split:

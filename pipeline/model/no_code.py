@@ -23,17 +23,6 @@ def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
     )
 
 
-def from_gguf(auto: Any, path: Path, **options: Any) -> Any:
-    """Return what one of transformers' Auto classes reads from a GGUF file, which has no code."""
-    return auto.from_pretrained(
-        str(path.parent),
-        gguf_file=path.name,
-        local_files_only=True,
-        trust_remote_code=False,
-        **options,
-    )
-
-
 def check_plain(directory: Path) -> None:
     """Raise ModelError if transformers would apply an adapter that lies beside the weights.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 REMOVED = {
     "write": "make the texts with any language model and name the file in `augment: {texts: …}`",
     "rewrite": "make the texts with any language model and name the file in `augment: {texts: …}`",
+    "augment.transfer": "give the file with the texts as `texts: [{file: …}]`",
     "qat": "leave it out; `quantize` plans int8 without training",
     "adapt.qat": "leave it out; `quantize` after `merge` plans int8 without training",
     "quantize.correct_bias": "leave it out; it made results worse",

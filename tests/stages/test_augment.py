@@ -179,7 +179,7 @@ def test_nothing_to_make_is_refused():
     nothing = {"spans": 0, "clauses": False, "splices": 0}
     with pytest.raises(ValidationError, match="nothing to make: give 'spans', 'clauses'"):
         Augment(**nothing)
-    for given in ({"noised": 1}, {"transfer": "write"}, {"texts": ({"file": "more.jsonl"},)}):
+    for given in ({"noised": 1}, {"texts": ({"file": "more.jsonl"},)}):
         Augment(**nothing | given)
 
 
@@ -256,9 +256,10 @@ def test_a_file_counts_by_its_size_before_the_run(tmp_path):
 
 
 def test_answers_without_texts_are_refused(workshop):
-    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment, write"
+    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment"
+    again = {"label": {"transfer": "label"}, "as": "again"}
     with pytest.raises(RecipeError, match=said):
-        workshop.open("quick:Head", "label", {"augment": {"transfer": "label"}}).plan.steps()
+        workshop.open("quick:Head", "label", again).plan.steps()
 
 
 def test_the_next_stage_goes_on_from_its_input(workshop):

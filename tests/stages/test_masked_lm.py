@@ -47,9 +47,9 @@ def test_a_head_that_was_pretrained_is_used_as_it_is(tmp_path):
 def test_a_body_that_was_compressed_is_refused(base, make_context, stage, what):
     context = make_context(rows=16)
     stage.run(context, base)
-    message = rf"^rewrite: no masked-language model for this body: it {what}; give the model as"
+    message = rf"^inject: no masked-language model for this body: it {what}; give the model as"
     with pytest.raises(ModelError, match=message):
-        masked_lm.open_model(context.output, "rewrite")
+        masked_lm.open_model(context.output)
 
 
 def test_the_loss_is_that_of_transformers_though_only_masks_are_decoded(encoder):

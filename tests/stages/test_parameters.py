@@ -18,9 +18,7 @@ from stages.parameters import Trained, Training
 from stages.prune import Prune
 from stages.qat import Qat
 from stages.quantize import Quantize
-from stages.rewrite import Rewrite
 from stages.static import Static
-from stages.write import Write
 
 
 @pytest.mark.parametrize(
@@ -77,9 +75,6 @@ RECORDED: list[Stage] = [
     Quantize(precision="fp16"),
     Quantize(sensitivity=False),
     Quantize(weights="int4", embeddings="int4"),
-    Rewrite(model="another"),
-    Write(model="another"),
-    Write(model="another", epochs=0),
 ]
 
 
