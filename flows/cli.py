@@ -23,7 +23,6 @@ from flows.commands.compare import compare
 from flows.commands.deploy import deploy
 from flows.commands.doctor import doctor
 from flows.commands.history import history
-from flows.commands.hub import hub
 from flows.commands.init import init
 from flows.commands.load import load
 from flows.commands.plan import plan
@@ -49,7 +48,7 @@ click.rich_click.COMMAND_GROUPS = {
             "name": "Inspect results",
             "commands": ["runs", "report", "history", "validate", "compare", "load", "predict"],
         },
-        {"name": "Release", "commands": ["promote", "rollback", "bundle", "hub"]},
+        {"name": "Release", "commands": ["promote", "rollback", "bundle"]},
         {"name": "Maintain", "commands": ["recipe", "artifact", "doctor"]},
     ]
 }
@@ -90,7 +89,6 @@ for _command in (
     promote,
     rollback,
     bundle,
-    hub,
     recipe,
     artifact,
     doctor,

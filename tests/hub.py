@@ -155,9 +155,9 @@ def _etag(content: bytes) -> str:
 
 
 @contextmanager
-def serve(answer: type[_Answer] = _Answer) -> Iterator[Hub]:
+def serve() -> Iterator[Hub]:
     """Run an empty hub while the ``with`` block lasts."""
-    handler = type("Answer", (answer,), {})
+    handler = type("Answer", (_Answer,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
         handler.hub = hub  # type: ignore[attr-defined]

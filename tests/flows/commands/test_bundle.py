@@ -144,14 +144,13 @@ def test_the_commands_of_the_page_are_ones_that_there_are(
     shown = "".join(text for language, text in blocks if not language)
     lines = [line.partition("#")[0].split() for line in shown.splitlines()]
     lines = [line for line in lines if line[:1] == ["rarefy"]]
-    assert {line[1] for line in lines} == {"bundle", "hub", "promote", "rollback"}
+    assert {line[1] for line in lines} == {"bundle", "promote", "rollback"}
     for line in lines:
         words = ["tiny" if word == "demo" else word for word in line[1:]]
         if words[0] == "bundle" and "mlflow" not in words:
             assert rarefy(*words).code == 0, line
             continue
-        group = words[: 2 if words[0] == "hub" else 1]
-        known = rarefy(*group, "--help").out
+        known = rarefy(words[0], "--help").out
         assert [word for word in words if word.startswith("--") and word not in known] == []
 
 
