@@ -279,8 +279,7 @@ def compare(
 
     Args:
         candidate: a bundle, or the name of one.
-        baseline: a bundle, the name of one (a run, a folder, a tag, a digest, ``URL#tag``), or
-            a run's run.json.
+        baseline: a bundle, or the name of one (a run, a folder, a tag, a digest, ``URL#tag``).
         max_regression: the largest share, e.g. 0.05 for 5 %, by which accuracy, latency and size
             may be worse; None measures without judging.
         recipe: the recipe whose eval split is used; default: that of the candidate's run.
@@ -292,8 +291,8 @@ def compare(
         The measurements, and a ``verdict`` (None without ``max_regression``).
 
     Raises RecipeError for an impossible ``max_regression`` or ``threads``, ModelError if the two
-    have different labels, EvidenceError if recorded numbers are not comparable on this machine,
-    IntegrityError if files are damaged.
+    have different labels, EvidenceError if the answers of a baseline that is the truth are not
+    numbers, IntegrityError if files are damaged.
     """
     from flows import compared
 

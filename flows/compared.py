@@ -15,7 +15,7 @@ from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import bundles
 from pipeline.release import compare as comparing
 from pipeline.release.answering import Bundle
-from pipeline.release.comparison import SIDES, Compared, Effort
+from pipeline.release.compare import SIDES, Comparison, Effort
 from pipeline.release.origin import recipe_of
 from pipeline.store.home import Home
 from pipeline.terms import metrics, wording
@@ -26,6 +26,7 @@ from pipeline.terms.vocabulary import Target, check_threads
 from pipeline.terms.wording import bounds, count, exactly, percent, plural, signed, size
 from pipeline.verdict.verdict import Verdict
 
+COLUMNS = ("", *SIDES, "candidate against baseline")
 CHANGES = {
     "regression": "slower by more than",
     "improvement": "faster by more than",
@@ -38,19 +39,20 @@ CHANGES = {
 class ComparisonView:
     """A candidate compared with a baseline; ``verdict`` is None if no limit was given."""
 
-    compared: Compared
+    comparison: Comparison
     verdict: Verdict | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return all numbers: differences are candidate − baseline, ratios candidate ÷ baseline."""
-        return self.compared.as_json()
+        return self.comparison.as_json()
 
     def table(self) -> Table:
-        names = self.compared.names
+        """Return the comparison as a table for terminals, with the names of both sides."""
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("", *SIDES, "candidate against baseline"):
+        for column in COLUMNS:
             table.add_column(column)
-        table.add_row("", *(names[side] for side in SIDES), "")
+        candidate, baseline = (self.comparison.names[side] for side in SIDES)
+        table.add_row("", candidate, baseline, "")
         for row in self.rows():
             table.add_row(*row)
         return table
@@ -58,41 +60,38 @@ class ComparisonView:
     def rows(self) -> list[list[str]]:
         """Return a row for each quantity: its name, both values, and how they differ."""
         numbers = self.as_json()
-        models, scores, times = numbers["models"], numbers["accuracy"], numbers["latency"]
-        unit = metrics.unit(scores["metric"])
+        models, scores = numbers["models"], numbers["accuracy"]
+        agreement = _bounds(scores["agreement"], "%")
         rows = [
-            [
-                scores["metric"].replace("_", " "),
-                *(_bounds(scores[side], unit) for side in SIDES),
-                _difference(scores, unit),
-            ],
-            ["agreement", _bounds(scores["agreement"], "%"), "", _flips(scores)],
-            [
-                f"latency p50 ({times['provider']}, {plural(times['threads'], 'thread')})",
-                *(_bounds(times[f"{side}_p50"], "ms") for side in SIDES),
-                f"{_bounds(times['ratio'], '×')} the baseline's: "
-                f"{CHANGES[times['change']]} {exactly(percent, times['margin'])}",
-            ],
+            _score_row(scores),
+            ["agreement", agreement, "", _flips(scores)],
+            _latency_row(numbers["latency"]),
         ]
-        for name, shown in (("size", size), ("parameters", count)):
+        for name, format_value in (("size", size), ("parameters", count)):
             candidate, baseline = (models[side][name] for side in SIDES)
-            if candidate and baseline:
-                ratio = wording.times(candidate / baseline)
-                rows.append([name, shown(candidate), shown(baseline), f"{ratio} the baseline's"])
+            if not candidate or not baseline:
+                continue
+            ratio = wording.times(candidate / baseline)
+            values = [format_value(candidate), format_value(baseline)]
+            rows.append([name, *values, f"{ratio} the baseline's"])
         return rows
 
     def __repr__(self) -> str:
-        if self.verdict is None:
-            return as_text(self.table())
-        why = "".join(f"\n{line}" for line in doubts(self.verdict))
-        return f"{as_text(self.table())}\n{as_text(verdict_table(self.verdict))}{why}"
-
-    def _repr_html_(self) -> str:
-        table = html_table(("", *SIDES, "candidate against baseline"), self.rows())
+        table = as_text(self.table())
         if self.verdict is None:
             return table
-        rows = [[SYMBOL[b.outcome], b.metric, b.reason] for b in self.verdict.budgets]
-        rows += [["", "", line] for line in doubts(self.verdict)]
+        budgets = as_text(verdict_table(self.verdict))
+        return "\n".join([table, budgets, *doubts(self.verdict)])
+
+    def _repr_html_(self) -> str:
+        table = html_table(COLUMNS, self.rows())
+        if self.verdict is None:
+            return table
+        rows = []
+        for budget in self.verdict.budgets:
+            rows.append([SYMBOL[budget.outcome], budget.metric, budget.reason])
+        for doubt in doubts(self.verdict):
+            rows.append(["", "", doubt])
         return table + html_table(("", "budget", "reason"), rows)
 
 
@@ -111,17 +110,19 @@ def compare(
     if limit is not None and not 0 < limit < 1:
         raise RecipeError(f"max_regression: {limit!r} is not a share between 0 and 1, such as 0.05")
     if isinstance(candidate, Bundle):
-        place, side = candidate.home, candidate.files
+        place, bundle = candidate.home, candidate.files
     else:
         place = Home.of(home)
-        side = bundles.find(bundles.named(candidate), place)
-    whose = recipe_of(side.name, recipe, place)
-    task, split = comparing.labelled_rows(side, whose.recipe.data, whose.base, [])
-    runs_on: Any = own_provider.chosen(side.directory, None)
-    target = Target(provider=runs_on, threads=threads)
-    compared = comparing.compare(
-        side,
-        bundles.named(baseline.files.directory if isinstance(baseline, Bundle) else baseline),
+        bundle = bundles.find(bundles.named(candidate), place)
+    if isinstance(baseline, Bundle):
+        baseline = baseline.files.directory
+    source = recipe_of(bundle.name, recipe, place)
+    task, split = comparing.read_rows(bundle, source.recipe.data, source.base, [])
+    provider: Any = own_provider.chosen(bundle.directory, None)
+    target = Target(provider=provider, threads=threads)
+    comparison = comparing.compare(
+        bundle,
+        bundles.named(baseline),
         task,
         split,
         place,
@@ -129,30 +130,64 @@ def compare(
         effort=Effort(rows=200, processes=5, seconds=seconds),
         margin=limit or comparing.MARGIN,
     )
-    judged = None if limit is None else comparing.judge(compared, limit, target)
-    return ComparisonView(compared, judged)
+    verdict = None
+    if limit is not None:
+        verdict = comparing.judge(comparison, limit, target)
+    return ComparisonView(comparison, verdict)
+
+
+def _score_row(scores: dict[str, Any]) -> list[str]:
+    """Return the row of the main score."""
+    metric = scores["metric"]
+    unit = metrics.unit(metric)
+    values = [_bounds(scores[side], unit) for side in SIDES]
+    return [metric.replace("_", " "), *values, _difference(scores, unit)]
+
+
+def _latency_row(times: dict[str, Any]) -> list[str]:
+    """Return the row of the median latency."""
+    threads = plural(times["threads"], "thread")
+    values = [_bounds(times[f"{side}_p50"], "ms") for side in SIDES]
+    ratio = _bounds(times["ratio"], "×")
+    change = f"{CHANGES[times['change']]} {exactly(percent, times['margin'])}"
+    name = f"latency p50 ({times['provider']}, {threads})"
+    return [name, *values, f"{ratio} the baseline's: {change}"]
 
 
 def _difference(scores: dict[str, Any], unit: str) -> str:
     """Return the difference of the main scores with its interval, and what it rests on."""
-    form, word = (signed, " points") if unit == "%" else (_plus, "")
-    value, low, high = (form(scores["difference"][end]) for end in Interval._fields)
-    p, blocks = scores["p"], plural(scores["blocks"], scores["block"])
-    if scores["groups"]:
-        blocks += f" in {plural(scores['groups'], 'group')}"
-    test = "Fisher" if scores["groups"] else "McNemar"
-    basis = f", a bootstrap of {blocks}" if p is None else f", {test} p = {p:.3g}"
-    return f"{value}{word} [{low}, {high}]" + (basis if scores["tested"] else "")
+    if unit == "%":
+        format_value, word = signed, " points"
+    else:
+        format_value, word = _plus, ""
+    difference = scores["difference"]
+    value, low, high = (format_value(difference[end]) for end in Interval._fields)
+    shown = f"{value}{word} [{low}, {high}]"
+    if not scores["tested"]:
+        return shown
+    return f"{shown}, {_basis(scores)}"
+
+
+def _basis(scores: dict[str, Any]) -> str:
+    """Return the test of a difference with its p-value, or what its interval was drawn from."""
+    groups, p = scores["groups"], scores["p"]
+    if p is not None:
+        test = "Fisher" if groups else "McNemar"
+        return f"{test} p = {p:.3g}"
+    blocks = plural(scores["blocks"], scores["block"])
+    if groups:
+        blocks += f" in {plural(groups, 'group')}"
+    return f"a bootstrap of {blocks}"
 
 
 def _flips(scores: dict[str, Any]) -> str:
     """Return how many answers differ, and how many blocks only one side has right."""
     flips, answers, blocks = (scores[key] for key in ("flips", "answers", "blocks"))
-    of = f"of {plural(blocks, scores['block'])}"
+    total = f"of {plural(blocks, scores['block'])}"
     changes = f"{scores['gains']} better, {scores['losses']} worse"
     if answers == blocks:
-        return f"{flips} {of} differ: {changes}"
-    return f"{flips} of {plural(answers, 'answer')} differ; {of}, {changes}"
+        return f"{flips} {total} differ: {changes}"
+    return f"{flips} of {plural(answers, 'answer')} differ; {total}, {changes}"
 
 
 def _plus(value: float) -> str:

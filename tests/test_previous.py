@@ -12,7 +12,7 @@ import pytest
 import rarefy
 from pipeline.recipe import yaml_source
 from pipeline.recipe.recipe import Recipe
-from pipeline.release import promotion, recorded
+from pipeline.release import promotion
 from pipeline.report import html
 from pipeline.run import folder
 from pipeline.store.artifact import Kind
@@ -64,7 +64,6 @@ def test_its_run_is_drawn_and_can_be_promoted(home):
     assert "tiny" in html.render(record)
     verdict = rarefy.Verdict.model_validate_json((home.runs / "tiny" / "verdict.json").read_text())
     assert verdict == record.verdict
-    assert recorded.read(home.runs / "tiny" / "run.json") == record.measurements
     assert promotion.promote("production", "next", home).moved
 
 

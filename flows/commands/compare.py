@@ -19,7 +19,7 @@ from flows.options import (
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.release.comparison import Compared
+    from pipeline.measure.measurements import Latency
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -100,9 +100,7 @@ def compare(
     """Compare CANDIDATE with BASELINE: each is a run, a folder, a tag, a digest or a URL#tag.
 
     Both models answer the same rows. They are timed in turn, in short blocks of calls, until it is
-    clear whether the latency changed by the margin, or until --seconds have passed. BASELINE may
-    also be the run.json of a run. Its recorded times are then used if they come from this machine;
-    if they do not, the exit code is 4.
+    clear whether the latency changed by the margin, or until --seconds have passed.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -111,7 +109,6 @@ def compare(
     from pipeline.model import own_provider
     from pipeline.release import compare as comparing
     from pipeline.release.bundles import find
-    from pipeline.release.comparison import Effort
     from pipeline.release.origin import recipe_of
     from pipeline.terms.vocabulary import Target
 
@@ -125,39 +122,38 @@ def compare(
     notes: list[str] = []
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
-        compared = comparing.compare(
+        task, split = comparing.read_rows(bundle, source, base, notes)
+        comparison = comparing.compare(
             bundle,
             baseline,
-            *comparing.labelled_rows(bundle, source, base, notes),
+            task,
+            split,
             home,
             target=target,
-            effort=Effort(rows=rows, processes=5, seconds=seconds),
+            effort=comparing.Effort(rows=rows, processes=5, seconds=seconds),
             margin=margin or limit or comparing.MARGIN,
             progress=display.progress,
         )
-        for sentence in [*notes, *_notes(compared)]:
-            display.say(f"note: {sentence}", "yellow")
-    judged = comparing.judge(compared, limit, target) if limit is not None else None
-    code = judged.exit_code(strict) if judged else 0
+        for note in [*notes, *_notes(comparison.latency)]:
+            display.say(f"note: {note}", "yellow")
+    verdict, code = None, 0
+    if limit is not None:
+        verdict = comparing.judge(comparison, limit, target)
+        code = verdict.exit_code(strict)
     if as_json:
-        verdict = judged.model_dump(mode="json", by_alias=True) if judged else None
-        show_json(compared.as_json() | {"verdict": verdict, "exit_code": code})
+        values = verdict.model_dump(mode="json", by_alias=True) if verdict else None
+        show_json(comparison.as_json() | {"verdict": values, "exit_code": code})
         return code
-    show_table(ComparisonView(compared, judged).table())
-    if judged is not None:
-        show_verdict(judged, stderr())
-        click.echo(f"verdict: {judged.outcome}")
+    show_table(ComparisonView(comparison, verdict).table())
+    if verdict is not None:
+        show_verdict(verdict, stderr())
+        click.echo(f"verdict: {verdict.outcome}")
     return code
 
 
-def _notes(compared: Compared) -> list[str]:
-    timed = compared.latency["candidate"]
-    notes = list(timed.busy)
-    if timed.throttled:
-        notes.append(f"{timed.throttled}; these times cannot support a verdict")
-    if compared.recorded:
-        notes.append(
-            f"the baseline's times were read from {compared.recorded}, not measured beside the "
-            "candidate"
-        )
+def _notes(latency: Latency) -> list[str]:
+    """Return what disturbed the timing."""
+    notes = list(latency.busy)
+    if latency.throttled:
+        notes.append(f"{latency.throttled}; these times cannot support a verdict")
     return notes

@@ -96,6 +96,10 @@ def _stored(reference: str, home: Home) -> Artifact:
             pass
     if Path(reference).is_dir():
         raise RecipeError(f"{reference}: this folder is not a bundle: it has no {MODEL}")
+    if Path(reference).is_file():
+        raise RecipeError(
+            f"{reference}: a file is no bundle; name a run or a folder, which is measured anew"
+        )
     raise RecipeError(
         f"{reference}: no such bundle: it is not a run in {home.runs}, not a folder "
         f"with {MODEL}, and not a tag or digest in {store}"

@@ -1,13 +1,17 @@
-"""Compare a candidate with a baseline: either a bundle, or the recorded numbers of a run."""
+"""Compare two bundles: answers to the same rows, latencies measured side by side."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.release import bundles, comparison, recorded
+import numpy as np
+
+from pipeline.measure import accuracy, alone, engines, gate, machine, memory, scores
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from pipeline.release import bundles
 from pipeline.release.bundles import Bundle
-from pipeline.release.comparison import BASELINE, Compared, Effort
 from pipeline.run import baselines
 from pipeline.stage import data, tasks
 from pipeline.stage.split import Split
@@ -15,13 +19,70 @@ from pipeline.stage.tasks import Task, unlabelled
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.home import Home
 from pipeline.terms.budget import REGRESSIONS, Budget
+from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Data, Target
 from pipeline.verdict import judge as judging
 from pipeline.verdict.verdict import Verdict
 
+BASELINE = "baseline"
+SIDES = (CANDIDATE, BASELINE)
 MARGIN = 0.05
 """The default margin on the latency ratio: a smaller change counts as equal."""
+SEED = 0
+"""Of the draw of the rows that are timed."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Limits of the latency comparison: maximum rows, minimum processes, maximum seconds."""
+
+    rows: int
+    processes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The measurements of both sides, and whether the median latency changed by the margin.
+
+    ``names``: the user's name for each side. ``latency``: the session in which both were timed.
+    """
+
+    names: dict[str, str]
+    measurements: Measurements
+    latency: Latency
+    change: gate.Comparison
+    margin: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON values.
+
+        Differences are candidate − baseline, ratios candidate / baseline.
+        """
+        return {
+            "models": {side: self._model_json(side) for side in SIDES},
+            "rows": len(self.measurements.truth),
+            "accuracy": compare_answers(self.measurements),
+            "latency": self._latency_json(),
+        }
+
+    def _model_json(self, side: str) -> dict[str, Any]:
+        model = self.measurements.models[side]
+        facts = model.model_dump(include={"digest", "size", "parameters"})
+        return {"name": self.names[side], **facts}
+
+    def _latency_json(self) -> dict[str, Any]:
+        medians = {f"{side}_p50": self.latency.percentile(side, 50)._asdict() for side in SIDES}
+        session = {"noise", "busy", "throttled", "seconds", "stopped", "provider", "threads"}
+        return {
+            **medians,
+            "ratio": self.change.ratio._asdict(),
+            "change": self.change.change,
+            "p": self.change.p,
+            "margin": self.margin,
+            **self.latency.model_dump(include=session),
+        }
 
 
 def compare(
@@ -32,55 +93,197 @@ def compare(
     home: Home,
     *,
     target: Target = Target(),  # noqa: B008 (frozen)
-    effort: Effort = Effort(rows=200, processes=5, seconds=60.0),  # noqa: B008 (frozen)
+    effort: Effort = Effort(rows=200, processes=5, seconds=60.0),
     margin: float = MARGIN,
     progress: Progress = silent,
-) -> Compared:
-    """Measure a candidate beside a baseline on the rows of ``split``.
+) -> Comparison:
+    """Measure a candidate beside a baseline, until the change of the latency is conclusive.
 
-    ``baseline``: a bundle as ``bundles.find`` takes it, or the path of a run's run.json, whose
-    absolute numbers are used if they come from this same machine.
+    Args:
+        candidate: the bundle that is judged.
+        baseline: the bundle it is compared with, as ``bundles.find`` takes it.
+        task: what both sides are scored by.
+        split: the rows that both answer; some of them are timed.
+        home: where the baseline is looked up.
+        target: provider and threads on which both sides run.
+        effort: limits of the latency comparison.
+        margin: the smallest change of the median latency that counts, as a share.
+        progress: called with the work that is done.
 
     Raises ModelError if the labels differ, IntegrityError if a bundle is damaged, EvidenceError
-    if the recorded numbers cannot be compared with numbers of this machine.
+    if the baseline's answers cannot be the truth of rows without labels.
     """
     bundles.check_bytes(candidate)
-    options = (task, split, target, effort, margin, progress)
-    if baseline.endswith(".json"):
-        return recorded.compare(candidate, Path(baseline), *options)
     other = bundles.find(baseline, home)
     baselines.check(other.name, other.directory, task)
     bundles.check_bytes(other)
-    return comparison.compare({CANDIDATE: candidate, BASELINE: other}, *options)
+    sides = {CANDIDATE: candidate, BASELINE: other}
+    folders = {side: bundle.directory for side, bundle in sides.items()}
+    providers = engines.providers(folders, target.provider)
+    models = {}
+    for side, bundle in sides.items():
+        runs_on = target.model_copy(update={"provider": providers[side]})
+        models[side] = measure_side(bundle, task, split, runs_on, progress)
+    texts, pairs = rows_to_time(task, split, effort.rows)
+    with alone.measuring(alone.noted(progress)):
+        change, latency = gate.measure(
+            candidate.directory,
+            other.directory,
+            texts,
+            pairs,
+            margin,
+            provider=target.provider,
+            threads=target.threads,
+            processes=effort.processes,
+            seconds=effort.seconds,
+            seed=SEED,
+            progress=progress,
+        )
+    truth = truth_for(task, split, models[BASELINE])
+    measurements = collect(models, task, split, truth)
+    measurements.latency[target.name] = latency
+    names = {side: bundle.name for side, bundle in sides.items()}
+    return Comparison(names, measurements, latency, change, margin)
 
 
-def judge(compared: Compared, limit: float, target: Target) -> Verdict:
+def measure_side(
+    bundle: Bundle, task: Task, split: Split, target: Target, progress: Progress
+) -> ModelMeasurement:
+    """Measure a bundle's answers to the rows of ``split``, and its size."""
+    answers = accuracy.bundle_answers(
+        bundle.directory,
+        task,
+        split,
+        progress=progress,
+        provider=target.provider,
+        threads=target.threads,
+    )
+    parameters = None
+    if bundle.manifest is not None:
+        parameters = bundle.manifest.model.get("parameters")
+    return ModelMeasurement(
+        digest=bundle.digest,
+        size=memory.size(bundle.directory),
+        parameters=parameters,
+        answers=accuracy.as_table(answers),
+    )
+
+
+def rows_to_time(task: Task, split: Split, most: int) -> tuple[list[str], list[str] | None]:
+    """Draw at most ``most`` requests from a split; return their texts, and their second texts."""
+    texts, pairs = task.served(split)
+    count = min(most, len(texts))
+    rows = np.random.default_rng(SEED).choice(len(texts), count, replace=False)
+    timed_texts = [texts[row] for row in rows]
+    if pairs is None:
+        return timed_texts, None
+    return timed_texts, [pairs[row] for row in rows]
+
+
+def truth_for(task: Task, split: Split, baseline: ModelMeasurement) -> list[Any]:
+    """Return what both sides are scored by: for rows without labels, the baseline's answers.
+
+    Raises EvidenceError if one of these is NaN or infinite.
+    """
+    if not task.unlabelled:
+        return task.truth(split)
+    answers = np.asarray(baseline.answers, dtype=float)
+    if not np.isfinite(answers).all():
+        raise EvidenceError(
+            f"the baseline outputs NaN for rows of {split.reference}, so its answers cannot be "
+            "the truth"
+        )
+    labels = task.targets_of(answers, split)
+    return task.truth(replace(split, labels=labels))
+
+
+def collect(
+    models: dict[str, ModelMeasurement], task: Task, split: Split, truth: list[Any]
+) -> Measurements:
+    """Return the measurements of both sides, without latencies, as budgets are judged by them."""
+    return Measurements(
+        machine=machine.fingerprint(),
+        task=task.name,
+        labels=list(task.labels),
+        unlabelled=task.unlabelled,
+        data=split.sha256,
+        truth=truth,
+        groups=task.groups(split),
+        models=models,
+        latency={},
+    )
+
+
+def compare_answers(measurements: Measurements) -> dict[str, Any]:
+    """Return both main scores, their paired difference and the flips.
+
+    ``flips`` of the ``answers`` differ; ``gains`` and ``losses`` are of the ``blocks``, each a
+    ``block``, e.g. a query. ``p`` is None for scores that do not count correct rows, whose
+    difference has the interval of a bootstrap of blocks, and where nothing is ``tested``, as the
+    baseline's own answers are the truth. If some are in one of ``groups``, whole
+    groups are drawn and tested (``scores.chance``); 0 if none are.
+    """
+    task, truth, metric = measurements.scored_by, measurements.truth, measurements.main
+    candidate, baseline = (measurements.table(side) for side in SIDES)
+    correct = measurements.right(CANDIDATE), measurements.right(BASELINE)
+    gains, losses = scores.flips(*correct)
+    agreement = measurements.agreement(candidate, baseline)
+    difference = measurements.compare(metric, candidate, baseline).difference
+    p = None
+    counted = task.counted and not measurements.unlabelled  # or the baseline is always correct
+    if counted:
+        p = scores.chance(*correct, measurements.groups)
+    return {
+        "metric": metric,
+        **{side: measurements.score(metric, side)._asdict() for side in SIDES},
+        "difference": difference._asdict(),
+        "p": p,
+        "tested": counted or not task.counted,
+        "groups": len(set(measurements.groups)),
+        "agreement": agreement._asdict(),
+        "answers": len(candidate),
+        "block": task.block(truth),
+        "blocks": len(correct[0]),
+        "gains": gains,
+        "losses": losses,
+        "flips": round(len(candidate) * (1 - agreement.value)),
+    }
+
+
+def judge(comparison: Comparison, limit: float, target: Target) -> Verdict:
     """Judge that the main score, median latency and size regress by no more than ``limit``.
 
     Of rows without labels the main score is the agreement with the baseline's answers, of which the
     baseline itself has all: its regression is a drop.
     """
-    names = [compared.measurements.main if n == "accuracy" else n for n in REGRESSIONS]
-    forms = ["max_drop" if name == unlabelled.AGREEMENT else "max_regression" for name in names]
-    budgets = [
-        Budget.model_validate({"metric": name, "against": BASELINE, form: limit})
-        for name, form in zip(names, forms, strict=True)
-    ]
-    if compared.recorded:
-        return recorded.judge(compared, budgets, target)
-    return judging.judge(budgets, [target], compared.measurements)
+    budgets = []
+    main = comparison.measurements.main
+    for name in REGRESSIONS:
+        metric = main if name == "accuracy" else name
+        form = "max_drop" if metric == unlabelled.AGREEMENT else "max_regression"
+        fields = {"metric": metric, "against": BASELINE, form: limit}
+        budgets.append(Budget.model_validate(fields))
+    return judging.judge(budgets, [target], comparison.measurements)
 
 
-def labelled_rows(
+def read_rows(
     candidate: Bundle, table: Data, base: Path, warnings: list[str]
 ) -> tuple[Task, Split]:
-    """Return the candidate's task, and the eval rows of ``table`` (paths relative to ``base``).
+    """Return the candidate's task, and the eval rows that both sides answer.
 
-    Rows without labels are compared by the baseline's answers. ``warnings`` gets what is to be said
-    of the rows, such as how many were left out. Raises ModelError if the candidate
-    does not name its task and labels, DataError if the rows have others.
+    Rows without labels are compared by the baseline's answers.
+
+    Args:
+        candidate: the bundle, which names its task and labels.
+        table: where the rows are, and which columns they have.
+        base: the folder to which the paths of ``table`` are relative.
+        warnings: gets what is to be said of the rows, such as how many were left out.
+
+    Raises ModelError if the candidate does not name its task and labels, DataError if the rows have
+    others.
     """
     name, labels = baselines.answers_of(candidate.name, candidate.directory, TextClassification)
-    found = unlabelled.of_data(tasks.find(name), table)
-    made = found(tuple(labels), table.max_length, table.text_columns)
-    return made, data.evaluated(table, type(made), data.locate(table, base), labels, warnings)
+    task_class = unlabelled.of_data(tasks.find(name), table)
+    task = task_class(tuple(labels), table.max_length, table.text_columns)
+    files = data.locate(table, base)
+    return task, data.evaluated(table, task_class, files, labels, warnings)

@@ -1,4 +1,4 @@
-"""Compare a candidate with a baseline that is measured now or was recorded on this machine."""
+"""Compare a candidate with a baseline on the same rows, as a gate if asked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_bundle_equals_itself(here: Project, rarefy: Callable[..., Said]) -> N
     assert scores["candidate"] == scores["baseline"]
     assert scores["difference"]["low"] < 0 < scores["difference"]["high"]
     assert times["ratio"]["low"] <= times["ratio"]["high"]
-    assert (times["margin"], times["recorded"], found["verdict"]) == (0.05, None, None)
+    assert (times["margin"], found["verdict"]) == (0.05, None)
     assert found["models"]["candidate"]["size"] == found["models"]["baseline"]["size"]
     rows = here.folder / "some.jsonl"
     rows.write_text(data.read_text() + '{"text": "no label"}\n')
@@ -119,6 +119,16 @@ def test_compare_refuses_other_labels(
     assert "predicts the labels cat, dog" in said.err
     (bundle / "config.json").write_text("{}")
     assert "does not name the labels" in rarefy("compare", "tiny", bundle).err
+
+
+def test_numbers_of_an_older_run_are_no_baseline(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    record = here.home / "runs" / "tiny" / "run.json"
+    said = rarefy("compare", "tiny", record)
+    assert said.code == 2
+    reason = "a file is no bundle; name a run or a folder, which is measured anew"
+    assert said.err == f"error: {record}: {reason}\n"
 
 
 @pytest.mark.parametrize("value", ["5", "0%", "-1%", "many", "100%"])

@@ -1,72 +1,49 @@
-"""The regression gate of a comparison."""
+"""Compare two bundles on the same rows, and judge the regression."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.measure.gate import Comparison
+from pipeline.measure import gate
 from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from pipeline.release import recorded
 from pipeline.release.bundles import Bundle
-from pipeline.release.compare import judge, labelled_rows
-from pipeline.release.comparison import Compared
-from pipeline.terms.errors import DataError
+from pipeline.release.compare import (
+    Comparison,
+    collect,
+    compare_answers,
+    judge,
+    read_rows,
+    rows_to_time,
+    truth_for,
+)
+from pipeline.stage.split import Split
+from pipeline.stage.tasks import unlabelled
+from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.terms.errors import DataError, EvidenceError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Data, Target
 from tests.pipeline.measure import bundles
-
-
-@pytest.mark.parametrize(
-    ("margin", "limit", "outcome"), [(0.2, 0.05, "fail"), (0.05, 0.2, "pass"), (0.05, 0.1, None)]
-)
-@pytest.mark.parametrize("throttled", [None, "calls became 40 % longer half way"])
-def test_recorded_times_are_judged_by_the_limit_not_by_the_word_that_was_asked_for(
-    margin: float, limit: float, outcome: str | None, throttled: str | None
-) -> None:
-    generator = np.random.default_rng(0)
-    rows = generator.lognormal(0, 0.3, 60) * generator.lognormal(0, 0.005, (9, 60))
-    then = Latency(samples={"baseline": rows.tolist()})
-    now = Latency(samples={"candidate": (rows * 1.1).tolist()}, throttled=throttled)
-    answers = ModelMeasurement(digest="d", size=1, answers=[[1.0, 0.0]] * 400)
-    measured = Measurements(
-        machine={}, task="text-classification", labels=["a", "b"], truth=[0] * 400,
-        models={"candidate": answers, "baseline": answers}, latency={},
-    )  # fmt: skip
-    compared = Compared(
-        names={}, measurements=measured, latency={"candidate": now, "baseline": then},
-        times=recorded.change(now, then, margin), margin=margin, recorded="run.json",
-    )  # fmt: skip
-    judged = judge(compared, limit, Target())
-    time = next(b for b in judged.budgets if b.metric == "latency_p50")
-    if throttled:
-        assert time.outcome == judged.outcome == "inconclusive"
-        assert judged.exit_code(strict=False) == 4
-    else:
-        assert time.outcome == (outcome or "inconclusive")
-        assert judged.exit_code(strict=False) == (3 if outcome == "fail" else 0)
+from tests.searches import search
 
 
 def test_a_limit_is_on_the_task_s_main_score() -> None:
-    rows = np.random.default_rng(0).lognormal(0, 0.3, (9, 60))
-    timed = {
-        "candidate": Latency(samples={"candidate": rows.tolist()}),
-        "baseline": Latency(samples={"baseline": rows.tolist()}),
-    }
+    rows = np.random.default_rng(0).lognormal(0, 0.3, (9, 60)).tolist()
+    timed = Latency(samples={"candidate": rows, "baseline": rows})
     scores = np.random.default_rng(1).normal(size=(200, 1))
     same = ModelMeasurement(digest="d", size=1, answers=scores.tolist())
     measured = Measurements(
         machine={}, task="regression", labels=[], truth=scores[:, 0].tolist(),
-        models={"candidate": same, "baseline": same}, latency={},
+        models={"candidate": same, "baseline": same}, latency={"default": timed},
     )  # fmt: skip
-    compared = Compared(
-        names={}, measurements=measured, latency=timed,
-        times=recorded.change(*timed.values(), 0.05), margin=0.05, recorded="run.json",
-    )  # fmt: skip
-    judged = {budget.metric: budget.outcome for budget in judge(compared, 0.2, Target()).budgets}
+    equal = gate.Comparison("equal", Interval(1, 1, 1), None)
+    verdict = judge(Comparison({}, measured, timed, equal, 0.05), 0.2, Target(name="default"))
+    judged = {budget.metric: budget.outcome for budget in verdict.budgets}
     assert judged["spearman"] == "pass"
     assert "accuracy" not in judged
 
@@ -90,9 +67,8 @@ def test_rows_without_labels_are_judged_by_agreement_with_the_baseline(
             "baseline": ModelMeasurement(digest="b", size=1, answers=answers.tolist()),
         },
     )  # fmt: skip
-    times = Comparison("equal", Interval(1, 1, 1), None)
-    compared = Compared({}, measured, {}, times, 0.05)
-    verdict = judge(compared, 0.05, Target(name="default"))
+    equal = gate.Comparison("equal", Interval(1, 1, 1), None)
+    verdict = judge(Comparison({}, measured, timed, equal, 0.05), 0.05, Target(name="default"))
     judged = {budget.metric: budget.outcome for budget in verdict.budgets}
     assert judged == {"agreement": outcome, "latency_p50": "pass", "size": "pass"}
 
@@ -106,7 +82,7 @@ def rows_for(folder: Path, *labels: str | None) -> tuple[Bundle, Data]:
 
 
 def test_labels_of_rows_are_places_in_the_bundle_s_labels(tmp_path: Path) -> None:
-    task, split = labelled_rows(*rows_for(tmp_path, "yes", "yes", "no"), tmp_path, [])
+    task, split = read_rows(*rows_for(tmp_path, "yes", "yes", "no"), tmp_path, [])
     assert task.labels == ("no", "yes")
     assert split.labels == [1, 1, 0]
 
@@ -125,12 +101,59 @@ def test_rows_that_the_bundle_cannot_answer_are_refused_without_a_word_of_train(
     tmp_path: Path, labels: tuple[str | None, ...], message: str
 ) -> None:
     with pytest.raises(DataError) as raised:
-        labelled_rows(*rows_for(tmp_path, *labels), tmp_path, [])
+        read_rows(*rows_for(tmp_path, *labels), tmp_path, [])
     assert str(raised.value) == f"rows.jsonl: {message}"
 
 
 def test_only_eval_is_opened(tmp_path: Path) -> None:
     bundle, table = rows_for(tmp_path, "yes", "no")
     (tmp_path / "train.jsonl").write_text("no rows")
-    found = labelled_rows(bundle, table.model_copy(update={"train": "train.jsonl"}), tmp_path, [])
+    found = read_rows(bundle, table.model_copy(update={"train": "train.jsonl"}), tmp_path, [])
     assert len(found[1]) == 2
+
+
+def test_gains_are_rows_that_only_the_candidate_has_right() -> None:
+    right, wrong = [0.9, 0.1], [0.1, 0.9]
+    answers = {
+        "candidate": [right, right, right, wrong],
+        "baseline": [wrong, wrong, right, right],
+    }
+    models = {
+        side: ModelMeasurement(digest="", size=1, answers=rows) for side, rows in answers.items()
+    }
+    measured = Measurements(
+        machine={},
+        task="text-classification",
+        labels=["a", "b"],
+        truth=[0] * 4,
+        models=models,
+        latency={},
+    )
+    found = compare_answers(measured)
+    assert (found["gains"], found["losses"], found["flips"]) == (2, 1, 3)
+    assert found["difference"]["value"] == pytest.approx(0.25)
+    assert found["candidate"]["value"] == 0.75
+    assert found["baseline"]["value"] == 0.5
+
+
+def test_a_search_is_timed_by_its_queries() -> None:
+    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    texts, pairs = rows_to_time(task, search(), 200)
+    assert (sorted(texts), pairs) == (["dull", "warm"], None)
+
+
+def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
+    task = unlabelled.of(TextClassification)(("no", "yes"), 8, ("text",))
+    rows = Split("eval", "e.jsonl", "0", ["a", "b"], None, None)
+    baseline = ModelMeasurement(digest="", size=1, answers=[[0.9, 0.1], [0.2, 0.8]])
+    assert truth_for(task, rows, baseline) == [0, 1]
+    gathered = collect({}, task, rows, [0, 1])
+    assert (gathered.unlabelled, gathered.main) == (True, "agreement")
+    assert gathered.groups == []
+    users = replace(rows, groups=["ann", "ann"])
+    assert collect({}, task, users, [0, 1]).groups == [0, 0]
+    labelled = TextClassification(("no", "yes"), 8, ("text",))
+    assert truth_for(labelled, replace(rows, labels=[1, 1]), baseline) == [1, 1]
+    broken = baseline.model_copy(update={"answers": [[float("nan")] * 2, [0.2, 0.8]]})
+    with pytest.raises(EvidenceError, match=r"outputs NaN for rows of e\.jsonl, so its answers"):
+        truth_for(task, rows, broken)

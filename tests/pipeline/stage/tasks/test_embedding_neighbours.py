@@ -223,7 +223,7 @@ def test_bundles_are_compared_by_the_baseline_s_neighbours(bare) -> None:
     found = {}
     for name, directory in both.items():
         bundle = find(str(directory), home)
-        task, rows = comparing.labelled_rows(bundle, table, bare.folder, [])
+        task, rows = comparing.read_rows(bundle, table, bare.folder, [])
         effort = comparing.Effort(rows=4, processes=2, seconds=1)
         compared = comparing.compare(bundle, str(both["model"]), task, rows, home, effort=effort)
         found[name] = compared.as_json()["accuracy"]
