@@ -351,10 +351,10 @@ def rollback(tag: str, *, to: str | None = None, home: Path | str | None = None)
     ``to`` selects an older one by the beginning of its digest. Raises RecipeError if the tag's
     history has none, IntegrityError if its files are missing or damaged.
     """
-    from pipeline.release import rollback as rules
+    from pipeline.release import promotion
     from pipeline.store.home import Home
 
-    return rules.rollback(tag, Home.of(home), to)
+    return promotion.rollback(tag, Home.of(home), to)
 
 
 def main() -> None:

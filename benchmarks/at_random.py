@@ -190,10 +190,10 @@ class Process:
         promotion.promote(str(self.home.runs / word), tag, self.home, to)
 
     def rollback(self) -> None:
-        from pipeline.release import rollback
+        from pipeline.release import promotion
 
         tag = self.random.choice(TAGS)
-        rollback.rollback(self.random.choice((tag, f"{self.remote}#{tag}")), self.home)
+        promotion.rollback(self.random.choice((tag, f"{self.remote}#{tag}")), self.home)
 
     def push(self) -> None:
         from pipeline.store import remote

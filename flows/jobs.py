@@ -13,7 +13,7 @@ from flows.display import Shows
 from flows.results import Result
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.release import records
+from pipeline.release import verdicts
 from pipeline.run import baselines, evidence, folder, providers, resources
 from pipeline.run import outcome as outcomes
 from pipeline.run.engine import Finished, Run
@@ -116,7 +116,7 @@ def conclude(run: Run, job: Job) -> Result:
     """Judge the run, write the report and a copy of the bundle, and record the verdict."""
     outcome = outcomes.conclude(run, job.command)
     paths = folder.write(outcome, Path(job.out))
-    unrecorded = records.keep(Path(job.home), outcome.data, run.plan.loaded.base)
+    unrecorded = verdicts.keep(Path(job.home), outcome.data, run.plan.loaded.base)
     return Result(outcome, paths, unrecorded)
 
 

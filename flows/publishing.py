@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.results import Result
-from pipeline.release.published import RUNS
+from pipeline.release.verdicts import RUNS
 from pipeline.run import names
 from pipeline.run.engine import Run
 from pipeline.store import shared

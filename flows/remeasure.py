@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.measure import alone, answers
 from pipeline.measure.measurements import Measurements
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
-from pipeline.release import bundles, origin, records
+from pipeline.release import bundles, origin, verdicts
 from pipeline.release.bundles import Bundle
 from pipeline.run import baselines, kept
 from pipeline.run.engine import Run
@@ -63,7 +63,7 @@ def validate(
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
-    unrecorded = records.keep_validated(home.path, plan, bundle, verdict, measured)
+    unrecorded = verdicts.keep_validated(home.path, plan, bundle, verdict, measured)
     return Validated(bundle, verdict, measured, plan.warnings, plan.absent, unrecorded)
 
 

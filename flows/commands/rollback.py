@@ -34,10 +34,10 @@ def rollback(
 
     Example: `rarefy rollback production`
     """
-    from pipeline.release import rollback as rules
+    from pipeline.release import promotion
 
     alias = follow(registered, tracking, tag)
-    before, digest = rules.rollback(tag, home, target, alias.find if alias else None)
+    before, digest = promotion.rollback(tag, home, target, alias.find if alias else None)
     if alias is not None:
         alias.move()
     if as_json:

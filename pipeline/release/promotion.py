@@ -1,4 +1,4 @@
-"""Promote a bundle: move a tag to it, but only if the bundle passed its budgets."""
+"""Move a tag to a bundle that passed its budgets, or back to an earlier one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.model import runtime
-from pipeline.release import bundles, newest, published
+from pipeline.release import bundles, verdicts
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
 from pipeline.store import disk, remote
@@ -20,11 +20,19 @@ from pipeline.store.artifact import Artifact
 from pipeline.store.home import Home
 from pipeline.store.remote import Remote
 from pipeline.store.store import Store
-from pipeline.store.tags import Tag, check_name
-from pipeline.terms.errors import BudgetError, EvidenceError, RarefyError
+from pipeline.store.tags import NoTagError, Tag, check_name
+from pipeline.terms.errors import (
+    BudgetError,
+    EvidenceError,
+    IntegrityError,
+    RarefyError,
+    RecipeError,
+)
 from pipeline.terms.vocabulary import LINEAR, REMOTE_TAG
 from pipeline.verdict.record import ReportData
 
+Ready = Callable[[str], object] | None
+"""Called with a digest before a tag moves to it; what it raises keeps the tag where it is."""
 BY_HAND = "`rarefy artifact tag {tag} {digest}` moves a tag without a verdict"
 
 
@@ -59,23 +67,31 @@ def promote(
     tag: str,
     home: Home,
     url: str | None = None,
-    ready: Callable[[str], object] | None = None,
+    ready: Ready = None,
 ) -> Promotion:
-    """Point a tag at the bundle of a run (a name, its folder or a digest), if it passed.
+    """Point a tag at the bundle of a run, if it passed.
 
-    Of ``URL#TAG`` or ``URL#DIGEST``, the runs that left their verdict in that store count, too.
+    If it raises, no tag has moved, or the message says which one did. After a kill, promote again:
+    what moved already stays.
 
-    ``url``: a remote store that also gets the bundle and the tag. ``ready``: called with the
-    bundle's digest before the first tag moves; what it raises keeps the tag where it is.
+    Args:
+        reference: a run's name or folder, a digest, or ``URL#TAG`` or ``URL#DIGEST``, for which
+            the runs that left their verdict in that store count, too.
+        tag: the tag that moves.
+        home: the state folder with runs, store and history.
+        url: a remote store that also gets the bundle and the tag.
+        ready: called with the bundle's digest before the first tag moves.
 
-    Raises MissedError if a budget was missed, EvidenceError if the verdict is not a pass, the tag
-    has moved since the run was compared with it or points at a bundle for another task,
-    IntegrityError if the bundle is damaged. If it raises, no tag has moved, or the message says
-    which one did. After a kill, promote again: what moved already stays.
+    Raises:
+        MissedError: if a budget was missed.
+        EvidenceError: if the verdict is not a pass, the tag has moved since the run was compared
+            with it, or it points at a bundle for another task.
+        IntegrityError: if the bundle is damaged.
     """
     check_name(tag)
     bundle, store = bundles.find(reference, home), home.store()
-    run, record = passing(bundle, home, [tag] if url is None else [tag, f"{url}#{tag}"])
+    places = [tag] if url is None else [tag, f"{url}#{tag}"]
+    run, record = passing(bundle, home, places)
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
@@ -87,28 +103,29 @@ def promote(
     if url is None:
         store.tag(tag, artifact.digest, expect=before, **facts)
         return Promotion(tag, artifact.digest, before, run, None)
-    there = remote.find_tag(url, tag)
-    there_before = there.digest if there else None
-    check_unmoved_since(record, f"{url}#{tag}", tag, there_before)
-    check_task(bundle, f"{url}#{tag}", _task_at(url, there_before))
+    remote_tag = remote.find_tag(url, tag)
+    remote_before = remote_tag.digest if remote_tag else None
+    check_unmoved_since(record, f"{url}#{tag}", tag, remote_before)
+    check_task(bundle, f"{url}#{tag}", _task_at(url, remote_before))
     remote.push(store, artifact.digest, url)
-    here = store.tag(tag, artifact.digest, expect=before, **facts)
+    moved = store.tag(tag, artifact.digest, expect=before, **facts)
     try:
-        remote.move(url, tag, artifact.digest, expect=there_before, **facts)
+        remote.move(url, tag, artifact.digest, expect=remote_before, **facts)
     except BaseException as error:
         if before != artifact.digest:
-            _take_back(store, tag, here, error)
+            _undo(store, tag, moved, error)
         raise
     return Promotion(tag, artifact.digest, before, run, url)
 
 
-def _take_back(store: Store, tag: str, here: Tag, error: BaseException) -> None:
+def _undo(store: Store, tag: str, moved: Tag, error: BaseException) -> None:
     """Undo the local move of a promotion that failed at the remote, or say that it stays."""
-    if not store.restore(tag, here) and isinstance(error, RarefyError):
-        error.args = (
-            f"{error}; here {tag!r} had moved to {here.digest[:12]} and was then moved again by "
-            "another process, so that move stays in its history",
-        )
+    if store.restore(tag, moved) or not isinstance(error, RarefyError):
+        return
+    error.args = (
+        f"{error}; here {tag!r} had moved to {moved.digest[:12]} and was then moved again by "
+        "another process, so that move stays in its history",
+    )
 
 
 def passing(bundle: Bundle, home: Home, places: list[str]) -> tuple[Path | str, ReportData]:
@@ -117,41 +134,43 @@ def passing(bundle: Bundle, home: Home, places: list[str]) -> tuple[Path | str, 
     ``places``: the tags, the local one first. Raises MissedError or EvidenceError if there is none.
     """
     with tempfile.TemporaryDirectory(prefix="rarefy-promote-") as scratch:
-        there = published.bring(bundle.name, bundle.digest, Path(scratch))
-        path, record = verdict_of(bundle, home, there, places[0])
-        away = path.is_relative_to(there.path)
-        run = published.address(bundle.name, path) if away else path
+        fetched = verdicts.fetch(bundle.name, bundle.digest, Path(scratch))
+        run: Path | str
+        run, record = verdict_of(bundle, home, fetched, places[0])
+        if run.is_relative_to(fetched.path):
+            run = verdicts.address(bundle.name, run)
         assert record.verdict is not None
         if record.verdict.outcome == "fail":
             message = f"{bundle.name}: missed its budgets; {places[0]!r} was not moved"
             raise MissedError(message, bundle.digest, run, record.verdict.missed)
         check_verdict(record, bundle, places)
-        newest.check(record, bundle, (home, there), places)
+        verdicts.check_newest(record, bundle, (home, fetched), places)
     return run, record
 
 
-def verdict_of(bundle: Bundle, home: Home, there: Home, tag: str) -> tuple[Path, ReportData]:
+def verdict_of(bundle: Bundle, home: Home, fetched: Home, tag: str) -> tuple[Path, ReportData]:
     """Return the folder and the record of the newest run with a verdict on this bundle.
 
-    ``there``: the home of runs that ``published.bring`` found; they come before the others of this
-    machine, because the store that the user names has them.
+    Args:
+        bundle: the bundle that the verdict is on.
+        home: the state folder of this machine.
+        fetched: the home of the runs that ``verdicts.fetch`` found; they come before the others of
+            this machine, because the store that the user names has them.
+        tag: the tag to move, for the error's advice.
 
     Raises EvidenceError if there is none, or if the run's folder holds another run's bundle.
     """
-    place = bundle.directory.parent
-    named = [place / names.RECORD] if (place / names.BUNDLE).is_dir() else []
-    fetched = sorted(there.runs.glob(f"*/{names.RECORD}"), reverse=True)  # named for their time
-    others = sorted(home.runs.glob(f"*/{names.RECORD}"), key=disk.changed, reverse=True)
     why = "no run has a verdict on this bundle"
     if REMOTE_TAG not in bundle.name:
         why += f"; if a worker's run has left one in a store, promote URL#{bundle.digest[:12]}"
-    for path in filter(Path.is_file, (*named, *fetched, *others)):
+    its_run = _run_around(bundle)
+    for path in _records(home, fetched, its_run):
         try:
             record = folder.read(path.parent)
         except (OSError, ValueError):
             why = f"no verdict on this bundle, but {path} cannot be read; run the recipe again"
             continue
-        if path in named:
+        if path.parent == its_run:
             folder.check_bundle(record, path.parent)
         if record.verdict is not None and _judged(record) == bundle.digest:
             return path.parent, record
@@ -159,9 +178,30 @@ def verdict_of(bundle: Bundle, home: Home, there: Home, tag: str) -> tuple[Path,
     raise EvidenceError(f"{bundle.name}: {why}; {by_hand}")
 
 
+def _run_around(bundle: Bundle) -> Path | None:
+    """Return the folder of the run that a bundle lies in; None if it lies elsewhere."""
+    place = bundle.directory.parent
+    if (place / names.BUNDLE).is_dir():
+        return place
+    return None
+
+
+def _records(home: Home, fetched: Home, first: Path | None) -> list[Path]:
+    """Return the records of runs: of the folder ``first``, fetched ones, then this machine's."""
+    pattern = f"*/{names.RECORD}"
+    by_name = sorted(fetched.runs.glob(pattern), reverse=True)  # named for their time
+    by_age = sorted(home.runs.glob(pattern), key=disk.changed, reverse=True)
+    paths = [*by_name, *by_age]
+    if first is not None:
+        paths.insert(0, first / names.RECORD)
+    return [path for path in paths if path.is_file()]
+
+
 def _judged(record: ReportData) -> str | None:
     """Return the digest of the bundle that a run measured; None if it measured none."""
-    return record.measurements.models[CANDIDATE].digest if record.measurements else None
+    if record.measurements is None:
+        return None
+    return record.measurements.models[CANDIDATE].digest
 
 
 def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None:
@@ -176,12 +216,11 @@ def check_verdict(record: ReportData, bundle: Bundle, places: list[str]) -> None
     if judged.evidence:
         why = judged.evidence[0]
     elif judged.outcome != "pass":
-        open_ones = [b.reason for b in judged.budgets if b.outcome == judged.outcome]
-        why = f"the verdict is {judged.outcome}: {open_ones[0]}"
-    elif all(b.against == LINEAR for b in judged.budgets) and not any(
-        _as_measured(record, place) for place in places
-    ):
-        why = "no budget was judged"
+        reasons = [b.reason for b in judged.budgets if b.outcome == judged.outcome]
+        why = f"the verdict is {judged.outcome}: {reasons[0]}"
+    elif all(budget.against == LINEAR for budget in judged.budgets):
+        was_compared = any(_as_measured(record, place) for place in places)
+        why = None if was_compared else "no budget was judged"
     if why is not None:
         tag = places[0]
         by_hand = BY_HAND.format(tag=tag, digest=bundle.digest[:12])
@@ -195,12 +234,16 @@ def check_unmoved_since(record: ReportData, baseline: str, tag: str, now: str | 
     if name is None:
         return
     then = record.measurements.baselines.get(name)
-    if then != now and now != _judged(record):
-        was, now_at = (digest[:12] if digest else "nothing" for digest in (then, now))
-        raise EvidenceError(
-            f"the run was measured against {was}, but {baseline} is {now_at} now; run again; "
-            f"{tag!r} was not moved"
-        )
+    if now in (then, _judged(record)):
+        return
+    raise EvidenceError(
+        f"the run was measured against {_short(then)}, but {baseline} is {_short(now)} now; run "
+        f"again; {tag!r} was not moved"
+    )
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "nothing"
 
 
 def check_task(bundle: Bundle, tag: str, theirs: str | None) -> None:
@@ -218,16 +261,19 @@ def check_task(bundle: Bundle, tag: str, theirs: str | None) -> None:
 
 def _task_of(store: Store, digest: str | None) -> str | None:
     """Return the task of an artifact in this store."""
-    known = digest is not None and digest in store.digests()
-    return _task(store.open(digest).directory) if known and digest else None
+    if digest is None or digest not in store.digests():
+        return None
+    return _task(store.open(digest).directory)
 
 
 def _task_at(url: str, digest: str | None) -> str | None:
     """Return the task of an artifact in another store, of which only a small file is read."""
     if digest is None:
         return None
-    data = Remote.open(url).read(f"artifacts/sha256/{digest}/{runtime.SIGNATURE}")
-    return None if data is None else str(json.loads(data)["task"])
+    signature = Remote.open(url).read(f"artifacts/sha256/{digest}/{runtime.SIGNATURE}")
+    if signature is None:
+        return None
+    return str(json.loads(signature)["task"])
 
 
 def _task(directory: Path) -> str | None:
@@ -243,8 +289,10 @@ def _as_measured(record: ReportData, baseline: str) -> str | None:
     The names can differ because a remote's URL can be written in several ways.
     """
     assert record.measurements is not None
-    names = [*record.measurements.baselines, *record.absent]
-    return next((name for name in names if newest.same_tag(name, baseline)), None)
+    for name in [*record.measurements.baselines, *record.absent]:
+        if verdicts.same_tag(name, baseline):
+            return name
+    return None
 
 
 def whole(store: Store, bundle: Bundle) -> Artifact:
@@ -259,6 +307,74 @@ def whole(store: Store, bundle: Bundle) -> Artifact:
     bundles.check_bytes(bundle)
     with store.draft() as draft:
         for entry in artifact.manifest.files:
-            (draft / entry.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.directory / entry.path, draft / entry.path)
+            copy = draft / entry.path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.directory / entry.path, copy)
         return store.adopt(draft, artifact.manifest, artifact.run_record())
+
+
+def rollback(
+    tag: str, home: Home, target: str | None = None, ready: Ready = None
+) -> tuple[str, str]:
+    """Move a local or remote (``URL#TAG``) tag back; return the digests before and after.
+
+    Args:
+        tag: the tag that moves.
+        home: the state folder whose store has the tag, if it is a local one.
+        target: the beginning of a digest in the tag's history; by default the previous one.
+        ready: called with the digest to go back to, before the tag moves.
+
+    Raises:
+        RecipeError: if there is no such digest.
+        IntegrityError: if its files are missing or damaged.
+    """
+    if REMOTE_TAG in tag:
+        return _roll_back_remote(tag, target, ready)
+    return _roll_back_local(tag, target, home.store(), ready)
+
+
+def _roll_back_remote(tag: str, target: str | None, ready: Ready) -> tuple[str, str]:
+    """Move a remote's tag back; return the digests before and after."""
+    url, name = remote.split(tag)
+    current = remote.find_tag(url, name)
+    if current is None:
+        raise NoTagError(f"no tag {name!r} in {url}", remote.Remote.open(url).tags())
+    digest = destination(current, tag, target)
+    if ready is not None:
+        ready(digest)
+    remote.move(url, name, digest, expect=current.digest, why="rollback")
+    return current.digest, digest
+
+
+def _roll_back_local(tag: str, target: str | None, store: Store, ready: Ready) -> tuple[str, str]:
+    """Move a tag of this store back; return the digests before and after."""
+    current = store.find_tag(tag)
+    if current is None:
+        raise NoTagError(f"{tag}: no tag in {store.root}", store.tags())
+    digest = destination(current, tag, target)
+    if digest not in store.digests():
+        raise IntegrityError(
+            f"{tag}: artifact {digest[:12]} is no longer in this store; get it from a store that "
+            f"has it with `rarefy artifact pull URL#{digest[:12]}`"
+        )
+    store.check(digest)
+    if ready is not None:
+        ready(digest)
+    store.tag(tag, digest, expect=current.digest, why="rollback")
+    return current.digest, digest
+
+
+def destination(tag: Tag, name: str, target: str | None) -> str:
+    """Return the digest to go back to. Raises RecipeError if the tag's history has no such one."""
+    if target is None:
+        if tag.before is None:
+            raise RecipeError(f"{name}: there is nothing before {tag.digest[:12]} to go back to")
+        return tag.before
+    past = dict.fromkeys(move.digest for move in tag.moves)
+    matches = [digest for digest in past if digest.startswith(target)]
+    if len(matches) != 1 or len(target) < 6:
+        known = ", ".join(digest[:12] for digest in past)
+        raise RecipeError(f"--to {target}: {name} never pointed there; it pointed at {known}")
+    if matches[0] == tag.digest:
+        raise RecipeError(f"--to {target}: {name} already points there")
+    return matches[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,6 +24,8 @@ from pipeline.verdict.verdict import Verdict
 IMPORT, DISTILL = "import", "distill"
 UNTRAINED = frozenset({IMPORT, "quantize", "export"})
 """The stages of a chain that learns nothing: what it makes is the model itself, quantized."""
+Step = tuple[str, dict[str, Any]]
+"""A stage's name and its parameters."""
 
 
 @dataclass(frozen=True)
@@ -81,74 +84,103 @@ class Provenance:
     @property
     def caveat(self) -> str | None:
         """What the verdict is and why, if it is not a pass; None if it is, or if there is none."""
-        if self.verdict is None or self.verdict.outcome == "pass":
+        verdict = self.verdict
+        if verdict is None or verdict.outcome == "pass":
             return None
-        reasons = (*self.verdict.missed, *self.verdict.evidence, *self.verdict.undecided)
-        return ": ".join((f"the verdict on this bundle is {self.verdict.outcome}", *reasons[:1]))
+        caveat = f"the verdict on this bundle is {verdict.outcome}"
+        reasons = [*verdict.missed, *verdict.evidence, *verdict.undecided]
+        if reasons:
+            caveat += f": {reasons[0]}"
+        return caveat
 
     def scored(self, bundle: Bundle) -> LedgerRow | None:
         """Return the bundle's row of the ledger; None if the run did not score it."""
-        rows = self.record.ledger if self.record else []
-        return next((row for row in rows if row.digest == bundle.digest and row.accuracy), None)
+        if self.record is None:
+            return None
+        for row in self.record.ledger:
+            if row.digest == bundle.digest and row.accuracy:
+                return row
+        return None
 
 
 def of(bundle: Bundle, home: Home) -> Provenance:
     """Return what the runs and the store in ``home`` know of a bundle."""
-    runs = list(_records(bundle, home))
+    runs = list(_runs(bundle, home))
     run, record = runs[0] if runs else (None, None)
     chain = list(_chain(bundle, home))
+    steps = [(manifest.stage.name, manifest.stage.parameters) for manifest in reversed(chain)]
     model = licence = None
     if chain and chain[-1].stage.name == IMPORT and chain[-1].source is not None:
         model, licence = chain[-1].source.reference, chain[-1].source.licence
-    steps = [(manifest.stage.name, manifest.stage.parameters) for manifest in reversed(chain)]
     if record is not None and model is None:
         steps = [(node.stage, node.parameters) for node in record.lineage if node.kind != "report"]
-        model = next((str(given["reference"]) for name, given in steps if name == IMPORT), None)
-    students = [
-        given["student"] for name, given in steps if name == DISTILL and given.get("student")
-    ]
-    if students:  # what was imported is the teacher
-        model, licence = str(students[-1]), None
-    named = _datasets(record.recipe if record else "")
+        model = _imported(steps)
+    student = _last_student(steps)
+    if student is not None:  # what was imported is the teacher
+        model, licence = student, None
+    datasets = _datasets(record.recipe if record else "")
     return Provenance(
         run=run,
         record=record,
         model=model,
         licence=licence,
         stages=tuple(name for name, _ in steps),
-        datasets=tuple(dict.fromkeys(named.values())),
-        tested=named.get("eval"),
-        verdict=_newest(bundle, home, [each for _, each in runs if _judges(each, bundle)]),
+        datasets=tuple(dict.fromkeys(datasets.values())),
+        tested=datasets.get("eval"),
+        verdict=_newest_verdict(bundle, home, runs),
     )
 
 
-def _newest(bundle: Bundle, home: Home, records: Sequence[ReportData]) -> Verdict | None:
+def _imported(steps: Sequence[Step]) -> str | None:
+    """Return the reference of the model that a chain began with; None if it is not in it."""
+    for name, parameters in steps:
+        if name == IMPORT:
+            return str(parameters["reference"])
+    return None
+
+
+def _last_student(steps: Sequence[Step]) -> str | None:
+    """Return the last pretrained model that ``distill`` trained; None if there is none."""
+    for name, parameters in reversed(steps):
+        if name == DISTILL and parameters.get("student"):
+            return str(parameters["student"])
+    return None
+
+
+def _newest_verdict(
+    bundle: Bundle, home: Home, runs: Sequence[tuple[Path, ReportData]]
+) -> Verdict | None:
     """Return the verdict on a bundle's newest measurements, of runs' records and the history."""
-    found = [
-        ((record.measured, record.created), record.verdict) for record in records if record.verdict
-    ]
+    dated: list[tuple[tuple[str, str], Verdict]] = []
+    for _, record in runs:
+        if record.verdict is not None and _judges(record, bundle):
+            dated.append(((record.measured, record.created), record.verdict))
     with suppress(RarefyError):  # a damaged history says nothing; `rarefy promote` names it
-        for one in History(home.path / FILE).verdicts(bundle=bundle.digest):
+        for past in History(home.path / FILE).verdicts(bundle=bundle.digest):
             verdict = Verdict(
-                outcome=one.standing,
+                outcome=past.standing,
                 bundle=bundle.digest,
-                budgets=one.budgets,
-                evidence=one.evidence,
+                budgets=past.budgets,
+                evidence=past.evidence,
             )
-            found.append(((one.measured, one.time), verdict))
-    return max(found, key=lambda each: each[0])[1] if found else None
+            dated.append(((past.measured, past.time), verdict))
+    if not dated:
+        return None
+    _, newest = max(dated, key=lambda pair: pair[0])
+    return newest
 
 
 def _judges(record: ReportData, bundle: Bundle) -> bool:
-    measured = record.measurements
-    return measured is not None and measured.models[CANDIDATE].digest == bundle.digest
+    measurements = record.measurements
+    return measurements is not None and measurements.models[CANDIDATE].digest == bundle.digest
 
 
-def _records(bundle: Bundle, home: Home) -> Iterator[tuple[Path, ReportData]]:
+def _runs(bundle: Bundle, home: Home) -> Iterator[tuple[Path, ReportData]]:
     """Yield the runs that made the bundle, its own folder's first, then the newest."""
-    beside = bundle.directory.parent / names.RECORD
     others = sorted(home.runs.glob(f"*/{names.RECORD}"), key=_age)
-    for path in filter(Path.is_file, (beside, *others)):
+    for path in (bundle.directory.parent / names.RECORD, *others):
+        if not path.is_file():
+            continue
         try:
             if bundle.digest not in path.read_text(encoding="utf-8"):
                 continue
@@ -172,12 +204,16 @@ def _chain(bundle: Bundle, home: Home) -> Iterator[Manifest]:
     A damaged or deleted one ends the chain: the bundle itself is whole.
     """
     manifest = bundle.manifest
-    store = home.store() if (home.path / "store").is_dir() else None  # or it would be created
+    store = None
+    if (home.path / "store").is_dir():  # or it would be created
+        store = home.store()
     while manifest is not None:
         yield manifest
-        before = next((each.digest for each in manifest.parents if each.role == "input"), None)
+        inputs = [parent.digest for parent in manifest.parents if parent.role == "input"]
+        if store is None or not inputs:
+            return
         try:
-            manifest = store.open(before).manifest if store and before else None
+            manifest = store.open(inputs[0]).manifest
         except RarefyError:
             return
 
@@ -185,11 +221,13 @@ def _chain(bundle: Bundle, home: Home) -> Iterator[Manifest]:
 def _datasets(recipe: str) -> dict[str, str]:
     """Return split -> the name of its data set on the Hub, of the splits that come from there."""
     try:
-        data = (yaml.safe_load(recipe) or {}).get("data") or {}
+        values = yaml.safe_load(recipe) or {}
+        data = values.get("data") or {}
     except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
         return {}
-    return {
-        split: str(value).removeprefix(hub.PREFIX).partition("@")[0]
-        for split, value in data.items()
-        if str(value).startswith(hub.PREFIX)
-    }
+    datasets = {}
+    for split, reference in data.items():
+        if str(reference).startswith(hub.PREFIX):
+            name, _, _ = str(reference).removeprefix(hub.PREFIX).partition("@")
+            datasets[split] = name
+    return datasets

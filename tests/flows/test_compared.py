@@ -12,8 +12,6 @@ from pipeline.measure.measurements import Latency, Measurements, ModelMeasuremen
 from pipeline.release.compare import Comparison, judge
 from pipeline.terms.vocabulary import Target
 
-TARGET = Target(name="default")
-
 
 def compared() -> Comparison:
     """A candidate that takes half the time and loses one of four hundred rows."""
@@ -30,7 +28,7 @@ def compared() -> Comparison:
     }
     measured = Measurements(
         machine={}, task="text-classification", labels=["a", "b"], truth=[0] * 400,
-        models=sides, latency={"default": timed},
+        models=sides, latency={"cpu": timed},
     )  # fmt: skip
     change = gate.compare(timed.samples["candidate"], timed.samples["baseline"], 0.05)
     names = {"candidate": "mine", "baseline": "production"}
@@ -39,7 +37,7 @@ def compared() -> Comparison:
 
 def test_both_sides_stand_beside_each_other_with_their_change():
     found = compared()
-    view = ComparisonView(found, judge(found, 0.05, TARGET))
+    view = ComparisonView(found, judge(found, 0.05, Target()))
     rows = {row[0].split()[0]: row for row in view.rows()}
     assert "1 of 400 rows differ: 0 better, 1 worse" in rows["agreement"][3]
     assert "faster by more than" in rows["latency"][3]

@@ -128,7 +128,7 @@ def test_numbers_of_an_older_run_are_no_baseline(
     said = rarefy("compare", "tiny", record)
     assert said.code == 2
     reason = "a file is no bundle; name a run or a folder, which is measured anew"
-    assert said.err == f"error: {record}: {reason}\n"
+    assert said.err == f"rarefy: {record}: {reason}\n"
 
 
 @pytest.mark.parametrize("value", ["5", "0%", "-1%", "many", "100%"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release import newest
+from pipeline.release import verdicts
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder
 from pipeline.store.artifact import RUN
@@ -103,7 +103,7 @@ def test_a_verdict_by_another_recipe_counts_until_that_one_passes(
         return verdict.model_copy(update={"created": made, "measured_at": measured})
 
     def check() -> None:
-        newest.check(run, bundle, [Home(tmp_path)], ["production"])
+        verdicts.check_newest(run, bundle, [Home(tmp_path)], ["production"])
 
     run = judged(0, "tiny", "pass", 0, 0)
     assert past.add(judged(1, "strict", "fail", day or -1, day))
@@ -171,5 +171,5 @@ def test_a_pass_on_measurements_of_an_unknown_time_hides_no_fail(
 
 def test_tags_of_two_hosts_are_not_the_same() -> None:
     staging, production = (f"webhdfs://{host}:9870/m#t" for host in ("staging", "production"))
-    assert not newest.same_tag(staging, production)
-    assert newest.same_tag(staging, staging.replace("/m", "/m/"))
+    assert not verdicts.same_tag(staging, production)
+    assert verdicts.same_tag(staging, staging.replace("/m", "/m/"))

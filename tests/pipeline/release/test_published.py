@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.release import published
+from pipeline.release import verdicts
 from pipeline.store import remote
 from pipeline.store.store import Store
 from tests.desk import Desk
@@ -174,4 +174,4 @@ def test_what_this_machine_found_of_it_counts_as_well(desk: Desk, shared: Shared
 
 def test_only_a_store_that_runs_can_publish_to_is_searched(tmp_path: Path) -> None:
     for reference in ("production", "https://127.0.0.1:9/store#production"):
-        assert not published.bring(reference, "0" * 64, tmp_path).runs.exists()
+        assert not verdicts.fetch(reference, "0" * 64, tmp_path).runs.exists()

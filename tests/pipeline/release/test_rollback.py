@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release.rollback import rollback
+from pipeline.release.promotion import rollback
 from pipeline.store.home import Home
 from pipeline.store.store import Store
 from pipeline.terms.errors import EvidenceError
