@@ -74,7 +74,9 @@ class Result:
     def exit_code(self, strict: bool) -> int:
         """Return the exit code of the verdict, but never 0 if it is missing in the history."""
         code = self.outcome.exit_code(strict)
-        return code or (self.unrecorded.exit_code if self.unrecorded else 0)
+        if code == 0 and self.unrecorded is not None:
+            return self.unrecorded.exit_code
+        return code
 
     @property
     def verdict(self) -> Verdict | None:
@@ -99,44 +101,45 @@ class Result:
     @property
     def bundle(self) -> Path | None:
         """The folder of the ONNX bundle, or None if the recipe makes none."""
-        return Path(self.paths["bundle"]) if "bundle" in self.paths else None
+        if "bundle" not in self.paths:
+            return None
+        return Path(self.paths["bundle"])
 
     @property
     def figures(self) -> dict[str, Picture]:
         """The report's figures by name: ledger, trade-off and latency by target, lineage."""
-        return {name: Picture(text) for name, text in pictures(self.outcome.data).items()}
+        drawings = pictures(self.outcome.data)
+        return {name: Picture(svg) for name, svg in drawings.items()}
 
     def __repr__(self) -> str:
-        judged = self.verdict
-        table = as_text(verdict_table(judged)) + "\n" if judged else ""
-        why = "".join(f"{line}\n" for line in doubts(judged))
-        line = verdict_line(judged, self.outcome.data.absent)
-        return f"{table}{why}{line}\nreport: {self.report}"
+        lines = self._lines()
+        if self.verdict is not None:
+            lines.insert(0, as_text(verdict_table(self.verdict)))
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [
-            [SYMBOL[b.outcome], b.metric, wording.asked(b), b.reason]
-            for b in (self.verdict.budgets if self.verdict else ())
-        ]
-        why = doubts(self.verdict)
-        line = verdict_line(self.verdict, self.outcome.data.absent)
-        said = "".join(f"<p>{escape(each)}</p>" for each in (line, *why, f"report: {self.report}"))
-        table = html_table(("", "metric", "budget", "measured"), rows) if rows else ""
-        return said + table
+        html = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
+        if self.verdict is None or not self.verdict.budgets:
+            return html
+        rows = []
+        for budget in self.verdict.budgets:
+            limit = wording.asked(budget)
+            rows.append([SYMBOL[budget.outcome], budget.metric, limit, budget.reason])
+        return html + html_table(("", "metric", "budget", "measured"), rows)
+
+    def _lines(self) -> list[str]:
+        """Return the doubts about the verdict, the verdict, and where the report is."""
+        verdict = verdict_line(self.verdict, self.outcome.data.absent)
+        return [*doubts(self.verdict), verdict, f"report: {self.report}"]
 
 
 def _cells(row: LedgerRow) -> list[str]:
-    score = interval = ""
+    score = interval = parameters = ""
     if row.accuracy:
         score, low, high = (wording.score(value, row.metric) for value in row.accuracy)
         interval = f"{low} – {high}"
-    return [
-        row.id,
-        wording.kind(row.kind),
-        score,
-        interval,
-        "" if row.parameters is None else wording.count(row.parameters),
-        wording.size(row.size),
-        "cached" if row.cached else wording.duration(row.seconds),
-        row.digest[:12],
-    ]
+    if row.parameters is not None:
+        parameters = wording.count(row.parameters)
+    time = "cached" if row.cached else wording.duration(row.seconds)
+    kind, size = wording.kind(row.kind), wording.size(row.size)
+    return [row.id, kind, score, interval, parameters, size, time, row.digest[:12]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +24,8 @@ from pipeline.terms.vocabulary import check_threads
 
 T = TypeVar("T")
 Row = tuple[str, str | None]
+Feed = dict[str, NDArray[np.int64]]
+"""The model's inputs by name, each of rows × tokens."""
 BATCH = 32
 """Rows that share a call if they do not change each other's answers."""
 TOKENS = BATCH * 512
@@ -64,8 +67,9 @@ class Bundle:
         bundles.check_bytes(self.files)
         provider = own_provider.chosen(self.files.directory, provider)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
-        made = tasks.find(self._model.task)
-        task = made(self._model.labels, self._model.signature["max_length"], ())
+        task_class = tasks.find(self._model.task)
+        max_length = self._model.signature["max_length"]
+        task = task_class(self._model.labels, max_length, ())
         self._task = task.of_model(self._model.config)
 
     @property
@@ -115,11 +119,11 @@ class Bundle:
             batch_size = 1
         if batch_size is not None and batch_size < 1:
             raise RecipeError(f"batch_size: {batch_size}, expected 1 or more")
-        answers: list[Any] = []
-        for window in _tokenized_at_once(_rows(texts, pairs)):
-            answers += self._answer(window, batch_size)
-            progress(len(answers), 0, "rows predicted")
-        return answers
+        predictions: list[Any] = []
+        for window in windows(_rows(texts, pairs)):
+            predictions += self._predict_window(window, batch_size)
+            progress(len(predictions), 0, "rows predicted")
+        return predictions
 
     def fastest_batch(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> int:
         """Return the ``batch_size`` with the most rows a second, by trying some on these rows.
@@ -130,59 +134,84 @@ class Bundle:
         """
         if self._model.rows_interact:
             return 1
-        feeds = [feed for feed, _ in self._asked([*_rows(texts, pairs)])]
+        requests = self._tokenize([*_rows(texts, pairs)])
+        feeds = [feed for feed, _ in requests]
         if not feeds:
             raise DataError("fastest_batch needs some texts to try")
         feeds.sort(key=self._length)
-        spent = dict.fromkeys(SIZES, 0.0)
-        for feed in feeds[:: -(-len(feeds) // TRIED)]:
-            times = [[self._seconds([feed] * size) for size in SIZES] for _ in range(ROUNDS + 1)]
-            for size, *measured in zip(SIZES, *times[1:], strict=True):
-                spent[size] += min(measured) / size
-        return min(SIZES, key=spent.__getitem__)
+        step = math.ceil(len(feeds) / TRIED)
+        seconds_per_row = dict.fromkeys(SIZES, 0.0)
+        for feed in feeds[::step]:
+            self._time_batches(feed)  # what runs first is slower
+            rounds = [self._time_batches(feed) for _ in range(ROUNDS)]
+            for place, size in enumerate(SIZES):
+                fastest = min(seconds[place] for seconds in rounds)
+                seconds_per_row[size] += fastest / size
+        return min(SIZES, key=seconds_per_row.__getitem__)
 
-    def _seconds(self, feeds: list[dict[str, NDArray[np.int64]]]) -> float:
-        before = perf_counter()
-        self._batch(feeds)
-        return perf_counter() - before
+    def _time_batches(self, feed: Feed) -> list[float]:
+        """Return the seconds of one call with a batch of each of ``SIZES``, all of one row."""
+        seconds = []
+        for size in SIZES:
+            batch = [feed] * size
+            before = perf_counter()
+            self._run_batch(batch)
+            seconds.append(perf_counter() - before)
+        return seconds
 
-    def _asked(self, rows: list[Row]) -> list[Any]:
+    def _tokenize(self, rows: list[Row]) -> list[Any]:
+        """Return each row's feed, and what its units are found by."""
+        texts = [self._task.ask(text) for text, _ in rows]
         seconds = [pair for _, pair in rows]
-        alone = all(pair is None for pair in seconds)
-        pairs = None if alone else [given_text(pair) for pair in seconds]
-        return self._model.asked([self._task.ask(text) for text, _ in rows], pairs)
+        if all(pair is None for pair in seconds):
+            return self._model.asked(texts, None)
+        pairs = [given_text(pair) for pair in seconds]
+        return self._model.asked(texts, pairs)
 
-    def _length(self, feed: dict[str, NDArray[np.int64]]) -> int:
+    def _length(self, feed: Feed) -> int:
         """Return the number of tokens."""
         tokens: int = feed[self._model.inputs[0]].shape[1]
         return tokens
 
-    def _answer(self, rows: list[Row], batch_size: int | None) -> list[Any]:
-        given = [text for text, _ in rows]
-        asked = self._asked(rows)
-        feeds = [feed for feed, _ in asked]
-        found: list[Any] = [None] * len(feeds)
-        lengths = [self._length(feed) for feed in feeds]
-        order = sorted(range(len(feeds)), key=lengths.__getitem__)
-        for length, alike in itertools.groupby(order, key=lengths.__getitem__):
-            size = batch_size or min(BATCH, max(1, TOKENS // max(1, length)))
-            for batch in _batches(alike, size):
-                for row, raw in zip(batch, self._batch([feeds[row] for row in batch]), strict=True):
-                    found[row] = self._model.units_of(raw, asked[row][1])
-        return list(self._task.reply(given, self._task.answers(np.concatenate(found))))
+    def _predict_window(self, rows: list[Row], batch_size: int | None) -> list[Any]:
+        """Return a prediction for each row, in order; rows of equal length share batches."""
+        requests = self._tokenize(rows)
+        lengths = [self._length(feed) for feed, _ in requests]
+        outputs: list[Any] = [None] * len(requests)
+        by_length = sorted(range(len(requests)), key=lengths.__getitem__)
+        for length, places in itertools.groupby(by_length, key=lengths.__getitem__):
+            size = batch_size or _batch_size(length)
+            for batch in _batches(places, size):
+                feeds = [requests[place][0] for place in batch]
+                for place, raw in zip(batch, self._run_batch(feeds), strict=True):
+                    outputs[place] = self._model.units_of(raw, requests[place][1])
+        answers = self._task.answers(np.concatenate(outputs))
+        texts = [text for text, _ in rows]
+        return list(self._task.reply(texts, answers))
 
-    def _batch(self, feeds: list[dict[str, NDArray[np.int64]]]) -> list[NDArray[np.float32]]:
+    def _run_batch(self, feeds: list[Feed]) -> list[NDArray[np.float32]]:
         """Return the output for each feed, run as one batch; a feed may have several rows."""
+        first_input = self._model.inputs[0]
         joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-        ends = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])
+        ends = np.cumsum([len(feed[first_input]) for feed in feeds])
         return np.split(self._model.run(joined), ends[:-1])
 
 
+def _batch_size(length: int) -> int:
+    """Return how many rows of ``length`` tokens share a call if nobody says it."""
+    fitting = TOKENS // max(1, length)
+    return min(BATCH, max(1, fitting))
+
+
 def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[Row]:
-    for given in (texts, () if pairs is None else pairs):
-        if isinstance(given, str) or not isinstance(given, Iterable):
+    """Return the rows. Raises DataError if a single text is given instead of a list."""
+    columns = [texts] if pairs is None else [texts, pairs]
+    for column in columns:
+        if isinstance(column, str) or not isinstance(column, Iterable):
             raise DataError("give a list of texts; put a single text into a list")
-    return ((text, None) for text in texts) if pairs is None else _paired(texts, pairs)
+    if pairs is None:
+        return ((text, None) for text in texts)
+    return _paired(texts, pairs)
 
 
 def _paired(texts: Iterable[str], pairs: Iterable[str]) -> Iterator[Row]:
@@ -190,22 +219,24 @@ def _paired(texts: Iterable[str], pairs: Iterable[str]) -> Iterator[Row]:
     end: Any = object()
     for text, pair in itertools.zip_longest(texts, pairs, fillvalue=end):
         if text is end or pair is end:
-            more, fewer = ("pairs", "texts") if text is end else ("texts", "pairs")
-            raise DataError(f"there are more {more} than {fewer}")
+            if text is end:
+                raise DataError("there are more pairs than texts")
+            raise DataError("there are more texts than pairs")
         yield text, pair
 
 
-def _tokenized_at_once(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield the next rows until they, or their characters, are enough."""
-    gathered, characters = list[Row](), 0
+def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the rows that are tokenized at once: until they, or their characters, are enough."""
+    window: list[Row] = []
+    characters = 0
     for row in rows:
-        gathered.append(row)
+        window.append(row)
         characters += sum(len(str(text)) for text in row)
-        if len(gathered) == WINDOW or characters >= CHARACTERS:
-            yield gathered
-            gathered, characters = [], 0
-    if gathered:
-        yield gathered
+        if len(window) == WINDOW or characters >= CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -35,10 +35,11 @@ class Bundle:
         return Artifact(self.directory, self.manifest, self.manifest.digest)
 
 
-def named(given: Path | str) -> str:
+def named(reference: Path | str) -> str:
     """Return a name as ``find`` takes it; a Path is a folder, also if a run has its name."""
-    bare = isinstance(given, Path) and given.name == str(given)
-    return f"./{given}" if bare else str(given)
+    if isinstance(reference, Path) and reference.name == str(reference):
+        return f"./{reference}"
+    return str(reference)
 
 
 def find(reference: str, home: Home) -> Bundle:
@@ -48,16 +49,19 @@ def find(reference: str, home: Home) -> Bundle:
     store. Raises RecipeError if there is no such bundle, if the artifact is of another kind, or if
     a run has this name, but only a folder has a bundle.
     """
-    first, *_ = folders = home.folders(reference)
+    folders = home.folders(reference)
+    first = folders[0]
     for folder in folders:
         for directory in (folder, folder / "bundle"):
-            if (directory / MODEL).is_file():
-                if folder != first and (first / RUN).is_file():
-                    raise RecipeError(
-                        f"{reference}: the run of this name has no bundle; write ./{reference} for "
-                        "the folder"
-                    )
-                return Bundle(reference, directory, _manifest(directory))
+            if not (directory / MODEL).is_file():
+                continue
+            if folder != first and (first / RUN).is_file():
+                raise RecipeError(
+                    f"{reference}: the run of this name has no bundle; write ./{reference} for "
+                    "the folder"
+                )
+            manifest = _manifest(directory)
+            return Bundle(reference, directory, manifest)
     artifact = _stored(reference, home)
     if artifact.kind is not Kind.BUNDLE:
         raise RecipeError(

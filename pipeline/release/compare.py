@@ -31,6 +31,8 @@ MARGIN = 0.05
 """The default margin on the latency ratio: a smaller change counts as equal."""
 SEED = 0
 """Of the draw of the rows that are timed."""
+SESSION = {"noise", "busy", "throttled", "seconds", "stopped", "provider", "threads"}
+"""What the JSON values of a comparison say of the session in which both sides were timed."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,16 @@ class Comparison:
         return {"name": self.names[side], **facts}
 
     def _latency_json(self) -> dict[str, Any]:
-        medians = {f"{side}_p50": self.latency.percentile(side, 50)._asdict() for side in SIDES}
-        session = {"noise", "busy", "throttled", "seconds", "stopped", "provider", "threads"}
-        return {
-            **medians,
-            "ratio": self.change.ratio._asdict(),
-            "change": self.change.change,
-            "p": self.change.p,
-            "margin": self.margin,
-            **self.latency.model_dump(include=session),
-        }
+        values: dict[str, Any] = {}
+        for side in SIDES:
+            median = self.latency.percentile(side, 50)
+            values[f"{side}_p50"] = median._asdict()
+        values["ratio"] = self.change.ratio._asdict()
+        values["change"] = self.change.change
+        values["p"] = self.change.p
+        values["margin"] = self.margin
+        values |= self.latency.model_dump(include=SESSION)
+        return values
 
 
 def compare(
@@ -118,7 +120,7 @@ def compare(
     baselines.check(other.name, other.directory, task)
     bundles.check_bytes(other)
     sides = {CANDIDATE: candidate, BASELINE: other}
-    folders = {side: bundle.directory for side, bundle in sides.items()}
+    folders = {CANDIDATE: candidate.directory, BASELINE: other.directory}
     providers = engines.providers(folders, target.provider)
     models = {}
     for side, bundle in sides.items():
@@ -142,7 +144,7 @@ def compare(
     truth = truth_for(task, split, models[BASELINE])
     measurements = collect(models, task, split, truth)
     measurements.latency[target.name] = latency
-    names = {side: bundle.name for side, bundle in sides.items()}
+    names = {CANDIDATE: candidate.name, BASELINE: other.name}
     return Comparison(names, measurements, latency, change, margin)
 
 
@@ -224,7 +226,7 @@ def compare_answers(measurements: Measurements) -> dict[str, Any]:
     groups are drawn and tested (``scores.chance``); 0 if none are.
     """
     task, truth, metric = measurements.scored_by, measurements.truth, measurements.main
-    candidate, baseline = (measurements.table(side) for side in SIDES)
+    candidate, baseline = measurements.table(CANDIDATE), measurements.table(BASELINE)
     correct = measurements.right(CANDIDATE), measurements.right(BASELINE)
     gains, losses = scores.flips(*correct)
     agreement = measurements.agreement(candidate, baseline)
@@ -233,9 +235,11 @@ def compare_answers(measurements: Measurements) -> dict[str, Any]:
     counted = task.counted and not measurements.unlabelled  # or the baseline is always correct
     if counted:
         p = scores.chance(*correct, measurements.groups)
-    return {
-        "metric": metric,
-        **{side: measurements.score(metric, side)._asdict() for side in SIDES},
+    values: dict[str, Any] = {"metric": metric}
+    for side in SIDES:
+        score = measurements.score(metric, side)
+        values[side] = score._asdict()
+    return values | {
         "difference": difference._asdict(),
         "p": p,
         "tested": counted or not task.counted,

@@ -47,7 +47,7 @@ def test_windows_of_rows_are_answered_one_after_the_other(made: Project, monkeyp
 def test_no_more_long_texts_are_tokenized_at_once_than_memory_has_room_for(monkeypatch):
     monkeypatch.setattr(answering, "CHARACTERS", 100)
     rows = [("film " * 8, None)] * 2 + [("film " * 4, "film " * 4)] * 3 + [("film " * 40, None)] * 2
-    gathered = [*answering._tokenized_at_once(iter(rows))]
+    gathered = [*answering.windows(iter(rows))]
     assert [len(each) for each in gathered] == [3, 3, 1]
     assert [row for each in gathered for row in each] == rows
 
