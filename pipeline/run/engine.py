@@ -200,7 +200,8 @@ class Run:
             self.check(artifact)
         started = datetime.now(UTC)
         with self.plan.store.draft() as output:
-            work = self.plan.store.work(fingerprint)
+            in_file = not discovery.runs_every_time(type(stage))
+            work = self.plan.store.work(fingerprint, resume=in_file)
             resumed = any(work.iterdir())
             spent = Spent(work)
             context = self.context(stage, inputs, work, output, spent.noting(progress), folder)
@@ -218,8 +219,9 @@ class Run:
                 "resumed": resumed,
                 "texts": self.plan.row_lengths.texts,
             }
+            lasts = draft.lasts and in_file
             published = self.plan.store.publish(
-                output, manifest, run, lasts=draft.lasts, lease=self.lease
+                output, manifest, run, lasts=lasts, lease=self.lease
             )
         self._verified.add(published.digest)
         return published
