@@ -95,8 +95,6 @@ class Run:
     plan: Plan
     finished: dict[str, Finished] = field(default_factory=dict)
     _verified: set[str] = field(default_factory=set)
-    limited: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
-    """What a stage's own work is done in, by the step's id; waiting for others is outside."""
     scored: bool = True
     """Whether the outputs are scored on the eval split. A sweep chooses without looking at it."""
 
@@ -132,7 +130,6 @@ class Run:
                     with (
                         self._alone(identifier, waiting),
                         self._kept(identifier, waiting) as folder,
-                        self.limited(identifier),
                     ):
                         artifact = self._make(
                             identifier, fingerprint, known, read, progress, folder
