@@ -44,16 +44,17 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
     empty for rows without targets. ``dev``: the ``source`` of the development rows. If the rows are
     too few to spare one, they all stay in training, and the development split has them too.
     """
+    count = len(train)
     if train.groups is None:
-        chosen = _rows(train, strata, min(share, MOST / len(train)))
+        chosen = _rows(train, strata, min(share, MOST / count))
     else:
-        taken = _groups(Counter(train.groups), _wanted(len(train), share))
-        chosen = {row for row, group in enumerate(train.groups) if group in taken}
-    if not chosen or len(chosen) == len(train):
-        return train, picked(train, range(len(train)), dev.name, dev.sha256)
-    left = [row for row in range(len(train)) if row not in chosen]
-    kept = picked(train, left, train.name, train.sha256)
-    return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
+        groups = _groups(Counter(train.groups), _wanted(count, share))
+        chosen = {row for row, group in enumerate(train.groups) if group in groups}
+    if not chosen or len(chosen) == count:
+        return train, picked(train, range(count), dev.name, dev.sha256)
+    rest = [row for row in range(count) if row not in chosen]
+    remaining = picked(train, rest, train.name, train.sha256)
+    return remaining, picked(train, sorted(chosen), dev.name, dev.sha256)
 
 
 def warning(train: Split, dev: Split, share: float) -> str | None:
@@ -68,12 +69,12 @@ def warning(train: Split, dev: Split, share: float) -> str | None:
     wanted = _wanted(len(train), share)
     if wanted / LARGEST <= len(dev) <= LARGEST * wanted:
         return None
-    real, asked = (percent(rows / len(train)) for rows in (len(dev), wanted))
+    actual = percent(len(dev) / len(train))
+    expected = percent(wanted / len(train))
+    reason = f"whole groups have {actual} of the rows"
     if train.groups is None:
-        what = f"rows with one text stay together: {real} of them were cut off"
-    else:
-        what = f"whole groups have {real} of the rows"
-    return f"dev: {what}, where {asked} were to be cut off; give data.dev"
+        reason = f"rows with one text stay together: {actual} of them were cut off"
+    return f"dev: {reason}, where {expected} were to be cut off; give data.dev"
 
 
 def _wanted(rows: int, share: float) -> int:
@@ -88,7 +89,8 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
     places = array("Q", (_place(text) for text in train.texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
     for row in range(len(places)):
-        layers[strata[row] if strata else None].append(row)
+        stratum = strata[row] if strata else None
+        layers[stratum].append(row)
     chosen: set[int] = set()
     small: list[list[int]] = []
     apart: set[int] = set()
@@ -97,12 +99,14 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
         if not count:
             small.append(rows)
             continue
-        last = sorted(places[row] for row in rows)[count - 1]
-        found = {row for row in rows if places[row] <= last}
-        if len(found) > LARGEST * count or len(found) == len(rows):
-            found, by_both = _of_shared(train, rows, places, count)
-            apart.update(rows if by_both else ())
-        chosen |= found
+        ordered = sorted(places[row] for row in rows)
+        last = ordered[count - 1]
+        first_rows = {row for row in rows if places[row] <= last}
+        if len(first_rows) > LARGEST * count or len(first_rows) == len(rows):
+            first_rows, by_both = _of_shared(train, rows, places, count)
+            if by_both:
+                apart.update(rows)
+        chosen |= first_rows
     chosen |= _of_small(small, places, share)
     return _together(chosen, apart, places, list(layers.values()), share)
 
@@ -119,22 +123,25 @@ def _together(
     Small texts first, and without those that would make far too many rows or take the last ones of
     a stratum from train. ``apart``: rows of pairs that are told apart by both texts.
     """
-    taken = {places[row] for row in chosen - apart}
+    chosen_texts = {places[row] for row in chosen - apart}
     others = (row for row in range(len(places)) if row not in chosen and row not in apart)
-    torn = taken.intersection(places[row] for row in others)
-    texts: dict[int, list[int]] = {text: [] for text in sorted(torn)}
+    torn = chosen_texts.intersection(places[row] for row in others)
+    rows_of: dict[int, list[int]] = {text: [] for text in sorted(torn)}
     for row, text in enumerate(places):
         if text in torn and row not in apart:
-            texts[text].append(row)
-    whole = chosen.difference(*texts.values())
-    stratum = {row: number for number, layer in enumerate(layers) for row in layer}
-    left = Counter(number for row, number in stratum.items() if row not in whole)
-    for rows in sorted(texts.values(), key=len):
-        gone = Counter(stratum[row] for row in rows)
-        fits = len(whole) + len(rows) <= LARGEST * round(share * len(places))
-        if fits and all(left[number] > count for number, count in gone.items()):
+            rows_of[text].append(row)
+    whole = chosen.difference(*rows_of.values())
+    stratum: dict[int, int] = {}
+    for number, layer in enumerate(layers):
+        stratum |= dict.fromkeys(layer, number)
+    rest = Counter(number for row, number in stratum.items() if row not in whole)
+    most = LARGEST * round(share * len(places))
+    for rows in sorted(rows_of.values(), key=len):
+        counts = Counter(stratum[row] for row in rows)
+        leaves_some = all(rest[number] > count for number, count in counts.items())
+        if leaves_some and len(whole) + len(rows) <= most:
             whole.update(rows)
-            left -= gone
+            rest -= counts
     return whole or chosen
 
 
@@ -147,18 +154,21 @@ def _of_shared(
     too large, rows of pairs are told apart by both texts. A stratum keeps its last text: no model
     could learn it otherwise.
     """
-    keys = {row: str(places[row]) for row in rows}
-    found, by_both = _whole(keys, count), False
-    if train.pairs is not None and not count / LARGEST <= len(found) <= LARGEST * count:
-        keys = {row: f"{train.texts[row]}\0{train.pairs[row]}" for row in rows}
-        found, by_both = _whole(keys, count), True
-    return (found if len(found) < len(rows) else set()), by_both
+    groups = {row: str(places[row]) for row in rows}
+    shared, by_both = _whole(groups, count), False
+    fits = count / LARGEST <= len(shared) <= LARGEST * count
+    if train.pairs is not None and not fits:
+        groups = {row: f"{train.texts[row]}\0{train.pairs[row]}" for row in rows}
+        shared, by_both = _whole(groups, count), True
+    if len(shared) == len(rows):
+        shared = set()
+    return shared, by_both
 
 
-def _whole(keys: Mapping[int, str], count: int) -> set[int]:
-    """Return the rows of whole groups with about ``count`` rows; ``keys``: row -> its group."""
-    chosen = _groups(Counter(keys.values()), count)
-    return {row for row, key in keys.items() if key in chosen}
+def _whole(group_of: Mapping[int, str], count: int) -> set[int]:
+    """Return the rows of whole groups that have about ``count`` rows together."""
+    chosen = _groups(Counter(group_of.values()), count)
+    return {row for row, group in group_of.items() if group in chosen}
 
 
 def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -> set[int]:
@@ -171,10 +181,13 @@ def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -
     count = round(share * sum(map(len, small)))
     if not count:
         return chosen
-    spared = [rows for rows in small if len({places[row] for row in rows}) > 1]
-    spared.sort(key=lambda rows: (-len(rows), min(places[row] for row in rows)))
-    for rows in spared[:count]:
-        first = min(places[row] for row in rows)
+    candidates = []
+    for rows in small:
+        texts = {places[row] for row in rows}
+        if len(texts) > 1:
+            candidates.append((-len(rows), min(texts), rows))
+    candidates.sort(key=lambda candidate: candidate[:2])
+    for _, first, rows in candidates[:count]:
         chosen.update(row for row in rows if places[row] == first)
     return chosen
 
@@ -188,17 +201,18 @@ def _groups(sizes: Mapping[str, int], count: int) -> set[str]:
     chosen: set[str] = set()
     if not count:
         return chosen
-    found = 0
+    total = 0
     ordered = sorted(sizes, key=_place)
     for group in ordered:
-        if found < count and found + sizes[group] <= LARGEST * count:
+        larger = total + sizes[group]
+        if total < count and larger <= LARGEST * count:
             chosen.add(group)
-            found += sizes[group]
-    left = [group for group in ordered if group not in chosen]
-    if not left or found >= count / LARGEST:
+            total = larger
+    rest = [group for group in ordered if group not in chosen]
+    if not rest or total >= count / LARGEST:
         return chosen
-    smallest = min(left, key=lambda group: sizes[group])
-    if found + sizes[smallest] > sum(sizes.values()) / 2:
+    smallest = min(rest, key=sizes.__getitem__)
+    if total + sizes[smallest] > sum(sizes.values()) / 2:
         return chosen
     return chosen | {smallest}
 
@@ -211,20 +225,18 @@ def _place(key: str) -> int:
 def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
     """Return some rows of a split as a split of another name."""
 
-    def of(values: Sequence[T] | None) -> Sequence[T] | None:
+    def pick(values: Sequence[T] | None) -> Sequence[T] | None:
         return None if values is None else Picked(values, rows)
 
-    texts = of(split.texts)
-    assert texts is not None
     return replace(
         split,
         name=name,
         sha256=sha256,
-        texts=texts,
-        pairs=of(split.pairs),
-        labels=of(split.labels),
-        groups=of(split.groups),
-        negatives=of(split.negatives),
+        texts=Picked(split.texts, rows),
+        pairs=pick(split.pairs),
+        labels=pick(split.labels),
+        groups=pick(split.groups),
+        negatives=pick(split.negatives),
     )
 
 

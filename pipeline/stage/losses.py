@@ -21,9 +21,13 @@ def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0, *, total: bool 
     summed = functional.cross_entropy(
         logits.float(), labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
     )
-    if total:
-        return summed
-    return summed / (labels != IGNORED).sum().clamp(min=1)
+    return summed if total else _mean(summed, labels != IGNORED)
+
+
+def _mean(summed: Tensor, known: Tensor) -> Tensor:
+    """Return a sum divided by the number of flags in ``known`` that are set, or by 1 if none is."""
+    count = known.sum().clamp(min=1)
+    return summed / count
 
 
 def squared(scores: Tensor, goal: Tensor, *, total: bool = False) -> Tensor:
@@ -32,8 +36,9 @@ def squared(scores: Tensor, goal: Tensor, *, total: bool = False) -> Tensor:
     ``scores``, ``goal``: one per row; a goal that is NaN is none. With ``total``, the sum.
     """
     known = ~goal.isnan()
-    summed = (scores.float()[known] - goal[known]).square().sum()
-    return summed if total else summed / known.sum().clamp(min=1)
+    difference = scores.float()[known] - goal[known]
+    summed = difference.square().sum()
+    return summed if total else _mean(summed, known)
 
 
 def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = False) -> Tensor:
@@ -49,12 +54,13 @@ def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = Fals
         total: return the sum over rows, without the order, which is no property of a row.
     """
     known = ~goal.isnan()
+    logits = scores.float()[known]
     summed = functional.binary_cross_entropy_with_logits(
-        scores.float()[known], goal[known].float(), reduction="sum"
+        logits, goal[known].float(), reduction="sum"
     )
     if total:
         return summed
-    return summed / known.sum().clamp(min=1) + order(scores, goal, group)
+    return _mean(summed, known) + order(scores, goal, group)
 
 
 def order(scores: Tensor, goal: Tensor, group: Tensor) -> Tensor:
@@ -64,10 +70,12 @@ def order(scores: Tensor, goal: Tensor, group: Tensor) -> Tensor:
     of the better row's score over the worse one's. ``scores``, ``goal``, ``group``: one per row;
     a pair has the same group, and goals that differ. A goal that is NaN is in no pair.
     """
-    better = (group[:, None] == group) & (goal[:, None] > goal)
+    same_query = group[:, None] == group
+    better = same_query & (goal[:, None] > goal)
     wide = scores.float()
     margins = (wide[:, None] - wide)[better]
-    return functional.softplus(-margins).sum() / better.sum().clamp(min=1)
+    losses = functional.softplus(-margins)
+    return _mean(losses.sum(), better)
 
 
 def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -80,9 +88,9 @@ def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         teacher: rows × labels, logits.
         temperature: T; both logits are divided by it.
     """
-    own = functional.log_softmax(student.float() / temperature, dim=-1)
-    goal = functional.log_softmax(teacher.float() / temperature, dim=-1)
-    divergence = functional.kl_div(own, goal, log_target=True, reduction="batchmean")
+    student = functional.log_softmax(student.float() / temperature, dim=-1)
+    teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
+    divergence = functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
     return divergence * temperature**2
 
 
@@ -97,11 +105,11 @@ def binary(logits: Tensor, flags: Tensor, smoothing: float = 0.0, *, total: bool
     """
     known = flags[:, 0] != IGNORED
     goal = flags[known] * (1 - smoothing) + smoothing / 2
-    each = functional.binary_cross_entropy_with_logits(
+    losses = functional.binary_cross_entropy_with_logits(
         logits[known].float(), goal.float(), reduction="none"
     )
-    summed = each.mean(dim=1).sum()
-    return summed if total else summed / known.sum().clamp(min=1)
+    summed = losses.mean(dim=1).sum()
+    return summed if total else _mean(summed, known)
 
 
 def soft_binary(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -111,7 +119,8 @@ def soft_binary(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     × labels, and are divided by the ``temperature`` T).
     """
     goal = (teacher.float() / temperature).sigmoid()
-    loss = functional.binary_cross_entropy_with_logits(student.float() / temperature, goal)
+    logits = student.float() / temperature
+    loss = functional.binary_cross_entropy_with_logits(logits, goal)
     return loss * temperature**2
 
 
@@ -125,8 +134,9 @@ def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         teacher: rows × tokens × width.
         mask: rows × tokens, 1 for a token, 0 for padding.
     """
-    difference = (student.float() - teacher.float()).square().mean(dim=-1)
-    return (difference * mask).sum() / mask.sum()
+    difference = student.float() - teacher.float()
+    distance = difference.square().mean(dim=-1)
+    return (distance * mask).sum() / mask.sum()
 
 
 def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -26,17 +26,20 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         pooling: the mean over tokens, the first token, or the last token, perhaps normalized.
     """
     if pooling.mode == "cls":
-        found = hidden[:, 0]
+        embeddings = hidden[:, 0]
     elif pooling.mode == "last":
         places = torch.arange(mask.shape[1], device=mask.device)
         last = (mask * places).argmax(dim=1)
-        found = hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1]))[:, 0]
+        index = last[:, None, None].expand(-1, 1, hidden.shape[-1])
+        embeddings = hidden.gather(1, index)[:, 0]
     else:
         weight = mask[:, :, None].to(hidden.dtype)
-        found = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
+        total = weight.sum(dim=1).clamp(min=1e-9)
+        embeddings = (hidden * weight).sum(dim=1) / total
     if not pooling.normalize:
-        return found
-    return found / found.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
+        return embeddings
+    length = embeddings.square().sum(dim=1, keepdim=True).sqrt()
+    return embeddings / length.clamp(min=1e-12)
 
 
 def ranking(queries: Tensor, documents: Tensor, right: Tensor) -> Tensor:
@@ -53,9 +56,9 @@ def ranking(queries: Tensor, documents: Tensor, right: Tensor) -> Tensor:
     """
     rows = torch.arange(len(queries), device=queries.device)
     cosines = functional.normalize(queries.float()) @ functional.normalize(documents.float()).T
-    left = right.clone()
-    left[rows, rows] = False
-    logits = (SCALE * cosines).masked_fill(left, -1e4)
+    others = right.clone()
+    others[rows, rows] = False
+    logits = (SCALE * cosines).masked_fill(others, -1e4)
     return functional.cross_entropy(logits, rows)
 
 
@@ -72,8 +75,10 @@ def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
         scale: the inverse of a temperature.
     """
     gaps = scale * (cosines[:, None] - cosines[None, :]).float()
-    wrong = gaps.masked_fill(~(scores[:, None] < scores[None, :]), float("-inf"))
-    return torch.cat([torch.zeros(1, device=gaps.device), wrong.flatten()]).logsumexp(dim=0)
+    misordered = scores[:, None] < scores[None, :]
+    terms = gaps.masked_fill(~misordered, float("-inf")).flatten()
+    one = torch.zeros(1, device=gaps.device)  # whose exponential is the 1 of the sum
+    return torch.cat([one, terms]).logsumexp(dim=0)
 
 
 def imitation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -86,10 +91,11 @@ def imitation(student: Tensor, teacher: Tensor) -> Tensor:
         student: texts × width.
         teacher: texts × width, ``fitting`` the student's width.
     """
-    own, goal = (functional.normalize(side.float()) for side in (student, teacher))
-    apart = 1 - (own * goal).sum(dim=1).mean()
-    between = functional.mse_loss(own @ own.T, goal @ goal.T)
-    return COSINE * apart + SIMILARITIES * between
+    student = functional.normalize(student.float())
+    teacher = functional.normalize(teacher.float())
+    distance = 1 - (student * teacher).sum(dim=1).mean()
+    relations = functional.mse_loss(student @ student.T, teacher @ teacher.T)
+    return COSINE * distance + SIMILARITIES * relations
 
 
 def fitting(teacher: Tensor, width: int) -> Tensor | None:
@@ -99,14 +105,15 @@ def fitting(teacher: Tensor, width: int) -> Tensor | None:
     (Eckart and Young 1936). They are not centred, because cosines are not either. Wider: fill up
     with zeros, which changes no product. Its width × ``width``, fp64; None if they are equal.
     """
-    own = teacher.shape[1]
-    if width == own:
+    teacher_width = teacher.shape[1]
+    if width == teacher_width:
         return None
-    if width > own:
-        return torch.eye(own, width, dtype=torch.double)
-    products = torch.zeros(own, own, dtype=torch.double)
+    if width > teacher_width:
+        return torch.eye(teacher_width, width, dtype=torch.double)
+    products = torch.zeros(teacher_width, teacher_width, dtype=torch.double)
     for part in teacher.split(PART):
-        products += part.double().T @ part.double()
+        wide = part.double()
+        products += wide.T @ wide
     _, directions = torch.linalg.eigh(products)  # in rising order
     return directions[:, -width:]
 
@@ -122,8 +129,9 @@ def turning(goals: Tensor, own: Tensor) -> Tensor:
         goals: texts × width.
         own: the student's: texts × width.
     """
-    goal, own = (functional.normalize(each.double()) for each in (goals, own))
-    left, _, right = torch.linalg.svd(goal.T @ own)
+    goals = functional.normalize(goals.double())
+    own = functional.normalize(own.double())
+    left, _, right = torch.linalg.svd(goals.T @ own)
     return left @ right
 
 
@@ -134,5 +142,6 @@ def projected(embeddings: Tensor, seed: int) -> Tensor:
     information of a Gaussian around the embedding: how much it moves, without any label.
     """
     generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, embeddings.shape, generator=generator) * 2 - 1
-    return (embeddings * signs.to(embeddings)).sum()
+    bits = torch.randint(0, 2, embeddings.shape, generator=generator)
+    signs = (2 * bits - 1).to(embeddings)
+    return (embeddings * signs).sum()

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from pipeline.stage import json_rows, json_types
+from pipeline.stage import json_rows
 from pipeline.store import disk, locks
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -189,7 +189,7 @@ def _loaded(source: Source, cache: str) -> Any:
         if source.ending not in (".json", ".jsonl") or isinstance(error.__cause__, OSError):
             raise
         try:
-            features = json_types.features(source.path)
+            features = json_rows.features(source.path)
         except ValueError:
             raise error from error.__cause__
     return load(features=features)

@@ -16,7 +16,8 @@ class RarefyError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, *arguments: Any) -> None:
-        super().__init__(*(redact(one) if isinstance(one, str) else one for one in arguments))
+        words = [redact(word) if isinstance(word, str) else word for word in arguments]
+        super().__init__(*words)
 
 
 class RecipeError(RarefyError):

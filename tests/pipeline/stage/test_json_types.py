@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from datasets import Json, List, Value
 
-from pipeline.stage import json_types, table_file
+from pipeline.stage import json_rows, table_file
 from pipeline.stage.table_file import Source
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -59,10 +59,9 @@ def test_a_late_line_that_is_not_json_is_an_error_of_one_line(tmp_path):
         ([1, "a", 2.5], Json()),
     ],
 )
-def test_a_type_includes_those_of_all_rows(tmp_path, monkeypatch, values, expected, chunk):
-    monkeypatch.setattr(json_types, "CHUNK", chunk)
+def test_a_type_includes_those_of_all_rows(tmp_path, values, expected, chunk):
     path = written(tmp_path / "rows.jsonl", [{"text": "x"}, *({"of": value} for value in values)])
-    found = json_types.features(path)
+    found = json_rows.features(path, chunk)
     assert list(found) == ["text", "of"]
     if expected is None:  # as a date or as text, but never the text of a date as another
         expected = Json() if chunk == 1 else Value("string")
@@ -73,4 +72,4 @@ def test_a_type_includes_those_of_all_rows(tmp_path, monkeypatch, values, expect
 def test_lines_that_are_not_objects_are_an_error(tmp_path, text):
     (tmp_path / "rows.jsonl").write_text(text)
     with pytest.raises(ValueError, match=r"."):
-        json_types.features(tmp_path / "rows.jsonl")
+        json_rows.features(tmp_path / "rows.jsonl")

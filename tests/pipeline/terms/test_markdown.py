@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markdown_it import MarkdownIt
 
-from pipeline.terms.markdown import escape
+from pipeline.terms.wording import escape
 
 
 def test_a_text_is_shown_as_it_is_and_stays_on_one_line() -> None:
