@@ -40,7 +40,8 @@ class Places:
         """Return an error about a place; of budgets, ``at`` counts what short forms stand for."""
         if not self.lines:  # a recipe built in Python has no file
             return RecipeError(f"{self.source}: {_dotted(at)}: {message}")
-        if at[:1] == ("budgets",) and len(at) > 1 and isinstance(at[1], int):
+        is_budget = len(at) > 1 and at[0] == "budgets"
+        if is_budget and isinstance(at[1], int):
             entry = self.budgets(at[1] + 1)[-1]
             at = (*entry, *at[2:])
         nearest = at

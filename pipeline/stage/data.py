@@ -267,14 +267,13 @@ class _Columns:
     @classmethod
     def of_split(cls, data: Data, task: type[FileRows], split: str) -> _Columns:
         """Return the columns that a split needs; unlabelled rows have texts alone."""
-        labelled = split != "unlabelled"
-        return cls(
-            texts=tuple(data.text_columns),
-            targets=tuple(task.target_columns(data)) if labelled else (),
-            slices=tuple(data.slices) if split == "eval" else (),
-            group=data.group if labelled else None,
-            negatives=data.negatives if split in ("train", "dev") else None,
-        )
+        texts = tuple(data.text_columns)
+        if split == "unlabelled":
+            return cls(texts, (), (), None, None)
+        targets = tuple(task.target_columns(data))
+        slices = tuple(data.slices) if split == "eval" else ()
+        negatives = data.negatives if split in ("train", "dev") else None
+        return cls(texts, targets, slices, data.group, negatives)
 
     @property
     def names(self) -> list[str]:

@@ -11,7 +11,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
@@ -59,22 +59,27 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
 
 def warning(train: Split, dev: Split, share: float) -> str | None:
     """Return what is wrong with the development rows that were cut from ``train``, if anything."""
-    if len(dev) == len(train):
-        why = f"train is too small to spare rows ({plural(len(train), 'row')})"
-        if train.groups is not None and len(set(train.groups)) == 1:
-            why = f"all rows of train are in one group ({train.groups[0][:40]!r})"
-        elif len(train) > 1 and len(set(train.texts)) == 1:
-            why = f"all rows of train have one text ({train.texts[0][:40]!r})"
+    rows = len(train)
+    if len(dev) == rows:
+        why = _why_none(train)
         return f"dev: {why}, so choices are made on the training rows themselves; give data.dev"
-    wanted = _wanted(len(train), share)
+    wanted = _wanted(rows, share)
     if wanted / LARGEST <= len(dev) <= LARGEST * wanted:
         return None
-    actual = percent(len(dev) / len(train))
-    expected = percent(wanted / len(train))
+    actual, expected = percent(len(dev) / rows), percent(wanted / rows)
     reason = f"whole groups have {actual} of the rows"
     if train.groups is None:
         reason = f"rows with one text stay together: {actual} of them were cut off"
     return f"dev: {reason}, where {expected} were to be cut off; give data.dev"
+
+
+def _why_none(train: Split) -> str:
+    """Return why no rows could be cut off."""
+    if train.groups is not None and len(set(train.groups)) == 1:
+        return f"all rows of train are in one group ({train.groups[0][:40]!r})"
+    if len(train) > 1 and len(set(train.texts)) == 1:
+        return f"all rows of train have one text ({train.texts[0][:40]!r})"
+    return f"train is too small to spare rows ({plural(len(train), 'row')})"
 
 
 def _wanted(rows: int, share: float) -> int:
@@ -137,9 +142,10 @@ def _together(
     rest = Counter(number for row, number in stratum.items() if row not in whole)
     most = LARGEST * round(share * len(places))
     for rows in sorted(rows_of.values(), key=len):
+        if len(whole) + len(rows) > most:
+            continue
         counts = Counter(stratum[row] for row in rows)
-        leaves_some = all(rest[number] > count for number, count in counts.items())
-        if leaves_some and len(whole) + len(rows) <= most:
+        if all(rest[number] > count for number, count in counts.items()):
             whole.update(rows)
             rest -= counts
     return whole or chosen
@@ -228,16 +234,10 @@ def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
     def pick(values: Sequence[T] | None) -> Sequence[T] | None:
         return None if values is None else Picked(values, rows)
 
-    return replace(
-        split,
-        name=name,
-        sha256=sha256,
-        texts=Picked(split.texts, rows),
-        pairs=pick(split.pairs),
-        labels=pick(split.labels),
-        groups=pick(split.groups),
-        negatives=pick(split.negatives),
-    )
+    fields = ("pairs", "labels", "groups", "negatives")
+    columns: dict[str, Any] = {field: pick(getattr(split, field)) for field in fields}
+    texts = Picked(split.texts, rows)
+    return replace(split, name=name, sha256=sha256, texts=texts, **columns)
 
 
 class Picked(Sequence[T]):

@@ -74,11 +74,11 @@ def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
         scores: pairs; NaN: the pair has none and is left out.
         scale: the inverse of a temperature.
     """
-    gaps = scale * (cosines[:, None] - cosines[None, :]).float()
+    gaps = cosines[:, None] - cosines[None, :]
     misordered = scores[:, None] < scores[None, :]
-    terms = gaps.masked_fill(~misordered, float("-inf")).flatten()
+    terms = (scale * gaps).float().masked_fill(~misordered, float("-inf"))
     one = torch.zeros(1, device=gaps.device)  # whose exponential is the 1 of the sum
-    return torch.cat([one, terms]).logsumexp(dim=0)
+    return torch.cat([one, terms.flatten()]).logsumexp(dim=0)
 
 
 def imitation(student: Tensor, teacher: Tensor) -> Tensor:

@@ -16,8 +16,11 @@ class RarefyError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, *arguments: Any) -> None:
-        words = [redact(word) if isinstance(word, str) else word for word in arguments]
-        super().__init__(*words)
+        redacted = []
+        for argument in arguments:
+            is_text = isinstance(argument, str)
+            redacted.append(redact(argument) if is_text else argument)
+        super().__init__(*redacted)
 
 
 class RecipeError(RarefyError):
