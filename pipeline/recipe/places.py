@@ -40,15 +40,17 @@ class Places:
         """Return an error about a place; of budgets, ``at`` counts what short forms stand for."""
         if not self.lines:  # a recipe built in Python has no file
             return RecipeError(f"{self.source}: {_dotted(at)}: {message}")
-        is_budget = len(at) > 1 and at[0] == "budgets"
-        if is_budget and isinstance(at[1], int):
+        if len(at) > 1 and at[0] == "budgets" and isinstance(at[1], int):
             entry = self.budgets(at[1] + 1)[-1]
             at = (*entry, *at[2:])
-        nearest = at
-        while nearest and nearest not in self.lines:
-            nearest = nearest[:-1]
-        line = self.lines.get(nearest, 1)
+        line = self._line(at)
         return RecipeError(f"{self.source}:{line}: {_dotted(at)}: {message}")
+
+    def _line(self, at: yaml_source.Location) -> int:
+        """Return the line of a place, or of the nearest one around it that the file has."""
+        while at and at not in self.lines:
+            at = at[:-1]
+        return self.lines.get(at, 1)
 
     def asked(
         self, at: yaml_source.Location, hook: Callable[..., T], *arguments: Any, check: bool = False

@@ -136,8 +136,9 @@ class LoadedRecipe:
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags that budgets compare with, without duplicates."""
-        named = [budget.against for budget in self.recipe.budgets]
-        return tuple(dict.fromkeys(name for name in named if name and name not in self.ids))
+        references = dict.fromkeys(budget.against for budget in self.recipe.budgets)
+        ids = self.ids
+        return tuple(name for name in references if name and name not in ids)
 
     @property
     def portable_text(self) -> str:
@@ -196,14 +197,16 @@ def check_form(path: Path) -> list[str]:
     of its own (``module:Class``), ``load`` runs no code of it either. Raises what ``load`` raises.
     """
     values, _, where = _read(path)
-    recipe, own = _validated(values, where), []
+    recipe = _validated(values, where)
+    own_stages = []
     for position, entry in enumerate(recipe.stages):
-        name, parameters = _entry(entry, ("stages", position), where)[:2]
+        at: yaml_source.Location = ("stages", position)
+        name, parameters, _ = _entry(entry, at, where)
         if ":" in str(name) and name not in discovery.installed():
-            own.append(str(name))
+            own_stages.append(str(name))
         else:
-            _stage(name, parameters, path.parent, ("stages", position, name), where)
-    return own
+            _stage(name, parameters, path.parent, (*at, name), where)
+    return own_stages
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str, Places]:
@@ -364,10 +367,10 @@ def strings(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set()
 
 
-def _next_id(name: str, known: list[str]) -> str:
+def _next_id(name: str, taken: list[str]) -> str:
     """Return a stage's name, with ``-2``, ``-3``, … appended if the id is already in use."""
     identifier, number = name, 1
-    while identifier in known:
+    while identifier in taken:
         number += 1
         identifier = f"{name}-{number}"
     return identifier

@@ -48,14 +48,16 @@ def markdown(stage: str | None = None) -> str:
         if stage not in stages:
             raise RecipeError(f"unknown stage {stage!r}{hint(stage, stages)}")
         return _section(f"`{stage}`", stages[stage])
-    sections = {"data", "stages", "targets", "budgets"}
-    keys = {key: value for key, value in schema["properties"].items() if key not in sections}
+    elsewhere = {"data", "stages", "targets", "budgets"}
+    keys = {key: value for key, value in schema["properties"].items() if key not in elsewhere}
     recipe = {**schema, "description": "", "title": "", "properties": keys}
     metrics = _table(("metric", "what it is", "a budget may say", "tasks"), _metrics())
     pages = [_section("The recipe", recipe)]
-    pages += [_section(title, schema["$defs"][name]) for name, title in PARTS.items()]
+    for name, title in PARTS.items():
+        pages.append(_section(title, schema["$defs"][name]))
     pages += [f"## Metrics of budgets\n\n{metrics}", STAGES]
-    pages += [_section(f"`{name}`", keys, "###") for name, keys in stages.items()]
+    for name, parameters in stages.items():
+        pages.append(_section(f"`{name}`", parameters, "###"))
     text = "\n\n".join(page.strip() for page in pages)
     return f"{HEAD}{text}\n"
 
@@ -63,8 +65,11 @@ def markdown(stage: str | None = None) -> str:
 def _stages(schema: Schema) -> dict[str, Schema]:
     """Return the schema of the parameters of each stage."""
     text_or_entry = schema["properties"]["stages"]["items"]["anyOf"]
-    entry = text_or_entry[1]["properties"]
-    return {name: value["anyOf"][0] for name, value in entry.items() if name not in BESIDE}
+    stages = {}
+    for name, value in text_or_entry[1]["properties"].items():
+        if name not in BESIDE:
+            stages[name] = value["anyOf"][0]
+    return stages
 
 
 def _section(title: str, keys: Schema, level: str = "##") -> str:
@@ -73,11 +78,15 @@ def _section(title: str, keys: Schema, level: str = "##") -> str:
     rows = []
     for key, value in keys["properties"].items():
         default = "needed" if key in required else _written(value.get("default"))
-        rows.append((f"`{key}`", _values(value), default, value.get("description", "")))
-    parts = [f"{level} {title}", _prose(keys.get("description", ""))]
+        description = value.get("description", "")
+        rows.append((f"`{key}`", _values(value), default, description))
+    prose = _prose(keys.get("description", ""))
+    parts = [f"{level} {title}"]
+    if prose:
+        parts.append(prose)
     if rows:
         parts.append(_table(("key", "value", "default", "what it is"), rows))
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(parts)
 
 
 def _prose(description: str) -> str:
@@ -100,16 +109,17 @@ def _kind(choice: Schema) -> str:
     if "const" in choice:
         return f"`{choice['const']}`"
     if "enum" in choice:
-        return ", ".join(f"`{name}`" for name in choice["enum"])
+        return _names(choice["enum"])
     types = choice.get("type", "")
     if types == "array":
-        items = _values(choice["items"]) if choice.get("items") else ""
-        return f"list of {items}" if items else "list"
+        items = choice.get("items")
+        return f"list of {_values(items)}" if items else "list"
     if isinstance(types, str):
         types = [types]
-    words = " or ".join(filter(None, (_WORDS.get(name, name) for name in types)))
+    nouns = [_WORDS.get(name, name) for name in types]
     bounds = [f"{sign} {choice[key]:.10g}" for key, sign in BOUNDS.items() if key in choice]
-    return " ".join(filter(None, (words, ", ".join(bounds))))
+    words = [" or ".join(filter(None, nouns)), ", ".join(bounds)]
+    return " ".join(filter(None, words))
 
 
 _WORDS = {"boolean": "yes or no", "string": "text", "null": "", "object": "keys"}
@@ -137,10 +147,15 @@ def _metrics() -> Iterator[tuple[str, ...]]:
             scores.update(of_kind("divergence"))
         scores_of[name] = scores
     for key, metric in METRICS.items():
-        names = [f"`{name}`" for name, scores in scores_of.items() if key in scores]
+        scored_by = [name for name, scores in scores_of.items() if key in scores]
         title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
-        forms = [f"`{form}`" for form in FORMS if form in metric.forms]
-        yield f"`{key}`", title, ", ".join(forms), ", ".join(names) or "all"
+        forms = [form for form in FORMS if form in metric.forms]
+        yield f"`{key}`", title, _names(forms), _names(scored_by) or "all"
+
+
+def _names(names: Iterable[str]) -> str:
+    """Return names as code in Markdown, separated by commas."""
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

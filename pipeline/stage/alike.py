@@ -13,9 +13,10 @@ def normalized(text: str) -> str:
     Nor do the ways in which Unicode writes one character (NFKC) and invisible characters; symbols
     and combining marks count. A text of punctuation alone stays as it is.
     """
-    plain = unicodedata.normalize("NFKC", text.translate(_QUOTES)).casefold()
-    plain = unicodedata.normalize("NFKC", plain).translate(_PLAIN)
-    return " ".join(plain.split()) or text.strip()
+    composed = unicodedata.normalize("NFKC", text.translate(_QUOTES))
+    folded = unicodedata.normalize("NFKC", composed.casefold())
+    words = folded.translate(_PLAIN).split()
+    return " ".join(words) or text.strip()
 
 
 class _Plain(dict[int, str | None]):

@@ -176,7 +176,7 @@ def ready(kind: type) -> None:
 
     The recipe that was loaded last may have others of the same names.
     """
-    source = of(kind).source
+    source = code_of(kind).source
     if source is None:
         return
     folders = [folder for folder in _folders if source.path.is_relative_to(folder)]
@@ -230,7 +230,7 @@ def digests(kind: type) -> list[str]:
 
     Raises RarefyError if one has changed since it was loaded.
     """
-    code = of(kind)
+    code = code_of(kind)
     helpers = [helper for _, helper in sorted(code.helpers.items())]
     sources = helpers if code.source is None else [code.source, *helpers]
     for source in sources:
@@ -238,7 +238,7 @@ def digests(kind: type) -> list[str]:
     return [source.sha256 for source in sources]
 
 
-def of(kind: type) -> Code:
+def code_of(kind: type) -> Code:
     """Return a class's code as it was when the class was made; no code for our own classes."""
     return _classes.get(kind, Code(None, {}))
 

@@ -72,7 +72,8 @@ def searching(rows: Split, corpus: Corpus) -> Split:
     documents_of: dict[str, list[int]] = {}
     first_rows: list[int] = []
     for row, (query, document) in enumerate(zip(rows.texts, rows.pairs or (), strict=True)):
-        if document not in corpus.places:
+        place = corpus.places.get(document)
+        if place is None:
             raise DataError(
                 f"{rows.reference}: the query {query[:40]!r} should find the document "
                 f"{document[:40]!r}, which is not an id in {corpus.source.reference}"
@@ -80,21 +81,20 @@ def searching(rows: Split, corpus: Corpus) -> Split:
         if query not in documents_of:
             documents_of[query] = []
             first_rows.append(row)
-        documents_of[query].append(corpus.places[document])
-    columns = {}
-    for name, values in rows.columns.items():
-        columns[name] = [values[row] for row in first_rows]
-    groups = None
-    if rows.groups is not None:
-        groups = [rows.groups[row] for row in first_rows]
+        documents_of[query].append(place)
+
+    def pick(values: Sequence[str]) -> list[str]:
+        return [values[row] for row in first_rows]
+
+    distinct = [dict.fromkeys(places) for places in documents_of.values()]
     return replace(
         rows,
         sha256=_both(rows.sha256, corpus.source.sha256),
         texts=list(documents_of),
         pairs=None,
-        labels=[tuple(dict.fromkeys(places)) for places in documents_of.values()],
-        columns=columns,
-        groups=groups,
+        labels=list(map(tuple, distinct)),
+        columns={name: pick(values) for name, values in rows.columns.items()},
+        groups=None if rows.groups is None else pick(rows.groups),
         corpus=corpus.texts,
     )
 
@@ -119,13 +119,12 @@ def negatives(value: Any, column: str, source: Source, number: int) -> tuple[str
     if is_missing(value):
         return ()
     texts: Sequence[Any] = [value] if isinstance(value, str) else value
-    fits = isinstance(texts, list) and all(_has_words(text) for text in texts)
-    if not fits:
-        raise DataError(
-            f"{source.reference}: row {number}: column {column!r} holds {str(value)[:40]!r}; "
-            "expected a text or a list of texts"
-        )
-    return tuple(texts)
+    if isinstance(texts, list) and all(map(_has_words, texts)):
+        return tuple(texts)
+    raise DataError(
+        f"{source.reference}: row {number}: column {column!r} holds {str(value)[:40]!r}; expected "
+        "a text or a list of texts"
+    )
 
 
 def _has_words(text: Any) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.model import sources
 from pipeline.stage import alike, corpus, development, table_file
@@ -223,21 +224,10 @@ def _split(
 
     Raises DataError if the eval split has too few rows for the task's scores.
     """
+    if source.name == "eval":
+        _check_count(task, source, rows)
     labels = None
-    count = len(rows.texts)
-    if source.name == "eval" and count < task.fewest:
-        raise DataError(
-            f"{source.reference}: eval has {plural(count, 'row')}; {task.name} of such rows needs "
-            f"at least {task.fewest}"
-        )
     if rows.targets is not None:
-        ranked = task.queries and rows.groups is not None
-        correlated = source.name == "eval" and task.correlates and not ranked
-        if correlated and count < FEWEST:
-            raise DataError(
-                f"{source.reference}: eval has {plural(count, 'row')}; a correlation of fewer than "
-                f"{FEWEST} has no meaning"
-            )
         labels = task.indexed(rows.targets, names, source)
         if rows.groups is not None:
             warnings += task.check_groups(labels, rows.groups, source)
@@ -252,6 +242,28 @@ def _split(
         rows.groups,
         rows.negatives,
     )
+
+
+def _check_count(task: type[FileRows], source: Source, rows: _Raw) -> None:
+    """Raise DataError if the eval split has too few rows for the task's scores."""
+    count = len(rows.texts)
+    fault = f"{source.reference}: eval has {plural(count, 'row')}"
+    if count < task.fewest:
+        raise DataError(f"{fault}; {task.name} of such rows needs at least {task.fewest}")
+    ranked = task.queries and rows.groups is not None
+    correlated = task.correlates and not ranked and rows.targets is not None
+    if correlated and count < FEWEST:
+        raise DataError(f"{fault}; a correlation of fewer than {FEWEST} has no meaning")
+
+
+class _Values(NamedTuple):
+    """The values of a row; ``group`` and ``negatives`` are None without such columns."""
+
+    texts: tuple[Any, ...]
+    targets: tuple[Any, ...]
+    slices: tuple[Any, ...]
+    group: Any
+    negatives: Any
 
 
 @dataclass(frozen=True)
@@ -280,6 +292,16 @@ class _Columns:
         """All columns in the order in which a row has their values."""
         last = filter(None, (self.group, self.negatives))
         return [*self.texts, *self.targets, *self.slices, *last]
+
+    def values(self, row: tuple[Any, ...]) -> _Values:
+        """Return a row of the columns ``names`` by what they are for."""
+        ahead = iter(row)
+        texts = tuple(itertools.islice(ahead, len(self.texts)))
+        targets = tuple(itertools.islice(ahead, len(self.targets)))
+        slices = tuple(itertools.islice(ahead, len(self.slices)))
+        group = next(ahead) if self.group else None
+        negatives = next(ahead) if self.negatives else None
+        return _Values(texts, targets, slices, group, negatives)
 
     def check(self, table: Table, source: Source) -> None:
         """Raise DataError if the file lacks one of them."""
@@ -313,9 +335,6 @@ def _rows(
     """
     columns = _Columns.of_split(data, task, source.name)
     source = replace(source, targets=columns.targets)
-    targets_at = len(columns.texts)
-    slices_at = targets_at + len(columns.targets)
-    group_at = slices_at + len(columns.slices)
     texts = [store() for _ in columns.texts]
     targets: list[Any] = []
     slices: list[list[str]] = [[] for _ in columns.slices]
@@ -333,7 +352,8 @@ def _rows(
         for column in columns.targets:
             task.check_column(_once(table, column), column, source)
         for number, row in enumerate(table.rows(columns.names), 1):
-            read = task.read_row(row[:targets_at], row[targets_at:slices_at], source, number)
+            values = columns.values(row)
+            read = task.read_row(values.texts, values.targets, source, number)
             if isinstance(read, str):
                 left_out[read] += 1
                 continue
@@ -342,19 +362,20 @@ def _rows(
                 column_texts.append(text)
             targets.append(shared(target) if isinstance(target, str) else target)
             if columns.negatives:
-                negatives.append(corpus.negatives(row[-1], columns.negatives, source, number))
-            for column_values, value in zip(slices, row[slices_at:group_at], strict=True):
+                wrong = corpus.negatives(values.negatives, columns.negatives, source, number)
+                negatives.append(wrong)
+            for column_values, value in zip(slices, values.slices, strict=True):
                 text = NO_VALUE if is_missing(value) else as_text(value)
                 column_values.append(shared(text))
             if columns.group:
-                value = row[group_at]
-                if task.queries and is_missing(value):
+                absent = is_missing(values.group)
+                if absent and task.queries:
                     raise DataError(
-                        f"{source.reference}: row {number} has no value in {data.group!r}, whose "
-                        "rows with the same value are one query"
+                        f"{source.reference}: row {number} has no value in {columns.group!r}, "
+                        "whose rows with the same value are one query"
                     )
-                text = _alone(row_texts) if is_missing(value) else as_text(value)
-                groups.append(shared(text))
+                group = _alone(row_texts) if absent else as_text(values.group)
+                groups.append(shared(group))
     reasons = [f"{plural(count, 'row')} {reason}" for reason, count in left_out.items()]
     if not len(texts[0]):
         why = f": {', '.join(reasons)}" if reasons else ""
@@ -393,8 +414,9 @@ def _once(table: Table, column: str) -> Iterator[Any]:
 def _share_grades(splits: dict[str, Split]) -> None:
     """Let grades of dev be shares of train's greatest."""
     train, dev = splits["train"], splits.get(development.NAME)
-    if train.labels and dev is not None and dev.labels:
-        splits[dev.name] = replace(dev, greatest=train.greatest_label)
+    if dev is None or not dev.labels or not train.labels:
+        return
+    splits[dev.name] = replace(dev, greatest=train.greatest_label)
 
 
 def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -> dict[str, str]:

@@ -11,7 +11,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
@@ -45,16 +45,20 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
     too few to spare one, they all stay in training, and the development split has them too.
     """
     count = len(train)
-    if train.groups is None:
-        chosen = _rows(train, strata, min(share, MOST / count))
-    else:
-        groups = _groups(Counter(train.groups), _wanted(count, share))
-        chosen = {row for row, group in enumerate(train.groups) if group in groups}
+    chosen = _rows(train, strata, share) if train.groups is None else _group_rows(train, share)
     if not chosen or len(chosen) == count:
         return train, picked(train, range(count), dev.name, dev.sha256)
     rest = [row for row in range(count) if row not in chosen]
     remaining = picked(train, rest, train.name, train.sha256)
-    return remaining, picked(train, sorted(chosen), dev.name, dev.sha256)
+    cut_off = picked(train, sorted(chosen), dev.name, dev.sha256)
+    return remaining, cut_off
+
+
+def _group_rows(train: Split, share: float) -> set[int]:
+    """Return the rows of whole groups that have about ``share`` of all rows together."""
+    groups = train.groups or ()
+    chosen = _groups(Counter(groups), _wanted(len(train), share))
+    return {row for row, group in enumerate(groups) if group in chosen}
 
 
 def warning(train: Split, dev: Split, share: float) -> str | None:
@@ -75,10 +79,11 @@ def warning(train: Split, dev: Split, share: float) -> str | None:
 
 def _why_none(train: Split) -> str:
     """Return why no rows could be cut off."""
-    if train.groups is not None and len(set(train.groups)) == 1:
-        return f"all rows of train are in one group ({train.groups[0][:40]!r})"
-    if len(train) > 1 and len(set(train.texts)) == 1:
-        return f"all rows of train have one text ({train.texts[0][:40]!r})"
+    groups, texts = train.groups or (), train.texts
+    if len(set(groups)) == 1:
+        return f"all rows of train are in one group ({groups[0][:40]!r})"
+    if len(texts) > 1 and len(set(texts)) == 1:
+        return f"all rows of train have one text ({texts[0][:40]!r})"
     return f"train is too small to spare rows ({plural(len(train), 'row')})"
 
 
@@ -91,7 +96,8 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
 
     A stratum is small if its share is not one row.
     """
-    places = array("Q", (_place(text) for text in train.texts))
+    share = min(share, MOST / len(train))
+    places = array("Q", map(_place, train.texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
     for row in range(len(places)):
         stratum = strata[row] if strata else None
@@ -128,9 +134,7 @@ def _together(
     Small texts first, and without those that would make far too many rows or take the last ones of
     a stratum from train. ``apart``: rows of pairs that are told apart by both texts.
     """
-    chosen_texts = {places[row] for row in chosen - apart}
-    others = (row for row in range(len(places)) if row not in chosen and row not in apart)
-    torn = chosen_texts.intersection(places[row] for row in others)
+    torn = _torn_texts(chosen, apart, places)
     rows_of: dict[int, list[int]] = {text: [] for text in sorted(torn)}
     for row, text in enumerate(places):
         if text in torn and row not in apart:
@@ -151,6 +155,13 @@ def _together(
     return whole or chosen
 
 
+def _torn_texts(chosen: set[int], apart: set[int], places: Sequence[int]) -> set[int]:
+    """Return the places of texts of which some rows are chosen and some are not."""
+    inside = {places[row] for row in chosen - apart}
+    rows = (row for row in range(len(places)) if row not in chosen and row not in apart)
+    return inside.intersection(places[row] for row in rows)
+
+
 def _of_shared(
     train: Split, rows: list[int], places: Sequence[int], count: int
 ) -> tuple[set[int], bool]:
@@ -163,8 +174,9 @@ def _of_shared(
     groups = {row: str(places[row]) for row in rows}
     shared, by_both = _whole(groups, count), False
     fits = count / LARGEST <= len(shared) <= LARGEST * count
-    if train.pairs is not None and not fits:
-        groups = {row: f"{train.texts[row]}\0{train.pairs[row]}" for row in rows}
+    texts, pairs = train.texts, train.pairs
+    if pairs is not None and not fits:
+        groups = {row: f"{texts[row]}\0{pairs[row]}" for row in rows}
         shared, by_both = _whole(groups, count), True
     if len(shared) == len(rows):
         shared = set()
@@ -234,10 +246,16 @@ def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
     def pick(values: Sequence[T] | None) -> Sequence[T] | None:
         return None if values is None else Picked(values, rows)
 
-    fields = ("pairs", "labels", "groups", "negatives")
-    columns: dict[str, Any] = {field: pick(getattr(split, field)) for field in fields}
-    texts = Picked(split.texts, rows)
-    return replace(split, name=name, sha256=sha256, texts=texts, **columns)
+    return replace(
+        split,
+        name=name,
+        sha256=sha256,
+        texts=Picked(split.texts, rows),
+        pairs=pick(split.pairs),
+        labels=pick(split.labels),
+        groups=pick(split.groups),
+        negatives=pick(split.negatives),
+    )
 
 
 class Picked(Sequence[T]):

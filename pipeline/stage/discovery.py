@@ -58,7 +58,7 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
 
 def runs_every_time(kind: type[Stage]) -> bool:
     """Return whether a stage is in no file, as in a notebook, so no result of it is cached."""
-    return any(code.of(base).source is None for base in _foreign(kind))
+    return any(code.code_of(base).source is None for base in _foreign(kind))
 
 
 def source_digests(kind: type[Stage]) -> list[str]:
@@ -72,11 +72,11 @@ def source_digests(kind: type[Stage]) -> list[str]:
     files: dict[Path, str] = {}
     helpers: dict[str, code.Source] = {}
     for base in _foreign(kind):
-        source = code.of(base).source
+        source = code.code_of(base).source
         if source is not None:
             source.check()
             files[source.path] = source.sha256
-        helpers |= code.of(base).helpers
+        helpers |= code.code_of(base).helpers
     digests = [files[path] for path in sorted(files)]
     for name, helper in sorted(helpers.items()):
         helper.check()
@@ -93,8 +93,12 @@ def ready(kind: type[Stage]) -> None:
 
 def _foreign(kind: type[Stage]) -> list[type[Stage]]:
     """Return a stage's class and its bases, without ours."""
-    stages = [base for base in kind.__mro__ if issubclass(base, Stage)]
-    return [base for base in stages if base.__module__.partition(".")[0] not in code.OWN]
+    bases = []
+    for base in kind.__mro__:
+        is_ours = base.__module__.partition(".")[0] in code.OWN
+        if issubclass(base, Stage) and not is_ours:
+            bases.append(base)
+    return bases
 
 
 def _module(name: str, folder: Path | None) -> ModuleType:

@@ -48,7 +48,8 @@ def macro_f1(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return the mean F1 over the labels that occur or are answered, by row weights."""
     labels = np.arange(probabilities.shape[1])
     answered = answers(probabilities)[:, None] == labels
-    correct = np.asarray(truth)[:, None] == labels
+    true = np.asarray(truth)[:, None]
+    correct = true == labels
     return mean_f1(answered & correct, answered != correct)
 
 
@@ -97,7 +98,8 @@ def answers(probabilities: Floats) -> Labels:
     """Return the predicted label of each row, or -1 if the row has a value that is not finite."""
     finite = np.asarray(np.isfinite(probabilities).all(axis=1))
     comparable = np.where(finite[:, None], probabilities, 0)
-    return np.where(finite, comparable.argmax(axis=1), -1)
+    highest = comparable.argmax(axis=1)
+    return np.where(finite, highest, -1)
 
 
 FORMULAS: Final[dict[str, Formula]] = {"accuracy": accuracy, "macro_f1": macro_f1, "ece": ece}

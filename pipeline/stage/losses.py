@@ -24,9 +24,9 @@ def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0, *, total: bool 
     return summed if total else _mean(summed, labels != IGNORED)
 
 
-def _mean(summed: Tensor, known: Tensor) -> Tensor:
-    """Return a sum divided by the number of flags in ``known`` that are set, or by 1 if none is."""
-    count = known.sum().clamp(min=1)
+def _mean(summed: Tensor, labelled: Tensor) -> Tensor:
+    """Return a sum divided by the number of set flags in ``labelled``, or by 1 without any."""
+    count = labelled.sum().clamp(min=1)
     return summed / count
 
 
@@ -35,10 +35,10 @@ def squared(scores: Tensor, goal: Tensor, *, total: bool = False) -> Tensor:
 
     ``scores``, ``goal``: one per row; a goal that is NaN is none. With ``total``, the sum.
     """
-    known = ~goal.isnan()
-    difference = scores.float()[known] - goal[known]
+    labelled = ~goal.isnan()
+    difference = scores.float()[labelled] - goal[labelled]
     summed = difference.square().sum()
-    return summed if total else _mean(summed, known)
+    return summed if total else _mean(summed, labelled)
 
 
 def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = False) -> Tensor:
@@ -53,14 +53,14 @@ def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = Fals
         group: the number of each row's query.
         total: return the sum over rows, without the order, which is no property of a row.
     """
-    known = ~goal.isnan()
-    logits = scores.float()[known]
+    labelled = ~goal.isnan()
+    logits = scores.float()[labelled]
     summed = functional.binary_cross_entropy_with_logits(
-        logits, goal[known].float(), reduction="sum"
+        logits, goal[labelled].float(), reduction="sum"
     )
     if total:
         return summed
-    return _mean(summed, known) + order(scores, goal, group)
+    return _mean(summed, labelled) + order(scores, goal, group)
 
 
 def order(scores: Tensor, goal: Tensor, group: Tensor) -> Tensor:
@@ -103,13 +103,12 @@ def binary(logits: Tensor, flags: Tensor, smoothing: float = 0.0, *, total: bool
         smoothing: the share of each flag that becomes one half.
         total: return the sum over the rows of their mean over labels, instead of its mean.
     """
-    known = flags[:, 0] != IGNORED
-    goal = flags[known] * (1 - smoothing) + smoothing / 2
-    losses = functional.binary_cross_entropy_with_logits(
-        logits[known].float(), goal.float(), reduction="none"
-    )
+    labelled = flags[:, 0] != IGNORED
+    goal = flags[labelled] * (1 - smoothing) + smoothing / 2
+    rows = logits[labelled].float()
+    losses = functional.binary_cross_entropy_with_logits(rows, goal.float(), reduction="none")
     summed = losses.mean(dim=1).sum()
-    return summed if total else _mean(summed, known)
+    return summed if total else _mean(summed, labelled)
 
 
 def soft_binary(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -144,8 +143,9 @@ def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     DistilBERT (Sanh et al. 2019, arXiv 1910.01108). Shapes as in ``hidden``.
     """
-    angles = 1 - functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
-    return (angles * mask).sum() / mask.sum()
+    similarity = functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
+    distances = (1 - similarity) * mask
+    return distances.sum() / mask.sum()
 
 
 def patience(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -154,8 +154,10 @@ def patience(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     Patient knowledge distillation (Sun et al. 2019, arXiv 1908.09355, eq. 7). Shapes as in
     ``hidden``; the first token of a row is never padding.
     """
-    own, goal = (functional.normalize(each[:, 0].float(), dim=-1) for each in (student, teacher))
-    return (own - goal).square().sum(dim=-1).mean()
+    student = functional.normalize(student[:, 0].float(), dim=-1)
+    teacher = functional.normalize(teacher[:, 0].float(), dim=-1)
+    squares = (student - teacher).square()
+    return squares.sum(dim=-1).mean()
 
 
 def answers(student: Tensor, teacher: Tensor) -> Tensor:
@@ -164,7 +166,8 @@ def answers(student: Tensor, teacher: Tensor) -> Tensor:
     Ba & Caruana 2014 (arXiv 1312.6184); Kim et al. 2021 (arXiv 2105.08919) find it better than a
     softened divergence where the teacher is sure.
     """
-    return (student.float() - teacher.float()).square().mean()
+    difference = student.float() - teacher.float()
+    return difference.square().mean()
 
 
 def relation(

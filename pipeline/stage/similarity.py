@@ -28,21 +28,26 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     if pooling.mode == "cls":
         embeddings = hidden[:, 0]
     elif pooling.mode == "last":
-        places = torch.arange(mask.shape[1], device=mask.device)
-        last = (mask * places).argmax(dim=1)
-        index = last[:, None, None].expand(-1, 1, hidden.shape[-1])
-        embeddings = hidden.gather(1, index)[:, 0]
+        embeddings = _last_token(hidden, mask)
     else:
         weight = mask[:, :, None].to(hidden.dtype)
         total = weight.sum(dim=1).clamp(min=1e-9)
         embeddings = (hidden * weight).sum(dim=1) / total
     if not pooling.normalize:
         return embeddings
-    length = embeddings.square().sum(dim=1, keepdim=True).sqrt()
-    return embeddings / length.clamp(min=1e-12)
+    squares = embeddings.square().sum(dim=1, keepdim=True)
+    return embeddings / squares.sqrt().clamp(min=1e-12)
 
 
-def ranking(queries: Tensor, documents: Tensor, right: Tensor) -> Tensor:
+def _last_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return the state of each text's last token that is not padding: (rows, width)."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask * places).argmax(dim=1)
+    index = last[:, None, None].expand(-1, 1, hidden.shape[-1])
+    return hidden.gather(1, index)[:, 0]
+
+
+def ranking(queries: Tensor, documents: Tensor, relevant: Tensor) -> Tensor:
     """Return the loss of finding each query's document among all documents of the batch.
 
     Multiple negatives ranking (Henderson et al. 2017, arXiv 1705.00652), with cosines times
@@ -51,12 +56,12 @@ def ranking(queries: Tensor, documents: Tensor, right: Tensor) -> Tensor:
     Args:
         queries: rows × width.
         documents: at least rows × width; query i should find document i.
-        right: rows × documents, whether a document has a text that the query should find. Such a
+        relevant: rows × documents, whether a document has a text that the query should find. Such a
             document, other than its own, is not counted against it.
     """
     rows = torch.arange(len(queries), device=queries.device)
     cosines = functional.normalize(queries.float()) @ functional.normalize(documents.float()).T
-    others = right.clone()
+    others = relevant.clone()
     others[rows, rows] = False
     logits = (SCALE * cosines).masked_fill(others, -1e4)
     return functional.cross_entropy(logits, rows)
@@ -118,7 +123,7 @@ def fitting(teacher: Tensor, width: int) -> Tensor | None:
     return directions[:, -width:]
 
 
-def turning(goals: Tensor, own: Tensor) -> Tensor:
+def turning(goals: Tensor, student: Tensor) -> Tensor:
     """Return the rotation of embeddings towards those that a student has already of these texts.
 
     No product changes: principal directions are as good in any rotation. But other rows have other
@@ -127,11 +132,11 @@ def turning(goals: Tensor, own: Tensor) -> Tensor:
 
     Args:
         goals: texts × width.
-        own: the student's: texts × width.
+        student: the student's: texts × width.
     """
     goals = functional.normalize(goals.double())
-    own = functional.normalize(own.double())
-    left, _, right = torch.linalg.svd(goals.T @ own)
+    student = functional.normalize(student.double())
+    left, _, right = torch.linalg.svd(goals.T @ student)
     return left @ right
 
 

@@ -57,7 +57,10 @@ class Source:
     @property
     def ending(self) -> str | None:
         """The file extension that determines the format, e.g. .csv for rows.csv.gz, or None."""
-        return next((s.lower() for s in self.path.suffixes[::-1] if s.lower() in FORMATS), None)
+        for suffix in reversed(self.path.suffixes):
+            if suffix.lower() in FORMATS:
+                return suffix.lower()
+        return None
 
 
 @dataclass
@@ -248,9 +251,10 @@ def _check_ends(source: Source, width: int, rows: Iterable[list[str]]) -> None:
     """Raise DataError if a row has something in the fields for which the header has no name."""
     for number, row in enumerate(rows, 1):
         if any(row[width:]):
+            where = f"{source.reference}: row {number}"
             raise DataError(
-                f"{source.reference}: row {number} has {len(row)} fields, the header {width}; put "
-                "texts that contain the separator in quotes, or name each column"
+                f"{where} has {len(row)} fields, the header {width}; put texts that contain the "
+                "separator in quotes, or name each column"
             )
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def nearest(value: Any, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+def nearest(value: Any, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the known name most similar to ``value``, the first one in a tie.
 
     Returns None if no name is similar.
     """
     best, best_ratio = None, cutoff
-    for name in known:
+    for name in candidates:
         ratio = _ratio(name, str(value))
         if ratio > best_ratio or (best is None and ratio == cutoff):
             best, best_ratio = name, ratio
@@ -26,9 +26,9 @@ def _ratio(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def hint(value: Any, known: Iterable[str]) -> str:
+def hint(value: Any, candidates: Iterable[str]) -> str:
     """Return the end of an error message about an unknown name: a suggestion or all known names."""
-    names = list(known)
+    names = list(candidates)
     near = nearest(value, names)
     if near:
         return f", did you mean {near!r}?"
@@ -45,13 +45,13 @@ def repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-def misspelt(name: str, known: Iterable[str], cutoff: float = 0.8) -> str | None:
+def misspelt(name: str, candidates: Iterable[str], cutoff: float = 0.8) -> str | None:
     """Return the known name that ``name`` is probably a typing error of, or None.
 
     Names that differ in a number or in a short part are different names: ``prod-a`` and ``prod-b``,
     ``spam-de`` and ``spam-en``.
     """
-    for other in known:
+    for other in candidates:
         if other != name and _one_typed_wrong(name, other, cutoff):
             return other
     return None

@@ -143,7 +143,7 @@ def test_a_stage_that_python_imported_is_known_from_then_on(folder, monkeypatch)
 def test_our_own_classes_have_no_code():
     from stages.finetune import Finetune
 
-    assert code.of(Finetune) == code.Code(None, {})
+    assert code.code_of(Finetune) == code.Code(None, {})
 
 
 def test_an_environment_below_the_recipe_s_folder_stays_as_it_is(folder):
