@@ -382,13 +382,19 @@ def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> No
     for position, budget in enumerate(recipe.budgets):
         at: yaml_source.Location = ("budgets", position)
         name = budget.against
-        if name and name not in ids:
-            # It may be a tag, which only a store knows. A name very similar to a stage is a typo.
-            is_typo = nearest(name, ids, cutoff=0.85) is not None
-            may_be_tag = REMOTE_TAG in name or NAME.fullmatch(name)
-            if is_typo or not may_be_tag:
-                message = f"{name!r} is not a stage of this recipe{hint(name, ids)}"
-                raise where.say((*at, "against"), message)
+        if name and name not in ids and not _may_be_tag(name, ids):
+            message = f"{name!r} is not a stage of this recipe{hint(name, ids)}"
+            raise where.say((*at, "against"), message)
         if budget.target and budget.target not in targets:
             message = f"{budget.target!r} is not a target{hint(budget.target, targets)}"
             raise where.say((*at, "target"), message)
+
+
+def _may_be_tag(name: str, ids: list[str]) -> bool:
+    """Return whether a name that is no step's may be a tag, which only a store knows.
+
+    A name very similar to a step's is a typing error.
+    """
+    if nearest(name, ids, cutoff=0.85) is not None:
+        return False
+    return REMOTE_TAG in name or NAME.fullmatch(name) is not None

@@ -46,11 +46,11 @@ def build(
     where = Places(f"recipe {name!r}", {})
     values: dict[str, Any] = {"name": name, "model": str(model), **_plain(others)}
     values["data"] = _plain(data)
-    values["stages"] = [_entry(stage) for stage in _listed(stages)]
+    values["stages"] = list(map(_entry, _listed(stages)))
     if targets:
-        values["targets"] = [_plain(target) for target in _listed(targets)]
+        values["targets"] = list(map(_plain, _listed(targets)))
     if budgets:
-        values["budgets"] = [_plain(budget) for budget in _listed(budgets)]
+        values["budgets"] = list(map(_plain, _listed(budgets)))
     try:
         text = yaml_source.dump(values)
     except yaml.representer.RepresenterError as error:

@@ -112,9 +112,16 @@ def _both(rows: str, documents: str) -> str:
 
 
 def negatives(value: Any, column: str, source: Source, number: int) -> tuple[str, ...]:
-    """Return the texts in a row's column of negatives: one, a list, or none.
+    """Return the texts in a row's column of negatives.
 
-    Raises DataError if it holds something else.
+    Args:
+        value: what the column holds: a text, a list of texts, or nothing.
+        column: its name.
+        source: the file.
+        number: the number of the row, counted from 1.
+
+    Raises:
+        DataError: the column holds something else.
     """
     if is_missing(value):
         return ()

@@ -98,12 +98,21 @@ def load(
     order: list[str] | None = None,
     folder: Path | None = None,
 ) -> tuple[dict[str, Split], Summary]:
-    """Read all splits; ``order`` is the label order of an existing model, if there is one.
+    """Read all splits and say what is in them.
 
-    ``folder`` is where the texts are kept that are not held in memory; see ``Texts``.
+    Args:
+        data: the recipe's columns and how rows are read.
+        task: reads the texts and the target of a row.
+        located: the files of the splits, from ``locate``.
+        order: the labels of an existing model in its order; None without one.
+        folder: where the texts are kept that are not held in memory; see ``Texts``.
 
-    Raises DataError if a column is missing or unsuitable, a split is empty, train teaches nothing,
-    another split has a label that train lacks, or a file changed since it was located.
+    Returns:
+        The splits by name, and the labels, counts and warnings.
+
+    Raises:
+        DataError: a column is missing or unsuitable, a split is empty, train teaches nothing,
+            another split has a label that train lacks, or a file changed since it was located.
     """
     _check_search(data, task)
     warnings: list[str] = []
@@ -185,11 +194,17 @@ def evaluated(
     labels: list[str],
     warnings: list[str],
 ) -> Split:
-    """Read only the eval split, for a model that has these labels; nothing of train is opened.
+    """Read only the eval split, for a model that exists; nothing of train is opened.
 
-    ``warnings`` gets what is to be said of its rows.
+    Args:
+        data: the recipe's columns and how rows are read.
+        task: reads the texts and the target of a row.
+        located: the files of the splits, from ``locate``.
+        labels: those of the model, in its order.
+        warnings: gets the warnings about the rows.
 
-    Raises DataError like ``load``, and for a label that the model does not have.
+    Raises:
+        DataError: as ``load`` does, and for a label that the model does not have.
     """
     _check_search(data, task)
     shown = ", ".join(labels[:SHOWN])
@@ -250,9 +265,10 @@ def _check_count(task: type[FileRows], source: Source, rows: _Raw) -> None:
     fault = f"{source.reference}: eval has {plural(count, 'row')}"
     if count < task.fewest:
         raise DataError(f"{fault}; {task.name} of such rows needs at least {task.fewest}")
+    if count >= FEWEST or not task.correlates or rows.targets is None:
+        return
     ranked = task.queries and rows.groups is not None
-    correlated = task.correlates and not ranked and rows.targets is not None
-    if correlated and count < FEWEST:
+    if not ranked:
         raise DataError(f"{fault}; a correlation of fewer than {FEWEST} has no meaning")
 
 

@@ -38,11 +38,16 @@ def source(train: Source, share: float, group: str | None) -> Source:
 def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> tuple[Split, Split]:
     """Return the training rows without the development rows, and the development rows.
 
-    About ``share`` of each stratum is taken (at most 2,000 rows in all), or whole groups if the
-    split has groups, without those that are far too large. Rows with equal (first) texts stay
-    together, unless so many share one that pairs have to be told apart by both texts. ``strata`` is
-    empty for rows without targets. ``dev``: the ``source`` of the development rows. If the rows are
-    too few to spare one, they all stay in training, and the development split has them too.
+    A share of each stratum is taken (at most 2,000 rows in all), or whole groups if the split has
+    groups, without those that are far too large. Rows with equal (first) texts stay together,
+    unless so many share one that pairs have to be told apart by both texts. If the rows are too few
+    to spare one, they all stay in training, and the development split has them too.
+
+    Args:
+        train: the rows.
+        strata: the stratum of each row; empty for rows without targets.
+        share: about how much of each stratum is taken, from 0 to 1.
+        dev: the ``source`` of the development rows.
     """
     count = len(train)
     chosen = _rows(train, strata, share) if train.groups is None else _group_rows(train, share)
@@ -131,8 +136,15 @@ def _together(
 ) -> set[int]:
     """Return the chosen rows with all others of their texts, which other strata did not choose.
 
-    Small texts first, and without those that would make far too many rows or take the last ones of
-    a stratum from train. ``apart``: rows of pairs that are told apart by both texts.
+    Texts of few rows come first. Texts that would make far too many rows, or take the last ones of
+    a stratum from train, are left out.
+
+    Args:
+        chosen: the rows that the strata chose.
+        apart: rows of pairs that are told apart by both texts.
+        places: a number for each row, which rows with one text share.
+        layers: the rows of each stratum.
+        share: the share of all rows that is cut off.
     """
     torn = _torn_texts(chosen, apart, places)
     rows_of: dict[int, list[int]] = {text: [] for text in sorted(torn)}
@@ -165,11 +177,19 @@ def _torn_texts(chosen: set[int], apart: set[int], places: Sequence[int]) -> set
 def _of_shared(
     train: Split, rows: list[int], places: Sequence[int], count: int
 ) -> tuple[set[int], bool]:
-    """Return about ``count`` of a stratum's rows, many of which share a text.
+    """Choose some of a stratum's rows, many of which share a text.
 
-    And whether pairs are told apart by both texts. Rows with one text are a group. If groups are
-    too large, rows of pairs are told apart by both texts. A stratum keeps its last text: no model
-    could learn it otherwise.
+    Rows with one text are a group. If groups are too large, rows of pairs are told apart by both
+    texts. A stratum keeps its last text: no model could learn it otherwise.
+
+    Args:
+        train: the texts.
+        rows: those of the stratum.
+        places: a number for each row of ``train``, which rows with one text share.
+        count: about how many rows to choose.
+
+    Returns:
+        The rows, and whether pairs are told apart by both texts.
     """
     groups = {row: str(places[row]) for row in rows}
     shared, by_both = _whole(groups, count), False

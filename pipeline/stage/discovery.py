@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -33,21 +32,15 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     RecipeError with the most similar name if the name is unknown, or with the reason if a plug-in
     cannot be loaded.
     """
-    if name in installed():
-        point = installed()[name]
-        load: Callable[[], Any] = point.load
-        origin = f"{name} ({point.value})"
-    elif ":" in name:
-        module, _, attribute = name.partition(":")
-        load = lambda: getattr(_module(module, folder), attribute)  # noqa: E731
-        origin = name
-    else:
+    point = installed().get(name)
+    if point is None and ":" not in name:
         raise RecipeError(f"unknown stage {name!r}{hint(name, installed())}")
+    origin = name if point is None else f"{name} ({point.value})"
     try:
         with code.printing_to_stderr():
-            loaded = load()
+            loaded = _import(name, folder) if point is None else point.load()
     except (Exception, SystemExit) as error:  # as of a script that parses its arguments
-        reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Stage)):
         raise RecipeError(f"stage {origin} is not a subclass of pipeline.stage.Stage")
@@ -101,7 +94,14 @@ def _foreign(kind: type[Stage]) -> list[type[Stage]]:
     return bases
 
 
+def _import(name: str, folder: Path | None) -> Any:
+    """Return what ``module:Class`` names."""
+    module_name, _, attribute = name.partition(":")
+    return getattr(_module(module_name, folder), attribute)
+
+
 def _module(name: str, folder: Path | None) -> ModuleType:
+    """Return a module in a recipe's folder, or else an installed one."""
     if folder is None:
         return importlib.import_module(name)
     code.focus(folder)

@@ -131,13 +131,20 @@ def _some(names: Sequence[str]) -> str:
 
 
 def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -> Located:
-    """Find a model and the files to import; ``key`` is what errors call it.
+    """Find a model and the files to import.
 
     A sentence-transformers directory may have the transformer in a folder of its own.
 
-    Raises ModelError if the config, weights or tokenizer are missing, the model needs code of its
-    own, or embeddings are made in a way that rarefy does not know; IntegrityError if the weights
-    are pickled and the recipe does not allow that.
+    Args:
+        reference: a directory, ``hub:…`` or ``package:…``, as in a recipe.
+        base: the folder that relative paths start from.
+        allow_pickle: whether pickled weights may be loaded.
+        key: the key of the recipe that errors name.
+
+    Raises:
+        ModelError: the config, weights or tokenizer are missing, the model needs code of its own,
+            or embeddings are made in a way that rarefy does not know.
+        IntegrityError: the weights are pickled and the recipe does not allow that.
     """
     model = f"{key}: {reference}"
     root, revision = sources.model_directory(reference, base, key)

@@ -33,7 +33,10 @@ def _mean(summed: Tensor, labelled: Tensor) -> Tensor:
 def squared(scores: Tensor, goal: Tensor, *, total: bool = False) -> Tensor:
     """Return the squared error averaged over the rows that have a goal; 0 if none has one.
 
-    ``scores``, ``goal``: one per row; a goal that is NaN is none. With ``total``, the sum.
+    Args:
+        scores: (rows,).
+        goal: (rows,); NaN is none.
+        total: return the sum over the rows instead of their mean.
     """
     labelled = ~goal.isnan()
     difference = scores.float()[labelled] - goal[labelled]
@@ -67,8 +70,12 @@ def order(scores: Tensor, goal: Tensor, group: Tensor) -> Tensor:
     """Return the loss of pairs of rows in the wrong order, averaged over pairs; 0 without pairs.
 
     RankNet (Burges et al. 2005, "Learning to rank using gradient descent"): log(1 + exp(-margin))
-    of the better row's score over the worse one's. ``scores``, ``goal``, ``group``: one per row;
-    a pair has the same group, and goals that differ. A goal that is NaN is in no pair.
+    of the better row's score over the worse one's. A pair is of one group, with goals that differ.
+
+    Args:
+        scores: (rows,).
+        goal: (rows,); a row whose goal is NaN is in no pair.
+        group: (rows,), the number of each row's query.
     """
     same_query = group[:, None] == group
     better = same_query & (goal[:, None] > goal)

@@ -60,11 +60,12 @@ def ranking(queries: Tensor, documents: Tensor, relevant: Tensor) -> Tensor:
             document, other than its own, is not counted against it.
     """
     rows = torch.arange(len(queries), device=queries.device)
-    cosines = functional.normalize(queries.float()) @ functional.normalize(documents.float()).T
+    queries = functional.normalize(queries.float())
+    documents = functional.normalize(documents.float())
+    logits = SCALE * (queries @ documents.T)
     others = relevant.clone()
     others[rows, rows] = False
-    logits = (SCALE * cosines).masked_fill(others, -1e4)
-    return functional.cross_entropy(logits, rows)
+    return functional.cross_entropy(logits.masked_fill(others, -1e4), rows)
 
 
 def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
@@ -81,9 +82,11 @@ def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
     """
     gaps = cosines[:, None] - cosines[None, :]
     misordered = scores[:, None] < scores[None, :]
-    terms = (scale * gaps).float().masked_fill(~misordered, float("-inf"))
+    scaled = (scale * gaps).float()
+    terms = scaled.masked_fill(~misordered, float("-inf")).flatten()
     one = torch.zeros(1, device=gaps.device)  # whose exponential is the 1 of the sum
-    return torch.cat([one, terms.flatten()]).logsumexp(dim=0)
+    exponents = torch.cat([one, terms])
+    return exponents.logsumexp(dim=0)
 
 
 def imitation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -98,7 +101,8 @@ def imitation(student: Tensor, teacher: Tensor) -> Tensor:
     """
     student = functional.normalize(student.float())
     teacher = functional.normalize(teacher.float())
-    distance = 1 - (student * teacher).sum(dim=1).mean()
+    cosines = (student * teacher).sum(dim=1)
+    distance = 1 - cosines.mean()
     relations = functional.mse_loss(student @ student.T, teacher @ teacher.T)
     return COSINE * distance + SIMILARITIES * relations
 

@@ -234,17 +234,27 @@ def form(source: Source) -> Literal["unquoted", "trailing"] | None:
     if separator is None:
         return None
     with suppress(csv.Error), _text(source) as file:  # what cannot be parsed is pandas' to name
-        rows = (row for row in csv.reader(file, delimiter=separator) if row)
+        rows = filter(None, csv.reader(file, delimiter=separator))
         header, first = next(rows, []), next(rows, [])
-        if len(header) == 1 and any(other in header[0] for other in OTHERS):
-            raise DataError(
-                f"{source.reference}: the header is one column, {header[0]!r}; fields are separated"
-                " by commas in a .csv file, and by tabs in a .tsv file"
-            )
+        _check_separator(source, header)
         if len(first) > len(header):
             _check_ends(source, len(header), itertools.chain([first], rows))
             return "trailing"
-    return "unquoted" if separator == "\t" and _is_unquoted(source) else None
+    if separator == "\t" and _is_unquoted(source):
+        return "unquoted"
+    return None
+
+
+def _check_separator(source: Source, header: list[str]) -> None:
+    """Raise DataError if the header is one column that has another separator in it."""
+    if len(header) != 1:
+        return
+    [column] = header
+    if any(separator in column for separator in OTHERS):
+        raise DataError(
+            f"{source.reference}: the header is one column, {column!r}; fields are separated by "
+            "commas in a .csv file, and by tabs in a .tsv file"
+        )
 
 
 def _check_ends(source: Source, width: int, rows: Iterable[list[str]]) -> None:

@@ -62,9 +62,10 @@ class Budget(Part):
             return value  # reported as its own error
         metric = value["metric"]
         for form in FORMS:
-            unit, expected = quantity.kind(value.get(form)), expects(metric, form)
+            limit = value.get(form)
+            unit, expected = quantity.kind(limit), expects(metric, form)
             if unit and expected not in (unit, None):
-                raise ValueError(f"{form}: {value[form]!r} is {unit}; {metric} takes {expected}")
+                raise ValueError(f"{form}: {limit!r} is {unit}; {metric} takes {expected}")
         _check_share(value.get("max_regression"))
         return value
 
@@ -73,11 +74,12 @@ class Budget(Part):
         forms = [form for form in FORMS if getattr(self, form) is not None]
         if len(forms) != 1:
             raise ValueError(f"give exactly one of {', '.join(FORMS)}; found {forms or 'none'}")
-        is_absolute = self.form in ("max", "min")
-        if is_absolute and self.against:
-            raise ValueError(f"'{self.form}' is an absolute bound; remove 'against'")
-        if not is_absolute and not self.against:
-            raise ValueError(f"'{self.form}' is a comparison; set 'against' to a stage or a tag")
+        [form] = forms
+        if form in ("max", "min"):
+            if self.against:
+                raise ValueError(f"'{form}' is an absolute bound; remove 'against'")
+        elif not self.against:
+            raise ValueError(f"'{form}' is a comparison; set 'against' to a stage or a tag")
         if self.caches == "cold" and known(self.metric).kind != "latency":
             raise ValueError(f"'caches' is of latencies; {self.metric} has none")
         return self

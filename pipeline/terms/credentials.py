@@ -62,10 +62,14 @@ def _clean(url: re.Match[str]) -> str:
     # A secret may contain a slash, so with USER:SECRET everything up to the last @ is hidden.
     searched = rest if ":" in authority else authority
     end = searched.rfind("@")
-    is_container = scheme.lower() in _AZURE and _CONTAINER.fullmatch(authority)
-    if end >= 0 and not is_container:
+    if end >= 0 and not _is_container(scheme, authority):
         rest = HIDDEN + rest[end:]
-    return f"{scheme}{colon}{_PARAMETER.sub(_hide, rest)}"
+    parameters = _PARAMETER.sub(_hide, rest)
+    return f"{scheme}{colon}{parameters}"
+
+
+def _is_container(scheme: str, authority: str) -> bool:
+    return scheme.lower() in _AZURE and _CONTAINER.fullmatch(authority) is not None
 
 
 def _hide(parameter: re.Match[str]) -> str:
