@@ -27,17 +27,16 @@ def json_schema() -> dict[str, Any]:
 
 def _stages(definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of an entry of ``stages``; ``definitions`` gets those that it refers to."""
-    properties: dict[str, Any] = {
-        "as": {"type": "string"},
-        "from": {"type": "string"},
-        "seed": {"type": "integer", "minimum": 0, "exclusiveMaximum": SEEDS},
-    }
+    seed = {"type": "integer", "minimum": 0, "exclusiveMaximum": SEEDS}
+    text = {"type": "string"}
+    properties: dict[str, Any] = {"as": text, "from": text, "seed": seed}
     for name in sorted(discovery.installed()):
         try:
-            stage = discovery.find(name).model_json_schema()
+            stage = discovery.find(name)
         except RecipeError:
             continue  # a broken plug-in is reported when a recipe uses it
-        definitions.update(stage.pop("$defs", {}))
-        properties[name] = {"anyOf": [stage, {"type": "null"}]}
+        parameters = stage.model_json_schema()
+        definitions.update(parameters.pop("$defs", {}))
+        properties[name] = {"anyOf": [parameters, {"type": "null"}]}
     entry = {"type": "object", "properties": properties, "minProperties": 1}
-    return {"anyOf": [{"type": "string"}, entry]}
+    return {"anyOf": [text, entry]}

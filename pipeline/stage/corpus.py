@@ -69,9 +69,10 @@ def searching(rows: Split, corpus: Corpus) -> Split:
     A query that stands in several rows should find all their documents; its other columns are those
     of its first row. The digest covers both files. Raises DataError if an id is not in the corpus.
     """
-    documents_of: dict[str, list[int]] = {}
+    documents_of: dict[str, dict[int, None]] = {}  # ordered sets
     first_rows: list[int] = []
-    for row, (query, document) in enumerate(zip(rows.texts, rows.pairs or (), strict=True)):
+    pairs = zip(rows.texts, rows.pairs or (), strict=True)
+    for row, (query, document) in enumerate(pairs):
         place = corpus.places.get(document)
         if place is None:
             raise DataError(
@@ -79,22 +80,24 @@ def searching(rows: Split, corpus: Corpus) -> Split:
                 f"{document[:40]!r}, which is not an id in {corpus.source.reference}"
             )
         if query not in documents_of:
-            documents_of[query] = []
+            documents_of[query] = {}
             first_rows.append(row)
-        documents_of[query].append(place)
+        documents_of[query][place] = None
 
     def pick(values: Sequence[str]) -> list[str]:
         return [values[row] for row in first_rows]
 
-    distinct = [dict.fromkeys(places) for places in documents_of.values()]
+    groups = rows.groups
+    if groups is not None:
+        groups = pick(groups)
     return replace(
         rows,
         sha256=_both(rows.sha256, corpus.source.sha256),
         texts=list(documents_of),
         pairs=None,
-        labels=list(map(tuple, distinct)),
+        labels=[tuple(places) for places in documents_of.values()],
         columns={name: pick(values) for name, values in rows.columns.items()},
-        groups=None if rows.groups is None else pick(rows.groups),
+        groups=groups,
         corpus=corpus.texts,
     )
 

@@ -115,16 +115,25 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
         if not count:
             small.append(rows)
             continue
-        ordered = sorted(places[row] for row in rows)
-        last = ordered[count - 1]
-        first_rows = {row for row in rows if places[row] <= last}
-        if len(first_rows) > LARGEST * count or len(first_rows) == len(rows):
-            first_rows, by_both = _of_shared(train, rows, places, count)
-            if by_both:
-                apart.update(rows)
+        first_rows, by_both = _of_stratum(train, rows, places, count)
         chosen |= first_rows
+        if by_both:
+            apart.update(rows)
     chosen |= _of_small(small, places, share)
     return _together(chosen, apart, places, list(layers.values()), share)
+
+
+def _of_stratum(
+    train: Split, rows: list[int], places: Sequence[int], count: int
+) -> tuple[set[int], bool]:
+    """Return the first rows of a stratum in the order of their places; see ``_of_shared``."""
+    ordered = sorted(places[row] for row in rows)
+    last = ordered[count - 1]
+    first_rows = {row for row in rows if places[row] <= last}
+    too_many = len(first_rows) > LARGEST * count or len(first_rows) == len(rows)
+    if too_many:
+        return _of_shared(train, rows, places, count)
+    return first_rows, False
 
 
 def _together(
