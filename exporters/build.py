@@ -35,9 +35,9 @@ from pipeline.model.runtime import DEVICES, BundleModel
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
-from pipeline.terms.markdown import escape
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Isa
+from pipeline.terms.wording import escape
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from exporters.forms.source import Source
 from pipeline.release.provenance import Provenance
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms import metrics
-from pipeline.terms.markdown import escape
 from pipeline.terms.vocabulary import STATIC
+from pipeline.terms.wording import escape
 
 REPOSITORY = "OWNER/NAME"
 """A repository's name, while it is not known."""

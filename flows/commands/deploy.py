@@ -16,7 +16,6 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
-    stage_timeout_option,
     strict_option,
     threads_option,
     without_credentials,
@@ -72,7 +71,6 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     callback=without_credentials,
     help="The machine that measures; default: the worker's.",
 )
-@stage_timeout_option
 @click.option(
     "--when-busy",
     "busy",
@@ -154,7 +152,7 @@ def deploy(
     source = _source(recipe, options, write_only)
     if not write_only:
         _check(source, loaded, home)
-    parameters = ("store", "report_url", "machine", "stage_timeout", "device", "threads", "strict")
+    parameters = ("store", "report_url", "machine", "device", "threads", "strict")
     made = deployment.Deployment(
         name=options["name"] or loaded.recipe.name,
         loaded=loaded,

@@ -27,27 +27,33 @@ class Places:
 
     def budgets(self, count: int) -> list[yaml_source.Location]:
         """Return where each budget is written: a short form stands for several."""
-        found: list[yaml_source.Location] = []
-        for at in [("budgets", place) for place in range(count)]:
-            here = at if at in self.lines else ("budgets",)
-            short = (*here, "max_regression") in self.lines and (*here, "metric") not in self.lines
-            found += [at] * (len(REGRESSIONS) if short else 1)
-        return found[:count]
+        places: list[yaml_source.Location] = []
+        for position in range(count):
+            at: yaml_source.Location = ("budgets", position)
+            entry = at if at in self.lines else ("budgets",)
+            has_metric = (*entry, "metric") in self.lines
+            is_short = (*entry, "max_regression") in self.lines and not has_metric
+            places += [at] * (len(REGRESSIONS) if is_short else 1)
+        return places[:count]
 
     def say(self, at: yaml_source.Location, message: str) -> RecipeError:
         """Return an error about a place; of budgets, ``at`` counts what short forms stand for."""
         if not self.lines:  # a recipe built in Python has no file
             return RecipeError(f"{self.source}: {_dotted(at)}: {message}")
-        if at[:1] == ("budgets",) and len(at) > 1 and isinstance(at[1], int):
-            at = (*self.budgets(at[1] + 1)[-1], *at[2:])
-        known = at
-        while known and known not in self.lines:
-            known = known[:-1]
-        line = self.lines.get(known, 1)
+        if len(at) > 1 and at[0] == "budgets" and isinstance(at[1], int):
+            entry = self.budgets(at[1] + 1)[-1]
+            at = (*entry, *at[2:])
+        line = self._line(at)
         return RecipeError(f"{self.source}:{line}: {_dotted(at)}: {message}")
 
+    def _line(self, at: yaml_source.Location) -> int:
+        """Return the line of a place, or of the nearest one around it that the file has."""
+        while at and at not in self.lines:
+            at = at[:-1]
+        return self.lines.get(at, 1)
+
     def asked(
-        self, at: yaml_source.Location, hook: Callable[..., T], *given: Any, check: bool = False
+        self, at: yaml_source.Location, hook: Callable[..., T], *arguments: Any, check: bool = False
     ) -> T:
         """Return what a method of a stage answers.
 
@@ -55,14 +61,15 @@ class Places:
         is, too.
         """
         try:
-            return hook(*given)
+            return hook(*arguments)
         except Exception as error:
             if check and isinstance(error, RecipeError):
                 raise self.say(at, str(error)) from error
-            kind = type(getattr(hook, "__self__", None))
-            if isinstance(error, RarefyError) or kind.__module__.partition(".")[0] in OWN:
+            stage = type(getattr(hook, "__self__", None))
+            is_own = stage.__module__.partition(".")[0] in OWN
+            if isinstance(error, RarefyError) or is_own:
                 raise
-            reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise self.say(at, f"{hook.__name__}: {reason}") from error
 
     def error(
@@ -71,17 +78,19 @@ class Places:
         """Report the most helpful of pydantic's errors, with a hint if a key is unknown."""
         first = _foremost(error.errors())
         place = _place(first)
+        where = (*at, *place)
         if first["type"] == "extra_forbidden":
             siblings = _fields_at(model, place[:-1])
-            return self.say((*at, *place), f"unknown key{hint(place[-1], siblings)}")
+            return self.say(where, f"unknown key{hint(place[-1], siblings)}")
         if first["type"] == "missing":
-            return self.say((*at, *place), "this key is required")
+            return self.say(where, "this key is required")
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] in ("tuple_type", "list_type"):
             message = "give a list, such as [one, two]"
-        given = first.get("input")
-        shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
-        return self.say((*at, *place), f"{message}{shown}")
+        value = first.get("input")
+        if isinstance(value, str | int | float | bool):
+            message += f" (found {value!r})"
+        return self.say(where, message)
 
 
 def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:
@@ -95,7 +104,8 @@ def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:
             return error
     place = _place(errors[0])
     for error in errors:
-        if not error["type"].endswith("_type") and _place(error)[: len(place)] == place:
+        is_below = _place(error)[: len(place)] == place
+        if is_below and not error["type"].endswith("_type"):
             return error
     return errors[0]
 
@@ -106,9 +116,9 @@ def _place(error: ErrorDetails) -> tuple[str | int, ...]:
 
 def _is_union_tag(part: str | int) -> bool:
     """Return whether pydantic added this part to name a union's member; it is not a key."""
-    return isinstance(part, str) and (
-        part in ("str", "function-before[parse(), float]") or "[" in part
-    )
+    if not isinstance(part, str):
+        return False
+    return part in ("str", "function-before[parse(), float]") or "[" in part
 
 
 def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
@@ -120,22 +130,28 @@ def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str
         if isinstance(part, int):
             node = node.get("items", {})
         else:
-            node = node.get("properties", {}).get(part, {})
-    return list(_resolve(schema, node).get("properties", {}))
+            fields = node.get("properties", {})
+            node = fields.get(part, {})
+    fields = _resolve(schema, node).get("properties", {})
+    return list(fields)
 
 
 def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     for option in node.get("anyOf", []):
         if "$ref" in option:
             node = option
-    if "$ref" in node:
-        found: dict[str, Any] = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        return found
-    return node
+    if "$ref" not in node:
+        return node
+    name = node["$ref"].rsplit("/", 1)[-1]
+    definition: dict[str, Any] = schema["$defs"][name]
+    return definition
 
 
 def _dotted(at: yaml_source.Location) -> str:
     text = ""
     for part in at:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
     return text or "recipe"

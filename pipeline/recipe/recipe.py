@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +77,11 @@ class Recipe(Part):
         if not isinstance(listed, list):
             return value
         budgets: list[Any] = []
-        for one in listed:
-            short = isinstance(one, dict) and "max_regression" in one and "metric" not in one
-            budgets += _regressions(one, info.data) if short else [one]
+        for entry in listed:
+            if isinstance(entry, dict) and "max_regression" in entry and "metric" not in entry:
+                budgets += _regressions(entry, info.data)
+            else:
+                budgets.append(entry)
         return budgets
 
     @field_validator("targets")
@@ -97,16 +99,17 @@ def _regressions(budget: dict[str, Any], recipe: Mapping[str, Any]) -> list[dict
     Of rows without labels the main score is the agreement with the model's own answers, of which
     that has all: its regression is a drop. ``recipe``: the fields that are known to be right.
     """
-    main, changed = REGRESSIONS[0], budget
+    main, main_budget = REGRESSIONS[0], budget
     if "task" in recipe and "data" in recipe:
         with suppress(RarefyError):  # an unknown task or column is an error of its own
-            task = tasks.find(recipe["task"])
-            main = next(iter(task.scored(recipe["data"])), main)
-            if task.bare(recipe["data"]):
-                rest = {key: value for key, value in budget.items() if key != "max_regression"}
-                main, changed = AGREEMENT, rest | {"max_drop": budget["max_regression"]}
+            task, columns = tasks.find(recipe["task"]), recipe["data"]
+            main = next(iter(task.scored(columns)), main)
+            if task.bare(columns):
+                main = AGREEMENT
+                main_budget = dict(budget)
+                main_budget["max_drop"] = main_budget.pop("max_regression")
     others = [{"metric": name, **budget} for name in REGRESSIONS[1:]]
-    return [{"metric": main, **changed}, *others]
+    return [{"metric": main, **main_budget}, *others]
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,9 @@ class LoadedRecipe:
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags that budgets compare with, without duplicates."""
-        named = [budget.against for budget in self.recipe.budgets]
-        return tuple(dict.fromkeys(name for name in named if name and name not in self.ids))
+        references = dict.fromkeys(budget.against for budget in self.recipe.budgets)
+        ids = self.ids
+        return tuple(name for name in references if name and name not in ids)
 
     @property
     def portable_text(self) -> str:
@@ -193,14 +197,16 @@ def check_form(path: Path) -> list[str]:
     of its own (``module:Class``), ``load`` runs no code of it either. Raises what ``load`` raises.
     """
     values, _, where = _read(path)
-    recipe, own = _validated(values, where), []
+    recipe = _validated(values, where)
+    own_stages = []
     for position, entry in enumerate(recipe.stages):
-        name, parameters = _entry(entry, ("stages", position), where)[:2]
+        at: yaml_source.Location = ("stages", position)
+        name, parameters, _ = _entry(entry, at, where)
         if ":" in str(name) and name not in discovery.installed():
-            own.append(str(name))
+            own_stages.append(str(name))
         else:
-            _stage(name, parameters, path.parent, ("stages", position, name), where)
-    return own
+            _stage(name, parameters, path.parent, (*at, name), where)
+    return own_stages
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str, Places]:
@@ -236,65 +242,97 @@ def _check_secrets(value: Any, at: yaml_source.Location, where: Places) -> None:
     """Raise RecipeError at the first URL with credentials, before anything records or says it."""
     if isinstance(value, str) and credentials.found_in(value):
         raise where.say(at, credentials.REFUSED)
+    items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
-        for key, each in value.items():
-            _check_secrets(key, at, where)
-            _check_secrets(each, (*at, key), where)
-    if isinstance(value, list | tuple):
-        for position, each in enumerate(value):
-            _check_secrets(each, (*at, position), where)
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, item in items:
+        _check_secrets(key, at, where)
+        _check_secrets(item, (*at, key), where)
 
 
 def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
+    """Return the checked steps of a recipe. Raises RecipeError at the place of the first fault."""
     steps: list[Step] = []
     for position, entry in enumerate(recipe.stages):
         at: yaml_source.Location = ("stages", position)
         name, parameters, (identifier, source, seed) = _entry(entry, at, where)
-        stage = _stage(name, parameters, folder, (*at, name), where)
-        known = [step.id for step in steps]
-        given = identifier is not None
+        stage_at = (*at, name)
+        stage = _stage(name, parameters, folder, stage_at, where)
+        earlier = [step.id for step in steps]
         if identifier is None:
-            identifier = _next_id(stage.name, known)
-        if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
-            message = f"{identifier!r} is not a valid name; names match {NAME.pattern}"
-            raise where.say((*at, "as" if given else name), message)
-        if identifier in RESERVED:
-            message = f"the id {identifier!r} is reserved for {RESERVED[identifier]}"
-            raise where.say((*at, "as"), message)
-        if identifier in (*known, MODEL):
-            raise where.say((*at, "as"), f"the id {identifier!r} is already taken")
-        if seed is not None and (type(seed) is not int or not 0 <= seed < SEEDS):
+            identifier = _next_id(stage.name, earlier)
+            _check_id(identifier, earlier, at, stage_at, where)
+        else:
+            _check_id(identifier, earlier, at, (*at, "as"), where)
+        if seed is not None and not _is_seed(seed):
             message = f"expected a whole number from 0 to {SEEDS - 1}, found {seed!r}"
             raise where.say((*at, "seed"), message)
-        if source is not None and source not in (*known, MODEL):
-            message = f"{source!r} is not an earlier stage{hint(source, known)}"
+        sources = (*earlier, MODEL)
+        if source is None:
+            source = _end(steps)
+        elif source not in sources:
+            message = f"{source!r} is not an earlier stage{hint(source, earlier)}"
             raise where.say((*at, "from"), message)
-        for role, reference in where.asked((*at, name), stage.references).items():
-            if reference not in (*known, MODEL):
-                message = f"{role}: {reference!r} is not an earlier stage{hint(reference, known)}"
-                raise where.say((*at, name), message)
-        steps.append(Step(identifier, stage, source or _end(steps), position, seed))
+        references = where.asked(stage_at, stage.references)
+        for role, reference in references.items():
+            if reference not in sources:
+                message = f"{role}: {reference!r} is not an earlier stage{hint(reference, earlier)}"
+                raise where.say(stage_at, message)
+        steps.append(Step(identifier, stage, source, position, seed))
     return tuple(steps)
+
+
+def _check_id(
+    identifier: Any,
+    earlier: list[str],
+    at: yaml_source.Location,
+    name_at: yaml_source.Location,
+    where: Places,
+) -> None:
+    """Raise RecipeError if a step cannot have this id.
+
+    Args:
+        identifier: the id.
+        earlier: the ids of the steps before it.
+        at: the place of the step's entry.
+        name_at: the place of what the id was taken from.
+        where: words errors.
+    """
+    if not isinstance(identifier, str) or not NAME.fullmatch(identifier):
+        message = f"{identifier!r} is not a valid name; names match {NAME.pattern}"
+        raise where.say(name_at, message)
+    if identifier in RESERVED:
+        message = f"the id {identifier!r} is reserved for {RESERVED[identifier]}"
+        raise where.say((*at, "as"), message)
+    if identifier == MODEL or identifier in earlier:
+        raise where.say((*at, "as"), f"the id {identifier!r} is already taken")
+
+
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value < SEEDS
 
 
 def _end(steps: list[Step]) -> str:
     """Return the id of what the next stage goes on from: the last step's output, or its input."""
     if not steps:
         return MODEL
-    return steps[-1].input if steps[-1].stage.aside else steps[-1].id
+    last = steps[-1]
+    return last.input if last.stage.aside else last.id
 
 
 def _entry(
     entry: dict[str, Any] | str, at: yaml_source.Location, where: Places
 ) -> tuple[Any, Any, list[Any]]:
     """Return a stage's name and parameters, and the values of ``BESIDE``, or None."""
-    given = {entry: None} if isinstance(entry, str) else dict(entry)
-    beside = [given.pop(key, None) for key in BESIDE]
-    if len(given) != 1:
-        keys = ", ".join(map(str, given)) or "none"
+    stages = {entry: None} if isinstance(entry, str) else dict(entry)
+    beside = [stages.pop(key, None) for key in BESIDE]
+    if len(stages) != 1:
+        names = ", ".join(map(str, stages)) or "none"
         others = ", ".join(map(repr, BESIDE))
-        raise where.say(at, f"expected one stage, optionally with {others}; found {keys}")
-    name, parameters = next(iter(given.items()))
+        raise where.say(at, f"expected one stage, optionally with {others}; found {names}")
+    [(name, parameters)] = stages.items()
     return name, parameters, beside
 
 
@@ -329,10 +367,13 @@ def strings(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set()
 
 
-def _next_id(name: str, known: list[str]) -> str:
+def _next_id(name: str, taken: list[str]) -> str:
     """Return a stage's name, with ``-2``, ``-3``, … appended if the id is already in use."""
-    numbered = (f"{name}-{number}" for number in range(2, len(known) + 3))
-    return next(identifier for identifier in (name, *numbered) if identifier not in known)
+    identifier, number = name, 1
+    while identifier in taken:
+        number += 1
+        identifier = f"{name}-{number}"
+    return identifier
 
 
 def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> None:
@@ -341,12 +382,19 @@ def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> No
     for position, budget in enumerate(recipe.budgets):
         at: yaml_source.Location = ("budgets", position)
         name = budget.against
-        if name and name not in ids:
-            # It may be a tag, which only a store knows. A name very similar to a stage is a typo.
-            misspelt = nearest(name, ids, cutoff=0.85) is not None
-            if misspelt or (REMOTE_TAG not in name and not NAME.fullmatch(name)):
-                message = f"{name!r} is not a stage of this recipe{hint(name, ids)}"
-                raise where.say((*at, "against"), message)
+        if name and name not in ids and not _may_be_tag(name, ids):
+            message = f"{name!r} is not a stage of this recipe{hint(name, ids)}"
+            raise where.say((*at, "against"), message)
         if budget.target and budget.target not in targets:
             message = f"{budget.target!r} is not a target{hint(budget.target, targets)}"
             raise where.say((*at, "target"), message)
+
+
+def _may_be_tag(name: str, ids: list[str]) -> bool:
+    """Return whether a name that is no step's may be a tag, which only a store knows.
+
+    A name very similar to a step's is a typing error.
+    """
+    if nearest(name, ids, cutoff=0.85) is not None:
+        return False
+    return REMOTE_TAG in name or NAME.fullmatch(name) is not None

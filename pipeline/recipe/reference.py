@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.recipe.recipe import BESIDE
@@ -48,78 +48,81 @@ def markdown(stage: str | None = None) -> str:
         if stage not in stages:
             raise RecipeError(f"unknown stage {stage!r}{hint(stage, stages)}")
         return _section(f"`{stage}`", stages[stage])
-    recipe = {**schema, "description": "", "title": ""}
-    lists = ("data", "stages", "targets", "budgets")  # have sections of their own
-    recipe["properties"] = {k: v for k, v in schema["properties"].items() if k not in lists}
+    elsewhere = {"data", "stages", "targets", "budgets"}
+    keys = {key: value for key, value in schema["properties"].items() if key not in elsewhere}
+    recipe = {**schema, "description": "", "title": "", "properties": keys}
+    metrics = _table(("metric", "what it is", "a budget may say", "tasks"), _metrics())
     pages = [_section("The recipe", recipe)]
-    pages += [_section(title, schema["$defs"][name]) for name, title in PARTS.items()]
-    head = ("metric", "what it is", "a budget may say", "tasks")
-    pages += ["## Metrics of budgets\n\n" + _table(head, _metrics()), STAGES]
-    pages += [_section(f"`{name}`", own, "###") for name, own in stages.items()]
-    return HEAD + "\n\n".join(page.strip() for page in pages) + "\n"
+    for name, title in PARTS.items():
+        pages.append(_section(title, schema["$defs"][name]))
+    pages += [f"## Metrics of budgets\n\n{metrics}", STAGES]
+    for name, parameters in stages.items():
+        pages.append(_section(f"`{name}`", parameters, "###"))
+    text = "\n\n".join(page.strip() for page in pages)
+    return f"{HEAD}{text}\n"
 
 
 def _stages(schema: Schema) -> dict[str, Schema]:
-    entry = schema["properties"]["stages"]["items"]["anyOf"][1]["properties"]
-    return {name: own["anyOf"][0] for name, own in entry.items() if name not in BESIDE}
+    """Return the schema of the parameters of each stage."""
+    text_or_entry = schema["properties"]["stages"]["items"]["anyOf"]
+    stages = {}
+    for name, value in text_or_entry[1]["properties"].items():
+        if name not in BESIDE:
+            stages[name] = value["anyOf"][0]
+    return stages
 
 
-def _section(title: str, own: Schema, level: str = "##") -> str:
+def _section(title: str, keys: Schema, level: str = "##") -> str:
     """Return the section of an object: its description, and a table of its keys."""
-    needed = own.get("required", ())
-    rows = [
-        (
-            f"`{key}`",
-            _values(value),
-            "needed" if key in needed else _written(value.get("default")),
-            value.get("description", ""),
-        )
-        for key, value in own["properties"].items()
-    ]
-    words = _prose(own.get("description", ""))
-    return "\n\n".join(
-        part
-        for part in (
-            f"{level} {title}",
-            words,
-            _table(("key", "value", "default", "what it is"), rows) if rows else "",
-        )
-        if part
-    )
+    required = keys.get("required", ())
+    rows = []
+    for key, value in keys["properties"].items():
+        default = "needed" if key in required else _written(value.get("default"))
+        description = value.get("description", "")
+        rows.append((f"`{key}`", _values(value), default, description))
+    prose = _prose(keys.get("description", ""))
+    parts = [f"{level} {title}"]
+    if prose:
+        parts.append(prose)
+    if rows:
+        parts.append(_table(("key", "value", "default", "what it is"), rows))
+    return "\n\n".join(parts)
 
 
 def _prose(description: str) -> str:
     """Return a docstring as Markdown: ``x`` as `x`, and lines that name a term first as a list."""
-    paragraphs = description.replace("``", "`").split("\n\n")
-    return "\n\n".join(
-        re.sub(r"^(`\S+`(?: / `\S+`)?)\s{2,}", r"- \1: ", paragraph, flags=re.MULTILINE)
-        for paragraph in paragraphs
-    )
+    text = description.replace("``", "`")
+    return re.sub(r"^(`\S+`(?: / `\S+`)?) {2,}", r"- \1: ", text, flags=re.MULTILINE)
 
 
 def _values(value: Schema) -> str:
     """Return what a key may be: its alternatives, with their bounds."""
-    kinds = [_kind(choice) for choice in value.get("anyOf", [value])]
-    return ", or ".join(dict.fromkeys(kind for kind in kinds if kind))
+    choices = value.get("anyOf", [value])
+    kinds = filter(None, map(_kind, choices))
+    return ", or ".join(dict.fromkeys(kinds))
 
 
 def _kind(choice: Schema) -> str:
+    """Return what one alternative of a key may be."""
     if "$ref" in choice:
         return str(choice["$ref"].rsplit("/", 1)[-1])
     if "const" in choice:
         return f"`{choice['const']}`"
     if "enum" in choice:
-        return ", ".join(f"`{name}`" for name in choice["enum"])
+        return _names(choice["enum"])
+    types = choice.get("type", "")
+    if types == "array":
+        items = choice.get("items")
+        return f"list of {_values(items)}" if items else "list"
+    if isinstance(types, str):
+        types = [types]
+    nouns = [_WORDS.get(name, name) for name in types]
     bounds = [f"{sign} {choice[key]:.10g}" for key, sign in BOUNDS.items() if key in choice]
-    kinds = choice.get("type", "")
-    words = [_WORDS.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
-    if words == ["list"]:
-        of = _values(choice["items"]) if choice.get("items") else ""
-        return f"list of {of}" if of else "list"
-    return " ".join(part for part in (" or ".join(filter(None, words)), ", ".join(bounds)) if part)
+    words = [" or ".join(filter(None, nouns)), ", ".join(bounds)]
+    return " ".join(filter(None, words))
 
 
-_WORDS = {"array": "list", "boolean": "yes or no", "string": "text", "null": "", "object": "keys"}
+_WORDS = {"boolean": "yes or no", "string": "text", "null": "", "object": "keys"}
 
 
 def _written(default: Any) -> str:
@@ -127,28 +130,38 @@ def _written(default: Any) -> str:
     if default is None or default == []:
         return ""
     if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
+        default = str(default).lower()
     return f"`{default}`"
 
 
-def _metrics() -> Iterable[tuple[str, ...]]:
+def _metrics() -> Iterator[tuple[str, ...]]:
+    """Yield a row for each metric: its name, what it is, the forms of budgets, and its tasks."""
     files = {"train": "-", "eval": "-"}
-    plain, ranked = (
-        Data.model_validate(files | options) for options in ({}, {"group": "-", "corpus": "-"})
-    )
-    of = {}
+    plain = Data.model_validate(files)
+    ranked = Data.model_validate(files | {"group": "-", "corpus": "-"})
+    scores_of = {}
     for name in tasks.names():
         task = tasks.find(name)
-        of[name] = {*task.scored(plain), *task.scored(ranked)}
-        of[name] |= set(of_kind("divergence")) if task.probable else set()
+        scores = {*task.scored(plain), *task.scored(ranked)}
+        if task.probable:
+            scores.update(of_kind("divergence"))
+        scores_of[name] = scores
     for key, metric in METRICS.items():
-        where = [f"`{name}`" for name, scores in of.items() if key in scores]
-        unit = f", {metric.unit}" if metric.unit else ""
-        forms = ", ".join(f"`{form}`" for form in FORMS if form in metric.forms)
-        yield f"`{key}`", metric.title + unit, forms, ", ".join(where) or "all"
+        scored_by = [name for name, scores in scores_of.items() if key in scores]
+        title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
+        forms = [form for form in FORMS if form in metric.forms]
+        yield f"`{key}`", title, _names(forms), _names(scored_by) or "all"
+
+
+def _names(names: Iterable[str]) -> str:
+    """Return names as code in Markdown, separated by commas."""
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    cells = ([cell.replace("|", r"\|").replace("``", "`") for cell in line] for line in lines)
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+    """Return a table in Markdown."""
+    lines = []
+    for row in (head, ("---",) * len(head), *rows):
+        cells = [cell.replace("|", r"\|").replace("``", "`") for cell in row]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -15,25 +15,28 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "rarefy recipe"
-    names = sorted(discovery.installed())
-    seed = {"type": "integer", "minimum": 0, "exclusiveMaximum": SEEDS}
-    entry: dict[str, Any] = {
-        "type": "object",
-        "properties": {"as": {"type": "string"}, "from": {"type": "string"}, "seed": seed},
-        "minProperties": 1,
-    }
-    for name in names:
-        try:
-            own = discovery.find(name).model_json_schema()
-        except RecipeError:
-            continue  # a broken plug-in is reported when a recipe uses it
-        schema["$defs"].update(own.pop("$defs", {}))
-        entry["properties"][name] = {"anyOf": [own, {"type": "null"}]}
-    schema["properties"]["stages"]["items"] = {"anyOf": [{"type": "string"}, entry]}
+    schema["properties"]["stages"]["items"] = _stages(schema["$defs"])
     # Short forms of ``Recipe._listed``: a budget without a list, a regression without a metric.
     budget = schema["$defs"]["Budget"]
-    budget["anyOf"] = [{"required": [key]} for key in (*budget.pop("required"), "max_regression")]
+    required = [*budget.pop("required"), "max_regression"]
+    budget["anyOf"] = [{"required": [key]} for key in required]
     budgets = schema["properties"]["budgets"]
-    one = budgets["items"]
-    schema["properties"]["budgets"] = {"anyOf": [budgets, one]}
+    schema["properties"]["budgets"] = {"anyOf": [budgets, budgets["items"]]}
     return json.loads(json.dumps(schema))  # type: ignore[no-any-return]
+
+
+def _stages(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an entry of ``stages``; ``definitions`` gets those that it refers to."""
+    seed = {"type": "integer", "minimum": 0, "exclusiveMaximum": SEEDS}
+    text = {"type": "string"}
+    properties: dict[str, Any] = {"as": text, "from": text, "seed": seed}
+    for name in sorted(discovery.installed()):
+        try:
+            stage = discovery.find(name)
+        except RecipeError:
+            continue  # a broken plug-in is reported when a recipe uses it
+        parameters = stage.model_json_schema()
+        definitions.update(parameters.pop("$defs", {}))
+        properties[name] = {"anyOf": [parameters, {"type": "null"}]}
+    entry = {"type": "object", "properties": properties, "minProperties": 1}
+    return {"anyOf": [text, entry]}

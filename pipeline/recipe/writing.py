@@ -46,17 +46,17 @@ def build(
     where = Places(f"recipe {name!r}", {})
     values: dict[str, Any] = {"name": name, "model": str(model), **_plain(others)}
     values["data"] = _plain(data)
-    values["stages"] = [_entry(stage) for stage in _listed(stages)]
-    values |= {
-        key: [_plain(part) for part in _listed(parts)]
-        for key, parts in (("targets", targets), ("budgets", budgets))
-        if parts
-    }
+    values["stages"] = list(map(_entry, _listed(stages)))
+    if targets:
+        values["targets"] = list(map(_plain, _listed(targets)))
+    if budgets:
+        values["budgets"] = list(map(_plain, _listed(budgets)))
     try:
         text = yaml_source.dump(values)
     except yaml.representer.RepresenterError as error:
         raise RecipeError(f"{where.source}: {error.args[-1]!r} has no form in YAML") from None
-    return recipes.check(values, text, Path(base).expanduser().resolve(), where, None)
+    folder = Path(base).expanduser().resolve()
+    return recipes.check(values, text, folder, where, None)
 
 
 def step(
@@ -68,14 +68,19 @@ def step(
 ) -> dict[str, Any]:
     """Return a recipe's entry for a stage with its own id (``as``), input (``from``) or seed."""
     entry: dict[str, Any] = {stage: None} if isinstance(stage, str) else _entry(stage)
-    given = {"as": id, "from": input, "seed": seed}
-    return entry | {key: value for key, value in given.items() if value is not None}
+    options = {"as": id, "from": input, "seed": seed}
+    for key, value in options.items():
+        if value is not None:
+            entry[key] = value
+    return entry
 
 
-def _listed(given: Any) -> Iterable[Any]:
-    """Return what was given for a list; one thing alone is a list of it."""
-    alone = isinstance(given, str | Mapping | Part | Stage) or not isinstance(given, Iterable)
-    return [given] if alone else given
+def _listed(value: Any) -> Iterable[Any]:
+    """Return a list of values; one thing alone is a list of it."""
+    is_one = isinstance(value, str | Mapping | Part | Stage)
+    if is_one or not isinstance(value, Iterable):
+        return [value]
+    return value
 
 
 def _entry(stage: Entry) -> Any:
@@ -91,21 +96,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Part):
         return _with_signs(value.model_dump(mode="json", exclude_defaults=True))
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
         return int(value)
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+    return float(value) if isinstance(value, Real) else value
 
 
 def _with_signs(values: dict[str, Any]) -> dict[str, Any]:
     """Write a regression of 100 % or more with the % sign; a bare number counts as a typo."""
-    if values.get("max_regression", 0) >= 1:
-        return values | {"max_regression": f"{100 * values['max_regression']:g} %"}
-    return values
+    regression = values.get("max_regression", 0)
+    if regression < 1:
+        return values
+    return values | {"max_regression": f"{100 * regression:g} %"}
 
 
 def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
@@ -119,16 +127,16 @@ def as_values(loaded: LoadedRecipe) -> dict[str, Any]:
 
 
 def _stage(step: Step) -> dict[str, Any]:
-    return {
-        stage_name(type(step.stage)): _parameters(step.stage),
-        **_beside(step),
-    }
+    name = stage_name(type(step.stage))
+    return {name: _parameters(step.stage), **_beside(step)}
 
 
 def _beside(step: Step) -> dict[str, Any]:
     """Return what an entry says beside its stage."""
-    seed = {} if step.seed is None else {"seed": step.seed}
-    return {"as": step.id, "from": step.input, **seed}
+    keys: dict[str, Any] = {"as": step.id, "from": step.input}
+    if step.seed is not None:
+        keys["seed"] = step.seed
+    return keys
 
 
 def _parameters(stage: Stage) -> dict[str, Any]:
@@ -137,16 +145,16 @@ def _parameters(stage: Stage) -> dict[str, Any]:
     What another ``mode`` would need is refused even with the value that it has by default.
     """
     values = stage.model_dump(mode="json")
-    given = {name: value for name, value in values.items() if name in stage.model_fields_set}
+    explicit = {name: values[name] for name in values if name in stage.model_fields_set}
 
     def takes(name: str) -> bool:
         try:
-            type(stage).model_validate(given | {name: values[name]})
+            type(stage).model_validate(explicit | {name: values[name]})
         except ValidationError:
             return False
         return True
 
-    return {name: value for name, value in values.items() if name in given or takes(name)}
+    return {name: values[name] for name in values if name in explicit or takes(name)}
 
 
 def stage_name(kind: type[Stage]) -> str:
@@ -171,29 +179,34 @@ def as_yaml(loaded: LoadedRecipe) -> str:
             continue
         parts.append("\nstages:\n")
         for step, entry in zip(loaded.steps, value, strict=True):
-            lines = [f"# {line}".rstrip() for line in _explanation(step)]
-            lines += _explained(step, entry)
+            lines = [*_explanation(step), *_explained(step, entry)]
             parts += [f"  {line}\n" for line in lines]
             parts.append("\n")
     return "".join(parts)
 
 
-def _explanation(step: Step) -> list[str]:
-    return (inspect.getdoc(step.stage) or "").splitlines()
+def _explanation(step: Step) -> Iterator[str]:
+    """Yield the docstring of a step's stage as comments."""
+    docstring = inspect.getdoc(step.stage) or ""
+    for line in docstring.splitlines():
+        yield f"# {line}".rstrip()
 
 
 def _explained(step: Step, entry: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a stage's entry, each parameter below its description as a comment."""
-    kind, parameters = next(iter(entry.items()))
-    about = {name: known.description for name, known in type(step.stage).model_fields.items()}
-    yield f"- {kind}:" if parameters else f"- {kind}: {{}}"
-    for name, value in parameters.items():
-        yield from textwrap.wrap(
-            about.get(name) or "", 92, initial_indent="    # ", subsequent_indent="    # "
-        )
-        yield from (f"    {line}" for line in _dumped({name: value}))
-    yield from (f"  {line}" for line in _dumped(_beside(step)))
+    name, parameters = next(iter(entry.items()))
+    fields = type(step.stage).model_fields
+    yield f"- {name}:" if parameters else f"- {name}: {{}}"
+    comment = textwrap.TextWrapper(92, initial_indent="    # ", subsequent_indent="    # ")
+    for key, value in parameters.items():
+        description = fields[key].description or ""
+        yield from comment.wrap(description)
+        for line in _dumped({key: value}):
+            yield f"    {line}"
+    for line in _dumped(_beside(step)):
+        yield f"  {line}"
 
 
 def _dumped(value: Any) -> list[str]:
-    return yaml_source.dump(value).removesuffix("\n").split("\n")
+    text = yaml_source.dump(value)
+    return text.removesuffix("\n").split("\n")

@@ -108,10 +108,12 @@ def parse(data: bytes, path: str) -> Document:
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else 1
         raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise RecipeError(f"{path}: not valid YAML: {reason}") from None
     except RecursionError:
         raise RecipeError(f"{path}: the recipe is nested too deeply") from None
 
@@ -124,14 +126,18 @@ def _index(path: str, node: yaml.Node, at: Location, lines: dict[Location, int])
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            where = f"{path}:{key.start_mark.line + 1}"
+            line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise RecipeError(f"{where}: a key must be a plain word, not a list or a mapping")
-            if key.value in seen:
-                raise RecipeError(f"{where}: duplicate key {key.value!r}")
-            seen.add(key.value)
-            lines[(*at, key.value)] = key.start_mark.line + 1
-            _index(path, value, (*at, key.value), lines)
+                raise RecipeError(
+                    f"{path}:{line}: a key must be a plain word, not a list or a mapping"
+                )
+            name = key.value
+            if name in seen:
+                raise RecipeError(f"{path}:{line}: duplicate key {name!r}")
+            seen.add(name)
+            below = (*at, name)
+            lines[below] = line
+            _index(path, value, below, lines)
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
             _index(path, value, (*at, position), lines)

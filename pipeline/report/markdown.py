@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.measure import slices
 from pipeline.report import accuracy, facts, headline, linear, wording
-from pipeline.terms.markdown import escape
 from pipeline.terms.outcomes import SYMBOL
+from pipeline.terms.wording import escape
 from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import BudgetResult
 

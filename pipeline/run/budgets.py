@@ -6,13 +6,13 @@ from pipeline.model.runtime import DEVICES
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Kind
-from pipeline.terms import sense
+from pipeline.terms.budget import find_problems
 
 
 def check(loaded: LoadedRecipe, task: type[Task]) -> None:
     """Raise RecipeError if a budget makes no sense, or nothing measures it."""
     recipe = loaded.recipe
-    problems = sense.check(recipe.budgets)
+    problems = find_problems(recipe.budgets)
     if problems:
         raise loaded.where.say(("budgets",), problems[0])
     reports = [step for step in loaded.steps if step.stage.produces is Kind.REPORT]

@@ -131,7 +131,7 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     for this run's. Raises RecipeError if a file of that name is not rarefy's.
     """
     from pipeline.report.ci import junit
-    from pipeline.terms.markdown import escape
+    from pipeline.terms.wording import escape
 
     with _holding(directory):
         ownership.check(directory)

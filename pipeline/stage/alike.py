@@ -13,9 +13,10 @@ def normalized(text: str) -> str:
     Nor do the ways in which Unicode writes one character (NFKC) and invisible characters; symbols
     and combining marks count. A text of punctuation alone stays as it is.
     """
-    plain = unicodedata.normalize("NFKC", text.translate(_QUOTES)).casefold()
-    plain = unicodedata.normalize("NFKC", plain).translate(_PLAIN)
-    return " ".join(plain.split()) or text.strip()
+    composed = unicodedata.normalize("NFKC", text.translate(_QUOTES))
+    folded = unicodedata.normalize("NFKC", composed.casefold())
+    words = folded.translate(_PLAIN).split()
+    return " ".join(words) or text.strip()
 
 
 class _Plain(dict[int, str | None]):
@@ -24,9 +25,13 @@ class _Plain(dict[int, str | None]):
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
         category = unicodedata.category(character)
-        kept = " " if category[0] in "PZC" else character
-        self[code] = None if category == "Cf" or character in _VARIATIONS else kept
-        return self[code]
+        replacement: str | None = character
+        if category == "Cf" or character in _VARIATIONS:
+            replacement = None
+        elif category[0] in "PZC":
+            replacement = " "
+        self[code] = replacement
+        return replacement
 
 
 _VARIATIONS = "\ufe0e\ufe0f"
@@ -37,8 +42,9 @@ _PLAIN = _Plain()
 
 def digest(row: Iterable[str | None]) -> bytes:
     """Return 8 bytes that rows of the same texts share, in whatever order."""
-    text = "\n".join(sorted(normalized(part) for part in row if part is not None))
-    return blake2b(text.encode(), digest_size=8).digest()
+    texts = [normalized(part) for part in row if part is not None]
+    joined = "\n".join(sorted(texts))
+    return blake2b(joined.encode(), digest_size=8).digest()
 
 
 def digests(row: Sequence[str | None], *, singly: bool) -> Iterator[bytes]:

@@ -29,21 +29,30 @@ def words(text: str, *, symbols: bool = False) -> list[str]:
     is the same in both ways that Unicode has to write it (NFC).
     """
     pattern = _TOKEN if symbols else _WORD
+    lower = text.lower()
     if text.isascii():
-        found: list[str] = pattern.findall(text.lower())
-        return found
-    runs = pattern.findall(unicodedata.normalize("NFC", text.lower()))
-    return [word for run in runs for word in cut(run)]
+        ascii_words: list[str] = pattern.findall(lower)
+        return ascii_words
+    parts: list[str] = []
+    for run in pattern.findall(unicodedata.normalize("NFC", lower)):
+        parts += cut(run)
+    return parts
 
 
 def cut(run: str) -> list[str]:
     """Return the words of a text that has no spaces: itself, unless its script has none."""
     if not UNSPACED.search(run):
         return [run]
-    found = []
-    parts = itertools.groupby(_CHARACTER.findall(run), lambda each: bool(UNSPACED.match(each)))
-    for unspaced, characters in parts:
-        part = list(characters)
-        pairs = range(max(1, len(part) - 1)) if unspaced else ()
-        found += ["".join(part[at : at + 2]) for at in pairs] or ["".join(part)]
-    return found
+    parts: list[str] = []
+    characters = _CHARACTER.findall(run)
+    for unspaced, group in itertools.groupby(characters, _is_unspaced):
+        part = list(group)
+        if unspaced and len(part) > 1:
+            parts += map("".join, itertools.pairwise(part))
+        else:
+            parts.append("".join(part))
+    return parts
+
+
+def _is_unspaced(character: str) -> bool:
+    return UNSPACED.match(character) is not None

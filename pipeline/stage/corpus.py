@@ -42,18 +42,21 @@ def read(source: Source) -> Corpus:
     with table_file.opened(source) as table:
         for column in (ID, TEXT):
             if column not in table.names:
+                names = ", ".join(table.names) or "none"
                 raise DataError(
                     f"{source.reference}: no column {column!r}; a corpus has the columns id and "
-                    f"text, the file has {', '.join(table.names) or 'none'}"
+                    f"text, the file has {names}"
                 )
-        for number, (given, text) in enumerate(table.rows([ID, TEXT]), 1):
+        for number, (value, text) in enumerate(table.rows([ID, TEXT]), 1):
             where = f"{source.reference}: row {number}"
-            if is_missing(given):
+            if is_missing(value):
                 raise DataError(f"{where} has no id")
+            identifier = as_text(value)
             if not isinstance(text, str) or not text.strip():
-                raise DataError(f"{where}, document {as_text(given)!r}, has no text")
-            if places.setdefault(as_text(given), len(texts)) != len(texts):
-                raise DataError(f"{where}: the id {as_text(given)!r} is there twice")
+                raise DataError(f"{where}, document {identifier!r}, has no text")
+            if identifier in places:
+                raise DataError(f"{where}: the id {identifier!r} is there twice")
+            places[identifier] = len(texts)
             texts.append(text)
     if not texts:
         raise DataError(f"{source.reference}: the corpus is empty")
@@ -66,26 +69,35 @@ def searching(rows: Split, corpus: Corpus) -> Split:
     A query that stands in several rows should find all their documents; its other columns are those
     of its first row. The digest covers both files. Raises DataError if an id is not in the corpus.
     """
-    found: dict[str, list[int]] = {}
-    firsts: list[int] = []
-    for row, (query, document) in enumerate(zip(rows.texts, rows.pairs or (), strict=True)):
-        if document not in corpus.places:
+    documents_of: dict[str, dict[int, None]] = {}  # ordered sets
+    first_rows: list[int] = []
+    pairs = zip(rows.texts, rows.pairs or (), strict=True)
+    for row, (query, document) in enumerate(pairs):
+        place = corpus.places.get(document)
+        if place is None:
             raise DataError(
                 f"{rows.reference}: the query {query[:40]!r} should find the document "
                 f"{document[:40]!r}, which is not an id in {corpus.source.reference}"
             )
-        if query not in found:
-            firsts.append(row)
-        found.setdefault(query, []).append(corpus.places[document])
-    columns = {name: [values[row] for row in firsts] for name, values in rows.columns.items()}
+        if query not in documents_of:
+            documents_of[query] = {}
+            first_rows.append(row)
+        documents_of[query][place] = None
+
+    def pick(values: Sequence[str]) -> list[str]:
+        return [values[row] for row in first_rows]
+
+    groups = rows.groups
+    if groups is not None:
+        groups = pick(groups)
     return replace(
         rows,
         sha256=_both(rows.sha256, corpus.source.sha256),
-        texts=list(found),
+        texts=list(documents_of),
         pairs=None,
-        labels=[tuple(dict.fromkeys(places)) for places in found.values()],
-        columns=columns,
-        groups=None if rows.groups is None else [rows.groups[row] for row in firsts],
+        labels=[tuple(places) for places in documents_of.values()],
+        columns={name: pick(values) for name, values in rows.columns.items()},
+        groups=groups,
         corpus=corpus.texts,
     )
 
@@ -93,7 +105,9 @@ def searching(rows: Split, corpus: Corpus) -> Split:
 def digest(sources: Mapping[str, Source], split: str = "eval") -> str:
     """Return the digest of a split, with that of the corpus if it is searched."""
     rows = sources[split].sha256
-    return _both(rows, sources[NAME].sha256) if NAME in sources else rows
+    if NAME not in sources:
+        return rows
+    return _both(rows, sources[NAME].sha256)
 
 
 def _both(rows: str, documents: str) -> str:
@@ -101,16 +115,27 @@ def _both(rows: str, documents: str) -> str:
 
 
 def negatives(value: Any, column: str, source: Source, number: int) -> tuple[str, ...]:
-    """Return the texts in a row's column of negatives: one, a list, or none.
+    """Return the texts in a row's column of negatives.
 
-    Raises DataError if it holds something else.
+    Args:
+        value: what the column holds: a text, a list of texts, or nothing.
+        column: its name.
+        source: the file.
+        number: the number of the row, counted from 1.
+
+    Raises:
+        DataError: the column holds something else.
     """
     if is_missing(value):
         return ()
     texts: Sequence[Any] = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise DataError(
-            f"{source.reference}: row {number}: column {column!r} holds {str(value)[:40]!r}; "
-            "expected a text or a list of texts"
-        )
-    return tuple(texts)
+    if isinstance(texts, list) and all(map(_has_words, texts)):
+        return tuple(texts)
+    raise DataError(
+        f"{source.reference}: row {number}: column {column!r} holds {str(value)[:40]!r}; expected "
+        "a text or a list of texts"
+    )
+
+
+def _has_words(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())

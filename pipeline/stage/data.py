@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.model import sources
 from pipeline.stage import alike, corpus, development, table_file
@@ -51,13 +51,13 @@ class Summary:
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
     """Find the file of every split and hash its bytes. Raises DataError if one is missing."""
-    found = {}
+    located = {}
     for name, reference in data.references.items():
         path = sources.data_file(reference, base, f"data.{name}")
-        found[name] = Source(name, reference, path, file_sha256(path))
-    if development.NAME not in found:
-        found[development.NAME] = development.source(found["train"], data.share, data.group)
-    return found
+        located[name] = Source(name, reference, path, file_sha256(path))
+    if development.NAME not in located:
+        located[development.NAME] = development.source(located["train"], data.share, data.group)
+    return located
 
 
 def read_text(data: Data, task: type[FileRows], reference: str, base: Path) -> Split:
@@ -70,11 +70,9 @@ def read_text(data: Data, task: type[FileRows], reference: str, base: Path) -> S
 
 def digest(data: Data, splits: dict[str, Source]) -> str:
     """Return one digest over the bytes of all splits and the recipe's settings for reading them."""
-    value = {
-        "reading": reading(data) | {"slices": data.slices},
-        "splits": {name: s.sha256 for name, s in splits.items()},
-    }
-    return value_sha256(value)
+    options = reading(data) | {"slices": data.slices}
+    files = {name: source.sha256 for name, source in splits.items()}
+    return value_sha256({"reading": options, "splits": files})
 
 
 def reading(data: Data) -> dict[str, Any]:
@@ -82,11 +80,15 @@ def reading(data: Data) -> dict[str, Any]:
 
     Train is what the development split leaves of it, also for a stage that reads train alone.
     """
-    cut = {"dev": [data.share, development.VERSION]} if data.dev_file is None else {}
-    negatives = {"negatives": data.negatives} if data.negatives else {}
-    options = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
-    windows = {"long_texts": data.long_texts} if data.long_texts != "cut" else {}
-    return {"version": READING} | cut | negatives | windows | options
+    options: dict[str, Any] = {"version": READING}
+    if data.dev_file is None:
+        options["dev"] = [data.share, development.VERSION]
+    if data.negatives:
+        options["negatives"] = data.negatives
+    if data.long_texts != "cut":
+        options["long_texts"] = data.long_texts
+    columns = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
+    return options | columns
 
 
 def load(
@@ -96,56 +98,93 @@ def load(
     order: list[str] | None = None,
     folder: Path | None = None,
 ) -> tuple[dict[str, Split], Summary]:
-    """Read all splits; ``order`` is the label order of an existing model, if there is one.
+    """Read all splits and say what is in them.
 
-    ``folder`` is where the texts are kept that are not held in memory; see ``Texts``.
+    Args:
+        data: the recipe's columns and how rows are read.
+        task: reads the texts and the target of a row.
+        located: the files of the splits, from ``locate``.
+        order: the labels of an existing model in its order; None without one.
+        folder: where the texts are kept that are not held in memory; see ``Texts``.
 
-    Raises DataError if a column is missing or unsuitable, a split is empty, train teaches nothing,
-    another split has a label that train lacks, or a file changed since it was located.
+    Returns:
+        The splits by name, and the labels, counts and warnings.
+
+    Raises:
+        DataError: a column is missing or unsuitable, a split is empty, train teaches nothing,
+            another split has a label that train lacks, or a file changed since it was located.
     """
     _check_search(data, task)
     warnings: list[str] = []
-    cut = located[development.NAME] if data.dev_file is None else None
-    documents = corpus.read(located[corpus.NAME]) if corpus.NAME in located else None
-    raw = {
-        name: _rows(
-            data, task, source, warnings, list if name == "eval" else partial(Texts, folder)
-        )
-        for name, source in located.items()
-        if source is not cut and name != corpus.NAME
-    }
+    documents = None
+    if corpus.NAME in located:
+        documents = corpus.read(located[corpus.NAME])
+    cut = data.dev_file is None
+    raw = {}
+    for name, source in located.items():
+        is_a_file = not (cut and name == development.NAME) and name != corpus.NAME
+        if is_a_file:
+            store = list if name == "eval" else partial(Texts, folder)
+            raw[name] = _rows(data, task, source, warnings, store)
+    names = order or []
     targets = raw["train"].targets
-    names = order or ([] if targets is None else task.names(targets, located["train"]))
+    if not names and targets is not None:
+        names = task.names(targets, located["train"])
     splits, counts = {}, {}
     for name, rows in raw.items():
         splits[name] = _split(task, located[name], rows, names, warnings)
         if rows.targets is not None:
             counts[name] = task.counts(rows.targets, names)
-            absent = [label for label, count in counts[name].items() if not count]
+            absent = [repr(label) for label, count in counts[name].items() if not count]
             if absent:
-                warnings.append(f"{name}: no row has the label {', '.join(map(repr, absent[:3]))}")
+                warnings.append(f"{name}: no row has the label {', '.join(absent[:3])}")
     if documents is not None:
         splits["eval"] = corpus.searching(splits["eval"], documents)
         splits[corpus.NAME] = documents.split()
-    if cut is not None:
-        train = splits["train"]
-        strata = [task.stratum(target) for target in train.labels or ()]
-        splits["train"], splits[cut.name] = development.cut(train, strata, data.share, cut)
-        if said := development.warning(train, splits[cut.name], data.share):
-            warnings.append(said)
-        classes = set(strata) - {None}
-        if classes and (lost := classes.difference(splits["train"].labels or ())):
-            which = ", ".join(repr(name) for label, name in enumerate(names) if label in lost)
-            warnings.append(
-                f"train: all rows with the label {which} became development rows with their "
-                "groups; give data.dev"
-            )
+    if cut:
+        _cut_development(data, task, located[development.NAME], splits, names, warnings)
     if task.queries and data.group:
         _share_grades(splits)
-    gone = _leave_out(splits, warnings, singly=task.singly)
-    _warn_overlap(splits, warnings, cut=cut is not None)
+    left_out = _leave_out(splits, warnings, singly=task.singly)
+    _warn_overlap(splits, warnings, cut=cut)
     sizes = {name: len(split) for name, split in splits.items()}
-    return splits, Summary(names, sizes, counts, warnings, gone)
+    return splits, Summary(names, sizes, counts, warnings, left_out)
+
+
+def _cut_development(
+    data: Data,
+    task: type[FileRows],
+    dev: Source,
+    splits: dict[str, Split],
+    names: list[str],
+    warnings: list[str],
+) -> None:
+    """Move some rows of train to a split ``dev``, and warn if they are not what was asked for.
+
+    Args:
+        data: has the share of train that is cut off.
+        task: says in which stratum a target is.
+        dev: the source of the new split.
+        splits: gets the new split, and train without its rows.
+        names: the labels in order.
+        warnings: gets what is wrong with the new split.
+    """
+    train = splits["train"]
+    strata = [task.stratum(target) for target in train.labels or ()]
+    splits["train"], splits[dev.name] = development.cut(train, strata, data.share, dev)
+    warning = development.warning(train, splits[dev.name], data.share)
+    if warning:
+        warnings.append(warning)
+    classes = set(strata) - {None}
+    if not classes:
+        return
+    lost = classes.difference(splits["train"].labels or ())
+    if lost:
+        labels = [repr(name) for label, name in enumerate(names) if label in lost]
+        warnings.append(
+            f"train: all rows with the label {', '.join(labels)} became development rows with "
+            "their groups; give data.dev"
+        )
 
 
 def evaluated(
@@ -155,14 +194,22 @@ def evaluated(
     labels: list[str],
     warnings: list[str],
 ) -> Split:
-    """Read only the eval split, for a model that has these labels; nothing of train is opened.
+    """Read only the eval split, for a model that exists; nothing of train is opened.
 
-    ``warnings`` gets what is to be said of its rows.
+    Args:
+        data: the recipe's columns and how rows are read.
+        task: reads the texts and the target of a row.
+        located: the files of the splits, from ``locate``.
+        labels: those of the model, in its order.
+        warnings: gets the warnings about the rows.
 
-    Raises DataError like ``load``, and for a label that the model does not have.
+    Raises:
+        DataError: as ``load`` does, and for a label that the model does not have.
     """
     _check_search(data, task)
-    shown = ", ".join([*labels[:SHOWN], *(["…"] if len(labels) > SHOWN else [])])
+    shown = ", ".join(labels[:SHOWN])
+    if len(labels) > SHOWN:
+        shown += ", …"
     source = replace(located["eval"], labels_of=f"the model's labels ({shown})")
     split = _split(task, source, _rows(data, task, source, warnings, list), labels, warnings)
     if corpus.NAME not in located:
@@ -188,21 +235,14 @@ class _Raw:
 def _split(
     task: type[FileRows], source: Source, rows: _Raw, names: list[str], warnings: list[str]
 ) -> Split:
-    """Return rows as a split, their targets as numbers: places in ``names`` if they are labels."""
+    """Return rows as a split, their targets as numbers: places in ``names`` if they are labels.
+
+    Raises DataError if the eval split has too few rows for the task's scores.
+    """
+    if source.name == "eval":
+        _check_count(task, source, rows)
     labels = None
-    if source.name == "eval" and len(rows.texts) < task.fewest:
-        raise DataError(
-            f"{source.reference}: eval has {plural(len(rows.texts), 'row')}; {task.name} of "
-            f"such rows needs at least {task.fewest}"
-        )
     if rows.targets is not None:
-        ranked = task.queries and rows.groups is not None
-        correlated = source.name == "eval" and task.correlates and not ranked
-        if correlated and len(rows.targets) < FEWEST:
-            raise DataError(
-                f"{source.reference}: eval has {plural(len(rows.targets), 'row')}; a "
-                f"correlation of fewer than {FEWEST} has no meaning"
-            )
         labels = task.indexed(rows.targets, names, source)
         if rows.groups is not None:
             warnings += task.check_groups(labels, rows.groups, source)
@@ -219,6 +259,78 @@ def _split(
     )
 
 
+def _check_count(task: type[FileRows], source: Source, rows: _Raw) -> None:
+    """Raise DataError if the eval split has too few rows for the task's scores."""
+    count = len(rows.texts)
+    fault = f"{source.reference}: eval has {plural(count, 'row')}"
+    if count < task.fewest:
+        raise DataError(f"{fault}; {task.name} of such rows needs at least {task.fewest}")
+    if count >= FEWEST or not task.correlates or rows.targets is None:
+        return
+    ranked = task.queries and rows.groups is not None
+    if not ranked:
+        raise DataError(f"{fault}; a correlation of fewer than {FEWEST} has no meaning")
+
+
+class _Values(NamedTuple):
+    """The values of a row; ``group`` and ``negatives`` are None without such columns."""
+
+    texts: tuple[Any, ...]
+    targets: tuple[Any, ...]
+    slices: tuple[Any, ...]
+    group: Any
+    negatives: Any
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a split's file that are read."""
+
+    texts: tuple[str, ...]
+    targets: tuple[str, ...]
+    slices: tuple[str, ...]
+    group: str | None
+    negatives: str | None
+
+    @classmethod
+    def of_split(cls, data: Data, task: type[FileRows], split: str) -> _Columns:
+        """Return the columns that a split needs; unlabelled rows have texts alone."""
+        texts = tuple(data.text_columns)
+        if split == "unlabelled":
+            return cls(texts, (), (), None, None)
+        targets = tuple(task.target_columns(data))
+        slices = tuple(data.slices) if split == "eval" else ()
+        negatives = data.negatives if split in ("train", "dev") else None
+        return cls(texts, targets, slices, data.group, negatives)
+
+    @property
+    def names(self) -> list[str]:
+        """All columns in the order in which a row has their values."""
+        last = filter(None, (self.group, self.negatives))
+        return [*self.texts, *self.targets, *self.slices, *last]
+
+    def values(self, row: tuple[Any, ...]) -> _Values:
+        """Return a row of the columns ``names`` by what they are for."""
+        ahead = iter(row)
+        texts = tuple(itertools.islice(ahead, len(self.texts)))
+        targets = tuple(itertools.islice(ahead, len(self.targets)))
+        slices = tuple(itertools.islice(ahead, len(self.slices)))
+        group = next(ahead) if self.group else None
+        negatives = next(ahead) if self.negatives else None
+        return _Values(texts, targets, slices, group, negatives)
+
+    def check(self, table: Table, source: Source) -> None:
+        """Raise DataError if the file lacks one of them."""
+        missing = [column for column in self.names if column not in table.names]
+        if not missing:
+            return
+        column, hint = missing[0], ""
+        if column.lower() == "none" and column in self.targets:
+            hint = "; for rows without labels, write label: null"
+        names = ", ".join(table.names) or "none"
+        raise DataError(f"{source.reference}: no column {column!r}; the file has {names}{hint}")
+
+
 def _rows(
     data: Data,
     task: type[FileRows],
@@ -226,68 +338,72 @@ def _rows(
     warnings: list[str],
     store: Callable[[], Any],
 ) -> _Raw:
-    """Read a split's usable rows; ``store`` makes what holds a text column: a list, ``Texts``."""
-    targets = task.target_columns(data) if source.name != "unlabelled" else ()
-    source = replace(source, targets=targets)
-    others = list(data.slices) if source.name == "eval" else []
-    grouped = [data.group] if data.group and source.name != "unlabelled" else []
-    count = len(data.text_columns)
-    wrong = [data.negatives] if data.negatives and source.name in ("train", "dev") else []
-    columns = [*data.text_columns, *targets, *others, *grouped, *wrong]
-    texts = [store() for _ in data.text_columns]
-    found: list[Any] = []
-    values: list[list[str]] = [[] for _ in others]
+    """Read the usable rows of a split.
+
+    Args:
+        data: the columns of the recipe.
+        task: reads the texts and the target of a row.
+        source: the file.
+        warnings: gets how many rows were left out, and why.
+        store: makes what holds a column of texts: a list, ``Texts``.
+
+    Raises DataError if a column is missing, a row is wrong, or none is usable.
+    """
+    columns = _Columns.of_split(data, task, source.name)
+    source = replace(source, targets=columns.targets)
+    texts = [store() for _ in columns.texts]
+    targets: list[Any] = []
+    slices: list[list[str]] = [[] for _ in columns.slices]
     groups: list[str] = []
     negatives: list[tuple[str, ...]] = []
-    known: dict[str, str] = {}
-    left: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    seen: dict[str, str] = {}
+
+    def shared(text: str) -> str:
+        """Return the first of equal texts, so that many rows hold one object."""
+        return seen.setdefault(text, text)
+
     with table_file.opened(source) as table:
-        missing = [column for column in columns if column not in table.names]
-        if missing:
-            known_names = ", ".join(table.names) or "none"
-            bare = missing[0].lower() == "none" and missing[0] in targets
-            hint = "; for rows without labels, write label: null" if bare else ""
-            raise DataError(
-                f"{source.reference}: no column {missing[0]!r}; the file has {known_names}{hint}"
-            )
-        for column in targets:
+        columns.check(table, source)
+        for column in columns.targets:
             task.check_column(_once(table, column), column, source)
-        for number, row in enumerate(table.rows(columns), 1):
-            read = task.read_row(row[:count], row[count : count + len(targets)], source, number)
+        for number, row in enumerate(table.rows(columns.names), 1):
+            values = columns.values(row)
+            read = task.read_row(values.texts, values.targets, source, number)
             if isinstance(read, str):
-                left[read] += 1
+                left_out[read] += 1
                 continue
-            for column, text in zip(texts, read[0], strict=True):
-                column.append(text)
-            target = read[1]
-            found.append(known.setdefault(target, target) if isinstance(target, str) else target)
-            if wrong:
-                negatives.append(corpus.negatives(row[-1], str(data.negatives), source, number))
-            further = row[count + len(targets) :]
-            for listed, value in zip(values, further, strict=False):
+            row_texts, target = read
+            for column_texts, text in zip(texts, row_texts, strict=True):
+                column_texts.append(text)
+            targets.append(shared(target) if isinstance(target, str) else target)
+            if columns.negatives:
+                wrong = corpus.negatives(values.negatives, columns.negatives, source, number)
+                negatives.append(wrong)
+            for column_values, value in zip(slices, values.slices, strict=True):
                 text = NO_VALUE if is_missing(value) else as_text(value)
-                listed.append(known.setdefault(text, text))
-            if grouped:
-                value = further[len(others)]
-                if task.queries and is_missing(value):
+                column_values.append(shared(text))
+            if columns.group:
+                absent = is_missing(values.group)
+                if absent and task.queries:
                     raise DataError(
-                        f"{source.reference}: row {number} has no value in {data.group!r}, whose "
-                        "rows with the same value are one query"
+                        f"{source.reference}: row {number} has no value in {columns.group!r}, "
+                        "whose rows with the same value are one query"
                     )
-                text = _alone(read[0]) if is_missing(value) else as_text(value)
-                groups.append(known.setdefault(text, text))
-    reasons = [f"{plural(rows, 'row')} {reason}" for reason, rows in left.items()]
+                group = _alone(row_texts) if absent else as_text(values.group)
+                groups.append(shared(group))
+    reasons = [f"{plural(count, 'row')} {reason}" for reason, count in left_out.items()]
     if not len(texts[0]):
         why = f": {', '.join(reasons)}" if reasons else ""
         raise DataError(f"{source.reference}: the {source.name} split has no usable rows{why}")
     warnings += [f"{source.name}: {reason} left out" for reason in reasons]
     return _Raw(
-        texts[0],
-        texts[1] if len(texts) == 2 else None,
-        found if targets else None,
-        dict(zip(others, values, strict=True)),
-        groups if grouped else None,
-        negatives if wrong else None,
+        texts=texts[0],
+        pairs=texts[1] if len(texts) == 2 else None,
+        targets=targets if columns.targets else None,
+        columns=dict(zip(columns.slices, slices, strict=True)),
+        groups=groups if columns.group else None,
+        negatives=negatives if columns.negatives else None,
     )
 
 
@@ -314,8 +430,9 @@ def _once(table: Table, column: str) -> Iterator[Any]:
 def _share_grades(splits: dict[str, Split]) -> None:
     """Let grades of dev be shares of train's greatest."""
     train, dev = splits["train"], splits.get(development.NAME)
-    if train.labels and dev is not None and dev.labels:
-        splits[dev.name] = replace(dev, greatest=train.greatest_label)
+    if dev is None or not dev.labels or not train.labels:
+        return
+    splits[dev.name] = replace(dev, greatest=train.greatest_label)
 
 
 def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -> dict[str, str]:
@@ -324,30 +441,28 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
     Return the digest of what was left out, by split. With ``singly``, for models that read each
     text of a pair alone, one text in common is enough. Raises DataError if none is left.
     """
-    given = splits.get("unlabelled")
-    if given is None:
+    unlabelled = splits.get("unlabelled")
+    if unlabelled is None:
         return {}
-    held_out = {
-        digest
-        for name in ("dev", "eval")
-        if name in splits
-        for row in _pairs(splits[name])
-        for digest in alike.digests(row, singly=singly)
-    }
-    gone = [
-        at
-        for at, row in enumerate(_pairs(given))
-        if not held_out.isdisjoint(alike.digests(row, singly=singly))
-    ]
-    if len(gone) == len(given):
-        raise DataError(f"{given.reference}: all unlabelled rows stand in dev or eval as well")
-    if not gone:
+    held_out = set[bytes]()
+    for name in ("dev", "eval"):
+        if name in splits:
+            for texts in _pairs(splits[name]):
+                held_out.update(alike.digests(texts, singly=singly))
+    left_out, retained = list[int](), list[int]()
+    for row, texts in enumerate(_pairs(unlabelled)):
+        is_new = held_out.isdisjoint(alike.digests(texts, singly=singly))
+        (retained if is_new else left_out).append(row)
+    if not retained:
+        raise DataError(f"{unlabelled.reference}: all unlabelled rows stand in dev or eval as well")
+    if not left_out:
         return {}
-    verb = "stands in dev or eval and is" if len(gone) == 1 else "stand in dev or eval and are"
-    warnings.append(f"unlabelled: {plural(len(gone), 'row')} {verb} left out")
-    kept = sorted(set(range(len(given))).difference(gone))
-    splits["unlabelled"] = development.picked(given, kept, given.name, given.sha256)
-    return {"unlabelled": value_sha256(gone)}
+    verb = "stands in dev or eval and is" if len(left_out) == 1 else "stand in dev or eval and are"
+    warnings.append(f"unlabelled: {plural(len(left_out), 'row')} {verb} left out")
+    splits["unlabelled"] = development.picked(
+        unlabelled, retained, unlabelled.name, unlabelled.sha256
+    )
+    return {"unlabelled": value_sha256(left_out)}
 
 
 def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -> None:
@@ -355,17 +470,20 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -
 
     They are the same as ``alike`` says. ``cut``: whether the development rows are some of train.
     """
-    evaluated = [alike.digest(row) for row in _pairs(splits["eval"])]
-    asked = set(evaluated)
-    alone = splits["eval"].pairs is None
+    evaluated = [alike.digest(texts) for texts in _pairs(splits["eval"])]
+    distinct = set(evaluated)
+    first_text_alone = splits["eval"].pairs is None
     dev = development.NAME
-    places = {"train": ["train", dev] if cut else ["train"]}
+    places = {"train": ["train", dev]}
     if not cut:
-        places[f"{dev}, on which choices are made"] = [dev]
+        places = {"train": ["train"], f"{dev}, on which choices are made": [dev]}
     for place, names in places.items():
-        found = itertools.chain.from_iterable(_pairs(splits[name]) for name in names)
-        rows = (alike.digest((text, None if alone else other)) for text, other in found)
-        seen = asked.intersection(rows)
+        seen = set[bytes]()  # of eval alone: train may have a million rows
+        for name in names:
+            rows = _pairs(splits[name])
+            if first_text_alone:
+                rows = ((text, None) for text, _ in rows)
+            seen |= distinct.intersection(map(alike.digest, rows))
         both = sum(row in seen for row in evaluated)
         if both:
             verb = "is" if both == 1 else "are"
@@ -375,6 +493,7 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -
 
 
 def _pairs(split: Split) -> Iterator[tuple[str, str | None]]:
+    """Yield the texts of each row; None for the second if rows have one text."""
     if split.pairs is None:
         return ((text, None) for text in split.texts)
     return zip(split.texts, split.pairs, strict=True)

@@ -38,42 +38,58 @@ def source(train: Source, share: float, group: str | None) -> Source:
 def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> tuple[Split, Split]:
     """Return the training rows without the development rows, and the development rows.
 
-    About ``share`` of each stratum is taken (at most 2,000 rows in all), or whole groups if the
-    split has groups, without those that are far too large. Rows with equal (first) texts stay
-    together, unless so many share one that pairs have to be told apart by both texts. ``strata`` is
-    empty for rows without targets. ``dev``: the ``source`` of the development rows. If the rows are
-    too few to spare one, they all stay in training, and the development split has them too.
+    A share of each stratum is taken (at most 2,000 rows in all), or whole groups if the split has
+    groups, without those that are far too large. Rows with equal (first) texts stay together,
+    unless so many share one that pairs have to be told apart by both texts. If the rows are too few
+    to spare one, they all stay in training, and the development split has them too.
+
+    Args:
+        train: the rows.
+        strata: the stratum of each row; empty for rows without targets.
+        share: about how much of each stratum is taken, from 0 to 1.
+        dev: the ``source`` of the development rows.
     """
-    if train.groups is None:
-        chosen = _rows(train, strata, min(share, MOST / len(train)))
-    else:
-        taken = _groups(Counter(train.groups), _wanted(len(train), share))
-        chosen = {row for row, group in enumerate(train.groups) if group in taken}
-    if not chosen or len(chosen) == len(train):
-        return train, picked(train, range(len(train)), dev.name, dev.sha256)
-    left = [row for row in range(len(train)) if row not in chosen]
-    kept = picked(train, left, train.name, train.sha256)
-    return kept, picked(train, sorted(chosen), dev.name, dev.sha256)
+    count = len(train)
+    chosen = _rows(train, strata, share) if train.groups is None else _group_rows(train, share)
+    if not chosen or len(chosen) == count:
+        return train, picked(train, range(count), dev.name, dev.sha256)
+    rest = [row for row in range(count) if row not in chosen]
+    remaining = picked(train, rest, train.name, train.sha256)
+    cut_off = picked(train, sorted(chosen), dev.name, dev.sha256)
+    return remaining, cut_off
+
+
+def _group_rows(train: Split, share: float) -> set[int]:
+    """Return the rows of whole groups that have about ``share`` of all rows together."""
+    groups = train.groups or ()
+    chosen = _groups(Counter(groups), _wanted(len(train), share))
+    return {row for row, group in enumerate(groups) if group in chosen}
 
 
 def warning(train: Split, dev: Split, share: float) -> str | None:
     """Return what is wrong with the development rows that were cut from ``train``, if anything."""
-    if len(dev) == len(train):
-        why = f"train is too small to spare rows ({plural(len(train), 'row')})"
-        if train.groups is not None and len(set(train.groups)) == 1:
-            why = f"all rows of train are in one group ({train.groups[0][:40]!r})"
-        elif len(train) > 1 and len(set(train.texts)) == 1:
-            why = f"all rows of train have one text ({train.texts[0][:40]!r})"
+    rows = len(train)
+    if len(dev) == rows:
+        why = _why_none(train)
         return f"dev: {why}, so choices are made on the training rows themselves; give data.dev"
-    wanted = _wanted(len(train), share)
+    wanted = _wanted(rows, share)
     if wanted / LARGEST <= len(dev) <= LARGEST * wanted:
         return None
-    real, asked = (percent(rows / len(train)) for rows in (len(dev), wanted))
+    actual, expected = percent(len(dev) / rows), percent(wanted / rows)
+    reason = f"whole groups have {actual} of the rows"
     if train.groups is None:
-        what = f"rows with one text stay together: {real} of them were cut off"
-    else:
-        what = f"whole groups have {real} of the rows"
-    return f"dev: {what}, where {asked} were to be cut off; give data.dev"
+        reason = f"rows with one text stay together: {actual} of them were cut off"
+    return f"dev: {reason}, where {expected} were to be cut off; give data.dev"
+
+
+def _why_none(train: Split) -> str:
+    """Return why no rows could be cut off."""
+    groups, texts = train.groups or (), train.texts
+    if len(set(groups)) == 1:
+        return f"all rows of train are in one group ({groups[0][:40]!r})"
+    if len(texts) > 1 and len(set(texts)) == 1:
+        return f"all rows of train have one text ({texts[0][:40]!r})"
+    return f"train is too small to spare rows ({plural(len(train), 'row')})"
 
 
 def _wanted(rows: int, share: float) -> int:
@@ -85,10 +101,12 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
 
     A stratum is small if its share is not one row.
     """
-    places = array("Q", (_place(text) for text in train.texts))
+    share = min(share, MOST / len(train))
+    places = array("Q", map(_place, train.texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
     for row in range(len(places)):
-        layers[strata[row] if strata else None].append(row)
+        stratum = strata[row] if strata else None
+        layers[stratum].append(row)
     chosen: set[int] = set()
     small: list[list[int]] = []
     apart: set[int] = set()
@@ -97,14 +115,25 @@ def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
         if not count:
             small.append(rows)
             continue
-        last = sorted(places[row] for row in rows)[count - 1]
-        found = {row for row in rows if places[row] <= last}
-        if len(found) > LARGEST * count or len(found) == len(rows):
-            found, by_both = _of_shared(train, rows, places, count)
-            apart.update(rows if by_both else ())
-        chosen |= found
+        first_rows, by_both = _of_stratum(train, rows, places, count)
+        chosen |= first_rows
+        if by_both:
+            apart.update(rows)
     chosen |= _of_small(small, places, share)
     return _together(chosen, apart, places, list(layers.values()), share)
+
+
+def _of_stratum(
+    train: Split, rows: list[int], places: Sequence[int], count: int
+) -> tuple[set[int], bool]:
+    """Return the first rows of a stratum in the order of their places; see ``_of_shared``."""
+    ordered = sorted(places[row] for row in rows)
+    last = ordered[count - 1]
+    first_rows = {row for row in rows if places[row] <= last}
+    too_many = len(first_rows) > LARGEST * count or len(first_rows) == len(rows)
+    if too_many:
+        return _of_shared(train, rows, places, count)
+    return first_rows, False
 
 
 def _together(
@@ -116,49 +145,77 @@ def _together(
 ) -> set[int]:
     """Return the chosen rows with all others of their texts, which other strata did not choose.
 
-    Small texts first, and without those that would make far too many rows or take the last ones of
-    a stratum from train. ``apart``: rows of pairs that are told apart by both texts.
+    Texts of few rows come first. Texts that would make far too many rows, or take the last ones of
+    a stratum from train, are left out.
+
+    Args:
+        chosen: the rows that the strata chose.
+        apart: rows of pairs that are told apart by both texts.
+        places: a number for each row, which rows with one text share.
+        layers: the rows of each stratum.
+        share: the share of all rows that is cut off.
     """
-    taken = {places[row] for row in chosen - apart}
-    others = (row for row in range(len(places)) if row not in chosen and row not in apart)
-    torn = taken.intersection(places[row] for row in others)
-    texts: dict[int, list[int]] = {text: [] for text in sorted(torn)}
+    torn = _torn_texts(chosen, apart, places)
+    rows_of: dict[int, list[int]] = {text: [] for text in sorted(torn)}
     for row, text in enumerate(places):
         if text in torn and row not in apart:
-            texts[text].append(row)
-    whole = chosen.difference(*texts.values())
-    stratum = {row: number for number, layer in enumerate(layers) for row in layer}
-    left = Counter(number for row, number in stratum.items() if row not in whole)
-    for rows in sorted(texts.values(), key=len):
-        gone = Counter(stratum[row] for row in rows)
-        fits = len(whole) + len(rows) <= LARGEST * round(share * len(places))
-        if fits and all(left[number] > count for number, count in gone.items()):
+            rows_of[text].append(row)
+    whole = chosen.difference(*rows_of.values())
+    stratum: dict[int, int] = {}
+    for number, layer in enumerate(layers):
+        stratum |= dict.fromkeys(layer, number)
+    rest = Counter(number for row, number in stratum.items() if row not in whole)
+    most = LARGEST * round(share * len(places))
+    for rows in sorted(rows_of.values(), key=len):
+        if len(whole) + len(rows) > most:
+            continue
+        counts = Counter(stratum[row] for row in rows)
+        if all(rest[number] > count for number, count in counts.items()):
             whole.update(rows)
-            left -= gone
+            rest -= counts
     return whole or chosen
+
+
+def _torn_texts(chosen: set[int], apart: set[int], places: Sequence[int]) -> set[int]:
+    """Return the places of texts of which some rows are chosen and some are not."""
+    inside = {places[row] for row in chosen - apart}
+    rows = (row for row in range(len(places)) if row not in chosen and row not in apart)
+    return inside.intersection(places[row] for row in rows)
 
 
 def _of_shared(
     train: Split, rows: list[int], places: Sequence[int], count: int
 ) -> tuple[set[int], bool]:
-    """Return about ``count`` of a stratum's rows, many of which share a text.
+    """Choose some of a stratum's rows, many of which share a text.
 
-    And whether pairs are told apart by both texts. Rows with one text are a group. If groups are
-    too large, rows of pairs are told apart by both texts. A stratum keeps its last text: no model
-    could learn it otherwise.
+    Rows with one text are a group. If groups are too large, rows of pairs are told apart by both
+    texts. A stratum keeps its last text: no model could learn it otherwise.
+
+    Args:
+        train: the texts.
+        rows: those of the stratum.
+        places: a number for each row of ``train``, which rows with one text share.
+        count: about how many rows to choose.
+
+    Returns:
+        The rows, and whether pairs are told apart by both texts.
     """
-    keys = {row: str(places[row]) for row in rows}
-    found, by_both = _whole(keys, count), False
-    if train.pairs is not None and not count / LARGEST <= len(found) <= LARGEST * count:
-        keys = {row: f"{train.texts[row]}\0{train.pairs[row]}" for row in rows}
-        found, by_both = _whole(keys, count), True
-    return (found if len(found) < len(rows) else set()), by_both
+    groups = {row: str(places[row]) for row in rows}
+    shared, by_both = _whole(groups, count), False
+    fits = count / LARGEST <= len(shared) <= LARGEST * count
+    texts, pairs = train.texts, train.pairs
+    if pairs is not None and not fits:
+        groups = {row: f"{texts[row]}\0{pairs[row]}" for row in rows}
+        shared, by_both = _whole(groups, count), True
+    if len(shared) == len(rows):
+        shared = set()
+    return shared, by_both
 
 
-def _whole(keys: Mapping[int, str], count: int) -> set[int]:
-    """Return the rows of whole groups with about ``count`` rows; ``keys``: row -> its group."""
-    chosen = _groups(Counter(keys.values()), count)
-    return {row for row, key in keys.items() if key in chosen}
+def _whole(group_of: Mapping[int, str], count: int) -> set[int]:
+    """Return the rows of whole groups that have about ``count`` rows together."""
+    chosen = _groups(Counter(group_of.values()), count)
+    return {row for row, group in group_of.items() if group in chosen}
 
 
 def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -> set[int]:
@@ -171,10 +228,13 @@ def _of_small(small: Sequence[list[int]], places: Sequence[int], share: float) -
     count = round(share * sum(map(len, small)))
     if not count:
         return chosen
-    spared = [rows for rows in small if len({places[row] for row in rows}) > 1]
-    spared.sort(key=lambda rows: (-len(rows), min(places[row] for row in rows)))
-    for rows in spared[:count]:
-        first = min(places[row] for row in rows)
+    candidates = []
+    for rows in small:
+        texts = {places[row] for row in rows}
+        if len(texts) > 1:
+            candidates.append((-len(rows), min(texts), rows))
+    candidates.sort(key=lambda candidate: candidate[:2])
+    for _, first, rows in candidates[:count]:
         chosen.update(row for row in rows if places[row] == first)
     return chosen
 
@@ -188,17 +248,18 @@ def _groups(sizes: Mapping[str, int], count: int) -> set[str]:
     chosen: set[str] = set()
     if not count:
         return chosen
-    found = 0
+    total = 0
     ordered = sorted(sizes, key=_place)
     for group in ordered:
-        if found < count and found + sizes[group] <= LARGEST * count:
+        larger = total + sizes[group]
+        if total < count and larger <= LARGEST * count:
             chosen.add(group)
-            found += sizes[group]
-    left = [group for group in ordered if group not in chosen]
-    if not left or found >= count / LARGEST:
+            total = larger
+    rest = [group for group in ordered if group not in chosen]
+    if not rest or total >= count / LARGEST:
         return chosen
-    smallest = min(left, key=lambda group: sizes[group])
-    if found + sizes[smallest] > sum(sizes.values()) / 2:
+    smallest = min(rest, key=sizes.__getitem__)
+    if total + sizes[smallest] > sum(sizes.values()) / 2:
         return chosen
     return chosen | {smallest}
 
@@ -211,20 +272,18 @@ def _place(key: str) -> int:
 def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
     """Return some rows of a split as a split of another name."""
 
-    def of(values: Sequence[T] | None) -> Sequence[T] | None:
+    def pick(values: Sequence[T] | None) -> Sequence[T] | None:
         return None if values is None else Picked(values, rows)
 
-    texts = of(split.texts)
-    assert texts is not None
     return replace(
         split,
         name=name,
         sha256=sha256,
-        texts=texts,
-        pairs=of(split.pairs),
-        labels=of(split.labels),
-        groups=of(split.groups),
-        negatives=of(split.negatives),
+        texts=Picked(split.texts, rows),
+        pairs=pick(split.pairs),
+        labels=pick(split.labels),
+        groups=pick(split.groups),
+        negatives=pick(split.negatives),
     )
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.stage import code, notebook
+from pipeline.stage import code
 from pipeline.stage.contract import Stage
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 ENTRY_POINTS = "rarefy.stages"
+NO_FILE = "defined in a notebook"
+"""What stands for the code of a stage that is in no file."""
 
 
 @cache
@@ -32,21 +32,15 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     RecipeError with the most similar name if the name is unknown, or with the reason if a plug-in
     cannot be loaded.
     """
-    if name in installed():
-        point = installed()[name]
-        load: Callable[[], Any] = point.load
-        origin = f"{name} ({point.value})"
-    elif ":" in name:
-        module, _, attribute = name.partition(":")
-        load = lambda: getattr(_module(module, folder), attribute)  # noqa: E731
-        origin = name
-    else:
+    point = installed().get(name)
+    if point is None and ":" not in name:
         raise RecipeError(f"unknown stage {name!r}{hint(name, installed())}")
+    origin = name if point is None else f"{name} ({point.value})"
     try:
         with code.printing_to_stderr():
-            loaded = load()
+            loaded = _import(name, folder) if point is None else point.load()
     except (Exception, SystemExit) as error:  # as of a script that parses its arguments
-        reason = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Stage)):
         raise RecipeError(f"stage {origin} is not a subclass of pipeline.stage.Stage")
@@ -55,30 +49,33 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     return loaded
 
 
-def source_digests(kind: type[Stage], *, constants: bool = True) -> list[str]:
+def runs_every_time(kind: type[Stage]) -> bool:
+    """Return whether a stage is in no file, as in a notebook, so no result of it is cached."""
+    return any(code.code_of(base).source is None for base in _foreign(kind))
+
+
+def source_digests(kind: type[Stage]) -> list[str]:
     """Return the sha256 of each source of a third-party stage; our own stages have versions.
 
-    A source is the file of the class's module, the text of a class that was defined in a notebook,
-    or a module that one of these imports, with its name. Raises RecipeError if that text is
-    unavailable, because its results could not be told from those of an older version. Raises
-    RarefyError if a file has changed since it was loaded. ``constants``: whether those of a
-    notebook count.
+    A source is the file of the class's module, or a module that it imports, with its name. A class
+    in no file has a constant instead. Raises RarefyError if a file has changed since it was loaded.
     """
+    if runs_every_time(kind):
+        return [NO_FILE]
     files: dict[Path, str] = {}
     helpers: dict[str, code.Source] = {}
-    texts = []
     for base in _foreign(kind):
-        if code.of(base).source is None:
-            texts.append(_text(base, constants))
-            code.note(base)  # other cells may have run since
-        elif source := code.of(base).source:
+        source = code.code_of(base).source
+        if source is not None:
             source.check()
             files[source.path] = source.sha256
-        helpers |= code.of(base).helpers
-    for helper in helpers.values():
+        helpers |= code.code_of(base).helpers
+    digests = [files[path] for path in sorted(files)]
+    for name, helper in sorted(helpers.items()):
         helper.check()
-    named = [f"{n} {s.sha256}" for n, s in sorted(helpers.items()) if s.path not in files]
-    return [files[path] for path in sorted(files)] + texts + named
+        if helper.path not in files:
+            digests.append(f"{name} {helper.sha256}")
+    return digests
 
 
 def ready(kind: type[Stage]) -> None:
@@ -89,20 +86,22 @@ def ready(kind: type[Stage]) -> None:
 
 def _foreign(kind: type[Stage]) -> list[type[Stage]]:
     """Return a stage's class and its bases, without ours."""
-    stages = [base for base in kind.__mro__ if issubclass(base, Stage)]
-    return [base for base in stages if base.__module__.partition(".")[0] not in code.OWN]
+    bases = []
+    for base in kind.__mro__:
+        is_ours = base.__module__.partition(".")[0] in code.OWN
+        if issubclass(base, Stage) and not is_ours:
+            bases.append(base)
+    return bases
 
 
-def _text(kind: type[Stage], constants: bool) -> str:
-    text = notebook.source(kind, constants=constants)
-    if text is None:
-        raise RecipeError(
-            f"stage {kind.__qualname__}: the source cannot be read; define the stage in a file"
-        )
-    return hashlib.sha256(text.encode()).hexdigest()
+def _import(name: str, folder: Path | None) -> Any:
+    """Return what ``module:Class`` names."""
+    module_name, _, attribute = name.partition(":")
+    return getattr(_module(module_name, folder), attribute)
 
 
 def _module(name: str, folder: Path | None) -> ModuleType:
+    """Return a module in a recipe's folder, or else an installed one."""
     if folder is None:
         return importlib.import_module(name)
     code.focus(folder)

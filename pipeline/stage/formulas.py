@@ -34,8 +34,9 @@ def relative(near: Floats, far: Floats) -> Floats:
 
     They are rounded, so one below half of the last decimal counts as that half.
     """
-    found: Floats = near * np.log(np.clip(near, LEAST, None) / np.clip(far, LEAST, None))
-    return found
+    floored = np.clip(near, LEAST, None)
+    divergence: Floats = near * np.log(floored / np.clip(far, LEAST, None))
+    return divergence
 
 
 def accuracy(probabilities: Floats, truth: ArrayLike) -> Score:
@@ -45,26 +46,31 @@ def accuracy(probabilities: Floats, truth: ArrayLike) -> Score:
 
 def macro_f1(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return the mean F1 over the labels that occur or are answered, by row weights."""
-    answer, truth = answers(probabilities), np.asarray(truth)
     labels = np.arange(probabilities.shape[1])
-    given, true = answer[:, None] == labels, truth[:, None] == labels
-    return mean_f1(given & true, given != true)
+    answered = answers(probabilities)[:, None] == labels
+    true = np.asarray(truth)[:, None]
+    correct = true == labels
+    return mean_f1(answered & correct, answered != correct)
 
 
 def mean_f1(hit: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Score:
     """Return the mean F1 over the labels that occur or are given in a draw; 0 without any.
 
     The F1 of a label that neither occurs nor is given is 0/0, which says nothing about the answers.
-    ``hit``: which labels are rightly found; ``wrong``: which are wrongly given, or missed. Both are
-    rows × labels.
+
+    Args:
+        hit: which labels are rightly found, (rows, labels).
+        wrong: which labels are wrongly given, or missed, (rows, labels).
     """
-    right, other = hit.astype(float), wrong.astype(float)
+    hit_counts, wrong_counts = hit.astype(float), wrong.astype(float)
 
     def score(weights: Floats) -> Floats:
-        hits, errors = weights @ right, weights @ other
-        either = 2 * hits + errors
-        f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
-        mean: Floats = f1.sum(axis=1) / np.maximum((either > 0).sum(axis=1), 1)
+        twice = 2 * (weights @ hit_counts)
+        either = twice + weights @ wrong_counts
+        occurs = either > 0
+        f1 = np.divide(twice, either, out=np.zeros_like(twice), where=occurs)
+        labels = np.maximum(occurs.sum(axis=1), 1)
+        mean: Floats = f1.sum(axis=1) / labels
         return mean
 
     return score
@@ -73,16 +79,27 @@ def mean_f1(hit: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Score:
 def ece(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return expected calibration error (15 bins, Guo et al. 2017) as a function of row weights."""
     confidence = probabilities.max(axis=1)
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gap = (answers(probabilities) == np.asarray(truth)) - confidence
-    by_bin = gap[:, None] * (bins[:, None] == np.arange(BINS))
-    return lambda weights: np.abs(weights @ by_bin).sum(axis=1) / weights.sum(axis=1)
+    bins = (confidence * BINS).astype(int)
+    bins = np.minimum(bins, BINS - 1)
+    in_bin = bins[:, None] == np.arange(BINS)
+    correct = answers(probabilities) == np.asarray(truth)
+    gap = correct - confidence
+    gap_by_bin = gap[:, None] * in_bin
+
+    def score(weights: Floats) -> Floats:
+        gaps = np.abs(weights @ gap_by_bin)
+        error: Floats = gaps.sum(axis=1) / weights.sum(axis=1)
+        return error
+
+    return score
 
 
 def answers(probabilities: Floats) -> Labels:
     """Return the predicted label of each row, or -1 if the row has a value that is not finite."""
     finite = np.asarray(np.isfinite(probabilities).all(axis=1))
-    return np.where(finite, np.where(finite[:, None], probabilities, 0).argmax(axis=1), -1)
+    comparable = np.where(finite[:, None], probabilities, 0)
+    highest = comparable.argmax(axis=1)
+    return np.where(finite, highest, -1)
 
 
 FORMULAS: Final[dict[str, Formula]] = {"accuracy": accuracy, "macro_f1": macro_f1, "ece": ece}

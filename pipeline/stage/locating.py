@@ -67,8 +67,9 @@ class Located:
 
     def kind(self, task: type[Task], labels: Sequence[str]) -> Kind:
         """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
-        own = task.head(self.config)
-        return Kind.CHECKPOINT if own is not None and set(own) == set(labels) else Kind.ENCODER
+        labels_of_head = task.head(self.config)
+        has_head = labels_of_head is not None and set(labels_of_head) == set(labels)
+        return Kind.CHECKPOINT if has_head else Kind.ENCODER
 
     def length_warnings(self, max_length: int) -> list[str]:
         """Return a warning if texts may be longer than those that the model was trained on."""
@@ -86,88 +87,117 @@ class Located:
         """
         if task.body_only:
             return self._of_embeddings()
-        own = task.head(self.config)
-        if own is None and (other := heads.replaced(self.config, labels)):
+        labels_of_head = task.head(self.config)
+        if labels_of_head is None:
+            head = heads.replaced(self.config, labels)
+            if not head:
+                return []
             return [
-                f"model: its head ({other}) is not one for {task.name} and will be replaced by a "
+                f"model: its head ({head}) is not one for {task.name} and will be replaced by a "
                 "new one"
             ]
-        if not own or self.kind(task, labels) is Kind.CHECKPOINT:
+        if not labels_of_head or self.kind(task, labels) is Kind.CHECKPOINT:
             return []
-        known, given = set(own), set(labels)
-        differ = [
-            f"only {whose} {_some(names)}"
-            for whose, names in (
-                ("it has", [name for name in own if name not in given]),
-                ("the data have", [name for name in labels if name not in known]),
-            )
-            if names
-        ]
+        differences = []
+        in_head, in_data = set(labels_of_head), set(labels)
+        in_head_alone = [name for name in labels_of_head if name not in in_data]
+        if in_head_alone:
+            differences.append(f"only it has {_some(in_head_alone)}")
+        in_data_alone = [name for name in labels if name not in in_head]
+        if in_data_alone:
+            differences.append(f"only the data have {_some(in_data_alone)}")
         return [
-            f"model: its head is for other labels ({'; '.join(differ)}) and will be replaced by a "
-            "new one; to keep it, let id2label in its config.json name the data's labels"
+            f"model: its head is for other labels ({'; '.join(differences)}) and will be replaced "
+            "by a new one; to keep it, let id2label in its config.json name the data's labels"
         ]
 
     def _of_embeddings(self) -> list[str]:
-        found = [f"model: {self.other_scores}"] if self.other_scores else []
+        warnings = []
+        if self.other_scores:
+            warnings.append(f"model: {self.other_scores}")
         if self.prompts:
-            found.append(
-                f"model: it has prompts ({_some(list(map(repr, self.prompts)))}), and none is put "
-                "before texts here; if it was trained with them, write them into the data's texts "
-                "and into those that the bundle is asked"
+            prompts = [repr(prompt) for prompt in self.prompts]
+            warnings.append(
+                f"model: it has prompts ({_some(prompts)}), and none is put before texts here; if "
+                "it was trained with them, write them into the data's texts and into those that "
+                "the bundle is asked"
             )
-        return found
+        return warnings
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    shown = ", ".join(names[:5])
+    return f"{shown}, …" if len(names) > 5 else shown
 
 
 def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -> Located:
-    """Find a model and the files to import; ``key`` is what errors call it.
+    """Find a model and the files to import.
 
     A sentence-transformers directory may have the transformer in a folder of its own.
 
-    Raises ModelError if the config, weights or tokenizer are missing, the model needs code of its
-    own, or embeddings are made in a way that rarefy does not know; IntegrityError if the weights
-    are pickled and the recipe does not allow that.
+    Args:
+        reference: a directory, ``hub:…`` or ``package:…``, as in a recipe.
+        base: the folder that relative paths start from.
+        allow_pickle: whether pickled weights may be loaded.
+        key: the key of the recipe that errors name.
+
+    Raises:
+        ModelError: the config, weights or tokenizer are missing, the model needs code of its own,
+            or embeddings are made in a way that rarefy does not know.
+        IntegrityError: the weights are pickled and the recipe does not allow that.
     """
+    model = f"{key}: {reference}"
     root, revision = sources.model_directory(reference, base, key)
-    with _about(f"{key}: {reference}"):
+    with _about(model):
         parts = pooling.layout(root)
     directory = parts.transformer
-    config = directory / "config.json"
-    try:
-        values = json.loads(config.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{key}: {reference}: there is no config.json in {directory}") from None
-    except ValueError as error:
-        raise ModelError(f"{key}: {reference}: config.json is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{key}: {reference}: config.json is not a JSON object")
-    with _about(f"{key}: {reference}"):
+    values = _read_config(directory, model)
+    with _about(model):
         no_code.check(directory)
         if (directory / "adapter" / "adapter_config.json").is_file():
             raise ModelError("it has an adapter beside its weights; name what 'merge' made of it")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = pretrained.weight_files(directory, allow_pickle, setting=setting)
-    tokenizer = [directory / name for name in TOKENIZER if (directory / name).is_file()]
+    tokenizer = _existing(directory, TOKENIZER)
     if not tokenizer:
-        raise ModelError(f"{key}: {reference}: there is no tokenizer in {directory}")
-    extra = [directory / name for name in SIDECARS if (directory / name).is_file()]
+        raise ModelError(f"{model}: there is no tokenizer in {directory}")
+    sidecars = _existing(directory, SIDECARS)
+    pooling_files = [root / name for name in parts.files]
+    config = directory / "config.json"
+    trained_length = parts.max_length
+    if not trained_length and not _has_table(values):
+        trained_length = _stated(values)
     return Located(
         source=Source(reference=reference, revision=revision, licence=_licence(root)),
         directory=directory,
-        files=(config, *weights, *tokenizer, *extra, *(root / name for name in parts.files)),
+        files=(config, *weights, *tokenizer, *sidecars, *pooling_files),
         weights=tuple(weights),
-        config=of_unknown_heads(values) if extra else values,
+        config=of_unknown_heads(values) if sidecars else values,
         positions=positions(values),
-        trained_length=parts.max_length or (None if _has_table(values) else _stated(values)),
+        trained_length=trained_length or None,
         pooling=parts.pooling,
         other_texts=parts.other_texts,
         other_scores=parts.other_scores,
         prompts=parts.prompts,
     )
+
+
+def _read_config(directory: Path, model: str) -> Config:
+    """Return the content of config.json. Raises ModelError, which begins with ``model``."""
+    try:
+        values = json.loads((directory / "config.json").read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{model}: there is no config.json in {directory}") from None
+    except ValueError as error:
+        raise ModelError(f"{model}: config.json is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{model}: config.json is not a JSON object")
+    return values
+
+
+def _existing(directory: Path, names: Sequence[str]) -> list[Path]:
+    paths = [directory / name for name in names]
+    return [path for path in paths if path.is_file()]
 
 
 @contextmanager
@@ -189,14 +219,16 @@ def positions(config: Config) -> int | None:
     stated = _stated(config)
     if stated is None or not _has_table(config):
         return None
+    if config.get("model_type") not in SHIFTED:
+        return stated
     padding = config.get("pad_token_id")
-    shifted = config.get("model_type") in SHIFTED
-    return stated - (1 if padding is None else int(padding)) - 1 if shifted else stated
+    padding = 1 if padding is None else int(padding)
+    return stated - padding - 1
 
 
 def _stated(config: Config) -> int | None:
-    found = (config.get(name) for name in POSITIONS)
-    return next((value for value in found if isinstance(value, int)), None)
+    values = [config.get(name) for name in POSITIONS]
+    return next((value for value in values if isinstance(value, int)), None)
 
 
 def _has_table(config: Config) -> bool:

@@ -21,19 +21,27 @@ def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0, *, total: bool 
     summed = functional.cross_entropy(
         logits.float(), labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
     )
-    if total:
-        return summed
-    return summed / (labels != IGNORED).sum().clamp(min=1)
+    return summed if total else _mean(summed, labels != IGNORED)
+
+
+def _mean(summed: Tensor, labelled: Tensor) -> Tensor:
+    """Return a sum divided by the number of set flags in ``labelled``, or by 1 without any."""
+    count = labelled.sum().clamp(min=1)
+    return summed / count
 
 
 def squared(scores: Tensor, goal: Tensor, *, total: bool = False) -> Tensor:
     """Return the squared error averaged over the rows that have a goal; 0 if none has one.
 
-    ``scores``, ``goal``: one per row; a goal that is NaN is none. With ``total``, the sum.
+    Args:
+        scores: (rows,).
+        goal: (rows,); NaN is none.
+        total: return the sum over the rows instead of their mean.
     """
-    known = ~goal.isnan()
-    summed = (scores.float()[known] - goal[known]).square().sum()
-    return summed if total else summed / known.sum().clamp(min=1)
+    labelled = ~goal.isnan()
+    difference = scores.float()[labelled] - goal[labelled]
+    summed = difference.square().sum()
+    return summed if total else _mean(summed, labelled)
 
 
 def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = False) -> Tensor:
@@ -48,26 +56,33 @@ def relevance(scores: Tensor, goal: Tensor, group: Tensor, *, total: bool = Fals
         group: the number of each row's query.
         total: return the sum over rows, without the order, which is no property of a row.
     """
-    known = ~goal.isnan()
+    labelled = ~goal.isnan()
+    logits = scores.float()[labelled]
     summed = functional.binary_cross_entropy_with_logits(
-        scores.float()[known], goal[known].float(), reduction="sum"
+        logits, goal[labelled].float(), reduction="sum"
     )
     if total:
         return summed
-    return summed / known.sum().clamp(min=1) + order(scores, goal, group)
+    return _mean(summed, labelled) + order(scores, goal, group)
 
 
 def order(scores: Tensor, goal: Tensor, group: Tensor) -> Tensor:
     """Return the loss of pairs of rows in the wrong order, averaged over pairs; 0 without pairs.
 
     RankNet (Burges et al. 2005, "Learning to rank using gradient descent"): log(1 + exp(-margin))
-    of the better row's score over the worse one's. ``scores``, ``goal``, ``group``: one per row;
-    a pair has the same group, and goals that differ. A goal that is NaN is in no pair.
+    of the better row's score over the worse one's. A pair is of one group, with goals that differ.
+
+    Args:
+        scores: (rows,).
+        goal: (rows,); a row whose goal is NaN is in no pair.
+        group: (rows,), the number of each row's query.
     """
-    better = (group[:, None] == group) & (goal[:, None] > goal)
+    same_query = group[:, None] == group
+    better = same_query & (goal[:, None] > goal)
     wide = scores.float()
     margins = (wide[:, None] - wide)[better]
-    return functional.softplus(-margins).sum() / better.sum().clamp(min=1)
+    losses = functional.softplus(-margins)
+    return _mean(losses.sum(), better)
 
 
 def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -80,9 +95,9 @@ def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         teacher: rows × labels, logits.
         temperature: T; both logits are divided by it.
     """
-    own = functional.log_softmax(student.float() / temperature, dim=-1)
-    goal = functional.log_softmax(teacher.float() / temperature, dim=-1)
-    divergence = functional.kl_div(own, goal, log_target=True, reduction="batchmean")
+    student = functional.log_softmax(student.float() / temperature, dim=-1)
+    teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
+    divergence = functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
     return divergence * temperature**2
 
 
@@ -95,13 +110,12 @@ def binary(logits: Tensor, flags: Tensor, smoothing: float = 0.0, *, total: bool
         smoothing: the share of each flag that becomes one half.
         total: return the sum over the rows of their mean over labels, instead of its mean.
     """
-    known = flags[:, 0] != IGNORED
-    goal = flags[known] * (1 - smoothing) + smoothing / 2
-    each = functional.binary_cross_entropy_with_logits(
-        logits[known].float(), goal.float(), reduction="none"
-    )
-    summed = each.mean(dim=1).sum()
-    return summed if total else summed / known.sum().clamp(min=1)
+    labelled = flags[:, 0] != IGNORED
+    goal = flags[labelled] * (1 - smoothing) + smoothing / 2
+    rows = logits[labelled].float()
+    losses = functional.binary_cross_entropy_with_logits(rows, goal.float(), reduction="none")
+    summed = losses.mean(dim=1).sum()
+    return summed if total else _mean(summed, labelled)
 
 
 def soft_binary(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -111,7 +125,8 @@ def soft_binary(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     × labels, and are divided by the ``temperature`` T).
     """
     goal = (teacher.float() / temperature).sigmoid()
-    loss = functional.binary_cross_entropy_with_logits(student.float() / temperature, goal)
+    logits = student.float() / temperature
+    loss = functional.binary_cross_entropy_with_logits(logits, goal)
     return loss * temperature**2
 
 
@@ -125,8 +140,9 @@ def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         teacher: rows × tokens × width.
         mask: rows × tokens, 1 for a token, 0 for padding.
     """
-    difference = (student.float() - teacher.float()).square().mean(dim=-1)
-    return (difference * mask).sum() / mask.sum()
+    difference = student.float() - teacher.float()
+    distance = difference.square().mean(dim=-1)
+    return (distance * mask).sum() / mask.sum()
 
 
 def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -134,8 +150,9 @@ def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     DistilBERT (Sanh et al. 2019, arXiv 1910.01108). Shapes as in ``hidden``.
     """
-    angles = 1 - functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
-    return (angles * mask).sum() / mask.sum()
+    similarity = functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
+    distances = (1 - similarity) * mask
+    return distances.sum() / mask.sum()
 
 
 def patience(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -144,8 +161,10 @@ def patience(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     Patient knowledge distillation (Sun et al. 2019, arXiv 1908.09355, eq. 7). Shapes as in
     ``hidden``; the first token of a row is never padding.
     """
-    own, goal = (functional.normalize(each[:, 0].float(), dim=-1) for each in (student, teacher))
-    return (own - goal).square().sum(dim=-1).mean()
+    student = functional.normalize(student[:, 0].float(), dim=-1)
+    teacher = functional.normalize(teacher[:, 0].float(), dim=-1)
+    squares = (student - teacher).square()
+    return squares.sum(dim=-1).mean()
 
 
 def answers(student: Tensor, teacher: Tensor) -> Tensor:
@@ -154,7 +173,8 @@ def answers(student: Tensor, teacher: Tensor) -> Tensor:
     Ba & Caruana 2014 (arXiv 1312.6184); Kim et al. 2021 (arXiv 2105.08919) find it better than a
     softened divergence where the teacher is sure.
     """
-    return (student.float() - teacher.float()).square().mean()
+    difference = student.float() - teacher.float()
+    return difference.square().mean()
 
 
 def relation(

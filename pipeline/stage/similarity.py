@@ -26,20 +26,28 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         pooling: the mean over tokens, the first token, or the last token, perhaps normalized.
     """
     if pooling.mode == "cls":
-        found = hidden[:, 0]
+        embeddings = hidden[:, 0]
     elif pooling.mode == "last":
-        places = torch.arange(mask.shape[1], device=mask.device)
-        last = (mask * places).argmax(dim=1)
-        found = hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1]))[:, 0]
+        embeddings = _last_token(hidden, mask)
     else:
         weight = mask[:, :, None].to(hidden.dtype)
-        found = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
+        total = weight.sum(dim=1).clamp(min=1e-9)
+        embeddings = (hidden * weight).sum(dim=1) / total
     if not pooling.normalize:
-        return found
-    return found / found.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
+        return embeddings
+    squares = embeddings.square().sum(dim=1, keepdim=True)
+    return embeddings / squares.sqrt().clamp(min=1e-12)
 
 
-def ranking(queries: Tensor, documents: Tensor, right: Tensor) -> Tensor:
+def _last_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return the state of each text's last token that is not padding: (rows, width)."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask * places).argmax(dim=1)
+    index = last[:, None, None].expand(-1, 1, hidden.shape[-1])
+    return hidden.gather(1, index)[:, 0]
+
+
+def ranking(queries: Tensor, documents: Tensor, relevant: Tensor) -> Tensor:
     """Return the loss of finding each query's document among all documents of the batch.
 
     Multiple negatives ranking (Henderson et al. 2017, arXiv 1705.00652), with cosines times
@@ -48,15 +56,16 @@ def ranking(queries: Tensor, documents: Tensor, right: Tensor) -> Tensor:
     Args:
         queries: rows × width.
         documents: at least rows × width; query i should find document i.
-        right: rows × documents, whether a document has a text that the query should find. Such a
+        relevant: rows × documents, whether a document has a text that the query should find. Such a
             document, other than its own, is not counted against it.
     """
     rows = torch.arange(len(queries), device=queries.device)
-    cosines = functional.normalize(queries.float()) @ functional.normalize(documents.float()).T
-    left = right.clone()
-    left[rows, rows] = False
-    logits = (SCALE * cosines).masked_fill(left, -1e4)
-    return functional.cross_entropy(logits, rows)
+    queries = functional.normalize(queries.float())
+    documents = functional.normalize(documents.float())
+    logits = SCALE * (queries @ documents.T)
+    others = relevant.clone()
+    others[rows, rows] = False
+    return functional.cross_entropy(logits.masked_fill(others, -1e4), rows)
 
 
 def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
@@ -71,9 +80,13 @@ def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
         scores: pairs; NaN: the pair has none and is left out.
         scale: the inverse of a temperature.
     """
-    gaps = scale * (cosines[:, None] - cosines[None, :]).float()
-    wrong = gaps.masked_fill(~(scores[:, None] < scores[None, :]), float("-inf"))
-    return torch.cat([torch.zeros(1, device=gaps.device), wrong.flatten()]).logsumexp(dim=0)
+    gaps = cosines[:, None] - cosines[None, :]
+    misordered = scores[:, None] < scores[None, :]
+    scaled = (scale * gaps).float()
+    terms = scaled.masked_fill(~misordered, float("-inf")).flatten()
+    one = torch.zeros(1, device=gaps.device)  # whose exponential is the 1 of the sum
+    exponents = torch.cat([one, terms])
+    return exponents.logsumexp(dim=0)
 
 
 def imitation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -86,10 +99,12 @@ def imitation(student: Tensor, teacher: Tensor) -> Tensor:
         student: texts × width.
         teacher: texts × width, ``fitting`` the student's width.
     """
-    own, goal = (functional.normalize(side.float()) for side in (student, teacher))
-    apart = 1 - (own * goal).sum(dim=1).mean()
-    between = functional.mse_loss(own @ own.T, goal @ goal.T)
-    return COSINE * apart + SIMILARITIES * between
+    student = functional.normalize(student.float())
+    teacher = functional.normalize(teacher.float())
+    cosines = (student * teacher).sum(dim=1)
+    distance = 1 - cosines.mean()
+    relations = functional.mse_loss(student @ student.T, teacher @ teacher.T)
+    return COSINE * distance + SIMILARITIES * relations
 
 
 def fitting(teacher: Tensor, width: int) -> Tensor | None:
@@ -99,19 +114,20 @@ def fitting(teacher: Tensor, width: int) -> Tensor | None:
     (Eckart and Young 1936). They are not centred, because cosines are not either. Wider: fill up
     with zeros, which changes no product. Its width × ``width``, fp64; None if they are equal.
     """
-    own = teacher.shape[1]
-    if width == own:
+    teacher_width = teacher.shape[1]
+    if width == teacher_width:
         return None
-    if width > own:
-        return torch.eye(own, width, dtype=torch.double)
-    products = torch.zeros(own, own, dtype=torch.double)
+    if width > teacher_width:
+        return torch.eye(teacher_width, width, dtype=torch.double)
+    products = torch.zeros(teacher_width, teacher_width, dtype=torch.double)
     for part in teacher.split(PART):
-        products += part.double().T @ part.double()
+        wide = part.double()
+        products += wide.T @ wide
     _, directions = torch.linalg.eigh(products)  # in rising order
     return directions[:, -width:]
 
 
-def turning(goals: Tensor, own: Tensor) -> Tensor:
+def turning(goals: Tensor, student: Tensor) -> Tensor:
     """Return the rotation of embeddings towards those that a student has already of these texts.
 
     No product changes: principal directions are as good in any rotation. But other rows have other
@@ -120,10 +136,11 @@ def turning(goals: Tensor, own: Tensor) -> Tensor:
 
     Args:
         goals: texts × width.
-        own: the student's: texts × width.
+        student: the student's: texts × width.
     """
-    goal, own = (functional.normalize(each.double()) for each in (goals, own))
-    left, _, right = torch.linalg.svd(goal.T @ own)
+    goals = functional.normalize(goals.double())
+    student = functional.normalize(student.double())
+    left, _, right = torch.linalg.svd(goals.T @ student)
     return left @ right
 
 
@@ -134,5 +151,6 @@ def projected(embeddings: Tensor, seed: int) -> Tensor:
     information of a Gaussian around the embedding: how much it moves, without any label.
     """
     generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, embeddings.shape, generator=generator) * 2 - 1
-    return (embeddings * signs.to(embeddings)).sum()
+    bits = torch.randint(0, 2, embeddings.shape, generator=generator)
+    signs = (2 * bits - 1).to(embeddings)
+    return (embeddings * signs).sum()

@@ -45,18 +45,24 @@ class Split:
     @cached_property
     def group_numbers(self) -> Sequence[int]:
         """The number of each row's group, from 0 in the order of the rows; empty without groups."""
-        number: dict[str, int] = {}
-        return array("q", (number.setdefault(group, len(number)) for group in self.groups or ()))
+        numbers: dict[str, int] = {}
+        for group in self.groups or ():
+            numbers.setdefault(group, len(numbers))
+        return array("q", map(numbers.__getitem__, self.groups or ()))
 
     @cached_property
     def greatest_label(self) -> float:
         """The greatest of the labels, if they are numbers; ``greatest`` if it is given."""
-        return float(max(self.labels or ())) if self.greatest is None else self.greatest
+        if self.greatest is not None:
+            return self.greatest
+        labels = self.labels or ()
+        return float(max(labels))
 
     def evenly(self, count: int) -> list[int]:
         """Return the places of at most ``count`` rows, spread evenly over all."""
-        few = min(count, len(self))
-        return [at * len(self) // few for at in range(few)]
+        total = len(self)
+        count = min(count, total)
+        return [place * total // count for place in range(count)]
 
     def record(self) -> DataRecord:
         return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)

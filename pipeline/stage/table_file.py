@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from pipeline.stage import json_rows, json_types
+from pipeline.stage import json_rows
 from pipeline.store import disk, locks
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
@@ -57,7 +57,10 @@ class Source:
     @property
     def ending(self) -> str | None:
         """The file extension that determines the format, e.g. .csv for rows.csv.gz, or None."""
-        return next((s.lower() for s in self.path.suffixes[::-1] if s.lower() in FORMATS), None)
+        for suffix in reversed(self.path.suffixes):
+            if suffix.lower() in FORMATS:
+                return suffix.lower()
+        return None
 
 
 @dataclass
@@ -189,7 +192,7 @@ def _loaded(source: Source, cache: str) -> Any:
         if source.ending not in (".json", ".jsonl") or isinstance(error.__cause__, OSError):
             raise
         try:
-            features = json_types.features(source.path)
+            features = json_rows.features(source.path)
         except ValueError:
             raise error from error.__cause__
     return load(features=features)
@@ -231,26 +234,37 @@ def form(source: Source) -> Literal["unquoted", "trailing"] | None:
     if separator is None:
         return None
     with suppress(csv.Error), _text(source) as file:  # what cannot be parsed is pandas' to name
-        rows = (row for row in csv.reader(file, delimiter=separator) if row)
+        rows = filter(None, csv.reader(file, delimiter=separator))
         header, first = next(rows, []), next(rows, [])
-        if len(header) == 1 and any(other in header[0] for other in OTHERS):
-            raise DataError(
-                f"{source.reference}: the header is one column, {header[0]!r}; fields are separated"
-                " by commas in a .csv file, and by tabs in a .tsv file"
-            )
+        _check_separator(source, header)
         if len(first) > len(header):
             _check_ends(source, len(header), itertools.chain([first], rows))
             return "trailing"
-    return "unquoted" if separator == "\t" and _is_unquoted(source) else None
+    if separator == "\t" and _is_unquoted(source):
+        return "unquoted"
+    return None
+
+
+def _check_separator(source: Source, header: list[str]) -> None:
+    """Raise DataError if the header is one column that has another separator in it."""
+    if len(header) != 1:
+        return
+    [column] = header
+    if any(separator in column for separator in OTHERS):
+        raise DataError(
+            f"{source.reference}: the header is one column, {column!r}; fields are separated by "
+            "commas in a .csv file, and by tabs in a .tsv file"
+        )
 
 
 def _check_ends(source: Source, width: int, rows: Iterable[list[str]]) -> None:
     """Raise DataError if a row has something in the fields for which the header has no name."""
     for number, row in enumerate(rows, 1):
         if any(row[width:]):
+            where = f"{source.reference}: row {number}"
             raise DataError(
-                f"{source.reference}: row {number} has {len(row)} fields, the header {width}; put "
-                "texts that contain the separator in quotes, or name each column"
+                f"{where} has {len(row)} fields, the header {width}; put texts that contain the "
+                "separator in quotes, or name each column"
             )
 
 

@@ -13,11 +13,11 @@ IGNORED = -100
 
 def is_missing(value: Any) -> bool:
     """Return whether a cell is empty: null, NaN, or blank text."""
-    return (
-        value is None
-        or (isinstance(value, float) and math.isnan(value))
-        or (isinstance(value, str) and not value.strip())
-    )
+    if isinstance(value, float):
+        return math.isnan(value)
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None
 
 
 def as_text(value: Any) -> str:

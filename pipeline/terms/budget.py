@@ -1,14 +1,17 @@
-"""A budget: a bound on one metric that a bundle must keep."""
+"""A budget: a bound on one metric that a bundle must keep, and whether it decides anything."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.terms import quantity
-from pipeline.terms.metrics import FORMS, USUAL, expects, known
+from pipeline.terms.metrics import FORMS, METRICS, USUAL, Metric, expects, known
+from pipeline.terms.naming import hint
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import Part
 
@@ -55,25 +58,28 @@ class Budget(Part):
     @classmethod
     def _units_fit(cls, value: Any) -> Any:
         """Reject a limit whose unit does not fit the metric: 5 ms is not a size."""
-        metric = value.get("metric") if isinstance(value, dict) else None
-        if not isinstance(metric, str):
+        if not isinstance(value, dict) or not isinstance(value.get("metric"), str):
             return value  # reported as its own error
+        metric = value["metric"]
         for form in FORMS:
-            given, expected = quantity.kind(value.get(form)), expects(metric, form)
-            if given and expected not in (given, None):
-                raise ValueError(f"{form}: {value[form]!r} is {given}; {metric} takes {expected}")
+            limit = value.get(form)
+            unit, expected = quantity.kind(limit), expects(metric, form)
+            if unit and expected not in (unit, None):
+                raise ValueError(f"{form}: {limit!r} is {unit}; {metric} takes {expected}")
         _check_share(value.get("max_regression"))
         return value
 
     @model_validator(mode="after")
     def _one_form(self) -> Budget:
-        given = [form for form in FORMS if getattr(self, form) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(FORMS)}; found {given or 'none'}")
-        if self.form in ("max", "min") and self.against:
-            raise ValueError(f"'{self.form}' is an absolute bound; remove 'against'")
-        if self.form not in ("max", "min") and not self.against:
-            raise ValueError(f"'{self.form}' is a comparison; set 'against' to a stage or a tag")
+        forms = [form for form in FORMS if getattr(self, form) is not None]
+        if len(forms) != 1:
+            raise ValueError(f"give exactly one of {', '.join(FORMS)}; found {forms or 'none'}")
+        [form] = forms
+        if form in ("max", "min"):
+            if self.against:
+                raise ValueError(f"'{form}' is an absolute bound; remove 'against'")
+        elif not self.against:
+            raise ValueError(f"'{form}' is a comparison; set 'against' to a stage or a tag")
         if self.caches == "cold" and known(self.metric).kind != "latency":
             raise ValueError(f"'caches' is of latencies; {self.metric} has none")
         return self
@@ -87,10 +93,10 @@ class Budget(Part):
         return float(getattr(self, self.form))
 
 
-def _check_share(given: Any) -> None:
+def _check_share(value: Any) -> None:
     """Reject a regression of 5, which means 500 %, unless it is written as '500 %'."""
     try:
-        limit = float(given)
+        limit = float(value)
     except (TypeError, ValueError):
         return  # absent, written with a unit, or reported as its own error
     if 1 <= limit < math.inf:
@@ -98,3 +104,139 @@ def _check_share(given: Any) -> None:
             f"max_regression: {limit:g} is {limit:.0%}; did you mean '{limit:g} %'? "
             f"Write a limit of 100 % or more with the % sign"
         )
+
+
+def find_problems(budgets: Iterable[Budget]) -> list[str]:
+    """Return the problems that budgets have before anything is measured, one sentence each.
+
+    Problems are unknown metrics, forms that do not apply to their metric, limits that every model
+    or no model can meet, a target for a metric that is not measured per target, and contradictory
+    bounds.
+    """
+    problems, fitting = list[str](), list[Budget]()
+    for budget in budgets:
+        problem = misfit(budget)
+        if problem:
+            problems.append(problem)
+        else:
+            fitting.append(budget)
+    problems += filter(None, map(_senseless, fitting))
+    floors = [budget for budget in fitting if budget.form == "min"]
+    ceilings = [budget for budget in fitting if budget.form == "max"]
+    for floor, ceiling in itertools.product(floors, ceilings):
+        if _contradict(floor, ceiling):
+            names = dict.fromkeys((floor.metric, ceiling.metric))
+            problems.append(
+                f"the budgets for {' and '.join(names)} contradict each other: "
+                f"at least {floor.limit:g} and at most {ceiling.limit:g}"
+            )
+    return problems
+
+
+def _senseless(budget: Budget) -> str | None:
+    """Return why every model or no model would meet a limit. Returns None for a useful limit."""
+    metric, form, limit = METRICS[budget.metric], budget.form, budget.limit
+    if budget.target and not metric.timed:
+        return (
+            f"budget {budget.metric}: this metric is measured once, on the first target; remove "
+            f"'target: {budget.target}'"
+        )
+    reason = None
+    if form in ("max_drop", "max_regression"):
+        reason = _loose_regression(form, limit, metric)
+    elif form in ("min_speedup", "min_shrink"):
+        if limit <= 0:
+            reason = "is met by every model; set a factor above 0"
+    elif form in ("min", "min_retained"):
+        reason = _senseless_minimum(form, limit, metric, budget.metric)
+    elif form == "max":
+        reason = _senseless_maximum(limit, metric, budget.metric)
+    return f"budget {budget.metric}: {form} {limit:g} {reason}" if reason else None
+
+
+def _loose_regression(form: str, limit: float, metric: Metric) -> str | None:
+    """Return the end of a sentence about a regression that every model meets, else None."""
+    if limit < 1:
+        return None
+    if form == "max_drop":
+        return f"is {limit * 100:g} points, which every model meets; {_percent_hint(limit)}"
+    if metric.kind == "score":
+        return f"is {limit * 100:g} %, which every model meets; {_percent_hint(limit)}"
+    return None
+
+
+def _senseless_minimum(form: str, limit: float, metric: Metric, name: str) -> str | None:
+    """Return the end of a sentence about a minimum that every model or none meets, else None."""
+    least, greatest = _ends(metric)
+    lowest = least if form == "min" else 0.0
+    if limit <= lowest:
+        return f"is met by every model; set a minimum above {lowest:g}"
+    if form == "min_retained":
+        if limit > 1:
+            return f"requires more than the reference's own value; {_percent_hint(limit)}"
+        return None
+    if metric.unit == "%" and limit > 1:
+        return f"is {limit * 100:g} %, which no model can meet; {_percent_hint(limit)}"
+    if limit > greatest:
+        return f"can never be met: {name} is never above {greatest:g}"
+    return None
+
+
+def _senseless_maximum(limit: float, metric: Metric, name: str) -> str | None:
+    """Return the end of a sentence about a maximum that every model or none meets, else None."""
+    least, greatest = _ends(metric)
+    if metric.unit == "%" and limit >= 1:
+        return f"is {limit * 100:g} %, which every model meets; {_percent_hint(limit)}"
+    if limit >= greatest:
+        return f"is met by every model: {name} is never above {greatest:g}"
+    if limit < least:
+        return f"can never be met: {name} is never below {least:g}"
+    if limit == 0 and not metric.from_rows:
+        return f"can never be met: {name} is never 0"
+    return None
+
+
+def _ends(metric: Metric) -> tuple[float, float]:
+    """Return the least and the greatest value of a metric; times and sizes begin at 0."""
+    least, greatest = metric.ends
+    return (0.0 if math.isinf(least) else least), greatest
+
+
+def _percent_hint(limit: float) -> str:
+    return f"did you mean '{limit:g} %'?"
+
+
+def _contradict(floor: Budget, ceiling: Budget) -> bool:
+    """Return whether no measurement meets both: the floored metric never exceeds the other."""
+    same_target = floor.target == ceiling.target or None in (floor.target, ceiling.target)
+    if not same_target or floor.caches != ceiling.caches:
+        return False
+    return _never_more(floor.metric, ceiling.metric) and floor.limit > ceiling.limit
+
+
+def _never_more(one: str, other: str) -> bool:
+    """Return whether ``one`` never exceeds ``other``.
+
+    A lower percentile never exceeds a higher one, and the model call alone never takes longer than
+    the call with tokenization.
+    """
+    if one == other:
+        return True
+    clock, _, percentile = one.rpartition("_p")
+    longer, _, higher = other.rpartition("_p")
+    order = ("latency", "end_to_end")
+    if clock not in order or longer not in order:
+        return False
+    is_shorter = order.index(clock) <= order.index(longer)
+    return is_shorter and int(percentile) <= int(higher)
+
+
+def misfit(budget: Budget) -> str | None:
+    """Return why a budget's metric or form is invalid. Returns None if both are valid."""
+    metric = METRICS.get(budget.metric)
+    if metric is None:
+        return f"unknown metric {budget.metric!r}{hint(budget.metric, METRICS)}"
+    if budget.form not in metric.forms:
+        forms = ", ".join(sorted(metric.forms))
+        return f"budget {budget.metric}: {budget.form!r} does not apply to this metric; use {forms}"
+    return None

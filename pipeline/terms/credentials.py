@@ -40,13 +40,17 @@ _AZURE = frozenset({"abfs", "abfss", "az", "wasb", "wasbs"})
 
 def redact(text: str) -> str:
     """Return a text with the credentials in its URLs replaced by ``***``."""
-    return _URL.sub(_clean, text) if ":/" in text else text
+    if ":/" not in text:
+        return text
+    return _URL.sub(_clean, text)
 
 
 def found_in(text: str) -> bool:
     """Return whether the text contains, or is, a URL with credentials."""
+    if redact(text) != text:
+        return True
     whole = _WHOLE.fullmatch(text)
-    return redact(text) != text or (whole is not None and _clean(whole) != text)
+    return whole is not None and _clean(whole) != text
 
 
 def _clean(url: re.Match[str]) -> str:
@@ -56,12 +60,20 @@ def _clean(url: re.Match[str]) -> str:
     host = re.match(r"[^/?#]*", rest)
     authority = host[0] if host else ""
     # A secret may contain a slash, so with USER:SECRET everything up to the last @ is hidden.
-    end = rest.rfind("@") if ":" in authority else authority.rfind("@")
-    if end >= 0 and not (scheme.lower() in _AZURE and _CONTAINER.fullmatch(authority)):
+    searched = rest if ":" in authority else authority
+    end = searched.rfind("@")
+    if end >= 0 and not _is_container(scheme, authority):
         rest = HIDDEN + rest[end:]
-    return f"{scheme}{colon}{_PARAMETER.sub(_hide, rest)}"
+    parameters = _PARAMETER.sub(_hide, rest)
+    return f"{scheme}{colon}{parameters}"
+
+
+def _is_container(scheme: str, authority: str) -> bool:
+    return scheme.lower() in _AZURE and _CONTAINER.fullmatch(authority) is not None
 
 
 def _hide(parameter: re.Match[str]) -> str:
     sign, name, value = parameter.groups()
-    return f"{sign}{name}={HIDDEN if _SECRET_NAME.fullmatch(name) else value}"
+    if _SECRET_NAME.fullmatch(name):
+        value = HIDDEN
+    return f"{sign}{name}={value}"

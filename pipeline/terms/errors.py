@@ -16,7 +16,11 @@ class RarefyError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, *arguments: Any) -> None:
-        super().__init__(*(redact(one) if isinstance(one, str) else one for one in arguments))
+        redacted = []
+        for argument in arguments:
+            is_text = isinstance(argument, str)
+            redacted.append(redact(argument) if is_text else argument)
+        super().__init__(*redacted)
 
 
 class RecipeError(RarefyError):

@@ -63,19 +63,21 @@ _SHARE: Final = (0.0, 1.0)
 _ABOVE: Final = (0.0, math.inf)
 
 
+_COMPARED: Final = frozenset({"min", "max", "max_drop", "min_retained", "max_regression"})
+_TIMED: Final = frozenset({"min", "max", "min_speedup", "max_regression"})
+
+
 def _score(title: str) -> Metric:
-    forms = {"min", "max", "max_drop", "min_retained", "max_regression"}
-    return Metric("score", "%", frozenset(forms), title, ends=_SHARE)
+    return Metric("score", "%", _COMPARED, title, ends=_SHARE)
 
 
 def _number(title: str) -> Metric:
     """A correlation: it may be compared, but is no share."""
-    forms = {"min", "max", "max_drop", "min_retained", "max_regression"}
-    return Metric("score", "", frozenset(forms), title, ends=(-1.0, 1.0))
+    return Metric("score", "", _COMPARED, title, ends=(-1.0, 1.0))
 
 
 def _time(kind: Kind, title: str) -> Metric:
-    return Metric(kind, "ms", frozenset({"min", "max", "min_speedup", "max_regression"}), title)
+    return Metric(kind, "ms", _TIMED, title)
 
 
 def _count(unit: str, title: str, less: str, *, exact: bool = False) -> Metric:
@@ -163,4 +165,6 @@ def expects(metric: str, form: str) -> str | None:
         return "a factor"
     if form not in _BOUNDS:
         return "a percentage"
-    return _TAKES[METRICS[metric].unit] if metric in METRICS else None
+    if metric not in METRICS:
+        return None
+    return _TAKES[METRICS[metric].unit]

@@ -8,21 +8,31 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def nearest(value: Any, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+def nearest(value: Any, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the known name most similar to ``value``, the first one in a tie.
 
     Returns None if no name is similar.
     """
-    likeness = {name: difflib.SequenceMatcher(None, name, str(value)).ratio() for name in known}
-    best = max(likeness, key=lambda name: likeness[name], default=None)
-    return best if best is not None and likeness[best] >= cutoff else None
+    best, best_ratio = None, cutoff
+    for name in candidates:
+        ratio = _ratio(name, str(value))
+        if ratio > best_ratio or (best is None and ratio == cutoff):
+            best, best_ratio = name, ratio
+    return best
 
 
-def hint(value: Any, known: Iterable[str]) -> str:
+def _ratio(one: str, other: str) -> float:
+    """Return how similar two names are, from 0 to 1."""
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def hint(value: Any, candidates: Iterable[str]) -> str:
     """Return the end of an error message about an unknown name: a suggestion or all known names."""
-    names = list(known)
+    names = list(candidates)
     near = nearest(value, names)
-    return f", did you mean {near!r}?" if near else f"; known: {', '.join(names) or 'none'}"
+    if near:
+        return f", did you mean {near!r}?"
+    return f"; known: {', '.join(names) or 'none'}"
 
 
 def repeated(names: Iterable[str]) -> str | None:
@@ -35,25 +45,29 @@ def repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-def misspelt(name: str, known: Iterable[str], cutoff: float = 0.8) -> str | None:
+def misspelt(name: str, candidates: Iterable[str], cutoff: float = 0.8) -> str | None:
     """Return the known name that ``name`` is probably a typing error of, or None.
 
     Names that differ in a number or in a short part are different names: ``prod-a`` and ``prod-b``,
     ``spam-de`` and ``spam-en``.
     """
-    others = (other for other in known if other != name)
-    return next((other for other in others if _one_typed_wrong(name, other, cutoff)), None)
+    for other in candidates:
+        if other != name and _one_typed_wrong(name, other, cutoff):
+            return other
+    return None
 
 
 def _one_typed_wrong(name: str, other: str, cutoff: float) -> bool:
-    parts, others = (re.split("[-._]", each) for each in (name, other))
-    alike = (_alike(*pair, cutoff) for pair in zip(parts, others, strict=False))
-    return len(parts) == len(others) and all(alike)
+    parts = re.split("[-._]", name)
+    others = re.split("[-._]", other)
+    if len(parts) != len(others):
+        return False
+    pairs = zip(parts, others, strict=True)
+    return all(_alike(part, counterpart, cutoff) for part, counterpart in pairs)
 
 
 def _alike(part: str, other: str, cutoff: float) -> bool:
     if part == other:
         return True
-    digits = [re.sub(r"\D", "", each) for each in (part, other)]
-    likeness = difflib.SequenceMatcher(None, part, other).ratio()
-    return len(part) >= 4 and digits[0] == digits[1] and likeness >= cutoff
+    same_digits = re.sub(r"\D", "", part) == re.sub(r"\D", "", other)
+    return len(part) >= 4 and same_digits and _ratio(part, other) >= cutoff

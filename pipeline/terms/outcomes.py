@@ -13,6 +13,7 @@ SYMBOL: Final[dict[Outcome, str]] = {"pass": "✓", "inconclusive": "?", "fail":
 
 def worst(outcomes: Iterable[Outcome | None]) -> Outcome | None:
     """Return the worst outcome, ignoring None (not judged). Returns None if nothing was judged."""
-    return max(
-        (outcome for outcome in outcomes if outcome is not None), key=ORDER.index, default=None
-    )
+    judged = [outcome for outcome in outcomes if outcome is not None]
+    if not judged:
+        return None
+    return max(judged, key=ORDER.index)

@@ -49,10 +49,13 @@ def parse(value: Any) -> Any:
 
 def kind(value: Any) -> str:
     """Return the kind that a quantity's unit implies, e.g. "a time"; "" if it has no unit."""
-    match = _PATTERN.fullmatch(_plain(value)) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return ""
+    match = _PATTERN.fullmatch(_plain(value))
     if not match or match[2] not in _SCALES:
         return ""
-    return _KINDS.get(match[2]) or _SUFFIXES.get(match[2][-1:], "")
+    unit = match[2]
+    return _KINDS.get(unit) or _SUFFIXES.get(unit[-1:], "")
 
 
 def _plain(text: str) -> str:

@@ -32,13 +32,13 @@ class Part(BaseModel):
 
 Reference = Annotated[
     str,
-    BeforeValidator(lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given),
+    BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path),
 ]
 """Where a file is; from Python also as a Path."""
 
 
-def _written(given: Any) -> Any:
-    return str(given) if isinstance(given, float) else given
+def _written(share: Any) -> Any:
+    return str(share) if isinstance(share, float) else share
 
 
 def _share(text: str) -> float | None:
@@ -101,7 +101,9 @@ class Data(Part):
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        return (self.text,) if isinstance(self.text, str) else self.text
+        if isinstance(self.text, str):
+            return (self.text,)
+        return self.text
 
     @field_validator("dev", mode="after")
     @classmethod
@@ -129,7 +131,9 @@ class Data(Part):
     @property
     def search_option(self) -> str | None:
         """The first option that is given of those that only a search has; None if none is."""
-        return next((name for name in ("corpus", "negatives") if getattr(self, name)), None)
+        if self.corpus:
+            return "corpus"
+        return "negatives" if self.negatives else None
 
     @property
     def references(self) -> dict[str, str]:

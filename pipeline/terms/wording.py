@@ -1,4 +1,4 @@
-"""Formatting of numbers and units for people: in sentences, tables and on the terminal."""
+"""Formatting of numbers, units and texts for people: in sentences, tables and Markdown."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 import re
 from collections.abc import Callable
 
+from pipeline.terms.credentials import redact
 from pipeline.terms.interval import Interval
 
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 _COUNTS = ("", "k", "M", "G")
+_MARKUP = re.compile(r"([\\`*_\[\]<>|#&~])")
 _SPANS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -20,14 +22,19 @@ _MORE = 4
 
 def significant(value: float, more: int = 0) -> str:
     """Format with three significant digits and no exponent: 0.0421, 4.20, −421, 1,234."""
-    decimals = 2 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 2
-    return _minus(f"{value:,.{min(max(decimals + more, 0), 6 + more)}f}")
+    decimals = 2
+    if value and math.isfinite(value):
+        decimals -= math.floor(math.log10(abs(value)))
+    shown = min(max(decimals + more, 0), 6 + more)
+    return _minus(f"{value:,.{shown}f}")
 
 
 def number(value: float, more: int = 0) -> str:
     """Format with three significant digits and no trailing zeros: 0.0421, 4.2, 421, 1,234."""
     text = significant(value, more)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    if "." not in text:
+        return text
+    return text.rstrip("0").rstrip(".")
 
 
 def size(value: float, more: int = 0) -> str:
@@ -37,7 +44,9 @@ def size(value: float, more: int = 0) -> str:
 
 def count(value: float, more: int = 0) -> str:
     """Format a number without a unit: a count as 22.7 M, a correlation as 0.861."""
-    return _scaled(value, _COUNTS, more) if float(value).is_integer() else number(value, more)
+    if float(value).is_integer():
+        return _scaled(value, _COUNTS, more)
+    return number(value, more)
 
 
 def milliseconds(value: float, more: int = 0) -> str:
@@ -53,7 +62,8 @@ def percent(value: float, more: int = 0) -> str:
 def points(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points: 0.35 points, 1 point."""
     text = _hundredths(value, more)
-    return f"{text} {'point' if text == '1' else 'points'}"
+    unit = "point" if text == "1" else "points"
+    return f"{text} {unit}"
 
 
 def signed(value: float, more: int = 0) -> str:
@@ -76,38 +86,53 @@ def beside(form: Form, value: float, limit: float) -> str:
 
     Of two numbers that differ when they are rounded alike, the exact limit is on the same side.
     """
-    both = [(form(value, more), form(limit, more)) for more in range(_MORE + 1)]
-    return next((own for own, asked in both if _trimmed(own) != _trimmed(asked)), both[0][0])
+    for more in range(_MORE + 1):
+        text = form(value, more)
+        if _trimmed(text) != _trimmed(form(limit, more)):
+            return text
+    return form(value, 0)
 
 
 def _trimmed(text: str) -> str:
     """Return a text whose number has no trailing zeros: 97.0 % and 97.00 % are the same."""
-    return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text))
+    text = re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text)
+    return re.sub(r"\.(?!\d)", "", text)
 
 
 def duration(seconds: float) -> str:
     """Format a duration in at most two units: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    at = next(at for at, (length, _) in enumerate(_SPANS) if whole >= length)
+    rest = round(seconds)
+    first = next(at for at, (length, _) in enumerate(_SPANS) if rest >= length)
     parts = []
-    for length, unit in _SPANS[at : at + 2]:
-        amount, whole = divmod(whole, length)
-        parts += [f"{amount} {unit}"] if amount else []
+    for length, unit in _SPANS[first : first + 2]:
+        amount, rest = divmod(rest, length)
+        if amount:
+            parts.append(f"{amount} {unit}")
     return " ".join(parts)
 
 
 def plural(amount: int, noun: str) -> str:
     """Format a count with its noun: 1 thread, 1,234 rows, 2 queries."""
-    return f"{amount:,} {noun if amount == 1 else plurals(noun)}"
+    if amount != 1:
+        noun = plurals(noun)
+    return f"{amount:,} {noun}"
 
 
 def plurals(noun: str) -> str:
     """Return the plural of a regular noun: rows, queries, days, branches."""
     if noun[-1] == "y" and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("ch", "sh", "s", "x")) else f"{noun}s"
+    if noun.endswith(("ch", "sh", "s", "x")):
+        return f"{noun}es"
+    return f"{noun}s"
+
+
+def escape(text: str) -> str:
+    """Escape a text for a table cell in Markdown: no line break, no markup, no credentials."""
+    line = " ".join(redact(text).split())
+    return _MARKUP.sub(r"\\\1", line)
 
 
 def form_of(unit: str) -> Form:
@@ -121,7 +146,9 @@ def quantity(value: float, unit: str, limit: float | None = None) -> str:
     ``limit``: what it is compared with; see ``beside``.
     """
     form = form_of(unit)
-    return form(value, 0) if limit is None else beside(form, value, limit)
+    if limit is None:
+        return form(value, 0)
+    return beside(form, value, limit)
 
 
 def required(limit: float, unit: str) -> str:
@@ -135,22 +162,26 @@ def bounds(interval: Interval, unit: str, limit: float | None = None) -> str:
     ``limit``: what it is compared with; see ``beside``.
     """
     value, low, high = interval
+    middle = quantity(value, unit, limit)
     if low == value == high:
-        return quantity(value, unit, limit)
-    form: Form = {"%": _hundredths, "×": significant}.get(unit, number)
+        return middle
+    form = _BOUND_FORMS.get(unit, number)
     ends = [form(end, 0) if limit is None else beside(form, end, limit) for end in (low, high)]
-    return f"{quantity(value, unit, limit)} [{', '.join(ends)}]"
+    return f"{middle} [{', '.join(ends)}]"
 
 
 def _scaled(value: float, units: tuple[str, ...], more: int) -> str:
     step = 0
     while abs(value) >= 1000 and step < len(units) - 1:
-        value, step = value / 1000, step + 1
-    return f"{number(value, more) if step else f'{value:.0f}'} {units[step]}".rstrip()
+        value /= 1000
+        step += 1
+    text = number(value, more) if step else f"{value:.0f}"
+    return f"{text} {units[step]}".rstrip()
 
 
 def _hundredths(value: float, more: int = 0) -> str:
-    return _minus(f"{value * 100:z.{2 + more}f}".rstrip("0").rstrip("."))
+    text = f"{value * 100:z.{2 + more}f}"
+    return _minus(text.rstrip("0").rstrip("."))
 
 
 def _minus(text: str) -> str:
@@ -164,3 +195,5 @@ _FORMS: dict[str, Form] = {
     "ms": milliseconds,
     "B": size,
 }
+_BOUND_FORMS: dict[str, Form] = {"%": _hundredths, "×": significant}
+"""How the bounds of an interval are formatted, beside a value that has its unit."""

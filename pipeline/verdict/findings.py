@@ -15,11 +15,10 @@ import numpy as np
 from pipeline.measure import cold_start, gate, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.measure.statistics import Bootstrap
-from pipeline.terms.budget import Budget
+from pipeline.terms.budget import Budget, misfit
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import METRICS
 from pipeline.terms.outcomes import Outcome
-from pipeline.terms.sense import misfit
 from pipeline.terms.vocabulary import LINEAR
 from pipeline.terms.wording import beside, bounds, number, quantity, required, signed
 from pipeline.verdict import lookup, power

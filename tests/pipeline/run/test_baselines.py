@@ -14,7 +14,7 @@ from pipeline.run.plan import Plan
 from pipeline.store import remote
 from pipeline.store.artifact import Kind, Manifest, StageRecord, list_files
 from pipeline.store.store import Store
-from pipeline.terms import sense
+from pipeline.terms.budget import find_problems
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.conftest import QUICK, Workshop
 from tests.models import LABELS, TASK
@@ -259,7 +259,7 @@ def test_a_baseline_s_usual_budgets_are_on_the_task_s_main_score(workshop, task,
     loaded = recipes.load(workshop.recipe("export", task=task, data=files | data))
     pointed = baselines.with_baseline(loaded, "production").recipe
     assert [budget.metric for budget in pointed.budgets] == [main, "latency_p50", "size"]
-    assert sense.check(pointed.budgets) == []
+    assert find_problems(pointed.budgets) == []
 
 
 def test_a_short_budget_is_shown_at_its_line_for_each_that_it_stands_for(project: Project) -> None:

@@ -1,11 +1,11 @@
-"""A budget's form and limit."""
+"""A budget's form and limit; budgets that nothing or everything meets are refused."""
 
 from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
 
-from pipeline.terms.budget import Budget
+from pipeline.terms.budget import Budget, find_problems
 
 
 def test_a_budget_s_form_and_limit():
@@ -24,3 +24,128 @@ def test_only_latencies_have_cold_caches():
     assert Budget(metric="end_to_end_p50", max=2, caches="cold").caches == "cold"
     with pytest.raises(ValidationError, match="'caches' is of latencies; accuracy has none"):
         Budget(metric="accuracy", min="90 %", caches="cold")
+
+
+def test_check_finds_what_no_measurement_could_answer():
+    problems = find_problems(
+        [
+            Budget(metric="accurracy", min=0.9),
+            Budget(metric="size", min_speedup=2, against="finetune"),
+            Budget(metric="accuracy", max_drop=1, against="finetune"),
+            Budget(metric="latency_p50", min="6 ms"),
+            Budget(metric="latency_p50", max="5 ms", target="cpu"),
+        ]
+    )
+    assert len(problems) == 4
+    assert "did you mean 'accuracy'" in problems[0]
+    assert "'min_speedup' does not apply" in problems[1]
+    assert "did you mean '1 %'" in problems[2]
+    assert "at least 6 and at most 5" in problems[3]
+
+
+def test_check_lets_targets_differ():
+    assert not find_problems(
+        [
+            Budget(metric="latency_p50", min="6 ms", target="small"),
+            Budget(metric="latency_p50", max="5 ms", target="large"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"metric": "latency_p50", "max": "20 MB"}, "'20 MB' is a size; latency_p50 takes a time"),
+        ({"metric": "size", "max": "5 s"}, "'5 s' is a time; size takes a size"),
+        ({"metric": "parameters", "max": "5 MB"}, "'5 MB' is a size; parameters takes a number"),
+        ({"metric": "accuracy", "min": "0.9 ms"}, "takes a percentage"),
+        ({"metric": "accuracy", "max_drop": "0.1 x", "against": "a"}, "takes a percentage"),
+        ({"metric": "size", "min_shrink": "5 %", "against": "a"}, "size takes a factor"),
+    ],
+)
+def test_a_limit_in_another_unit_is_refused(budget, words):
+    with pytest.raises(ValueError, match=words):
+        Budget(**budget)
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"metric": "latency_p05", "max": 5}, "did you mean 'latency_p50'"),
+        ({"metric": "latency", "max": 5}, "unknown metric 'latency', did you mean 'latency_p"),
+        ({"metric": "accuracy", "max_drop": 3, "against": "a"}, "did you mean '3 %'"),
+        ({"metric": "accuracy", "max_regression": "500 %", "against": "a"}, "every model meets"),
+        ({"metric": "accuracy", "min": 0}, "is met by every model"),
+        ({"metric": "accuracy", "min_retained": 0, "against": "a"}, "is met by every model"),
+        ({"metric": "accuracy", "min_retained": 97, "against": "a"}, "did you mean '97 %'"),
+        ({"metric": "accuracy", "min": 85}, "8500 %, which no model can meet; did you mean '85 %'"),
+        ({"metric": "ece", "max": 5}, "which every model meets; did you mean '5 %'"),
+        ({"metric": "ece", "max": "100 %"}, "which every model meets; did you mean '1 %'"),
+        ({"metric": "size", "max": "0 B"}, "can never be met: size is never 0"),
+        ({"metric": "latency_p50", "max": 0}, "can never be met"),
+        ({"metric": "speedup", "min_speedup": 0, "against": "a"}, "is met by every model"),
+        ({"metric": "size", "max": "-20 MB"}, "can never be met"),
+        ({"metric": "accuracy", "min": 0.8, "target": "gpu"}, "remove 'target: gpu'"),
+        ({"metric": "spearman", "min": 80}, "can never be met: spearman is never above 1"),
+        ({"metric": "pearson", "max": 1}, "is met by every model: pearson is never above 1"),
+        ({"metric": "pearson", "min": -1}, "is met by every model; set a minimum above -1"),
+        ({"metric": "pearson", "max": -1.1}, "can never be met: pearson is never below -1"),
+    ],
+)
+def test_check_finds_a_limit_that_says_nothing(budget, words):
+    (problem,) = find_problems([Budget(**budget)])
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        [("accuracy", "min", 0.9, None), ("accuracy", "max", 0.8, None)],
+        [("size", "min", 9, None), ("size", "max", 8, None)],
+        [("latency_p50", "min", 9, None), ("latency_p99", "max", 8, None)],
+        [("latency_p50", "min", 9, "cpu"), ("end_to_end_p50", "max", 8, None)],
+        [("speedup", "min", 4, None), ("speedup", "max", 2, None)],
+    ],
+)
+def test_check_finds_bounds_that_contradict_each_other(budgets):
+    """The order of the two does not matter."""
+    given = [Budget(metric=m, target=t, **{form: limit}) for m, form, limit, t in budgets]
+    for ordered in (given, given[::-1]):
+        (problem,) = find_problems(ordered)
+        assert "contradict each other" in problem
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        [("accuracy", "min", 0.8, None), ("accuracy", "max", 0.8, None)],
+        [("latency_p99", "min", 9, None), ("latency_p50", "max", 8, None)],
+        [("end_to_end_p50", "min", 9, None), ("latency_p50", "max", 8, None)],
+        [("accuracy", "min", 0.9, None), ("agreement", "max", 0.8, None)],
+        [("accuracy", "min", 1, None), ("kl", "max", 0, None)],
+        [("latency_p50", "min", 9, "a"), ("latency_p50", "max", 8, "b")],
+    ],
+)
+def test_check_lets_pass_what_a_model_could_keep(budgets):
+    assert not find_problems(
+        [Budget(metric=m, target=t, **{form: limit}) for m, form, limit, t in budgets]
+    )
+
+
+def test_bounds_with_hot_and_with_cold_caches_are_no_contradiction():
+    hot = Budget(metric="latency_p50", max=2)
+    assert not find_problems([hot, Budget(metric="latency_p50", min=3, caches="cold")])
+    assert find_problems([hot, Budget(metric="latency_p50", min=3)])
+
+
+def test_two_margins_on_one_metric_are_no_contradiction():
+    budgets = [
+        Budget(metric="latency_p50", max_regression="5 %", against="production"),
+        Budget(metric="latency_p50", max_regression="2 %", against="production", level="warn"),
+    ]
+    assert not find_problems(budgets)
+
+
+@pytest.mark.parametrize("bound", [{"min": -0.1}, {"max": -0.1}])
+def test_a_correlation_may_be_below_0(bound):
+    assert not find_problems([Budget(metric="spearman", **bound)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from pipeline.terms import wording
 from pipeline.terms.interval import Interval
@@ -128,3 +129,16 @@ def test_a_count_has_its_noun_in_the_plural():
     assert [wording.plural(1, noun) for noun in ("row", "query")] == ["1 row", "1 query"]
     assert wording.plural(1234, "row") == "1,234 rows"
     assert [wording.plural(0, noun) for noun in ("query", "day")] == ["0 queries", "0 days"]
+
+
+def test_a_text_is_shown_as_it_is_and_stays_on_one_line() -> None:
+    text = "a | b <img src=x> `c` **d** [e](f) ~~g~~ \\ &amp; #h _i_"
+    shown = MarkdownIt("gfm-like", {"linkify": False}).parseInline(wording.escape(text))[0].children
+    assert shown is not None
+    assert {token.type for token in shown} <= {"text", "text_special"}
+    assert "".join(token.content for token in shown) == text
+    assert wording.escape("a\n| b") == "a \\| b"
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    assert "secret" not in wording.escape("https://user:secret@host/path")
