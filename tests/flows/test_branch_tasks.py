@@ -12,12 +12,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
 from flows.workers import Where
@@ -36,7 +35,7 @@ from pipeline.store.home import Home
 
 
 def kill(folder):
-    \"\"\"Kill the first worker that says that it trains.\"\"\"
+    \"\"\"Kill the process of the first branch that says that it trains.\"\"\"
     while True:
         for path in Path(folder).glob("branches/*.json"):
             branch = json.loads(path.read_text())
@@ -46,58 +45,50 @@ def kill(folder):
         time.sleep(0.02)
 
 
-def run(on, home, given, killed):
+def run(on, home, assignments, killed):
+    results = []
+
     def body(workers):
-        futures = [workers.submit(each) for each in given]
+        futures = [workers.submit(assignment) for assignment in assignments]
         if killed:
-            kill(given[0]["folder"])
-        made = []
-        for future, each in zip(futures, given):
-            try:
-                made.append(future.result())
-            except Exception as error:
-                print(f"{type(error).__name__}: {error}", file=sys.stderr)
-                made.append(workers.submit(each).result())
-        return made
+            kill(assignments[0]["folder"])
+        results.extend(future.result() for future in futures)
 
-    return branches_on.run(Where(on, 2), Home(home), "trial", 1, body)
+    branches_on.run(Where(on, 2), Home(home), "trial", 1, body)
+    return results
 
 
-def interrupt(home, given):
-    \"\"\"Interrupt the sweep while the processes of its workers still begin.\"\"\"
+def interrupt(home, assignments):
+    \"\"\"Interrupt the sweep while the processes of its branches still begin.\"\"\"
 
     def body(workers):
-        for each in given:
-            workers.submit(each)
+        for assignment in assignments:
+            workers.submit(assignment)
         raise KeyboardInterrupt
 
     try:
-        branches_on.run(Where("processes", 2), Home(home), "trial", 1, body)
+        branches_on.run(Where("threads", 2), Home(home), "trial", 1, body)
     except KeyboardInterrupt:
-        return [path.name for path in Path(given[0]["folder"]).glob("branches/*")]
+        return [path.name for path in Path(assignments[0]["folder"]).glob("branches/*")]
 
 
 if __name__ == "__main__":
     home = Path(sys.argv[1])
-    prefect_settings.prepare(home / "prefect")
-    from flows import branch_tasks
-    from prefect.settings import get_current_settings
-
-    with branch_tasks._server():
-        os.environ["PREFECT_API_URL"] = get_current_settings().api.url  # one for all
-        for on, given, killed in json.loads(sys.argv[2]):
-            made = run(on, home, given, killed) if on != "end" else interrupt(home, given)
-            print(json.dumps(made))
+    for on, assignments, killed in json.loads(sys.argv[2]):
+        if on == "end":
+            print(json.dumps(interrupt(home, assignments)))
+        else:
+            print(json.dumps(run(on, home, assignments, killed)))
 """
 
 
 def assignments(project: Project, home: str) -> list[dict[str, Any]]:
     """Return both branches of the sweep, for workers whose store is in ``home``."""
     sweep = sweeps.load(project, stages=("quickstages:Head",), budgets="")
-    given = [sweeps.assignment(project, sweep, one) for one in variants.grid(sweep)]
     folder = project.folder / home
     (folder / "branches").mkdir(parents=True)
-    return [each | {"home": str(folder), "folder": str(folder)} for each in given]
+    grid = variants.grid(sweep)
+    return [sweeps.assignment(project, sweep, one, home=folder, folder=folder) for one in grid]
 
 
 def run(project: Project, *asked: tuple[str, bool]) -> tuple[list[list[dict[str, Any]]], str]:
@@ -133,35 +124,31 @@ def check(project: Project, made: list[dict[str, Any]], said: str) -> None:
     from flows import branch
 
     assert [each["state"] for each in made] == ["done", "done"], said
-    assert all(not each["worker"].endswith(f":{os.getpid()}") for each in made)
+    workers = {each["worker"] for each in made}
+    assert len(workers) == 2, "a process for each branch"
+    assert all(not worker.endswith(f":{os.getpid()}") for worker in workers)
     here = [branch.run(given) for given in assignments(project, f"inline-{len(said)}")]
     assert digests(made) == digests(here)
 
 
 @pytest.mark.slow
-def test_threads_and_processes_make_the_same_though_a_process_is_killed(project: Project) -> None:
-    """One server for all, because it starts slowly; in the end a sweep is interrupted."""
-    (threads, processes, end), said = run(
-        project, ("threads", False), ("processes", True), ("end", False)
-    )
+def test_threads_make_the_same_though_a_process_is_killed(project: Project) -> None:
+    """Prefect starts the branch again. In the end a sweep is interrupted."""
+    (threads, end), said = run(project, ("threads", True), ("end", False))
     check(project, threads, said)
-    assert digests(processes) == digests(threads)
-    assert len({each["worker"] for each in threads}) == 2, "a process for each branch"
-    assert "BrokenProcessPool" in said or "terminated abruptly" in said, "one was killed"
-    assert said.splitlines().count("loud") >= 4, "what workers print is on stderr"
     assert end == [], "no worker began a branch"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("prefect_dask") is None, reason="needs the extra dask")
-def test_dask_replaces_a_worker_that_is_killed(project: Project) -> None:
+def test_dask_starts_a_branch_again_whose_process_is_killed(project: Project) -> None:
     (made,), said = run(project, ("dask", True))
     check(project, made, said)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("prefect_ray") is None, reason="needs the extra ray")
-def test_ray_replaces_a_worker_that_is_killed(project: Project) -> None:
+def test_ray_starts_a_branch_again_whose_process_is_killed(project: Project) -> None:
     (made,), said = run(project, ("ray", True))
     check(project, made, said)
 
@@ -185,17 +172,18 @@ class Runner:
         assert self.folder.is_dir(), "it goes after those who use it"
 
     def submit(self, work: Any, parameters: dict[str, Any]) -> Any:
-        from prefect.states import Crashed
+        from prefect.states import Completed, Crashed
 
         from flows import branch_tasks
 
         assert self.is_open
-        assert work is branch_tasks.in_worker
+        assert work is branch_tasks.run_branch
         self.cores.append(Cluster.asked)
-        given = parameters["given"]
-        assert parameters["name"] == given["name"]
-        made = {"name": given["name"], "state": "done", "why": None}
-        state = Crashed(message="it was killed") if self.crashes else branch_tasks._state(made)
+        name = parameters["assignment"]["name"]
+        assert parameters["name"] == name
+        state: Any = Completed(data={"name": name, "state": "done", "why": None})
+        if self.crashes:
+            state = Crashed(message="it was killed")
         return SimpleNamespace(wait=lambda: None, state=state)
 
 
@@ -263,7 +251,7 @@ def clusters(monkeypatch: pytest.MonkeyPatch) -> None:
 def crew(where: Where, threads: int = 1) -> Iterator[Any]:
     from flows import branch_tasks
 
-    with branch_tasks._crew(where, threads) as opened:
+    with branch_tasks.open_crew(where, threads) as opened:
         yield opened
 
 
@@ -361,37 +349,16 @@ def test_workers_end_with_a_sweep_that_is_interrupted(on: Any) -> None:
     assert on == "ray" or not Runner.opened.folder.exists()
 
 
-SLEEPS = "import subprocess, sys, time; {first}; time.sleep(60)"
+def test_a_branch_is_started_again_unless_it_has_failed_by_itself() -> None:
+    from prefect.states import Failed
 
-
-def test_a_process_that_has_the_number_of_a_dead_worker_does_not_end_with_a_sweep(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
     from flows import branch_tasks
 
-    made: dict[str, Any] = {}
-    monkeypatch.setattr(branch_tasks, "ProcessPoolTaskRunner", made.update)
-    monkeypatch.setattr(branch_tasks, "Slot", lambda *_: None)
-    starts = f"print(subprocess.Popen([sys.executable, '-c', {SLEEPS.format(first='pass')!r}]).pid)"
-    worker, its = started(SLEEPS.format(first=f"{starts}; sys.stdout.flush()"))
-    gone, stranger = started(f"import subprocess, sys; {starts}")
-    gone.wait(30)
-    try:
-        with suppress(KeyboardInterrupt), crew(Where("processes", 1)):
-            for number in (worker.pid, stranger.pid):
-                (Path(made["initargs"][0]) / str(number)).touch()
-            raise KeyboardInterrupt
-        assert worker.wait(30) < 0
-        with suppress(psutil.NoSuchProcess):  # what the worker had started ends with it
-            assert its.status() == psutil.STATUS_ZOMBIE or its.wait(30) is None
-        assert stranger.is_running()
-    finally:
-        worker.kill()
-        stranger.kill()
-
-
-def started(code: str) -> tuple[subprocess.Popen[bytes], psutil.Process]:
-    """Start a process that tells the number of one that it starts; return both."""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    return process, psutil.Process(int(process.stdout.readline()))
+    retry = branch_tasks.run_branch.retry_condition_fn
+    assert branch_tasks.run_branch.retries == branch_tasks.TRIES - 1
+    assert retry is not None
+    died: Any = Failed(data=RarefyError("it was killed by SIGKILL"))
+    failed: Any = Failed(data={"state": "failed", "why": "export: no"})
+    nothing: Any = None
+    assert retry(nothing, nothing, died)
+    assert not retry(nothing, nothing, failed)

@@ -1,94 +1,63 @@
-"""What branches have in common, and which of them is next."""
+"""What the steps of branches depend on, and what branches have in common."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from flows.shared_steps import Order, Steps, Work, common
+from flows.shared_steps import Steps, count
 from pipeline.run.plan import Plan
 from pipeline.store.store import Store
 from pipeline.sweep import variants
+from pipeline.sweep.branch import Branch
 from pipeline.sweep.sweep_file import Sweep
 from tests.flows import sweeps
-from tests.project import Project
-
-DIGEST = "0" * 64
-
-
-def steps(*words: str, cached: tuple[str, ...] = ()) -> Steps:
-    """Return a branch: each word is a step's id and, after a colon, what it depends on."""
-    keys = {word.split(":")[0]: word for word in words}
-    return Steps(keys, dict.fromkeys(cached, DIGEST))
-
-
-A1 = steps("teacher", "student:1", "export:1")
-A2 = steps("teacher", "student:1", "export:2")
-B1 = steps("teacher", "student:2", "export:3")
-
-
-def test_shared_steps_are_counted_once() -> None:
-    work = Work.of({"a": A1, "b": A2, "c": B1})
-    assert (work.branches, work.steps, work.different, work.cached) == (3, 9, 6, 0)
-    assert work.words() == (
-        "3 branches of 9 steps, 3 of them shared: 6 different steps, 0 in the store, 6 to run"
-    )
-
-
-def test_what_is_left_of_a_branch_that_has_ended_is_not_to_run() -> None:
-    begun = replace(B1, made={"teacher": "d"})
-    work = Work.of({"a": A1, "b": A2, "c": begun}, over=["c"])
-    assert work.words().endswith("6 different steps, 1 in the store, 3 to run")
-
-
-def test_the_common_beginning_ends_at_the_first_difference() -> None:
-    assert common([A1, A2, B1]) == "teacher"
-    assert common([A1, A2]) == "student"
-    assert common([steps("a:1"), steps("a:2")]) is None
-
-
-def test_the_second_worker_takes_the_branch_that_shares_least() -> None:
-    order = Order({"a1": A1, "a2": A2, "b1": B1})
-    assert order.next(["a1", "a2", "b1"], []) == "a1"
-    assert order.next(["a2", "b1"], ["a1"]) == "b1"
-
-
-def test_when_a_shared_step_is_finished_its_branches_are_free() -> None:
-    order = Order({"a1": A1, "a2": A2, "b1": B1})
-    order.finished("a1", ["teacher", "student"])
-    assert order.next(["b1", "a2"], ["a1"]) == "a2", "it has less left to do"
-
-
-def test_steps_in_the_store_hinder_nobody() -> None:
-    order = Order({"a1": steps("teacher", "export:1", cached=("teacher",)), "a2": A2})
-    assert order.next(["a2"], ["a1"]) == "a2"
+from tests.project import Project, write_rows
 
 
 def planned(project: Project, sweep: Sweep) -> list[Steps]:
     """Return the steps of each branch, as the project's store has them."""
-    found = []
+    branches = []
     for one in variants.grid(sweep):
-        plan = Plan(variants.recipe(sweep, one), Store(project.home / "store"))
-        found.append(Steps.of(plan, plan.steps()))
-    return found
+        plan = Plan(variants.recipe(sweep, one.values), Store(project.home / "store"))
+        branches.append(Steps.of(plan, plan.steps()))
+    return branches
+
+
+def common(first: Steps, second: Steps) -> list[str]:
+    """Return the ids of the steps that two branches have in common."""
+    return [step for step, key in first.keys.items() if second.keys.get(step) == key]
 
 
 def test_a_recipe_s_steps_have_the_same_key_as_far_as_they_are_the_same(project: Project) -> None:
-    sweep = sweeps.load(project, "export.samples: [dev, none]")
-    first, second = (each.keys for each in planned(project, sweep))
-    assert list(first) == ["model", "head", "export"]
-    assert first["head"] == second["head"]
-    assert first["export"] != second["export"]
+    first, second = planned(project, sweeps.load(project, "export.samples: [dev, none]"))
+    assert list(first.keys) == ["model", "head", "export"]
+    assert common(first, second) == ["model", "head"]
+    assert first.digests == {}
+    assert count([first, second]) == {"branches": 2, "steps": 6, "different": 4, "cached": 0}
 
 
 def test_a_step_that_depends_on_the_target_is_not_shared_with_another_one(project: Project) -> None:
     stages = ("quickstages:Head", "quantize", "export", sweeps.VALIDATE)
-    found = planned(project, sweeps.load(project, "targets.0.isa: [avx2, vnni]", stages=stages))
-    assert common(found) == "head"
-    assert Work.of(dict(enumerate(found))).different == 6
+    first, second = planned(
+        project, sweeps.load(project, "targets.0.isa: [avx2, vnni]", stages=stages)
+    )
+    assert common(first, second) == ["model", "head"]
 
 
 def test_branches_with_other_seeds_share_what_does_not_depend_on_them(project: Project) -> None:
     stages = ("{quickstages:Head: {}, seed: 3}", "quantize", "export", sweeps.VALIDATE)
-    found = planned(project, sweeps.load(project, "seed: [0, 1]", stages=stages))
-    assert common(found) == "head"
-    assert found[0].keys["export"] != found[1].keys["export"]
+    first, second = planned(project, sweeps.load(project, "seed: [0, 1]", stages=stages))
+    assert common(first, second)[:2] == ["model", "head"]
+    assert first.keys["export"] != second.keys["export"]
+
+
+def test_a_record_of_other_rows_or_steps_matches_no_branch(project: Project) -> None:
+    steps = planned(project, sweeps.load(project))[0]
+    record = Branch(name="note-a", values={}, rows=steps.rows)
+    assert steps.match(record), "none of its steps is another one"
+    assert not steps.match(record.model_copy(update={"rows": "0" * 64}))
+    row: Any = {"id": "model", "digest": "0" * 64, "cached": False, "seconds": 1.0}
+    assert not steps.match(Branch(name="note-a", values={}, rows=steps.rows, steps=[row]))
+    write_rows(Path(project.folder) / "train.jsonl", 40, 5)
+    assert planned(project, sweeps.load(project))[0].keys["head"] != steps.keys["head"]

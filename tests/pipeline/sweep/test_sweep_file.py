@@ -34,6 +34,8 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
     other = factory.load(tmp_path, vary={"distill.layers": [1, 2, 3]})
 
     assert first.digest == asked.digest != other.digest
+    turned = dict(reversed(factory.VARY.items()))  # its branches would have other names
+    assert factory.load(tmp_path, vary=turned).digest != first.digest
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_a_field_is_not_varied_twice(tmp_path: Path) -> None:
     vary = {"slim.heads": ["25 %", "50 %"], "slim": [{"neurons": 0.3}, {"heads": 0.1}]}
 
     with pytest.raises(
-        RecipeError, match=r"sweep.yaml:\d+: .*it sets 'heads', which slim.heads varies"
+        RecipeError, match=r"sweep.yaml:\d+: .* sets 'heads', which slim.heads varies"
     ):
         factory.load(tmp_path, vary=vary)
 
