@@ -224,8 +224,9 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
         )
         rows.append(row)
         if identifier in judged:
-            metric, row.accuracy = _score(run, finished.artifact)
-            record.update(steps=list(rows), metric=metric)
+            score = _score(run, finished.artifact)
+            row.accuracy = score.get("accuracy")
+            record.update(steps=list(rows), metric=score.get("metric"))
             reason = hopeless(assignment.stops, record.branch, record.others)
             if reason is not None:
                 record.update(state="stopped", why=reason, ended=_now())
@@ -247,9 +248,12 @@ def _check_lasts(run: Run, finished: Finished) -> None:
         )
 
 
-def _score(run: Run, artifact: Artifact) -> tuple[str | None, Any]:
-    """Return the main metric's name and value on the development rows; None for no model."""
-    return scoring.on_dev(run.plan, artifact, run.check) or (None, None)
+def _score(run: Run, artifact: Artifact) -> dict[str, Any]:
+    """Return the main metric of a model and its value on the development rows."""
+    scored = scoring.on_dev(run.plan, artifact, run.check)
+    if scored is None:
+        return {}
+    return {"metric": scored[0], "accuracy": scored[1]}
 
 
 def _result(run: Run, steps: Sequence[str]) -> dict[str, Any]:
@@ -257,20 +261,17 @@ def _result(run: Run, steps: Sequence[str]) -> dict[str, Any]:
 
     It delivers what its last ``validate`` measures, or else the last (``pipeline.run.outcome``).
     """
-    bundle = None
-    for identifier in steps:
-        artifact = run.finished[identifier].artifact
-        if artifact.kind is Kind.BUNDLE:
-            bundle = artifact
+    artifacts = [run.finished[identifier].artifact for identifier in steps]
+    bundles = [artifact for artifact in artifacts if artifact.kind is Kind.BUNDLE]
     for step in run.plan.loaded.steps:
         if isinstance(step.stage, Validate):
-            bundle = run.finished[step.input].artifact
-    if bundle is None:
+            bundles.append(run.finished[step.input].artifact)
+    if not bundles:
         return {}
+    bundle = bundles[-1]
     run.check(bundle)  # its files may still be in a remote store
-    metric, accuracy = _score(run, bundle)
     size = memory.size(bundle.directory)
-    return {"bundle": bundle.digest, "size": size, "metric": metric, "accuracy": accuracy}
+    return _score(run, bundle) | {"bundle": bundle.digest, "size": size}
 
 
 @contextmanager

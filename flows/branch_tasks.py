@@ -9,12 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+)
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final
 
 from prefect import flow, tags, task
@@ -32,8 +38,6 @@ from flows.workers import Where, Workers
 from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME: Final = "rarefy-sweep"
-SECONDS: Final = 20.0
-"""How long a cluster may take to answer."""
 DRAIN: Final = 10.0
 """Seconds that a server of our own is kept for the last events and logs of its flow."""
 TRIES: Final = 3
@@ -143,12 +147,14 @@ def _result(future: PrefectFuture[Any]) -> dict[str, Any]:
     """Wait for a branch. Raises RarefyError, or what the runner raises, if it was given up."""
     future.wait()
     state = future.state
-    if isinstance(state.data, dict):
-        return state.data
+    result = None if state.is_crashed() else state.result(raise_on_failure=False)
+    if isinstance(result, dict):
+        return result
     raise RarefyError(state.message or f"its worker ended in state {state.name}")
 
 
-def open_crew(where: Where, threads: int) -> AbstractContextManager[Crew]:
+@contextmanager
+def open_crew(where: Where, threads: int) -> Iterator[Crew]:
     """Start the workers of an executor, or reach those of a cluster.
 
     Args:
@@ -156,80 +162,52 @@ def open_crew(where: Where, threads: int) -> AbstractContextManager[Crew]:
         threads: Those of a branch.
 
     Raises:
-        ProviderError: The cluster does not answer, or has no worker for a branch.
+        ProviderError: The cluster does not answer.
     """
-    if where.on == "dask":
-        return _dask(where)
-    if where.on == "ray":
-        return _ray(where, threads)
-    return _threads(where)
-
-
-@contextmanager
-def _threads(where: Where) -> Iterator[Crew]:
-    _interrupted.clear()
-    with ThreadPoolTaskRunner(max_workers=where.workers) as runner:
+    options: Callable[[], AbstractContextManager[Any]] = nullcontext
+    with ExitStack() as stack:
         try:
-            yield Crew(runner, where.workers)
-        finally:
-            _interrupted.set()  # or the runner would wait for what still runs
+            if where.on == "dask":
+                runner = stack.enter_context(_dask(where))
+            elif where.on == "ray":
+                from prefect_ray.context import remote_options
+
+                options = partial(remote_options, num_cpus=threads)
+                stack.enter_context(redirect_stdout(sys.stderr))  # Ray says there who died
+                runner = stack.enter_context(_ray(where, threads))
+            else:
+                runner = stack.enter_context(ThreadPoolTaskRunner(max_workers=where.workers))
+        except (OSError, ValueError) as error:
+            name = where.on.capitalize()
+            raise ProviderError(f"{where.address}: no {name} cluster answers: {error}") from error
+        _interrupted.clear()
+        stack.callback(_interrupted.set)  # or the runner would wait for what still runs
+        yield Crew(runner, where.workers, options)
 
 
-@contextmanager
-def _dask(where: Where) -> Iterator[Crew]:
+def _dask(where: Where) -> TaskRunner[Any]:
+    """Return the runner of a Dask cluster, or of one of processes on this machine."""
     from prefect_dask import DaskTaskRunner
 
     if where.address is not None:
-        size = _dask_workers(where.address)
-        with DaskTaskRunner(address=where.address) as runner:
-            yield Crew(runner, size)
-        return
-    with tempfile.TemporaryDirectory(prefix="rarefy-dask-") as folder:
-        cluster = {
-            "n_workers": where.workers,
-            "threads_per_worker": 1,
-            "processes": True,
-            "memory_limit": 0,  # Dask would kill at its share, of which branches know nothing
-            "dashboard_address": None,
-            "local_directory": folder,
-        }
-        with DaskTaskRunner(cluster_kwargs=cluster) as runner:
-            yield Crew(runner, where.workers)
+        return DaskTaskRunner(address=where.address)
+    cluster = {
+        "n_workers": where.workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "memory_limit": 0,  # Dask would kill at its share, of which branches know nothing
+        "dashboard_address": None,
+    }
+    return DaskTaskRunner(cluster_kwargs=cluster)
 
 
-def _dask_workers(address: str) -> int:
-    """Return how many workers a Dask cluster has; ProviderError if none."""
-    from distributed import Client
-
-    try:
-        with Client(address, timeout=SECONDS, set_as_default=False) as client:
-            workers = client.scheduler_info(n_workers=-1)["workers"]
-    except (OSError, ValueError) as error:
-        raise ProviderError(f"{address}: no Dask scheduler answers: {error}") from error
-    if not workers:
-        raise ProviderError(f"{address}: the Dask scheduler has no workers")
-    return len(workers)
-
-
-@contextmanager
-def _ray(where: Where, threads: int) -> Iterator[Crew]:
+def _ray(where: Where, threads: int) -> TaskRunner[Any]:
+    """Return the runner of a Ray cluster, or of one on this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
     from prefect_ray import RayTaskRunner
-    from prefect_ray.context import remote_options
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    size = where.workers
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where.address is None:
-        options |= {"num_cpus": size * threads, "include_dashboard": False}
-    try:
-        runner = RayTaskRunner(address=where.address, init_kwargs=options)
-        with redirect_stdout(sys.stderr), runner:  # Ray says there that a worker died
-            if where.address is not None:
-                size = int(ray.cluster_resources().get("CPU", 0)) // threads
-            if size < 1:
-                raise ProviderError(f"{where.address}: no Ray worker has {threads} free cores")
-            yield Crew(runner, size, lambda: remote_options(num_cpus=threads))
-    except ConnectionError as error:
-        raise ProviderError(f"{where.address}: no Ray cluster answers: {error}") from error
+        options |= {"num_cpus": where.workers * threads, "include_dashboard": False}
+    return RayTaskRunner(address=where.address, init_kwargs=options)

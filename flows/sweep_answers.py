@@ -19,11 +19,9 @@ from flows.display import Display
 from flows.results import Result
 from flows.sweep_job import Job
 from pipeline.measure import machine
-from pipeline.measure.measurements import CANDIDATE
 from pipeline.recipe import recipe as recipes
 from pipeline.report import wording
 from pipeline.store import disk
-from pipeline.store.artifact import Kind
 from pipeline.sweep import page, pareto, winner
 from pipeline.sweep.branch import Branch
 from pipeline.sweep.questions import Question
@@ -73,25 +71,23 @@ class Swept:
         table = Table(*COLUMNS, box=None, pad_edge=False, header_style="dim")
         for answer in self.record.answers:
             branch = self.record.branch(answer.branch)
-            if branch is None:
-                table.add_row(answer.question, "none")
-                continue
-            table.add_row(
-                answer.question,
-                branch.name,
-                _text(wording.score, branch.accuracy, branch.metric),
-                _text(wording.milliseconds, branch.latency),
-                "" if branch.size is None else wording.size(branch.size),
-                _text(wording.score, answer.accuracy, branch.metric),
-                answer.outcome or "no budgets",
-                os.path.relpath(self.folder / str(answer.recipe)),
-            )
+            cells = ["none"] if branch is None else self._cells(answer, branch)
+            table.add_row(answer.question, *cells)
         return table
 
+    def _cells(self, answer: Answer, branch: Branch) -> list[str]:
+        size = "" if branch.size is None else wording.size(branch.size)
+        outcome = answer.outcome or "no budgets"
+        recipe = os.path.relpath(self.folder / str(answer.recipe))
+        dev = _text(wording.score, branch.accuracy, branch.metric)
+        held_out = _text(wording.score, answer.accuracy, branch.metric)
+        latency = _text(wording.milliseconds, branch.latency)
+        return [branch.name, dev, latency, size, held_out, outcome, recipe]
 
-def _text(form: Callable[..., str], interval: Sequence[float] | None, *options: Any) -> str:
+
+def _text(form: Callable[..., str], interval: Interval | None, *options: Any) -> str:
     """Return the value of an interval as text."""
-    return "" if interval is None else form(interval[0], *options)
+    return "" if interval is None else form(interval.value, *options)
 
 
 def run_recipe(job: jobs.Job, display: Display, verbose: bool) -> Result:
@@ -161,7 +157,7 @@ def conclude(
         _check_bundle(job, question, branch, result)
         for other in record.answers:
             if other.branch == branch.name:
-                _fill(job, other, question, result)
+                _fill(job, other, question, branch, result)
         record.wall = time.monotonic() - began
         _write(job, record)
     return Swept(record, job.out)
@@ -171,10 +167,13 @@ def _answer(job: Job, question: Question, branches: Sequence[Branch]) -> Answer:
     """Answer a question, and write the recipe of the branch that it asks for."""
     answer = Answer(name=question.name, question=question.words())
     branch = pareto.answer(question, branches)
-    if branch is not None:
-        path = winner.place(job.sweep, question)
-        winner.write(job.sweep, question, branch, _command(job, path.name))
-        answer.branch, answer.recipe = branch.name, os.path.relpath(path, job.out)
+    if branch is None:
+        return answer
+    path = winner.place(job.sweep, question)
+    command = _command(job, path.name)
+    winner.write(job.sweep, question, branch, command)
+    answer.branch = branch.name
+    answer.recipe = os.path.relpath(path, job.out)
     return answer
 
 
@@ -210,20 +209,13 @@ def _check_bundle(job: Job, question: Question, branch: Branch, result: Result) 
         )
 
 
-def _fill(job: Job, answer: Answer, ran_as: Question, result: Result) -> None:
+def _fill(job: Job, answer: Answer, ran_as: Question, branch: Branch, result: Result) -> None:
     """Add to an answer what the run of its branch found, for whichever question it ran."""
     answer.report = f"{RUNS}/{ran_as.name}/report.html"
     if result.verdict is not None:
         answer.outcome, answer.missed = result.verdict.outcome, list(result.verdict.missed)
-    measurements = result.outcome.data.measurements
-    if measurements is not None:
-        answer.metric = measurements.main
-        answer.accuracy = measurements.score(measurements.main, CANDIDATE)
-        timed = measurements.latency.get(job.sweep.recipe.recipe.targets[0].name)
-        answer.latency = timed and timed.percentile(CANDIDATE, 50)
-        return
     for row in result.ledger:
-        if row.kind == Kind.BUNDLE and row.accuracy is not None:
+        if row.digest == branch.bundle and row.accuracy is not None:
             answer.metric, answer.accuracy = row.metric, Interval(*row.accuracy)
 
 

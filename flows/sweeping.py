@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flows import recipe_source
 from flows.branch import Assignment
-from flows.shared_steps import Steps
+from flows.branch_steps import Steps
 from flows.sweep_display import SweepDisplay
 from flows.sweep_job import Job
 from flows.sweep_timing import Clock
@@ -27,7 +27,6 @@ from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk, remote
 from pipeline.store.artifact import Kind
-from pipeline.store.lease import Lease
 from pipeline.sweep import variants
 from pipeline.sweep.branch import Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 MANY: Final = 20
 """Branches whose planning is worth a line."""
 PAUSE: Final = 0.5
-"""Seconds between two looks at what the branches say."""
+"""Seconds between two looks at the display."""
 BATCH: Final = 4
 """Branches between two timings of a search for speed, at least."""
 
@@ -62,45 +61,34 @@ class Sweeping:
         self.job, self.display = job, display
         self.folder = Folder(job.out)
         self.store = job.home.store(remote=job.store)
+        self._lease = self.store.lease()
         self.branches: dict[str, Branch] = {}
-        self.steps: dict[str, Steps] = {}
-        """Of the branches that can run."""
+        self._steps: dict[str, Steps] = {}
         self._recipes: dict[str, LoadedRecipe] = {}
         self._plans: dict[str, Plan] = {}
         """A plan for each model and data: large files are not hashed again for each branch."""
         self._records = {branch.name: branch for branch in self.folder.branches()}
+        search = job.sweep.file.search
+        self._for_speed = search is not None and "latency" in search.goals
         self.trials = _trials(job)
-        self._add(self.trials.variants if self.trials else variants.grid(job.sweep))
+        self._add(variants.grid(job.sweep) if self.trials is None else self.trials.variants)
         self._check()
-        display.omit(self.branches.values())
-
-    @cached_property
-    def _lease(self) -> Lease:
-        return self.store.lease()
 
     @cached_property
     def clock(self) -> Clock:
         """What times the bundles; once made, it holds the rows that it times."""
-        return Clock.of(self.job.sweep.recipe, self._done_plan, self.job.out, self._directory)
-
-    @cached_property
-    def _done_plan(self) -> Plan:
-        """The plan of a branch that has made its bundle."""
-        name = next(branch.name for branch in self._timed)
-        return Plan(self._recipes[name], self.store, self.job.device, first=self.job.first)
+        return Clock.of(self.job.sweep.recipe, self._plan_with_rows, self.job.out, self._directory)
 
     @property
-    def _timed(self) -> list[Branch]:
-        """The branches whose bundles are timed."""
-        branches = self.branches.values()
-        return [branch for branch in branches if branch.state == "done" and branch.bundle]
+    def _plan_with_rows(self) -> Plan:
+        """The plan of a branch: the recipe's own model, which may be another, need not be there."""
+        return next(iter(self._plans.values()))
 
     @property
     def notes(self) -> list[str]:
         """What is wrong with the development rows, or was with this machine."""
-        if not self._timed:
-            return []
-        notes = [text for text in self._done_plan.summary.warnings if text.startswith(f"{NAME}:")]
+        warnings = self._plan_with_rows.summary.warnings
+        notes = [warning for warning in warnings if warning.startswith(f"{NAME}:")]
         if self.clock.doubtful:
             bundles = plural(len(self.clock.doubtful), "bundle")
             notes.append(
@@ -126,11 +114,11 @@ class Sweeping:
         while True:
             for name in self._next(workers.size, len(running)):
                 running[workers.submit(self._assignment(name))] = name
-            self.display.update(self.branches.values())
             if not running:
                 break
             for future in wait(running, PAUSE, FIRST_COMPLETED).done:
                 self._end(running.pop(future), future)
+            self.display.update(self.branches.values())
             if self._for_speed and not running:
                 self.time()
         if not any(branch.state == "done" for branch in self.branches.values()):
@@ -138,20 +126,16 @@ class Sweeping:
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
-        timed = self._timed
-        if not timed:
+        bundles = {}
+        for name, branch in self.branches.items():
+            if branch.state == "done" and branch.bundle is not None:
+                bundles[name] = branch.bundle
+        if not bundles:
             return
-        bundles = [str(branch.bundle) for branch in timed]
-        self.clock.time(bundles, self.display.progress, self.display.say)
-        for branch, bundle in zip(timed, bundles, strict=True):
+        self.clock.time(bundles.values(), self.display.progress, self.display.say)
+        for name, bundle in bundles.items():
             latency = self.clock.times[bundle]
-            self._note(branch.model_copy(update={"latency": latency}))
-
-    @property
-    def _for_speed(self) -> bool:
-        """Whether the sweep is a search that needs the times of branches as it goes on."""
-        search = self.job.sweep.file.search
-        return search is not None and "latency" in search.goals
+            self._note(self.branches[name].model_copy(update={"latency": latency}))
 
     def _directory(self, digest: str) -> Path:
         """Return the folder of a bundle, fetched if only the shared store has it."""
@@ -167,17 +151,16 @@ class Sweeping:
         records = []
         for one in added:
             branch = Branch(name=one.name, values=one.values)
+            self.branches[one.name] = branch
             try:
-                loaded = variants.recipe(self.job.sweep, one.values)
-                self.steps[one.name] = self._plan(loaded)
+                self._recipes[one.name] = variants.recipe(self.job.sweep, one.values)
+                self._steps[one.name] = self._plan(self._recipes[one.name])
             except RarefyError as error:  # values that do not go together, or not on this machine
                 branch.state, branch.why = "failed", str(error)
-            else:
-                self._recipes[one.name] = loaded
-                record = self._records.get(one.name)
-                if record is not None and self.steps[one.name].match(record):
-                    records.append(record)
-            self.branches[one.name] = branch
+                continue
+            record = self._records.get(one.name)
+            if record is not None and self._steps[one.name].match(record):
+                records.append(record)
         for record in records:
             if self._has_ended(record, records):
                 self.branches[record.name] = record
@@ -198,7 +181,7 @@ class Sweeping:
     def _has_ended(self, record: Branch, others: Iterable[Branch]) -> bool:
         """Return whether a branch need not run (again)."""
         if record.state == "done":
-            return len(record.steps) == len(self.steps[record.name].keys)
+            return len(record.steps) == len(self._steps[record.name].digests)
         stops = self.job.sweep.file.stop  # they may have changed since
         return record.state == "stopped" and hopeless(stops, record, others) is not None
 
@@ -210,7 +193,7 @@ class Sweeping:
                 f"{sweep.path}: no branch makes a bundle, so none can be measured; add the stage "
                 f"'export' to {sweep.file.recipe}"
             )
-        if not self.steps and self.trials is None:
+        if not self._steps and self.trials is None:
             raise RecipeError(f"{sweep.path}: no combination of values can run: {self._reason()}")
 
     def _begin(self) -> None:
@@ -224,9 +207,7 @@ class Sweeping:
     def _note(self, branch: Branch) -> None:
         """Note what is known of a branch: on disk, and in the search."""
         self.branches[branch.name] = branch
-        if self._records.get(branch.name) != branch:
-            self.folder.write(branch)
-            self._records[branch.name] = branch
+        self.folder.write(branch)
         if branch.bundle is not None:
             self.store.use(branch.bundle, self._lease)  # it is safe from ``gc`` meanwhile
         if self.trials is not None:
@@ -250,12 +231,12 @@ class Sweeping:
             one = self.trials.ask()
             if one is None:
                 break
-            self._add([one])  # it may be that it cannot run, or has ended before
-            if self.branches[one.name].state != "waiting":
+            self._add([one])
+            if self.branches[one.name].state != "waiting":  # it cannot run, or has ended before
                 self._note(self.branches[one.name])
         names = self.waiting[:room]
         for name in names:
-            self.branches[name] = self.branches[name].model_copy(update={"state": "running"})
+            self.branches[name].state = "running"
         return names
 
     def _assignment(self, name: str) -> dict[str, Any]:
@@ -270,12 +251,12 @@ class Sweeping:
             store=job.store,
             first=job.first,
             stops=job.sweep.file.stop,
-            environments=dict(self.steps[name].environments),
+            environments=self._steps[name].environments,
         )
         if job.apart:
+            assignment.text = variants.without_budgets(loaded)  # their tags are of our own store
             path = job.out / "recipes" / f"{name}.yaml"
             path.parent.mkdir(exist_ok=True)
-            assignment.text = variants.without_budgets(loaded)  # their tags are of our own store
             disk.write_text(path, assignment.text)
             assignment.source = recipe_source.send(path, str(job.store), loaded.base)
             assignment.others = [branch for branch in self.branches.values() if branch.steps]
@@ -290,16 +271,17 @@ class Sweeping:
         try:
             branch = Branch.model_validate(future.result())
         except Exception as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            failed = {"state": "failed", "why": f"given up: {redact(lines[0])}"}
+            reason = redact(f"{type(error).__name__}: {error}").partition("\n")[0]
+            failed = {"state": "failed", "why": f"given up: {reason}"}
             branch = self.branches[name].model_copy(update=failed)
         self._note(branch)
+        self.display.end(branch)
 
     def _reason(self) -> str:
         """Return why the first branch that has not come to its end has not."""
         for state in ("failed", "stopped"):
             for branch in self.branches.values():
-                if branch.state == state and branch.why:
+                if branch.state == state:
                     return f"{branch.name}: {branch.why}"
         return "nothing was to run"
 

@@ -170,29 +170,26 @@ def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
 
 def _dry_run(sweeping: Sweeping, as_json: bool) -> int:
     """Say how much there is to do."""
-    from flows import shared_steps
     from pipeline.terms.wording import plural
 
     job, search = sweeping.job, sweeping.job.sweep.file.search
-    work = shared_steps.count(sweeping.steps.values())
     failed = {}
     for branch in sweeping.branches.values():
         if branch.state == "failed":
             failed[branch.name] = branch.why
-    waiting = len(sweeping.waiting)
-    ended = len(sweeping.branches) - waiting
+    facts: dict[str, Any] = {
+        "trials": None if search is None else search.trials,
+        "branches": len(sweeping.branches),
+        "waiting": len(sweeping.waiting),
+        "failed": failed,
+        "threads": job.threads,
+    }
     if as_json:
-        trials = search.trials if search else None
-        facts = {"trials": trials, "ended": ended, "failed": failed, "threads": job.threads}
-        show_json(work | facts)
+        show_json(facts)
         return 0
     if search is not None:
         click.echo(f"a search of {search.trials} trials for {', '.join(search.goals)}")
-    click.echo(
-        "{branches} branches of {steps} steps: {different} different ones, "
-        "{cached} in the store".format(**work)
-    )
-    click.echo(f"{ended} branches have ended, {waiting} to run")
+    click.echo(f"{plural(facts['branches'], 'branch')}, {facts['waiting']} to run")
     for name, reason in failed.items():
         click.echo(f"{name} failed: {reason}")
     threads = plural(job.threads, "thread")

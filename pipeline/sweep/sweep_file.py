@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice, product
@@ -241,22 +242,21 @@ def _check_field(sweep: Sweep, key: str, reports: Collection[str]) -> None:
 def _check_values(sweep: Sweep, key: str) -> None:
     """Raise RecipeError if a value of a field cannot be."""
     values = sweep.file.values(key)
+    texts = [json.dumps(value) for value in values]
     for position, value in enumerate(values):
-        problem = None
-        if any(_alike(value, earlier) for earlier in values[:position]):
+        problem = _clash(sweep, key, value) or _misfit(sweep, key, value)
+        if texts.index(texts[position]) < position:
             problem = "stands there twice"
-        elif isinstance(value, dict):
-            problem = _clash(sweep, key, value)
-        problem = problem or _misfit(sweep, key, value)
         if problem is not None:
             raise sweep.where.say(("vary", key, position), f"{value!r} {problem}")
 
 
-def _clash(sweep: Sweep, key: str, parameters: Mapping[str, Any]) -> str | None:
-    """Return which of a step's parameters another field varies, None if none is."""
-    for name in parameters:
-        if f"{key}.{name}" in sweep.file.vary:
-            return f"sets {name!r}, which {key}.{name} varies"
+def _clash(sweep: Sweep, key: str, value: Any) -> str | None:
+    """Return which field of a value another path varies, None if none does."""
+    for path in sweep.file.vary:
+        name = path.removeprefix(f"{key}.")
+        if isinstance(value, dict) and name in value:
+            return f"sets {name!r}, which {path} varies"
     return None
 
 
@@ -281,20 +281,15 @@ def _misfit(sweep: Sweep, key: str, value: Any) -> str | None:
 
 def _check_stops(sweep: Sweep, reports: Collection[str]) -> None:
     """Raise RecipeError if a rule names a step that has no score in a branch."""
-    steps = [step.id for step in sweep.recipe.steps if step.id not in reports]
+    scored = []
+    for step in sweep.recipe.steps:
+        if step.id not in reports and step.stage.produces in (None, *SCORED):
+            scored.append(step.id)
     for position, stop in enumerate(sweep.file.stop):
-        place = ("stop", position, "after")
-        if stop.after not in steps:
-            message = f"{stop.after!r} is no step that branches run{hint(stop.after, steps)}"
-            raise sweep.where.say(place, message)
-        output = sweep.recipe.step(stop.after).stage.produces
-        if output not in (None, *SCORED):
-            message = f"{stop.after!r} makes {output.value}, which has no score"
-            raise sweep.where.say(place, message)
-
-
-def _alike(value: Any, other: Any) -> bool:
-    return value == other and isinstance(value, bool) == isinstance(other, bool)
+        if stop.after not in scored:
+            message = f"{stop.after!r} is no step of branches with a score"
+            place = ("stop", position, "after")
+            raise sweep.where.say(place, f"{message}{hint(stop.after, scored)}")
 
 
 def _reports(recipe: LoadedRecipe) -> list[str]:

@@ -131,7 +131,7 @@ def concluded(
 
 def made(bundle: str) -> Any:
     """Return a run's result as far as an answer needs it: its bundle, and one score."""
-    row = SimpleNamespace(kind="bundle", metric="accuracy", accuracy=(0.8, 0.7, 0.9))
+    row = SimpleNamespace(digest=bundle, metric="accuracy", accuracy=(0.8, 0.7, 0.9))
     data = SimpleNamespace(measurements=None)
     outcome = SimpleNamespace(bundle=SimpleNamespace(digest=bundle), data=data)
     return SimpleNamespace(outcome=outcome, verdict=None, ledger=[row])

@@ -61,12 +61,11 @@ def test_a_dry_run_says_how_much_there_is_and_makes_no_folder(
     said = rarefy("sweep", path, "--dry-run", "--workers", "1", "--threads", "1")
     assert said.code == 0
     assert said.out.splitlines() == [
-        "2 branches of 6 steps: 4 different ones, 0 in the store",
-        "0 branches have ended, 2 to run",
+        "2 branches, 2 to run",
         "on threads: 1 at once, 1 thread each",
     ]
     told = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)
-    assert (told["branches"], told["different"], told["ended"]) == (2, 4, 0)
+    assert (told["branches"], told["waiting"]) == (2, 2)
     assert not (project.home / "sweeps").exists()
 
 

@@ -67,10 +67,10 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
         ({"vary": {"seed": list(range(1001))}}, "the limit is 1000"),
         (
             {"stop": [{"after": "destill", "points": "5 %"}]},
-            "no step that branches run, did you mean 'distill'",
+            "no step of branches with a score, did you mean 'distill'",
         ),
-        ({"stop": [{"after": "validate", "points": "5 %"}]}, "no step that branches run"),
-        ({"stop": [{"after": "more", "points": "5 %"}]}, "'more' makes transfer-set, which has no"),
+        ({"stop": [{"after": "validate", "points": "5 %"}]}, "no step of branches with a score"),
+        ({"stop": [{"after": "more", "points": "5 %"}]}, "'more' is no step of branches with"),
         ({"stop": [{"after": "distill", "min_accuracy": 70}]}, "less than or equal to 1"),
         (
             {"stop": [{"after": "distill", "points": "5 ms"}]},
