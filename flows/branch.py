@@ -1,8 +1,8 @@
-"""One branch of a sweep: a variant's steps up to its last bundle, in whichever process has it.
+"""One branch of a sweep: a variant's steps up to its last bundle.
 
-A branch is given and answered as plain values, so that any task runner can carry them. It trains
-with process-wide random generators and thread counts; of two branches in one process, the second
-waits for the first.
+A branch is given and returned as plain values, so that any task runner can carry them. It runs in a
+process of its own (``run_in_process``): training uses random generators and thread counts that a
+whole process has in common.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import platform
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
 
 from flows import jobs, measuring, passing, recipe_source
 from flows.jobs import Job
@@ -27,6 +28,7 @@ from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
 from pipeline.recipe.places import Places
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.stage.development import NAME
 from pipeline.store import shared
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.home import DEFAULT, VARIABLE, Home
@@ -41,63 +43,64 @@ if TYPE_CHECKING:
     from pipeline.run.engine import Finished, Run
     from pipeline.run.plan import Plan
 
-_turn = threading.Lock()
 
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a worker is told of a branch, as plain values."""
+class Assignment(BaseModel):
+    """What a worker needs to run a branch."""
 
     name: str
     values: dict[str, Any]
-    text: str
-    """The variant's recipe, in YAML."""
+    text: str = Field(description="the variant's recipe, in YAML")
     threads: int
     device: str
-    base: str | None = None
-    """The folder that the recipe's paths start from; None: see ``source``."""
-    source: str | None = None
-    """Where the recipe and the files that it names are fetched from."""
-    home: str | None = None
-    """None: RAREFY_HOME of the worker, or ``.rarefy`` in its user's home folder."""
-    folder: str | None = None
-    """The sweep's folder, if worker and coordinator both see it."""
-    store: str | None = None
-    """The URL of the store through which workers share what they made."""
+    base: Path | None = Field(
+        default=None, description="the folder that the recipe's paths start from; None: see source"
+    )
+    source: str | None = Field(
+        default=None, description="where the files that the recipe names are fetched from"
+    )
+    home: Path | None = Field(
+        default=None, description="None: RAREFY_HOME of the worker, or .rarefy in its user's home"
+    )
+    folder: Path | None = Field(
+        default=None, description="the sweep's, if worker and coordinator both see it"
+    )
+    store: str | None = Field(
+        default=None, description="the store through which workers share what they made"
+    )
     first: bool = False
-    stops: list[dict[str, Any]] = field(default_factory=list)
-    others: list[dict[str, Any]] = field(default_factory=list)
-    """Other branches, as they were when this one was handed out; used without ``folder``."""
-    environments: dict[str, Any] = field(default_factory=dict)
-    """What the steps depend on besides recipe and data, by id, on the coordinator's machine."""
-    until: str | None = None
-    """The last step to run; what comes after it is another assignment."""
-
-    def given(self) -> dict[str, Any]:
-        """Return the assignment as plain values."""
-        return asdict(self)
+    stops: tuple[Stop, ...] = ()
+    others: list[Branch] = Field(
+        default=[],
+        description="other branches, as they were when this one was handed out; without folder",
+    )
+    environments: dict[str, Any] = Field(
+        default={},
+        description="what the steps depend on besides recipe and data, where the sweep was started",
+    )
 
 
 class _Record:
     """What is known of a branch; written to the sweep's folder at every change."""
 
-    def __init__(self, asked: Assignment) -> None:
+    def __init__(self, assignment: Assignment) -> None:
+        self._others = assignment.others
+        self._folder: Folder | None = None
+        if assignment.folder is not None and assignment.folder.is_dir():
+            self._folder = Folder(assignment.folder)
         self.branch = Branch(
-            name=asked.name,
-            values=asked.values,
+            name=assignment.name,
+            values=assignment.values,
             state="running",
             started=_now(),
             worker=f"{platform.node()}:{os.getpid()}",
         )
-        folder = Path(asked.folder) if asked.folder and not asked.until else None
-        self._folder = Folder(folder) if folder is not None and folder.is_dir() else None
-        self._others = [Branch.model_validate(each) for each in asked.others]
         self.update()
 
     def update(self, **changes: Any) -> None:
+        """Change some fields of the branch."""
         self.branch = self.branch.model_copy(update=changes)
         if self._folder is not None:
-            self._folder.keep(self.branch)
+            self._folder.write(self.branch)
 
     @property
     def others(self) -> list[Branch]:
@@ -105,23 +108,31 @@ class _Record:
         return self._others if self._folder is None else self._folder.branches()
 
 
-def run(given: dict[str, Any]) -> dict[str, Any]:
-    """Run a branch; return what became of it. An error of its recipe makes it a failed branch.
+def run(values: dict[str, Any]) -> dict[str, Any]:
+    """Run a branch in this process.
 
-    Raises errors that may pass (``flows.passing``): the branch is worth another attempt.
+    Args:
+        values: The fields of an ``Assignment``.
+
+    Returns:
+        The fields of a ``Branch``. An error of its recipe makes it a failed branch.
+
+    Raises:
+        Exception: An error that may pass (``flows.passing``): the branch is worth another attempt.
     """
-    asked = Assignment(**given)
-    with _turn, _threads(asked.threads):
-        record = _Record(asked)
-        try:
-            _check_folder(asked)
-            with _recipe(asked) as loaded:
-                _carry_out(asked, loaded, record)
-        except Exception as error:
-            if passing.may_pass(error):
-                raise
-            why = str(error) if isinstance(error, RarefyError) else _unexpected(error)
-            record.update(state="failed", why=next(iter(why.splitlines()), ""), ended=_now())
+    assignment = Assignment.model_validate(values)
+    record = _Record(assignment)
+    try:
+        _check_folder(assignment)
+        with _threads(assignment.threads), _recipe(assignment) as loaded:
+            _run_steps(assignment, loaded, record)
+    except Exception as error:
+        if passing.may_pass(error):
+            raise
+        reason = str(error)
+        if not isinstance(error, RarefyError):
+            reason = redact(f"unexpected {type(error).__name__}: {error}")
+        record.update(state="failed", why=reason.partition("\n")[0], ended=_now())
     return record.branch.model_dump(mode="json", by_alias=True)
 
 
@@ -130,162 +141,149 @@ def needed(plan: Plan) -> list[str]:
 
     Measurements of a branch are made later, of all branches beside each other.
     """
-    kinds, wanted = plan.kinds(), set[str]()
-    ids = plan.loaded.ids
-    for identifier in reversed(ids):
-        if identifier in wanted or kinds[identifier] is not Kind.REPORT:
-            wanted.update([identifier, *(parent for _, parent in plan.parents(identifier))])
-    return [identifier for identifier in ids if identifier in wanted]
+    kinds = plan.kinds()
+    inputs = set[str]()
+    steps = []
+    for identifier in reversed(plan.loaded.ids):
+        if identifier in inputs or kinds[identifier] is not Kind.REPORT:
+            steps.append(identifier)
+            inputs.update(parent for _, parent in plan.parents(identifier))
+    return steps[::-1]
 
 
 def environments(plan: Plan) -> dict[str, Any]:
     """Return what else the steps of a branch depend on, by id: on its targets or the CPU."""
-    found = {each: plan.stage_of(each).environment(plan.asked) for each in needed(plan)}
-    values: dict[str, Any] = json.loads(json.dumps(found))  # as they arrive at a worker
-    return values
+    values = {}
+    for identifier in needed(plan):
+        values[identifier] = plan.stage_of(identifier).environment(plan.asked)
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # as they arrive at a worker
+    return plain
 
 
-def open_run(asked: Assignment, loaded: LoadedRecipe) -> Run:
+def open_run(assignment: Assignment, loaded: LoadedRecipe) -> Run:
     """Plan a branch. Raises the errors that can be known before it runs."""
-    home = _home(asked.home)
     job = Job(
-        recipe=asked.name,
-        home=str(home),
+        recipe=assignment.name,
+        home=str(_home(assignment.home).path),
         out="",  # a branch makes no report
-        device=asked.device,
-        threads=asked.threads,
+        device=assignment.device,
+        threads=assignment.threads,
         command="rarefy sweep",
-        first=asked.first,
-        store=asked.store,
+        first=assignment.first,
+        store=assignment.store,
     )
     run = jobs.open_run(job, loaded)
     run.scored = False  # on eval, which chooses nothing
     return run
 
 
-def _check_folder(asked: Assignment) -> None:
+def _check_folder(assignment: Assignment) -> None:
     """Raise RecipeError if this worker does not see the sweep's folder."""
-    if asked.folder is not None and not Path(asked.folder).is_dir():
+    folder = assignment.folder
+    if folder is not None and not folder.is_dir():
         raise RecipeError(
-            f"{asked.folder}: {platform.node()} has no such folder; let workers share what they "
-            "make through --store URL"
+            f"{folder}: {platform.node()} has no such folder; let workers share what they make "
+            "through --store URL"
         )
 
 
-def _check_machine(asked: Assignment, plan: Plan) -> None:
+def _check_machine(assignment: Assignment, plan: Plan) -> None:
     """Raise RecipeError if a step would have another result on the coordinator's machine.
 
     There, the recipe that answers a question would make another bundle than the branch chosen.
     """
     here = environments(plan)
-    for identifier, there in asked.environments.items():
-        for fact, (first, second) in machine.differences(there, here[identifier]).items():
+    for identifier, there in assignment.environments.items():
+        differences = machine.differences(there, here[identifier])
+        for fact, (theirs, ours) in differences.items():
             raise RecipeError(
-                f"the result of {identifier!r} depends on the machine, and {fact} is {first} where "
-                f"the sweep was started and {second} on {platform.node()}; let workers be like the "
-                "machine that starts the sweep"
+                f"the result of {identifier!r} depends on the machine, and {fact} is {theirs} "
+                f"where the sweep was started and {ours} on {platform.node()}; let workers be like "
+                "the machine that starts the sweep"
             )
 
 
-def _home(given: str | None) -> Path:
-    return Home.of(given or os.environ.get(VARIABLE) or Path.home() / DEFAULT).path
-
-
-def _carry_out(asked: Assignment, loaded: LoadedRecipe, record: _Record) -> None:
-    run = open_run(asked, loaded)
-    _check_machine(asked, run.plan)
-    stops = [Stop.model_validate(each) for each in asked.stops]
-    ids = needed(run.plan)
-    for identifier in ids:
+def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) -> None:
+    run = open_run(assignment, loaded)
+    _check_machine(assignment, run.plan)
+    record.update(rows=run.plan.sources[NAME].sha256)
+    judged = {stop.after for stop in assignment.stops}
+    rows: list[StepRow] = []
+    steps = needed(run.plan)
+    for identifier in steps:
         record.update(step=identifier)
         finished = run.execute(identifier)
-        _check_kept(run, finished)
-        if asked.store is not None:
-            shared.share(run.plan.store, [finished.artifact], asked.store)
-        judged = any(stop.after == identifier for stop in stops)
-        record.update(steps=[*record.branch.steps, _row(run, finished, judged, record)])
-        if asked.until == identifier:
-            record.update(state="waiting", step=None)
-            return
-        why = hopeless(stops, record.branch, record.others) if judged else None
-        if why is not None:
-            record.update(state="stopped", why=why, ended=_now())
-            return
-    record.update(**_model(run, ids), state="done", step=None, ended=_now())
+        _check_lasts(run, finished)
+        if assignment.store is not None:
+            shared.share(run.plan.store, [finished.artifact], assignment.store)
+        row = StepRow(
+            id=identifier,
+            digest=finished.artifact.digest,
+            cached=finished.cached,
+            seconds=finished.seconds,
+        )
+        rows.append(row)
+        if identifier in judged:
+            score = _score(run, finished.artifact)
+            row.accuracy = score.get("accuracy")
+            record.update(steps=list(rows), metric=score.get("metric"))
+            reason = hopeless(assignment.stops, record.branch, record.others)
+            if reason is not None:
+                record.update(state="stopped", why=reason, ended=_now())
+                return
+        record.update(steps=list(rows))
+    record.update(**_result(run, steps), state="done", step=None, ended=_now())
 
 
-def _check_kept(run: Run, finished: Finished) -> None:
+def _check_lasts(run: Run, finished: Finished) -> None:
     """Raise EvidenceError if a step's result is not found again, as it was timed while disturbed.
 
     Every other branch would make its own, and so would the run of the recipe that is chosen.
     """
-    if run.plan.store.lookup(finished.artifact.manifest.stage.fingerprint) is None:
+    fingerprint = finished.artifact.manifest.stage.fingerprint
+    if run.plan.store.lookup(fingerprint) is None:
         raise EvidenceError(
             f"{finished.id}: its result is for this once (`lasts`), as of what was timed while "
             "something slowed the machine down each time; run the sweep again"
         )
 
 
-def _row(run: Run, finished: Finished, judged: bool, record: _Record) -> StepRow:
-    """Return a finished step's row; its model is scored on dev if a rule asks for it."""
-    scored = scoring.on_dev(run.plan, finished.artifact, run.check) if judged else None
-    if scored is not None:
-        record.update(metric=scored[0])
-    return StepRow(
-        id=finished.id,
-        digest=finished.artifact.digest,
-        cached=finished.cached,
-        seconds=finished.seconds,
-        accuracy=scored[1] if scored else None,
-    )
+def _score(run: Run, artifact: Artifact) -> dict[str, Any]:
+    """Return the main metric of a model and its value on the development rows."""
+    scored = scoring.on_dev(run.plan, artifact, run.check)
+    if scored is None:
+        return {}
+    return {"metric": scored[0], "accuracy": scored[1]}
 
 
-def _model(run: Run, ids: Sequence[str]) -> dict[str, Any]:
-    """Return what branches are compared by, of the bundle to deliver or else the last model."""
-    made = {identifier: run.finished[identifier].artifact for identifier in ids}
-    bundle = _delivered(run, made)
-    known: dict[str, Any] = {}
-    if bundle is not None:
-        known |= {"bundle": bundle.digest, "size": memory.size(_here(run, bundle))}
-    for artifact in list(made.values())[::-1] if bundle is None else [bundle]:
-        scored = scoring.on_dev(run.plan, artifact, run.check)
-        if scored is not None:
-            return known | {"metric": scored[0], "accuracy": scored[1]}
-    return known
-
-
-def _delivered(run: Run, made: Mapping[str, Artifact]) -> Artifact | None:
-    """Return the bundle that the recipe's own run will deliver; None if no step makes one.
+def _result(run: Run, steps: Sequence[str]) -> dict[str, Any]:
+    """Return what branches are compared by, of the bundle that the recipe's own run delivers.
 
     It delivers what its last ``validate`` measures, or else the last (``pipeline.run.outcome``).
     """
-    measured = [step.input for step in run.plan.loaded.steps if isinstance(step.stage, Validate)]
-    bundles = [name for name, artifact in made.items() if artifact.kind is Kind.BUNDLE]
-    chosen = (measured or bundles)[-1:]
-    return made[chosen[0]] if chosen else None
-
-
-def _here(run: Run, artifact: Artifact) -> Path:
-    """Return the folder of an artifact, whose files may still be in a remote store."""
-    run.check(artifact)
-    return artifact.directory
+    artifacts = [run.finished[identifier].artifact for identifier in steps]
+    bundles = [artifact for artifact in artifacts if artifact.kind is Kind.BUNDLE]
+    for step in run.plan.loaded.steps:
+        if isinstance(step.stage, Validate):
+            bundles.append(run.finished[step.input].artifact)
+    if not bundles:
+        return {}
+    bundle = bundles[-1]
+    run.check(bundle)  # its files may still be in a remote store
+    size = memory.size(bundle.directory)
+    return _score(run, bundle) | {"bundle": bundle.digest, "size": size}
 
 
 @contextmanager
-def _recipe(asked: Assignment) -> Iterator[LoadedRecipe]:
+def _recipe(assignment: Assignment) -> Iterator[LoadedRecipe]:
     """Read a variant's recipe; fetch the files that it names if they are elsewhere."""
-    if asked.source is None:
-        yield parsed(asked.text, Path(asked.base or "."), asked.name)
-        return
     with tempfile.TemporaryDirectory(prefix="rarefy-sweep-") as folder:
-        path = recipe_source.fetch(asked.source, Path(folder))
-        yield parsed(asked.text, path.parent, asked.name)
-
-
-def parsed(text: str, base: Path, name: str) -> LoadedRecipe:
-    """Return the recipe in a text, whose paths start from ``base``; ``name`` is for errors."""
-    document = yaml_source.parse(text.encode(), name)
-    return recipes.check(document.values, text, base, Places(name, document.lines), None)
+        base = assignment.base or Path()
+        if assignment.source is not None:
+            base = recipe_source.fetch(assignment.source, Path(folder)).parent
+        document = yaml_source.parse(assignment.text.encode(), assignment.name)
+        places = Places(assignment.name, document.lines)
+        yield recipes.check(document.values, assignment.text, base, places, None)
 
 
 @contextmanager
@@ -309,40 +307,46 @@ def _threads(count: int) -> Iterator[None]:
 def end_with(parent: int) -> None:
     """End this process when its parent has died: nobody waits for its branch any more."""
 
-    def look() -> None:
+    def watch() -> None:
         while os.getppid() == parent:
             threading.Event().wait(1.0)
         os._exit(1)
 
-    if hasattr(os, "getppid") and os.name != "nt":  # on Windows, a parent's number stays
-        threading.Thread(target=look, daemon=True).start()
+    if os.name != "nt":  # on Windows, a parent's number stays
+        threading.Thread(target=watch, daemon=True).start()
 
 
-def in_process(given: dict[str, Any], tick: Callable[[], None]) -> dict[str, Any]:
-    """Run a branch in a fresh process; ``tick`` is called meanwhile, and may raise to end it.
+def run_in_process(values: dict[str, Any], tick: Callable[[], None]) -> dict[str, Any]:
+    """Run a branch in a fresh process; see ``run``.
 
-    Raises EvidenceError if the process dies.
+    Args:
+        values: The fields of an ``Assignment``.
+        tick: Called a few times per second meanwhile; may raise to end the process.
+
+    Raises:
+        EvidenceError: The process died.
     """
     return fresh.call(
         __name__,
-        {"given": given, "parent": os.getpid()},
-        what=f"branch {given['name']}",
+        {"values": values, "parent": os.getpid()},
+        what=f"branch {values['name']}",
         timeout=float("inf"),
-        threads=given["threads"],
+        threads=values["threads"],
         tick=tick,
     )
 
 
-def _serve(request: dict[str, Any]) -> dict[str, Any]:
+def serve(request: dict[str, Any]) -> dict[str, Any]:
+    """Run a branch in the process that ``run_in_process`` starts."""
     end_with(request["parent"])
-    home = Home(_home(request["given"].get("home")))
-    with contextlib.suppress(KeyboardInterrupt), measuring.limited(home):
-        return run(request["given"])
+    values = request["values"]
+    with contextlib.suppress(KeyboardInterrupt), measuring.limited(_home(values["home"])):
+        return run(values)
     raise SystemExit(130)
 
 
-def _unexpected(error: Exception) -> str:
-    return redact(f"unexpected {type(error).__name__}: {error}")
+def _home(path: Path | str | None) -> Home:
+    return Home.of(path or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
 
 
 def _now() -> str:
@@ -350,4 +354,4 @@ def _now() -> str:
 
 
 if __name__ == "__main__":
-    fresh.serve(_serve)
+    fresh.serve(serve)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,11 +18,10 @@ from contextlib import (
     contextmanager,
     nullcontext,
     redirect_stdout,
-    suppress,
 )
 from contextvars import ContextVar
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
@@ -34,68 +31,39 @@ from prefect.logging.handlers import APILogWorker
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, State
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
-from prefect.tasks import Task
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows import branch, machine_limit, prefect_server, server_guard
+from flows import branch, prefect_server, server_guard
 from flows.workers import Where, Workers
-from pipeline.measure import alone
 from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME: Final = "rarefy-sweep"
-SECONDS: Final = 20.0
-"""How long a cluster may take to answer."""
 DRAIN: Final = 10.0
 """Seconds that a server of our own is kept for the last events and logs of its flow."""
+TRIES: Final = 3
+"""How often a worker starts a branch whose process dies."""
 
-ENDED: Final = "ended"
-"""The file, beside those with the numbers of processes, that says that they must end."""
-
-Made = TypeVar("Made")
-AnyRunner = TaskRunner[Any]
-_body: ContextVar[Callable[[], Any]] = ContextVar("body")
-_stdout = threading.Lock()
-_ended = threading.Event()
-"""Set when branches in processes of their own must end."""
+_body: ContextVar[Callable[[], None]] = ContextVar("body")
+_interrupted = threading.Event()
+"""Set when the processes of branches must end."""
 
 
-def _in_worker(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
-    """Run a branch in the process that the task runner has chosen."""
-    with _stdout_free(), alone.also(machine_limit.limit_of(None)):
-        return _state(branch.run(given))
+def _run_branch(name: str, assignment: dict[str, Any]) -> State[dict[str, Any]]:
+    """Run a branch in a process of its own, beside the worker that the task runner has chosen."""
+    result = branch.run_in_process(assignment, _check_interrupt)
+    if result["state"] == "failed":
+        return Failed(message=result["why"], data=result)
+    return Completed(name=result["state"].capitalize(), message=result["why"], data=result)
 
 
-def _in_process(name: str, given: dict[str, Any]) -> State[dict[str, Any]]:
-    """Run a branch in a process that a thread of the task runner starts and watches."""
-    return _state(branch.in_process(given, _raise_if_ended))
-
-
-def _raise_if_ended() -> None:
-    if _ended.is_set():
+def _check_interrupt() -> None:
+    if _interrupted.is_set():
         raise RarefyError("the sweep was interrupted")
 
 
-@contextmanager
-def _stdout_free() -> Iterator[None]:
-    """Let what a branch prints go to stderr: stdout may be the sweep's, for its own answer.
-
-    Also what native code prints. One branch at a time runs in a process anyway.
-    """
-    with _stdout, redirect_stdout(sys.stderr):
-        own = os.dup(1)
-        os.dup2(2, 1)
-        try:
-            yield
-        finally:
-            os.dup2(own, 1)
-            os.close(own)
-
-
-def _state(made: dict[str, Any]) -> State[dict[str, Any]]:
-    """Return the state in which Prefect shows a branch."""
-    if made["state"] == "failed":
-        return Failed(message=made["why"], data=made)
-    return Completed(name=made["state"].capitalize(), message=made["why"], data=made)
+def _is_worth_retrying(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether to start a branch again: its process died, or an error may pass."""
+    return not isinstance(state.data, dict) and not _interrupted.is_set()
 
 
 def _sweep(name: str, on: str, workers: int) -> None:
@@ -106,34 +74,28 @@ def _sweep(name: str, on: str, workers: int) -> None:
 # Functions and what Prefect makes of them have different names: workers find functions by name, and
 # a function whose name is the task's would be sent with all that its module has.
 sweep = flow(name=NAME, persist_result=False, validate_parameters=False)(_sweep)
-_as_task = task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-in_worker, in_process = _as_task(_in_worker), _as_task(_in_process)
+run_branch = task(
+    task_run_name="{name}",
+    retries=TRIES - 1,
+    retry_condition_fn=_is_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)(_run_branch)
 
 
-def run(where: Where, name: str, threads: int, body: Callable[[Workers], Made]) -> Made:
+def run(where: Where, name: str, threads: int, body: Callable[[Workers], None]) -> None:
     """Call ``body`` with workers, inside of a flow; see ``branches_on.run``."""
-    made: list[Made] = []
-    errors: list[BaseException] = []
 
-    def inside() -> None:
-        try:
-            with _crew(where, threads) as crew:
-                made.append(body(crew))
-        except BaseException as error:
-            errors.append(error)
-            raise
+    def work() -> None:
+        with open_crew(where, threads) as crew:
+            body(crew)
 
-    with _server(), tags("rarefy", f"sweep:{name}"):
-        token = _body.set(inside)
-        try:
-            state = sweep(name, where.on, where.workers, return_state=True)
-        finally:
-            _body.reset(token)
-    if errors:
-        raise errors[-1]
-    if not made:
-        raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
-    return made[-1]
+    token = _body.set(work)
+    try:
+        with _server(), tags("rarefy", f"sweep:{name}"):
+            sweep(name, where.on, where.workers)
+    finally:
+        _body.reset(token)
 
 
 @contextmanager
@@ -155,178 +117,97 @@ def _server() -> Iterator[None]:
 
 
 class Crew:
-    """Workers behind task runners: one runner for all, or one for each."""
+    """The workers of a task runner.
+
+    Args:
+        runner: Prefect's, open.
+        size: How many branches it runs at once.
+        options: What tasks are submitted in.
+    """
 
     def __init__(
         self,
-        work: Task[..., Any],
-        slots: list[Slot],
-        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        runner: TaskRunner[Any],
+        size: int,
+        options: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self.size = len(slots)
-        self._work, self._around = work, around
-        self._free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
-        for slot in slots:
-            self._free.put(slot)
-        self._watch = ThreadPoolExecutor(self.size, "branch")
+        self.size = size
+        self._runner, self._options = runner, options
+        self._waiters = ThreadPoolExecutor(thread_name_prefix="branch", max_workers=size)
 
-    def submit(self, given: dict[str, Any]) -> Future[dict[str, Any]]:
-        """Start a branch in a free slot; there must be one."""
-        slot = self._free.get_nowait()
-        with self._around():
-            future = slot.runner().submit(self._work, {"name": given["name"], "given": given})
-        return self._watch.submit(self._answer, slot, future)
-
-    def _answer(self, slot: Slot, future: PrefectFuture[Any]) -> dict[str, Any]:
-        try:
-            return _answer(future)
-        except BaseException:
-            slot.broken = True
-            raise
-        finally:
-            self._free.put(slot)
+    def submit(self, assignment: dict[str, Any]) -> Future[dict[str, Any]]:
+        """Submit a branch."""
+        parameters = {"name": assignment["name"], "assignment": assignment}
+        with self._options():
+            future = self._runner.submit(run_branch, parameters)
+        return self._waiters.submit(_result, future)
 
 
-class Slot:
-    """A place for one branch at a time. A runner of its own is opened again if it broke."""
-
-    def __init__(self, runner: AnyRunner, stack: ExitStack | None = None) -> None:
-        self._runner, self._stack = runner, stack
-        self._opened: AnyRunner | None = None
-        self.broken = False
-
-    def runner(self) -> AnyRunner:
-        """Return the slot's runner, open."""
-        if self._stack is None:  # another slot has it as well
-            return self._runner
-        if self.broken or self._opened is None:
-            self._opened = self._stack.enter_context(self._runner.duplicate())
-            self.broken = False
-        return self._opened
-
-
-def _answer(future: PrefectFuture[Any]) -> dict[str, Any]:
-    """Wait for a branch. Raises RarefyError, or what the runner raises, if its worker died."""
+def _result(future: PrefectFuture[Any]) -> dict[str, Any]:
+    """Wait for a branch. Raises RarefyError, or what the runner raises, if it was given up."""
     future.wait()
     state = future.state
-    answer = None if state.is_crashed() else state.result(raise_on_failure=False)
-    if not isinstance(answer, dict):
-        raise RarefyError(state.message or f"its worker ended in state {state.name}")
-    return answer
+    result = None if state.is_crashed() else state.result(raise_on_failure=False)
+    if isinstance(result, dict):
+        return result
+    raise RarefyError(state.message or f"its worker ended in state {state.name}")
 
 
 @contextmanager
-def _crew(where: Where, threads: int) -> Iterator[Crew]:
-    opened = {"threads": _threads, "processes": _processes, "dask": _dask, "ray": _ray}[where.on]
-    with opened(where, threads) as crew:
-        yield crew
+def open_crew(where: Where, threads: int) -> Iterator[Crew]:
+    """Start the workers of an executor, or reach those of a cluster.
 
+    Args:
+        where: The executor.
+        threads: Those of a branch.
 
-@contextmanager
-def _threads(where: Where, threads: int) -> Iterator[Crew]:
-    _ended.clear()
-    with ThreadPoolTaskRunner(max_workers=where.workers) as runner:
-        try:
-            yield Crew(in_process, [Slot(runner) for _ in range(where.workers)])
-        finally:
-            _ended.set()  # or the runner would wait for what still runs
-
-
-@contextmanager
-def _processes(where: Where, threads: int) -> Iterator[Crew]:
-    """Yield workers that are pools of one process: when it dies, no other worker's pool breaks."""
+    Raises:
+        ProviderError: The cluster does not answer.
+    """
+    options: Callable[[], AbstractContextManager[Any]] = nullcontext
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rarefy-workers-")))
-        runner: AnyRunner = ProcessPoolTaskRunner(
-            max_workers=1, initializer=_start, initargs=(str(folder), os.getpid())
-        )
-        slots = [Slot(runner, stack) for _ in range(where.workers)]
         try:
-            yield Crew(in_worker, slots)
-        except BaseException:  # or the pools would wait for what still runs
-            _end(folder)
-            raise
+            if where.on == "dask":
+                runner = stack.enter_context(_dask(where))
+            elif where.on == "ray":
+                from prefect_ray.context import remote_options
+
+                options = partial(remote_options, num_cpus=threads)
+                stack.enter_context(redirect_stdout(sys.stderr))  # Ray says there who died
+                runner = stack.enter_context(_ray(where, threads))
+            else:
+                runner = stack.enter_context(ThreadPoolTaskRunner(max_workers=where.workers))
+        except (OSError, ValueError) as error:
+            name = where.on.capitalize()
+            raise ProviderError(f"{where.address}: no {name} cluster answers: {error}") from error
+        _interrupted.clear()
+        stack.callback(_interrupted.set)  # or the runner would wait for what still runs
+        yield Crew(runner, where.workers, options)
 
 
-def _end(folder: Path) -> None:
-    """Kill the processes whose numbers are in a folder, as far as they are still this one's.
-
-    And what they have started: it would time on while the machine seems to be free. The number of
-    one that died hours ago may be a stranger's by now.
-    """
-    import psutil
-
-    (folder / ENDED).touch()  # for processes that have no number there yet
-    for path in folder.iterdir():
-        with suppress(psutil.Error, ValueError):
-            process = psutil.Process(int(path.name))
-            if process.ppid() == os.getpid():
-                for each in (process, *process.children(recursive=True)):
-                    with suppress(psutil.Error):
-                        each.kill()
-
-
-def _start(folder: str, parent: int) -> None:
-    """Begin the life of a process of a pool: note its number, and end when nobody waits for it.
-
-    A process that begins when the sweep has ended already ends at once.
-    """
-    branch.end_with(parent)
-    (Path(folder) / str(os.getpid())).touch()
-    if (Path(folder) / ENDED).exists():
-        os._exit(1)
-
-
-@contextmanager
-def _dask(where: Where, threads: int) -> Iterator[Crew]:
-    from distributed import Client
+def _dask(where: Where) -> TaskRunner[Any]:
+    """Return the runner of a Dask cluster, or of one of processes on this machine."""
     from prefect_dask import DaskTaskRunner
 
     if where.address is not None:
-        try:
-            with Client(where.address, timeout=SECONDS, set_as_default=False) as client:
-                size = len(client.scheduler_info(n_workers=-1)["workers"])
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{where.address}: no Dask scheduler answers: {error}") from error
-        if not size:
-            raise ProviderError(f"{where.address}: the Dask scheduler has no workers")
-        with DaskTaskRunner(address=where.address) as runner:
-            yield Crew(in_worker, [Slot(runner) for _ in range(size)])
-        return
-    with tempfile.TemporaryDirectory(prefix="rarefy-dask-") as folder:
-        cluster = {
-            "n_workers": where.workers,
-            "threads_per_worker": 1,
-            "processes": True,
-            "memory_limit": 0,  # stages say what they need; Dask would kill at its share
-            "dashboard_address": None,
-            "local_directory": folder,
-        }
-        with DaskTaskRunner(cluster_kwargs=cluster) as runner:
-            yield Crew(in_worker, [Slot(runner) for _ in range(where.workers)])
+        return DaskTaskRunner(address=where.address)
+    cluster = {
+        "n_workers": where.workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "memory_limit": 0,  # Dask would kill at its share, of which branches know nothing
+        "dashboard_address": None,
+    }
+    return DaskTaskRunner(cluster_kwargs=cluster)
 
 
-@contextmanager
-def _ray(where: Where, threads: int) -> Iterator[Crew]:
+def _ray(where: Where, threads: int) -> TaskRunner[Any]:
+    """Return the runner of a Ray cluster, or of one on this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
     from prefect_ray import RayTaskRunner
-    from prefect_ray.context import remote_options
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where.address is None:
         options |= {"num_cpus": where.workers * threads, "include_dashboard": False}
-    try:
-        runner = RayTaskRunner(address=where.address, init_kwargs=options)
-        with ExitStack() as stack:
-            stack.enter_context(redirect_stdout(sys.stderr))  # Ray says there that a worker died
-            stack.enter_context(runner)
-            cores = int(ray.cluster_resources().get("CPU", 0))
-            size = where.workers if where.address is None else cores // threads
-            if size < 1:
-                raise ProviderError(f"{where.address}: no Ray worker has {threads} free cores")
-            slots = [Slot(runner) for _ in range(size)]
-            yield Crew(in_worker, slots, lambda: remote_options(num_cpus=threads))
-    except ConnectionError as error:
-        raise ProviderError(f"{where.address}: no Ray cluster answers: {error}") from error
+    return RayTaskRunner(address=where.address, init_kwargs=options)

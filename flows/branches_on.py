@@ -1,7 +1,8 @@
-"""Where the branches of a sweep run: in this process, in others, or on a cluster.
+"""Where the branches of a sweep run: in this process, or in others of this machine or a cluster.
 
 Apart from ``inline``, branches are tasks of a Prefect flow, which Prefect's task runners carry to
-threads, processes, Dask or Ray. What a branch makes does not depend on where it runs.
+threads, Dask or Ray; each task runs its branch in a process of its own. What a branch makes does
+not depend on where it runs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout
 from importlib.util import find_spec
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from flows import branch, prefect_server, prefect_settings
 from flows.workers import Where, Workers
@@ -30,10 +31,8 @@ SECONDS: Final = 20.0
 """How long a cluster may take to answer."""
 GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How HTTP/2, by which Ray's processes speak, begins (RFC 9113, 3.4), with empty settings."""
-SETTINGS: Final = 4
+SETTINGS: Final = bytes([4])
 """The type, in its fourth byte, of the frame that a server must send first."""
-
-Made = TypeVar("Made")
 
 
 class Inline:
@@ -41,12 +40,12 @@ class Inline:
 
     size = 1
 
-    def submit(self, given: dict[str, Any]) -> Future[dict[str, Any]]:
+    def submit(self, assignment: dict[str, Any]) -> Future[dict[str, Any]]:
         """Run a branch."""
         future: Future[dict[str, Any]] = Future()
         try:
             with redirect_stdout(sys.stderr):  # stdout has the sweep's own answer
-                future.set_result(branch.run(given))
+                future.set_result(branch.run(assignment))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -54,33 +53,34 @@ class Inline:
 
 def check(where: Where) -> None:
     """Raise ProviderError if what an executor needs is not installed or does not answer."""
-    missing = [name for name in EXTRAS.get(where.on, ()) if find_spec(name) is None]
-    if missing:
-        raise ProviderError(
-            f"a sweep on {where.on.capitalize()} needs {missing[0].replace('_', '-')}: "
-            f"pip install 'rarefy[{where.on}]'"
-        )
+    for module in EXTRAS.get(where.on, ()):
+        if find_spec(module) is None:
+            package = module.replace("_", "-")
+            raise ProviderError(
+                f"a sweep on {where.on.capitalize()} needs {package}: "
+                f"pip install 'rarefy[{where.on}]'"
+            )
     if where.elsewhere:  # also raises for what is no address
         prefect_server.require(f"a sweep on the workers of {where.address}", "rarefy sweep …")
 
 
-def _reach(where: Where) -> None:
+def check_ray(where: Where, seconds: float = SECONDS) -> None:
     """Raise ProviderError if no head of a Ray cluster listens at the address.
 
     Ray itself would try without an end. If Ray uses TLS, it is enough that something listens.
     """
     host, port = where.place
-    if where.on != "ray" or host is None or port is None:
+    if host is None or port is None:
         return
     try:
-        with socket.create_connection((host, port), SECONDS) as connection:
+        with socket.create_connection((host, port), seconds) as connection:
             if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
                 return
             connection.sendall(GREETING)
-            answer = connection.makefile("rb").read(4)
+            frame = connection.makefile("rb").read(4)
     except OSError as error:
         raise ProviderError(f"{where.address}: no Ray cluster answers: {error}") from error
-    if answer[3:] != bytes([SETTINGS]):
+    if not frame.endswith(SETTINGS):
         raise ProviderError(
             f"{where.address}: what listens there is no Ray cluster; unless another port was "
             "given, its head has 6379, and 10001 for ray://"
@@ -92,19 +92,29 @@ def run(
     home: Home,
     name: str,
     threads: int,
-    body: Callable[[Workers], Made],
+    body: Callable[[Workers], None],
     verbose: bool = False,
-) -> Made:
+) -> None:
     """Call ``body`` with the workers, and end them after it, also if it is interrupted.
 
-    ``name``: the sweep's, under which Prefect shows it; ``threads``: those of a branch. Raises what
-    ``body`` raises, and ProviderError if the workers cannot be started.
+    Args:
+        where: The executor.
+        home: Has Prefect's folder.
+        name: The sweep's, under which Prefect shows it.
+        threads: Those of a branch.
+        body: What to call.
+        verbose: Whether to show Prefect's log.
+
+    Raises:
+        ProviderError: The workers cannot be started.
     """
     check(where)
-    _reach(where)
     if where.on == "inline":
-        return body(Inline())
+        body(Inline())
+        return
+    if where.on == "ray":
+        check_ray(where)
     prefect_settings.prepare(home.prefect, verbose)
     from flows import branch_tasks  # Prefect reads its settings when it is imported
 
-    return branch_tasks.run(where, name, threads, body)
+    branch_tasks.run(where, name, threads, body)

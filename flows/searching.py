@@ -1,9 +1,9 @@
-"""A search over variants with optuna, replayed from what is known of the earlier ones.
+"""A search over variants: an optuna study in a file of the sweep's folder. Needs optuna.
 
-Nothing of optuna is kept: before each question, a new study is told all finished trials. So a
-search that was killed goes on, and with one worker it asks for the same variants as if it had not
-been: the generator of each question has a seed of its own. (Not if latency is a goal: the batch of
-branches between two timings begins anew.)
+A trial runs until its branch is done or was stopped; optuna takes one without a result for a bad
+one. A trial that repeats an earlier variant fails. The sampler of each question has a seed of its
+own, so a search that was killed goes on, with one worker, as if it had not been. (Not if latency is
+a goal: the batch of branches between two timings begins anew.)
 
 Of several goals, TPE models the front (Ozaki et al. 2022, "Multiobjective tree-structured Parzen
 estimator"). NSGA-II would draw its first generation of fifty at random: all trials of most sweeps.
@@ -11,176 +11,160 @@ estimator"). NSGA-II would draw its first generation of fifty at random: all tri
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from pipeline.store import disk
-from pipeline.sweep.branch import TRIALS, Branch
-from pipeline.sweep.sweep_file import Choices, Range, Search
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BruteForceSampler, TPESampler
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from flows.sweep_job import STUDY
+from pipeline.sweep.branch import Branch
+from pipeline.sweep.sweep_file import Choices, Range, SweepFile
 from pipeline.sweep.variants import Variant, variant
 from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import IntegrityError, ProviderError
-
-if TYPE_CHECKING:
-    import optuna
+from pipeline.terms.errors import IntegrityError
 
 ATTEMPTS: Final = 10
-"""How often optuna is asked for a variant that was not asked for yet, before one is drawn."""
-EXTRA: Final = "pip install 'rarefy[sweep]'"
+"""How often TPE is asked for a new variant: it draws near the best that it knows."""
+
+MEASURED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
+"""The states of trials that the study has a result of."""
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", "BruteForceSampler is experimental")
 
 
-def check() -> None:
-    """Raise ProviderError if optuna is not installed."""
-    try:
-        import optuna
-    except ImportError:
-        raise ProviderError(f"a search needs optuna: {EXTRA}") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-@dataclass
 class Trials:
-    """The variants that a search has asked for, in order, in a file of the sweep's folder."""
+    """The trials of a sweep's search.
 
-    path: Path
-    search: Search
-    vary: Mapping[str, Choices]
-    asked: list[Variant]
+    Args:
+        file: The sweep.
+        folder: The sweep's folder. If there is none, nothing is written.
 
-    @classmethod
-    def open(cls, folder: Path, search: Search, vary: Mapping[str, Choices]) -> Trials:
-        """Read the earlier trials. Raises IntegrityError if the file is damaged."""
-        path = folder / TRIALS
-        known: list[dict[str, Any]] = disk.read(path, "trials") if path.exists() else []
-        try:
-            # In the order of today, which no branch has begun with if it is another one.
-            asked = [variant({name: values[name] for name in vary}) for values in known]
-        except (KeyError, TypeError):
-            raise IntegrityError(f"{path}: the file is damaged; delete it") from None
-        return cls(path, search, vary, asked)
+    Raises:
+        IntegrityError: The study's file is damaged.
+    """
+
+    def __init__(self, file: SweepFile, folder: Path) -> None:
+        assert file.search is not None
+        self._search, self._vary = file.search, file.vary
+        self._variants = min(file.combinations, sys.maxsize)
+        self._space = {path: _distribution(choices) for path, choices in file.vary.items()}
+        self._storage = _storage(folder)
+        self._open()
+
+    def _open(self) -> None:
+        """Open the study of these goals, a new one if there is none."""
+        self._study = optuna.create_study(
+            study_name=", ".join(self._search.goals),
+            storage=self._storage,
+            directions=["minimize" for _ in self._search.goals],
+            load_if_exists=True,
+        )
+
+    @property
+    def variants(self) -> list[Variant]:
+        """The variants of the trials, in order."""
+        return [self._variant(trial) for trial in self._trials(TrialState.RUNNING, *MEASURED)]
+
+    @property
+    def measured(self) -> set[str]:
+        """The names of those that the study has a result of."""
+        return {self._variant(trial).name for trial in self._trials(*MEASURED)}
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states)
 
     @property
     def left(self) -> int:
         """How many trials may still be asked for."""
-        return max(0, int(min(self.search.trials, self.different)) - len(self.asked))
+        most = min(self._search.trials, self._variants)
+        return max(0, most - len(self.variants))
 
-    @property
-    def different(self) -> float:
-        """How many variants there are; infinite if a range has numbers between whole ones."""
-        return math.prod(_count(choices) for choices in self.vary.values())
-
-    def ask(self, branches: Mapping[str, Branch]) -> Variant | None:
-        """Return a new variant and note it; None if all were tried, or all trials are used.
-
-        ``branches``: what is known of the variants so far, by name. TPE draws near the best that it
-        knows: if it gives nothing new, a variant is drawn at random from those that are left.
-        """
+    def ask(self) -> Variant | None:
+        """Return a new variant; None if all were tried, or all trials are used."""
         if not self.left:
             return None
-        names = {one.name for one in self.asked}
-        suggested = (self._suggested(branches, attempt) for attempt in range(ATTEMPTS))
-        for one in map(variant, itertools.chain(suggested, self._drawn())):
+        names = {one.name for one in self.variants}
+        for attempt in range(ATTEMPTS):
+            trial = self._ask(last=attempt == ATTEMPTS - 1)
+            one = self._variant(trial)
             if one.name not in names:
-                self.asked.append(one)
-                disk.write(self.path, {"trials": [each.values for each in self.asked]})
                 return one
+            self._study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def _drawn(self) -> Iterator[dict[str, Any]]:
-        """Return one combination more than were asked for, in random order; none of endless many.
+    def _ask(self, last: bool) -> Trial:
+        """Return a new trial; the last attempt takes one that was not asked for yet, if it can."""
+        seed = value_sha256([self._search.seed, len(self._study.get_trials(deepcopy=False))])
+        number = int(seed[:8], 16)
+        tpe = TPESampler(
+            seed=number,
+            multivariate=len(self._vary) > 1,
+            n_startup_trials=min(10, max(4, self._search.trials // 4)),
+            constant_liar=True,  # what runs already is not asked for by another worker
+        )
+        finite = self._variants < sys.maxsize
+        self._study.sampler = BruteForceSampler(seed=number) if last and finite else tpe
+        trial = self._study.ask(self._space)
+        self._study.sampler = tpe  # the other would end the study at its last result
+        return trial
 
-        They are drawn by their number, in which the places of the values are the digits.
-        """
-        if self.different > sys.maxsize:
+    def tell(self, branch: Branch) -> None:
+        """Tell the study what became of a branch, once its goals are known or it was stopped."""
+        costs = [branch.cost(goal) for goal in self._search.goals]
+        measured = branch.state == "done" and all(map(math.isfinite, costs))
+        if not measured and branch.state != "stopped":
             return
-        random = Random(self._seed("drawn"))  # noqa: S311
-        for number in random.sample(range(int(self.different)), len(self.asked) + 1):
-            values, rest = {}, number
-            for path, choices in self.vary.items():
-                rest, place = divmod(rest, int(_count(choices)))
-                values[path] = choices.low + place if isinstance(choices, Range) else choices[place]
-            yield values
+        for trial in self._trials(TrialState.RUNNING):
+            if self._variant(trial).name == branch.name:
+                state = TrialState.COMPLETE if measured else TrialState.PRUNED
+                self._study.tell(trial.number, costs if measured else None, state)
 
-    def _seed(self, attempt: int | str) -> int:
-        return int(value_sha256([self.search.seed, len(self.asked), attempt])[:8], 16)
+    def restart(self) -> None:
+        """Begin a new study of the same variants: the results of the old one count no more."""
+        trials = self._trials(TrialState.RUNNING, *MEASURED)
+        optuna.delete_study(study_name=self._study.study_name, storage=self._storage)
+        self._open()
+        for trial in trials:
+            self._study.enqueue_trial(trial.params)
+            self._study.ask(self._space)
 
-    def _suggested(self, branches: Mapping[str, Branch], attempt: int) -> dict[str, Any]:
-        import optuna
-
-        goals = self.search.goals
-        study = optuna.create_study(
-            directions=["maximize" if goal == "accuracy" else "minimize" for goal in goals],
-            sampler=optuna.samplers.TPESampler(
-                seed=self._seed(attempt),
-                multivariate=len(self.vary) > 1,
-                n_startup_trials=min(10, max(4, self.search.trials // 4)),
-                constant_liar=True,  # what runs already is not asked for by another worker
-            ),
-        )
-        for one in self.asked:
-            study.add_trial(self._trial(one, branches.get(one.name)))
-        found = study.ask(self._space).params
-        return {path: self._value(path, found[path]) for path in self.vary}
-
-    def _trial(self, one: Variant, branch: Branch | None) -> optuna.trial.FrozenTrial:
-        """Return a variant as a trial: finished, pruned, failed or running."""
-        import optuna
-
-        state = optuna.trial.TrialState
-        known = {"done": state.COMPLETE, "stopped": state.PRUNED, "failed": state.FAIL}
-        now = state.RUNNING if branch is None else known.get(branch.state, state.RUNNING)
-        values = None
-        if now is state.COMPLETE and branch is not None:
-            named = [(goal, branch.cost(goal)) for goal in self.search.goals]
-            if all(math.isfinite(cost) for _, cost in named):
-                values = [-cost if goal == "accuracy" else cost for goal, cost in named]
-            else:
-                now = state.RUNNING  # it is not timed yet
-        steps: dict[int, float] = {}
-        # Among stopped trials, optuna takes these for the goal: of size, accuracy says nothing.
-        if now is state.PRUNED and branch is not None and self.search.goals == ("accuracy",):
-            scores = [step.accuracy.value for step in branch.steps if step.accuracy is not None]
-            steps = dict(enumerate(scores))
-        return optuna.trial.create_trial(
-            state=now,
-            params={path: self._parameter(path, one.values[path]) for path in self.vary},
-            distributions=self._space,
-            values=values,
-            intermediate_values=steps,
-        )
-
-    @property
-    def _space(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        return {path: _distribution(choices) for path, choices in self.vary.items()}
-
-    def _parameter(self, path: str, value: Any) -> Any:
-        return value if isinstance(self.vary[path], Range) else json.dumps(value)
-
-    def _value(self, path: str, parameter: Any) -> Any:
-        return parameter if isinstance(self.vary[path], Range) else json.loads(parameter)
+    def _variant(self, trial: Trial | FrozenTrial) -> Variant:
+        """Return the variant of a trial, with its values in the order of the sweep's file."""
+        values = {}
+        for path, choices in self._vary.items():
+            parameter = trial.params[path]
+            values[path] = parameter if isinstance(choices, Range) else json.loads(parameter)
+        return variant(values)
 
 
-def _count(choices: Choices) -> float:
-    if not isinstance(choices, Range):
-        return len(choices)
-    low, high = choices.low, choices.high
-    return high - low + 1 if isinstance(low, int) and isinstance(high, int) else math.inf
+def _storage(folder: Path) -> BaseStorage:
+    if not folder.is_dir():
+        return InMemoryStorage()
+    path = folder / STUDY
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, KeyError, TypeError):
+        raise IntegrityError(f"{path}: the file is damaged; delete it") from None
 
 
-def _distribution(choices: Choices) -> optuna.distributions.BaseDistribution:
+def _distribution(choices: Choices) -> BaseDistribution:
     """Return what optuna draws from; values of a list are drawn as their JSON."""
-    import optuna
-
     if not isinstance(choices, Range):
-        return optuna.distributions.CategoricalDistribution([json.dumps(c) for c in choices])
-    low, high = choices.low, choices.high
-    if isinstance(low, int) and isinstance(high, int):
-        return optuna.distributions.IntDistribution(low, high, log=choices.log)
-    return optuna.distributions.FloatDistribution(float(low), float(high), log=choices.log)
+        return CategoricalDistribution([json.dumps(value) for value in choices])
+    kind = IntDistribution if choices.whole else FloatDistribution
+    return kind(choices.low, choices.high, log=choices.log)

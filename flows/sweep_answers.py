@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,35 +14,35 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from flows import compress, jobs, sweeping
+from flows import compress, jobs
 from flows.display import Display
 from flows.results import Result
-from flows.sweeping import Job
+from flows.sweep_job import Job
 from pipeline.measure import machine
-from pipeline.measure.measurements import CANDIDATE
 from pipeline.recipe import recipe as recipes
 from pipeline.report import wording
 from pipeline.store import disk
-from pipeline.store.artifact import Kind
 from pipeline.sweep import page, pareto, winner
 from pipeline.sweep.branch import Branch
 from pipeline.sweep.questions import Question
 from pipeline.sweep.record import Answer, SweepRecord
 from pipeline.terms.errors import EvidenceError, IntegrityError
 from pipeline.terms.interval import Interval
-from pipeline.terms.wording import plural
 
 PAGE: Final = "sweep.html"
 RECORD: Final = "sweep.json"
 RUNS: Final = "runs"
+COLUMNS: Final = ("question", "branch", "dev", "p50", "size", "eval", "verdict", "recipe")
+
+Run = Callable[[jobs.Job, Display, bool], Result]
 
 
 @dataclass(frozen=True)
 class Swept:
-    """A finished sweep: its record, and where its page and record are."""
+    """A finished sweep: its record, and the folder with its page and record."""
 
     record: SweepRecord
-    paths: dict[str, str]
+    folder: Path
 
     @property
     def exit_code(self) -> int:
@@ -49,131 +50,144 @@ class Swept:
 
         A recipe without budgets has no verdict, and none is missed.
         """
-        if any(answer.outcome == "fail" for answer in self.record.answers):
+        outcomes = [answer.outcome for answer in self.record.answers]
+        if "fail" in outcomes:
             return 3
-        open_ = any(a.branch is None or a.outcome == "inconclusive" for a in self.record.answers)
-        return 4 if open_ else 0
+        branches = [answer.branch for answer in self.record.answers]
+        return 4 if None in branches or "inconclusive" in outcomes else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``rarefy sweep --json`` prints."""
-        told = self.record.model_dump(mode="json", by_alias=True)
-        told["front"] = [branch.name for branch in self.record.front]
-        return {"exit_code": self.exit_code, **self.paths, **told}
+        return {
+            "exit_code": self.exit_code,
+            "page": str(self.folder / PAGE),
+            "record": str(self.folder / RECORD),
+            **self.record.model_dump(mode="json", by_alias=True),
+            "front": [branch.name for branch in self.record.front],
+        }
 
     def table(self) -> Table:
         """Return a row for each question."""
-        columns = ("question", "branch", "dev", "p50", "size", "eval", "verdict", "recipe")
-        table = Table(*columns, box=None, pad_edge=False, header_style="dim")
+        table = Table(*COLUMNS, box=None, pad_edge=False, header_style="dim")
         for answer in self.record.answers:
-            table.add_row(*self._cells(answer))
+            branch = self.record.branch(answer.branch)
+            cells = ["none"] if branch is None else self._cells(answer, branch)
+            table.add_row(answer.question, *cells)
         return table
 
-    def _cells(self, answer: Answer) -> list[str]:
-        branch = self.record.branch(answer.branch)
-        if branch is None:
-            return [answer.question, "none", "", "", "", "", "", ""]
-        return [
-            answer.question,
-            branch.name,
-            "" if branch.accuracy is None else wording.score(branch.accuracy.value, branch.metric),
-            "" if branch.latency is None else wording.milliseconds(branch.latency.value),
-            "" if branch.size is None else wording.size(branch.size),
-            "" if answer.accuracy is None else wording.score(answer.accuracy.value, answer.metric),
-            answer.outcome or "no budgets",
-            self._from_here(answer.recipe),
-        ]
+    def _cells(self, answer: Answer, branch: Branch) -> list[str]:
+        size = "" if branch.size is None else wording.size(branch.size)
+        outcome = answer.outcome or "no budgets"
+        recipe = os.path.relpath(self.folder / str(answer.recipe))
+        dev = _text(wording.score, branch.accuracy, branch.metric)
+        held_out = _text(wording.score, answer.accuracy, branch.metric)
+        latency = _text(wording.milliseconds, branch.latency)
+        return [branch.name, dev, latency, size, held_out, outcome, recipe]
 
-    def _from_here(self, recipe: str | None) -> str:
-        """Return where a recipe is, which the record knows from the sweep's folder."""
-        if recipe is None:
-            return ""
-        path = (Path(self.paths["page"]).parent / recipe).resolve()
-        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+def _text(form: Callable[..., str], interval: Interval | None, *options: Any) -> str:
+    """Return the value of an interval as text."""
+    return "" if interval is None else form(interval.value, *options)
+
+
+def run_recipe(job: jobs.Job, display: Display, verbose: bool) -> Result:
+    """Run a chosen recipe in this process; what its branch made is found in the store."""
+    loaded = recipes.load(Path(job.recipe))
+    return compress.run(job, loaded, "inline", display, verbose=verbose)
 
 
 def conclude(
     job: Job,
-    branches: Mapping[str, Branch],
+    branches: Sequence[Branch],
     display: Display,
     *,
     command: str,
-    wall: float,
-    disturbed: int = 0,
-    warnings: Sequence[str] = (),
+    began: float,
+    notes: Sequence[str] = (),
     verbose: bool = False,
+    run: Run = run_recipe,
 ) -> Swept:
     """Answer the questions, run each chosen recipe once, and write page and record.
 
     They are written before the first run and after each, so that an error of one loses no other.
-    ``wall``: seconds of the sweep since it was last started. ``disturbed``: the bundles whose times
-    are in doubt. ``warnings``: what is wrong with the data.
 
-    Raises EvidenceError if no branch made a bundle, IntegrityError if a run makes another one than
-    its branch.
+    Args:
+        job: The sweep.
+        branches: All of its branches.
+        display: Shows the runs.
+        command: What repeats the sweep.
+        began: When it was last started, by ``time.monotonic``.
+        notes: What the answers do not tell.
+        verbose: Whether to show logs.
+        run: Runs a chosen recipe.
+
+    Raises:
+        EvidenceError: No branch made a bundle.
+        IntegrityError: A run makes another bundle than its branch.
     """
-    every = list(branches.values())
-    if not any(branch.complete for branch in every):
+    if not any(branch.complete for branch in branches):
         raise EvidenceError("no branch made a bundle whose accuracy and latency are known")
-    began = datetime.now(UTC)
-    recipe = job.sweep.recipe.recipe
-    answers = [_answer(job, question, every) for question in job.sweep.file.ask]
+    file, recipe = job.sweep.file, job.sweep.recipe.recipe
     record = SweepRecord(
-        name=job.sweep.file.name,
-        created=began.isoformat(timespec="seconds"),
+        name=file.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         threads=job.threads,
         device=job.device,
         recipe=recipe.name,
         task=recipe.task,
         target=recipe.targets[0].name,
-        vary=job.sweep.file.model_dump(mode="json", include={"vary"})["vary"],
-        branches=every,
-        answers=answers,
-        notes=[*warnings, *_notes(job, every), *_doubt(disturbed)],
-        seconds=sweeping.seconds(every),
-        wall=wall,
+        vary=file.model_dump(mode="json", include={"vary"})["vary"],
+        branches=list(branches),
+        answers=[_answer(job, question, branches) for question in file.ask],
+        notes=[*notes, *_imprecision(job, branches)],
+        seconds=sum(branch.seconds for branch in branches),
+        wall=time.monotonic() - began,
         machine=machine.fingerprint(),
     )
     for note in record.notes:
         display.say(f"note: {note}", "yellow")
     _write(job, record)
-    for question, answer in zip(job.sweep.file.ask, answers, strict=True):
-        chosen = record.branch(answer.branch)
-        if chosen is None or answer.report is not None:
+    for question, answer in zip(file.ask, record.answers, strict=True):
+        branch = record.branch(answer.branch)
+        if branch is None or answer.report is not None:
             continue
-        display.say(f"{question.words()}: {chosen.name}, measured on the eval rows", "bold")
-        result = _run(job, question, display, verbose)
-        _check_same(job, question, chosen, result)
-        for other in answers:
-            if other.branch == chosen.name:
-                _tell(job, other, question, result)
-        record.wall = wall + (datetime.now(UTC) - began).total_seconds()
+        display.say(f"{question.words()}: {branch.name}, measured on the eval rows", "bold")
+        result = run(_job(job, question), display, verbose)
+        _check_bundle(job, question, branch, result)
+        for other in record.answers:
+            if other.branch == branch.name:
+                _fill(job, other, question, branch, result)
+        record.wall = time.monotonic() - began
         _write(job, record)
-    return Swept(record, {name: str(path) for name, path in _paths(job).items()})
+    return Swept(record, job.out)
 
 
 def _answer(job: Job, question: Question, branches: Sequence[Branch]) -> Answer:
     """Answer a question, and write the recipe of the branch that it asks for."""
     answer = Answer(name=question.name, question=question.words())
-    chosen = pareto.answer(question, branches)
-    if chosen is None:
+    branch = pareto.answer(question, branches)
+    if branch is None:
         return answer
     path = winner.place(job.sweep, question)
-    winner.write(job.sweep, question, chosen, _command(job, path.name))
-    answer.branch, answer.recipe = chosen.name, os.path.relpath(path, job.out)
+    command = _command(job, path.name)
+    winner.write(job.sweep, question, branch, command)
+    answer.branch = branch.name
+    answer.recipe = os.path.relpath(path, job.out)
     return answer
 
 
 def _command(job: Job, recipe: str) -> str:
     """Return the command that runs a chosen recipe as the sweep does."""
-    how = ["--device", job.device, "--threads", str(job.threads), *["--first"] * job.first]
-    return shlex.join(["rarefy", "run", *how, recipe])  # the recipe is read from its last word
+    words = ["rarefy", "run", "--device", job.device, "--threads", str(job.threads)]
+    if job.first:
+        words.append("--first")
+    return shlex.join([*words, recipe])  # the recipe is read from its last word
 
 
-def _run(job: Job, question: Question, display: Display, verbose: bool) -> Result:
-    """Run a chosen recipe in this process; what its branch made is found in the store."""
+def _job(job: Job, question: Question) -> jobs.Job:
     path = winner.place(job.sweep, question)
-    asked = jobs.Job(
+    return jobs.Job(
         recipe=str(path),
         home=str(job.home.path),
         out=str(job.out / RUNS / question.name),
@@ -183,72 +197,46 @@ def _run(job: Job, question: Question, display: Display, verbose: bool) -> Resul
         first=job.first,
         store=job.store,
     )
-    return compress.run(asked, recipes.load(path), "inline", display, verbose=verbose)
 
 
-def _check_same(job: Job, question: Question, chosen: Branch, result: Result) -> None:
+def _check_bundle(job: Job, question: Question, branch: Branch, result: Result) -> None:
     """Raise IntegrityError if a run made another bundle than the branch that was chosen."""
-    made = result.outcome.bundle
-    if made is None or made.digest != chosen.bundle:
+    bundle = result.outcome.bundle
+    if bundle is None or bundle.digest != branch.bundle:
         raise IntegrityError(
             f"{winner.place(job.sweep, question)}: its run made another bundle than the branch "
-            f"{chosen.name}; data, model or code changed meanwhile: run the sweep again"
+            f"{branch.name}; data, model or code changed meanwhile: run the sweep again"
         )
 
 
-def _tell(job: Job, answer: Answer, ran_as: Question, result: Result) -> None:
-    """Add to an answer what the run of its branch found."""
-    answer.metric, answer.accuracy, answer.latency = _measured(job, result)
-    judged = result.verdict
-    answer.report = os.path.relpath(job.out / RUNS / ran_as.name / "report.html", job.out)
-    answer.outcome = judged.outcome if judged else None
-    answer.missed = list(judged.missed) if judged else []
+def _fill(job: Job, answer: Answer, ran_as: Question, branch: Branch, result: Result) -> None:
+    """Add to an answer what the run of its branch found, for whichever question it ran."""
+    answer.report = f"{RUNS}/{ran_as.name}/report.html"
+    if result.verdict is not None:
+        answer.outcome, answer.missed = result.verdict.outcome, list(result.verdict.missed)
+    for row in result.ledger:
+        if row.digest == branch.bundle and row.accuracy is not None:
+            answer.metric, answer.accuracy = row.metric, Interval(*row.accuracy)
 
 
-def _notes(job: Job, branches: Sequence[Branch]) -> list[str]:
+def _imprecision(job: Job, branches: Sequence[Branch]) -> list[str]:
     """Say if the development rows are too few for what is asked."""
-    asked = [q.within for q in job.sweep.file.ask if q.within is not None]
-    asked += [stop.points for stop in job.sweep.file.stop if stop.points is not None]
-    known = [b.accuracy for b in branches if b.accuracy is not None]
-    if not asked or not known:
+    distances = [question.within for question in job.sweep.file.ask if question.within]
+    distances += [stop.points for stop in job.sweep.file.stop if stop.points]
+    intervals = [branch.accuracy for branch in branches if branch.accuracy]
+    if not distances or not intervals:
         return []
-    half = median((each.high - each.low) / 2 for each in known)
-    if half <= min(asked):
-        return []
-    return [
-        f"the development rows tell the score of a branch within ±{100 * half:.2g} points, and "
-        f"{100 * min(asked):.2g} are asked for: the choice is partly chance; give more in data.dev"
-    ]
-
-
-def _doubt(disturbed: int) -> list[str]:
-    """Say how many latencies are in doubt, if any are."""
-    if not disturbed:
+    half = 50 * median(interval.high - interval.low for interval in intervals)
+    points = 100 * min(distances)
+    if half <= points:
         return []
     return [
-        f"the latencies of {plural(disturbed, 'bundle')} are in doubt: something slowed this "
-        "machine down each time; the same command takes them again"
+        f"the development rows tell the score of a branch within ±{half:.2g} points, and "
+        f"{points:.2g} are asked for: the choice is partly chance; give more in data.dev"
     ]
-
-
-def _paths(job: Job) -> dict[str, Path]:
-    return {"page": job.out / PAGE, "record": job.out / RECORD}
 
 
 def _write(job: Job, record: SweepRecord) -> None:
-    paths = _paths(job)
-    disk.write_text(paths["page"], page.render(record))
-    disk.write_text(paths["record"], record.model_dump_json(by_alias=True, indent=1) + "\n")
-
-
-def _measured(job: Job, result: Result) -> tuple[str | None, Interval | None, Interval | None]:
-    """Return the main score of a run's bundle on eval, and its median latency in ms."""
-    found = result.outcome.data.measurements
-    if found is not None:
-        timed = found.latency.get(job.sweep.recipe.recipe.targets[0].name)
-        latency = timed.percentile(CANDIDATE, 50) if timed else None
-        return found.main, found.score(found.main, CANDIDATE), latency
-    for row in reversed(result.ledger):
-        if row.kind == Kind.BUNDLE and row.accuracy is not None:
-            return row.metric, Interval(*row.accuracy), None
-    return None, None, None
+    disk.write_text(job.out / PAGE, page.render(record))
+    text = record.model_dump_json(by_alias=True, indent=1)
+    disk.write_text(job.out / RECORD, f"{text}\n")

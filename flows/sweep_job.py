@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from flows.workers import Where
 from pipeline.store import disk, locks
 from pipeline.store.home import Home
-from pipeline.sweep.branch import SETTINGS, Folder
+from pipeline.sweep.branch import Folder
 from pipeline.sweep.sweep_file import Sweep
-from pipeline.terms.errors import RecipeError
+from pipeline.terms.errors import IntegrityError, RecipeError
 
-HOLDER: Final = "running.json"
-"""Says who coordinates the sweep now; a lock tells whether it still lives."""
+SETTINGS: Final = "settings.json"
+"""The file with what all branches of a folder have in common."""
+STUDY: Final = "study.log"
+"""The file of a search."""
 
 
 @dataclass(frozen=True)
@@ -46,58 +45,67 @@ class Job:
 
         Raises RecipeError if one is at work there, or if there can be no such folder.
         """
-        holder = self.out / HOLDER
         try:
             with disk.speaking(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            why = error.strerror or str(error)
+            reason = error.strerror or error
             raise RecipeError(
-                f"{self.out}: cannot make this folder: {why}; give another --out"
+                f"{self.out}: cannot make this folder: {reason}; give another --out"
             ) from error
         with locks.if_free(self.out / disk.LOCK) as free:
             if not free:
-                by = disk.read(holder, "by") if holder.exists() else "another process"
                 raise RecipeError(
-                    f"{self.out}: this sweep runs already, as {by}; wait until it ends, or give "
-                    "another --out"
+                    f"{self.out}: this sweep runs already; wait until it ends, or give another "
+                    "--out"
                 )
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            process = f"process {os.getpid()} on {platform.node()} since {since}"
-            disk.write(holder, {"by": process})
-            try:
-                yield
-            finally:
-                disk.remove(holder)
+            yield
 
-    def opened(self, given: int | None) -> Job:
-        """Open the sweep's folder; return the job with the threads that the sweep began with.
+    def opened(self, threads: int | None) -> Job:
+        """Return the job as ``settled`` does, and write what the sweep begins with.
 
-        Raises RecipeError if others are ``given``, or if it began on another device: their results
-        differ, and branches would not compare. Also raises what ``Folder.open`` raises.
+        A sweep that was edited before any branch began starts anew.
         """
-        Folder(self.out).open(self.sweep)
+        job = self.settled(threads)
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not Folder(self.out).branches():
+            disk.remove(self.out / STUDY)
+        settings = {"sweep": self.sweep.digest, "threads": job.threads, "device": job.device}
+        disk.write(self.out / SETTINGS, settings)
+        return job
+
+    def settled(self, threads: int | None) -> Job:
+        """Return the job with the threads that the sweep began with, if a branch has begun.
+
+        Args:
+            threads: Those that the user asks for, if any.
+
+        Raises:
+            RecipeError: The folder is another sweep's, or it began with other threads or on another
+                device: results differ, and branches would not compare.
+            IntegrityError: The file with the settings is missing or damaged.
+        """
+        if not Folder(self.out).branches():
+            return self
         path = self.out / SETTINGS
         if not path.exists():
-            disk.write(path, {"threads": self.threads, "device": self.device})
-        return self.settled(given)
-
-    def settled(self, given: int | None) -> Job:
-        """Return the job as ``opened`` does, and raise the same, but create no folder."""
-        path = self.out / SETTINGS
-        if path.exists():
-            Folder(self.out).open(self.sweep)
-        if not path.exists():  # nor if they were those of a sweep that was edited since
-            return self
-        threads, device = (disk.read(path, key) for key in ("threads", "device"))
-        if given not in (None, threads):
+            raise IntegrityError(f"{path}: the file is missing; delete {self.out}")
+        if disk.read(path, "sweep") != self.sweep.digest:
             raise RecipeError(
-                f"{self.out}: this sweep began with {threads} threads a branch; leave out "
+                f"{self.out} has the branches of another sweep, or of other values of this one, or "
+                "in another order; give another --out, or delete it (what its branches made stays "
+                "in the store)"
+            )
+        begun = disk.read(path, "threads")
+        if threads not in (None, begun):
+            raise RecipeError(
+                f"{self.out}: this sweep began with {begun} threads a branch; leave out "
                 "--threads, or give another --out"
             )
+        device = disk.read(path, "device")
         if device != self.device:
             raise RecipeError(
                 f"{self.out}: this sweep began on {device}; give --device {device}, or another "
                 "--out"
             )
-        return replace(self, threads=threads)
+        return replace(self, threads=begun)

@@ -1,388 +1,297 @@
-"""The coordinator of a sweep: hands branches to workers, then measures and answers.
+"""The coordinator of a sweep: hands branches to workers and times their bundles.
 
-Workers run all branches beside each other, as far as they share steps after each other. Then, with
-the machine for itself, the coordinator times their bundles and runs the recipes that were chosen
-(``flows/sweep_answers.py``). What is known of each branch is on disk at every moment, so a sweep
-that was interrupted goes on.
+Workers run branches beside each other; the store's locks keep two of them from doing one step at
+the same time. Then, with the machine for itself, the coordinator times the bundles. What is known
+of each branch is on disk at every moment, so a sweep that was interrupted goes on.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from flows import recipe_source, searching, shared_steps
+from flows import recipe_source
 from flows.branch import Assignment
-from flows.searching import Trials
-from flows.shared_steps import Order, Steps, Work
+from flows.branch_steps import Steps
 from flows.sweep_display import SweepDisplay
 from flows.sweep_job import Job
 from flows.sweep_timing import Clock
 from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import resources
-from pipeline.run.importing import ImportModel
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
-from pipeline.stage.locating import Located
-from pipeline.stage.table_file import Source
 from pipeline.store import disk, remote
-from pipeline.store.lease import Lease
-from pipeline.store.store import Store
+from pipeline.store.artifact import Kind
 from pipeline.sweep import variants
 from pipeline.sweep.branch import Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
 from pipeline.terms.credentials import redact
-from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
-from pipeline.terms.interval import Interval
+from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError, RecipeError
+from pipeline.terms.wording import plural
 
-ROWS: Final = "rows.json"
-SOON: Final = 1.0
-"""Seconds of planning without a word."""
+if TYPE_CHECKING:
+    from flows.searching import Trials
+
+MANY: Final = 20
+"""Branches whose planning is worth a line."""
 PAUSE: Final = 0.5
-"""Seconds between two looks at what the branches say."""
-TRIES: Final = 3
-"""How often a branch is started whose worker dies."""
+"""Seconds between two looks at the display."""
 BATCH: Final = 4
 """Branches between two timings of a search for speed, at least."""
 
 
-@dataclass
 class Sweeping:
-    """The branches of a sweep as they go on."""
+    """The branches of a sweep as they go on.
 
-    job: Job
-    shown: SweepDisplay
-    branches: dict[str, Branch] = field(default_factory=dict)
-    disturbed: int = 0
-    """How many of the last timing's bundles something slowed down each time."""
-    _steps: dict[str, Steps] = field(default_factory=dict)
-    _recipes: dict[str, LoadedRecipe] = field(default_factory=dict)
-    _waiting: deque[str] = field(default_factory=deque)
-    _tries: Counter[str] = field(default_factory=Counter)
-    _sources: dict[str, dict[str, Source]] = field(default_factory=dict)
-    """The data's files, by what recipes say of them."""
-    _models: dict[str, tuple[Located, ImportModel]] = field(default_factory=dict)
-    """The models that branches start from, by what recipes say of them."""
-    _rows: str | None = None
-    """The digest of the development rows, which steps need not read, but branches are scored on."""
+    Args:
+        job: The sweep.
+        display: Where to show them.
 
-    def __post_init__(self) -> None:
-        sweep = self.job.sweep
-        self.folder = Folder(self.job.out)
-        self.trials: Trials | None = None
-        if sweep.file.search is not None:
-            searching.check()
-            self.trials = Trials.open(self.job.out, sweep.file.search, sweep.file.vary)
-        self._found = {branch.name: branch for branch in self.folder.branches()}
-        rows = self.job.out / ROWS
-        self._scored_on = disk.read(rows, "dev") if rows.exists() else None
-        self._unkept: list[str] = []
-        self._refused: RarefyError | None = None  # why the first branch that cannot run cannot
-        self._expect(self.trials.asked if self.trials else variants.grid(sweep))
+    Raises:
+        RecipeError: No branch can run, or none makes a bundle.
+        ProviderError: A search needs optuna.
+    """
+
+    def __init__(self, job: Job, display: SweepDisplay) -> None:
+        self.job, self.display = job, display
+        self.folder = Folder(job.out)
+        self.store = job.home.store(remote=job.store)
+        self._lease = self.store.lease()
+        self.branches: dict[str, Branch] = {}
+        self._steps: dict[str, Steps] = {}
+        self._recipes: dict[str, LoadedRecipe] = {}
+        self._plans: dict[str, Plan] = {}
+        """A plan for each model and data: large files are not hashed again for each branch."""
+        self._records = {branch.name: branch for branch in self.folder.branches()}
+        search = job.sweep.file.search
+        self._for_speed = search is not None and "latency" in search.goals
+        self.trials = _trials(job)
+        self._add(variants.grid(job.sweep) if self.trials is None else self.trials.variants)
         self._check()
-        self._order = Order(self._steps)
-        self.shown.known(self.branches.values())
-
-    @cached_property
-    def store(self) -> Store:
-        return self.job.home.store(remote=self.job.store)
-
-    @cached_property
-    def _lease(self) -> Lease:
-        return self.store.lease()
 
     @cached_property
     def clock(self) -> Clock:
-        """What times the bundles, if there are any; once made, it holds the rows that it times."""
-        return Clock.of(self.job.sweep.recipe, self._done, self.job.out, self.directory)
-
-    @cached_property
-    def _done(self) -> Plan:
-        """The plan of a branch that has made its bundle."""
-        done = next(b.name for b in self.branches.values() if b.state == "done" and b.bundle)
-        return Plan(self._recipes[done], self.store, self.job.device, first=self.job.first)
+        """What times the bundles; once made, it holds the rows that it times."""
+        return Clock.of(self.job.sweep.recipe, self._plan_with_rows, self.job.out, self._directory)
 
     @property
-    def warnings(self) -> list[str]:
-        """What is wrong with the development rows, by which everything is chosen here."""
-        if not any(b.state == "done" and b.bundle for b in self.branches.values()):
-            return []
-        return [each for each in self._done.summary.warnings if each.startswith(f"{NAME}:")]
+    def _plan_with_rows(self) -> Plan:
+        """The plan of a branch: the recipe's own model, which may be another, need not be there."""
+        return next(iter(self._plans.values()))
+
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with the development rows, or was with this machine."""
+        warnings = self._plan_with_rows.summary.warnings
+        notes = [warning for warning in warnings if warning.startswith(f"{NAME}:")]
+        if self.clock.doubtful:
+            bundles = plural(len(self.clock.doubtful), "bundle")
+            notes.append(
+                f"the latencies of {bundles} are in doubt: something slowed this machine down each "
+                "time; the same command takes them again"
+            )
+        return notes
+
+    @property
+    def waiting(self) -> list[str]:
+        """The names of the branches that have yet to run."""
+        return [name for name, branch in self.branches.items() if branch.state == "waiting"]
 
     @property
     def left(self) -> bool:
         """Whether there are branches to run."""
-        return bool(self._waiting) or (self.trials is not None and self.trials.left > 0)
-
-    @property
-    def work(self) -> Work:
-        """How much the branches have in common, and how much is left."""
-        over = self._steps.keys() - self._waiting
-        return Work.of(self._steps, over)
-
-    def directory(self, digest: str) -> Path:
-        """Return the folder of a bundle, fetched if only the shared store has it."""
-        if self.job.store is not None and not self.store.directory(digest).is_dir():
-            remote.pull(self.store, self.job.store, digest)
-        return self.store.directory(digest)
+        return bool(self.waiting) or (self.trials is not None and self.trials.left > 0)
 
     def run(self, workers: Workers) -> None:
         """Run all branches that have not ended. Raises EvidenceError if none is done."""
         self._begin()
-        self._common_first(workers)
         running: dict[Future[dict[str, Any]], str] = {}
-        started = 0  # since the last timing
         while True:
-            batch = max(workers.size, BATCH) if self._timed_search else None
-            while len(running) < workers.size and started != batch:
-                name = self._next(running.values())
-                if name is None:
-                    break
-                started += 1
-                running[workers.submit(self._assignment(name).given())] = name
-                self._look(running.values())
-            if not running and started and started == batch:
-                self._keep_times(lambda clock: clock.also)
-                started = 0
-                continue
+            for name in self._next(workers.size, len(running)):
+                running[workers.submit(self._assignment(name))] = name
             if not running:
                 break
             for future in wait(running, PAUSE, FIRST_COMPLETED).done:
-                self._ended(running.pop(future), future)
-            self._look(running.values())
+                self._end(running.pop(future), future)
+            self.display.update(self.branches.values())
+            if self._for_speed and not running:
+                self.time()
         if not any(branch.state == "done" for branch in self.branches.values()):
             raise EvidenceError(f"no branch came to its end: {self._reason()}")
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
-        self._begin()
-        self._keep_times(lambda clock: clock.together)
-
-    @property
-    def _timed_search(self) -> bool:
-        search = self.job.sweep.file.search
-        return search is not None and "latency" in search.goals
-
-    def _keep_times(self, way: Callable[[Clock], Callable[..., Mapping[str, Interval]]]) -> None:
-        done = {b.name: b.bundle for b in self.branches.values() if b.state == "done" and b.bundle}
-        if not done:
+        bundles = {}
+        for name, branch in self.branches.items():
+            if branch.state == "done" and branch.bundle is not None:
+                bundles[name] = branch.bundle
+        if not bundles:
             return
-        digests = list(dict.fromkeys(done.values()))
-        times = way(self.clock)(digests, self.shown.progress, self.shown.say)
-        self.disturbed = len(self.clock.doubtful)
-        for name, digest in done.items():
-            self._keep(self.branches[name].model_copy(update={"latency": times[digest]}))
+        self.clock.time(bundles.values(), self.display.progress, self.display.say)
+        for name, bundle in bundles.items():
+            latency = self.clock.times[bundle]
+            self._note(self.branches[name].model_copy(update={"latency": latency}))
 
-    def _expect(self, asked: Sequence[Variant]) -> None:
+    def _directory(self, digest: str) -> Path:
+        """Return the folder of a bundle, fetched if only the shared store has it."""
+        directory = self.store.directory(digest)
+        if self.job.store is not None and not directory.is_dir():
+            remote.pull(self.store, self.job.store, digest)
+        return directory
+
+    def _add(self, added: Sequence[Variant]) -> None:
         """Take in variants: plan them, and see which have ended before."""
-        began, said = time.monotonic(), f"planning {len(asked)} branches"
-        slow = False
-        for at, one in enumerate(asked):
-            if time.monotonic() - began > SOON:
-                if not slow:
-                    self.shown.say(said, "dim")
-                slow = True
-                self.shown.progress(at, len(asked), said)
-            self.branches[one.name] = Branch(name=one.name, values=one.values)
+        if len(added) > MANY:
+            self.display.say(f"planning {len(added)} branches", "dim")
+        records = []
+        for one in added:
+            branch = Branch(name=one.name, values=one.values)
+            self.branches[one.name] = branch
             try:
-                loaded = variants.recipe(self.job.sweep, one)
-                self._steps[one.name] = self._planned(loaded)
-                self._recipes[one.name] = loaded
+                self._recipes[one.name] = variants.recipe(self.job.sweep, one.values)
+                self._steps[one.name] = self._plan(self._recipes[one.name])
             except RarefyError as error:  # values that do not go together, or not on this machine
-                self._refused = self._refused or error
-                failed = {"state": "failed", "why": str(error)}
-                self.branches[one.name] = self.branches[one.name].model_copy(update=failed)
-                self._unkept.append(one.name)
-        planned = [one.name for one in asked if one.name in self._steps]
-        known = {name: self._found[name] for name in planned if self._still(name)}
-        for name in planned:
-            if name in known and self._is_over(known[name], known.values()):
-                self.branches[name] = known[name]
+                branch.state, branch.why = "failed", str(error)
                 continue
-            self._waiting.append(name)
-            if name in self._found and name not in known:
-                self._unkept.append(name)  # others would be judged by what it was
+            record = self._records.get(one.name)
+            if record is not None and self._steps[one.name].match(record):
+                records.append(record)
+        for record in records:
+            if self._has_ended(record, records):
+                self.branches[record.name] = record
 
-    def _check(self) -> None:
-        """Raise the error of the first branch if none can run, RecipeError if none is measured."""
-        sweep = self.job.sweep
-        planned = list(self._steps.values())
-        if self.trials is not None:
-            try:
-                planned.append(self._planned(sweep.recipe))
-            except RarefyError:
-                return  # values that are not asked for yet may fit all the same
-        elif not planned:
-            kind = type(self._refused) if self._refused else RecipeError
-            raise kind(f"{sweep.path}: no combination of values can run: {self._reason()}")
-        shared_steps.check(sweep, planned)
-
-    def _planned(self, loaded: LoadedRecipe) -> Steps:
+    def _plan(self, loaded: LoadedRecipe) -> Steps:
         """Plan a branch; raises what can be known before it runs."""
-        plan = Plan(loaded, self.store, self.job.device, first=self.job.first)
-        plan.threads = self.job.threads
-        files = loaded.recipe.data.model_dump_json()
-        if files in self._sources:  # large files are not hashed again for each branch
-            plan.sources = self._sources[files]
-        model = f"{loaded.recipe.allow_pickle} {loaded.recipe.model}"
-        if model in self._models:  # nor are gigabytes of weights
-            plan.located, plan.importer = self._models[model]
+        plan = Plan(loaded, self.store, self.job.device, self.job.threads, self.job.first)
+        recipe = loaded.recipe
+        files = f"{recipe.model} {recipe.allow_pickle} {recipe.data!r}"
+        if files in self._plans:
+            known = self._plans[files]
+            plan.sources, plan.located, plan.importer = known.sources, known.located, known.importer
         planned = plan.steps()
-        self._sources[files] = plan.sources
-        self._models[model] = plan.located, plan.importer
-        self._rows = plan.sources[NAME].sha256
+        self._plans[files] = plan
         resources.check(plan, planned, resources.of(plan, planned, times=False))
         return Steps.of(plan, planned)
 
-    def _still(self, name: str) -> bool:
-        """Return whether what is known of a branch comes from data and code as they are now."""
-        found = self._found.get(name)
-        if found is None or self._scored_on != self._rows:
-            return False
-        return self._steps[name].begin_with(found.steps)
-
-    def _is_over(self, branch: Branch, known: Iterable[Branch]) -> bool:
+    def _has_ended(self, record: Branch, others: Iterable[Branch]) -> bool:
         """Return whether a branch need not run (again)."""
-        if branch.state == "done":
-            return len(branch.steps) == len(self._steps[branch.name].keys)
+        if record.state == "done":
+            return len(record.steps) == len(self._steps[record.name].digests)
         stops = self.job.sweep.file.stop  # they may have changed since
-        return branch.state == "stopped" and hopeless(stops, branch, known) is not None
+        return record.state == "stopped" and hopeless(stops, record, others) is not None
+
+    def _check(self) -> None:
+        """Raise RecipeError if no branch can run, or none makes a bundle."""
+        sweep = self.job.sweep
+        if not any(step.stage.produces is Kind.BUNDLE for step in sweep.recipe.steps):
+            raise RecipeError(
+                f"{sweep.path}: no branch makes a bundle, so none can be measured; add the stage "
+                f"'export' to {sweep.file.recipe}"
+            )
+        if not self._steps and self.trials is None:
+            raise RecipeError(f"{sweep.path}: no combination of values can run: {self._reason()}")
 
     def _begin(self) -> None:
-        """Write what was found out when the branches were planned; protect what is done."""
-        for name in self._unkept:
-            self.folder.keep(self.branches[name])
-        self._unkept.clear()
-        if self._scored_on != self._rows:
-            disk.write(self.job.out / ROWS, {"dev": self._rows})
-            self._scored_on = self._rows
-        for branch in self.branches.values():
-            if branch.state == "done":
-                self._protect(branch)
+        """Write what was found out when the branches were planned."""
+        if self.trials is not None and self.trials.measured.intersection(self.waiting):
+            self.trials.restart()  # a result came from other data or code
+        for branch in list(self.branches.values()):
+            if branch.state != "waiting" or branch.name in self._records:
+                self._note(branch)  # others would be judged by what it was
 
-    def _next(self, running: Iterable[str]) -> str | None:
-        """Return the branch to start now, None if there is none."""
-        while not self._waiting and self.trials is not None:
-            one = self.trials.ask(self.branches)
+    def _note(self, branch: Branch) -> None:
+        """Note what is known of a branch: on disk, and in the search."""
+        self.branches[branch.name] = branch
+        self.folder.write(branch)
+        if branch.bundle is not None:
+            self.store.use(branch.bundle, self._lease)  # it is safe from ``gc`` meanwhile
+        if self.trials is not None:
+            self.trials.tell(branch)
+
+    def _next(self, workers: int, running: int) -> list[str]:
+        """Return the branches to start now.
+
+        Where no lock reaches, the first runs before the others, which find in the store what they
+        share with it.
+        """
+        first = self.job.apart and not any(branch.steps for branch in self.branches.values())
+        if running and (first or self._for_speed):
+            return []
+        room = workers - running
+        if first:
+            room = 1
+        elif self._for_speed:
+            room = max(workers, BATCH)
+        while self.trials is not None and len(self.waiting) < room:
+            one = self.trials.ask()
             if one is None:
-                return None
-            self._expect([one])  # it may be that it cannot run
-            self._begin()
-        if not self._waiting:
-            return None
-        name = self._order.next(self._waiting, running)
-        self._waiting.remove(name)
-        self.branches[name] = self.branches[name].model_copy(update={"state": "running"})
-        return name
+                break
+            self._add([one])
+            if self.branches[one.name].state != "waiting":  # it cannot run, or has ended before
+                self._note(self.branches[one.name])
+        names = self.waiting[:room]
+        for name in names:
+            self.branches[name].state = "running"
+        return names
 
-    def _assignment(self, name: str, until: str | None = None) -> Assignment:
-        job, branch, loaded = self.job, self.branches[name], self._recipes[name]
-        stops = [stop.model_dump(mode="json") for stop in job.sweep.file.stop]
-        asked = Assignment(
+    def _assignment(self, name: str) -> dict[str, Any]:
+        """Return what a worker needs to run a branch."""
+        job, loaded = self.job, self._recipes[name]
+        assignment = Assignment(
             name=name,
-            values=branch.values,
+            values=self.branches[name].values,
             text=loaded.text,
             threads=job.threads,
             device=job.device,
             store=job.store,
             first=job.first,
-            stops=stops,
-            environments=dict(self._steps[name].environments),
-            until=until,
+            stops=job.sweep.file.stop,
+            environments=self._steps[name].environments,
         )
-        if not job.apart:
-            return replace(
-                asked,
-                base=str(loaded.base),
-                home=str(job.home.path.resolve()),
-                folder=str(job.out.resolve()),
-            )
-        path = job.out / "recipes" / f"{name}.yaml"
-        path.parent.mkdir(exist_ok=True)
-        text = variants.without_budgets(loaded)  # the tags that they name are of our own store
-        disk.write_text(path, text)
-        others = [b for b in self.branches.values() if stops and b.steps]
-        return replace(
-            asked,
-            text=text,
-            source=recipe_source.send(path, str(job.store), loaded.base),
-            others=[other.model_dump(mode="json", by_alias=True) for other in others],
-        )
+        if job.apart:
+            assignment.text = variants.without_budgets(loaded)  # their tags are of our own store
+            path = job.out / "recipes" / f"{name}.yaml"
+            path.parent.mkdir(exist_ok=True)
+            disk.write_text(path, assignment.text)
+            assignment.source = recipe_source.send(path, str(job.store), loaded.base)
+            assignment.others = [branch for branch in self.branches.values() if branch.steps]
+        else:
+            assignment.base = loaded.base
+            assignment.home = job.home.path.resolve()
+            assignment.folder = job.out.resolve()
+        return assignment.model_dump(mode="json", by_alias=True)
 
-    def _common_first(self, workers: Workers) -> None:
-        """Have one worker run what all branches share, if no lock keeps others from doing it too.
-
-        Locks are files, which machines that share only a store do not see.
-        """
-        if not self.job.apart or not self._waiting or self.trials is not None:
-            return
-        name = self._waiting[0]
-        until = shared_steps.common(list(self._steps.values()))
-        if until is None or until in self._steps[name].made:
-            return
-        self.shown.say(f"first, what all branches share: the steps up to {until}", "dim")
-        for attempt in range(TRIES):
-            try:
-                made = workers.submit(self._assignment(name, until).given()).result()
-            except Exception:
-                if attempt == TRIES - 1:
-                    raise
-            else:
-                self._order.finished(name, [row["id"] for row in made["steps"]])
-                return
-
-    def _ended(self, name: str, future: Future[dict[str, Any]]) -> None:
-        """Note what became of a branch; start it again if its worker died."""
+    def _end(self, name: str, future: Future[dict[str, Any]]) -> None:
+        """Note what became of a branch; one that was given up has failed."""
         try:
             branch = Branch.model_validate(future.result())
         except Exception as error:
-            self._tries[name] += 1
-            why = redact(next(iter(str(error).splitlines()), type(error).__name__))
-            branch = self.branches[name].model_copy(update={"state": "waiting", "step": None})
-            if self._tries[name] < TRIES:
-                self.shown.say(f"{name}: {why}; trying again", "yellow")
-                self.branches[name] = branch
-                self._waiting.appendleft(name)
-                return
-            branch = branch.model_copy(
-                update={"state": "failed", "why": f"given up after {TRIES} attempts: {why}"}
-            )
-        self._order.finished(name, [step.id for step in branch.steps])
-        self._keep(branch)
-        self._protect(branch)
-
-    def _protect(self, branch: Branch) -> None:
-        """Keep a branch's bundle from ``gc`` until the sweep ends."""
-        if branch.bundle is not None:
-            self.store.use(branch.bundle, self._lease)
-
-    def _keep(self, branch: Branch) -> None:
-        self.branches[branch.name] = branch
-        self.folder.keep(branch)
-
-    def _look(self, running: Iterable[str]) -> None:
-        """See how far the branches are, and show it."""
-        for name in running:
-            found = None if self.job.apart else self.folder.branch(name)
-            if found is not None and found.state == "running":
-                self.branches[name] = found
-                self._order.finished(name, [step.id for step in found.steps])
-        self.shown.update(self.branches.values())
+            reason = redact(f"{type(error).__name__}: {error}").partition("\n")[0]
+            failed = {"state": "failed", "why": f"given up: {reason}"}
+            branch = self.branches[name].model_copy(update=failed)
+        self._note(branch)
+        self.display.end(branch)
 
     def _reason(self) -> str:
-        failed = [b for b in self.branches.values() if b.state == "failed" and b.why]
-        stopped = [b for b in self.branches.values() if b.state == "stopped" and b.why]
-        first = next(iter([*failed, *stopped]), None)
-        return f"{first.name}: {first.why}" if first else "nothing was to run"
+        """Return why the first branch that has not come to its end has not."""
+        for state in ("failed", "stopped"):
+            for branch in self.branches.values():
+                if branch.state == state:
+                    return f"{branch.name}: {branch.why}"
+        return "nothing was to run"
 
 
-def seconds(branches: Sequence[Branch]) -> float:
-    """Return the seconds of all steps that branches made, and did not find in the store."""
-    return sum(s.seconds for branch in branches for s in branch.steps if not s.cached)
+def _trials(job: Job) -> Trials | None:
+    """Open the study of a search. Raises ProviderError if optuna is not installed."""
+    if job.sweep.file.search is None:
+        return None
+    if find_spec("optuna") is None:
+        raise ProviderError("a search needs optuna: pip install 'rarefy[sweep]'")
+    from flows.searching import Trials
+
+    return Trials(job.sweep.file, job.out)

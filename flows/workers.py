@@ -1,4 +1,4 @@
-"""What a sweep asks of those who run its branches: how many there are, and to start one."""
+"""Where the branches of a sweep run, and what runs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 from flows import prefect_server
 from pipeline.terms.errors import RecipeError
 
-On = Literal["inline", "threads", "processes", "dask", "ray"]
+On = Literal["inline", "threads", "dask", "ray"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Where:
         Raises RecipeError if it is no address.
         """
         address = self.address or ""
+        if "://" not in address:
+            address = f"//{address}"
         try:
-            parsed = urlparse(address if "://" in address else f"//{address}")
+            parsed = urlparse(address)
             return parsed.hostname, parsed.port
         except ValueError as error:
-            raise RecipeError(f"{address}: this is no address: {error}") from None
+            raise RecipeError(f"{self.address}: this is no address: {error}") from None
 
 
 class Workers(Protocol):
@@ -46,6 +48,6 @@ class Workers(Protocol):
     @property
     def size(self) -> int: ...
 
-    def submit(self, given: dict[str, Any]) -> Future[dict[str, Any]]:
-        """Start a branch; its future raises if the worker died."""
+    def submit(self, assignment: dict[str, Any]) -> Future[dict[str, Any]]:
+        """Start a branch; its future raises if the branch was given up."""
         ...

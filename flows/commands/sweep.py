@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -24,9 +24,17 @@ from flows.options import (
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.sweep_job import Job
     from flows.sweeping import Sweeping
     from flows.workers import On
+
+
+class Executor(click.Choice[str]):
+    """The executors, and what to use instead of one that is gone."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "processes":
+            self.fail("use threads: each branch has a process of its own there", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command(short_help="Run many variants of a recipe, and choose the best for a purpose.")
@@ -39,8 +47,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--on",
-    type=click.Choice(["inline", "threads", "processes", "dask", "ray"]),
-    help="Where branches run; default: processes. threads: a new process for each branch.",
+    type=Executor(["inline", "threads", "dask", "ray"]),
+    help="Where branches run; default: threads, each of which starts a process for each branch.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Branches at once; default: one per core.")
 @click.option(
@@ -101,16 +109,16 @@ def sweep(
     began = time.monotonic()
     loaded = sweep_file.load(sweep)
     cores = machine.usable()
-    where = Where(_executor(on, dask, ray), workers or cores, dask or ray)
-    if where.on == "inline":
-        where = Where("inline")
+    executor = _executor(on, dask, ray)
+    size = 1 if executor == "inline" else workers or cores
+    where = Where(executor, size, dask or ray)
     branches_on.check(where)
     job = Job(
         sweep=loaded,
         home=home,
         out=out or home.path / "sweeps" / loaded.file.name,
         where=where,
-        threads=threads or max(1, cores // where.workers),
+        threads=threads or max(1, cores // size),
         device=device,
         store=store,
         first=first,
@@ -118,41 +126,33 @@ def sweep(
     console = stderr()
     shown = SweepDisplay(console, quiet=as_json)
     if dry_run:
-        job = job.settled(threads)
-        with shown:
-            sweeping = Sweeping(job, shown)
-        return _dry_run(job, sweeping, as_json)
+        return _dry_run(Sweeping(job.settled(threads), shown), as_json)
     winner.check(loaded)
     with job.held():
         job = job.opened(threads)
-        with shown:
-            sweeping = Sweeping(job, shown)
-        if sweeping.branches:  # a search begins without any
-            shown.say(sweeping.work.words(), "dim")
+        sweeping = Sweeping(job, shown)
         with measuring.limited(home, verbose()):
-            if sweeping.left:
-                with shown:
-                    branches_on.run(
-                        where, home, loaded.file.name, job.threads, sweeping.run, verbose=verbose()
-                    )
             with shown:
+                if sweeping.left:
+                    branches_on.run(
+                        where, home, loaded.file.name, job.threads, sweeping.run, verbose()
+                    )
                 sweeping.time()
             with Display(console, quiet=as_json) as display:
                 swept = sweep_answers.conclude(
                     job,
-                    sweeping.branches,
+                    list(sweeping.branches.values()),
                     display,
                     command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
-                    wall=time.monotonic() - began,
-                    disturbed=sweeping.disturbed,
-                    warnings=sweeping.warnings,
+                    began=began,
+                    notes=sweeping.notes,
                     verbose=verbose(),
                 )
     if as_json:
         show_json(swept.as_json())
         return swept.exit_code
     show_table(swept.table())
-    console.print(f"page     {swept.paths['page']}", soft_wrap=True)
+    console.print(f"page     {job.out / sweep_answers.PAGE}", soft_wrap=True)
     return swept.exit_code
 
 
@@ -160,34 +160,38 @@ def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
     """Return the executor. Raises UsageError if an address is for another one."""
     if dask and ray:
         raise click.UsageError("give --dask or --ray, not both")
-    meant: On | None = "dask" if dask else "ray" if ray else None
-    if on is not None and meant is not None and on != meant:
-        raise click.UsageError(f"--on {on} and --{meant} contradict each other")
-    return on or meant or "processes"
+    cluster: On = "dask" if dask else "ray"
+    if not dask and not ray:
+        return on or "threads"
+    if on not in (None, cluster):
+        raise click.UsageError(f"--on {on} and --{cluster} contradict each other")
+    return cluster
 
 
-def _dry_run(job: Job, sweeping: Sweeping, as_json: bool) -> int:
+def _dry_run(sweeping: Sweeping, as_json: bool) -> int:
     """Say how much there is to do."""
-    from dataclasses import asdict
-
     from pipeline.terms.wording import plural
 
-    states = [branch.state for branch in sweeping.branches.values()]
-    failed = {each.name: each.why for each in sweeping.branches.values() if each.state == "failed"}
-    ended = len(states) - states.count("waiting")
-    search = job.sweep.file.search
+    job, search = sweeping.job, sweeping.job.sweep.file.search
+    failed = {}
+    for branch in sweeping.branches.values():
+        if branch.state == "failed":
+            failed[branch.name] = branch.why
+    facts: dict[str, Any] = {
+        "trials": None if search is None else search.trials,
+        "branches": len(sweeping.branches),
+        "waiting": len(sweeping.waiting),
+        "failed": failed,
+        "threads": job.threads,
+    }
     if as_json:
-        trials = search.trials if search else None
-        facts = {"trials": trials, "ended": ended, "failed": failed}
-        show_json(asdict(sweeping.work) | facts | {"threads": job.threads})
+        show_json(facts)
         return 0
     if search is not None:
         click.echo(f"a search of {search.trials} trials for {', '.join(search.goals)}")
-    if states:
-        click.echo(sweeping.work.words())
-    click.echo(f"{ended} branches have ended, {states.count('waiting')} to run")
-    for name, why in failed.items():
-        click.echo(f"{name} failed: {why}")
+    click.echo(f"{plural(facts['branches'], 'branch')}, {facts['waiting']} to run")
+    for name, reason in failed.items():
+        click.echo(f"{name} failed: {reason}")
     threads = plural(job.threads, "thread")
     click.echo(f"on {job.where.on}: {job.where.workers} at once, {threads} each")
     return 0

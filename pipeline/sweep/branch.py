@@ -1,7 +1,8 @@
-"""Branches: what is known of each variant, on disk, so that a sweep that was stopped goes on."""
+"""Branches: what is known of each variant, on disk, so that an interrupted sweep continues."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,16 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.report.wording import score
 from pipeline.store import disk
 from pipeline.sweep.questions import Goal
-from pipeline.sweep.sweep_file import Stop, Sweep
-from pipeline.terms.errors import IntegrityError, RecipeError
+from pipeline.sweep.sweep_file import Stop
+from pipeline.terms import wording
+from pipeline.terms.errors import IntegrityError
 from pipeline.terms.interval import Interval
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
+ENDED: Final = ("done", "stopped", "failed")
+STATES: Final = (*ENDED, "running", "waiting")
 SCHEMA: Final = "rarefy.branch/1"
-SETTINGS: Final = "settings.json"
-"""The file with the threads and the device that all branches have."""
-TRIALS: Final = "trials.json"
-"""The file with the variants that a search has asked for."""
 
 
 class StepRow(BaseModel):
@@ -53,6 +53,9 @@ class Branch(BaseModel):
     why: str | None = Field(
         default=None, description="why it was stopped or failed, in one sentence"
     )
+    rows: str | None = Field(
+        default=None, description="the digest of the development rows that it is scored on"
+    )
     metric: str | None = None
     accuracy: Interval | None = None
     size: int | None = None
@@ -69,68 +72,49 @@ class Branch(BaseModel):
         """Whether it can be chosen: it is done and everything was measured."""
         return self.state == "done" and None not in (self.accuracy, self.size, self.latency)
 
+    @property
+    def seconds(self) -> float:
+        """The seconds of the steps that it made, and did not find in the store."""
+        return sum(step.seconds for step in self.steps if not step.cached)
+
     def cost(self, goal: Goal) -> float:
         """Return what is to be small: the size, the latency or the accuracy's negative.
 
         Infinite if it is unknown.
         """
-        if goal == "accuracy":
-            return -self.accuracy.value if self.accuracy else float("inf")
-        if goal == "latency":
-            return self.latency.value if self.latency else float("inf")
-        return float("inf") if self.size is None else self.size
+        if goal == "accuracy" and self.accuracy is not None:
+            return -self.accuracy.value
+        if goal == "latency" and self.latency is not None:
+            return self.latency.value
+        if goal == "size" and self.size is not None:
+            return self.size
+        return math.inf
 
 
 class Folder:
-    """The folder of a sweep: one file for each branch, written whole."""
+    """The records of a sweep's branches: one file for each, written whole."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self._branches = root / "branches"
+        self._records = root / "branches"
 
-    def open(self, sweep: Sweep) -> None:
-        """Create the folder. Raises RecipeError if it has the branches of another sweep.
-
-        Also if ``vary`` is in another order, in which its branches would have other names. A sweep
-        that was edited before any branch began starts anew.
-        """
-        self._branches.mkdir(parents=True, exist_ok=True)
-        mark = self.root / "sweep-digest.json"
-        if not any(self._branches.iterdir()):  # new, or nothing of it could run and it was mended
-            if mark.exists() and disk.read(mark, "digest") != sweep.digest:
-                for name in (TRIALS, SETTINGS):  # of the sweep as it was
-                    disk.remove(self.root / name)
-            disk.write(mark, {"digest": sweep.digest})
-        if not mark.exists():
-            raise IntegrityError(f"{mark}: the file is missing; delete {self.root}")
-        if disk.read(mark, "digest") != sweep.digest:
-            raise RecipeError(
-                f"{self.root} has the branches of another sweep, or of other values of this one; "
-                "give another --out, or delete it (what its branches made stays in the store)"
-            )
-        for branch in self.branches()[:1]:  # all have their values in one order
-            if list(branch.values) != list(sweep.file.vary):
-                raise RecipeError(
-                    f"{self.root} has branches named in the order {', '.join(branch.values)}; put "
-                    "'vary' in this order again, give another --out, or delete it (what its "
-                    "branches made stays in the store)"
-                )
-
-    def keep(self, branch: Branch) -> None:
+    def write(self, branch: Branch) -> None:
         """Write what is known of a branch."""
-        path = self._branches / f"{branch.name}.json"
-        disk.write_text(path, branch.model_dump_json(by_alias=True, indent=1) + "\n")
+        self._records.mkdir(parents=True, exist_ok=True)
+        text = branch.model_dump_json(by_alias=True, indent=1)
+        disk.write_text(self._records / f"{branch.name}.json", f"{text}\n")
 
     def branches(self) -> list[Branch]:
         """Return all branches by name. Raises IntegrityError if a file is damaged."""
-        names = [path.stem for path in sorted(self._branches.glob("*.json"))]
-        # A file whose name begins with a dot is being written.
-        found = [self.branch(name) for name in names if not name.startswith(".")]
-        return [branch for branch in found if branch is not None]
+        branches = []
+        for path in sorted(self._records.glob("[!.]*.json")):  # with a dot, it is being written
+            branch = self.branch(path.stem)
+            if branch is not None:
+                branches.append(branch)
+        return branches
 
     def branch(self, name: str) -> Branch | None:
         """Return a branch, None if nothing is known of it."""
-        path = self._branches / f"{name}.json"
+        path = self._records / f"{name}.json"
         try:
             return Branch.model_validate_json(path.read_bytes())
         except FileNotFoundError:
@@ -140,28 +124,37 @@ class Folder:
 
 
 def hopeless(stops: Sequence[Stop], branch: Branch, others: Iterable[Branch]) -> str | None:
-    """Return why a branch is not worth going on after its last step, None if it may be."""
+    """Return why a branch is not worth going on after its last step, None if it may be.
+
+    Args:
+        stops: The sweep's rules.
+        branch: The branch, up to the step that was finished last.
+        others: The branches that it is compared with; itself may be among them.
+    """
     if not branch.steps or branch.steps[-1].accuracy is None:
         return None
-    last, reached = branch.steps[-1], branch.steps[-1].accuracy.value
+    last = branch.steps[-1].id
+    value = branch.steps[-1].accuracy.value
+    best = _best(last, [branch, *others])
+    reached = f"{score(value, branch.metric)} after {last}"
     for stop in stops:
-        if stop.after != last.id:
+        if stop.after != last:
             continue
-        if stop.min_accuracy is not None and reached < stop.min_accuracy:
-            least = score(stop.min_accuracy, branch.metric)
-            return f"{score(reached, branch.metric)} after {last.id}; at least {least}"
-        rivals = [
-            step.accuracy.value
-            for other in others
-            for step in other.steps
-            if other.name != branch.name and step.id == last.id and step.accuracy is not None
-        ]
-        best = max(rivals, default=reached)
-        if stop.points is not None and reached < best - stop.points:
-            points = f"{100 * stop.points:g}"
-            return (
-                f"{score(reached, branch.metric)} after {last.id}, more than {points} "
-                f"{'point' if points == '1' else 'points'} below the best "
-                f"({score(best, branch.metric)})"
-            )
+        if stop.min_accuracy is not None and value < stop.min_accuracy:
+            return f"{reached}; at least {score(stop.min_accuracy, branch.metric)}"
+        if stop.points is not None and value < best - stop.points:
+            distance = wording.number(100 * stop.points)
+            points = "point" if distance == "1" else "points"
+            rival = score(best, branch.metric)
+            return f"{reached}, more than {distance} {points} below the best ({rival})"
     return None
+
+
+def _best(step: str, branches: Iterable[Branch]) -> float:
+    """Return the best score that a branch reached at a step."""
+    scores = []
+    for branch in branches:
+        for row in branch.steps:
+            if row.id == step and row.accuracy is not None:
+                scores.append(row.accuracy.value)
+    return max(scores)

@@ -7,7 +7,6 @@ parameters, and the value ``off`` leaves the step out.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from copy import deepcopy
 from typing import Any, Final
 
 from pipeline.recipe import recipe as recipes
@@ -17,35 +16,37 @@ from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 OFF: Final = "off"
-FREE: Final = ("model", "seed")
-OF_DATA: Final = ("max_length", "long_texts", "unlabelled", "train")
+FREE: Final = (
+    *("model", "seed", "targets.0.isa"),
+    *("data.max_length", "data.long_texts", "data.unlabelled", "data.train"),
+)
+"""What may vary besides the parameters of steps."""
+FREE_WITH_LABELS: Final = ("model", "data.max_length", "data.long_texts")
 FIXED: Final = (
-    "branches that differ in it cannot be compared: what may vary is any step's parameter, model, "
-    "seed, targets.0.isa, and of data " + ", ".join(OF_DATA)
+    "branches that differ in it cannot be compared: what may vary is any step's parameter, "
+    + ", ".join(FREE)
 )
 
 
 def check(loaded: LoadedRecipe, path: str) -> None:
     """Raise RecipeError if there is no such field, or if it must be the same in all branches."""
     steps = [step.id for step in loaded.steps]
-    first, *others = split(path, steps)
-    if first in steps and first in Recipe.model_fields:
-        raise RecipeError(f"{first!r} is a step and a key of the recipe; rename the step with 'as'")
+    first = split(path, steps)[0]
     if first in steps:
+        if first in Recipe.model_fields:
+            raise RecipeError(f"{first!r} is a step and a key of the recipe; rename it with 'as'")
         return
     if first not in Recipe.model_fields:
         raise RecipeError(f"no step and no key of the recipe{hint(first, steps)}")
-    free = first in FREE and not others
-    free |= first == "targets" and others == ["0", "isa"]
-    free |= first == "data" and len(others) == 1 and others[0] in OF_DATA
-    if not free:
+    if path not in FREE:
         raise RecipeError(FIXED)
-    if loaded.recipe.data.label is None and path in ("model", "data.max_length", "data.long_texts"):
+    data = loaded.recipe.data
+    if data.label is None and path in FREE_WITH_LABELS:
         raise RecipeError(
             "without labels, the model's own answers are the truth, so branches that differ in "
             "this would be compared with different truths"
         )
-    if path == "data.train" and not loaded.recipe.data.dev_file:
+    if path == "data.train" and not data.dev_file:
         raise RecipeError(
             "the development rows are cut from train, so branches would be compared on different "
             "rows; name a file of them in data.dev"
@@ -53,45 +54,54 @@ def check(loaded: LoadedRecipe, path: str) -> None:
 
 
 def with_values(
-    loaded: LoadedRecipe, values: Mapping[str, Any], given: Mapping[str, Any], name: str = ""
+    loaded: LoadedRecipe, values: Mapping[str, Any], changes: Mapping[str, Any], name: str = ""
 ) -> LoadedRecipe:
     """Return a recipe with other values of some fields.
 
-    ``values``: the recipe's, as its file has them; ``given``: path -> value; ``name``: another name
-    for the recipe. A field's value counts within all parameters of its step, in whichever order
-    they are given. The result has no file, and its text is written anew. Raises RecipeError if the
-    values do not fit.
+    A field's value counts within all parameters of its step, in whichever order they are given.
+    The result has no file, and its text is written anew.
+
+    Args:
+        loaded: The recipe.
+        values: What its file has.
+        changes: Path -> value.
+        name: Another name for the recipe.
+
+    Raises:
+        RecipeError: The values do not fit.
     """
-    changed = _apart({"targets": [{}], **values})
-    stages = [_entry(entry) for entry in changed["stages"]]
-    positions = {step.id: step.position for step in loaded.steps}
+    document = _copy(values)
+    if any(path.startswith("targets.") for path in changes):
+        document.setdefault("targets", [{}])
+    if name:
+        document["name"] = name
+    entries: dict[str, dict[str, Any]] = {}
     for step in loaded.steps:
-        stages[step.position].setdefault("as", step.id)  # also once a step before it is left out
-    off = set()
-    for path in sorted(given, key=len):  # a whole step before its fields
-        value = given[path]
-        first, *others = split(path, positions)
-        if first not in positions:
-            _set(changed, path.split("."), value, path)
-        elif not others and value == OFF:
-            off.add(positions[first])
+        entries[step.id] = _entry(document["stages"][step.position], step.id)
+    omitted = set()
+    for path in sorted(changes, key=len):  # a whole step before its fields
+        value = _copy(changes[path])
+        first, *rest = split(path, entries)
+        if first not in entries:
+            _set(document, path.split("."), value, path)
+        elif value == OFF and not rest:
+            omitted.add(first)
         else:
-            entry = stages[positions[first]]
-            _set(entry, [_stage(entry), *others], deepcopy(value), path)
-    changed["stages"] = [_short(e) for at, e in enumerate(stages) if at not in off]
-    if changed["targets"] == [{}]:
-        del changed["targets"]  # the default, as before
-    changed |= {"name": name} if name else {}
-    text = yaml_source.dump(changed)
+            stage = _stage(entries[first])
+            _set(entries[first], [stage, *rest], value, path)
+    document["stages"] = [_shorten(entries[step]) for step in entries if step not in omitted]
+    text = yaml_source.dump(document)
     parsed = yaml_source.parse(text.encode(), loaded.where.source).values
     return recipes.check(parsed, text, loaded.base, loaded.where, None)
 
 
-def _apart(value: Any) -> Any:
-    """Return a copy of plain values in which what an alias named twice is there twice."""
+def _copy(value: Any) -> Any:
+    """Return a copy of plain values; what an alias named twice is there twice."""
     if isinstance(value, dict):
-        return {key: _apart(each) for key, each in value.items()}
-    return [_apart(each) for each in value] if isinstance(value, list) else value
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(item) for item in value]
+    return value
 
 
 def split(path: str, steps: Collection[str]) -> list[str]:
@@ -102,8 +112,13 @@ def split(path: str, steps: Collection[str]) -> list[str]:
     return [first, *(rest.split(".") if rest else ())]
 
 
-def _entry(entry: Any) -> dict[str, Any]:
-    return {entry: None} if isinstance(entry, str) else dict(entry)
+def _entry(entry: Any, step: str) -> dict[str, Any]:
+    """Return an entry of ``stages`` as a mapping that has the step's id.
+
+    Without it, the id would depend on the steps before, which may be left out.
+    """
+    mapping = {entry: None} if isinstance(entry, str) else entry
+    return {**mapping, "as": step}
 
 
 def _stage(entry: Mapping[str, Any]) -> str:
@@ -111,30 +126,26 @@ def _stage(entry: Mapping[str, Any]) -> str:
     return next(key for key in entry if key not in BESIDE)
 
 
-def _short(entry: dict[str, Any]) -> dict[str, Any] | str:
+def _shorten(entry: dict[str, Any]) -> dict[str, Any] | str:
     """Return an entry without an id that it has anyway."""
     stage = _stage(entry)
-    if entry.get("as") == stage:
-        entry.pop("as")
+    if entry["as"] == stage:
+        del entry["as"]
     return stage if entry == {stage: None} else entry
 
 
-def _set(into: Any, keys: list[str], value: Any, path: str) -> None:
+def _set(container: Any, keys: list[str], value: Any, path: str) -> None:
     """Set a value in nested plain values; mappings that are missing are made."""
-    for at, key in enumerate(keys):
-        last = at == len(keys) - 1
-        if isinstance(into, list):
-            if not key.isdigit() or int(key) >= len(into):
-                raise RecipeError(f"{path}: {key!r} is no place in a list of {len(into)}")
-            if last:
-                into[int(key)] = value
-            else:
-                into = into[int(key)]
-            continue
-        if last:
-            into[key] = value
-        else:
-            into[key] = {} if into.get(key) is None else into[key]
-            into = into[key]
-            if not isinstance(into, dict | list):
-                raise RecipeError(f"{path}: {key!r} has no fields")
+    key: Any = keys[0]
+    if isinstance(container, list):
+        if not key.isdigit() or int(key) >= len(container):
+            raise RecipeError(f"{path}: {key!r} is no place in a list of {len(container)}")
+        key = int(key)
+    if len(keys) == 1:
+        container[key] = value
+        return
+    if isinstance(container, dict) and container.get(key) is None:
+        container[key] = {}
+    if not isinstance(container[key], dict | list):
+        raise RecipeError(f"{path}: {key!r} has no fields")
+    _set(container[key], keys[1:], value, path)

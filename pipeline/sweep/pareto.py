@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from pipeline.sweep.branch import Branch
 from pipeline.sweep.questions import GOALS, Goal, Question
 
+ROUNDING: Final = 1e-12
+"""By how much a difference of accuracies may exceed a limit that it equals."""
 
-def front(branches: Sequence[Branch], goals: Sequence[Goal] = GOALS) -> list[Branch]:
+
+def front(branches: Sequence[Branch]) -> list[Branch]:
     """Return the branches that no other equals in all goals and beats in one, the best first.
 
     The order is that of the first goal. Branches that are not complete are left out; of equals, the
     first stays.
     """
-    chosen = [branch for branch in branches if branch.complete]
-    kept: list[Branch] = []
-    for branch in sorted(chosen, key=lambda one: [one.cost(goal) for goal in goals]):
-        if not any(all(k.cost(g) <= branch.cost(g) for g in goals) for k in kept):
-            kept.append(branch)
-    return kept
+    best: list[Branch] = []
+    for branch in _ranked(branches, GOALS):
+        if not any(_covers(rival, branch) for rival in best):
+            best.append(branch)
+    return best
 
 
 def answer(question: Question, branches: Sequence[Branch]) -> Branch | None:
@@ -27,12 +30,25 @@ def answer(question: Question, branches: Sequence[Branch]) -> Branch | None:
 
     Of equals, the one that is better in the other goals.
     """
-    able = [branch for branch in branches if branch.complete]
-    best = min((branch.cost("accuracy") for branch in able), default=0.0)
-    for goal, limit in question.limits.items():
-        able = [branch for branch in able if branch.cost(goal) <= limit]
-    if question.within is not None:
-        able = [b for b in able if b.cost("accuracy") <= best + question.within + 1e-12]
     first: Goal = question.least or "accuracy"
     others = [goal for goal in GOALS if goal != first]
-    return min(able, key=lambda b: [b.cost(g) for g in (first, *others)], default=None)
+    ranked = _ranked(branches, [first, *others])
+    limits = dict(question.limits)
+    if question.within is not None:
+        lowest = min((branch.cost("accuracy") for branch in ranked), default=0.0)
+        limits["accuracy"] = lowest + question.within + ROUNDING
+    for branch in ranked:
+        if all(branch.cost(goal) <= limit for goal, limit in limits.items()):
+            return branch
+    return None
+
+
+def _ranked(branches: Sequence[Branch], goals: Sequence[Goal]) -> list[Branch]:
+    """Return the complete branches, the best in the first goal first."""
+    complete = [branch for branch in branches if branch.complete]
+    return sorted(complete, key=lambda branch: [branch.cost(goal) for goal in goals])
+
+
+def _covers(rival: Branch, branch: Branch) -> bool:
+    """Return whether a rival is as good as a branch in all goals."""
+    return all(rival.cost(goal) <= branch.cost(goal) for goal in GOALS)

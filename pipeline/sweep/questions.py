@@ -14,6 +14,7 @@ Goal = Literal["accuracy", "latency", "size"]
 """What branches are compared by: the main score on the development split, the median latency of
 the bundle on the recipe's first target, and its bytes."""
 GOALS: Final[tuple[Goal, ...]] = ("accuracy", "latency", "size")
+TITLES: Final = {"latency": "fastest", "size": "smallest", None: "most-accurate"}
 
 
 def of_kind(*kinds: str) -> BeforeValidator:
@@ -59,27 +60,30 @@ class Question(Part):
     @property
     def limits(self) -> dict[Goal, float]:
         """Goal -> its limit, in ms or bytes."""
-        given: dict[Goal, float | None] = {"latency": self.under.latency, "size": self.under.size}
-        return {goal: limit for goal, limit in given.items() if limit is not None}
+        limits: dict[Goal, float] = {}
+        if self.under.latency is not None:
+            limits["latency"] = self.under.latency
+        if self.under.size is not None:
+            limits["size"] = self.under.size
+        return limits
 
     @property
     def name(self) -> str:
         """A name for files and recipes: ``most-accurate-under-2-ms``."""
-        words = {"latency": "fastest", "size": "smallest", None: "most-accurate"}[self.least]
-        limits = [f"under-{_short(goal, limit)}" for goal, limit in self.limits.items()]
-        within = []
+        parts = [TITLES[self.least]]
+        if self.under.latency is not None:
+            parts.append(f"under-{_digits(self.under.latency)}-ms")
+        if self.under.size is not None:
+            parts.append(f"under-{_digits(self.under.size / 1e6)}-mb")
         if self.within is not None:
             points = _digits(100 * self.within)
-            within = [f"within-{points}-point{'' if points == '1' else 's'}"]
-        return "-".join([words, *limits, *within])
+            plural = "" if points == "1" else "s"
+            parts.append(f"within-{points}-point{plural}")
+        return "-".join(parts)
 
     def words(self) -> str:
         """Return the question in words: ``the most accurate under 2 ms``."""
         return f"the {self.name}".replace("most-accurate", "most accurate").replace("-", " ")
-
-
-def _short(goal: Goal, limit: float) -> str:
-    return f"{_digits(limit)}-ms" if goal == "latency" else f"{_digits(limit / 1e6)}-mb"
 
 
 def _digits(number: float) -> str:

@@ -33,7 +33,6 @@ class Answer(BaseModel):
     )
     metric: str | None = None
     accuracy: Interval | None = None
-    latency: Interval | None = Field(default=None, description="median in ms")
     outcome: str | None = None
     missed: list[str] = Field(default_factory=list)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, product
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -54,6 +58,15 @@ class Range(Part):
     def ends(self) -> tuple[int | float, int | float]:
         return self.low, self.high
 
+    @property
+    def whole(self) -> bool:
+        """Whether it has whole numbers only."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def __len__(self) -> int:
+        """Return how many numbers it has: too many to count if they are not whole."""
+        return int(self.high - self.low) + 1 if self.whole else sys.maxsize
+
 
 class Search(Part):
     """A search for the best branches, instead of all combinations."""
@@ -82,9 +95,9 @@ class Stop(Part):
 def _choices(value: Any) -> Any:
     """Say plainly what is wrong with choices; what pydantic says is about the union of types."""
     if isinstance(value, dict):
-        unknown = next((key for key in value if key not in Range.model_fields), None)
-        if unknown is not None:
-            raise ValueError(f"unknown key {unknown!r}{hint(unknown, Range.model_fields)}")
+        for key in value:
+            if key not in Range.model_fields:
+                raise ValueError(f"unknown key {key!r}{hint(key, Range.model_fields)}")
     elif not isinstance(value, list | tuple | Range):
         raise ValueError("give a list of values, or {low: …, high: …} for a search")
     elif value in ([], ()):
@@ -117,13 +130,15 @@ class SweepFile(Part):
         """Return the name of the recipe that answers a question; its run and history have it."""
         return f"{self.name}-{question.name}"
 
+    def values(self, path: str) -> tuple[Any, ...]:
+        """Return the values of a field, of a range its ends."""
+        choices = self.vary[path]
+        return choices.ends if isinstance(choices, Range) else choices
+
     @property
     def combinations(self) -> int:
-        """The number of branches of a grid."""
-        number = 1
-        for given in self.vary.values():
-            number *= 1 if isinstance(given, Range) else len(given)
-        return number
+        """How many branches there may be."""
+        return math.prod(map(len, self.vary.values()))
 
 
 @dataclass(frozen=True)
@@ -138,10 +153,16 @@ class Sweep:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of the sweep and its recipe: branches of another one are not its own."""
-        asked = self.file.model_dump(mode="json", include={"name", "vary"})
-        judged = {"budgets", "name"}  # of the winner alone
-        return value_sha256([asked, {k: v for k, v in self.values.items() if k not in judged}])
+        """The sha256 of what the branches and their names depend on.
+
+        The order of ``vary`` is in the names. Budgets and the recipe's name are the winner's alone.
+        """
+        values = self.file.model_dump(mode="json", include={"name", "vary"})
+        vary = list(values["vary"].items())
+        recipe = dict(self.values)
+        recipe.pop("budgets", None)
+        recipe.pop("name", None)
+        return value_sha256([values["name"], vary, recipe])
 
 
 def json_schema() -> dict[str, Any]:
@@ -168,83 +189,26 @@ def load(path: Path) -> Sweep:
     except ValidationError as error:
         raise where.error(error, SweepFile, ()) from None
     source = path.parent / file.recipe
-    loaded, values = recipes.load(source), yaml_source.read(source).values
-    sweep = Sweep(path, file, where, loaded, values)
-    _check(sweep)
-    return sweep
-
-
-def _misfit(sweep: Sweep, key: str, value: Any) -> RecipeError | None:
-    """Return why a value fits neither alone nor with any of the first others; None if it does.
-
-    Some values go together only: no heads to remove is an error, but not beside neurons.
-    """
-    others = [
-        [(name, each) for each in given]
-        for name, given in sweep.file.vary.items()
-        if name != key and not isinstance(given, Range)
-    ]
-    first: RecipeError | None = None
-    for beside in ((), *islice(product(*others), TRIED)):
-        try:
-            fields.with_values(sweep.recipe, sweep.values, {**dict(beside), key: value})
-        except RecipeError as error:
-            first = first or error
-        else:
-            return None
-    return first
-
-
-def _check(sweep: Sweep) -> None:
-    """Raise RecipeError if a field, one of its values, a stop or an answer cannot be."""
+    sweep = Sweep(path, file, where, recipes.load(source), yaml_source.read(source).values)
     _check_rows(sweep)
-    for position, question in enumerate(sweep.file.ask):
-        name = sweep.file.named(question)
-        if not RECIPE_NAME.fullmatch(name):
-            message = f"the recipe of its answer would be named {name!r}, which is too long"
-            raise sweep.where.say(("ask", position), message)
+    _check_questions(sweep)
     reports = _reports(sweep.recipe)
-    for key, choices in sweep.file.vary.items():
-        at: yaml_source.Location = ("vary", key)
-        try:
-            fields.check(sweep.recipe, key)
-        except RecipeError as error:
-            raise sweep.where.say(at, str(error)) from None
-        first = fields.split(key, sweep.recipe.ids)[0]
-        if first in reports:
-            raise sweep.where.say(at, f"branches do not run {first!r}: winners do")
-        if isinstance(choices, Range) and sweep.file.search is None:
-            raise sweep.where.say(at, "a range needs 'search'; or list the values to try")
-        tried = choices.ends if isinstance(choices, Range) else choices
-        for position, value in enumerate(tried):
-            here = at if isinstance(choices, Range) else (*at, position)
-            if any(_alike(value, other) for other in tried[:position]):
-                raise sweep.where.say(here, f"{value!r} stands there twice")
-            for name in value if isinstance(value, dict) else ():
-                if f"{key}.{name}" in sweep.file.vary:
-                    message = f"it sets {name!r}, which {key}.{name} varies"
-                    raise sweep.where.say(here, message)
-            if why := _misfit(sweep, key, value):
-                raise sweep.where.say(here, f"{value!r} does not fit the recipe: {why}")
-    if sweep.file.search is None and sweep.file.combinations > MOST:
-        message = f"{sweep.file.combinations} combinations; the limit is {MOST}: use 'search'"
-        raise sweep.where.say(("vary",), message)
-    known = [step.id for step in sweep.recipe.steps if step.id not in reports]
-    for position, stop in enumerate(sweep.file.stop):
-        if stop.after not in known:
-            message = f"{stop.after!r} is no step that branches run{hint(stop.after, known)}"
-            raise sweep.where.say(("stop", position, "after"), message)
-        made = sweep.recipe.step(stop.after).stage.produces
-        if made not in (None, *SCORED):
-            message = f"{stop.after!r} makes {made.value}, which has no score"
-            raise sweep.where.say(("stop", position, "after"), message)
+    for key in file.vary:
+        _check_field(sweep, key, reports)
+        _check_values(sweep, key)
+    if file.search is None and file.combinations > MOST:
+        message = f"{file.combinations} combinations; the limit is {MOST}: use 'search'"
+        raise where.say(("vary",), message)
+    _check_stops(sweep, reports)
+    return sweep
 
 
 def _check_rows(sweep: Sweep) -> None:
     """Raise RecipeError if there are no development rows to choose by."""
     recipe = sweep.recipe.recipe
     task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
-    if recipe.data.corpus or (task.unlabelled and NAME not in task.answered):
+    has_scores = not task.unlabelled or NAME in task.answered
+    if recipe.data.corpus or not has_scores:
         raise sweep.where.say(
             ("recipe",),
             "this recipe has no development rows to rank its branches by: of a search, or of texts "
@@ -252,16 +216,86 @@ def _check_rows(sweep: Sweep) -> None:
         )
 
 
-def _alike(value: Any, other: Any) -> bool:
-    return value == other and isinstance(value, bool) == isinstance(other, bool)
+def _check_questions(sweep: Sweep) -> None:
+    """Raise RecipeError if the recipe of an answer cannot have its name."""
+    for position, question in enumerate(sweep.file.ask):
+        name = sweep.file.named(question)
+        if not RECIPE_NAME.fullmatch(name):
+            message = f"the recipe of its answer would be named {name!r}, which is too long"
+            raise sweep.where.say(("ask", position), message)
 
 
-def _reports(recipe: LoadedRecipe) -> set[str]:
+def _check_field(sweep: Sweep, key: str, reports: Collection[str]) -> None:
+    """Raise RecipeError if a field cannot vary. ``reports``: the steps that only measure."""
+    place = ("vary", key)
+    try:
+        fields.check(sweep.recipe, key)
+    except RecipeError as error:
+        raise sweep.where.say(place, str(error)) from None
+    step = fields.split(key, sweep.recipe.ids)[0]
+    if step in reports:
+        raise sweep.where.say(place, f"branches do not run {step!r}: winners do")
+    if isinstance(sweep.file.vary[key], Range) and sweep.file.search is None:
+        raise sweep.where.say(place, "a range needs 'search'; or list the values to try")
+
+
+def _check_values(sweep: Sweep, key: str) -> None:
+    """Raise RecipeError if a value of a field cannot be."""
+    values = sweep.file.values(key)
+    texts = [json.dumps(value) for value in values]
+    for position, value in enumerate(values):
+        problem = _clash(sweep, key, value) or _misfit(sweep, key, value)
+        if texts.index(texts[position]) < position:
+            problem = "stands there twice"
+        if problem is not None:
+            raise sweep.where.say(("vary", key, position), f"{value!r} {problem}")
+
+
+def _clash(sweep: Sweep, key: str, value: Any) -> str | None:
+    """Return which field of a value another path varies, None if none does."""
+    for path in sweep.file.vary:
+        name = path.removeprefix(f"{key}.")
+        if isinstance(value, dict) and name in value:
+            return f"sets {name!r}, which {path} varies"
+    return None
+
+
+def _misfit(sweep: Sweep, key: str, value: Any) -> str | None:
+    """Return why a value fits neither alone nor with any of the first others; None if it does.
+
+    Some values go together only: no heads to remove is an error, but not beside neurons.
+    """
+    others = [path for path in sweep.file.vary if path != key]
+    combinations = product(*[sweep.file.values(path) for path in others])
+    first: RecipeError | None = None
+    for combination in chain([()], islice(combinations, TRIED)):
+        changes = dict(zip(others, combination))  # noqa: B905 (alone, there are no others)
+        try:
+            fields.with_values(sweep.recipe, sweep.values, changes | {key: value})
+        except RecipeError as error:
+            first = first or error
+        else:
+            return None
+    return f"does not fit the recipe: {first}"
+
+
+def _check_stops(sweep: Sweep, reports: Collection[str]) -> None:
+    """Raise RecipeError if a rule names a step that has no score in a branch."""
+    scored = []
+    for step in sweep.recipe.steps:
+        if step.id not in reports and step.stage.produces in (None, *SCORED):
+            scored.append(step.id)
+    for position, stop in enumerate(sweep.file.stop):
+        if stop.after not in scored:
+            message = f"{stop.after!r} is no step of branches with a score"
+            place = ("stop", position, "after")
+            raise sweep.where.say(place, f"{message}{hint(stop.after, scored)}")
+
+
+def _reports(recipe: LoadedRecipe) -> list[str]:
     """Return the ids of the steps that only measure: no other step reads what they write."""
-    read = {step.input for step in recipe.steps}
-    read |= {name for step in recipe.steps for name in step.stage.references().values()}
-    return {
-        step.id
-        for step in recipe.steps
-        if step.stage.produces is Kind.REPORT and step.id not in read
-    }
+    inputs = set()
+    for step in recipe.steps:
+        inputs.update([step.input, *step.stage.references().values()])
+    reports = [step.id for step in recipe.steps if step.stage.produces is Kind.REPORT]
+    return [step for step in reports if step not in inputs]

@@ -12,7 +12,6 @@ from flows.sweep_job import Job
 from flows.workers import Where
 from pipeline.store.home import Home
 from pipeline.sweep import sweep_file, variants
-from pipeline.sweep.branch import Folder
 from pipeline.sweep.sweep_file import Sweep
 from pipeline.sweep.variants import Variant
 from tests.project import Project
@@ -52,20 +51,20 @@ def load(project: Project, *given: str, **options: Any) -> Sweep:
 def assignment(project: Project, sweep: Sweep, one: Variant, **changes: Any) -> dict[str, Any]:
     """Return what a worker on this machine is told of a variant."""
     out = project.home / "sweeps" / "trial"
-    Folder(out).open(sweep)
-    loaded = variants.recipe(sweep, one)
-    given: dict[str, Any] = {
+    out.mkdir(parents=True, exist_ok=True)
+    loaded = variants.recipe(sweep, one.values)
+    fields: dict[str, Any] = {
         "name": one.name,
         "values": one.values,
         "text": loaded.text,
-        "base": str(loaded.base),
-        "home": str(project.home),
-        "folder": str(out),
+        "base": loaded.base,
+        "home": project.home,
+        "folder": out,
         "threads": 1,
         "device": "cpu",
-        "stops": [stop.model_dump(mode="json") for stop in sweep.file.stop],
+        "stops": sweep.file.stop,
     }
-    return Assignment(**(given | changes)).given()
+    return Assignment(**(fields | changes)).model_dump(mode="json", by_alias=True)
 
 
 def job(project: Project, path: Path, **changes: Any) -> Job:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,10 +77,10 @@ def test_steps_that_another_branch_has_made_are_found(project: Project) -> None:
 
 def test_eval_is_not_looked_at(project: Project) -> None:
     """Only the models that are chosen are scored there, by a run of their own."""
-    run(project)
+    run(project, export=True)
     notes = project.home / "store" / "notes"
     scores = list(notes.glob("score-*.json"))
-    assert len(scores) == 1, "the model on the development rows"
+    assert len(scores) == 1, "the bundle on the development rows"
 
 
 def test_a_hopeless_branch_stops_before_its_export(
@@ -119,18 +121,12 @@ def test_an_error_that_may_pass_is_left_to_the_next_attempt(
         run(project)
 
 
-def test_a_part_of_a_branch_leaves_no_record(project: Project) -> None:
-    made = run(project, until="head")
-    assert (made.state, [step.id for step in made.steps]) == ("waiting", ["model", "head"])
-    assert Folder(project.home / "sweeps" / "trial").branches() == []
-
-
 def test_reports_are_left_out_unless_a_step_reads_them(project: Project) -> None:
     stages = ("quickstages:Head", "quickstages:Judge", "{export: {}, from: head}", sweeps.VALIDATE)
     sweep = sweeps.load(project, stages=stages, budgets="")
     one = variants.grid(sweep)[0]
     asked = branch.Assignment(**sweeps.assignment(project, sweep, one))
-    plan = branch.open_run(asked, variants.recipe(sweep, one)).plan
+    plan = branch.open_run(asked, variants.recipe(sweep, one.values)).plan
     assert plan.kinds()["judge"] is Kind.REPORT
     assert branch.needed(plan) == ["model", "head", "export"]
 
@@ -139,7 +135,7 @@ def test_a_worker_without_the_folder_says_what_to_do(project: Project) -> None:
     """Also if it has none of the recipe's files, as on another machine; it makes no folder."""
     nowhere = project.folder / "nowhere"
     (project.folder / "train.jsonl").unlink()
-    made = run(project, folder=str(nowhere))
+    made = run(project, folder=nowhere)
     assert made.state == "failed"
     assert str(made.why).startswith(f"{nowhere}: ")
     assert str(made.why).endswith("let workers share what they make through --store URL")
@@ -149,9 +145,13 @@ def test_a_worker_without_the_folder_says_what_to_do(project: Project) -> None:
 def test_threads_are_fixed_and_given_back(project: Project) -> None:
     import torch
 
+    stages = project.folder / "modules" / "quickstages.py"
+    see = "import torch\n        print('threads', torch.get_num_threads())\n        import random\n"
+    stages.write_text(stages.read_text().replace("import random\n", see))
     before = torch.get_num_threads()
-    with branch._threads(before + 1):
-        assert torch.get_num_threads() == before + 1
+    with redirect_stdout(io.StringIO()) as printed:
+        run(project, threads=before + 1)
+    assert printed.getvalue().splitlines() == [f"threads {before + 1}"]
     assert torch.get_num_threads() == before
 
 
@@ -169,7 +169,7 @@ def test_workers_share_what_they_make_through_a_store_alone(project: Project) ->
     for number, one in enumerate(variants.grid(sweep)):
         path = project.folder / "sent" / f"{one.name}.yaml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(variants.recipe(sweep, one).text)
+        path.write_text(variants.recipe(sweep, one.values).text)
         given = sweeps.assignment(project, sweep, one) | {
             "source": recipe_source.send(path, url, sweep.recipe.base),
             "base": None,
@@ -188,8 +188,8 @@ def test_a_branch_in_a_process_of_its_own_makes_the_same(project: Project) -> No
     one = variants.grid(sweep)[0]
     here = branch.run(sweeps.assignment(project, sweep, one))
     ticks: list[float] = []
-    given = sweeps.assignment(project, sweep, one, home=str(project.folder / "another"))
-    there = branch.in_process(given, lambda: ticks.append(time.monotonic()))
+    given = sweeps.assignment(project, sweep, one, home=project.folder / "another")
+    there = branch.run_in_process(given, lambda: ticks.append(time.monotonic()))
     assert [s["digest"] for s in there["steps"]] == [s["digest"] for s in here["steps"]]
     assert there["worker"] != here["worker"]
     assert ticks

@@ -33,7 +33,7 @@ def test_a_missing_extra_is_one_line(
 def test_inline_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(branches_on, "find_spec", lambda _: None)
     branches_on.check(Where("inline"))
-    branches_on.check(Where("processes", 2))
+    branches_on.check(Where("threads", 2))
 
 
 def test_workers_elsewhere_need_a_server_that_they_reach(
@@ -50,12 +50,13 @@ def test_inline_answers_before_it_returns(
 ) -> None:
     monkeypatch.setattr(branch, "run", lambda given: given | {"state": "done"})
 
-    def body(workers: Workers) -> Future[dict[str, Any]]:
+    def body(workers: Workers) -> None:
         assert workers.size == 1
-        return workers.submit({"name": "a"})
+        futures.append(workers.submit({"name": "a"}))
 
-    future = branches_on.run(Where("inline"), Home(project.home), "trial", 1, body)
-    assert future.result() == {"name": "a", "state": "done"}
+    futures: list[Future[dict[str, Any]]] = []
+    branches_on.run(Where("inline"), Home(project.home), "trial", 1, body)
+    assert futures[0].result() == {"name": "a", "state": "done"}
 
 
 def test_an_error_inline_is_the_future_s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +104,10 @@ def listening(*said: bytes) -> Iterator[str]:
         ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "what listens there is no Ray cluster"),
     ],
 )
-def test_what_listens_but_is_no_ray_cluster_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, said: tuple[bytes, ...], why: str
-) -> None:
+def test_what_listens_but_is_no_ray_cluster_is_one_line(said: tuple[bytes, ...], why: str) -> None:
     """The second is what Ray's own dashboard says."""
-    monkeypatch.setattr(branches_on, "SECONDS", 0.5)
     with listening(*said) as address, pytest.raises(ProviderError) as raised:
-        branches_on._reach(Where("ray", 1, address))
+        branches_on.check_ray(Where("ray", 1, address), seconds=0.5)
     assert str(raised.value).startswith(f"{address}: {why}")
 
 
@@ -117,10 +115,10 @@ def test_what_speaks_as_ray_does_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
     """Settings with one value, in two pieces; with TLS, nothing can be said before Ray does."""
     frame = bytes([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 255, 255])
     with listening(frame[:2], frame[2:]) as address:
-        branches_on._reach(Where("ray", 1, f"ray://{address}"))
+        branches_on.check_ray(Where("ray", 1, f"ray://{address}"))
     monkeypatch.setenv("RAY_USE_TLS", "1")
     with listening() as address:
-        branches_on._reach(Where("ray", 1, address))
+        branches_on.check_ray(Where("ray", 1, address))
 
 
 def test_what_a_branch_prints_is_no_answer_of_the_sweep(

@@ -62,7 +62,7 @@ def test_a_branch_in_a_process_of_its_own_holds_it(
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     monkeypatch.setattr(branch, "run", run)
     monkeypatch.setattr(branch, "end_with", lambda _: None)
-    answer = branch._serve({"parent": 0, "given": {"home": str(tmp_path)}})
+    answer = branch.serve({"parent": 0, "values": {"home": str(tmp_path)}})
     assert answer == {"held": ["held"]}
 
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from flows import compress, jobs, sweep_answers
+from flows import jobs, sweep_answers
 from flows.display import Display, as_text
 from flows.options import stderr
 from flows.sweep_answers import Swept
-from flows.sweeping import Job
+from flows.sweep_job import Job
 from flows.workers import Where
 from pipeline.release import origin
 from pipeline.store.home import Home
-from pipeline.sweep.questions import Question
 from pipeline.sweep.record import Answer, SweepRecord
 from pipeline.terms.errors import IntegrityError
 from pipeline.terms.interval import Interval
@@ -46,7 +45,7 @@ def swept(*answers: Answer) -> Swept:
         wall=6.0,
         machine={},
     )
-    return Swept(record, {"page": "sweep.html"})
+    return Swept(record, Path("out"))
 
 
 def answer(branch: str | None, outcome: str | None, **given: Any) -> Answer:
@@ -82,14 +81,14 @@ def test_the_table_says_where_a_recipe_is_from_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = swept(answer("small", "pass", recipe="../../many-fastest.yaml"))
-    there = replace(found, paths={"page": str(tmp_path / "sweeps" / "many" / "sweep.html")})
+    there = replace(found, folder=tmp_path / "sweeps" / "many")
     monkeypatch.chdir(tmp_path)
     assert as_text(there.table()).splitlines()[1].split()[-1] == "many-fastest.yaml"
 
 
 def test_json_has_the_front_and_the_paths() -> None:
     told = swept(answer("small", "pass")).as_json()
-    assert (told["exit_code"], told["page"]) == (0, "sweep.html")
+    assert (told["exit_code"], told["page"]) == (0, "out/sweep.html")
     assert told["front"] == ["large", "small"]
     assert told["schema"] == "rarefy.sweep/1"
 
@@ -110,69 +109,55 @@ def concluded(
     folder: Path,
     *,
     first: bool = False,
-    disturbed: int = 0,
-    warnings: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    run: Any = None,
     **given: Any,
 ) -> Swept:
     branches = [
         factory.branch("large", 0.9, 8.0, 80_000_000, values={"distill.layers": 2}),
         factory.branch("small", 0.895, 1.0, 9, values={"distill.layers": 1}),
     ]
-    found = {branch.name: branch for branch in branches}
     with Display(stderr(), quiet=True) as display:
         return sweep_answers.conclude(
             job(folder, first=first, **given),
-            found,
+            branches,
             display,
             command="rarefy sweep it.yaml",
-            wall=1.0,
-            disturbed=disturbed,
-            warnings=warnings,
+            began=0.0,
+            notes=notes,
+            run=run or (lambda *_: made("b" * 64)),
         )
 
 
 def made(bundle: str) -> Any:
     """Return a run's result as far as an answer needs it: its bundle, and one score."""
-    row = SimpleNamespace(kind="bundle", metric="accuracy", accuracy=(0.8, 0.7, 0.9))
+    row = SimpleNamespace(digest=bundle, metric="accuracy", accuracy=(0.8, 0.7, 0.9))
     data = SimpleNamespace(measurements=None)
     outcome = SimpleNamespace(bundle=SimpleNamespace(digest=bundle), data=data)
     return SimpleNamespace(outcome=outcome, verdict=None, ledger=[row])
 
 
-def test_each_chosen_branch_runs_once_and_answers_all_its_questions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_chosen_branch_runs_once_and_answers_all_its_questions(tmp_path: Path) -> None:
     ran: list[str] = []
 
-    def run(_job: Job, question: Question, *_: Any) -> Any:
-        ran.append(question.name)
+    def run(asked: jobs.Job, *_: Any) -> Any:
+        ran.append(Path(asked.out).name)
         return made("b" * 64)
 
-    monkeypatch.setattr(sweep_answers, "_run", run)
-    found = concluded(tmp_path).record.answers
+    answers = concluded(tmp_path, run=run).record.answers
     assert ran == ["fastest-within-1-point", "most-accurate"]
-    assert [answer.branch for answer in found] == ["small", "small", "large"]
-    assert {answer.accuracy for answer in found} == {Interval(0.8, 0.7, 0.9)}
-    assert found[1].report == "runs/fastest-within-1-point/report.html"
+    assert [answer.branch for answer in answers] == ["small", "small", "large"]
+    assert {answer.accuracy for answer in answers} == {Interval(0.8, 0.7, 0.9)}
+    assert answers[1].report == "runs/fastest-within-1-point/report.html"
     assert (
         "--threads 1 many-most-accurate.yaml" in (tmp_path / "many-most-accurate.yaml").read_text()
     )
 
 
-def test_times_that_were_disturbed_are_in_doubt_on_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("b" * 64))
-    *_, note = concluded(tmp_path, disturbed=2).as_json()["notes"]
-    assert note.startswith("the latencies of 2 bundles are in doubt")
-    assert note in (tmp_path / sweep_answers.PAGE).read_text()
-
-
 @pytest.mark.parametrize(("first", "option"), [(False, ""), (True, "--first ")])
 def test_a_chosen_recipe_says_with_which_options_its_run_is_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool, option: str
+    tmp_path: Path, first: bool, option: str
 ) -> None:
-    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("b" * 64))
     concluded(tmp_path, first=first)
     lines = (tmp_path / "many-most-accurate.yaml").read_text().splitlines()
     command = f"# rarefy run --device cpu --threads 1 {option}many-most-accurate.yaml"
@@ -186,37 +171,33 @@ def test_the_recipe_of_a_chosen_run_is_found_where_the_sweep_was_started(
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
 
-    def run(asked: jobs.Job, *_: Any, **__: Any) -> Any:
+    def run(asked: jobs.Job, *_: Any) -> Any:
         Path(asked.out).mkdir(parents=True)
         made_by = {"name": Path(asked.recipe).stem, "command": asked.command}
         (Path(asked.out) / "run.json").write_text(json.dumps(made_by))
         return made("b" * 64)
 
-    monkeypatch.setattr(compress, "run", run)
-    concluded(folder)
+    concluded(folder, run=run)
     run_folder = str(folder / "runs" / "most-accurate")
     loaded = origin.recipe_of(run_folder, None, Home(folder / "home"))
     assert loaded.recipe.name == "many-most-accurate"
     assert str(tmp_path) not in (Path(run_folder) / "run.json").read_text()
 
 
-def test_a_run_that_makes_another_bundle_than_its_branch_is_no_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("c" * 64))
+def test_a_run_that_makes_another_bundle_than_its_branch_is_no_answer(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="another bundle than the branch small"):
-        concluded(tmp_path)
+        concluded(tmp_path, run=lambda *_: made("c" * 64))
     record = SweepRecord.model_validate_json((tmp_path / "sweep.json").read_text())
     assert [answer.branch for answer in record.answers] == ["small", "small", "large"]
     assert all(answer.accuracy is None for answer in record.answers)
     assert "many" in (tmp_path / "sweep.html").read_text()
 
 
-def test_too_few_development_rows_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_answers, "_run", lambda *_: made("b" * 64))
+def test_too_few_development_rows_are_said(tmp_path: Path) -> None:
     (note,) = concluded(tmp_path).record.notes
     assert "within ±2 points, and 1 are asked for" in note
     wide = [{"least": "latency", "within": "3 %"}]
     assert concluded(tmp_path, ask=wide).record.notes == []
-    told = ["dev: choices are made on the training rows themselves"]
-    assert concluded(tmp_path, ask=wide, warnings=told).record.notes == told
+    notes = ["dev: choices are made on the training rows themselves"]
+    assert concluded(tmp_path, ask=wide, notes=notes).record.notes == notes
+    assert notes[0] in (tmp_path / sweep_answers.PAGE).read_text()

@@ -1,4 +1,4 @@
-"""The coordinator: what it hands out, what it does when workers die, and that it goes on."""
+"""The coordinator: what it hands out, and that it goes on where it was."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
-from unittest.mock import MagicMock
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -64,25 +63,32 @@ def opened(project: Project, path: Path, **changes: Any) -> Sweeping:
 
 
 def said(going: Sweeping) -> str:
-    file = going.shown.console.file
+    file = going.display.console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
 
 
 def test_every_combination_is_handed_out_once(project: Project) -> None:
     going, workers = opened(project, sweeps.write(project, VARY)), Fake(done)
-    assert (going.work.branches, going.work.different, going.work.steps) == (3, 7, 9)
     going.run(workers)
     assert [given["values"]["head.note"] for given in workers.given] == ["a", "b", "c"]
     assert {branch.state for branch in going.branches.values()} == {"done"}
     assert not going.left
-    warnings = ["train: 2 rows were left out", "dev: too few"]
-    vars(going)["_done"] = MagicMock(summary=MagicMock(warnings=warnings))
-    assert going.warnings == []  # no bundle, so nothing is chosen
-    going.branches["note-a"] = going.branches["note-a"].model_copy(update={"bundle": "b" * 64})
-    assert going.warnings == ["dev: too few"]
     environments = workers.given[0]["environments"]
     assert (environments["head"], environments["export"]["provider"]) == ({}, "cpu")
+
+
+def test_what_is_wrong_with_the_development_rows_is_noted(project: Project) -> None:
+    write_rows(project.folder / "dev.jsonl", 1, 3)
+    path = sweeps.write(project, VARY)
+    recipe = project.folder / "tiny.yaml"
+    text = recipe.read_text().replace("train: train.jsonl", "train: train.jsonl, dev: dev.jsonl")
+    recipe.write_text(text)
+    going = opened(project, path)
+    assert going.notes
+    assert all(note.startswith("dev: ") for note in going.notes)
+    going.clock.doubtful["0" * 64] = Interval(1.0, 0.9, 1.1)
+    assert going.notes[-1].startswith("the latencies of 1 bundle are in doubt")
 
 
 def ran(project: Project, path: Path) -> dict[str, Branch]:
@@ -104,8 +110,8 @@ def test_the_same_command_goes_on_with_what_is_left(project: Project) -> None:
     made = ran(project, path)
     assert left(project, path) == []
     folder = opened(project, path).folder
-    folder.keep(made["note-b"].model_copy(update={"state": "failed"}))
-    folder.keep(made["note-c"].model_copy(update={"state": "running"}))
+    folder.write(made["note-b"].model_copy(update={"state": "failed"}))
+    folder.write(made["note-c"].model_copy(update={"state": "running"}))
     again, workers = opened(project, path), Fake(done)
     assert again.left
     again.run(workers)
@@ -123,7 +129,7 @@ def test_a_stopped_branch_stays_so_though_its_rival_comes_later_in_the_grid(
         at = [step.id for step in steps].index("head")
         steps[at] = steps[at].model_copy(update={"accuracy": Interval(reached, reached, reached)})
         state, steps = ("stopped", steps[: at + 1]) if name == "note-a" else ("done", steps)
-        folder.keep(made[name].model_copy(update={"state": state, "steps": steps}))
+        folder.write(made[name].model_copy(update={"state": state, "steps": steps}))
     assert left(project, path) == []
     path = sweeps.write(project, VARY, "stop: [{after: head, points: 50 %}]")
     assert left(project, path) == ["note-a"], "the rule has changed"
@@ -176,21 +182,7 @@ def test_with_a_shared_store_a_branch_is_over_if_its_bundle_is_there(project: Pr
     assert opened(project, path).left
 
 
-def test_a_branch_whose_worker_dies_is_started_again(project: Project) -> None:
-    going = opened(project, sweeps.write(project))
-    deaths = iter([RuntimeError("the worker is gone"), RuntimeError("again")])
-
-    def answer(given: dict[str, Any]) -> dict[str, Any]:
-        if error := next(deaths, None):
-            raise error
-        return done(given)
-
-    going.run(Fake(answer))
-    assert {branch.state for branch in going.branches.values()} == {"done"}
-    assert said(going).count("trying again") == 2
-
-
-def test_a_branch_whose_worker_always_dies_fails(project: Project) -> None:
+def test_a_branch_that_is_given_up_has_failed(project: Project) -> None:
     going = opened(project, sweeps.write(project))
 
     def answer(given: dict[str, Any]) -> dict[str, Any]:
@@ -201,9 +193,9 @@ def test_a_branch_whose_worker_always_dies_fails(project: Project) -> None:
     workers = Fake(answer)
     going.run(workers)
     failed = going.branches["note-a"]
-    assert (failed.state, failed.why) == ("failed", "given up after 3 attempts: out of memory")
+    assert (failed.state, failed.why) == ("failed", "given up: RuntimeError: out of memory")
     assert going.folder.branch("note-a") == failed
-    assert len(workers.given) == sweeping.TRIES + 1
+    assert len(workers.given) == 2
 
 
 def test_if_no_branch_comes_to_its_end_the_first_reason_is_said(project: Project) -> None:
@@ -216,7 +208,7 @@ def test_if_no_branch_comes_to_its_end_the_first_reason_is_said(project: Project
         going.run(Fake(answer))
 
 
-def test_workers_apart_get_the_shared_steps_first_and_no_path_of_ours(project: Project) -> None:
+def test_workers_apart_get_one_branch_first_and_no_path_of_ours(project: Project) -> None:
     (project.folder / "quickstages.py").write_text(
         (project.folder / "modules" / "quickstages.py").read_text()
     )
@@ -224,13 +216,22 @@ def test_workers_apart_get_the_shared_steps_first_and_no_path_of_ours(project: P
     where = Where("dask", 2, "tcp://127.0.0.1:8786")
     path = sweeps.write(project, "export.samples: [dev, none]")
     going = opened(project, path, where=where, store=url)
-    workers = Fake(lambda given: done(given) | {"steps": []}, size=2)
+    running: list[int] = []
+    step = {"id": "model", "digest": "0" * 64, "cached": False, "seconds": 1.0}
+
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        states = [branch.state for branch in going.branches.values()]
+        running.append(states.count("running"))
+        return done(given) | {"steps": [step]}
+
+    workers = Fake(answer, size=2)
     going.run(workers)
-    assert [given["until"] for given in workers.given] == ["head", None, None]
+    assert running == [1, 1], "the second finds in the store what the first has made"
     for given in workers.given:
         assert (given["base"], given["home"], given["folder"]) == (None, None, None)
         assert "budgets" not in given["text"]  # the tags that they name are of our store
         assert given["source"].startswith(url)
+    assert [len(given["others"]) for given in workers.given] == [0, 1]
 
 
 def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:
@@ -246,42 +247,55 @@ def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:
     assert again.trials.left == 0
 
 
-def test_a_search_that_was_edited_before_a_branch_began_starts_anew(project: Project) -> None:
-    """Its trials were of other fields, and its threads are those that are given now."""
+def test_a_search_of_other_data_begins_a_new_study_of_the_same_variants(project: Project) -> None:
     pytest.importorskip("optuna")
-    search = "search: {trials: 2, goals: [accuracy]}"
-    before = sweeps.write(project, "head.scale: {low: 0.1, high: 2.0}", search)
-    stopped = opened(project, before, threads=2)
-    assert stopped.trials is not None
-    assert stopped.trials.ask({}) is not None
-    going, workers = opened(project, sweeps.write(project, VARY, search)), Fake(done)
+    search = "search: {trials: 3, goals: [accuracy, size]}"
+    path = sweeps.write(project, "head.scale: {low: 0.1, high: 2.0}", search)
+    before = opened(project, path)
+    before.run(Inline())
+    assert before.trials is not None
+    assert before.trials.measured == set(before.branches)
+    write_rows(project.folder / "train.jsonl", 40, 5)
+    going, workers = opened(project, path), Fake(done)
     going.run(workers)
-    assert [list(given["values"]) for given in workers.given] == [["head.note"]] * 2
-    assert {given["threads"] for given in workers.given} == {1}
+    assert {given["name"] for given in workers.given} == set(before.branches)
+
+
+def test_other_goals_begin_a_study_that_finds_the_branches_of_the_first(project: Project) -> None:
+    pytest.importorskip("optuna")
+    vary = "head.scale: {low: 0.1, high: 2.0}"
+    opened(project, sweeps.write(project, vary, "search: {trials: 2, goals: [accuracy]}")).run(
+        Inline()
+    )
+    path = sweeps.write(project, vary, "search: {trials: 3, goals: [size]}")
+    going, workers = opened(project, path), Fake(done)
+    going.run(workers)
+    assert len(going.branches) == 3
+    assert len(workers.given) == 1, "the first two are asked for again, and are done"
 
 
 def test_a_search_for_speed_is_timed_between_batches(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
-
     calls: list[int] = []
 
     class Clock:
-        doubtful = frozenset({"a"})
+        times: ClassVar[dict[str, Interval]] = {}
 
-        def also(self, digests: list[str], *_: object) -> dict[str, Interval]:
+        def time(self, digests: list[str], *_: object) -> None:
             calls.append(len(digests))
-            return {digest: Interval(1.0, 0.9, 1.1) for digest in digests}
+            self.times |= {digest: Interval(1.0, 0.9, 1.1) for digest in digests}
 
-    monkeypatch.setattr(Sweeping, "clock", Clock())
     search = "search: {trials: 6, goals: [accuracy, latency]}"
     path = sweeps.write(project, "head.scale: {low: 0.1, high: 2.0}", search)
     going = opened(project, path)
+    vars(going)["clock"] = Clock()
     monkeypatch.setattr(going.store, "use", lambda *_: True)
     going.run(Fake(lambda given: done(given) | {"bundle": given["name"]}, size=2))
-    assert calls == [4], "the last two are timed with all others, after the search"
-    assert going.disturbed == 1
+    assert calls == [4, 6], "after four branches, and after the last two"
+    assert going.trials is not None
+    assert len(going.trials.measured) == 6
 
 
 def test_the_rows_that_are_timed_need_only_the_model_of_a_branch(project: Project) -> None:
@@ -293,7 +307,7 @@ def test_the_rows_that_are_timed_need_only_the_model_of_a_branch(project: Projec
     assert going.clock.texts
 
 
-def test_planning_that_takes_long_is_said_and_reads_data_and_weights_once(
+def test_planning_many_branches_is_said_and_reads_data_and_weights_once(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = sweeps.write(project, VARY)
@@ -302,7 +316,7 @@ def test_planning_that_takes_long_is_said_and_reads_data_and_weights_once(
     whole = data.file_sha256
     for reader in (data, importing):
         monkeypatch.setattr(reader, "file_sha256", lambda path: hashed.append(path) or whole(path))  # type: ignore[func-returns-value]
-    monkeypatch.setattr(sweeping, "SOON", -1.0)
+    monkeypatch.setattr(sweeping, "MANY", 2)
     assert said(opened(project, path)) == "planning 3 branches\n"
     names = [path.name for path in hashed]
     assert names[:2] == ["train.jsonl", "eval.jsonl"]
@@ -374,7 +388,7 @@ def test_a_search_goes_on_after_what_the_machine_is_too_small_for(
     opened(project, path).run(Fake(done))
     again = opened(project, path)
     assert again.trials is not None
-    assert {one.values["head.note"] for one in again.trials.asked} == {"a", "b", "c"}
+    assert {one.values["head.note"] for one in again.trials.variants} == {"a", "b", "c"}
     assert again.branches["note-b"].state == "failed"
 
 
@@ -389,10 +403,3 @@ def test_a_sweep_without_bundles_is_refused_before_anything_runs(
     )
     with pytest.raises(RecipeError, match=r"no branch makes a bundle.* add the stage 'export'"):
         opened(project, path)
-
-
-def test_seconds_are_those_of_steps_that_were_made(project: Project) -> None:
-    step = {"id": "head", "digest": "0" * 64, "seconds": 2.0}
-    one = Branch(name="a", values={}, steps=[step | {"cached": False}])  # type: ignore[list-item]
-    two = Branch(name="b", values={}, steps=[step | {"cached": True}])  # type: ignore[list-item]
-    assert sweeping.seconds([one, two]) == 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,12 +61,11 @@ def test_a_dry_run_says_how_much_there_is_and_makes_no_folder(
     said = rarefy("sweep", path, "--dry-run", "--workers", "1", "--threads", "1")
     assert said.code == 0
     assert said.out.splitlines() == [
-        "2 branches of 6 steps, 2 of them shared: 4 different steps, 0 in the store, 4 to run",
-        "0 branches have ended, 2 to run",
-        "on processes: 1 at once, 1 thread each",
+        "2 branches, 2 to run",
+        "on threads: 1 at once, 1 thread each",
     ]
     told = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)
-    assert (told["branches"], told["different"], told["ended"]) == (2, 4, 0)
+    assert (told["branches"], told["waiting"]) == (2, 2)
     assert not (project.home / "sweeps").exists()
 
 
@@ -93,11 +93,22 @@ def test_a_missing_extra_is_exit_code_5_before_anything_starts(
     assert not project.home.exists()
 
 
+def test_a_search_without_optuna_is_exit_code_5(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    path = sweeps.write(project, "head.note: [a, b]", "search: {trials: 2}")
+    said = rarefy("sweep", path, *HERE)
+    assert said.code == 5
+    assert said.err == "rarefy: a search needs optuna: pip install 'rarefy[sweep]'\n"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--dask", "a:1", "--ray", "b:2"), "not both"),
         (("--on", "ray", "--dask", "a:1"), "contradict"),
+        (("--on", "processes"), "use threads"),
     ],
 )
 def test_addresses_that_contradict_are_wrong_usage(
@@ -131,9 +142,8 @@ def test_a_recipe_that_no_sweep_has_written_is_not_replaced(
 def test_the_folder_of_another_sweep_is_refused(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    path, folder = sweeps.write(project), Folder(project.folder / "out")
-    folder.open(sweep_file.load(path))
-    folder.keep(Branch(name="note-a", values={"head.note": "a"}))
+    job = sweeps.job(project, sweeps.write(project), out=project.folder / "out").opened(None)
+    Folder(job.out).write(Branch(name="note-a", values={"head.note": "a"}))
     path = sweeps.write(project, "head.note: [c, d]")
     said = rarefy("sweep", path, "--out", project.folder / "out", "--on", "inline")
     assert said.code == 2
@@ -153,7 +163,8 @@ def test_a_dry_run_refuses_what_the_command_would(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
     path = sweeps.write(project)
-    sweeps.job(project, path).opened(None)
+    job = sweeps.job(project, path).opened(None)
+    Folder(job.out).write(Branch(name="note-a", values={"head.note": "a"}))
     assert rarefy("sweep", path, "--dry-run", *HERE).code == 0
     said = rarefy("sweep", path, "--dry-run", "--threads", "7")
     assert (said.code, "began with 1 threads" in said.err) == (2, True)

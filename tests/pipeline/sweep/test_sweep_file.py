@@ -34,6 +34,8 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
     other = factory.load(tmp_path, vary={"distill.layers": [1, 2, 3]})
 
     assert first.digest == asked.digest != other.digest
+    turned = dict(reversed(factory.VARY.items()))  # its branches would have other names
+    assert factory.load(tmp_path, vary=turned).digest != first.digest
 
 
 @pytest.mark.parametrize(
@@ -65,10 +67,10 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
         ({"vary": {"seed": list(range(1001))}}, "the limit is 1000"),
         (
             {"stop": [{"after": "destill", "points": "5 %"}]},
-            "no step that branches run, did you mean 'distill'",
+            "no step of branches with a score, did you mean 'distill'",
         ),
-        ({"stop": [{"after": "validate", "points": "5 %"}]}, "no step that branches run"),
-        ({"stop": [{"after": "more", "points": "5 %"}]}, "'more' makes transfer-set, which has no"),
+        ({"stop": [{"after": "validate", "points": "5 %"}]}, "no step of branches with a score"),
+        ({"stop": [{"after": "more", "points": "5 %"}]}, "'more' is no step of branches with"),
         ({"stop": [{"after": "distill", "min_accuracy": 70}]}, "less than or equal to 1"),
         (
             {"stop": [{"after": "distill", "points": "5 ms"}]},
@@ -126,7 +128,7 @@ def test_a_field_is_not_varied_twice(tmp_path: Path) -> None:
     vary = {"slim.heads": ["25 %", "50 %"], "slim": [{"neurons": 0.3}, {"heads": 0.1}]}
 
     with pytest.raises(
-        RecipeError, match=r"sweep.yaml:\d+: .*it sets 'heads', which slim.heads varies"
+        RecipeError, match=r"sweep.yaml:\d+: .* sets 'heads', which slim.heads varies"
     ):
         factory.load(tmp_path, vary=vary)
 

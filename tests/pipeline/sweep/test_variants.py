@@ -7,14 +7,14 @@ from pipeline.terms.vocabulary import NAME
 from tests.pipeline.sweep import factory
 
 
-def test_a_grid_has_every_combination_and_neighbours_share_their_first_values(
+def test_a_grid_has_every_combination_and_neighbours_differ_from_an_early_step_on(
     tmp_path: Path,
 ) -> None:
     names = [one.name for one in variants.grid(factory.load(tmp_path))]
 
     assert names == [
-        *("layers-1-heads-25pct", "layers-1-heads-50pct"),
-        *("layers-2-heads-25pct", "layers-2-heads-50pct"),
+        *("layers-1-heads-25pct", "layers-2-heads-25pct"),
+        *("layers-1-heads-50pct", "layers-2-heads-50pct"),
     ]
 
 
@@ -46,9 +46,9 @@ def test_values_that_look_alike_have_different_names() -> None:
 
 def test_a_variants_recipe_has_its_values_and_may_have_another_name(tmp_path: Path) -> None:
     sweep = factory.load(tmp_path)
-    one = variants.grid(sweep)[1]
+    one = variants.grid(sweep)[2]
 
-    made = variants.recipe(sweep, one, "other")
+    made = variants.recipe(sweep, one.values, "other")
 
     assert made.recipe.name == "other"
     assert made.step("distill").stage.model_dump()["layers"] == 1
