@@ -17,7 +17,7 @@ from typing import Any, Final
 from pipeline.measure import alone, latency, machine, memory
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.run import resources
+from pipeline.run import check_machine
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk
@@ -153,7 +153,7 @@ class Clock:
     def _that_fit(self, beside: Sequence[str], new: Sequence[str]) -> int:
         """Return how many of the first bundles one process can load, one at least."""
         sizes = [memory.size(self.directory(digest)) for digest in (*beside, *new)]
-        most = SHARE * resources.total_memory()
+        most = SHARE * check_machine.total_memory()
         totals = itertools.accumulate(sizes, initial=max(sizes))  # one of them is loaded twice
         count = sum(total <= most for total in totals) - 1 - len(beside)
         return max(1, min(count, SESSION - len(beside)))

@@ -26,7 +26,7 @@ from flows.sweep_job import Job
 from flows.sweep_timing import Clock
 from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.run import resources
+from pipeline.run import check_machine
 from pipeline.run.importing import ImportModel
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
@@ -238,7 +238,7 @@ class Sweeping:
         self._sources[files] = plan.sources
         self._models[model] = plan.located, plan.importer
         self._rows = plan.sources[NAME].sha256
-        resources.check(plan, planned, resources.of(plan, planned, times=False))
+        check_machine.check(plan, planned)
         return Steps.of(plan, planned)
 
     def _still(self, name: str) -> bool:

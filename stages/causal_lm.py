@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +28,6 @@ def files(reference: str, base: Path) -> tuple[Path, ...]:
     if reference.endswith(GGUF):
         return (sources.data_file(reference, base, "write.model"),)
     return locating.locate(reference, base, allow_pickle=False, key="write.model").files
-
-
-def vocabulary(paths: Sequence[Path]) -> int:
-    """Return the number of tokens that a model's files say it has; 0 for a GGUF file."""
-    configs = (path for path in paths if path.name == "config.json")
-    return sum(int(json.loads(path.read_text()).get("vocab_size") or 0) for path in configs)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from pipeline.stage.values import IGNORED
-from stages import footprint
 from stages.causal_lm import nucleus
 from stages.masked_lm import Encoded, MaskedTokenLoss, Word, masked
 from stages.trainer import collate, use_bf16
 from stages.transfer_set import Pair
+
+DECODED = 2**25
+"""Logits of a language model at once: 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Filler:
         """Return what is sampled for some words of each text, all of which are masked at once.
 
         A special token is never sampled, nor one in the middle of a word for its beginning. As
-        many texts are read at once as have ``footprint.DECODED`` logits, at least one.
+        many texts are read at once as have ``DECODED`` logits, at least one.
         """
         found: list[list[str]] = []
         for part in self._parts(words):
@@ -79,7 +81,7 @@ class Filler:
     @property
     def _most(self) -> int:
         """The places whose logits are sampled from at once."""
-        return max(1, footprint.DECODED // self._never.numel())
+        return max(1, DECODED // self._never.numel())
 
     @cached_property
     def _names(self) -> list[str]:

@@ -13,13 +13,12 @@ from pydantic import Field
 
 from pipeline.stage import Context, Draft, locating
 from pipeline.stage.locating import Located
-from pipeline.stage.resources import PROCESS, TEXTS, Resources, Span, Workload, upto
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, ModelError
-from stages import batches, footprint, novel, training, transfer_set
+from stages import batches, novel, training, transfer_set
 from stages.novel import Novel
 from stages.parameters import Training
-from stages.transfer_set import Pair
+from stages.transfer_set import TEXTS, Pair
 
 if TYPE_CHECKING:
     from stages.mask_filling import Filler
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 TOGETHER = 64
 """Texts that are rewritten at once, if the copies of a row are not more."""
-BYTES = 120
 WRITERS = ("ForCausalLM", "GPT2LMHeadModel")
 """How the names of heads end that give the next token."""
 
@@ -83,31 +81,6 @@ class Rewrite(Training):
 
     def _located(self, base: Path) -> Located:
         return locating.locate(self.model, base, allow_pickle=False, key="rewrite.model")
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the texts on disk, and the larger of what tuning and filling masks hold.
-
-        At most a quarter of a step's tokens are masked, and no others are decoded.
-        """
-        from pipeline.model import shape
-
-        located = self._located(work.base)
-        size = sum(path.stat().st_size for path in located.files)
-        vocabulary = int(located.config.get("vocab_size") or 0)
-        length = work.longest_of(frozenset({"train"}))
-        tuning = Span()
-        if self.epochs:
-            body = shape.of_directory(located.directory, located.files)
-            tuning = footprint.tuning(size, body, self.batch_size, length)
-            tuning += footprint.decoding(self.batch_size * length // 4, vocabulary)
-        filling = upto(size) + footprint.filling(length, vocabulary)
-        rows = work.rows_of(frozenset({"train"}))
-        return Resources(
-            disk=upto(BYTES * self.copies * rows + 12 * size),
-            memory=PROCESS + (tuning | filling),
-            texts=self.copies * rows,
-            effort=float(size * (self.copies + self.epochs) * rows),
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and rewrite; a killed run goes on after its last batch.

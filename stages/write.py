@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from pipeline.stage import Context, Draft
-from pipeline.stage.resources import FLOAT, PROCESS, TEXTS, Resources, Workload, upto
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import DataError, RecipeError
-from stages import batches, footprint, novel, spans, training, transfer_set
+from stages import batches, novel, spans, training, transfer_set
 from stages.novel import Novel
 from stages.parameters import Training, changed
+from stages.transfer_set import TEXTS
 
 PROMPT = "More texts like these, one on each line:\n"
 MARK = "- "
@@ -26,7 +26,6 @@ WORDS = 60
 """Words of the longest example, or its characters in a script without spaces."""
 TRIES = 4
 """Texts that are written for each that is asked for, before the stage gives up."""
-BYTES = 120
 
 
 class Write(Training):
@@ -89,28 +88,6 @@ class Write(Training):
         from stages import causal_lm
 
         return causal_lm.files(self.model, base)
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the model's weights in memory, and the logits that writing samples from.
-
-        If it is tuned, also gradients and moments, and a step's logits. A GGUF file does not tell
-        its vocabulary here, so that its logits are not counted.
-        """
-        from stages import causal_lm
-
-        files = self.files(work.base)
-        size = sum(path.stat().st_size for path in files)
-        vocabulary = causal_lm.vocabulary(files)
-        memory = upto(FLOAT * size + FLOAT * footprint.SAMPLING * self.together * vocabulary)
-        if self.epochs:
-            tokens = self.batch_size * work.longest_of(frozenset({"train"}))
-            memory |= upto(4 * FLOAT * size) + footprint.decoding(tokens, vocabulary)
-        return Resources(
-            disk=upto(BYTES * self.texts + (12 * size if self.epochs else 0)),
-            memory=PROCESS + memory,
-            texts=self.texts,
-            effort=float(size * (self.texts + self.epochs * work.rows_of(frozenset({"train"})))),
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Tune the model, if asked for, and write; a killed run goes on after its last batch.

@@ -42,9 +42,6 @@ OUTSIDE = {
     "pipeline.stage.discovery": "how stages are found",
     "pipeline.stage.notebook": "the fingerprint of stages that are not ours",
     "pipeline.stage.contract": "declarations; the values are in the stages",
-    "pipeline.stage.resources": "estimates for `rarefy plan`",
-    "pipeline.model.shape": "estimates for `rarefy plan`",
-    "stages.footprint": "estimates for `rarefy plan`",
     "pipeline.verdict": "judges what was measured, anew each time; in `validate` it decides only "
     "when sampling ends, and what was sampled until then stays right",
     "pipeline.run": "what is needed of it is an entry of its own",
@@ -161,13 +158,11 @@ def _plain(node: Any) -> Any:
 
 
 def _says_nothing(node: Any) -> bool:
-    """Return whether a statement or an argument only explains, imports or estimates."""
+    """Return whether a statement or an argument only explains or imports."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True  # a docstring
     if isinstance(node, ast.keyword):
         return node.arg == "description"
-    if isinstance(node, ast.FunctionDef):
-        return node.name == "resources"
     return isinstance(node, ast.Import | ast.ImportFrom) and not any(_foreign(node))
 
 

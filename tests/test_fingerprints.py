@@ -56,9 +56,6 @@ def half(rows: list[int], share: float = 0.5) -> list[int]:
 
 class Stage:
     rate: float = Field(1e-3, gt=0, description="how fast")
-
-    def resources(self):
-        return 4
 '''
 
 
@@ -70,7 +67,6 @@ class Stage:
         ("rows: list[int], share: float", "rows: Sequence[int],\n    share: float"),
         ("is too much", "must be 1 or less"),
         ("how fast", "speed"),
-        ("return 4", "return 5"),
         ("import os", "import os\nimport re\nfrom pipeline.terms.errors import ModelError"),
     ],
 )

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 from pipeline.measure import alone, memory
 from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
-from pipeline.run import choosing, kept, providers, quantized, scoring
+from pipeline.run import choosing, kept, last_runs, providers, quantized, scoring
 from pipeline.run.plan import Plan, Read
 from pipeline.run.spent import Spent
 from pipeline.stage import Context, Draft, Stage, discovery
@@ -204,23 +204,26 @@ class Run:
             resumed = any(work.iterdir())
             spent = Spent(work)
             context = self.context(stage, inputs, work, output, spent.noting(progress), folder)
+            meter = memory.PeakMeter()
             with spent.until_it_breaks():
                 draft = self._run_stage(identifier, stage, context, known)
+            seconds, peak = round(spent.seconds, 3), meter.read()
             self._check_unchanged(identifier, read)
             manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
             run = {
                 "started": started.isoformat(),
                 "ended": datetime.now(UTC).isoformat(),
-                "seconds": round(spent.seconds, 3),
+                "seconds": seconds,
+                "memory": peak,
                 "host": platform.node(),
                 "device": self.plan.device,
                 "threads": self.plan.threads,
                 "resumed": resumed,
-                "texts": self.plan.row_lengths.texts,
             }
             published = self.plan.store.publish(
                 output, manifest, run, lasts=draft.lasts, lease=self.lease
             )
+        last_runs.keep(self.plan, identifier, seconds, peak)
         self._verified.add(published.digest)
         return published
 

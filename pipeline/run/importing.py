@@ -10,7 +10,6 @@ from typing import ClassVar
 from pipeline.model import padding, pooling, pretrained
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.locating import Located
-from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
 from pipeline.store.artifact import Artifact, Kind, Manifest
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, RarefyError
@@ -41,21 +40,6 @@ class ImportModel(Stage):
             revision=located.source.revision,
             licence=located.source.licence,
             files_sha256=digests,
-        )
-
-    def resources(self, work: Workload) -> Resources:
-        """Return what importing needs: the weights twice on disk; in memory, file and model.
-
-        On disk they are copied first. The lower bound is half the weights each: a file may hold
-        them in half precision, and a head that will be left out cannot always be recognized by its
-        name.
-        """
-        whole = weights(work.shape)
-        return Resources(
-            disk=Span(2 * (whole.least // 2), 2 * whole.most),
-            memory=PROCESS + Span(whole.least // 2, 3 * whole.most),
-            shape=work.shape,
-            effort=work.shape.parameters,
         )
 
     def bring(self, located: Located, context: Context) -> Draft:

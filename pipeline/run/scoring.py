@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pipeline.measure import machine
-from pipeline.model import shape as shapes
-from pipeline.model.shape import Shape
 from pipeline.run.plan import READERS, Plan
 from pipeline.stage import corpus
 from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.store.store import Store
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError
 from pipeline.terms.interval import Interval
@@ -54,56 +49,14 @@ def score(
             known = plan.store.note(key)
             if known is None:
                 check(artifact)
-                started = time.perf_counter()
                 known = _measure(plan, artifact, progress, split)
                 plan.store.keep_note(key, known)
-                _keep_time(plan, artifact, time.perf_counter() - started, split)
     return Scored(tuple(Metric(**metric) for metric in known["metrics"]), known["note"])
 
 
 def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
     """Return whether an artifact, which is in the store, has yet to be scored."""
     return artifact.kind in SCORED and plan.store.note(_key(plan, artifact, split)) is None
-
-
-def seconds(plan: Plan, kind: Kind, shape: Shape | None, split: str = "eval") -> float | None:
-    """Return the estimated seconds of scoring a model; None if none of its kind was scored here.
-
-    The estimate is the time of the newest scoring of a model of this kind, scaled by the ratio of
-    texts × parameters.
-    """
-    if kind not in SCORED:
-        return 0.0
-    known = Store.note(plan.store, _time_key(plan, kind))
-    if known is None or shape is None or known["host"] != platform.node():
-        return None
-    return float(known["seconds"] * _effort(plan, shape, split) / known["effort"])
-
-
-def _keep_time(plan: Plan, artifact: Artifact, took: float, split: str) -> None:
-    """Note how long a scoring took, in place of the one before of a model of the same kind.
-
-    It is true of this machine alone, so it bypasses a store that is shared or trusts no notes.
-    """
-    shape = shapes.of_manifest(artifact.manifest.model)
-    if shape is not None:
-        known = {"host": platform.node(), "seconds": round(took, 3)}
-        known["effort"] = _effort(plan, shape, split)
-        Store.keep_note(plan.store, _time_key(plan, artifact.kind), known)
-
-
-def _time_key(plan: Plan, kind: Kind) -> str:
-    provider = plan.loaded.recipe.targets[0].provider
-    on = [provider, _threads(plan)] if kind is Kind.BUNDLE else [plan.device, plan.threads]
-    return f"scoring-{value_sha256([kind, *on])}"
-
-
-def _effort(plan: Plan, shape: Shape, split: str) -> int:
-    """Return texts × parameters; texts that were not counted yet are guessed from the rows."""
-    counted, rows = plan.row_lengths.texts.get(split), plan.summary.rows
-    texts = rows[split] * plan.task_class.together(plan.loaded.recipe.data)
-    texts += rows.get(corpus.NAME, 0) if split == "eval" else 0
-    return (texts if counted is None else counted) * shape.body
 
 
 def _key(plan: Plan, artifact: Artifact, split: str) -> str:

@@ -211,9 +211,9 @@ def test_a_session_has_as_many_bundles_as_the_memory(
     for name in TRUE:
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.onnx").write_bytes(b"x" * 100)
-    monkeypatch.setattr(sweep_timing.resources, "total_memory", lambda: 1100)
+    monkeypatch.setattr(sweep_timing.check_machine, "total_memory", lambda: 1100)
     clock(tmp_path).together(["a", "b", "c", "d"])
     assert sessions == [["a", "b"], ["a", "c"], ["a", "d"]]
-    monkeypatch.setattr(sweep_timing.resources, "total_memory", lambda: 100)
+    monkeypatch.setattr(sweep_timing.check_machine, "total_memory", lambda: 100)
     clock(tmp_path).together(["a", "b"])
     assert sessions[3:] == [["a"], ["a", "b"]]

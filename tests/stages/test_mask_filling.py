@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pipeline.model import checkpoint
-from stages import footprint, mask_filling, masked_lm
+from stages import mask_filling, masked_lm
 from stages.causal_lm import nucleus
 from stages.mask_filling import Filler, replaced
 from stages.masked_lm import Word
@@ -68,7 +68,7 @@ def test_few_logits_are_held_at_once_and_every_text_gets_its_own_words(encoder, 
     network.get_output_embeddings().register_forward_hook(lambda *of: decoded.append(len(of[2])))
     monkeypatch.setattr(mask_filling, "nucleus", noted)
     vocabulary = network.get_output_embeddings().weight.shape[0]
-    monkeypatch.setattr(footprint, "DECODED", 4 * vocabulary + 1)
+    monkeypatch.setattr(mask_filling, "DECODED", 4 * vocabulary + 1)
     assert filler.fill(texts, words) == whole
     assert [len(fills) for fills in whole] == [2, 2, 2, 6]
     assert decoded == [4, 2, 6]

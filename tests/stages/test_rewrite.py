@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
-from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, ModelError
@@ -162,21 +160,3 @@ def test_what_was_rewritten_joins_the_texts_that_augment_makes(workshop):
     counts = {m.name: m.value for m in finished["augment"].artifact.manifest.metrics}
     assert counts["written"] == texts > 5
     assert finished["distill"].artifact.kind is Kind.CHECKPOINT
-
-
-def test_the_memory_of_filling_masks_grows_with_the_vocabulary_and_the_longest_text(
-    tmp_path, model
-):
-    def most(length, vocabulary, **parameters):
-        configure(model, vocab_size=vocabulary)
-        body = Shape(1000, 1, 8, 1, 32, vocabulary)
-        work = Workload(body, rows={"train": 9}, longest={"train": length}, base=tmp_path)
-        return Rewrite(**QUICK | parameters).resources(work).memory.most
-
-    logits = 4 * 2**25
-    assert most(10, 100) == most(90, 100) > logits, "a part of the logits at once"
-    whole = 4 * 512 * 250_002
-    assert 3 * 2**30 > most(512, 250_002, epochs=0) > 2 * whole + logits
-    assert most(512, 250_002, batch_size=32) > 3 * 32 * whole / 4, "of a quarter of a step's tokens"
-    small, large = (most(512, 100, batch_size=rows) for rows in (512, 1024))
-    assert large - small > 4 * 512 * 512 * 32, "the activations of 512 rows more, of 32 columns"

@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
-from pipeline.stage.resources import Workload
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import causal_lm, transfer_set
 from stages.write import PROMPT, Write
-from tests.models import artifact_of, configure
+from tests.models import artifact_of
 from tests.stages.language_models import write_language_model
 
 QUICK = {"texts": 30, "together": 32, "tokens": 12}
@@ -122,19 +120,6 @@ def test_pairs_of_texts_are_refused_before_anything_runs(workshop):
 def test_the_models_files_belong_to_the_fingerprint(language_model, tmp_path):
     names = {path.name for path in Write(model=language_model).files(Path(tmp_path))}
     assert {"config.json", "model.safetensors"} <= names
-
-
-def test_the_memory_of_tuning_has_the_logits_of_a_step(language_model, tmp_path):
-    configure(tmp_path / "lm", vocab_size=50_000)
-    work = Workload(
-        Shape(1000, 1, 8, 1, 32, 10), rows={"train": 9}, longest={"train": 128}, base=tmp_path
-    )
-    step = 4 * 16 * 128 * 50_000
-
-    def most(**parameters):
-        return Write(model=language_model, **parameters).resources(work).memory.most
-
-    assert most() > 3 * step > most(epochs=0) > 4 * 64 * 50_000
 
 
 def test_what_it_wrote_joins_the_texts_that_augment_makes(workshop):
