@@ -38,7 +38,7 @@ def test_the_code_of_every_task_counts() -> None:
     for name, entry in fingerprints.entries().items():
         if name.startswith("task "):
             named = fingerprints.closure(entry.modules)
-            assert {"pipeline.run.choosing", "pipeline.stage.tasks.task"} <= named
+            assert {"pipeline.run.decisions", "pipeline.stage.tasks.task"} <= named
     tagging = fingerprints.entries()["task token-classification"].modules
     assert "pipeline.stage.scoring.entities" in fingerprints.closure(tagging)
     assert "exporters.runners.token_classification" in tagging

@@ -17,11 +17,9 @@ from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.run import (
     baselines,
     budgets,
-    choosing,
-    families,
-    fit,
+    check_chain,
+    decisions,
     importing,
-    kinds,
     lengths,
     own_answers,
     quantized,
@@ -269,17 +267,18 @@ class Plan:
         Raises RecipeError if the order of the stages cannot work or a budget cannot be judged,
         DataError or ModelError if the recipe's data or model cannot be used.
         """
-        fit.check_known(self.loaded)
-        fit.check_task(self.loaded, self.task_class)
+        check_chain.check_known(self.loaded)
+        check_chain.check_task(self.loaded, self.task_class)
         budgets.check(self.loaded, self.task_class)
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
-        fit.check_model(self.loaded, self.located, self.task_class)
+        check_chain.check_model(self.loaded, self.located, self.task_class)
         own_answers.check(self.loaded, self.task_class, self._imported_kind())
-        made = self.kinds()
-        quantized.follow(self.loaded, made)
-        fit.check_made(self.loaded, families.follow(self.loaded, {MODEL: self.located.config}))
-        budgets.check_references(self.loaded, made)
+        kinds = self.kinds()
+        quantized.follow(self.loaded, kinds)
+        configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
+        check_chain.check_positions(self.loaded, configs)
+        budgets.check_references(self.loaded, kinds)
         known: dict[str, Artifact] = {}
         planned = []
         for identifier in (MODEL, *(step.id for step in self.loaded.steps)):
@@ -290,12 +289,12 @@ class Plan:
             artifact = self.store.lookup(fingerprint) if fingerprint else None
             if artifact:
                 known[identifier] = artifact
-            planned.append(Planned(identifier, stage, made[identifier], fingerprint, artifact))
+            planned.append(Planned(identifier, stage, kinds[identifier], fingerprint, artifact))
         return planned
 
     def kinds(self) -> dict[str, Kind]:
         """Return the kind of each step's output. Raises RecipeError if a stage cannot take one."""
-        return kinds.follow(self.loaded, {MODEL: self._imported_kind()})
+        return check_chain.follow_kinds(self.loaded, {MODEL: self._imported_kind()})
 
     def _imported_kind(self) -> Kind:
         return self.located.kind(self.task_class, self.labels)
@@ -395,5 +394,5 @@ class Plan:
         if not self.task_class.chooses:
             return False
         if stage is self.importer:
-            return not self.task_class.unlabelled and self._imported_kind() in choosing.HEADED
-        return stage.produces in (None, *choosing.HEADED)
+            return not self.task_class.unlabelled and self._imported_kind() in decisions.HEADED
+        return stage.produces in (None, *decisions.HEADED)
