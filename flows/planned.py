@@ -76,9 +76,11 @@ class PlanView:
     @property
     def summary(self) -> str:
         """The rows of each split and the labels, if there are any."""
-        rows = ", ".join(f"{count} {name}" for name, count in self.plan.summary.rows.items())
-        labels = f"; labels: {', '.join(self.plan.labels)}" if self.plan.labels else ""
-        return f"data: {rows} rows{labels}"
+        counts = [f"{count} {name}" for name, count in self.plan.summary.rows.items()]
+        summary = f"data: {', '.join(counts)} rows"
+        if self.plan.labels:
+            summary += f"; labels: {', '.join(self.plan.labels)}"
+        return summary
 
     def rows(self) -> list[list[str]]:
         """Return a row for each step, in the order of ``COLUMNS``."""
@@ -120,17 +122,7 @@ class PlanView:
             "rows": self.plan.summary.rows,
             "labels": self.plan.labels,
             "warnings": self.warnings,
-            "evidence": [
-                {
-                    "budget": need.budget.metric,
-                    "against": need.budget.against,
-                    "needed": need.needed,
-                    "rows": need.rows,
-                    "enough": need.enough,
-                    "text": need.text,
-                }
-                for need in self.needs
-            ],
+            "evidence": [_need_json(need) for need in self.needs],
         }
 
     def _step_json(self, step: Planned) -> dict[str, Any]:
@@ -161,6 +153,17 @@ class PlanView:
         return f"{html_table(COLUMNS, self.rows())}<p>{escape(self.summary)}</p><ul>{notes}</ul>"
 
 
+def _need_json(need: Need) -> dict[str, Any]:
+    return {
+        "budget": need.budget.metric,
+        "against": need.budget.against,
+        "needed": need.needed,
+        "rows": need.rows,
+        "enough": need.enough,
+        "text": need.text,
+    }
+
+
 def duration(seconds: float) -> str:
     """Return a time in seconds, minutes or hours."""
     if seconds < 100:
@@ -174,8 +177,11 @@ def html_table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
     """Return an HTML table with all text escaped."""
 
     def line(cells: tuple[str, ...] | list[str], tag: str) -> str:
-        shown = "".join(f"<{tag} style='text-align:left'>{escape(c)}</{tag}>" for c in cells)
-        return f"<tr>{shown}</tr>"
+        row = ""
+        for cell in cells:
+            row += f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>"
+        return f"<tr>{row}</tr>"
 
+    head = line(columns, "th")
     body = "".join(line(row, "td") for row in rows)
-    return f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"

@@ -47,18 +47,19 @@ class ImportModel(Stage):
         from pipeline.model import checkpoint
 
         task = context.task
-        answers = located.kind(type(task), task.labels) is Kind.CHECKPOINT
+        has_head = located.kind(type(task), task.labels) is Kind.CHECKPOINT
         context.progress(0, 1, "reading the weights")
         with tempfile.TemporaryDirectory(dir=context.work) as folder:
             copied = self._copy(located, Path(folder))
             weights = [copied / path.name for path in located.weights]
             try:
-                found = pretrained.load(copied, weights, complete=answers and not task.body_only)
+                complete = has_head and not task.body_only
+                loaded = pretrained.load(copied, weights, complete=complete)
                 tokenizer = checkpoint.load_tokenizer(copied)
             except RarefyError as error:  # name the user's folder
                 error.args = (str(error).replace(str(copied), str(located.directory)),)
                 raise
-            model = found.model.base_model if task.body_only else found.model
+            model = loaded.model.base_model if task.body_only else loaded.model
             if located.pooling is not None:
                 pooling.note(model.config, located.pooling)
             padding.note(model.config, tokenizer)
@@ -66,8 +67,11 @@ class ImportModel(Stage):
             roles = checkpoint.save(model, tokenizer, context.output)
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))
-        changes = {LEFT_OUT: list(found.left_out), NEW: list(found.new)}
-        return Draft(roles, description | {key: names for key, names in changes.items() if names})
+        if loaded.left_out:
+            description[LEFT_OUT] = list(loaded.left_out)
+        if loaded.new:
+            description[NEW] = list(loaded.new)
+        return Draft(roles, description)
 
     def _copy(self, located: Located, folder: Path) -> Path:
         """Copy the files in the fingerprint, and no others; return the folder.

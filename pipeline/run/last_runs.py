@@ -37,8 +37,9 @@ def keep(plan: Plan, identifier: str, seconds: float, memory: int) -> None:
         seconds: the seconds that the step's work took.
         memory: the peak memory in bytes.
     """
-    stage = plan.stage_of(identifier)
-    run = LastRun(plan.loaded.recipe.name, identifier, seconds, memory, _parameters(stage))
+    recipe = plan.loaded.recipe.name
+    parameters = _parameters(plan.stage_of(identifier))
+    run = LastRun(recipe, identifier, seconds, memory, parameters)
     for key in _keys(plan, identifier):
         Store.keep_note(plan.store, key, asdict(run))
 
@@ -57,7 +58,7 @@ def find(plan: Plan, identifier: str) -> LastRun | None:
 
 def origin(plan: Plan, identifier: str, run: LastRun) -> str:
     """Return which step's run it was: ``this step``, or the name of another recipe's step."""
-    if (run.recipe, run.step) != (plan.loaded.recipe.name, identifier):
+    if run.recipe != plan.loaded.recipe.name or run.step != identifier:
         return f"{run.step} of {run.recipe}"
     if run.parameters != _parameters(plan.stage_of(identifier)):
         return "this step, other parameters"

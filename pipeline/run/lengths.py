@@ -27,13 +27,15 @@ class Lengths:
 
         It says whether they are truncated or read in windows.
         """
-        said = []
+        warnings = []
         for name, rows in self.over.items():
+            if not rows:
+                continue
             in_windows = task.of_words or (task.windows and name not in TAUGHT)
             how = "read in windows" if in_windows else "truncated"
-            long = f"{plural(rows, 'row')} longer than max_length ({task.max_length} tokens)"
-            said += [f"{name}: {long}, {how}"] if rows else []
-        return said
+            limit = f"max_length ({task.max_length} tokens)"
+            warnings.append(f"{name}: {plural(rows, 'row')} longer than {limit}, {how}")
+        return warnings
 
 
 def key(data_digest: str, model_digest: str, task: str) -> str:

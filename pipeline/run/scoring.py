@@ -43,30 +43,33 @@ def score(
     if artifact.kind not in SCORED:
         return Scored()
     key = _key(plan, artifact, split)
-    known = plan.store.note(key)
-    if known is None:
+    note = plan.store.note(key)
+    if note is None:
         with plan.store.lock(key, waiting):
-            known = plan.store.note(key)
-            if known is None:
+            note = plan.store.note(key)  # another run may have scored it meanwhile
+            if note is None:
                 check(artifact)
-                known = _measure(plan, artifact, progress, split)
-                plan.store.keep_note(key, known)
-    return Scored(tuple(Metric(**metric) for metric in known["metrics"]), known["note"])
+                note = _measure(plan, artifact, progress, split)
+                plan.store.keep_note(key, note)
+    metrics = tuple(Metric(**metric) for metric in note["metrics"])
+    return Scored(metrics, note["note"])
 
 
 def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
     """Return whether an artifact, which is in the store, has yet to be scored."""
-    return artifact.kind in SCORED and plan.store.note(_key(plan, artifact, split)) is None
+    if artifact.kind not in SCORED:
+        return False
+    key = _key(plan, artifact, split)
+    return plan.store.note(key) is None
 
 
 def _key(plan: Plan, artifact: Artifact, split: str) -> str:
     """Return a key of all that a score depends on; ONNX kernels and rounding depend on the CPU."""
     recipe = plan.loaded.recipe
-    target = recipe.targets[0]
+    on: Any = plan.device
     if artifact.kind is Kind.BUNDLE:
-        on: Any = [target.provider, _threads(plan), machine.digest(machine.fingerprint())]
-    else:
-        on = plan.device
+        provider = recipe.targets[0].provider
+        on = [provider, _threads(plan), machine.digest(machine.fingerprint())]
     value = {
         "version": VERSION,
         "artifact": artifact.digest,
@@ -87,21 +90,22 @@ def _threads(plan: Plan) -> int:
 
 
 def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> dict[str, Any]:
+    """Return the scores of an artifact on the split ``name``, as the store keeps them."""
     import numpy as np
 
     from pipeline.measure import accuracy, floor
 
-    split, task = plan.splits[name], plan.task
+    split = plan.splits[name]
+    task = plan.task
     truth = task.truth(split)
     if not truth:
         raise DataError(f"{split.reference}: the {name} split needs labels")
     if artifact.kind is Kind.BUNDLE:
-        target = plan.loaded.recipe.targets[0]
         answers = accuracy.bundle_answers(
             artifact.directory,
             task,
             split,
-            provider=target.provider,
+            provider=plan.loaded.recipe.targets[0].provider,
             threads=_threads(plan),
             progress=progress,
         )
@@ -109,17 +113,21 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
         answers = accuracy.checkpoint_answers(
             artifact.directory, task, split, progress, plan.device
         )
-    broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
+    finite = np.isfinite(answers).all(axis=1)
+    broken = int(np.sum(~finite))
     if broken:
         raise RarefyError(
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
             "answers; did its training diverge?"
         )
-    scores = accuracy.metrics(
-        type(task), task.formulas(truth), answers, truth, name, task.groups(split)
-    )
-    main = scores[0]
-    low = main.value if main.low is None else main.low
-    high = main.value if main.high is None else main.high
-    note = floor.below(type(task), Interval(main.value, low, high), truth)
+    groups = task.groups(split)
+    scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, name, groups)
+    note = floor.below(type(task), _interval(scores[0]), truth)
     return {"metrics": [metric.model_dump() for metric in scores], "note": note}
+
+
+def _interval(metric: Metric) -> Interval:
+    """Return a metric with its interval; the value alone if it has none."""
+    low = metric.value if metric.low is None else metric.low
+    high = metric.value if metric.high is None else metric.high
+    return Interval(metric.value, low, high)
