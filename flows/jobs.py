@@ -13,7 +13,7 @@ from flows.results import Result
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import verdicts
-from pipeline.run import baselines, evidence, folder, providers, resources
+from pipeline.run import baselines, check_machine, evidence, folder, providers
 from pipeline.run import outcome as outcomes
 from pipeline.run.engine import Finished, Run
 from pipeline.run.plan import Plan
@@ -86,7 +86,7 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()
-    resources.check(plan, steps, resources.of(plan, steps, times=False))
+    check_machine.check(plan, steps)
     providers.check(plan, steps, scored=bool(job.out))
     if display is not None:
         for doubt in plan.doubts:

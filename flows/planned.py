@@ -10,25 +10,32 @@ from typing import Any
 from rich.table import Table
 
 from flows.display import as_text
-from pipeline.run import evidence, providers, resources
+from pipeline.run import check_machine, evidence, last_runs, providers, scoring
+from pipeline.run.last_runs import LastRun
 from pipeline.run.plan import Plan, Planned
-from pipeline.run.resources import Needed
-from pipeline.stage.resources import Span
+from pipeline.terms.wording import quantity
 from pipeline.verdict.power import Need
 
-COLUMNS = ("step", "stage", "output", "", "disk", "memory", "time", "artifact")
+COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run", "artifact")
+UNKNOWN = "not known yet"
+"""What is said of a step that has not run on this machine."""
 
 
 @dataclass(frozen=True)
 class PlanView:
-    """The steps of a plan, which are cached, what they need, and the eval rows for the budgets."""
+    """The steps of a plan, what their last runs took, and the eval rows for the budgets.
+
+    ``unscored``: the cached steps that have yet to be scored, for example on another eval split.
+    ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
+    ``lacking``: why `rarefy run` would be refused on this machine; the plan may be for another.
+    """
 
     plan: Plan
     steps: list[Planned]
     needs: list[Need]
-    resources: dict[str, Needed]
+    unscored: frozenset[str]
+    last_runs: dict[str, LastRun]
     lacking: list[str]
-    """Why `rarefy run` would be refused on this machine; the plan may be for another."""
 
     @classmethod
     def of(cls, plan: Plan, last: Path) -> PlanView:
@@ -37,11 +44,19 @@ class PlanView:
         Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
         steps = plan.steps()
-        needed = resources.of(plan, steps)
-        resources.check(plan, steps, needed)
-        needed |= resources.of_scoring(plan, steps)
-        needs, lacking = evidence.needs(plan, last), providers.lacking(plan, steps)
-        return cls(plan, steps, needs, needed, lacking)
+        check_machine.check(plan, steps)
+        unscored: set[str] = set()
+        runs: dict[str, LastRun] = {}
+        for step in steps:
+            if step.artifact is None:
+                run = last_runs.find(plan, step.id)
+                if run is not None:
+                    runs[step.id] = run
+            elif scoring.missing(plan, step.artifact):
+                unscored.add(step.id)
+        needs = evidence.needs(plan, last)
+        lacking = providers.lacking(plan, steps)
+        return cls(plan, steps, needs, frozenset(unscored), runs, lacking)
 
     @property
     def notes(self) -> list[str]:
@@ -61,38 +76,36 @@ class PlanView:
     @property
     def summary(self) -> str:
         """The rows of each split and the labels, if there are any."""
-        rows = ", ".join(f"{count} {name}" for name, count in self.plan.summary.rows.items())
-        labels = f"; labels: {', '.join(self.plan.labels)}" if self.plan.labels else ""
-        return f"data: {rows} rows{labels}"
+        counts = [f"{count} {name}" for name, count in self.plan.summary.rows.items()]
+        summary = f"data: {', '.join(counts)} rows"
+        if self.plan.labels:
+            summary += f"; labels: {', '.join(self.plan.labels)}"
+        return summary
 
     def rows(self) -> list[list[str]]:
         """Return a row for each step, in the order of ``COLUMNS``."""
-        return [
-            [
-                step.id,
-                step.stage.name,
-                str(step.kind),
-                self._state(step),
-                *self._needed(step),
-                step.artifact.short if step.artifact else "",
-            ]
-            for step in self.steps
-        ]
+        rows = []
+        for step in self.steps:
+            digest = step.artifact.short if step.artifact else ""
+            identity = [step.id, step.stage.name, str(step.kind), self._state(step)]
+            rows.append([*identity, *self._measurements(step), digest])
+        return rows
 
     def _state(self, step: Planned) -> str:
         if not step.cached:
             return "to run"
-        return "to score" if step.id in self.resources else "cached"
+        return "to score" if step.id in self.unscored else "cached"
 
-    def _needed(self, step: Planned) -> list[str]:
-        """Return the disk, memory and time of a step as text; empty if there is nothing to do."""
-        needed = self.resources.get(step.id)
-        if needed is None:
-            return ["", "", ""]
+    def _measurements(self, step: Planned) -> list[str]:
+        """Return time, memory and origin of a step's last run as text; empty if it is cached."""
         if step.cached:
-            return ["", "", duration(needed.seconds)]
-        disk, memory = needed.resources.disk, needed.resources.memory
-        return [span(disk), span(memory), duration(needed.seconds)]
+            return ["", "", ""]
+        run = self.last_runs.get(step.id)
+        if run is None:
+            return [UNKNOWN, "", ""]
+        origin = last_runs.origin(self.plan, step.id, run)
+        memory = quantity(run.memory, "B") if run.memory else ""
+        return [duration(run.seconds), memory, origin]
 
     def table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -105,31 +118,30 @@ class PlanView:
     def as_json(self) -> dict[str, Any]:
         """Return the values that ``rarefy plan --json`` prints."""
         return {
-            "steps": [
-                {
-                    "id": step.id,
-                    "stage": step.stage.name,
-                    "kind": step.kind,
-                    "cached": step.cached,
-                    "digest": step.artifact.digest if step.artifact else None,
-                    "needs": needs_json(self.resources.get(step.id)),
-                }
-                for step in self.steps
-            ],
+            "steps": [self._step_json(step) for step in self.steps],
             "rows": self.plan.summary.rows,
             "labels": self.plan.labels,
             "warnings": self.warnings,
-            "evidence": [
-                {
-                    "budget": need.budget.metric,
-                    "against": need.budget.against,
-                    "needed": need.needed,
-                    "rows": need.rows,
-                    "enough": need.enough,
-                    "text": need.text,
-                }
-                for need in self.needs
-            ],
+            "evidence": [_need_json(need) for need in self.needs],
+        }
+
+    def _step_json(self, step: Planned) -> dict[str, Any]:
+        run = self.last_runs.get(step.id)
+        return {
+            "id": step.id,
+            "stage": step.stage.name,
+            "kind": step.kind,
+            "cached": step.cached,
+            "state": self._state(step),
+            "digest": step.artifact.digest if step.artifact else None,
+            "last_run": self._run_json(step.id, run) if run else None,
+        }
+
+    def _run_json(self, identifier: str, run: LastRun) -> dict[str, Any]:
+        return {
+            "of": last_runs.origin(self.plan, identifier, run),
+            "seconds": run.seconds,
+            "memory_bytes": run.memory,
         }
 
     def __repr__(self) -> str:
@@ -141,44 +153,35 @@ class PlanView:
         return f"{html_table(COLUMNS, self.rows())}<p>{escape(self.summary)}</p><ul>{notes}</ul>"
 
 
-def span(found: Span | None) -> str:
-    """Return bytes in MB or GB: ``1.2 GB``, ``0.2–1.3 GB``, ``≤ 1.3 GB``, or ``unknown``."""
-    if found is None:
-        return "unknown"
-    unit, size = ("GB", 1e9) if found.most >= 1e9 else ("MB", 1e6)
-    least, most = (f"{value / size:.1f}" for value in (found.least, found.most))
-    if least == most:
-        return f"{most} {unit}"
-    return f"≤ {most} {unit}" if least == "0.0" else f"{least}–{most} {unit}"
+def _need_json(need: Need) -> dict[str, Any]:
+    return {
+        "budget": need.budget.metric,
+        "against": need.budget.against,
+        "needed": need.needed,
+        "rows": need.rows,
+        "enough": need.enough,
+        "text": need.text,
+    }
 
 
-def duration(seconds: float | None) -> str:
-    """Return a time in seconds, minutes or hours, or ``unknown``."""
-    if seconds is None:
-        return "unknown"
+def duration(seconds: float) -> str:
+    """Return a time in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def needs_json(needed: Needed | None) -> dict[str, Any] | None:
-    """Return what a step needs: bytes as [least, most], and seconds; None if unknown."""
-    if needed is None:
-        return None
-    found = needed.resources
-    return {
-        "disk_bytes": found.disk and [found.disk.least, found.disk.most],
-        "memory_bytes": found.memory and [found.memory.least, found.memory.most],
-        "seconds": needed.seconds,
-    }
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def html_table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
     """Return an HTML table with all text escaped."""
 
     def line(cells: tuple[str, ...] | list[str], tag: str) -> str:
-        shown = "".join(f"<{tag} style='text-align:left'>{escape(c)}</{tag}>" for c in cells)
-        return f"<tr>{shown}</tr>"
+        row = ""
+        for cell in cells:
+            row += f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>"
+        return f"<tr>{row}</tr>"
 
+    head = line(columns, "th")
     body = "".join(line(row, "td") for row in rows)
-    return f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"

@@ -11,7 +11,7 @@ from pipeline.measure.measurements import Measurements
 from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.release import bundles, origin, verdicts
 from pipeline.release.bundles import Bundle
-from pipeline.run import baselines, kept
+from pipeline.run import baselines, engine
 from pipeline.run.engine import Run
 from pipeline.run.plan import Plan
 from pipeline.store.artifact import Artifact, Kind
@@ -85,7 +85,7 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
         run.check(compared)
     with (
         alone.measuring(alone.noted(progress)),
-        kept.folder(run.plan, stage) as work,
+        engine.shared_folder(run.plan, stage) as work,
         tempfile.TemporaryDirectory(prefix="rarefy-validate-") as output,
     ):
         context = run.context(stage, references, work, Path(output), progress, work)

@@ -17,7 +17,7 @@ from typing import Final
 from pipeline.measure import alone, latency, machine, memory
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.run import resources
+from pipeline.run import check_machine
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk
@@ -136,7 +136,7 @@ class Clock:
     def _capacity(self, reference: Sequence[str], new: Sequence[str]) -> int:
         """Return how many of the new bundles one process can load, one at least."""
         sizes = [memory.size(self.directory(digest)) for digest in (*reference, *new)]
-        limit = SHARE * resources.total_memory()
+        limit = SHARE * check_machine.total_memory()
         totals = itertools.accumulate(sizes, initial=max(sizes))  # one of them is loaded twice
         count = sum(total <= limit for total in totals) - 1
         return max(1, min(count, SESSION) - len(reference))

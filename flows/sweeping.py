@@ -22,7 +22,7 @@ from flows.sweep_job import Job
 from flows.sweep_timing import Clock
 from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.run import resources
+from pipeline.run import check_machine
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk, remote
@@ -175,7 +175,7 @@ class Sweeping:
             plan.sources, plan.located, plan.importer = known.sources, known.located, known.importer
         planned = plan.steps()
         self._plans[files] = plan
-        resources.check(plan, planned, resources.of(plan, planned, times=False))
+        check_machine.check(plan, planned)
         return Steps.of(plan, planned)
 
     def _has_ended(self, record: Branch, others: Iterable[Branch]) -> bool:

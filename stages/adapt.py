@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,14 +12,13 @@ from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
-from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC, Target
 from pipeline.terms.wording import plural
-from stages import footprint, training
-from stages.parameters import TEACHER_BATCH, Trained, Training, changed
+from stages import training
+from stages.parameters import Trained, Training, changed
 from stages.planning import holds_weights, narrowest, needs_no_training
 
 
@@ -96,31 +94,6 @@ class Adapt(Training):
                 f"teacher is missing: without it, {task.name} learns nothing from texts alone; "
                 "write 'teacher: model'"
             )
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for training T weights beside the model's P frozen ones.
-
-        T is rank · (inputs + outputs) for each adapted layer, plus the pooler and the head (h² and
-        h · labels). Disk: the base, the adapter, training checkpoints of the adapter, and the
-        tokenized rows. Memory: 4·P + 16·T and the activations, which are kept as in full training.
-        A teacher runs first and leaves its logits on disk.
-        """
-        shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
-        wide = 8 * h + (2 * (h + i) if self.target == "all-linear" else 0)
-        trained = self.rank * shape.layers * wide + h * h + h * work.labels
-        whole = replace(shape, parameters=shape.parameters + trained, exact=False)
-        length, rows = work.longest_of(self.reads), footprint.tokenized(work, self.reads)
-        memory = weights(shape) + upto(4 * FLOAT * trained)
-        memory += footprint.activations(shape, work.together * self.batch_size, length)
-        disk = weights(shape) + upto(FLOAT * trained + footprint.checkpoints(shape, trained).most)
-        disk += rows
-        effort = work.texts_of(self.reads) * self.epochs * shape.body
-        if self.teacher:
-            teacher = work.references.get(self.teacher, shape)
-            memory |= weights(teacher) + footprint.answering(teacher, TEACHER_BATCH, length)
-            disk += rows + upto(footprint.logits(work, self.reads).most)
-            effort += work.texts_of(self.reads) * teacher.body
-        return Resources(disk=disk, memory=PROCESS + memory, shape=whole, effort=effort)
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that there are layers for adapters: attention's, if only they get one."""

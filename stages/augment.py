@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 
 from pipeline.model import sources
 from pipeline.stage import Context, Draft, Stage, table_file
-from pipeline.stage.resources import PROCESS, TEXTS, Resources, Workload, upto
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import Task
@@ -24,12 +23,8 @@ from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
 from stages.novel import Novel
 from stages.parameters import refuse_unread
-from stages.transfer_set import Pair
+from stages.transfer_set import TEXTS, Pair
 
-CLAUSES = 2
-"""Clauses of a training row, for estimates."""
-TEXT_BYTES = 120
-"""Bytes of a text on disk, for estimates."""
 Made = tuple[str, Pair]
 """How a row was made, and the row."""
 
@@ -94,7 +89,8 @@ class Augment(Stage):
 
     @model_validator(mode="after")
     def _makes_something(self) -> Augment:
-        if not (self._each or self.texts):
+        numbers = (self.spans, self.clauses, self.splices, self.noised)
+        if not (any(numbers) or self.texts):
             raise ValueError(
                 "nothing to make: give 'spans', 'clauses', 'splices', 'noised' or 'texts'"
             )
@@ -109,23 +105,6 @@ class Augment(Stage):
         for path, each in zip(found, self.texts, strict=True):
             table_file.check(Source("unlabelled", each.file, path, sha256=""))
         return tuple(found)
-
-    def resources(self, work: Workload) -> Resources:
-        """Return a process's memory, and the size of the texts."""
-        made = self._each * work.rows.get("train", 0)
-        count = min(made, self.most)
-        for path, each in zip(self.files(work.base), self.texts, strict=True):
-            count += each.rows or 1 + path.stat().st_size // TEXT_BYTES
-        return Resources(
-            disk=upto(TEXT_BYTES * count),
-            memory=PROCESS,
-            texts=count,
-            effort=float(max(1, made)),
-        )
-
-    @property
-    def _each(self) -> int:
-        return self.spans + CLAUSES * self.clauses + self.splices + self.noised
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the new rows, each once; report how many of each kind, and how many were not new.

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
-from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft, Stage, locating
 from pipeline.stage.locating import Located
-from pipeline.stage.resources import (
-    PROCESS,
-    TRANSFER,
-    Resources,
-    Workload,
-    upto,
-    weights,
-)
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
-from stages import footprint, training, transfer_set
+from stages import training, transfer_set
 from stages.inside import Inside, need_parts, same_tokens
 from stages.label import Label
-from stages.parameters import TEACHER_BATCH, Keeping, Loss, Row, Training, changed, check_answers
+from stages.parameters import Keeping, Loss, Row, Training, changed, check_answers
 from stages.schedule import Clock, ScheduledShare
+from stages.transfer_set import TRANSFER
 
 if TYPE_CHECKING:
     from pipeline.stage.split import Split
     from pipeline.stage.tasks import Task
     from stages.aims import Aims
     from stages.teacher import TeacherOutputs
-
-
-TEXTS_ONLY = frozenset({TRANSFER})
 
 
 class Lesson(NamedTuple):
@@ -182,55 +170,6 @@ class Distill(Inside, Keeping):
                 config = parts.shortened(config, len(kept))
         self.check_layers(parts.depth(config), parts.depth(teacher))
         return config
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the larger of what the teacher's pass and the student's training need.
-
-        Disk: the teacher's hidden states (tokens × the student's layers × the teacher's width, two
-        bytes each) and logits, and what the student's training writes. If ``student`` has a
-        tokenizer that splits text differently, no hidden states are kept.
-        """
-        teacher = work.references.get(self.teacher, work.shape) if self.teacher else work.shape
-        student = self._shape(work)
-        if student is None:
-            return Resources()
-        splits = self.reads | {TRANSFER}
-        kept = self.states(student.layers)
-        own = self.reads - {"dev"}
-        states = footprint.hidden_states(work, own, kept, teacher.hidden)
-        states += upto(footprint.hidden_states(work, TEXTS_ONLY, kept, teacher.hidden).most)
-        relations = self.relation_weight or self.attention_weight  # of the heads that are left
-        if self.student is not None or self.teacher is not None or relations:
-            states = upto(states.most)
-        logits = footprint.logits(work, own)
-        logits += upto(footprint.logits(work, splits - own).most)
-        if student.hidden != teacher.hidden:  # embeddings: also in the student's width
-            logits += upto(logits.most * student.hidden // teacher.hidden)
-        trained = super().resources(replace(work, shape=student))
-        length = work.longest_of(splits)
-        answering = weights(teacher) + weights(student)
-        answering += footprint.answering(teacher, TEACHER_BATCH, length)
-        assert trained.disk is not None
-        assert trained.memory is not None
-        return Resources(
-            # The rows as the teacher reads them; the student's are counted with its training.
-            disk=trained.disk + states + logits + footprint.tokenized(work, splits),
-            memory=(PROCESS + answering) | trained.memory,
-            shape=student,
-            effort=work.texts_of(splits) * (self.epochs * student.body + teacher.body),
-        )
-
-    def _shape(self, work: Workload) -> Shape | None:
-        """Return the shape of ``student``, or the input's shape with the layers that are kept."""
-        if self.student is not None:
-            from pipeline.model import shape
-
-            found = _student(self.student, work.base)
-            return shape.of_directory(found.directory, found.files)
-        depth = work.shape.layers
-        kept = depth if self.layers is None else self.layers
-        count = kept if isinstance(kept, int) else len(kept)
-        return work.shape.with_layers(min(count, depth))
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""

@@ -9,15 +9,6 @@ from pydantic import Field
 from exporters import providers
 from pipeline.model.runtime import DEVICES
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
-from pipeline.stage.resources import (
-    FLOAT,
-    PROCESS,
-    Resources,
-    Span,
-    Workload,
-    upto,
-    weights,
-)
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.versions import version
@@ -118,21 +109,6 @@ class Export(Stage):
             "isa": target.isa,
             **checked,
         }
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for tracing the model and checking parity.
-
-        Disk: the graph, between P (int8) and 4·P. Memory: the model in PyTorch and, for the parity
-        check, in an ONNX Runtime session; at most also the graph, its serialized bytes, and the
-        session's packed weights.
-        """
-        size = FLOAT * work.shape.parameters
-        return Resources(
-            disk=Span(size // 4 if work.shape.exact else 0, size),
-            memory=PROCESS + weights(work.shape, copies=2) + upto(4 * size),
-            shape=work.shape,
-            effort=work.shape.body,
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Build the bundle in its deployable form."""

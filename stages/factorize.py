@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -11,13 +10,12 @@ from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Stage
-from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import THIN
-from stages import footprint, training
-from stages.parameters import CALIBRATION_BATCH, Loss, refuse_unread
+from stages import training
+from stages.parameters import Loss, refuse_unread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,30 +70,6 @@ class Factorize(Stage):
     def _share(self) -> float:
         """The share of the linear layers' parameters to keep."""
         return self.ratio or (0.5 if self.embeddings is None else 1.0)
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for decomposing all linear layers, which are all held in memory.
-
-        Per encoder layer, in fp64: second moments of the inputs, 5·h² + i² numbers (query, key,
-        value, output and up read h numbers, down reads i), and left and right singular vectors,
-        10·h² + 2·h·i. Before that, the activations of one batch's backward pass. Disk: the output.
-        """
-        shape, h, i = work.shape, work.shape.hidden, work.shape.intermediate
-        moments = 8 * shape.layers * (5 * h * h + i * i)
-        vectors = 8 * shape.layers * (10 * h * h + 2 * h * i)
-        gone = (1 - self._share) * shape.linear
-        if self.embeddings is not None:
-            gone += max(0, (h - self.embeddings) * shape.vocabulary - self.embeddings * h)
-        small = shape.shrunk(gone)
-        if self.embeddings is not None:
-            small = replace(small, embeddings=self.embeddings * shape.vocabulary)
-        step = footprint.activations(shape, CALIBRATION_BATCH, work.longest_of(self.reads))
-        return Resources(
-            disk=weights(small),
-            memory=PROCESS + weights(shape) + (step | upto(vectors)) + upto(moments),
-            shape=small,
-            effort=min(self.calibration_rows, work.rows_of(self.reads)) * shape.body,
-        )
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the model's layers are described, and its embeddings whole and wider."""

@@ -30,6 +30,7 @@ class Finetune(Keeping):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     needs_labels: ClassVar[bool] = True
+    trains_all_weights: ClassVar[bool] = True
 
     label_smoothing: float = Field(
         default=0.0,

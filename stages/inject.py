@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,10 +12,9 @@ from pipeline.model import sources
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft
-from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from stages import footprint, knowledge, training
+from stages import knowledge, training
 from stages.parameters import Training
 
 if TYPE_CHECKING:
@@ -50,6 +48,7 @@ class Inject(Training):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
+    trains_all_weights: ClassVar[bool] = True
 
     facts: str = Field(
         description="TSV with a header or JSONL: subject, relation, object; or term, text"
@@ -81,28 +80,6 @@ class Inject(Training):
 
     def files(self, base: Path) -> tuple[Path, ...]:
         return (sources.data_file(self.facts, base, "inject.facts"),)
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for training the body with its masked-language head.
-
-        They are those of full training plus a dense layer of h². At most a quarter of a step's
-        tokens are decoded: logits, log-probabilities and gradients over the vocabulary. Training a
-        new head leaves checkpoints of its own. How many rows the facts make is not known yet.
-        """
-        shape, reads = work.shape, self.reads
-        network = replace(shape, parameters=shape.parameters + shape.hidden**2)
-        length = work.longest_of(reads)
-        saved = footprint.checkpoints(network)
-        return Resources(
-            disk=weights(shape) + saved + upto(saved.most),
-            memory=PROCESS
-            + footprint.training(network)
-            + footprint.listed(work, reads) * max(2, self.head_epochs)
-            + footprint.activations(shape, self.batch_size, length)
-            + footprint.decoding(self.batch_size * length // 4, shape.vocabulary),
-            shape=shape,
-            effort=work.texts_of(reads) * self.epochs * shape.body,
-        )
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that transformers has a masked-language model of this type, and the templates."""

@@ -73,13 +73,6 @@ class Inside(Training):
         """The weights of states inside the teacher that are not 0."""
         return [name for name in WEIGHTS if getattr(self, name)]
 
-    def states(self, layers: int) -> int:
-        """Return how many states of the teacher are kept for each token."""
-        maps = {"uniform": layers, "last": 1}
-        pairs = maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
-        inside = 3 if self.relation_weight or self.attention_weight else 0
-        return (pairs if self.hidden_weight else 0) + inside
-
     def check_described(self, *configs: Config) -> None:
         """Raise ModelError if states are asked for that a model has not, or that are not known."""
         for name in self.weighed:

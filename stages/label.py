@@ -11,25 +11,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.measure import machine
 from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.resources import (
-    PROCESS,
-    TEXTS,
-    TRANSFER,
-    Resources,
-    Span,
-    Workload,
-    upto,
-    weights,
-)
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
-from stages import footprint, training, transfer_set
-from stages.parameters import EXPORTING, TEACHER_BATCH, cpu_has_bf16
+from stages import training, transfer_set
+from stages.parameters import EXPORTING, cpu_has_bf16
+from stages.transfer_set import TEXTS, TRANSFER
 
 log = logging.getLogger(__name__)
 
@@ -135,33 +125,6 @@ class Label(Stage):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teachers then answer."""
         return {"cpu_bf16": cpu_has_bf16()}
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for the answers, and in memory a teacher's forward pass.
-
-        Disk: the logits, three times if there are shards of them, the tokenized rows, and each
-        teacher's exports if they answer. Memory: also means, probabilities and what is kept.
-        """
-        splits = self.reads | {TRANSFER}
-        length = work.longest_of(splits)
-        logits = footprint.logits(work, splits)
-        disk = logits + upto(2 * logits.most) + footprint.tokenized(work, splits)
-        teachers = [work.shape, *(work.references.get(name, work.shape) for name in self.teachers)]
-        exports = sum((footprint.exports(each, compared=True) for each in teachers), Span())
-        if self.engine in ("int8", "float"):
-            disk += exports
-        elif self.engine == "auto" and work.rows_of(splits) >= MANY:
-            disk += upto(exports.most)
-        return Resources(
-            disk=disk,
-            memory=PROCESS
-            + weights(work.shape)
-            + footprint.answering(work.shape, TEACHER_BATCH, length)
-            + upto(3 * logits.most)
-            + upto(machine.usable() * (PROCESS.least + weights(work.shape).most)),
-            texts=work.rows.get(TRANSFER),
-            effort=float(work.texts_of(splits) * work.shape.body * (1 + len(self.teachers))),
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the texts that are kept, and the answers to them and to the recipe's rows.

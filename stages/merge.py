@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import checkpoint, quantization
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
-from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks.task import Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
@@ -49,19 +48,6 @@ class Merge(Stage):
         """Return the width of weights and the form of ranges, on which corrections depend."""
         width = {"isa": narrowest(asked.targets)}
         return width | ({"ranges": "symmetric"} if symmetric(asked.targets) else {})
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for merging: the model with its adapter, and a copy of its weights.
-
-        The merged model has fewer weights, because the adapter's are gone.
-        """
-        shape = work.shape.shrunk(0)
-        return Resources(
-            disk=weights(shape),
-            memory=PROCESS + weights(work.shape) + upto(weights(shape).most),
-            shape=shape,
-            effort=shape.parameters,
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the merged checkpoint."""

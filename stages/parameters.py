@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from pipeline.stage import Asked, Context, Stage
-from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Metric
 from pipeline.terms.errors import RecipeError
-from stages import footprint
 
 Row = dict[str, Any]
 Loss = Callable[[Any, dict[str, Any]], Any]
@@ -76,24 +74,6 @@ class Training(Stage):
         default="linear", description="how the learning rate changes after warm-up"
     )
 
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for training all weights.
-
-        Disk: the output (4·P), training checkpoints of weights and AdamW's moments, and the
-        tokenized rows. Memory: weights, gradients and moments (16·P), and one step's activations.
-        """
-        shape, length = work.shape, work.longest_of(self.reads)
-        return Resources(
-            disk=weights(shape)
-            + footprint.checkpoints(shape)
-            + footprint.tokenized(work, self.reads),
-            memory=PROCESS
-            + footprint.training(shape)
-            + footprint.activations(shape, work.together * self.batch_size, length),
-            shape=shape,
-            effort=work.texts_of(self.reads - {"dev"}) * self.epochs * shape.body,
-        )
-
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how training rounds."""
         return {"cpu_bf16": cpu_has_bf16()}
@@ -126,23 +106,6 @@ class Keeping(Training):
     def judged_on(self, context: Context) -> list[Split]:
         """Return the development split if the best weights are kept, else nothing."""
         return [context.split("dev")] if self.keep == "best" else []
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for training, and for the best weights and the average, if kept.
-
-        Both are in memory, and in every training checkpoint.
-        """
-        trained = super().resources(work)
-        if self.keep == "last":
-            return trained
-        copies = weights(work.shape, copies=2)
-        assert trained.disk is not None
-        assert trained.memory is not None
-        return replace(
-            trained,
-            disk=trained.disk + upto(footprint.SAVED * copies.most),
-            memory=trained.memory + copies,
-        )
 
 
 def changed(part: BaseModel, names: Iterable[str]) -> list[str]:

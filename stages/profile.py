@@ -14,7 +14,6 @@ from pydantic import Field
 from pipeline.measure import latency, machine
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import training
@@ -67,14 +66,6 @@ class Profile(Stage):
         if depth is not None and depth < 2:
             raise ModelError("profile: a model of one layer does not say what a layer costs")
         return config
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the bundles, each as large as the embeddings and two layers in fp32."""
-        return Resources(
-            disk=upto(20 * weights(work.shape.with_layers(2)).most),
-            memory=PROCESS + weights(work.shape) + upto(6 * weights(work.shape).most),
-            effort=float(work.shape.body),
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the table; report the ms of one layer more."""

@@ -5,38 +5,25 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
-from pipeline.model.shape import Shape
 from pipeline.stage import Context, Draft, Stage
-from pipeline.stage.resources import (
-    FLOAT,
-    PROCESS,
-    TRANSFER,
-    Resources,
-    Span,
-    Workload,
-    upto,
-    weights,
-)
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
-from stages import footprint, recovery, training, transfer_set
+from stages import recovery, training, transfer_set
 from stages.label import check_texts
 from stages.parameters import (
-    CALIBRATION_BATCH,
-    SEARCHES,
     Training,
     cpu_has_bf16,
     refuse_unread,
 )
+from stages.transfer_set import TRANSFER
 
 if TYPE_CHECKING:
     from pipeline.stage import Asked
@@ -180,66 +167,6 @@ class Prune(Stage):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
         return {"cpu_bf16": cpu_has_bf16()} if self.recover_epochs else {}
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for the search, and for recovery if there is one.
-
-        Memory of the search: the model, and the unpruned one if units are rescaled; a Fisher block
-        of units² numbers per part, in fp32; for one part at a time, two such blocks and the second
-        moment of its columns, in fp64; the activations of one batch's backward pass. Recovery
-        trains the pruned model after the unpruned one has answered all rows; of several rounds, the
-        first trains almost the whole model. Disk: the output; the exports that are timed for a
-        speed-up; and recovery's checkpoints, of which a round that ended keeps the weights, logits
-        and tokenized rows.
-        """
-        shape, small = work.shape, self._shape(work.shape)
-        length, h, i = work.longest_of(self.reads), work.shape.hidden, work.shape.intermediate
-        units = self._units
-        search = weights(shape, copies=2 if units and self.rescale else 1)
-        if units and self.method != "magnitude":
-            both = any(getattr(self, name) for name in TARGETS)
-            of_heads, of_neurons = (bool(s or both) for s in (self.heads, self.neurons))
-            blocks = shape.layers * (of_heads * shape.heads**2 + of_neurons * i * i)
-            search += upto(FLOAT * blocks)
-            search += footprint.activations(shape, CALIBRATION_BATCH, length)
-        search += upto(3 * 8 * max(i, h) ** 2)
-        memory, disk = search, weights(small)
-        effort = float(min(self.calibration_rows, work.rows_of(self.reads)) * shape.body)
-        if self.recover_epochs:
-            knobs = self._recovery().resources(replace(work, shape=small))
-            splits = self.reads - {"dev", "corpus"} | {TRANSFER}
-            assert knobs.memory is not None
-            assert knobs.disk is not None
-            memory |= knobs.memory
-            disk = knobs.disk + footprint.logits(work, splits)
-            disk += footprint.tokenized(work, splits)
-            if self.rounds > 1:
-                first = self._recovery().resources(work)
-                assert first.memory is not None
-                assert first.disk is not None
-                memory |= upto(first.memory.most)
-                disk += upto(first.disk.most - knobs.disk.most)
-                ended = self.rounds - 1
-                disk += Span(weights(small, ended).least, weights(shape, ended).most)
-            texts = work.texts_of(splits) * self.recover_epochs * self.rounds
-            effort += texts * small.body
-        if self.speedup:
-            disk += footprint.exports(shape, compared=False)
-            pruned = footprint.exports(small, compared=False)
-            disk += pruned | upto(SEARCHES * pruned.most)
-        return Resources(disk=disk, memory=PROCESS + memory, shape=small, effort=effort)
-
-    def _shape(self, shape: Shape) -> Shape:
-        """Estimate the pruned shape: counts get rounded, and unused tokens are not known yet."""
-        gone = len(self.layers) if isinstance(self.layers, tuple) else self.layers * shape.layers
-        small = shape.with_layers(max(1, shape.layers - round(gone)))
-        h, i = shape.hidden, shape.intermediate
-        heads, neurons = self.heads or self.macs, self.neurons or self.macs
-        if self.speedup:
-            heads = neurons = 1 - 1 / self.speedup
-        if self.parameters:
-            return small.shrunk(max(0, small.parameters - self.parameters))
-        return small.shrunk(small.layers * (heads * 4 * h * h + neurons * 2 * h * i))
 
     def _recovery(self) -> Training:
         return Training(epochs=self.recover_epochs, learning_rate=self.learning_rate)

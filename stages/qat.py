@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
-from pipeline.stage.resources import Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.vocabulary import Target
-from stages import footprint, training
-from stages.parameters import TEACHER_BATCH, Training, check_answers
+from stages import training
+from stages.parameters import Training, check_answers
 from stages.planning import holds_weights, narrowest, needs_no_training
 
 
@@ -68,23 +67,6 @@ class Qat(Training):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return also the width of weights, to which they are rounded."""
         return super().environment(asked) | {"isa": narrowest(asked.targets)}
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources of training all weights, after the teacher's answers.
-
-        Every weight also exists rounded, and its difference, during a step.
-        """
-        trained = super().resources(work)
-        teacher = work.references.get(self.teacher or "", work.shape)
-        length = work.longest_of(self.reads)
-        answering = weights(teacher) + footprint.answering(teacher, TEACHER_BATCH, length)
-        disk = upto(footprint.logits(work, self.reads).most)
-        return Resources(
-            disk=trained.disk + disk,
-            memory=(trained.memory + upto(2 * weights(work.shape).most)) | answering,
-            shape=work.shape,
-            effort=trained.effort + work.texts_of(self.reads) * teacher.body,
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Compute the target answers, train, and save the model; the plan is copied."""

@@ -17,11 +17,10 @@ from pipeline.model.architectures.description import Config
 from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
-from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
-from stages import excluded, footprint, planning
+from stages import excluded, planning
 from stages.bisection import most_within
 from stages.parameters import changed
 from stages.planning import SEARCH, copied, narrowest, symmetric
@@ -166,36 +165,6 @@ class Quantize(Stage):
                 raise RecipeError("quantize.mode: search times int8 on a CPU; add such a target")
             found |= {"machine": machine.fingerprint(), "threads": timed[0].threads}
         return found
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for trying each layer.
-
-        Memory: the model, one fake-quantized layer, and a forward pass. Merging an adapter first
-        needs the weights a second time. Disk: a copy of the input. A search also holds the network
-        as a checkpoint, and bundles, which are exported as by ``export``. For weights in int4: the
-        second moments of inputs, in fp64 (``gptq.HELD`` bytes at most), and a few of the largest.
-        """
-        shape, length = work.shape, work.longest_of(self.reads)
-        rows = min(self.calibration_rows, work.rows_of(self.reads))
-        tried = shape.layers * SENSITIVITY_ROWS // 2 if self.sensitivity else 0  # half a pass each
-        searching = self.mode == "search" and self.precision == "int8"
-        if searching:
-            rows, tried = 8 * rows, 16 * tried
-        own, moments = 0, 0
-        if self.weights == "int4":  # moments are as many operations as a few forward passes
-            rows, tried, own = 5 * rows, 2 * tried, weights(shape).most
-            wide = max(shape.hidden, shape.intermediate) ** 2
-            moments = 8 * min(2**27, shape.layers * (5 * shape.hidden**2 + wide)) + 4 * 8 * wide
-        return Resources(
-            disk=weights(shape) + upto(6 * weights(shape).most if searching else own // 6),
-            memory=PROCESS
-            + upto(4 * weights(shape).most if searching else moments)
-            + weights(shape)
-            + upto(weights(shape).most)
-            + footprint.answering(shape, SENSITIVITY_ROWS, length),
-            shape=shape,
-            effort=(rows + tried) * shape.body,
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Copy the checkpoint and add its quantization plan."""

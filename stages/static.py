@@ -9,15 +9,13 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from pipeline.model.architectures.description import Config
-from pipeline.model.shape import Shape
 from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC
-from stages import footprint, training
-from stages.parameters import TEACHER_BATCH, cpu_has_bf16
+from stages import training
+from stages.parameters import cpu_has_bf16
 
 SMOOTHING = 1e-3
 """a of SIF: a token of probability p has the weight a / (a + p)."""
@@ -80,30 +78,6 @@ class Static(Stage):
         if asked and most is not None and self.width > most:
             raise ModelError(f"static.width: {self.width} is more than the teacher's, {most}")
         return {"model_type": STATIC}
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the student's weights, and the memory of the teacher's forward pass."""
-        tables = self.width * (work.shape.vocabulary + self.buckets)
-        size = FLOAT * tables
-        length = work.longest_of(self.reads)
-        return Resources(
-            disk=upto(2 * size),
-            memory=PROCESS
-            + weights(work.shape)
-            + upto(3 * FLOAT * work.shape.vocabulary * work.shape.hidden)
-            + footprint.answering(work.shape, TEACHER_BATCH, length),
-            shape=Shape(
-                parameters=tables + self.neurons * (2 * self.width + work.labels + 2),
-                layers=0,
-                hidden=self.width,
-                heads=1,
-                intermediate=self.neurons,
-                vocabulary=work.shape.vocabulary,
-                embeddings=tables,
-                exact=False,
-            ),
-            effort=float(min(ROWS, work.rows_of(self.reads)) * work.shape.body),
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the student; report how much of the embeddings' variance ``width`` keeps."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from pipeline.stage.resources import TRANSFER
 from pipeline.stage.split import Split
 from pipeline.stage.texts import Texts
 from pipeline.store.artifact import Artifact
@@ -20,6 +19,10 @@ if TYPE_CHECKING:
     from pipeline.stage import Context
 
 FILE, ANSWERS = "texts.jsonl", "answers.safetensors"
+TRANSFER = "transfer"
+"""The role of a transfer set in ``Stage.references``, and the name of its rows as a split."""
+TEXTS = "texts"
+"""The key of ``Draft.model`` under which a manifest has the number of a transfer set's texts."""
 
 CHUNK = 10_000
 """Outputs that are looked at together."""

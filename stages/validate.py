@@ -19,7 +19,6 @@ from pipeline.measure.measurements import (
 )
 from pipeline.model import openvino_session, runtime
 from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.resources import PROCESS, Resources, Span, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms import metrics
@@ -30,10 +29,6 @@ from stages import references
 from stages.export import Export
 from stages.parameters import EXPORTING
 from stages.steps import Steps
-
-LINEAR_BYTES = 8 * 12 * 200_000
-"""Of the linear model for each label: its weights in fp64 and the solver's ten last steps."""
-
 
 REFERENCE = "reference"
 FEWEST_TOKENS = 4
@@ -133,24 +128,6 @@ class Validate(Stage):
             "slices": asked.slices,
             "baselines": asked.baselines,
         }
-
-    def resources(self, work: Workload) -> Resources:
-        """Return the resources for the references, each exported in fp32 for each provider.
-
-        Disk: 4·P each; checkpoints with the same weights are exported once, the first perhaps for
-        OpenVINO too. Memory: an export of the largest one, as in ``export``, and a fresh process
-        that holds all bundles.
-        """
-        shapes = [*work.references.values(), work.shape]
-        largest = max(shapes, key=lambda shape: shape.parameters)
-        exported = sum((weights(shape) for shape in work.references.values()), Span())
-        loaded = upto(sum(weights(shape).most for shape in shapes))
-        return Resources(
-            disk=upto(exported.most * work.providers + weights(largest).most),
-            memory=(PROCESS + upto(6 * weights(largest).most) + loaded)
-            | (PROCESS + upto(LINEAR_BYTES * max(2, work.labels) if self.linear else 0)),
-            effort=len(shapes) * work.texts_of(frozenset({"eval"})),
-        )
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Export the references, measure everything, and write what was found."""

@@ -41,9 +41,6 @@ OUTSIDE = {
     "pipeline.stage.code": "the fingerprint of stages that are not ours",
     "pipeline.stage.discovery": "how stages are found",
     "pipeline.stage.contract": "declarations; the values are in the stages",
-    "pipeline.stage.resources": "estimates for `rarefy plan`",
-    "pipeline.model.shape": "estimates for `rarefy plan`",
-    "stages.footprint": "estimates for `rarefy plan`",
     "pipeline.verdict": "judges what was measured, anew each time; in `validate` it decides only "
     "when sampling ends, and what was sampled until then stays right",
     "pipeline.run": "what is needed of it is an entry of its own",
@@ -91,7 +88,7 @@ def entries() -> dict[str, Entry]:
     for point in entry_points(group="rarefy.tasks"):
         if point.module.startswith("pipeline."):
             runner = f"exporters.runners.{point.module.rpartition('.')[2]}"
-            modules = (point.module, "pipeline.run.choosing", *([runner] if _file(runner) else []))
+            modules = (point.module, "pipeline.run.decisions", *([runner] if _file(runner) else []))
             found[f"task {point.name}"] = Entry(point.load().version, modules)
     for point in entry_points(group="rarefy.stages"):
         if point.module.startswith("stages."):
@@ -160,13 +157,11 @@ def _plain(node: Any) -> Any:
 
 
 def _says_nothing(node: Any) -> bool:
-    """Return whether a statement or an argument only explains, imports or estimates."""
+    """Return whether a statement or an argument only explains or imports."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True  # a docstring
     if isinstance(node, ast.keyword):
         return node.arg == "description"
-    if isinstance(node, ast.FunctionDef):
-        return node.name == "resources"
     return isinstance(node, ast.Import | ast.ImportFrom) and not any(_foreign(node))
 
 

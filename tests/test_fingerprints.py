@@ -38,7 +38,7 @@ def test_the_code_of_every_task_counts() -> None:
     for name, entry in fingerprints.entries().items():
         if name.startswith("task "):
             named = fingerprints.closure(entry.modules)
-            assert {"pipeline.run.choosing", "pipeline.stage.tasks.task"} <= named
+            assert {"pipeline.run.decisions", "pipeline.stage.tasks.task"} <= named
     tagging = fingerprints.entries()["task token-classification"].modules
     assert "pipeline.stage.scoring.entities" in fingerprints.closure(tagging)
     assert "exporters.runners.token_classification" in tagging
@@ -56,9 +56,6 @@ def half(rows: list[int], share: float = 0.5) -> list[int]:
 
 class Stage:
     rate: float = Field(1e-3, gt=0, description="how fast")
-
-    def resources(self):
-        return 4
 '''
 
 
@@ -70,7 +67,6 @@ class Stage:
         ("rows: list[int], share: float", "rows: Sequence[int],\n    share: float"),
         ("is too much", "must be 1 or less"),
         ("how fast", "speed"),
-        ("return 4", "return 5"),
         ("import os", "import os\nimport re\nfrom pipeline.terms.errors import ModelError"),
     ],
 )

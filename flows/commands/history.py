@@ -97,10 +97,10 @@ def _list(names: list[str]) -> str:
 
 def _write(past: History, name: str | None, home: Home, page: Path) -> None:
     from pipeline.report import trend
-    from pipeline.run import ownership
+    from pipeline.run import folder
     from pipeline.terms.errors import ProviderError
 
-    ownership.check_page(page)
+    folder.check_page(page)
     text = trend.render(past, name, _releases(home))
     try:
         page.parent.mkdir(parents=True, exist_ok=True)

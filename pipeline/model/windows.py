@@ -65,19 +65,6 @@ def inputs(part: Any, names: Iterable[str]) -> dict[str, list[int]]:
     return {name: getattr(part, LISTS[name]) for name in names if name in LISTS}
 
 
-def lengths(tokenizer: Any, tokens: Iterable[int], max_length: int) -> list[int]:
-    """Return the number of tokens in each window that ``of`` makes.
-
-    ``tokens``: each text's number of tokens, special ones included, before it is cut.
-    """
-    room = max_length - tokenizer.num_special_tokens_to_add(False)
-    step, found = room - overlap(tokenizer, max_length), list[int]()
-    for count in tokens:
-        further = -(-max(count - max_length, 0) // step)
-        found += [max_length] * further + [count - further * step]
-    return found
-
-
 def length(tokenizer: Any, parts: Sequence[Any], max_length: int) -> int:
     """Return the number of tokens of a text, special ones included, from the encodings of ``of``.
 

@@ -5,25 +5,28 @@ This module does not use Prefect: a flow calls ``Run.execute`` once per step.
 
 from __future__ import annotations
 
+import json
 import math
 import platform
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic_core import to_json
 
 from pipeline.measure import alone, memory
 from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
-from pipeline.run import choosing, kept, providers, quantized, scoring
+from pipeline.run import decisions, last_runs, providers, quantized, scoring
 from pipeline.run.plan import Plan, Read
-from pipeline.run.spent import Spent
 from pipeline.stage import Context, Draft, Stage, discovery
+from pipeline.stage.split import Split
+from pipeline.store import disk
 from pipeline.store.artifact import (
     MANIFEST,
     MODELS,
@@ -39,12 +42,94 @@ from pipeline.store.artifact import (
     list_files,
 )
 from pipeline.store.lease import Lease
+from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import IntegrityError, RarefyError
 from pipeline.terms.progress import Progress, silent
-from pipeline.terms.versions import distribution_version
+from pipeline.terms.versions import distribution_version, versions
 from pipeline.verdict.record import LedgerRow
 
 Named = TypeVar("Named", DataRecord, Source)
+
+TIME_FILE: Final = "spent.json"
+"""The file in a stage's work folder that has the seconds of the attempts before."""
+NOTE_EVERY: Final = 10.0
+"""Seconds between two notes: of an attempt that is killed, so much may be missing."""
+
+
+class WorkClock:
+    """Seconds that a stage has worked, attempts that were killed included.
+
+    They are noted in the stage's work folder as it reports progress.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self._path = work / TIME_FILE
+        self._before = self._read()
+        self._began = time.perf_counter()
+        self._noted = self._began
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this attempt and of those before it."""
+        return self._before + time.perf_counter() - self._began
+
+    def noting(self, progress: Progress) -> Progress:
+        """Return a progress that also notes the time."""
+
+        def report(done: float, total: float, note: str) -> None:
+            progress(done, total, note)
+            if time.perf_counter() - self._noted >= NOTE_EVERY:
+                self._note()
+
+        return report
+
+    @contextmanager
+    def until_it_breaks(self) -> Iterator[None]:
+        """Note the time if what is done in this context raises."""
+        try:
+            yield
+        except BaseException:
+            self._note()
+            raise
+
+    def _note(self) -> None:
+        self._noted = time.perf_counter()
+        disk.write(self._path, {"seconds": round(self.seconds, 3)})
+
+    def _read(self) -> float:
+        try:
+            return float(json.loads(self._path.read_text())["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
+
+
+@contextmanager
+def shared_folder(
+    plan: Plan, stage: Stage, waiting: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
+    """Yield the folder that runs of a stage share, whatever its parameters and the budgets are.
+
+    It is held alone, and stays until ``gc`` deletes it as old work. It is another one for another
+    task, way to read rows, or version of code and libraries. So a file that the stage makes of an
+    artifact there depends on that artifact alone.
+
+    Args:
+        plan: the plan of the run.
+        stage: the stage, which ``keeps`` files.
+        waiting: called when another run holds the folder.
+    """
+    value = {
+        "version": stage.version,
+        "source": discovery.source_digests(type(stage)),
+        "rarefy": distribution_version("rarefy"),
+        "libraries": versions(stage.libraries),
+        "task": [plan.loaded.recipe.task, *plan.task_code],
+        "labels": plan.labels,
+        "reading": plan.reading,
+    }
+    name = f"{stage.name}-{value_sha256(value)}"
+    with plan.store.lock(name, waiting):
+        yield plan.store.work(name, resume=not discovery.runs_every_time(type(stage)))
 
 
 @dataclass(frozen=True)
@@ -66,26 +151,41 @@ class Finished:
         as many as its checkpoint).
         """
         manifest = self.artifact.manifest
-        main = self.scores[0] if self.scores else None
-        return LedgerRow(
+        if manifest.kind not in MODELS:
+            parameters = None
+        size = manifest.size
+        if manifest.kind is Kind.BUNDLE:  # what answering needs, as in the verdict: not its papers
+            size = memory.size(self.artifact.directory)
+        row = LedgerRow(
             id=self.id,
             stage=manifest.stage.name,
             kind=manifest.kind,
             digest=self.artifact.digest,
             cached=self.cached,
             seconds=self.seconds,
-            metric=main.name if main else None,
-            accuracy=(main.value, main.low or 0.0, main.high or 0.0) if main else None,
-            rows=main.n if main else None,
-            parameters=manifest.model.get(
-                "parameters", parameters if manifest.kind in MODELS else None
-            ),
-            # A bundle's size is what answering needs, as in the verdict: not its papers.
-            size=memory.size(self.artifact.directory)
-            if self.artifact.kind is Kind.BUNDLE
-            else manifest.size,
+            metric=None,
+            accuracy=None,
+            rows=None,
+            parameters=manifest.model.get("parameters", parameters),
+            size=size,
             note=self.note,
         )
+        if not self.scores:
+            return row
+        main = self.scores[0]
+        interval = (main.value, main.low or 0.0, main.high or 0.0)
+        score = {"metric": main.name, "accuracy": interval, "rows": main.n}
+        return row.model_copy(update=score)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step that has to run: its fingerprint, all earlier artifacts by id, and what it reads."""
+
+    identifier: str
+    fingerprint: str
+    inputs: dict[str, Artifact]
+    read: Read
 
 
 @dataclass
@@ -115,40 +215,48 @@ class Run:
         lock, for a stage that times with the reason. Raises RarefyError with the step's id if the
         stage fails.
         """
-        known = {name: step.artifact for name, step in self.finished.items()}
+        inputs = {name: step.artifact for name, step in self.finished.items()}
         read = self.plan.read(identifier)  # once: the fingerprint must describe it
-        fingerprint = self.plan.fingerprint(identifier, known, read)
+        fingerprint = self.plan.fingerprint(identifier, inputs, read)
         if fingerprint is None:
             raise RarefyError(f"{identifier}: one of its inputs has not been made yet")
         artifact = self._cached(fingerprint)
         cached = artifact is not None
         if artifact is None:
             with self.plan.store.lock(fingerprint, waiting):
-                artifact = self._cached(fingerprint)
+                artifact = self._cached(fingerprint)  # another run may have made it meanwhile
                 cached = artifact is not None
                 if artifact is None:
-                    with (
-                        self._alone(identifier, waiting),
-                        self._kept(identifier, waiting) as folder,
-                    ):
-                        artifact = self._make(
-                            identifier, fingerprint, known, read, progress, folder
-                        )
+                    work = Work(identifier, fingerprint, inputs, read)
+                    artifact = self._make_alone(work, progress, waiting)
         if artifact.kind is Kind.BUNDLE:
             self.check(artifact)  # its size is read from its files, and the last one is delivered
         if identifier == MODEL:
-            self.plan.count_lengths(artifact, self.check, progress)
-            if self.plan.task_class.unlabelled:
-                self.check(artifact)
-                self.plan.own_answers(artifact).keep(progress, waiting)
+            self._ask_model(artifact, progress, waiting)
         scored = scoring.Scored()
         if self.scored:
             scored = scoring.score(self.plan, artifact, self.check, progress, waiting)
         # Of the work alone, in all attempts: not of waiting for the machine or another run.
         seconds = artifact.run_record().get("seconds", 0.0)
-        done = Finished(identifier, artifact, cached, seconds, *scored)
-        self.finished[identifier] = done
-        return done
+        finished = Finished(identifier, artifact, cached, seconds, *scored)
+        self.finished[identifier] = finished
+        return finished
+
+    def _make_alone(self, work: Work, progress: Progress, waiting: Callable[..., None]) -> Artifact:
+        """Make a step's artifact while this run holds whatever the stage must not share."""
+        identifier = work.identifier
+        with (
+            self._alone(identifier, waiting),
+            self._kept(identifier, waiting) as folder,
+        ):
+            return self._make(work, progress, folder)
+
+    def _ask_model(self, model: Artifact, progress: Progress, waiting: Callable[..., None]) -> None:
+        """Count the tokens of the rows, and let the recipe's model label rows without labels."""
+        self.plan.count_lengths(model, self.check, progress)
+        if self.plan.task_class.unlabelled:
+            self.check(model)
+            self.plan.own_answers(model).keep(progress, waiting)
 
     def _alone(self, identifier: str, waiting: Callable[..., None]) -> AbstractContextManager[None]:
         """Let a stage that times have the machine for itself."""
@@ -160,7 +268,9 @@ class Run:
     ) -> AbstractContextManager[Path | None]:
         """Give a stage that keeps files the folder that its runs share."""
         stage = self.plan.stage_of(identifier)
-        return kept.folder(self.plan, stage, waiting) if stage.keeps else nullcontext()
+        if not stage.keeps:
+            return nullcontext()
+        return shared_folder(self.plan, stage, waiting)
 
     def _cached(self, fingerprint: str) -> Artifact | None:
         """Return the artifact of finished work, now in use by this run; None if there is none."""
@@ -182,44 +292,40 @@ class Run:
         self.plan.store.check(artifact.digest)
         self._verified.add(artifact.digest)
 
-    def _make(
-        self,
-        identifier: str,
-        fingerprint: str,
-        known: dict[str, Artifact],
-        read: Read,
-        progress: Progress,
-        folder: Path | None,
-    ) -> Artifact:
-        stage = self.plan.stage_of(identifier)
-        inputs = {name: known[name] for _, name in self.plan.parents(identifier)}
-        for artifact in (*inputs.values(), *self.plan.baselines.values()):
+    def _make(self, work: Work, progress: Progress, folder: Path | None) -> Artifact:
+        """Run a step's stage and publish what it wrote."""
+        identifier, plan = work.identifier, self.plan
+        stage = plan.stage_of(identifier)
+        inputs = {name: work.inputs[name] for _, name in plan.parents(identifier)}
+        for artifact in (*inputs.values(), *plan.baselines.values()):
             self.check(artifact)
         started = datetime.now(UTC)
-        with self.plan.store.draft() as output:
+        with plan.store.draft() as output:
             in_file = not discovery.runs_every_time(type(stage))
-            work = self.plan.store.work(fingerprint, resume=in_file)
-            resumed = any(work.iterdir())
-            spent = Spent(work)
-            context = self.context(stage, inputs, work, output, spent.noting(progress), folder)
-            with spent.until_it_breaks():
-                draft = self._run_stage(identifier, stage, context, known)
-            self._check_unchanged(identifier, read)
-            manifest = self._manifest(identifier, stage, fingerprint, known, output, draft)
+            directory = plan.store.work(work.fingerprint, resume=in_file)
+            resumed = any(directory.iterdir())
+            clock = WorkClock(directory)
+            noting = clock.noting(progress)
+            context = self.context(stage, inputs, directory, output, noting, folder)
+            meter = memory.PeakMeter()
+            with clock.until_it_breaks():
+                draft = self._run_stage(identifier, stage, context, work.inputs)
+            seconds, peak = round(clock.seconds, 3), meter.read()
+            self._check_unchanged(identifier, work.read)
+            manifest = self._manifest(work, stage, output, draft)
             run = {
                 "started": started.isoformat(),
                 "ended": datetime.now(UTC).isoformat(),
-                "seconds": round(spent.seconds, 3),
+                "seconds": seconds,
+                "memory": peak,
                 "host": platform.node(),
-                "device": self.plan.device,
-                "threads": self.plan.threads,
+                "device": plan.device,
+                "threads": plan.threads,
                 "resumed": resumed,
-                "texts": self.plan.row_lengths.texts,
             }
             lasts = draft.lasts and in_file
-            published = self.plan.store.publish(
-                output, manifest, run, lasts=lasts, lease=self.lease
-            )
+            published = plan.store.publish(output, manifest, run, lasts=lasts, lease=self.lease)
+        last_runs.keep(plan, identifier, seconds, peak)
         self._verified.add(published.digest)
         return published
 
@@ -232,9 +338,9 @@ class Run:
         if now == read:
             return
         changed = [path for path, digest in read.files.items() if now.files.get(path) != digest]
-        what = changed[0] if changed else "its code"
+        source = changed[0] if changed else "its code"
         raise RarefyError(
-            f"{identifier}: {what} changed while the stage ran, so its result is not stored; run "
+            f"{identifier}: {source} changed while the stage ran, so its result is not stored; run "
             "again"
         )
 
@@ -253,11 +359,13 @@ class Run:
         """
         plan = self.plan
         providers.check_device(plan.device, stage)
-        names = plan.reads(stage)  # none of the import, before which there are no answers
-        splits = (plan.splits if stage.reads_input else plan.rows) if names else {}
+        splits: dict[str, Split] = {}
+        for name in plan.reads(stage):  # none of the import, before which there are no answers
+            rows = plan.splits if stage.reads_input else plan.rows
+            splits[name] = rows[name]
         return Context(
             task=plan.task,
-            splits={name: splits[name] for name in names},
+            splits=splits,
             seed=plan.seed(stage),
             device=plan.device,
             threads=plan.threads,
@@ -272,48 +380,61 @@ class Run:
         )
 
     def _run_stage(
-        self, identifier: str, stage: Stage, context: Context, known: dict[str, Artifact]
+        self, identifier: str, stage: Stage, context: Context, inputs: dict[str, Artifact]
     ) -> Draft:
+        """Run a stage and check what it wrote; every error names the step.
+
+        Args:
+            identifier: the step's id.
+            stage: its stage.
+            context: what the stage receives.
+            inputs: the artifacts of all earlier steps, by id.
+
+        Raises:
+            RarefyError: the stage fails, or breaks its contract.
+        """
         try:
+            kind = self.plan.kinds()[identifier]
             if identifier == MODEL:
-                draft, kinds = (
-                    self.plan.importer.bring(self.plan.located, context),
-                    self.plan.kinds(),
-                )
-                choosing.choose(context, kinds[identifier], context.output)
+                draft = self.plan.importer.bring(self.plan.located, context)
+                decisions.choose(context, kind, context.output)
                 return draft
             discovery.ready(type(stage))
             model = None
             if stage.reads_input:
                 model = context.artifacts[self.plan.loaded.step(identifier).input]
-            draft, kinds = stage.run(context, model), self.plan.kinds()  # type: ignore[arg-type]
+            draft = stage.run(context, model)  # type: ignore[arg-type]
             _check_draft(draft)
-            choosing.choose(context, kinds[identifier], context.output)
+            decisions.choose(context, kind, context.output)
             if model is not None:
-                draft = quantized.carry(stage, model, context.output, kinds[identifier], draft)
-            if kinds[identifier] is Kind.BUNDLE:
-                planner = quantized.follow(self.plan.loaded, kinds)[identifier]
-                if planner:
-                    self.check(known[planner])
-                quantized.check_bundle(draft, planner, known)
+                draft = quantized.carry(stage, model, context.output, kind, draft)
+            if kind is Kind.BUNDLE:
+                self._check_precision(identifier, draft, inputs)
             return draft
         except RarefyError as error:
             if not str(error).startswith(f"{identifier}:"):
                 error.args = (f"{identifier}: {error}",)
             raise
         except Exception as error:
-            reason = next(iter(str(error).strip().splitlines()), "no reason given")
+            lines = str(error).strip().splitlines()
+            reason = lines[0] if lines else "no reason given"
             raise RarefyError(f"{identifier}: {type(error).__name__}: {reason}") from error
 
-    def _manifest(
-        self,
-        identifier: str,
-        stage: Stage,
-        fingerprint: str,
-        known: dict[str, Artifact],
-        output: Path,
-        draft: Draft,
-    ) -> Manifest:
+    def _check_precision(self, identifier: str, draft: Draft, inputs: dict[str, Artifact]) -> None:
+        """Raise ModelError if a bundle's precision is not that of the recipe's last plan."""
+        plan = self.plan
+        planner = quantized.follow(plan.loaded, plan.kinds())[identifier]
+        if planner:
+            self.check(inputs[planner])
+        quantized.check_bundle(draft, planner, inputs)
+
+    def _manifest(self, work: Work, stage: Stage, output: Path, draft: Draft) -> Manifest:
+        """Return the manifest of what a stage wrote.
+
+        Raises RarefyError if it wrote no file, one with a reserved name, or a metric that is no
+        finite number.
+        """
+        identifier, plan = work.identifier, self.plan
         files = list_files(output, draft.roles)
         if not files:
             raise RarefyError(f"{identifier}: the stage {stage.name!r} wrote no file")
@@ -325,23 +446,28 @@ class Run:
         for metric in draft.metrics:
             if not math.isfinite(metric.value):
                 raise RarefyError(f"{identifier}: {metric.name} is {metric.value}; did it diverge?")
-        base, source = self.plan.loaded.base, self.plan.located.source
-        records = [self.plan.splits[name].record() for name in self.plan.reads(stage)]
+        base = plan.loaded.base
+        parents = [
+            Parent(digest=work.inputs[name].digest, role=role)
+            for role, name in plan.parents(identifier)
+        ]
+        record = StageRecord(
+            name=stage.name,
+            version=stage.version,
+            parameters=sources.portable_values(stage.model_dump(mode="json"), base),
+            fingerprint=work.fingerprint,
+        )
+        source = None
+        if identifier == MODEL:
+            source = _at(base, plan.located.source, "reference")
+        splits = [plan.splits[name].record() for name in plan.reads(stage)]
         return Manifest(
-            kind=self.plan.kinds()[identifier],
+            kind=plan.kinds()[identifier],
             files=files,
-            parents=tuple(
-                Parent(digest=known[name].digest, role=role)
-                for role, name in self.plan.parents(identifier)
-            ),
-            stage=StageRecord(
-                name=stage.name,
-                version=stage.version,
-                parameters=sources.portable_values(stage.model_dump(mode="json"), base),
-                fingerprint=fingerprint,
-            ),
-            source=_at(base, source, "reference") if identifier == MODEL else None,
-            data=tuple(_at(base, record, "name") for record in records),
+            parents=tuple(parents),
+            stage=record,
+            source=source,
+            data=tuple(_at(base, split, "name") for split in splits),
             model=draft.model,
             metrics=draft.metrics,
         )
@@ -351,9 +477,13 @@ class Run:
         rows: list[LedgerRow] = []
         parameters: dict[str, int | None] = {}
         for step in self.finished.values():
-            inputs = [p.digest for p in step.artifact.manifest.parents if p.role == "input"]
-            rows.append(step.row(next((parameters.get(digest) for digest in inputs), None)))
-            parameters[step.artifact.digest] = rows[-1].parameters
+            count = None
+            for parent in step.artifact.manifest.parents:
+                if parent.role == "input":
+                    count = parameters.get(parent.digest)
+            row = step.row(count)
+            rows.append(row)
+            parameters[step.artifact.digest] = row.parameters
         return rows
 
 
@@ -374,7 +504,9 @@ def _at(base: Path, record: Named, field: str) -> Named:
 
 def default_device() -> str:
     """Return "cuda" if there is a device and torch is built for it; does not import torch."""
-    has_device = Path("/dev/nvidiactl").exists()
-    return (
-        "cuda" if has_device and "+cpu" not in (distribution_version("torch") or "+cpu") else "cpu"
-    )
+    if not Path("/dev/nvidiactl").exists():
+        return "cpu"
+    torch = distribution_version("torch")
+    if torch is None or "+cpu" in torch:
+        return "cpu"
+    return "cuda"

@@ -1,8 +1,13 @@
-"""Write a run's folder: report, summary, verdict, bundle and CI files, each replaced atomically."""
+"""Write a run's folder: report, summary, verdict, bundle and CI files, each replaced atomically.
+
+Only files that rarefy wrote may be replaced or removed: ``--out`` can be any folder, and
+``run.json`` or ``metrics.txt`` are common names.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,12 +18,12 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from pipeline.measure import answers
-from pipeline.run import names, ownership
+from pipeline.run import names
 from pipeline.store import disk
 from pipeline.store.artifact import MANIFEST, Artifact
 from pipeline.terms.credentials import redact
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import EvidenceError
+from pipeline.terms.errors import EvidenceError, RecipeError
 from pipeline.verdict.record import ReportData
 
 if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
@@ -27,6 +32,19 @@ if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
 _FINAL = "|".join(map(re.escape, (*names.FILES, names.BUNDLE)))
 _UNFINISHED = re.compile(rf"\.({_FINAL})[-.][0-9a-f]{{32}}")
 """Temporary names: a file or folder that is being written or removed, beside its final name."""
+_MARKS = {
+    names.REPORT: rb'<meta name="generator" content="rarefy">|<p class="eyebrow"><span>rarefy<',
+    names.SUMMARY: "\\A## (✓|✗|\\?|○) ".encode(),
+    names.VERDICT: rb'"schema":\s*"rarefy\.verdict/',
+    names.RECORD: rb'"schema":\s*"rarefy\.run/',
+    names.ANSWERS: rb'"schema":\s*"rarefy\.answers/',
+    names.JUNIT: rb'<testsuites name="rarefy"',
+    names.METRICS: rb"\A# TYPE rarefy_",
+}
+"""What each file contains if rarefy wrote it."""
+_FINISHED = rb'<testsuites name="rarefy"(?s:.*)<properties>'
+"""In the junit.xml of a run that reached its end, which also wrote the files without a mark."""
+_MANIFEST = rb'"schema":\s*"rarefy\.artifact/'
 
 
 def prepare(directory: Path) -> None:
@@ -36,7 +54,7 @@ def prepare(directory: Path) -> None:
     rarefy's, ProviderError if it cannot be written or locked.
     """
     with _holding(directory):
-        ownership.check(directory)
+        check_ours(directory)
 
 
 def write(outcome: Outcome, directory: Path) -> dict[str, str]:
@@ -48,7 +66,7 @@ def write(outcome: Outcome, directory: Path) -> dict[str, str]:
     if the disk is full.
     """
     with _holding(directory):
-        ownership.check(directory)
+        check_ours(directory)
         paths = {}
         if outcome.bundle is not None:
             paths["bundle"] = directory / names.BUNDLE
@@ -87,7 +105,7 @@ def draw(data: ReportData, directory: Path) -> dict[str, Path]:
     name is not rarefy's.
     """
     with _holding(directory):
-        ownership.check(directory)
+        check_ours(directory)
         check_bundle(data, directory)
         _drop_verdict(directory)
         return _draw(data, directory)
@@ -134,7 +152,7 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     from pipeline.terms.wording import escape
 
     with _holding(directory):
-        ownership.check(directory)
+        check_ours(directory)
         # The junit.xml last: while it is there, the files without a mark are known to be ours.
         for file in sorted(names.FILES, key=names.JUNIT.__eq__):
             (directory / file).unlink(missing_ok=True)
@@ -238,3 +256,42 @@ def _drop_bundle(directory: Path) -> None:
 def _replace(path: Path, text: str) -> None:
     """Replace a file in one step, on the disk; credentials in URLs are left out."""
     disk.write_text(path, redact(text))
+
+
+def check_ours(directory: Path) -> None:
+    """Raise RecipeError if a file or folder that a run would replace was not written by rarefy.
+
+    The formats of Bencher and github-action-benchmark have no room for a mark: they are rarefy's if
+    the junit.xml beside them is that of a finished run.
+    """
+    finished = _has(directory / names.JUNIT, _FINISHED)
+    for name in names.FILES:
+        path = directory / name
+        ours = _has(path, _MARKS[name]) if name in _MARKS else finished
+        if path.exists() and not ours:
+            raise _foreign(path)
+    folder = directory / names.BUNDLE
+    ours = folder.is_dir() and not folder.is_symlink()
+    if ours and any(folder.iterdir()):
+        ours = _has(folder / MANIFEST, _MANIFEST)
+    if os.path.lexists(folder) and not ours:
+        raise _foreign(folder)
+
+
+def check_page(page: Path) -> None:
+    """Raise RecipeError if a page would replace a file that rarefy did not write."""
+    if page.is_file() and page.stat().st_size and not _has(page, _MARKS[names.REPORT]):
+        raise RecipeError(
+            f"{page}: rarefy did not write this and would replace it; choose another name"
+        )
+
+
+def _has(path: Path, mark: bytes) -> bool:
+    return path.is_file() and re.search(mark, path.read_bytes()) is not None
+
+
+def _foreign(path: Path) -> RecipeError:
+    return RecipeError(
+        f"{path}: rarefy did not make this and would replace it; move it away, or choose another "
+        "folder with --out"
+    )

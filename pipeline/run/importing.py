@@ -10,7 +10,6 @@ from typing import ClassVar
 from pipeline.model import padding, pooling, pretrained
 from pipeline.stage import Context, Draft, Stage
 from pipeline.stage.locating import Located
-from pipeline.stage.resources import PROCESS, Resources, Span, Workload, weights
 from pipeline.store.artifact import Artifact, Kind, Manifest
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, RarefyError
@@ -43,38 +42,24 @@ class ImportModel(Stage):
             files_sha256=digests,
         )
 
-    def resources(self, work: Workload) -> Resources:
-        """Return what importing needs: the weights twice on disk; in memory, file and model.
-
-        On disk they are copied first. The lower bound is half the weights each: a file may hold
-        them in half precision, and a head that will be left out cannot always be recognized by its
-        name.
-        """
-        whole = weights(work.shape)
-        return Resources(
-            disk=Span(2 * (whole.least // 2), 2 * whole.most),
-            memory=PROCESS + Span(whole.least // 2, 3 * whole.most),
-            shape=work.shape,
-            effort=work.shape.parameters,
-        )
-
     def bring(self, located: Located, context: Context) -> Draft:
         """Load the model and tokenizer as published, and save both in the store's own format."""
         from pipeline.model import checkpoint
 
         task = context.task
-        answers = located.kind(type(task), task.labels) is Kind.CHECKPOINT
+        has_head = located.kind(type(task), task.labels) is Kind.CHECKPOINT
         context.progress(0, 1, "reading the weights")
         with tempfile.TemporaryDirectory(dir=context.work) as folder:
             copied = self._copy(located, Path(folder))
             weights = [copied / path.name for path in located.weights]
             try:
-                found = pretrained.load(copied, weights, complete=answers and not task.body_only)
+                complete = has_head and not task.body_only
+                loaded = pretrained.load(copied, weights, complete=complete)
                 tokenizer = checkpoint.load_tokenizer(copied)
             except RarefyError as error:  # name the user's folder
                 error.args = (str(error).replace(str(copied), str(located.directory)),)
                 raise
-            model = found.model.base_model if task.body_only else found.model
+            model = loaded.model.base_model if task.body_only else loaded.model
             if located.pooling is not None:
                 pooling.note(model.config, located.pooling)
             padding.note(model.config, tokenizer)
@@ -82,8 +67,11 @@ class ImportModel(Stage):
             roles = checkpoint.save(model, tokenizer, context.output)
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))
-        changes = {LEFT_OUT: list(found.left_out), NEW: list(found.new)}
-        return Draft(roles, description | {key: names for key, names in changes.items() if names})
+        if loaded.left_out:
+            description[LEFT_OUT] = list(loaded.left_out)
+        if loaded.new:
+            description[NEW] = list(loaded.new)
+        return Draft(roles, description)
 
     def _copy(self, located: Located, folder: Path) -> Path:
         """Copy the files in the fingerprint, and no others; return the folder.

@@ -25,41 +25,49 @@ class Outcome:
 
     def exit_code(self, strict: bool) -> int:
         """Return 0 (passed, or no budgets), 3 (budget missed) or 4 (inconclusive, ``strict``)."""
-        return self.data.verdict.exit_code(strict) if self.data.verdict else 0
+        if self.data.verdict is None:
+            return 0
+        return self.data.verdict.exit_code(strict)
 
 
 def conclude(run: Run, command: str) -> Outcome:
     """Judge the budgets of a finished run by its last measurements."""
-    finished = run.finished.values()
-    reports = [step.artifact for step in finished if _measured(step.artifact)]
-    bundles = [step.artifact for step in finished if step.artifact.kind is Kind.BUNDLE]
-    measurements, judged = None, None
-    recipe = run.plan.loaded.recipe
+    plan = run.plan
+    recipe = plan.loaded.recipe
+    artifacts = [step.artifact for step in run.finished.values()]
+    reports = [artifact for artifact in artifacts if _has_measurements(artifact)]
+    bundles = [artifact for artifact in artifacts if artifact.kind is Kind.BUNDLE]
     for artifact in (*reports[-1:], *bundles[-1:]):
         run.check(artifact)
-    if run.plan.budgets and not reports:
+    if plan.budgets and not reports:
         raise RecipeError(f"budgets: no stage wrote {FILE}; 'validate' does")
+    measurements, judged, measured_at = None, None, None
     if reports:
-        measurements = answers.load(reports[-1].directory)
-        judged = judge.judge(run.plan.budgets, recipe.targets, measurements)
-        if not judged.budgets and not run.plan.absent:
+        report = reports[-1]
+        measurements = answers.load(report.directory)
+        measured_at = _measured_at(report)
+        judged = judge.judge(plan.budgets, recipe.targets, measurements)
+        if not judged.budgets and not plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
     ledger = run.ledger()
-    if beside := linear.row(measurements):
-        ledger.append(beside)
+    linear_model = linear.row(measurements)
+    if linear_model:
+        ledger.append(linear_model)
+    notes = [f"{row.id} {row.note}" for row in ledger if row.note]
+    lineage = [_node(identifier, step.artifact) for identifier, step in run.finished.items()]
     data = ReportData(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        measured_at=_measured_at(reports[-1]) if reports else None,
+        measured_at=measured_at,
         command=command,
-        recipe=run.plan.loaded.portable_text,
+        recipe=plan.loaded.portable_text,
         task=recipe.task,
-        labels=run.plan.labels,
-        rows=run.plan.summary.rows,
-        warnings=run.plan.warnings + [f"{row.id} {row.note}" for row in ledger if row.note],
-        absent=run.plan.absent,
+        labels=plan.labels,
+        rows=plan.summary.rows,
+        warnings=plan.warnings + notes,
+        absent=plan.absent,
         ledger=ledger,
-        lineage=[_node(identifier, step.artifact) for identifier, step in run.finished.items()],
+        lineage=lineage,
         verdict=judged,
         measurements=measurements,
         machine=machine.fingerprint(),
@@ -67,10 +75,12 @@ def conclude(run: Run, command: str) -> Outcome:
     return Outcome(data, _delivered(bundles, measurements))
 
 
-def _measured(artifact: Artifact) -> bool:
-    """Whether an artifact is a report of measurements; a plug-in's may be of anything else."""
+def _has_measurements(artifact: Artifact) -> bool:
+    """Return whether an artifact is a report of measurements; a plug-in's may be of others."""
+    if artifact.kind is not Kind.REPORT:
+        return False
     names = {entry.path for entry in artifact.manifest.files}
-    return artifact.kind is Kind.REPORT and FILE in names
+    return FILE in names
 
 
 def _measured_at(report: Artifact) -> str:
@@ -88,14 +98,19 @@ def _measured_at(report: Artifact) -> str:
 
 def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Artifact | None:
     """Return the bundle that was measured, or the last one if none was measured."""
+    if not bundles:
+        return None
     if measurements is not None:
         measured = measurements.models[CANDIDATE].digest
-        bundles = [bundle for bundle in bundles if bundle.digest == measured] or bundles
-    return bundles[-1] if bundles else None
+        for bundle in reversed(bundles):
+            if bundle.digest == measured:
+                return bundle
+    return bundles[-1]
 
 
 def _node(identifier: str, artifact: Artifact) -> LineageNode:
     manifest = artifact.manifest
+    metrics = [metric.model_dump(exclude_none=True) for metric in manifest.metrics]
     return LineageNode(
         id=identifier,
         stage=manifest.stage.name,
@@ -104,20 +119,24 @@ def _node(identifier: str, artifact: Artifact) -> LineageNode:
         kind=manifest.kind,
         parameters=manifest.stage.parameters,
         parents={parent.digest: parent.role for parent in manifest.parents},
-        metrics=[metric.model_dump(exclude_none=True) for metric in manifest.metrics],
+        metrics=metrics,
     )
 
 
 def as_json(outcome: Outcome, paths: dict[str, str], exit_code: int) -> dict[str, Any]:
     """Return what ``rarefy run --json`` prints."""
-    judged = outcome.data.verdict
-    return {
-        "outcome": judged.outcome if judged else None,
+    data = outcome.data
+    values: dict[str, Any] = {
+        "outcome": None,
         "exit_code": exit_code,
-        "ledger": [row.model_dump() for row in outcome.data.ledger],
-        "budgets": [budget.model_dump() for budget in judged.budgets] if judged else [],
-        "evidence": judged.evidence if judged else [],
-        "warnings": outcome.data.warnings,
-        "absent": outcome.data.absent,
-        **paths,
+        "ledger": [row.model_dump() for row in data.ledger],
+        "budgets": [],
+        "evidence": [],
+        "warnings": data.warnings,
+        "absent": data.absent,
     }
+    if data.verdict is not None:
+        values["outcome"] = data.verdict.outcome
+        values["budgets"] = [budget.model_dump() for budget in data.verdict.budgets]
+        values["evidence"] = data.verdict.evidence
+    return values | paths

@@ -17,11 +17,9 @@ from pipeline.recipe.recipe import MODEL, LoadedRecipe
 from pipeline.run import (
     baselines,
     budgets,
-    choosing,
-    families,
-    fit,
+    check_chain,
+    decisions,
     importing,
-    kinds,
     lengths,
     own_answers,
     quantized,
@@ -99,26 +97,30 @@ class Plan:
     @cached_property
     def summary(self) -> data.Summary:
         """Labels, row counts and warnings; taken from the store if the data was read before."""
-        by = [data.VERSION, self.loaded.recipe.task, *self.task_code, versions(READERS)]
-        key = f"data-{value_sha256([self.data_digest, by])}"
-        known = self.store.note(key)
-        if known is not None:
-            return data.Summary(**known)
-        recipe, folder = self.loaded.recipe.data, self.store.root / "tmp"
-        summary = data.load(recipe, self.task_class, self.sources, folder=folder)[1]
+        recipe = self.loaded.recipe
+        readers = [data.VERSION, recipe.task, *self.task_code, versions(READERS)]
+        key = f"data-{value_sha256([self.data_digest, readers])}"
+        note = self.store.note(key)
+        if note is not None:
+            return data.Summary(**note)
+        folder = self.store.root / "tmp"
+        _, summary = data.load(recipe.data, self.task_class, self.sources, folder=folder)
         self.store.keep_note(key, vars(summary))
         return summary
 
     @property
     def warnings(self) -> list[str]:
         """Warnings about the data and the model; those about the import only once it has run."""
-        first = baselines.skipped(self.loaded, self.absent) + self.doubts
-        longest = self.loaded.recipe.data.max_length
-        cut = self.row_lengths.warnings(self.task)
-        model = self.located.warnings(self.task_class, self.labels)
-        model += self.located.length_warnings(longest)
-        model += importing.warnings(self._imported.manifest) if self._imported else []
-        return self.summary.warnings + model + first + cut + self._uncached
+        warnings = list(self.summary.warnings)
+        warnings += self.located.warnings(self.task_class, self.labels)
+        warnings += self.located.length_warnings(self.loaded.recipe.data.max_length)
+        model = self._imported
+        if model is not None:
+            warnings += importing.warnings(model.manifest)
+        warnings += baselines.skipped(self.loaded, self.absent)
+        warnings += self.doubts
+        warnings += self.row_lengths.warnings(self.task)
+        return warnings + self._uncached
 
     @property
     def _uncached(self) -> list[str]:
@@ -130,10 +132,14 @@ class Plan:
 
     @property
     def row_lengths(self) -> lengths.Lengths:
-        """The token counts of the rows; empty until the model has been imported."""
+        """How many rows are too long; empty until the model has been imported."""
         model = self._imported
-        known = self.store.note(self._lengths_key(model)) if model else None
-        return lengths.Lengths(**(known or {}))
+        if model is None:
+            return lengths.Lengths()
+        note = self.store.note(self._lengths_key(model))
+        if note is None:
+            return lengths.Lengths()
+        return lengths.Lengths(**note)
 
     @property
     def truth(self) -> dict[str, Any]:
@@ -141,22 +147,27 @@ class Plan:
         if not self.task_class.unlabelled:
             return {}
         model = self._imported
-        return {"own answers": [own_answers.VERSION, model.digest if model else None]}
+        digest = model.digest if model else None
+        return {"own answers": [own_answers.VERSION, digest]}
 
     @property
     def _imported(self) -> Artifact | None:
         """The imported model; None if it is not in the store yet."""
         fingerprint = self.fingerprint(MODEL, {})
-        return self.store.lookup(fingerprint) if fingerprint else None
+        if fingerprint is None:
+            return None
+        return self.store.lookup(fingerprint)
 
     def count_lengths(
         self, model: Artifact, check: Callable[[Artifact], None], progress: Progress
     ) -> None:
         """Count the tokens of the rows with the model's tokenizer, and store the counts."""
-        if self.store.note(self._lengths_key(model)) is None:
-            check(model)
-            counts = lengths.count(model.directory, self.task, self.rows, progress)
-            self.store.keep_note(self._lengths_key(model), vars(counts))
+        key = self._lengths_key(model)
+        if self.store.note(key) is not None:
+            return
+        check(model)
+        counts = lengths.count(model.directory, self.task, self.rows, progress)
+        self.store.keep_note(key, vars(counts))
 
     def own_answers(self, model: Artifact) -> OwnAnswers:
         """Return the imported model's answers to rows without labels."""
@@ -192,7 +203,9 @@ class Plan:
     @property
     def budgets(self) -> tuple[Budget, ...]:
         """The recipe's budgets, without those against a tag that does not exist yet."""
-        return tuple(b for b in self.loaded.recipe.budgets if b.against not in self.absent)
+        absent = self.absent
+        budgets = self.loaded.recipe.budgets
+        return tuple(budget for budget in budgets if budget.against not in absent)
 
     @property
     def asked(self) -> Asked:
@@ -212,10 +225,11 @@ class Plan:
     @cached_property
     def labels(self) -> list[str]:
         """The labels in output order: the model's own order if it has exactly these labels."""
-        own = self.task_class.head(self.located.config) or []
+        head = self.task_class.head(self.located.config) or []
         if self.task_class.unlabelled:
-            return own
-        return own if set(own) == set(self.summary.labels) else self.summary.labels
+            return head
+        labels = self.summary.labels
+        return head if set(head) == set(labels) else labels
 
     @cached_property
     def splits(self) -> dict[str, Split]:
@@ -237,8 +251,10 @@ class Plan:
     @cached_property
     def rows(self) -> dict[str, Split]:
         """The rows as they are in the data."""
-        recipe, folder = self.loaded.recipe.data, self.store.root / "tmp"
-        return data.load(recipe, self.task_class, self.sources, self.labels, folder)[0]
+        recipe = self.loaded.recipe.data
+        folder = self.store.root / "tmp"
+        splits, _ = data.load(recipe, self.task_class, self.sources, self.labels, folder)
+        return splits
 
     @cached_property
     def task_class(self) -> type[tasks.Task]:
@@ -272,33 +288,36 @@ class Plan:
         Raises RecipeError if the order of the stages cannot work or a budget cannot be judged,
         DataError or ModelError if the recipe's data or model cannot be used.
         """
-        fit.check_known(self.loaded)
-        fit.check_task(self.loaded, self.task_class)
+        check_chain.check_known(self.loaded)
+        check_chain.check_task(self.loaded, self.task_class)
         budgets.check(self.loaded, self.task_class)
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
-        fit.check_model(self.loaded, self.located, self.task_class)
+        check_chain.check_model(self.loaded, self.located, self.task_class)
         own_answers.check(self.loaded, self.task_class, self._imported_kind())
-        made = self.kinds()
-        quantized.follow(self.loaded, made)
-        fit.check_made(self.loaded, families.follow(self.loaded, {MODEL: self.located.config}))
-        budgets.check_references(self.loaded, made)
-        known: dict[str, Artifact] = {}
-        planned = []
-        for identifier in (MODEL, *(step.id for step in self.loaded.steps)):
+        kinds = self.kinds()
+        quantized.follow(self.loaded, kinds)
+        configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
+        check_chain.check_positions(self.loaded, configs)
+        budgets.check_references(self.loaded, kinds)
+        artifacts: dict[str, Artifact] = {}
+        steps = []
+        for identifier, kind in kinds.items():
             stage = self.stage_of(identifier)
-            fingerprint = self.fingerprint(identifier, known)
+            fingerprint = self.fingerprint(identifier, artifacts)
+            artifact = None
             if fingerprint is None:
                 self._surroundings(stage, self.read(identifier))  # say now if a file is missing
-            artifact = self.store.lookup(fingerprint) if fingerprint else None
-            if artifact:
-                known[identifier] = artifact
-            planned.append(Planned(identifier, stage, made[identifier], fingerprint, artifact))
-        return planned
+            else:
+                artifact = self.store.lookup(fingerprint)
+            if artifact is not None:
+                artifacts[identifier] = artifact
+            steps.append(Planned(identifier, stage, kind, fingerprint, artifact))
+        return steps
 
     def kinds(self) -> dict[str, Kind]:
         """Return the kind of each step's output. Raises RecipeError if a stage cannot take one."""
-        return kinds.follow(self.loaded, {MODEL: self._imported_kind()})
+        return check_chain.follow_kinds(self.loaded, {MODEL: self._imported_kind()})
 
     def _imported_kind(self) -> Kind:
         return self.located.kind(self.task_class, self.labels)
@@ -311,14 +330,17 @@ class Plan:
         if identifier == MODEL:
             return []
         step = self.loaded.step(identifier)
-        parents = list(step.stage.references().items())
+        references = step.stage.references()
+        parents = list(references.items())
         if step.stage.sees_ancestors:
-            named = {step.input, *(name for _, name in parents)}
-            before = self.loaded.ancestors(step)
+            named = {step.input, *references.values()}
+            ancestors = self.loaded.ancestors(step)
             if self._imported_kind() is Kind.CHECKPOINT:
-                before = [MODEL, *before]
-            parents += [("reference", name) for name in before if name not in named]
-        return [*parents, ("input", step.input)] if step.stage.reads_input else parents
+                ancestors = [MODEL, *ancestors]
+            parents += [("reference", name) for name in ancestors if name not in named]
+        if step.stage.reads_input:
+            parents.append(("input", step.input))
+        return parents
 
     def fingerprint(
         self, identifier: str, known: dict[str, Artifact], read: Read | None = None
@@ -341,10 +363,10 @@ class Plan:
                 value |= self._data(stage)
         else:
             value |= self._surroundings(stage, read)
-            value["parents"] = [
-                [name if stage.sees_ancestors else role, known[name].identity]
-                for role, name in parents
-            ]
+            value["parents"] = []
+            for role, name in parents:
+                key = name if stage.sees_ancestors else role
+                value["parents"].append([key, known[name].identity])
         return value_sha256(value)
 
     def read(self, identifier: str) -> Read:
@@ -362,40 +384,48 @@ class Plan:
 
     def _surroundings(self, stage: Stage, read: Read) -> dict[str, Any]:
         """Return what a stage's output depends on besides its code, parameters and parents."""
-        recipe = self.loaded.recipe
-        return self._data(stage) | {
-            "task": recipe.task,
+        libraries = stage.libraries
+        if self.reads(stage):
+            libraries += READERS
+        value = self._data(stage) | {
+            "task": self.loaded.recipe.task,
             "files": list(read.files.values()),
             "seed": self.seed(stage),
-            "libraries": versions((*stage.libraries, *(READERS if self.reads(stage) else ()))),
+            "libraries": versions(libraries),
             "device": self.device,
             "environment": self.loaded.asked(stage.environment, self.asked),
-            **({"own answers": own_answers.VERSION} if self.task_class.unlabelled else {}),
         }
+        if self.task_class.unlabelled:
+            value["own answers"] = own_answers.VERSION
+        return value
 
     def seed(self, stage: Stage) -> int:
         """Return what a stage draws from: its entry's own seed, or the recipe's if it matters."""
-        own = next((step.seed for step in self.loaded.steps if step.stage is stage), None)
-        return own if own is not None else self.loaded.recipe.seed if stage.seeded else 0
+        for step in self.loaded.steps:
+            if step.stage is stage and step.seed is not None:
+                return step.seed
+        return self.loaded.recipe.seed if stage.seeded else 0
 
     def _data(self, stage: Stage) -> dict[str, Any]:
-        gone = self.summary.left_out
-        return {
-            "data": {n: self.sources[n].sha256 + gone.get(n, "") for n in self.reads(stage)},
-            "reading": self.reading,
-            "labels": self.labels,
-        }
+        left_out = self.summary.left_out
+        digests = {}
+        for name in self.reads(stage):
+            digests[name] = self.sources[name].sha256 + left_out.get(name, "")
+        return {"data": digests, "reading": self.reading, "labels": self.labels}
 
     def reads(self, stage: Stage) -> list[str]:
         """Return the splits that a step reads: its stage, or the task to choose for its model."""
-        names = stage.reads | ({development.NAME} if self._chooses(stage) else set())
-        names |= {corpus.NAME} if "eval" in names else set()  # what eval's queries search
-        return sorted(name for name in names if name in self.sources)
+        names = set(stage.reads)
+        if self._chooses(stage):
+            names.add(development.NAME)
+        if "eval" in names:
+            names.add(corpus.NAME)  # what eval's queries search
+        return sorted(names & self.sources.keys())
 
     def _chooses(self, stage: Stage) -> bool:
         """Return whether the task chooses something for the model that a stage makes."""
         if not self.task_class.chooses:
             return False
         if stage is self.importer:
-            return not self.task_class.unlabelled and self._imported_kind() in choosing.HEADED
-        return stage.produces in (None, *choosing.HEADED)
+            return not self.task_class.unlabelled and self._imported_kind() in decisions.HEADED
+        return stage.produces in (None, *decisions.HEADED)

@@ -30,28 +30,32 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
     """
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
-        if kinds[step.input] is Kind.BUNDLE and planners[step.input]:
-            _check(loaded, step, step.input)
-        given = None if kinds[step.input] is Kind.BUNDLE else planners[step.input]
-        if given is None and loaded.asked(step.stage.needs_plan):
+        stage = step.stage
+        planner = planners[step.input]
+        if kinds[step.input] is Kind.BUNDLE:
+            if planner:
+                _check(loaded, step, step.input)
+            planner = None
+        if planner is None and loaded.asked(stage.needs_plan):
             raise loaded.error(step, "trains for a quantization plan; put 'quantize' before it")
-        if step.stage.quantization == "plans":
+        if stage.quantization == "plans":
             planners[step.id] = step.id
-        elif given is None or kinds[step.id] not in MODELS:
+        elif planner is None or kinds[step.id] not in MODELS:
             continue
-        elif step.stage.quantization == "keeps":
-            planners[step.id] = given
-            _check(loaded, step, given)
+        elif stage.quantization == "keeps":
+            planners[step.id] = planner
+            _check(loaded, step, planner)
         else:
-            lost = f"would lose the quantization plan of {given!r}"
-            raise loaded.error(step, f"{lost}; move {given!r} after it")
+            problem = f"would lose the quantization plan of {planner!r}; move {planner!r} after it"
+            raise loaded.error(step, problem)
     return planners
 
 
 def _check(loaded: LoadedRecipe, step: Step, maker: str) -> None:
     """Raise RecipeError if a step cannot have what the step ``maker`` makes."""
-    given = (loaded.step(maker).stage, loaded.recipe.targets)
-    if problem := loaded.asked(step.stage.misfit, *given):
+    stage = loaded.step(maker).stage
+    problem = loaded.asked(step.stage.misfit, stage, loaded.recipe.targets)
+    if problem:
         raise loaded.error(step, problem)
 
 
@@ -61,45 +65,56 @@ def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft)
     Raises RarefyError if what the stage wrote contradicts its ``quantization``, and ModelError if
     it changed weights that the plan has in int4.
     """
-    there = (output / quantization.FILE).is_file()
     source = model.directory / quantization.FILE
-    if stage.quantization == "plans" and not there:
+    target = output / quantization.FILE
+    has_plan = target.is_file()
+    plans = stage.quantization == "plans"
+    if plans and not has_plan:
         raise RarefyError(
             f"the stage declares quantization = 'plans' but wrote no {quantization.FILE}"
         )
     keeps = stage.quantization == "keeps" and source.is_file()
-    if there and not keeps and stage.quantization != "plans":
+    if has_plan and not keeps and not plans:
         raise RarefyError(
             f"the stage wrote {quantization.FILE} but does not declare quantization = 'plans'"
         )
     if not keeps or kind is Kind.BUNDLE:
         return draft
-    if not there:  # else the stage took the plan's ranges again
-        shutil.copyfile(source, output / quantization.FILE)
-    roles = {quantization.FILE: "plan"}
+    if not has_plan:  # else the stage took the plan's ranges again
+        shutil.copyfile(source, target)
+    roles = draft.roles | {quantization.FILE: "plan"}
     if (model.directory / blockwise.FILE).is_file():
-        before, after = (each / checkpoint.WEIGHTS for each in (model.directory, output))
-        if not after.is_file() or file_sha256(before) != file_sha256(after):
-            raise ModelError(
-                "the stage changes weights that the plan has in int4; move 'quantize' behind it, "
-                "or write quantize: {weights: int8}"
-            )
-        shutil.copyfile(model.directory / blockwise.FILE, output / blockwise.FILE)
+        _carry_int4(model.directory, output)
         roles[blockwise.FILE] = "int4"
-    facts = {FACTS: model.manifest.model[FACTS]} if FACTS in model.manifest.model else {}
-    return replace(draft, roles=draft.roles | roles, model=facts | draft.model)
+    facts = {}
+    if FACTS in model.manifest.model:
+        facts[FACTS] = model.manifest.model[FACTS]
+    return replace(draft, roles=roles, model=facts | draft.model)
 
 
-def check_bundle(draft: Draft, planner: str | None, made: Mapping[str, Artifact]) -> None:
+def _carry_int4(source: Path, output: Path) -> None:
+    """Copy the weights in int4. Raises ModelError if the stage changed the weights in fp32."""
+    before, after = source / checkpoint.WEIGHTS, output / checkpoint.WEIGHTS
+    if not after.is_file() or file_sha256(before) != file_sha256(after):
+        raise ModelError(
+            "the stage changes weights that the plan has in int4; move 'quantize' behind it, "
+            "or write quantize: {weights: int8}"
+        )
+    shutil.copyfile(source / blockwise.FILE, output / blockwise.FILE)
+
+
+def check_bundle(draft: Draft, planner: str | None, artifacts: Mapping[str, Artifact]) -> None:
     """Raise ModelError if a bundle's precision is not that of the recipe's last plan.
 
     Args:
         draft: the draft of the bundle; not checked if it names no precision.
         planner: the id of the step that wrote the plan; None if there is no plan to implement, so
             that the precision is the stage's own choice.
-        made: the artifacts of the earlier steps, by id.
+        artifacts: the artifacts of the earlier steps, by id.
     """
-    plan = quantization.read(made[planner].directory) if planner else None
+    if planner is None:
+        return
+    plan = quantization.read(artifacts[planner].directory)
     shipped = draft.model.get("precision")
     if plan and shipped not in (None, plan.shipped):
         raise ModelError(

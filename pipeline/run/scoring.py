@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pipeline.measure import machine
-from pipeline.model import shape as shapes
-from pipeline.model.shape import Shape
 from pipeline.run.plan import READERS, Plan
 from pipeline.stage import corpus
 from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.store.store import Store
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError
 from pipeline.terms.interval import Interval
@@ -48,72 +43,33 @@ def score(
     if artifact.kind not in SCORED:
         return Scored()
     key = _key(plan, artifact, split)
-    known = plan.store.note(key)
-    if known is None:
+    note = plan.store.note(key)
+    if note is None:
         with plan.store.lock(key, waiting):
-            known = plan.store.note(key)
-            if known is None:
+            note = plan.store.note(key)  # another run may have scored it meanwhile
+            if note is None:
                 check(artifact)
-                started = time.perf_counter()
-                known = _measure(plan, artifact, progress, split)
-                plan.store.keep_note(key, known)
-                _keep_time(plan, artifact, time.perf_counter() - started, split)
-    return Scored(tuple(Metric(**metric) for metric in known["metrics"]), known["note"])
+                note = _measure(plan, artifact, progress, split)
+                plan.store.keep_note(key, note)
+    metrics = tuple(Metric(**metric) for metric in note["metrics"])
+    return Scored(metrics, note["note"])
 
 
 def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
     """Return whether an artifact, which is in the store, has yet to be scored."""
-    return artifact.kind in SCORED and plan.store.note(_key(plan, artifact, split)) is None
-
-
-def seconds(plan: Plan, kind: Kind, shape: Shape | None, split: str = "eval") -> float | None:
-    """Return the estimated seconds of scoring a model; None if none of its kind was scored here.
-
-    The estimate is the time of the newest scoring of a model of this kind, scaled by the ratio of
-    texts × parameters.
-    """
-    if kind not in SCORED:
-        return 0.0
-    known = Store.note(plan.store, _time_key(plan, kind))
-    if known is None or shape is None or known["host"] != platform.node():
-        return None
-    return float(known["seconds"] * _effort(plan, shape, split) / known["effort"])
-
-
-def _keep_time(plan: Plan, artifact: Artifact, took: float, split: str) -> None:
-    """Note how long a scoring took, in place of the one before of a model of the same kind.
-
-    It is true of this machine alone, so it bypasses a store that is shared or trusts no notes.
-    """
-    shape = shapes.of_manifest(artifact.manifest.model)
-    if shape is not None:
-        known = {"host": platform.node(), "seconds": round(took, 3)}
-        known["effort"] = _effort(plan, shape, split)
-        Store.keep_note(plan.store, _time_key(plan, artifact.kind), known)
-
-
-def _time_key(plan: Plan, kind: Kind) -> str:
-    provider = plan.loaded.recipe.targets[0].provider
-    on = [provider, _threads(plan)] if kind is Kind.BUNDLE else [plan.device, plan.threads]
-    return f"scoring-{value_sha256([kind, *on])}"
-
-
-def _effort(plan: Plan, shape: Shape, split: str) -> int:
-    """Return texts × parameters; texts that were not counted yet are guessed from the rows."""
-    counted, rows = plan.row_lengths.texts.get(split), plan.summary.rows
-    texts = rows[split] * plan.task_class.together(plan.loaded.recipe.data)
-    texts += rows.get(corpus.NAME, 0) if split == "eval" else 0
-    return (texts if counted is None else counted) * shape.body
+    if artifact.kind not in SCORED:
+        return False
+    key = _key(plan, artifact, split)
+    return plan.store.note(key) is None
 
 
 def _key(plan: Plan, artifact: Artifact, split: str) -> str:
     """Return a key of all that a score depends on; ONNX kernels and rounding depend on the CPU."""
     recipe = plan.loaded.recipe
-    target = recipe.targets[0]
+    on: Any = plan.device
     if artifact.kind is Kind.BUNDLE:
-        on: Any = [target.provider, _threads(plan), machine.digest(machine.fingerprint())]
-    else:
-        on = plan.device
+        provider = recipe.targets[0].provider
+        on = [provider, _threads(plan), machine.digest(machine.fingerprint())]
     value = {
         "version": VERSION,
         "artifact": artifact.digest,
@@ -134,21 +90,22 @@ def _threads(plan: Plan) -> int:
 
 
 def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> dict[str, Any]:
+    """Return the scores of an artifact on the split ``name``, as the store keeps them."""
     import numpy as np
 
     from pipeline.measure import accuracy, floor
 
-    split, task = plan.splits[name], plan.task
+    split = plan.splits[name]
+    task = plan.task
     truth = task.truth(split)
     if not truth:
         raise DataError(f"{split.reference}: the {name} split needs labels")
     if artifact.kind is Kind.BUNDLE:
-        target = plan.loaded.recipe.targets[0]
         answers = accuracy.bundle_answers(
             artifact.directory,
             task,
             split,
-            provider=target.provider,
+            provider=plan.loaded.recipe.targets[0].provider,
             threads=_threads(plan),
             progress=progress,
         )
@@ -156,17 +113,21 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
         answers = accuracy.checkpoint_answers(
             artifact.directory, task, split, progress, plan.device
         )
-    broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
+    finite = np.isfinite(answers).all(axis=1)
+    broken = int(np.sum(~finite))
     if broken:
         raise RarefyError(
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
             "answers; did its training diverge?"
         )
-    scores = accuracy.metrics(
-        type(task), task.formulas(truth), answers, truth, name, task.groups(split)
-    )
-    main = scores[0]
-    low = main.value if main.low is None else main.low
-    high = main.value if main.high is None else main.high
-    note = floor.below(type(task), Interval(main.value, low, high), truth)
+    groups = task.groups(split)
+    scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, name, groups)
+    note = floor.below(type(task), _interval(scores[0]), truth)
     return {"metrics": [metric.model_dump() for metric in scores], "note": note}
+
+
+def _interval(metric: Metric) -> Interval:
+    """Return a metric with its interval; the value alone if it has none."""
+    low = metric.value if metric.low is None else metric.low
+    high = metric.value if metric.high is None else metric.high
+    return Interval(metric.value, low, high)

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.model.architectures.description import Config
 from pipeline.stage import code
-from pipeline.stage.resources import Resources, Workload
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
@@ -154,6 +153,13 @@ class Stage(BaseModel):
     ``run`` then gets None for it, and no answers of the recipe's model to rows without labels.
     """
 
+    trains_all_weights: ClassVar[bool] = False
+    """Whether it trains all weights of its input with AdamW, and removes none of them.
+
+    It then needs memory for four times the weights: themselves, their gradients and two moments.
+    A run is refused if the machine has less.
+    """
+
     seeded: ClassVar[bool] = True
     """Whether the recipe's seed shapes the output; if not, the stage gets 0 instead.
 
@@ -248,14 +254,6 @@ class Stage(BaseModel):
     def environment(self, asked: Asked) -> dict[str, Any]:
         """Return what else the output depends on besides data and parameters: machine, targets."""
         return {}
-
-    def resources(self, work: Workload) -> Resources:
-        """Estimate the disk space and memory that the work needs, as far as the stage can tell.
-
-        ``rarefy plan`` shows the estimate. A run is refused if the machine has less than the
-        guaranteed minimum.
-        """
-        return Resources()
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Do the work: read ``model``, write files to ``context.output`` and describe them."""

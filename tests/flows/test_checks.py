@@ -15,7 +15,7 @@ import pytest
 from flows import checks, prefect_server
 from pipeline.measure import cgroups, machine
 from pipeline.model import arithmetic, onnx_runtime, openvino_session
-from pipeline.run import resources
+from pipeline.run import check_machine
 from pipeline.store.store import Store
 from tests.project import Said
 
@@ -149,11 +149,11 @@ def test_a_store_that_cannot_be_written_fails(
 
 
 def test_a_container_has_the_memory_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = resources.total_memory()
+    whole = check_machine.total_memory()
     monkeypatch.setattr(cgroups, "memory", lambda: 10**9)
     (check,) = checks.memory()
     assert (check.state, check.found) == ("warn", "1 GB free of 1 GB")
-    assert resources.total_memory() < whole
+    assert check_machine.total_memory() < whole
 
 
 def test_a_check_that_breaks_hides_no_other(

@@ -363,7 +363,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         if "note: b" in plan.loaded.text:
             raise ProviderError("head: needs at least 9 TB of memory")
 
-    monkeypatch.setattr("pipeline.run.resources.check", check)
+    monkeypatch.setattr("pipeline.run.check_machine.check", check)
 
 
 def test_a_branch_that_the_machine_is_too_small_for_stops_no_other(

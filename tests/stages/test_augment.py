@@ -8,9 +8,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from pipeline.model.shape import Shape
 from pipeline.stage.alike import normalized
-from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.stage.tasks.text_classification import TextClassification
@@ -242,17 +240,6 @@ def test_a_file_of_no_known_format_is_refused_before_the_run(workshop, name, con
     (workshop.folder / name).write_text(content)
     with pytest.raises(DataError, match=message):
         workshop.open({"augment": {"texts": [{"file": name}]}}).plan.steps()
-
-
-def test_a_file_counts_by_its_size_before_the_run(tmp_path):
-    write(tmp_path, ["x" * 100] * 50)
-    work = Workload(Shape(1, 1, 1, 1, 1, 1), base=tmp_path)
-    whole, some = (
-        Augment(texts=(TextFile(file="more.jsonl", rows=rows),)).resources(work)
-        for rows in (None, 7)
-    )
-    assert 40 <= whole.texts <= 60
-    assert some.texts == 7
 
 
 def test_answers_without_texts_are_refused(workshop):

@@ -12,8 +12,6 @@ from safetensors.torch import load_file, save_file
 from exporters.build import build
 from pipeline.model import checkpoint
 from pipeline.model.pooling import Pooling, read
-from pipeline.model.shape import Shape
-from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
@@ -303,13 +301,3 @@ def test_an_activation_is_for_families_that_are_described(tmp_path):
     stage = Distill(student=str(tmp_path / "albert"), activation="relu")
     with pytest.raises(ModelError, match=r"distill.activation: .*; leave it out"):
         stage.follow_model({"model_type": "bert"}, {}, tmp_path)
-
-
-def test_goals_in_another_width_need_disk():
-    small, wide = (Shape(1000, 1, width, 4, 32, 10) for width in (32, 64))
-
-    def most(teacher):
-        work = Workload(small, {"wide": teacher}, rows={"train": 900}, labels=64)
-        return Distill(teacher="wide").resources(work).disk.most
-
-    assert most(wide) - most(small) == 900 * 32 * 4

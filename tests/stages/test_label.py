@@ -10,8 +10,6 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.model import checkpoint
-from pipeline.model.shape import Shape
-from pipeline.stage.resources import Workload
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
@@ -373,27 +371,3 @@ def test_answers_to_the_texts_of_another_stage_are_refused_before_a_run(workshop
 def test_texts_are_left_out_of_a_transfer_set_only():
     with pytest.raises(ValidationError, match="'confidence' leaves out texts of a transfer set"):
         Label(confidence=0.9)
-
-
-def test_exports_that_answer_need_disk():
-    def disk(rows, **parameters):
-        shapes = {"other": Shape(5000, 1, 8, 1, 32, 10)}
-        work = Workload(Shape(1000, 1, 8, 1, 32, 10), shapes, rows={"train": rows})
-        found = Label(teachers=("other",), **parameters).resources(work).disk
-        assert found is not None
-        return found
-
-    none, both = disk(9, engine="pytorch"), disk(9, engine="int8")
-    assert both.least - none.least == 9 * 6000
-    assert both.most - none.most == 10 * 6000
-    assert disk(9) == none, "PyTorch answers a few rows"
-    many, without = disk(module.MANY), disk(module.MANY, engine="pytorch")
-    assert (many.least, many.most) == (without.least, without.most + 10 * 6000)
-
-
-def test_means_of_answers_need_memory():
-    def most(labels):
-        work = Workload(Shape(1000, 1, 8, 1, 32, 10), rows={"train": 1_000_000}, labels=labels)
-        return Label().resources(work).memory.most
-
-    assert most(150) - most(2) >= 2 * 4 * 148 * 1_000_000, "the mean and what a teacher adds"

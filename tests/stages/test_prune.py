@@ -9,8 +9,6 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from pipeline.model import checkpoint
-from pipeline.model.shape import Shape
-from pipeline.stage.resources import Workload, exactly
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Kind, Metric
@@ -20,8 +18,6 @@ from stages.finetune import Finetune
 from stages.prune import Prune
 from tests.models import BAD, FILL, GOOD, artifact_of, sentences
 from tests.stages.classifiers import masked_logits
-
-SHAPE = Shape(100_000, 2, 64, 4, 128, 100)
 
 
 def test_same_seed_same_bytes(fresh, make_context):
@@ -307,25 +303,3 @@ def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_cont
 def test_one_target_at_a_time(parameters, message):
     with pytest.raises(ValidationError, match=message):
         Prune(**parameters)
-
-
-def resources(**parameters):
-    work = Workload(SHAPE, rows={"train": 9}, tokens={"train": exactly(90)}, longest={"train": 10})
-    return Prune(**parameters).resources(work)
-
-
-def test_each_round_keeps_its_weights_and_the_first_trains_almost_the_whole_model():
-    one, three = (resources(neurons=0.5, recover_epochs=1, rounds=rounds) for rounds in (1, 3))
-    gone = SHAPE.parameters - one.shape.parameters
-    checkpoints, output = 3 * 12 * gone, 4 * gone
-    assert three.disk.most - one.disk.most == checkpoints + output + 2 * 4 * SHAPE.parameters
-    assert three.memory.most > one.memory.most
-
-
-def test_a_speedup_needs_disk_for_what_it_times():
-    """The input and three pruned models at most, each in float and twice in int8."""
-    none, timed = resources(macs=0.5), resources(speedup=2, table="profile")
-    assert none.shape == timed.shape
-    pruned = timed.shape.parameters
-    assert timed.disk.most - none.disk.most == 6 * (SHAPE.parameters + 3 * pruned)
-    assert timed.disk.least - none.disk.least == 5 * SHAPE.parameters

@@ -12,9 +12,7 @@ from pydantic import ValidationError
 
 from exporters.passes import embeddings
 from pipeline.model import blockwise, checkpoint, quantization
-from pipeline.model.shape import Shape
 from pipeline.stage import Asked
-from pipeline.stage.resources import Workload
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
@@ -354,14 +352,6 @@ def test_a_search_needs_a_cpu_and_is_of_its_machine():
     found = Quantize(mode="search").environment(Asked(targets=(Target(threads=2),)))
     assert found["threads"] == 2
     assert found["machine"]["cpu"]
-
-
-def test_a_search_needs_room_for_its_bundles():
-    shape = Shape(10_000, layers=2, hidden=16, heads=2, intermediate=64, vocabulary=30)
-    work = Workload(shape, rows={"train": 100, "dev": 20}, longest={"train": 9, "dev": 9})
-    plain, search = (Quantize(mode=mode).resources(work) for mode in ("static", "search"))
-    assert search.disk.most >= plain.disk.most + 5 * 4 * shape.parameters
-    assert search.memory.most > plain.memory.most
 
 
 def test_a_vocabulary_that_int8_damages_stays_float_and_the_layers_do_not(

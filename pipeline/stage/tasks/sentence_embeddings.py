@@ -147,17 +147,6 @@ class SentenceEmbeddings(Task):
         counts = tokens.counts(tokenizer, _texts(split, rows))
         return [max(counts[at :: len(rows)]) for at in range(len(rows))]
 
-    def texts(
-        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
-    ) -> list[int]:
-        """Return the tokens of each text of the rows, with those of negatives."""
-        return [len(row["input_ids"]) for row in self.examples(tokenizer, split, rows)]
-
-    @classmethod
-    def together(cls, data: Data) -> int:
-        """Return the number of texts in a lesson: two, or three with a negative."""
-        return 3 if data.negatives else 2
-
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return one row for each text, with those of negatives: a teacher embeds each alone."""
         wrong = [text for row in rows for text in lessons.negatives(split, row)]

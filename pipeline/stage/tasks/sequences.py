@@ -57,14 +57,6 @@ class SequenceTask(Task):
         """Return the number of tokens in each row before ``encode`` truncates it."""
         return tokens.counts(tokenizer, *_texts(split, rows))
 
-    def texts(
-        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
-    ) -> list[int]:
-        """Return the tokens of each row, or of its windows if rows are answered in windows."""
-        if not self.windows or split.name in TAUGHT:
-            return super().texts(tokenizer, split, rows, lengths)
-        return windows.lengths(tokenizer.backend_tokenizer, lengths, self.max_length)
-
 
 def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:
     pairs = [split.pairs[row] for row in rows] if split.pairs is not None else None

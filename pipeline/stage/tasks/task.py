@@ -83,20 +83,6 @@ class Task(FileRows, Shown):
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before ``encode`` truncates it."""
 
-    def texts(
-        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
-    ) -> list[int]:
-        """Return the number of tokens in each text, or window, that a model reads of rows.
-
-        ``lengths``: those of the rows, as ``lengths`` returns them. For estimates.
-        """
-        return [min(length, self.max_length) for length in lengths]
-
-    @classmethod
-    def together(cls, data: Data) -> int:
-        """Return how many texts of a row share a batch in plain training."""
-        return 1
-
     @abstractmethod
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows to train on: tokenized, and with their targets as ``labels``."""

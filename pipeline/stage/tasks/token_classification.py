@@ -151,12 +151,6 @@ class TokenClassification(SingleLabel):
         """Return the number of tokens in each row before it is cut off or read in windows."""
         return tokens.counts(tokenizer, [split.texts[row] for row in rows])
 
-    def texts(
-        self, tokenizer: Any, split: Split, rows: Sequence[int], lengths: Sequence[int]
-    ) -> list[int]:
-        """Return the tokens of each window of the rows."""
-        return windows.lengths(tokenizer.backend_tokenizer, lengths, self.max_length)
-
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return rows with each word's tag as ``labels``: -100 if it has none or is cut off."""
         made = []

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -91,3 +93,29 @@ def test_memory_of_a_gpu_that_did_not_rise_was_not_measured(monkeypatch, tmp_pat
     request = {"provider": "cuda", "directory": str(tmp_path), "threads": 1}
     found = memory_worker.run(request | {"texts": ["a"], "pairs": None})
     assert found["device"] == told
+
+
+METER = """
+import subprocess
+import sys
+
+from pipeline.measure.memory import PeakMeter
+
+b"x" * (400 << 20)
+meter = PeakMeter()
+peaks = [meter.read()]
+b"x" * (160 << 20)
+peaks.append(meter.read())
+subprocess.run([sys.executable, "-c", "len(b'x' * (1 << 29))"], check=True)
+peaks.append(meter.read())
+print(*peaks)
+"""
+
+
+def test_a_meter_reads_the_peak_since_it_was_made_and_counts_a_larger_subprocess():
+    program = [sys.executable, "-c", METER]
+    output = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    first, own, whole = map(int, output.split())
+    assert first < 150 * MEGABYTE
+    assert 150 * MEGABYTE <= own - first <= 170 * MEGABYTE
+    assert 1 << 29 <= whole < 3 << 28

@@ -55,14 +55,7 @@ def test_the_mean_is_taken_over_the_windows_of_each_text():
 
 
 @pytest.mark.parametrize("max_length", [6, 7])
-def test_the_lengths_of_windows_follow_from_the_text_s_own_and_it_from_theirs(
-    tokenizer, max_length
-):
+def test_the_length_of_a_text_follows_from_its_windows(tokenizer, max_length):
     texts = [" ".join(WORDS[:count]) for count in range(1, 20)]
-    expected = []
     for count, parts in enumerate(windows.of(tokenizer, texts, max_length), 3):  # [CLS], [SEP]
-        of_parts = [len(part.ids) for part in parts]
-        assert windows.lengths(tokenizer, [count], max_length) == of_parts
         assert windows.length(tokenizer, parts, max_length) == count
-        expected += of_parts
-    assert windows.lengths(tokenizer, range(3, 22), max_length) == expected

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import families
+from pipeline.run import check_chain
 from pipeline.run.plan import MODEL
 from pipeline.terms.errors import RecipeError
 from tests.models import configure, write_model
@@ -132,7 +132,9 @@ def test_the_family_after_a_distillation_is_that_of_the_student(workshop):
     configure(workshop.folder / "student", model_type="mpnet", **changes)
     stages = ["finetune", {"distill": {"student": "student"}}, {"prune": {"neurons": 0.5}}]
     loaded = workshop.open(*stages).plan.loaded
-    found = families.follow(loaded, {MODEL: {"model_type": "bert", "num_hidden_layers": 2}})
+    found = check_chain.follow_configs(
+        loaded, {MODEL: {"model_type": "bert", "num_hidden_layers": 2}}
+    )
     assert found["finetune"]["num_hidden_layers"] == 2
     assert found["distill"]["model_type"] == found["prune"]["model_type"] == "mpnet"
     assert found["distill"]["num_hidden_layers"] == 1

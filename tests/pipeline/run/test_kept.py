@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.run import kept
+from pipeline.run import engine
 from pipeline.store.garbage import Collector
 from tests.conftest import VALIDATE, Workshop
 
@@ -74,7 +74,7 @@ def test_other_code_shares_nothing(keeper):
 
 def test_gc_deletes_what_was_kept_if_no_run_has_it(keeper):
     run = keeper.open({"own:Keeper": {"word": "one"}})
-    with kept.folder(run.plan, run.plan.stage_of("keeper")) as folder:
+    with engine.shared_folder(run.plan, run.plan.stage_of("keeper")) as folder:
         collector = Collector(keeper.store, days=-1)
         assert folder not in [garbage.path for garbage in collector.find()]
     (garbage,) = (each for each in collector.find() if each.path == folder)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from pipeline.run.lengths import Lengths
 from pipeline.stage.tasks.token_classification import TokenClassification
 from tests.conftest import execute, labelled_rows
-from tests.models import LABELS, TASK
-from tests.searches import SEARCH, write_search
+from tests.models import TASK
 
 
 def test_rows_over_the_length_limit_are_counted_and_said(workshop):
@@ -28,31 +26,6 @@ def test_rows_over_the_length_limit_are_counted_and_said(workshop):
     wide = workshop.open("quick:Word", data=data | {"max_length": 32})
     execute(wide)
     assert not any("max_length" in text and "eval" in text for text in wide.plan.warnings)
-
-
-def test_windows_are_counted_where_rows_are_answered_in_them(workshop):
-    """Twelve words are read four at a time, of which two are new: five windows of six tokens."""
-    rows = [{"text": "film " * words, "label": mood} for words in (4, 12) for mood in LABELS]
-    for name in ("train.jsonl", "eval.jsonl"):
-        workshop.write_rows(name, rows)
-    files = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "eval.jsonl"}
-    data = files | {"max_length": 6, "long_texts": "windows"}
-    run = workshop.open("quick:Word", data=data)
-    run.execute("model")
-    counted = run.plan.row_lengths
-    assert counted.texts == {"train": 4, "eval": 12, "dev": 12}
-    assert counted.tokens == {"train": 24, "eval": 72, "dev": 72}
-
-
-def test_each_text_of_a_row_is_counted_and_the_corpus_with_eval(workshop):
-    write_search(workshop.write_rows)
-    run = workshop.open("export", task="sentence-embeddings", data=SEARCH | {"dev": "train.jsonl"})
-    run.execute("model")
-    counted = run.plan.row_lengths
-    assert counted.texts == {"train": 48, "dev": 48, "eval": 12 + 30, "corpus": 30}
-    train = map(json.loads, (workshop.folder / "train.jsonl").open())
-    words = sum(len(f"{row['query']} {row['positive']}".split()) + 4 for row in train)
-    assert counted.tokens["train"] == words
 
 
 def test_a_long_row_is_said_to_be_cut_where_it_is_only_learned_from():

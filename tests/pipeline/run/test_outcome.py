@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.run import folder, outcome, spent
+from pipeline.run import engine, folder, outcome
 from pipeline.store.artifact import RUN
 from pipeline.terms.errors import IntegrityError, RecipeError
 from pipeline.verdict.record import UNKNOWN
@@ -148,7 +148,7 @@ def test_a_stage_that_was_resumed_has_not_measured_in_the_future(opened, worksho
         run.execute(identifier)
     known = {name: step.artifact for name, step in run.finished.items()}
     work = workshop.store.work(run.plan.fingerprint("judge", known))
-    (work / spent.FILE).write_text(json.dumps({"seconds": 3600}))
+    (work / engine.TIME_FILE).write_text(json.dumps({"seconds": 3600}))
     before, data = datetime.now(UTC), concluded(run).data
     assert run.finished["judge"].artifact.run_record()["seconds"] >= 3600
     assert before <= datetime.fromisoformat(data.measured_at) <= datetime.now(UTC)

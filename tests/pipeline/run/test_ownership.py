@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.run import folder as files
-from pipeline.run import ownership
 from pipeline.run.outcome import Outcome
 from pipeline.store.store import Store
 from pipeline.terms.errors import RecipeError
@@ -79,7 +78,7 @@ def test_what_a_run_wrote_is_replaced_by_the_next(tmp_path: Path) -> None:
     for data in (report_data(), report_data(verdict=None, measurements=None)):
         files.write(Outcome(data, bundle), tmp_path / "out")
         files.draw_ci(data, tmp_path / "out", strict=True)
-        ownership.check(tmp_path / "out")
+        files.check_ours(tmp_path / "out")
     files.draw_broken("demo", "a reason", tmp_path / "out")
     assert set(content(tmp_path / "out")) == {"junit.xml", "summary.md"}
     files.write(Outcome(report_data(), bundle), tmp_path / "out")
@@ -91,8 +90,8 @@ def test_a_file_without_room_for_a_mark_is_foreign_beside_a_run_that_did_not_wri
     files.draw_broken("demo", "a reason", tmp_path)
     (tmp_path / "bmf.json").write_text(FOREIGN["bmf.json"])
     with pytest.raises(RecipeError, match=r"bmf\.json: rarefy did not make this"):
-        ownership.check(tmp_path)
+        files.check_ours(tmp_path)
 
 
 def test_a_folder_of_an_earlier_version_is_ours() -> None:
-    ownership.check(PREVIOUS)
+    files.check_ours(PREVIOUS)

@@ -7,10 +7,6 @@ import json
 import pytest
 
 from pipeline.measure import accuracy
-from pipeline.model import shape as shapes
-from pipeline.run import scoring
-from pipeline.store.artifact import Kind
-from pipeline.store.fresh import Fresh
 from pipeline.terms.errors import (
     IntegrityError,
     RarefyError,
@@ -77,19 +73,3 @@ def test_a_flipped_bit_is_caught_before_a_cached_model_is_scored_again(workshop)
     flip(workshop.folder / "eval.jsonl", b'"negative"', b'"positive"')
     with pytest.raises(IntegrityError, match=r"\(head\) is damaged: model\.safetensors"):
         workshop.run("quick:Head")
-
-
-def test_the_time_of_scoring_is_known_of_the_kind_the_threads_and_the_machine(workshop):
-    run = workshop.open("quick:Head")
-    assert scoring.seconds(run.plan, Kind.CHECKPOINT, None) is None
-    shape = shapes.of_manifest(execute(run)["head"].artifact.manifest.model)
-    took = scoring.seconds(run.plan, Kind.CHECKPOINT, shape)
-    assert took > 0
-    smaller = scoring.seconds(run.plan, Kind.CHECKPOINT, shape.shrunk(shape.body / 2))
-    assert smaller == pytest.approx(took / 2)
-    assert scoring.seconds(run.plan, Kind.REPORT, shape) == 0
-    assert scoring.seconds(run.plan, Kind.BUNDLE, shape) is None
-    run.plan.store = Fresh(workshop.store.root)  # which trusts no results, but this is none
-    assert scoring.seconds(run.plan, Kind.CHECKPOINT, shape) > 0
-    run.plan.threads = 2
-    assert scoring.seconds(run.plan, Kind.CHECKPOINT, shape) is None

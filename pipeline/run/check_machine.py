@@ -1,0 +1,98 @@
+"""Refuse a run that certainly does not fit on this machine's disk or in its memory."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from pipeline.measure import cgroups
+from pipeline.recipe.recipe import MODEL
+from pipeline.run.plan import Plan, Planned
+from pipeline.store.artifact import MODELS, Artifact
+from pipeline.terms.errors import ProviderError
+from pipeline.terms.wording import quantity
+
+COPIES: Final = 4
+"""What AdamW holds of each weight: itself, its gradient and two moments."""
+
+
+def check(plan: Plan, steps: Iterable[Planned]) -> None:
+    """Raise ProviderError if a step that has yet to run certainly exceeds this machine.
+
+    Only the sizes of weights count, where they are known: those of the recipe's model, of an
+    artifact in the store, and of what a stage makes that trains all weights. A step that makes a
+    model holds the weights of its input in memory, four times if it trains them all. Memory is not
+    checked for a GPU run, because most of it is on the device.
+    """
+    free, total = free_disk(plan.store.root), total_memory()
+    sizes: dict[str, int] = {}
+    for step in steps:
+        if step.artifact is not None:
+            sizes[step.id] = _stored_weights(step.artifact)
+            continue
+        memory = _input_weights(plan, step, sizes)
+        disk = 0
+        if step.id == MODEL or step.stage.trains_all_weights:
+            disk = memory
+        if step.stage.trains_all_weights:
+            memory *= COPIES
+        _check_disk(plan, step, disk, free)
+        if plan.device == "cpu":
+            _check_memory(step, memory, total)
+        sizes[step.id] = disk
+
+
+def free_disk(directory: Path) -> int:
+    """Return the free bytes on a directory's disk; ``sys.maxsize`` if the disk reports no size."""
+    usage = shutil.disk_usage(directory)
+    if not usage.total:  # some network disks report zero
+        return sys.maxsize
+    return usage.free
+
+
+def total_memory() -> int:
+    """Return this machine's or container's memory in bytes, with swap: slow is not impossible."""
+    total = psutil.virtual_memory().total
+    limit = cgroups.memory()
+    if limit is not None:
+        total = min(total, limit)
+    return int(total + psutil.swap_memory().total)
+
+
+def _input_weights(plan: Plan, step: Planned, sizes: dict[str, int]) -> int:
+    """Return the bytes of the weights that a step certainly loads; 0 if they are not known.
+
+    ``sizes``: the bytes of the weights of earlier steps, by id.
+    """
+    if step.id == MODEL:
+        return sum(path.stat().st_size for path in plan.located.weights)
+    if step.kind not in MODELS or not step.stage.reads_input:
+        return 0
+    return sizes.get(plan.loaded.step(step.id).input, 0)
+
+
+def _stored_weights(artifact: Artifact) -> int:
+    """Return the bytes of an artifact's weight files."""
+    return sum(file.size for file in artifact.manifest.files if file.role == "weights")
+
+
+def _check_disk(plan: Plan, step: Planned, needed: int, free: int) -> None:
+    if needed > free:
+        raise ProviderError(
+            f"{step.id}: writes at least {quantity(needed, 'B')} to the disk of "
+            f"{plan.store.root}, but only {quantity(free, 'B')} are free; free space with "
+            "`rarefy artifact gc`, or choose another folder with --home"
+        )
+
+
+def _check_memory(step: Planned, needed: int, total: int) -> None:
+    if needed > total:
+        raise ProviderError(
+            f"{step.id}: needs at least {quantity(needed, 'B')} of memory, but this machine has "
+            f"{quantity(total, 'B')}; use a smaller model or a larger machine"
+        )

@@ -1,0 +1,81 @@
+"""What the last runs of a step took on this machine: seconds and peak memory, from the store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from pipeline.measure import machine
+from pipeline.run.plan import Plan
+from pipeline.stage import Stage
+from pipeline.store.store import Store
+from pipeline.terms.digests import value_sha256
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The last run of a step, or of its stage as another step.
+
+    ``seconds`` are those of the work alone. ``memory`` is that of the largest process at its peak
+    in bytes, without a GPU's. ``parameters`` is a digest of the stage's parameters.
+    """
+
+    recipe: str
+    step: str
+    seconds: float
+    memory: int
+    parameters: str
+
+
+def keep(plan: Plan, identifier: str, seconds: float, memory: int) -> None:
+    """Note what a step has just taken, in place of its run before and of its stage's.
+
+    It is true of this machine alone, so it bypasses a store that is shared or trusts no notes.
+
+    Args:
+        plan: the plan of the run.
+        identifier: the id of the step.
+        seconds: the seconds that the step's work took.
+        memory: the peak memory in bytes.
+    """
+    recipe = plan.loaded.recipe.name
+    parameters = _parameters(plan.stage_of(identifier))
+    run = LastRun(recipe, identifier, seconds, memory, parameters)
+    for key in _keys(plan, identifier):
+        Store.keep_note(plan.store, key, asdict(run))
+
+
+def find(plan: Plan, identifier: str) -> LastRun | None:
+    """Return the last run of a step of this recipe, or else of its stage in any recipe.
+
+    Returns None if the stage has not run on this machine, with this device and number of threads.
+    """
+    for key in _keys(plan, identifier):
+        note = Store.note(plan.store, key)
+        if note is not None:
+            return LastRun(**note)
+    return None
+
+
+def origin(plan: Plan, identifier: str, run: LastRun) -> str:
+    """Return which step's run it was: ``this step``, or the name of another recipe's step."""
+    if run.recipe != plan.loaded.recipe.name or run.step != identifier:
+        return f"{run.step} of {run.recipe}"
+    if run.parameters != _parameters(plan.stage_of(identifier)):
+        return "this step, other parameters"
+    return "this step"
+
+
+def _keys(plan: Plan, identifier: str) -> tuple[str, str]:
+    """Return the keys of the notes of a step of this recipe, and of its stage in any recipe."""
+    place = {
+        "stage": plan.stage_of(identifier).name,
+        "machine": machine.digest(machine.fingerprint()),
+        "device": plan.device,
+        "threads": plan.threads,
+    }
+    step = place | {"recipe": plan.loaded.recipe.name, "step": identifier}
+    return f"took-{value_sha256(step)}", f"took-{value_sha256(place)}"
+
+
+def _parameters(stage: Stage) -> str:
+    return value_sha256(stage.model_dump(mode="json"))
