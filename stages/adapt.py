@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage import Context, Draft, Quantization, Stage
 from pipeline.stage.resources import FLOAT, PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
@@ -20,8 +20,8 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC, Target
 from pipeline.terms.wording import plural
 from stages import footprint, training
-from stages.parameters import TEACHER_BATCH, Trained, Training, changed
-from stages.planning import holds_weights, narrowest, needs_no_training
+from stages.parameters import TEACHER_BATCH, Trained, Training
+from stages.planning import holds_weights
 
 
 class Adapt(Training):
@@ -33,10 +33,6 @@ class Adapt(Training):
     that of full fine-tuning. With a ``teacher``, its answers make up nine tenths of the loss
     (Hinton et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or
     factorization. The adapter is stored beside the base weights until ``merge`` folds it in.
-
-    With ``qat``, the layers are rounded during training as the plan of ``quantize`` says, so that
-    the adapter also learns to answer well in int8; see the stage ``qat``, which trains all weights.
-    ``merge`` then leaves the plan as it is.
     """
 
     name: ClassVar[str] = "adapt"
@@ -58,33 +54,13 @@ class Adapt(Training):
     teacher: str | None = Field(
         default=None, description="id of an earlier stage whose answers are the training target"
     )
-    qat: bool = Field(
-        default=False,
-        description="round as the plan of ``quantize`` says; the adapters have no dropout",
-    )
     learning_rate: float = Field(
         default=5e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
     )
 
-    @model_validator(mode="after")
-    def _fits_rounding(self) -> Adapt:
-        if self.qat and self.method == "dora":
-            raise ValueError("'qat' needs 'method: lora'")
-        if self.qat and changed(self, ("dropout",)):
-            raise ValueError("'dropout' is not used with 'qat'")
-        return self
-
-    def needs_plan(self) -> bool:
-        return self.qat
-
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan without integers to train for, or with weights that may not change."""
-        return holds_weights(maker) or (needs_no_training(maker) if self.qat else None)
-
-    def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return also the width to which weights are rounded, if they are."""
-        width = {"isa": narrowest(asked.targets)} if self.qat else {}
-        return super().environment(asked) | width
+        """Refuse a plan with weights that may not change."""
+        return holds_weights(maker)
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
@@ -155,14 +131,14 @@ class Adapt(Training):
         config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
-            lora_dropout=0.0 if self.qat else self.dropout,
+            lora_dropout=self.dropout,
             use_dora=self.method == "dora",
             target_modules=targets,
             modules_to_save=head_modules(network),
         )
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
-        trained = self._train(context, model, adapted, tokenizer)
+        trained = self._train(context, adapted, tokenizer)
         roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
         facts = checkpoint.describe(network) | {
             "adapter": {
@@ -170,16 +146,13 @@ class Adapt(Training):
                 "rank": self.rank,
                 "layers": len(targets),
                 "trainable": trainable,
-                "qat": self.qat,
             }
         }
         return Draft(roles, facts, (trained.metric(),))
 
-    def _train(self, context: Context, model: Artifact, adapted: Any, tokenizer: Any) -> Trained:
-        from stages import straight_through
+    def _train(self, context: Context, adapted: Any, tokenizer: Any) -> Trained:
         from stages import teacher as teaching
 
-        layers = straight_through.planned(model.directory) if self.qat else {}
         split = context.split("train")
         if self.teacher is None:
             rows, loss = training.lessons(context, tokenizer, split), context.task.training()
@@ -188,9 +161,7 @@ class Adapt(Training):
             answers = teaching.answers(context, context.artifacts[self.teacher])
             (answers,) = teaching.goals(context, adapted, tokenizer, rows, answers)
             loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
-        isa, padding = narrowest(context.targets), tokenizer.pad_token_id
-        with straight_through.rounding(adapted.get_base_model(), layers, isa, padding):
-            return training.train(context, self, adapted, tokenizer, rows, loss)
+        return training.train(context, self, adapted, tokenizer, rows, loss)
 
 
 def adapted_layers(network: Any, target: str) -> list[str]:

@@ -29,9 +29,7 @@ class Merge(Stage):
     Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.
     A quantization plan is kept; the adapter has moved what the layers read, so its static ranges
-    and its corrections of biases are taken again. Those of an adapter that was trained with
-    ``qat`` stay as they are,
-    since it has learned under them.
+    and its corrections of biases are taken again.
     """
 
     name: ClassVar[str] = "merge"
@@ -90,8 +88,7 @@ class Merge(Stage):
             )
         roles = checkpoint.save(merged, tokenizer, context.output)
         plan = quantization.read(model.directory)
-        learned = model.manifest.model.get("adapter", {}).get("qat", False)
-        if plan is not None and plan.calibration is not None and not learned:
+        if plan is not None and plan.calibration is not None:
             quantization.write(_calibrated(context, plan, merged, tokenizer), context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))

@@ -126,22 +126,15 @@ def divided_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
     return values if layer.factors is None else values / torch.tensor(layer.factors)
 
 
-def rounded_inputs(
-    values: torch.Tensor, layer: LinearPlan, real: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return a layer's inputs over its factors, rounded to uint8 and back (rows × … × inputs).
-
-    ``real``: of inputs that are rows × tokens × inputs, the tokens that are no padding. The first
-    of each row is none.
-    """
+def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
+    """Return a layer's inputs over its factors, rounded to uint8 and back (rows × … × inputs)."""
     values = divided_inputs(values, layer)
     if layer.low is not None and layer.high is not None:
         low, high = torch.tensor(layer.low), torch.tensor(layer.high)
     else:
         # Bundles run rows one by one, so each row has a range of its own.
         axes = tuple(range(1, values.dim()))
-        seen = values if real is None else torch.where(real[..., None], values, values[:, :1])
-        low, high = seen.amin(axes, keepdim=True), seen.amax(axes, keepdim=True)
+        low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
     return fake_quantize(values, low, high)
 
 

@@ -33,8 +33,6 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
         if kinds[step.input] is Kind.BUNDLE and planners[step.input]:
             _check(loaded, step, step.input)
         given = None if kinds[step.input] is Kind.BUNDLE else planners[step.input]
-        if given is None and loaded.asked(step.stage.needs_plan):
-            raise loaded.error(step, "trains for a quantization plan; put 'quantize' before it")
         if step.stage.quantization == "plans":
             planners[step.id] = step.id
         elif given is None or kinds[step.id] not in MODELS:

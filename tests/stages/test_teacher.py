@@ -11,18 +11,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.model import checkpoint, quantization
+from pipeline.model import checkpoint
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
-from stages import sensitivity, surgery, trainer, training, transfer_set
+from stages import surgery, trainer, training, transfer_set
 from stages import teacher as teaching
 from stages.adapt import Adapt
 from stages.distill import Distill
 from stages.finetune import Finetune
 from stages.internals import Internal, captured
-from stages.qat import Qat
 from stages.trainer import collate
 from tests.models import artifact_of, sentences, write_encoder
 from tests.stages.classifiers import relations_of
@@ -218,25 +217,12 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
     stage = Distill(student="small", learning_rate=4e-3, epochs=6, batch_size=16)
     reached = loss_of(stage.run(first, wide))
     student = artifact_of(first.output, Kind.CHECKPOINT)
-    plain = quantization.LinearPlan(precision="int8")
-    layers = sensitivity.linear_layers(checkpoint.load(student.directory))
-    plan = quantization.Plan(
-        mode="dynamic",
-        calibration=quantization.Calibration(rows=1),
-        linears=dict.fromkeys(layers, plain),
-    )
-    quantization.write(plan, student.directory)
     splits = first.splits | {
         "train": replace(first.splits["train"], texts=sentences(48, seed=4)[0], labels=None)
     }
     still = {"teacher": "wide", "learning_rate": 1e-9, "epochs": 1, "batch_size": 16}
-    for again in (
-        Distill(**still),
-        Adapt(**still),
-        Adapt(qat=True, **still),
-        Qat(**still),
-    ):
-        later = make(splits=splits, work=tmp_path / f"{again.name}-{getattr(again, 'qat', '')}")
+    for again in (Distill(**still), Adapt(**still)):
+        later = make(splits=splits, work=tmp_path / again.name)
         assert loss_of(again.run(later, student)) < 2 * reached
 
 

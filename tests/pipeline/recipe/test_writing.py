@@ -125,13 +125,12 @@ def test_what_python_users_have_at_hand_is_taken(workshop, tmp_path, changes):
     [
         {"quantize": {"mode": "search", "minutes": 3}},
         {"quantize": {"mode": "static"}},
-        {"adapt": {"qat": True}},
         {"distill": {"layers": 1, "relation_weight": 1, "relation_heads": 4}},
     ],
     ids=str,
 )
 def test_what_is_shown_names_no_parameter_that_would_be_refused(workshop, tmp_path, stage):
-    made = small(workshop, "finetune", *(["quantize"] if "adapt" in stage else []), stage)
+    made = small(workshop, "finetune", stage)
     (tmp_path / "shown.yaml").write_text(writing.as_yaml(made))
     assert recipes.load(tmp_path / "shown.yaml").steps == made.steps
 
