@@ -12,7 +12,7 @@ from pipeline.stage.tasks.task import Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
-from stages.planning import holds_weights, narrowest, symmetric
+from stages.planning import holds_weights, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ class Merge(Stage):
     Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.
     A quantization plan is kept; the adapter has moved what the layers read, so its static ranges
-    and its corrections of biases are taken again.
+    are taken again.
     """
 
     name: ClassVar[str] = "merge"
@@ -44,9 +44,8 @@ class Merge(Stage):
         return holds_weights(maker)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return the width of weights and the form of ranges, on which corrections depend."""
-        width = {"isa": narrowest(asked.targets)}
-        return width | ({"ranges": "symmetric"} if symmetric(asked.targets) else {})
+        """Return the form of static ranges, if it is not the usual one."""
+        return {"ranges": "symmetric"} if symmetric(asked.targets) else {}
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for merging: the model with its adapter, and a copy of its weights.
@@ -95,8 +94,8 @@ class Merge(Stage):
 
 
 def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> Plan:
-    """Return a plan with the ranges and corrections of this network's layers."""
-    from stages import correction, ranges
+    """Return a plan with the static ranges of this network's layers."""
+    from stages import ranges
 
     assert plan.calibration is not None
     rows = ranges.rows(context, tokenizer, "train", plan.calibration.rows)
@@ -107,9 +106,6 @@ def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> P
     for name, limits in found.items():
         limits = ranges.widened(limits) if symmetric(context.targets) else limits
         layers[name] = layers[name].model_copy(update=limits._asdict())
-    moved = {name: layer for name, layer in layers.items() if layer.correction is not None}
-    isa = narrowest(context.targets)
-    layers |= correction.corrected(network, moved, rows, isa, context.progress)
     return plan.model_copy(update={"linears": plan.linears | layers})
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -174,24 +173,18 @@ def quantized(
             if layer.precision == "int4":
                 module.weight.data = torch.from_numpy((int4 or {})[name].values()).to(weight)
             module.weight.data = rounded_weight(module, layer, isa)
-            rounding = _Rounding(name, layer, reads_text)
-            undo.callback(module.register_forward_pre_hook(rounding.before).remove)
-            undo.callback(module.register_forward_hook(rounding.after).remove)
+            hook = _input_rounding(name, layer, reads_text)
+            undo.callback(module.register_forward_pre_hook(hook).remove)
         yield
 
 
-class _Rounding:
-    """What rounding does to the inputs and the output of a layer; a table's are not rounded."""
+def _input_rounding(
+    name: str, layer: LinearPlan, reads_text: Callable[[str], bool]
+) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
+    """Return a hook that rounds the inputs of a layer; a table of positions is not rounded."""
 
-    def __init__(self, name: str, layer: LinearPlan, reads_text: Callable[[str], bool]) -> None:
-        self.name, self.layer, self.reads_text, self.of_text = name, layer, reads_text, True
+    def change_inputs(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        change = rounded_inputs if reads_text(name) else divided_inputs
+        return (change(inputs[0], layer),)
 
-    def before(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        self.of_text = self.reads_text(self.name)
-        change = rounded_inputs if self.of_text else divided_inputs
-        return (change(inputs[0], self.layer),)
-
-    def after(self, _: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
-        if self.layer.correction is None or not self.of_text:
-            return output
-        return output + torch.tensor(self.layer.correction)
+    return change_inputs
