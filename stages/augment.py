@@ -22,7 +22,6 @@ from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Part
 from stages import domain, novel, spans, transfer_set
-from stages.label import check_texts
 from stages.novel import Novel
 from stages.parameters import refuse_unread
 from stages.transfer_set import Pair
@@ -111,7 +110,7 @@ class Augment(Stage):
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if the named stage has no texts."""
-        check_texts(stages, self.transfer)
+        transfer_set.check_texts(stages, self.transfer)
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the files of unlabelled text.

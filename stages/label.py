@@ -41,7 +41,7 @@ ANSWERS = "answers"
 """Name of the reference to the stage whose answers join."""
 
 
-class Label(Stage):
+class Label(transfer_set.Answering):
     """Answer the training rows, and those of a transfer set, with one teacher or several.
 
     The answers are kept in fp16, so that every later student learns from them without the teacher
@@ -65,9 +65,6 @@ class Label(Stage):
         ANSWERS: Kind.TRANSFER_SET,
     }
 
-    transfer: str | None = Field(
-        default=None, description="id of an augment stage, whose texts to answer"
-    )
     teachers: tuple[str, ...] = Field(
         default=(), description="ids of earlier stages that answer together with the input"
     )
@@ -113,7 +110,7 @@ class Label(Stage):
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if an earlier stage has no texts, or no answers to the same texts."""
-        check_texts(stages, self.transfer)
+        transfer_set.check_texts(stages, self.transfer)
         if not self.answers:
             return
         earlier = stages[self.answers]
@@ -349,16 +346,6 @@ class Label(Stage):
                 f"label.confidence: no text has an answer of {self.confidence:g} or more"
             )
         return [int(row) for row in sure.nonzero()[0]]
-
-
-def check_texts(stages: Mapping[str, Stage], transfer: str | None) -> None:
-    """Raise RecipeError if ``transfer`` names a label stage that answers no transfer set.
-
-    ``stages``: by id, as ``Stage.check_named`` gets them.
-    """
-    stage = stages.get(transfer or "")
-    if transfer and isinstance(stage, Label) and not stage.transfer:
-        raise RecipeError(f"{TRANSFER}: {transfer_set.no_texts(transfer)}")
 
 
 def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> None:

@@ -12,9 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from pipeline.stage import Asked, Context, Stage
 from pipeline.stage.resources import PROCESS, Resources, Workload, upto, weights
 from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Metric
-from pipeline.terms.errors import RecipeError
 from stages import footprint
 
 Row = dict[str, Any]
@@ -164,17 +162,6 @@ def refuse_unread(part: BaseModel, names: Iterable[str], *readers: str) -> None:
         *most, last = map(repr, readers)
         either = f"{', '.join(most)} or {last}" if most else last
         raise ValueError(f"{unread[0]!r} needs {either}")
-
-
-def check_answers(stage: Stage, task: type[Task], *, alone: bool = True) -> None:
-    """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task.
-
-    ``alone``: whether the loss of the teacher's answers is weighed against that of labels only.
-    """
-    if not task.smooths and changed(stage, ("temperature",)):
-        raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
-    if task.body_only and alone and changed(stage, ("alpha",)):
-        raise RecipeError(f"alpha: {task.name} learns no labels beside the answers; leave it out")
 
 
 def cpu_has_bf16() -> bool:

@@ -34,7 +34,6 @@ from stages.keeping import LAST, Keeper
 from stages.notes import pause
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 from stages.rows import groups, lengths
-from stages.schedule import Clock
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
@@ -58,7 +57,6 @@ def fit(
     *,
     epochs: int,
     directory: Path,
-    clock: Clock | None = None,
     judge: Callable[[Any], float] | None = None,
     patience: int | None = None,
 ) -> Trained:
@@ -72,7 +70,7 @@ def fit(
     # Checkpoints would have the names that the weights had in the model's files: resuming, which
     # does not convert them, would leave those weights as they were before the training.
     network._weight_conversions = []
-    trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments, clock)
+    trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments)
     trainer.add_callback(_Watch(context, trainer, keeper, patience))
     checkpoint = last_whole(directory)
     if checkpoint is not None:
@@ -285,7 +283,6 @@ class _Trainer(Trainer):
         batches: Sequence[Sequence[int] | NDArray[np.int32]],
         loss: Loss,
         arguments: TrainingArguments,
-        clock: Clock | None,
     ) -> None:
         super().__init__(
             model=network,
@@ -293,7 +290,7 @@ class _Trainer(Trainer):
             train_dataset=rows,
             data_collator=lambda chosen: collate(chosen, tokenizer),
         )
-        self.batches, self.loss, self.clock = batches, loss, clock or Clock()
+        self.batches, self.loss = batches, loss
         self.losses: list[float] = []
         self.remove_callback(PrinterCallback)  # it prints to stdout, which is reserved for data
 
@@ -308,7 +305,6 @@ class _Trainer(Trainer):
         return [name for name in names if model.get_parameter(name).dim() > 1]
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
-        self.clock.share = len(self.losses) / max(1, len(self.batches) - 1)
         value: torch.Tensor = self.loss(model, inputs)
         number = value.item()
         if number != number or number in (float("inf"), float("-inf")):

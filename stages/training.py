@@ -18,7 +18,6 @@ from stages.parameters import TEACHER_BATCH, Loss, Row, Trained, Training
 
 if TYPE_CHECKING:
     from stages.rows import Rows
-    from stages.schedule import Clock
 
 CHUNK = 1000
 """Rows that are tokenized at once."""
@@ -177,7 +176,6 @@ def train(
     *,
     epochs: int | None = None,
     name: str = "training",
-    clock: Clock | None = None,
     judge: Callable[[Any], float] | None = None,
     patience: int | None = None,
 ) -> Trained:
@@ -185,7 +183,6 @@ def train(
 
     A killed run resumes from the last complete checkpoint under ``context.work/name``, with the
     same batches and random numbers as an uninterrupted run. ``epochs`` overrides the stage's own.
-    The loss may read on the ``clock`` how much of the training is done.
     With ``judge``, a network's loss on other rows, the weights are kept that are best by it
     (``stages.keeping``), and training ends after more than ``patience`` epochs without a better.
 
@@ -202,7 +199,6 @@ def train(
         loss,
         epochs=epochs or parameters.epochs,
         directory=context.work / name,
-        clock=clock,
         judge=judge,
         patience=patience,
     )

@@ -115,5 +115,5 @@ def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(task, given
 
 
 def test_alpha_weighs_embeddings_against_states_inside_a_teacher() -> None:
-    stage = Distill(layers=1, alpha=(1, 0), hidden_weight=(0, 1))
+    stage = Distill(layers=1, alpha=0.5, hidden_weight=1)
     stage.check_task(tasks.find("sentence-embeddings"))
