@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,8 +20,14 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC, Target
 from pipeline.terms.wording import plural
 from stages import footprint, training
-from stages.parameters import TEACHER_BATCH, Trained, Training
+from stages.parameters import TEACHER_BATCH, Loss, Training
 from stages.planning import holds_weights
+
+if TYPE_CHECKING:
+    from stages.rows import Rows
+
+ALPHA, TEMPERATURE = 0.9, 2.0
+"""Weight of a teacher's answers in the loss, and the temperature that softens them."""
 
 
 class Adapt(Training):
@@ -115,7 +121,7 @@ class Adapt(Training):
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Attach and train the adapter, and save it beside the base's unchanged files."""
+        """Attach and train the adapter, and save it with the base's unchanged files."""
         import peft
 
         from pipeline.model import checkpoint
@@ -125,59 +131,66 @@ class Adapt(Training):
         roles = _copy_base(context, model, network, tokenizer)
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
-        targets = adapted_layers(network, self.target)
+        layers = adapted_layers(network, self.target)
         if self.method == "dora":
-            check_rows(network, targets)
+            check_rows(network, layers)
         config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             use_dora=self.method == "dora",
-            target_modules=targets,
+            target_modules=layers,
             modules_to_save=head_modules(network),
         )
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
-        trained = self._train(context, adapted, tokenizer)
+        rows, loss = self._rows_and_loss(context, adapted, tokenizer)
+        trained = training.train(context, self, adapted, tokenizer, rows, loss)
         roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
-        facts = checkpoint.describe(network) | {
-            "adapter": {
-                "method": self.method,
-                "rank": self.rank,
-                "layers": len(targets),
-                "trainable": trainable,
-            }
+        adapter = {
+            "method": self.method,
+            "rank": self.rank,
+            "layers": len(layers),
+            "trainable": trainable,
         }
+        facts = checkpoint.describe(network) | {"adapter": adapter}
         return Draft(roles, facts, (trained.metric(),))
 
-    def _train(self, context: Context, adapted: Any, tokenizer: Any) -> Trained:
-        from stages import teacher as teaching
+    def _rows_and_loss(self, context: Context, adapted: Any, tokenizer: Any) -> tuple[Rows, Loss]:
+        """Return what is learned: the labelled rows, or a teacher's answers to them.
 
+        Args:
+            context: of the stage.
+            adapted: the network with its adapters.
+            tokenizer: the network's.
+        """
         split = context.split("train")
         if self.teacher is None:
-            rows, loss = training.lessons(context, tokenizer, split), context.task.training()
-        else:
-            rows = training.labelled_rows(context, tokenizer, split, numbered=True)
-            answers = teaching.answers(context, context.artifacts[self.teacher])
-            (answers,) = teaching.goals(context, adapted, tokenizer, rows, answers)
-            loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
-        return training.train(context, self, adapted, tokenizer, rows, loss)
+            return training.lessons(context, tokenizer, split), context.task.training()
+        from stages import teacher as teaching
+
+        rows = training.labelled_rows(context, tokenizer, split, numbered=True)
+        outputs = teaching.answers(context, context.artifacts[self.teacher])
+        (fitted,) = teaching.goals(context, adapted, tokenizer, rows, outputs)
+        loss = teaching.imitation(context.task, fitted, alpha=ALPHA, temperature=TEMPERATURE)
+        return rows, loss
 
 
 def adapted_layers(network: Any, target: str) -> list[str]:
     """Return the full names of the encoder's linear layers: all of them, or attention's only.
 
     In a family that is not described, these are all of the body but its pooler. A factorized layer
-    counts as its two thin layers. Raises ModelError if no layer matches.
+    counts as its two narrow layers. Raises ModelError if no layer matches.
     """
     from torch import nn
 
-    inside = {id(module) for root in _roots(network, target) for module in root.modules()}
-    names = [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and id(module) in inside
-    ]
+    inside: set[int] = set()
+    for root in _roots(network, target):
+        inside.update(id(module) for module in root.modules())
+    names = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and id(module) in inside:
+            names.append(name)
     if not names:
         raise ModelError(f"adapt.target: the model has no linear layers that match {target!r}")
     return names
@@ -186,7 +199,8 @@ def adapted_layers(network: Any, target: str) -> list[str]:
 def check_rows(network: Any, names: Sequence[str]) -> None:
     """Raise ModelError if the weight of a layer has a row of zeros, by whose norm DoRA divides."""
     for name in names:
-        norms = network.get_submodule(name).weight.norm(dim=1)
+        weight = network.get_submodule(name).weight
+        norms = weight.norm(dim=1)
         empty = int((norms == 0).sum())
         if empty:
             raise ModelError(
@@ -206,11 +220,12 @@ def _roots(network: Any, target: str) -> list[Any]:
     layers, heads = parts.encoder_layers(network), parts.of(network).heads
     if target == "all-linear":
         return list(layers)
-    return [
-        layer.get_submodule(path)
-        for layer in layers
-        for path in (*(maker.path for maker in parts.makers(layer, heads)), heads.reader)
-    ]
+    roots = []
+    for layer in layers:
+        paths = [maker.path for maker in parts.makers(layer, heads)]
+        for path in (*paths, heads.reader):
+            roots.append(layer.get_submodule(path))
+    return roots
 
 
 def head_modules(network: Any) -> list[str]:
@@ -222,11 +237,10 @@ def head_modules(network: Any) -> list[str]:
     if network.base_model is network:
         return []
     prefix = network.base_model_prefix
-    names = [
-        name
-        for name, module in network.named_children()
-        if name != prefix and any(True for _ in module.parameters())
-    ]
+    names = []
+    for name, module in network.named_children():
+        if name != prefix and list(module.parameters()):
+            names.append(name)
     if getattr(network.base_model, "pooler", None) is not None:
         names.append(f"{prefix}.pooler")
     return names
@@ -238,11 +252,13 @@ def _copy_base(context: Context, model: Artifact, network: Any, tokenizer: Any) 
 
     if model.kind is Kind.ENCODER:
         return checkpoint.save(network, tokenizer, context.output)
+    roles = {}
     for entry in model.manifest.files:
         path = context.output / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.directory / entry.path, path)
-    return {entry.path: entry.role for entry in model.manifest.files}
+        roles[entry.path] = entry.role
+    return roles
 
 
 def save_adapter(adapted: Any, directory: Path) -> dict[str, str]:
@@ -253,8 +269,7 @@ def save_adapter(adapted: Any, directory: Path) -> dict[str, str]:
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = None  # a path on this machine
     config["target_modules"] = sorted(config["target_modules"])  # a set has no fixed order
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return {
-        f"{directory.name}/adapter_config.json": "adapter",
-        f"{directory.name}/adapter_model.safetensors": "adapter",
-    }
+    text = json.dumps(config, indent=2, sort_keys=True)
+    path.write_text(text + "\n")
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    return {f"{directory.name}/{name}": "adapter" for name in names}

@@ -38,17 +38,20 @@ class StateLoss:
     @property
     def student_layers(self) -> list[int]:
         """The student's layers, each once."""
-        return list(dict.fromkeys(layer for layer, _ in self.pairs))
+        layers = [layer for layer, _ in self.pairs]
+        return list(dict.fromkeys(layers))
 
     @property
     def teacher_layers(self) -> list[int]:
         """The teacher's layers, each once, in the order in which their states are stored."""
-        return list(dict.fromkeys(layer for _, layer in self.pairs))
+        layers = [layer for _, layer in self.pairs]
+        return list(dict.fromkeys(layers))
 
     @property
     def projects(self) -> bool:
         """Whether the states need projections, because their widths differ."""
-        return self.widths[0] != self.widths[1]
+        student, teacher = self.widths
+        return student != teacher
 
     def attach_projections(self, student: Any) -> None:
         """Add a projection for each pair to the student, if needed; they train with it."""

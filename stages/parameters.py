@@ -48,9 +48,10 @@ class Trained:
 
     def metrics(self) -> list[Metric]:
         """Return the loss of training, and that on the development split if it was judged there."""
-        if self.judged is None:
-            return [self.metric()]
-        return [self.metric(), Metric(name="loss", split="dev", value=round(self.judged, 6))]
+        metrics = [self.metric()]
+        if self.judged is not None:
+            metrics.append(Metric(name="loss", split="dev", value=round(self.judged, 6)))
+        return metrics
 
 
 class Training(Stage):
@@ -119,11 +120,15 @@ class Keeping(Training):
     @property
     def reads(self) -> frozenset[str]:
         """The training rows, and the development rows if the weights are chosen on them."""
-        return Training.reads | ({"dev"} if self.keep == "best" else set())
+        if self.keep == "best":
+            return Training.reads | {"dev"}
+        return Training.reads
 
     def judged_on(self, context: Context) -> list[Split]:
         """Return the development split if the best weights are kept, else nothing."""
-        return [context.split("dev")] if self.keep == "best" else []
+        if self.keep == "best":
+            return [context.split("dev")]
+        return []
 
     def resources(self, work: Workload) -> Resources:
         """Return the resources for training, and for the best weights and the average, if kept.
@@ -160,8 +165,8 @@ def refuse_unread(part: BaseModel, names: Iterable[str], *readers: str) -> None:
     unread = changed(part, names)
     if unread and part.model_fields_set.isdisjoint(readers):
         *most, last = map(repr, readers)
-        either = f"{', '.join(most)} or {last}" if most else last
-        raise ValueError(f"{unread[0]!r} needs {either}")
+        needed = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{unread[0]!r} needs {needed}")
 
 
 def cpu_has_bf16() -> bool:

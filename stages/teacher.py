@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pipeline.stage import Context, losses, similarity
@@ -37,6 +36,37 @@ TURNED = 2000
 
 
 @dataclass(frozen=True)
+class Spans:
+    """Where the parts of each row, its units or its tokens, stand among those of all rows."""
+
+    firsts: NDArray[np.int64]
+    """(rows + 1,), the first part of each row, and the number of all parts."""
+
+    @classmethod
+    def from_counts(cls, counts: ArrayLike) -> Spans:
+        """Return the spans of rows that have so many parts, one row after another."""
+        return cls(np.concatenate([[0], np.cumsum(counts)]))
+
+    @property
+    def total(self) -> int:
+        """The parts of all rows."""
+        return int(self.firsts[-1])
+
+    def first(self, row: int) -> int:
+        """Return the first part of a row."""
+        return int(self.firsts[row])
+
+    def count(self, row: int) -> int:
+        """Return the number of a row's parts."""
+        return self.first(row + 1) - self.first(row)
+
+    def parts(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """Return the parts of some rows, row after row."""
+        ranges = [np.arange(self.first(row), self.first(row + 1)) for row in rows]
+        return np.concatenate(ranges)
+
+
+@dataclass(frozen=True)
 class TeacherOutputs:
     """A teacher's raw outputs and hidden states for every row.
 
@@ -47,10 +77,8 @@ class TeacherOutputs:
 
     logits: Tensor
     """Raw outputs (units, width) in fp32, memory-mapped."""
-    units: NDArray[np.int64]
-    """The first unit of each row, and the number of all units."""
-    starts: NDArray[np.int64]
-    """The first token of each row, and the number of all tokens."""
+    units: Spans
+    tokens: Spans
     path: Path
     """The file of hidden states."""
     states: int = 0
@@ -60,25 +88,27 @@ class TeacherOutputs:
 
     def raw(self, rows: Sequence[int]) -> Tensor:
         """Return the raw outputs of some rows' units, row after row: (units, width)."""
-        places = [np.arange(self.units[row], self.units[row + 1]) for row in rows]
-        return self.logits[np.concatenate(places)]
+        return self.logits[self.units.parts(rows)]
 
     def hidden(self, rows: Sequence[int]) -> list[Tensor]:
         """Return each state in fp16 (rows, tokens, width), padded on the right with zeros."""
-        counts = [self.starts[row + 1] - self.starts[row] for row in rows]
+        counts = [self.tokens.count(row) for row in rows]
         size = self.states * self.width
         padded = np.zeros((len(rows), max(counts), size), np.float16)
-        for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            offset = self.starts[row] * size * 2
-            flat = np.fromfile(self.path, np.float16, count * size, offset=offset)
-            padded[place, :count] = flat.reshape(count, size)
-        return list(torch.from_numpy(padded).split(self.width, dim=-1))
+        for place, count in enumerate(counts):
+            offset = self.tokens.first(rows[place]) * size * padded.itemsize
+            numbers = np.fromfile(self.path, np.float16, count * size, offset=offset)
+            padded[place, :count] = numbers.reshape(count, size)
+        states = torch.from_numpy(padded)
+        return list(states.split(self.width, dim=-1))
 
 
 def answers(context: Context, artifact: Artifact, *splits: Split) -> TeacherOutputs:
     """Return a model's raw outputs for the rows of splits, by default the training rows."""
     network, tokenizer = training.open_network(context, artifact)
-    rows = training.labelled_rows(context, tokenizer, *(splits or [context.split("train")]))
+    if not splits:
+        splits = (context.split("train"),)
+    rows = training.labelled_rows(context, tokenizer, *splits)
     return outputs(context, network, tokenizer, rows)
 
 
@@ -107,16 +137,16 @@ def outputs(
     """
     directory = context.work / folder
     directory.mkdir(parents=True, exist_ok=True)
-    firsts = _first_units(context.task, rows)
-    width = int(teacher.config.hidden_size) if layers else 0
-    empty = TeacherOutputs(
-        torch.empty(0), firsts, _first_tokens(rows), directory / HIDDEN, len(layers), width
-    )
+    units, tokens = _unit_spans(context.task, rows), Spans.from_counts(lengths(rows))
     teacher.to(context.device).eval()
-    _run_batches(context, teacher, tokenizer, rows, layers, batch_size, empty)
+    _run_batches(context, teacher, tokenizer, rows, layers, batch_size, directory, units, tokens)
     teacher.cpu()
-    logits = mapped.opened(directory / LOGITS, int(firsts[-1]), context.task.width_of(teacher))
-    return replace(empty, logits=torch.from_numpy(logits))
+    width = context.task.width_of(teacher)
+    logits = torch.from_numpy(mapped.opened(directory / LOGITS, units.total, width))
+    hidden_size = int(teacher.config.hidden_size) if layers else 0
+    return TeacherOutputs(
+        logits, units, tokens, directory / HIDDEN, states=len(layers), width=hidden_size
+    )
 
 
 def stored_outputs(
@@ -134,17 +164,29 @@ def stored_outputs(
         ModelError: unless there is an output for each unit of the rows.
     """
     by_split = transfer_set.answers(artifact)
-    firsts = _first_units(context.task, rows)
-    parts = itertools.chain.from_iterable(
-        by_split[split.name].split(training.CHUNK) for split in splits
-    )
-    logits = mapped.written(context.work, (part.float().numpy() for part in parts))
-    if firsts[-1] != len(logits):
+    chunks = _chunks(by_split[split.name] for split in splits)
+    logits = torch.from_numpy(mapped.written(context.work, chunks))
+    units, tokens = _unit_spans(context.task, rows), Spans.from_counts(lengths(rows))
+    if units.total != len(logits):
         raise ModelError(
-            f"the transfer set has {len(logits)} answers to the {firsts[-1]} texts of the student; "
-            "label them again"
+            f"the transfer set has {len(logits)} answers to the {units.total} texts of the "
+            "student; label them again"
         )
-    return TeacherOutputs(torch.from_numpy(logits), firsts, _first_tokens(rows), Path())
+    return TeacherOutputs(logits, units, tokens, Path())
+
+
+def _chunks(outputs_of_splits: Iterable[Tensor]) -> Iterator[NDArray[np.float32]]:
+    """Yield outputs (units, width) in fp32, some units at a time."""
+    for raw in outputs_of_splits:
+        for part in raw.split(training.CHUNK):
+            yield part.float().numpy()
+
+
+def _unit_spans(task: Task, rows: Sequence[Row]) -> Spans:
+    """Return where the units of each row stand among all units."""
+    if task.unit_per_row:
+        return Spans(np.arange(len(rows) + 1))
+    return Spans.from_counts([task.units(row) for row in rows])
 
 
 def goals(
@@ -191,18 +233,6 @@ def _multiply(context: Context, logits: Tensor, matrix: Tensor) -> Tensor:
     return torch.from_numpy(mapped.written(context.work, products))
 
 
-def _first_units(task: Task, rows: Sequence[Row]) -> NDArray[np.int64]:
-    """Return the first unit of each row, and the number of all units."""
-    if task.unit_per_row:
-        return np.arange(len(rows) + 1)
-    return np.concatenate([[0], np.cumsum([task.units(row) for row in rows])])
-
-
-def _first_tokens(rows: Sequence[Row]) -> NDArray[np.int64]:
-    """Return the first token of each row, and the number of all tokens."""
-    return np.concatenate([[0], np.cumsum(lengths(rows))])
-
-
 def _run_batches(
     context: Context,
     teacher: Any,
@@ -210,22 +240,25 @@ def _run_batches(
     rows: Sequence[Row],
     layers: Sequence[int],
     batch_size: int,
-    result: TeacherOutputs,
+    directory: Path,
+    units: Spans,
+    tokens: Spans,
 ) -> None:
-    """Write the files of ``result``, longest rows last; resume where an earlier run stopped."""
-    directory = result.path.parent
-    order = np.argsort(lengths(rows), kind="stable")
+    """Write the files in a folder, longest rows last; resume where an earlier run stopped."""
+    order = np.argsort(lengths(rows), kind="stable").tolist()
     done = _finished_rows(directory)
-    (directory / LOGITS).touch()
-    result.path.touch()
+    logit_path, state_path = directory / LOGITS, directory / HIDDEN
+    logit_path.touch()
+    state_path.touch()
     saving_at = saved_at = time.monotonic()
-    with (directory / LOGITS).open("r+b") as logit_file, result.path.open("r+b") as state_file:
+    with logit_path.open("r+b") as logit_file, state_path.open("r+b") as state_file:
         for start in range(done, len(order), batch_size):
             places = order[start : start + batch_size]
             batch = [rows[place] for place in places]
             logits, states = _forward(context, teacher, tokenizer, batch, layers)
-            _write_logits(logit_file, result, places, logits)
-            _write_states(state_file, result, places, states)
+            counts = [units.count(place) for place in places]
+            _write_rows(logit_file, units, places, logits.split(counts))
+            _write_rows(state_file, tokens, places, states)
             done = start + len(places)
             context.progress(done, len(order), "teacher answers")
             now, cost = time.monotonic(), saved_at - saving_at
@@ -237,44 +270,36 @@ def _run_batches(
 
 def _forward(
     context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row], layers: Sequence[int]
-) -> tuple[Tensor, NDArray[np.float16]]:
-    """Return raw outputs (units, width) and hidden states (rows, tokens, all widths)."""
-    batch = {key: value.to(context.device) for key, value in collate(rows, tokenizer).items()}
+) -> tuple[Tensor, Tensor]:
+    """Return raw outputs (units, width) and, in fp16, hidden states (rows, tokens, all widths)."""
+    padded = collate(rows, tokenizer)
+    batch = {key: value.to(context.device) for key, value in padded.items()}
     bf16 = use_bf16(context.device, teacher)
-    with (
-        torch.inference_mode(),
-        torch.autocast(context.device, torch.bfloat16, enabled=bf16),
-        captured_states(teacher, layers) as states,
-    ):
+    autocast = torch.autocast(context.device, torch.bfloat16, enabled=bf16)
+    with torch.inference_mode(), autocast, captured_states(teacher, layers) as states:
         raw = context.task.outputs(teacher, batch).float().cpu()
     if not layers:
-        return raw, np.empty((len(rows), 0, 0), np.float16)
+        return raw, torch.empty(len(rows), 0, 0)
     joined = torch.cat([states[layer] for layer in layers], dim=-1)
-    return raw, joined.to(torch.float16).cpu().numpy()
+    return raw, joined.to(torch.float16).cpu()
 
 
-def _write_logits(
-    file: IO[bytes], result: TeacherOutputs, places: NDArray[np.int64], logits: Tensor
+def _write_rows(
+    file: IO[bytes], spans: Spans, rows: Sequence[int], parts_of_rows: Iterable[Tensor]
 ) -> None:
-    """Write the raw outputs (units, width) of the rows at ``places`` where they belong."""
-    counts = (result.units[places + 1] - result.units[places]).tolist()
-    for place, part in zip(places, logits.split(counts), strict=True):
-        file.seek(result.units[place] * logits.shape[1] * 4)
-        file.write(part.numpy().tobytes())
+    """Write the parts of some rows where they belong in a file of all rows.
 
-
-def _write_states(
-    file: IO[bytes],
-    result: TeacherOutputs,
-    places: NDArray[np.int64],
-    states: NDArray[np.float16],
-) -> None:
-    """Write the states (rows, tokens, all widths) of the rows at ``places``, without padding."""
-    token_bytes = result.states * result.width * 2
-    for place, row_states in zip(places, states, strict=True):
-        first, end = result.starts[place], result.starts[place + 1]
-        file.seek(first * token_bytes)
-        file.write(row_states[: end - first].tobytes())
+    Args:
+        file: open for writing anywhere.
+        spans: of all rows.
+        rows: their indices.
+        parts_of_rows: for each of them (parts, width), perhaps with padding after its parts.
+    """
+    for row, padded in zip(rows, parts_of_rows, strict=True):
+        parts = padded[: spans.count(row)].numpy()
+        part_bytes = parts.shape[1] * parts.itemsize
+        file.seek(spans.first(row) * part_bytes)
+        file.write(parts.tobytes())
 
 
 def _save(directory: Path, files: Sequence[IO[bytes]], done: int) -> None:
@@ -312,15 +337,16 @@ def imitation(
         squared: compare raw outputs by their squared difference instead.
         state_loss: of the hidden states, if they are learned.
     """
+    layers = state_loss.student_layers if state_loss else []
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
         rows = batch["row"].tolist()
-        layers = state_loss.student_layers if state_loss else []
         with captured_states(student, layers) as states:
             raw = task.outputs(student, batch)
         goal = teacher_outputs.raw(rows).to(raw.device)
         soft = _squared_difference(raw, goal) if squared else task.imitation(raw, goal, temperature)
-        total = alpha * soft + (1 - alpha) * task.loss(raw, batch, total=False)
+        hard = task.loss(raw, batch, total=False)
+        total = alpha * soft + (1 - alpha) * hard
         if state_loss is None:
             return total
         places = [place for place, row in enumerate(rows) if state_loss.comparable[row]]
@@ -337,6 +363,6 @@ def imitation(
 def _squared_difference(raw: Tensor, goal: Tensor) -> Tensor:
     """Return the mean squared difference of outputs (units, width); 0 if there are none."""
     finite = raw.isfinite().all(-1) & goal.isfinite().all(-1)  # a word may be cut off
-    if finite.any():
-        return losses.answers(raw[finite], goal[finite])
-    return 0 * raw[~finite].nansum()
+    if not finite.any():
+        return 0 * raw[~finite].nansum()
+    return losses.answers(raw[finite], goal[finite])
