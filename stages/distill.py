@@ -192,7 +192,7 @@ class Distill(Keeping):
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
         if self.student is None:
             return ()
-        return _student(self.student, base).files
+        return _locate_student(self.student, base).files
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the layers exist that the recipe names; return the student's config."""
@@ -200,7 +200,7 @@ class Distill(Keeping):
 
         teacher = references.get("teacher", config)
         if self.student is not None:
-            config = _student(self.student, base).config
+            config = _locate_student(self.student, base).config
         if self.hidden_weight:
             for model in (config, teacher):
                 require_parts(model, "hidden_weight", "only the answers can be learned")
@@ -266,7 +266,7 @@ class Distill(Keeping):
         if self.student is not None:
             from pipeline.model import shape
 
-            found = _student(self.student, work.base)
+            found = _locate_student(self.student, work.base)
             return shape.of_directory(found.directory, found.files)
         depth = work.shape.layers
         kept = depth if self.layers is None else self.layers
@@ -442,7 +442,7 @@ def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
     """Return a pretrained student with the task's head, and its tokenizer."""
     from pipeline.model import checkpoint, padding, pooling
 
-    source = _student(reference, context.base)
+    source = _locate_student(reference, context.base)
     student = training.with_head(context, source.directory)
     if source.pooling is not None:
         pooling.note(student.config, source.pooling)
@@ -452,7 +452,7 @@ def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
     return student, tokenizer
 
 
-def _student(reference: str, base: Path) -> Located:
+def _locate_student(reference: str, base: Path) -> Located:
     """Find a pretrained student. Raises ModelError if it cannot be found or used."""
     return locating.locate(reference, base, allow_pickle=False, key="distill.student")
 

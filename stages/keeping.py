@@ -19,7 +19,6 @@ EVERY = 10
 """Steps from one weight in the average to the next, or fewer, so that it is of ``MEMBERS``."""
 MEMBERS = 10
 FILE = "kept.safetensors"
-LAST, AVERAGE = "last", "average"
 State = dict[str, Tensor]
 
 
@@ -77,8 +76,8 @@ class Keeper:
         best = self.losses.index(min(self.losses))
         return len(self.losses) - 1 - best
 
-    def finish(self, network: Any) -> tuple[str, float]:
-        """Load the best weights into the network; return which they are, and their loss.
+    def finish(self, network: Any) -> float:
+        """Load the best weights into the network; return their loss.
 
         Raises RarefyError if no loss is finite.
         """
@@ -88,17 +87,14 @@ class Keeper:
             network.load_state_dict(self.average, strict=False)
             loss = self._judged_loss(network)
             if loss < best_loss:
-                return AVERAGE, loss
+                return loss
         if best_loss == math.inf:
             raise RarefyError(
                 "training diverged: the loss on dev is not finite after any epoch; lower "
                 "learning_rate"
             )
         network.load_state_dict(self.best, strict=False)
-        if not self.waiting():
-            return LAST, best_loss
-        number = 1 + self.losses.index(best_loss)
-        return f"epoch {number}", best_loss
+        return best_loss
 
     def save(self, directory: Path) -> None:
         """Write what a resumed run needs into a checkpoint."""

@@ -32,16 +32,16 @@ BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a training: mean loss of the last epoch, total steps, step it resumed from.
-
-    ``kept``: which weights it has, and ``judged``: their loss on other rows, if it was judged.
-    """
+    """The result of a training."""
 
     loss: float
+    """The mean over the steps of the last epoch."""
     steps: int
+    """The steps of the whole training."""
     resumed_from: int
-    kept: str = "last"
+    """The steps that an earlier, killed run had done."""
     judged: float | None = None
+    """The loss of the final weights on other rows, if they were judged."""
 
     def metric(self, name: str = "train_loss", split: str = "train") -> Metric:
         return Metric(name=name, split=split, value=round(self.loss, 6))

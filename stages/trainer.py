@@ -31,7 +31,7 @@ from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from pipeline.terms.wording import plural
 from stages import attention
-from stages.keeping import LAST, Keeper
+from stages.keeping import Keeper
 from stages.notes import pause
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 from stages.rows import groups, lengths
@@ -80,7 +80,7 @@ def fit(
         if keeper:
             keeper.load(checkpoint, context.device)
     resumed_from = len(trainer.losses)
-    weights, judged = LAST, None
+    judged = None
     with attention.fastest(network, context.device, tokens, bf16=arguments.bf16):
         if keeper and patience is not None and keeper.waiting() > patience:
             network.to(context.device)  # it had ended early; the keeper has its weights
@@ -89,12 +89,12 @@ def fit(
         else:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if keeper:
-            weights, judged = keeper.finish(network)
+            judged = keeper.finish(network)
     _release(network)
     epoch_steps = len(batches) // epochs
     last_epoch = trainer.losses[-epoch_steps:]
     mean = sum(last_epoch) / len(last_epoch)
-    return Trained(mean, len(trainer.losses), resumed_from, weights, judged)
+    return Trained(mean, len(trainer.losses), resumed_from, judged)
 
 
 def _release(network: Any) -> None:
