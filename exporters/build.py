@@ -14,7 +14,6 @@ from exporters import boundaries, bundle, fusion, half, hub_tags, onnx, parity, 
 from exporters.passes import (
     attention,
     clean,
-    correct,
     embeddings,
     first_token,
     integer_matmul,
@@ -290,7 +289,6 @@ def _rewrite(
         # Of few answers, one that 4 bits flip is more than a twentieth.
         some = expected if plan.embeddings == "int4" else parity.few(expected)
         parity.check(task, graph, some, "int8", _name(embeddings))
-    found["correct"] = correct.apply(graph, plan)
     if products == "qdq":
         found["qdq"] = qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
     else:

@@ -83,15 +83,6 @@ def width(config: Any) -> int | None:
     return _first(config, WIDTH)
 
 
-def attention_width(config: Config) -> int | None:
-    """Return the width of each layer's queries; None if the config does not say.
-
-    A config of JSON has the heads that a model began with, see ``of_unknown_heads``.
-    """
-    heads, size = _first(config, HEADS), config.get("attention_head_size")
-    return heads * size if heads and size else heads and width(config)
-
-
 def of_unknown_heads(config: Config) -> Config:
     """Return a config that does not say how many heads there are, since some were removed."""
     return {name: value for name, value in config.items() if name not in HEADS}

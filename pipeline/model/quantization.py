@@ -47,9 +47,6 @@ class LinearPlan(BaseModel):
     factors: tuple[float, ...] | None = Field(
         default=None, description="one per input, which is divided by it; the weight is multiplied"
     )
-    correction: tuple[float, ...] | None = Field(
-        default=None, description="one per output, added to it: what rounding loses on average"
-    )
 
 
 class Calibration(BaseModel):
@@ -67,8 +64,8 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.quantization/4"] = Field(
-        default="rarefy.quantization/4", alias="schema"
+    schema_: Literal["rarefy.quantization/5"] = Field(
+        default="rarefy.quantization/5", alias="schema"
     )
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static", "mixed"] = Field(
