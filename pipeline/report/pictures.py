@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import accuracy, facts
+from pipeline.report.figures import chart
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.ledger import ledger
 from pipeline.report.figures.lineage import lineage
@@ -55,19 +56,4 @@ def stand_alone(picture: str, theme: str) -> str:
 
     Raises KeyError if ``theme`` is neither "light" nor "dark".
     """
-    colours = THEMES[theme]
-    for name, colour in colours.items():
-        picture = picture.replace(f"var(--{name})", colour)
-    head, body = picture[: picture.index("<title")], picture[picture.index("<title") :]
-    width, height = (
-        float(head.split(f' {side}="')[1].split('"')[0]) for side in ("width", "height")
-    )
-    across, down = width + 2 * MARGIN, height + 2 * MARGIN
-    head = head.replace(f'"0 0 {width:g} {height:g}"', f'"{-MARGIN} {-MARGIN} {across:g} {down:g}"')
-    head = head.replace(f'width="{width:g}"', f'width="{across:g}"')
-    head = head.replace(f' height="{height:g}"', f' height="{down:g}"')
-    ground = (
-        f'<rect x="{-MARGIN}" y="{-MARGIN}" width="{across:g}" height="{down:g}" rx="8" '
-        f'fill="{colours["surface"]}"/>'
-    )
-    return head + ground + body
+    return chart.stand_alone(picture, THEMES[theme], MARGIN)

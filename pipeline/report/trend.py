@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.report import page, series, wording
-from pipeline.report.figures import svg
+from pipeline.report.figures.chart import LIMIT, MUTED, Chart
 from pipeline.report.figures.outcomes import outcomes
-from pipeline.report.figures.trend import Column, mark, promoted, trend
+from pipeline.report.figures.trend import Column, draw_outcome, draw_promotion, trend
 from pipeline.report.series import Change
 from pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
 from pipeline.verdict.history import History
@@ -24,6 +24,12 @@ MAX_ROWS = 80
 """Rows of all recipes' tables together; one recipe's table gets at most a quarter of them."""
 MAX_MACHINES = 6
 MAX_TEXT = 300
+_OUTCOMES: dict[Outcome | None, str] = {
+    "pass": "budget met",
+    "fail": "budget missed",
+    "inconclusive": "inconclusive",
+    None: "no budget",
+}
 
 
 class Release(NamedTuple):
@@ -35,7 +41,7 @@ class Release(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chart:
+class ChartView:
     """One number over time, with its latest value."""
 
     title: str
@@ -77,7 +83,7 @@ class Story:
     counts: dict[Outcome, int]
     drawn: int
     strip: str
-    charts: list[Chart]
+    charts: list[ChartView]
     dropped: int
     machines: list[MachineLine]
     rows: list[Row]
@@ -105,7 +111,7 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
     return page.render(
         "trend.html.j2",
         {
-            "minute": lambda time: time[:16].replace("T", " "),
+            "minute": wording.minute,
             "short": lambda text: wording.shorten(text, MAX_TEXT),
         },
         stories=stories,
@@ -160,14 +166,14 @@ def _chart(
     letters: dict[str, str],
     tags: dict[int, tuple[str, ...]],
     name: str,
-) -> Chart:
+) -> ChartView:
     columns = [
         Column(past, letters[past.machine.digest], readings(past).get(key), tags.get(past.id, ()))
         for past in verdicts
     ]
     followed = [(column.past, column.reading) for column in columns if column.reading]
     last = followed[-1][1]
-    return Chart(
+    return ChartView(
         title=series.title(key),
         target=key.target,
         value="no value" if last.value is None else series.shown(key, last.value),
@@ -239,19 +245,20 @@ def _why(past: Past) -> tuple[str, ...]:
 
 def _legend() -> list[tuple[str, str]]:
     """Return the marks and their labels."""
-    marks: list[tuple[Outcome | None, str]] = [
-        ("pass", "budget met"),
-        ("fail", "budget missed"),
-        ("inconclusive", "inconclusive"),
-        (None, "no budget"),
-    ]
-    drawn = [(_symbol(mark(9, 8, outcome)), words) for outcome, words in marks]
-    rule = svg.line(9, 1, 9, 15, svg.PAGE.muted, 1.2, "1 3")
-    limit = svg.line(1, 8, 17, 8, svg.PAGE.limit, 1.3, "4 3")
-    drawn.append((_symbol(limit), "budget"))
-    drawn.append((_symbol(rule), "machine changed"))
-    return [*drawn, (_symbol(promoted(9, 5)), "promoted")]
+    icons = []
+    for outcome, label in _OUTCOMES.items():
+        icon = _icon()
+        draw_outcome(icon, 9, 8, outcome)
+        icons.append((icon.icon(), label))
+    budget, move, promotion = _icon(), _icon(), _icon()
+    budget.line((1, 8), (17, 8), LIMIT, 1.3, "4 3")
+    move.line((9, 1), (9, 15), MUTED, 1.2, "1 3")
+    draw_promotion(promotion, 9, 5)
+    icons.append((budget.icon(), "budget"))
+    icons.append((move.icon(), "machine changed"))
+    icons.append((promotion.icon(), "promoted"))
+    return icons
 
 
-def _symbol(body: str) -> str:
-    return f'<svg viewBox="0 0 18 16" width="18" height="16" aria-hidden="true">{body}</svg>'
+def _icon() -> Chart:
+    return Chart("", 18, 16)

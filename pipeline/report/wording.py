@@ -38,6 +38,16 @@ def duration(seconds: float) -> str:
     return unbroken(wording.duration(seconds))
 
 
+def share(value: float) -> str:
+    """Return a share of an axis as a percentage, with as many digits as it needs: 82.5 %."""
+    return f"{100 * value:.3g}{NBSP}%"
+
+
+def minute(time: str) -> str:
+    """Return a time (ISO 8601) without its seconds: 2025-03-03 09:30."""
+    return time[:16].replace("T", " ")
+
+
 def score(value: float, metric: str | None = None) -> str:
     """Return a task's score: a share as a percentage, anything else as a plain number.
 

@@ -2,71 +2,73 @@
 
 from __future__ import annotations
 
-from pipeline.report.figures import svg
-from pipeline.report.figures.svg import PAGE
+from typing import NamedTuple
+
+from pipeline.report.figures.chart import INK, MONOSPACE, MUTED, OTHER, Chart, Font, fit
 from pipeline.verdict.record import LineageNode
 
 STEP = 34.0
+NAME = Font(INK, 13, 500)
+LAST_NAME = Font(INK, 13, 650)
+ORIGIN = Font(MUTED, 11)
+DIGEST = Font(MUTED, 11.5, 400, MONOSPACE)
+
+
+class _Edge(NamedTuple):
+    """Two rows of the diagram, and what the child takes the parent as."""
+
+    parent: int
+    child: int
+    role: str
+
+    @property
+    def rows(self) -> int:
+        return self.child - self.parent
 
 
 def lineage(nodes: list[LineageNode], width: int, name: str) -> str:
     """Return the diagram. The edge to the artifact directly above is straight, others are arcs."""
-    places = {node.digest: index for index, node in enumerate(nodes)}
-    edges = [
-        (places[parent], child, role)
-        for child, node in enumerate(nodes)
-        for parent, role in node.parents.items()
-        if parent in places
-    ]
-    farthest = max([child - parent for parent, child, _ in edges] + [1])
-    rail = 12.0 + (0 if farthest < 2 else min(14.0 * farthest, 70.0))
-    height = STEP * len(nodes) + 4
-    parts = [_edge(edge, nodes, rail, farthest) for edge in edges]
+    edges = _edges(nodes)
+    farthest = max((edge.rows for edge in edges), default=1)
+    rail = 12.0
+    if farthest > 1:
+        rail += min(14.0 * farthest, 70.0)
+    chart = Chart(name, width, STEP * len(nodes) + 4, "Lineage of the artifacts")
+    for edge in edges:
+        child, parent = nodes[edge.child].id, nodes[edge.parent].id
+        with chart.tooltip(f"{child} takes {parent} as {edge.role}"):
+            _draw_edge(chart, edge, rail, farthest)
+        chart.descriptions.append(f"{child} from {parent} as {edge.role}")
+    room = width - rail - 116
     for index, node in enumerate(nodes):
-        y = _y(index)
+        y = STEP * (index + 0.5)
         last = index == len(nodes) - 1
-        parts.append(svg.mark(rail, y, last))
-        parts.append(_words(node, rail + 16, y, width, last))
-    description = "; ".join(
-        f"{nodes[child].id} from {nodes[parent].id} as {role}" for parent, child, role in edges
-    )
-    return svg.document(
-        name, width, height, "Lineage of the artifacts", description, "".join(parts)
-    )
+        origin = f"{node.stage} v{node.version} · {node.kind}"
+        chart.dot(rail, y, last)
+        chart.text(rail + 16, y - 5, fit(node.id, room, 13), LAST_NAME if last else NAME)
+        chart.text(rail + 16, y + 8, fit(origin, room, 11), ORIGIN)
+        chart.text(width - 4, y, node.digest[:12], DIGEST, "end")
+    return chart.svg()
 
 
-def _y(index: int) -> float:
-    return STEP * (index + 0.5)
+def _edges(nodes: list[LineageNode]) -> list[_Edge]:
+    """Return the edges between the nodes; parents from elsewhere have none."""
+    places = {node.digest: index for index, node in enumerate(nodes)}
+    edges = []
+    for child, node in enumerate(nodes):
+        for digest, role in node.parents.items():
+            if digest in places:
+                edges.append(_Edge(places[digest], child, role))
+    return edges
 
 
-def _edge(
-    edge: tuple[int, int, str],
-    nodes: list[LineageNode],
-    rail: float,
-    farthest: int,
-) -> str:
-    parent, child, role = edge
-    start, end = _y(parent), _y(child)
-    tooltip = f"{nodes[child].id} takes {nodes[parent].id} as {role}"
-    if child - parent == 1:
-        return svg.group(tooltip, svg.line(rail, start, rail, end, PAGE.other, 2))
-    out = rail - (rail - 4) * min(1.0, (child - parent) / farthest) * 1.3
-    curve = (
-        f"M{rail:.1f} {start:.1f}C{out:.1f} {start:.1f} {out:.1f} {end:.1f} {rail:.1f} {end:.1f}"
-    )
-    return svg.group(tooltip, svg.path(curve, PAGE.other, 1.5, "4 3"))
-
-
-def _words(node: LineageNode, x: float, y: float, width: int, last: bool) -> str:
-    digest = node.digest[:12]
-    room = width - x - 100
-    name = svg.fit(node.id, room, 13)
-    below = svg.fit(f"{node.stage} v{node.version} · {node.kind}", room, 11)
-    mono = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
-    return (
-        svg.text(x, y - 1, name, PAGE.ink, size=13, weight=650 if last else 500)
-        + svg.text(x, y + 12, below, PAGE.muted, size=11)
-        + f'<g font-family="{mono}">'
-        + svg.text(width - 4, y + 4, digest, PAGE.muted, size=11.5, anchor="end")
-        + "</g>"
-    )
+def _draw_edge(chart: Chart, edge: _Edge, rail: float, farthest: int) -> None:
+    start = STEP * (edge.parent + 0.5)
+    end = STEP * (edge.child + 0.5)
+    if edge.rows == 1:
+        chart.line((rail, start), (rail, end), OTHER, 2)
+        return
+    reach = (rail - 4) * 1.3 * edge.rows / farthest
+    bend = rail - reach
+    commands = f"M{rail:g} {start:g}C{bend:g} {start:g} {bend:g} {end:g} {rail:g} {end:g}"
+    chart.path(commands, OTHER, 1.5, "4 3")

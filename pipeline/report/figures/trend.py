@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Final
 
 from pipeline.report import series, wording
-from pipeline.report.figures import svg
-from pipeline.report.figures.svg import PAGE
+from pipeline.report.figures.chart import (
+    ACCENT,
+    INK,
+    LIMIT,
+    MUTED,
+    OTHER,
+    OUTCOMES,
+    SURFACE,
+    Axis,
+    Box,
+    Chart,
+    Font,
+    Plot,
+    least_covered,
+    ticks,
+)
 from pipeline.terms.outcomes import Outcome
 from pipeline.verdict.readings import Key, Past, Reading, comparable
 
-WIDTH, HEIGHT = 310, 174
-LEFT, RIGHT, TOP, BOTTOM = 47.0, 302.0, 18.0, 148.0
+WIDTH, HEIGHT = 310, 196
 MANY = 40
 """With more verdicts than this, the marks are smaller."""
-_UNITS: dict[str, tuple[tuple[float, str], ...]] = {
+MOST_APART = 56.0
+"""Pixels between two columns, at most."""
+LETTER: Final = Font(MUTED, 11, 650)
+REQUIREMENT: Final = Font(LIMIT, 11)
+_UNITS: Final[dict[str, tuple[tuple[float, str], ...]]] = {
     "%": ((0.01, "%"),),
     "points": ((0.01, "points"),),
     "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
     "": ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")),
 }
+"""Unit -> the units that an axis may have, the largest first, with their size."""
 
 
 @dataclass(frozen=True)
@@ -33,257 +52,255 @@ class Column:
     reading: Reading | None
     tags: tuple[str, ...] = ()
 
+    @property
+    def value(self) -> float | None:
+        """The reading's value; None if there is none."""
+        return self.reading.value if self.reading else None
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits of the reading's budgets, by their forms."""
+        return self.reading.limits if self.reading else {}
+
 
 def trend(key: Key, columns: Sequence[Column], name: str) -> str:
     """Return the chart; every verdict has a column, even without a reading."""
-    scale = _Scale(key, columns)
-    parts = [_axes(scale, columns), _machines(scale, columns), _limits(scale, columns)]
-    parts += [_whiskers(scale, columns), _joined(scale, columns)]
-    parts += [_column(scale, index, column) for index, column in enumerate(columns)]
-    return svg.document(
-        name, WIDTH, HEIGHT, series.title(key), _description(key, columns), "".join(parts)
-    ).replace(f'width="{WIDTH}" height="{HEIGHT}" ', "", 1)
-
-
-class _Scale:
-    """The positions of columns and values in the chart, and the ticks of the axis."""
-
-    def __init__(self, key: Key, columns: Sequence[Column]) -> None:
-        self.key = key
-        self.step = min((RIGHT - LEFT - 16) / max(len(columns) - 1, 1), 56.0)
-        self.many = len(columns) > MANY
-        self.start = RIGHT - 8 - self.step * (len(columns) - 1)
-        read = [column.reading for column in columns if column.reading]
-        ends = [end for one in read if one.value is not None for end in one.bounds]
-        limits = [limit for one in read for limit in one.limits.values()]
-        low, high = min(ends or limits or [0.0]), max(ends or limits or [1.0])
-        near = 1.5 * (high - low) or 0.1 * abs(high) or 1.0
-        close = [limit for limit in limits if low - near <= limit <= high + near]
-        low, high = min([low, *close]), max([high, *close])
-        room = 0.1 * (high - low) or 0.05 * abs(high) or 0.5
-        self.low, self.high = low - room, high + room
-        self.up = svg.linear(self.low, self.high, BOTTOM, TOP)
-        self.divisor, self.unit = self._unit(max(abs(low), abs(high)))
-        ticks = svg.ticks(self.low / self.divisor, self.high / self.divisor, 4)
-        self.ticks = [tick * self.divisor for tick in ticks]
-        apart = min((b - a for a, b in pairwise(ticks)), default=1.0)
-        self.decimals = next((d for d in range(6) if apart * 10**d > 0.999), 6)
-
-    def across(self, index: int) -> float:
-        return self.start + self.step * index
-
-    def number(self, value: float) -> str:
-        return f"{value / self.divisor:,.{self.decimals}f}".replace("-", "−")
-
-    def _unit(self, size: float) -> tuple[float, str]:
-        unit = series.unit(self.key)
-        choices = _UNITS.get(unit, ((1.0, unit),))
-        return next((choice for choice in choices if size >= choice[0]), choices[-1])
-
-
-def _axes(scale: _Scale, columns: Sequence[Column]) -> str:
-    parts = [svg.text(LEFT - 8, 9, scale.unit, PAGE.muted, size=11, anchor="end")]
-    for value in scale.ticks:
-        y = scale.up(value)
-        parts.append(svg.line(LEFT, y, RIGHT, y, PAGE.line))
-        shown = scale.number(value)
-        parts.append(svg.text(LEFT - 8, y + 4, shown, PAGE.muted, size=11, anchor="end"))
-    parts.append(svg.line(LEFT, BOTTOM, RIGHT, BOTTOM, PAGE.other))
-    first, last = columns[0].past.time[:10], columns[-1].past.time[:10]
-    if first != last:
-        x = min(scale.across(0) - 4, RIGHT - 140)
-        parts.append(svg.text(max(x, LEFT), BOTTOM + 21, first, PAGE.muted, size=11))
-    parts.append(svg.text(RIGHT, BOTTOM + 21, last, PAGE.muted, size=11, anchor="end"))
-    return "".join(parts)
-
-
-def _machines(scale: _Scale, columns: Sequence[Column]) -> str:
-    """Draw a rule wherever the machine changes, with its letter if there is room."""
-    parts, taken = [], 0.0
-    for index, letter in _moves(columns):
-        x = scale.across(index) - scale.step / 2
-        body = svg.line(x, TOP - 6, x, BOTTOM, PAGE.muted, 1, "1 3")
-        if x - taken > 14:
-            taken = x
-            body += svg.text(x, 9, letter, PAGE.muted, size=11, anchor="middle", weight=650)
-        parts.append(svg.group(f"machine {letter} from here on", body))
-    return "".join(parts)
-
-
-def _moves(columns: Sequence[Column]) -> list[tuple[int, str]]:
-    """Return the columns at which the machine changes, with the new machine's letter."""
-    pairs = enumerate(pairwise(columns), start=1)
-    return [
-        (index, after.letter) for index, (before, after) in pairs if before.letter != after.letter
-    ]
-
-
-def _limits(scale: _Scale, columns: Sequence[Column]) -> str:
-    """Draw each budget's limit as a step line with a label; only the label if it is off scale."""
-    parts = []
-    half = scale.step / 2 if len(columns) > 1 else 20
-    for form in dict.fromkeys(f for c in columns if c.reading for f in c.reading.limits):
-        commands, pen = "", False
-        limits = [column.reading.limits.get(form) if column.reading else None for column in columns]
-        for index, limit in enumerate(limits):
-            if limit is None or not scale.low <= limit <= scale.high:
-                pen = False
-                continue
-            start = max(scale.across(index) - half, LEFT)
-            end = min(scale.across(index) + half, RIGHT)
-            y = scale.up(limit)
-            commands += (f"V{y:.1f}" if pen else f"M{start:.1f} {y:.1f}") + f"H{end:.1f}"
-            pen = True
-        line = svg.path(commands, PAGE.limit, 1.3, "4 3") if commands else ""
-        words = "at least" if form.startswith("min") else "at most"
-        known = [limit for limit in limits if limit is not None]
-        required = f"{words} {series.limit(scale.key, known[-1])}"
-        label = _label(scale, columns, required, known[-1], len(set(known)) == 1)
-        parts.append(svg.group(f"budget: {required}", line + label))
-    return "".join(parts)
-
-
-def _label(
-    scale: _Scale, columns: Sequence[Column], words: str, limit: float, constant: bool
-) -> str:
-    """Place a limit's label where it covers least; at the left only if the limit is constant."""
-    if limit > scale.high:
-        heights, words = [9.0], f"{words} ↑"
-    elif limit < scale.low:
-        heights, words = [BOTTOM - 5], f"{words} ↓"
-    else:
-        beside = (scale.up(limit) - 5, scale.up(limit) + 13)
-        heights = [y for y in beside if TOP + 4 <= y <= BOTTOM - 3]
-    long = 6.3 * len(words)
-    places = [(RIGHT - long, y, "end") for y in heights]
-    if constant:
-        places += [(LEFT + 4, y, "start") for y in heights]
-
-    def covered(place: tuple[float, float, str]) -> int:
-        left, y, _ = place
-        inside = [
-            column.reading
-            for index, column in enumerate(columns)
-            if left - 6 <= scale.across(index) <= left + long + 6 and column.reading
-        ]
-        spans = [map(scale.up, one.bounds) for one in inside if one.value is not None]
-        letters = [scale.across(i) for i, _ in _moves(columns)] if y < TOP else []
-        return sum(bottom >= y - 13 and top <= y + 5 for bottom, top in spans) + sum(
-            left - 12 <= x <= left + long + 12 for x in letters
-        )
-
-    left, y, anchor = min(places, key=covered)
-    x = RIGHT if anchor == "end" else left
-    halo = f'<g paint-order="stroke" stroke="{PAGE.surface}" stroke-width="4">'
-    return halo + svg.text(x, y, words, PAGE.limit, size=11, anchor=anchor) + "</g>"
-
-
-def _whiskers(scale: _Scale, columns: Sequence[Column]) -> str:
-    commands = ""
-    cap = 0 if scale.many else min(3.0, scale.step / 4)
+    last = max(len(columns) - 1, 1)
+    days = dict.fromkeys(column.past.time[:10] for column in (columns[0], columns[-1]))
+    free = max(WIDTH - 82 - MOST_APART * last, 0.0)
+    x = Axis(" to ".join(days), 0, last, str, ticks=(), inset=(8 + free, 8))
+    plot = Plot(name, WIDTH, HEIGHT, series.title(key), x=x, y=_axis(key, columns))
+    taken = _draw_machines(plot, columns)
     for index, column in enumerate(columns):
-        reading = column.reading
-        if reading is None or reading.value is None or reading.bounds[0] == reading.bounds[1]:
+        if column.reading and column.value is not None:
+            low, high = map(plot.up, column.reading.bounds)
+            taken.append(Box(plot.across(index) - 6, high - 2, plot.across(index) + 6, low + 2))
+    forms = dict.fromkeys(form for column in columns for form in column.limits)
+    for form in forms:
+        _draw_limit(plot, key, form, [column.limits.get(form) for column in columns], taken)
+    _draw_intervals(plot, columns)
+    _join(plot, key, columns)
+    for index, column in enumerate(columns):
+        if column.reading:
+            with plot.tooltip(_tooltip(key, column, column.reading)):
+                _draw_column(plot, index, column, small=len(columns) > MANY)
+    plot.descriptions = _describe(key, columns)
+    return plot.svg()
+
+
+def _axis(key: Key, columns: Sequence[Column]) -> Axis:
+    """Return the vertical axis: it shows every interval, and the limits that are near them."""
+    ends: list[float] = []
+    limits: list[float] = []
+    for column in columns:
+        limits += column.limits.values()
+        if column.reading and column.value is not None:
+            ends += column.reading.bounds
+    values = ends or limits or [0.0, 1.0]
+    low, high = min(values), max(values)
+    near = 1.5 * (high - low) or 0.1 * abs(high) or 1.0
+    values += [limit for limit in limits if low - near <= limit <= high + near]
+    low, high = min(values), max(values)
+    room = 0.1 * (high - low) or 0.05 * abs(high) or 0.5
+    scale, unit = _unit(key, max(abs(low), abs(high)))
+    low, high = low - room, high + room
+    marks = ticks(low / scale, high / scale, 4)
+    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+
+    def label(value: float) -> str:
+        return f"{value / scale:,.{decimals}f}".replace("-", "−")
+
+    return Axis(unit, low, high, label, ticks=[mark * scale for mark in marks])
+
+
+def _unit(key: Key, size: float) -> tuple[float, str]:
+    """Return the largest unit, and its size, in which the greatest value is not below 1."""
+    unit = series.unit(key)
+    units = _UNITS.get(unit, ((1.0, unit),))
+    return next((choice for choice in units if size >= choice[0]), units[-1])
+
+
+def _step(plot: Plot) -> float:
+    """Return the pixels from one column to the next."""
+    return plot.across(1) - plot.across(0)
+
+
+def _moves(columns: Sequence[Column]) -> list[int]:
+    """Return the columns at which the machine changes."""
+    letters = [column.letter for column in columns]
+    return [at for at in range(1, len(letters)) if letters[at] != letters[at - 1]]
+
+
+def _draw_machines(plot: Plot, columns: Sequence[Column]) -> list[Box]:
+    """Draw a rule wherever the machine changes, with its letter if there is room.
+
+    Returns what the letters cover.
+    """
+    top, bottom = plot.area.top, plot.area.bottom
+    taken: list[Box] = []
+    end = 0.0
+    for index in _moves(columns):
+        x = plot.across(index - 0.5)
+        letter = columns[index].letter
+        with plot.tooltip(f"machine {letter} from here on"):
+            plot.line((x, top - 2), (x, bottom), MUTED, 1, "1 3")
+            if x > end:
+                plot.text(x, top - 9, letter, LETTER, "middle")
+                taken.append(Box(x - 6, top - 16, x + 6, top - 2))
+                end = x + 14
+    return taken
+
+
+def _draw_limit(
+    plot: Plot,
+    key: Key,
+    form: str,
+    limits: Sequence[float | None],
+    taken: list[Box],
+) -> None:
+    """Draw a budget's limits as a step line with a label; only the label if they are off scale."""
+    half = _step(plot) / 2
+    runs: list[list[tuple[float, float]]] = []
+    inside = False
+    for index, limit in enumerate(limits):
+        joined = inside
+        inside = limit is not None and plot.y.low <= limit <= plot.y.high
+        if limit is None or not inside:
             continue
-        x, (bottom, top) = scale.across(index), (scale.up(end) for end in reading.bounds)
-        commands += f"M{x:.1f} {bottom:.1f}V{top:.1f}"
-        if cap:
-            commands += f"M{x - cap:.1f} {bottom:.1f}h{2 * cap:.1f}"
-            commands += f"M{x - cap:.1f} {top:.1f}h{2 * cap:.1f}"
-    return svg.path(commands, PAGE.other, 1 if scale.many else 1.4) if commands else ""
+        if not joined:
+            runs.append([])
+        x, y = plot.place(index, limit)
+        runs[-1].append((max(x - half, plot.area.left), y))
+        runs[-1].append((min(x + half, plot.area.right), y))
+    values = [limit for limit in limits if limit is not None]
+    bound = "at least" if form.startswith("min") else "at most"
+    required = f"{bound} {series.limit(key, values[-1])}"
+    with plot.tooltip(f"budget: {required}"):
+        for run in runs:
+            plot.curve(run, LIMIT, 1.3, "4 3")
+        _draw_requirement(plot, required, values[-1], len(set(values)) == 1, taken)
 
 
-def _joined(scale: _Scale, columns: Sequence[Column]) -> str:
-    """Join neighbouring values that can be compared."""
-    commands, before = "", None
+def _draw_requirement(
+    plot: Plot, required: str, limit: float, constant: bool, taken: list[Box]
+) -> None:
+    """Write a limit where it covers least; at the left only if the limit is constant."""
+    left, top, right, bottom = plot.area
+    if limit > plot.y.high:
+        middles = [top - 9]
+        required += " ↑"
+    elif limit < plot.y.low:
+        middles = [bottom - 9]
+        required += " ↓"
+    else:
+        beside = (plot.up(limit) - 9, plot.up(limit) + 9)
+        middles = [y for y in beside if top + 8 <= y <= bottom - 7]
+    width = 6.3 * len(required)
+    places = [Box(right - width, y - 7, right, y + 7) for y in middles]
+    if constant:
+        places += [Box(left + 4, y - 7, left + 4 + width, y + 7) for y in middles]
+    place = least_covered(places, taken)
+    taken.append(place)
+    plot.label(place, required, REQUIREMENT, "end" if place.right == right else "start")
+
+
+def _draw_intervals(plot: Plot, columns: Sequence[Column]) -> None:
+    cap = 0.0 if len(columns) > MANY else min(3.0, _step(plot) / 4)
     for index, column in enumerate(columns):
-        if column.reading is None or column.reading.value is None:
+        if column.reading is None or column.value is None:
+            continue
+        low, high = column.reading.bounds
+        if low != high:
+            ends = plot.place(index, low), plot.place(index, high)
+            plot.whisker(*ends, OTHER, 1.4 if cap else 1, cap)
+
+
+def _join(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
+    """Join neighbouring values that can be compared."""
+    runs: list[list[tuple[float, float]]] = []
+    before: Past | None = None
+    for index, column in enumerate(columns):
+        if column.value is None:
             before = None
             continue
-        point = f"{scale.across(index):.1f} {scale.up(column.reading.value):.1f}"
-        joined = before is not None and comparable(scale.key, before, column.past)
-        commands += f"L{point}" if joined else f"M{point}"
+        if before is None or not comparable(key, before, column.past):
+            runs.append([])
+        runs[-1].append(plot.place(index, column.value))
         before = column.past
-    return svg.path(commands, PAGE.accent, 1.5 if scale.many else 1.8) if commands else ""
+    for run in runs:
+        plot.curve(run, ACCENT, 1.8)
 
 
-def _column(scale: _Scale, index: int, column: Column) -> str:
+def _draw_column(plot: Plot, index: int, column: Column, small: bool) -> None:
     """Draw one verdict's mark; its whole column shows the tooltip."""
-    reading = column.reading
-    if reading is None:
-        return ""
-    x = scale.across(index)
-    y = BOTTOM - 5 if reading.value is None else scale.up(reading.value)
-    width = max(scale.step, 2)
-    hit = (
-        f'<rect x="{x - width / 2:.1f}" y="{TOP:g}" width="{width:.1f}" '
-        f'height="{BOTTOM - TOP:g}" fill="transparent"/>'
-    )
-    body = (
-        hit
-        + (promoted(x, BOTTOM + 2) if column.tags else "")
-        + mark(x, y, reading.outcome, scale.many)
-    )
-    return svg.group(_tooltip(scale.key, column), body)
+    assert column.reading is not None
+    top, bottom = plot.area.top, plot.area.bottom
+    x, step = plot.across(index), _step(plot)
+    plot.bar((x - step / 2, top), step, bottom - top, "transparent")
+    if column.tags:
+        draw_promotion(plot, x, bottom + 2)
+    y = bottom - 5 if column.value is None else plot.up(column.value)
+    draw_outcome(plot, x, y, column.reading.outcome, small)
 
 
-def mark(x: float, y: float, outcome: Outcome | None, small: bool = False) -> str:
-    """Return a dot for pass, a cross for fail, a diamond for inconclusive, a ring for no budget."""
+def draw_outcome(
+    chart: Chart, x: float, y: float, outcome: Outcome | None, small: bool = False
+) -> None:
+    """Draw a dot for pass, a cross for fail, a diamond for inconclusive, a ring for no budget."""
+    size = 0.75 if small else 1.0
     if outcome == "fail":
-        arm = 3.4 if small else 4.2
-        cross = f"M{x - arm:.1f} {y - arm:.1f}l{2 * arm:g} {2 * arm:g}m0 {-2 * arm:g}"
-        cross += f"l{-2 * arm:g} {2 * arm:g}"
-        halo = svg.path(cross, PAGE.surface, 5)
-        return halo + svg.path(cross, "var(--fail)", 2.4)
-    if outcome == "inconclusive":
-        arm = 3.8 if small else 5
-        return (
-            f'<path d="M{x:.1f} {y - arm:.1f}l{arm:g} {arm:g}l{-arm:g} {arm:g}l{-arm:g} {-arm:g}z" '
-            f'fill="{PAGE.surface}" stroke="var(--inconclusive)" stroke-width="1.8"/>'
-        )
-    radius = 1.9 if small else 3.2
-    paint = f'fill="{PAGE.accent}"'
-    if outcome is None:
-        paint = f'fill="{PAGE.surface}" stroke="{PAGE.accent}" stroke-width="1.5"'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" {paint}/>'
+        arm = 4.2 * size
+        for colour, width in ((SURFACE, 5), (OUTCOMES["fail"], 2.4)):
+            chart.line((x - arm, y - arm), (x + arm, y + arm), colour, width)
+            chart.line((x - arm, y + arm), (x + arm, y - arm), colour, width)
+    elif outcome == "inconclusive":
+        chart.diamond(x, y, 5 * size, SURFACE, OUTCOMES["inconclusive"], 1.8)
+    elif outcome == "pass":
+        chart.circle(x, y, 3.2 * size, ACCENT, ACCENT, 0)
+    else:
+        chart.circle(x, y, 3.2 * size, SURFACE, ACCENT, 1.5)
 
 
-def promoted(x: float, y: float) -> str:
-    """Return the mark of a promotion, a triangle below the axis with its tip at x, y."""
-    return f'<path d="M{x:.1f} {y:.1f}l4 7h-8z" fill="{PAGE.ink}"/>'
+def draw_promotion(chart: Chart, x: float, y: float) -> None:
+    """Draw the mark of a promotion, a triangle below the axis with its tip at x, y."""
+    chart.polygon([(x, y), (x + 4, y + 7), (x - 4, y + 7)], INK, INK, 0)
 
 
-def _tooltip(key: Key, column: Column) -> str:
-    past, reading = column.past, column.reading
-    assert reading is not None
+def _tooltip(key: Key, column: Column, reading: Reading) -> str:
+    past = column.past
     value = "no value" if reading.value is None else series.shown(key, reading.value)
     bounds = series.interval(key, reading)
-    parts = [past.time[:16].replace("T", " "), value + (f" ({bounds})" if bounds else "")]
-    parts.append(reading.outcome or "no budget")
+    if bounds:
+        value += f" ({bounds})"
+    parts = [wording.minute(past.time), value, reading.outcome or "no budget"]
     if past.bundle:
         parts.append(f"bundle {past.bundle[:12]}")
     parts += [f"promoted to {tag}" for tag in column.tags]
     if past.again:
         parts.append("judged again, not measured again")
-    if reading.value is None and reading.reasons:
-        parts.append(reading.reasons[0])
+    if reading.value is None:
+        parts += reading.reasons[:1]
     parts += past.evidence[:1]
     return wording.shorten(" · ".join(parts), 160)
 
 
-def _description(key: Key, columns: Sequence[Column]) -> str:
+def _describe(key: Key, columns: Sequence[Column]) -> list[str]:
     """Return the chart in words, for screen readers."""
-    read = [c.reading for c in columns if c.reading and c.reading.value is not None]
-    values = [one.value for one in read if one.value is not None]
+    values = [column.value for column in columns if column.value is not None]
     if not values:
-        return "No verdict has a value."
-    parts = [f"{len(values)} verdicts from {columns[0].past.time} to {columns[-1].past.time}"]
-    parts.append(f"latest {series.shown(key, values[-1])}")
-    ends = (series.shown(key, min(values)), series.shown(key, max(values)))
-    parts.append(f"between {ends[0]} and {ends[1]}")
-    stands = [c.reading.outcome for c in columns if c.reading]
-    missed, inconclusive = stands.count("fail"), stands.count("inconclusive")
-    parts.append(f"{missed} missed, {inconclusive} inconclusive")
-    moved = len(_moves(columns))
-    parts.append(f"the machine changed {moved} times" if moved else "one machine")
-    return "; ".join(parts)
+        return ["No verdict has a value."]
+    first, last = columns[0].past.time, columns[-1].past.time
+    latest, least, most = (
+        series.shown(key, value) for value in (values[-1], min(values), max(values))
+    )
+    outcomes = [column.reading.outcome for column in columns if column.reading]
+    missed, inconclusive = outcomes.count("fail"), outcomes.count("inconclusive")
+    moves = len(_moves(columns))
+    return [
+        f"{len(values)} verdicts from {first} to {last}",
+        f"latest {latest}",
+        f"between {least} and {most}",
+        f"{missed} missed, {inconclusive} inconclusive",
+        f"the machine changed {moves} times" if moves else "one machine",
+    ]
