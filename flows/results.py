@@ -115,7 +115,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         rows = [
-            [SYMBOL[b.outcome], b.metric, wording.asked(b), b.reason]
+            [SYMBOL[b.outcome], b.metric, wording.requirement(b), b.reason]
             for b in (self.verdict.budgets if self.verdict else ())
         ]
         why = doubts(self.verdict)

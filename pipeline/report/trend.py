@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.report import page, series, wording
+from pipeline.report import series, wording
 from pipeline.report.figures.chart import LIMIT, MUTED, Chart
 from pipeline.report.figures.outcomes import outcomes
 from pipeline.report.figures.trend import Column, draw_outcome, draw_promotion, trend
+from pipeline.report.html import render_page
 from pipeline.report.series import Change
 from pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
 from pipeline.verdict.history import History
@@ -95,25 +96,17 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
     There must be at least one verdict. Raises the errors of reading the history.
     """
     names = history.recipes() if recipe is None else [recipe]
-    pasts = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
-    charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in pasts.values())
+    recent = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
+    charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in recent.values())
     drawn = min(MAX_DRAWN, MAX_MARKS // max(charts, 1))
-    stories = [
-        _story(
-            history.count(name),
-            verdicts[-drawn:],
-            MAX_ROWS // max(len(pasts), 4),
-            releases,
-            f"r{index}",
-        )
-        for index, (name, verdicts) in enumerate(pasts.items())
-    ]
-    return page.render(
+    listed = MAX_ROWS // max(len(recent), 4)
+    stories = []
+    for index, (name, verdicts) in enumerate(recent.items()):
+        shown = verdicts[-drawn:]
+        stories.append(_story(history.count(name), shown, listed, releases, f"r{index}"))
+    return render_page(
         "trend.html.j2",
-        {
-            "minute": wording.minute,
-            "short": lambda text: wording.shorten(text, MAX_TEXT),
-        },
+        {"minute": wording.minute, "short": _shorten},
         stories=stories,
         total=sum(story.count for story in stories),
         more=names[MAX_RECIPES:],
@@ -121,9 +114,15 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
     )
 
 
+def _shorten(text: str) -> str:
+    return wording.shorten(text, MAX_TEXT)
+
+
 def _keys(verdicts: Iterable[Past]) -> list[Key]:
     """Return the numbers to chart: absolute values first, those of the latest verdict first."""
-    keys = dict.fromkeys(key for past in reversed(list(verdicts)) for key in readings(past))
+    keys: dict[Key, None] = {}
+    for past in reversed(list(verdicts)):
+        keys |= dict.fromkeys(readings(past))
     return sorted(keys, key=lambda key: key.form is not None)
 
 
@@ -134,17 +133,26 @@ def _story(
     releases: Sequence[Release],
     anchor: str,
 ) -> Story:
+    """Return a recipe's section.
+
+    Args:
+        counts: How many verdicts of each outcome the history has.
+        shown: The verdicts to draw, oldest first, at least one.
+        listed: How many of them the table lists.
+        releases: The moves of tags.
+        anchor: A prefix of names that is unique in the page.
+    """
     letters = _letters(shown)
     tags = _tags(shown, releases)
     keys = _keys(shown)
-    rows = [
-        Row(past, letters[past.machine.digest], tags.get(past.id, ()), _why(past))
-        for past in reversed(shown[-listed:])
-    ]
-    charts = [
-        _chart(key, shown, letters, tags, f"{anchor}-{index}")
-        for index, key in enumerate(keys[:MAX_CHARTS])
-    ]
+    charts = []
+    for index, key in enumerate(keys[:MAX_CHARTS]):
+        columns = [_column(past, key, letters, tags) for past in shown]
+        charts.append(_chart(key, columns, f"{anchor}-{index}"))
+    rows = []
+    for past in reversed(shown[-listed:]):
+        letter = letters[past.machine.digest]
+        rows.append(Row(past, letter, tags.get(past.id, ()), _reasons(past)))
     return Story(
         name=shown[-1].recipe,
         count=sum(counts.values()),
@@ -160,38 +168,36 @@ def _story(
     )
 
 
-def _chart(
-    key: Key,
-    verdicts: Sequence[Past],
-    letters: dict[str, str],
-    tags: dict[int, tuple[str, ...]],
-    name: str,
-) -> ChartView:
-    columns = [
-        Column(past, letters[past.machine.digest], readings(past).get(key), tags.get(past.id, ()))
-        for past in verdicts
-    ]
-    followed = [(column.past, column.reading) for column in columns if column.reading]
-    last = followed[-1][1]
+def _column(
+    past: Past, key: Key, letters: dict[str, str], tags: dict[int, tuple[str, ...]]
+) -> Column:
+    reading = readings(past).get(key)
+    return Column(past, letters[past.machine.digest], reading, tags.get(past.id, ()))
+
+
+def _chart(key: Key, columns: Sequence[Column], name: str) -> ChartView:
+    numbers = [(column.past, column.reading) for column in columns if column.reading]
+    latest = numbers[-1][1]
     return ChartView(
         title=series.title(key),
         target=key.target,
-        value="no value" if last.value is None else series.shown(key, last.value),
-        interval=series.interval(key, last),
-        outcome=last.outcome,
-        change=series.change(key, followed),
+        value="no value" if latest.value is None else series.shown(key, latest.value),
+        interval=series.interval(key, latest),
+        outcome=latest.outcome,
+        change=series.change(key, numbers),
         figure=trend(key, columns, name),
     )
 
 
 def _letters(verdicts: Sequence[Past]) -> dict[str, str]:
     """Return digest -> letter: A, B, …, AA, … in the order in which the machines appear."""
-    names: dict[str, str] = {}
+    letters: dict[str, str] = {}
     for past in verdicts:
-        index = len(names)
-        letter = (chr(64 + index // 26) if index >= 26 else "") + chr(65 + index % 26)
-        names.setdefault(past.machine.digest, letter)
-    return names
+        if past.machine.digest not in letters:
+            tens, ones = divmod(len(letters), 26)
+            first = chr(64 + tens) if tens else ""
+            letters[past.machine.digest] = first + chr(65 + ones)
+    return letters
 
 
 def _machines(verdicts: Sequence[Past], letters: dict[str, str]) -> list[MachineLine]:
@@ -200,12 +206,9 @@ def _machines(verdicts: Sequence[Past], letters: dict[str, str]) -> list[Machine
     for past in verdicts:
         machine = past.machine
         if machine.digest not in lines:
-            changed = changes(before, machine) if before else []
-            lines[machine.digest] = MachineLine(
-                letters[machine.digest],
-                _machine(machine),
-                tuple(wording.shorten(one, 120) for one in changed[:4]),
-            )
+            changed = changes(before, machine)[:4] if before else []
+            short = tuple(wording.shorten(change, 120) for change in changed)
+            lines[machine.digest] = MachineLine(letters[machine.digest], _machine(machine), short)
         before = machine
     return list(lines.values())[-MAX_MACHINES:]
 
@@ -226,21 +229,20 @@ def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tu
     """
     by_verdict: dict[int, tuple[str, ...]] = {}
     for release in releases:
-        before = [p for p in verdicts if p.bundle == release.digest and p.time <= release.time]
+        bundle = [past for past in verdicts if past.bundle == release.digest]
+        before = [past.id for past in bundle if past.time <= release.time]
         if before:
-            tags = by_verdict.get(before[-1].id, ())
-            by_verdict[before[-1].id] = tuple(dict.fromkeys((*tags, release.tag)))
+            tags = by_verdict.get(before[-1], ())
+            by_verdict[before[-1]] = tuple(dict.fromkeys((*tags, release.tag)))
     return by_verdict
 
 
-def _why(past: Past) -> tuple[str, ...]:
+def _reasons(past: Past) -> tuple[str, ...]:
     """Return the reasons why a verdict is not a pass, errors first."""
-    missed = sorted(
-        (budget for budget in past.budgets if budget.outcome != "pass"),
-        key=lambda budget: (budget.level != "error", budget.outcome != "fail"),
-    )
+    missed = [budget for budget in past.budgets if budget.outcome != "pass"]
+    missed.sort(key=lambda budget: (budget.level != "error", budget.outcome != "fail"))
     reasons = [f"{SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
-    return tuple(wording.shorten(text, MAX_TEXT) for text in [*past.evidence, *reasons][:3])
+    return tuple(map(_shorten, [*past.evidence, *reasons][:3]))
 
 
 def _legend() -> list[tuple[str, str]]:

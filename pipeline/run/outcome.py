@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.measure import answers, machine
 from pipeline.measure.measurements import CANDIDATE, FILE, Measurements
-from pipeline.report import linear
+from pipeline.report import facts
 from pipeline.run.engine import Run
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
@@ -45,8 +45,9 @@ def conclude(run: Run, command: str) -> Outcome:
         if not judged.budgets and not run.plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
     ledger = run.ledger()
-    if beside := linear.row(measurements):
-        ledger.append(beside)
+    linear = facts.linear_row(measurements)
+    if linear:
+        ledger.append(linear)
     data = ReportData(
         name=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

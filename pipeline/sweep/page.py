@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
 
-from pipeline.report import facts, page, wording
+from pipeline.report import facts, wording
 from pipeline.report.figures.tradeoff import tradeoff
+from pipeline.report.html import render_page
 from pipeline.sweep.branch import Branch
 from pipeline.sweep.record import Answer, SweepRecord
 from pipeline.terms.interval import Interval
@@ -62,7 +63,7 @@ class Shown:
 
 def render(record: SweepRecord) -> str:
     """Return the page."""
-    return page.render(
+    return render_page(
         "sweep.html.j2",
         {},
         record=record,

@@ -238,8 +238,7 @@ class Chart:
         self, points: Iterable[Point], colour: str, width: float, dash: str | None = None
     ) -> None:
         """Add straight lines from point to point."""
-        places = [f"{x:.1f} {y:.1f}" for x, y in points]
-        self.path("M" + "L".join(places), colour, width, dash)
+        self.path(_commands(points), colour, width, dash)
 
     def bar(self, corner: Point, width: float, height: float, colour: str) -> None:
         """Add a filled rectangle, at least a pixel wide so that a small value is visible."""
@@ -276,13 +275,13 @@ class Chart:
         self, start: Point, end: Point, colour: str, width: float = 1.5, cap: float = 4
     ) -> None:
         """Add an interval, which is level or upright; its caps are 2 ``cap`` pixels long."""
-        self.line(start, end, colour, width)
-        if not cap:
-            return
+        commands = _commands((start, end))
         upright = start[0] == end[0]
         across, down = (cap, 0.0) if upright else (0.0, cap)
         for x, y in (start, end):
-            self.line((x - across, y - down), (x + across, y + down), colour, width)
+            if cap:
+                commands += _commands([(x - across, y - down), (x + across, y + down)])
+        self.path(commands, colour, width)
 
     @contextmanager
     def tooltip(self, content: str) -> Iterator[None]:
@@ -322,7 +321,8 @@ class Plot(Chart):
         super().__init__(name, width, height, title)
         self.x = x
         self.y = y
-        self.area = Box(52.0, 26.0, width - 14.0, height - 50.0)
+        below = 50.0 if x.labels() else 32.0
+        self.area = Box(52.0, 26.0, width - 14.0, height - below)
         left, top, right, bottom = self.area
         self.across = x.scale(left, right)
         self.up = y.scale(bottom, top)
@@ -336,7 +336,7 @@ class Plot(Chart):
             self.line((at, bottom), (at, bottom + 5), MUTED)
             self.text(at, bottom + 14, label, NOTE, "middle")
         self.line((left, bottom), (right, bottom), MUTED)
-        self.text(left, bottom + 36, x.title, NOTE)
+        self.text(left, height - 14, x.title, NOTE)
 
     def place(self, x: float, y: float) -> Point:
         """Return the pixels of a point."""
@@ -389,8 +389,15 @@ def stand_alone(picture: str, colours: dict[str, str], margin: int) -> str:
     width = float(size[1]) + 2 * margin
     height = float(size[2]) + 2 * margin
     ground = _element("rect", width="100%", height="100%", rx=8, fill=colours["surface"])
-    inside = picture.replace("<svg ", f'<svg x="{margin}" y="{margin}" ', 1)
+    corner = f'<svg x="{margin}" y="{margin}"'
+    inside = picture.replace(f'<svg xmlns="{NAMESPACE}"', corner, 1)
     return _svg(width, height, ground + inside)
+
+
+def _commands(points: Iterable[Point]) -> str:
+    """Return the commands of a path from point to point."""
+    places = [f"{x:.1f} {y:.1f}" for x, y in points]
+    return "M" + "L".join(places)
 
 
 def _stroke(colour: str, width: float, dash: str | None) -> dict[str, Any]:
@@ -405,7 +412,7 @@ def _svg(width: float, height: float, content: str, **attributes: Attribute) -> 
 
 def _element(tag: str, content: str = "", **attributes: Attribute) -> str:
     start = _start(tag, attributes)
-    return f"{start}{content}</{tag}>"
+    return f"{start}{content}</{tag}>" if content else f"{start[:-1]}/>"
 
 
 def _start(tag: str, attributes: dict[str, Attribute]) -> str:

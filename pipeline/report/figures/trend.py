@@ -27,7 +27,7 @@ from pipeline.report.figures.chart import (
 from pipeline.terms.outcomes import Outcome
 from pipeline.verdict.readings import Key, Past, Reading, comparable
 
-WIDTH, HEIGHT = 310, 196
+WIDTH, HEIGHT = 310, 184
 MANY = 40
 """With more verdicts than this, the marks are smaller."""
 MOST_APART = 56.0

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binomtest
 
 from pipeline.measure import accuracy
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.report import facts
+from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Linear, Measurements
+from pipeline.report import facts, headline, html, markdown
 from pipeline.report.ci import numbers
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.terms.budget import Budget
@@ -112,10 +112,10 @@ def test_a_number_has_the_same_interval_wherever_it_is_shown(metric: str, places
 
 def test_what_needs_no_model_stands_beside_those_of_a_task_that_has_it() -> None:
     data = report_data()
-    assert facts.beside(data) is None
+    assert facts.without_model(data) is None
     truth = [{"documents": [at], "bm25": at / 4} for at in range(5)]
     searched = data.measurements.model_copy(update={"task": "sentence-embeddings", "truth": truth})
-    assert facts.beside(data.model_copy(update={"measurements": searched})) == ("BM25", 0.5)
+    assert facts.without_model(data.model_copy(update={"measurements": searched})) == ("BM25", 0.5)
 
 
 def test_rows_in_groups_are_counted_with_them() -> None:
@@ -144,3 +144,91 @@ def test_a_target_of_another_provider_is_drawn_with_its_own_score() -> None:
         for target in ("cpu", "gpu", "gpu-4")
     }
     assert share["gpu"] == share["gpu-4"] == pytest.approx(1 - share["cpu"])
+
+
+def with_openvino(pace: float, precision: str) -> Measurements:
+    """The factory's run, with the teacher in OpenVINO at ``pace`` times its ms in ONNX Runtime."""
+    found = measurements().model_copy(deep=True)
+    teacher = found.models["teacher"]
+    found.models[FASTEST_FLOAT] = teacher.model_copy(update={"precision": precision})
+    for timed in found.latency.values():
+        own = [[pace * call for call in calls] for calls in timed.samples["teacher"]]
+        timed.samples[FASTEST_FLOAT] = own
+    return found
+
+
+def test_openvino_is_named_with_its_precision_if_it_is_faster() -> None:
+    found = with_openvino(0.5, "bf16")
+    said = facts.float_speedup(found, "cpu")
+    assert said is not None
+    assert said.endswith(
+        "of teacher that we know, OpenVINO in bf16 (timed beside ONNX Runtime in fp32)"
+    )
+    plain = found.latency["cpu"].ratio("teacher", "candidate").value
+    assert float(said.partition("×")[0]) == pytest.approx(plain / 2, rel=0.01)
+
+
+def test_onnx_runtime_is_named_if_it_is_faster() -> None:
+    said = facts.float_speedup(with_openvino(1.5, "fp32"), "cpu")
+    assert said is not None
+    assert "that we know, ONNX Runtime in fp32 (timed beside OpenVINO in fp32)" in said
+
+
+def test_every_target_has_a_line_and_the_pages_have_the_first() -> None:
+    data = report_data(measurements=with_openvino(0.5, "bf16"))
+    assert data.measurements is not None
+    lines = facts.float_speedups(data.measurements)
+    assert [line.split(":")[0] for line in lines] == ["speed on cpu", "speed on cpu-all"]
+    said = facts.float_speedup(data.measurements, "cpu")
+    assert said in headline.build(data).numbers[0].detail
+    assert "OpenVINO in bf16" in markdown.render(data)
+    assert html.render(data).count("the fastest float form of teacher") == 3
+
+
+def test_nothing_is_said_if_openvino_was_not_timed() -> None:
+    assert facts.float_speedup(measurements(), "cpu") is None
+    assert facts.float_speedups(measurements()) == facts.float_speedups(None) == []
+    assert "fastest float" not in html.render(report_data())
+
+
+def with_linear() -> Measurements:
+    found = measurements().model_copy(deep=True)
+    answers = found.models["candidate"].answers
+    found.linear = Linear(
+        size=3_100_000, seconds=4.2, rows=8070, milliseconds=[0.1, 0.2, 9.0], answers=answers
+    )
+    return found
+
+
+def test_its_line_has_score_time_size_and_training() -> None:
+    found = with_linear()
+    said = facts.linear_line(found)
+    assert said is not None
+    shown = found.score("accuracy", "candidate")
+    assert said.startswith(f"{facts.LINEAR_MODEL}: accuracy {100 * shown.value:.4g}")
+    assert said.endswith("0.2 ms from text to answer, 3.1 MB, trained in 4 s on 8,070 rows")
+
+
+def test_its_row_in_the_ledger_is_no_model_of_a_stage() -> None:
+    found = with_linear()
+    row = facts.linear_row(found)
+    assert row is not None
+    assert (row.id, row.kind, row.parameters) == ("linear", "linear", None)
+    assert row.accuracy is not None
+    assert row.accuracy[0] == pytest.approx(found.score("accuracy", "candidate").value)
+
+
+def test_all_pages_say_it_and_nothing_is_said_without_one() -> None:
+    data = report_data().model_copy(update={"measurements": with_linear()})
+    said = str(facts.linear_line(data.measurements))
+    assert said[1:] in html.render(data)
+    assert "trained in 4 s" in markdown.render(data)
+    assert facts.linear_line(measurements()) is facts.linear_row(measurements()) is None
+    assert facts.linear_line(None) is None
+
+
+def test_its_score_is_as_unsure_of_groups_as_the_others() -> None:
+    found = with_linear()
+    sure = facts.linear_score(found)
+    found.groups = [row // 25 for row in range(len(found.truth))]
+    assert facts.linear_score(found) == found.score("accuracy", "candidate") != sure

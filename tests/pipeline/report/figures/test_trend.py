@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-from pipeline.report.figures.trend import Column, mark
+from pipeline.report.figures.chart import Chart
+from pipeline.report.figures.trend import Column, draw_outcome
 from pipeline.report.figures.trend import trend as chart
+from pipeline.terms.outcomes import Outcome
 from pipeline.verdict.readings import Key
 from tests.pipeline.report.figures.readings import LATENCY, columns, past, reading
 
@@ -48,12 +50,15 @@ def test_a_missing_number_breaks_the_line_and_says_so() -> None:
 
 
 def test_outcomes_differ_in_shape_and_not_only_in_colour() -> None:
-    shapes = {
-        re.sub(r'(fill|stroke)="[^"]*"', "", mark(0, 0, outcome))
-        for outcome in ("pass", "fail", "inconclusive")
-    }
+    def drawn(outcome: Outcome | None) -> str:
+        icon = Chart("", 18, 16)
+        draw_outcome(icon, 9, 8, outcome)
+        return icon.icon()
+
+    outcomes: list[Outcome] = ["pass", "fail", "inconclusive"]
+    shapes = {re.sub(r'(fill|stroke)="[^"]*"', "", drawn(outcome)) for outcome in outcomes}
     assert len(shapes) == 3
-    assert mark(0, 0, None) != mark(0, 0, "pass")
+    assert drawn(None) != drawn("pass")
 
 
 def test_a_budget_that_moved_is_drawn_as_a_step_and_a_far_one_is_said() -> None:
