@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pipeline.terms.interval import Interval
 from pipeline.terms.outcomes import Outcome
 
-Anchor = Literal["start", "middle", "end"]
+Anchor = Literal["middle", "end"]
 Attribute = str | float | None
 Point = tuple[float, float]
 """x and y."""
@@ -47,11 +47,11 @@ DROPS: Final = (0, -16, 16, -32, 32)
 
 
 class Font(NamedTuple):
-    """How a text is written: its size in pixels, its weight (400 is regular, 650 bold)."""
+    """How a text is written: its size in pixels, its weight (650 is bold, None is regular)."""
 
     colour: str = INK
     size: float = 12
-    weight: int = 400
+    weight: int | None = None
     family: str | None = None
 
 
@@ -199,9 +199,9 @@ class Chart:
         self._elements: list[str] = []
 
     def text(
-        self, x: float, y: float, content: str, font: Font = PLAIN, anchor: Anchor = "start"
+        self, x: float, y: float, content: str, font: Font = PLAIN, anchor: Anchor | None = None
     ) -> None:
-        """Add a line of text whose start, middle or end is at x (``anchor``), its middle at y."""
+        """Add a line of text that starts, or as ``anchor`` says, at x; its middle is at y."""
         self._add(
             "text",
             escape(content),
@@ -209,12 +209,12 @@ class Chart:
             y=y + 0.34 * font.size,
             fill=font.colour,
             font_size=font.size,
-            font_weight=None if font.weight == 400 else font.weight,
+            font_weight=font.weight,
             font_family=font.family,
-            text_anchor=None if anchor == "start" else anchor,
+            text_anchor=anchor,
         )
 
-    def label(self, box: Box, content: str, font: Font, anchor: Anchor) -> None:
+    def label(self, box: Box, content: str, font: Font, anchor: Anchor | None) -> None:
         """Add a text at the left or right end of a box; it interrupts the lines behind it."""
         x = box.right if anchor == "end" else box.left
         self._open("g", paint_order="stroke", stroke=SURFACE, stroke_width=4)
@@ -371,7 +371,7 @@ class Plot(Chart):
         beside = Box(x + 10, y - 7, x + 10 + width, y + 7)
         box = least_covered(boxes or [beside], taken)
         taken.append(box)
-        self.label(box, short, font, "end" if box.left < x else "start")
+        self.label(box, short, font, "end" if box.left < x else None)
 
 
 def stand_alone(picture: str, colours: dict[str, str], margin: int) -> str:

@@ -264,7 +264,7 @@ def _draw_panel(
         x = scale(panel.limit)
         chart.line((x, box.top - 6), (x, box.bottom), LIMIT, 1.2, "3 3")
         late = x - box.left > 0.7 * (right - box.left)
-        chart.text(x, box.top - 14, "budget", FINE_LIMIT, "end" if late else "start")
+        chart.text(x, box.top - 14, "budget", FINE_LIMIT, "end" if late else None)
     step = (box.bottom - box.top) / len(rows)
     y = box.top + step / 2
     for row in rows:

@@ -11,7 +11,7 @@ STEP = 34.0
 NAME = Font(INK, 13, 500)
 LAST_NAME = Font(INK, 13, 650)
 ORIGIN = Font(MUTED, 11)
-DIGEST = Font(MUTED, 11.5, 400, MONOSPACE)
+DIGEST = Font(MUTED, 11.5, None, MONOSPACE)
 
 
 class _Edge(NamedTuple):

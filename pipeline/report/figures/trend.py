@@ -17,11 +17,10 @@ from pipeline.report.figures.chart import (
     OUTCOMES,
     SURFACE,
     Axis,
-    Box,
     Chart,
     Font,
     Plot,
-    least_covered,
+    Point,
     ticks,
 )
 from pipeline.terms.outcomes import Outcome
@@ -66,18 +65,13 @@ class Column:
 def trend(key: Key, columns: Sequence[Column], name: str) -> str:
     """Return the chart; every verdict has a column, even without a reading."""
     last = max(len(columns) - 1, 1)
-    days = dict.fromkeys(column.past.time[:10] for column in (columns[0], columns[-1]))
+    first_day, last_day = columns[0].past.time[:10], columns[-1].past.time[:10]
+    days = first_day if first_day == last_day else f"{first_day} to {last_day}"
     free = max(WIDTH - 82 - MOST_APART * last, 0.0)
-    x = Axis(" to ".join(days), 0, last, str, ticks=(), inset=(8 + free, 8))
+    x = Axis(days, 0, last, str, ticks=(), inset=(8 + free, 8))
     plot = Plot(name, WIDTH, HEIGHT, series.title(key), x=x, y=_axis(key, columns))
-    taken = _draw_machines(plot, columns)
-    for index, column in enumerate(columns):
-        if column.reading and column.value is not None:
-            low, high = map(plot.up, column.reading.bounds)
-            taken.append(Box(plot.across(index) - 6, high - 2, plot.across(index) + 6, low + 2))
-    forms = dict.fromkeys(form for column in columns for form in column.limits)
-    for form in forms:
-        _draw_limit(plot, key, form, [column.limits.get(form) for column in columns], taken)
+    _draw_machines(plot, columns)
+    _draw_limits(plot, key, columns)
     _draw_intervals(plot, columns)
     _join(plot, key, columns)
     for index, column in enumerate(columns):
@@ -121,24 +115,15 @@ def _unit(key: Key, size: float) -> tuple[float, str]:
     return next((choice for choice in units if size >= choice[0]), units[-1])
 
 
-def _step(plot: Plot) -> float:
-    """Return the pixels from one column to the next."""
-    return plot.across(1) - plot.across(0)
-
-
 def _moves(columns: Sequence[Column]) -> list[int]:
     """Return the columns at which the machine changes."""
     letters = [column.letter for column in columns]
     return [at for at in range(1, len(letters)) if letters[at] != letters[at - 1]]
 
 
-def _draw_machines(plot: Plot, columns: Sequence[Column]) -> list[Box]:
-    """Draw a rule wherever the machine changes, with its letter if there is room.
-
-    Returns what the letters cover.
-    """
+def _draw_machines(plot: Plot, columns: Sequence[Column]) -> None:
+    """Draw a rule wherever the machine changes, with its letter if there is room."""
     top, bottom = plot.area.top, plot.area.bottom
-    taken: list[Box] = []
     end = 0.0
     for index in _moves(columns):
         x = plot.across(index - 0.5)
@@ -146,79 +131,60 @@ def _draw_machines(plot: Plot, columns: Sequence[Column]) -> list[Box]:
         with plot.tooltip(f"machine {letter} from here on"):
             plot.line((x, top - 2), (x, bottom), MUTED, 1, "1 3")
             if x > end:
-                plot.text(x, top - 9, letter, LETTER, "middle")
-                taken.append(Box(x - 6, top - 16, x + 6, top - 2))
+                plot.text(x, top - 7, letter, LETTER, "middle")
                 end = x + 14
-    return taken
 
 
-def _draw_limit(
-    plot: Plot,
-    key: Key,
-    form: str,
-    limits: Sequence[float | None],
-    taken: list[Box],
-) -> None:
-    """Draw a budget's limits as a step line with a label; only the label if they are off scale."""
-    half = _step(plot) / 2
-    runs: list[list[tuple[float, float]]] = []
-    inside = False
+def _draw_limits(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
+    """Draw the limits of each budget as a step line, with the latest one in words at the top."""
+    forms: dict[str, float] = {}
+    for column in columns:
+        forms |= column.limits
+    requirements = []
+    for form, latest in forms.items():
+        bound = "at least" if form.startswith("min") else "at most"
+        required = f"{bound} {series.limit(key, latest)}"
+        with plot.tooltip(f"budget: {required}"):
+            for run in _limit_runs(plot, [column.limits.get(form) for column in columns]):
+                plot.curve(run, LIMIT, 1.3, "4 3")
+        if latest > plot.y.high:
+            required += " ↑"
+        elif latest < plot.y.low:
+            required += " ↓"
+        requirements.append(required)
+    plot.text(plot.area.right, 8, ", ".join(requirements), REQUIREMENT, "end")
+
+
+def _limit_runs(plot: Plot, limits: Sequence[float | None]) -> list[list[Point]]:
+    """Return the corners of the step lines through the limits that are on the scale."""
+    half = (plot.across(1) - plot.across(0)) / 2
+    runs: list[list[Point]] = [[]]
     for index, limit in enumerate(limits):
-        joined = inside
-        inside = limit is not None and plot.y.low <= limit <= plot.y.high
-        if limit is None or not inside:
-            continue
-        if not joined:
+        if limit is None or not plot.y.low <= limit <= plot.y.high:
             runs.append([])
+            continue
         x, y = plot.place(index, limit)
-        runs[-1].append((max(x - half, plot.area.left), y))
-        runs[-1].append((min(x + half, plot.area.right), y))
-    values = [limit for limit in limits if limit is not None]
-    bound = "at least" if form.startswith("min") else "at most"
-    required = f"{bound} {series.limit(key, values[-1])}"
-    with plot.tooltip(f"budget: {required}"):
-        for run in runs:
-            plot.curve(run, LIMIT, 1.3, "4 3")
-        _draw_requirement(plot, required, values[-1], len(set(values)) == 1, taken)
-
-
-def _draw_requirement(
-    plot: Plot, required: str, limit: float, constant: bool, taken: list[Box]
-) -> None:
-    """Write a limit where it covers least; at the left only if the limit is constant."""
-    left, top, right, bottom = plot.area
-    if limit > plot.y.high:
-        middles = [top - 9]
-        required += " ↑"
-    elif limit < plot.y.low:
-        middles = [bottom - 9]
-        required += " ↓"
-    else:
-        beside = (plot.up(limit) - 9, plot.up(limit) + 9)
-        middles = [y for y in beside if top + 8 <= y <= bottom - 7]
-    width = 6.3 * len(required)
-    places = [Box(right - width, y - 7, right, y + 7) for y in middles]
-    if constant:
-        places += [Box(left + 4, y - 7, left + 4 + width, y + 7) for y in middles]
-    place = least_covered(places, taken)
-    taken.append(place)
-    plot.label(place, required, REQUIREMENT, "end" if place.right == right else "start")
+        left = max(x - half, plot.area.left)
+        right = min(x + half, plot.area.right)
+        runs[-1] += [(left, y), (right, y)]
+    return [run for run in runs if run]
 
 
 def _draw_intervals(plot: Plot, columns: Sequence[Column]) -> None:
-    cap = 0.0 if len(columns) > MANY else min(3.0, _step(plot) / 4)
+    step = plot.across(1) - plot.across(0)
+    cap = 0.0 if len(columns) > MANY else min(3.0, step / 4)
     for index, column in enumerate(columns):
         if column.reading is None or column.value is None:
             continue
         low, high = column.reading.bounds
         if low != high:
             ends = plot.place(index, low), plot.place(index, high)
-            plot.whisker(*ends, OTHER, 1.4 if cap else 1, cap)
+            plot.whisker(*ends, OTHER, 1.4, cap)
 
 
 def _join(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
     """Join neighbouring values that can be compared."""
-    runs: list[list[tuple[float, float]]] = []
+    runs: list[list[Point]] = []
     before: Past | None = None
     for index, column in enumerate(columns):
         if column.value is None:
@@ -236,8 +202,9 @@ def _draw_column(plot: Plot, index: int, column: Column, small: bool) -> None:
     """Draw one verdict's mark; its whole column shows the tooltip."""
     assert column.reading is not None
     top, bottom = plot.area.top, plot.area.bottom
-    x, step = plot.across(index), _step(plot)
-    plot.bar((x - step / 2, top), step, bottom - top, "transparent")
+    x = plot.across(index)
+    left, right = plot.across(index - 0.5), plot.across(index + 0.5)
+    plot.bar((left, top), right - left, bottom - top, "transparent")
     if column.tags:
         draw_promotion(plot, x, bottom + 2)
     y = bottom - 5 if column.value is None else plot.up(column.value)
