@@ -69,7 +69,9 @@ def _calibrations(measured: Measurements, reference: str) -> dict[str, Calibrati
     """Return the calibration of both models; empty if they do not choose one class of several."""
     calibrations = {}
     for model in (CANDIDATE, reference):
-        calibrated = calibration.of(measured, model) if measured.scored_by.by_class else None
+        calibrated = None
+        if measured.scored_by.by_class:
+            calibrated = calibration.of(measured, model)
         if calibrated is not None:
             calibrations[model] = calibrated
     return calibrations
@@ -88,7 +90,9 @@ def describe_test(part: SliceResult) -> str:
 
 def chance(p: float) -> str:
     """Return a p-value as ``p = 0.031`` or ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.2g}"
 
 
 def _examples(samples: list[dict[str, str]], reference: str) -> list[Examples]:

@@ -55,7 +55,9 @@ def reference(data: ReportData) -> str | None:
     measured = data.measurements
     if measured is None:
         return None
-    budgets = data.verdict.budgets if data.verdict else []
+    budgets = []
+    if data.verdict:
+        budgets = data.verdict.budgets
     names = Counter(measured.name_of(budget.against) for budget in budgets if budget.against)
     for name, _ in names.most_common():
         if name is not None:
@@ -65,7 +67,8 @@ def reference(data: ReportData) -> str | None:
 
 def compared(data: ReportData) -> tuple[Measurements, str] | None:
     """Return the measurements and the reference; None unless it and the candidate were measured."""
-    measured, name = data.measurements, reference(data)
+    measured = data.measurements
+    name = reference(data)
     if measured is None or name is None or CANDIDATE not in measured.models:
         return None
     return measured, name
@@ -87,7 +90,9 @@ def candidate_row(data: ReportData) -> LedgerRow | None:
     for row in models:
         if measured_name(data, row) == CANDIDATE:
             return row
-    return models[-1] if models else None
+    if models:
+        return models[-1]
+    return None
 
 
 def percentile(samples: Sequence[Sequence[float]], percent: float) -> float | None:
@@ -104,7 +109,9 @@ def median(samples: Sequence[Sequence[float]]) -> float | None:
     """Return the median of calls (process × calls), however few; None if there are none."""
     from pipeline.measure import statistics
 
-    return statistics.percentile_of(samples, 50) if any(samples) else None
+    if any(samples):
+        return statistics.percentile_of(samples, 50)
+    return None
 
 
 def compared_samples(data: ReportData, target: str) -> dict[str, list[list[float]]]:
@@ -132,7 +139,8 @@ def divergence(data: ReportData) -> Interval | None:
     measured = data.measurements
     if measured is None or not measured.references or not measured.scored_by.probable:
         return None
-    ours, theirs = measured.table(CANDIDATE), measured.table(measured.references[0])
+    ours = measured.table(CANDIDATE)
+    theirs = measured.table(measured.references[0])
     return measured.divergence(ours, theirs)
 
 
@@ -147,7 +155,9 @@ def points(data: ReportData, target: str) -> list[Point]:
     on_target = data.model_copy(update={"measurements": data.measurements.on(target)})
     models = []
     for model, samples in timed.samples.items():
-        score = accuracy(on_target, model) if any(samples) else None
+        score = None
+        if any(samples):
+            score = accuracy(on_target, model)
         if score and all(map(math.isfinite, score)):
             latency = timed.percentile(model, 50)
             models.append(Point(model, latency, score, model == CANDIDATE))
@@ -171,7 +181,9 @@ def flips(data: ReportData) -> Flips | None:
     if sides is None or not sides[0].truth:
         return None
     measured, name = sides
-    task, ours, theirs = measured.scored_by, measured.table(CANDIDATE), measured.table(name)
+    task = measured.scored_by
+    ours = measured.table(CANDIDATE)
+    theirs = measured.table(name)
     correct = task.right(ours, measured.truth)
     reference_correct = task.right(theirs, measured.truth)
     won, lost = scores.flips(correct, reference_correct)
@@ -188,13 +200,17 @@ def flips(data: ReportData) -> Flips | None:
 def test(data: ReportData) -> str:
     """Return the name of the test of ``Flips`` and of slices; see ``scores.chance``."""
     grouped = data.measurements is not None and data.measurements.groups
-    return "Fisher’s exact test by groups" if grouped else "McNemar’s exact test"
+    if grouped:
+        return "Fisher’s exact test by groups"
+    return "McNemar’s exact test"
 
 
 def block(data: ReportData) -> str:
     """Return what the task calls what is counted and compared, such as a query or a row."""
     measured = data.measurements
-    return measured.scored_by.block(measured.truth) if measured is not None else "row"
+    if measured is not None:
+        return measured.scored_by.block(measured.truth)
+    return "row"
 
 
 def evaluated(data: ReportData) -> str:
@@ -206,21 +222,28 @@ def evaluated(data: ReportData) -> str:
     blocks = len(data.measurements.right(CANDIDATE))
     counted = wording.plural(blocks, f"eval {block(data)}")
     groups = len(set(data.measurements.groups))
-    return f"{counted} in {wording.plural(groups, 'group')}" if groups else counted
+    if groups:
+        return f"{counted} in {wording.plural(groups, 'group')}"
+    return counted
 
 
 def learned_nothing(data: ReportData) -> str | None:
     """Return why a share of the reference means nothing, without a subject; None if it does."""
     from pipeline.measure import floor
 
-    measured, name = data.measurements, reference(data)
-    return None if measured is None or name is None else floor.of_model(measured, name)
+    measured = data.measurements
+    name = reference(data)
+    if measured is None or name is None:
+        return None
+    return floor.of_model(measured, name)
 
 
 def without_model(data: ReportData) -> tuple[str, float] | None:
     """Return the name and main score of what needs no model, such as BM25, if the task has it."""
     measured = data.measurements
-    return measured.scored_by.beside(measured.truth) if measured is not None else None
+    if measured is not None:
+        return measured.scored_by.beside(measured.truth)
+    return None
 
 
 def speedup(data: ReportData, target: str, name: str | None = None) -> Interval | None:
@@ -248,9 +271,12 @@ def retained(data: ReportData) -> Interval | None:
     measured, name = sides
     if not measured.right(name).any():
         return None
-    ours, theirs = measured.table(CANDIDATE), measured.table(name)
+    ours = measured.table(CANDIDATE)
+    theirs = measured.table(name)
     share = measured.compare(measured.main, ours, theirs).ratio
-    return share if math.isfinite(share.value) else None
+    if math.isfinite(share.value):
+        return share
+    return None
 
 
 def float_speedup(measured: Measurements, target: str) -> str | None:
@@ -303,7 +329,8 @@ def linear_line(measured: Measurements | None) -> str | None:
 
     if measured is None or measured.linear is None:
         return None
-    model, main = measured.linear, measured.main
+    model = measured.linear
+    main = measured.main
     score = wording.bounds(linear_score(measured), metrics.known(main).unit)
     time = wording.quantity(median(model.milliseconds), "ms")
     size = wording.quantity(model.size, "B")

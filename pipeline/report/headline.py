@@ -41,7 +41,9 @@ def build(data: ReportData) -> Headline:
     """Return the verdict in one sentence and the headline numbers that were measured."""
     numbers = tuple(filter(None, (_speed(data), _size(data), _score(data))))
     if data.verdict is None or not data.verdict.budgets:
-        word = "Not validated" if data.measurements is None else "Measured, not judged"
+        word = "Measured, not judged"
+        if data.measurements is None:
+            word = "Not validated"
         return Headline(None, "○", word, _unjudged(data), numbers)
     outcome = data.verdict.outcome
     sentence = _judged(data.verdict.budgets)
@@ -54,7 +56,9 @@ def _judged(budgets: Sequence[BudgetResult]) -> str:
     outcomes = Counter(budget.outcome for budget in budgets)
     total = wording.plural(len(budgets), "budget")
     if outcomes["pass"] == len(budgets):
-        return f"All {total} met." if len(budgets) > 1 else "The only budget is met."
+        if len(budgets) > 1:
+            return f"All {total} met."
+        return "The only budget is met."
     parts = [f"{outcomes['pass']} of {total} met"]
     missed = [budget for budget in budgets if budget.outcome == "fail"]
     warnings = sum(budget.level == "warn" for budget in missed)
@@ -74,7 +78,9 @@ def first_release(absent: Sequence[str]) -> str:
     """Say with which tags nothing was compared; empty if no tag was absent."""
     if not absent:
         return ""
-    verb = "does" if len(absent) == 1 else "do"
+    verb = "do"
+    if len(absent) == 1:
+        verb = "does"
     tags = " and ".join(absent)
     return f"First release: nothing was compared with {tags}, which {verb} not exist yet."
 
@@ -96,7 +102,8 @@ def _unjudged(data: ReportData) -> str:
 
 
 def _speed(data: ReportData) -> Number | None:
-    name, measured = facts.reference(data), data.measurements
+    name = facts.reference(data)
+    measured = data.measurements
     if measured is None or name is None or not measured.latency:
         return None
     target, latency = next(iter(measured.latency.items()))
@@ -104,7 +111,9 @@ def _speed(data: ReportData) -> Number | None:
     if ratio is None:
         return None
     ours, theirs = (facts.median(latency.samples[model]) or 0.0 for model in (CANDIDATE, name))
-    form = "as it is tagged" if name in measured.baselines else "in fused fp32 ONNX Runtime"
+    form = "in fused fp32 ONNX Runtime"
+    if name in measured.baselines:
+        form = "as it is tagged"
     times = f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)}"
     threads = wording.plural(latency.threads, "thread")
     detail = f"{times} for {name} {form}, on {target} with {threads}"
@@ -119,7 +128,8 @@ def _size(data: ReportData) -> Number | None:
     if sides is None:
         return None
     measured, name = sides
-    ours, theirs = measured.models[CANDIDATE].size, measured.models[name].size
+    ours = measured.models[CANDIDATE].size
+    theirs = measured.models[name].size
     sizes = f"{wording.size(ours)} against {wording.size(theirs)} for {name}"
     detail = f"{sizes}, counting every file needed for inference"
     ratio = theirs / max(ours, 1)
@@ -127,7 +137,10 @@ def _size(data: ReportData) -> Number | None:
 
 
 def _comparison(ratio: Interval, better: str, worse: str, detail: str) -> Number:
-    value, low, high, word = ratio.value, ratio.low, ratio.high, better
+    value = ratio.value
+    low = ratio.low
+    high = ratio.high
+    word = better
     if value < 1:
         value, low, high, word = 1 / value, 1 / high, 1 / low, worse
     interval = None
@@ -138,7 +151,8 @@ def _comparison(ratio: Interval, better: str, worse: str, detail: str) -> Number
 
 def _score(data: ReportData) -> Number | None:
     """Return the share of the reference's score that is retained."""
-    share, sides = facts.retained(data), facts.compared(data)
+    share = facts.retained(data)
+    sides = facts.compared(data)
     if share is None or sides is None:
         return None
     measured, name = sides
@@ -146,7 +160,8 @@ def _score(data: ReportData) -> Number | None:
         return _agreement(data)
     meaning = f"of {metrics.title(measured.main).lower()} retained"
     detail = ""
-    ours, theirs = facts.accuracy(data, CANDIDATE), facts.accuracy(data, name)
+    ours = facts.accuracy(data, CANDIDATE)
+    theirs = facts.accuracy(data, name)
     if ours and theirs:
         score = wording.score(ours.value, measured.main)
         base = wording.score(theirs.value, measured.main)

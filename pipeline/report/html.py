@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,31 +83,42 @@ def render(data: ReportData) -> str:
     }
     for name in ("size", "count", "duration", "percent", "score", "signed"):
         filters[name] = getattr(wording, name)
+    main = "accuracy"
+    target_count = 0
+    cold_starts = None
+    by_class = True
     measured = data.measurements
+    if measured:
+        main = measured.main
+        target_count = len(measured.latency)
+        cold_starts = _cold_starts(measured)
+        by_class = measured.scored_by.by_class
     view = accuracy.build(data)
     changed = facts.flips(data)
-    nodes = data.lineage[:MAX_NODES]
+    nodes = [_node(node, data.lineage) for node in data.lineage[:MAX_NODES]]
+    figures = _figures(data, changed, view)
+    recipe = wording.shorten(data.recipe, MAX_RECIPE)
     return render_page(
         "report.html.j2",
         filters,
         **LIMITS,
         data=data,
         facts=facts,
-        main=metrics.title(measured.main if measured else "accuracy"),
-        by_class=measured is None or measured.scored_by.by_class,
+        main=metrics.title(main),
+        by_class=by_class,
         head=headline.build(data),
         needed=samples_needed,
         percentiles=metrics.PERCENTILES,
-        figures=_figures(data, changed, view),
+        figures=figures,
         targets=_targets(data),
-        target_count=len(measured.latency) if measured else 0,
-        cold_starts=_cold_starts(measured) if measured else None,
+        target_count=target_count,
+        cold_starts=cold_starts,
         flips=changed,
         accuracy=view,
         describe_test=accuracy.describe_test,
-        nodes=[_node(node, data.lineage) for node in nodes],
+        nodes=nodes,
         machine=machine(data),
-        recipe=wording.shorten(data.recipe, MAX_RECIPE),
+        recipe=recipe,
     )
 
 
@@ -144,7 +155,9 @@ def render_page(
 
 def compact(value: Any, limit: int = MAX_CELL) -> str:
     """Return a value as short text: strings as they are, the rest as JSON."""
-    text = value if isinstance(value, str) else _json(value)
+    text = value
+    if not isinstance(value, str):
+        text = _json(value)
     return wording.shorten(text, limit)
 
 
@@ -178,7 +191,9 @@ def _figures(
 
 def _draw(figure: Callable[[int, str], str], name: str, width: int) -> Figure:
     """Draw a figure twice: ``width`` pixels wide, and for a phone."""
-    return {"wide": figure(width, f"{name}-wide"), "narrow": figure(NARROW, f"{name}-narrow")}
+    wide = figure(width, f"{name}-wide")
+    narrow = figure(NARROW, f"{name}-narrow")
+    return {"wide": wide, "narrow": narrow}
 
 
 def _cold_starts(measured: Measurements) -> str | None:
@@ -191,13 +206,19 @@ def _cold_starts(measured: Measurements) -> str | None:
         if carries(50, len(model.cold_start)):
             median = cold_start.median(model.cold_start)
             value, low, high = map(wording.significant, median)
-            starts.append(f"{name} {value} ms [{low}, {high}]")
+            interval = f"[{low}, {high}]"
+            starts.append(f"{name} {value} ms {interval}")
     return ", ".join(starts) or None
 
 
 def _targets(data: ReportData) -> list[TargetView]:
-    names = list(data.measurements.latency) if data.measurements else []
-    return [_target(data, name, f"target{at}") for at, name in enumerate(names[:MAX_TARGETS])]
+    names = []
+    if data.measurements:
+        names = list(data.measurements.latency)
+    views = []
+    for index, name in enumerate(names[:MAX_TARGETS]):
+        views.append(_target(data, name, f"target{index}"))
+    return views
 
 
 def _target(data: ReportData, name: str, anchor: str) -> TargetView:
@@ -228,25 +249,28 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
 def _latency_row(latency: Latency, model: str) -> LatencyRow:
     samples = latency.samples[model]
     percentiles = [facts.percentile(samples, percent) for percent in metrics.PERCENTILES]
+    fixed = [_median(models.get(model, [])) for models in latency.fixed.values()]
     return LatencyRow(
         model=model,
         samples=sum(map(len, samples)),
-        percentiles=_shown(percentiles),
+        percentiles=tuple(map(_shown, percentiles)),
         cpu=_median(latency.cpu.get(model, [])),
         tokenizer=_median(latency.tokenizer.get(model, [])),
         whole=_median(latency.calls(model, whole=True)),
         cold=_median(latency.calls(model, cold=True)),
         device=_median(latency.device.get(model, [])),
-        fixed=tuple(_median(models.get(model, [])) for models in latency.fixed.values()),
+        fixed=tuple(fixed),
     )
 
 
-def _shown(values: Iterable[float | None]) -> tuple[str | None, ...]:
-    return tuple(None if value is None else wording.significant(value) for value in values)
+def _shown(value: float | None) -> str | None:
+    if value is None:
+        return None
+    return wording.significant(value)
 
 
 def _median(samples: list[list[float]]) -> str | None:
-    return _shown([facts.median(samples)])[0]
+    return _shown(facts.median(samples))
 
 
 def _noise(latency: Latency) -> str | None:
@@ -260,8 +284,8 @@ def _tokens(latency: Latency) -> str | None:
     if not latency.tokens:
         return None
     lengths = sorted(latency.tokens)
-    middle = lengths[len(lengths) // 2]
-    return f"{lengths[0]} to {lengths[-1]} tokens, median {middle}"
+    middle = len(lengths) // 2
+    return f"{lengths[0]} to {lengths[-1]} tokens, median {lengths[middle]}"
 
 
 def _node(node: LineageNode, nodes: list[LineageNode]) -> dict[str, Any]:
@@ -269,12 +293,16 @@ def _node(node: LineageNode, nodes: list[LineageNode]) -> dict[str, Any]:
     parents = []
     for digest, role in list(node.parents.items())[:MAX_LINES]:
         short = digest[:12]
-        parents.append({"name": names.get(digest, short), "digest": short, "role": role})
+        name = names.get(digest, short)
+        parents.append({"name": name, "digest": short, "role": role})
     scores = []
     for metric in node.metrics[:MAX_LINES]:
+        name = str(metric.get("name"))
         value = _number(metric.get("value"))
-        scores.append((str(metric.get("name")), metric.get("split"), value))
-    parameters = _json(node.parameters, 2) if node.parameters else ""
+        scores.append((name, metric.get("split"), value))
+    parameters = ""
+    if node.parameters:
+        parameters = _json(node.parameters, 2)
     return {
         "node": node,
         "parents": parents,
@@ -284,4 +312,6 @@ def _node(node: LineageNode, nodes: list[LineageNode]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else compact(value, 60)
+    if isinstance(value, int | float):
+        return f"{value:.6g}"
+    return compact(value, 60)

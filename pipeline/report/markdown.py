@@ -37,29 +37,38 @@ LEDGER: Final = {
 def render(data: ReportData) -> str:
     """Return the summary: verdict, budgets, worst slice, stages and warnings."""
     head = headline.build(data)
-    title = f"## {head.symbol} {head.word}: {escape(data.name)}"
+    name = escape(data.name)
+    title = f"## {head.symbol} {head.word}: {name}"
     numbers = [_number(number) for number in head.numbers]
     parts = [title, escape(head.sentence), "\n".join(numbers)]
     if data.verdict:
         parts += [f"> ✗ No verdict: {escape(reason)}" for reason in data.verdict.evidence]
-        parts.append(_table("Budgets", BUDGETS, map(_budget, data.verdict.budgets)))
+        rows = map(_budget, data.verdict.budgets)
+        parts.append(_table("Budgets", BUDGETS, rows))
     parts.append(_worst_slice(data))
-    parts.append(_table("Stages", LEDGER, map(_stage, data.ledger)))
-    parts.append(escape(facts.linear_line(data.measurements) or ""))
+    rows = map(_stage, data.ledger)
+    parts.append(_table("Stages", LEDGER, rows))
+    linear = facts.linear_line(data.measurements) or ""
+    parts.append(escape(linear))
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _number(number: headline.Number) -> str:
-    interval = f" (95 % interval {number.interval})" if number.interval else ""
-    return f"- **{number.figure} {number.meaning}**{interval}: {escape(number.detail)}"
+    interval = ""
+    if number.interval:
+        interval = f" (95 % interval {number.interval})"
+    detail = escape(number.detail)
+    return f"- **{number.figure} {number.meaning}**{interval}: {detail}"
 
 
 def _budget(budget: BudgetResult) -> list[str]:
     outcome = f"{SYMBOL[budget.outcome]} {budget.outcome}"
     if budget.level == "warn":
         outcome += " (warning)"
-    value = "–" if budget.value is None else wording.budget_value(budget, budget.value)
+    value = "–"
+    if budget.value is not None:
+        value = wording.budget_value(budget, budget.value)
     requirement = wording.requirement(budget)
     return [
         outcome,
@@ -98,8 +107,11 @@ def _stage(row: LedgerRow) -> list[str]:
     score = interval = "–"
     if row.accuracy:
         value, low, high = (wording.score(end, row.metric) for end in row.accuracy)
-        score, interval = value, f"{low} – {high}"
-    parameters = "–" if row.parameters is None else wording.count(row.parameters)
+        score = value
+        interval = f"{low} – {high}"
+    parameters = "–"
+    if row.parameters is not None:
+        parameters = wording.count(row.parameters)
     return [
         escape(row.id),
         wording.kind(row.kind),

@@ -50,7 +50,8 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
     if data.measurements is not None:
         main = data.measurements.main
         for target in data.measurements.latency:
-            points, samples = facts.points(data, target), facts.compared_samples(data, target)
+            points = facts.points(data, target)
+            samples = facts.compared_samples(data, target)
             if points:
                 figures[f"tradeoff {target}"] = partial(tradeoff, points, metric=main)
             if samples:

@@ -58,7 +58,8 @@ def interval(key: Key, reading: Reading) -> str | None:
     if reading.value is None or reading.bounds == (reading.value, reading.value):
         return None
     low, high = reading.bounds
-    first, last = shown(key, low), shown(key, high)
+    first = shown(key, low)
+    last = shown(key, high)
     number, gap, suffix = first.rpartition(wording.NBSP)
     if gap and last.endswith(gap + suffix):
         first = number
@@ -90,7 +91,9 @@ def change(key: Key, readings: Followed) -> Change | None:
     assert before.value is not None
     assert after.value is not None
     step = after.value - before.value
-    text = "↑" if step > 0 else "↓"
+    text = "↓"
+    if step > 0:
+        text = "↑"
     if unit(key) in ("%", "points"):
         text += f" {wording.points(abs(step))}"
     elif before.value > 0:

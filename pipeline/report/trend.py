@@ -97,13 +97,18 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
     """
     names = history.recipes() if recipe is None else [recipe]
     recent = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
-    charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in recent.values())
+    charts = 0
+    for verdicts in recent.values():
+        keys = _keys(verdicts)
+        charts += min(len(keys), MAX_CHARTS)
     drawn = min(MAX_DRAWN, MAX_MARKS // max(charts, 1))
     listed = MAX_ROWS // max(len(recent), 4)
     stories = []
     for index, (name, verdicts) in enumerate(recent.items()):
+        counts = history.count(name)
         shown = verdicts[-drawn:]
-        stories.append(_story(history.count(name), shown, listed, releases, f"r{index}"))
+        story = _story(counts, shown, listed, releases, f"r{index}")
+        stories.append(story)
     return render_page(
         "trend.html.j2",
         {"minute": wording.minute, "short": _shorten},
@@ -152,7 +157,8 @@ def _story(
     rows = []
     for past in reversed(shown[-listed:]):
         letter = letters[past.machine.digest]
-        rows.append(Row(past, letter, tags.get(past.id, ()), _reasons(past)))
+        row = Row(past, letter, tags.get(past.id, ()), _reasons(past))
+        rows.append(row)
     return Story(
         name=shown[-1].recipe,
         count=sum(counts.values()),
@@ -171,17 +177,21 @@ def _story(
 def _column(
     past: Past, key: Key, letters: dict[str, str], tags: dict[int, tuple[str, ...]]
 ) -> Column:
+    letter = letters[past.machine.digest]
     reading = readings(past).get(key)
-    return Column(past, letters[past.machine.digest], reading, tags.get(past.id, ()))
+    return Column(past, letter, reading, tags.get(past.id, ()))
 
 
 def _chart(key: Key, columns: Sequence[Column], name: str) -> ChartView:
     numbers = [(column.past, column.reading) for column in columns if column.reading]
     latest = numbers[-1][1]
+    value = "no value"
+    if latest.value is not None:
+        value = series.shown(key, latest.value)
     return ChartView(
         title=series.title(key),
         target=key.target,
-        value="no value" if latest.value is None else series.shown(key, latest.value),
+        value=value,
         interval=series.interval(key, latest),
         outcome=latest.outcome,
         change=series.change(key, numbers),
@@ -195,7 +205,9 @@ def _letters(verdicts: Sequence[Past]) -> dict[str, str]:
     for past in verdicts:
         if past.machine.digest not in letters:
             tens, ones = divmod(len(letters), 26)
-            first = chr(64 + tens) if tens else ""
+            first = ""
+            if tens:
+                first = chr(64 + tens)
             letters[past.machine.digest] = first + chr(65 + ones)
     return letters
 
@@ -206,9 +218,12 @@ def _machines(verdicts: Sequence[Past], letters: dict[str, str]) -> list[Machine
     for past in verdicts:
         machine = past.machine
         if machine.digest not in lines:
-            changed = changes(before, machine)[:4] if before else []
+            changed = []
+            if before:
+                changed = changes(before, machine)[:4]
             short = tuple(wording.shorten(change, 120) for change in changed)
-            lines[machine.digest] = MachineLine(letters[machine.digest], _machine(machine), short)
+            letter = letters[machine.digest]
+            lines[machine.digest] = MachineLine(letter, _machine(machine), short)
         before = machine
     return list(lines.values())[-MAX_MACHINES:]
 
@@ -218,7 +233,8 @@ def _machine(machine: Machine) -> str:
     if machine.cores:
         parts.append(wording.plural(machine.cores, "core"))
     if machine.runtime:
-        parts.append(f"onnxruntime {wording.shorten(machine.runtime, 30)}")
+        version = wording.shorten(machine.runtime, 30)
+        parts.append(f"onnxruntime {version}")
     return ", ".join(parts)
 
 
@@ -227,22 +243,25 @@ def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tu
 
     A move is credited to the bundle's last verdict before it.
     """
-    by_verdict: dict[int, tuple[str, ...]] = {}
+    by_verdict: dict[int, dict[str, None]] = {}
     for release in releases:
         bundle = [past for past in verdicts if past.bundle == release.digest]
         before = [past.id for past in bundle if past.time <= release.time]
         if before:
-            tags = by_verdict.get(before[-1], ())
-            by_verdict[before[-1]] = tuple(dict.fromkeys((*tags, release.tag)))
-    return by_verdict
+            tags = by_verdict.setdefault(before[-1], {})
+            tags[release.tag] = None
+    return {verdict: tuple(tags) for verdict, tags in by_verdict.items()}
 
 
 def _reasons(past: Past) -> tuple[str, ...]:
     """Return the reasons why a verdict is not a pass, errors first."""
     missed = [budget for budget in past.budgets if budget.outcome != "pass"]
     missed.sort(key=lambda budget: (budget.level != "error", budget.outcome != "fail"))
-    reasons = [f"{SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
-    return tuple(map(_shorten, [*past.evidence, *reasons][:3]))
+    reasons = list(past.evidence)
+    for budget in missed:
+        symbol = SYMBOL[budget.outcome]
+        reasons.append(f"{symbol} {budget.reason}")
+    return tuple(map(_shorten, reasons[:3]))
 
 
 def _legend() -> list[tuple[str, str]]:
@@ -252,7 +271,9 @@ def _legend() -> list[tuple[str, str]]:
         icon = _icon()
         draw_outcome(icon, 9, 8, outcome)
         icons.append((icon.icon(), label))
-    budget, move, promotion = _icon(), _icon(), _icon()
+    budget = _icon()
+    move = _icon()
+    promotion = _icon()
     budget.line((1, 8), (17, 8), LIMIT, 1.3, "4 3")
     move.line((9, 1), (9, 15), MUTED, 1.2, "1 3")
     draw_promotion(promotion, 9, 5)

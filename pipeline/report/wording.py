@@ -68,7 +68,9 @@ def score(value: float, metric: str | None = None) -> str:
     is_share = -1 <= value <= 1
     if metric in metrics.METRICS:
         is_share = metrics.unit(metric) == "%"
-    return percent(value) if is_share else significant(value)
+    if is_share:
+        return percent(value)
+    return significant(value)
 
 
 def amount(metric: str, form: str | None, value: float) -> str:
@@ -110,9 +112,13 @@ def interval(budget: BudgetResult) -> str | None:
 
 def kind(name: str) -> str:
     """Return the display name of an artifact's kind."""
-    return "ONNX bundle" if name == Kind.BUNDLE else name
+    if name == Kind.BUNDLE:
+        return "ONNX bundle"
+    return name
 
 
 def shorten(text: str, limit: int) -> str:
     """Return a text of at most ``limit`` characters, with an ellipsis if it was cut."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    if len(text) <= limit:
+        return text
+    return text[: limit - 1].rstrip() + "…"

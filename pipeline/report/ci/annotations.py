@@ -59,7 +59,9 @@ def broken(name: str, reason: str, recipe: str, file: str) -> str:
     path in the GitHub repository.
     """
     place = re.match(re.escape(recipe) + r":(\d+): ", reason)
-    line = int(place[1]) if place else None
+    line = None
+    if place:
+        line = int(place[1])
     return command("error", reason, file, line, f"{name}: no verdict")
 
 
@@ -87,10 +89,16 @@ def _property(text: str) -> str:
 def _level(budget: BudgetResult, strict: bool) -> Level | None:
     state = junit.case_state(budget)
     if state == "warned":
-        return "warning" if budget.outcome == "fail" else "notice"
+        if budget.outcome == "fail":
+            return "warning"
+        return "notice"
     if state == "inconclusive":
-        return "error" if strict else "warning"
-    return "error" if state == "fail" else None
+        if strict:
+            return "error"
+        return "warning"
+    if state == "fail":
+        return "error"
+    return None
 
 
 def _line(result: BudgetResult, lines: Sequence[tuple[Budget, int]]) -> int | None:

@@ -40,7 +40,9 @@ def case_names(budgets: Sequence[BudgetResult]) -> list[str]:
         if budget.level == "warn":
             name += " (warn)"
         seen[name] += 1
-        unique.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+        if seen[name] > 1:
+            name += f" #{seen[name]}"
+        unique.append(name)
     return unique
 
 
@@ -68,8 +70,10 @@ def render(data: ReportData, strict: bool) -> str:
     """
     suite = _Suite(data.name, data.created, _seconds(data))
     suite.properties(_facts(data))
-    budgets = data.verdict.budgets if data.verdict else []
-    evidence = data.verdict.evidence if data.verdict else []
+    budgets, evidence = [], []
+    if data.verdict:
+        budgets = data.verdict.budgets
+        evidence = data.verdict.evidence
     for number, sentence in enumerate(evidence, 1):
         suite.case(f"evidence {number}", "error", "evidence", sentence)
     for name, budget in zip(case_names(budgets), budgets, strict=True):
@@ -84,7 +88,11 @@ def render(data: ReportData, strict: bool) -> str:
 
 def _seconds(data: ReportData) -> float:
     """Return how long this run's own stages took; the linear model's time is in that of its own."""
-    return sum(row.seconds for row in data.ledger if not row.cached and row.kind != LINEAR)
+    seconds = 0.0
+    for row in data.ledger:
+        if not row.cached and row.kind != LINEAR:
+            seconds += row.seconds
+    return seconds
 
 
 def broken(name: str, reason: str) -> str:
@@ -141,7 +149,8 @@ class _Suite:
 
 
 def _budget(suite: _Suite, name: str, budget: BudgetResult, strict: bool) -> None:
-    state, reason = case_state(budget), budget.reason
+    state = case_state(budget)
+    reason = budget.reason
     if state == "warned":
         reason = f"warning ({budget.outcome}): {reason}"
     tag = "system-out"
@@ -154,7 +163,9 @@ def _budget(suite: _Suite, name: str, budget: BudgetResult, strict: bool) -> Non
 
 def _facts(data: ReportData) -> dict[str, str]:
     """Return what is needed to reproduce the run: command, artifact and machine."""
-    outcome = data.verdict.outcome if data.verdict else "none"
+    outcome = "none"
+    if data.verdict:
+        outcome = data.verdict.outcome
     properties = {"command": data.command, "verdict": outcome}
     row = facts.candidate_row(data)
     if row is not None:

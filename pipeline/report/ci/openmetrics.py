@@ -89,7 +89,8 @@ class _Page:
             if suffix:
                 family += f"_{suffix}"
             lines = self._family(family, about + note, suffix)
-            lines.append(f"{family}{self._pairs(labels)} {plain(value * scale)}")
+            pairs = self._pairs(labels)
+            lines.append(f"{family}{pairs} {plain(value * scale)}")
 
     def info(self, name: str, about: str, labels: Mapping[str, str]) -> None:
         lines = self._family(name, about)
@@ -99,7 +100,8 @@ class _Page:
         lines = self._family(name, about)
         for outcome in OUTCOMES:
             pairs = self._pairs({**labels, name: outcome})
-            lines.append(f"{name}{pairs} {int(outcome == current)}")
+            value = int(outcome == current)
+            lines.append(f"{name}{pairs} {value}")
 
     def text(self) -> str:
         lines = [*chain(*self._families.values()), "# EOF"]
@@ -116,7 +118,10 @@ class _Page:
 
     def _pairs(self, labels: Mapping[str, str]) -> str:
         pairs = {**self._labels, **labels}
-        parts = [f'{name}="{_label(value)}"' for name, value in pairs.items()]
+        parts = []
+        for name, value in pairs.items():
+            label = _label(value)
+            parts.append(f'{name}="{label}"')
         return "{" + ",".join(parts) + "}"
 
 
@@ -129,12 +134,16 @@ def _label(value: str) -> str:
 
 
 def _budgets(page: _Page, data: ReportData) -> None:
-    judged = data.verdict.budgets if data.verdict else []
+    judged = []
+    if data.verdict:
+        judged = data.verdict.budgets
     for name, budget in zip(junit.case_names(judged), judged, strict=True):
         labels = {"budget": name, "level": budget.level}
         page.states("rarefy_budget", "The outcome of a budget.", labels, budget.outcome)
         is_time = metrics.unit(budget.metric, budget.form) == "ms"
-        scale = UNITS["ms"].scale if is_time else 1.0
+        scale = 1.0
+        if is_time:
+            scale = UNITS["ms"].scale
         values = [_scaled(value, scale) for value in (budget.value, budget.low, budget.high)]
         limit = _scaled(budget.limit, scale)
         about = "The value a budget was judged by; of times, in seconds."
@@ -143,7 +152,9 @@ def _budgets(page: _Page, data: ReportData) -> None:
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None else scale * value
+    if value is None:
+        return None
+    return scale * value
 
 
 def _stage(page: _Page, row: LedgerRow) -> None:

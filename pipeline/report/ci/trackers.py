@@ -29,7 +29,9 @@ def bencher(data: ReportData, numbers: Sequence[Measured]) -> str:
     """
     benchmarks: dict[str, dict[str, dict[str, float]]] = {}
     for number in of_candidate(numbers):
-        benchmark = f"{data.name} on {number.target}" if number.target else data.name
+        benchmark = data.name
+        if number.target:
+            benchmark += f" on {number.target}"
         suffix = BENCHER_SUFFIXES.get(number.unit, "")
         measure = number.metric.replace("_", "-") + suffix
         values = {"value": rounded(number.value)}
@@ -37,7 +39,8 @@ def bencher(data: ReportData, numbers: Sequence[Measured]) -> str:
             values["lower_value"] = rounded(number.low)
             values["upper_value"] = rounded(number.high)
         benchmarks.setdefault(benchmark, {})[measure] = values
-    return json.dumps(benchmarks, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(benchmarks, indent=1, allow_nan=False)
+    return f"{text}\n"
 
 
 def benchmark_action(data: ReportData, numbers: Sequence[Measured], bigger: bool) -> str:
@@ -47,14 +50,17 @@ def benchmark_action(data: ReportData, numbers: Sequence[Measured], bigger: bool
     name, unit, value, range and extra, so the two directions need two files.
     """
     row = facts.candidate_row(data)
-    origin = [f"artifact {row.digest[:12]}"] if row else []
+    origin = []
+    if row:
+        origin = [f"artifact {row.digest[:12]}"]
     if "cpu" in data.machine:
         origin.append(f"machine {data.machine['cpu']}")
     entries = []
     for number in of_candidate(numbers):
         if number.bigger_is_better == bigger:
             entries.append(_entry(data.name, number, origin))
-    return json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n"
 
 
 def _entry(recipe: str, number: Measured, origin: list[str]) -> dict[str, str | float]:
@@ -62,14 +68,19 @@ def _entry(recipe: str, number: Measured, origin: list[str]) -> dict[str, str | 
     name = f"{recipe}: {number.metric}"
     if number.target:
         name += f" on {number.target}"
-    value = rounded(number.value * scale)
-    entry: dict[str, str | float] = {"name": name, "unit": unit or number.metric, "value": value}
+    entry: dict[str, str | float] = {"name": name}
+    entry["unit"] = unit or number.metric
+    entry["value"] = rounded(number.value * scale)
     extra = list(origin)
     if number.low is not None and number.high is not None:
         # The action parses and rescales only "± number", so give the wider side.
-        reach = max(number.value - number.low, number.high - number.value)
-        entry["range"] = f"± {plain(reach * scale)}"
-        low, high = plain(number.low * scale), plain(number.high * scale)
-        extra.insert(0, f"95 % interval {low} – {high} {unit}".rstrip())
+        below = number.value - number.low
+        above = number.high - number.value
+        reach = max(below, above) * scale
+        entry["range"] = f"± {plain(reach)}"
+        low = plain(number.low * scale)
+        high = plain(number.high * scale)
+        interval = f"95 % interval {low} – {high} {unit}"
+        extra.insert(0, interval.rstrip())
     entry["extra"] = "\n".join(extra)
     return entry

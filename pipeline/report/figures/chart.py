@@ -75,7 +75,9 @@ REFERENCE_STYLE: Final = Style(OTHER, PLAIN, 2, "6 3")
 
 def style(candidate: bool) -> Style:
     """Return the style of the candidate, or of any other model."""
-    return CANDIDATE_STYLE if candidate else REFERENCE_STYLE
+    if candidate:
+        return CANDIDATE_STYLE
+    return REFERENCE_STYLE
 
 
 class Box(NamedTuple):
@@ -88,9 +90,11 @@ class Box(NamedTuple):
 
     def overlap(self, other: Box) -> float:
         """Return the area that both cover, in square pixels."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(width, 0.0) * max(height, 0.0)
+        left = max(self.left, other.left)
+        right = min(self.right, other.right)
+        top = max(self.top, other.top)
+        bottom = min(self.bottom, other.bottom)
+        return max(right - left, 0.0) * max(bottom - top, 0.0)
 
 
 @dataclass(frozen=True)
@@ -107,11 +111,14 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        low, high = self.low, self.high
+        low = self.low
+        high = self.high
         if low == high:
             return (self.start + self.end) / 2
         if self.log:
-            low, high, value = math.log(low), math.log(high), math.log(value)
+            low = math.log(low)
+            high = math.log(high)
+            value = math.log(value)
         share = (value - low) / (high - low)
         return self.start + share * (self.end - self.start)
 
@@ -143,7 +150,8 @@ class Axis:
         """Return its ticks with their labels."""
         values = self.ticks
         if values is None:
-            values = log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high)
+            choose = log_ticks if self.log else ticks
+            values = choose(self.low, self.high)
         return [(value, self.label(value)) for value in values]
 
 
@@ -168,18 +176,27 @@ def log_ticks(low: float, high: float) -> list[float]:
         steps = [factor * power for factor in ROUND[:3]]
         values += [step for step in steps if low <= step <= high]
         power *= 10
-    return values if len(values) >= 3 else ticks(low, high, 3)
+    if len(values) >= 3:
+        return values
+    return ticks(low, high, 3)
 
 
 def fit(content: str, pixels: float, size: float = 12) -> str:
     """Cut a text to about ``pixels``, by the average width of a letter."""
     letters = max(int(pixels / (LETTER * size)), 2)
-    return content if len(content) <= letters else content[: letters - 1] + "…"
+    if len(content) <= letters:
+        return content
+    return content[: letters - 1] + "…"
 
 
 def least_covered(places: Sequence[Box], taken: Sequence[Box]) -> Box:
     """Return the first of the places that overlaps least with what is drawn already."""
-    return min(places, key=lambda place: sum(place.overlap(box) for box in taken))
+
+    def covered(place: Box) -> float:
+        overlaps = [place.overlap(box) for box in taken]
+        return sum(overlaps)
+
+    return min(places, key=covered)
 
 
 class Chart:
@@ -216,9 +233,12 @@ class Chart:
 
     def label(self, box: Box, content: str, font: Font, anchor: Anchor | None) -> None:
         """Add a text at the left or right end of a box; it interrupts the lines behind it."""
-        x = box.right if anchor == "end" else box.left
+        x = box.left
+        if anchor == "end":
+            x = box.right
+        middle = (box.top + box.bottom) / 2
         self._open("g", paint_order="stroke", stroke=SURFACE, stroke_width=4)
-        self.text(x, (box.top + box.bottom) / 2, content, font, anchor)
+        self.text(x, middle, content, font, anchor)
         self._elements.append("</g>")
 
     def line(
@@ -248,8 +268,8 @@ class Chart:
 
     def polygon(self, points: Iterable[Point], fill: str, stroke: str, width: float = 1) -> None:
         """Add a filled polygon; ``width``: that of its outline."""
-        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self._add("polygon", points=corners, fill=fill, stroke=stroke, stroke_width=width)
+        outline = _commands(points) + "z"
+        self._add("path", d=outline, fill=fill, stroke=stroke, stroke_width=width)
 
     def diamond(
         self, x: float, y: float, arm: float, fill: str, stroke: str, width: float = 1
@@ -276,11 +296,14 @@ class Chart:
     ) -> None:
         """Add an interval, which is level or upright; its caps are 2 ``cap`` pixels long."""
         commands = _commands((start, end))
-        upright = start[0] == end[0]
-        across, down = (cap, 0.0) if upright else (0.0, cap)
+        across, down = cap, 0.0
+        if start[0] != end[0]:
+            across, down = 0.0, cap
         for x, y in (start, end):
+            first = x - across, y - down
+            last = x + across, y + down
             if cap:
-                commands += _commands([(x - across, y - down), (x + across, y + down)])
+                commands += _commands((first, last))
         self.path(commands, colour, width)
 
     @contextmanager
@@ -293,11 +316,14 @@ class Chart:
 
     def svg(self) -> str:
         """Return the SVG element; a screen reader says the title and the descriptions."""
-        ids = f"{self.name}-title", f"{self.name}-desc"
-        title = _element("title", escape(self.title), id=ids[0])
-        words = _element("desc", escape("; ".join(self.descriptions)), id=ids[1])
-        content = title + words + "".join(self._elements)
-        attributes = {"role": "img", "aria_labelledby": " ".join(ids), "font_family": SANS}
+        title_id = f"{self.name}-title"
+        words_id = f"{self.name}-desc"
+        words = "; ".join(self.descriptions)
+        content = _element("title", escape(self.title), id=title_id)
+        content += _element("desc", escape(words), id=words_id)
+        content += "".join(self._elements)
+        labels = f"{title_id} {words_id}"
+        attributes = {"role": "img", "aria_labelledby": labels, "font_family": SANS}
         return _svg(self.width, self.height, content, **attributes)
 
     def icon(self) -> str:
@@ -321,7 +347,9 @@ class Plot(Chart):
         super().__init__(name, width, height, title)
         self.x = x
         self.y = y
-        below = 50.0 if x.labels() else 32.0
+        below = 32.0
+        if x.labels():
+            below = 50.0
         self.area = Box(52.0, 26.0, width - 14.0, height - below)
         left, top, right, bottom = self.area
         self.across = x.scale(left, right)
@@ -347,7 +375,7 @@ class Plot(Chart):
         places = [self.place(x, y) for x, y in points]
         self.curve(places, style.colour, style.stroke, style.dash)
 
-    def point(self, x: Interval, y: Interval, candidate: bool) -> list[Box]:
+    def point(self, x: Interval, y: Interval, candidate: bool) -> Box:
         """Add a model's mark with both intervals; return what it covers."""
         at, level = self.place(x.value, y.value)
         left, bottom = self.place(x.low, y.low)
@@ -356,20 +384,24 @@ class Plot(Chart):
         self.whisker((at, bottom), (at, top), colour)
         self.line((left, level), (right, level), colour, 1.5)
         self.dot(at, level, candidate)
-        return [Box(at - 7, level - 7, at + 7, level + 7), Box(at - 4, top, at + 4, bottom)]
+        highest = min(top, level - 7)
+        lowest = max(bottom, level + 7)
+        return Box(at - 7, highest, at + 7, lowest)
 
     def name_point(self, place: Point, name: str, font: Font, taken: list[Box]) -> None:
         """Write a name beside a place where it overlaps least; add its box to ``taken``."""
         x, y = place
         short = fit(name, 130)
         width = 7.2 * len(short)
-        boxes = []
+        right = x + 10
+        places = [Box(right, y - 7, right + width, y + 7)]
         for drop in DROPS:
-            for left in (x + 10, x - 10 - width):
+            middle = y + drop
+            for left in (right, x - 10 - width):
                 if self.area.left <= left and left + width <= self.area.right:
-                    boxes.append(Box(left, y + drop - 7, left + width, y + drop + 7))
-        beside = Box(x + 10, y - 7, x + 10 + width, y + 7)
-        box = least_covered(boxes or [beside], taken)
+                    places.append(Box(left, middle - 7, left + width, middle + 7))
+        inside = places[1:] or places
+        box = least_covered(inside, taken)
         taken.append(box)
         self.label(box, short, font, "end" if box.left < x else None)
 
@@ -412,7 +444,9 @@ def _svg(width: float, height: float, content: str, **attributes: Attribute) -> 
 
 def _element(tag: str, content: str = "", **attributes: Attribute) -> str:
     start = _start(tag, attributes)
-    return f"{start}{content}</{tag}>" if content else f"{start[:-1]}/>"
+    if content:
+        return f"{start}{content}</{tag}>"
+    return f"{start[:-1]}/>"
 
 
 def _start(tag: str, attributes: dict[str, Attribute]) -> str:
@@ -421,6 +455,9 @@ def _start(tag: str, attributes: dict[str, Attribute]) -> str:
     for name, value in attributes.items():
         if value is None:
             continue
-        shown = f"{round(value, 1):g}" if isinstance(value, float) else value
-        parts.append(f'{name.replace("_", "-")}="{shown}"')
+        shown = value
+        if isinstance(value, float):
+            shown = f"{round(value, 1):g}"
+        attribute = name.replace("_", "-")
+        parts.append(f'{attribute}="{shown}"')
     return f"<{' '.join(parts)}>"

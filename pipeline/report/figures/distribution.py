@@ -25,15 +25,18 @@ def distribution(samples: dict[str, list[list[float]]], width: int, name: str) -
     flatten the rest.
     """
     series = {model: sorted(chain(*calls)) for model, calls in samples.items()}
-    low = min(calls[0] for calls in series.values()) / 1.05
-    high = max(_quantile(calls, 0.995) for calls in series.values()) * 1.05
+    fastest_call = min(calls[0] for calls in series.values())
+    slowest_call = max(_quantile(calls, 0.995) for calls in series.values())
+    low = fastest_call / 1.05
+    high = slowest_call * 1.05
     times = Axis("latency in ms (log scale)", low, high, "{:g}".format, log=True, inset=ROOM)
     plot = Plot(name, width, HEIGHT, "Latency distribution", x=times, y=SHARES)
     for model, calls in series.items():
         points = [(calls[0], 0.0)]
         for step in range(1, STEPS + 1):
-            time = _quantile(calls, step / STEPS - 1e-9)
-            points.append((min(time, high), step / STEPS))
+            share = step / STEPS
+            time = _quantile(calls, share - 1e-9)
+            points.append((min(time, high), share))
         plot.series(points, style(model == CANDIDATE))
     fastest = min(series, key=lambda model: _quantile(series[model], 0.5))
     for model, calls in series.items():

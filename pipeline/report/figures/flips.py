@@ -15,12 +15,15 @@ def flips(changed: facts.Flips, width: int, name: str) -> str:
     """Return mirrored bars around a middle axis: lost to the left, won to the right."""
     order = sorted(changed.classes, key=lambda row: row.lost + row.won, reverse=True)
     rows = order[:MAX_CLASSES]
-    label = min(150.0, width * 0.28)
-    half = (width - label) / 2 - NUMBERS
+    room = min(150.0, width * 0.28)
+    half = (width - room) / 2 - NUMBERS
     middle = width - NUMBERS - half
-    longest = max(max(row.lost, row.won, 1) for row in rows)
+    longest = 1
+    for row in rows:
+        longest = max(longest, row.lost, row.won)
     length = Scale(0, longest, 0, half - 2)
-    chart = Chart(name, width, TOP + STEP * len(rows) + 8, "Disagreements by class")
+    height = TOP + STEP * len(rows) + 8
+    chart = Chart(name, width, height, "Disagreements by class")
     chart.text(middle - 8, 10, "lost ←", NOTE, "end")
     chart.text(middle + 8, 10, "→ won", NOTE)
     y = TOP + STEP / 2
@@ -28,15 +31,17 @@ def flips(changed: facts.Flips, width: int, name: str) -> str:
         left = middle - length(row.lost)
         right = middle + length(row.won)
         counts = f"{row.label}: {row.lost} lost, {row.won} won"
+        top = y - 7
         with chart.tooltip(f"{counts} of {row.rows} rows"):
             if row.lost:
-                chart.bar((left - 1, y - 7), middle - left, 14, LIMIT)
+                chart.bar((left - 1, top), middle - left, 14, LIMIT)
             if row.won:
-                chart.bar((middle + 1, y - 7), right - middle, 14, ACCENT)
-        chart.text(0, y, fit(row.label, label))
+                chart.bar((middle + 1, top), right - middle, 14, ACCENT)
+        label = fit(row.label, room)
+        chart.text(0, y, label)
         chart.text(left - 7, y, str(row.lost), PLAIN, "end")
         chart.text(right + 7, y, str(row.won))
         chart.descriptions.append(counts)
         y += STEP
-    chart.line((middle, TOP - 4), (middle, chart.height - 4), MUTED)
+    chart.line((middle, TOP - 4), (middle, height - 4), MUTED)
     return chart.svg()

@@ -89,26 +89,35 @@ class Panel:
 
     def scale(self, start: float, end: float) -> Scale:
         """Return the map from values to pixels."""
-        ends = [] if self.limit is None else [self.limit]
+        ends = []
+        if self.limit is not None:
+            ends.append(self.limit)
         for interval in self.values.values():
             ends += [interval.low, interval.high]
         if self.bars:
             return Scale(0, max(ends, default=1), start, end)
-        low, high = min(ends), max(ends)
+        low = min(ends)
+        high = max(ends)
         room = (high - low) * 0.08 or 0.01
         return Scale(low - room, high + room, start, end)
 
     def tooltip(self, value: Interval) -> str:
         """Return a value in words, with its interval if it has one."""
         words = f"{self.title} {self.show(value.value)}"
-        if self.bars:
-            return words
-        return f"{words}, 95 % interval {self.show(value.low)} – {self.show(value.high)}"
+        if not self.bars:
+            low = self.show(value.low)
+            high = self.show(value.high)
+            words += f", 95 % interval {low} – {high}"
+        return words
 
     def describe(self) -> str:
         """Return the panel in words."""
-        parts = [f"{stage} {self.show(value.value)}" for stage, value in self.values.items()]
-        return f"{self.title}: {', '.join(parts) or 'not measured'}"
+        parts = []
+        for stage, value in self.values.items():
+            shown = self.show(value.value)
+            parts.append(f"{stage} {shown}")
+        words = ", ".join(parts) or "not measured"
+        return f"{self.title}: {words}"
 
 
 def ledger(data: ReportData, width: int, name: str) -> str:
@@ -132,7 +141,9 @@ def _panels(data: ReportData, rows: Sequence[LedgerRow]) -> list[Panel]:
     if any(row.accuracy for row in rows):
         panels.append(_score_panel(data, rows))
     panels.append(_size_panel(data, rows))
-    latencies = data.measurements.latency if data.measurements else {}
+    latencies = {}
+    if data.measurements:
+        latencies = data.measurements.latency
     for target in list(latencies)[:MAX_LATENCY_PANELS]:
         panels.append(_latency_panel(data, rows, target))
     return panels
@@ -153,8 +164,12 @@ def _size_panel(data: ReportData, rows: Sequence[LedgerRow]) -> Panel:
     measured = data.measurements
 
     def size_of(stage: str) -> float | None:
-        model = measured.name_of(stage) if measured else None
-        return measured.models[model].size if measured and model else None
+        model = None
+        if measured:
+            model = measured.name_of(stage)
+        if measured and model:
+            return measured.models[model].size
+        return None
 
     panel = Panel("Size", "all files")
     panel.values = {row.id: Interval(row.size, row.size, row.size) for row in rows}
@@ -171,7 +186,9 @@ def _latency_panel(data: ReportData, rows: Sequence[LedgerRow], target: str) -> 
     def median_of(model: str | None) -> float | None:
         return facts.median(latency.samples.get(model or "", []))
 
-    title = "Latency" if len(measured.latency) == 1 else f"Latency, {target}"
+    title = "Latency"
+    if len(measured.latency) != 1:
+        title = f"Latency, {target}"
     threads = wording.plural(latency.threads, "thread")
     panel = Panel(title, f"p50, batch 1, {threads}", show=wording.milliseconds)
     for row in rows:
@@ -186,7 +203,9 @@ def _latency_panel(data: ReportData, rows: Sequence[LedgerRow], target: str) -> 
 
 def _budgets(data: ReportData) -> list[BudgetResult]:
     """Return the budgets with an upper limit first: of several, the first is drawn."""
-    budgets = data.verdict.budgets if data.verdict else []
+    budgets = []
+    if data.verdict:
+        budgets = data.verdict.budgets
     return sorted(budgets, key=lambda budget: budget.form != "max")
 
 
@@ -231,9 +250,12 @@ def _draw_block(
     width = (chart.width - layout.label) / len(panels) - layout.gap
     x = layout.label + layout.gap
     for panel in panels:
-        chart.text(x, head + 9, fit(panel.title, width, 14), TITLE)
-        chart.text(x, head + 26, fit(panel.note, width, 11), FINE)
-        _draw_panel(chart, panel, Box(x, top, x + width, y), rows, delivered)
+        title = fit(panel.title, width, TITLE.size)
+        note = fit(panel.note, width, FINE.size)
+        box = Box(x, top, x + width, y)
+        chart.text(x, head + 9, title, TITLE)
+        chart.text(x, head + 26, note, FINE)
+        _draw_panel(chart, panel, box, rows, delivered)
         x += width + layout.gap
     chart.height = y + layout.below
 
@@ -244,7 +266,9 @@ def _draw_name(chart: Chart, layout: _Layout, row: LedgerRow, y: float, delivere
     if not layout.technique:
         chart.text(0, y, name, font)
         return
-    technique = row.kind if row.id.startswith(row.stage) else f"{row.stage} · {row.kind}"
+    technique = row.kind
+    if not row.id.startswith(row.stage):
+        technique = f"{row.stage} · {row.kind}"
     chart.text(0, y - 5, name, font)
     chart.text(0, y + 9, fit(technique, layout.label, 11), FINE)
 

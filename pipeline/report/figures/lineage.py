@@ -35,20 +35,27 @@ def lineage(nodes: list[LineageNode], width: int, name: str) -> str:
         rail += min(14.0 * farthest, 70.0)
     chart = Chart(name, width, STEP * len(nodes) + 4, "Lineage of the artifacts")
     for edge in edges:
-        child, parent = nodes[edge.child].id, nodes[edge.parent].id
+        child = nodes[edge.child].id
+        parent = nodes[edge.parent].id
         with chart.tooltip(f"{child} takes {parent} as {edge.role}"):
             _draw_edge(chart, edge, rail, farthest)
         chart.descriptions.append(f"{child} from {parent} as {edge.role}")
-    room = width - rail - 116
-    for index, node in enumerate(nodes):
-        y = STEP * (index + 0.5)
-        last = index == len(nodes) - 1
-        origin = f"{node.stage} v{node.version} · {node.kind}"
-        chart.dot(rail, y, last)
-        chart.text(rail + 16, y - 5, fit(node.id, room, 13), LAST_NAME if last else NAME)
-        chart.text(rail + 16, y + 8, fit(origin, room, 11), ORIGIN)
-        chart.text(width - 4, y, node.digest[:12], DIGEST, "end")
+    y = STEP / 2
+    for node in nodes:
+        _draw_node(chart, node, rail, y, node is nodes[-1])
+        y += STEP
     return chart.svg()
+
+
+def _draw_node(chart: Chart, node: LineageNode, rail: float, y: float, last: bool) -> None:
+    left = rail + 16
+    room = chart.width - left - 100
+    name = fit(node.id, room, 13)
+    origin = fit(f"{node.stage} v{node.version} · {node.kind}", room, 11)
+    chart.dot(rail, y, last)
+    chart.text(left, y - 5, name, LAST_NAME if last else NAME)
+    chart.text(left, y + 8, origin, ORIGIN)
+    chart.text(chart.width - 4, y, node.digest[:12], DIGEST, "end")
 
 
 def _edges(nodes: list[LineageNode]) -> list[_Edge]:
@@ -68,7 +75,7 @@ def _draw_edge(chart: Chart, edge: _Edge, rail: float, farthest: int) -> None:
     if edge.rows == 1:
         chart.line((rail, start), (rail, end), OTHER, 2)
         return
-    reach = (rail - 4) * 1.3 * edge.rows / farthest
-    bend = rail - reach
-    commands = f"M{rail:g} {start:g}C{bend:g} {start:g} {bend:g} {end:g} {rail:g} {end:g}"
-    chart.path(commands, OTHER, 1.5, "4 3")
+    reach = 2 * (rail - 4) * edge.rows / farthest
+    bend = round(rail - reach, 1)
+    middle = (start + end) / 2
+    chart.path(f"M{rail} {start}Q{bend} {middle} {rail} {end}", OTHER, 1.5, "4 3")

@@ -21,7 +21,8 @@ def outcomes(verdicts: Sequence[Past], name: str) -> str:
     counts = dict.fromkeys(HEIGHTS, 0)
     x = 1.5
     for past in verdicts:
-        height, colour = HEIGHTS[past.standing], OUTCOMES[past.standing]
+        height = HEIGHTS[past.standing]
+        colour = OUTCOMES[past.standing]
         top = HEIGHT - height
         with chart.tooltip(f"{wording.minute(past.time)} · {past.standing}"):
             chart.bar((x, top), 7, height, colour)

@@ -22,19 +22,23 @@ def reliability(models: dict[str, tuple[Bin, ...]], width: int, name: str) -> st
         curves[model] = [part for part in groups if part.rows >= FEWEST]
         for part in curves[model]:
             values += [part.confidence, part.accuracy]
-    low = math.floor(min(values, default=0) * 10) / 10
+    least = min(values, default=0)
+    low = math.floor(least * 10) / 10
     confidence = Axis("confidence", low, 1, wording.share, inset=(0, 10))
     accuracy = Axis("Accuracy", low, 1, wording.share)
     plot = Plot(name, width, HEIGHT, "Reliability", x=confidence, y=accuracy)
-    plot.line(plot.place(low, low), plot.place(1, 1), MUTED, 1, "2 4")
+    start = plot.place(low, low)
+    end = plot.place(1, 1)
+    plot.line(start, end, MUTED, 1, "2 4")
     for model in sorted(curves, key=CANDIDATE.__eq__):  # the candidate is on top
         _draw(plot, model, curves[model])
     for model, bins in curves.items():
-        parts = [
-            f"accuracy {part.accuracy:.0%} at confidence {part.confidence:.0%} ({part.rows} rows)"
-            for part in bins
-        ]
-        plot.descriptions.append(f"{model}: {', '.join(parts)}")
+        parts = []
+        for part in bins:
+            shares = f"accuracy {part.accuracy:.0%} at confidence {part.confidence:.0%}"
+            parts.append(f"{shares} ({part.rows} rows)")
+        words = ", ".join(parts)
+        plot.descriptions.append(f"{model}: {words}")
     return plot.svg()
 
 
@@ -47,5 +51,6 @@ def _draw(plot: Plot, model: str, bins: list[Bin]) -> None:
     for part in bins:
         shares = f"confidence {part.confidence:.1%}, accuracy {part.accuracy:.1%}"
         x, y = plot.place(part.confidence, part.accuracy)
-        with plot.tooltip(f"{model}: {part.rows} rows, {shares}"):
+        words = f"{model}: {part.rows} rows, {shares}"
+        with plot.tooltip(words):
             plot.dot(x, y, candidate)

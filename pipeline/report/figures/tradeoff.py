@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from pipeline.report import facts, wording
-from pipeline.report.figures.chart import HEIGHT, MUTED, Axis, Box, Plot, style
+from pipeline.report.figures.chart import HEIGHT, MUTED, Axis, Box, Plot, Point, style
 from pipeline.terms import metrics
 
 TITLE = "← faster · p50 latency in ms (log scale)"
@@ -33,34 +33,42 @@ def tradeoff(
     worst = min(point.accuracy.low for point in models)
     best = max(point.accuracy.high for point in models)
     room = (best - worst) * 0.12 or 0.01
-    label = wording.share if metrics.unit(metric) == "%" else "{:.3g}".format
+    label: Callable[[float], str] = "{:.3g}".format
+    if metrics.unit(metric) == "%":
+        label = wording.share
     latency = Axis(TITLE, fastest / 1.35, slowest * 1.35, "{:g}".format, log=True)
     score = Axis(title, worst - room, best + room, label)
     plot = Plot(name, width, HEIGHT, f"{title} against latency", x=latency, y=score)
     _draw_front(plot, models)
     taken: list[Box] = []
     for point in models:
-        with plot.tooltip(_describe(point, metric)):
-            taken += plot.point(point.latency, point.accuracy, point.candidate)
+        words = _describe(point, metric)
+        with plot.tooltip(words):
+            box = plot.point(point.latency, point.accuracy, point.candidate)
+            taken.append(box)
         milliseconds = wording.milliseconds(point.latency.value)
         shown = wording.score(point.accuracy.value, metric)
-        plot.descriptions.append(f"{point.name}: {milliseconds}, {shown}")
+        summary = f"{point.name}: {milliseconds}, {shown}"
+        plot.descriptions.append(summary)
     for point in sorted(models, key=lambda point: not point.candidate):
         if named is None or point.name in named:
             place = plot.place(point.latency.value, point.accuracy.value)
-            plot.name_point(place, point.name, style(point.candidate).font, taken)
+            font = style(point.candidate).font
+            plot.name_point(place, point.name, font, taken)
     return plot.svg()
 
 
 def _draw_front(plot: Plot, models: list[facts.Point]) -> None:
     """Join the points of the Pareto front by steps, and the slowest one with the right end."""
-    corners: list[tuple[float, float]] = []
+    corners: list[Point] = []
+    level = 0.0
     for point in facts.pareto(models):
         x, y = plot.place(point.latency.value, point.accuracy.value)
         if corners:
-            corners.append((x, corners[-1][1]))
+            corners.append((x, level))
         corners.append((x, y))
-    corners.append((plot.area.right, corners[-1][1]))
+        level = y
+    corners.append((plot.area.right, level))
     with plot.tooltip("Pareto front"):
         plot.curve(corners, MUTED, 1, "2 3")
 
@@ -70,4 +78,6 @@ def _describe(point: facts.Point, metric: str) -> str:
     latency = wording.milliseconds(point.latency.value)
     fastest = wording.significant(point.latency.low)
     slowest = wording.milliseconds(point.latency.high)
-    return f"{point.name}: {score} ({worst} – {best}), p50 {latency} ({fastest} – {slowest})"
+    words = f"{point.name}: {score} ({worst} – {best})"
+    words += f", p50 {latency} ({fastest} – {slowest})"
+    return words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from pipeline.report import series, wording
@@ -54,30 +55,40 @@ class Column:
     @property
     def value(self) -> float | None:
         """The reading's value; None if there is none."""
-        return self.reading.value if self.reading else None
+        if self.reading:
+            return self.reading.value
+        return None
 
     @property
     def limits(self) -> dict[str, float]:
         """The limits of the reading's budgets, by their forms."""
-        return self.reading.limits if self.reading else {}
+        if self.reading:
+            return self.reading.limits
+        return {}
 
 
 def trend(key: Key, columns: Sequence[Column], name: str) -> str:
     """Return the chart; every verdict has a column, even without a reading."""
     last = max(len(columns) - 1, 1)
-    first_day, last_day = columns[0].past.time[:10], columns[-1].past.time[:10]
-    days = first_day if first_day == last_day else f"{first_day} to {last_day}"
+    first_day = columns[0].past.time[:10]
+    last_day = columns[-1].past.time[:10]
+    days = first_day
+    if first_day != last_day:
+        days = f"{first_day} to {last_day}"
     free = max(WIDTH - 82 - MOST_APART * last, 0.0)
     x = Axis(days, 0, last, str, ticks=(), inset=(8 + free, 8))
-    plot = Plot(name, WIDTH, HEIGHT, series.title(key), x=x, y=_axis(key, columns))
+    y = _axis(key, columns)
+    plot = Plot(name, WIDTH, HEIGHT, series.title(key), x=x, y=y)
     _draw_machines(plot, columns)
     _draw_limits(plot, key, columns)
     _draw_intervals(plot, columns)
     _join(plot, key, columns)
+    small = len(columns) > MANY
     for index, column in enumerate(columns):
         if column.reading:
-            with plot.tooltip(_tooltip(key, column, column.reading)):
-                _draw_column(plot, index, column, small=len(columns) > MANY)
+            words = _tooltip(key, column, column.reading)
+            with plot.tooltip(words):
+                _draw_column(plot, index, column, small)
     plot.descriptions = _describe(key, columns)
     return plot.svg()
 
@@ -91,19 +102,26 @@ def _axis(key: Key, columns: Sequence[Column]) -> Axis:
         if column.reading and column.value is not None:
             ends += column.reading.bounds
     values = ends or limits or [0.0, 1.0]
-    low, high = min(values), max(values)
+    low = min(values)
+    high = max(values)
     near = 1.5 * (high - low) or 0.1 * abs(high) or 1.0
     values += [limit for limit in limits if low - near <= limit <= high + near]
-    low, high = min(values), max(values)
+    low = min(values)
+    high = max(values)
     room = 0.1 * (high - low) or 0.05 * abs(high) or 0.5
-    scale, unit = _unit(key, max(abs(low), abs(high)))
+    greatest = max(abs(low), abs(high))
+    scale, unit = _unit(key, greatest)
     low, high = low - room, high + room
     marks = ticks(low / scale, high / scale, 4)
-    step = marks[1] - marks[0] if len(marks) > 1 else 1.0
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    step = 1.0
+    if len(marks) > 1:
+        step = marks[1] - marks[0]
+    power = math.floor(math.log10(step) + 1e-9)
+    decimals = max(0, -power)
 
     def label(value: float) -> str:
-        return f"{value / scale:,.{decimals}f}".replace("-", "−")
+        number = f"{value / scale:,.{decimals}f}"
+        return number.replace("-", "−")
 
     return Axis(unit, low, high, label, ticks=[mark * scale for mark in marks])
 
@@ -117,21 +135,25 @@ def _unit(key: Key, size: float) -> tuple[float, str]:
 
 def _moves(columns: Sequence[Column]) -> list[int]:
     """Return the columns at which the machine changes."""
-    letters = [column.letter for column in columns]
-    return [at for at in range(1, len(letters)) if letters[at] != letters[at - 1]]
+    moves = []
+    for index, (before, after) in enumerate(pairwise(columns), start=1):
+        if before.letter != after.letter:
+            moves.append(index)
+    return moves
 
 
 def _draw_machines(plot: Plot, columns: Sequence[Column]) -> None:
     """Draw a rule wherever the machine changes, with its letter if there is room."""
-    top, bottom = plot.area.top, plot.area.bottom
+    top = plot.area.top
+    bottom = plot.area.bottom
     end = 0.0
     for index in _moves(columns):
         x = plot.across(index - 0.5)
         letter = columns[index].letter
         with plot.tooltip(f"machine {letter} from here on"):
-            plot.line((x, top - 2), (x, bottom), MUTED, 1, "1 3")
+            plot.line((x, top), (x, bottom), MUTED, 1, "1 3")
             if x > end:
-                plot.text(x, top - 7, letter, LETTER, "middle")
+                plot.text(x, top - 6, letter, LETTER, "middle")
                 end = x + 14
 
 
@@ -142,17 +164,22 @@ def _draw_limits(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
         forms |= column.limits
     requirements = []
     for form, latest in forms.items():
-        bound = "at least" if form.startswith("min") else "at most"
+        bound = "at most"
+        if form.startswith("min"):
+            bound = "at least"
         required = f"{bound} {series.limit(key, latest)}"
         with plot.tooltip(f"budget: {required}"):
-            for run in _limit_runs(plot, [column.limits.get(form) for column in columns]):
+            limits = [column.limits.get(form) for column in columns]
+            for run in _limit_runs(plot, limits):
                 plot.curve(run, LIMIT, 1.3, "4 3")
         if latest > plot.y.high:
             required += " ↑"
         elif latest < plot.y.low:
             required += " ↓"
         requirements.append(required)
-    plot.text(plot.area.right, 8, ", ".join(requirements), REQUIREMENT, "end")
+    if requirements:
+        words = ", ".join(requirements)
+        plot.text(plot.area.right, 6, words, REQUIREMENT, "end")
 
 
 def _limit_runs(plot: Plot, limits: Sequence[float | None]) -> list[list[Point]]:
@@ -172,14 +199,17 @@ def _limit_runs(plot: Plot, limits: Sequence[float | None]) -> list[list[Point]]
 
 def _draw_intervals(plot: Plot, columns: Sequence[Column]) -> None:
     step = plot.across(1) - plot.across(0)
-    cap = 0.0 if len(columns) > MANY else min(3.0, step / 4)
+    cap = min(3.0, step / 4)
+    if len(columns) > MANY:
+        cap = 0.0
     for index, column in enumerate(columns):
         if column.reading is None or column.value is None:
             continue
         low, high = column.reading.bounds
         if low != high:
-            ends = plot.place(index, low), plot.place(index, high)
-            plot.whisker(*ends, OTHER, 1.4, cap)
+            start = plot.place(index, low)
+            end = plot.place(index, high)
+            plot.whisker(start, end, OTHER, 1.4, cap)
 
 
 def _join(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
@@ -201,13 +231,17 @@ def _join(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
 def _draw_column(plot: Plot, index: int, column: Column, small: bool) -> None:
     """Draw one verdict's mark; its whole column shows the tooltip."""
     assert column.reading is not None
-    top, bottom = plot.area.top, plot.area.bottom
+    top = plot.area.top
+    bottom = plot.area.bottom
     x = plot.across(index)
-    left, right = plot.across(index - 0.5), plot.across(index + 0.5)
+    left = plot.across(index - 0.5)
+    right = plot.across(index + 0.5)
     plot.bar((left, top), right - left, bottom - top, "transparent")
     if column.tags:
         draw_promotion(plot, x, bottom + 2)
-    y = bottom - 5 if column.value is None else plot.up(column.value)
+    y = bottom - 5
+    if column.value is not None:
+        y = plot.up(column.value)
     draw_outcome(plot, x, y, column.reading.outcome, small)
 
 
@@ -215,12 +249,16 @@ def draw_outcome(
     chart: Chart, x: float, y: float, outcome: Outcome | None, small: bool = False
 ) -> None:
     """Draw a dot for pass, a cross for fail, a diamond for inconclusive, a ring for no budget."""
-    size = 0.75 if small else 1.0
+    size = 1.0
+    if small:
+        size = 0.75
     if outcome == "fail":
         arm = 4.2 * size
+        left, right = x - arm, x + arm
+        top, bottom = y - arm, y + arm
         for colour, width in ((SURFACE, 5), (OUTCOMES["fail"], 2.4)):
-            chart.line((x - arm, y - arm), (x + arm, y + arm), colour, width)
-            chart.line((x - arm, y + arm), (x + arm, y - arm), colour, width)
+            chart.line((left, top), (right, bottom), colour, width)
+            chart.line((left, bottom), (right, top), colour, width)
     elif outcome == "inconclusive":
         chart.diamond(x, y, 5 * size, SURFACE, OUTCOMES["inconclusive"], 1.8)
     elif outcome == "pass":
@@ -231,12 +269,15 @@ def draw_outcome(
 
 def draw_promotion(chart: Chart, x: float, y: float) -> None:
     """Draw the mark of a promotion, a triangle below the axis with its tip at x, y."""
-    chart.polygon([(x, y), (x + 4, y + 7), (x - 4, y + 7)], INK, INK, 0)
+    bottom = y + 7
+    chart.polygon([(x, y), (x + 4, bottom), (x - 4, bottom)], INK, INK, 0)
 
 
 def _tooltip(key: Key, column: Column, reading: Reading) -> str:
     past = column.past
-    value = "no value" if reading.value is None else series.shown(key, reading.value)
+    value = "no value"
+    if reading.value is not None:
+        value = series.shown(key, reading.value)
     bounds = series.interval(key, reading)
     if bounds:
         value += f" ({bounds})"
@@ -257,17 +298,18 @@ def _describe(key: Key, columns: Sequence[Column]) -> list[str]:
     values = [column.value for column in columns if column.value is not None]
     if not values:
         return ["No verdict has a value."]
-    first, last = columns[0].past.time, columns[-1].past.time
-    latest, least, most = (
-        series.shown(key, value) for value in (values[-1], min(values), max(values))
-    )
+    first = columns[0].past.time
+    last = columns[-1].past.time
+    latest = series.shown(key, values[-1])
+    least = series.shown(key, min(values))
+    most = series.shown(key, max(values))
     outcomes = [column.reading.outcome for column in columns if column.reading]
-    missed, inconclusive = outcomes.count("fail"), outcomes.count("inconclusive")
+    missed = outcomes.count("fail")
+    inconclusive = outcomes.count("inconclusive")
     moves = len(_moves(columns))
-    return [
-        f"{len(values)} verdicts from {first} to {last}",
-        f"latest {latest}",
-        f"between {least} and {most}",
-        f"{missed} missed, {inconclusive} inconclusive",
-        f"the machine changed {moves} times" if moves else "one machine",
-    ]
+    parts = [f"{len(values)} verdicts from {first} to {last}"]
+    parts.append(f"latest {latest}")
+    parts.append(f"between {least} and {most}")
+    parts.append(f"{missed} missed, {inconclusive} inconclusive")
+    parts.append(f"the machine changed {moves} times" if moves else "one machine")
+    return parts

@@ -76,7 +76,7 @@ def test_a_small_value_is_seen() -> None:
 def test_the_candidate_differs_in_shape(candidate: bool) -> None:
     picture = Chart("a", 9, 9)
     picture.dot(5, 5, candidate)
-    assert len(shapes(picture.svg(), "polygon")) == candidate
+    assert len(shapes(picture.svg(), "path")) == candidate
     assert len(shapes(picture.svg(), "circle")) == (not candidate)
 
 
@@ -97,10 +97,10 @@ def test_numbers_stand_at_their_rules_and_ticks() -> None:
 def test_a_point_is_drawn_with_both_intervals_and_named_where_nothing_is() -> None:
     axis = Axis("", 0, 10, "{:g}".format)
     plot = Plot("x", 500, 300, "", x=axis, y=axis)
-    taken = plot.point(Interval(5, 4, 6), Interval(5, 3, 7), candidate=False)
+    mark = plot.point(Interval(5, 4, 6), Interval(5, 3, 7), candidate=False)
     x, y = plot.place(5, 5)
     beside = Box(x + 8, y - 9, x + 60, y + 9)
-    plot.name_point((x, y), "name", chart.PLAIN, [*taken, beside])
+    plot.name_point((x, y), "name", chart.PLAIN, [mark, beside])
     (name,) = (node for node in shapes(plot.svg(), "text") if node.text == "name")
     assert name.get("text-anchor") == "end"
     (whisker,) = (node.get("d", "") for node in shapes(plot.svg(), "path"))
