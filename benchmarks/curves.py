@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.report import wording
-from pipeline.report.figures.chart import HEIGHT, Axis, Plot, style
+from pipeline.report.figures.chart import HEIGHT, Axis, Font, Plot, style
 from pipeline.report.pictures import WIDE, stand_alone
 
 APART = 15.0
@@ -82,5 +82,5 @@ def _picture(curves: list[Curve]) -> str:
     y = plot.area.top
     for curve in sorted(curves, key=lambda curve: -curve.places[-1].accuracy):
         y = max(plot.up(curve.places[-1].accuracy), y + APART)
-        plot.text(plot.area.right - NAMES + 16, y, curve.name, style(curve.ours).font)
+        plot.text(plot.area.right - NAMES + 16, y, curve.name, Font(style(curve.ours).font.colour))
     return plot.svg()

@@ -421,7 +421,7 @@ def stand_alone(picture: str, colours: dict[str, str], margin: int) -> str:
     width = float(size[1]) + 2 * margin
     height = float(size[2]) + 2 * margin
     ground = _element("rect", width="100%", height="100%", rx=8, fill=colours["surface"])
-    corner = f'<svg x="{margin}" y="{margin}"'
+    corner = f'<svg x="{margin}" y="{margin}" overflow="visible"'
     inside = picture.replace(f'<svg xmlns="{NAMESPACE}"', corner, 1)
     return _svg(width, height, ground + inside)
 
