@@ -28,9 +28,14 @@ def render(
 ) -> list[str]:
     """Return a command for every budget that is not met, and for every lack of evidence.
 
-    ``file``: the recipe's path in the GitHub repository; ``lines``: its budgets with their lines.
     A missed budget is an error; an inconclusive one is an error if ``strict``, else a warning. At
     level ``warn``, a missed budget is a warning and an inconclusive one is a notice.
+
+    Args:
+        data: The record of a run.
+        strict: Whether an inconclusive budget is an error.
+        file: The recipe's path in the GitHub repository.
+        lines: Its budgets with their lines.
     """
     if data.verdict is None:
         return []
@@ -55,8 +60,11 @@ def render(
 def broken(name: str, reason: str, recipe: str, file: str) -> str:
     """Return the command for a run that reached no verdict.
 
-    ``recipe``: the path with which ``reason`` may begin, followed by a line number; ``file``: the
-    path in the GitHub repository.
+    Args:
+        name: The recipe's name.
+        reason: The error.
+        recipe: The path with which ``reason`` may begin, followed by a line number.
+        file: The recipe's path in the GitHub repository.
     """
     place = re.match(re.escape(recipe) + r":(\d+): ", reason)
     line = None

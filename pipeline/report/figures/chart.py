@@ -218,7 +218,15 @@ class Chart:
     def text(
         self, x: float, y: float, content: str, font: Font = PLAIN, anchor: Anchor | None = None
     ) -> None:
-        """Add a line of text that starts, or as ``anchor`` says, at x; its middle is at y."""
+        """Add a line of text.
+
+        Args:
+            x: Where it starts, or where its middle or end is.
+            y: The middle of its height.
+            content: The text.
+            font: How it is written.
+            anchor: Which part of it is at ``x``; None for its start.
+        """
         self._add(
             "text",
             escape(content),
@@ -274,14 +282,32 @@ class Chart:
     def diamond(
         self, x: float, y: float, arm: float, fill: str, stroke: str, width: float = 1
     ) -> None:
-        """Add a filled diamond whose corners are ``arm`` pixels from its centre."""
+        """Add a filled diamond.
+
+        Args:
+            x: Its centre, in pixels.
+            y: Its centre, in pixels.
+            arm: The pixels from its centre to its corners.
+            fill: The colour inside.
+            stroke: The colour of its outline.
+            width: The width of its outline.
+        """
         points = [(x, y - arm), (x + arm, y), (x, y + arm), (x - arm, y)]
         self.polygon(points, fill, stroke, width)
 
     def circle(
         self, x: float, y: float, radius: float, fill: str, stroke: str, width: float
     ) -> None:
-        """Add a filled circle; ``width``: that of its outline."""
+        """Add a filled circle.
+
+        Args:
+            x: Its centre, in pixels.
+            y: Its centre, in pixels.
+            radius: Its radius.
+            fill: The colour inside.
+            stroke: The colour of its outline.
+            width: The width of its outline.
+        """
         self._add("circle", cx=x, cy=y, r=radius, fill=fill, stroke=stroke, stroke_width=width)
 
     def dot(self, x: float, y: float, candidate: bool) -> None:
@@ -294,7 +320,15 @@ class Chart:
     def whisker(
         self, start: Point, end: Point, colour: str, width: float = 1.5, cap: float = 4
     ) -> None:
-        """Add an interval, which is level or upright; its caps are 2 ``cap`` pixels long."""
+        """Add an interval.
+
+        Args:
+            start: One end, in pixels.
+            end: The other end, on a level with the first or upright to it.
+            colour: Its colour.
+            width: The width of its line.
+            cap: The pixels of the bar across each end, to each side.
+        """
         commands = _commands((start, end))
         across, down = cap, 0.0
         if start[0] != end[0]:
@@ -343,7 +377,16 @@ class Plot(Chart):
     def __init__(
         self, name: str, width: float, height: float, title: str, *, x: Axis, y: Axis
     ) -> None:
-        """Draw both axes: the titles are at the ends, each tick of ``y`` has a rule across."""
+        """Draw both axes; each tick of the vertical one has a rule across the plot.
+
+        Args:
+            name: A name that is unique in the page.
+            width: The width of the chart in pixels.
+            height: Its height in pixels.
+            title: What a screen reader says first.
+            x: The horizontal axis.
+            y: The vertical axis.
+        """
         super().__init__(name, width, height, title)
         self.x = x
         self.y = y
@@ -389,7 +432,14 @@ class Plot(Chart):
         return Box(at - 7, highest, at + 7, lowest)
 
     def name_point(self, place: Point, name: str, font: Font, taken: list[Box]) -> None:
-        """Write a name beside a place where it overlaps least; add its box to ``taken``."""
+        """Write a name beside a point where it overlaps least.
+
+        Args:
+            place: The point, in pixels.
+            name: The name; it is cut if it is long.
+            font: How it is written.
+            taken: What is drawn already; the name's box is added.
+        """
         x, y = place
         short = fit(name, 130)
         width = 7.2 * len(short)

@@ -19,10 +19,15 @@ ROOM = (62, 62)
 
 
 def distribution(samples: dict[str, list[list[float]]], width: int, name: str) -> str:
-    """Return the curves; ``samples``: model -> process × calls in ms, at least one call each.
+    """Return a curve for each model.
 
     The time axis is logarithmic and ends at the 99.5th percentile, so that one outlier does not
     flatten the rest.
+
+    Args:
+        samples: Model -> (processes, calls) in ms, at least one call each.
+        width: The width in pixels.
+        name: A name that is unique in the page.
     """
     series = {model: sorted(chain(*calls)) for model, calls in samples.items()}
     fastest_call = min(calls[0] for calls in series.values())

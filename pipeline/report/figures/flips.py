@@ -12,7 +12,13 @@ TOP, STEP = 30.0, 26.0
 
 
 def flips(changed: facts.Flips, width: int, name: str) -> str:
-    """Return mirrored bars around a middle axis: lost to the left, won to the right."""
+    """Return mirrored bars around a middle axis: lost to the left, won to the right.
+
+    Args:
+        changed: The rows on which candidate and reference disagree, with at least one class.
+        width: The width in pixels.
+        name: A name that is unique in the page.
+    """
     order = sorted(changed.classes, key=lambda row: row.lost + row.won, reverse=True)
     rows = order[:MAX_CLASSES]
     room = min(150.0, width * 0.28)

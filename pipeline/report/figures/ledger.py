@@ -121,7 +121,13 @@ class Panel:
 
 
 def ledger(data: ReportData, width: int, name: str) -> str:
-    """Return the figure, ``width`` pixels wide: panels side by side, or stacked if narrow."""
+    """Return the figure: panels side by side, or one below the other if it is narrow.
+
+    Args:
+        data: The record of a run with at least one model in its ledger.
+        width: The width in pixels.
+        name: A name that is unique in the page.
+    """
     rows = [row for row in data.ledger if row.kind in MODELS][:MAX_ROWS]
     panels = _panels(data, rows)
     title = f"Accuracy, size and latency after each stage of {data.name}"
@@ -289,7 +295,7 @@ def _draw_panel(
         chart.line((x, box.top - 6), (x, box.bottom), LIMIT, 1.2, "3 3")
         late = x - box.left > 0.7 * (right - box.left)
         chart.text(x, box.top - 14, "budget", FINE_LIMIT, "end" if late else None)
-    step = (box.bottom - box.top) / len(rows)
+    step = (box.bottom - box.top) / max(len(rows), 1)
     y = box.top + step / 2
     for row in rows:
         value = panel.values.get(row.id)

@@ -27,7 +27,13 @@ class _Edge(NamedTuple):
 
 
 def lineage(nodes: list[LineageNode], width: int, name: str) -> str:
-    """Return the diagram. The edge to the artifact directly above is straight, others are arcs."""
+    """Return the diagram. The edge to the artifact directly above is straight, others are arcs.
+
+    Args:
+        nodes: The artifacts, at least one, each after those that it was made from.
+        width: The width in pixels.
+        name: A name that is unique in the page.
+    """
     edges = _edges(nodes)
     farthest = max((edge.rows for edge in edges), default=1)
     rail = 12.0

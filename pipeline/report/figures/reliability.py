@@ -15,7 +15,13 @@ FEWEST = 10
 
 
 def reliability(models: dict[str, tuple[Bin, ...]], width: int, name: str) -> str:
-    """Return the curves of both models and the diagonal of a perfectly calibrated model."""
+    """Return the curves of both models and the diagonal of a perfectly calibrated model.
+
+    Args:
+        models: Model -> its bins of predictions with similar confidence.
+        width: The width in pixels.
+        name: A name that is unique in the page.
+    """
     curves: dict[str, list[Bin]] = {}
     values: list[float] = []
     for model, groups in models.items():

@@ -68,7 +68,13 @@ class Column:
 
 
 def trend(key: Key, columns: Sequence[Column], name: str) -> str:
-    """Return the chart; every verdict has a column, even without a reading."""
+    """Return the chart; every verdict has a column, even without a reading.
+
+    Args:
+        key: The number that is drawn.
+        columns: The verdicts, oldest first, at least one.
+        name: A name that is unique in the page.
+    """
     last = max(len(columns) - 1, 1)
     first_day = columns[0].past.time[:10]
     last_day = columns[-1].past.time[:10]
@@ -248,7 +254,15 @@ def _draw_column(plot: Plot, index: int, column: Column, small: bool) -> None:
 def draw_outcome(
     chart: Chart, x: float, y: float, outcome: Outcome | None, small: bool = False
 ) -> None:
-    """Draw a dot for pass, a cross for fail, a diamond for inconclusive, a ring for no budget."""
+    """Draw a dot for pass, a cross for fail, a diamond for inconclusive, a ring for no budget.
+
+    Args:
+        chart: The chart to draw in.
+        x: The centre, in pixels.
+        y: The centre, in pixels.
+        outcome: The outcome; None if there is no budget.
+        small: Whether many marks share the chart.
+    """
     size = 1.0
     if small:
         size = 0.75

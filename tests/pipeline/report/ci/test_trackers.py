@@ -48,13 +48,13 @@ BENCHMARK_ACTION = {
 
 
 def test_bencher_gets_measures_with_bounds(numbers: list[Measured]) -> None:
-    found = json.loads(trackers.bencher(report_data(), numbers))
-    jsonschema.validate(found, BENCHER)
-    assert set(found) == {"movie-reviews", "movie-reviews on cpu", "movie-reviews on cpu-all"}
-    p50 = found["movie-reviews on cpu"]["latency-p50-ms"]
+    benchmarks = json.loads(trackers.bencher(report_data(), numbers))
+    jsonschema.validate(benchmarks, BENCHER)
+    assert set(benchmarks) == {"movie-reviews", "movie-reviews on cpu", "movie-reviews on cpu-all"}
+    p50 = benchmarks["movie-reviews on cpu"]["latency-p50-ms"]
     assert 0 < p50["lower_value"] < p50["value"] < p50["upper_value"]
-    assert found["movie-reviews"]["size-bytes"] == {"value": 15_400_000}
-    assert "latency-p99-ms" not in found["movie-reviews on cpu-all"], "100 calls carry no p99"
+    assert benchmarks["movie-reviews"]["size-bytes"] == {"value": 15_400_000}
+    assert "latency-p99-ms" not in benchmarks["movie-reviews on cpu-all"], "100 calls carry no p99"
 
 
 def test_the_action_gets_what_should_shrink_and_what_should_grow_apart(
