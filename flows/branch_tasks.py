@@ -28,16 +28,12 @@ from typing import Any, Final, TypeVar
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
-from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
-from prefect.logging.handlers import APILogWorker
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, State
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from flows import branch, machine_limit, prefect_server, server_guard
+from flows import branch, machine_limit, server_guard
 from flows.workers import Where, Workers
 from pipeline.measure import alone
 from pipeline.terms.errors import ProviderError, RarefyError
@@ -45,8 +41,6 @@ from pipeline.terms.errors import ProviderError, RarefyError
 NAME: Final = "rarefy-sweep"
 SECONDS: Final = 20.0
 """How long a cluster may take to answer."""
-DRAIN: Final = 10.0
-"""Seconds that a server of our own is kept for the last events and logs of its flow."""
 
 ENDED: Final = "ended"
 """The file, beside those with the numbers of processes, that says that they must end."""
@@ -123,7 +117,7 @@ def run(where: Where, name: str, threads: int, body: Callable[[Workers], Made]) 
             errors.append(error)
             raise
 
-    with _server(), tags("rarefy", f"sweep:{name}"):
+    with server_guard.running(), tags("rarefy", f"sweep:{name}"):
         token = _body.set(inside)
         try:
             state = sweep(name, where.on, where.workers, return_state=True)
@@ -134,24 +128,6 @@ def run(where: Where, name: str, threads: int, body: Callable[[Workers], Made]) 
     if not made:
         raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
     return made[-1]
-
-
-@contextmanager
-def _server() -> Iterator[None]:
-    """Have a server that workers reach, too: each would embed one of its own."""
-    if prefect_server.api_url() is not None:
-        yield
-        return
-    server_guard.start()
-    server = SubprocessASGIServer()
-    server.start()
-    try:
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield
-    finally:
-        for service in (EventsWorker, APILogWorker):  # they send what is left while it is there
-            service.drain_all(timeout=DRAIN, at_exit=False)
-        server.stop()
 
 
 class Crew:

@@ -35,6 +35,7 @@ from flows import (
     publishing,
     recipe_source,
     recording,
+    server_guard,
     time_limit,
 )
 from flows.display import Display, Shows
@@ -146,7 +147,7 @@ def _planned(job: Job, loaded: LoadedRecipe, shown: Shows) -> Run:
 
 
 def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
-    """Run a job as a flow in this process, on the configured server or an embedded one.
+    """Run a job as a flow in this process, on the configured server or a temporary one.
 
     ``opened``: its run, which is planned already.
 
@@ -155,12 +156,14 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     results: list[Result] = []
     errors: list[Exception] = []  # kept here: in a notebook `state.result` is a coroutine
     name = opened.plan.loaded.recipe.name
+    # Before there is a temporary server, whose limit would keep nobody else away.
+    limit = machine_limit.limit_of(None)
 
     # Define a flow for each call: its closure holds what cannot be a plain flow parameter.
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
         try:
-            with alone.also(machine_limit.limit_of(None)):
+            with alone.also(limit):
                 results.append(_steps(opened, job, display))
             _show(results[-1], name)
             _link(name, _on_disk(results[-1]))
@@ -169,7 +172,7 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
             raise
         return _state(results[-1], job.strict)
 
-    with tags(*tags_of(name)):
+    with server_guard.running(), tags(*tags_of(name)):
         state = compress(**job.parameters, return_state=True)
     if results:
         return results[-1]
