@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,33 +108,29 @@ def compress(
 def _deployed(
     job: Job, place: Home, display: Display, report_url: str | None, machine: str | None
 ) -> State[Any]:
-    """Fetch the recipe, run it, and publish what it made."""
+    """Run the recipe, which Prefect has fetched, and publish what the run made."""
     source = job.recipe
-    with place.store().draft() as folder:  # what a killed run leaves of it, `gc` removes
-        if recipe_source.is_remote(source):
-            path = _retried(
-                "recipe", lambda: recipe_source.fetch(source, Path(tempfile.mkdtemp(dir=folder)))
-            )
-            job = replace(job, recipe=str(path))
-        loaded = jobs.load(job)
-        runs = jobs.folder_name(runtime.deployment.name, loaded.recipe.name)
-        job = job if job.out else replace(job, out=str(place.runs / runs))
-        with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
-            run = _retried("plan", lambda: _planned(job, loaded, shown))
-            with alone.also(machine_limit.limit_of(machine)):
-                result = _steps(run, job, shown)
-            shown.ended(result)
-        name, url = loaded.recipe.name, job.store
-        _show(result, name)  # before what may fail
-        link, unpublished = _on_disk(result), None
-        if url is not None:
-            there = publishing.place_of(name, str(runtime.flow_run.id))
-            try:
-                _retried("publish", lambda: publishing.publish(run, result, url, there))
-                link = publishing.address(url, there, report_url)
-            except RarefyError as error:
-                unpublished = error
-        _link(name, link)
+    job = replace(job, recipe=str(recipe_source.local_path(source, Path.cwd())))
+    loaded = jobs.load(job)
+    name, url = loaded.recipe.name, job.store
+    if not job.out:
+        runs = jobs.folder_name(runtime.deployment.name, name)
+        job = replace(job, out=str(place.runs / runs))
+    with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
+        run = _retried("plan", lambda: _planned(job, loaded, shown))
+        with alone.also(machine_limit.limit_of(machine)):
+            result = _steps(run, job, shown)
+        shown.ended(result)
+    _show(result, name)  # before what may fail
+    link, unpublished = _on_disk(result), None
+    if url is not None:
+        report = publishing.place_of(name, str(runtime.flow_run.id))
+        try:
+            _retried("publish", lambda: publishing.publish(run, result, url, report))
+            link = publishing.address(url, report, report_url)
+        except RarefyError as error:
+            unpublished = error
+    _link(name, link)
     return _state(result, job.strict, unpublished)
 
 
