@@ -58,33 +58,39 @@ class Deployment:
     @property
     def version(self) -> str:
         """The digest of the recipe's text, as far as people read it."""
-        return hashlib.sha256(self.loaded.text.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(self.loaded.text.encode())
+        return digest.hexdigest()[:12]
 
     def entry(self, tags: Sequence[str]) -> dict[str, Any]:
         """Return the deployment's entry in ``prefect.yaml``; ``tags`` come before its own."""
         parameters = {"recipe": self.source, "command": self.command, **self.parameters}
+        parameters = {key: value for key, value in parameters.items() if value is not None}
         schedules = []
         if self.cron:
             schedules.append({"cron": self.cron, "timezone": self.timezone, "active": True})
+        unique_tags = list(dict.fromkeys([*tags, *self.tags]))
+        strategy = COLLISIONS[self.busy]
+        variables = dict(self.job_variables)
         return {
             "name": self.name,
             "version": self.version,
             "description": self.description,
-            "tags": list(dict.fromkeys([*tags, *self.tags])),
+            "tags": unique_tags,
             "entrypoint": ENTRYPOINT,
             "pull": recipe_source.pull_steps(self.source),
-            "parameters": {key: value for key, value in parameters.items() if value is not None},
+            "parameters": parameters,
             "schedules": schedules,
-            "concurrency_limit": {"limit": 1, "collision_strategy": COLLISIONS[self.busy]},
-            "work_pool": {"name": self.pool, "job_variables": dict(self.job_variables)},
+            "concurrency_limit": {"limit": 1, "collision_strategy": strategy},
+            "work_pool": {"name": self.pool, "job_variables": variables},
         }
 
     @property
     def command(self) -> str:
         """The command of `rarefy run` that does the same."""
         file = re.split(r"[/:]", self.source)[-1]
-        options = {f"--{name}": self.parameters.get(name) for name in ("device", "threads")}
-        return shlex.join(["rarefy", "run", *jobs.words(options), file])
+        device, threads = self.parameters.get("device"), self.parameters.get("threads")
+        options = jobs.words({"--device": device, "--threads": threads})
+        return shlex.join(["rarefy", "run", *options, file])
 
     @property
     def description(self) -> str:
@@ -100,15 +106,20 @@ class Deployment:
 def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
     """Raise RecipeError if a recipe needs what only this machine's store or disk has.
 
-    ``git``: the repository that workers clone, if they do; they then have all that is in it.
+    Args:
+        loaded: The recipe.
+        git: The recipe's address in a repository, if workers clone that and have all that is in it.
     """
     for position, budget in enumerate(loaded.recipe.budgets):
-        if budget.against in loaded.tags and REMOTE_TAG not in str(budget.against):
-            raise loaded.where.say(
-                ("budgets", position, "against"),
-                f"the tag {budget.against!r} is in this machine's store, which a worker elsewhere "
-                "does not have; compare with URL#TAG",
-            )
+        tag = budget.against
+        if tag not in loaded.tags or REMOTE_TAG in str(tag):
+            continue
+        key = ("budgets", position, "against")
+        raise loaded.where.say(
+            key,
+            f"the tag {tag!r} is in this machine's store, which a worker elsewhere does not have; "
+            "compare with URL#TAG",
+        )
     for name, reference in _references(loaded):
         where = f"{loaded.where.source}: {name}"
         if reference.startswith(("/", "~")):
@@ -225,16 +236,18 @@ def check_variables(
     properties = schema.get("properties", {})
     for name in variables:
         if name not in properties:
+            available = ", ".join(properties)
             raise RecipeError(
                 f"--job-variable {name}: the work pool {pool!r} has no such variable; it has: "
-                f"{', '.join(properties)}"
+                f"{available}"
             )
     if "image" in properties and "image" not in variables:
         raise RecipeError(
             f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy "
             "and no entrypoint (docs/operations.md shows one), with --job-variable image=NAME"
         )
-    error = next(jsonschema.Draft202012Validator(schema).iter_errors(dict(variables)), None)
+    validator = jsonschema.Draft202012Validator(schema)
+    error = next(validator.iter_errors(dict(variables)), None)
     if error is not None:
         where = ".".join(map(str, error.path)) or pool
         raise RecipeError(f"--job-variable {where}: {error.message}")

@@ -82,12 +82,14 @@ def compress(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
+    if device == "auto":
+        device = default_device()
     place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
     job = Job(
         recipe=recipe,
         home=str(place.path),
         out=out or "",
-        device=default_device() if device == "auto" else device,
+        device=device,
         threads=threads,
         command=command or f"rarefy run {recipe}",
         first=first,
@@ -184,10 +186,17 @@ def tags_of(recipe: str) -> list[str]:
 def key(kind: str, recipe: str) -> str:
     """Return the key of a recipe's Prefect artifacts, which share a history by their key.
 
-    Keys have no dots and no underscores; a digest keeps recipes apart that differ in these alone.
+    Keys have no dots and no underscores; a digest tells recipes apart that differ in these alone.
+
+    Args:
+        kind: What the artifact shows, such as "ledger".
+        recipe: The recipe's name.
     """
     name = re.sub(r"[^a-z0-9]+", "-", recipe)
-    return f"rarefy-{kind}-{name}" + (f"-{value_sha256(recipe)[:8]}" if name != recipe else "")
+    if name != recipe:
+        digest = value_sha256(recipe)
+        name = f"{name}-{digest[:8]}"
+    return f"rarefy-{kind}-{name}"
 
 
 def _steps(run: Run, job: Job, display: Shows | None) -> Result:
@@ -195,16 +204,15 @@ def _steps(run: Run, job: Job, display: Shows | None) -> Result:
     stage = _stage_task(run, job, display)
     states: dict[str, State[Any]] = {}
     name = run.plan.loaded.recipe.name
+    ledger_key = key("ledger", name)
     for identifier in run.plan.loaded.ids:
         before = [states[parent] for _, parent in run.plan.parents(identifier)]
-        states[identifier] = stage(identifier, wait_for=before, return_state=True)
-        states[identifier].result()  # re-raises the step's error
-        _shown(
-            create_table_artifact,
-            key=key("ledger", name),
-            table=[row.model_dump() for row in run.ledger()],
-            description=f"The ledger of {name}",
-        )
+        state = stage(identifier, wait_for=before, return_state=True)
+        state.result()  # re-raises the step's error
+        states[identifier] = state
+        rows = [row.model_dump() for row in run.ledger()]
+        about = f"The ledger of {name}"
+        _shown(create_table_artifact, key=ledger_key, table=rows, description=about)
     return jobs.conclude(run, job)
 
 
