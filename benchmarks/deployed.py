@@ -48,7 +48,7 @@ def main() -> int:
         fleet = Fleet(given.folder or Path(temporary), settings)
         recipes.make(fleet)
         with fleet.up():
-            for scenario in (by_cron, missed, hanging, restarted, at_once, cold):
+            for scenario in (by_cron, missed, restarted, at_once, cold):
                 began = time.monotonic()
                 print(f"{scenario.__name__} …", flush=True)
                 row, claim = scenario(fleet)
@@ -125,18 +125,6 @@ def missed(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
         "Failed, 3",
         f"{told['state']}, {code}",
         (told["state"], code, len(pushed)) == ("Failed", 3, 1),
-    )
-
-
-def hanging(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
-    recipe = recipes.recipe(fleet, "hanging", "fleetstages:Head", "fleetstages:Hang")
-    deploy(fleet, recipe, "--stage-timeout", "20")
-    code, told = submit(fleet, "hanging")
-    return {"exit_code": code, "state": told["state"], "message": told["message"]}, Claim(
-        "a stage that never comes back is ended, and `submit --watch` exits 5",
-        "Failed, 5",
-        f"{told['state']}, {code}",
-        (told["state"], code) == ("Failed", 5) and "hang: stopped" in told["message"],
     )
 
 

@@ -66,7 +66,7 @@ def cli(verbose: bool) -> None:
 
     Exit codes: 0 pass · 1 unexpected error · 2 wrong usage, recipe or data · 3 budget missed ·
     4 no verdict, or inconclusive with --strict · 5 the machine lacks something ·
-    6 damaged files · 130 interrupted · 137 killed, as by --stage-timeout ·
+    6 damaged files · 130 interrupted · 137 killed ·
     141 nobody reads the output.
     """
 

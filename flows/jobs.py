@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from flows import time_limit
 from flows.display import Shows
 from flows.results import Result
 from pipeline.recipe import recipe as recipes
@@ -53,8 +52,6 @@ class Job:
     fresh: bool = False
     store: str | None = None
     """The URL of a store that machines share; work done elsewhere is found there."""
-    stage_timeout: float | None = None
-    """Seconds after which a stage, and the process with it, is ended."""
     ci: bool = False
     """Whether it is a gate, which also writes the files that CI systems read."""
     strict: bool = False
@@ -123,7 +120,6 @@ def conclude(run: Run, job: Job) -> Result:
 def run_inline(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     """Run a job in this process, without Prefect."""
     run = open_run(job, loaded, display)
-    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, None, job.home)
     for identifier in loaded.ids:
         execute(run, identifier, display)
     return conclude(run, job)

@@ -140,16 +140,6 @@ def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def stage_timeout_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--stage-timeout``, given to the command as ``stage_timeout: float | None``."""
-    return click.option(
-        "--stage-timeout",
-        type=click.FloatRange(1),
-        metavar="SECONDS",
-        help="Kill the run if a stage takes longer (exit 137); finished stages are kept.",
-    )(command)
-
-
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--engine``, ``--device`` and ``--threads``, which say how to run a recipe."""
     engine = click.option(
@@ -269,12 +259,6 @@ def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
 def verbose() -> bool:
     """Return whether ``rarefy -v`` was given."""
     return bool(click.get_current_context().find_root().params.get("verbose"))
-
-
-def asks_json() -> bool:
-    """Return whether the command that this thread carries out, if any, was given ``--json``."""
-    context = click.get_current_context(silent=True)
-    return context is not None and bool(context.params.get("as_json"))
 
 
 def show_json(value: Any) -> None:

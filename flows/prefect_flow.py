@@ -22,7 +22,6 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
-from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed, State
 
 from flows import (
@@ -30,12 +29,10 @@ from flows import (
     logs,
     machine_limit,
     passing,
-    prefect_server,
     publishing,
     recipe_source,
     recording,
     server_guard,
-    time_limit,
 )
 from flows.display import Display, Shows
 from flows.jobs import Job
@@ -70,7 +67,6 @@ def compress(
     baseline: str | None = None,
     fresh: bool = False,
     store: str | None = None,
-    stage_timeout: float | None = None,
     strict: bool = False,
     report_url: str | None = None,
     machine: str | None = None,
@@ -96,7 +92,6 @@ def compress(
         baseline=baseline,
         fresh=fresh,
         store=store,
-        stage_timeout=stage_timeout,
         strict=strict,
     )
     with Display(LogStream(get_run_logger()).console()) as display:
@@ -271,8 +266,6 @@ def _retried(name: str, work: Callable[[], Made]) -> Made:
 
 def _stage_task(run: Run, job: Job, display: Shows | None) -> Callable[..., State[Any]]:
     """Return the task that executes one step. It passes on only the artifact's digest."""
-    told = _flow_run() if job.stage_timeout else None
-    run.limited = lambda identifier: time_limit.limit(identifier, job.stage_timeout, told, job.home)
 
     @task(task_run_name="{identifier}", **RETRIES)
     def stage(identifier: str) -> State[dict[str, Any]]:
@@ -281,15 +274,6 @@ def _stage_task(run: Run, job: Job, display: Shows | None) -> Callable[..., Stat
         return Completed(name="Cached" if finished.cached else "Completed", data=answer)
 
     return stage
-
-
-def _flow_run() -> dict[str, Any] | None:
-    """Return where and how the state of the running flow is set; None without a server."""
-    api = get_current_settings().api
-    if api.url is None:
-        return None
-    url = f"{api.url.rstrip('/')}/flow_runs/{runtime.flow_run.id}/set_state"
-    return {"url": url, "headers": prefect_server.authorization()}
 
 
 def _coded(message: str, code: int) -> str:

@@ -72,10 +72,10 @@ def validate(
     plan = Plan(loaded, home.store(), device, first=first)
     if not loaded.recipe.budgets:
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
-    measurements = measure(Run(plan), bundle, progress)
-    verdict = judge(plan.budgets, loaded.recipe.targets, measurements)
-    unrecorded = records.keep_validated(home.path, plan, bundle, verdict, measurements)
-    return Validated(bundle, verdict, measurements, plan.warnings, plan.absent, unrecorded)
+    measured = measure(Run(plan), bundle, progress)
+    verdict = judge(plan.budgets, loaded.recipe.targets, measured)
+    unrecorded = records.keep_validated(home.path, plan, bundle, verdict, measured)
+    return Validated(bundle, verdict, measured, plan.warnings, plan.absent, unrecorded)
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:

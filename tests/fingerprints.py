@@ -40,7 +40,6 @@ OUTSIDE = {
     "pipeline.recipe": "how a recipe is written; what it says is in the fingerprint itself",
     "pipeline.stage.code": "the fingerprint of stages that are not ours",
     "pipeline.stage.discovery": "how stages are found",
-    "pipeline.stage.notebook": "the fingerprint of stages that are not ours",
     "pipeline.stage.contract": "declarations; the values are in the stages",
     "pipeline.stage.resources": "estimates for `rarefy plan`",
     "pipeline.model.shape": "estimates for `rarefy plan`",

@@ -55,20 +55,6 @@ class Measure(Judge):
         times = json.dumps([began, time.time()])
         (context.output / "times.json").write_text(times)
         return dataclasses.replace(super().run(context, model), lasts=False)
-
-
-class Hang(Judge):
-    """Wait for a thread that never ends."""
-
-    name: ClassVar[str] = "hang"
-
-    def run(self, context, model):
-        import threading
-        import time
-
-        thread = threading.Thread(target=time.sleep, args=(3600,))
-        thread.start()
-        thread.join()
 '''
 )
 PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"

@@ -20,7 +20,6 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
-    stage_timeout_option,
     stderr,
     verbose,
     without_credentials,
@@ -50,7 +49,6 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
 @fresh_option
 @click.option("--lenient", is_flag=True, help="Exit 0 if a budget is inconclusive, and warn.")
 @engine_options
-@stage_timeout_option
 @home_option
 @json_option
 def ci(
@@ -63,7 +61,6 @@ def ci(
     engine: Engine,
     device: str,
     threads: int | None,
-    stage_timeout: float | None,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -102,7 +99,6 @@ def ci(
         ),
         first=first,
         fresh=fresh,
-        stage_timeout=stage_timeout,
         baseline=baseline,
         ci=True,
         strict=not lenient,

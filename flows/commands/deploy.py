@@ -16,7 +16,6 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
-    stage_timeout_option,
     strict_option,
     threads_option,
     without_credentials,
@@ -70,7 +69,6 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     callback=without_credentials,
     help="The machine that measures; default: the worker's.",
 )
-@stage_timeout_option
 @click.option(
     "--when-busy",
     "busy",
@@ -152,7 +150,7 @@ def deploy(
     source = publish_recipe(recipe, options, write_only)
     if not write_only:
         _check(source, loaded, home)
-    parameters = ("store", "report_url", "machine", "stage_timeout", "device", "threads", "strict")
+    parameters = ("store", "report_url", "machine", "device", "threads", "strict")
     made = deployment.Deployment(
         name=options["name"] or loaded.recipe.name,
         loaded=loaded,

@@ -19,7 +19,6 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
-    stage_timeout_option,
     stderr,
     verbose,
     without_credentials,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 @first_option
 @fresh_option
 @engine_options
-@stage_timeout_option
 @home_option
 @json_option
 def run(
@@ -56,7 +54,6 @@ def run(
     fresh: bool,
     device: str,
     threads: int | None,
-    stage_timeout: float | None,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -80,7 +77,6 @@ def run(
         command=_command(recipe, {"--first": first, "--fresh": fresh, **given_where()}),
         first=first,
         fresh=fresh,
-        stage_timeout=stage_timeout,
         strict=strict,
     )
     return carry_out(job, loaded, engine, as_json)

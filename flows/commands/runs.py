@@ -19,7 +19,6 @@ from flows.options import (
     json_option,
     show_json,
     show_table,
-    stage_timeout_option,
     stdout,
 )
 from pipeline.store.home import Home
@@ -98,8 +97,6 @@ def show(reference: str, home: Home, as_json: bool) -> None:
         return
     lines = [("run", entry.id), ("state", entry.state)]
     lines += [("reason", entry.message)] if entry.message else []
-    if limit := entry.job["stage_timeout"]:
-        lines.append(("limit", f"{limit:g} s for a stage, or it is killed"))
     lines += [
         ("recipe", entry.job["recipe"]),
         ("command", entry.job["command"]),
@@ -204,16 +201,13 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 @runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")
 @run_argument
 @click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
-@stage_timeout_option
 @home_option
 @json_option
-def resume(
-    reference: str, strict: bool, stage_timeout: float | None, home: Home, as_json: bool
-) -> int:
+def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
     """Run the recipe of RUN again with the same options; finished stages are not repeated.
 
-    --stage-timeout replaces the one that RUN was given. A run of `rarefy ci` goes on as one: its
-    files are written, and an inconclusive budget is no success, unless it was given --lenient.
+    A run of `rarefy ci` goes on as one: its files are written, and an inconclusive budget is no
+    success, unless it was given --lenient.
 
     The recipe is read as it is now, and the new run has a log of its own. If the recipe has another
     name by now, so has the folder, unless it was given by --out. A run that was started with
@@ -229,9 +223,7 @@ def resume(
     if entry.state == "running":
         raise RecipeError(f"{entry.id} is still running; `rarefy runs logs -f` follows it")
     job = jobs.Job(**entry.job)
-    job = replace(
-        job, stage_timeout=stage_timeout or job.stage_timeout, strict=strict or job.strict
-    )
+    job = replace(job, strict=strict or job.strict)
     if job.in_python:
         raise RecipeError(f"{entry.id}: its recipe was built in Python; {_going_on(entry)}")
     if recipe_source.is_remote(job.recipe):

@@ -18,7 +18,6 @@ from flows.options import (
     json_option,
     recipe_argument,
     show_json,
-    stage_timeout_option,
     strict_option,
     threads_option,
     without_credentials,
@@ -46,7 +45,6 @@ FIELDS = 5
 )
 @device_option
 @threads_option
-@stage_timeout_option
 @strict_option
 @home_option
 @json_option
@@ -57,7 +55,6 @@ def schedule(
     timezone: str,
     device: str,
     threads: int | None,
-    stage_timeout: float | None,
     strict: bool,
     home: Home,
     as_json: bool,
@@ -81,7 +78,6 @@ def schedule(
     job = replace(
         job_of(recipe, jobs.folder_name(name, loaded.recipe.name), device, home, given_where()),
         threads=threads,
-        stage_timeout=stage_timeout,
         strict=strict,
     )
     jobs.open_run(job, loaded)

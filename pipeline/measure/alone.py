@@ -15,7 +15,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -37,10 +37,7 @@ Waiting = Callable[[str], None]
 Limit = Callable[[Waiting], AbstractContextManager[None]]
 """Holds something more while the machine is measured; says to what it is given why it must wait."""
 
-Pause = Callable[[], AbstractContextManager[None]]
-
 _limit: ContextVar[Limit | None] = ContextVar("limit", default=None)
-_pause: ContextVar[Pause] = ContextVar("pause", default=nullcontext)
 _held = threading.local()
 
 
@@ -114,16 +111,6 @@ def also(limit: Limit | None) -> Iterator[None]:
 
 
 @contextmanager
-def pausing(pause: Pause) -> Iterator[None]:
-    """Within this context, waiting for the machine is done within ``pause()``."""
-    before = _pause.set(pause)
-    try:
-        yield
-    finally:
-        _pause.reset(before)
-
-
-@contextmanager
 def measuring(waiting: Waiting = lambda _: None) -> Iterator[None]:
     """Measure alone on this machine; call ``waiting`` if another process or thread measures.
 
@@ -134,17 +121,16 @@ def measuring(waiting: Waiting = lambda _: None) -> Iterator[None]:
         return
     limit = _limit.get()
     with ExitStack() as stack:
-        with _pause.get()():
-            if limit is not None:
-                stack.enter_context(limit(waiting))
-            path = lock_file()
-            try:
-                stack.enter_context(locks.held(path, partial(waiting, WHY)))
-            except ProviderError as error:  # its remedy is of the store's locks
-                reason = str(error).partition(";")[0]
-                raise ProviderError(
-                    f"{reason}; name a folder on a local disk in the environment variable {LOCKS}"
-                ) from error
+        if limit is not None:
+            stack.enter_context(limit(waiting))
+        path = lock_file()
+        try:
+            stack.enter_context(locks.held(path, partial(waiting, WHY)))
+        except ProviderError as error:  # its remedy is of the store's locks
+            reason = str(error).partition(";")[0]
+            raise ProviderError(
+                f"{reason}; name a folder on a local disk in the environment variable {LOCKS}"
+            ) from error
         _held.by_this_thread = True
         try:
             yield

@@ -95,8 +95,6 @@ class Run:
     plan: Plan
     finished: dict[str, Finished] = field(default_factory=dict)
     _verified: set[str] = field(default_factory=set)
-    limited: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
-    """What a stage's own work is done in, by the step's id; waiting for others is outside."""
     scored: bool = True
     """Whether the outputs are scored on the eval split. A sweep chooses without looking at it."""
 
@@ -132,7 +130,6 @@ class Run:
                     with (
                         self._alone(identifier, waiting),
                         self._kept(identifier, waiting) as folder,
-                        self.limited(identifier),
                     ):
                         artifact = self._make(
                             identifier, fingerprint, known, read, progress, folder
@@ -200,7 +197,8 @@ class Run:
             self.check(artifact)
         started = datetime.now(UTC)
         with self.plan.store.draft() as output:
-            work = self.plan.store.work(fingerprint)
+            in_file = not discovery.runs_every_time(type(stage))
+            work = self.plan.store.work(fingerprint, resume=in_file)
             resumed = any(work.iterdir())
             spent = Spent(work)
             context = self.context(stage, inputs, work, output, spent.noting(progress), folder)
@@ -218,8 +216,9 @@ class Run:
                 "resumed": resumed,
                 "texts": self.plan.row_lengths.texts,
             }
+            lasts = draft.lasts and in_file
             published = self.plan.store.publish(
-                output, manifest, run, lasts=draft.lasts, lease=self.lease
+                output, manifest, run, lasts=lasts, lease=self.lease
             )
         self._verified.add(published.digest)
         return published

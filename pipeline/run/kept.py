@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.run.plan import Plan
-from pipeline.stage import Stage
-from pipeline.stage.discovery import source_digests
+from pipeline.stage import Stage, discovery
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.versions import distribution_version, versions
 
@@ -18,11 +17,12 @@ def folder(plan: Plan, stage: Stage, waiting: Callable[[], None] = lambda: None)
     """Yield the folder, held alone; it stays until ``gc`` deletes it as old work.
 
     It is another one for another task, way to read rows, or version of code and libraries. So a
-    file that the stage makes of an artifact there depends on that artifact alone.
+    file that the stage makes of an artifact there depends on that artifact alone. A stage that is
+    defined in a notebook may have changed since, and gets it empty.
     """
     value = {
         "version": stage.version,
-        "source": source_digests(type(stage)),
+        "source": discovery.source_digests(type(stage)),
         "rarefy": distribution_version("rarefy"),
         "libraries": versions(stage.libraries),
         "task": [plan.loaded.recipe.task, *plan.task_code],
@@ -31,4 +31,4 @@ def folder(plan: Plan, stage: Stage, waiting: Callable[[], None] = lambda: None)
     }
     name = f"{stage.name}-{value_sha256(value)}"
     with plan.store.lock(name, waiting):
-        yield plan.store.work(name)
+        yield plan.store.work(name, resume=not discovery.runs_every_time(type(stage)))

@@ -215,19 +215,6 @@ class Logbook:
             f"(recipes: {names})"
         )
 
-    def note(self, process: int, why: str) -> list[Entry]:
-        """Record why the runs of a process of this machine end that is about to be killed.
-
-        Returns their entries.
-        """
-        here = platform.node(), process, space()
-        found = [each for each in self.entries() if (each.host, each.pid, each.space) == here]
-        ending = [each for each in found if each.state == "running"]
-        for entry in ending:
-            with disk.speaking(self.folder), self.log(entry.id).open("a", encoding="utf-8") as log:
-                Page(self.folder, entry.model_copy(update={"message": why}), log).say(why)
-        return ending
-
     def alive(self, entry: Entry) -> bool:
         """Return whether the process of a run still lives, also in another container.
 

@@ -27,8 +27,7 @@ from pipeline.run import (
     quantized,
 )
 from pipeline.run.own_answers import OwnAnswers
-from pipeline.stage import Asked, Stage, corpus, data, development, locating, tasks
-from pipeline.stage.discovery import source_digests
+from pipeline.stage import Asked, Stage, corpus, data, development, discovery, locating, tasks
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import unlabelled
@@ -61,13 +60,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class Read:
-    """The digests of the code of a stage and its task, and of other files than data, by path.
+    """The digests of the code of a stage and its task, and of other files than data, by path."""
 
-    ``texts``: those of the code alone, without constants of a notebook, which may change in a run.
-    """
-
-    code: list[str] = field(compare=False)
-    texts: list[str]
+    code: list[str]
     files: dict[Path, str]
 
 
@@ -123,7 +118,15 @@ class Plan:
         model = self.located.warnings(self.task_class, self.labels)
         model += self.located.length_warnings(longest)
         model += importing.warnings(self._imported.manifest) if self._imported else []
-        return self.summary.warnings + model + first + cut
+        return self.summary.warnings + model + first + cut + self._uncached
+
+    @property
+    def _uncached(self) -> list[str]:
+        """A note of the steps whose stages are in no file; empty if there are none."""
+        steps = self.loaded.steps
+        names = [step.id for step in steps if discovery.runs_every_time(type(step.stage))]
+        advice = f"{discovery.NO_FILE}: runs every time; put it in a file to cache it"
+        return [f"{', '.join(names)}: {advice}"] if names else []
 
     @property
     def row_lengths(self) -> lengths.Lengths:
@@ -355,8 +358,7 @@ class Plan:
             if not path.is_file():
                 raise self.loaded.error(self.loaded.step(identifier), f"{path}: no such file")
             files[path] = file_sha256(path)
-        code, texts = (source_digests(type(stage), constants=own) for own in (True, False))
-        return Read([*code, *self.task_code], [*texts, *self.task_code], files)
+        return Read([*discovery.source_digests(type(stage)), *self.task_code], files)
 
     def _surroundings(self, stage: Stage, read: Read) -> dict[str, Any]:
         """Return what a stage's output depends on besides its code, parameters and parents."""

@@ -14,23 +14,15 @@ import pkgutil
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from importlib.machinery import (
-    EXTENSION_SUFFIXES,
-    SOURCE_SUFFIXES,
-    ExtensionFileLoader,
-    FileFinder,
-    ModuleSpec,
-    SourceFileLoader,
-)
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from pipeline.stage import notebook
 from pipeline.terms.digests import file_sha256, value_sha256
 from pipeline.terms.errors import RarefyError
 
@@ -58,7 +50,10 @@ class Source(NamedTuple):
 
 
 class Code(NamedTuple):
-    """The code of a class: its module's file (None in a notebook), and what that imports."""
+    """The code of a class: the file of its module, and of the modules that this imports.
+
+    ``source`` is None for our own classes, and for those that are in no file, as in a notebook.
+    """
 
     source: Source | None
     helpers: dict[str, Source]
@@ -102,25 +97,45 @@ class _Alone(Loader):
     """Loads a module under a name that no import statement uses."""
 
 
+class _Neighbours:
+    """Finds what ``PathFinder`` finds, and loads the modules in recipes' folders by ``Loader``."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of a module; an environment below a recipe's folder stays as it is."""
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or not isinstance(spec.loader, SourceFileLoader):
+            return spec
+        file = Path(spec.loader.path)
+        in_recipe = any(file.is_relative_to(folder) for folder in _folders)
+        if in_recipe and not _is_installed(file):
+            spec.loader = Loader(name, spec.loader.path)
+        return spec
+
+
 def load(file: Path) -> ModuleType:
     """Load a file under a name of its own; load it again if it or a file that it imports changes.
 
     A plain ``import`` could return another recipe's file of the same name, or an outdated version
     of this one.
     """
-    source = file.read_bytes()
-    helpers = {name: each.sha256 for name, each in _helpers(imports(source, "", "")).items()}
-    version = value_sha256([str(file), hashlib.sha256(source).hexdigest(), helpers])
+    content = file.read_bytes()
+    helpers = _helpers(imports(content, "", ""))
+    helper_digests = {name: helper.sha256 for name, helper in helpers.items()}
+    version = value_sha256([str(file), hashlib.sha256(content).hexdigest(), helper_digests])
     name = f"{file.stem}_{version[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = spec_from_loader(name, _Alone(name, str(file)))
-    if spec is None or spec.loader is None:
+    loader = _Alone(name, str(file))
+    spec = spec_from_loader(name, loader)
+    if spec is None:
         raise ImportError(f"{file} cannot be loaded as a module")
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
@@ -140,21 +155,20 @@ def focus(folder: Path) -> None:
     disk, or would now come from another folder, all are loaded again when they are imported.
     """
     name = str(folder)
-    if _finder not in sys.path_hooks:
-        sys.path_hooks.insert(0, _finder)
+    if _Neighbours not in sys.meta_path:
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), _Neighbours)
     if name not in _folders:
         _folders.append(name)
-        for path in [path for path in sys.path_importer_cache if path.startswith(name)]:
-            del sys.path_importer_cache[path]
     if name in _added or name not in sys.path:
         others = [path for path in _added if path != name]
-        sys.path[:] = [path for path in sys.path if path not in _added] + [name, *others]
+        foreign = [path for path in sys.path if path not in _added]
+        sys.path[:] = [*foreign, name, *others]
         _added[:] = [name, *others]
     importlib.invalidate_caches()
-    loaded = {name: module for name, module in sys.modules.items() if _is_a_neighbour(module)}
-    if any(map(_is_stale, loaded.values())):  # another may hold on to what it imported from it
-        for module in loaded:
-            del sys.modules[module]
+    neighbours = {name: module for name, module in sys.modules.items() if _is_neighbour(module)}
+    if any(map(_is_stale, neighbours.values())):  # another may hold on to what it imported from it
+        for name in neighbours:
+            del sys.modules[name]
 
 
 def ready(kind: type) -> None:
@@ -162,17 +176,12 @@ def ready(kind: type) -> None:
 
     The recipe that was loaded last may have others of the same names.
     """
-    code = of(kind)
-    file = code.source.path if code.source else None
-    if folders := [folder for folder in _folders if file and file.is_relative_to(folder)]:
+    source = of(kind).source
+    if source is None:
+        return
+    folders = [folder for folder in _folders if source.path.is_relative_to(folder)]
+    if folders:
         focus(Path(max(folders, key=len)))
-
-
-def _finder(path: str) -> Any:
-    here = Path(path)
-    if _is_installed(here) or not any(here.is_relative_to(folder) for folder in _folders):
-        raise ImportError(path)
-    return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (Loader, SOURCE_SUFFIXES))
 
 
 def _is_installed(path: Path) -> bool:
@@ -180,17 +189,19 @@ def _is_installed(path: Path) -> bool:
     return path.is_relative_to(_STANDARD) or not {*path.parts}.isdisjoint(_INSTALLED)
 
 
-def _is_a_neighbour(module: Any) -> bool:
+def _is_neighbour(module: Any) -> bool:
     """Return whether an import statement found a module in a recipe's folder."""
     return type(getattr(getattr(module, "__spec__", None), "loader", None)) is Loader
 
 
 def _is_stale(module: Any) -> bool:
-    spec, path = module.__spec__, Path(module.__spec__.origin)
-    now = _find(spec.name)
-    if now is None or now.origin != spec.origin or not path.is_file():
+    """Return whether importing a neighbour now would load other bytes than it was made of."""
+    spec = module.__spec__
+    current = _find(spec.name)
+    if current is None or current.origin != spec.origin:
         return True
-    return file_sha256(path) != getattr(spec, _MARK, None)
+    path = Path(spec.origin)
+    return not path.is_file() or file_sha256(path) != getattr(spec, _MARK, None)
 
 
 # What a class's code is
@@ -206,15 +217,12 @@ def note(kind: type) -> None:
     if module is None or top in OWN:
         return
     file = _file(module)
-    if file is None:
-        names = [*imports((notebook.source(kind) or "").encode(), "", "")]
-        names += [used.__name__ for used in notebook.modules(kind)]
-        _classes[kind] = Code(None, _helpers(names))
-    elif file.suffix == ".py" and file.is_file():
-        names = [*imports(file.read_bytes(), module.__name__, module.__package__ or "")]
-        helpers = _helpers(names, top)
-        helpers.pop(module.__name__, None)
-        _classes[kind] = Code(_found(module.__name__, file), helpers)
+    if file is None or file.suffix != ".py" or not file.is_file():
+        return
+    names = imports(file.read_bytes(), module.__name__, module.__package__ or "")
+    helpers = _helpers(names, top)
+    helpers.pop(module.__name__, None)
+    _classes[kind] = Code(_source(module.__name__, file), helpers)
 
 
 def digests(kind: type) -> list[str]:
@@ -223,7 +231,8 @@ def digests(kind: type) -> list[str]:
     Raises RarefyError if one has changed since it was loaded.
     """
     code = of(kind)
-    sources = ([code.source] if code.source else []) + [s for _, s in sorted(code.helpers.items())]
+    helpers = [helper for _, helper in sorted(code.helpers.items())]
+    sources = helpers if code.source is None else [code.source, *helpers]
     for source in sources:
         source.check()
     return [source.sha256 for source in sources]
@@ -240,39 +249,53 @@ def _helpers(names: Iterable[str], top: str = "") -> dict[str, Source]:
     ``top`` is a package that counts even if it is installed.
     """
     ahead, seen = list(names), set[str]()
-    found = {}
+    sources = {}
     while ahead:
         for name in prefixes(ahead.pop()):
-            path = None if name in seen else _path(name, top)
+            if name in seen:
+                continue
             seen.add(name)
+            path = _path(name, top)
             if path is None:
                 continue
             if path.suffix == ".py":
                 package = name if path.stem == "__init__" else name.rpartition(".")[0]
                 ahead += imports(path.read_bytes(), name, package)
             if path.stat().st_size:  # an empty __init__.py says nothing
-                found[name] = _found(name, path)
-    return found
+                sources[name] = _source(name, path)
+    return sources
 
 
 def imports(source: bytes, name: str, package: str) -> Iterator[str]:
-    """Return the names that a module may import, and the packages that it is in."""
+    """Yield the names that a module may import, and the packages that it is in.
+
+    Args:
+        source: the text of the module.
+        name: its full name.
+        package: the package that its relative imports start from.
+    """
     yield name.rpartition(".")[0]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1]
-            start = [*base, node.module] if node.level else [node.module]
-            module = ".".join(part for part in start if part)
+            parts: list[str] = []
+            if node.level:
+                parents = package.split(".")
+                parts += parents[: len(parents) - node.level + 1]
+            if node.module:
+                parts.append(node.module)
+            module = ".".join(filter(None, parts))
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def prefixes(name: str) -> list[str]:
     """Return the packages that a module is in, the outermost first, and the module itself."""
+    if not name:
+        return []
     parts = name.split(".")
-    return [".".join(parts[: count + 1]) for count in range(len(parts))] if name else []
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 def _path(name: str, package: str) -> Path | None:
@@ -291,30 +314,30 @@ def _path(name: str, package: str) -> Path | None:
 
 def _find(name: str) -> ModuleSpec | None:
     """Find a module without importing it, or the packages that it is in."""
-    top, *inner = name.split(".")
+    top, *inner = prefixes(name)
     finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-    spec = next(filter(None, (finder.find_spec(top, None) for finder in finders)), None)
-    for depth in range(len(inner)):
+    specs = (finder.find_spec(top, None) for finder in finders)
+    spec = next(filter(None, specs), None)
+    for prefix in inner:
         folders = spec.submodule_search_locations if spec else None
         importers = filter(None, map(pkgutil.get_importer, folders or ()))
-        inside = [each.find_spec(".".join([top, *inner[: depth + 1]])) for each in importers]
-        found = [each for each in inside if each is not None]
+        candidates = filter(None, [importer.find_spec(prefix) for importer in importers])
         # Regular packages and modules come before folders without an __init__.py.
-        spec = min(found, key=lambda each: each.loader is None, default=None)
+        spec = min(candidates, key=lambda candidate: candidate.loader is None, default=None)
     return spec
 
 
-def _found(name: str, path: Path) -> Source:
+def _source(name: str, path: Path) -> Source:
     """Return a module's file with the digest of the bytes that were loaded, or that will be.
 
     If another loader than ours read them, it is that of the file when it was first seen here.
     """
-    now, module = file_sha256(path), sys.modules.get(name)
+    current, module = file_sha256(path), sys.modules.get(name)
     if module is None or _file(module) != path:
-        return Source(path, now)
+        return Source(path, current)
     keeper: Any = module.__spec__ or module
     if not hasattr(keeper, _MARK):
-        setattr(keeper, _MARK, now)
+        setattr(keeper, _MARK, current)
     source = Source(path, getattr(keeper, _MARK))
     source.check()
     return source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable
 from functools import cache
@@ -11,12 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.stage import code, notebook
+from pipeline.stage import code
 from pipeline.stage.contract import Stage
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 ENTRY_POINTS = "rarefy.stages"
+NO_FILE = "defined in a notebook"
+"""What stands for the code of a stage that is in no file."""
 
 
 @cache
@@ -55,30 +56,33 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     return loaded
 
 
-def source_digests(kind: type[Stage], *, constants: bool = True) -> list[str]:
+def runs_every_time(kind: type[Stage]) -> bool:
+    """Return whether a stage is in no file, as in a notebook, so no result of it is cached."""
+    return any(code.of(base).source is None for base in _foreign(kind))
+
+
+def source_digests(kind: type[Stage]) -> list[str]:
     """Return the sha256 of each source of a third-party stage; our own stages have versions.
 
-    A source is the file of the class's module, the text of a class that was defined in a notebook,
-    or a module that one of these imports, with its name. Raises RecipeError if that text is
-    unavailable, because its results could not be told from those of an older version. Raises
-    RarefyError if a file has changed since it was loaded. ``constants``: whether those of a
-    notebook count.
+    A source is the file of the class's module, or a module that it imports, with its name. A class
+    in no file has a constant instead. Raises RarefyError if a file has changed since it was loaded.
     """
+    if runs_every_time(kind):
+        return [NO_FILE]
     files: dict[Path, str] = {}
     helpers: dict[str, code.Source] = {}
-    texts = []
     for base in _foreign(kind):
-        if code.of(base).source is None:
-            texts.append(_text(base, constants))
-            code.note(base)  # other cells may have run since
-        elif source := code.of(base).source:
+        source = code.of(base).source
+        if source is not None:
             source.check()
             files[source.path] = source.sha256
         helpers |= code.of(base).helpers
-    for helper in helpers.values():
+    digests = [files[path] for path in sorted(files)]
+    for name, helper in sorted(helpers.items()):
         helper.check()
-    named = [f"{n} {s.sha256}" for n, s in sorted(helpers.items()) if s.path not in files]
-    return [files[path] for path in sorted(files)] + texts + named
+        if helper.path not in files:
+            digests.append(f"{name} {helper.sha256}")
+    return digests
 
 
 def ready(kind: type[Stage]) -> None:
@@ -91,15 +95,6 @@ def _foreign(kind: type[Stage]) -> list[type[Stage]]:
     """Return a stage's class and its bases, without ours."""
     stages = [base for base in kind.__mro__ if issubclass(base, Stage)]
     return [base for base in stages if base.__module__.partition(".")[0] not in code.OWN]
-
-
-def _text(kind: type[Stage], constants: bool) -> str:
-    text = notebook.source(kind, constants=constants)
-    if text is None:
-        raise RecipeError(
-            f"stage {kind.__qualname__}: the source cannot be read; define the stage in a file"
-        )
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _module(name: str, folder: Path | None) -> ModuleType:

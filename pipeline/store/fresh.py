@@ -8,7 +8,6 @@ in any store, so later runs find it.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,10 @@ class Fresh(Store):
         digest = self._made.get(fingerprint)
         return None if digest is None else self.open(digest)
 
-    def work(self, fingerprint: str) -> Path:
-        path = super().work(fingerprint)
-        if fingerprint not in self._begun:
-            self._begun.add(fingerprint)
-            shutil.rmtree(path)
-        return super().work(fingerprint)
+    def work(self, fingerprint: str, *, resume: bool = True) -> Path:
+        begun = fingerprint in self._begun
+        self._begun.add(fingerprint)
+        return super().work(fingerprint, resume=resume and begun)
 
     def note(self, key: str) -> Any:
         return json.loads(self._notes[key]) if key in self._notes else None

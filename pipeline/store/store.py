@@ -133,9 +133,14 @@ class Store:
                 shutil.rmtree(directory, ignore_errors=True)
                 locks.discard(self.lock_file(f"draft-{identifier}"))
 
-    def work(self, fingerprint: str) -> Path:
-        """Return the directory where an unfinished stage keeps its progress if it is killed."""
+    def work(self, fingerprint: str, *, resume: bool = True) -> Path:
+        """Return the directory where an unfinished stage keeps its progress if it is killed.
+
+        Without ``resume``, what an earlier attempt left there is deleted.
+        """
         path = self.root / "work" / fingerprint
+        if not resume:
+            shutil.rmtree(path, ignore_errors=True)
         with disk.speaking(self.root):
             path.mkdir(exist_ok=True)
         return path

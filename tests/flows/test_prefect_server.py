@@ -213,3 +213,18 @@ def test_a_server_that_forgets_is_told_which_setting_it_needs(
     monkeypatch.setattr(Settings, "storage", storage)
     prefect_server.say_if_it_forgets(url)
     assert capsys.readouterr().err == ""
+
+
+def test_a_user_and_password_are_shown_as_prefect_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREFECT_API_KEY", "PREFECT_CLIENT_CUSTOM_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    assert prefect_server.authorization() == {}
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "a:b")
+    assert prefect_server.authorization() == {"Authorization": "Basic YTpi"}
+    monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", '{"CF-Access-Client-Id": "me"}')
+    assert prefect_server.authorization() == {
+        "Authorization": "Basic YTpi",
+        "CF-Access-Client-Id": "me",
+    }
+    monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", "none")  # Prefect itself says so
+    assert prefect_server.authorization() == {"Authorization": "Basic YTpi"}

@@ -29,7 +29,7 @@ def test_the_file_is_written_without_a_server_and_names_no_path_of_this_machine(
 ) -> None:
     said = rarefy(
         *("deploy", recipe, "--pool", "nightly", "--cron", "0 3 * * *", "--write-only", *GIT),
-        *("--store", "s3://models/rarefy", "--machine", "rack-7", "--stage-timeout", "3600"),
+        *("--store", "s3://models/rarefy", "--machine", "rack-7"),
         *("--tag", "team-a", "--job-variable", "env={RAREFY_HOME: /var/lib/rarefy}", "--json"),
         "--strict",
     )
@@ -46,7 +46,6 @@ def test_the_file_is_written_without_a_server_and_names_no_path_of_this_machine(
         "command": "rarefy run tiny.yaml",
         "store": "s3://models/rarefy",
         "machine": "rack-7",
-        "stage_timeout": 3600.0,
         "device": "auto",
         "strict": True,
     }

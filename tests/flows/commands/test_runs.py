@@ -157,15 +157,6 @@ def test_a_run_made_in_python_is_gone_on_with_there(call: Call, project: Project
     assert "recipe    recipe 'tiny'" in call("runs", "show", "tiny")[1]
 
 
-def test_a_run_that_was_too_slow_is_resumed_with_more_time(call: Call, project: Project) -> None:
-    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
-    assert call(*inline(recipe), "--stage-timeout", "50")[0] == 0
-    assert "50 s for a stage" in call("runs", "show", "tiny")[1]
-    for given, kept in ((["--stage-timeout", "70"], 70), ([], 70)):
-        assert call("runs", "resume", "tiny", *given)[0] == 0
-        assert listed(call)[0]["job"]["stage_timeout"] == kept
-
-
 UNDECIDED = "budgets:\n  - {metric: accuracy, min: 95 %}\n"
 """Twenty right answers do not show it."""
 

@@ -96,13 +96,13 @@ def test_what_is_served_has_its_options_in_its_command_and_a_server_that_forgets
     monkeypatch.setattr(prefect_server, "require", lambda *_: "http://127.0.0.1:9/api")
     monkeypatch.setattr(prefect_server, "forgets", lambda _: True)
     recipe = project.recipe("quickstages:Head")
-    options = ("--device", "cpu", "--threads", "2", "--stage-timeout", "60", "--strict")
+    options = ("--device", "cpu", "--threads", "2", "--strict")
     said = rarefy("schedule", recipe, "--cron", NIGHTLY, *options, "--name", "Weekly")
     assert said.code == 0, said.err
     assert prefect_server.REMEMBERS in said.err
     given = served["parameters"]
     assert given["command"] == f"rarefy run --device cpu --threads 2 {recipe}"
-    assert (given["threads"], given["stage_timeout"], given["strict"]) == (2, 60.0, True)
+    assert (given["threads"], given["strict"]) == (2, True)
     assert given["out"] == str(project.home.resolve() / "runs" / "weekly"), "no other schedule's"
 
 

@@ -80,7 +80,7 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
 ) -> None:
     """One fleet for all of it, because a server and a worker take long to start.
 
-    ``benchmarks/deployed.py`` shows the rest: schedules, restarts, hanging stages, a cold worker.
+    ``benchmarks/deployed.py`` shows the rest: schedules, restarts, a cold worker.
     """
     fleet = Fleet(tmp_path)
     recipes.make(fleet)

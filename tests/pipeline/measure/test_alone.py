@@ -19,7 +19,7 @@ from pipeline.run.plan import Plan
 from pipeline.terms.errors import ProviderError
 from stages.profile import Profile
 from stages.validate import Validate
-from tests.conftest import Workshop, execute
+from tests.conftest import Workshop
 from tests.project import Project, Said
 
 HOLD = """
@@ -127,26 +127,6 @@ def test_a_lock_of_another_user_is_named(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda given, _: given != path)
     with pytest.raises(ProviderError, match=f"{alone.LOCKS}$"):
         alone.lock_file()
-
-
-def test_waiting_for_the_machine_is_no_time_of_the_stage(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[str] = []
-
-    @contextlib.contextmanager
-    def noted(what: str) -> Iterator[None]:
-        seen.append(f"{what} begins")
-        yield
-        seen.append(f"{what} ends")
-
-    run = workshop.open({"quick:Word": {"word": "slow"}})
-    run.limited = lambda identifier: noted(f"limit of {identifier}")
-    monkeypatch.setattr(type(run.plan.stage_of("word")), "timed", True)
-    with alone.also(lambda _: noted("machine")):
-        execute(run)
-    own = [line for line in seen if "model" not in line]
-    assert own == ["machine begins", "limit of word begins", "limit of word ends", "machine ends"]
 
 
 @pytest.mark.slow

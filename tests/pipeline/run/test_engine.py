@@ -6,6 +6,7 @@ import gc
 import shutil
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -189,6 +190,41 @@ def test_two_recipes_modules_of_the_same_name_stay_apart(helped, tmp_path):
     runs = [helped.open("own:Say"), other.open("own:Say")]
     for run, word in zip(runs, ["AAA", "zzz"], strict=True):
         assert execute(run)["say"].artifact.path("word.txt").read_text() == word
+
+
+NOTEBOOK = """
+from typing import ClassVar
+
+from quick import Word
+
+
+class Cell(Word):
+    name: ClassVar[str] = "cell"
+    keeps: ClassVar[bool] = True
+
+    def run(self, context, model):
+        progress = [path.name for path in (*context.work.iterdir(), *context.kept.iterdir())]
+        assert not progress, "it is of other code"
+        (context.kept / "mark").touch()
+        return super().run(context, model)
+"""
+
+
+def test_a_stage_of_a_notebook_runs_every_time_and_says_so(workshop, monkeypatch):
+    """The step after it is cached as long as the output stays the same."""
+    kernel = ModuleType("kernel_of_a_notebook")
+    monkeypatch.setitem(sys.modules, kernel.__name__, kernel)
+    monkeypatch.syspath_prepend(workshop.folder)
+    exec(NOTEBOOK, vars(kernel))
+    cell = f"{kernel.__name__}:Cell"
+    note = "cell: defined in a notebook: runs every time; put it in a file to cache it"
+    with pytest.raises(RarefyError, match="a bug"):
+        workshop.run({cell: {"fail": True}})
+    for expected in ([True, False, False], [True, False, True]):
+        run = workshop.open(cell, "quick:Word")
+        assert note in run.plan.warnings
+        assert cached(execute(run)) == expected
+    assert workshop.run({cell: {"word": "new"}}, "quick:Word")["word"].cached is False
 
 
 def test_a_stage_s_other_files_count_and_must_be_there(workshop):

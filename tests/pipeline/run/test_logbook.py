@@ -118,16 +118,6 @@ def test_a_killed_run_lasted_until_it_last_said_something(book):
     assert (entry.state, round(entry.seconds)) == ("killed", 60)
 
 
-def test_why_a_run_will_be_killed_is_noted_for_those_of_its_process_only(book, monkeypatch):
-    with book.writing("demo", "inline", {}, 3) as page, book.writing("other", "inline", {}, 3) as o:
-        o.update(pid=os.getpid() + 1)
-        assert [entry.id for entry in book.note(os.getpid(), "too slow")] == [page.entry.id]
-        assert (book.find("demo").message, book.find("other").message) == ("too slow", None)
-        assert "too slow" in book.log(page.entry.id).read_text()
-        assert book.log(o.entry.id).read_text() == ""
-    assert book.note(os.getpid(), "too slow") == []
-
-
 def test_a_killed_run_of_another_container_is_known_to_be_dead(book, monkeypatch):
     """Each container has a host name of its own; on one disk, the lock tells whether it lives."""
     with book.writing("demo", "inline", {}, 3) as page:
