@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from flows.display import Shows
 from flows.results import Result
+from flows.run_options import RunOptions
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import records
@@ -37,25 +38,16 @@ def folder_name(deployment: str | None, recipe: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", (deployment or "").lower()).strip("-.") or recipe
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(RunOptions):
     """What a run is started with, as plain values: the logbook and Prefect store them."""
 
     recipe: str
     home: str
     out: str
-    device: str
-    threads: int | None
     command: str
-    first: bool = False
-    baseline: str | None = None
-    fresh: bool = False
-    store: str | None = None
-    """The URL of a store that machines share; work done elsewhere is found there."""
     ci: bool = False
     """Whether it is a gate, which also writes the files that CI systems read."""
-    strict: bool = False
-    """Whether an inconclusive budget is no success."""
 
     @property
     def in_python(self) -> bool:

@@ -5,11 +5,12 @@ Import this after ``prefect_settings.prepare``: Prefect reads its settings when 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ from flows.display import Display, Shows
 from flows.jobs import Job
 from flows.logs import LogStream
 from flows.results import Result
+from flows.run_options import RunOptions
 from pipeline.measure import alone
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
@@ -52,25 +54,53 @@ EXIT_CODE = re.compile(r"\(exit code (\d+)\)$")
 """The end of the message of a final state, from which `rarefy submit --watch` knows its code."""
 
 Made = TypeVar("Made")
+Flow = TypeVar("Flow", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parameters(RunOptions):
+    """The parameters of the flow, which a deployment stores."""
+
+    recipe: str
+    """A path on this machine, or the address from which Prefect has fetched the recipe."""
+    home: str | None = None
+    out: str | None = None
+    command: str | None = None
+    report_url: str | None = None
+    """Where people read the ``runs/`` folder of the store."""
+    machine: str | None = None
+    """The machine that measures; None: this one."""
+
+    def job(self, home: Home) -> Job:
+        """Return what the flow does in this home folder."""
+        options = {option.name: getattr(self, option.name) for option in fields(RunOptions)}
+        if self.device == "auto":
+            options["device"] = default_device()
+        command = self.command or f"rarefy run {self.recipe}"
+        return Job(
+            recipe=self.recipe,
+            home=str(home.path),
+            out=self.out or "",
+            command=command,
+            **options,
+        )
+
+
+def _taking(parameters: type) -> Callable[[Flow], Flow]:
+    """Return a decorator that lets Prefect see a class's fields as a function's parameters."""
+
+    def decorate(function: Flow) -> Flow:
+        signature = inspect.signature(parameters, eval_str=True)
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
 @flow(name=NAME, persist_result=False, validate_parameters=False)
-def compress(
-    recipe: str,
-    home: str | None = None,
-    out: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    command: str | None = None,
-    first: bool = False,
-    baseline: str | None = None,
-    fresh: bool = False,
-    store: str | None = None,
-    strict: bool = False,
-    report_url: str | None = None,
-    machine: str | None = None,
-) -> State[Any]:
+@_taking(Parameters)
+def compress(**values: Any) -> State[Any]:
     """Run a recipe from model to verdict.
 
     The flow's state is Failed if a budget is missed, and if one is inconclusive and it is
@@ -78,25 +108,12 @@ def compress(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
-    if device == "auto":
-        device = default_device()
-    place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
-    job = Job(
-        recipe=recipe,
-        home=str(place.path),
-        out=out or "",
-        device=device,
-        threads=threads,
-        command=command or f"rarefy run {recipe}",
-        first=first,
-        baseline=baseline,
-        fresh=fresh,
-        store=store,
-        strict=strict,
-    )
+    parameters = Parameters(**values)
+    place = Home.of(parameters.home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
+    job = parameters.job(place)
     with Display(LogStream(get_run_logger()).console()) as display:
         try:
-            return _deployed(job, place, display, report_url, machine)
+            return _deployed(job, place, display, parameters.report_url, parameters.machine)
         except RarefyError as error:
             get_run_logger().error(str(error))
             return Failed(message=_coded(str(error), error.exit_code))

@@ -20,6 +20,7 @@ from flows.options import (
     threads_option,
     without_credentials,
 )
+from flows.run_options import command_line_option
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -51,12 +52,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     metavar="REPO@REV:PATH",
     help="The recipe's place in a git repository; default: it is sent to --store.",
 )
-@click.option(
-    "--store",
-    metavar="URL",
-    callback=without_credentials,
-    help="A store that workers share: passing runs publish there, and find earlier work there.",
-)
+@command_line_option("store", callback=without_credentials)
 @click.option(
     "--report-url",
     metavar="URL",
@@ -77,13 +73,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     show_default=True,
     help="What a run does while another run of the deployment is going on.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where training runs on the worker.",
-)
+@command_line_option("device", help="Where training runs on the worker.")
 @threads_option
 @strict_option
 @click.option(
