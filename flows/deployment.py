@@ -63,14 +63,16 @@ class Deployment:
 
     def entry(self, tags: Sequence[str]) -> dict[str, Any]:
         """Return the deployment's entry in ``prefect.yaml``; ``tags`` come before its own."""
-        parameters = {"recipe": self.source, "command": self.command, **self.parameters}
-        parameters = {key: value for key, value in parameters.items() if value is not None}
+        parameters: dict[str, Any] = {"recipe": self.source, "command": self.command}
+        for name, value in self.parameters.items():
+            if value is not None:
+                parameters[name] = value
         schedules = []
         if self.cron:
             schedules.append({"cron": self.cron, "timezone": self.timezone, "active": True})
         unique_tags = list(dict.fromkeys([*tags, *self.tags]))
-        strategy = COLLISIONS[self.busy]
-        variables = dict(self.job_variables)
+        limit = {"limit": 1, "collision_strategy": COLLISIONS[self.busy]}
+        pool = {"name": self.pool, "job_variables": dict(self.job_variables)}
         return {
             "name": self.name,
             "version": self.version,
@@ -80,8 +82,8 @@ class Deployment:
             "pull": recipe_source.pull_steps(self.source),
             "parameters": parameters,
             "schedules": schedules,
-            "concurrency_limit": {"limit": 1, "collision_strategy": strategy},
-            "work_pool": {"name": self.pool, "job_variables": variables},
+            "concurrency_limit": limit,
+            "work_pool": pool,
         }
 
     @property
@@ -99,8 +101,9 @@ class Deployment:
         stages = [step.id for step in self.loaded.steps]
         chain = " → ".join([recipe.model, *stages])
         count = len(recipe.budgets)
-        plural = "" if count == 1 else "s"
-        return f"{chain}; {count} budget{plural}"
+        if count == 1:
+            return f"{chain}; 1 budget"
+        return f"{chain}; {count} budgets"
 
 
 def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
@@ -171,9 +174,10 @@ def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
     values: dict[str, Any] = {"name": "rarefy", "deployments": []}
     if path.exists():
         values = _read_file(path)
-    others = [other for other in values["deployments"] if other["name"] != entry["name"]]
+    entries = [other for other in values["deployments"] if other["name"] != entry["name"]]
+    entries.append(dict(entry))
     values["prefect-version"] = prefect_version
-    values["deployments"] = [*others, dict(entry)]
+    values["deployments"] = entries
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     with disk.placing(path):
         disk.write_text(path, HEADER + text)
@@ -207,12 +211,14 @@ def template_of(kind: str) -> dict[str, Any]:
 
     Raises RecipeError if there is no such type.
     """
-    text = (resources.files("prefect") / _METADATA).read_text(encoding="utf-8")
+    file = resources.files("prefect") / _METADATA
+    text = file.read_text(encoding="utf-8")
     types: dict[str, Any] = {}
     for types_of_package in json.loads(text).values():
         types |= types_of_package
     if kind not in types:
-        raise RecipeError(f"--type {kind}: no such type of work pools; known: {', '.join(types)}")
+        names = ", ".join(types)
+        raise RecipeError(f"--type {kind}: no such type of work pools; known: {names}")
     template: dict[str, Any] = types[kind]["default_base_job_configuration"]
     return template
 

@@ -26,16 +26,21 @@ IN_PYTHON: Final = "rarefy.run(recipe)"
 
 def words(options: Mapping[str, Any]) -> list[str]:
     """Return options as words of a command; None, False and "auto" are the same as no option."""
-    found: list[str] = []
+    command: list[str] = []
     for name, value in options.items():
-        if value not in (None, False, "auto"):
-            found += [name] if value is True else [name, str(value)]
-    return found
+        if value in (None, False, "auto"):
+            continue
+        command.append(name)
+        if value is not True:
+            command.append(str(value))
+    return command
 
 
 def folder_name(deployment: str | None, recipe: str) -> str:
     """Return the name of the folder of a deployment's runs: several may run one recipe at once."""
-    return re.sub(r"[^a-z0-9._-]+", "-", (deployment or "").lower()).strip("-.") or recipe
+    name = (deployment or "").lower()
+    plain = re.sub(r"[^a-z0-9._-]+", "-", name).strip("-.")
+    return plain or recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +62,17 @@ class Job(RunOptions):
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of the flow."""
-        return {key: value for key, value in asdict(self).items() if key != "ci"}
+        values = asdict(self)
+        del values["ci"]
+        return values
 
 
 def load(job: Job) -> LoadedRecipe:
     """Read the job's recipe; if the job has a baseline, it replaces the recipe's tags."""
     loaded = recipes.load(Path(job.recipe))
-    return loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
+    if job.baseline is None:
+        return loaded
+    return baselines.with_baseline(loaded, job.baseline)
 
 
 def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Run:
