@@ -74,6 +74,8 @@ def interrupt(home, assignments):
 
 if __name__ == "__main__":
     home = Path(sys.argv[1])
+    prefect_settings.prepare(home / "prefect")
+
     for on, assignments, killed in json.loads(sys.argv[2]):
         if on == "end":
             print(json.dumps(interrupt(home, assignments)))
