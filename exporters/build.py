@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import boundaries, bundle, fusion, half, hub_tags, onnx, parity, providers
+from exporters import boundaries, fusion, half, onnx, parity, providers
+from exporters.bundle import files
 from exporters.passes import (
     attention,
     clean,
@@ -144,7 +145,7 @@ def build(
         close = parity.check(task, graph, traced.whole, "int8", "rounding weights to 4 bits")
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
-    size = bundle.write_model(
+    size = files.write_model(
         graph,
         output,
         model=model,
@@ -159,9 +160,9 @@ def build(
     if target_provider == "openvino" and openvino_session.installed():
         close = _check_openvino(task, output, precision, expected)
     if precision != "fp32" and task.chooses and split.labels is not None:
-        task = bundle.choose(output, task, split, target_provider)
+        task = files.choose(output, task, split, target_provider)
     if samples:
-        bundle.write_samples(output, task, split, target_provider)
+        files.write_samples(output, task, split, target_provider)
     info = BuildInfo(
         form=form,
         precision=precision,
@@ -170,11 +171,12 @@ def build(
         size=size,
         operators=dict(sorted(fusion.histogram(graph).items())),
         passes=found,
-        roles=bundle.roles(output, samples=samples),
+        roles=files.roles(output, samples=samples),
         model=checkpoint.describe(model) | {"form": form, "precision": precision},
     )
-    bundle.write_card(output, _facts(info, target_provider, threads, task, split, samples))
-    bundle.write_sums(output)
+    files.write_program(output, files.answering_task(task), target_provider)
+    files.write_card(output, _facts(info, target_provider, threads, task, split, samples))
+    files.write_sums(output)
     report(4, 4, "bundle written")
     return info
 
@@ -380,8 +382,7 @@ def _facts(
         "architecture": escape(info.model["architecture"]),
         "labels": [escape(label) for label in task.labels],
         "task": task.name,
-        "runner": bundle.runner_of(task),
-        "tag": hub_tags.tag(task.name, pairs),
+        "tag": files.hub_tag(task.name, pairs),
         "form": info.form,
         "provider": provider,
         "threads": threads,

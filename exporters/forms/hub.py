@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from exporters.bundle import write_json
+from exporters.bundle.files import write_json
 from exporters.forms import graph, hub_card, sentences
 from exporters.forms.hub_card import Stated
 from exporters.forms.source import Source, check_anywhere

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporters import hub_tags
+from exporters.bundle import files
 from exporters.forms.source import Source
 from pipeline.release.provenance import Provenance
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
@@ -140,7 +140,7 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
 
 
 def _pipeline(source: Source) -> str:
-    return hub_tags.tag(source.task, bool(source.signature.get("pairs")))
+    return files.hub_tag(source.task, bool(source.signature.get("pairs")))
 
 
 def _title(provenance: Provenance, stated: Stated, source: Source) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from exporters.bundle import write_json
+from exporters.bundle.files import write_json
 from exporters.forms.source import Source
 from pipeline.model import pooling
 from pipeline.model.pooling import Pooling

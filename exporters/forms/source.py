@@ -80,9 +80,9 @@ class Source:
 
     @cached_property
     def least_runtime(self) -> str | None:
-        """The first version of ONNX Runtime that answers rightly, where earlier ones do not.
+        """The first version of ONNX Runtime that answers correctly; None if all do.
 
-        Before 1.28 it misreads 4-bit embeddings without a word; ``exporters/runner.py`` checks it.
+        Before 1.28 it misreads 4-bit embeddings silently; ``session_onnxruntime.py`` checks it.
         """
         packed = any(node.op_type == "GatherBlockQuantized" for node in self.graph.graph.node)
         return "1.28" if packed else None

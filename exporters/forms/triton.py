@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from exporters.bundle import write_json
+from exporters.bundle.files import write_json
 from exporters.forms import graph
 from exporters.forms.source import Source, check_anywhere
 from pipeline.model import runtime

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,28 @@ from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ProviderError
 
 SUMS = "SHA256SUMS"
-PLAIN = "text-classification"
-"""The task whose lines are in runner.py itself."""
 SAMPLES = 3
-FIRST_LINE, LAST_LINE = "# The answer of one row", "# End of the answer."
-"""What a task's own lines in the runner begin with, and what comes after them."""
-ANSWER, MAIN = "def answer(", "def main("
-"""What those lines have if they also tokenize, and what comes after them then."""
-SESSION = "# The session, by OpenVINO.\n"
-"""What OpenVINO's own lines begin with, in ``openvino_runner.py``."""
+HERE = Path(__file__).parent
+PROGRAM = "predict.py"
+SESSION, TASK = "predict_session.py", "predict_task.py"
+"""The two files of a bundle's program that differ between bundles."""
+SESSIONS = {"openvino": "session_openvino.py"}
+"""A provider -> the file that opens its graph, if ONNX Runtime does not."""
+TASKS = {
+    "text-classification": "task_text_classification.py",
+    "multi-label-classification": "task_multi_label_classification.py",
+    "regression": "task_regression.py",
+    "sentence-embeddings": "task_sentence_embeddings.py",
+    "token-classification": "task_token_classification.py",
+}
+"""A task -> the file that makes its answers."""
+PLAIN = "text-classification"
+"""The task whose answers a task of another package gives, unless it is based on one of ours."""
+HUB_TAGS: Mapping[str, str] = {
+    "token-classification": "token-classification",
+    "sentence-embeddings": "sentence-similarity",
+}
+"""A task -> the Hub's ``pipeline_tag``, if it is not ``text-classification``."""
 ROLES = {
     MODEL: "graph",
     saving.WEIGHTS: "graph",
@@ -48,7 +61,9 @@ ROLES = {
     "samples/request.json": "sample",
     "samples/response.json": "sample",
     "README.md": "card",
-    "predict.py": "runner",
+    PROGRAM: "runner",
+    SESSION: "runner",
+    TASK: "runner",
     SUMS: "checksums",
 }
 """Every file of a bundle and its role in the manifest; ``samples/`` only if the recipe wants it,
@@ -164,12 +179,12 @@ def write_samples(output: Path, task: Task, split: Split, provider: str) -> None
 
 
 def write_card(output: Path, facts: dict[str, Any]) -> None:
-    """Write README.md from the template ``model_card.md.j2``, and predict.py."""
+    """Write README.md from the template ``model_card.md.j2``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # The card is Markdown, in which HTML escapes would be visible.
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(HERE),
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
@@ -177,9 +192,17 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
     packages = shlex.join(providers.packages(facts["provider"]))
     card = templates.get_template("model_card.md.j2").render(facts, packages=packages)
     (output / "README.md").write_text(card, encoding="utf-8")
-    code = runner(str(facts["runner"]))
-    code = by_openvino(code) if facts["provider"] == "openvino" else code
-    (output / "predict.py").write_text(code, encoding="utf-8")
+
+
+def write_program(output: Path, task: str, provider: str) -> None:
+    """Copy predict.py, and the files of its session and its task, as they are.
+
+    ``task``: the name of one of ``TASKS``; see ``answering_task``.
+    """
+    shutil.copyfile(HERE / "predict.py", output / PROGRAM)
+    session = SESSIONS.get(provider, "session_onnxruntime.py")
+    shutil.copyfile(HERE / session, output / SESSION)
+    shutil.copyfile(HERE / TASKS[task], output / TASK)
 
 
 def roles(output: Path, *, samples: bool) -> dict[str, str]:
@@ -199,56 +222,23 @@ def write_sums(output: Path) -> None:
     (output / SUMS).write_text("".join(lines))
 
 
-def runner_of(task: Task) -> str:
-    """Return the name of the task whose lines answer for one: its own, or that of a base of it.
+def answering_task(task: Task) -> str:
+    """Return the name of the task whose file answers for one: itself, or the nearest base of it.
 
     A task of another package that has no base among ours answers like text-classification.
     """
-    names = [str(vars(base).get("name")) for base in type(task).__mro__]
-    own = {path.stem.replace("_", "-") for path in (Path(__file__).parent / "runners").iterdir()}
-    return next((name for name in names if name in {PLAIN, *own}), PLAIN)
+    for base in type(task).__mro__:
+        name = str(vars(base).get("name"))
+        if name in TASKS:
+            return name
+    return PLAIN
 
 
-def runner(task: str) -> str:
-    """Return the code of a bundle's predict.py: ``runner.py`` with the task's own lines.
-
-    Those of text-classification are in it; those of another task are in ``runners/``, with the
-    modules that they import.
-    """
-    code = Path(__file__).with_name("runner.py").read_text(encoding="utf-8")
-    own = Path(__file__).parent / "runners" / f"{task.replace('-', '_')}.py"
-    if not own.is_file():
-        return code
-    head, _, rest = code.partition(FIRST_LINE)
-    lines = own.read_text(encoding="utf-8")
-    before, first, lines = lines.partition(FIRST_LINE)
-    imports = re.findall(r"^import \w+\n", before, re.MULTILINE)
-    plain = re.findall(r"^import \w+\n", head[: head.index("\nfrom ") + 1], re.MULTILINE)
-    head = head.replace("".join(plain), "".join(sorted({*plain, *imports})))
-    after = MAIN if ANSWER in lines else LAST_LINE
-    return head + first + lines + "\n\n" + rest[rest.index(after) :]
-
-
-def by_openvino(code: str) -> str:
-    """Return the code of a predict.py with OpenVINO in the place of ONNX Runtime."""
-    own = Path(__file__).with_name("openvino_runner.py").read_text(encoding="utf-8")
-    lines = own.partition(SESSION)[2]
-    code = code.replace("import base64\nimport contextlib\n", "")
-    code = code.replace("onnxruntime,", "openvino,")
-    code = code.replace("import onnxruntime\n", "import openvino\n")
-    code = code.replace("from typing", "from types import SimpleNamespace\nfrom typing", 1)
-    for first, after, instead in (
-        ("PROBE = (", "def read(", "\n\n"),
-        ("def exact(", "def load(", f"{lines}\n\n"),
-        (
-            '    if read("signature.json").get("isa")',
-            "    tokenizer =",
-            "    session = Session()\n",
-        ),
-    ):
-        begin, end = code.index(first), code.index(after)
-        code = code[:begin] + instead + code[end:]
-    return code
+def hub_tag(task: str, pairs: bool) -> str:
+    """Return the Hub's ``pipeline_tag`` of a task; a regression on ``pairs`` ranks texts."""
+    if task == "regression" and pairs:
+        return "text-ranking"
+    return HUB_TAGS.get(task, "text-classification")
 
 
 def write_json(path: Path, value: Any) -> None:
