@@ -15,8 +15,8 @@ from exporters.bundle.files import write_json
 from exporters.forms import graph, hub_card, sentences
 from exporters.forms.hub_card import Stated
 from exporters.forms.source import Source, check_anywhere
-from pipeline.release.provenance import Provenance
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.verdict.provenance import Provenance
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
 """What transformers.js puts after ``model`` in the name of a graph whose weights are so."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from exporters.bundle import files
 from exporters.forms.source import Source
-from pipeline.release.provenance import Provenance
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.terms import metrics
 from pipeline.terms.markdown import escape
 from pipeline.terms.vocabulary import STATIC
+from pipeline.verdict.provenance import Provenance
 
 REPOSITORY = "OWNER/NAME"
 """A repository's name, while it is not known."""
@@ -85,8 +85,7 @@ def write(
         autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
     )
-    row = provenance.scored(source.bundle)
-    manifest = source.bundle.manifest
+    row = provenance.scored(source.digest)
     own = source.config["model_type"] == STATIC
     text = templates.get_template("hub_card.md.j2").render(
         front=front_matter(source, provenance, stated),
@@ -105,7 +104,7 @@ def write(
         score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
         rows=provenance.record.rows["eval"] if row and provenance.record else None,
         by="OpenVINO" if source.provider == "openvino" else None,
-        digest=manifest.digest if manifest else None,
+        digest=source.digest,
         # A model that labels words reads every text in windows.
         windows=bool(source.signature.get("windows") or source.signature.get("words")),
         # transformers.js has no class for our own model without attention, but opens it as any.
@@ -121,7 +120,7 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
 
     base = stated.base_of(provenance)
     related = provenance.relation and not stated.is_another(provenance)
-    row = provenance.scored(source.bundle)
+    row = provenance.scored(source.digest)
     embeds = source.task == SentenceEmbeddings.name
     found: dict[str, Any] = {"base_model": base}
     found |= {"base_model_relation": provenance.relation} if related else {}
@@ -154,7 +153,7 @@ def _results(source: Source, provenance: Provenance) -> list[Any]:
     """Return the bundle's main score, as the Hub's model index has it."""
     from huggingface_hub import EvalResult
 
-    row = provenance.scored(source.bundle)
+    row = provenance.scored(source.digest)
     assert row is not None
     assert row.accuracy is not None
     return [

@@ -144,4 +144,6 @@ def _as_here(package: str) -> str:
 
 
 def _metadata(source: Source) -> dict[str, Any]:
-    return {"task": source.task, "bundle": source.bundle.digest} if source.bundle.manifest else {}
+    if source.digest is None:
+        return {}
+    return {"task": source.task, "bundle": source.digest}

@@ -57,7 +57,15 @@ def push(
     message = f"{known.name or 'bundle'}{of}, by rarefy"
     temporary = tempfile.TemporaryDirectory(prefix="rarefy-hub-")
     with temporary as folder, disk.speaking(Path(folder)):
-        form.write(source.read(found), Path(folder), known, stated, repository)
+        bundles.check_bytes(found)
+        digest = found.manifest.digest if found.manifest else None
+        form.write(
+            source.read(found.directory, found.name, digest),
+            Path(folder),
+            known,
+            stated,
+            repository,
+        )
         address = hub_push.push(
             Path(folder), repository, private=private, revision=revision, message=message
         )
