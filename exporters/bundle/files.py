@@ -85,56 +85,65 @@ def write_model(
 ) -> int:
     """Write the graph, the tokenizer, the labels, the signature and the session options.
 
-    Returns the bytes of the graph and its weights.
+    Args:
+        graph: the graph, with its precision in its metadata.
+        output: the bundle's folder.
+        model: the PyTorch model, for config.json.
+        tokenizer: its tokenizer; truncation and padding are switched off.
+        task: defines the labels and the longest row.
+        split: tells whether rows are pairs.
+        provider: the target's.
+        threads: the number of intra-op threads.
+        level: the session's optimization level.
+        needs: what a machine must have to give correct answers, for the signature.
 
-    ``level``: the session's optimization level. ``needs``: what a machine must have to give the
-    right answers, for the signature.
+    Returns:
+        The bytes of the graph and its weights.
     """
     size = saving.save(graph, output)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
-    write_json(
-        output / "tokenizer_config.json",
-        {
-            "tokenizer_class": type(tokenizer).__name__,
-            "model_max_length": task.max_length,
-            "model_input_names": tokenizer.model_input_names,
-            **{key: str(token) for key, token in tokenizer.special_tokens_map.items()},
-        },
-    )
-    names = {str(index): label for index, label in enumerate(task.labels)}
-    labels = {label: int(index) for index, label in names.items()}
-    write_json(
-        output / "config.json",
-        describing(model)
-        | {"id2label": names, "label2id": labels}
-        | task.chosen()
-        | task.reading(split),
-    )
-    # tokenizer.json does not say at which end long texts are cut.
-    left = {"truncation_side": "left"} if tokenizer.truncation_side == "left" else {}
-    write_json(output / SIGNATURE, _signature(graph, task, split) | left | needs)
-    write_json(
-        output / OPTIONS,
-        {
-            "schema": "rarefy.session/1",
-            **_providers(provider, graph.metadata_props["precision"]),
-            "intra_op_num_threads": threads,
-            "execution_mode": "sequential",
-            "graph_optimization_level": level,
-        },
-    )
+    write_json(output / "tokenizer_config.json", _tokenizer_config(tokenizer, task.max_length))
+    config = describing(model)
+    config["id2label"] = {str(index): label for index, label in enumerate(task.labels)}
+    config["label2id"] = {label: index for index, label in enumerate(task.labels)}
+    config |= task.chosen()
+    config |= task.reading(split)
+    write_json(output / "config.json", config)
+    signature = _signature(graph, task, split)
+    if tokenizer.truncation_side == "left":
+        # tokenizer.json does not say at which end long texts are cut.
+        signature["truncation_side"] = "left"
+    write_json(output / SIGNATURE, signature | needs)
+    options: dict[str, Any] = {"schema": "rarefy.session/1"}
+    options |= session_providers(provider, graph.metadata_props["precision"])
+    options["intra_op_num_threads"] = threads
+    options["execution_mode"] = "sequential"
+    options["graph_optimization_level"] = level
+    write_json(output / OPTIONS, options)
     return size
 
 
-def _providers(provider: str, precision: str) -> dict[str, Any]:
+def _tokenizer_config(tokenizer: Any, max_length: int) -> dict[str, Any]:
+    config = {
+        "tokenizer_class": type(tokenizer).__name__,
+        "model_max_length": max_length,
+        "model_input_names": tokenizer.model_input_names,
+    }
+    for key, token in tokenizer.special_tokens_map.items():
+        config[key] = str(token)
+    return config
+
+
+def session_providers(provider: str, precision: str) -> dict[str, Any]:
     """Return the providers of a session and, for TensorRT, its options: CUDA runs the rest."""
     if provider != "tensorrt":
         return {"providers": [PROVIDERS[provider]]}
+    options = tensorrt.precision(precision)
     return {
         "providers": [PROVIDERS[provider], PROVIDERS["cuda"]],
-        "provider_options": [tensorrt.precision(precision), {}],
+        "provider_options": [options, {}],
     }
 
 
@@ -145,9 +154,9 @@ def describing(model: Any) -> dict[str, Any]:
     sizes, the padding token.
     """
     values: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
-    left_out = ("_name_or_path", "transformers_version")
-    described = {key: value for key, value in values.items() if key not in left_out}
-    return described | {"architectures": [type(model).__name__]}
+    for key in ("_name_or_path", "transformers_version"):
+        values.pop(key, None)
+    return values | {"architectures": [type(model).__name__]}
 
 
 def choose(output: Path, task: Task, split: Split, provider: str) -> Task:
@@ -167,15 +176,18 @@ def write_samples(output: Path, task: Task, split: Split, provider: str) -> None
 
     The answer is computed on the CPU if this machine lacks the bundle's provider.
     """
-    texts, pairs = (None if rows is None else list(rows[:SAMPLES]) for rows in task.requests(split))
+    texts, pairs = task.requests(split)
+    texts = list(texts[:SAMPLES])
+    if pairs is not None:
+        pairs = list(pairs[:SAMPLES])
     model = _opened(output, provider)
-    answers = task.answers(model.units(texts or [], pairs))
-    given = [task.given(text) for text in texts or []]
+    answers = task.answers(model.units(texts, pairs))
+    rows = [task.given(text) for text in texts]
     (output / "samples").mkdir()
-    write_json(output / "samples/request.json", {"texts": given, "pairs": pairs})
+    write_json(output / "samples/request.json", {"texts": rows, "pairs": pairs})
     # Rounded last, as predict.py does: two labels may be equal in six decimals.
-    named = [_rounded(answer._asdict()) for answer in task.reply(given, answers)]
-    write_json(output / "samples/response.json", {"predictions": named})
+    predictions = [_rounded(answer._asdict()) for answer in task.reply(rows, answers)]
+    write_json(output / "samples/response.json", {"predictions": predictions})
 
 
 def write_card(output: Path, facts: dict[str, Any]) -> None:
@@ -189,8 +201,9 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
         autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
     )
-    packages = shlex.join(providers.packages(facts["provider"]))
-    card = templates.get_template("model_card.md.j2").render(facts, packages=packages)
+    packages = providers.packages(facts["provider"])
+    template = templates.get_template("model_card.md.j2")
+    card = template.render(facts, packages=shlex.join(packages))
     (output / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -207,18 +220,21 @@ def write_program(output: Path, task: str, provider: str) -> None:
 
 def roles(output: Path, *, samples: bool) -> dict[str, str]:
     """Return path -> role of every file that this bundle has."""
-    left_out = set() if (output / saving.WEIGHTS).exists() else {saving.WEIGHTS}
-    return {
-        name: role
-        for name, role in ROLES.items()
-        if name not in left_out and (samples or role != "sample")
-    }
+    roles = dict(ROLES)
+    if not (output / saving.WEIGHTS).exists():
+        del roles[saving.WEIGHTS]
+    if not samples:
+        roles = {name: role for name, role in roles.items() if role != "sample"}
+    return roles
 
 
 def write_sums(output: Path) -> None:
     """Write SHA256SUMS over every file, in the format that ``sha256sum -c`` reads."""
     paths = sorted(path for path in output.rglob("*") if path.is_file() and path.name != SUMS)
-    lines = [f"{file_sha256(path)}  {path.relative_to(output).as_posix()}\n" for path in paths]
+    lines = []
+    for path in paths:
+        name = path.relative_to(output).as_posix()
+        lines.append(f"{file_sha256(path)}  {name}\n")
     (output / SUMS).write_text("".join(lines))
 
 
@@ -243,16 +259,19 @@ def hub_tag(task: str, pairs: bool) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON; equal values give equal bytes."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _rounded(value: Any) -> Any:
     """Return a value of JSON with its numbers in six decimals, as predict.py prints them."""
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    return float(np.round(value, 6)) if isinstance(value, float) else value
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return float(np.round(value, 6))
+    return value
 
 
 def _opened(output: Path, provider: str) -> BundleModel:
@@ -264,20 +283,30 @@ def _opened(output: Path, provider: str) -> BundleModel:
 
 
 def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:
-    def tensor(name: str | None, kind: str, shape: Sequence[str | int]) -> dict[str, Any]:
-        return {"name": name, "dtype": kind, "shape": list(shape)}
-
-    axes = ("batch", "sequence")
+    """Return signature.json: the task, the graph's inputs and output, and how texts are read."""
     output = graph.graph.outputs[0]
     assert output.shape is not None
-    shape = [size if isinstance(size, int) else str(size.value) for size in output.shape]
-    return {
+    shape = []
+    for size in output.shape:
+        shape.append(size if isinstance(size, int) else str(size.value))
+    inputs = []
+    for value in graph.graph.inputs:
+        inputs.append(_tensor(value, "int64", ["batch", "sequence"]))
+    _, pairs = task.requests(split)
+    signature = {
         "schema": "rarefy.signature/1",
         "task": task.name,
-        "inputs": [tensor(value.name, "int64", axes) for value in graph.graph.inputs],
-        "outputs": [tensor(output.name, "float32", shape)],
+        "inputs": inputs,
+        "outputs": [_tensor(output, "float32", shape)],
         "max_length": task.max_length,
-        "pairs": task.requests(split)[1] is not None,
-        **({"words": True} if task.of_words else {}),
-        **({"windows": True} if task.windows else {}),
+        "pairs": pairs is not None,
     }
+    if task.of_words:
+        signature["words"] = True
+    if task.windows:
+        signature["windows"] = True
+    return signature
+
+
+def _tensor(value: ir.Value, kind: str, shape: Sequence[str | int | None]) -> dict[str, Any]:
+    return {"name": value.name, "dtype": kind, "shape": list(shape)}

@@ -86,7 +86,9 @@ def run(session: Any, windows: list[Any], padding: int = 0) -> Any:
     feed = padded(windows, [value.name for value in session.get_inputs()], padding)
     # With ranges found at run time, a window's output depends on those beside it.
     together = len(windows) > ROWS and has(b"DynamicQuantize")
-    step = len(windows) if together else ROWS
+    step = ROWS
+    if together:
+        step = len(windows)
     outputs = []
     for at in range(0, len(windows), step):
         part = {name: rows[at : at + step] for name, rows in feed.items()}
@@ -100,7 +102,9 @@ def padded(windows: list[Any], names: list[str], padding: int) -> dict[str, Any]
     attributes = {"input_ids": "ids", "token_type_ids": "type_ids"}
     feed = {}
     for name in names:
-        fill = padding if name == "input_ids" else 0
+        fill = 0
+        if name == "input_ids":
+            fill = padding
         rows = []
         for window in windows:
             row = getattr(window, attributes.get(name, name))
@@ -121,8 +125,10 @@ def received() -> Any:
 
 def checked(request: Any) -> tuple[list[Any], list[str] | None]:
     """Return the texts and pairs of a request; exit with one line if they cannot be answered."""
-    request = request if isinstance(request, dict) else {}
-    texts, pairs = request.get("texts"), request.get("pairs")
+    if not isinstance(request, dict):
+        request = {}
+    texts = request.get("texts")
+    pairs = request.get("pairs")
     in_words = read("signature.json").get("words", False)
     form = 'give {"texts": [...], "pairs": [...] or null}; a text is a string'
     if in_words:
@@ -161,14 +167,17 @@ def refuse(pairs: list[str] | None, signature: dict[str, Any]) -> None:
 
 def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, Any]]:
     """Return one answer for each text, or for each text with its pair."""
-    signature, config = read("signature.json"), read("config.json")
+    signature = read("signature.json")
+    config = read("config.json")
     refuse(pairs, signature)
     session, tokenizer = load()
     task = beside("predict_task.py")
     padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0
     in_words = signature.get("words", False)
     in_windows = in_words or signature.get("windows", False)
-    shared = overlap(tokenizer) if in_windows else 0
+    shared = 0
+    if in_windows:
+        shared = overlap(tokenizer)
 
     def compute(*strings: str) -> tuple[list[Any], Any]:
         """Return the windows of a text or a pair, and the graph's output for each of them."""

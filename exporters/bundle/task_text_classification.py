@@ -12,5 +12,6 @@ def describe(logits: Any, config: dict[str, Any]) -> dict[str, Any]:
     logits = logits.astype(np.float64)
     powers = np.exp(logits - logits.max())
     probabilities = (powers / powers.sum()).round(6).tolist()
-    best = labels[int(np.argmax(logits))]
-    return {"label": best, "probabilities": dict(zip(labels, probabilities, strict=True))}
+    best = int(np.argmax(logits))
+    named = dict(zip(labels, probabilities, strict=True))
+    return {"label": labels[best], "probabilities": named}

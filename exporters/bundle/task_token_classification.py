@@ -53,7 +53,9 @@ def answer_words(
     labels = [names[str(index)] for index in range(len(names))]
     answers = []
     for row, text in zip(texts, [joined(row) for row in texts], strict=True):
-        splitter = config["splitter"] if isinstance(row, str) else "blank"
+        splitter = "blank"
+        if isinstance(row, str):
+            splitter = config["splitter"]
         places = split(text, splitter)
         words = [text[start:end] for start, end in places]
         windows, outputs = compute(" ".join(words))
@@ -91,7 +93,9 @@ def answering(words: list[str], windows: list[Any], overlap: int) -> tuple[Any, 
     last = len(windows) - 1
     for number, window in enumerate(windows):
         inside = np.flatnonzero(np.array(window.special_tokens_mask, int) == 0)
-        first = overlap // 2 if number > 0 else 0
+        first = 0
+        if number > 0:
+            first = overlap // 2
         after = len(inside)
         if number < last:
             after -= overlap - overlap // 2
@@ -115,9 +119,11 @@ def describe(
     tags = [labels[best] for best in probabilities.argmax(axis=-1)]
     rounded = probabilities.round(6)
     prefixes = prefixes_of(labels)
-    entities, written = [], ["O"] * len(tags)
+    entities = []
+    written = ["O"] * len(tags)
     for kind, start, end in spans(tags, labels):
-        first, last = places[start][0], places[end - 1][1]
+        first = places[start][0]
+        last = places[end - 1][1]
         score = sum(rounded[start:end].max(axis=-1).tolist()) / (end - start)
         entity = {"type": kind, "text": text[first:last], "start": first, "end": last}
         entities.append(entity | {"score": round(score, 6)})

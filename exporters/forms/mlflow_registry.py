@@ -46,10 +46,10 @@ def address(given: str | None) -> str | None:
 
     Raises RecipeError if it contains credentials.
     """
-    found = given or os.environ.get(URI) or None
-    if found is not None and credentials.found_in(found):
+    uri = given or os.environ.get(URI) or None
+    if uri is not None and credentials.found_in(uri):
         raise RecipeError(credentials.REFUSED)
-    return found
+    return uri
 
 
 def register(
@@ -80,9 +80,9 @@ def register(
         import mlflow
 
         mlflow.set_tracking_uri(uri)
-        known = _version(mlflow.MlflowClient(), model, digest)
-        if known is not None:
-            return Registered(model, str(known.version), known.run_id, new=False)
+        existing = _version(mlflow.MlflowClient(), model, digest)
+        if existing is not None:
+            return Registered(model, str(existing.version), existing.run_id, new=False)
         mlflow.set_experiment(model)
         with mlflow.start_run(run_name=provenance.name or model) as run:
             _describe(mlflow, source, provenance, pages)
@@ -93,8 +93,8 @@ def register(
                 flavor_name="rarefy",
                 source=source,
             )
-            made = mlflow.register_model(logged.model_uri, model, tags={DIGEST: digest})
-        return Registered(model, str(made.version), run.info.run_id, new=True)
+            created = mlflow.register_model(logged.model_uri, model, tags={DIGEST: digest})
+        return Registered(model, str(created.version), run.info.run_id, new=True)
 
 
 def check_name(model: str) -> None:
@@ -140,13 +140,13 @@ class Alias:
         with _speaking(self.uri):
             import mlflow
 
-            found = _version(mlflow.MlflowClient(self.uri), self.model, digest)
-        if found is None:
+            registered = _version(mlflow.MlflowClient(self.uri), self.model, digest)
+        if registered is None:
             raise RecipeError(
                 f"--mlflow: no version of {self.model!r} is the bundle {digest[:12]}; register it "
                 f"with `rarefy bundle {digest[:12]} OUT --for mlflow --name {self.model}`"
             )
-        self.version = str(found.version)
+        self.version = str(registered.version)
 
     def move(self) -> None:
         """Move the alias to the version that was found; the tag has moved already.
@@ -199,16 +199,18 @@ def numbers_of(record: ReportData, *, judged: bool) -> dict[str, float]:
         numbers[f"{row.id}.size"] = float(row.size)
         if row.parameters is not None:
             numbers[f"{row.id}.parameters"] = float(row.parameters)
-    for found in of_candidate(measured(record)) if judged else ():
-        key = f"{found.metric}.{found.target}" if found.target else found.metric
-        numbers[key] = found.value
+    for number in of_candidate(measured(record)) if judged else ():
+        key = number.metric
+        if number.target:
+            key = f"{number.metric}.{number.target}"
+        numbers[key] = number.value
     return numbers
 
 
 def _version(client: Any, model: str, digest: str) -> Any:
     """Return the newest version of a registered model that holds a bundle; None if none does."""
-    found = client.search_model_versions(f"name = '{model}' and tags.`{DIGEST}` = '{digest}'")
-    return max(found, key=lambda each: int(each.version), default=None)
+    versions = client.search_model_versions(f"name = '{model}' and tags.`{DIGEST}` = '{digest}'")
+    return max(versions, key=lambda version: int(version.version), default=None)
 
 
 @contextmanager

@@ -54,8 +54,8 @@ class Source:
     @property
     def output(self) -> Mapping[str, Any]:
         """The graph's output: its name, and its shape, whose last size is a number."""
-        found: Mapping[str, Any] = self.signature["outputs"][0]
-        return found
+        tensor: Mapping[str, Any] = self.signature["outputs"][0]
+        return tensor
 
     @property
     def provider(self) -> str:
@@ -82,7 +82,9 @@ class Source:
         Before 1.28 it misreads 4-bit embeddings silently; ``session_onnxruntime.py`` checks it.
         """
         packed = any(node.op_type == "GatherBlockQuantized" for node in self.graph.graph.node)
-        return "1.28" if packed else None
+        if packed:
+            return "1.28"
+        return None
 
     @property
     def rows_interact(self) -> bool:

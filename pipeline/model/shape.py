@@ -43,25 +43,30 @@ class Shape:
     def body(self) -> int:
         """Number of parameters that every token uses: all but the embeddings."""
         tables = self.embeddings
-        return max(
-            1, self.parameters - (self.vocabulary * self.hidden if tables is None else tables)
-        )
+        if tables is None:
+            tables = self.vocabulary * self.hidden
+        return max(1, self.parameters - tables)
 
     @property
     def linear(self) -> int:
         """Number of weights in the encoder's linear layers: attention 4·h², feed-forward 2·h·i."""
-        return self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
+        attention = 4 * self.hidden**2
+        feed_forward = 2 * self.hidden * self.intermediate
+        return self.layers * (attention + feed_forward)
 
     def with_layers(self, count: int) -> Shape:
         """Return the shape with ``count`` layers of 4·h² + 2·h·i weights and 9·h + i biases."""
-        each = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
-        each += 9 * self.hidden + self.intermediate
-        left = max(0, self.parameters - (self.layers - count) * each)
+        weights = 4 * self.hidden**2
+        weights += 2 * self.hidden * self.intermediate
+        weights += 9 * self.hidden + self.intermediate
+        removed = (self.layers - count) * weights
+        left = max(0, self.parameters - removed)
         return replace(self, parameters=left, layers=count)
 
     def shrunk(self, gone: float) -> Shape:
         """Return an inexact shape with about ``gone`` fewer weights."""
-        return replace(self, parameters=max(0, self.parameters - round(gone)), exact=False)
+        left = max(0, self.parameters - round(gone))
+        return replace(self, parameters=left, exact=False)
 
 
 def of_manifest(model: dict[str, Any]) -> Shape | None:
@@ -87,12 +92,12 @@ def of_directory(directory: Path, files: tuple[Path, ...]) -> Shape | None:
     """
     try:
         config = json.loads((directory / "config.json").read_bytes())
-        sizes: dict[str, Any] = {
-            key: next(int(config[name]) for name in names if name in config)
-            for key, names in _NAMES.items()
-        }
+        sizes: dict[str, Any] = {}
+        for key, names in _NAMES.items():
+            sizes[key] = next(int(config[name]) for name in names if name in config)
         exact = all(path.suffix != ".bin" for path in files)
-        return Shape(parameters=sum(map(_parameters, files)), exact=exact, **sizes)
+        parameters = sum(map(_parameters, files))
+        return Shape(parameters=parameters, exact=exact, **sizes)
     except (OSError, ValueError, TypeError, KeyError, StopIteration):
         return None
 
@@ -108,8 +113,8 @@ def _parameters(path: Path) -> int:
         if length > path.stat().st_size:
             raise ValueError(f"{path}: not a safetensors file")  # such as Git LFS's pointer to one
         header = json.loads(file.read(length))
-    return sum(
-        prod(tensor["shape"])
-        for name, tensor in header.items()
-        if name != "__metadata__" and not name.startswith(HEADS)
-    )
+    count = 0
+    for name, tensor in header.items():
+        if name != "__metadata__" and not name.startswith(HEADS):
+            count += prod(tensor["shape"])
+    return count

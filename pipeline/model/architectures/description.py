@@ -58,13 +58,13 @@ class Units:
     @property
     def of_text(self) -> tuple[Maker, ...]:
         """The makers that read the text."""
-        return tuple(each for each in self.makers if not each.positions)
+        return tuple(maker for maker in self.makers if not maker.positions)
 
     @property
     def told_apart(self) -> bool:
         """Of heads: whether all queries come first, then all keys, then all values."""
-        kinds = sum(each.blocks for each in self.of_text)
-        return kinds == 3 and all(each.each == 1 for each in self.of_text)
+        kinds = sum(maker.blocks for maker in self.of_text)
+        return kinds == 3 and all(maker.each == 1 for maker in self.of_text)
 
 
 @dataclass(frozen=True)

@@ -100,13 +100,13 @@ def test_a_card_names_the_packages_of_its_provider_in_versions_that_were_tested(
 
 
 def test_tensorrt_gets_the_precision_of_the_graph_and_cuda_beside_it():
-    session = files._providers("tensorrt", "fp16")
+    session = files.session_providers("tensorrt", "fp16")
     assert session["providers"] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     assert session["provider_options"] == [
         {"trt_fp16_enable": "True", "trt_int8_enable": "False"},
         {},
     ]
-    assert files._providers("cuda", "fp16") == {"providers": ["CUDAExecutionProvider"]}
+    assert files.session_providers("cuda", "fp16") == {"providers": ["CUDAExecutionProvider"]}
 
 
 def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):

@@ -136,7 +136,7 @@ def test_a_model_that_was_only_quantized_is_said_to_be_that(classifier, tmp_path
 
 
 def test_a_bundle_that_embeds_is_for_sentence_transformers(embedder, tmp_path):
-    found = bundles.read(embedder)
+    found = bundles.read(embedder, "0" * 64)
     written = card(found, tmp_path, provenance(found, metric="spearman"))
     data = written.data
     assert data.library_name == "sentence-transformers"
