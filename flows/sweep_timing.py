@@ -7,7 +7,6 @@ reference, to whose first time all others are scaled.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,11 +78,13 @@ class Clock:
         seed = loaded.recipe.seed
         count = min(settings.rows, len(texts))
         rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
+        if pairs is not None:
+            pairs = [pairs[row] for row in rows]
         return cls(
             path=folder / FILE,
             target=loaded.recipe.targets[0],
             texts=[texts[row] for row in rows],
-            pairs=None if pairs is None else [pairs[row] for row in rows],
+            pairs=pairs,
             settings=settings,
             seed=seed,
             directory=directory,
@@ -135,11 +136,16 @@ class Clock:
 
     def _capacity(self, reference: Sequence[str], new: Sequence[str]) -> int:
         """Return how many of the new bundles one process can load, one at least."""
-        sizes = [memory.size(self.directory(digest)) for digest in (*reference, *new)]
+        digests = [*reference, *new]
+        sizes = [memory.size(self.directory(digest)) for digest in digests]
         limit = SHARE * resources.total_memory()
-        totals = itertools.accumulate(sizes, initial=max(sizes))  # one of them is loaded twice
-        count = sum(total <= limit for total in totals) - 1
-        return max(1, min(count, SESSION) - len(reference))
+        total = max(sizes)  # one of them is loaded twice
+        count = 0
+        for size in sizes[:SESSION]:
+            total += size
+            if total <= limit:
+                count += 1
+        return max(1, count - len(reference))
 
     def _session(
         self,
@@ -163,16 +169,17 @@ class Clock:
         disk.write(self.path, {"key": self.key, "ms": self.known})
 
     def _measured(self, digests: Sequence[str], progress: Progress) -> Latency:
-        more = max(1.0, len(digests) / USUAL)
+        seconds = self.settings.seconds * max(1.0, len(digests) / USUAL)
+        directories = {digest: self.directory(digest) for digest in digests}
         return self.measure(
-            {digest: self.directory(digest) for digest in digests},
+            directories,
             self.texts,
             self.pairs,
             provider=self.target.provider,
             alike=True,  # whatever each was exported for
             threads=self.target.threads,
             processes=self.settings.processes,
-            seconds=self.settings.seconds * more,
+            seconds=seconds,
             seed=self.seed,
             progress=progress,
         )
@@ -185,9 +192,11 @@ def _scaled(time: Interval, now: Interval, before: Interval) -> Interval:
     """
     value = time.value * before.value / now.value
     # What makes the result smaller: time and ``before`` at their low ends, ``now`` at its high one.
-    shrinking = (time.value / time.low, before.value / before.low, now.high / now.value)
-    growing = (time.high / time.value, before.high / before.value, now.value / now.low)
-    return Interval(value, value / _combined(shrinking), value * _combined(growing))
+    shrinking = [time.value / time.low, before.value / before.low, now.high / now.value]
+    growing = [time.high / time.value, before.high / before.value, now.value / now.low]
+    low = value / _combined(shrinking)
+    high = value * _combined(growing)
+    return Interval(value, low, high)
 
 
 def _combined(factors: Sequence[float]) -> float:
