@@ -93,6 +93,8 @@ class Sweeping:
     @property
     def notes(self) -> list[str]:
         """What is wrong with the development rows, or was with this machine."""
+        if not self._plans:
+            return []
         warnings = self._plan_with_rows.summary.warnings
         notes = [warning for warning in warnings if warning.startswith(f"{NAME}:")]
         if self.clock.doubtful:
