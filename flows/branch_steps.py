@@ -24,7 +24,7 @@ class Steps:
     """The digest of the development rows."""
 
     @classmethod
-    def of(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
+    def from_plan(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
         """Return the steps of a plan that a branch runs."""
         artifacts = {step.id: step.artifact for step in planned}
         digests: dict[str, str | None] = {}

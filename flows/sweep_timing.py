@@ -38,7 +38,7 @@ USUAL: Final = 4
 
 @dataclass
 class Clock:
-    """Times bundles by the recipe's own parameters of ``validate``; known times are on disk."""
+    """Times bundles by the recipe's own parameters of ``validate``, and keeps the times on disk."""
 
     path: Path
     target: Target
@@ -49,13 +49,13 @@ class Clock:
     directory: Callable[[str], Path]
     """digest -> the folder of a bundle, with its files."""
     measure: Callable[..., Latency] = latency.measure
-    known: dict[str, Interval] = field(default_factory=dict)
+    certain: dict[str, Interval] = field(default_factory=dict)
     """digest -> median ms. The first of it is the reference."""
     doubtful: dict[str, Interval] = field(default_factory=dict)
     """Times that something disturbed again and again: they are not kept on disk."""
 
     @classmethod
-    def of(
+    def for_recipe(
         cls, loaded: LoadedRecipe, plan: Plan, folder: Path, directory: Callable[[str], Path]
     ) -> Clock:
         """Return the clock of a recipe, which times development rows on its first target.
@@ -94,7 +94,7 @@ class Clock:
         """Take the times that are on disk, if what they depend on is the same."""
         if self.path.exists() and disk.read(self.path, "key") == self.key:
             for digest, times in disk.read(self.path, "ms").items():
-                self.known[digest] = Interval(*times)
+                self.certain[digest] = Interval(*times)
 
     @property
     def key(self) -> str:
@@ -107,7 +107,7 @@ class Clock:
     @property
     def times(self) -> Mapping[str, Interval]:
         """All times, in doubt or not."""
-        return self.doubtful | self.known
+        return self.doubtful | self.certain
 
     def time(
         self,
@@ -129,7 +129,7 @@ class Clock:
         say(f"timing {plural(len(new), 'bundle')} beside each other")
         with alone.measuring(lambda why: say(f"{why}; waiting for it to finish")):
             while new:
-                reference = list(self.known)[:1]
+                reference = list(self.certain)[:1]
                 count = self._capacity(reference, new)
                 self._session(reference, new[:count], progress, say)
                 new = new[count:]
@@ -160,13 +160,13 @@ class Clock:
         for first in reference:
             now = timed.percentile(first, 50)
             for digest, time in times.items():
-                times[digest] = _scaled(time, now, self.known[first])
+                times[digest] = _scaled(time, now, self.certain[first])
         if timed.throttled:
             say(f"{timed.throttled}; these times count for now, and are taken again next time")
             self.doubtful |= times
             return
-        self.known |= times
-        disk.write(self.path, {"key": self.key, "ms": self.known})
+        self.certain |= times
+        disk.write(self.path, {"key": self.key, "ms": self.certain})
 
     def _measured(self, digests: Sequence[str], progress: Progress) -> Latency:
         seconds = self.settings.seconds * max(1.0, len(digests) / USUAL)

@@ -83,7 +83,9 @@ class Sweeping:
     @cached_property
     def clock(self) -> Clock:
         """What times the bundles; once made, it holds the rows that it times."""
-        return Clock.of(self.job.sweep.recipe, self._plan_with_rows, self.job.out, self._directory)
+        return Clock.for_recipe(
+            self.job.sweep.recipe, self._plan_with_rows, self.job.out, self._directory
+        )
 
     @property
     def _plan_with_rows(self) -> Plan:
@@ -191,12 +193,14 @@ class Sweeping:
         recipe = loaded.recipe
         files = f"{recipe.model} {recipe.allow_pickle} {recipe.data!r}"
         if files in self._plans:
-            known = self._plans[files]
-            plan.sources, plan.located, plan.importer = known.sources, known.located, known.importer
+            earlier = self._plans[files]
+            plan.sources = earlier.sources
+            plan.located = earlier.located
+            plan.importer = earlier.importer
         planned = plan.steps()
         self._plans[files] = plan
         resources.check(plan, planned, resources.of(plan, planned, times=False))
-        return Steps.of(plan, planned)
+        return Steps.from_plan(plan, planned)
 
     def _has_ended(self, record: Branch, others: Iterable[Branch]) -> bool:
         """Return whether a branch need not run (again)."""
