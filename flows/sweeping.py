@@ -83,9 +83,8 @@ class Sweeping:
     @cached_property
     def clock(self) -> Clock:
         """What times the bundles; once made, it holds the rows that it times."""
-        return Clock.for_recipe(
-            self.job.sweep.recipe, self._plan_with_rows, self.job.out, self._directory
-        )
+        recipe = self.job.sweep.recipe
+        return Clock.for_recipe(recipe, self._plan_with_rows, self.job.out, self._directory)
 
     @property
     def _plan_with_rows(self) -> Plan:
