@@ -25,8 +25,8 @@ from benchmarks import corpora
 from benchmarks.bundle import ROOT
 from benchmarks.record import COMMIT, HERE, Claim, finish
 from benchmarks.students import MINILM, FailedError, minutes, run
-from pipeline.measure import machine
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.terms.interval import Interval
 
 RESULTS = HERE / "results" / "ablation.json"
 DATA = ROOT / "examples" / "data" / "movie-reviews"
@@ -130,9 +130,9 @@ def tokens(home: Path, stages: list[Any], name: str, seed: int) -> tuple[float, 
     """Return the tokens of the labelled rows, and of all rows that a variant learns from."""
     from transformers import AutoTokenizer
 
-    from pipeline.model import sources
+    from rarefy.pipeline.sources import references
 
-    directory, _ = sources.model_directory(MINILM, Path())
+    directory, _ = references.model_directory(MINILM, Path())
     tokenizer = AutoTokenizer.from_pretrained(directory)
     lines = (DATA / "train.jsonl").read_text().splitlines()
     own = sum(map(len, tokenizer([json.loads(line)["text"] for line in lines])["input_ids"]))
@@ -163,7 +163,7 @@ def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, A
         "variant": name,
         "seed": seed,
         "commit": COMMIT,
-        "cpu": machine.fingerprint()["cpu"],
+        "cpu": fingerprint.fingerprint()["cpu"],
         "epochs": epochs,
         "tokens": epochs * every,
         "teacher": ledger["finetune"]["accuracy"][0],
@@ -176,7 +176,7 @@ def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, A
 
 def answered(bundle: Path) -> list[bool]:
     """Return which eval rows a bundle answers rightly."""
-    from pipeline.model.runtime import BundleModel
+    from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
     lines = [json.loads(line) for line in (DATA / "eval.jsonl").read_text().splitlines()]
     names = json.loads((bundle / "config.json").read_text())["id2label"]

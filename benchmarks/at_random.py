@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.stage import Context, Draft, Stage
-from pipeline.store.artifact import Artifact, Kind
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.stage import Context, Draft, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.verdict.record import ReportData
 
 OPERATIONS = 6
 """Of each process in one interleaving."""
@@ -56,8 +56,8 @@ def make_project(project: Path) -> None:
 
 def _record(name: str, digest: str) -> ReportData:
     """Return the record of a run whose bundle passed its one budget."""
-    from pipeline.measure.measurements import CANDIDATE, Measurements, ModelMeasurement
-    from pipeline.verdict.verdict import BudgetResult, Verdict
+    from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements, ModelMeasurement
+    from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 
     candidate = ModelMeasurement(digest=digest, size=1000, answers=[[1.0, 0.0]])
     passed = BudgetResult(
@@ -91,12 +91,13 @@ class Log:
     """Notes each move that this process wrote or took back, where the bytes are written."""
 
     def __init__(self) -> None:
-        from pipeline.store import swap, tags
-        from pipeline.store.store import Store
+        from rarefy.pipeline.store import tags
+        from rarefy.pipeline.store.remote import compare_and_swap
+        from rarefy.pipeline.store.store import Store
 
         self.written: list[tuple[str, str, float]] = []
         self.undone: list[tuple[str, str, float]] = []
-        write, restore, replace = Store._write_tag, Store.restore, swap.replace
+        write, restore, replace = Store._write_tag, Store.restore, compare_and_swap.replace
 
         def write_tag(store: Store, name: str, tag: Any) -> None:
             write(store, name, tag)
@@ -114,14 +115,14 @@ class Log:
             self.written.append(("there", Path(path).stem, tag.moves[-1].time))
 
         Store._write_tag, Store.restore = write_tag, restore_tag  # type: ignore[method-assign]
-        swap.replace = replace_file
+        compare_and_swap.replace = replace_file
 
 
 class Process:
     """One process in one interleaving."""
 
     def __init__(self, seed: str, project: Path, home: Path, remote: str, log: Log) -> None:
-        from pipeline.store.home import Home
+        from rarefy.pipeline.store.home import Home
 
         self.random = random.Random(seed)
         self.project, self.home, self.remote, self.log = project, Home(home), remote, log
@@ -143,7 +144,7 @@ class Process:
         }
 
     def _attempt(self, operation: str) -> str:
-        from pipeline.terms.errors import EvidenceError, RecipeError
+        from rarefy.pipeline.terms.errors import EvidenceError, RecipeError
 
         try:
             return getattr(self, operation)() or "done"
@@ -157,11 +158,11 @@ class Process:
 
     def run(self) -> str:
         """Run a recipe, look whether all that it used is whole, and write the run's folder."""
-        from pipeline.recipe import recipe as recipes
-        from pipeline.run import folder
-        from pipeline.run.engine import Run
-        from pipeline.run.outcome import Outcome
-        from pipeline.run.plan import MODEL, Plan
+        from rarefy.pipeline.recipe import recipe as recipes
+        from rarefy.pipeline.run import folder
+        from rarefy.pipeline.run.engine import Run
+        from rarefy.pipeline.run.outcome import Outcome
+        from rarefy.pipeline.run.plan.plan import MODEL, Plan
 
         word = self.random.choice(WORDS)
         run = Run(Plan(recipes.load(self.project / f"{word}.yaml"), self.store, threads=1))
@@ -183,25 +184,25 @@ class Process:
         self.store.tag(self.random.choice(TAGS), self._any())
 
     def promote(self) -> None:
-        from pipeline.release import promotion
+        from rarefy.pipeline.release import promotion
 
         to = self.random.choice((None, self.remote, self.remote))
         word, tag = self.random.choice(WORDS), self.random.choice(TAGS)
         promotion.promote(str(self.home.runs / word), tag, self.home, to)
 
     def rollback(self) -> None:
-        from pipeline.release import promotion
+        from rarefy.pipeline.release import promotion
 
         tag = self.random.choice(TAGS)
         promotion.rollback(self.random.choice((tag, f"{self.remote}#{tag}")), self.home)
 
     def push(self) -> None:
-        from pipeline.store import remote
+        from rarefy.pipeline.store.remote import artifacts as remote
 
         remote.push(self.store, self._any(), self.remote, self.random.choice(TAGS))
 
     def pull(self) -> None:
-        from pipeline.store import remote
+        from rarefy.pipeline.store.remote import artifacts as remote
 
         tag = self.random.choice(TAGS)
         pulled = remote.pull(self.store, self.remote, tag)
@@ -209,7 +210,7 @@ class Process:
             self.store.tag(tag, pulled.digest)
 
     def gc(self) -> str:
-        from pipeline.store.garbage import Collector
+        from rarefy.pipeline.store.garbage import Collector
 
         collector = Collector(self.store, days=-1)
         found = collector.find()
@@ -217,7 +218,7 @@ class Process:
         return f"{len(collector.delete_all(found))} deleted"
 
     def _any(self) -> str:
-        from pipeline.terms.errors import RecipeError
+        from rarefy.pipeline.terms.errors import RecipeError
 
         digests = self.store.digests()
         if not digests:

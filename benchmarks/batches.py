@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import Claim, finish
-from pipeline.release.answering import BATCH, Bundle
+from rarefy.pipeline.release.predict import BATCH, Bundle
 
 ROOT = Path(__file__).parent.parent
 EVAL = ROOT / "examples/data/movie-reviews/eval.jsonl"

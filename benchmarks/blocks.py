@@ -22,8 +22,10 @@ import yaml
 
 from benchmarks import bundle
 from benchmarks.record import Claim, finish
-from pipeline.measure import fresh, latency, statistics
-from pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.measure.statistics import intervals
 
 PROCESSES, CALLS, CLOSE = 9, 200, 0.05
 ROWS, FEW = 200, 64
@@ -67,7 +69,7 @@ def main() -> int:
                     "calls": CALLS,
                     "seed": seed,
                 }
-                found = fresh.call("benchmarks.in_turn", request, what=way, timeout=600)
+                found = fresh_process.call("benchmarks.in_turn", request, what=way, timeout=600)
                 times[way].append(found["ms"])
             timed = latency.measure(
                 {CANDIDATE: given.bundle, "large": other}, texts, processes=1, seed=seed, cold=1
@@ -77,8 +79,8 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     ratios = {}
     for way, calls in times.items():
-        ratios[way] = statistics.percentile_ratio(calls, times["alone"], 50)
-        median = statistics.percentile_interval(calls, 50)
+        ratios[way] = intervals.percentile_ratio(calls, times["alone"], 50)
+        median = intervals.percentile_interval(calls, 50)
         rows.append({"way": way, "p50": median._asdict(), "of_alone": ratios[way]._asdict()})
         print(json.dumps(rows[-1]))
     beside = ratios["beside"]

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array
 
 from benchmarks.record import Claim, finish
-from pipeline.measure import statistics
+from rarefy.pipeline.measure.statistics import intervals
 
 LAYERS, ROUNDS, LEAD = 6, 300, 20
 SIZES = {"6×384": (384, 1536), "6×384, pruned": (384, 460), "12×768": (768, 3072)}
@@ -93,7 +93,7 @@ def row(name: str, tokens: int) -> dict[str, Any]:
             forms[form].run(None, values)
             if at >= LEAD:
                 times[form].append((time.perf_counter_ns() - before) / 1e6)
-    ratio = statistics.percentile_ratio([times["chain"]], [times["ships"]], 50)
+    ratio = intervals.percentile_ratio([times["chain"]], [times["ships"]], 50)
     ms = float(np.median(times["ships"]))
     return {"size": name, "tokens": tokens, "ms": ms, "ratio": ratio._asdict()}
 

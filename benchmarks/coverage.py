@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record import Claim, finish
-from pipeline.measure import scores, statistics
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.measure.statistics import intervals, scores
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.terms.interval import Interval
 
 TRIALS, ECE_TRIALS = 2000, 400
 SEED = 0
@@ -113,7 +113,7 @@ def simulate(truth: Truth, rows: int) -> dict[tuple[str, str], dict[str, float]]
                 trial,
             )
             difference, ratio = ours - theirs, ours / theirs
-            passes = statistics.non_inferiority(found.difference90, -difference) == "pass"
+            passes = intervals.non_inferiority(found.difference90, -difference) == "pass"
             hits[name, "difference"].append((_holds(found.difference, difference), passes))
             hits[name, "ratio"].append((_holds(found.ratio, ratio), found.ratio90.low >= ratio))
     return {
@@ -128,18 +128,18 @@ def summed(truth: Truth, rows: int) -> dict[str, float]:
     for gains, losses, chance in _tables(truth, rows):
         covers += chance * _holds(two_sided(gains, losses, rows), difference)
         bounds = one_sided(gains, losses, rows)
-        passes += chance * (statistics.non_inferiority(bounds, -difference) == "pass")
+        passes += chance * (intervals.non_inferiority(bounds, -difference) == "pass")
     return {"covers_summed": covers, "false_pass_summed": passes + REST}
 
 
 @cache
 def two_sided(gains: int, losses: int, rows: int) -> Interval:
-    return statistics.paired_difference(gains, losses, rows)
+    return intervals.paired_difference(gains, losses, rows)
 
 
 @cache
 def one_sided(gains: int, losses: int, rows: int) -> Interval:
-    return statistics.paired_difference(gains, losses, rows, 0.90, scores.HALF_A_ROW)
+    return intervals.paired_difference(gains, losses, rows, 0.90, scores.HALF_A_ROW)
 
 
 def _tables(truth: Truth, rows: int) -> list[tuple[int, int, float]]:

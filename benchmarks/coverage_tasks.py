@@ -2,7 +2,8 @@
 
 Each setting has a population of blocks (rows, queries, sentences or pairs) with the answers of two
 models, so their true scores are known. Each trial draws blocks from it and calls
-``pipeline.measure.paired``, as the verdict does. Two-sided 95 % intervals must cover the truth in
+``rarefy.pipeline.measure.statistics.paired``, as the verdict does. Two-sided 95 % intervals must
+cover the truth in
 about 95 of 100 trials; a true drop of exactly the margin may pass in at most 5; of two models that
 are equally good, a budget of "no worse" may fail one in at most 5. The interval of
 agreement must cover the truth too, although words of a sentence tend to differ together.
@@ -29,11 +30,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record import Claim, finish
-from pipeline.measure import paired, scores, statistics
-from pipeline.stage.formulas import Floats, Formula, Labels, Score
-from pipeline.stage.scoring import entities, means, multi_label, ranking, regression
-from pipeline.stage.tasks.token_classification import TokenClassification
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.measure.statistics import intervals, paired, scores
+from rarefy.pipeline.tasks.classification import multi_label_scores
+from rarefy.pipeline.tasks.regression import scores as regression
+from rarefy.pipeline.tasks.shared import means, ranking
+from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Labels, Score
+from rarefy.pipeline.tasks.token_classification import entities
+from rarefy.pipeline.tasks.token_classification.task import TokenClassification
+from rarefy.pipeline.terms.interval import Interval
 
 SEED = 0
 POPULATION = 60_000
@@ -153,9 +157,11 @@ def tagged(
 
 
 SCORES: dict[str, Callable[[Change, np.random.Generator], Pair]] = {
-    "multi-label micro F1": lambda *how: labelled(multi_label.micro_f1, *how),
-    "multi-label macro F1": lambda *how: labelled(multi_label.macro_f1, *how),
-    "mean average precision": lambda *how: labelled(multi_label.mean_average_precision, *how),
+    "multi-label micro F1": lambda *how: labelled(multi_label_scores.micro_f1, *how),
+    "multi-label macro F1": lambda *how: labelled(multi_label_scores.macro_f1, *how),
+    "mean average precision": lambda *how: labelled(
+        multi_label_scores.mean_average_precision, *how
+    ),
     "Spearman": lambda *how: scored(regression.spearman, *how),
     "Pearson": lambda *how: scored(regression.pearson, *how),
     "Spearman of similarities": lambda *how: similar(regression.spearman, *how),
@@ -234,7 +240,7 @@ def measure(work: Path, trials: int, sizes: Sequence[int] = BLOCKS) -> list[dict
         trials,
         [asdict(each) for each in (*CHANGES, WILD, CLUSTERED)],
     ]
-    modules = (paired, scores, statistics, multi_label, regression, entities, ranking, means)
+    modules = (paired, scores, intervals, multi_label_scores, regression, entities, ranking, means)
     code += [Path(str(module.__file__)).read_text() for module in modules]
     code.append(Path(__file__).read_text())
     kept = work / f"{hashlib.sha256(repr(code).encode()).hexdigest()[:12]}.jsonl"

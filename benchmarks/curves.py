@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.report import wording
-from pipeline.report.figures.chart import HEIGHT, Axis, Font, Plot, style
-from pipeline.report.pictures import WIDE, stand_alone
+from rarefy.pipeline.report import wording
+from rarefy.pipeline.report.figures.chart import HEIGHT, Axis, Font, Plot, style
+from rarefy.pipeline.report.pictures import WIDE, stand_alone
 
 APART = 15.0
 """Pixels between the names of two curves."""

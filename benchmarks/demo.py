@@ -25,7 +25,7 @@ from benchmarks.record import Claim, finish
 from benchmarks.resident import Resident
 
 if TYPE_CHECKING:
-    from pipeline.verdict.record import ReportData
+    from rarefy.pipeline.verdict.record import ReportData
 
 ROOT = Path(__file__).parent.parent
 RECIPE = "examples/demo.yaml"
@@ -121,9 +121,9 @@ def others(checkout: Checkout) -> list[str]:
 
 def gains(checkout: Checkout, names: list[str]) -> list[Claim]:
     """Return the runs' comparison of the bundle with its teacher in fused fp32 ONNX Runtime."""
-    from pipeline.measure.measurements import CANDIDATE
-    from pipeline.report import facts
-    from pipeline.run.folder import read
+    from rarefy.pipeline.measure.measurements import CANDIDATE
+    from rarefy.pipeline.report import facts
+    from rarefy.pipeline.run.folder import read
 
     paces, shares, shrunk = [], [], []
     for name in names:
@@ -167,7 +167,7 @@ def table(name: str, data: ReportData) -> list[dict[str, Any]]:
 
     Latencies in ms, size and memory in bytes; ratios with the ends of their intervals.
     """
-    from pipeline.measure.measurements import CANDIDATE
+    from rarefy.pipeline.measure.measurements import CANDIDATE
 
     found = data.measurements
     assert found is not None

@@ -134,7 +134,16 @@ def restarted(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
     )
     deploy(fleet, recipe)
     watching = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.cli", "submit", "restarted", "--watch", "--json"],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "rarefy.flows.cli",
+            "submit",
+            "restarted",
+            "--watch",
+            "--json",
+        ],
         env=fleet.environment("desk", PYTHONPATH=str(ROOT)),
         cwd=fleet.desk,
         stdout=subprocess.PIPE,

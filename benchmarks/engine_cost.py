@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.stage import Context, Draft, Stage
-from pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.stage import Context, Draft, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind
 
 ROOT = Path(__file__).parent.parent
 STAGES = 20
@@ -53,10 +53,10 @@ def tiny_model(directory: Path) -> None:
 
 def seconds_per_stage() -> float:
     """Return the median wall time of ``Run.execute`` over a chain of copying stages."""
-    from pipeline.recipe import recipe
-    from pipeline.run.engine import Run
-    from pipeline.run.plan import MODEL, Plan
-    from pipeline.store.store import Store
+    from rarefy.pipeline.recipe import recipe
+    from rarefy.pipeline.run.engine import Run
+    from rarefy.pipeline.run.plan.plan import MODEL, Plan
+    from rarefy.pipeline.store.store import Store
 
     with tempfile.TemporaryDirectory(prefix="rarefy-engine-") as folder:
         base = Path(folder)

@@ -15,7 +15,8 @@ from typing import Any
 from benchmarks import bundle, olive_default
 from benchmarks.neighbour import neighbour
 from benchmarks.record import Claim, finish
-from pipeline.measure import gate, machine
+from rarefy.pipeline.measure.latency import compare as gate
+from rarefy.pipeline.measure.machine import fingerprint
 
 MARGIN, SECONDS, ALLOWED = 0.05, 60.0, 2
 CALLED = ("regression", "improvement")
@@ -23,7 +24,7 @@ CALLED = ("regression", "improvement")
 
 def trial(given: Any, texts: list[str], seed: int, noisy: bool) -> dict[str, Any]:
     """Compare the bundle with itself by both procedures under the same conditions."""
-    core = machine.cores()[0]
+    core = fingerprint.cores()[0]
     with neighbour(core, seed) if noisy else contextlib.nullcontext():
         began = time.monotonic()
         found, timed = gate.measure(

@@ -24,9 +24,9 @@ from onnx import helper, numpy_helper
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from pipeline.model import checkpoint
-from pipeline.model.runtime import BundleModel
+from rarefy.exporters.build import build
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 SHAPES = {"2×384": (2, 384), "6×384": (6, 384), "12×768": (12, 768)}
 LENGTHS = (8, 16, 32, 128)

@@ -22,14 +22,16 @@ import numpy as np
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from pipeline.measure import latency, statistics
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import blockwise, checkpoint, quantization
-from pipeline.model.runtime import BundleModel
-from pipeline.terms.interval import Interval
-from stages import sensitivity
-from stages.quantize import Quantize
+from rarefy.exporters.build import build
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import four_bits
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.stages.quantize import Quantize, sensitivity
 
 LENGTHS = (4, 8, 16, 32, 64, 128)
 PROCESSES, SECONDS = 9, 90.0
@@ -45,8 +47,8 @@ def nearest(gptq: Path, folder: Path) -> Path:
     network, plan = checkpoint.load(gptq), quantization.read(gptq)
     assert plan is not None
     layers = {name: sensitivity.linear(network, name) for name in plan.int4_modules}
-    rounded = {name: blockwise.blocks(layer.weight.data.numpy()) for name, layer in layers.items()}
-    blockwise.write(rounded, folder)
+    rounded = {name: four_bits.blocks(layer.weight.data.numpy()) for name, layer in layers.items()}
+    four_bits.write(rounded, folder)
     return folder
 
 
@@ -87,7 +89,7 @@ def main() -> int:
         )
     ratios = {"rows": timed.ratio(CANDIDATE, INT8)}
     for length, models in timed.fixed.items():
-        ratios[str(length)] = statistics.percentile_ratio(models[CANDIDATE], models[INT8], 50)
+        ratios[str(length)] = intervals.percentile_ratio(models[CANDIDATE], models[INT8], 50)
     found = {str(row["form"]): row for row in rows}
     found["int4"]["slower"] = {at: ratio._asdict() for at, ratio in ratios.items()}
     for form in bundles:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.facts import Point
-from pipeline.report.figures.tradeoff import tradeoff
-from pipeline.report.pictures import WIDE, stand_alone
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.report.facts import Point
+from rarefy.pipeline.report.figures.tradeoff import tradeoff
+from rarefy.pipeline.report.pictures import WIDE, stand_alone
+from rarefy.pipeline.terms.interval import Interval
 
 TEACHER = "teacher (12×768)"
 

@@ -23,7 +23,7 @@ import yaml
 from benchmarks.bundle import ROOT, texts
 from benchmarks.record import Claim, finish
 from benchmarks.students import FailedError, run
-from pipeline.terms.errors import ProviderError
+from rarefy.pipeline.terms.errors import ProviderError
 
 PROVIDERS = ("cuda", "tensorrt")
 BLOCKS, BLOCK, WARM = 20, 50, 10
@@ -52,7 +52,7 @@ def torch_answers(checkpoint_folder: Path) -> Callable[[str], Any]:
     """Return a function from a text to the logits of a checkpoint, in fp16 on the device."""
     import torch
 
-    from pipeline.model import checkpoint
+    from rarefy.pipeline.model import checkpoint
 
     network = checkpoint.load(checkpoint_folder).half().cuda().eval()
     tokenizer = checkpoint.load_tokenizer(checkpoint_folder)
@@ -81,11 +81,11 @@ def alternated(answers: dict[str, Callable[[str], Any]], rows: list[str]) -> dic
 
 def measured(home: Path, provider: str) -> dict[str, Any]:
     """Run the recipe for a provider, and return what was measured."""
-    from pipeline.measure.measurements import CANDIDATE
-    from pipeline.model.runtime import PROVIDERS as NAMES
-    from pipeline.model.runtime import BundleModel
-    from pipeline.report import facts
-    from pipeline.run.folder import read
+    from rarefy.pipeline.measure.measurements import CANDIDATE
+    from rarefy.pipeline.model.runtime.bundle_model import PROVIDERS as NAMES
+    from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+    from rarefy.pipeline.report import facts
+    from rarefy.pipeline.run.folder import read
 
     values = recipe(provider)
     output = run(home, values)
@@ -142,7 +142,7 @@ def main() -> int:
     """Measure every provider that is there, and record it."""
     import torch
 
-    from pipeline.model import runtime
+    from rarefy.pipeline.model.runtime import bundle_model
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -156,7 +156,7 @@ def main() -> int:
     rows, failed = [], 0
     for provider in PROVIDERS:
         try:
-            runtime.check_available(provider)
+            bundle_model.check_available(provider)
         except ProviderError as error:
             print(error, file=sys.stderr)
             continue

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.measure import fresh, machine
-from pipeline.model.runtime import BundleModel
+from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 WARM = 50
 
@@ -19,7 +20,7 @@ WARM = 50
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Return the ms of ``calls`` calls on random rows, after 50 that are left out."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, machine.quiet_cores(0.2)[-1:] or machine.cores()[-1:])
+        os.sched_setaffinity(0, fingerprint.quiet_cores(0.2)[-1:] or fingerprint.cores()[-1:])
     random = np.random.default_rng(request["seed"])
     models = [BundleModel(Path(name), provider="cpu", threads=1) for name in request["bundles"]]
     gc.collect()
@@ -36,4 +37,4 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    fresh.serve(run)
+    fresh_process.serve(run)

@@ -137,8 +137,8 @@ def _empty() -> dict[str, Any]:
 
 def _check(home: Path, url: str) -> dict[str, Any]:
     """Read every tag, here and there; return its moves and what is wrong."""
-    from pipeline.store.home import Home
-    from pipeline.store.remote import Remote
+    from rarefy.pipeline.store.home import Home
+    from rarefy.pipeline.store.remote.artifacts import Remote
 
     store, remote = Home(home).store(), Remote.open(url)
     violations, moves = [], []

@@ -27,9 +27,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.store.artifact import Manifest
-from pipeline.store.home import Home
-from pipeline.store.store import Store
+from rarefy.pipeline.store.artifact import Manifest
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.store import Store
 
 COUNT, ROWS = 200, 64
 DATA = Path(__file__).parents[1] / "examples" / "data" / "movie-reviews"
@@ -54,9 +54,7 @@ stages:
   - validate:
       {models: [finetune], processes: 2, seconds: 1, rows: 20, memory: false, cold_starts: 0}
 """
-START = (
-    "from stages import trainer; trainer.pause = lambda *_: 1.0;from flows.cli import main; main()"
-)
+START = "from rarefy.stages.training import loop as trainer; trainer.pause = lambda *_: 1.0;from rarefy.flows.cli import main; main()"
 LINE = re.compile(r"^(\w+) +(?:encoder|checkpoint|adapter|bundle|report) .* (\S+)  ([0-9a-f]{12})$")
 """A finished step: its id, "cached" or its seconds, and the digest of its artifact."""
 
@@ -179,7 +177,7 @@ def _end(home: Path, code: int, output: str, same: bool) -> list[str]:
     command = [
         sys.executable,
         "-m",
-        "flows.cli",
+        "rarefy.flows.cli",
         "artifact",
         "verify",
         "--all",

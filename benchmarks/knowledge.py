@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from benchmarks.record import Claim, finish
-from stages import knowledge
+from rarefy.stages.inject import facts as knowledge
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "examples/knowledge.yaml"

@@ -28,8 +28,8 @@ import psutil
 import yaml
 
 from benchmarks.record import Claim, finish, here
-from pipeline.model import sources
-from pipeline.model.runtime import MODEL
+from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.sources import references
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "large.json"
@@ -126,7 +126,7 @@ def write_model(directory: Path, model: str, mpnet: Path | None) -> Path:
     with torch.no_grad():  # the fresh head's answers would hardly differ
         list(network.classifier.parameters())[-2].mul_(4)
     network.save_pretrained(directory)
-    tokens = tokens or sources.model_directory(TOKENIZER, ROOT)[0]
+    tokens = tokens or references.model_directory(TOKENIZER, ROOT)[0]
     transformers.AutoTokenizer.from_pretrained(tokens).save_pretrained(directory)
     return directory
 

@@ -23,7 +23,8 @@ from tokenizers import Tokenizer
 from benchmarks import corpora
 from benchmarks.record import Claim, finish
 from benchmarks.students import MINILM
-from pipeline.model import sources, windows
+from rarefy.pipeline.model.tokens import windows
+from rarefy.pipeline.sources import references
 
 LENGTHS = (64, 128, 256, 512)
 SHOWN = 128
@@ -93,7 +94,7 @@ def main() -> int:
     folder = corpora.prepare("mails", parser.parse_args().home.resolve() / "data" / "mails")
     lines = (folder / "eval.jsonl").read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
-    directory, _ = sources.model_directory(MINILM, Path())
+    directory, _ = references.model_directory(MINILM, Path())
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     rows = [compared(tokenizer, texts, length) for length in LENGTHS]

@@ -121,11 +121,11 @@ class Reached(BaseException):
 
 def run_part(part: str, path: Path) -> dict[str, Any]:
     """Plan a recipe, or run it up to the first training step, in this process."""
-    from pipeline.recipe import recipe as recipes
-    from pipeline.run.engine import Run
-    from pipeline.run.plan import MODEL as IMPORT
-    from pipeline.run.plan import Plan
-    from pipeline.store.store import Store
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.run.engine import Run
+    from rarefy.pipeline.run.plan.plan import MODEL as IMPORT
+    from rarefy.pipeline.run.plan.plan import Plan
+    from rarefy.pipeline.store.store import Store
 
     def until_a_step(done: int, total: int, note: str) -> None:
         if note.startswith("loss"):

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pipeline.model.runtime import MODEL, BundleModel
+from rarefy.pipeline.model.runtime.bundle_model import MODEL, BundleModel
 
 VERSION = "olive-ai 0.13.0"
 WARMUP = 10

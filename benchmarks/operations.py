@@ -22,9 +22,9 @@ from unittest import mock
 from benchmarks.bundle import ROOT
 from benchmarks.engine_cost import seconds_per_stage, tiny_model
 from benchmarks.record import Claim, finish
-from pipeline.store import disk
-from pipeline.store.artifact import Kind, Manifest, Metric, Parent, StageRecord, list_files
-from pipeline.store.store import Store
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.artifact import Kind, Manifest, Metric, Parent, StageRecord, list_files
+from rarefy.pipeline.store.store import Store
 
 ARTIFACTS = 10_000
 CHAIN = 10

@@ -26,8 +26,8 @@ import onnx
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from exporters.passes import (
+from rarefy.exporters.build import build
+from rarefy.exporters.passes import (
     attention,
     embeddings,
     first_token,
@@ -37,12 +37,13 @@ from exporters.passes import (
     residual,
     scale,
 )
-from pipeline.measure import latency, statistics
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import quantization
-from pipeline.model.runtime import BundleModel
-from pipeline.stage.split import Split
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.terms.interval import Interval
 
 PASSES = (mask, scale, relative_bias, first_token, positions, attention, residual, embeddings)
 LENGTHS = (8, 16, 32, 64, 128)
@@ -124,7 +125,7 @@ def main() -> int:
         whole = DEFAULT if form == name_of(residual) else CANDIDATE
         ratios = {"rows": timed.ratio(form, whole)}
         for length, models in timed.fixed.items():
-            ratios[length] = statistics.percentile_ratio(models[form], models[whole], 50)
+            ratios[length] = intervals.percentile_ratio(models[form], models[whole], 50)
         row["slower"] = {at: ratio._asdict() for at, ratio in ratios.items()}
         row["ms"] = timed.percentile(form, 50)._asdict()
         print(json.dumps({key: row[key] for key in ("without", "nodes", "slower")}), flush=True)

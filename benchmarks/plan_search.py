@@ -26,14 +26,16 @@ import numpy as np
 from benchmarks import contestants, planned
 from benchmarks.ranges import static
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from pipeline.measure import latency, statistics
-from pipeline.model import checkpoint
-from pipeline.model.runtime import BundleModel
-from pipeline.terms.errors import ModelError
-from pipeline.terms.interval import Interval
-from stages.notes import Notes
-from stages.quantize import SEARCH, Quantize
+from rarefy.exporters.build import build
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.stages.common.resume import Notes
+from rarefy.stages.quantize import Quantize
+from rarefy.stages.quantize.stage import SEARCH
 
 LARGER, CHANNELS = 50.0, (3, 200)
 POINT, SPEED = 0.005, 1.5
@@ -102,7 +104,7 @@ def compared(source: Path, folder: Path) -> dict[str, Any]:
         gains, losses = int((right & ~before).sum()), int((before & ~right).sum())
         found["forms"][form] = {
             "accuracy": float(right.mean()),
-            "difference": statistics.paired_difference(gains, losses, len(labels))._asdict(),
+            "difference": intervals.paired_difference(gains, losses, len(labels))._asdict(),
             "kl": float((np.exp(exact) * (exact - given)).sum(axis=1).mean()),
             "ms": timed.percentile(form, 50)._asdict(),
             "speed": timed.ratio("float", form)._asdict(),

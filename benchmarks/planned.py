@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bundle import ROOT
-from pipeline.measure import machine
-from pipeline.model import checkpoint, quantization
-from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.stage import Asked, Context, Stage, tasks
-from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
-from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
-from pipeline.terms.vocabulary import Target
-from stages import sensitivity
+from rarefy.pipeline import tasks
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
+from rarefy.pipeline.stage import Asked, Context, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.stages.quantize import sensitivity
 
 DATA = ROOT / "examples" / "data" / "movie-reviews"
 EVAL, TRAIN = DATA / "eval.jsonl", DATA / "train.jsonl"
@@ -97,7 +99,7 @@ def run(
         splits={"train": part("train", lines[DEV:]), "dev": part("dev", lines[:DEV])},
         seed=seed,
         device="cpu",
-        threads=len(machine.cores()),
+        threads=len(fingerprint.cores()),
         work=folder / "work",
         output=output,
         artifacts={name: artifact(path) for name, path in artifacts.items()},

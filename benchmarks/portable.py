@@ -22,13 +22,13 @@ import numpy as np
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from exporters.passes import integer_matmul
-from pipeline.measure import latency
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.model.quantization import LARGEST
-from pipeline.model.runtime import BundleModel
-from pipeline.stage.split import Split
+from rarefy.exporters.build import build
+from rarefy.exporters.passes import integer_matmul
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.model.quantization.plan import LARGEST
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 EMULATED = ("qemu-x86_64", "-cpu", "Haswell")
 ROWS, CLOSE = 200, 0.01

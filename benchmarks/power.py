@@ -16,10 +16,10 @@ from typing import Any
 
 from benchmarks import bundle, slowed
 from benchmarks.record import Claim, finish
-from pipeline.measure import latency
-from pipeline.measure.gate import compare, measure
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.latency.compare import compare, measure
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.terms.interval import Interval
 
 MARGIN, SECONDS = 0.05, 55.0
 SHARES = {0.10: 1.0, 0.07: 0.1, 0.05: 0.05, 0.03: 0.05}

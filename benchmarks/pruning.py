@@ -30,19 +30,19 @@ from benchmarks import curves, planned
 from benchmarks.ablation import interval
 from benchmarks.bundle import ROOT
 from benchmarks.record import HERE, Claim, finish, here, is_of_now, note_now
-from exporters.build import build
-from pipeline.measure import latency, statistics
-from pipeline.model.runtime import BundleModel
-from pipeline.stage import Context
-from pipeline.terms.errors import ModelError
-from pipeline.terms.interval import Interval
-from stages import latency_table
-from stages.allocation import MULTIPLES
-from stages.notes import Notes
-from stages.profile import Profile
-from stages.prune import Prune
-from stages.speedup import Ranked, Speedup
-from stages.surgery import Unit
+from rarefy.exporters.build import build
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.stage import Context
+from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.stages.common.resume import Notes
+from rarefy.stages.prune import Prune, latency_table
+from rarefy.stages.prune.profile import Profile
+from rarefy.stages.prune.selection import MULTIPLES
+from rarefy.stages.prune.speedup import Ranked, Speedup
+from rarefy.stages.surgery.units import Unit
 
 RESULTS = HERE / "results" / "pruning.json"
 PICTURE = ROOT / "docs" / "pruning.svg"
@@ -199,7 +199,7 @@ def half(model: Model, home: Path) -> dict[str, Any]:
         "seconds": json.loads(seconds.read_text()),
         "before": float(before.mean()),
         "after": float(after.mean()),
-        "difference": statistics.paired_difference(gains, losses, len(after))._asdict(),
+        "difference": intervals.paired_difference(gains, losses, len(after))._asdict(),
     }
 
 

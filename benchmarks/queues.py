@@ -3,7 +3,8 @@
     python -m benchmarks.queues    about 3 minutes of arithmetic; needs no quiet machine
 
 Queues are simulated: service times from a log-normal distribution, requests that arrive at random.
-The p99 of a very long one is known; many short ones are judged by `pipeline.verdict.load` with a
+The p99 of a very long one is known; many short ones are judged by `rarefy.pipeline.verdict.load`
+with a
 limit 5 % below it, which none should pass, and by their intervals.
 """
 
@@ -19,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Claim, finish
-from pipeline.measure.load import Load
-from pipeline.measure.queueing import arrivals, fifo
-from pipeline.measure.statistics import percentile_interval
-from pipeline.verdict.load import judge
+from rarefy.pipeline.measure.load.queueing import arrivals, fifo
+from rarefy.pipeline.measure.load.session import Load
+from rarefy.pipeline.measure.statistics.intervals import percentile_interval
+from rarefy.pipeline.verdict.load import judge
 
 SERVICE, SPREAD = 5.0, 0.385
 """Of the service times: the mean in ms, and the standard deviation of the logarithm."""

@@ -35,8 +35,10 @@ from rich.table import Table
 
 from benchmarks import contestants, planned
 from benchmarks.record import Claim, finish, is_of_now, note_now
-from pipeline.measure import fresh, machine, statistics
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.terms.interval import Interval
 
 REAL = "rows"
 LENGTHS = (8, 16, 32, 64, 128, 256)
@@ -58,7 +60,7 @@ def tool(form: str) -> str:
 def fastest(models: dict[str, list[list[float]]], forms: list[str], named: str) -> str:
     """Return the form of a tool with the least median."""
     own = [form for form in forms if tool(form) == named]
-    return min(own, key=lambda form: statistics.percentile_of(models[form], 50))
+    return min(own, key=lambda form: intervals.percentile_of(models[form], 50))
 
 
 def kept(path: Path, make: Any) -> Any:
@@ -73,7 +75,7 @@ def kept(path: Path, make: Any) -> Any:
 
 def call(request: dict[str, Any], what: str, threads: int = 1) -> dict[str, Any]:
     print(what, file=sys.stderr, flush=True)
-    return fresh.call(WORKER, request, what=what, timeout=3600, threads=threads)
+    return fresh_process.call(WORKER, request, what=what, timeout=3600, threads=threads)
 
 
 class Race:
@@ -98,7 +100,7 @@ class Race:
 
     def session(self, kind: str, number: int, names: list[str]) -> dict[str, Any]:
         """Return the timings of one process with these forms."""
-        cores = machine.cores()
+        cores = fingerprint.cores()
         request = {
             "job": "latency",
             "bundles": {name: str(self.forms[name]) for name in names},
@@ -149,7 +151,7 @@ class Race:
             return [model(row, attention_mask=row * 0 + 1).logits[0].tolist() for row in ids]
 
     def rate(self, form: str, workers: int, batch: int, turn: int) -> float:
-        cores = machine.cores()[:2]
+        cores = fingerprint.cores()[:2]
         request = {
             "job": "rate",
             "form": str(self.forms[form]),
@@ -197,11 +199,11 @@ class Race:
                 "seconds": json.loads((folder / "seconds.json").read_text()),
                 "kl": float((np.exp(exact) * (exact - logs)).sum(1).mean()),
                 "accuracy": float(good.mean()),
-                "accuracy_change": statistics.paired_difference(gains, losses, len(good))._asdict(),
+                "accuracy_change": intervals.paired_difference(gains, losses, len(good))._asdict(),
             }
             if form in ranked:
                 rows[form]["ms"] = {
-                    at: statistics.percentile_interval(models[form], 50)._asdict()
+                    at: intervals.percentile_interval(models[form], 50)._asdict()
                     for at, models in times.items()
                 }
         # A batch is like a long row; the forms for VNNI have the same kernels as the default ones.
@@ -211,7 +213,7 @@ class Race:
         for form, rates in counted.values():
             rows[form[0]]["rate"] = {
                 "workers × threads, batch": f"{form[1]}×{3 - form[1]}, {form[2]}",
-                "rows a second": statistics.percentile_interval(rates, 50)._asdict(),
+                "rows a second": intervals.percentile_interval(rates, 50)._asdict(),
             }
         broken = [{"model": self.name, "form": f, "fails": said} for f, said in self.broken.items()]
         return [*rows.values(), *broken], list(self.claims(rows, times, counted))
@@ -227,11 +229,11 @@ class Race:
         nearest = min(rows[form]["kl"] for form in int8)
         mine = [form for form in real if tool(form) == "ours" and not form.endswith("vnni")]
         near = [form for form in mine if rows[form]["kl"] <= nearest]
-        ours = min(near or mine, key=lambda form: statistics.percentile_of(real[form], 50))
+        ours = min(near or mine, key=lambda form: intervals.percentile_of(real[form], 50))
         theirs = [form for form in real if tool(form) != "ours" and form not in FLOAT]
         for at, models in times.items():
-            best = min(theirs, key=lambda form: statistics.percentile_of(models[form], 50))
-            ratio = statistics.percentile_ratio(models[best], models[ours], 50)
+            best = min(theirs, key=lambda form: intervals.percentile_of(models[form], 50))
+            ratio = intervals.percentile_ratio(models[best], models[ours], 50)
             least = LEAST[at] if at == REAL or self.name == "6x384" else min(LEAST[at], 1.0)
             yield Claim(
                 f"{self.name}, {at if at == REAL else f'{at} tokens'}: {ours} against the fastest",
@@ -241,9 +243,9 @@ class Race:
             )
         rival = max(
             (name for name in counted if name != "ours"),
-            key=lambda name: statistics.percentile_of(counted[name][1], 50),
+            key=lambda name: intervals.percentile_of(counted[name][1], 50),
         )
-        ratio = statistics.percentile_ratio(counted["ours"][1], counted[rival][1], 50)
+        ratio = intervals.percentile_ratio(counted["ours"][1], counted[rival][1], 50)
         yield Claim(
             f"{self.name}, rows a second on two cores: {counted['ours'][0][0]} against the fastest",
             "ahead",

@@ -1,7 +1,7 @@
 """Run one job of the race in a fresh process: time forms in turn, answer rows, or count rows.
 
 Rows come as token ids, written out, so that only the models are timed. Started by
-``benchmarks.race``; see ``pipeline.measure.fresh``.
+``benchmarks.race``; see ``rarefy.pipeline.measure.fresh_process``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from unittest import mock
 
 import numpy as np
 
-from pipeline.measure import fresh, latency_worker
-from pipeline.model.runtime import BundleModel
+from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure.latency import worker as latency_worker
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 barrier: Any = None
 
@@ -150,4 +151,4 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    fresh.serve(run)
+    fresh_process.serve(run)

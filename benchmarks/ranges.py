@@ -24,14 +24,14 @@ import numpy as np
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from pipeline.measure import latency
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import checkpoint, quantization
-from pipeline.model.quantization import Calibration, LinearPlan, Plan
-from pipeline.model.runtime import BundleModel
-from stages import ranges, sensitivity, smoothing
-from stages.quantize import Quantize
+from rarefy.exporters.build import build
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.stages.quantize import Quantize, ranges, sensitivity, smoothing
 
 ROWS, TIMED, PERCENTILE = 256, 200, 99.99
 METHODS = ("min-max", "percentile", "entropy", "mse")

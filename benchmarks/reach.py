@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record import Claim, finish, here
-from pipeline.terms.errors import RarefyError
+from rarefy.pipeline.terms.errors import RarefyError
 from tests.families import FAMILIES, write_family
 from tests.models import LABELS, sentences
 
@@ -91,9 +91,9 @@ class Trial:
 
     def plan(self, stages: Sequence[dict[str, Any]]) -> Any:
         """Check a recipe of these stages after ``finetune``; raise RarefyError if it is refused."""
-        from pipeline.recipe import recipe as recipes
-        from pipeline.run.plan import Plan
-        from pipeline.store.store import Store
+        from rarefy.pipeline.recipe import recipe as recipes
+        from rarefy.pipeline.run.plan.plan import Plan
+        from rarefy.pipeline.store.store import Store
 
         path = self.folder / "reach.yaml"
         first = {"finetune": {"epochs": 1, "batch_size": 8}}
@@ -110,8 +110,8 @@ class Trial:
 
     def run(self, stages: Sequence[dict[str, Any]]) -> None:
         """Run a recipe of these stages after ``finetune``; ``made`` then has the artifacts."""
-        from pipeline.run.engine import Run
-        from pipeline.run.plan import MODEL
+        from rarefy.pipeline.run.engine import Run
+        from rarefy.pipeline.run.plan.plan import MODEL
 
         run = Run(self.plan(stages))
         self.made = {}
@@ -119,13 +119,13 @@ class Trial:
             self.made[identifier] = run.execute(identifier).artifact
 
     def network(self, identifier: str) -> Any:
-        from pipeline.model import checkpoint
+        from rarefy.pipeline.model import checkpoint
 
         return checkpoint.load(self.made[identifier].directory)
 
     def facts(self, identifier: str) -> dict[str, Any]:
         """Return what the loaded model of a step says of itself, not what its manifest says."""
-        from pipeline.model import checkpoint
+        from rarefy.pipeline.model import checkpoint
 
         return checkpoint.describe(self.network(identifier))
 
@@ -256,7 +256,7 @@ def check_alone(trial: Trial, identifier: str, tolerance: float = 1e-3) -> None:
     """
     import torch
 
-    from pipeline.model import checkpoint
+    from rarefy.pipeline.model import checkpoint
 
     made = trial.made["export"].directory
     texts = sentences(3, seed=3)[0]

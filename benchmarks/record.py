@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.measure import machine
+from rarefy.pipeline.measure.machine import fingerprint
 
 HERE = Path(__file__).parent
 VERSIONS = ("rarefy", "torch", "transformers", "onnx", "onnxruntime", "optimum", "peft", "prefect")
@@ -41,7 +41,7 @@ def here() -> dict[str, str]:
 
 def cpu() -> str:
     """Return the CPU's name, and flags that tell two generations apart that clouds call alike."""
-    facts = machine.fingerprint()
+    facts = fingerprint.fingerprint()
     newer = [flag for flag in ("avx_vnni", "amx_int8") if flag in facts["flags"]]
     return f"{facts['cpu']} ({', '.join(newer)})" if newer else str(facts["cpu"])
 
@@ -67,7 +67,7 @@ def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int
         "name": name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": COMMIT,
-        "machine": machine.fingerprint(),
+        "machine": fingerprint.fingerprint(),
         "versions": {package: version(package) for package in VERSIONS},
         "seed": seed,
         "rows": rows,

@@ -21,8 +21,8 @@ from typing import Any
 from benchmarks import planned
 from benchmarks.portable import EMULATED, check_emulator
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from pipeline.model.runtime import MODEL
+from rarefy.exporters.build import build
+from rarefy.pipeline.model.runtime.bundle_model import MODEL
 
 FORMS = ("avx2", "vnni")
 WORKER = """

@@ -248,10 +248,10 @@ def minutes(home: Path, ledger: list[dict[str, Any]], stages: set[str]) -> float
 
 def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[str, Any]:
     """Make a student with a seed, and return what was measured of it."""
-    from pipeline.measure import statistics
-    from pipeline.measure.measurements import CANDIDATE
-    from pipeline.report import facts
-    from pipeline.run.folder import read
+    from rarefy.pipeline.measure.measurements import CANDIDATE
+    from rarefy.pipeline.measure.statistics import intervals
+    from rarefy.pipeline.report import facts
+    from rarefy.pipeline.run.folder import read
 
     recipe = f"{name}-{data}-{seed}"
     values = {
@@ -269,7 +269,7 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
     assert found.linear is not None
     assert kept is not None
     timed = found.latency["cpu"]
-    whole = statistics.percentile_ratio(
+    whole = intervals.percentile_ratio(
         timed.calls("model", whole=True), timed.calls(CANDIDATE, whole=True), 50, looks=timed.looks
     )
     first = json.loads((home / f"teacher-{data}.json").read_text())["minutes"]

@@ -25,9 +25,9 @@ from typing import Any
 
 from benchmarks.bundle import ROOT
 from benchmarks.record import Claim, finish
-from flows import branches_on
-from flows.workers import Where
-from pipeline.terms.errors import ProviderError
+from rarefy.flows.sweep import branches_on
+from rarefy.flows.sweep.workers import Where
+from rarefy.pipeline.terms.errors import ProviderError
 
 DATA = ROOT / "examples" / "data" / "movie-reviews"
 TRAIN, EVAL = 400, 200
@@ -109,7 +109,7 @@ def sweep(folder: Path, on: str) -> tuple[dict[str, Any], float, int | None]:
     when the worker was killed.
     """
     home = folder / on
-    command = [sys.executable, "-P", "-m", "flows.cli", "sweep", str(folder / "sweep.yaml")]
+    command = [sys.executable, "-P", "-m", "rarefy.flows.cli", "sweep", str(folder / "sweep.yaml")]
     command += ["--on", on, "--workers", str(WORKERS), "--threads", "1", "--json"]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     print(f"{on} …", flush=True)

@@ -59,9 +59,9 @@ def earlier() -> list[dict[str, Any]]:
 
 def measured(name: str, home: Path) -> dict[str, Any]:
     """Run a recipe and its wrong variant, and return what was measured."""
-    from pipeline.measure.measurements import CANDIDATE
-    from pipeline.report import facts
-    from pipeline.run.folder import read
+    from rarefy.pipeline.measure.measurements import CANDIDATE
+    from rarefy.pipeline.report import facts
+    from rarefy.pipeline.run.folder import read
 
     _, output = run(ROOT / f"examples/{name}.yaml", home)
     minutes = sum(row["seconds"] for row in output["ledger"]) / 60  # of cached stages too

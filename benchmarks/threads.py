@@ -22,8 +22,8 @@ import onnxruntime
 from benchmarks import planned
 from benchmarks.floor import feed_of, profiled, session
 from benchmarks.record import Claim, finish
-from exporters.build import build
-from pipeline.model.runtime import BundleModel
+from rarefy.exporters.build import build
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 SHAPES = ((1, 8), (1, 32), (1, 128), (8, 32))
 """Rows × tokens."""

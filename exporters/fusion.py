@@ -24,7 +24,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.errors import ModelError
 
 LEVEL = {"cpu": "basic", "openvino": "basic", "cuda": "all", "tensorrt": "all"}
 """ONNX Runtime's graph optimization level for each target's provider. OpenVINO has no such levels:

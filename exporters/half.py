@@ -17,8 +17,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters import parity
-from exporters.passes.graph import array, behind, constant, node, read_inputs
+from rarefy.exporters import parity
+from rarefy.exporters.passes.graph import array, behind, constant, node, read_inputs
 
 FLOAT = ir.DataType.FLOAT
 LARGEST = 65504 / 4

@@ -22,10 +22,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters import saving
-from pipeline.measure import machine
-from pipeline.stage.tasks import Task
-from pipeline.terms.errors import ModelError
+from rarefy.exporters import saving
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.errors import ModelError
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Feed = dict[str, NDArray[np.int64]]
@@ -119,7 +119,7 @@ def session(graph: ir.Model, level: str = LEVEL) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = machine.usable()
+    options.intra_op_num_threads = fingerprint.usable()
     options.log_severity_level = 3
     name = f"ORT_ENABLE_{level.upper()}"
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, name)

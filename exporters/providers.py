@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pipeline.model.onnx_runtime import TENSORRT
-from pipeline.model.runtime import DEVICES
-from pipeline.terms.vocabulary import PORTABLE
+from rarefy.pipeline.model.runtime.bundle_model import DEVICES
+from rarefy.pipeline.model.runtime.onnx_runtime import TENSORRT
+from rarefy.pipeline.terms.recipe_parts import PORTABLE
 
 Products = Literal["fused", "qdq"]
 DYNAMIC: Final = ("dynamic", "mixed", "search")

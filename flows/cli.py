@@ -15,29 +15,30 @@ from contextlib import suppress
 
 import rich_click as click
 
-from flows import github, pipe
-from flows.commands.artifact import artifact
-from flows.commands.bundle import bundle
-from flows.commands.ci import ci
-from flows.commands.compare import compare
-from flows.commands.deploy import deploy
-from flows.commands.doctor import doctor
-from flows.commands.history import history
-from flows.commands.init import init
-from flows.commands.load import load
-from flows.commands.plan import plan
-from flows.commands.predict import predict
-from flows.commands.promote import promote
-from flows.commands.recipe import recipe
-from flows.commands.report import report
-from flows.commands.rollback import rollback
-from flows.commands.run import run
-from flows.commands.runs import runs
-from flows.commands.schedule import schedule
-from flows.commands.submit import submit
-from flows.commands.sweep import sweep
-from flows.commands.validate import validate
-from pipeline.terms.credentials import redact
+from rarefy.flows import github
+from rarefy.flows.commands.artifact import artifact
+from rarefy.flows.commands.bundle import bundle
+from rarefy.flows.commands.ci import ci
+from rarefy.flows.commands.compare import compare
+from rarefy.flows.commands.deploy import deploy
+from rarefy.flows.commands.doctor import doctor
+from rarefy.flows.commands.history import history
+from rarefy.flows.commands.init import init
+from rarefy.flows.commands.load import load
+from rarefy.flows.commands.plan import plan
+from rarefy.flows.commands.predict import predict
+from rarefy.flows.commands.promote import promote
+from rarefy.flows.commands.recipe import recipe
+from rarefy.flows.commands.report import report
+from rarefy.flows.commands.rollback import rollback
+from rarefy.flows.commands.run import run
+from rarefy.flows.commands.runs import runs
+from rarefy.flows.commands.schedule import schedule
+from rarefy.flows.commands.submit import submit
+from rarefy.flows.commands.sweep import sweep
+from rarefy.flows.commands.validate import validate
+from rarefy.flows.console import pipe
+from rarefy.pipeline.terms.credentials import redact
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
@@ -150,8 +151,8 @@ def _run(given: list[str], verbose: bool, as_json: bool) -> int:
 
 
 def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
-    from pipeline.store import locks
-    from pipeline.terms.errors import ProviderError, RarefyError
+    from rarefy.pipeline.store import locks
+    from rarefy.pipeline.terms.errors import ProviderError, RarefyError
 
     if isinstance(error, OSError) and error.errno in locks.FULL:
         error = ProviderError(f"{error.filename or 'the output'}: {error.strerror}")

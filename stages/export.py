@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from exporters import providers
-from pipeline.model.runtime import DEVICES
-from pipeline.stage import Asked, Context, Draft, Quantization, Stage
-from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.versions import version
-from pipeline.terms.vocabulary import Target
-from stages.parameters import EXPORTING
-from stages.planning import symmetric
+from rarefy.exporters import providers
+from rarefy.pipeline.model.runtime.bundle_model import DEVICES
+from rarefy.pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.terms.versions import version
+from rarefy.stages.quantize.plans import symmetric
+from rarefy.stages.training.parameters import EXPORTING
 
 
 class Export(Stage):
@@ -112,7 +112,7 @@ class Export(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Build the bundle in its deployable form."""
-        from exporters.build import build
+        from rarefy.exporters.build import build
 
         target = self._target(context.targets)
         info = build(

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.stage import Context, Draft
-from pipeline.stage.tasks import Task
-from pipeline.store.artifact import Artifact, Kind
-from pipeline.terms.errors import RecipeError
-from stages import training
-from stages.parameters import Keeping
+from rarefy.pipeline.stage import Context, Draft
+from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.stages.training import run as training
+from rarefy.stages.training.parameters import Keeping
 
 
 class Finetune(Keeping):
@@ -46,7 +46,7 @@ class Finetune(Keeping):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and save it with its head."""
-        from pipeline.model import checkpoint
+        from rarefy.pipeline.model import checkpoint
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe.recipe import MODEL
-from pipeline.run.engine import Finished, Run
-from pipeline.run.plan import Plan
-from pipeline.store.store import Store
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe.recipe import MODEL
+from rarefy.pipeline.run.engine import Finished, Run
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.network import loopback_only

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.store.store import Store
+from rarefy.pipeline.store.store import Store
 from tests.project import Project, Said, bundle_digest
 
 

@@ -20,36 +20,36 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pipeline.terms.digests import file_sha256, value_sha256
+from rarefy.pipeline.terms.digests import file_sha256, value_sha256
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_suffix(".json")
-FOLDERS = ("pipeline", "exporters", "stages")
+FOLDERS = ("rarefy.pipeline.", "rarefy.exporters.", "rarefy.stages.")
 COMMAND = "python -m tests.fingerprints"
 
 NAME = re.compile(r"[\w-][\w.-]*\.(?!py$)\w+")
 """The name of a file that is not Python."""
 
 OUTSIDE = {
-    "pipeline.terms.errors": "the text of errors",
-    "pipeline.terms.naming": "the text of errors",
-    "pipeline.terms.wording": "the text of errors and reports",
-    "pipeline.terms.progress": "what is shown while a stage runs",
-    "stages.steps": "what is shown while a stage runs",
-    "pipeline.store": "where artifacts are kept, not what is in them",
-    "pipeline.recipe": "how a recipe is written; what it says is in the fingerprint itself",
-    "pipeline.stage.code": "the fingerprint of stages that are not ours",
-    "pipeline.stage.discovery": "how stages are found",
-    "pipeline.stage.contract": "declarations; the values are in the stages",
-    "pipeline.verdict": "judges what was measured, anew each time; in `validate` it decides only "
+    "rarefy.pipeline.terms.errors": "the text of errors",
+    "rarefy.pipeline.terms.suggestions": "the text of errors",
+    "rarefy.pipeline.terms.wording": "the text of errors and reports",
+    "rarefy.pipeline.terms.progress": "what is shown while a stage runs",
+    "rarefy.stages.common.progress": "what is shown while a stage runs",
+    "rarefy.pipeline.store": "where artifacts are kept, not what is in them",
+    "rarefy.pipeline.recipe": "how a recipe is written; what it says is in the fingerprint itself",
+    "rarefy.pipeline.sources.plugin_code": "the fingerprint of stages that are not ours",
+    "rarefy.pipeline.stage.discovery": "how stages are found",
+    "rarefy.pipeline.stage.contract": "declarations; the values are in the stages",
+    "rarefy.pipeline.verdict": "judges what was measured, anew each time; in `validate` it decides only "
     "when sampling ends, and what was sampled until then stays right",
-    "pipeline.run": "what is needed of it is an entry of its own",
+    "rarefy.pipeline.run": "what is needed of it is an entry of its own",
 }
 """Modules, with all below them, that cannot shape an output, and why."""
 
-DATA = ("pipeline.stage.data", "pipeline.stage.tasks.text_classification")
+DATA = ("rarefy.pipeline.data.load", "rarefy.pipeline.tasks.classification.text")
 """What makes rows of files, and tokens of rows, for every stage."""
-PLANS = ("pipeline.run.quantized",)
+PLANS = ("rarefy.pipeline.run.plan.quantization",)
 """What copies a quantization plan to the output of a stage."""
 
 
@@ -78,20 +78,25 @@ class Record:
 
 def entries() -> dict[str, Entry]:
     """Return all work that is kept: built-in stages and tasks, the import, scores, own answers."""
-    from pipeline.run import importing, own_answers, scoring
+    from rarefy.pipeline.run import import_model, scoring
+    from rarefy.pipeline.run.plan import own_answers
 
     found = {
-        "import": Entry(importing.ImportModel.version, ("pipeline.run.importing",)),
-        "own answers": Entry(own_answers.VERSION, ("pipeline.run.own_answers", *DATA)),
-        "score": Entry(scoring.VERSION, ("pipeline.run.scoring", *DATA)),
+        "import": Entry(import_model.ImportModel.version, ("rarefy.pipeline.run.import_model",)),
+        "own answers": Entry(own_answers.VERSION, ("rarefy.pipeline.run.plan.own_answers", *DATA)),
+        "score": Entry(scoring.VERSION, ("rarefy.pipeline.run.scoring", *DATA)),
     }
     for point in entry_points(group="rarefy.tasks"):
-        if point.module.startswith("pipeline."):
-            runner = f"exporters.bundle.task_{point.module.rpartition('.')[2]}"
-            modules = (point.module, "pipeline.run.decisions", *([runner] if _file(runner) else []))
+        if point.module.startswith("rarefy.pipeline."):
+            runner = f"rarefy.exporters.bundle.task_{point.name.replace('-', '_')}"
+            modules = (
+                point.module,
+                "rarefy.pipeline.run.decisions",
+                *([runner] if _file(runner) else []),
+            )
             found[f"task {point.name}"] = Entry(point.load().version, modules)
     for point in entry_points(group="rarefy.stages"):
-        if point.module.startswith("stages."):
+        if point.module.startswith("rarefy.stages."):
             found[point.name] = Entry(point.load().version, (point.module, *DATA, *PLANS))
     return found
 
@@ -127,10 +132,10 @@ def _uses(name: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            named.add(node.value)  # `python -m pipeline.measure.latency_worker`
+            named.add(node.value)  # `python -m rarefy.pipeline.measure.latency.worker`
             if node.value.endswith(".py"):  # copied from beside this module
                 named.add(f"{name.rpartition('.')[0]}.{node.value.removesuffix('.py')}")
-    ours = {each for each in named if each.partition(".")[0] in FOLDERS and each.isprintable()}
+    ours = {each for each in named if each.startswith(FOLDERS) and each.isprintable()}
     return frozenset(each for each in ours if " " not in each and _file(each))
 
 
@@ -169,7 +174,7 @@ def _foreign(node: ast.Import | ast.ImportFrom) -> Iterator[bool]:
     names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     for name in names:
         top = name.partition(".")[0]
-        yield top not in FOLDERS and top not in sys.stdlib_module_names
+        yield top != "rarefy" and top not in sys.stdlib_module_names
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ class Fleet:
 
     def rarefy(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Call rarefy at the desk; the exit code is for the caller to look at."""
-        return self._call("-P", "-m", "flows.cli", *map(str, words), check=False)
+        return self._call("-P", "-m", "rarefy.flows.cli", *map(str, words), check=False)
 
     def _call(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

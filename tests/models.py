@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.stage import Asked, Context
-from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.stage import Asked, Context
+from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
+from rarefy.pipeline.tasks.classification.text import TextClassification
 
 GOOD = ("fine", "lovely", "great", "warm", "bright", "clever")
 BAD = ("dull", "awful", "cold", "poor", "clumsy", "grey")
@@ -232,6 +232,6 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
 
 def probabilities(bundle: Path, texts: Any, pairs: Any = None) -> Any:
     """Return a bundle's probabilities for each text: rows × labels."""
-    from pipeline.model.runtime import BundleModel
+    from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
     return TASK.answers(BundleModel(bundle).units(texts, pairs))

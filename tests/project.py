@@ -27,8 +27,8 @@ class Judge(Stage):
     size: int = 1000
 
     def run(self, context, model):
-        from pipeline.measure import answers as files
-        from pipeline.measure.measurements import Measurements, ModelMeasurement
+        from rarefy.pipeline.measure.predictions import files
+        from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
 
         truth = context.split("eval").labels
         answers = [[0.1, 0.9] if label else [0.9, 0.1] for label in truth]
@@ -48,9 +48,9 @@ STAGES = (
     '''
 from typing import ClassVar
 
-from pipeline.store.artifact import Kind
-from pipeline.terms.errors import ModelError
-from pipeline.stage import Draft, Stage
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.stage import Draft, Stage
 
 
 class Head(Stage):
@@ -67,8 +67,8 @@ class Head(Stage):
 
         import torch
 
-        from pipeline.model import checkpoint
-        from stages import training
+        from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.training import run as training
 
         training.prepare(context)
         network = context.task.load_model(str(model.directory))
@@ -170,8 +170,8 @@ BUDGETS = (
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose recipe has run once and made a bundle and a report."""
-    from flows import jobs
-    from pipeline.recipe import recipe as recipes
+    from rarefy.flows.run import job as jobs
+    from rarefy.pipeline.recipe import recipe as recipes
 
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("made"), patch)
@@ -213,7 +213,7 @@ def _known(project: Project) -> dict[Path, bytes]:
 
 def bundle_digest(project: Project) -> str:
     """Return the digest of the bundle that the project's run made."""
-    from pipeline.store.artifact import Manifest
+    from rarefy.pipeline.store.artifact import Manifest
 
     manifest = project.home / "runs" / "tiny" / "bundle" / "manifest.json"
     return Manifest.model_validate_json(manifest.read_bytes()).digest
@@ -235,7 +235,7 @@ class Said:
 @pytest.fixture
 def rarefy(capsys: pytest.CaptureFixture[str], own_environment: None) -> Callable[..., Said]:
     """Run the command line in this process, as the console script does."""
-    from flows.cli import main
+    from rarefy.flows.cli import main
 
     def call(*arguments: str | Path) -> Said:
         capsys.readouterr()

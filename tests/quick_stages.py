@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.stage import Context, Draft, Stage
-from pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.stage import Context, Draft, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 
 
 def write_down(context: Context, word: str) -> None:
@@ -125,7 +125,7 @@ class Head(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         import torch
 
-        from pipeline.model import checkpoint
+        from rarefy.pipeline.model import checkpoint
 
         write_down(context, self.name)
         torch.manual_seed(context.seed)

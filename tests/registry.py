@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporters.forms import mlflow, mlflow_registry
+from rarefy.exporters.forms import mlflow, mlflow_registry
 
 ADDRESS = "http://127.0.0.1:1"
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.stage.split import Split
+from rarefy.pipeline.data.split import Split
 from tests.models import BAD, FILL, GOOD
 
 SEARCH: dict[str, Any] = {

@@ -16,12 +16,13 @@ FOLDERS = ("pipeline", "stages", "exporters", "flows")
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the four folders and their import contracts."""
+    """A copy of the four folders, the links to them, and their import contracts."""
     copy = tmp_path_factory.mktemp("house")
     for folder in FOLDERS:
         shutil.copytree(
             ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "*.html")
         )
+    shutil.copytree(ROOT / "rarefy", copy / "rarefy", symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", copy)
     return copy
 
@@ -50,13 +51,21 @@ def test_the_copy_keeps_every_contract(house: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
-        ("pipeline/verdict/judge.py", "import stages.finetune", "folders"),
-        ("exporters/build.py", "import flows.cli", "folders"),
-        ("pipeline/terms/errors.py", "import pipeline.store.store", "rooms"),
-        ("pipeline/measure/slices.py", "import pipeline.verdict.judge", "rooms"),
-        ("stages/surgery.py", "def late():\n    from pipeline.run import engine", "engine"),
-        ("exporters/saving.py", "import pipeline.release.promotion", "engine"),
-        ("stages/surgery.py", "def late():\n    from stages import distill", "no circles"),
+        ("pipeline/verdict/judge.py", "import rarefy.stages.finetune", "folders"),
+        ("exporters/build.py", "import rarefy.flows.cli", "folders"),
+        ("pipeline/terms/errors.py", "import rarefy.pipeline.store.store", "rooms"),
+        ("pipeline/measure/predictions/slices.py", "import rarefy.pipeline.verdict.judge", "rooms"),
+        (
+            "stages/surgery/units.py",
+            "def late():\n    from rarefy.pipeline.run import engine",
+            "engine",
+        ),
+        ("exporters/saving.py", "import rarefy.pipeline.release.promotion", "engine"),
+        (
+            "stages/surgery/units.py",
+            "def late():\n    from rarefy.stages.distill import stage as distill",
+            "no circles",
+        ),
     ],
 )
 def test_an_arrow_that_is_turned_breaks_its_contract(

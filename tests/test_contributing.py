@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.recipe import recipe as recipes
-from pipeline.run.engine import Run
-from pipeline.run.plan import Plan
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.run.plan.plan import Plan
 from tests.conftest import Workshop, execute
 
 ROOT = Path(__file__).parents[1]

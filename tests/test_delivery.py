@@ -121,7 +121,7 @@ def test_the_examples_name_commands_and_options_that_there_are() -> None:
     """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
     from click.testing import CliRunner
 
-    from flows.cli import cli
+    from rarefy.flows.cli import cli
 
     files = [*(ROOT / "examples/ci").iterdir(), ROOT / "docs/ci.md"]
     text = "\n".join(path.read_text() for path in files)

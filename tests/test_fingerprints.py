@@ -26,22 +26,22 @@ def test_what_is_left_out_exists() -> None:
 
 
 def test_a_process_that_is_started_by_its_name_counts() -> None:
-    measured = fingerprints.closure(["stages.validate"])
-    assert {"pipeline.measure.latency_worker", "exporters.passes.mask"} <= measured
+    measured = fingerprints.closure(["rarefy.stages.validate.stage"])
+    assert {"rarefy.pipeline.measure.latency.worker", "rarefy.exporters.passes.mask"} <= measured
 
 
 def test_a_file_that_is_copied_counts() -> None:
-    assert "exporters.bundle.predict" in fingerprints.closure(["stages.export"])
+    assert "rarefy.exporters.bundle.predict" in fingerprints.closure(["rarefy.stages.export"])
 
 
 def test_the_code_of_every_task_counts() -> None:
     for name, entry in fingerprints.entries().items():
         if name.startswith("task "):
             named = fingerprints.closure(entry.modules)
-            assert {"pipeline.run.decisions", "pipeline.stage.tasks.task"} <= named
+            assert {"rarefy.pipeline.run.decisions", "rarefy.pipeline.tasks.task"} <= named
     tagging = fingerprints.entries()["task token-classification"].modules
-    assert "pipeline.stage.scoring.entities" in fingerprints.closure(tagging)
-    assert "exporters.bundle.task_token_classification" in tagging
+    assert "rarefy.pipeline.tasks.token_classification.entities" in fingerprints.closure(tagging)
+    assert "rarefy.exporters.bundle.task_token_classification" in tagging
 
 
 CODE = '''
@@ -67,7 +67,7 @@ class Stage:
         ("rows: list[int], share: float", "rows: Sequence[int],\n    share: float"),
         ("is too much", "must be 1 or less"),
         ("how fast", "speed"),
-        ("import os", "import os\nimport re\nfrom pipeline.terms.errors import ModelError"),
+        ("import os", "import os\nimport re\nfrom rarefy.pipeline.terms.errors import ModelError"),
     ],
 )
 def test_what_cannot_shape_an_output_is_no_change(old: str, new: str) -> None:
@@ -98,7 +98,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     stages = tmp_path / "stages"
     stages.mkdir()
     for name in ("one", "two"):
-        (stages / f"{name}.py").write_text("def run():\n    from stages import shared\n")
+        (stages / f"{name}.py").write_text("def run():\n    from rarefy.stages import shared\n")
     (stages / "shared.py").write_text("X = 1\n")
     monkeypatch.setattr(fingerprints, "ROOT", tmp_path)
     monkeypatch.setattr(fingerprints, "RECORD", tmp_path / "fingerprints.json")

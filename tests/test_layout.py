@@ -13,13 +13,13 @@ FOLDERS = ("pipeline", "stages", "exporters", "flows")
 
 ELSEWHERE = {
     "runs only inside a process that is measured; tested through the module that starts it": [
-        "pipeline/measure/cold_start_worker.py",
-        "pipeline/measure/latency_worker.py",
-        "pipeline/measure/load_worker.py",
-        "pipeline/measure/memory_worker.py",
+        "pipeline/measure/memory/cold_start_worker.py",
+        "pipeline/measure/latency/worker.py",
+        "pipeline/measure/load/worker.py",
+        "pipeline/measure/memory/memory_worker.py",
     ],
     "runs only inside a process that answers; tested through the module that starts it": [
-        "stages/shard_worker.py",
+        "stages/label/shard_worker.py",
     ],
     "does nothing, by its name": ["pipeline/terms/progress.py"],
 }

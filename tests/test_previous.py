@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import rarefy
-from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import Recipe
-from pipeline.release import promotion
-from pipeline.report import html
-from pipeline.run import folder
-from pipeline.store.artifact import Kind
-from pipeline.store.home import Home
-from pipeline.verdict import history
+from rarefy.pipeline.recipe import yaml_file
+from rarefy.pipeline.recipe.recipe import Recipe
+from rarefy.pipeline.release import promotion
+from rarefy.pipeline.report import html
+from rarefy.pipeline.run import folder
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.verdict import history
 
 PREVIOUS = Path(__file__).parent / "previous"
 
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_its_recipe_means_the_same():
-    found = Recipe.model_validate(yaml_source.read(PREVIOUS / "tiny.yaml").values)
+    found = Recipe.model_validate(yaml_file.read(PREVIOUS / "tiny.yaml").values)
     assert [budget.form for budget in found.budgets] == ["max_drop", "max"]
     assert [budget.limit for budget in found.budgets] == [0.4, 1_000_000]
 

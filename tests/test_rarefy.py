@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import shlex
 import shutil
@@ -17,17 +16,18 @@ import jedi
 import pytest
 
 import rarefy
-from flows.commands.ci import ci
-from flows.jobs import Job
-from pipeline.model import openvino_session
-from pipeline.recipe import writing
-from pipeline.release.origin import recipe_of
-from pipeline.run.logbook import Logbook
-from pipeline.store.home import Home
+from rarefy.flows.commands.ci import ci
+from rarefy.flows.run.job import Job
+from rarefy.pipeline.model.runtime import openvino
+from rarefy.pipeline.recipe import writing
+from rarefy.pipeline.release.origin import recipe_of
+from rarefy.pipeline.run.logbook import Logbook
+from rarefy.pipeline.store.home import Home
 from tests.conftest import QUICK
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ("pipeline", "stages", "exporters", "flows")
 BUDGETS = [
     rarefy.Budget(metric="accuracy", min="1 %"),
     rarefy.Budget(metric="size", max="1 B", level="warn"),
@@ -50,7 +50,7 @@ def test_an_editor_knows_every_public_name_and_a_stage_s_parameters():
 
 
 def test_defaults_are_named_without_which_type_checkers_miss_them():
-    for path in (path for folder in rarefy.FOLDERS for path in (ROOT / folder).rglob("*.py")):
+    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_bytes())):
             field = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Field"
             assert not field or not node.args, f"{path}:{node.lineno}"
@@ -61,20 +61,6 @@ def test_every_stage_of_a_recipe_is_public():
     for name, place in project["entry-points"]["rarefy.stages"].items():
         stage = getattr(rarefy, place.partition(":")[2])
         assert (stage.name, stage.__name__ in rarefy.__all__) == (name, True)
-
-
-def test_an_installed_rarefy_has_every_package_and_what_its_modules_read():
-    # An editable install finds whole folders, and so hides what the list lacks.
-    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    roots = [ROOT / name for name in ("pipeline", "stages", "exporters", "flows")]
-    found = {path.parent for root in roots for path in root.rglob("__init__.py")}
-    packages = {".".join(folder.relative_to(ROOT).parts) for folder in found}
-    assert packages | {"flows.recipes"} == set(tool["packages"])
-    for root in roots:
-        data = {path for path in root.rglob("*") if path.suffix in (".html", ".j2", ".css", ".txt")}
-        globs = tool["package-data"].get(root.name, ())
-        assert data == {path for glob in globs for path in root.glob(glob)}, root
-        assert {path.parent for path in root.rglob("*.py")} == found & {root, *root.rglob("*")}
 
 
 def test_the_demo_can_be_written_with_classes():
@@ -136,7 +122,7 @@ def test_an_engine_that_there_is_not_is_refused(project: Project):
 def test_the_output_may_be_below_the_user_s_own_folder(project: Project, monkeypatch):
     monkeypatch.setenv("HOME", str(project.folder))
     recipe, jobs = rarefy.load(project.recipe("quickstages:Head")), []
-    monkeypatch.setattr("flows.compress.run", lambda job, *_: jobs.append(job))
+    monkeypatch.setattr("rarefy.flows.start.run", lambda job, *_: jobs.append(job))
     rarefy.run(recipe, home="~/home", out="~/made", quiet=True)
     assert (jobs[0].home, jobs[0].out) == (f"{project.folder}/home", f"{project.folder}/made")
 
@@ -171,17 +157,18 @@ real = builtins.__import__
 
 def other_system(name, globals=None, *rest):
     ours = (globals or {}).get("__name__", "").split(".")[0]
-    if name in ("fcntl", "resource") and ours in ("rarefy", *rarefy.FOLDERS):
+    if name in ("fcntl", "resource") and ours == "rarefy":
         raise ImportError(f"there is no {name} on this system")
     return real(name, globals, *rest)
 
 import rarefy
 builtins.__import__ = other_system
 names = [getattr(rarefy, name) for name in rarefy.__all__]
-from flows import cli, planned
-from flows.commands import artifact, plan, predict, promote, remote, rollback
-from pipeline.release import answering
-from pipeline.store import garbage
+from rarefy.flows import cli
+from rarefy.flows.console import views as planned
+from rarefy.flows.commands import artifact, plan, predict, promote, remote, rollback
+from rarefy.pipeline.release import predict as answering
+from rarefy.pipeline.store import garbage
 """
 
 
@@ -243,7 +230,7 @@ def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Proj
         compared = rarefy.compare(result.bundle, baseline, home="home", seconds=1)
         assert compared.as_json()["accuracy"]["flips"] == 0
     assert compared.as_json()["latency"]["provider"] == "cpu"
-    monkeypatch.setattr(openvino_session, "installed", lambda: False)
+    monkeypatch.setattr(openvino, "installed", lambda: False)
     options = other / "session_options.json"
     options.write_text(options.read_text().replace("CPUExecutionProvider", "OpenVINO"))
     with pytest.raises(rarefy.ProviderError, match="the bundle was exported for it"):
@@ -269,7 +256,7 @@ def test_the_command_of_a_run_against_a_baseline_is_one_that_ci_takes(
 ):
     monkeypatch.chdir(project.folder)
     jobs: list[Job] = []
-    monkeypatch.setattr("flows.compress.run", lambda job, *_: jobs.append(job))
+    monkeypatch.setattr("rarefy.flows.start.run", lambda job, *_: jobs.append(job))
     path = project.recipe("quickstages:Head", "quickstages:Judge")
     rarefy.run(rarefy.load(path), home="home", baseline="last", fresh=True, quiet=True)
     _, command, *words = shlex.split(jobs[0].command)
@@ -280,23 +267,7 @@ def test_the_command_of_a_run_against_a_baseline_is_one_that_ci_takes(
 
 def test_an_unknown_device_is_refused():
     with pytest.raises(rarefy.ProviderError, match="device 'gpu': expected"):
-        rarefy._device("gpu")
-
-
-def test_a_foreign_package_of_the_same_name_is_noticed(tmp_path):
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "__init__.py").write_text("")
-    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
-    done = subprocess.run(
-        [sys.executable, "-c", "import rarefy"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": paths},
-        check=False,
-    )
-    assert done.returncode == 1
-    assert str(tmp_path / "stages") in done.stderr.splitlines()[-1]
+        rarefy.plan(rarefy.load(ROOT / "examples/demo.yaml"), device="gpu")
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from exporters import onnx
-from exporters.passes import mask
+from rarefy.exporters import trace
+from rarefy.exporters.passes import mask
 from tests import tracing
 from tests.exporters.families import MASKS, classifier
 from tests.models import TASK
@@ -30,14 +30,14 @@ def shuffled(model: Any) -> Any:
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Trace once from now on, with nothing known yet; return what is traced."""
-    seen, real = [], inspect.unwrap(onnx._traced)
+    seen, real = [], inspect.unwrap(trace._traced)
 
     def counted(module: Any, example: dict[str, Any], output: str) -> ir.Model:
         seen.append(module)
         traced: ir.Model = real(module, example, output)
         return traced
 
-    monkeypatch.setattr(onnx, "_traced", tracing.once(counted, tmp_path))
+    monkeypatch.setattr(trace, "_traced", tracing.once(counted, tmp_path))
     return seen
 
 
@@ -70,11 +70,11 @@ def told(graph: ir.Model) -> list[Any]:
 def test_another_models_graph_has_its_own_weights(
     kind: str, traces: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = onnx.export(classifier(kind), onnx.INPUTS, TASK)
-    other = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
+    first = trace.export(classifier(kind), trace.INPUTS, TASK)
+    other = trace.export(shuffled(classifier(kind)), trace.INPUTS, TASK)
     assert len(traces) == 1
-    monkeypatch.setattr(onnx, "_traced", inspect.unwrap(onnx._traced))
-    really = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
+    monkeypatch.setattr(trace, "_traced", inspect.unwrap(trace._traced))
+    really = trace.export(shuffled(classifier(kind)), trace.INPUTS, TASK)
     assert told(other) == told(really)
     for graph in (other, really):  # a new node has a name of its own
         assert mask.apply(graph) == MASKS.get(kind, 2)
@@ -93,7 +93,7 @@ def test_a_model_with_equal_weights_is_no_pattern_for_others(traces: list[Any]) 
         for norm in norms:
             norm.weight.fill_(1.0)
     for model in (fresh, shuffled(classifier("bert")), shuffled(classifier("bert"))):
-        onnx.export(model, onnx.INPUTS, TASK)
+        trace.export(model, trace.INPUTS, TASK)
     assert len(traces) == 2
 
 

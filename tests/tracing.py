@@ -22,10 +22,11 @@ import onnx as onnx_format
 import onnx_ir as ir
 import pytest
 
-from exporters import onnx
+from rarefy.exporters import trace as onnx
 
 Trace = Callable[[Any, dict[str, Any], str], ir.Model]
-"""``exporters.onnx._traced``: from a module, its inputs by name, and the name of its output."""
+"""``rarefy.exporters.trace._traced``: from a module, its inputs by name, and the name of its
+output."""
 PLAIN = (int, float, bool, str, tuple, list, dict, set, type(None))
 NAMES = {"_name_or_path", "name_or_path", "transformers_version", "id2label", "label2id"}
 """What models and configs say that no graph depends on."""

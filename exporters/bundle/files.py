@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from exporters import providers, saving
-from pipeline.model import tensorrt
-from pipeline.model.runtime import (
+from rarefy.exporters import providers, saving
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model.runtime import tensorrt
+from rarefy.pipeline.model.runtime.bundle_model import (
     MODEL,
     OPTIONS,
     PROVIDERS,
@@ -22,10 +23,9 @@ from pipeline.model.runtime import (
     BundleModel,
     check_available,
 )
-from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import ProviderError
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import ProviderError
 
 SUMS = "SHA256SUMS"
 SAMPLES = 3

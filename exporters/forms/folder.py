@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.store import disk
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.terms.errors import RecipeError
 
 
 @contextmanager

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from exporters.forms.source import Source
-from exporters.saving import WEIGHTS
-from pipeline.model.runtime import MODEL
-from pipeline.terms.errors import ModelError
+from rarefy.exporters.forms.source import Source
+from rarefy.exporters.saving import WEIGHTS
+from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.terms.errors import ModelError
 
 HIDDEN = "last_hidden_state"
 """What transformers calls the embeddings of a text's tokens."""

@@ -11,14 +11,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from exporters.bundle.files import write_json
-from exporters.forms import graph, hub_card
-from exporters.forms.hub_card import Stated
-from exporters.forms.source import Source, check_anywhere
-from pipeline.model import pooling
-from pipeline.model.pooling import Pooling
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.verdict.provenance import Provenance
+from rarefy.exporters.bundle.files import write_json
+from rarefy.exporters.forms import graph, hub_card
+from rarefy.exporters.forms.hub_card import Stated
+from rarefy.exporters.forms.source import Source, check_anywhere
+from rarefy.pipeline.model.pretrained import pooling
+from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.verdict.provenance import Provenance
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
 """What transformers.js puts after ``model`` in the name of a graph whose weights are so."""

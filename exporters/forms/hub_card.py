@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporters.bundle import files
-from exporters.forms.source import Source
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.terms import metrics
-from pipeline.terms.vocabulary import STATIC
-from pipeline.terms.wording import escape
-from pipeline.verdict.provenance import Provenance
+from rarefy.exporters.bundle import files
+from rarefy.exporters.forms.source import Source
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.terms.recipe_parts import STATIC
+from rarefy.pipeline.terms.wording import escape
+from rarefy.pipeline.verdict.provenance import Provenance
 
 REPOSITORY = "OWNER/NAME"
 """A repository's name, while it is not known."""

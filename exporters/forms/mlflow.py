@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from exporters import providers
-from exporters.forms.source import Source, check_anywhere, samples
-from pipeline.model import runtime
-from pipeline.store.artifact import RUN
-from pipeline.terms.errors import ProviderError
-from pipeline.terms.versions import distribution_version
+from rarefy.exporters import providers
+from rarefy.exporters.forms.source import Source, check_anywhere, samples
+from rarefy.pipeline.model.runtime import bundle_model
+from rarefy.pipeline.store.artifact import RUN
+from rarefy.pipeline.terms.errors import ProviderError
+from rarefy.pipeline.terms.versions import distribution_version
 
 CODE = "mlflow_model.py"
 BUNDLE = "bundle"
@@ -37,7 +37,7 @@ def write(source: Source, folder: Path) -> bool:
     """
     check_installed()
     save_model(folder, source=source)
-    return _is_standard(source.folder / runtime.MODEL)
+    return _is_standard(source.folder / bundle_model.MODEL)
 
 
 def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
@@ -70,11 +70,11 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     artifact = flavor["artifacts"][BUNDLE]
     place = artifact["path"]
     artifact["uri"] = place
-    options = runtime.read(source.folder, runtime.OPTIONS)
+    options = bundle_model.read(source.folder, bundle_model.OPTIONS)
     # When and on which machine the bundle was made is the house's own.
     (Path(path) / place / RUN).unlink(missing_ok=True)
-    if _is_standard(Path(path) / place / runtime.MODEL):
-        _add_onnx(model, f"{place}/{runtime.MODEL}", options, source.provider)
+    if _is_standard(Path(path) / place / bundle_model.MODEL):
+        _add_onnx(model, f"{place}/{bundle_model.MODEL}", options, source.provider)
     model.save(str(Path(path) / "MLmodel"))
 
 
@@ -97,7 +97,7 @@ def _add_onnx(model: Any, graph: str, options: dict[str, Any], provider: str) ->
         "onnx",
         onnx_version=distribution_version("onnx"),
         data=graph,
-        providers=[runtime.PROVIDERS[_PLAIN.get(provider, provider)]],
+        providers=[bundle_model.PROVIDERS[_PLAIN.get(provider, provider)]],
         onnx_session_options={
             "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
             "execution_mode": options["execution_mode"],

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporters.forms import mlflow as form
-from exporters.forms.source import Source
-from pipeline.report.ci.numbers import measured, of_candidate
-from pipeline.terms import credentials
-from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
-from pipeline.verdict.provenance import Provenance
-from pipeline.verdict.record import ReportData
+from rarefy.exporters.forms import mlflow as form
+from rarefy.exporters.forms.source import Source
+from rarefy.pipeline.report.ci.numbers import measured, of_candidate
+from rarefy.pipeline.terms import credentials
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
+from rarefy.pipeline.verdict.provenance import Provenance
+from rarefy.pipeline.verdict.record import ReportData
 
 URI = "MLFLOW_TRACKING_URI"
 DIGEST = "rarefy.bundle"

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import own_provider, runtime
-from pipeline.model.graph_file import check_graph
-from pipeline.model.runtime import MODEL
-from pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.pipeline.model.runtime import bundle_model, providers
+from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.model.runtime.graph_file import check_graph
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 
 REQUEST, RESPONSE = "samples/request.json", "samples/response.json"
 
@@ -60,7 +60,7 @@ class Source:
     @property
     def provider(self) -> str:
         """The provider that the bundle is for, which gave its samples and its score."""
-        return own_provider.of(self.folder)
+        return providers.of(self.folder)
 
     @cached_property
     def graph(self) -> Any:
@@ -92,7 +92,7 @@ class Source:
 
         It does if the graph takes the ranges of activations at run time: over the whole batch.
         """
-        return runtime.ranges_at_run_time(self.graph.graph)
+        return bundle_model.ranges_at_run_time(self.graph.graph)
 
 
 def read(folder: Path, name: str, digest: str | None) -> Source:
@@ -108,9 +108,9 @@ def read(folder: Path, name: str, digest: str | None) -> Source:
         ModelError: if a file is missing.
     """
     check_graph(folder / MODEL)
-    config = runtime.read(folder, "config.json")
-    tokenizer = runtime.read(folder, "tokenizer_config.json")
-    signature = runtime.read(folder, runtime.SIGNATURE)
+    config = bundle_model.read(folder, "config.json")
+    tokenizer = bundle_model.read(folder, "tokenizer_config.json")
+    signature = bundle_model.read(folder, bundle_model.SIGNATURE)
     return Source(folder, name, digest, config, tokenizer, signature)
 
 

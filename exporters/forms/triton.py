@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exporters.bundle.files import write_json
-from exporters.forms import graph
-from exporters.forms.source import Source, check_anywhere
-from pipeline.model import runtime
-from pipeline.terms.errors import ModelError, RecipeError
-from pipeline.terms.vocabulary import NAME
+from rarefy.exporters.bundle.files import write_json
+from rarefy.exporters.forms import graph
+from rarefy.exporters.forms.source import Source, check_anywhere
+from rarefy.pipeline.model.runtime import bundle_model
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import NAME
 
 BATCH = 64
 """The most texts that the server computes at once."""
@@ -60,8 +60,8 @@ def write(source: Source, folder: Path, name: str) -> None:
 
 def _graph(source: Source, folder: Path, name: str) -> None:
     """Write the model of the ONNX Runtime backend."""
-    graph.copy(source, folder / "1" / runtime.MODEL)
-    options = runtime.read(source.folder, runtime.OPTIONS)
+    graph.copy(source, folder / "1" / bundle_model.MODEL)
+    options = bundle_model.read(source.folder, bundle_model.OPTIONS)
     providers = set(options.get("providers", ()))
     kind = "KIND_CPU"
     if providers & GPU:

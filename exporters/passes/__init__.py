@@ -1,4 +1,4 @@
 """Graph rewrites, one per file. Each ``apply`` changes the model in place and returns a count.
 
-``exporters.build`` defines their order and checks parity with PyTorch.
+``rarefy.exporters.build`` defines their order and checks parity with PyTorch.
 """

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import (
+from rarefy.exporters.passes.graph import (
     array,
     constant,
     integers,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from exporters.passes.graph import integers, producer, scalar
+from rarefy.exporters.passes.graph import integers, producer, scalar
 
 
 def apply(model: ir.Model) -> int:

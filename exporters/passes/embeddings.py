@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.graph import MICROSOFT, array, constant, node, replace
-from pipeline.model import blockwise
-from pipeline.model.quantization import Embeddings
+from rarefy.exporters.passes.graph import MICROSOFT, array, constant, node, replace
+from rarefy.pipeline.model.quantization import four_bits
+from rarefy.pipeline.model.quantization.plan import Embeddings
 
 LEAST_ROWS = 16  # smaller tables, such as the two token types, gain nothing
 WHOLE = 1024
@@ -37,7 +37,7 @@ def rounded(table: NDArray[np.float32], precision: Embeddings) -> NDArray[np.flo
     if precision == "float" or len(table) < LEAST_ROWS:
         return table
     if precision == "int4" and takes_int4(*table.shape):
-        return blockwise.blocks(table).values()
+        return four_bits.blocks(table).values()
     rows, scale = in_int8(table)
     return rows.astype(np.float32) * scale
 
@@ -112,18 +112,18 @@ def _in_int8(model: ir.Model, lookup: ir.Node, table: NDArray[np.float32]) -> ir
 
 def _in_int4(model: ir.Model, lookup: ir.Node, table: NDArray[np.float32]) -> ir.Value:
     """Insert the operator that reads rows of a table in 4 bits; return what it gives."""
-    blocks = blockwise.blocks(table)
+    blocks = four_bits.blocks(table)
     name = lookup.inputs[0].name  # type: ignore[union-attr]
-    codes = constant(model, f"{name}.int4", blockwise.packed(blocks.codes))
+    codes = constant(model, f"{name}.int4", four_bits.packed(blocks.codes))
     scales = constant(model, f"{name}.scale", blocks.scales)
-    zeros = constant(model, f"{name}.zero", blockwise.packed(blocks.zeros))
+    zeros = constant(model, f"{name}.zero", four_bits.packed(blocks.zeros))
     picked = node(
         "GatherBlockQuantized",
         [codes, lookup.inputs[1], scales, zeros],
         like=lookup.outputs[0],
         domain=MICROSOFT,
         bits=4,
-        block_size=blockwise.BLOCK,
+        block_size=four_bits.BLOCK,
         gather_axis=0,
         quantize_axis=1,
     )

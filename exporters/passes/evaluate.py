@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.errors import ModelError
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from exporters.passes.graph import array, integers, node, scalar
+from rarefy.exporters.passes.graph import array, integers, node, scalar
 
 POINTWISE = {"Gelu", "Tanh", "Relu", "Erf", "Sigmoid", "Add", "Sub", "Mul", "Div"}
 

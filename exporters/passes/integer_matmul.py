@@ -21,9 +21,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.graph import MICROSOFT, array, constant, node, only_consumer, replace, varies
-from pipeline.model.quantization import LARGEST, LinearPlan, Plan, weight_scales
-from pipeline.terms.vocabulary import Isa
+from rarefy.exporters.passes.graph import (
+    MICROSOFT,
+    array,
+    constant,
+    node,
+    only_consumer,
+    replace,
+    varies,
+)
+from rarefy.pipeline.model.quantization.plan import LARGEST, LinearPlan, Plan, weight_scales
+from rarefy.pipeline.terms.recipe_parts import Isa
 
 
 def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2") -> int:

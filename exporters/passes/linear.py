@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, node, replace
+from rarefy.exporters.passes.graph import array, constant, node, replace
 
 
 def apply(model: ir.Model) -> int:

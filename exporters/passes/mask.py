@@ -17,8 +17,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import added_to_scores, constant, integers, node, read_inputs
+from rarefy.exporters.passes.evaluate import evaluate
+from rarefy.exporters.passes.graph import added_to_scores, constant, integers, node, read_inputs
 
 HIDDEN = -1e4  # the weakest penalty in use: its exponential is exactly 0 in fp32
 MANY = 1024  # from this length on, one row is tried instead of four: masks are length × length

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import (
+from rarefy.exporters.passes.graph import (
     array,
     constant,
     node,

@@ -16,12 +16,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.graph import array, constant, integers, node, replace
-from pipeline.model import blockwise
-from pipeline.model.blockwise import BLOCK, Blocks
-from pipeline.model.quantization import weight_scales
-from pipeline.terms.errors import ModelError
-from pipeline.terms.vocabulary import Isa
+from rarefy.exporters.passes.graph import array, constant, integers, node, replace
+from rarefy.pipeline.model.quantization import four_bits
+from rarefy.pipeline.model.quantization.four_bits import BLOCK, Blocks
+from rarefy.pipeline.model.quantization.plan import weight_scales
+from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.recipe_parts import Isa
 
 PAIRS = np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1).astype(np.float32)
 """Byte -> the two codes in it, the first in the lower half."""
@@ -67,8 +67,8 @@ def int8_weight(table: Blocks, steps: NDArray[np.float32]) -> NDArray[np.float32
     ``steps``: the scale of each block over that of its output, (outputs, blocks).
     """
     columns = table.codes.shape[1]
-    zeros = blockwise.spread(table.zeros, columns)
-    scaled = (table.codes - zeros) * blockwise.spread(steps, columns)
+    zeros = four_bits.spread(table.zeros, columns)
+    scaled = (table.codes - zeros) * four_bits.spread(steps, columns)
     weight: NDArray[np.float32] = np.rint(scaled).T
     return weight
 
@@ -82,7 +82,7 @@ def _unpacked(
     codes = np.pad(table.codes, ((0, 0), (0, -inputs % BLOCK))).T
     form = np.array((blocks, BLOCK, outputs))
     block_shape = constant(model, f"int4.form.{blocks}.{outputs}", form)
-    packed = constant(model, f"{module}.int4", blockwise.packed(codes))
+    packed = constant(model, f"{module}.int4", four_bits.packed(codes))
     bytes_ = node("Cast", [packed], to=ir.DataType.INT32)
     byte_table = constant(model, "int4.pairs", PAIRS)
     pairs = node("Gather", [byte_table, bytes_])

@@ -11,8 +11,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import array, behind, consumers, scalar
+from rarefy.exporters.passes.evaluate import evaluate
+from rarefy.exporters.passes.graph import array, behind, consumers, scalar
 
 LEAST_ROWS = 16  # smaller tables, such as the two token types, are no positions
 

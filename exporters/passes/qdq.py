@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import constant, node, varies
-from exporters.passes.integer_matmul import planned, quantize_weight, uint8_range
-from pipeline.model.quantization import LARGEST, LinearPlan, Plan
-from pipeline.terms.vocabulary import Isa
+from rarefy.exporters.passes.graph import constant, node, varies
+from rarefy.exporters.passes.integer_matmul import planned, quantize_weight, uint8_range
+from rarefy.pipeline.model.quantization.plan import LARGEST, LinearPlan, Plan
+from rarefy.pipeline.terms.recipe_parts import Isa
 
 
 def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2", *, symmetric: bool = False) -> int:

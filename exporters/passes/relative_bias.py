@@ -20,8 +20,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import added_to_scores, constant, integers, node, read_inputs, varies
+from rarefy.exporters.passes.evaluate import evaluate
+from rarefy.exporters.passes.graph import (
+    added_to_scores,
+    constant,
+    integers,
+    node,
+    read_inputs,
+    varies,
+)
 
 MOST = 2**22
 """The most numbers to spread, 16 MB: 16 heads × 512 × 512. They stay in memory beside the model."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from exporters.passes.graph import array, consumers
+from rarefy.exporters.passes.graph import array, consumers
 
 NORMALIZATIONS = ("LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization")
 

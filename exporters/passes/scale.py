@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, only_consumer, producer, replace, scalar
+from rarefy.exporters.passes.graph import array, constant, only_consumer, producer, replace, scalar
 
 FACTOR = "factor"
 """The metadata of a product: what its outputs are multiplied by, besides what its module does."""

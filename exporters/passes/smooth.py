@@ -15,10 +15,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, consumers, node, producer
-from exporters.passes.integer_matmul import planned
-from exporters.passes.residual import NORMALIZATIONS
-from pipeline.model.quantization import Plan
+from rarefy.exporters.passes.graph import array, constant, consumers, node, producer
+from rarefy.exporters.passes.integer_matmul import planned
+from rarefy.exporters.passes.residual import NORMALIZATIONS
+from rarefy.pipeline.model.quantization.plan import Plan
 
 
 def apply(model: ir.Model, plan: Plan) -> int:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.commands.remote import pull, push
-from flows.options import home_option, json_option, show_json, show_table, stdout
-from pipeline.store.home import Home
-from pipeline.terms import wording
+from rarefy.flows.commands.remote import pull, push
+from rarefy.flows.console.options import home_option, json_option, show_json, show_table, stdout
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms import wording
 
 if TYPE_CHECKING:
-    from pipeline.store.artifact import Artifact
-    from pipeline.store.store import Store
-    from pipeline.store.tags import Move
+    from rarefy.pipeline.store.artifact import Artifact
+    from rarefy.pipeline.store.store import Store
+    from rarefy.pipeline.store.tags import Move
 
 
 @click.group(short_help="List, show, verify, tag, push, pull, compare and delete artifacts.")
@@ -111,8 +111,8 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
 
     Example: `rarefy artifact verify --all`
     """
-    from pipeline.store.artifact import NewerError
-    from pipeline.terms.errors import IntegrityError, RecipeError
+    from rarefy.pipeline.store.artifact import NewerError
+    from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 
     if everything == bool(references):
         raise click.UsageError("give the artifacts to verify, or --all")
@@ -197,7 +197,7 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
 
     Example: `rarefy artifact gc --days 30 --yes`
     """
-    from pipeline.store.garbage import Collector
+    from rarefy.pipeline.store.garbage import Collector
 
     collector = Collector(home.store(), days=days, damaged=damaged)
     disposable = collector.find()
@@ -237,9 +237,10 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
 
 def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
-    from pipeline.store import disk, listed
-    from pipeline.store.artifact import NewerError
-    from pipeline.terms.errors import IntegrityError, RecipeError
+    from rarefy.pipeline.store import disk
+    from rarefy.pipeline.store import listing as listed
+    from rarefy.pipeline.store.artifact import NewerError
+    from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 
     rows = []
     tags: dict[str, list[str]] = {}
@@ -282,7 +283,7 @@ def tags_of(store: Store, digest: str) -> list[str]:
 
 def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
     """Return the ancestors of an artifact, nearest first, each once."""
-    from pipeline.terms.errors import RarefyError
+    from rarefy.pipeline.terms.errors import RarefyError
 
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()

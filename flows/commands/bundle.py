@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stated_options, tracking_option
-from pipeline.store.home import Home
+from rarefy.flows.console.options import (
+    home_option,
+    json_option,
+    show_json,
+    stated_options,
+    tracking_option,
+)
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from exporters.forms.hub_card import Stated
-    from exporters.forms.source import Source
-    from pipeline.release.bundles import Bundle
-    from pipeline.verdict.provenance import Provenance
+    from rarefy.exporters.forms.hub_card import Stated
+    from rarefy.exporters.forms.source import Source
+    from rarefy.pipeline.release.bundles import Bundle
+    from rarefy.pipeline.verdict.provenance import Provenance
 
 
 @click.command(short_help="Write a bundle in the form that another tool loads.")
@@ -54,10 +60,10 @@ def bundle(
 
     Example: `rarefy bundle demo --for hub demo-hub --license apache-2.0`
     """
-    from exporters.forms import folder, source
-    from exporters.forms.hub_card import Stated
-    from pipeline.release import bundles, provenance
-    from pipeline.terms.errors import RecipeError
+    from rarefy.exporters.forms import folder, source
+    from rarefy.exporters.forms.hub_card import Stated
+    from rarefy.pipeline.release import bundles, provenance
+    from rarefy.pipeline.terms.errors import RecipeError
 
     stated = Stated(licence, base, datasets)
     _check_options(form, model, tracking, stated)
@@ -72,15 +78,15 @@ def bundle(
         digest = found.manifest.digest if found.manifest else None
         read = source.read(found.directory, found.name, digest)
         if form == "hub":
-            from exporters.forms import hub
+            from rarefy.exporters.forms import hub
 
             hub.write(read, fresh, known, stated)
         elif form == "triton":
-            from exporters.forms import triton
+            from rarefy.exporters.forms import triton
 
             triton.write(read, fresh, named)
         else:
-            from exporters.forms import mlflow
+            from rarefy.exporters.forms import mlflow
 
             if not mlflow.write(read, fresh):
                 click.echo("note: no flavor onnx, as ONNX's checker refuses the graph", err=True)
@@ -122,9 +128,9 @@ def _register(
 
     Raises RecipeError if it has no name: bundles of other tasks would be versions of one model.
     """
-    from exporters.forms import mlflow_registry
-    from pipeline.release import provenance
-    from pipeline.terms.errors import RecipeError
+    from rarefy.exporters.forms import mlflow_registry
+    from rarefy.pipeline.release import provenance
+    from rarefy.pipeline.terms.errors import RecipeError
 
     uri = mlflow_registry.address(tracking)
     if uri is None:

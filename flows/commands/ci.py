@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     Folder,
     engine_options,
     first_option,
@@ -24,14 +24,14 @@ from flows.options import (
     verbose,
     without_credentials,
 )
-from flows.run_options import command_line_option
-from pipeline.store.home import Home
+from rarefy.flows.console.run_options import command_line_option
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.jobs import Job
-    from flows.results import Result
-    from pipeline.recipe.recipe import LoadedRecipe
-    from pipeline.run.logbook import Engine
+    from rarefy.flows.console.results import Result
+    from rarefy.flows.run.job import Job
+    from rarefy.pipeline.recipe.recipe import LoadedRecipe
+    from rarefy.pipeline.run.logbook import Engine
 
 UNFINISHED = "the run was stopped before it reached a verdict; its log shows how far it got"
 
@@ -79,7 +79,7 @@ def ci(
 
     Example: `rarefy ci demo.yaml --baseline production --out build/rarefy`
     """
-    from flows.jobs import Job
+    from rarefy.flows.run.job import Job
 
     job = Job(
         recipe=str(recipe),
@@ -109,16 +109,16 @@ def ci(
 
 def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
     """Run a gate's job, write the CI files, show the verdict and return the exit code."""
-    from flows import compress
-    from flows.display import Display
-    from pipeline.run import folder
+    from rarefy.flows import start
+    from rarefy.flows.console.display import Display
+    from rarefy.pipeline.run import folder
 
     try:
         # If the run is killed, these pages remain.
         _draw_broken(job, UNFINISHED)
         loaded = _load(job)
         with Display(stderr(), quiet=as_json) as display:
-            result = compress.run(job, loaded, engine, display, verbose=verbose())
+            result = start.run(job, loaded, engine, display, verbose=verbose())
             display.notes(result.outcome.data.warnings)
         paths = result.paths | folder.draw_ci(result.outcome.data, Path(job.out), job.strict)
     except Exception as error:
@@ -129,17 +129,17 @@ def carry_out(job: Job, engine: Engine, as_json: bool) -> int:
 
 
 def _command(recipe: Path, options: Mapping[str, Any]) -> str:
-    from flows import jobs
+    from rarefy.flows.run import job as jobs
 
-    # The recipe at the beginning: `pipeline.release.origin` reads it there.
+    # The recipe at the beginning: `rarefy.pipeline.release.origin` reads it there.
     return shlex.join(["rarefy", "ci", str(recipe), *jobs.words(options)])
 
 
 def _load(job: Job) -> LoadedRecipe:
     """Read the recipe, and print a note if budgets against the baseline were added to it."""
-    from pipeline.recipe import recipe as recipes
-    from pipeline.run import baselines
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.run.plan import baselines
+    from rarefy.pipeline.terms.errors import RecipeError
 
     loaded = recipes.load(Path(job.recipe))
     pointed = loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
@@ -162,10 +162,10 @@ def _report(
     result: Result, job: Job, loaded: LoadedRecipe, paths: Mapping[str, str], as_json: bool
 ) -> int:
     """Write, on GitHub, the annotations and the summary; print the verdict."""
-    from flows import github
-    from flows.display import show_verdict, verdict_line
-    from pipeline.report.ci import annotations
-    from pipeline.run import outcome
+    from rarefy.flows import github
+    from rarefy.flows.console.display import show_verdict, verdict_line
+    from rarefy.pipeline.report.ci import annotations
+    from rarefy.pipeline.run import outcome
 
     data, code = result.outcome.data, result.exit_code(job.strict)
     judged = data.verdict
@@ -187,11 +187,11 @@ def _report(
 
 def _report_error(job: Job, error: Exception) -> None:
     """Write the reason why there is no verdict to the CI files and to GitHub."""
-    from flows import github
-    from pipeline.report.ci import annotations
-    from pipeline.run import names
-    from pipeline.terms.credentials import redact
-    from pipeline.terms.errors import RarefyError
+    from rarefy.flows import github
+    from rarefy.pipeline.report.ci import annotations
+    from rarefy.pipeline.run import names
+    from rarefy.pipeline.terms.credentials import redact
+    from rarefy.pipeline.terms.errors import RarefyError
 
     reason = str(error)
     if not isinstance(error, RarefyError):
@@ -208,7 +208,7 @@ def _report_error(job: Job, error: Exception) -> None:
 
 
 def _draw_broken(job: Job, reason: str) -> None:
-    from pipeline.run import folder
+    from rarefy.pipeline.run import folder
 
     folder.draw_broken(Path(job.recipe).stem, reason, Path(job.out))
 

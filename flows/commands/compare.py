@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     home_option,
     json_option,
     rows_of,
@@ -16,15 +16,15 @@ from flows.options import (
     show_table,
     stderr,
 )
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.measure.measurements import Latency
+    from rarefy.pipeline.measure.measurements import Latency
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Parse a share such as 5%. Raises BadParameter unless it is between 0 and 1."""
-    from pipeline.terms.quantity import parse
+    from rarefy.pipeline.terms.quantity import parse
 
     if value is None:
         return None
@@ -104,16 +104,16 @@ def compare(
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
-    from flows.compared import ComparisonView
-    from flows.display import Display, show_verdict
-    from pipeline.model import own_provider
-    from pipeline.release import compare as comparing
-    from pipeline.release.bundles import find
-    from pipeline.release.origin import recipe_of
-    from pipeline.terms.vocabulary import Target
+    from rarefy.flows.console.compared import ComparisonView
+    from rarefy.flows.console.display import Display, show_verdict
+    from rarefy.pipeline.model.runtime import providers
+    from rarefy.pipeline.release import compare as comparing
+    from rarefy.pipeline.release.bundles import find
+    from rarefy.pipeline.release.origin import recipe_of
+    from rarefy.pipeline.terms.recipe_parts import Target
 
     bundle = find(candidate, home)
-    runs_on: Any = own_provider.chosen(bundle.directory, provider)
+    runs_on: Any = providers.chosen(bundle.directory, provider)
     target = Target(provider=runs_on, threads=threads)
     source, base = None if table is None else rows_of(table, text, label), Path()
     if source is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     as_given,
     home_option,
     json_option,
@@ -20,14 +20,14 @@ from flows.options import (
     threads_option,
     without_credentials,
 )
-from flows.run_options import command_line_option
-from pipeline.store.home import Home
+from rarefy.flows.console.run_options import command_line_option
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.deployment import Deployment
-    from pipeline.recipe.recipe import LoadedRecipe
+    from rarefy.flows.deploy.deployment import Deployment
+    from rarefy.pipeline.recipe.recipe import LoadedRecipe
 
-APPLY = "import flows.prefect_flow, prefect.cli; prefect.cli.app()"
+APPLY = "import rarefy.flows.run.flow, prefect.cli; prefect.cli.app()"
 """Prefect's command line, in a folder that may have a ``flows`` of its own.
 
 Prefect imports a flow from its working folder first, unless it is imported already.
@@ -120,9 +120,12 @@ def deploy(
 
     Example: `rarefy deploy demo.yaml --pool nightly --cron "0 3 * * *" --store s3://models/rarefy`
     """
-    from flows import deployment, prefect_server, prefect_settings, recipe_source
-    from flows.commands.schedule import cron_schedule
-    from pipeline.recipe import recipe as recipes
+    from rarefy.flows.commands.schedule import cron_schedule
+    from rarefy.flows.deploy import deployment
+    from rarefy.flows.server import prefect_settings
+    from rarefy.flows.server import server as prefect_server
+    from rarefy.flows.sharing import recipe_source
+    from rarefy.pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(recipe)
     git = options["git"]
@@ -161,17 +164,17 @@ def deploy(
 
 def publish_recipe(recipe: Path, options: dict[str, Any], write_only: bool) -> str:
     """Return the recipe's address for workers; send it to the store if it is nowhere else."""
-    from flows import recipe_source
-    from pipeline.store import remote
-    from pipeline.terms.errors import RecipeError
+    from rarefy.flows.sharing import recipe_source
+    from rarefy.pipeline.store.remote import artifacts
+    from rarefy.pipeline.terms.errors import RecipeError
 
     git, store = options["git"], options["store"]
     if store:
         if "://" not in store:
             raise RecipeError(f"--store {store}: expected a URL, e.g. s3://models/rarefy")
-        remote.check_url(store)
+        artifacts.check_url(store)
         if not write_only:
-            remote.Remote.open(store).check_writable()  # or runs would notice it at their end
+            artifacts.Remote.open(store).check_writable()  # or runs would notice it at their end
     if options["report_url"] and not store:
         raise RecipeError("--report-url needs a --store, to which reports are sent")
     if git:
@@ -189,10 +192,10 @@ def _check(source: str, loaded: LoadedRecipe, home: Home) -> None:
 
     Raises RecipeError if it differs from the one that was given, and what planning raises.
     """
-    from flows import recipe_source
-    from pipeline.recipe import recipe as recipes
-    from pipeline.run.plan import Plan
-    from pipeline.terms.errors import RecipeError
+    from rarefy.flows.sharing import recipe_source
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.run.plan.plan import Plan
+    from rarefy.pipeline.terms.errors import RecipeError
 
     with tempfile.TemporaryDirectory(prefix="rarefy-deploy-") as folder:
         fetched = recipes.load(recipe_source.fetch(source, Path(folder)))
@@ -208,7 +211,7 @@ def _pool(pool: str, kind: str | None) -> tuple[str, dict[str, Any]]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.terms.errors import RecipeError
 
     with get_client(sync_client=True) as client:
         try:
@@ -224,8 +227,8 @@ def _pool(pool: str, kind: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def _write(made: Deployment, file: Path) -> None:
-    from flows import deployment
-    from flows.prefect_flow import tags_of
+    from rarefy.flows.deploy import deployment
+    from rarefy.flows.run.flow import tags_of
 
     deployment.write(file, made.entry(tags_of(made.loaded.recipe.name)), version("prefect"))
 
@@ -236,11 +239,12 @@ def _apply(made: Deployment, file: Path, machine: str | None) -> None:
     import subprocess
     import sys
 
-    from flows import deployment, machine_limit
-    from pipeline.terms.errors import ProviderError
+    from rarefy.flows.deploy import deployment
+    from rarefy.flows.server import limits
+    from rarefy.pipeline.terms.errors import ProviderError
 
     if machine:
-        machine_limit.create(machine_limit.name(machine))
+        limits.create(limits.name(machine))
     command = ["--no-prompt", "deploy", "--prefect-file", file.name, "--name", made.name]
     done = subprocess.run(
         [sys.executable, "-P", "-c", APPLY, *command],
@@ -257,9 +261,9 @@ def _apply(made: Deployment, file: Path, machine: str | None) -> None:
 
 
 def _say(made: Deployment, file: Path, kind: str, write_only: bool, as_json: bool) -> None:
-    from flows import prefect_server
-    from flows.deployment import CLEARS, RUN_HERE
-    from flows.prefect_flow import NAME
+    from rarefy.flows.deploy.deployment import CLEARS, RUN_HERE
+    from rarefy.flows.run.flow import NAME
+    from rarefy.flows.server import server as prefect_server
 
     full = f"{NAME}/{made.name}"
     url = prefect_server.api_url()

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, stdout
-from pipeline.store.home import Home
+from rarefy.flows.console.options import home_option, json_option, show_json, stdout
+from rarefy.pipeline.store.home import Home
 
 SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
@@ -24,8 +24,8 @@ def doctor(home: Home, as_json: bool) -> int:
     """
     from rich.text import Text
 
-    from flows import checks
-    from pipeline.terms.errors import ProviderError
+    from rarefy.flows import doctor as checks
+    from rarefy.pipeline.terms.errors import ProviderError
 
     results = checks.run_all(home.path)
     failed = [check for check in results if check.state == "fail"]

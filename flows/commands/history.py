@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json, show_table
-from pipeline.store.home import Home
-from pipeline.terms.metrics import USUAL
+from rarefy.flows.console.options import home_option, json_option, show_json, show_table
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.metrics import USUAL
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.report.series import Followed
-    from pipeline.report.trend import Release
-    from pipeline.verdict.history import History
-    from pipeline.verdict.readings import Key, Past
+    from rarefy.pipeline.report.series import Followed
+    from rarefy.pipeline.report.trend import Release
+    from rarefy.pipeline.verdict.history import History
+    from rarefy.pipeline.verdict.history_numbers import Key, Past
 
 NOTHING = "no verdict yet: `rarefy run RECIPE` and `rarefy validate` add one when they end"
 
@@ -52,8 +52,8 @@ def history(
 
     Examples: `rarefy history demo`, `rarefy history --html trend.html`
     """
-    from pipeline.terms.errors import RecipeError
-    from pipeline.verdict.history import FILE, History
+    from rarefy.pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.verdict.history import FILE, History
 
     past = History(home.path / FILE)
     known = past.recipes()
@@ -80,8 +80,8 @@ def history(
 
 def _name(reference: str | None, known: list[str]) -> str | None:
     """Return the name of the recipe. Raises RecipeError if it has no verdict."""
-    from pipeline.recipe import recipe as recipes
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.terms.errors import RecipeError
 
     if reference is None or reference in known:
         return reference
@@ -96,9 +96,9 @@ def _list(names: list[str]) -> str:
 
 
 def _write(past: History, name: str | None, home: Home, page: Path) -> None:
-    from pipeline.report import trend
-    from pipeline.run import folder
-    from pipeline.terms.errors import ProviderError
+    from rarefy.pipeline.report import trend
+    from rarefy.pipeline.run import folder
+    from rarefy.pipeline.terms.errors import ProviderError
 
     folder.check_page(page)
     text = trend.render(past, name, _releases(home))
@@ -113,7 +113,7 @@ def _releases(home: Home) -> list[Release]:
     """Return every promotion to the store's tags; one moved by hand has no verdict."""
     from datetime import UTC, datetime
 
-    from pipeline.report.trend import Release
+    from rarefy.pipeline.report.trend import Release
 
     if not (home.path / "store").is_dir():
         return []
@@ -155,10 +155,10 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     from rich.table import Table
     from rich.text import Text
 
-    from flows.display import COLOUR
-    from pipeline.report import series
-    from pipeline.terms.outcomes import SYMBOL
-    from pipeline.verdict.readings import readings
+    from rarefy.flows.console.display import COLOUR
+    from rarefy.pipeline.report import series
+    from rarefy.pipeline.terms.outcomes import SYMBOL
+    from rarefy.pipeline.verdict.history_numbers import readings
 
     shown = verdicts[-limit:]
     keys = _keys(shown, metrics)
@@ -191,8 +191,8 @@ def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
 
     Raises RecipeError for a metric that no verdict has.
     """
-    from pipeline.terms.errors import RecipeError
-    from pipeline.verdict.readings import readings
+    from rarefy.pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.verdict.history_numbers import readings
 
     there = list(dict.fromkeys(key for past in reversed(shown) for key in readings(past)))
     names = sorted({key.metric for key in there})
@@ -210,7 +210,7 @@ def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
 def _cell(key: Key, followed: Followed) -> Text:
     from rich.text import Text
 
-    from pipeline.report import series
+    from rarefy.pipeline.report import series
 
     reading = followed[-1][1]
     if reading.value is None:

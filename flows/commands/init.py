@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from flows.checks import takes_vnni
-from flows.goals import GOALS
-from flows.options import NO_LABEL, home_option, json_option, show_json
-from flows.recognised import EMBEDDINGS, TEXT, Recognised
-from pipeline.model.sources import DEMO_MODEL
-from pipeline.store.home import Home
+from rarefy.flows.console.options import NO_LABEL, home_option, json_option, show_json
+from rarefy.flows.doctor import takes_vnni
+from rarefy.flows.new_recipe.goals import GOALS
+from rarefy.flows.new_recipe.recognise import EMBEDDINGS, TEXT, Recognised
+from rarefy.pipeline.sources.references import DEMO_MODEL
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.run.plan import Plan
-    from pipeline.terms.vocabulary import Data
+    from rarefy.pipeline.run.plan.plan import Plan
+    from rarefy.pipeline.terms.recipe_parts import Data
 
 REFERENCES = ("package:", "hub:")
 NULL = "null # the model's own answers are the truth"
@@ -102,9 +102,9 @@ def init(
 
     Example: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`
     """
-    from pipeline.recipe import recipe as recipes
-    from pipeline.run.plan import Plan
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.run.plan.plan import Plan
+    from rarefy.pipeline.terms.errors import RecipeError
 
     if path.is_dir():
         path = path / "recipe.yaml"
@@ -201,9 +201,9 @@ def _columns(
     ask: _Ask, train: str, text: tuple[str, ...], label: tuple[str, ...], task: str | None
 ) -> Recognised:
     """Return the task and its columns; the prompts list the columns of a local file."""
-    from flows import columns
-    from flows.recognised import TOKENS, recognise, tags_as_text
-    from pipeline.terms.errors import DataError
+    from rarefy.flows.new_recipe import columns
+    from rarefy.flows.new_recipe.recognise import TOKENS, recognise, tags_as_text
+    from rarefy.pipeline.terms.errors import DataError
 
     if train.startswith(REFERENCES):
         table = columns.Columns({})
@@ -242,10 +242,11 @@ def _columns(
 
 def _task_of(model: str, text: tuple[str, ...], allow_pickle: bool) -> str:
     """Return the task of a model that is to answer rows without labels."""
-    from flows.recognised import MULTI, SCORES, TOKENS
-    from pipeline.stage import locating, tasks
+    from rarefy.flows.new_recipe.recognise import MULTI, SCORES, TOKENS
+    from rarefy.pipeline import tasks
+    from rarefy.pipeline.stage import located_model
 
-    located = locating.locate(model, Path(), allow_pickle)
+    located = located_model.locate(model, Path(), allow_pickle)
     for name in (SCORES, MULTI, TOKENS):
         if tasks.find(name).head(located.config) is not None:
             return name
@@ -282,8 +283,8 @@ def slug(text: str) -> str:
 
 def _write(answers: Answers, home: Home) -> None:
     """Write the recipe of these answers. Raises RecipeError if no file can be there."""
-    from flows.editor import schema_line
-    from pipeline.store import disk
+    from rarefy.flows.new_recipe.editor import schema_line
+    from rarefy.pipeline.store import disk
 
     content = schema_line(answers.path, home) + recipe_text(answers)
     with disk.placing(answers.path):
@@ -295,7 +296,7 @@ def _trained(plan: Plan) -> str:
 
     Scores have no names: any head for one counts. Embeddings are trained by what says how to pool.
     """
-    from pipeline.store.artifact import Kind
+    from rarefy.pipeline.store.artifact import Kind
 
     task, model = plan.task_class, plan.located
     if task.unlabelled:
@@ -309,12 +310,13 @@ def _trained(plan: Plan) -> str:
 
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError if the model cannot be read."""
-    from pipeline.model import parts
-    from pipeline.stage import locating, tasks
+    from rarefy.pipeline import tasks
+    from rarefy.pipeline.model.architectures import parts
+    from rarefy.pipeline.stage import located_model
 
     base = answers.path.resolve().parent
     model = _reference(answers.model, base)
-    located = locating.locate(answers.model, Path(), answers.allow_pickle)
+    located = located_model.locate(answers.model, Path(), answers.allow_pickle)
     layers = parts.depth(located.config) or 6
     wide = (parts.width(located.config) or 0) >= WIDE_BODY
     length = min(128, located.positions or 128)
@@ -356,7 +358,7 @@ def recipe_text(answers: Answers) -> str:
 
 def _data(answers: Answers) -> Data:
     """Return the answers as the recipe's data."""
-    from pipeline.terms.vocabulary import Data
+    from rarefy.pipeline.terms.recipe_parts import Data
 
     return Data(
         train=answers.train,

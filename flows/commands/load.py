@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     home_option,
     json_option,
     rows_of,
@@ -16,12 +16,12 @@ from flows.options import (
     show_table,
     stderr,
 )
-from pipeline.store.home import Home
-from pipeline.terms.metrics import PERCENTILES
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.metrics import PERCENTILES
 
 if TYPE_CHECKING:
-    from pipeline.measure.load import Load
-    from pipeline.stage.split import Split
+    from rarefy.pipeline.data.split import Split
+    from rarefy.pipeline.measure.load.session import Load
 
 CODES = {"fail": 3, "inconclusive": 4}
 
@@ -30,7 +30,7 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     """Parse a time such as ``20ms`` or ``0.5 s``; a plain number is in ms."""
     if value is None:
         return None
-    from pipeline.terms import quantity
+    from rarefy.pipeline.terms import quantity
 
     try:
         limit = float(quantity.parse(value))
@@ -116,23 +116,23 @@ def load(
 
     Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
-    from flows.display import Display
-    from pipeline.measure import alone
-    from pipeline.measure import load as loading
-    from pipeline.model import own_provider
-    from pipeline.release.bundles import find
-    from pipeline.terms.outcomes import worst
-    from pipeline.verdict import load as judging
+    from rarefy.flows.console.display import Display
+    from rarefy.pipeline.measure.load import session as loading
+    from rarefy.pipeline.measure.machine import exclusive
+    from rarefy.pipeline.model.runtime import providers
+    from rarefy.pipeline.release.bundles import find
+    from rarefy.pipeline.terms.outcomes import worst
+    from rarefy.pipeline.verdict import load as judging
 
     model = find(bundle, home)
-    options["provider"] = own_provider.chosen(model.directory, provider)
+    options["provider"] = providers.chosen(model.directory, provider)
     split = rows(bundle, table, text, recipe, home)
     runs = []
     with Display(stderr(), quiet=as_json) as display:
         for rate in rates:
             display.started("load")
             asked = {"rate": rate, "progress": display.progress, **options}
-            with alone.measuring(display.waiting):
+            with exclusive.measuring(display.waiting):
                 runs.append(loading.measure(model.directory, split.texts, split.pairs, **asked))
             for note in _notes(runs[-1]):
                 display.say(f"note: at {rate:g} requests/s, {note}", "yellow")
@@ -154,11 +154,12 @@ def rows(
     bundle: str, table: Path | None, text: tuple[str, ...], recipe: Path | None, home: Home
 ) -> Split:
     """Return the rows to send: those of the file if given, else the recipe's eval split."""
-    from pipeline.release.bundles import find
-    from pipeline.release.origin import recipe_of
-    from pipeline.run import baselines
-    from pipeline.stage import data, tasks
-    from pipeline.stage.tasks.text_classification import TextClassification
+    from rarefy.pipeline import tasks
+    from rarefy.pipeline.data import load as data
+    from rarefy.pipeline.release.bundles import find
+    from rarefy.pipeline.release.origin import recipe_of
+    from rarefy.pipeline.run.plan import baselines
+    from rarefy.pipeline.tasks.classification.text import TextClassification
 
     if table is not None:
         source, found = rows_of(table, text), find(bundle, home)
@@ -173,7 +174,7 @@ def rows(
 
 def _notes(run: Load) -> list[str]:
     """Return what limits the validity of the numbers."""
-    from pipeline.terms.wording import plural
+    from rarefy.pipeline.terms.wording import plural
 
     notes = list(run.busy)
     if run.saturated:
@@ -223,7 +224,7 @@ def _as_json(run: Load) -> dict[str, Any]:
 def _show(runs: list[Load]) -> None:
     from rich.table import Table
 
-    from pipeline.terms.wording import number
+    from rarefy.pipeline.terms.wording import number
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("sent/s", "answered/s", "workers busy", "p50 (ms)", "p90", "p95"):
@@ -249,7 +250,7 @@ def _show(runs: list[Load]) -> None:
 
 def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:
     """Return a percentile, or a dash if there are too few requests to estimate it."""
-    from pipeline.terms.wording import number
+    from rarefy.pipeline.terms.wording import number
 
     interval = run.percentile(percent, of_service=of_service)
     if not interval:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     device_option,
     first_option,
     home_option,
@@ -17,7 +17,7 @@ from flows.options import (
     show_table,
     stdout,
 )
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 
 @click.command(short_help="Show what would run and what is cached, without running it.")
@@ -49,11 +49,11 @@ def plan(
 
     Example: `rarefy plan demo.yaml`
     """
-    from flows.planned import PlanView
-    from pipeline.recipe import recipe as recipes
-    from pipeline.run import baselines
-    from pipeline.run.plan import Plan
-    from pipeline.terms.errors import RecipeError
+    from rarefy.flows.console.views import PlanView
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.run.plan import baselines
+    from rarefy.pipeline.run.plan.plan import Plan
+    from rarefy.pipeline.terms.errors import RecipeError
 
     if no_code and (own := recipes.check_form(recipe)):
         raise RecipeError(

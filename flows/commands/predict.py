@@ -13,9 +13,9 @@ from typing import Any
 
 import rich_click as click
 
-from flows.options import home_option, json_option, provider_option
-from pipeline.store.home import Home
-from pipeline.terms.errors import DataError
+from rarefy.flows.console.options import home_option, json_option, provider_option
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.errors import DataError
 
 Row = tuple[str, str | None]
 UNDECODED = re.compile("[\ud800-\udfff]")
@@ -54,7 +54,7 @@ def predict(
 
     Example: `rarefy predict demo "A fine film."`
     """
-    from pipeline.release.answering import Bundle
+    from rarefy.pipeline.release.predict import Bundle
 
     if not texts and not pairs and (sys.stdin is None or sys.stdin.isatty()):  # None: it is closed
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from flows.options import alias_options, home_option, json_option, show_json
-from pipeline.store.home import Home
+from rarefy.flows.console.options import alias_options, home_option, json_option, show_json
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from exporters.forms.mlflow_registry import Alias
+    from rarefy.exporters.forms.mlflow_registry import Alias
 
 
 @click.command(short_help="Move a tag to a run's bundle if its verdict is a pass.")
@@ -46,7 +46,7 @@ def promote(
 
     Example: `rarefy promote demo production --to s3://models/rarefy`
     """
-    from pipeline.release import promotion
+    from rarefy.pipeline.release import promotion
 
     alias = follow(registered, tracking, tag)
     try:
@@ -84,8 +84,8 @@ def follow(registered: str | None, tracking: str | None, tag: str) -> Alias | No
     """
     if registered is None:
         return None
-    from exporters.forms import mlflow_registry
-    from pipeline.terms.vocabulary import REMOTE_TAG
+    from rarefy.exporters.forms import mlflow_registry
+    from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
 
     name = tag.rpartition(REMOTE_TAG)[2]
     alias = mlflow_registry.Alias(mlflow_registry.address(tracking), registered, name)

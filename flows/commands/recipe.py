@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     home_option,
     json_option,
     no_code_option,
@@ -19,10 +19,10 @@ from flows.options import (
     show_json,
     show_table,
 )
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.store.store import Store
+    from rarefy.pipeline.store.store import Store
 
 
 @click.group(short_help="List, copy, show and check recipes; explain their keys.")
@@ -39,7 +39,7 @@ def list_examples(as_json: bool) -> None:
     """
     from rich.table import Table
 
-    from flows.examples import examples
+    from rarefy.flows.new_recipe.examples import examples
 
     found = examples()
     if as_json:
@@ -64,7 +64,7 @@ def copy_example(name: str, destination: Path, force: bool, home: Home, as_json:
 
     Example: `rarefy recipe cp demo my-project/`
     """
-    from flows import examples
+    from rarefy.flows.new_recipe import examples
 
     written = examples.copy(examples.find(name), destination, home, force)
     if as_json:
@@ -85,8 +85,8 @@ def show(recipe: Path, as_json: bool) -> None:
 
     Example: `rarefy recipe show demo.yaml`
     """
-    from pipeline.recipe import recipe as recipes
-    from pipeline.recipe.writing import as_values, as_yaml
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.recipe.writing import as_values, as_yaml
 
     loaded = recipes.load(recipe)
     if as_json:
@@ -114,9 +114,9 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
 
     Example: `rarefy recipe check recipes/*.yaml`
     """
-    from pipeline.recipe.recipe import check_form, load
-    from pipeline.run.plan import Plan
-    from pipeline.terms.errors import RarefyError
+    from rarefy.pipeline.recipe.recipe import check_form, load
+    from rarefy.pipeline.run.plan.plan import Plan
+    from rarefy.pipeline.terms.errors import RarefyError
 
     code, answers = 0, []
     for path in recipes:
@@ -168,8 +168,8 @@ def schema(sweep: bool, as_json: bool) -> None:
 
     Example: `rarefy recipe schema > recipe.schema.json`
     """
-    from pipeline.recipe.schema import json_schema
-    from pipeline.sweep import sweep_file
+    from rarefy.pipeline.recipe.schema import json_schema
+    from rarefy.pipeline.sweep import file as sweep_file
 
     show_json(sweep_file.json_schema() if sweep else json_schema())
 
@@ -184,7 +184,7 @@ def reference(stage: str | None, as_json: bool) -> None:
 
     Example: `rarefy recipe reference quantize`
     """
-    from pipeline.recipe.reference import markdown
+    from rarefy.pipeline.recipe.reference import markdown
 
     text = markdown(stage)
     if as_json:

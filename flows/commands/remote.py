@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json
-from pipeline.store.home import Home
-from pipeline.terms.wording import size
+from rarefy.flows.console.options import home_option, json_option, show_json
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.wording import size
 
 
 @click.command(short_help="Copy an artifact to another store: s3://, gs://, az://, file://.")
@@ -23,11 +23,11 @@ def push(reference: str, url: str, tag: str | None, home: Home, as_json: bool) -
 
     Example: `rarefy artifact push production s3://models/rarefy --tag production`
     """
-    from pipeline.store import remote
+    from rarefy.pipeline.store.remote import artifacts
 
     store = home.store()
     digest = store.open(reference).digest
-    sent = remote.push(store, digest, url, tag)
+    sent = artifacts.push(store, digest, url, tag)
     if as_json:
         show_json({"digest": digest, "url": url, "tag": tag, "bytes": sent})
         return
@@ -44,13 +44,13 @@ def pull(address: str, tag: str | None, home: Home, as_json: bool) -> None:
 
     Example: `rarefy artifact pull s3://models/rarefy#production --tag production`
     """
-    from pipeline.store import remote
-    from pipeline.store.tags import check_name
+    from rarefy.pipeline.store.remote import artifacts
+    from rarefy.pipeline.store.tags import check_name
 
     if tag is not None:
         check_name(tag)
     store = home.store()
-    artifact = remote.pull(store, *remote.split(address))
+    artifact = artifacts.pull(store, *artifacts.split(address))
     if tag is not None:
         store.tag(tag, artifact.digest)
     if as_json:

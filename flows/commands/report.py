@@ -7,8 +7,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json
-from pipeline.store.home import Home
+from rarefy.flows.console.options import home_option, json_option, show_json
+from rarefy.pipeline.store.home import Home
 
 FORMATS = {"html": "report.html", "markdown": "summary.md"}
 
@@ -29,8 +29,8 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
 
     Examples: `rarefy report --open`, `rarefy report demo --format markdown`
     """
-    from pipeline.run import folder
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.run import folder
+    from rarefy.pipeline.terms.errors import RecipeError
 
     if as_json and form in FORMATS:
         raise click.UsageError(f"--format {form} and --json exclude each other")
@@ -65,7 +65,7 @@ def find_run(reference: str | None, home: Home) -> Path:
 
     Raises RecipeError if there is no such run.
     """
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.terms.errors import RecipeError
 
     if reference is None:
         records = list(home.runs.glob("*/run.json"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import rich_click as click
 
-from flows.commands.promote import follow, said
-from flows.options import alias_options, home_option, json_option, show_json
-from pipeline.store.home import Home
+from rarefy.flows.commands.promote import follow, said
+from rarefy.flows.console.options import alias_options, home_option, json_option, show_json
+from rarefy.pipeline.store.home import Home
 
 
 @click.command(short_help="Move a tag back to the artifact it pointed at before.")
@@ -34,7 +34,7 @@ def rollback(
 
     Example: `rarefy rollback production`
     """
-    from pipeline.release import promotion
+    from rarefy.pipeline.release import promotion
 
     alias = follow(registered, tracking, tag)
     before, digest = promotion.rollback(tag, home, target, alias.find if alias else None)

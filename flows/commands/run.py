@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     Folder,
     engine_options,
     first_option,
@@ -24,12 +24,12 @@ from flows.options import (
     verbose,
     without_credentials,
 )
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.jobs import Job
-    from pipeline.recipe.recipe import LoadedRecipe
-    from pipeline.run.logbook import Engine
+    from rarefy.flows.run.job import Job
+    from rarefy.pipeline.recipe.recipe import LoadedRecipe
+    from rarefy.pipeline.run.logbook import Engine
 
 
 @click.command(short_help="Run every stage of a recipe, then judge and report.")
@@ -65,8 +65,8 @@ def run(
 
     Example: `rarefy run demo.yaml`
     """
-    from flows.jobs import Job
-    from pipeline.recipe import recipe as recipes
+    from rarefy.flows.run.job import Job
+    from rarefy.pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(recipe)
     job = Job(
@@ -85,13 +85,13 @@ def run(
 
 def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> int:
     """Run a job, show its verdict and return the exit code."""
-    from flows import compress
-    from flows.display import Display, show_verdict, verdict_line
-    from pipeline.run import outcome
+    from rarefy.flows import start
+    from rarefy.flows.console.display import Display, show_verdict, verdict_line
+    from rarefy.pipeline.run import outcome
 
     console = stderr()
     with Display(console, quiet=as_json) as display:
-        result = compress.run(job, loaded, engine, display, verbose=verbose())
+        result = start.run(job, loaded, engine, display, verbose=verbose())
         display.notes(result.outcome.data.warnings)
     code = result.exit_code(job.strict)
     judged = result.outcome.data.verdict
@@ -108,7 +108,7 @@ def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> 
 
 
 def _command(recipe: Path, options: Mapping[str, Any]) -> str:
-    from flows import jobs
+    from rarefy.flows.run import job as jobs
 
-    # The recipe at the end: `pipeline.release.origin` reads it there.
+    # The recipe at the end: `rarefy.pipeline.release.origin` reads it there.
     return shlex.join(["rarefy", "run", *jobs.words(options), str(recipe)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     INTERRUPTED,
     home_option,
     json_option,
@@ -22,10 +22,10 @@ from flows.options import (
     stdout,
     strict_option,
 )
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from pipeline.run.logbook import Entry, Logbook
+    from rarefy.pipeline.run.logbook import Entry, Logbook
 
 PATIENCE = 60.0
 STOPPED = ("interrupted", "killed", "error")
@@ -57,7 +57,7 @@ def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.terms.wording import duration
+    from rarefy.pipeline.terms.wording import duration
 
     book = _book(home)
     for error in book.unreadable().values():
@@ -89,7 +89,7 @@ def show(reference: str, home: Home, as_json: bool) -> None:
 
     Example: `rarefy runs show demo`
     """
-    from pipeline.terms.wording import duration
+    from rarefy.pipeline.terms.wording import duration
 
     book = _book(home)
     entry = book.find(reference)
@@ -126,7 +126,7 @@ def logs(reference: str, follow: bool, home: Home, as_json: bool) -> int:
 
     Example: `rarefy runs logs demo --follow`
     """
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.terms.errors import RecipeError
 
     if follow and as_json:
         raise click.UsageError("--follow and --json exclude each other")
@@ -158,8 +158,8 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 
     Example: `rarefy runs cancel demo`
     """
-    from pipeline.run import logbook
-    from pipeline.terms.errors import ProviderError, RecipeError
+    from rarefy.pipeline.run import logbook
+    from rarefy.pipeline.terms.errors import ProviderError, RecipeError
 
     book = _book(home)
     entry = book.find(reference)
@@ -216,9 +216,10 @@ def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
 
     Example: `rarefy runs resume demo`
     """
-    from flows import jobs, recipe_source
-    from flows.commands import ci, run
-    from pipeline.terms.errors import RecipeError
+    from rarefy.flows.commands import ci, run
+    from rarefy.flows.run import job as jobs
+    from rarefy.flows.sharing import recipe_source
+    from rarefy.pipeline.terms.errors import RecipeError
 
     entry = _book(home).find(reference)
     if entry.state == "running":
@@ -242,7 +243,8 @@ def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
 
 def _going_on(entry: Entry) -> str:
     """Return how a run that was stopped is gone on with."""
-    from flows import jobs, recipe_source
+    from rarefy.flows.run import job as jobs
+    from rarefy.flows.sharing import recipe_source
 
     if entry.job["command"] == jobs.IN_PYTHON:
         return "rarefy.run(recipe), called again in Python, goes on, and repeats no finished stage"
@@ -252,7 +254,7 @@ def _going_on(entry: Entry) -> str:
 
 
 def _book(home: Home) -> Logbook:
-    from pipeline.run.logbook import Logbook
+    from rarefy.pipeline.run.logbook import Logbook
 
     return Logbook(home)
 

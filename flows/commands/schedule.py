@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     as_given,
     device_option,
     given_where,
@@ -22,10 +22,10 @@ from flows.options import (
     threads_option,
     without_credentials,
 )
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.jobs import Job
+    from rarefy.flows.run.job import Job
 
 
 FIELDS = 5
@@ -65,11 +65,14 @@ def schedule(
 
     Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
     """
-    from flows import checks, jobs, prefect_server, prefect_settings
-    from pipeline.recipe import recipe as recipes
-    from pipeline.terms.errors import ProviderError
+    from rarefy.flows import doctor
+    from rarefy.flows.run import job as jobs
+    from rarefy.flows.server import prefect_settings
+    from rarefy.flows.server import server as prefect_server
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.terms.errors import ProviderError
 
-    for check in checks.names():
+    for check in doctor.names():
         if check.state == "warn":
             raise ProviderError(
                 f"{check.found}, and Prefect would run those: start this in another folder"
@@ -86,8 +89,8 @@ def schedule(
     url = prefect_server.require("a schedule", as_given())
     from prefect.types.entrypoint import EntrypointType
 
-    from flows.prefect_flow import compress as flow
-    from flows.prefect_flow import tags_of
+    from rarefy.flows.run.flow import compress as flow
+    from rarefy.flows.run.flow import tags_of
 
     deployment = name or loaded.recipe.name
     served = {"deployment": f"{flow.name}/{deployment}", "cron": cron, "timezone": timezone}
@@ -117,7 +120,7 @@ def job_of(recipe: Path, folder: str, device: str, home: Home, given: Mapping[st
     ``folder``: the name of its runs' folder. ``given``: the options of `rarefy run` that do the
     same.
     """
-    from flows import jobs
+    from rarefy.flows.run import job as jobs
 
     path = recipe.resolve()
     return jobs.Job(
@@ -142,7 +145,7 @@ def cron_schedule(cron: str, timezone: str) -> Any:
     from prefect.server.schemas import schedules as on_server
     from pydantic import ValidationError
 
-    from pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.terms.errors import RecipeError
 
     if len(cron.split()) > FIELDS:  # Prefect would take the sixth for seconds: 60 runs in a minute
         raise RecipeError(

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import rich_click as click
 
-from flows.options import home_option, json_option, show_json
-from pipeline.store.home import Home
+from rarefy.flows.console.options import home_option, json_option, show_json
+from rarefy.pipeline.store.home import Home
 
 
 @click.command(short_help="Start a run of a deployment, and wait for its verdict if asked.")
@@ -34,12 +34,13 @@ def submit(deployment: str, watch: bool, timeout: float | None, home: Home, as_j
     """
     if timeout is not None and not watch:
         raise click.UsageError("--timeout is how long to --watch")
-    from flows import prefect_server, prefect_settings
-    from pipeline.terms.errors import RarefyError
+    from rarefy.flows.server import prefect_settings
+    from rarefy.flows.server import server as prefect_server
+    from rarefy.pipeline.terms.errors import RarefyError
 
     prefect_settings.prepare(home.prefect)
     prefect_server.require("to submit a run", f"rarefy submit {deployment}")
-    from flows import submitted
+    from rarefy.flows.deploy import submitted
 
     run = submitted.submit(deployment)
     facts = {"flow_run": str(run.id), "name": run.name}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.options import (
+from rarefy.flows.console.options import (
     Folder,
     as_given,
     device_option,
@@ -21,11 +21,11 @@ from flows.options import (
     verbose,
     without_credentials,
 )
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
-    from flows.sweeping import Sweeping
-    from flows.workers import On
+    from rarefy.flows.sweep.coordinator import Sweeping
+    from rarefy.flows.sweep.workers import On
 
 
 class Executor(click.Choice[str]):
@@ -97,18 +97,21 @@ def sweep(
 
     Example: `rarefy sweep sweep.yaml --workers 2`
     """
-    from flows import branches_on, measuring, sweep_answers
-    from flows.display import Display
-    from flows.sweep_display import SweepDisplay
-    from flows.sweep_job import Job
-    from flows.sweeping import Sweeping
-    from flows.workers import Where
-    from pipeline.measure import machine
-    from pipeline.sweep import sweep_file, winner
+    from rarefy.flows.console.display import Display
+    from rarefy.flows.server import measuring
+    from rarefy.flows.sweep import answers as sweep_answers
+    from rarefy.flows.sweep import branches_on
+    from rarefy.flows.sweep.coordinator import Sweeping
+    from rarefy.flows.sweep.display import SweepDisplay
+    from rarefy.flows.sweep.job import Job
+    from rarefy.flows.sweep.workers import Where
+    from rarefy.pipeline.measure.machine import fingerprint
+    from rarefy.pipeline.sweep import file as sweep_file
+    from rarefy.pipeline.sweep import winner
 
     began = time.monotonic()
     loaded = sweep_file.load(sweep)
-    cores = machine.usable()
+    cores = fingerprint.usable()
     executor = _executor(on, dask, ray)
     size = 1 if executor == "inline" else workers or cores
     where = Where(executor, size, dask or ray)
@@ -170,7 +173,7 @@ def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
 
 def _dry_run(sweeping: Sweeping, as_json: bool) -> int:
     """Say how much there is to do."""
-    from pipeline.terms.wording import plural
+    from rarefy.pipeline.terms.wording import plural
 
     job = sweeping.job
     failed = sweeping.failed

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import rich_click as click
 
-from flows.options import device_option, first_option, home_option, json_option, show_json, stderr
-from pipeline.store.home import Home
+from rarefy.flows.console.options import (
+    device_option,
+    first_option,
+    home_option,
+    json_option,
+    show_json,
+    stderr,
+)
+from rarefy.pipeline.store.home import Home
 
 
 @click.command(short_help="Measure a bundle again on this machine and judge it.")
@@ -42,8 +49,8 @@ def validate(
 
     Example: `rarefy validate production --recipe demo.yaml`
     """
-    from flows import remeasure
-    from flows.display import Display, show_verdict, verdict_line
+    from rarefy.flows.console.display import Display, show_verdict, verdict_line
+    from rarefy.flows.run import remeasure
 
     console = stderr()
     with Display(console, quiet=as_json) as display:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import own_provider
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.model.runtime import providers as own_provider
 
 
 def providers(bundles: Mapping[str, Path], provider: str) -> dict[str, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.model import windows
+from rarefy.pipeline.model.tokens import windows
 
 if TYPE_CHECKING:
-    from pipeline.model.runtime import BundleModel
+    from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 
 def of(texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:

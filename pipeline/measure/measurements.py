@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.terms import vocabulary
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.terms import recipe_parts
+from rarefy.pipeline.terms.interval import Interval
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.measure.statistics import Bootstrap
-    from pipeline.stage.tasks import Task
+    from rarefy.pipeline.measure.statistics.intervals import Bootstrap
+    from rarefy.pipeline.tasks import Task
 
 SCHEMA: Final = "rarefy.measurements/4"
 FILE = "measurements.json"
-CANDIDATE: Final = vocabulary.CANDIDATE
-FASTEST_FLOAT: Final = vocabulary.FASTEST_FLOAT
+CANDIDATE: Final = recipe_parts.CANDIDATE
+FASTEST_FLOAT: Final = recipe_parts.FASTEST_FLOAT
 
 
 class _Record(BaseModel):
@@ -31,7 +31,8 @@ class ModelMeasurement(_Record):
     """One model: the candidate, a reference in fused fp32 ONNX Runtime, or a tagged bundle.
 
     ``answers`` is units × columns on the eval split, as the task's ``answers`` gives them; on disk
-    they are beside the JSON (``pipeline.measure.answers``). ``size`` is the bytes of all files
+    they are beside the JSON (``rarefy.pipeline.measure.predictions.files``). ``size`` is the bytes
+    of all files
     needed to answer. ``memory`` is the peak resident set, in bytes, of a fresh process that loads
     and answers, minus that of a process with the same imports only. ``device_memory`` is the peak
     on the GPU. ``cold_start`` is the ms from the start of a fresh process to its first answer, one
@@ -50,7 +51,8 @@ class ModelMeasurement(_Record):
 
 
 class Linear(_Record):
-    """A linear model on word counts of the same rows; see ``pipeline.measure.linear``.
+    """A linear model on word counts of the same rows; see
+    ``rarefy.pipeline.measure.predictions.linear_model``.
 
     ``size`` is the bytes of its pickle. ``seconds``: to train it, on ``rows`` rows.
     ``milliseconds`` from text to answer, one entry a call, in the process that measures.
@@ -121,14 +123,14 @@ class Latency(_Record):
         self, model: str, percent: float, *, whole: bool = False, cold: bool = False
     ) -> Interval:
         """Return a percentile of a model's calls in ms; see ``calls``."""
-        from pipeline.measure.statistics import percentile_interval
+        from rarefy.pipeline.measure.statistics.intervals import percentile_interval
 
         calls = self.calls(model, whole=whole, cold=cold)
         return percentile_interval(calls, percent, looks=self.looks)
 
     def ratio(self, over: str, under: str, percent: float = 50) -> Interval:
         """Return the ratio of a percentile of two models' calls, ``over`` / ``under``."""
-        from pipeline.measure.statistics import percentile_ratio
+        from rarefy.pipeline.measure.statistics.intervals import percentile_ratio
 
         return percentile_ratio(self.samples[over], self.samples[under], percent, looks=self.looks)
 
@@ -181,8 +183,8 @@ class Measurements(_Record):
     @property
     def scored_by(self) -> type[Task]:
         """The task, which says how answers are scored."""
-        from pipeline.stage import tasks
-        from pipeline.stage.tasks import unlabelled
+        from rarefy.pipeline import tasks
+        from rarefy.pipeline.tasks import unlabelled
 
         found = tasks.find(self.task)
         return unlabelled.of(found) if self.unlabelled else found
@@ -215,7 +217,7 @@ class Measurements(_Record):
 
     def score_of(self, name: str, answers: NDArray[np.float64]) -> Interval:
         """Return a score of any answers to the eval rows; see ``scores.alone``."""
-        from pipeline.measure import scores
+        from rarefy.pipeline.measure.statistics import scores
 
         return scores.alone(self.scored_by, name, answers, self.truth, groups=self.groups)
 
@@ -223,7 +225,7 @@ class Measurements(_Record):
         self, name: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]
     ) -> Bootstrap:
         """Compare a score of two answers to the eval rows; see ``scores.compare``."""
-        from pipeline.measure import scores
+        from rarefy.pipeline.measure.statistics import scores
 
         return scores.compare(self.scored_by, name, ours, theirs, self.truth, groups=self.groups)
 
@@ -233,17 +235,17 @@ class Measurements(_Record):
         Without labels they are those of the recipe's model. The same model in another runtime
         misses a few.
         """
-        return self.unlabelled and reference == self.name_of(vocabulary.MODEL)
+        return self.unlabelled and reference == self.name_of(recipe_parts.MODEL)
 
     def agreement(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
         """Return the share of units with the same answer; see ``scores.agreement``."""
-        from pipeline.measure import scores
+        from rarefy.pipeline.measure.statistics import scores
 
         return scores.agreement(self.scored_by, ours, theirs, self.truth, groups=self.groups)
 
     def divergence(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
         """Return the mean divergence of our answers from theirs; see ``scores.divergence``."""
-        from pipeline.measure import scores
+        from rarefy.pipeline.measure.statistics import scores
 
         return scores.divergence(self.scored_by, ours, theirs, groups=self.groups)
 

@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import conversion, no_code, padding, parts
-from pipeline.model.architectures import ARCHITECTURES
-from pipeline.model.parts import encoder_layers
-from pipeline.terms.digests import canonical_json
-from pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.pipeline.model import padding, safe_loading
+from rarefy.pipeline.model import tokenizer as conversion
+from rarefy.pipeline.model.architectures import ARCHITECTURES, parts
+from rarefy.pipeline.model.architectures.parts import encoder_layers
+from rarefy.pipeline.terms.digests import canonical_json
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 
 __all__ = [
     "ADAPTER",
@@ -76,7 +77,7 @@ def load_tokenizer(directory: Path) -> Any:
 
     conversion.check(Path(directory))
     try:
-        tokenizer = no_code.from_folder(AutoTokenizer, Path(directory))
+        tokenizer = safe_loading.from_folder(AutoTokenizer, Path(directory))
     except Exception as error:
         if str(error).strip():
             reason = str(error).strip().splitlines()[0]
@@ -196,7 +197,7 @@ def read_config(directory: Path) -> Any:
     if not (directory / "config.json").is_file():
         raise ModelError(f"{directory}: config.json is missing; is this a checkpoint?")
     try:
-        config = no_code.from_folder(AutoConfig, directory)
+        config = safe_loading.from_folder(AutoConfig, directory)
     except ModelError:
         raise
     except Exception as error:
@@ -211,7 +212,7 @@ def named_class(config: Any, directory: Path) -> Any:
     import transformers
 
     name = next(iter(config.architectures or []), None)
-    model_class = no_code.class_named(name or "")
+    model_class = safe_loading.class_named(name or "")
     if not isinstance(model_class, type) or not issubclass(
         model_class, transformers.PreTrainedModel
     ):
@@ -226,8 +227,8 @@ def _reshape(model: Any, path: Path) -> None:
     import torch
     from torch import nn
 
-    from pipeline.model import shared_heads
-    from pipeline.model.thin_embedding import ThinEmbedding
+    from rarefy.pipeline.model.architectures import shared_heads
+    from rarefy.pipeline.model.architectures.thin_embedding import ThinEmbedding
 
     try:
         shapes = json.loads(path.read_text())
@@ -348,7 +349,7 @@ def _deviations(model: Any) -> dict[str, Any]:
     import torch
     from torch import nn
 
-    from pipeline.model.shared_heads import count as kept
+    from rarefy.pipeline.model.architectures.shared_heads import count as kept
 
     with torch.device("meta"):
         plain = type(model)(model.config)

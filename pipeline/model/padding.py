@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import no_code
-from pipeline.terms.errors import ModelError
+from rarefy.pipeline.model import safe_loading
+from rarefy.pipeline.terms.errors import ModelError
 
 SHIFTED = (
     *("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"),
@@ -50,7 +50,7 @@ def _named_by_config(tokenizer: Any, directory: Path) -> str | None:
     from transformers import AutoConfig
 
     try:
-        config = no_code.from_folder(AutoConfig, directory)
+        config = safe_loading.from_folder(AutoConfig, directory)
     except (OSError, ValueError, ModelError):
         return None
     index = getattr(config, "pad_token_id", None)

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
-from pipeline.terms.vocabulary import STATIC
+from rarefy.pipeline.terms.recipe_parts import STATIC
 
 LEAST = -1e4
 """What stands for padding where the greatest value is taken."""

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.recipe import yaml_source
-from pipeline.stage.code import OWN
-from pipeline.terms.budget import REGRESSIONS
-from pipeline.terms.errors import RarefyError, RecipeError
-from pipeline.terms.naming import hint
+from rarefy.pipeline.recipe import yaml_file
+from rarefy.pipeline.sources.plugin_code import OWN
+from rarefy.pipeline.terms.budget import REGRESSIONS
+from rarefy.pipeline.terms.errors import RarefyError, RecipeError
+from rarefy.pipeline.terms.suggestions import hint
 
 T = TypeVar("T")
 
@@ -23,20 +23,20 @@ class Places:
     """Turns locations in the recipe into ``file:line: key``."""
 
     source: str
-    lines: dict[yaml_source.Location, int]
+    lines: dict[yaml_file.Location, int]
 
-    def budgets(self, count: int) -> list[yaml_source.Location]:
+    def budgets(self, count: int) -> list[yaml_file.Location]:
         """Return where each budget is written: a short form stands for several."""
-        places: list[yaml_source.Location] = []
+        places: list[yaml_file.Location] = []
         for position in range(count):
-            at: yaml_source.Location = ("budgets", position)
+            at: yaml_file.Location = ("budgets", position)
             entry = at if at in self.lines else ("budgets",)
             has_metric = (*entry, "metric") in self.lines
             is_short = (*entry, "max_regression") in self.lines and not has_metric
             places += [at] * (len(REGRESSIONS) if is_short else 1)
         return places[:count]
 
-    def say(self, at: yaml_source.Location, message: str) -> RecipeError:
+    def say(self, at: yaml_file.Location, message: str) -> RecipeError:
         """Return an error about a place; of budgets, ``at`` counts what short forms stand for."""
         if not self.lines:  # a recipe built in Python has no file
             return RecipeError(f"{self.source}: {_dotted(at)}: {message}")
@@ -46,14 +46,14 @@ class Places:
         line = self._line(at)
         return RecipeError(f"{self.source}:{line}: {_dotted(at)}: {message}")
 
-    def _line(self, at: yaml_source.Location) -> int:
+    def _line(self, at: yaml_file.Location) -> int:
         """Return the line of a place, or of the nearest one around it that the file has."""
         while at and at not in self.lines:
             at = at[:-1]
         return self.lines.get(at, 1)
 
     def asked(
-        self, at: yaml_source.Location, hook: Callable[..., T], *arguments: Any, check: bool = False
+        self, at: yaml_file.Location, hook: Callable[..., T], *arguments: Any, check: bool = False
     ) -> T:
         """Return what a method of a stage answers.
 
@@ -73,7 +73,7 @@ class Places:
             raise self.say(at, f"{hook.__name__}: {reason}") from error
 
     def error(
-        self, error: ValidationError, model: type[BaseModel], at: yaml_source.Location
+        self, error: ValidationError, model: type[BaseModel], at: yaml_file.Location
     ) -> RecipeError:
         """Report the most helpful of pydantic's errors, with a hint if a key is unknown."""
         first = _foremost(error.errors())
@@ -147,7 +147,7 @@ def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return definition
 
 
-def _dotted(at: yaml_source.Location) -> str:
+def _dotted(at: yaml_file.Location) -> str:
     text = ""
     for part in at:
         if isinstance(part, int):

@@ -11,19 +11,20 @@ from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from pipeline.model import sources
-from pipeline.recipe import yaml_source
-from pipeline.recipe.places import Places, T
-from pipeline.recipe.removed import advise_instead
-from pipeline.stage import Stage, discovery, tasks
-from pipeline.stage.tasks.unlabelled import AGREEMENT
-from pipeline.terms import credentials, vocabulary
-from pipeline.terms.budget import REGRESSIONS, Budget
-from pipeline.terms.errors import RarefyError, RecipeError
-from pipeline.terms.naming import hint, nearest
-from pipeline.terms.vocabulary import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
+from rarefy.pipeline import tasks
+from rarefy.pipeline.recipe import yaml_file
+from rarefy.pipeline.recipe.places import Places, T
+from rarefy.pipeline.recipe.removed import advise_instead
+from rarefy.pipeline.sources import references as sources
+from rarefy.pipeline.stage import Stage, discovery
+from rarefy.pipeline.tasks.unlabelled import AGREEMENT
+from rarefy.pipeline.terms import credentials, recipe_parts
+from rarefy.pipeline.terms.budget import REGRESSIONS, Budget
+from rarefy.pipeline.terms.errors import RarefyError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
+from rarefy.pipeline.terms.suggestions import hint, nearest
 
-MODEL = vocabulary.MODEL
+MODEL = recipe_parts.MODEL
 """The id of the model that the recipe starts from."""
 BESIDE = ("as", "from", "seed")
 """The keys that an entry of ``stages`` may have beside its stage."""
@@ -200,7 +201,7 @@ def check_form(path: Path) -> list[str]:
     recipe = _validated(values, where)
     own_stages = []
     for position, entry in enumerate(recipe.stages):
-        at: yaml_source.Location = ("stages", position)
+        at: yaml_file.Location = ("stages", position)
         name, parameters, _ = _entry(entry, at, where)
         if ":" in str(name) and name not in discovery.installed():
             own_stages.append(str(name))
@@ -210,7 +211,7 @@ def check_form(path: Path) -> list[str]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str, Places]:
-    document = yaml_source.read(path)
+    document = yaml_file.read(path)
     if not isinstance(document.values, dict):
         raise RecipeError(f"{path}:1: a recipe must be a mapping with name, model, data and stages")
     if "vary" in document.values and "stages" not in document.values:
@@ -238,7 +239,7 @@ def _validated(values: dict[str, Any], where: Places) -> Recipe:
         raise where.error(error, Recipe, ()) from None
 
 
-def _check_secrets(value: Any, at: yaml_source.Location, where: Places) -> None:
+def _check_secrets(value: Any, at: yaml_file.Location, where: Places) -> None:
     """Raise RecipeError at the first URL with credentials, before anything records or says it."""
     if isinstance(value, str) and credentials.found_in(value):
         raise where.say(at, credentials.REFUSED)
@@ -256,7 +257,7 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
     """Return the checked steps of a recipe. Raises RecipeError at the place of the first fault."""
     steps: list[Step] = []
     for position, entry in enumerate(recipe.stages):
-        at: yaml_source.Location = ("stages", position)
+        at: yaml_file.Location = ("stages", position)
         name, parameters, (identifier, source, seed) = _entry(entry, at, where)
         stage_at = (*at, name)
         stage = _stage(name, parameters, folder, stage_at, where)
@@ -287,8 +288,8 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
 def _check_id(
     identifier: Any,
     earlier: list[str],
-    at: yaml_source.Location,
-    name_at: yaml_source.Location,
+    at: yaml_file.Location,
+    name_at: yaml_file.Location,
     where: Places,
 ) -> None:
     """Raise RecipeError if a step cannot have this id.
@@ -323,7 +324,7 @@ def _end(steps: list[Step]) -> str:
 
 
 def _entry(
-    entry: dict[str, Any] | str, at: yaml_source.Location, where: Places
+    entry: dict[str, Any] | str, at: yaml_file.Location, where: Places
 ) -> tuple[Any, Any, list[Any]]:
     """Return a stage's name and parameters, and the values of ``BESIDE``, or None."""
     stages = {entry: None} if isinstance(entry, str) else dict(entry)
@@ -337,7 +338,7 @@ def _entry(
 
 
 def _stage(
-    name: Any, parameters: Any, folder: Path, at: yaml_source.Location, where: Places
+    name: Any, parameters: Any, folder: Path, at: yaml_file.Location, where: Places
 ) -> Stage:
     advice = advise_instead(str(name))
     if advice and name not in discovery.installed():
@@ -380,7 +381,7 @@ def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> No
     ids = [MODEL, *(step.id for step in steps)]
     targets = [target.name for target in recipe.targets]
     for position, budget in enumerate(recipe.budgets):
-        at: yaml_source.Location = ("budgets", position)
+        at: yaml_file.Location = ("budgets", position)
         name = budget.against
         if name and name not in ids and not _may_be_tag(name, ids):
             message = f"{name!r} is not a stage of this recipe{hint(name, ids)}"

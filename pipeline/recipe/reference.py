@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline.recipe.recipe import BESIDE
-from pipeline.recipe.schema import json_schema
-from pipeline.stage import tasks
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.metrics import FORMS, METRICS, of_kind
-from pipeline.terms.naming import hint
-from pipeline.terms.vocabulary import Data
+from rarefy.pipeline import tasks
+from rarefy.pipeline.recipe.recipe import BESIDE
+from rarefy.pipeline.recipe.schema import json_schema
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.metrics import FORMS, METRICS, of_kind
+from rarefy.pipeline.terms.recipe_parts import Data
+from rarefy.pipeline.terms.suggestions import hint
 
 HEAD = """# Every key of a recipe
 

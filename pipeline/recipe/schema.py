@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.recipe.recipe import SEEDS, Recipe
-from pipeline.stage import discovery
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.recipe.recipe import SEEDS, Recipe
+from rarefy.pipeline.stage import discovery
+from rarefy.pipeline.terms.errors import RecipeError
 
 
 def json_schema() -> dict[str, Any]:

@@ -13,15 +13,16 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe import yaml_source
-from pipeline.recipe.places import Places
-from pipeline.recipe.recipe import LoadedRecipe, Step
-from pipeline.stage import Stage, code, discovery
-from pipeline.stage.discovery import installed
-from pipeline.terms.budget import Budget
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.vocabulary import Data, Part, Target
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe import yaml_file
+from rarefy.pipeline.recipe.places import Places
+from rarefy.pipeline.recipe.recipe import LoadedRecipe, Step
+from rarefy.pipeline.sources import plugin_code
+from rarefy.pipeline.stage import Stage, discovery
+from rarefy.pipeline.stage.discovery import installed
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.recipe_parts import Data, Part, Target
 
 Entry = Stage | str | Mapping[str, Any]
 """A stage of a recipe: a Stage object, its name, or its entry as in YAML."""
@@ -52,7 +53,7 @@ def build(
     if budgets:
         values["budgets"] = list(map(_plain, _listed(budgets)))
     try:
-        text = yaml_source.dump(values)
+        text = yaml_file.dump(values)
     except yaml.representer.RepresenterError as error:
         raise RecipeError(f"{where.source}: {error.args[-1]!r} has no form in YAML") from None
     folder = Path(base).expanduser().resolve()
@@ -166,7 +167,7 @@ def stage_name(kind: type[Stage]) -> str:
         return kind.name
     if "." in kind.__qualname__:
         raise RecipeError(f"stage {kind.__qualname__}: define it at the top level of its module")
-    return f"{code.name_of(kind.__module__)}:{kind.__qualname__}"
+    return f"{plugin_code.name_of(kind.__module__)}:{kind.__qualname__}"
 
 
 def as_yaml(loaded: LoadedRecipe) -> str:
@@ -175,7 +176,7 @@ def as_yaml(loaded: LoadedRecipe) -> str:
     parts = []
     for key, value in values.items():
         if key != "stages":
-            parts.append(yaml_source.dump({key: value}))
+            parts.append(yaml_file.dump({key: value}))
             continue
         parts.append("\nstages:\n")
         for step, entry in zip(loaded.steps, value, strict=True):
@@ -208,5 +209,5 @@ def _explained(step: Step, entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _dumped(value: Any) -> list[str]:
-    text = yaml_source.dump(value)
+    text = yaml_file.dump(value)
     return text.removesuffix("\n").split("\n")

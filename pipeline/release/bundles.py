@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.model.runtime import MODEL
-from pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
-from pipeline.store.home import Home
-from pipeline.store.tags import GoneError
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import IntegrityError, RecipeError
-from pipeline.terms.vocabulary import REMOTE_TAG
+from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.tags import GoneError
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def check_bytes(bundle: Bundle) -> None:
 
 def _stored(reference: str, home: Home) -> Artifact:
     if REMOTE_TAG in reference:
-        from pipeline.store import remote
+        from rarefy.pipeline.store.remote import artifacts
 
-        return remote.pull(home.store(), *remote.split(reference))
+        return artifacts.pull(home.store(), *artifacts.split(reference))
     store = home.path / "store"
     if store.is_dir():  # or it would be created, for the typing error in a name
         try:

@@ -8,22 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.measure import accuracy, alone, engines, gate, machine, memory, scores
-from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
-from pipeline.release import bundles
-from pipeline.release.bundles import Bundle
-from pipeline.run import baselines
-from pipeline.stage import data, tasks
-from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task, unlabelled
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.store.home import Home
-from pipeline.terms.budget import REGRESSIONS, Budget
-from pipeline.terms.errors import EvidenceError
-from pipeline.terms.progress import Progress, silent
-from pipeline.terms.vocabulary import Data, Target
-from pipeline.verdict import judge as judging
-from pipeline.verdict.verdict import Verdict
+from rarefy.pipeline import tasks
+from rarefy.pipeline.data import load as data
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure import engines
+from rarefy.pipeline.measure.latency import compare as gate
+from rarefy.pipeline.measure.machine import exclusive, fingerprint
+from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.memory import memory
+from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.measure.statistics import scores
+from rarefy.pipeline.release import bundles
+from rarefy.pipeline.release.bundles import Bundle
+from rarefy.pipeline.run.plan import baselines
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.tasks import Task, unlabelled
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.terms.budget import REGRESSIONS, Budget
+from rarefy.pipeline.terms.errors import EvidenceError
+from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.terms.recipe_parts import Data, Target
+from rarefy.pipeline.verdict import judge as judging
+from rarefy.pipeline.verdict.verdict import Verdict
 
 BASELINE = "baseline"
 SIDES = (CANDIDATE, BASELINE)
@@ -127,7 +133,7 @@ def compare(
         runs_on = target.model_copy(update={"provider": providers[side]})
         models[side] = measure_side(bundle, task, split, runs_on, progress)
     texts, pairs = rows_to_time(task, split, effort.rows)
-    with alone.measuring(alone.noted(progress)):
+    with exclusive.measuring(exclusive.noted(progress)):
         change, latency = gate.measure(
             candidate.directory,
             other.directory,
@@ -204,7 +210,7 @@ def collect(
 ) -> Measurements:
     """Return the measurements of both sides, without latencies, as budgets are judged by them."""
     return Measurements(
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
         task=task.name,
         labels=list(task.labels),
         unlabelled=task.unlabelled,

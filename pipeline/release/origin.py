@@ -6,11 +6,12 @@ import json
 import shlex
 from pathlib import Path
 
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.run import baselines, names
-from pipeline.store.home import Home
-from pipeline.terms.errors import IntegrityError, RecipeError
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.run import names
+from rarefy.pipeline.run.plan import baselines
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 
 
 def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> LoadedRecipe:

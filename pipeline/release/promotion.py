@@ -10,26 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import runtime
-from pipeline.release import bundles, verdicts
-from pipeline.release.bundles import Bundle
-from pipeline.run import folder, names
-from pipeline.store import disk, remote
-from pipeline.store.artifact import Artifact
-from pipeline.store.home import Home
-from pipeline.store.remote import Remote
-from pipeline.store.store import Store
-from pipeline.store.tags import NoTagError, Tag, check_name
-from pipeline.terms.errors import (
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.model.runtime import bundle_model
+from rarefy.pipeline.release import bundles, verdicts
+from rarefy.pipeline.release.bundles import Bundle
+from rarefy.pipeline.run import folder, names
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.artifact import Artifact
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.remote import artifacts
+from rarefy.pipeline.store.remote.artifacts import Remote
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.store.tags import NoTagError, Tag, check_name
+from rarefy.pipeline.terms.errors import (
     BudgetError,
     EvidenceError,
     IntegrityError,
     RarefyError,
     RecipeError,
 )
-from pipeline.terms.vocabulary import LINEAR, REMOTE_TAG
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.terms.recipe_parts import LINEAR, REMOTE_TAG
+from rarefy.pipeline.verdict.record import ReportData
 
 Ready = Callable[[str], object] | None
 """Called with a digest before a tag moves to it; what it raises keeps the tag where it is."""
@@ -103,14 +104,14 @@ def promote(
     if url is None:
         store.tag(tag, artifact.digest, expect=before, **facts)
         return Promotion(tag, artifact.digest, before, run, None)
-    remote_tag = remote.find_tag(url, tag)
+    remote_tag = artifacts.find_tag(url, tag)
     remote_before = remote_tag.digest if remote_tag else None
     check_unmoved_since(record, f"{url}#{tag}", tag, remote_before)
     check_task(bundle, f"{url}#{tag}", _task_at(url, remote_before))
-    remote.push(store, artifact.digest, url)
+    artifacts.push(store, artifact.digest, url)
     moved = store.tag(tag, artifact.digest, expect=before, **facts)
     try:
-        remote.move(url, tag, artifact.digest, expect=remote_before, **facts)
+        artifacts.move(url, tag, artifact.digest, expect=remote_before, **facts)
     except BaseException as error:
         if before != artifact.digest:
             _undo(store, tag, moved, error)
@@ -270,7 +271,7 @@ def _task_at(url: str, digest: str | None) -> str | None:
     """Return the task of an artifact in another store, of which only a small file is read."""
     if digest is None:
         return None
-    signature = Remote.open(url).read(f"artifacts/sha256/{digest}/{runtime.SIGNATURE}")
+    signature = Remote.open(url).read(f"artifacts/sha256/{digest}/{bundle_model.SIGNATURE}")
     if signature is None:
         return None
     return str(json.loads(signature)["task"])
@@ -278,9 +279,9 @@ def _task_at(url: str, digest: str | None) -> str | None:
 
 def _task(directory: Path) -> str | None:
     """Return the task that a bundle is for; None if the artifact is no bundle."""
-    if not (directory / runtime.SIGNATURE).is_file():
+    if not (directory / bundle_model.SIGNATURE).is_file():
         return None
-    return str(runtime.read(directory, runtime.SIGNATURE)["task"])
+    return str(bundle_model.read(directory, bundle_model.SIGNATURE)["task"])
 
 
 def _as_measured(record: ReportData, baseline: str) -> str | None:
@@ -335,14 +336,14 @@ def rollback(
 
 def _roll_back_remote(tag: str, target: str | None, ready: Ready) -> tuple[str, str]:
     """Move a remote's tag back; return the digests before and after."""
-    url, name = remote.split(tag)
-    current = remote.find_tag(url, name)
+    url, name = artifacts.split(tag)
+    current = artifacts.find_tag(url, name)
     if current is None:
-        raise NoTagError(f"no tag {name!r} in {url}", remote.Remote.open(url).tags())
+        raise NoTagError(f"no tag {name!r} in {url}", artifacts.Remote.open(url).tags())
     digest = destination(current, tag, target)
     if ready is not None:
         ready(digest)
-    remote.move(url, name, digest, expect=current.digest, why="rollback")
+    artifacts.move(url, name, digest, expect=current.digest, why="rollback")
     return current.digest, digest
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import yaml
 
-from pipeline.model import hub
-from pipeline.release.bundles import Bundle
-from pipeline.run import folder, names
-from pipeline.store.artifact import Manifest
-from pipeline.store.home import Home
-from pipeline.terms.errors import RarefyError
-from pipeline.verdict.history import FILE, History
-from pipeline.verdict.provenance import DISTILL, IMPORT, Provenance, judges
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import Verdict
+from rarefy.pipeline.release.bundles import Bundle
+from rarefy.pipeline.run import folder, names
+from rarefy.pipeline.sources import hub
+from rarefy.pipeline.store.artifact import Manifest
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.errors import RarefyError
+from rarefy.pipeline.verdict.history import FILE, History
+from rarefy.pipeline.verdict.provenance import DISTILL, IMPORT, Provenance, judges
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import Verdict
 
 Step = tuple[str, dict[str, Any]]
 """A stage's name and its parameters."""

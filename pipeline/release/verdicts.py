@@ -15,21 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pipeline.measure.measurements import Measurements
-from pipeline.release.bundles import Bundle
-from pipeline.run import folder, names
-from pipeline.run.plan import Plan
-from pipeline.store import remote
-from pipeline.store.home import Home
-from pipeline.store.remote import Remote
-from pipeline.store.remote_files import READ_ONLY
-from pipeline.terms.credentials import redact
-from pipeline.terms.errors import BudgetError, EvidenceError, ProviderError, RarefyError
-from pipeline.terms.vocabulary import REMOTE_TAG
-from pipeline.verdict import history
-from pipeline.verdict.readings import Past
-from pipeline.verdict.record import UNKNOWN, ReportData
-from pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.measure.measurements import Measurements
+from rarefy.pipeline.release.bundles import Bundle
+from rarefy.pipeline.run import folder, names
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.remote import artifacts
+from rarefy.pipeline.store.remote.artifacts import Remote
+from rarefy.pipeline.store.remote.files import READ_ONLY
+from rarefy.pipeline.terms.credentials import redact
+from rarefy.pipeline.terms.errors import BudgetError, EvidenceError, ProviderError, RarefyError
+from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
+from rarefy.pipeline.verdict import history
+from rarefy.pipeline.verdict.history_numbers import Past
+from rarefy.pipeline.verdict.record import UNKNOWN, ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 
 VALIDATED = "rarefy validate "
 """How the command of a verdict on a bundle that was there already begins."""
@@ -127,7 +127,7 @@ def fetch(reference: str, digest: str, into: Path) -> Home:
     home = Home(into)
     if REMOTE_TAG not in reference:
         return home
-    url, _ = remote.split(reference)
+    url, _ = artifacts.split(reference)
     store = Remote.open(url)
     if store.protocols & READ_ONLY:
         return home
@@ -150,7 +150,7 @@ def fetch(reference: str, digest: str, into: Path) -> Home:
 def address(reference: str, run: Path) -> str:
     """Return where the run lies in the store that ``fetch`` has fetched it from."""
     time, _, recipe = run.name.partition(APART)
-    url, _ = remote.split(reference)
+    url, _ = artifacts.split(reference)
     return f"{url.rstrip('/')}/{RUNS}/{recipe}/{time}"
 
 
@@ -264,7 +264,7 @@ def _compared_with(verdict: Past, place: str) -> list[BudgetResult]:
 def same_tag(one: str, other: str) -> bool:
     """Return whether two names are of one tag: a remote's URL can be written in several ways."""
     if REMOTE_TAG in one and REMOTE_TAG in other:
-        return remote.same(one, other)
+        return artifacts.same(one, other)
     return one == other
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.measure import calibration, classes, examples, slices
-from pipeline.measure.calibration import Calibration
-from pipeline.measure.classes import ClassResult
-from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.measure.slices import SIGNIFICANT, SliceResult
-from pipeline.report import facts
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
+from rarefy.pipeline.measure.predictions import calibration, examples, slices
+from rarefy.pipeline.measure.predictions import per_class as classes
+from rarefy.pipeline.measure.predictions.calibration import Calibration
+from rarefy.pipeline.measure.predictions.per_class import ClassResult
+from rarefy.pipeline.measure.predictions.slices import SIGNIFICANT, SliceResult
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.verdict.record import ReportData
 
 TITLES = {
     examples.LOST: "Lost: only {reference} is right",

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.measure.classes import ClassResult
-from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Measurements
-from pipeline.store.artifact import MODELS, Kind
-from pipeline.terms import metrics, wording
-from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import LINEAR
-from pipeline.verdict.record import LedgerRow, ReportData
+from rarefy.pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Measurements
+from rarefy.pipeline.measure.predictions.per_class import ClassResult
+from rarefy.pipeline.store.artifact import MODELS, Kind
+from rarefy.pipeline.terms import metrics, wording
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.recipe_parts import LINEAR
+from rarefy.pipeline.verdict.record import LedgerRow, ReportData
 
 LINEAR_MODEL = "linear model (TF-IDF of words and pairs of words)"
 
@@ -97,20 +97,20 @@ def candidate_row(data: ReportData) -> LedgerRow | None:
 
 def percentile(samples: Sequence[Sequence[float]], percent: float) -> float | None:
     """Return a percentile of calls (process × calls); None if there are too few for it."""
-    from pipeline.measure import statistics
+    from rarefy.pipeline.measure.statistics import intervals
 
     calls = sum(map(len, samples))
-    if not statistics.carries(percent, calls):
+    if not intervals.carries(percent, calls):
         return None
-    return statistics.percentile_of(samples, percent)
+    return intervals.percentile_of(samples, percent)
 
 
 def median(samples: Sequence[Sequence[float]]) -> float | None:
     """Return the median of calls (process × calls), however few; None if there are none."""
-    from pipeline.measure import statistics
+    from rarefy.pipeline.measure.statistics import intervals
 
     if any(samples):
-        return statistics.percentile_of(samples, 50)
+        return intervals.percentile_of(samples, 50)
     return None
 
 
@@ -175,7 +175,8 @@ def pareto(models: list[Point]) -> list[Point]:
 
 def flips(data: ReportData) -> Flips | None:
     """Compare candidate and reference row by row; None if either was not measured."""
-    from pipeline.measure import classes, scores
+    from rarefy.pipeline.measure.predictions import per_class as classes
+    from rarefy.pipeline.measure.statistics import scores
 
     sides = compared(data)
     if sides is None or not sides[0].truth:
@@ -229,7 +230,7 @@ def evaluated(data: ReportData) -> str:
 
 def learned_nothing(data: ReportData) -> str | None:
     """Return why a share of the reference means nothing, without a subject; None if it does."""
-    from pipeline.measure import floor
+    from rarefy.pipeline.measure.predictions import floor
 
     measured = data.measurements
     name = reference(data)

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.report import facts, wording
-from pipeline.terms import metrics
-from pipeline.terms.interval import Interval
-from pipeline.terms.outcomes import SYMBOL, Outcome
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.report import facts, wording
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.outcomes import SYMBOL, Outcome
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.measure.machine import flat
-from pipeline.measure.measurements import Latency, Measurements
-from pipeline.report import accuracy, facts, headline, wording
-from pipeline.report.figures.distribution import distribution
-from pipeline.report.figures.flips import flips
-from pipeline.report.figures.ledger import ledger
-from pipeline.report.figures.lineage import lineage
-from pipeline.report.figures.reliability import reliability
-from pipeline.report.figures.tradeoff import tradeoff
-from pipeline.terms import metrics
-from pipeline.terms.outcomes import SYMBOL
-from pipeline.verdict.record import LineageNode, ReportData
+from rarefy.pipeline.measure.machine.fingerprint import flat
+from rarefy.pipeline.measure.measurements import Latency, Measurements
+from rarefy.pipeline.report import accuracy, facts, headline, wording
+from rarefy.pipeline.report.figures.distribution import distribution
+from rarefy.pipeline.report.figures.flips import flips
+from rarefy.pipeline.report.figures.ledger import ledger
+from rarefy.pipeline.report.figures.lineage import lineage
+from rarefy.pipeline.report.figures.reliability import reliability
+from rarefy.pipeline.report.figures.tradeoff import tradeoff
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.terms.outcomes import SYMBOL
+from rarefy.pipeline.verdict.record import LineageNode, ReportData
 
 FOLDER: Final = Path(__file__).parent
 WIDE, MIDDLE, HALF, NARROW = 980, 620, 475, 350
@@ -74,7 +74,7 @@ class TargetView:
 
 def render(data: ReportData) -> str:
     """Return the page: self-contained, and always under 1 MB."""
-    from pipeline.measure.statistics import samples_needed
+    from rarefy.pipeline.measure.statistics.intervals import samples_needed
 
     filters: dict[str, Callable[..., str]] = {
         "kind": wording.kind,
@@ -198,8 +198,8 @@ def _draw(figure: Callable[[int, str], str], name: str, width: int) -> Figure:
 
 def _cold_starts(measured: Measurements) -> str | None:
     """Return each model's median cold start with its interval; None if no model has enough."""
-    from pipeline.measure import cold_start
-    from pipeline.measure.statistics import carries
+    from rarefy.pipeline.measure.memory import cold_start
+    from rarefy.pipeline.measure.statistics.intervals import carries
 
     starts = []
     for name, model in list(measured.models.items())[:MAX_MODELS]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from pipeline.measure import slices
-from pipeline.report import accuracy, facts, headline, wording
-from pipeline.terms.outcomes import SYMBOL
-from pipeline.terms.wording import escape
-from pipeline.verdict.record import LedgerRow, ReportData
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.measure.predictions import slices
+from rarefy.pipeline.report import accuracy, facts, headline, wording
+from rarefy.pipeline.terms.outcomes import SYMBOL
+from rarefy.pipeline.terms.wording import escape
+from rarefy.pipeline.verdict.record import LedgerRow, ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 BUDGETS: Final = {
     "Outcome": ":--",

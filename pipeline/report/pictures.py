@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from pipeline.report import accuracy, facts
-from pipeline.report.figures import chart
-from pipeline.report.figures.distribution import distribution
-from pipeline.report.figures.ledger import ledger
-from pipeline.report.figures.lineage import lineage
-from pipeline.report.figures.reliability import reliability
-from pipeline.report.figures.tradeoff import tradeoff
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.report import accuracy, facts
+from rarefy.pipeline.report.figures import chart
+from rarefy.pipeline.report.figures.distribution import distribution
+from rarefy.pipeline.report.figures.ledger import ledger
+from rarefy.pipeline.report.figures.lineage import lineage
+from rarefy.pipeline.report.figures.reliability import reliability
+from rarefy.pipeline.report.figures.tradeoff import tradeoff
+from rarefy.pipeline.verdict.record import ReportData
 
 MARGIN: Final = 16
 WIDE, HALF = 960 - 2 * MARGIN, 560 - 2 * MARGIN

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.report import wording
-from pipeline.terms import metrics
-from pipeline.verdict.readings import Key, Past, Reading, apart, comparable
+from rarefy.pipeline.report import wording
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.verdict.history_numbers import Key, Past, Reading, apart, comparable
 
 Followed = list[tuple[Past, Reading]]
 """Verdicts with one number each, oldest first."""

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.report import series, wording
-from pipeline.report.figures.chart import LIMIT, MUTED, Chart
-from pipeline.report.figures.outcomes import outcomes
-from pipeline.report.figures.trend import Column, draw_outcome, draw_promotion, trend
-from pipeline.report.html import render_page
-from pipeline.report.series import Change
-from pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
-from pipeline.verdict.history import History
-from pipeline.verdict.readings import Key, Machine, Past, changes, readings
+from rarefy.pipeline.report import series, wording
+from rarefy.pipeline.report.figures.chart import LIMIT, MUTED, Chart
+from rarefy.pipeline.report.figures.outcomes import outcomes
+from rarefy.pipeline.report.figures.trend import Column, draw_outcome, draw_promotion, trend
+from rarefy.pipeline.report.html import render_page
+from rarefy.pipeline.report.series import Change
+from rarefy.pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
+from rarefy.pipeline.verdict.history import History
+from rarefy.pipeline.verdict.history_numbers import Key, Machine, Past, changes, readings
 
 MAX_RECIPES = 8
 MAX_CHARTS = 12

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pipeline.store.artifact import Kind
-from pipeline.terms import metrics, wording
-from pipeline.terms.wording import Form
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.terms import metrics, wording
+from rarefy.pipeline.terms.wording import Form
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 NBSP = "\u00a0"
 plural, plurals, signed = wording.plural, wording.plurals, wording.signed

@@ -10,12 +10,12 @@ from typing import Final
 
 import psutil
 
-from pipeline.measure import cgroups
-from pipeline.recipe.recipe import MODEL
-from pipeline.run.plan import Plan, Planned
-from pipeline.store.artifact import MODELS, Artifact
-from pipeline.terms.errors import ProviderError
-from pipeline.terms.wording import quantity
+from rarefy.pipeline.measure.machine import cgroups
+from rarefy.pipeline.recipe.recipe import MODEL
+from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.store.artifact import MODELS, Artifact
+from rarefy.pipeline.terms.errors import ProviderError
+from rarefy.pipeline.terms.wording import quantity
 
 COPIES: Final = 4
 """What AdamW holds of each weight: itself, its gradient and two moments."""

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Final
 
-from pipeline.stage import Context
-from pipeline.stage.development import NAME
-from pipeline.store.artifact import Kind
+from rarefy.pipeline.data.development_split import NAME
+from rarefy.pipeline.stage import Context
+from rarefy.pipeline.store.artifact import Kind
 
 HEADED: Final = (Kind.CHECKPOINT, Kind.ADAPTER)
 """The kinds of models with a head, for which it decides; its export decides for a bundle."""
@@ -27,7 +27,7 @@ def choose(context: Context, kind: Kind, directory: Path) -> None:
     split = context.splits.get(NAME)
     if split is None or split.labels is None:
         return
-    from pipeline.measure import accuracy
+    from rarefy.pipeline.measure.predictions import predict as accuracy
 
     outputs = accuracy.checkpoint_outputs(directory, task, split, context.progress, context.device)
     decisions = task.choose(outputs, split).chosen()

@@ -19,15 +19,17 @@ from typing import Final, TypeVar
 
 from pydantic_core import to_json
 
-from pipeline.measure import alone, memory
-from pipeline.model import sources
-from pipeline.recipe.recipe import MODEL
-from pipeline.run import decisions, last_runs, providers, quantized, scoring
-from pipeline.run.plan import Plan, Read
-from pipeline.stage import Context, Draft, Stage, discovery
-from pipeline.stage.split import Split
-from pipeline.store import disk
-from pipeline.store.artifact import (
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure.memory import memory
+from rarefy.pipeline.recipe.recipe import MODEL
+from rarefy.pipeline.run import decisions, last_runs, providers, scoring
+from rarefy.pipeline.run.plan import quantization
+from rarefy.pipeline.run.plan.plan import Plan, Read
+from rarefy.pipeline.sources import references
+from rarefy.pipeline.stage import Context, Draft, Stage, discovery
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.artifact import (
     MANIFEST,
     MODELS,
     RUN,
@@ -41,12 +43,12 @@ from pipeline.store.artifact import (
     StageRecord,
     list_files,
 )
-from pipeline.store.lease import Lease
-from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import IntegrityError, RarefyError
-from pipeline.terms.progress import Progress, silent
-from pipeline.terms.versions import distribution_version, versions
-from pipeline.verdict.record import LedgerRow
+from rarefy.pipeline.store.lease import Lease
+from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
+from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.terms.versions import distribution_version, versions
+from rarefy.pipeline.verdict.record import LedgerRow
 
 Named = TypeVar("Named", DataRecord, Source)
 
@@ -261,7 +263,7 @@ class Run:
     def _alone(self, identifier: str, waiting: Callable[..., None]) -> AbstractContextManager[None]:
         """Let a stage that times have the machine for itself."""
         timed = self.plan.stage_of(identifier).timed
-        return alone.measuring(waiting) if timed else nullcontext()
+        return exclusive.measuring(waiting) if timed else nullcontext()
 
     def _kept(
         self, identifier: str, waiting: Callable[..., None]
@@ -407,7 +409,7 @@ class Run:
             _check_draft(draft)
             decisions.choose(context, kind, context.output)
             if model is not None:
-                draft = quantized.carry(stage, model, context.output, kind, draft)
+                draft = quantization.carry(stage, model, context.output, kind, draft)
             if kind is Kind.BUNDLE:
                 self._check_precision(identifier, draft, inputs)
             return draft
@@ -423,10 +425,10 @@ class Run:
     def _check_precision(self, identifier: str, draft: Draft, inputs: dict[str, Artifact]) -> None:
         """Raise ModelError if a bundle's precision is not that of the recipe's last plan."""
         plan = self.plan
-        planner = quantized.follow(plan.loaded, plan.kinds())[identifier]
+        planner = quantization.follow(plan.loaded, plan.kinds())[identifier]
         if planner:
             self.check(inputs[planner])
-        quantized.check_bundle(draft, planner, inputs)
+        quantization.check_bundle(draft, planner, inputs)
 
     def _manifest(self, work: Work, stage: Stage, output: Path, draft: Draft) -> Manifest:
         """Return the manifest of what a stage wrote.
@@ -454,7 +456,7 @@ class Run:
         record = StageRecord(
             name=stage.name,
             version=stage.version,
-            parameters=sources.portable_values(stage.model_dump(mode="json"), base),
+            parameters=references.portable_values(stage.model_dump(mode="json"), base),
             fingerprint=work.fingerprint,
         )
         source = None
@@ -498,7 +500,7 @@ def _check_draft(draft: object) -> None:
 
 def _at(base: Path, record: Named, field: str) -> Named:
     """Return a copy of a manifest's record whose ``field`` holds no path of this machine."""
-    name = sources.portable(getattr(record, field), base)
+    name = references.portable(getattr(record, field), base)
     return record.model_copy(update={field: name})
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.measure.measurements import Measurements
-from pipeline.run import folder
-from pipeline.run.plan import Plan
-from pipeline.verdict import power
-from pipeline.verdict.power import Need
+from rarefy.pipeline.measure.measurements import Measurements
+from rarefy.pipeline.run import folder
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.verdict import power
+from rarefy.pipeline.verdict.power import Need
 
 
 def needs(plan: Plan, last: Path) -> list[Need]:

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from pipeline.measure import answers
-from pipeline.run import names
-from pipeline.store import disk
-from pipeline.store.artifact import MANIFEST, Artifact
-from pipeline.terms.credentials import redact
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import EvidenceError, RecipeError
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.measure.predictions import files as answers
+from rarefy.pipeline.run import names
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.artifact import MANIFEST, Artifact
+from rarefy.pipeline.terms.credentials import redact
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import EvidenceError, RecipeError
+from rarefy.pipeline.verdict.record import ReportData
 
 if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
-    from pipeline.run.outcome import Outcome
+    from rarefy.pipeline.run.outcome import Outcome
 
 _FINAL = "|".join(map(re.escape, (*names.FILES, names.BUNDLE)))
 _UNFINISHED = re.compile(rf"\.({_FINAL})[-.][0-9a-f]{{32}}")
@@ -112,7 +112,7 @@ def draw(data: ReportData, directory: Path) -> dict[str, Path]:
 
 
 def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
-    from pipeline.report import html, markdown
+    from rarefy.pipeline.report import html, markdown
 
     paths = {"report": directory / names.REPORT, "summary": directory / names.SUMMARY}
     _replace(paths["report"], html.render(data))
@@ -125,8 +125,8 @@ def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
 
 def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
     """Write the files that CI systems and benchmark trackers read; return their paths."""
-    from pipeline.report.ci import junit, openmetrics, trackers
-    from pipeline.report.ci.numbers import measured
+    from rarefy.pipeline.report.ci import junit, openmetrics, trackers
+    from rarefy.pipeline.report.ci.numbers import measured
 
     numbers = measured(data)
     texts = {
@@ -148,8 +148,8 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
     Files of an earlier run in ``directory`` are removed; otherwise its verdict would be mistaken
     for this run's. Raises RecipeError if a file of that name is not rarefy's.
     """
-    from pipeline.report.ci import junit
-    from pipeline.terms.wording import escape
+    from rarefy.pipeline.report.ci import junit
+    from rarefy.pipeline.terms.wording import escape
 
     with _holding(directory):
         check_ours(directory)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pipeline.measure import machine
-from pipeline.run.plan import Plan
-from pipeline.stage import Stage
-from pipeline.store.store import Store
-from pipeline.terms.digests import value_sha256
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.stage import Stage
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.digests import value_sha256
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _keys(plan: Plan, identifier: str) -> tuple[str, str]:
     """Return the keys of the notes of a step of this recipe, and of its stage in any recipe."""
     place = {
         "stage": plan.stage_of(identifier).name,
-        "machine": machine.digest(machine.fingerprint()),
+        "machine": fingerprint.digest(fingerprint.fingerprint()),
         "device": plan.device,
         "threads": plan.threads,
     }

@@ -21,11 +21,11 @@ from typing import Any, Final, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.store import disk, locks
-from pipeline.store.artifact import NewerError
-from pipeline.store.home import Home
-from pipeline.terms.credentials import redact
-from pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
+from rarefy.pipeline.store import disk, locks
+from rarefy.pipeline.store.artifact import NewerError
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.credentials import redact
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
 
 State = Literal[
     "running", "pass", "fail", "inconclusive", "unjudged", "error", "interrupted", "killed"

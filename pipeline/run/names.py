@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.measure import answers
+from rarefy.pipeline.measure.predictions import files as answers
 
 REPORT: Final = "report.html"
 SUMMARY: Final = "summary.md"

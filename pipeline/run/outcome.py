@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.measure import answers, machine
-from pipeline.measure.measurements import CANDIDATE, FILE, Measurements
-from pipeline.report import facts
-from pipeline.run.engine import Run
-from pipeline.store.artifact import Artifact, Kind
-from pipeline.terms.errors import RecipeError
-from pipeline.verdict import judge
-from pipeline.verdict.record import UNKNOWN, LineageNode, ReportData
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure.measurements import CANDIDATE, FILE, Measurements
+from rarefy.pipeline.measure.predictions import files as answers
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.verdict import judge
+from rarefy.pipeline.verdict.record import UNKNOWN, LineageNode, ReportData
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def conclude(run: Run, command: str) -> Outcome:
         lineage=lineage,
         verdict=judged,
         measurements=measurements,
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
     )
     return Outcome(data, _delivered(bundles, measurements))
 

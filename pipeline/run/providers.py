@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.model import onnx_runtime, runtime
-from pipeline.run import scoring
-from pipeline.run.plan import Plan, Planned
-from pipeline.stage import Stage
-from pipeline.store.artifact import Kind
-from pipeline.terms.errors import ProviderError
+from rarefy.pipeline.model.runtime import bundle_model, onnx_runtime
+from rarefy.pipeline.run import scoring
+from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.stage import Stage
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.terms.errors import ProviderError
 
 MEASURED = (Kind.BUNDLE, Kind.REPORT)
 """What is made for the targets, and checked by running it."""
@@ -25,7 +25,7 @@ def check(plan: Plan, steps: list[Planned], *, scored: bool = True) -> None:
         onnx_runtime.check_installed()
     if any(step.kind in MEASURED for step in steps):
         for target in plan.loaded.recipe.targets:
-            runtime.check_available(target.provider)
+            bundle_model.check_available(target.provider)
 
 
 def check_device(device: str, stage: Stage) -> None:

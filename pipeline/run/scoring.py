@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pipeline.measure import machine
-from pipeline.run.plan import READERS, Plan
-from pipeline.stage import corpus
-from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import DataError, RarefyError
-from pipeline.terms.interval import Interval
-from pipeline.terms.progress import Progress
-from pipeline.terms.versions import versions
+from rarefy.pipeline.data import corpus
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.run.plan.plan import READERS, Plan
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.errors import DataError, RarefyError
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.progress import Progress
+from rarefy.pipeline.terms.versions import versions
 
 VERSION = 9
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
@@ -69,7 +69,7 @@ def _key(plan: Plan, artifact: Artifact, split: str) -> str:
     on: Any = plan.device
     if artifact.kind is Kind.BUNDLE:
         provider = recipe.targets[0].provider
-        on = [provider, _threads(plan), machine.digest(machine.fingerprint())]
+        on = [provider, _threads(plan), fingerprint.digest(fingerprint.fingerprint())]
     value = {
         "version": VERSION,
         "artifact": artifact.digest,
@@ -93,7 +93,8 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
     """Return the scores of an artifact on the split ``name``, as the store keeps them."""
     import numpy as np
 
-    from pipeline.measure import accuracy, floor
+    from rarefy.pipeline.measure.predictions import floor
+    from rarefy.pipeline.measure.predictions import predict as accuracy
 
     split = plan.splits[name]
     task = plan.task

@@ -1,5 +1,5 @@
-"""The API for stage authors: ``from pipeline.stage import Stage, Context, Draft``."""
+"""The API for stage authors: ``from rarefy.pipeline.stage import Stage, Context, Draft``."""
 
-from pipeline.stage.contract import Asked, Context, Draft, Quantization, Stage
+from rarefy.pipeline.stage.contract import Asked, Context, Draft, Quantization, Stage
 
 __all__ = ["Asked", "Context", "Draft", "Quantization", "Stage"]

@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.model.architectures.description import Config
-from pipeline.stage import code
-from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
-from pipeline.store.artifact import Artifact, Kind, Metric
-from pipeline.terms.budget import Budget
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.progress import Progress, silent
-from pipeline.terms.vocabulary import Target
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.sources import plugin_code
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.terms.recipe_parts import Target
 
 Quantization = Literal["loses", "keeps", "plans"]
 """How a stage treats a quantization plan; see ``Stage.quantization``."""
@@ -111,7 +111,7 @@ class Stage(BaseModel):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Remember the bytes of the class's code, which are part of the fingerprint."""
         super().__pydantic_init_subclass__(**options)
-        code.note(cls)
+        plugin_code.note(cls)
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -127,7 +127,7 @@ class Stage(BaseModel):
     Those that read the data are added for a stage that reads some.
     """
     quantization: ClassVar[Quantization] = "loses"
-    """What happens to the input's quantization plan (``pipeline/model/quantization.py``).
+    """What happens to the input's quantization plan (``pipeline/model/quantization/plan.py``).
 
     "loses": the output has no plan, so the stage cannot come after ``quantize``. "keeps": module
     names and input ranges stay about the same, so the plan stays valid; the engine copies it, and a
@@ -169,7 +169,8 @@ class Stage(BaseModel):
     timed: ClassVar[bool] = False
     """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
 
-    A stage that times now and then takes ``pipeline.measure.alone`` itself. Either says when
+    A stage that times now and then takes ``rarefy.pipeline.measure.machine.exclusive`` itself.
+    Either says when
     something is measured, not what, so it is not part of the fingerprint.
     """
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.stage import code
-from pipeline.stage.contract import Stage
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.naming import hint
+from rarefy.pipeline.sources import plugin_code
+from rarefy.pipeline.stage.contract import Stage
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.suggestions import hint
 
 ENTRY_POINTS = "rarefy.stages"
 NO_FILE = "defined in a notebook"
@@ -37,13 +37,13 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
         raise RecipeError(f"unknown stage {name!r}{hint(name, installed())}")
     origin = name if point is None else f"{name} ({point.value})"
     try:
-        with code.printing_to_stderr():
+        with plugin_code.printing_to_stderr():
             loaded = _import(name, folder) if point is None else point.load()
     except (Exception, SystemExit) as error:  # as of a script that parses its arguments
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Stage)):
-        raise RecipeError(f"stage {origin} is not a subclass of pipeline.stage.Stage")
+        raise RecipeError(f"stage {origin} is not a subclass of rarefy.pipeline.stage.Stage")
     if not isinstance(getattr(loaded, "name", None), str):
         raise RecipeError(f"stage {origin} has no name: set `name: ClassVar[str]` in the class")
     return loaded
@@ -51,7 +51,7 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
 
 def runs_every_time(kind: type[Stage]) -> bool:
     """Return whether a stage is in no file, as in a notebook, so no result of it is cached."""
-    return any(code.code_of(base).source is None for base in _foreign(kind))
+    return any(plugin_code.code_of(base).source is None for base in _foreign(kind))
 
 
 def source_digests(kind: type[Stage]) -> list[str]:
@@ -63,13 +63,13 @@ def source_digests(kind: type[Stage]) -> list[str]:
     if runs_every_time(kind):
         return [NO_FILE]
     files: dict[Path, str] = {}
-    helpers: dict[str, code.Source] = {}
+    helpers: dict[str, plugin_code.Source] = {}
     for base in _foreign(kind):
-        source = code.code_of(base).source
+        source = plugin_code.code_of(base).source
         if source is not None:
             source.check()
             files[source.path] = source.sha256
-        helpers |= code.code_of(base).helpers
+        helpers |= plugin_code.code_of(base).helpers
     digests = [files[path] for path in sorted(files)]
     for name, helper in sorted(helpers.items()):
         helper.check()
@@ -81,14 +81,14 @@ def source_digests(kind: type[Stage]) -> list[str]:
 def ready(kind: type[Stage]) -> None:
     """Let a third-party stage import its neighbours while it runs, and not another recipe's."""
     for base in reversed(_foreign(kind)):
-        code.ready(base)
+        plugin_code.ready(base)
 
 
 def _foreign(kind: type[Stage]) -> list[type[Stage]]:
     """Return a stage's class and its bases, without ours."""
     bases = []
     for base in kind.__mro__:
-        is_ours = base.__module__.partition(".")[0] in code.OWN
+        is_ours = base.__module__.partition(".")[0] in plugin_code.OWN
         if issubclass(base, Stage) and not is_ours:
             bases.append(base)
     return bases
@@ -104,6 +104,6 @@ def _module(name: str, folder: Path | None) -> ModuleType:
     """Return a module in a recipe's folder, or else an installed one."""
     if folder is None:
         return importlib.import_module(name)
-    code.focus(folder)
+    plugin_code.focus(folder)
     file = folder / f"{name}.py"
-    return code.load(file) if file.is_file() else importlib.import_module(name)
+    return plugin_code.load(file) if file.is_file() else importlib.import_module(name)

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.terms.digests import SHA256, canonical_json, file_sha256
-from pipeline.terms.errors import IntegrityError, RarefyError
+from rarefy.pipeline.terms.digests import SHA256, canonical_json, file_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
 
 SCHEMA: Final = "rarefy.artifact/1"
 MANIFEST = "manifest.json"

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.store import locks
-from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
+from rarefy.pipeline.store import locks
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 
 LOCK = ".lock"
 """The file in a directory that ``held`` locks."""

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.store.artifact import Artifact, Manifest
-from pipeline.store.store import Store
+from rarefy.pipeline.store.artifact import Artifact, Manifest
+from rarefy.pipeline.store.store import Store
 
 
 class Fresh(Store):

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.store import disk, lease, listed, locks
-from pipeline.store.artifact import NewerError
-from pipeline.store.store import Store
-from pipeline.terms.errors import IntegrityError, RecipeError
+from rarefy.pipeline.store import disk, lease, listing, locks
+from rarefy.pipeline.store.artifact import NewerError
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 
 BATCH = 100
 """Artifacts moved away under one guard: a fraction of a second, for which others wait."""
@@ -136,7 +136,7 @@ class Collector:
             if digest in needed or not self._old(self.store.directory(digest)):
                 return None
             with suppress(IntegrityError):
-                listed.read(self.store, digest)
+                listing.read(self.store, digest)
         except (NewerError, RecipeError):
             return None  # RecipeError: another process has just deleted it
         return "not needed by any tag"
@@ -165,7 +165,7 @@ class Collector:
             seen.add(digest)
             if digest not in self._parents:
                 try:
-                    self._parents[digest] = listed.read(self.store, digest).parents
+                    self._parents[digest] = listing.read(self.store, digest).parents
                 except RecipeError:
                     continue  # another process has just deleted it
             todo += self._parents[digest]

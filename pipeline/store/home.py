@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pipeline.store.store import Store
+    from rarefy.pipeline.store.store import Store
 
 VARIABLE: Final = "RAREFY_HOME"
 """The environment variable with the folder of those who name none."""
@@ -50,13 +50,13 @@ class Home:
         With the URL of a ``remote`` store, it also finds the work of other machines.
         """
         if remote is not None:
-            from pipeline.store.shared import Shared
+            from rarefy.pipeline.store.remote.shared_store import Shared
 
             return Shared(self.path / "store", remote)
         if fresh:
-            from pipeline.store.fresh import Fresh
+            from rarefy.pipeline.store.fresh import Fresh
 
             return Fresh(self.path / "store")
-        from pipeline.store.store import Store  # imported late to keep --help fast
+        from rarefy.pipeline.store.store import Store  # imported late to keep --help fast
 
         return Store(self.path / "store")

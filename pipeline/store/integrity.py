@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import IntegrityError, ProviderError
+from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
 
 REMEDY = "remove it with `rarefy artifact gc --damaged --yes`, and the next run rebuilds it"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.store import disk, locks
+from rarefy.pipeline.store import disk, locks
 
 FOLDER = "leases"
 

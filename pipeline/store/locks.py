@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.terms.errors import ProviderError
+from rarefy.pipeline.terms.errors import ProviderError
 
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 """The errors of a user who may not write."""

@@ -33,13 +33,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.store import disk, integrity, locks
-from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
-from pipeline.store.lease import Lease
-from pipeline.store.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse, unknown
-from pipeline.terms.digests import file_sha256, is_beginning, is_sha256
-from pipeline.terms.errors import IntegrityError, RecipeError
-from pipeline.terms.vocabulary import NAME
+from rarefy.pipeline.store import disk, integrity, locks
+from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
+from rarefy.pipeline.store.lease import Lease
+from rarefy.pipeline.store.tags import (
+    ANY,
+    Tag,
+    Why,
+    check_name,
+    check_unmoved,
+    moved,
+    parse,
+    unknown,
+)
+from rarefy.pipeline.terms.digests import file_sha256, is_beginning, is_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import NAME
 
 SCHEMA = 1
 GUARD = "store"

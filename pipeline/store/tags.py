@@ -14,9 +14,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.terms.digests import SHA256, is_beginning, is_sha256
-from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
-from pipeline.terms.vocabulary import NAME
+from rarefy.pipeline.terms.digests import SHA256, is_beginning, is_sha256
+from rarefy.pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import NAME
 
 ANY: Final = "*"
 """The value of ``expect`` that skips the check of what a tag points at before it moves."""

@@ -9,12 +9,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.report.wording import score
-from pipeline.store import disk
-from pipeline.sweep.questions import Goal
-from pipeline.sweep.sweep_file import Stop
-from pipeline.terms.errors import IntegrityError
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.report.wording import score
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.sweep.file import Stop
+from rarefy.pipeline.sweep.questions import Goal
+from rarefy.pipeline.terms.errors import IntegrityError
+from rarefy.pipeline.terms.interval import Interval
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 ENDED: Final = ("done", "stopped", "failed")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import BESIDE, LoadedRecipe, Recipe
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.naming import hint
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe import yaml_file
+from rarefy.pipeline.recipe.recipe import BESIDE, LoadedRecipe, Recipe
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.suggestions import hint
 
 OFF: Final = "off"
 FREE: Final = (
@@ -90,8 +90,8 @@ def with_values(
             stage = _stage(entries[first])
             _set(entries[first], [stage, *rest], value, path)
     document["stages"] = [_shorten(entries[step]) for step in entries if step not in omitted]
-    text = yaml_source.dump(document)
-    parsed = yaml_source.parse(text.encode(), loaded.where.source).values
+    text = yaml_file.dump(document)
+    parsed = yaml_file.parse(text.encode(), loaded.where.source).values
     return recipes.check(parsed, text, loaded.base, loaded.where, None)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from statistics import fmean, geometric_mean
 from typing import Any, Final
 
-from pipeline.report import facts
-from pipeline.report.figures.tradeoff import tradeoff
-from pipeline.report.html import render_page
-from pipeline.sweep.branch import STATES, Branch
-from pipeline.sweep.questions import Goal
-from pipeline.sweep.record import SweepRecord
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.report.figures.tradeoff import tradeoff
+from rarefy.pipeline.report.html import render_page
+from rarefy.pipeline.sweep.branch import STATES, Branch
+from rarefy.pipeline.sweep.questions import Goal
+from rarefy.pipeline.sweep.record import SweepRecord
 
 MOST_VALUES: Final = 8
 """Of a field with more values, the page does not say what each gave."""

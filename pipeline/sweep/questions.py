@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.terms import quantity
-from pipeline.terms.quantity import Quantity
-from pipeline.terms.vocabulary import Part
+from rarefy.pipeline.terms import quantity
+from rarefy.pipeline.terms.quantity import Quantity
+from rarefy.pipeline.terms.recipe_parts import Part
 
 Goal = Literal["accuracy", "latency", "size"]
 """What branches are compared by: the main score on the development split, the median latency of

@@ -6,9 +6,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.sweep import pareto
-from pipeline.sweep.branch import Branch
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.sweep import answers as pareto
+from rarefy.pipeline.sweep.branch import Branch
+from rarefy.pipeline.terms.interval import Interval
 
 SCHEMA: Final = "rarefy.sweep/1"
 

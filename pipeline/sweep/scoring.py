@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.run import scoring
-from pipeline.run.plan import Plan
-from pipeline.stage.development import NAME
-from pipeline.store.artifact import Artifact
-from pipeline.terms.interval import Interval
-from pipeline.terms.progress import silent
+from rarefy.pipeline.data.development_split import NAME
+from rarefy.pipeline.run import scoring
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.store.artifact import Artifact
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.progress import silent
 
 
 def on_dev(
@@ -22,7 +22,8 @@ def on_dev(
 ) -> tuple[str, Interval] | None:
     """Return the main metric's name and value on the development rows, None for no model.
 
-    It is measured once and kept in the store. Raises what ``pipeline.run.scoring.score`` raises.
+    It is measured once and kept in the store. Raises what ``rarefy.pipeline.run.scoring.score``
+    raises.
     """
     scored = scoring.score(plan, artifact, check, silent, lambda: None, split=NAME).metrics
     if not scored:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
-from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.sweep import fields
-from pipeline.sweep.sweep_file import Sweep
-from pipeline.terms.digests import value_sha256
+from rarefy.pipeline.recipe import yaml_file
+from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.sweep import fields
+from rarefy.pipeline.sweep.file import Sweep
+from rarefy.pipeline.terms.digests import value_sha256
 
 LONGEST: Final = 48
 _PLAIN: Final = re.compile(r"[a-z0-9._]+(?:-[a-z0-9._]+)*")
@@ -64,9 +64,9 @@ def _is_plain(value: Any) -> bool:
 
 def without_budgets(loaded: LoadedRecipe) -> str:
     """Return the text of a recipe without its budgets, which branches do not judge."""
-    values = yaml_source.parse(loaded.text.encode(), loaded.where.source).values
+    values = yaml_file.parse(loaded.text.encode(), loaded.where.source).values
     values.pop("budgets", None)
-    return yaml_source.dump(values)
+    return yaml_file.dump(values)
 
 
 def grid(sweep: Sweep) -> list[Variant]:

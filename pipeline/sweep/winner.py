@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 from typing import Final
 
-from pipeline.store import disk
-from pipeline.sweep import variants
-from pipeline.sweep.branch import Branch
-from pipeline.sweep.questions import Question
-from pipeline.sweep.sweep_file import Sweep
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.sweep import variants
+from rarefy.pipeline.sweep.branch import Branch
+from rarefy.pipeline.sweep.file import Sweep
+from rarefy.pipeline.sweep.questions import Question
+from rarefy.pipeline.terms.errors import RecipeError
 
 HEAD: Final = "# Chosen by rarefy sweep: "
 PURPOSE: Final = "# Chosen on the development rows. What its verdict on the eval rows is:"

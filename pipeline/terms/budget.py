@@ -9,11 +9,11 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.terms import quantity
-from pipeline.terms.metrics import FORMS, METRICS, USUAL, Metric, expects, known
-from pipeline.terms.naming import hint
-from pipeline.terms.quantity import Quantity
-from pipeline.terms.vocabulary import Part
+from rarefy.pipeline.terms import quantity
+from rarefy.pipeline.terms.metrics import FORMS, METRICS, USUAL, Metric, expects, known
+from rarefy.pipeline.terms.quantity import Quantity
+from rarefy.pipeline.terms.recipe_parts import Part
+from rarefy.pipeline.terms.suggestions import hint
 
 REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pipeline.terms.credentials import redact
+from rarefy.pipeline.terms.credentials import redact
 
 
 class RarefyError(Exception):

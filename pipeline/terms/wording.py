@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Callable
 
-from pipeline.terms.credentials import redact
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.credentials import redact
+from rarefy.pipeline.terms.interval import Interval
 
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 _COUNTS = ("", "k", "M", "G")

@@ -12,17 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.measure import cold_start, gate, statistics
-from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
-from pipeline.measure.statistics import Bootstrap
-from pipeline.terms.budget import Budget, misfit
-from pipeline.terms.interval import Interval
-from pipeline.terms.metrics import METRICS
-from pipeline.terms.outcomes import Outcome
-from pipeline.terms.vocabulary import LINEAR
-from pipeline.terms.wording import beside, bounds, number, quantity, required, signed
-from pipeline.verdict import lookup, power
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.measure.latency import compare as gate
+from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
+from rarefy.pipeline.measure.memory import cold_start
+from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.measure.statistics.intervals import Bootstrap
+from rarefy.pipeline.terms.budget import Budget, misfit
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.metrics import METRICS
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.terms.recipe_parts import LINEAR
+from rarefy.pipeline.terms.wording import beside, bounds, number, quantity, required, signed
+from rarefy.pipeline.verdict import lookup, power
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 
 class Finding(NamedTuple):
@@ -180,7 +182,7 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 
 def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop``; the finding holds the drop, so a positive value is worse."""
-    outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
+    outcome: Outcome = intervals.non_inferiority(both.difference90, budget.limit)
     drop = _negated(both.difference90)
     change = [beside(signed, value, -budget.limit) for value in both.difference90]
     text = (
@@ -303,7 +305,7 @@ def _faster(
     what: str,
     timed: Latency,
 ) -> Finding:
-    ratio = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
+    ratio = intervals.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     most = budget.form == "max"
     outcome = _at_most(ratio, budget.limit) if most else _at_least(ratio, budget.limit)
     limit = _limit(required(budget.limit, "×"), least=not most)
@@ -315,9 +317,9 @@ def _faster(
 def _lacking(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:
     """Return an inconclusive finding if the percentile needs more samples, None otherwise."""
     count = sum(map(len, samples))
-    if statistics.carries(percentile, count):
+    if intervals.carries(percentile, count):
         return None
-    needed = statistics.samples_needed(percentile)
+    needed = intervals.samples_needed(percentile)
     reason = f"{count} calls are too few to estimate p{percentile}; time {needed} or more"
     return Finding(None, "inconclusive", reason)
 
@@ -347,7 +349,7 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 def _cold_start(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge the median cold start, or the median of its per-round ratios to a reference."""
     ours = lookup.starts(measurements, CANDIDATE)
-    if not statistics.carries(50, len(ours)):
+    if not intervals.carries(50, len(ours)):
         reason = (
             f"{len(ours)} cold starts are too few for a confidence interval of the median; "
             "measure 6 or more"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.measure import floor
-from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.terms.metrics import known
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
+from rarefy.pipeline.measure.predictions import floor
+from rarefy.pipeline.terms.metrics import known
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 BESIDE = ("agreement", "divergence", "speedup")
 """The kinds of metrics that compare with the first reference if the budget does not say which."""

@@ -21,14 +21,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import IntegrityError, ProviderError
-from pipeline.terms.outcomes import Outcome
-from pipeline.terms.wording import plural
-from pipeline.verdict.readings import Machine, Past, Plain
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
+from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.terms.wording import plural
+from rarefy.pipeline.verdict.history_numbers import Machine, Past, Plain
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 FILE: Final = "history.sqlite"
 SCHEMA: Final = 5
@@ -285,7 +285,7 @@ def _machine(measurements: Measurements) -> Machine:
     Other eval data or another truth, thread count, number of timed rows or of calls in a block
     change the numbers, just as another machine does.
     """
-    from pipeline.measure import machine
+    from rarefy.pipeline.measure.machine import fingerprint as machine
 
     targets = {
         name: f"{timed.provider or 'cpu'}, {timed.threads} threads{_blocks(timed.block)}"

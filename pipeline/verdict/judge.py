@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.terms.budget import Budget
-from pipeline.terms.metrics import METRICS
-from pipeline.terms.outcomes import worst
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict import findings
-from pipeline.verdict.footing import Footing
-from pipeline.verdict.verdict import Verdict
+from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.metrics import METRICS
+from rarefy.pipeline.terms.outcomes import worst
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict import findings
+from rarefy.pipeline.verdict.footing import Footing
+from rarefy.pipeline.verdict.verdict import Verdict
 
 
 def judge(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.measure.load import Load
-from pipeline.terms.outcomes import Outcome
-from pipeline.terms.wording import bounds, required
+from rarefy.pipeline.measure.load.session import Load
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.terms.wording import bounds, required
 
 
 def judge(load: Load, limit: float) -> tuple[Outcome, str]:

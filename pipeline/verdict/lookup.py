@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
-from pipeline.stage.formulas import Floats
-from pipeline.terms.budget import Budget
+from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.tasks.shared.formulas import Floats
+from rarefy.pipeline.terms.budget import Budget
 
 
 class MissingError(Exception):

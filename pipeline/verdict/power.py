@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.terms.budget import Budget
-from pipeline.terms.metrics import METRICS
-from pipeline.terms.wording import plural, points
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.metrics import METRICS
+from rarefy.pipeline.terms.wording import plural, points
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.measure.measurements import Measurements
-    from pipeline.measure.statistics import Bootstrap
+    from rarefy.pipeline.measure.measurements import Measurements
+    from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 
 DISAGREEMENT = 0.08
 """The share of rows on which a compressed model typically disagrees with its teacher."""
@@ -109,7 +109,7 @@ def counts_rows(metric: str) -> bool:
 
 def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list[Need]:
     """Return what a budget on a score that counts no rows needs; empty if no run tells."""
-    from pipeline.measure.measurements import CANDIDATE
+    from rarefy.pipeline.measure.measurements import CANDIDATE
 
     name = earlier.name_of(budget.against or "") if earlier else None
     if earlier is None or name is None or CANDIDATE not in earlier.models or not earlier.truth:
@@ -156,7 +156,7 @@ def rows_needed(margin: float, disagreement: float) -> int:
     larger. Derived from Tango's statistic with a continuity correction of half a row, at the
     expected table.
     """
-    from pipeline.measure.scores import HALF_A_ROW
+    from rarefy.pipeline.measure.statistics.scores import HALF_A_ROW
 
     middle = disagreement + 2 * margin
     losses = (math.sqrt(middle**2 - 4 * disagreement * margin * (1 + margin)) + middle) / 4
@@ -199,7 +199,7 @@ def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | N
 
     Returns None if the candidate or the reference was not measured.
     """
-    from pipeline.measure.measurements import CANDIDATE
+    from rarefy.pipeline.measure.measurements import CANDIDATE
 
     name = measurements.name_of(reference)
     if name is None or CANDIDATE not in measurements.models or not measurements.truth:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.model import hub
-from pipeline.verdict.record import LedgerRow, ReportData
-from pipeline.verdict.verdict import Verdict
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.sources import hub
+from rarefy.pipeline.verdict.record import LedgerRow, ReportData
+from rarefy.pipeline.verdict.verdict import Verdict
 
 IMPORT, DISTILL = "import", "distill"
 UNTRAINED = frozenset({IMPORT, "quantize", "export"})

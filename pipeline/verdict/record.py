@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.measure.measurements import Measurements
-from pipeline.verdict.verdict import Verdict
+from rarefy.pipeline.measure.measurements import Measurements
+from rarefy.pipeline.verdict.verdict import Verdict
 
 SCHEMA: Final = "rarefy.run/1"
 UNKNOWN: Final = "0001-01-01T00:00:00.000+00:00"

@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.terms.errors import BudgetError, EvidenceError
-from pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.terms.errors import BudgetError, EvidenceError
+from rarefy.pipeline.terms.outcomes import Outcome
 
 SCHEMA: Final = "rarefy.verdict/3"
 

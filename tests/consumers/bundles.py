@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe import recipe as recipes
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "data"
@@ -49,7 +49,7 @@ def make(home: Path) -> dict[str, Path]:
 
 
 def _run(home: Path, name: str, text: str) -> Path:
-    from flows import jobs
+    from rarefy.flows.run import job as jobs
 
     recipe = home / f"{name}.yaml"
     recipe.write_text(text)

@@ -38,7 +38,7 @@ def place(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A folder with the Hub's form of the bundles, as the command writes it."""
     from click.testing import CliRunner
 
-    from flows.cli import cli
+    from rarefy.flows.cli import cli
 
     folder = tmp_path_factory.mktemp("served")
     for name, bundle in made.items():

@@ -34,7 +34,7 @@ def test_the_server_s_protobuf_reads_the_configs_and_the_ensemble_answers(
 ) -> None:
     from click.testing import CliRunner
 
-    from flows.cli import cli
+    from rarefy.flows.cli import cli
 
     out, home = tmp_path / "models", made[name].parents[2]
     words = ["bundle", name, str(out), "--for", "triton", "--home", str(home)]

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from exporters import onnx, parity
-from exporters.passes import (
+from rarefy.exporters import parity, trace
+from rarefy.exporters.passes import (
     attention,
     clean,
     first_token,
@@ -27,8 +27,8 @@ from exporters.passes import (
     residual,
     scale,
 )
-from pipeline.model import checkpoint
-from stages import surgery
+from rarefy.pipeline.model import checkpoint
+from rarefy.stages.surgery import units as surgery
 from tests.breadth import broad
 from tests.exporters.families import PAD, classifier, integer
 from tests.models import TASK
@@ -60,7 +60,7 @@ def made(family: str) -> Any:
 @cache
 def rewritten(family: str) -> Any:
     """Return the deployed graph in float."""
-    graph = onnx.export(made(family), onnx.INPUTS, TASK)
+    graph = trace.export(made(family), trace.INPUTS, TASK)
     for rewrite in (mask, scale, relative_bias, first_token, positions, attention, residual):
         bounds = [LONGEST] if rewrite in (mask, relative_bias, positions) else []
         found = rewrite.apply(graph, *bounds)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
+from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from tests.conftest import QUICK_STAGES, Workshop, labelled_rows
 from tests.project import Said
 
@@ -260,7 +260,7 @@ def test_a_runner_that_is_throttled_half_way(
     shop: Workshop, rarefy: Rarefy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the measured times are, the result is neither a pass nor a fail."""
-    from pipeline.measure import latency
+    from rarefy.pipeline.measure.latency import session as latency
 
     why = "calibration work took 1.7 times as long at the end"
     take = latency.measure

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.engine import Run
-from pipeline.store.garbage import Collector
-from stages import trainer
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.store.garbage import Collector
+from rarefy.stages.training import loop as trainer
 from tests.conftest import Workshop
 
 DRIVER = """
 import json, sys, time
 from pathlib import Path
 
-from pipeline.store import disk, store as stores
-from pipeline.recipe import recipe
-from pipeline.run.engine import Run
-from pipeline.run.plan import MODEL, Plan
+from rarefy.pipeline.store import disk, store as stores
+from rarefy.pipeline.recipe import recipe
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.run.plan.plan import MODEL, Plan
 
 recipe_path, stop = Path(sys.argv[1]), sys.argv[2]
 
@@ -59,7 +59,7 @@ pause_before(Path, "rename", "before the rename", is_artifact)
 pause_before(stores.shutil, "rmtree", "after the rename", in_work)
 pause_before(stores.Store, "keep_note", "before the score is kept", is_score)
 if stop == "training":
-    from stages import trainer
+    from rarefy.stages.training import loop as trainer
 
     trainer.pause = lambda *_: 0.0
 

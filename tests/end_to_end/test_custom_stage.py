@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.model import checkpoint
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe import writing
-from pipeline.report import html
-from pipeline.run import outcome
-from pipeline.terms.errors import RarefyError, RecipeError
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe import writing
+from rarefy.pipeline.report import html
+from rarefy.pipeline.run import outcome
+from rarefy.pipeline.terms.errors import RarefyError, RecipeError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_stage"
 STAGE = "round_weights:RoundWeights"

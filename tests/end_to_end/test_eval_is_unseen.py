@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.measure import accuracy
-from pipeline.run.engine import Run
-from pipeline.stage import Context, Draft, Stage, discovery
-from pipeline.store.artifact import Artifact
+from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.stage import Context, Draft, Stage, discovery
+from rarefy.pipeline.store.artifact import Artifact
 from tests.conftest import VALIDATE, Workshop, execute
 
 CHAIN: tuple[Any, ...] = (

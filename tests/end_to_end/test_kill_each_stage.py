@@ -39,12 +39,13 @@ from pathlib import Path
 
 import onnxruntime, peft, torch, transformers
 
-from exporters import build
-from pipeline.recipe import recipe
-from pipeline.run.engine import Run
-from pipeline.run.plan import MODEL, Plan
-from pipeline.store.store import Store
-from stages import lessons, trainer
+from rarefy.exporters import build
+from rarefy.pipeline.recipe import recipe
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.run.plan.plan import MODEL, Plan
+from rarefy.pipeline.store.store import Store
+from rarefy.stages.inject import rows as lessons
+from rarefy.stages.training import loop as trainer
 
 STEPS = (MODEL, *(step.id for step in recipe.load(Path(sys.argv[1])).steps))
 

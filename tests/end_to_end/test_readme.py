@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_server import ALONE, REMEMBERS
+from rarefy.flows.server.server import ALONE, REMEMBERS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

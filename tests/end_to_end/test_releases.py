@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.store import Store
+from rarefy.pipeline.store.store import Store
 from tests.conftest import QUICK, Workshop, labelled_rows
 from tests.project import Said
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.measure import answers, machine
-from pipeline.measure.measurements import CANDIDATE, Measurements
-from pipeline.model.quantization import FILE as PLAN
-from pipeline.run import outcome
-from pipeline.run.engine import Finished
-from pipeline.run.plan import MODEL
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
+from rarefy.pipeline.measure.predictions import files as answers
+from rarefy.pipeline.model.quantization.plan import FILE as PLAN
+from rarefy.pipeline.run import outcome
+from rarefy.pipeline.run.engine import Finished
+from rarefy.pipeline.run.plan.plan import MODEL
 from tests.conftest import QUICK_STAGES, Workshop, execute, labelled_rows
 
 LIE = 0.123
@@ -120,15 +121,15 @@ def pretend_installed(
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     monkeypatch.syspath_prepend(folder)
-    machine._libraries.cache_clear()
+    fingerprint._libraries.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def libraries() -> Iterator[None]:
     """Clear cached versions, so no test sees those another test faked, here or in another file."""
-    machine._libraries.cache_clear()
+    fingerprint._libraries.cache_clear()
     yield
-    machine._libraries.cache_clear()
+    fingerprint._libraries.cache_clear()
 
 
 # What changes nothing
@@ -217,8 +218,8 @@ def test_another_onnxruntime_measures_anew_and_trains_nothing(workshop, made, mo
 
 def test_another_cpu_measures_anew_and_trains_nothing(workshop, made, monkeypatch):
     before = made.run(*CHAIN)
-    facts = machine.fingerprint() | {"cpu": "another"}
-    monkeypatch.setattr(machine, "fingerprint", lambda: facts)
+    facts = fingerprint.fingerprint() | {"cpu": "another"}
+    monkeypatch.setattr(fingerprint, "fingerprint", lambda: facts)
     finished = workshop.run(*CHAIN)
     assert anew(finished) == ["validate"]
     new = measured(finished["validate"])
@@ -289,7 +290,7 @@ def validate(
     workshop: Workshop, bundle: str, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, dict[str, Any]]:
     """Run ``rarefy validate`` on a bundle; return its exit code and what it printed."""
-    from flows.cli import main
+    from rarefy.flows.cli import main
 
     recipe = workshop.folder / "trial.yaml"
     capsys.readouterr()
@@ -344,7 +345,7 @@ def test_rarefy_validate_takes_the_tag_as_it_is_now(workshop, capsys):
 def test_rarefy_validate_exports_references_anew_with_another_library(
     workshop, capsys, monkeypatch
 ):
-    from exporters import build
+    from rarefy.exporters import build
 
     exported = []
     original = build.build

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.model import checkpoint
-from pipeline.store.artifact import Kind
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.store.artifact import Kind
 from tests.conftest import QUICK, Workshop
 
 PAGE = Path(__file__).parents[2] / "docs" / "students.md"

@@ -9,14 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.measure import accuracy
-from pipeline.model.runtime import BundleModel
-from pipeline.release.answering import Bundle
-from pipeline.report import html
-from pipeline.run import outcome
-from pipeline.stage import tasks
-from pipeline.stage.split import Split
-from pipeline.terms.progress import silent
+from rarefy.pipeline import tasks
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.release.predict import Bundle
+from rarefy.pipeline.report import html
+from rarefy.pipeline.run import outcome
+from rarefy.pipeline.terms.progress import silent
 from tests.conftest import VALIDATE, Workshop, execute
 from tests.families import write_family
 from tests.models import write_encoder
@@ -90,7 +90,7 @@ def test_the_graph_answers_as_pytorch_does_in_windows_too(run, task):
     split = Split("eval", "eval.jsonl", "0", [LONG, "the fine film"], None, None)
     exact = accuracy.checkpoint_answers(checkpoint, task, split, silent)
     assert len(exact) == len(LONG.split()) + 3
-    from exporters import build
+    from rarefy.exporters import build
 
     out = checkpoint.parent / "fp32"
     out.mkdir()

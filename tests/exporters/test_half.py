@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters import half
-from exporters.build import build
-from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import behind, constant, node
-from pipeline.model.quantization import Plan
-from pipeline.model.runtime import BundleModel
+from rarefy.exporters import half
+from rarefy.exporters.build import build
+from rarefy.exporters.passes.evaluate import evaluate
+from rarefy.exporters.passes.graph import behind, constant, node
+from rarefy.pipeline.model.quantization.plan import Plan
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from tests.exporters.conftest import tiny
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with
 from tests.exporters.families import SHORT, classifier, row
@@ -25,12 +25,12 @@ from tests.exporters.small_graphs import model as small
 @pytest.mark.slow
 def test_half_precision_answers_as_full_precision_does(rows):
     """Test only the conversion, on the CPU; fp16 is faster on GPUs only."""
-    from exporters import onnx, parity
-    from exporters.passes import clean, first_token, mask, scale
+    from rarefy.exporters import parity, trace
+    from rarefy.exporters.passes import clean, first_token, mask, scale
 
     model = tiny("Bert")
-    graph = onnx.export(model, onnx.INPUTS, TASK)
-    expected = parity.cases(TASK, model, rows, onnx.INPUTS, 0)
+    graph = trace.export(model, trace.INPUTS, TASK)
+    expected = parity.cases(TASK, model, rows, trace.INPUTS, 0)
     for rewrite in (mask, scale, first_token):
         rewrite.apply(graph)
         clean.apply(graph)
@@ -89,15 +89,15 @@ def test_places_are_counted_in_full_precision() -> None:
 @pytest.mark.slow
 def test_long_texts_get_the_answers_of_full_precision() -> None:
     """The token that the first one reads most depends on angles at places up to 4000."""
-    from exporters import onnx, parity
+    from rarefy.exporters import parity, trace
 
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1}
     model = classifier("modernbert", num_hidden_layers=1, max_position_embeddings=4096, **sizes)
     attention = model.model.layers[0].attn
     for weight, factor in ((attention.Wqkv.weight, 20), (attention.Wo.weight, 2)):
         weight.data.mul_(factor)
-    graph = onnx.export(model, onnx.INPUTS[:2], TASK)
-    feed = {name: np.array([row(4000)[name]]) for name in onnx.INPUTS[:2]}
+    graph = trace.export(model, trace.INPUTS[:2], TASK)
+    feed = {name: np.array([row(4000)[name]]) for name in trace.INPUTS[:2]}
     expected = [parity.Case(feed, run(graph, **feed))]
     halved, _ = half.apply(graph, [feed])
     parity.check(TASK, halved, expected, "fp16", "half")
@@ -168,15 +168,15 @@ def test_masks_hide_without_infinity_and_keep_nothing_in_fp32() -> None:
 @pytest.mark.slow
 def test_massive_activations_of_a_decoder_stay_in_fp32() -> None:
     """The same network, with numbers inside a feed-forward layer that fp16 cannot hold."""
-    from exporters import onnx, parity
+    from rarefy.exporters import parity, trace
 
     model = classifier("llama", num_hidden_layers=1)
     layer = model.model.layers[0].mlp
     layer.up_proj.weight.data.mul_(1e6)
     layer.down_proj.weight.data.div_(1e6)
-    rows = [{name: each[name] for name in onnx.INPUTS[:2]} for each in SHORT]
-    graph = onnx.export(model, onnx.INPUTS[:2], TASK)
-    expected = parity.cases(TASK, model, rows, onnx.INPUTS[:2], 0)
+    rows = [{name: each[name] for name in trace.INPUTS[:2]} for each in SHORT]
+    graph = trace.export(model, trace.INPUTS[:2], TASK)
+    expected = parity.cases(TASK, model, rows, trace.INPUTS[:2], 0)
     halved, kept = half.apply(graph, [case.feed for case in expected])
     parity.check(TASK, halved, expected, "fp16", "half")
     assert all_are_finite(halved, **expected[-1].feed)
@@ -214,8 +214,8 @@ WAVES = """
 import resource
 import numpy as np
 import onnx_ir as ir
-from exporters import half
-from exporters.passes.graph import node
+from rarefy.exporters import half
+from rarefy.exporters.passes.graph import node
 from tests.exporters.small_graphs import finish, model
 
 made, [value] = model({"x": (["rows", "columns"], ir.DataType.FLOAT)})

@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters import parity
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
-from pipeline.stage.tasks.regression import Regression
-from pipeline.terms.errors import ModelError
+from rarefy.exporters import parity
+from rarefy.pipeline.tasks.classification.multi_label import MultiLabelClassification
+from rarefy.pipeline.tasks.regression.task import Regression
+from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.graphs import exported
 from tests.models import TASK
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporters.providers import form, refusal
+from rarefy.exporters.providers import form, refusal
 
 
 @pytest.mark.parametrize(

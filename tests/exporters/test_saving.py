@@ -10,12 +10,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporters import saving
-from exporters.build import build
-from exporters.bundle import files
-from pipeline.measure import memory
-from pipeline.model.runtime import BundleModel
-from pipeline.terms.errors import IntegrityError
+from rarefy.exporters import saving
+from rarefy.exporters.build import build
+from rarefy.exporters.bundle import files
+from rarefy.pipeline.measure.memory import memory
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.terms.errors import IntegrityError
 from tests.exporters.deployments import SPLIT, TASK, TEXTS
 from tests.exporters.graphs import exported
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.jobs import Job
+from rarefy.flows.run.job import Job
 from tests.project import Project
 
 PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"

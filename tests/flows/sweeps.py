@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.branch import Assignment
-from flows.sweep_job import Job
-from flows.workers import Where
-from pipeline.store.home import Home
-from pipeline.sweep import sweep_file, variants
-from pipeline.sweep.sweep_file import Sweep
-from pipeline.sweep.variants import Variant
+from rarefy.flows.sweep.branch import Assignment
+from rarefy.flows.sweep.job import Job
+from rarefy.flows.sweep.workers import Where
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.sweep import file as sweep_file
+from rarefy.pipeline.sweep import variants
+from rarefy.pipeline.sweep.file import Sweep
+from rarefy.pipeline.sweep.variants import Variant
 from tests.project import Project
 
 VALIDATE = (

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 import rich_click as click
 
-from flows.cli import _failed, cli, main
-from flows.options import show_json, stdout
+from rarefy.flows.cli import _failed, cli, main
+from rarefy.flows.console.options import show_json, stdout
 from tests.project import Project, Said
 
 HEAVY = (
@@ -31,7 +31,7 @@ HEAVY = (
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys\n"
-        "from flows.cli import main\n"
+        "from rarefy.flows.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
     )

@@ -8,7 +8,7 @@ import pytest
 import rich_click as click
 from rich.console import Console
 
-from flows import github
+from rarefy.flows import github
 
 
 def test_a_summary_that_github_would_drop_is_cut_at_a_line(

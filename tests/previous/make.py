@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from flows import jobs
-from pipeline.recipe import recipe as recipes
-from pipeline.release import promotion
-from pipeline.run import names
-from pipeline.store.artifact import Kind
-from pipeline.store.home import Home
-from pipeline.verdict import history
+from rarefy.flows.run import job as jobs
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.release import promotion
+from rarefy.pipeline.run import names
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.verdict import history
 from tests.flows.runs import job
 from tests.models import write_encoder
 from tests.project import BUDGETS, Project, make_project

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.measure import answers
-from pipeline.model import checkpoint
-from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.store.artifact import Artifact, Manifest, Parent, StageRecord, list_files
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure.predictions import files as answers
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.store.artifact import Artifact, Manifest, Parent, StageRecord, list_files
+from rarefy.pipeline.tasks.classification.text import TextClassification
 from tests.models import LABELS, sentences, tell_apart, write_encoder
 
 TASK = TextClassification(LABELS, 32, ("text",))

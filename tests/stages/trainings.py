@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from stages import training
-from stages.finetune import Finetune
+from rarefy.stages.finetune import Finetune
+from rarefy.stages.training import run as training
 from tests.models import TASK
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.model.architectures import bert, deberta, distilbert, modernbert, mpnet
-from pipeline.model.architectures.description import Architecture
+from rarefy.pipeline.model.architectures import bert, deberta, distilbert, modernbert, mpnet
+from rarefy.pipeline.model.architectures.description import Architecture
 
 ARCHITECTURES: dict[str, Architecture] = {
     **bert.FAMILIES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.model.architectures.description import Architecture, Units, plain
+from rarefy.pipeline.model.architectures.description import Architecture, Units, plain
 
 BERT = Architecture(
     layers="encoder.layer",

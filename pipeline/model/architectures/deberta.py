@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.model.architectures.bert import BERT
-from pipeline.model.architectures.description import Config, Maker, Units, plain
+from rarefy.pipeline.model.architectures.bert import BERT
+from rarefy.pipeline.model.architectures.description import Config, Maker, Units, plain
 
 
 def _talking(config: Config) -> str:

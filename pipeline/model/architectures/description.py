@@ -64,7 +64,8 @@ class Architecture:
                      model finds it from the shapes
     ``per_layer``    keys of the config that hold a list with an entry for each layer
     ``shares_positions``  whether the attentions of all layers read one table of relative positions
-                     with a column for each head (``pipeline.model.shared_heads``)
+                     with a column for each head
+                     (``rarefy.pipeline.model.architectures.shared_heads``)
     ``heads_stay``   returns why heads cannot be removed from single layers, or ""
     ``first_stays``  returns why the first layer cannot be removed, or ""
     ``bf16``         whether transformers' code of it runs under autocast to bfloat16

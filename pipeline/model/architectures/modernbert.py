@@ -5,7 +5,7 @@ Warner et al. 2024 (arXiv 2412.13663).
 
 from __future__ import annotations
 
-from pipeline.model.architectures.description import Architecture, Config, Maker, Units
+from rarefy.pipeline.model.architectures.description import Architecture, Config, Maker, Units
 
 
 def _no_norm(_: Config) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.model.architectures.description import Architecture, Units, plain
+from rarefy.pipeline.model.architectures.description import Architecture, Units, plain
 
 MPNET = Architecture(
     layers="encoder.layer",

@@ -11,11 +11,11 @@ from itertools import chain
 from operator import attrgetter
 from typing import Literal
 
-from pipeline.report import headline
-from pipeline.report.ci import junit
-from pipeline.terms.budget import Budget
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.report import headline
+from rarefy.pipeline.report.ci import junit
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 Level = Literal["error", "warning", "notice"]
 ORDER: tuple[Level, ...] = ("error", "warning", "notice")

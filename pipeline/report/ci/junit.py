@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Literal
 from xml.etree import ElementTree
 
-from pipeline.measure.machine import flat
-from pipeline.report import facts, headline
-from pipeline.terms.credentials import redact
-from pipeline.terms.vocabulary import LINEAR
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.measure.machine.fingerprint import flat
+from rarefy.pipeline.report import facts, headline
+from rarefy.pipeline.terms.credentials import redact
+from rarefy.pipeline.terms.recipe_parts import LINEAR
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 State = Literal["pass", "fail", "inconclusive", "warned"]
 

@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
-from pipeline.report import facts
-from pipeline.terms import metrics
-from pipeline.terms.interval import Interval
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.verdict.record import ReportData
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def _exact(metric: str, model: str, value: float | None) -> Iterator[Measured]:
 
 
 def _measured(data: ReportData) -> Iterator[Measured]:
-    from pipeline.measure import cold_start
-    from pipeline.measure.statistics import carries
+    from rarefy.pipeline.measure.memory import cold_start
+    from rarefy.pipeline.measure.statistics.intervals import carries
 
     measured = data.measurements
     if measured is None:

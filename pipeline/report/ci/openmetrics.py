@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from pipeline.report.ci import junit
-from pipeline.report.ci.numbers import Measured, plain
-from pipeline.terms import metrics
-from pipeline.verdict.readings import logical_cores
-from pipeline.verdict.record import LedgerRow, ReportData
+from rarefy.pipeline.report.ci import junit
+from rarefy.pipeline.report.ci.numbers import Measured, plain
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.verdict.history_numbers import logical_cores
+from rarefy.pipeline.verdict.record import LedgerRow, ReportData
 
 OUTCOMES = ("pass", "fail", "inconclusive")
 _NOT_NAME = re.compile(r"[^a-zA-Z0-9_]")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from pipeline.report import facts
-from pipeline.report.ci.numbers import Measured, of_candidate, plain, rounded
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.report.ci.numbers import Measured, of_candidate, plain, rounded
+from rarefy.pipeline.verdict.record import ReportData
 
 BENCHER_SUFFIXES: Final = {"ms": "-ms", "B": "-bytes"}
 ACTION_UNITS: Final = {

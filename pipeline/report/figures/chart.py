@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline.terms.interval import Interval
-from pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.outcomes import Outcome
 
 Anchor = Literal["middle", "end"]
 Attribute = str | float | None

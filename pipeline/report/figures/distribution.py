@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import chain
 
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.report import facts, wording
-from pipeline.report.figures.chart import HEIGHT, Axis, Plot, fit, style
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.report import facts, wording
+from rarefy.pipeline.report.figures.chart import HEIGHT, Axis, Plot, fit, style
 
 STEPS = 160
 """Points per curve, whatever the number of samples."""

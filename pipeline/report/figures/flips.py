@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from pipeline.report import facts
-from pipeline.report.figures.chart import ACCENT, LIMIT, MUTED, NOTE, PLAIN, Chart, Scale, fit
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.report.figures.chart import (
+    ACCENT,
+    LIMIT,
+    MUTED,
+    NOTE,
+    PLAIN,
+    Chart,
+    Scale,
+    fit,
+)
 
 MAX_CLASSES = 12
 NUMBERS = 34.0

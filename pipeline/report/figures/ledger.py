@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pipeline.report import facts, wording
-from pipeline.report.figures.chart import (
+from rarefy.pipeline.report import facts, wording
+from rarefy.pipeline.report.figures.chart import (
     INK,
     LIMIT,
     LINE,
@@ -20,11 +20,11 @@ from pipeline.report.figures.chart import (
     fit,
     style,
 )
-from pipeline.store.artifact import MODELS
-from pipeline.terms import metrics
-from pipeline.terms.interval import Interval
-from pipeline.verdict.record import LedgerRow, ReportData
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.store.artifact import MODELS
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.verdict.record import LedgerRow, ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 MAX_LATENCY_PANELS = 2
 MAX_ROWS = 40

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.report.figures.chart import INK, MONOSPACE, MUTED, OTHER, Chart, Font, fit
-from pipeline.verdict.record import LineageNode
+from rarefy.pipeline.report.figures.chart import INK, MONOSPACE, MUTED, OTHER, Chart, Font, fit
+from rarefy.pipeline.verdict.record import LineageNode
 
 STEP = 34.0
 NAME = Font(INK, 13, 500)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.report import wording
-from pipeline.report.figures.chart import OUTCOMES, SURFACE, Chart
-from pipeline.terms.outcomes import Outcome
-from pipeline.verdict.readings import Past
+from rarefy.pipeline.report import wording
+from rarefy.pipeline.report.figures.chart import OUTCOMES, SURFACE, Chart
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.verdict.history_numbers import Past
 
 HEIGHT = 26.0
 STEP = 10

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from pipeline.measure.calibration import Bin
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.report import wording
-from pipeline.report.figures.chart import MUTED, Axis, Plot, style
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.measure.predictions.calibration import Bin
+from rarefy.pipeline.report import wording
+from rarefy.pipeline.report.figures.chart import MUTED, Axis, Plot, style
 
 HEIGHT = 300.0
 FEWEST = 10

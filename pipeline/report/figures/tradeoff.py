@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from pipeline.report import facts, wording
-from pipeline.report.figures.chart import HEIGHT, MUTED, Axis, Box, Plot, Point, style
-from pipeline.terms import metrics
+from rarefy.pipeline.report import facts, wording
+from rarefy.pipeline.report.figures.chart import HEIGHT, MUTED, Axis, Box, Plot, Point, style
+from rarefy.pipeline.terms import metrics
 
 TITLE = "← faster · p50 latency in ms (log scale)"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from pipeline.report import series, wording
-from pipeline.report.figures.chart import (
+from rarefy.pipeline.report import series, wording
+from rarefy.pipeline.report.figures.chart import (
     ACCENT,
     INK,
     LIMIT,
@@ -24,8 +24,8 @@ from pipeline.report.figures.chart import (
     Point,
     ticks,
 )
-from pipeline.terms.outcomes import Outcome
-from pipeline.verdict.readings import Key, Past, Reading, comparable
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.verdict.history_numbers import Key, Past, Reading, comparable
 
 WIDTH, HEIGHT = 310, 184
 MANY = 40

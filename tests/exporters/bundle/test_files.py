@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from exporters import saving
-from exporters.bundle import files
-from pipeline.model import checkpoint
-from pipeline.model.runtime import BundleModel
-from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
-from pipeline.terms.digests import file_sha256
+from rarefy.exporters import saving
+from rarefy.exporters.bundle import files
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.tasks.classification.multi_label import MultiLabelClassification
+from rarefy.pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles
 from tests.models import BAD, GOOD, TASK

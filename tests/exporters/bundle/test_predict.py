@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from exporters.bundle import files, predict, session_onnxruntime
+from rarefy.exporters.bundle import files, predict, session_onnxruntime
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="here a GPU may answer")

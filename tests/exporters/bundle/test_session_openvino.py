@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from exporters import parity
-from exporters.build import build
-from pipeline.model.runtime import BundleModel
-from pipeline.release.answering import Bundle
+from rarefy.exporters import parity
+from rarefy.exporters.build import build
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.release.predict import Bundle
 from tests.exporters.deployments import (
     SPLIT,
     TASK,

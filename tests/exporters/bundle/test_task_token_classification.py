@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from exporters.bundle import task_token_classification as program
-from pipeline.model import words
-from pipeline.stage.tasks.token_classification import TokenClassification
+from rarefy.exporters.bundle import task_token_classification as program
+from rarefy.pipeline.model.tokens import words
+from rarefy.pipeline.tasks.token_classification.task import TokenClassification
 
 POOL = [
     *range(32, 127),

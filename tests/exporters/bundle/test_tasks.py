@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporters.bundle import (
+from rarefy.exporters.bundle import (
     task_multi_label_classification,
     task_regression,
     task_sentence_embeddings,
 )
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
 
 EMBEDDING = np.array([[0.6, -0.8000001, 1 / 3]], dtype=np.float32)
 

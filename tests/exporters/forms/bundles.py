@@ -8,13 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from exporters.build import build
-from exporters.forms import source
-from exporters.forms.source import Source
-from pipeline.model import checkpoint, pooling
-from pipeline.model.pooling import Pooling
-from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from rarefy.exporters.build import build
+from rarefy.exporters.forms import source
+from rarefy.exporters.forms.source import Source
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.pretrained import pooling
+from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
 from tests.models import TASK, sentences, write_encoder, write_finetuned, write_model
 
 TEXTS, LABELS = sentences(12, seed=3)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from exporters.forms import folder
-from pipeline.terms.errors import ProviderError, RecipeError
+from rarefy.exporters.forms import folder
+from rarefy.pipeline.terms.errors import ProviderError, RecipeError
 
 
 def test_the_folder_appears_at_the_end_with_what_was_written(tmp_path):

@@ -9,11 +9,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from exporters import saving
-from exporters.forms import graph
-from pipeline.model.pooling import Pooling
-from pipeline.model.runtime import BundleModel
-from pipeline.terms.errors import ModelError
+from rarefy.exporters import saving
+from rarefy.exporters.forms import graph
+from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.forms import bundles
 
 IDS = np.array([[2, 6, 7, 8, 3], [2, 9, 3, 0, 0]], np.int64)

@@ -7,11 +7,11 @@ import json
 import pytest
 from transformers import AutoConfig
 
-from exporters import saving
-from exporters.forms import hub
-from exporters.forms.hub_card import Stated
-from pipeline.terms.errors import ModelError
-from pipeline.verdict.provenance import Provenance
+from rarefy.exporters import saving
+from rarefy.exporters.forms import hub
+from rarefy.exporters.forms.hub_card import Stated
+from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.verdict.provenance import Provenance
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.exporters.forms import bundles
 from tests.models import write_finetuned
@@ -71,7 +71,7 @@ def test_a_bundle_that_embeds_has_those_of_sentence_transformers(embedder, tmp_p
 
 @pytest.mark.slow
 def test_int8_has_the_name_that_transformers_js_looks_for(tmp_path):
-    from exporters.build import build
+    from rarefy.exporters.build import build
 
     write_finetuned(tmp_path / "float")
     plan = plan_for(tmp_path / "float")

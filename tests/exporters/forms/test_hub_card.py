@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import ModelCard
 
-from exporters.forms import hub_card
-from exporters.forms.hub_card import Stated
-from pipeline.verdict.provenance import Provenance
-from pipeline.verdict.record import LedgerRow
+from rarefy.exporters.forms import hub_card
+from rarefy.exporters.forms.hub_card import Stated
+from rarefy.pipeline.verdict.provenance import Provenance
+from rarefy.pipeline.verdict.record import LedgerRow
 from tests.exporters.forms import bundles
 from tests.pipeline.report.factory import report_data
 

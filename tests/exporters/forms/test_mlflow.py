@@ -6,10 +6,10 @@ import importlib.util
 
 import pytest
 
-from exporters import providers
-from exporters.forms import mlflow
-from pipeline.model.runtime import PROVIDERS
-from pipeline.terms.errors import ModelError, ProviderError
+from rarefy.exporters import providers
+from rarefy.exporters.forms import mlflow
+from rarefy.pipeline.model.runtime.bundle_model import PROVIDERS
+from rarefy.pipeline.terms.errors import ModelError, ProviderError
 from tests.exporters.forms import bundles
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from exporters import forms
+from rarefy.exporters import forms
 from tests.exporters.forms import bundles
 
 FILE = Path(forms.__file__).with_name("mlflow_model.py")

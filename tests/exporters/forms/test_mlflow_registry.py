@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from exporters.forms import mlflow, mlflow_registry
-from exporters.forms.mlflow_registry import Alias
-from pipeline.terms.errors import RecipeError
-from pipeline.verdict.provenance import Provenance
+from rarefy.exporters.forms import mlflow, mlflow_registry
+from rarefy.exporters.forms.mlflow_registry import Alias
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.verdict.provenance import Provenance
 from tests.exporters.forms import bundles
 from tests.pipeline.report.factory import report_data
 

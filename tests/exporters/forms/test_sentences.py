@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from exporters.forms import hub
-from pipeline.model import pooling
-from pipeline.model.pooling import Pooling
-from pipeline.terms.errors import ModelError
+from rarefy.exporters.forms import hub
+from rarefy.pipeline.model.pretrained import pooling
+from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.forms import bundles
 
 

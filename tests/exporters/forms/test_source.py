@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporters.forms import source
-from pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.exporters.forms import source
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 from tests.exporters.forms import bundles
 from tests.models import LABELS
 

@@ -10,11 +10,11 @@ import re
 
 import pytest
 
-from exporters import saving
-from exporters.build import build
-from exporters.forms import triton
-from pipeline.model.runtime import BundleModel
-from pipeline.terms.errors import ModelError, RecipeError
+from rarefy.exporters import saving
+from rarefy.exporters.build import build
+from rarefy.exporters.forms import triton
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.exporters.forms import bundles
 from tests.exporters.forms.triton_server import answer, steps

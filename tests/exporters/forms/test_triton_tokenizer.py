@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from exporters.forms import triton
+from rarefy.exporters.forms import triton
 from tests.exporters.forms import bundles
 from tests.exporters.forms.triton_server import Request, tokenizer
 

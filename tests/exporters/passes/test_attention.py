@@ -7,8 +7,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporters import fusion, parity
-from exporters.passes import attention, clean, first_token, mask, positions, scale
+from rarefy.exporters import fusion, parity
+from rarefy.exporters.passes import attention, clean, first_token, mask, positions, scale
 from tests.exporters.graphs import exported
 from tests.models import TASK
 

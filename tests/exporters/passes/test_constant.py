@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes import clean, constant
-from exporters.passes import graph as making
-from exporters.passes.graph import node
+from rarefy.exporters.passes import clean, constant
+from rarefy.exporters.passes import graph as making
+from rarefy.exporters.passes.graph import node
 from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporters.passes import embeddings
-from exporters.passes.graph import array, constant, node
-from pipeline.model import blockwise
+from rarefy.exporters.passes import embeddings
+from rarefy.exporters.passes.graph import array, constant, node
+from rarefy.pipeline.model.quantization import four_bits
 from tests.exporters.small_graphs import finish, model, normal, run
 
 
@@ -59,7 +59,7 @@ def test_in_int4_the_runtime_reads_what_was_rounded(columns: int) -> None:
     assert embeddings.apply(graph, "int4") == 1
     assert [each.op_type for each in graph.graph] == ["GatherBlockQuantized"]
     got = run(graph, index=np.arange(len(table)))
-    np.testing.assert_allclose(got, blockwise.blocks(table).values(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(got, four_bits.blocks(table).values(), rtol=0, atol=1e-6)
     assert (got[3] == 0).all()
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import constant, node
-from pipeline.terms.errors import ModelError
+from rarefy.exporters.passes.evaluate import evaluate
+from rarefy.exporters.passes.graph import constant, node
+from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.small_graphs import finish, model, operators
 
 

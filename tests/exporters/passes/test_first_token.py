@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes import clean, first_token, mask
+from rarefy.exporters.passes import clean, first_token, mask
 from tests.exporters.graphs import exported
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes import graph as making
+from rarefy.exporters.passes import graph as making
 from tests.exporters.small_graphs import finish, model, normal, run
 
 

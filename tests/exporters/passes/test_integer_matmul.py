@@ -7,10 +7,10 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from exporters import fusion
-from exporters.passes import clean, integer_matmul
-from exporters.passes.graph import constant, node
-from pipeline.model.quantization import LinearPlan, Plan
+from rarefy.exporters import fusion
+from rarefy.exporters.passes import clean, integer_matmul
+from rarefy.exporters.passes.graph import constant, node
+from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
 from tests.exporters.graphs import exported
 from tests.exporters.small_graphs import finish, model, normal, operators, run
 
@@ -51,7 +51,7 @@ def test_an_integer_product_computes_what_its_formula_says(rows):
     weight, bias = (rng.standard_normal(s).astype(np.float32) for s in ((16, 5), (5,)))
     graph = ir.Graph([value], [], nodes=[], opset_imports={"": 20, "com.microsoft": 1})
     model = ir.Model(graph, ir_version=10)
-    from exporters.passes.graph import constant, node
+    from rarefy.exporters.passes.graph import constant, node
 
     product = node("MatMul", [value, constant(model, "w", weight)])
     product.metadata_props["module"] = "m"
@@ -74,7 +74,7 @@ def test_a_product_of_constants_is_left_to_the_runtime_to_fold(tmp_path):
     """The layer multiplies an input, and a constant with the same int8 weight."""
     import onnxruntime
 
-    from exporters.passes.graph import constant, node
+    from rarefy.exporters.passes.graph import constant, node
     from tests.exporters.small_graphs import finish, normal, run
     from tests.exporters.small_graphs import model as small
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes import linear
-from exporters.passes.graph import array, constant, node
+from rarefy.exporters.passes import linear
+from rarefy.exporters.passes.graph import array, constant, node
 from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.passes import clean, mask
-from exporters.passes.graph import constant, node
+from rarefy.exporters.passes import clean, mask
+from rarefy.exporters.passes.graph import constant, node
 from tests.exporters.small_graphs import finish, model, operators, run
 
 

@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from exporters.passes import clean, normalization
-from exporters.passes.graph import constant, node
+from rarefy.exporters.passes import clean, normalization
+from rarefy.exporters.passes.graph import constant, node
 from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 EPSILON = 1e-5

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.passes import numbering
+from rarefy.exporters.passes import numbering
 from tests.exporters.small_graphs import operators
 
 

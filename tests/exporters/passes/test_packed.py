@@ -6,12 +6,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.passes import clean, integer_matmul, packed
-from exporters.passes.graph import constant, node
-from pipeline.model import blockwise, quantization
-from pipeline.model.blockwise import BLOCK
-from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.terms.errors import ModelError
+from rarefy.exporters.passes import clean, integer_matmul, packed
+from rarefy.exporters.passes.graph import constant, node
+from rarefy.pipeline.model.quantization import four_bits
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.quantization.four_bits import BLOCK
+from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
+from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 PLAN = Plan(linears={"m": LinearPlan(precision="int4")})
@@ -33,7 +34,7 @@ def layer(weight: np.ndarray, isa="avx2") -> ir.Model:
 @pytest.mark.parametrize("inputs", [BLOCK, 2 * BLOCK, 3 * BLOCK, BLOCK + 6, 30, 33])
 def test_the_runtime_multiplies_what_the_formula_says(inputs: int, isa):
     """Whole blocks, and a part of one."""
-    made = blockwise.blocks(normal(inputs, 8).T)
+    made = four_bits.blocks(normal(inputs, 8).T)
     weight = np.ascontiguousarray(made.values().T)
     graph, given = layer(weight, isa), normal(7, inputs, seed=2)
     (held,) = (v for v in graph.graph.initializers.values() if v.dtype == ir.DataType.INT8)
@@ -54,7 +55,7 @@ def test_layers_of_different_sizes_are_packed_in_one_graph():
     made, (x,) = model({"x": (["rows", 70], ir.DataType.FLOAT)})
     sizes, last, steps, weights = [(70, 8), (8, 8), (8, 70), (70, 8)], x, [], {}
     for at, size in enumerate(sizes):
-        weights[f"m{at}"] = blockwise.blocks(normal(*size, seed=at).T)
+        weights[f"m{at}"] = four_bits.blocks(normal(*size, seed=at).T)
         weight = constant(made, f"w{at}", np.ascontiguousarray(weights[f"m{at}"].values().T))
         steps.append(node("MatMul", [last, weight], like=x))
         steps[-1].metadata_props["module"] = f"m{at}"
@@ -68,7 +69,7 @@ def test_layers_of_different_sizes_are_packed_in_one_graph():
 
 def test_a_weight_that_was_multiplied_as_a_whole_has_the_same_integers():
     """The weights of a query are divided by the root of its width: so are the outputs' scales."""
-    made = blockwise.blocks(normal(32, 32).T)
+    made = four_bits.blocks(normal(32, 32).T)
     graph, given = layer(np.float32(0.177) * made.values().T), normal(3, 32, seed=2)
     before = run(graph, x=given)
     assert packed.apply(graph, {"m": made}) == 1
@@ -77,7 +78,7 @@ def test_a_weight_that_was_multiplied_as_a_whole_has_the_same_integers():
 
 def test_a_product_of_constants_reads_the_same_weight():
     """As DeBERTa's positions, which are multiplied by the weights of keys and queries."""
-    held = blockwise.blocks(normal(4, 4).T)
+    held = four_bits.blocks(normal(4, 4).T)
     made, (x,) = model({"x": (["rows", 4], ir.DataType.FLOAT)})
     weight = constant(made, "w", np.ascontiguousarray(held.values().T))
     places = node("MatMul", [constant(made, "places", normal(3, 4, seed=1)), weight], like=x)
@@ -96,7 +97,7 @@ def test_a_product_of_constants_reads_the_same_weight():
 
 
 def test_a_layer_that_is_used_twice_is_unpacked_once():
-    held = blockwise.blocks(normal(4, 4).T)
+    held = four_bits.blocks(normal(4, 4).T)
     made, (x,) = model({"x": (["rows", 4], ir.DataType.FLOAT)})
     weight = constant(made, "w", np.ascontiguousarray(held.values().T))
     first = node("MatMul", [x, weight], like=x)
@@ -114,7 +115,7 @@ def test_a_layer_that_is_used_twice_is_unpacked_once():
 def test_weights_of_another_network_are_an_error():
     graph = layer(normal(32, 4))
     with pytest.raises(ModelError, match="the weights of m in int4 are of another network"):
-        packed.apply(graph, {"m": blockwise.blocks(normal(32, 4, seed=9).T)})
+        packed.apply(graph, {"m": four_bits.blocks(normal(32, 4, seed=9).T)})
 
 
 def test_layers_that_are_not_in_the_plan_stay():

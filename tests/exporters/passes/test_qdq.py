@@ -7,11 +7,11 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from exporters import fusion
-from exporters.passes import integer_matmul, qdq
-from exporters.passes.graph import constant, node
-from pipeline.model.quantization import LinearPlan, Plan
-from stages import ranges, sensitivity
+from rarefy.exporters import fusion
+from rarefy.exporters.passes import integer_matmul, qdq
+from rarefy.exporters.passes.graph import constant, node
+from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
+from rarefy.stages.quantize import ranges, sensitivity
 from tests.exporters.graphs import exported
 from tests.exporters.small_graphs import finish, normal, run
 from tests.exporters.small_graphs import model as small

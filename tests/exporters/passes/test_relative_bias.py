@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 import torch
 
-from exporters import fusion, onnx, parity
-from exporters.passes import attention, clean, first_token, mask, relative_bias, scale
-from exporters.passes.graph import array, constant, node
-from pipeline.model import checkpoint
-from stages import surgery
+from rarefy.exporters import fusion, parity, trace
+from rarefy.exporters.passes import attention, clean, first_token, mask, relative_bias, scale
+from rarefy.exporters.passes.graph import array, constant, node
+from rarefy.pipeline.model import checkpoint
+from rarefy.stages.surgery import units as surgery
 from tests.exporters.conftest import tiny
 from tests.exporters.graphs import PAD, exported
 from tests.exporters.small_graphs import finish, model, operators, run
@@ -152,7 +152,7 @@ def test_layers_that_kept_other_heads_take_theirs_from_one_table(rows) -> None:
     for part, kept in zip(surgery.parts(network, "heads"), ([2], [0, 1, 2]), strict=True):
         surgery.keep_units(part, torch.tensor(kept))
     checkpoint.count_heads(network)
-    graph = onnx.export(network, onnx.INPUTS[:2], TASK)
+    graph = trace.export(network, trace.INPUTS[:2], TASK)
     names = [str(value.name) for value in graph.graph.inputs]
     expected = parity.cases(TASK, network, rows, names, PAD)
     mask.apply(graph, 64)

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporters import fusion, parity
-from exporters.passes import clean, mask, residual
-from exporters.passes.graph import constant, node
+from rarefy.exporters import fusion, parity
+from rarefy.exporters.passes import clean, mask, residual
+from rarefy.exporters.passes.graph import constant, node
 from tests.exporters.graphs import exported
 from tests.exporters.small_graphs import finish, model, normal, run
 from tests.models import TASK

@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporters.passes import smooth
-from exporters.passes.graph import constant, node
-from pipeline.model.quantization import LinearPlan, Plan
+from rarefy.exporters.passes import smooth
+from rarefy.exporters.passes.graph import constant, node
+from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
 from tests.exporters.small_graphs import finish, model, normal, operators, run
 
 FACTORS = (4.0, 0.5, 2.0, 1.0)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from flows.commands import artifact
-from pipeline.store.artifact import Artifact, Kind, Manifest, Metric, Parent, StageRecord
-from pipeline.store.store import Store
+from rarefy.flows.commands import artifact
+from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, Metric, Parent, StageRecord
+from rarefy.pipeline.store.store import Store
 from tests.pipeline.store.artifacts import make_newer
 from tests.project import Project, Said
 

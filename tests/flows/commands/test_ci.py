@@ -10,8 +10,8 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from pipeline.release.origin import recipe_of
-from pipeline.store.home import Home
+from rarefy.pipeline.release.origin import recipe_of
+from rarefy.pipeline.store.home import Home
 from tests.project import Project, Said, make_project
 
 Rarefy = Callable[..., Said]
@@ -181,7 +181,7 @@ def test_a_reader_who_has_gone_takes_nothing_of_a_run_that_has_ended(
     def gone(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("flows.commands.ci.show_json", gone)
+    monkeypatch.setattr("rarefy.flows.commands.ci.show_json", gone)
     out = project.folder / "out"
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=EASY)
     said = rarefy("ci", recipe, "--out", out, "--engine", "inline", "--json")
@@ -296,7 +296,7 @@ def test_a_run_that_is_ended_from_outside_leaves_a_page_too(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.jobs.run_inline", interrupted)
+    monkeypatch.setattr("rarefy.flows.run.job.run_inline", interrupted)
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=EASY)
     said = rarefy("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
     assert said.code == 130

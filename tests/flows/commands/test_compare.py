@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release import compare as comparing
-from tests.flows.test_compared import compared
+from rarefy.pipeline.release import compare as comparing
+from tests.flows.console.test_compared import compared
 from tests.pipeline.measure import bundles
 from tests.project import Project, Said, bundle_digest
 

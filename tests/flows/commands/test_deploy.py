@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.commands import deploy
-from pipeline.terms.errors import RecipeError
+from rarefy.flows.commands import deploy
+from rarefy.pipeline.terms.errors import RecipeError
 from tests.fleet import free_port
 from tests.project import Project, Said
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.verdict.history import FILE, History
-from pipeline.verdict.readings import Plain
+from rarefy.pipeline.verdict.history import FILE, History
+from rarefy.pipeline.verdict.history_numbers import Plain
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.verdicts import NEWER, asked, finished
 from tests.project import Project, Said
@@ -59,7 +59,7 @@ def test_the_main_score_has_a_column_whatever_it_is(
     def numbers(_: object) -> list[Plain]:
         return [Plain("micro_f1", None, 0.7, 0.6, 0.8)]
 
-    monkeypatch.setattr("pipeline.verdict.history.plain_numbers", numbers)
+    monkeypatch.setattr("rarefy.pipeline.verdict.history.plain_numbers", numbers)
     past.add(finished(0, milliseconds=1.0))
     assert "Micro F1" in rarefy("history", "reviews").out.splitlines()[0]
 
@@ -108,7 +108,7 @@ def test_a_file_of_somebody_else_is_not_replaced_by_the_page(
 def test_a_promoted_release_is_marked(project: Project, rarefy: Callable[..., Said]) -> None:
     recipe = project.recipe(*STAGES, budgets=PASSES)
     rarefy("run", recipe, "--engine", "inline")
-    from pipeline.store.store import Store
+    from rarefy.pipeline.store.store import Store
 
     store = Store(project.home / "store")
     head = next(d for d in store.digests() if store.open(d).manifest.stage.name == "head")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.columns import read
-from flows.goals import GOALS
-from flows.recognised import recognise
-from pipeline.model import arithmetic
-from pipeline.recipe import recipe as recipes
-from pipeline.terms import metrics
+from rarefy.flows.new_recipe.columns import read
+from rarefy.flows.new_recipe.goals import GOALS
+from rarefy.flows.new_recipe.recognise import recognise
+from rarefy.pipeline.model.quantization import cpu_arithmetic
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.terms import metrics
 from tests.models import pickle_weights, write_encoder, write_finetuned, write_model
 from tests.project import Project, Said
 
@@ -52,7 +52,7 @@ def test_a_cpu_with_vnni_is_told_that_targets_may_say_so(
     exact: bool, here: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a comment: a recipe is for other machines, too, and int8 must be right on them."""
-    monkeypatch.setattr(arithmetic, "exact", lambda: exact)
+    monkeypatch.setattr(cpu_arithmetic, "exact", lambda: exact)
     said = rarefy("init", "--model", "encoder", "--train", "train.jsonl", "--yes")
     assert said.code == 0, said.err
     (line,) = (line for line in Path("recipe.yaml").read_text().splitlines() if "name: cpu" in line)
@@ -154,7 +154,7 @@ def test_a_column_that_is_not_there_is_refused(here: Project, rarefy: Callable[.
 def test_it_asks_for_what_the_flags_do_not_say(here: Project) -> None:
     from click.testing import CliRunner
 
-    from flows.cli import cli
+    from rarefy.flows.cli import cli
 
     answers = "train.jsonl\n\n\n\nencoder\nfast\n"
     asked = CliRunner().invoke(cli, ["init", "mine.yaml"], input=answers)

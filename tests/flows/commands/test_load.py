@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.load import rows as rows_to_send
-from pipeline.measure import load
-from pipeline.measure.queueing import arrivals
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.store.home import Home
+from rarefy.flows.commands.load import rows as rows_to_send
+from rarefy.pipeline.measure.load import session as load
+from rarefy.pipeline.measure.load.queueing import arrivals
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
 from tests.pipeline.measure import bundles
 from tests.pipeline.measure.queues import served
 from tests.project import Said

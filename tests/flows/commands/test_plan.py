@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 
-from pipeline.model import openvino_session
+from rarefy.pipeline.model.runtime import openvino
 from tests.models import rename_weights, write_model
 from tests.project import Project, Said
 
@@ -34,7 +34,7 @@ def test_a_target_s_provider_that_is_missing_here_is_warned_of(
     project: Project, rarefy: Callable[..., Said], monkeypatch
 ) -> None:
     """The plan may be for another machine; a run here is refused."""
-    monkeypatch.setattr(openvino_session, "installed", lambda: False)
+    monkeypatch.setattr(openvino, "installed", lambda: False)
     targets = "targets: [{name: x, provider: openvino}]\n"
     recipe = project.recipe("quickstages:Head", "export", budgets=targets)
     planned, words = rarefy("plan", recipe), "provider 'openvino' is not active"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from flows.commands import predict
-from pipeline.model.runtime import BundleModel
-from pipeline.terms.errors import DataError
+from rarefy.flows.commands import predict
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.terms.errors import DataError
 from tests.pipeline.measure import bundles
 from tests.project import Project, Said
 

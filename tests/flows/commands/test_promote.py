@@ -77,7 +77,7 @@ def test_a_name_that_no_tag_may_have(desk: Desk, tag: str) -> None:
 def test_an_alias_that_cannot_follow_keeps_the_tag(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exporters.forms import mlflow
+    from rarefy.exporters.forms import mlflow
 
     asked: list[str] = []
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

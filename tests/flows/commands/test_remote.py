@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.store.store import Store
+from rarefy.pipeline.store.store import Store
 from tests.desk import Desk
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.release.origin import recipe_of
-from pipeline.run.engine import Run
-from pipeline.store.home import Home
+from rarefy.pipeline.release.origin import recipe_of
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.store.home import Home
 from tests.project import Project, Said
 
 

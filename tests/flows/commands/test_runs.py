@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from flows.cli import main
-from pipeline.run.logbook import Logbook
-from pipeline.store.home import Home
+from rarefy.flows.cli import main
+from rarefy.pipeline.run.logbook import Logbook
+from rarefy.pipeline.store.home import Home
 from tests.flows.runs import PASSES
 from tests.project import Project
 
@@ -171,7 +171,7 @@ def test_a_gate_that_was_stopped_goes_on_as_a_gate(
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=UNDECIDED)
     out, options = project.folder / "out", inline(recipe)[1:]
     with monkeypatch.context() as patch:
-        patch.setattr("flows.jobs.run_inline", interrupted)
+        patch.setattr("rarefy.flows.run.job.run_inline", interrupted)
         assert call("ci", *options, "--out", str(out), *given)[0] == 130
     assert "the run was stopped" in (out / "junit.xml").read_text()
     assert call("runs", "resume", "tiny")[0] == code

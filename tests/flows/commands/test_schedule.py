@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from flows import prefect_server
-from flows.prefect_server import answers
+from rarefy.flows.server import server as prefect_server
+from rarefy.flows.server.server import answers
 from tests.fleet import free_port, wait
 from tests.project import Project, Said
 
@@ -118,7 +118,15 @@ def test_a_real_server_runs_what_is_scheduled(project: Project, tmp_path: Path) 
         "OMP_NUM_THREADS": "1",
     }
     server = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", url[17:-4])
-    serve = ("flows.cli", "schedule", str(recipe), "--cron", NIGHTLY, "--timezone", "Europe/Berlin")
+    serve = (
+        "rarefy.flows.cli",
+        "schedule",
+        str(recipe),
+        "--cron",
+        NIGHTLY,
+        "--timezone",
+        "Europe/Berlin",
+    )
     with process(server, environment, tmp_path):
         wait(lambda: answers(url), 120, "the server answers")
         with process(serve, environment, tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.terms.errors import ProviderError
+from rarefy.pipeline.terms.errors import ProviderError
 from tests import fleet_recipes as recipes
 from tests.fleet import POOL, ROOT, Fleet
 from tests.project import Said
@@ -51,7 +51,8 @@ def test_a_watching_that_ends_early_says_which_run_goes_on(
     code: int,
     words: str,
 ) -> None:
-    from flows import prefect_server, prefect_settings
+    from rarefy.flows.server import prefect_settings
+    from rarefy.flows.server import server as prefect_server
 
     def watch(*_: object, **__: object) -> None:
         raise raised
@@ -62,7 +63,7 @@ def test_a_watching_that_ends_early_says_which_run_goes_on(
         GOES_ON="its page says how it ends",
         INTERRUPTED=130,
     )
-    monkeypatch.setattr("flows.submitted", submitted, raising=False)
+    monkeypatch.setattr("rarefy.flows.deploy.submitted", submitted, raising=False)
     monkeypatch.setattr(prefect_settings, "prepare", lambda _: None)
     monkeypatch.setattr(prefect_server, "require", lambda *_: "http://127.0.0.1:9/api")
     command = ("submit", "demo", "--watch", "--home", tmp_path)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from flows import branches_on
-from flows.commands.sweep import sweep
-from flows.options import as_given
-from pipeline.recipe import recipe as recipes
-from pipeline.sweep import sweep_file, winner
-from pipeline.sweep.branch import Branch, Folder
+from rarefy.flows.commands.sweep import sweep
+from rarefy.flows.console.options import as_given
+from rarefy.flows.sweep import branches_on
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.sweep import file as sweep_file
+from rarefy.pipeline.sweep import winner
+from rarefy.pipeline.sweep.branch import Branch, Folder
 from tests.flows import sweeps
 from tests.project import Project, Said
 

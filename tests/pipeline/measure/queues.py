@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pipeline.measure import load_worker
-from pipeline.measure.load import Load, responses
+from rarefy.pipeline.measure.load import worker as load_worker
+from rarefy.pipeline.measure.load.session import Load, responses
 
 
 class Clock:

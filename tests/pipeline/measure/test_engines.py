@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.measure import engines, latency_worker
+from rarefy.pipeline.measure import engines
+from rarefy.pipeline.measure.latency import worker as latency_worker
 from tests.pipeline.measure import bundles
 
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from pipeline.measure import lengths
-from pipeline.model.runtime import BundleModel
+from rarefy.pipeline.measure import lengths
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from tests.pipeline.measure import bundles
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 
 PACES = {"a": 0.0, "b": 1.0}
 

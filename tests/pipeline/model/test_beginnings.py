@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from pipeline.model import windows
+from rarefy.pipeline.model.tokens import windows
 
 LENGTH = 4
 LETTERS = "abeé\u0301ß中ﬁ😀\u200d0'!.,"

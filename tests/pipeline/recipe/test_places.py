@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.recipe.places import Places
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.recipe.places import Places
+from rarefy.pipeline.terms.errors import RecipeError
 
 
 class Inner(BaseModel):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe import schema as recipe_schema
-from pipeline.stage import discovery
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe import schema as recipe_schema
+from rarefy.pipeline.stage import discovery
+from rarefy.pipeline.terms.errors import RecipeError
 
 GOOD = """\
 name: good

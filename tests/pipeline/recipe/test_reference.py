@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import reference
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.recipe import reference
+from rarefy.pipeline.terms.errors import RecipeError
 
 PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
 
@@ -17,7 +17,7 @@ def test_the_page_is_what_the_code_says():
 
 
 def test_a_divergence_is_of_tasks_whose_answers_are_probabilities():
-    """A budget on it is refused in the others (``pipeline.run.budgets``)."""
+    """A budget on it is refused in the others (``rarefy.pipeline.run.plan.check_budgets``)."""
     (row,) = (line for line in reference.markdown().splitlines() if line.startswith("| `kl`"))
     assert row.endswith("| `multi-label-classification`, `text-classification` |")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe.removed import REMOVED
-from pipeline.stage import discovery
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe.removed import REMOVED
+from rarefy.pipeline.stage import discovery
+from rarefy.pipeline.terms.errors import RecipeError
 
 RECIPE = """\
 name: old

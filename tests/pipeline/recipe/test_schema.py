@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline.recipe import schema as recipe_schema
+from rarefy.pipeline.recipe import schema as recipe_schema
 
 
 def test_the_schema_knows_every_key_of_a_stage():

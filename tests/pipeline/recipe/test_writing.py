@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import rarefy as front
-from flows.examples import Example, examples
-from pipeline.recipe import recipe as recipes
-from pipeline.recipe import writing
+from rarefy.flows.new_recipe.examples import Example, examples
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.recipe import writing
 from tests.conftest import Workshop
 from tests.project import Project, Said
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release import bundles
-from pipeline.store.home import Home
-from pipeline.store.store import Store
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.release import bundles
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import RecipeError
 from tests.project import Project, Said, bundle_digest
 
 

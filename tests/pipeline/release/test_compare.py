@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.measure import gate
-from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from pipeline.release.bundles import Bundle
-from pipeline.release.compare import (
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure.latency import compare as gate
+from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.release.bundles import Bundle
+from rarefy.pipeline.release.compare import (
     Comparison,
     collect,
     compare_answers,
@@ -21,13 +22,12 @@ from pipeline.release.compare import (
     rows_to_time,
     truth_for,
 )
-from pipeline.stage.split import Split
-from pipeline.stage.tasks import unlabelled
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.terms.errors import DataError, EvidenceError
-from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Data, Target
+from rarefy.pipeline.tasks import unlabelled
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.terms.errors import DataError, EvidenceError
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.recipe_parts import Data, Target
 from tests.pipeline.measure import bundles
 from tests.searches import search
 

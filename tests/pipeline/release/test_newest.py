@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release import verdicts
-from pipeline.release.bundles import Bundle
-from pipeline.run import folder
-from pipeline.store.artifact import RUN
-from pipeline.store.home import Home
-from pipeline.terms.errors import BudgetError
-from pipeline.terms.outcomes import Outcome
-from pipeline.verdict.history import History
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.release import verdicts
+from rarefy.pipeline.release.bundles import Bundle
+from rarefy.pipeline.run import folder
+from rarefy.pipeline.store.artifact import RUN
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.errors import BudgetError
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.verdict.history import History
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult
 from tests.desk import Desk
 from tests.pipeline.report.verdicts import asked, finished
 from tests.pipeline.store.artifacts import overwrite

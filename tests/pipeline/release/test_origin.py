@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release.origin import recipe_of
-from pipeline.store.home import Home
-from pipeline.terms.errors import IntegrityError, RecipeError
+from rarefy.pipeline.release.origin import recipe_of
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 from tests.project import Project, Said, bundle_digest
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.release.promotion import promote
-from pipeline.store import remote
-from pipeline.store.home import Home
-from pipeline.store.store import Store
-from pipeline.terms.errors import EvidenceError
+from rarefy.pipeline.release.promotion import promote
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.remote import artifacts
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import EvidenceError
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage, publish
 
@@ -107,11 +107,11 @@ def test_a_tag_does_not_move_from_one_task_to_another(desk: Desk) -> None:
 def test_nor_does_a_remote_s_tag(desk: Desk, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/shared"
     other = publish(desk.store, "other", signature={"task": "regression"}).digest
-    remote.push(desk.store, other, url, "production")
+    artifacts.push(desk.store, other, url, "production")
     said = desk.rarefy("promote", "tiny", "--to", url)
     assert said.code == 4
     assert "production' points at one for regression" in " ".join(said.err.split())
-    assert (remote.find_tag(url, "production").digest, desk.production) == (other, None)
+    assert (artifacts.find_tag(url, "production").digest, desk.production) == (other, None)
     folder, home = shutil.copytree(desk.run, tmp_path / "download"), tmp_path / "elsewhere"
     said = desk.rarefy("promote", folder, "--home", home, "--to", url)  # which has not that bundle
     assert said.code == 4
@@ -182,13 +182,13 @@ def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path)
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
     """Let another process act between the move of the local tag and that of the remote's."""
-    real = remote.move
+    real = artifacts.move
 
     def move(*arguments: Any, **named: Any) -> None:
         act()
         real(*arguments, **named)
 
-    monkeypatch.setattr(remote, "move", move)
+    monkeypatch.setattr(artifacts, "move", move)
 
 
 def test_a_promotion_that_the_remote_refuses_moves_nothing_here(
@@ -220,7 +220,7 @@ def test_moves_away_and_back_meanwhile_stay_when_the_remote_refuses(
 ) -> None:
     url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
     one, two = publish(desk.store, "one").digest, publish(desk.store, "two").digest
-    other, real = publish(there, "other").digest, remote.push
+    other, real = publish(there, "other").digest, artifacts.push
     desk.store.tag("production", one)
     seen = []
 
@@ -229,7 +229,7 @@ def test_moves_away_and_back_meanwhile_stay_when_the_remote_refuses(
         seen.append(desk.store.tag("production", one))
         return real(*arguments, **named)
 
-    monkeypatch.setattr(remote, "push", push)
+    monkeypatch.setattr(artifacts, "push", push)
     meanwhile(monkeypatch, lambda: there.tag("production", other))
     assert desk.rarefy("promote", "tiny", "--to", url).code == 4
     assert desk.store.find_tag("production") == seen[0]
@@ -254,13 +254,13 @@ def test_a_local_tag_that_moved_meanwhile_leaves_the_remote_s_alone(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
-    mine, real = publish(desk.store, "mine").digest, remote.push
+    mine, real = publish(desk.store, "mine").digest, artifacts.push
 
     def push(*arguments: Any, **named: Any) -> int:
         desk.store.tag("production", mine)
         return real(*arguments, **named)
 
-    monkeypatch.setattr(remote, "push", push)
+    monkeypatch.setattr(artifacts, "push", push)
     assert desk.rarefy("promote", "tiny", "--to", url).code == 4
     assert there.tags() == {}
     assert desk.production == mine

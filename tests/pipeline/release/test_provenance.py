@@ -9,11 +9,11 @@ import shutil
 
 import pytest
 
-from pipeline.release import bundles, provenance
-from pipeline.run import folder, names
-from pipeline.store.home import Home
-from pipeline.verdict import history
-from pipeline.verdict.provenance import Provenance
+from rarefy.pipeline.release import bundles, provenance
+from rarefy.pipeline.run import folder, names
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.verdict import history
+from rarefy.pipeline.verdict.provenance import Provenance
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage
 

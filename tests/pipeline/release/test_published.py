@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.release import verdicts
-from pipeline.store import remote
-from pipeline.store.store import Store
+from rarefy.pipeline.release import verdicts
+from rarefy.pipeline.store.remote import artifacts
+from rarefy.pipeline.store.store import Store
 from tests.desk import Desk
 
 
@@ -22,7 +22,7 @@ class Shared:
     def __init__(self, desk: Desk, folder: Path) -> None:
         self.desk, self.folder, self.home = desk, folder / "shared", folder / "elsewhere"
         self.url = self.folder.as_uri()
-        remote.push(desk.store, desk.digest, self.url)
+        artifacts.push(desk.store, desk.digest, self.url)
 
     def publish(self, name: str = "20260101-030000-0123abcd", recipe: str = "tiny") -> Path:
         """Leave the desk's run there as it is now, with its verdict."""
@@ -124,8 +124,8 @@ def test_a_run_that_was_copied_for_another_recipe_is_one_more(shared: Shared) ->
 
 
 def test_a_miss_here_is_excused_by_a_later_comparison_there(desk: Desk, shared: Shared) -> None:
-    from pipeline.run import folder
-    from pipeline.verdict.history import FILE, History
+    from rarefy.pipeline.run import folder
+    from rarefy.pipeline.verdict.history import FILE, History
 
     def against(values: dict[str, Any]) -> None:
         values["verdict"]["budgets"][0].update(against="production")
@@ -158,8 +158,8 @@ def test_what_else_lies_among_the_runs_is_passed_over(shared: Shared) -> None:
 
 def test_what_this_machine_found_of_it_counts_as_well(desk: Desk, shared: Shared) -> None:
     """Here it was measured later, and missed its budgets."""
-    from pipeline.run import folder
-    from pipeline.verdict.history import FILE, History
+    from rarefy.pipeline.run import folder
+    from rarefy.pipeline.verdict.history import FILE, History
 
     desk.record(at("2026-01-01T03:00:00+00:00"))
     shared.publish()

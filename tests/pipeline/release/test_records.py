@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.verdict.history import FILE
+from rarefy.pipeline.verdict.history import FILE
 from tests.project import Project, Said
 
 PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.release.promotion import rollback
-from pipeline.store.home import Home
-from pipeline.store.store import Store
-from pipeline.terms.errors import EvidenceError
+from rarefy.pipeline.release.promotion import rollback
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import EvidenceError
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage, publish
 

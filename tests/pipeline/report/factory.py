@@ -7,9 +7,9 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from pipeline.verdict.record import LedgerRow, LineageNode, ReportData
-from pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.verdict.record import LedgerRow, LineageNode, ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 
 CHAIN = [
     # id, stage, kind, accuracy, parameters, size, seconds, p50 ms in fused fp32

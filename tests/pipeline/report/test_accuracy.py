@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report import accuracy
+from rarefy.pipeline.report import accuracy
 from tests.pipeline.report.factory import report_data
 
 

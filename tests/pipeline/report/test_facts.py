@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipeline.measure import accuracy
-from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Linear, Measurements
-from pipeline.report import facts, headline, html, markdown
-from pipeline.report.ci import numbers
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.terms.budget import Budget
-from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict import history
-from pipeline.verdict.judge import judge
+from rarefy.pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Linear, Measurements
+from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.report import facts, headline, html, markdown
+from rarefy.pipeline.report.ci import numbers
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict import history
+from rarefy.pipeline.verdict.judge import judge
 from tests.pipeline.report.factory import digest, measurements, report_data
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.measure.measurements import ModelMeasurement
-from pipeline.report import headline, html
-from pipeline.verdict.verdict import Verdict
+from rarefy.pipeline.measure.measurements import ModelMeasurement
+from rarefy.pipeline.report import headline, html
+from rarefy.pipeline.verdict.verdict import Verdict
 from tests.pipeline.report.ci.budgets import budgets
 from tests.pipeline.report.factory import report_data
 

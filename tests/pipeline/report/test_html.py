@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
-from pipeline.measure.measurements import ModelMeasurement
-from pipeline.report import html
-from pipeline.verdict.record import LineageNode
+from rarefy.pipeline.measure.measurements import ModelMeasurement
+from rarefy.pipeline.report import html
+from rarefy.pipeline.verdict.record import LineageNode
 from tests.pipeline.report.factory import digest, loses_a_slice, measurements, report_data
 
 HOSTILE = "<script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)>"

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from markdown_it import MarkdownIt
 
-from pipeline.report import markdown
-from pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.report import markdown
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.ci.budgets import HOSTILE, budgets, ten
 from tests.pipeline.report.factory import loses_a_slice, report_data
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.report.pictures import MARGIN, THEMES, pictures
+from rarefy.pipeline.report.pictures import MARGIN, THEMES, pictures
 from tests.pipeline.report.factory import report_data
 
 

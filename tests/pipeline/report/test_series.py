@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report import series
-from pipeline.verdict.readings import Key
+from rarefy.pipeline.report import series
+from rarefy.pipeline.verdict.history_numbers import Key
 from tests.pipeline.report.figures.readings import LATENCY, columns
 
 

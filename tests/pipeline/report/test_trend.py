@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.report import trend
-from pipeline.report.trend import Release
-from pipeline.verdict.history import History
+from rarefy.pipeline.report import trend
+from rarefy.pipeline.report.trend import Release
+from rarefy.pipeline.verdict.history import History
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.test_html import HOSTILE
 from tests.pipeline.report.verdicts import NEWER, START, asked, finished

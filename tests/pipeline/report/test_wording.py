@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report import wording
-from pipeline.terms import metrics
-from pipeline.terms.wording import quantity, required
+from rarefy.pipeline.report import wording
+from rarefy.pipeline.terms import metrics
+from rarefy.pipeline.terms.wording import quantity, required
 from tests.pipeline.report.ci.budgets import budgets
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from pipeline.terms.outcomes import Outcome
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.factory import digest
 
 START = datetime(2025, 3, 3, 9, 30, tzinfo=UTC)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.run import check_machine
-from pipeline.run.plan import Plan
-from pipeline.terms.errors import ProviderError
+from rarefy.pipeline.run import check_machine
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.terms.errors import ProviderError
 from tests.conftest import Workshop
 
 TUNE: dict[str, Any] = {"finetune": {"epochs": 1}}
@@ -43,7 +43,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     def set_memory(size: int, swap: int = 0) -> None:
         monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=size))
         monkeypatch.setattr("psutil.swap_memory", lambda: SimpleNamespace(total=swap))
-        monkeypatch.setattr("pipeline.measure.cgroups.memory", lambda: None)
+        monkeypatch.setattr("rarefy.pipeline.measure.machine.cgroups.memory", lambda: None)
 
     return set_memory
 

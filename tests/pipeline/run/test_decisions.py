@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.measure import accuracy
-from pipeline.model import checkpoint
-from pipeline.run.plan import MODEL
-from pipeline.stage.scoring import multi_label
-from pipeline.terms.progress import silent
+from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.run.plan.plan import MODEL
+from rarefy.pipeline.tasks.classification import multi_label_scores
+from rarefy.pipeline.terms.progress import silent
 from tests.multi_label import LABELS, TASK, rows
 
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "dev.jsonl", "label": "labels"}
@@ -38,7 +38,7 @@ def test_thresholds_are_those_of_the_models_own_answers_to_the_development_rows(
     made = run.execute("finetune")
     task, split = run.plan.task, run.plan.splits["dev"]
     logits = accuracy.checkpoint_outputs(made.artifact.directory, task, split, silent)
-    expected = multi_label.thresholds(1 / (1 + np.exp(-logits)), np.array(task.truth(split)))
+    expected = multi_label_scores.thresholds(1 / (1 + np.exp(-logits)), np.array(task.truth(split)))
     assert list(thresholds(made).values()) == pytest.approx(expected.tolist())
     # The score of the ledger is that of these decisions.
     evaluated = run.plan.splits["eval"]

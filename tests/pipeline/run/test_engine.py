@@ -10,17 +10,12 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.recipe import recipe as recipes
-from pipeline.run.engine import Run
-from pipeline.run.plan import MODEL, Plan
-from pipeline.store.artifact import list_files
-from pipeline.store.garbage import Collector
-from pipeline.terms.errors import (
-    IntegrityError,
-    ProviderError,
-    RarefyError,
-    RecipeError,
-)
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.run.plan.plan import MODEL, Plan
+from rarefy.pipeline.store.artifact import list_files
+from rarefy.pipeline.store.garbage import Collector
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
 from tests.conftest import Workshop, execute
 from tests.pipeline.run.chains import CHAIN, flip
 from tests.pipeline.store.artifacts import overwrite
@@ -125,7 +120,7 @@ HELPED = """
 from typing import ClassVar
 
 import speech
-from pipeline.stage import Draft, Stage
+from rarefy.pipeline.stage import Draft, Stage
 from quick import Word
 
 
@@ -295,7 +290,7 @@ def test_the_ledger_has_a_row_for_every_step(workshop):
     value, low, high = head.accuracy
     assert 0 <= low <= value <= high <= 1
     assert head.size == sum(f.size for f in run.finished["head"].artifact.manifest.files)
-    from pipeline.model import checkpoint
+    from rarefy.pipeline.model import checkpoint
 
     network = checkpoint.load(run.finished["head"].artifact.directory)
     assert head.parameters == sum(p.numel() for p in network.parameters())
@@ -424,8 +419,8 @@ def test_a_store_moved_elsewhere_still_hits(workshop):
 def test_the_engine_loads_nothing_heavy():
     heavy = ("torch", "transformers", "onnxruntime", "onnx", "prefect", "datasets", "scipy", "peft")
     code = (
-        "import pipeline.run.engine, pipeline.run.outcome, pipeline.recipe.schema, sys;"
-        "pipeline.recipe.schema.json_schema();"
+        "import rarefy.pipeline.run.engine, rarefy.pipeline.run.outcome, rarefy.pipeline.recipe.schema, sys;"
+        "rarefy.pipeline.recipe.schema.json_schema();"
         f"print(*[m for m in {heavy!r} if m in sys.modules])"
     )
     done = subprocess.run(

@@ -13,8 +13,8 @@ from tests.project import Project, Said
 TWINS = '''
 from typing import ClassVar
 
-from pipeline.store.artifact import Kind
-from pipeline.stage import Draft, Stage
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.stage import Draft, Stage
 
 
 class Twins(Stage):
@@ -25,8 +25,8 @@ class Twins(Stage):
     reads: ClassVar = frozenset({"eval"})
 
     def run(self, context, model):
-        from pipeline.measure import answers as files
-        from pipeline.measure.measurements import Measurements, ModelMeasurement
+        from rarefy.pipeline.measure.predictions import files
+        from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
 
         truth = context.split("eval").labels
         right = [row % 10 != 0 for row in range(len(truth))]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import check_chain
-from pipeline.run.plan import MODEL
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.run.plan import check_chain
+from rarefy.pipeline.run.plan.plan import MODEL
+from rarefy.pipeline.terms.errors import RecipeError
 from tests.models import configure, write_model
 
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.errors import RecipeError
 from tests.models import configure
 
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl"}

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.run import folder as files
-from pipeline.run.outcome import Outcome
-from pipeline.store.artifact import Artifact
-from pipeline.store.store import Store
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.run import folder as files
+from rarefy.pipeline.run.outcome import Outcome
+from rarefy.pipeline.store.artifact import Artifact
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
+from rarefy.pipeline.verdict.record import ReportData
 from tests.pipeline.report.factory import report_data
 from tests.pipeline.store.artifacts import publish
 
@@ -166,7 +166,9 @@ def test_a_kill_at_any_moment_leaves_no_verdict_beside_another_bundle(
 ) -> None:
     """Kill the writer at each write to the disk in turn, until one run gets through."""
     mark = '<meta name="generator" content="rarefy">'
-    monkeypatch.setattr("pipeline.report.html.render", lambda _data: mark)  # it takes a second
+    monkeypatch.setattr(
+        "rarefy.pipeline.report.html.render", lambda _data: mark
+    )  # it takes a second
     bundles = [bundle, publish(Store(tmp_path / "store"), "another", "0" * 64)]
     files.write(Outcome(record_of(bundle), bundle), folder)
     sync, step, seen = os.fsync, 0, set()

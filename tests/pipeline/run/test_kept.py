@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.run import engine
-from pipeline.store.garbage import Collector
+from rarefy.pipeline.run import engine
+from rarefy.pipeline.store.garbage import Collector
 from tests.conftest import VALIDATE, Workshop
 
 KEEPER = '''
 from typing import ClassVar
 
-from pipeline.stage import Draft, Stage
-from pipeline.store.artifact import Kind
+from rarefy.pipeline.stage import Draft, Stage
+from rarefy.pipeline.store.artifact import Kind
 
 
 class Keeper(Stage):
@@ -50,7 +50,7 @@ def test_an_edited_limit_on_times_exports_no_reference_again(workshop, monkeypat
     chain = ({"finetune": {"epochs": 1}}, "export", VALIDATE)
     limit = {"metric": "latency_p50", "max": "1000 ms"}
     first = workshop.run(*chain, budgets=[limit])["validate"]
-    monkeypatch.setattr("exporters.build.build", lambda *_, **__: pytest.fail("built again"))
+    monkeypatch.setattr("rarefy.exporters.build.build", lambda *_, **__: pytest.fail("built again"))
     second = workshop.run(*chain, budgets=[limit | {"max": "2000 ms"}])["validate"]
     assert not second.cached
     assert second.artifact.digest != first.artifact.digest

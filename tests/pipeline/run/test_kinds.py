@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.errors import RecipeError
 
 INJECT = {"inject": {"facts": "train.jsonl"}}
 

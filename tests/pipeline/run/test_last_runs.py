@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.run import last_runs
-from pipeline.store.fresh import Fresh
+from rarefy.pipeline.run import last_runs
+from rarefy.pipeline.store.fresh import Fresh
 from tests.conftest import Workshop
 
 OTHER: dict[str, Any] = {"quick:Head": {"fill": "1"}}

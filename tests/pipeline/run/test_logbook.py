@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import logbook
-from pipeline.run.logbook import Logbook, Step
-from pipeline.store import disk
-from pipeline.store.artifact import NewerError
-from pipeline.store.home import Home
-from pipeline.terms.errors import DataError, IntegrityError, ProviderError, RecipeError
+from rarefy.pipeline.run import logbook
+from rarefy.pipeline.run.logbook import Logbook, Step
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.artifact import NewerError
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.errors import DataError, IntegrityError, ProviderError, RecipeError
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.run import engine, folder, outcome
-from pipeline.store.artifact import RUN
-from pipeline.terms.errors import IntegrityError, RecipeError
-from pipeline.verdict.record import UNKNOWN
+from rarefy.pipeline.run import engine, folder, outcome
+from rarefy.pipeline.store.artifact import RUN
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
+from rarefy.pipeline.verdict.record import UNKNOWN
 from tests.conftest import execute
 from tests.pipeline.run.chains import flip
 from tests.pipeline.store.artifacts import overwrite
@@ -19,8 +19,8 @@ from tests.project import JUDGE
 OWN = '''
 from typing import ClassVar
 
-from pipeline.stage import Draft, Stage
-from pipeline.store.artifact import Kind
+from rarefy.pipeline.stage import Draft, Stage
+from rarefy.pipeline.store.artifact import Kind
 from quick import Word
 
 

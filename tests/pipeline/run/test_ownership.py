@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import folder as files
-from pipeline.run.outcome import Outcome
-from pipeline.store.store import Store
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.run import folder as files
+from rarefy.pipeline.run.outcome import Outcome
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import RecipeError
 from tests.pipeline.report.factory import report_data
 from tests.pipeline.store.artifacts import publish
 

@@ -8,15 +8,15 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from pipeline.model import openvino_session
-from pipeline.recipe import recipe as recipes
-from pipeline.run import providers
-from pipeline.run.plan import Plan, Planned
-from pipeline.store.artifact import Artifact, Kind
-from pipeline.terms.errors import ProviderError
-from stages.export import Export
-from stages.finetune import Finetune
-from stages.validate import Validate
+from rarefy.pipeline.model.runtime import openvino
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.run import providers
+from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.terms.errors import ProviderError
+from rarefy.stages.export import Export
+from rarefy.stages.finetune import Finetune
+from rarefy.stages.validate import Validate
 from tests.conftest import Workshop
 
 TARGETS = [{"provider": "openvino"}]
@@ -25,7 +25,7 @@ TARGETS = [{"provider": "openvino"}]
 def test_a_target_s_provider_that_is_missing_is_said(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_session, "installed", lambda: False)
+    monkeypatch.setattr(openvino, "installed", lambda: False)
     plan = workshop.open("finetune", "export", targets=TARGETS).plan
     with pytest.raises(ProviderError, match="OpenVINO is not installed"):
         providers.check(plan, plan.steps())
@@ -39,7 +39,7 @@ def test_a_stage_that_exports_needs_onnx_runtime_whatever_the_target(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(openvino_session, "installed", lambda: True)
+    monkeypatch.setattr(openvino, "installed", lambda: True)
     plan = workshop.open("finetune", "export", targets=TARGETS).plan
     with pytest.raises(ProviderError, match="ONNX Runtime is not installed"):
         providers.check(plan, plan.steps())

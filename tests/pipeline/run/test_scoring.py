@@ -6,11 +6,8 @@ import json
 
 import pytest
 
-from pipeline.measure import accuracy
-from pipeline.terms.errors import (
-    IntegrityError,
-    RarefyError,
-)
+from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
 from tests.conftest import execute
 from tests.pipeline.run.chains import flip
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.run.engine import TIME_FILE, WorkClock
+from rarefy.pipeline.run.engine import TIME_FILE, WorkClock
 
 
 @pytest.fixture

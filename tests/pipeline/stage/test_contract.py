@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.stage import Context, Stage
-from pipeline.store.artifact import Kind
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.stage import Context, Stage
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.terms.errors import RecipeError
 
 
 def test_a_split_that_was_not_given_is_named(tmp_path):

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stage import discovery
-from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import RecipeError
-from stages.finetune import Finetune
+from rarefy.pipeline.stage import discovery
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.stages.finetune import Finetune
 
 SOURCE = """\
 from __future__ import annotations
 from typing import ClassVar
-from pipeline.stage import Stage
+from rarefy.pipeline.stage import Stage
 
 class Mine(Stage):
     name: ClassVar[str] = "mine"
@@ -75,7 +75,7 @@ def test_a_stage_may_import_its_neighbours(tmp_path):
     [
         ("def broken(:\n", "bad:Mine", "stage bad:Mine cannot be loaded: SyntaxError"),
         ("x = 1\n", "bad:Mine", "cannot be loaded: AttributeError"),
-        ("Mine = dict\n", "bad:Mine", "is not a subclass of pipeline.stage.Stage"),
+        ("Mine = dict\n", "bad:Mine", "is not a subclass of rarefy.pipeline.stage.Stage"),
         (SOURCE.format(rate=1).replace("    name", "    nme"), "bad:Mine", "has no name"),
         ("", "nowhere_at_all:Mine", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
     ],

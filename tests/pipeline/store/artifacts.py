@@ -6,15 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from pipeline.store.artifact import (
-    MANIFEST,
-    Kind,
-    Manifest,
-    Parent,
-    StageRecord,
-    list_files,
-)
-from pipeline.store.store import Store
+from rarefy.pipeline.store.artifact import MANIFEST, Kind, Manifest, Parent, StageRecord, list_files
+from rarefy.pipeline.store.store import Store
 
 
 def publish(

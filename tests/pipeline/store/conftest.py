@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.store import Store
+from rarefy.pipeline.store.store import Store
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from pipeline.store.artifact import (
+from rarefy.pipeline.store.artifact import (
     RUN,
     Artifact,
     FileEntry,
@@ -18,7 +18,7 @@ from pipeline.store.artifact import (
     StageRecord,
     list_files,
 )
-from pipeline.terms.errors import IntegrityError
+from rarefy.pipeline.terms.errors import IntegrityError
 from tests.pipeline.store.artifacts import publish
 
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.store import disk
-from pipeline.store.store import Store
-from pipeline.terms.errors import ProviderError, RecipeError
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import ProviderError, RecipeError
 from tests.pipeline.store.artifacts import publish
 
 
@@ -173,7 +173,7 @@ def test_a_file_that_a_user_has_named_is_placed_or_refused_in_one_line(tmp_path,
 def test_json_is_utf_8_whatever_the_locale(tmp_path):
     (tmp_path / "tag.json").write_text('{"run": "gr\u00f6\u00dfe"}', encoding="utf-8")
     program = (
-        "import sys; from pathlib import Path; from pipeline.store import disk; "
+        "import sys; from pathlib import Path; from rarefy.pipeline.store import disk; "
         "print(ascii(disk.read(Path(sys.argv[1]), 'run')))"
     )
     said = subprocess.run(

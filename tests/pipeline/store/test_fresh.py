@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.recipe import recipe as recipes
-from pipeline.run.engine import Run
-from pipeline.run.plan import Plan
-from pipeline.store.fresh import Fresh
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.store.fresh import Fresh
 from tests.conftest import Workshop, execute
 
 CHAIN = ("quick:Head", "export")

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from pipeline.store import garbage as collecting
-from pipeline.store.artifact import MANIFEST, NewerError
-from pipeline.store.garbage import Collector, Garbage
-from pipeline.store.store import Store
-from pipeline.terms.errors import IntegrityError, RecipeError
+from rarefy.pipeline.store import garbage as collecting
+from rarefy.pipeline.store.artifact import MANIFEST, NewerError
+from rarefy.pipeline.store.garbage import Collector, Garbage
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.home import Home
+from rarefy.pipeline.store.home import Home
 
 
 def test_store_runs_and_prefect_lie_apart_in_the_folder(tmp_path: Path) -> None:

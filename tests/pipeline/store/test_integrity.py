@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pipeline.store.artifact import MANIFEST
-from pipeline.store.integrity import REMEDY
-from pipeline.terms.errors import IntegrityError
+from rarefy.pipeline.store.artifact import MANIFEST
+from rarefy.pipeline.store.integrity import REMEDY
+from rarefy.pipeline.terms.errors import IntegrityError
 from tests.pipeline.store.artifacts import damage, overwrite, publish
 
 

@@ -7,9 +7,9 @@ import os
 import signal
 import time
 
-from pipeline.store import remote
-from pipeline.store.garbage import Collector, Garbage
-from pipeline.store.store import Store
+from rarefy.pipeline.store.garbage import Collector, Garbage
+from rarefy.pipeline.store.remote import artifacts
+from rarefy.pipeline.store.store import Store
 from tests.pipeline.store.artifacts import publish
 
 FORK = multiprocessing.get_context("fork")
@@ -70,13 +70,13 @@ def test_a_lease_that_nobody_remembers_ends(store):
 
 def test_what_is_being_pushed_stays(store, tmp_path, monkeypatch):
     made, found = publish(store), []
-    real = remote.Remote.send
+    real = artifacts.Remote.send
 
     def send(there, artifact):
         found.extend(garbage(store))
         return real(there, artifact)
 
-    monkeypatch.setattr(remote.Remote, "send", send)
-    remote.push(store, made.digest, f"file://{tmp_path}/remote")
+    monkeypatch.setattr(artifacts.Remote, "send", send)
+    artifacts.push(store, made.digest, f"file://{tmp_path}/remote")
     assert found == []
     assert [each.path for each in garbage(store)] == [made.directory]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store import locks
-from pipeline.store.garbage import Collector
-from pipeline.terms.errors import ProviderError
+from rarefy.pipeline.store import locks
+from rarefy.pipeline.store.garbage import Collector
+from rarefy.pipeline.terms.errors import ProviderError
 from tests.pipeline.store.artifacts import publish
 
 

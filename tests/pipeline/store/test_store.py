@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from pipeline.run import folder
-from pipeline.run.outcome import Outcome
-from pipeline.store import disk
-from pipeline.store.artifact import (
+from rarefy.pipeline.run import folder
+from rarefy.pipeline.run.outcome import Outcome
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.artifact import (
     MANIFEST,
     RUN,
     Kind,
@@ -24,8 +24,8 @@ from pipeline.store.artifact import (
     StageRecord,
     list_files,
 )
-from pipeline.store.store import Store
-from pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.errors import EvidenceError, IntegrityError, RecipeError
 from tests.pipeline.report.factory import report_data
 from tests.pipeline.store.artifacts import damage, make_newer, overwrite, publish
 

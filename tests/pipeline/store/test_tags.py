@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pipeline.store.tags import KEPT, Tag, moved, parse
-from pipeline.terms.errors import IntegrityError
+from rarefy.pipeline.store.tags import KEPT, Tag, moved, parse
+from rarefy.pipeline.terms.errors import IntegrityError
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.sweep import sweep_file
-from pipeline.sweep.branch import Branch, StepRow
-from pipeline.sweep.sweep_file import Sweep
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.sweep import file as sweep_file
+from rarefy.pipeline.sweep.branch import Branch, StepRow
+from rarefy.pipeline.sweep.file import Sweep
+from rarefy.pipeline.terms.interval import Interval
 
 RECIPE = """\
 name: base

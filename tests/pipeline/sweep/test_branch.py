@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sweep.branch import Folder, hopeless
-from pipeline.sweep.sweep_file import Stop
-from pipeline.terms.errors import IntegrityError
+from rarefy.pipeline.sweep.branch import Folder, hopeless
+from rarefy.pipeline.sweep.file import Stop
+from rarefy.pipeline.terms.errors import IntegrityError
 from tests.pipeline.sweep import factory
 
 POINTS = (Stop(after="distill", points="5 %"),)

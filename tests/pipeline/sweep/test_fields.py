@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.sweep import fields, sweep_file
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.sweep import fields
+from rarefy.pipeline.sweep import file as sweep_file
+from rarefy.pipeline.terms.errors import RecipeError
 from tests.pipeline.sweep import factory
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import re
 from html import unescape
 
-from pipeline.sweep import page
-from pipeline.sweep.branch import Branch
-from pipeline.sweep.record import Answer, SweepRecord
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.sweep import page
+from rarefy.pipeline.sweep.branch import Branch
+from rarefy.pipeline.sweep.record import Answer, SweepRecord
+from rarefy.pipeline.terms.interval import Interval
 from tests.pipeline.sweep.factory import branch
 
 

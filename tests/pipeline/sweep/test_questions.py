@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.sweep.questions import Question
+from rarefy.pipeline.sweep.questions import Question
 
 
 @pytest.mark.parametrize(

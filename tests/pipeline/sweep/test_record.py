@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.sweep.record import SweepRecord
+from rarefy.pipeline.sweep.record import SweepRecord
 from tests.pipeline.sweep.test_page import record
 
 

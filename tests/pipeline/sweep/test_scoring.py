@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.sweep import scoring
+from rarefy.pipeline.sweep import scoring
 from tests.conftest import Workshop
 
 

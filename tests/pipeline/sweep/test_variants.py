@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.sweep import variants
-from pipeline.terms.vocabulary import NAME
+from rarefy.pipeline.sweep import variants
+from rarefy.pipeline.terms.recipe_parts import NAME
 from tests.pipeline.sweep import factory
 
 

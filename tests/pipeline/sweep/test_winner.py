@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import recipe as recipes
-from pipeline.sweep import winner
-from pipeline.sweep.questions import Question
-from pipeline.terms.errors import RecipeError
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.sweep import winner
+from rarefy.pipeline.sweep.questions import Question
+from rarefy.pipeline.terms.errors import RecipeError
 from tests.pipeline.sweep import factory
 
 QUESTION = Question.model_validate({"least": "latency", "within": "1 %"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.terms.budget import Budget, find_problems
+from rarefy.pipeline.terms.budget import Budget, find_problems
 
 
 def test_a_budget_s_form_and_limit():

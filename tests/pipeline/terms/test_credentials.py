@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.terms.credentials import found_in, redact
+from rarefy.pipeline.terms.credentials import found_in, redact
 
 SECRET = "hush"
 SECRETS = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.terms.digests import canonical_json, is_beginning, is_sha256
+from rarefy.pipeline.terms.digests import canonical_json, is_beginning, is_sha256
 
 values = st.recursive(
     st.none()

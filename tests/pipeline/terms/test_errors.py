@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from pipeline.terms.errors import IntegrityError
+from rarefy.pipeline.terms.errors import IntegrityError
 
 
 def test_no_error_of_ours_holds_a_secret() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.terms.budget import Budget
-from pipeline.terms.metrics import FORMS, METRICS, known, of_kind, title
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.metrics import FORMS, METRICS, known, of_kind, title
 
 
 @pytest.mark.parametrize("name", METRICS)

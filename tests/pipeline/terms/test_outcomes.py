@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from pipeline.terms.outcomes import ORDER, worst
+from rarefy.pipeline.terms.outcomes import ORDER, worst
 
 
 def test_a_failure_outweighs_what_is_open_and_that_outweighs_a_pass() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.terms.quantity import Quantity, parse
+from rarefy.pipeline.terms.quantity import Quantity, parse
 
 UNITS = {"": 1, "%": 1 / 100, "x": 1, "×": 1, "ms": 1, "s": 1000, "us": 1 / 1000, "µs": 1 / 1000}
 UNITS |= {"B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1024, "MiB": 1024**2}

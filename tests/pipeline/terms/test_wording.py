@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pipeline.terms import wording
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.terms import wording
+from rarefy.pipeline.terms.interval import Interval
 
 
 @pytest.mark.parametrize(

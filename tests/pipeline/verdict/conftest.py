@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from tests.pipeline.verdict.measured import ROWS, answers_right, calls_of
 
 

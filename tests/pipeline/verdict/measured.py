@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.terms.budget import Budget
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict.judge import judge
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict.judge import judge
 
 CPU = (Target(),)
 ROWS = 1000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.measure.measurements import Linear, Measurements, ModelMeasurement
-from pipeline.terms.budget import Budget
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict.judge import judge
+from rarefy.pipeline.measure.measurements import Linear, Measurements, ModelMeasurement
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict.judge import judge
 from tests.pipeline.verdict.measured import CPU, answers_right, answers_where, calls_of, one
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from pipeline.terms.budget import Budget
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict.judge import judge
+from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict.judge import judge
 
 TRUTH = [0, 1] * 50
 TIMES = [[1.0 + at / 100 for at in range(20)] for _ in range(6)]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.terms.errors import IntegrityError, ProviderError
-from pipeline.verdict.history import History, commit
-from pipeline.verdict.readings import Key, changes, comparable, readings
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
+from rarefy.pipeline.verdict.history import History, commit
+from rarefy.pipeline.verdict.history_numbers import Key, changes, comparable, readings
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.verdicts import MACHINE, asked, finished
 
@@ -133,7 +133,7 @@ ADD = """
 import sys
 from contextlib import closing
 from pathlib import Path
-from pipeline.verdict.history import History
+from rarefy.pipeline.verdict.history import History
 from tests.pipeline.report.verdicts import finished
 for index in range(20):
     assert History(Path(sys.argv[1])).add(finished(index, name=sys.argv[2]))

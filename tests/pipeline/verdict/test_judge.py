@@ -1,9 +1,9 @@
 import pytest
 
-from pipeline.measure.measurements import Latency
-from pipeline.terms.budget import Budget
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict.judge import judge
+from rarefy.pipeline.measure.measurements import Latency
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict.judge import judge
 from tests.pipeline.verdict.measured import CPU, answers_right, calls_of, one
 
 

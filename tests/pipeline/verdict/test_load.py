@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.measure import queueing
-from pipeline.measure.queueing import arrivals
-from pipeline.verdict.load import judge
+from rarefy.pipeline.measure.load import queueing
+from rarefy.pipeline.measure.load.queueing import arrivals
+from rarefy.pipeline.verdict.load import judge
 from tests.pipeline.measure.queues import served
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.measure.measurements import Measurements, ModelMeasurement
-from pipeline.terms.budget import Budget
-from pipeline.verdict import lookup
+from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.verdict import lookup
 
 
 def measured(**models: ModelMeasurement) -> Measurements:

@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.measure import scores, statistics
-from pipeline.measure.measurements import Measurements, ModelMeasurement
-from pipeline.terms.budget import Budget
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict import power
-from pipeline.verdict.judge import judge
+from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
+from rarefy.pipeline.measure.statistics import intervals, scores
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict import power
+from rarefy.pipeline.verdict.judge import judge
 
 
 def _answers(right):
@@ -38,8 +38,8 @@ def test_the_rows_asked_for_give_the_power_they_promise(margin, disagreement):
     shares = [disagreement / 2, disagreement / 2, 1 - disagreement]
     tables = np.random.default_rng(1).multinomial(n, shares, 800).tolist()
     passed = [
-        statistics.non_inferiority(
-            statistics.paired_difference(g, s, n, 0.90, scores.HALF_A_ROW), margin
+        intervals.non_inferiority(
+            intervals.paired_difference(g, s, n, 0.90, scores.HALF_A_ROW), margin
         )
         == "pass"
         for g, s, _ in tables
@@ -50,7 +50,7 @@ def test_the_rows_asked_for_give_the_power_they_promise(margin, disagreement):
 def test_models_that_never_differ_pass_with_just_these_rows():
     for margin in (0.01, 0.03):
         n = power.rows_needed(margin, 0)
-        low = statistics.paired_difference(0, 0, n, 0.90, scores.HALF_A_ROW).low
+        low = intervals.paired_difference(0, 0, n, 0.90, scores.HALF_A_ROW).low
         assert low == pytest.approx(-margin, rel=0.1)
 
 
@@ -134,7 +134,7 @@ def test_without_any_margin_there_is_nothing_to_count():
 
 
 def test_a_score_that_counts_no_rows_needs_what_the_last_run_s_error_says(monkeypatch):
-    from pipeline.stage.tasks.text_classification import TextClassification
+    from rarefy.pipeline.tasks.classification.text import TextClassification
 
     monkeypatch.setattr(TextClassification, "counted", False)
     ours, theirs = np.arange(500) % 10 > 0, np.arange(500) % 10 != 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.record import ReportData
 from tests.pipeline.report.factory import report_data
 
 

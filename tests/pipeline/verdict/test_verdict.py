@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.measure.measurements import Measurements
-from pipeline.terms.budget import Budget
-from pipeline.verdict.judge import judge
-from pipeline.verdict.verdict import Verdict
+from rarefy.pipeline.measure.measurements import Measurements
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.verdict.judge import judge
+from rarefy.pipeline.verdict.verdict import Verdict
 from tests.pipeline.verdict.measured import CPU
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from pipeline.model import parts
-from pipeline.model.architectures.modernbert import MODERNBERT
-from tests.pipeline.model.test_parts import classifier, shapes
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.architectures.modernbert import MODERNBERT
+from tests.pipeline.model.architectures.test_parts import classifier, shapes
 
 
 def test_fused_and_gated_layers_hold_several_matrices():

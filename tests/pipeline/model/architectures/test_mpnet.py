@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.model.architectures.mpnet import MPNET
-from tests.pipeline.model.test_parts import classifier
+from rarefy.pipeline.model.architectures.mpnet import MPNET
+from tests.pipeline.model.architectures.test_parts import classifier
 
 
 def test_the_table_is_outside_of_the_layers():

@@ -7,8 +7,8 @@ from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from pipeline.verdict.record import ReportData
-from pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.verdict.record import ReportData
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.factory import report_data
 
 BUDGETS = [

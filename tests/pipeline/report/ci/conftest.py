@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report.ci.numbers import Measured, measured
+from rarefy.pipeline.report.ci.numbers import Measured, measured
 from tests.pipeline.report.factory import report_data
 
 

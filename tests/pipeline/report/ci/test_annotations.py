@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.report.ci import annotations
-from pipeline.terms.budget import Budget
+from rarefy.pipeline.report.ci import annotations
+from rarefy.pipeline.terms.budget import Budget
 from tests.pipeline.report.ci.budgets import HOSTILE, ten
 
 

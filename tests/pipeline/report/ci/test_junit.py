@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from junitparser import Error, Failure, JUnitXml, Skipped
 
-from pipeline.report.ci import junit
+from rarefy.pipeline.report.ci import junit
 from tests.pipeline.report.ci.budgets import HOSTILE, budgets, ten
 from tests.pipeline.report.factory import report_data
 

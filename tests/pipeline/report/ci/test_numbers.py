@@ -7,13 +7,13 @@ import math
 
 import pytest
 
-from pipeline.measure import scores
-from pipeline.report import facts
-from pipeline.report.ci import openmetrics, trackers
-from pipeline.report.ci.numbers import measured
-from pipeline.terms.budget import Budget
-from pipeline.terms.vocabulary import Target
-from pipeline.verdict.judge import judge
+from rarefy.pipeline.measure.statistics import scores
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.report.ci import openmetrics, trackers
+from rarefy.pipeline.report.ci.numbers import measured
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.verdict.judge import judge
 from tests.pipeline.report.ci.budgets import samples
 from tests.pipeline.report.factory import measurements, report_data
 

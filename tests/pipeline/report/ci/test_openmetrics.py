@@ -8,9 +8,9 @@ import shlex
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.report.ci import openmetrics
-from pipeline.report.ci.numbers import Measured
-from pipeline.terms import metrics
+from rarefy.pipeline.report.ci import openmetrics
+from rarefy.pipeline.report.ci.numbers import Measured
+from rarefy.pipeline.terms import metrics
 from tests.pipeline.report.ci.budgets import HOSTILE, budgets, samples, ten
 
 

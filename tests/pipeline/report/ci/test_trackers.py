@@ -6,8 +6,8 @@ import json
 
 import jsonschema
 
-from pipeline.report.ci import openmetrics, trackers
-from pipeline.report.ci.numbers import Measured, measured
+from rarefy.pipeline.report.ci import openmetrics, trackers
+from rarefy.pipeline.report.ci.numbers import Measured, measured
 from tests.pipeline.report.ci.budgets import samples
 from tests.pipeline.report.factory import report_data
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.report.figures.trend import Column
-from pipeline.verdict.readings import Key, Machine, Past, Reading
+from rarefy.pipeline.report.figures.trend import Column
+from rarefy.pipeline.verdict.history_numbers import Key, Machine, Past, Reading
 
 LATENCY = Key("latency_p50", "cpu")
 

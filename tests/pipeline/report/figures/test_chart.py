@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.figures import chart
-from pipeline.report.figures.chart import Axis, Box, Chart, Plot, Scale
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.report.figures import chart
+from rarefy.pipeline.report.figures.chart import Axis, Box, Chart, Plot, Scale
+from rarefy.pipeline.terms.interval import Interval
 from tests.pipeline.report.figures.shapes import shapes, tooltips
 
 positive = st.floats(1e-3, 1e6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from pipeline.measure.measurements import CANDIDATE
-from pipeline.report.figures.distribution import STEPS, distribution
+from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.report.figures.distribution import STEPS, distribution
 from tests.pipeline.report.figures.shapes import shapes
 
 SERIES = {

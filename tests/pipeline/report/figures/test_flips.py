@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.measure.classes import ClassResult, Scores
-from pipeline.report.facts import Flips
-from pipeline.report.figures.flips import MAX_CLASSES, flips
+from rarefy.pipeline.measure.predictions.per_class import ClassResult, Scores
+from rarefy.pipeline.report.facts import Flips
+from rarefy.pipeline.report.figures.flips import MAX_CLASSES, flips
 from tests.pipeline.report.figures.shapes import shapes, tooltips
 
 

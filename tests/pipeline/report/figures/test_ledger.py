@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.report.figures.ledger import ledger as drawn
-from pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.report.figures.ledger import ledger as drawn
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.factory import ledger, measurements, report_data
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.figures.lineage import lineage
+from rarefy.pipeline.report.figures.lineage import lineage
 from tests.pipeline.report.factory import report_data
 from tests.pipeline.report.figures.shapes import tooltips
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.figures.outcomes import outcomes
+from rarefy.pipeline.report.figures.outcomes import outcomes
 from tests.pipeline.report.figures.readings import past
 from tests.pipeline.report.figures.shapes import shapes, tooltips
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.measure.calibration import Bin
-from pipeline.report.figures.reliability import reliability
+from rarefy.pipeline.measure.predictions.calibration import Bin
+from rarefy.pipeline.report.figures.reliability import reliability
 
 SVG = "{http://www.w3.org/2000/svg}"
 

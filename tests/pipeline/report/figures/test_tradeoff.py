@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.report import facts
-from pipeline.report.figures.tradeoff import tradeoff
-from pipeline.terms.interval import Interval
+from rarefy.pipeline.report import facts
+from rarefy.pipeline.report.figures.tradeoff import tradeoff
+from rarefy.pipeline.terms.interval import Interval
 from tests.pipeline.report.figures.shapes import shapes, tooltips
 
 

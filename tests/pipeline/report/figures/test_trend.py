@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from pipeline.report.figures.chart import Chart
-from pipeline.report.figures.trend import Column, draw_outcome
-from pipeline.report.figures.trend import trend as chart
-from pipeline.terms.outcomes import Outcome
-from pipeline.verdict.readings import Key
+from rarefy.pipeline.report.figures.chart import Chart
+from rarefy.pipeline.report.figures.trend import Column, draw_outcome
+from rarefy.pipeline.report.figures.trend import trend as chart
+from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.verdict.history_numbers import Key
 from tests.pipeline.report.figures.readings import LATENCY, columns, past, reading
 
 

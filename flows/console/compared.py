@@ -1,0 +1,198 @@
+"""A comparison from Python, and its readable form: a table in a terminal, HTML in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from rarefy.flows.console.display import as_text, doubts, verdict_table
+from rarefy.flows.console.views import html_table
+from rarefy.pipeline.model.runtime import providers
+from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.release import bundles
+from rarefy.pipeline.release import compare as comparing
+from rarefy.pipeline.release.compare import SIDES, Comparison, Effort
+from rarefy.pipeline.release.origin import recipe_of
+from rarefy.pipeline.release.predict import Bundle
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms import metrics, wording
+from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.outcomes import SYMBOL
+from rarefy.pipeline.terms.recipe_parts import Target, check_threads
+from rarefy.pipeline.terms.wording import bounds, count, exactly, percent, plural, signed, size
+from rarefy.pipeline.verdict.verdict import Verdict
+
+COLUMNS = ("", *SIDES, "candidate against baseline")
+CHANGES = {
+    "regression": "slower by more than",
+    "improvement": "faster by more than",
+    "equal": "equal within",
+    "inconclusive": "inconclusive at",
+}
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """A candidate compared with a baseline; ``verdict`` is None if no limit was given."""
+
+    comparison: Comparison
+    verdict: Verdict | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all numbers: differences are candidate − baseline, ratios candidate ÷ baseline."""
+        return self.comparison.as_json()
+
+    def table(self) -> Table:
+        """Return the comparison as a table for terminals, with the names of both sides."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in COLUMNS:
+            table.add_column(column)
+        candidate, baseline = (self.comparison.names[side] for side in SIDES)
+        table.add_row("", candidate, baseline, "")
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
+    def rows(self) -> list[list[str]]:
+        """Return a row for each quantity: its name, both values, and how they differ."""
+        numbers = self.as_json()
+        models, scores = numbers["models"], numbers["accuracy"]
+        agreement = _bounds(scores["agreement"], "%")
+        rows = [
+            _score_row(scores),
+            ["agreement", agreement, "", _flips(scores)],
+            _latency_row(numbers["latency"]),
+        ]
+        for name, format_value in (("size", size), ("parameters", count)):
+            candidate, baseline = (models[side][name] for side in SIDES)
+            if not candidate or not baseline:
+                continue
+            ratio = wording.times(candidate / baseline)
+            values = [format_value(candidate), format_value(baseline)]
+            rows.append([name, *values, f"{ratio} the baseline's"])
+        return rows
+
+    def __repr__(self) -> str:
+        table = as_text(self.table())
+        if self.verdict is None:
+            return table
+        budgets = as_text(verdict_table(self.verdict))
+        return "\n".join([table, budgets, *doubts(self.verdict)])
+
+    def _repr_html_(self) -> str:
+        table = html_table(COLUMNS, self.rows())
+        if self.verdict is None:
+            return table
+        rows = []
+        for budget in self.verdict.budgets:
+            rows.append([SYMBOL[budget.outcome], budget.metric, budget.reason])
+        for doubt in doubts(self.verdict):
+            rows.append(["", "", doubt])
+        return table + html_table(("", "budget", "reason"), rows)
+
+
+def compare(
+    candidate: Bundle | Path | str,
+    baseline: Bundle | Path | str,
+    *,
+    limit: float | None,
+    recipe: LoadedRecipe | None,
+    home: Path | str | None,
+    threads: int,
+    seconds: float,
+) -> ComparisonView:
+    """Compare a candidate with a baseline, and judge it by the ``limit``; see `rarefy.compare`."""
+    check_threads(threads)
+    if limit is not None and not 0 < limit < 1:
+        raise RecipeError(f"max_regression: {limit!r} is not a share between 0 and 1, such as 0.05")
+    if isinstance(candidate, Bundle):
+        place, bundle = candidate.home, candidate.files
+    else:
+        place = Home.of(home)
+        bundle = bundles.find(bundles.named(candidate), place)
+    if isinstance(baseline, Bundle):
+        baseline = baseline.files.directory
+    source = recipe_of(bundle.name, recipe, place)
+    task, split = comparing.read_rows(bundle, source.recipe.data, source.base, [])
+    provider: Any = providers.chosen(bundle.directory, None)
+    target = Target(provider=provider, threads=threads)
+    comparison = comparing.compare(
+        bundle,
+        bundles.named(baseline),
+        task,
+        split,
+        place,
+        target=target,
+        effort=Effort(rows=200, processes=5, seconds=seconds),
+        margin=limit or comparing.MARGIN,
+    )
+    verdict = None
+    if limit is not None:
+        verdict = comparing.judge(comparison, limit, target)
+    return ComparisonView(comparison, verdict)
+
+
+def _score_row(scores: dict[str, Any]) -> list[str]:
+    """Return the row of the main score."""
+    metric = scores["metric"]
+    unit = metrics.unit(metric)
+    values = [_bounds(scores[side], unit) for side in SIDES]
+    return [metric.replace("_", " "), *values, _difference(scores, unit)]
+
+
+def _latency_row(times: dict[str, Any]) -> list[str]:
+    """Return the row of the median latency."""
+    threads = plural(times["threads"], "thread")
+    values = [_bounds(times[f"{side}_p50"], "ms") for side in SIDES]
+    ratio = _bounds(times["ratio"], "×")
+    change = f"{CHANGES[times['change']]} {exactly(percent, times['margin'])}"
+    name = f"latency p50 ({times['provider']}, {threads})"
+    return [name, *values, f"{ratio} the baseline's: {change}"]
+
+
+def _difference(scores: dict[str, Any], unit: str) -> str:
+    """Return the difference of the main scores with its interval, and what it rests on."""
+    if unit == "%":
+        format_value, word = signed, " points"
+    else:
+        format_value, word = _plus, ""
+    difference = scores["difference"]
+    value, low, high = (format_value(difference[end]) for end in Interval._fields)
+    shown = f"{value}{word} [{low}, {high}]"
+    if not scores["tested"]:
+        return shown
+    return f"{shown}, {_basis(scores)}"
+
+
+def _basis(scores: dict[str, Any]) -> str:
+    """Return the test of a difference with its p-value, or what its interval was drawn from."""
+    groups, p = scores["groups"], scores["p"]
+    if p is not None:
+        test = "Fisher" if groups else "McNemar"
+        return f"{test} p = {p:.3g}"
+    blocks = plural(scores["blocks"], scores["block"])
+    if groups:
+        blocks += f" in {plural(groups, 'group')}"
+    return f"a bootstrap of {blocks}"
+
+
+def _flips(scores: dict[str, Any]) -> str:
+    """Return how many answers differ, and how many blocks only one side has right."""
+    flips, answers, blocks = (scores[key] for key in ("flips", "answers", "blocks"))
+    total = f"of {plural(blocks, scores['block'])}"
+    changes = f"{scores['gains']} better, {scores['losses']} worse"
+    if answers == blocks:
+        return f"{flips} {total} differ: {changes}"
+    return f"{flips} of {plural(answers, 'answer')} differ; {total}, {changes}"
+
+
+def _plus(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "−")
+
+
+def _bounds(interval: dict[str, float], unit: str) -> str:
+    return bounds(Interval(**interval), unit)

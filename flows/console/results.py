@@ -1,0 +1,145 @@
+"""The result of a run: its verdict, ledger, figures and files, as text and for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import overload
+
+from rich.table import Table
+
+from rarefy.flows.console.display import as_text, doubts, verdict_line, verdict_table
+from rarefy.flows.console.views import html_table
+from rarefy.pipeline.report import wording
+from rarefy.pipeline.report.pictures import pictures
+from rarefy.pipeline.run.outcome import Outcome
+from rarefy.pipeline.terms.errors import RarefyError
+from rarefy.pipeline.terms.outcomes import SYMBOL
+from rarefy.pipeline.verdict.record import LedgerRow
+from rarefy.pipeline.verdict.verdict import Verdict
+
+COLUMNS = ("stage", "kind", "score", "95 % interval", "parameters", "size", "time", "artifact")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as SVG text, which a notebook displays."""
+
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+class Ledger(Sequence[LedgerRow]):
+    """The finished stages in order, each with its score, parameters, size and time."""
+
+    def __init__(self, rows: Sequence[LedgerRow]) -> None:
+        self._rows = tuple(rows)
+
+    @overload
+    def __getitem__(self, at: int) -> LedgerRow: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[LedgerRow]: ...
+    def __getitem__(self, at: int | slice) -> LedgerRow | Sequence[LedgerRow]:
+        return self._rows[at]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[LedgerRow]:
+        return iter(self._rows)
+
+    def __repr__(self) -> str:
+        table = Table(*COLUMNS, box=None, pad_edge=False)
+        for row in self._rows:
+            table.add_row(*_cells(row))
+        return as_text(table)
+
+    def _repr_html_(self) -> str:
+        return html_table(COLUMNS, [_cells(row) for row in self._rows])
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome and the files of a run. A missed budget is a result, not an exception."""
+
+    outcome: Outcome
+    paths: dict[str, str]
+    unrecorded: RarefyError | None = None
+    """Why a verdict that is not a pass could not be added to the history."""
+
+    def exit_code(self, strict: bool) -> int:
+        """Return the exit code of the verdict, but never 0 if it is missing in the history."""
+        code = self.outcome.exit_code(strict)
+        if code == 0 and self.unrecorded is not None:
+            return self.unrecorded.exit_code
+        return code
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on the budgets, or None if nothing was judged."""
+        return self.outcome.data.verdict
+
+    @property
+    def ledger(self) -> Ledger:
+        """A row for each finished stage."""
+        return Ledger(self.outcome.data.ledger)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings about the data, such as which rows were dropped and why."""
+        return self.outcome.data.warnings
+
+    @property
+    def report(self) -> Path:
+        """The path of report.html."""
+        return Path(self.paths["report"])
+
+    @property
+    def bundle(self) -> Path | None:
+        """The folder of the ONNX bundle, or None if the recipe makes none."""
+        if "bundle" not in self.paths:
+            return None
+        return Path(self.paths["bundle"])
+
+    @property
+    def figures(self) -> dict[str, Picture]:
+        """The report's figures by name: ledger, trade-off and latency by target, lineage."""
+        drawings = pictures(self.outcome.data)
+        return {name: Picture(svg) for name, svg in drawings.items()}
+
+    def __repr__(self) -> str:
+        lines = self._lines()
+        if self.verdict is not None:
+            lines.insert(0, as_text(verdict_table(self.verdict)))
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        html = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
+        if self.verdict is None or not self.verdict.budgets:
+            return html
+        rows = []
+        for budget in self.verdict.budgets:
+            limit = wording.requirement(budget)
+            rows.append([SYMBOL[budget.outcome], budget.metric, limit, budget.reason])
+        return html + html_table(("", "metric", "budget", "measured"), rows)
+
+    def _lines(self) -> list[str]:
+        """Return the doubts about the verdict, the verdict, and where the report is."""
+        verdict = verdict_line(self.verdict, self.outcome.data.absent)
+        return [*doubts(self.verdict), verdict, f"report: {self.report}"]
+
+
+def _cells(row: LedgerRow) -> list[str]:
+    score = interval = parameters = ""
+    if row.accuracy:
+        score, low, high = (wording.score(value, row.metric) for value in row.accuracy)
+        interval = f"{low} – {high}"
+    if row.parameters is not None:
+        parameters = wording.count(row.parameters)
+    time = "cached" if row.cached else wording.duration(row.seconds)
+    kind, size = wording.kind(row.kind), wording.size(row.size)
+    return [row.id, kind, score, interval, parameters, size, time, row.digest[:12]]

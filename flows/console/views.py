@@ -1,0 +1,187 @@
+"""The readable form of a plan: a table in a terminal, HTML in a notebook, or JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from rarefy.flows.console.display import as_text
+from rarefy.pipeline.run import check_machine, evidence, last_runs, providers, scoring
+from rarefy.pipeline.run.last_runs import LastRun
+from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.terms.wording import quantity
+from rarefy.pipeline.verdict.power import Need
+
+COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run", "artifact")
+UNKNOWN = "not known yet"
+"""What is said of a step that has not run on this machine."""
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """The steps of a plan, what their last runs took, and the eval rows for the budgets.
+
+    ``unscored``: the cached steps that have yet to be scored, for example on another eval split.
+    ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
+    ``lacking``: why `rarefy run` would be refused on this machine; the plan may be for another.
+    """
+
+    plan: Plan
+    steps: list[Planned]
+    needs: list[Need]
+    unscored: frozenset[str]
+    last_runs: dict[str, LastRun]
+    lacking: list[str]
+
+    @classmethod
+    def of(cls, plan: Plan, last: Path) -> PlanView:
+        """Plan all steps; ``last`` is the folder of the recipe's last run, which need not exist.
+
+        Raises ProviderError if a step certainly does not fit this machine's disk or memory.
+        """
+        steps = plan.steps()
+        check_machine.check(plan, steps)
+        unscored: set[str] = set()
+        runs: dict[str, LastRun] = {}
+        for step in steps:
+            if step.artifact is None:
+                run = last_runs.find(plan, step.id)
+                if run is not None:
+                    runs[step.id] = run
+            elif scoring.missing(plan, step.artifact):
+                unscored.add(step.id)
+        needs = evidence.needs(plan, last)
+        lacking = providers.lacking(plan, steps)
+        return cls(plan, steps, needs, frozenset(unscored), runs, lacking)
+
+    @property
+    def notes(self) -> list[str]:
+        """All warnings, and how many eval rows each margin needs."""
+        return self.warnings + [need.text for need in self.needs]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What this machine lacks, and warnings about the data and the model."""
+        return self.lacking + self.plan.warnings
+
+    @property
+    def doubts(self) -> list[str]:
+        """Those of the warnings that no one may overlook."""
+        return self.lacking + self.plan.doubts
+
+    @property
+    def summary(self) -> str:
+        """The rows of each split and the labels, if there are any."""
+        counts = [f"{count} {name}" for name, count in self.plan.summary.rows.items()]
+        summary = f"data: {', '.join(counts)} rows"
+        if self.plan.labels:
+            summary += f"; labels: {', '.join(self.plan.labels)}"
+        return summary
+
+    def rows(self) -> list[list[str]]:
+        """Return a row for each step, in the order of ``COLUMNS``."""
+        rows = []
+        for step in self.steps:
+            digest = step.artifact.short if step.artifact else ""
+            identity = [step.id, step.stage.name, str(step.kind), self._state(step)]
+            rows.append([*identity, *self._measurements(step), digest])
+        return rows
+
+    def _state(self, step: Planned) -> str:
+        if not step.cached:
+            return "to run"
+        return "to score" if step.id in self.unscored else "cached"
+
+    def _measurements(self, step: Planned) -> list[str]:
+        """Return time, memory and origin of a step's last run as text; empty if it is cached."""
+        if step.cached:
+            return ["", "", ""]
+        run = self.last_runs.get(step.id)
+        if run is None:
+            return [UNKNOWN, "", ""]
+        origin = last_runs.origin(self.plan, step.id, run)
+        memory = quantity(run.memory, "B") if run.memory else ""
+        return [duration(run.seconds), memory, origin]
+
+    def table(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in COLUMNS:
+            table.add_column(column, no_wrap=column in ("step", "artifact"))
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the values that ``rarefy plan --json`` prints."""
+        return {
+            "steps": [self._step_json(step) for step in self.steps],
+            "rows": self.plan.summary.rows,
+            "labels": self.plan.labels,
+            "warnings": self.warnings,
+            "evidence": [_need_json(need) for need in self.needs],
+        }
+
+    def _step_json(self, step: Planned) -> dict[str, Any]:
+        run = self.last_runs.get(step.id)
+        return {
+            "id": step.id,
+            "stage": step.stage.name,
+            "kind": step.kind,
+            "cached": step.cached,
+            "state": self._state(step),
+            "digest": step.artifact.digest if step.artifact else None,
+            "last_run": self._run_json(step.id, run) if run else None,
+        }
+
+    def _run_json(self, identifier: str, run: LastRun) -> dict[str, Any]:
+        return {
+            "of": last_runs.origin(self.plan, identifier, run),
+            "seconds": run.seconds,
+            "memory_bytes": run.memory,
+        }
+
+    def __repr__(self) -> str:
+        notes = "".join(f"\nnote: {note}" for note in self.notes)
+        return f"{as_text(self.table())}\n{self.summary}{notes}"
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return f"{html_table(COLUMNS, self.rows())}<p>{escape(self.summary)}</p><ul>{notes}</ul>"
+
+
+def _need_json(need: Need) -> dict[str, Any]:
+    return {
+        "budget": need.budget.metric,
+        "against": need.budget.against,
+        "needed": need.needed,
+        "rows": need.rows,
+        "enough": need.enough,
+        "text": need.text,
+    }
+
+
+def duration(seconds: float) -> str:
+    """Return a time in seconds, minutes or hours."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def html_table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
+    """Return an HTML table with all text escaped."""
+
+    def line(cells: tuple[str, ...] | list[str], tag: str) -> str:
+        row = ""
+        for cell in cells:
+            row += f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>"
+        return f"<tr>{row}</tr>"
+
+    head = line(columns, "th")
+    body = "".join(line(row, "td") for row in rows)
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,47 @@
+"""The steps of a branch before it runs, by which what is known of it counts or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rarefy.flows.sweep import branch
+from rarefy.pipeline.data.development_split import NAME
+from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.sweep.branch import Branch
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one branch, by id in order."""
+
+    digests: dict[str, str | None]
+    """Those of the artifacts, None if the store has none yet."""
+    environments: dict[str, Any]
+    """What each depends on besides recipe and data: on the targets, or this machine's CPU."""
+    rows: str
+    """The digest of the development rows."""
+
+    @classmethod
+    def from_plan(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
+        """Return the steps of a plan that a branch runs."""
+        artifacts = {step.id: step.artifact for step in planned}
+        digests: dict[str, str | None] = {}
+        for identifier in branch.needed(plan):
+            artifact = artifacts[identifier]
+            digests[identifier] = None
+            if artifact is not None:
+                digests[identifier] = artifact.digest
+        environments = branch.environments(plan)
+        rows = plan.sources[NAME].sha256
+        return cls(digests, environments, rows)
+
+    def match(self, record: Branch) -> bool:
+        """Return whether what is known of a branch comes from data and code as they are now.
+
+        It does not if data, model, code or libraries have changed since, or a result was deleted.
+        """
+        before = [(row.id, row.digest) for row in record.steps]
+        now = list(self.digests.items())
+        return record.rows == self.rows and before == now[: len(before)]

@@ -1,0 +1,207 @@
+"""The latencies of a sweep's bundles: timed beside each other, alone on the machine, in one place.
+
+Branches run beside each other, so none of them can time itself. A session times several bundles in
+blocks that take turns. Bundles of different sessions compare because each session has the same
+reference, to whose first time all others are scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from rarefy.pipeline.data.development_split import NAME
+from rarefy.pipeline.measure.latency import session as latency
+from rarefy.pipeline.measure.machine import exclusive, fingerprint
+from rarefy.pipeline.measure.measurements import Latency
+from rarefy.pipeline.measure.memory import memory
+from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.run import check_machine
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.store import disk
+from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.terms.wording import plural
+from rarefy.stages.validate import Validate
+
+FILE: Final = "timing.json"
+SESSION: Final = 16
+"""Bundles of a session at most: each of its processes loads them all."""
+SHARE: Final = 0.3
+"""Of the memory, what the files of a session's bundles may have: loaded, they take more."""
+USUAL: Final = 4
+"""Models that the recipe's own time limit is meant for; more of them get more time."""
+
+
+@dataclass
+class Clock:
+    """Times bundles by the recipe's own parameters of ``validate``, and keeps the times on disk."""
+
+    path: Path
+    target: Target
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    settings: Validate
+    seed: int
+    directory: Callable[[str], Path]
+    """digest -> the folder of a bundle, with its files."""
+    measure: Callable[..., Latency] = latency.measure
+    certain: dict[str, Interval] = field(default_factory=dict)
+    """digest -> median ms. The first of it is the reference."""
+    doubtful: dict[str, Interval] = field(default_factory=dict)
+    """Times that something disturbed again and again: they are not kept on disk."""
+
+    @classmethod
+    def for_recipe(
+        cls, loaded: LoadedRecipe, plan: Plan, folder: Path, directory: Callable[[str], Path]
+    ) -> Clock:
+        """Return the clock of a recipe, which times development rows on its first target.
+
+        Eval rows take no part in what is chosen, not even by their lengths.
+
+        Args:
+            loaded: The recipe.
+            plan: That of a branch, which has the rows: the recipe's own model may not be there.
+            folder: The sweep's.
+            directory: digest -> the folder of a bundle.
+        """
+        import numpy as np
+
+        settings = Validate()
+        for step in loaded.steps:
+            if isinstance(step.stage, Validate):
+                settings = step.stage
+        texts, pairs = plan.task.served(plan.rows[NAME])  # timing asks for no answers to them
+        seed = loaded.recipe.seed
+        count = min(settings.rows, len(texts))
+        rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
+        if pairs is not None:
+            pairs = [pairs[row] for row in rows]
+        return cls(
+            path=folder / FILE,
+            target=loaded.recipe.targets[0],
+            texts=[texts[row] for row in rows],
+            pairs=pairs,
+            settings=settings,
+            seed=seed,
+            directory=directory,
+        )
+
+    def __post_init__(self) -> None:
+        """Take the times that are on disk, if what they depend on is the same."""
+        if self.path.exists() and disk.read(self.path, "key") == self.key:
+            for digest, times in disk.read(self.path, "ms").items():
+                self.certain[digest] = Interval(*times)
+
+    @property
+    def key(self) -> str:
+        """What times depend on besides the bundles."""
+        target = self.target.model_dump(mode="json")
+        settings = self.settings.model_dump(mode="json")
+        pairs = None if self.pairs is None else list(self.pairs)
+        return value_sha256([fingerprint.fingerprint(), target, settings, list(self.texts), pairs])
+
+    @property
+    def times(self) -> Mapping[str, Interval]:
+        """All times, in doubt or not."""
+        return self.doubtful | self.certain
+
+    def time(
+        self,
+        digests: Iterable[str],
+        progress: Progress = silent,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Time the bundles that have no time yet, in as many sessions as they need.
+
+        Args:
+            digests: The bundles.
+            progress: Shows how far it is.
+            say: Is told what is timed, and if another run has the machine.
+        """
+        times = self.times
+        new = [digest for digest in dict.fromkeys(digests) if digest not in times]
+        if not new:
+            return
+        say(f"timing {plural(len(new), 'bundle')} beside each other")
+        with exclusive.measuring(lambda why: say(f"{why}; waiting for it to finish")):
+            while new:
+                reference = list(self.certain)[:1]
+                count = self._capacity(reference, new)
+                self._session(reference, new[:count], progress, say)
+                new = new[count:]
+
+    def _capacity(self, reference: Sequence[str], new: Sequence[str]) -> int:
+        """Return how many of the new bundles one process can load, one at least."""
+        digests = [*reference, *new]
+        sizes = [memory.size(self.directory(digest)) for digest in digests]
+        limit = SHARE * check_machine.total_memory()
+        total = max(sizes)  # one of them is loaded twice
+        count = 0
+        for size in sizes[:SESSION]:
+            total += size
+            if total <= limit:
+                count += 1
+        return max(1, count - len(reference))
+
+    def _session(
+        self,
+        reference: Sequence[str],
+        new: Sequence[str],
+        progress: Progress,
+        say: Callable[[str], None],
+    ) -> None:
+        """Time some bundles, again if something slowed the machine down."""
+        timed = latency.undisturbed(lambda: self._measured([*reference, *new], progress))
+        times = {digest: timed.percentile(digest, 50) for digest in new}
+        for first in reference:
+            now = timed.percentile(first, 50)
+            for digest, time in times.items():
+                times[digest] = _scaled(time, now, self.certain[first])
+        if timed.throttled:
+            say(f"{timed.throttled}; these times count for now, and are taken again next time")
+            self.doubtful |= times
+            return
+        self.certain |= times
+        disk.write(self.path, {"key": self.key, "ms": self.certain})
+
+    def _measured(self, digests: Sequence[str], progress: Progress) -> Latency:
+        seconds = self.settings.seconds * max(1.0, len(digests) / USUAL)
+        directories = {digest: self.directory(digest) for digest in digests}
+        return self.measure(
+            directories,
+            self.texts,
+            self.pairs,
+            provider=self.target.provider,
+            alike=True,  # whatever each was exported for
+            threads=self.target.threads,
+            processes=self.settings.processes,
+            seconds=seconds,
+            seed=self.seed,
+            progress=progress,
+        )
+
+
+def _scaled(time: Interval, now: Interval, before: Interval) -> Interval:
+    """Return a time as it would be had the reference, ``now``, taken as long as ``before``.
+
+    The three are measured apart, so their relative errors add up in squares.
+    """
+    value = time.value * before.value / now.value
+    # What makes the result smaller: time and ``before`` at their low ends, ``now`` at its high one.
+    shrinking = [time.value / time.low, before.value / before.low, now.high / now.value]
+    growing = [time.high / time.value, before.high / before.value, now.value / now.low]
+    low = value / _combined(shrinking)
+    high = value * _combined(growing)
+    return Interval(value, low, high)
+
+
+def _combined(factors: Sequence[float]) -> float:
+    """Return the factor by which independent errors change a product."""
+    logarithms = [math.log(factor) for factor in factors]
+    return math.exp(math.hypot(*logarithms))

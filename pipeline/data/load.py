@@ -1,0 +1,502 @@
+"""Text with targets: read with the datasets library, checked, and identified by a digest."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rarefy.pipeline.data import corpus, development_split, duplicates
+from rarefy.pipeline.data import table as table_file
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.data.table import Source, Table
+from rarefy.pipeline.data.task_rows import FileRows
+from rarefy.pipeline.data.texts import Texts
+from rarefy.pipeline.data.values import as_text, is_missing
+from rarefy.pipeline.sources import references
+from rarefy.pipeline.terms.digests import file_sha256, value_sha256
+from rarefy.pipeline.terms.errors import DataError
+from rarefy.pipeline.terms.recipe_parts import Data
+from rarefy.pipeline.terms.wording import plural
+
+FEWEST = 3
+"""The fewest eval rows whose scores have a correlation: that of two is 1 or −1."""
+SHOWN = 20
+"""Labels of a model that an error names."""
+READING = 2
+"""The version of how files are read: raised when the same ones give other rows or targets."""
+VERSION = 9
+"""Of the summary: raised when what it says of the same rows changes."""
+NO_VALUE = "(none)"
+"""The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Facts about the recipe's data, saved under its digest so that it need not be read again.
+
+    ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
+    the digest of a split's rows that are in its file but left out because of other files.
+    """
+
+    labels: list[str]
+    rows: dict[str, int]
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def locate(data: Data, base: Path) -> dict[str, Source]:
+    """Find the file of every split and hash its bytes. Raises DataError if one is missing."""
+    located = {}
+    for name, reference in data.references.items():
+        path = references.data_file(reference, base, f"data.{name}")
+        located[name] = Source(name, reference, path, file_sha256(path))
+    if development_split.NAME not in located:
+        located[development_split.NAME] = development_split.source(
+            located["train"], data.share, data.group
+        )
+    return located
+
+
+def read_text(data: Data, task: type[FileRows], reference: str, base: Path) -> Split:
+    """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
+    path = references.data_file(reference, base, "data")
+    source = Source("unlabelled", reference, path, file_sha256(path))
+    raw = _rows(data, task, source, [], list)
+    return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
+
+
+def digest(data: Data, splits: dict[str, Source]) -> str:
+    """Return one digest over the bytes of all splits and the recipe's settings for reading them."""
+    options = reading(data) | {"slices": data.slices}
+    files = {name: source.sha256 for name, source in splits.items()}
+    return value_sha256({"reading": options, "splits": files})
+
+
+def reading(data: Data) -> dict[str, Any]:
+    """Return the recipe's options for reading rows, apart from where they are, and the versions.
+
+    Train is what the development split leaves of it, also for a stage that reads train alone.
+    """
+    options: dict[str, Any] = {"version": READING}
+    if data.dev_file is None:
+        options["dev"] = [data.share, development_split.VERSION]
+    if data.negatives:
+        options["negatives"] = data.negatives
+    if data.long_texts != "cut":
+        options["long_texts"] = data.long_texts
+    columns = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
+    return options | columns
+
+
+def load(
+    data: Data,
+    task: type[FileRows],
+    located: dict[str, Source],
+    order: list[str] | None = None,
+    folder: Path | None = None,
+) -> tuple[dict[str, Split], Summary]:
+    """Read all splits and say what is in them.
+
+    Args:
+        data: the recipe's columns and how rows are read.
+        task: reads the texts and the target of a row.
+        located: the files of the splits, from ``locate``.
+        order: the labels of an existing model in its order; None without one.
+        folder: where the texts are kept that are not held in memory; see ``Texts``.
+
+    Returns:
+        The splits by name, and the labels, counts and warnings.
+
+    Raises:
+        DataError: a column is missing or unsuitable, a split is empty, train teaches nothing,
+            another split has a label that train lacks, or a file changed since it was located.
+    """
+    _check_search(data, task)
+    warnings: list[str] = []
+    documents = None
+    if corpus.NAME in located:
+        documents = corpus.read(located[corpus.NAME])
+    cut = data.dev_file is None
+    raw = {}
+    for name, source in located.items():
+        is_a_file = not (cut and name == development_split.NAME) and name != corpus.NAME
+        if is_a_file:
+            store = list if name == "eval" else partial(Texts, folder)
+            raw[name] = _rows(data, task, source, warnings, store)
+    names = order or []
+    targets = raw["train"].targets
+    if not names and targets is not None:
+        names = task.names(targets, located["train"])
+    splits, counts = {}, {}
+    for name, rows in raw.items():
+        splits[name] = _split(task, located[name], rows, names, warnings)
+        if rows.targets is not None:
+            counts[name] = task.counts(rows.targets, names)
+            absent = [repr(label) for label, count in counts[name].items() if not count]
+            if absent:
+                warnings.append(f"{name}: no row has the label {', '.join(absent[:3])}")
+    if documents is not None:
+        splits["eval"] = corpus.searching(splits["eval"], documents)
+        splits[corpus.NAME] = documents.split()
+    if cut:
+        _cut_development(data, task, located[development_split.NAME], splits, names, warnings)
+    if task.queries and data.group:
+        _share_grades(splits)
+    left_out = _leave_out(splits, warnings, singly=task.singly)
+    _warn_overlap(splits, warnings, cut=cut)
+    sizes = {name: len(split) for name, split in splits.items()}
+    return splits, Summary(names, sizes, counts, warnings, left_out)
+
+
+def _cut_development(
+    data: Data,
+    task: type[FileRows],
+    dev: Source,
+    splits: dict[str, Split],
+    names: list[str],
+    warnings: list[str],
+) -> None:
+    """Move some rows of train to a split ``dev``, and warn if they are not what was asked for.
+
+    Args:
+        data: has the share of train that is cut off.
+        task: says in which stratum a target is.
+        dev: the source of the new split.
+        splits: gets the new split, and train without its rows.
+        names: the labels in order.
+        warnings: gets what is wrong with the new split.
+    """
+    train = splits["train"]
+    strata = [task.stratum(target) for target in train.labels or ()]
+    splits["train"], splits[dev.name] = development_split.cut(train, strata, data.share, dev)
+    warning = development_split.warning(train, splits[dev.name], data.share)
+    if warning:
+        warnings.append(warning)
+    classes = set(strata) - {None}
+    if not classes:
+        return
+    lost = classes.difference(splits["train"].labels or ())
+    if lost:
+        labels = [repr(name) for label, name in enumerate(names) if label in lost]
+        warnings.append(
+            f"train: all rows with the label {', '.join(labels)} became development rows with "
+            "their groups; give data.dev"
+        )
+
+
+def evaluated(
+    data: Data,
+    task: type[FileRows],
+    located: dict[str, Source],
+    labels: list[str],
+    warnings: list[str],
+) -> Split:
+    """Read only the eval split, for a model that exists; nothing of train is opened.
+
+    Args:
+        data: the recipe's columns and how rows are read.
+        task: reads the texts and the target of a row.
+        located: the files of the splits, from ``locate``.
+        labels: those of the model, in its order.
+        warnings: gets the warnings about the rows.
+
+    Raises:
+        DataError: as ``load`` does, and for a label that the model does not have.
+    """
+    _check_search(data, task)
+    shown = ", ".join(labels[:SHOWN])
+    if len(labels) > SHOWN:
+        shown += ", …"
+    source = replace(located["eval"], labels_of=f"the model's labels ({shown})")
+    split = _split(task, source, _rows(data, task, source, warnings, list), labels, warnings)
+    if corpus.NAME not in located:
+        return split
+    return corpus.searching(split, corpus.read(located[corpus.NAME]))
+
+
+def _check_search(data: Data, task: type[FileRows]) -> None:
+    if data.search_option and not task.searches:
+        raise DataError(f"data.{data.search_option}: {task.name} searches nothing; leave it out")
+
+
+@dataclass
+class _Raw:
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    targets: list[Any] | None
+    columns: dict[str, list[str]]
+    groups: list[str] | None
+    negatives: list[tuple[str, ...]] | None
+
+
+def _split(
+    task: type[FileRows], source: Source, rows: _Raw, names: list[str], warnings: list[str]
+) -> Split:
+    """Return rows as a split, their targets as numbers: places in ``names`` if they are labels.
+
+    Raises DataError if the eval split has too few rows for the task's scores.
+    """
+    if source.name == "eval":
+        _check_count(task, source, rows)
+    labels = None
+    if rows.targets is not None:
+        labels = task.indexed(rows.targets, names, source)
+        if rows.groups is not None:
+            warnings += task.check_groups(labels, rows.groups, source)
+    return Split(
+        source.name,
+        source.reference,
+        source.sha256,
+        rows.texts,
+        rows.pairs,
+        labels,
+        rows.columns,
+        rows.groups,
+        rows.negatives,
+    )
+
+
+def _check_count(task: type[FileRows], source: Source, rows: _Raw) -> None:
+    """Raise DataError if the eval split has too few rows for the task's scores."""
+    count = len(rows.texts)
+    fault = f"{source.reference}: eval has {plural(count, 'row')}"
+    if count < task.fewest:
+        raise DataError(f"{fault}; {task.name} of such rows needs at least {task.fewest}")
+    if count >= FEWEST or not task.correlates or rows.targets is None:
+        return
+    ranked = task.queries and rows.groups is not None
+    if not ranked:
+        raise DataError(f"{fault}; a correlation of fewer than {FEWEST} has no meaning")
+
+
+class _Values(NamedTuple):
+    """The values of a row; ``group`` and ``negatives`` are None without such columns."""
+
+    texts: tuple[Any, ...]
+    targets: tuple[Any, ...]
+    slices: tuple[Any, ...]
+    group: Any
+    negatives: Any
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a split's file that are read."""
+
+    texts: tuple[str, ...]
+    targets: tuple[str, ...]
+    slices: tuple[str, ...]
+    group: str | None
+    negatives: str | None
+
+    @classmethod
+    def of_split(cls, data: Data, task: type[FileRows], split: str) -> _Columns:
+        """Return the columns that a split needs; unlabelled rows have texts alone."""
+        texts = tuple(data.text_columns)
+        if split == "unlabelled":
+            return cls(texts, (), (), None, None)
+        targets = tuple(task.target_columns(data))
+        slices = tuple(data.slices) if split == "eval" else ()
+        negatives = data.negatives if split in ("train", "dev") else None
+        return cls(texts, targets, slices, data.group, negatives)
+
+    @property
+    def names(self) -> list[str]:
+        """All columns in the order in which a row has their values."""
+        last = filter(None, (self.group, self.negatives))
+        return [*self.texts, *self.targets, *self.slices, *last]
+
+    def values(self, row: tuple[Any, ...]) -> _Values:
+        """Return a row of the columns ``names`` by what they are for."""
+        ahead = iter(row)
+        texts = tuple(itertools.islice(ahead, len(self.texts)))
+        targets = tuple(itertools.islice(ahead, len(self.targets)))
+        slices = tuple(itertools.islice(ahead, len(self.slices)))
+        group = next(ahead) if self.group else None
+        negatives = next(ahead) if self.negatives else None
+        return _Values(texts, targets, slices, group, negatives)
+
+    def check(self, table: Table, source: Source) -> None:
+        """Raise DataError if the file lacks one of them."""
+        missing = [column for column in self.names if column not in table.names]
+        if not missing:
+            return
+        column, hint = missing[0], ""
+        if column.lower() == "none" and column in self.targets:
+            hint = "; for rows without labels, write label: null"
+        names = ", ".join(table.names) or "none"
+        raise DataError(f"{source.reference}: no column {column!r}; the file has {names}{hint}")
+
+
+def _rows(
+    data: Data,
+    task: type[FileRows],
+    source: Source,
+    warnings: list[str],
+    store: Callable[[], Any],
+) -> _Raw:
+    """Read the usable rows of a split.
+
+    Args:
+        data: the columns of the recipe.
+        task: reads the texts and the target of a row.
+        source: the file.
+        warnings: gets how many rows were left out, and why.
+        store: makes what holds a column of texts: a list, ``Texts``.
+
+    Raises DataError if a column is missing, a row is wrong, or none is usable.
+    """
+    columns = _Columns.of_split(data, task, source.name)
+    source = replace(source, targets=columns.targets)
+    texts = [store() for _ in columns.texts]
+    targets: list[Any] = []
+    slices: list[list[str]] = [[] for _ in columns.slices]
+    groups: list[str] = []
+    negatives: list[tuple[str, ...]] = []
+    left_out: Counter[str] = Counter()
+    seen: dict[str, str] = {}
+
+    def shared(text: str) -> str:
+        """Return the first of equal texts, so that many rows hold one object."""
+        return seen.setdefault(text, text)
+
+    with table_file.opened(source) as table:
+        columns.check(table, source)
+        for column in columns.targets:
+            task.check_column(_once(table, column), column, source)
+        for number, row in enumerate(table.rows(columns.names), 1):
+            values = columns.values(row)
+            read = task.read_row(values.texts, values.targets, source, number)
+            if isinstance(read, str):
+                left_out[read] += 1
+                continue
+            row_texts, target = read
+            for column_texts, text in zip(texts, row_texts, strict=True):
+                column_texts.append(text)
+            targets.append(shared(target) if isinstance(target, str) else target)
+            if columns.negatives:
+                wrong = corpus.negatives(values.negatives, columns.negatives, source, number)
+                negatives.append(wrong)
+            for column_values, value in zip(slices, values.slices, strict=True):
+                text = NO_VALUE if is_missing(value) else as_text(value)
+                column_values.append(shared(text))
+            if columns.group:
+                absent = is_missing(values.group)
+                if absent and task.queries:
+                    raise DataError(
+                        f"{source.reference}: row {number} has no value in {columns.group!r}, "
+                        "whose rows with the same value are one query"
+                    )
+                group = _alone(row_texts) if absent else as_text(values.group)
+                groups.append(shared(group))
+    reasons = [f"{plural(count, 'row')} {reason}" for reason, count in left_out.items()]
+    if not len(texts[0]):
+        why = f": {', '.join(reasons)}" if reasons else ""
+        raise DataError(f"{source.reference}: the {source.name} split has no usable rows{why}")
+    warnings += [f"{source.name}: {reason} left out" for reason in reasons]
+    return _Raw(
+        texts=texts[0],
+        pairs=texts[1] if len(texts) == 2 else None,
+        targets=targets if columns.targets else None,
+        columns=dict(zip(columns.slices, slices, strict=True)),
+        groups=groups if columns.group else None,
+        negatives=negatives if columns.negatives else None,
+    )
+
+
+def _alone(texts: Sequence[str]) -> str:
+    """Return the group of a row without a value in the group's column: its own.
+
+    Rows of the same texts share it, so that they are not on both sides of a cut. All such rows in
+    one group would be cut off together, or never.
+    """
+    return f"{NO_VALUE} {duplicates.digest(texts).hex()}"
+
+
+def _once(table: Table, column: str) -> Iterator[Any]:
+    """Yield a column's values, each text once."""
+    seen = set()
+    for (value,) in table.rows([column]):
+        if not isinstance(value, str):
+            yield value
+        elif value not in seen:
+            seen.add(value)
+            yield value
+
+
+def _share_grades(splits: dict[str, Split]) -> None:
+    """Let grades of dev be shares of train's greatest."""
+    train, dev = splits["train"], splits.get(development_split.NAME)
+    if dev is None or not dev.labels or not train.labels:
+        return
+    splits[dev.name] = replace(dev, greatest=train.greatest_label)
+
+
+def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -> dict[str, str]:
+    """Leave out unlabelled rows that stand in dev or eval: a student would learn answers to them.
+
+    Return the digest of what was left out, by split. With ``singly``, for models that read each
+    text of a pair alone, one text in common is enough. Raises DataError if none is left.
+    """
+    unlabelled = splits.get("unlabelled")
+    if unlabelled is None:
+        return {}
+    held_out = set[bytes]()
+    for name in ("dev", "eval"):
+        if name in splits:
+            for texts in _pairs(splits[name]):
+                held_out.update(duplicates.digests(texts, singly=singly))
+    left_out, retained = list[int](), list[int]()
+    for row, texts in enumerate(_pairs(unlabelled)):
+        is_new = held_out.isdisjoint(duplicates.digests(texts, singly=singly))
+        (retained if is_new else left_out).append(row)
+    if not retained:
+        raise DataError(f"{unlabelled.reference}: all unlabelled rows stand in dev or eval as well")
+    if not left_out:
+        return {}
+    verb = "stands in dev or eval and is" if len(left_out) == 1 else "stand in dev or eval and are"
+    warnings.append(f"unlabelled: {plural(len(left_out), 'row')} {verb} left out")
+    splits["unlabelled"] = development_split.picked(
+        unlabelled, retained, unlabelled.name, unlabelled.sha256
+    )
+    return {"unlabelled": value_sha256(left_out)}
+
+
+def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -> None:
+    """Warn of eval rows in train or dev; eval rows of one text, as a search's, are its first texts.
+
+    They are the same as ``alike`` says. ``cut``: whether the development rows are some of train.
+    """
+    evaluated = [duplicates.digest(texts) for texts in _pairs(splits["eval"])]
+    distinct = set(evaluated)
+    first_text_alone = splits["eval"].pairs is None
+    dev = development_split.NAME
+    places = {"train": ["train", dev]}
+    if not cut:
+        places = {"train": ["train"], f"{dev}, on which choices are made": [dev]}
+    for place, names in places.items():
+        seen = set[bytes]()  # of eval alone: train may have a million rows
+        for name in names:
+            rows = _pairs(splits[name])
+            if first_text_alone:
+                rows = ((text, None) for text, _ in rows)
+            seen |= distinct.intersection(map(duplicates.digest, rows))
+        both = sum(row in seen for row in evaluated)
+        if both:
+            verb = "is" if both == 1 else "are"
+            warnings.append(
+                f"eval: {plural(both, 'row')} {verb} also in {place}, so accuracy is overestimated"
+            )
+
+
+def _pairs(split: Split) -> Iterator[tuple[str, str | None]]:
+    """Yield the texts of each row; None for the second if rows have one text."""
+    if split.pairs is None:
+        return ((text, None) for text in split.texts)
+    return zip(split.texts, split.pairs, strict=True)

@@ -1,0 +1,68 @@
+"""The rows of one split, as stages and tasks read them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from rarefy.pipeline.store.artifact import DataRecord
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of text. ``pairs`` is None for single texts, ``labels`` is None if unlabelled.
+
+    ``labels`` holds each row's target in the form of the recipe's task, e.g. the index of a class.
+    ``columns`` maps each slice column of the eval split to its value in every row, and ``groups``
+    is the value of the recipe's group column. The texts of eval are lists; those of the other
+    splits are on disk (``Texts``).
+
+    ``negatives``: texts that each row's query must not find. ``corpus``: the documents that are
+    searched; such a split has one row for each query, whose label is the places of the documents
+    that it should find.
+
+    ``greatest``: the greatest label of the rows that theirs are shares of, if those are others.
+    """
+
+    name: str
+    reference: str
+    sha256: str
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    labels: Sequence[Any] | None
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    groups: Sequence[str] | None = None
+    negatives: Sequence[tuple[str, ...]] | None = None
+    corpus: Sequence[str] | None = None
+    greatest: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def group_numbers(self) -> Sequence[int]:
+        """The number of each row's group, from 0 in the order of the rows; empty without groups."""
+        numbers: dict[str, int] = {}
+        for group in self.groups or ():
+            numbers.setdefault(group, len(numbers))
+        return array("q", map(numbers.__getitem__, self.groups or ()))
+
+    @cached_property
+    def greatest_label(self) -> float:
+        """The greatest of the labels, if they are numbers; ``greatest`` if it is given."""
+        if self.greatest is not None:
+            return self.greatest
+        labels = self.labels or ()
+        return float(max(labels))
+
+    def evenly(self, count: int) -> list[int]:
+        """Return the places of at most ``count`` rows, spread evenly over all."""
+        total = len(self)
+        count = min(count, total)
+        return [place * total // count for place in range(count)]
+
+    def record(self) -> DataRecord:
+        return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)

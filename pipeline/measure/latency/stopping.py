@@ -1,0 +1,46 @@
+"""Decide when to stop timing, with a small number of looks at the growing data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rarefy.pipeline.measure.measurements import Latency
+
+LOOKS, GROWTH = 4, 1.75
+"""Looks at growing data: after 5, 9, 16 and 27 processes."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Run ``processes`` processes; with ``clear``, go on until it returns True.
+
+    ``clear`` gets the latencies gathered so far. ``seconds`` is the time limit; it ends the session
+    only after ``processes`` processes.
+    """
+
+    processes: int
+    seconds: float
+    clear: Callable[[Latency], bool] | None = None
+
+    @property
+    def looks(self) -> list[int]:
+        """The numbers of processes after which to look at the data."""
+        if self.clear is None:
+            return [self.processes]
+        return [math.ceil(self.processes * GROWTH**look) for look in range(LOOKS)]
+
+    def over(self, count: int, spent: float) -> bool:
+        """Return whether one more process, after ``count`` in ``spent`` s, exceeds ``seconds``."""
+        return count >= self.processes and spent * (count + 1) / count > self.seconds
+
+    def stopped(self, gathered: Latency, count: int, spent: float) -> str:
+        """Return why sampling stops after ``count`` processes, "" if it goes on."""
+        if self.clear is not None and self.clear(gathered):
+            return "the results were clear"
+        if count == self.looks[-1]:
+            return f"the limit of {count} processes was reached"
+        return (
+            f"the time limit of {self.seconds:g} s was reached" if self.over(count, spent) else ""
+        )

@@ -1,0 +1,290 @@
+"""Fingerprint the machine, and detect other load on it during a measurement."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rarefy.pipeline.measure.machine import cgroups
+from rarefy.pipeline.measure.machine import cores as topology
+from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.versions import version
+
+LIBRARIES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "onnx",
+    "tokenizers",
+    "numpy",
+    "torch",
+    "transformers",
+    *("nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cublas", "nvidia-cudnn-cu13"),
+    *("tensorrt", "tensorrt-cu13", "tensorrt-cu13-libs"),
+)
+FLAGS = (
+    *("fma", "f16c", "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl"),
+    *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
+OTHERS = 0.10
+STEAL = 0.01
+SWITCHES = 20.0
+"""Per second. Kernel threads preempt a core a few times a second; other load does so more often."""
+
+
+def fingerprint() -> dict[str, Any]:
+    """Return the facts that latency depends on, JSON-serializable and equal from run to run.
+
+    CPU model and the flags that select kernels, usable cores, memory, GPUs, Python, and library
+    versions. The versions come from package metadata without an import, so it takes milliseconds.
+    """
+    import psutil
+
+    cpu, physical, fastest = _cpu(), len(topology.physical(allowed())), len(cores())
+    counts = {"physical": physical, "logical": len(allowed()), "quota": cgroups.quota()}
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu[0],
+        "flags": list(cpu[1]),
+        "cores": counts | ({"fastest": fastest} if fastest < physical else {}),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "gpus": list(gpus()),
+        **({"gpus in use": _in_use()} if len(set(gpus())) > 1 else {}),
+        "gpu_driver": _gpu_driver(),
+        "providers": list(providers()),
+        "python": platform.python_version(),
+        "libraries": _libraries(),
+    }
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Return the sha256 of a fingerprint; timings of equal digests may be compared."""
+    return value_sha256(facts)
+
+
+def flat(facts: dict[str, Any], within: str = "") -> dict[str, str]:
+    """Return a fingerprint's facts as text, keyed by dotted name."""
+    text: dict[str, str] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            text |= flat(value, f"{within}{name}.")
+        else:
+            text[within + name] = (
+                ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            )
+    return text
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the facts that differ, by dotted name; a missing fact is "none"."""
+    old, new = flat(first), flat(second)
+    return {
+        name: (old.get(name, "none"), new.get(name, "none"))
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    }
+
+
+def providers() -> tuple[str, ...]:
+    """Return the execution providers that installed packages and devices should offer.
+
+    Only the session knows which provider is active. If both onnxruntime and onnxruntime-gpu are
+    installed, onnxruntime wins and the GPU is not available.
+    """
+    libraries = _libraries()
+    if "onnxruntime-gpu" in libraries and "onnxruntime" not in libraries and gpus():
+        return ("cuda", "cpu")
+    return ("cpu",) if "onnxruntime" in libraries or "onnxruntime-gpu" in libraries else ()
+
+
+def cores(threads: int = 1) -> list[int]:
+    """Return one logical CPU of each physical core that this process may run on.
+
+    Of cores of several kinds, such as P- and E-cores, returns only those of the fastest kind,
+    unless they are fewer than ``threads``.
+    """
+    physical = topology.physical(allowed())
+    fastest = topology.fastest(physical)
+    return fastest if len(fastest) >= threads else physical
+
+
+def usable() -> int:
+    """Return how many threads can run at once: a container's quota may allow fewer than its CPUs.
+
+    That decides how much work is started side by side; what is timed goes by ``cores``.
+    """
+    logical, quota = len(allowed()), cgroups.quota()
+    if quota is None:
+        return logical
+    time, period = map(int, quota.split())
+    return max(1, min(logical, math.ceil(time / period)))
+
+
+def quiet_cores(busy: float, threads: int = 1) -> list[int]:
+    """Return the ``cores`` that were in use for at most the share ``busy`` of 0.1 s.
+
+    A core is in use while any of its logical CPUs is.
+    """
+    import psutil
+
+    shares = psutil.cpu_percent(interval=0.1, percpu=True)
+    online: Sequence[int] = topology.online()
+    if len(online) != len(shares):
+        online = range(len(shares))
+    used = dict(zip(online, shares, strict=True))
+
+    def share(core: int) -> float:
+        return max(used.get(cpu, 0.0) for cpu in topology.siblings(core))
+
+    return [core for core in cores(threads) if core in used and share(core) <= 100 * busy]
+
+
+def allowed() -> Sequence[int]:
+    """Return the logical CPUs that this process may run on, or all if the system cannot say."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    return {name: known for name in LIBRARIES if (known := version(name))}
+
+
+@cache
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    """Return the CPU's name and its flags that decide which kernels run."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return _brand() or platform.processor() or platform.machine(), ()
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    name = model[1].strip() if model else _arm(text) or platform.machine()
+    return name, tuple(flag for flag in FLAGS if flag in present)
+
+
+def _arm(text: str) -> str:
+    """Return numbers for the name that Linux does not give an ARM core, of the kind that is timed.
+
+    The part alone is that of several machines: a Graviton2 is an Ampere Altra by it. BogoMIPS is
+    the rate of a timer there, which makers choose.
+    """
+    entries = re.split(r"\n\s*\n", text)
+    own = (each for each in entries if re.search(rf"^processor\s*:\s*{cores()[0]}$", each, re.M))
+    keys = ("CPU implementer", "CPU part", "CPU variant", "CPU revision", "BogoMIPS")
+    found = dict(re.findall(rf"^({'|'.join(keys)})\s*:\s*(\S+)", next(own, entries[0]), re.M))
+    return ", ".join(f"{key} {found[key]}" for key in keys if key in found)
+
+
+def _brand() -> str:
+    """Return the CPU's name on macOS, where ``platform.processor`` is "arm" for every Apple chip.
+
+    Returns "" on other systems, and if macOS does not say.
+    """
+    if platform.system() != "Darwin":
+        return ""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@cache
+def gpus() -> tuple[str, ...]:
+    """Return the models of the machine's NVIDIA devices."""
+    names = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        model = re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE)
+        names.append(model[1].strip() if model else "NVIDIA")
+    return tuple(names)
+
+
+def _in_use() -> dict[str, str]:
+    """Return what chooses among the devices."""
+    names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _gpu_driver() -> str | None:
+    path = Path("/proc/driver/nvidia/version")
+    return path.read_text().splitlines()[0].strip() if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Counters of the machine and of this process at one moment; times are in seconds."""
+
+    clock: float
+    machine: float
+    steal: float
+    process: float
+    switches: int
+    load: float
+    throttled: int
+
+
+def snapshot() -> Snapshot:
+    """Read the counters that ``busy`` compares."""
+    import time
+
+    import psutil
+
+    times = psutil.cpu_times()
+    working = sum(
+        getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")
+    )
+    return Snapshot(
+        clock=time.perf_counter(),
+        machine=working,
+        steal=getattr(times, "steal", 0.0),
+        process=time.process_time(),
+        switches=psutil.Process().num_ctx_switches().involuntary,
+        load=psutil.getloadavg()[0],
+        throttled=_throttled(),
+    )
+
+
+def _throttled() -> int:
+    """Return how often heat or a container's quota slowed us, as far as the system reports it."""
+    count = 0
+    for path in Path("/sys/devices/system/cpu").glob("cpu*/thermal_throttle/core_throttle_count"):
+        count += int(path.read_text())
+    return count + cgroups.throttled()
+
+
+def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
+    """Return the signs of other load while this process ran ``threads`` threads, if any.
+
+    The load average covers the last minute, also before the measurement, so it counts only if it
+    exceeds the number of cores plus threads. Other processes' CPU time is exact for the interval.
+    """
+    seconds, signs = after.clock - before.clock, []
+    logical = os.cpu_count() or 1
+    others = (after.machine - before.machine - (after.process - before.process)) / seconds
+    if others > OTHERS:
+        signs.append(f"other processes used {others:.2f} of {logical} cores")
+    # Of the time that CPUs wanted to work, one at least: nothing can be stolen from an idle one.
+    stolen = after.steal - before.steal
+    steal = stolen / max(stolen + after.machine - before.machine, seconds)
+    if steal > STEAL:
+        signs.append(f"the hypervisor took {steal:.1%} of the CPU time")
+    switches = (after.switches - before.switches) / seconds
+    if switches > SWITCHES * threads:
+        signs.append(f"the timed process was interrupted {switches:.0f} times a second")
+    if after.throttled > before.throttled:
+        signs.append("the CPU was throttled by heat or by the container's quota")
+    if after.load > logical + threads:
+        signs.append(f"the load average was {after.load:.1f} on {logical} cores")
+    return signs

@@ -1,0 +1,117 @@
+"""Measure the cold start: the time from the start of a fresh process to its first answer."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rarefy.pipeline.measure import engines, fresh_process, lengths
+from rarefy.pipeline.terms.errors import EvidenceError
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.progress import Progress, silent
+
+
+class ColdStart(NamedTuple):
+    """The time of one start in ms: the total and its consecutive parts.
+
+    ``imports``: the interpreter, onnxruntime or openvino, tokenizers and numpy. ``load``: the
+    session and the tokenizer. ``answer``: the first row, from text to probabilities.
+    """
+
+    total: float
+    imports: float
+    load: float
+    answer: float
+
+
+def measure(
+    bundles: Mapping[str, Path],
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    runs: int = 6,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, list[ColdStart]]:
+    """Start each bundle ``runs`` times in fresh processes, each bundle once per round.
+
+    ``bundles``: name -> directory. The order within a round is random; entry i of every model
+    comes from the same round. The row is the one of median length. The first start of each bundle
+    is not counted: it loads the files into the page cache, where they stay. A machine that has
+    just booted is therefore slower than the result. The monotonic clock is shared by all
+    processes of a machine.
+
+    Raises ProviderError and EvidenceError as ``fresh.call`` does, and EvidenceError if there are
+    no texts.
+    """
+    if not texts:
+        raise EvidenceError("a cold start needs at least one row to answer")
+    characters = lengths.of(texts, pairs)
+    row = sorted(range(len(texts)), key=characters.__getitem__)[len(texts) // 2]
+    request = {
+        "text": texts[row],
+        "pair": None if pairs is None else [pairs[row]],
+        "threads": threads,
+    }
+    ran_by = engines.providers(bundles, provider)
+    generator = np.random.default_rng(seed)
+    names = list(bundles)
+    found: dict[str, list[ColdStart]] = {name: [] for name in names}
+    for number in range(runs + 1):
+        for place, index in enumerate(generator.permutation(len(names)).tolist()):
+            name = names[index]
+            done, total = number * len(names) + place, (runs + 1) * len(names)
+            progress(done, total, f"cold starts on {provider}: {done + 1} of {total}")
+            own = {"directory": str(bundles[name].resolve()), "provider": ran_by[name]}
+            start = _start(request | own, name)
+            if number:
+                found[name].append(start)
+    return found
+
+
+def _start(request: dict[str, Any], name: str) -> ColdStart:
+    began = time.monotonic_ns()
+    answer = fresh_process.call(
+        "rarefy.pipeline.measure.memory.cold_start_worker",
+        request,
+        what=f"cold start of {name}",
+        timeout=600,
+        threads=request["threads"],
+    )
+    moments = [began, answer["imported"], answer["loaded"], answer["answered"]]
+    parts = [(b - a) / 1e6 for a, b in itertools.pairwise(moments)]
+    return ColdStart(sum(parts), *parts)
+
+
+def median(values: Sequence[float]) -> Interval:
+    """Return the median of independent values with its distribution-free 95 % interval.
+
+    The bounds are order statistics. With 6 values they are the smallest and the largest, which
+    include the median with probability 1 − 2/2⁶ = 96.9 %.
+
+    Raises ValueError if there are fewer than 6 values, for which no such interval exists.
+    """
+    from scipy.stats import binom
+
+    ascending = sorted(values)
+    n = len(ascending)
+    outside = int(binom.ppf(0.025, n, 0.5))
+    if not outside:
+        raise ValueError(f"{n} values are too few for a 95 % interval of the median")
+    return Interval(float(np.median(ascending)), ascending[outside - 1], ascending[n - outside])
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
+    """Return the median of two models' per-round ratios, with the interval of ``median``.
+
+    The interval inverts a sign test (Thompson 1936): it only assumes that rounds are independent.
+    Load that slows a whole round slows both models and cancels out of the ratio.
+    """
+    return median([over / under for over, under in zip(numerator, denominator, strict=True)])

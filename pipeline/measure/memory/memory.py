@@ -1,0 +1,126 @@
+"""Measure the peak memory of a process or a bundle, and the size of the files that it needs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from rarefy.pipeline.measure import fresh_process, lengths
+
+PAPERS = (
+    *("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json"),
+    *("predict.py", "predict_session.py", "predict_task.py"),
+)
+"""Files of a bundle that are not needed to answer; neither is its ``samples/`` folder."""
+ROWS = 16
+PROCESS: Final = Path("/proc/self")
+
+
+class Peak(NamedTuple):
+    """Peak memory in bytes: resident on the host, and on the GPU (None if there is none)."""
+
+    host: int
+    device: int | None
+
+
+def peak(
+    directory: Path,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+) -> Peak:
+    """Return the peak memory in bytes of loading a bundle and answering its longest rows.
+
+    The peak is measured in a fresh process, minus that of a process with the same imports only. On
+    a GPU it is the rise of the memory in use until all rows are answered, which includes the
+    provider's own context; the runtime's arena never shrinks. As for timings, nothing else may use
+    the GPU meanwhile.
+
+    Raises ProviderError and EvidenceError as ``fresh.call`` does.
+    """
+    own = lengths.of(texts, pairs)
+    longest = sorted(range(len(texts)), key=own.__getitem__, reverse=True)[:ROWS]
+    request: dict[str, Any] = {
+        "directory": str(directory.resolve()),
+        "texts": [texts[row] for row in longest],
+        "pairs": None if pairs is None else [pairs[row] for row in longest],
+        "provider": provider,
+        "threads": threads,
+    }
+
+    def call(asked: dict[str, Any]) -> dict[str, Any]:
+        return fresh_process.call(
+            "rarefy.pipeline.measure.memory.memory_worker",
+            asked,
+            what=f"memory of {directory.name}",
+            timeout=600,
+            threads=threads,
+            remedy="; write validate: {memory: false}, or shorten the rows (data.max_length)",
+        )
+
+    found, empty = call(request), call(request | {"directory": None})
+    return Peak(max(found["peak"] - empty["peak"], 0), found["device"])
+
+
+def size(directory: Path) -> int:
+    """Return the bytes of all files needed to answer, including tokenizer and external data."""
+    return sum(
+        path.stat().st_size
+        for path in directory.rglob("*")
+        if path.is_file()
+        and path.relative_to(directory).parts[0] != "samples"
+        and path.relative_to(directory).as_posix() not in PAPERS
+    )
+
+
+def peak_of_process() -> int:
+    """Return the peak resident set of this program in bytes; 0 on Windows, which is not asked.
+
+    On Linux, ``ru_maxrss`` is inherited through fork and exec, so it could be that of the parent
+    process. VmHWM belongs to this program alone.
+    """
+    status = PROCESS / "status"
+    if status.exists():
+        line = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if line:
+            return int(line[1]) * 1024
+    return _resident(subprocesses=False)
+
+
+class PeakMeter:
+    """The peak memory of this process, and of its subprocesses that have ended, from now on.
+
+    Where the peak cannot be reset, as on macOS, it is that since the process began.
+    """
+
+    def __init__(self) -> None:
+        with suppress(OSError):
+            (PROCESS / "clear_refs").write_text("5")  # resets VmHWM: proc_pid_clear_refs(5)
+        self._subprocesses = _resident(subprocesses=True)
+
+    def read(self) -> int:
+        """Return the bytes of the largest process at its peak.
+
+        A subprocess that is smaller than one before the measurement does not count.
+        """
+        subprocesses = _resident(subprocesses=True)
+        if subprocesses == self._subprocesses:
+            return peak_of_process()
+        return max(subprocesses, peak_of_process())
+
+
+def _resident(*, subprocesses: bool) -> int:
+    """Return the peak bytes of this process, or of the largest subprocess that has ended."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    who = resource.RUSAGE_CHILDREN if subprocesses else resource.RUSAGE_SELF
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(who).ru_maxrss * unit

@@ -1,0 +1,407 @@
+"""Inference with a bundle: ONNX Runtime or OpenVINO, without PyTorch or transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rarefy.pipeline.model.quantization import cpu_arithmetic
+from rarefy.pipeline.model.runtime import onnx_runtime, openvino, tensorrt
+from rarefy.pipeline.model.runtime.graph_file import check_graph, contains
+from rarefy.pipeline.model.tokens import batches, windows, words
+from rarefy.pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
+from rarefy.pipeline.terms.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Feed = dict[str, NDArray[np.int64]]
+
+MODEL = "model.onnx"
+SIGNATURE = "signature.json"
+OPTIONS = "session_options.json"
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": openvino.NAME,
+}
+"""What session_options.json calls a provider: ONNX Runtime's names, and OpenVINO itself."""
+DEVICES = {"cpu": "cpu", "openvino": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
+"""The device that holds a provider's tensors."""
+
+AT_RUN_TIME = "DynamicQuantize"
+"""What the operators are called that find ranges of activations at run time."""
+
+
+def library(provider: str) -> str:
+    """Return the name of the module that runs a provider's bundles."""
+    if provider == "openvino":
+        return "openvino"
+    return "onnxruntime"
+
+
+def available() -> list[str]:
+    """Return ``PROVIDERS``' names of those that the installed libraries include.
+
+    Raises ProviderError if ONNX Runtime is not installed.
+    """
+    onnx_runtime.check_installed()
+    import onnxruntime
+
+    if openvino.installed():
+        more = [openvino.NAME]
+    else:
+        more = []
+    return [*onnxruntime.get_available_providers(), *more]
+
+
+def check_available(provider: str) -> None:
+    """Raise ProviderError if a provider is not installed, or a GPU's does not start here."""
+    check_included(provider)
+    if DEVICES[provider] != "cpu" and (why := onnx_runtime.inactive(PROVIDERS[provider])):
+        raise ProviderError(f"provider {provider!r} is not active: {why}")
+
+
+def check_included(provider: str) -> None:
+    """Raise ProviderError if the installed libraries do not include a provider."""
+    if provider not in PROVIDERS:
+        raise ProviderError(f"provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
+    if provider == "openvino":
+        openvino.check_installed()
+    elif provider == "cpu":  # every build has it, so it need not be imported
+        onnx_runtime.check_installed()
+    elif PROVIDERS[provider] not in available():
+        raise ProviderError(
+            f"provider {provider!r} is not active: the installed onnxruntime has only "
+            f"{', '.join(available())}"
+        )
+
+
+def read(directory: Path, name: str) -> dict[str, Any]:
+    """Return a JSON file of a bundle.
+
+    Raises ModelError if it is missing, IntegrityError if it is damaged.
+    """
+    try:
+        value: dict[str, Any] = json.loads(_file(directory, name).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{directory}/{name}: not valid JSON: {error}") from error
+    return value
+
+
+def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
+    """Raise DataError if the bundle with this signature cannot read pairs, or single texts."""
+    for key in ("words", "windows"):
+        if signature.get(key) and paired:
+            raise DataError(f"this bundle reads single texts in {key}, not pairs of texts")
+    if paired and not signature.get("pairs"):
+        raise DataError("this bundle reads single texts, not pairs of texts")
+    if signature.get("pairs") and not paired:
+        raise DataError("this bundle reads pairs of texts; give a second text to each")
+
+
+def ranges_at_run_time(graph: Any) -> bool:
+    """Return whether an ONNX graph finds ranges of activations at run time, also in an ``If``."""
+    return any(
+        node.op_type.startswith(AT_RUN_TIME)
+        or any(
+            ranges_at_run_time(inner)
+            for attribute in node.attribute
+            for inner in (attribute.g, *attribute.graphs)
+        )
+        for node in graph.node
+    )
+
+
+class BundleModel:
+    """A model loaded from a bundle's directory.
+
+    Args:
+        directory: the bundle.
+        provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``.
+        threads: intra-op threads of the session; by default the number stored in the bundle.
+
+    Raises:
+        IntegrityError: if the graph refers to files outside the bundle, or is no file.
+        ModelError: if a file of the bundle is missing.
+        ProviderError: if the session does not run on the requested provider, or the bundle needs a
+            CPU with VNNI.
+    """
+
+    def __init__(
+        self, directory: Path, *, provider: str = "cpu", threads: int | None = None
+    ) -> None:
+        from tokenizers import Tokenizer
+
+        self.directory = Path(directory).resolve()
+        self.config = read(self.directory, "config.json")
+        self.signature = read(self.directory, SIGNATURE)
+        cpu_arithmetic.check(self.signature)
+        named = self.config["id2label"]
+        self.labels = tuple(named[str(at)] for at in range(len(named)))
+        self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])
+        self.output = self.signature["outputs"][0]["name"]
+        self.task = self.signature["task"]
+        self.provider = provider
+        self.session = self._session(provider, threads)
+        self.precision: str | None = getattr(self.session, "precision", None)
+        """What floats are computed in if the runtime chooses, as OpenVINO does; else None."""
+        self.tokenizer = Tokenizer.from_file(str(_file(self.directory, "tokenizer.json")))
+        self.tokenizer.no_padding()
+        side = self.signature.get("truncation_side", "right")
+        self.tokenizer.enable_truncation(self.signature["max_length"], direction=side)
+        self.by_words = side == "right" and windows.by_words(self.tokenizer)
+        self.of_words = bool(self.signature.get("words"))
+        self.in_windows = bool(self.signature.get("windows"))
+        if self.of_words or self.in_windows:  # here and not in a call: threads share the tokenizer
+            windows.cut(self.tokenizer, self.signature["max_length"])
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Feed]:
+        """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length.
+
+        A long text may be read in windows: arrays of windows × tokens.
+        """
+        return [feed for feed, _ in self.asked(texts, pairs)]
+
+    def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
+        rows: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        read = self.tokenizer.encode_batch
+        feeds = []
+        longest = self.signature["max_length"]
+        if pairs is None and self.by_words:
+            read = partial(windows.encode_beginnings, self.tokenizer, max_length=longest)
+        for part in batches.of(texts, pairs):
+            encodings = read([rows[row] for row in part])
+            feeds += [windows.feed([encoding], self.inputs) for encoding in encodings]
+        return feeds
+
+    def run(self, feed: Feed) -> NDArray[np.float32]:
+        """Return the raw outputs of a batch, including copies to and from the device.
+
+        Many windows run one part after the other, unless ``rows_interact``: that bounds memory.
+        Raises ProviderError if the provider fails, so that the session never falls back to another.
+        """
+        import numpy as np
+
+        parts = [feed]
+        if self.of_words or self.in_windows:
+            parts = [*windows.at_once(feed, self.signature["max_length"])]
+            if len(parts) > 1 and self.rows_interact:
+                parts = [feed]
+        with self._guarded():
+            outputs = [self.session.run([self.output], part)[0] for part in parts]
+        logits: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        return logits
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except onnx_runtime.provider_failures(self.provider) as error:
+            raise ProviderError(
+                f"provider {self.provider!r} failed: {onnx_runtime.reason(error)}"
+            ) from error
+
+    def resident(self, feed: dict[str, NDArray[np.int64]]) -> Any:
+        """Return an IOBinding with the feed copied to the device; the logits will stay there."""
+        from onnxruntime import OrtValue
+
+        device = DEVICES[self.provider]
+        binding = self.session.io_binding()
+        for name, array in feed.items():
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array, device, 0))
+        binding.bind_output(self.output, device, 0)
+        binding.synchronize_inputs()
+        return binding
+
+    def device_ms(self, feed: dict[str, NDArray[np.int64]]) -> float:
+        """Return the time in ms of one call with inputs and outputs kept in device memory.
+
+        Raises ProviderError if the provider fails.
+        """
+        with self._guarded():
+            binding = self.resident(feed)
+            before = time.perf_counter_ns()
+            self.session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+            return (time.perf_counter_ns() - before) / 1e6
+
+    def units(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        together: int = 1,
+    ) -> NDArray[np.float32]:
+        """Return the raw outputs, units × width. Rows run without padding.
+
+        ``together``: rows of equal length that run at once, of a bundle whose units are rows; one
+        row's answer then depends on the others if ``rows_interact``.
+        """
+        import numpy as np
+
+        feeds = self.asked(texts, pairs)
+        outputs: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(feeds)
+        done = 0
+        for rows in self._groups(feeds, together):
+            if len(rows) == 1:
+                feed, places = feeds[rows[0]]
+                outputs[rows[0]] = self.units_of(self.run(feed), places)
+            else:
+                every = [feeds[row][0] for row in rows]
+                joined = {name: np.concatenate([feed[name] for feed in every]) for name in every[0]}
+                for row, output in zip(rows, self.run(joined), strict=True):
+                    outputs[row] = output[None]
+            done += len(rows)
+            if progress and done % 64 == 0:
+                progress(done, len(feeds), "rows predicted")
+        return np.concatenate(outputs)
+
+    def _groups(self, feeds: Sequence[tuple[Feed, Any]], together: int) -> Iterator[list[int]]:
+        """Yield the places of feeds that run at once."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, (feed, _) in enumerate(feeds):
+            if together == 1 or self.of_words or self.in_windows:
+                yield [row]
+            else:
+                alike.setdefault(feed[self.inputs[0]].shape, []).append(row)
+        for rows in alike.values():
+            yield from (rows[at : at + together] for at in range(0, len(rows), together))
+
+    def asked(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> list[tuple[Feed, NDArray[np.int64] | None]]:
+        """Return each text's feed, and where its units' outputs are; see ``units_of``.
+
+        Raises DataError if the bundle does not read pairs, or single texts, or one has no tokens.
+        """
+        check_rows(self.signature, paired=pairs is not None)
+        feeds: list[tuple[Feed, NDArray[np.int64] | None]]
+        if self.of_words:
+            shared = windows.overlap(self.tokenizer, self.signature["max_length"])
+            places = words.answering(texts, windows.read(self.tokenizer, texts), shared)
+            feeds = [words.feed(parts, self.inputs) for parts in places]
+        elif self.in_windows:
+            padding = self._padding()
+            cut = windows.read(self.tokenizer, texts)
+            feeds = [(windows.feed(parts, self.inputs, padding), None) for parts in cut]
+        else:
+            feeds = [(feed, None) for feed in self._rows(texts, pairs)]
+        windows.check(texts, [feed for feed, _ in feeds])
+        return feeds
+
+    def units_of(
+        self, output: NDArray[np.float32], places: NDArray[np.int64] | None
+    ) -> NDArray[np.float32]:
+        """Return a feed's raw outputs, units × width, from the output of its call.
+
+        ``places``: each unit's index into the outputs of all tokens; None if a row is a unit.
+        """
+        if places is not None:
+            tokens: NDArray[np.float32] = output.reshape(-1, output.shape[-1])
+            return tokens[places]
+        if self.in_windows:
+            output = output.mean(axis=0, keepdims=True)
+        return output
+
+    def _padding(self) -> int:
+        """Return the id of the tokenizer's padding token, 0 if it has none."""
+        token = read(self.directory, "tokenizer_config.json").get("pad_token")
+        if token:
+            return int(self.tokenizer.token_to_id(token) or 0)
+        return 0
+
+    def _session(self, provider: str, threads: int | None) -> Any:
+        check_included(provider)  # whether it starts is seen below, without a session more
+        name = PROVIDERS[provider]
+        path = _file(self.directory, MODEL)
+        check_graph(path)
+        if provider == "openvino":
+            return openvino.Session(path, threads or self._threads())
+        import onnxruntime
+
+        options = self._options(threads)
+        if provider != "cpu":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            onnx_runtime.load_libraries(name)
+        try:
+            # ONNX Runtime's own fallback prints to stdout and moves to the CPU, now or later.
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=self._providers(provider), enable_fallback=0
+            )
+        except onnx_runtime.refusals() as error:
+            if provider == "cpu":
+                raise ModelError(
+                    f"{path}: ONNX Runtime cannot load this file: {onnx_runtime.reason(error)}"
+                ) from error
+            raise ProviderError(
+                f"provider {provider!r} is not active: {onnx_runtime.reason(error)}"
+            ) from error
+        if (active := session.get_providers()[0]) != name:
+            raise ProviderError(
+                f"provider {provider!r} is not active: the session runs on {active}"
+            )
+        if provider != "cpu":
+            onnx_runtime.check_placement(session, provider, name)
+        return session
+
+    def _providers(self, provider: str) -> list[Any]:
+        """Return the providers for a session. TensorRT falls back to CUDA for unsupported nodes."""
+        if provider != "tensorrt":
+            return [PROVIDERS[provider]]
+        options = tensorrt.precision(self._precision()) | tensorrt.cache(self.directory)
+        return [(PROVIDERS[provider], options), PROVIDERS["cuda"]]
+
+    def _precision(self) -> str:
+        """Return the precision in the graph's metadata, or "" if another tool made the graph."""
+        noted = {entry.key: entry.value for entry in self._graph().metadata_props}
+        return str(noted.get("precision", ""))
+
+    @cached_property
+    def rows_interact(self) -> bool:
+        """Whether a row's answer depends on the rows in its batch.
+
+        It does if the graph quantizes activations by their range at run time: that range is taken
+        over the whole tensor. Kept, because the file with all weights is read for it. It is parsed
+        only if it contains the name of such an operator: that takes twice its size in memory.
+        """
+        if not contains(_file(self.directory, MODEL), AT_RUN_TIME.encode()):
+            return False
+        return ranges_at_run_time(self._graph().graph)
+
+    def _graph(self) -> Any:
+        import onnx
+
+        return onnx.load(str(_file(self.directory, MODEL)), load_external_data=False)
+
+    def _threads(self) -> int:
+        """Return the number of threads that the bundle was exported for."""
+        return int(read(self.directory, OPTIONS).get("intra_op_num_threads", 1))
+
+    def _options(self, threads: int | None) -> Any:
+        """Return the session options stored in the bundle, with the caller's number of threads."""
+        import onnxruntime
+
+        stored = read(self.directory, OPTIONS)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or self._threads()
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        level = f"ORT_ENABLE_{stored['graph_optimization_level'].upper()}"
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        options.log_severity_level = 3
+        return options
+
+
+def _file(directory: Path, name: str) -> Path:
+    path = directory / name
+    if not path.exists():
+        raise ModelError(f"{directory}: {name} is missing; is this a bundle?")
+    return path

@@ -1,0 +1,245 @@
+"""Predict with a bundle from Python: any number of rows, in batches of equal length."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rarefy.pipeline import tasks
+from rarefy.pipeline.data.values import given_text
+from rarefy.pipeline.model.runtime import providers
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.release import bundles
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.errors import DataError, RecipeError
+from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.terms.recipe_parts import check_threads
+
+T = TypeVar("T")
+Row = tuple[str, str | None]
+Feed = dict[str, NDArray[np.int64]]
+"""The model's inputs by name, each of rows × tokens."""
+BATCH = 32
+"""Rows that share a call if they do not change each other's answers."""
+TOKENS = BATCH * 512
+"""Of a call's rows, if nobody says how many: the memory of attention grows with their length."""
+WINDOW, CHARACTERS = 4096, 4_000_000
+"""Rows that are tokenized at once, and their characters: enough that many rows have the same
+length, but not more memory, for long texts, than a small machine has."""
+SIZES = (1, 4, 8, 16, 32)
+TRIED, ROUNDS = 16, 3
+"""What ``fastest_batch`` tries: numbers of rows, on so many rows, so often."""
+
+
+class Bundle:
+    """A bundle loaded for inference.
+
+    Args:
+        reference: a run's name, a bundle's or a run's folder, a tag, a digest, or ``URL#tag``.
+        home: the state folder in which names, tags and digests are looked up; default:
+            ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
+        provider: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or ``openvino``; by default the
+            one that the bundle was exported for.
+        threads: intra-op threads; by default the number that the bundle was exported for.
+
+    Raises RecipeError if there is no such bundle or number of threads, IntegrityError if the
+    bundle is damaged, ProviderError if the provider is not available.
+    """
+
+    def __init__(
+        self,
+        reference: Path | str,
+        *,
+        home: Path | str | None = None,
+        provider: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        check_threads(threads)
+        self.home = Home.of(home)
+        self.files = bundles.find(bundles.named(reference), self.home)
+        bundles.check_bytes(self.files)
+        provider = providers.chosen(self.files.directory, provider)
+        self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
+        task_class = tasks.find(self._model.task)
+        max_length = self._model.signature["max_length"]
+        task = task_class(self._model.labels, max_length, ())
+        self._task = task.of_model(self._model.config)
+
+    @property
+    def provider(self) -> str:
+        """What runs the model: ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``."""
+        return self._model.provider
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether a row is a pair of texts."""
+        return bool(self._model.signature.get("pairs"))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the model's outputs."""
+        return self._model.labels
+
+    @property
+    def digest(self) -> str:
+        """The digest of the bundle's manifest."""
+        return self.files.digest
+
+    def predict(
+        self,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
+        *,
+        batch_size: int | None = None,
+        progress: Progress = silent,
+    ) -> list[Any]:
+        """Return one prediction for each text, or for each text with its pair, in order.
+
+        What a prediction is depends on the bundle's task: a ``Prediction`` for classification.
+
+        Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
+        int8 takes the range of its activations over a whole batch, so a row's answer depends on
+        the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
+        row by row, as it was validated, and any other in batches of 32, of long rows fewer (see
+        ``fastest_batch``).
+
+        Raises DataError if ``texts`` and ``pairs`` differ in number, or one of them is a single
+        text, if the bundle does not read pairs, or only them, if something given is no text or has
+        no tokens, or a text is a list in which a word is empty or has a blank in it; RecipeError
+        for an impossible ``batch_size``.
+        """
+        if batch_size is None and self._model.rows_interact:
+            batch_size = 1
+        if batch_size is not None and batch_size < 1:
+            raise RecipeError(f"batch_size: {batch_size}, expected 1 or more")
+        predictions: list[Any] = []
+        for window in windows(_rows(texts, pairs)):
+            predictions += self._predict_window(window, batch_size)
+            progress(len(predictions), 0, "rows predicted")
+        return predictions
+
+    def fastest_batch(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> int:
+        """Return the ``batch_size`` with the most rows a second, by trying some on these rows.
+
+        It depends on the machine, the threads and the rows' lengths, so no bundle can contain it.
+        Full batches of single rows, short and long, are timed. If rows interact, nothing is tried:
+        they are answered alone. Raises what ``predict`` raises, and DataError if there is no text.
+        """
+        if self._model.rows_interact:
+            return 1
+        requests = self._tokenize([*_rows(texts, pairs)])
+        feeds = [feed for feed, _ in requests]
+        if not feeds:
+            raise DataError("fastest_batch needs some texts to try")
+        feeds.sort(key=self._length)
+        step = math.ceil(len(feeds) / TRIED)
+        seconds_per_row = dict.fromkeys(SIZES, 0.0)
+        for feed in feeds[::step]:
+            self._time_batches(feed)  # what runs first is slower
+            rounds = [self._time_batches(feed) for _ in range(ROUNDS)]
+            for place, size in enumerate(SIZES):
+                fastest = min(seconds[place] for seconds in rounds)
+                seconds_per_row[size] += fastest / size
+        return min(SIZES, key=seconds_per_row.__getitem__)
+
+    def _time_batches(self, feed: Feed) -> list[float]:
+        """Return the seconds of one call with a batch of each of ``SIZES``, all of one row."""
+        seconds = []
+        for size in SIZES:
+            batch = [feed] * size
+            before = perf_counter()
+            self._run_batch(batch)
+            seconds.append(perf_counter() - before)
+        return seconds
+
+    def _tokenize(self, rows: list[Row]) -> list[Any]:
+        """Return each row's feed, and what its units are found by."""
+        texts = [self._task.ask(text) for text, _ in rows]
+        seconds = [pair for _, pair in rows]
+        if all(pair is None for pair in seconds):
+            return self._model.asked(texts, None)
+        pairs = [given_text(pair) for pair in seconds]
+        return self._model.asked(texts, pairs)
+
+    def _length(self, feed: Feed) -> int:
+        """Return the number of tokens."""
+        tokens: int = feed[self._model.inputs[0]].shape[1]
+        return tokens
+
+    def _predict_window(self, rows: list[Row], batch_size: int | None) -> list[Any]:
+        """Return a prediction for each row, in order; rows of equal length share batches."""
+        requests = self._tokenize(rows)
+        lengths = [self._length(feed) for feed, _ in requests]
+        outputs: list[Any] = [None] * len(requests)
+        by_length = sorted(range(len(requests)), key=lengths.__getitem__)
+        for length, places in itertools.groupby(by_length, key=lengths.__getitem__):
+            size = batch_size or _batch_size(length)
+            for batch in _batches(places, size):
+                feeds = [requests[place][0] for place in batch]
+                for place, raw in zip(batch, self._run_batch(feeds), strict=True):
+                    outputs[place] = self._model.units_of(raw, requests[place][1])
+        answers = self._task.answers(np.concatenate(outputs))
+        texts = [text for text, _ in rows]
+        return list(self._task.reply(texts, answers))
+
+    def _run_batch(self, feeds: list[Feed]) -> list[NDArray[np.float32]]:
+        """Return the output for each feed, run as one batch; a feed may have several rows."""
+        first_input = self._model.inputs[0]
+        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+        ends = np.cumsum([len(feed[first_input]) for feed in feeds])
+        return np.split(self._model.run(joined), ends[:-1])
+
+
+def _batch_size(length: int) -> int:
+    """Return how many rows of ``length`` tokens share a call if nobody says it."""
+    fitting = TOKENS // max(1, length)
+    return min(BATCH, max(1, fitting))
+
+
+def _rows(texts: Iterable[str], pairs: Iterable[str] | None) -> Iterable[Row]:
+    """Return the rows. Raises DataError if a single text is given instead of a list."""
+    columns = [texts] if pairs is None else [texts, pairs]
+    for column in columns:
+        if isinstance(column, str) or not isinstance(column, Iterable):
+            raise DataError("give a list of texts; put a single text into a list")
+    if pairs is None:
+        return ((text, None) for text in texts)
+    return _paired(texts, pairs)
+
+
+def _paired(texts: Iterable[str], pairs: Iterable[str]) -> Iterator[Row]:
+    """Yield each text with its pair. Raises DataError if there are more of one."""
+    end: Any = object()
+    for text, pair in itertools.zip_longest(texts, pairs, fillvalue=end):
+        if text is end or pair is end:
+            if text is end:
+                raise DataError("there are more pairs than texts")
+            raise DataError("there are more texts than pairs")
+        yield text, pair
+
+
+def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the rows that are tokenized at once: until they, or their characters, are enough."""
+    window: list[Row] = []
+    characters = 0
+    for row in rows:
+        window.append(row)
+        characters += sum(len(str(text)) for text in row)
+        if len(window) == WINDOW or characters >= CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    source = iter(items)
+    while batch := list(itertools.islice(source, size)):
+        yield batch

@@ -1,0 +1,222 @@
+"""Resolve the tag of a budget to an artifact of this store or of a remote one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rarefy.pipeline import tasks
+from rarefy.pipeline.model.runtime.bundle_model import SIGNATURE
+from rarefy.pipeline.recipe.recipe import LoadedRecipe, Recipe
+from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.store.tags import NoTagError
+from rarefy.pipeline.tasks import Task, unlabelled
+from rarefy.pipeline.terms import credentials
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import NAME, REMOTE_TAG, RESERVED
+from rarefy.pipeline.terms.suggestions import misspelt, nearest
+
+COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
+USUAL: tuple[dict[str, Any], ...] = (
+    {"max_drop": "1 %"},
+    {"metric": "latency_p50", "max_regression": "5 %"},
+    {"metric": "size", "max_regression": "5 %"},
+)
+"""The budgets against a baseline if the recipe has none; the first is on the task's main score."""
+OF_STAGES = ("min_retained", "min_speedup", "min_shrink")
+"""The forms that compare a bundle with a stage of its own recipe, as a rule."""
+NEAR_STAGE = 0.7
+"""How alike a missing tag and a stage must be for a typing error: ``latest`` and ``labels`` are
+not."""
+
+
+def open_tag(store: Store, name: str) -> Artifact:
+    """Return the artifact that a tag points at; pull it first if the tag is remote (``URL#tag``).
+
+    Raises NoTagError if the tag does not exist, RecipeError if it points at an artifact that
+    makes no predictions.
+    """
+    if name in RESERVED:
+        raise RecipeError("this name is reserved for a measured model; choose another tag")
+    if REMOTE_TAG in name:
+        artifact = _pulled(store, name)
+    else:
+        tag = store.find_tag(name)
+        if tag is None:
+            raise NoTagError(f"no tag in {store.root}", store.tags())
+        artifact = store.open(name)
+    if artifact.kind not in COMPARABLE:
+        raise RecipeError(
+            f"the tag points at {artifact.kind} {artifact.short}, which makes no predictions"
+        )
+    return artifact
+
+
+def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifact]:
+    """Return the artifacts that a recipe's tags point at now; remote ones are pulled.
+
+    Raises RecipeError at the budget if a tag does not exist, unless this is a ``first`` release.
+    """
+    found = {}
+    for name in loaded.tags:
+        try:
+            found[name] = open_tag(store, name)
+        except RecipeError as error:
+            if not (first and isinstance(error, NoTagError)):
+                raise _no_baseline(loaded, name, error) from None
+            try:
+                check_first(name, error, loaded.ids)
+            except RecipeError as mistyped:
+                raise _no_baseline(loaded, name, mistyped) from None
+    return found
+
+
+def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeError:
+    hint = ""
+    if isinstance(error, NoTagError):
+        near = nearest(name, [*loaded.ids, *error.known])
+        hint = f"; did you mean {near!r}?" if near else ""
+        # With its command: `deploy` and `schedule`, which say this too, have no such option.
+        hint += "; for a first release: `rarefy run --first` or `rarefy ci --first`"
+    if name == loaded.baseline:  # of which the recipe's file says nothing
+        return RecipeError(f"--baseline {name}: {error}{hint}")
+    position = [budget.against for budget in loaded.recipe.budgets].index(name)
+    return loaded.where.say(
+        ("budgets", position, "against"),
+        f"{name!r} is not a stage of this recipe, and {error}{hint}",
+    )
+
+
+def check_first(name: str, missing: NoTagError, ids: Sequence[str]) -> None:
+    """Raise RecipeError if a tag that does not exist is rather mistyped than a first release.
+
+    That is so if its remote does not exist either, or if there is a tag, or a stage among ``ids``,
+    with nearly the same name.
+    """
+    tag = name
+    if REMOTE_TAG in name:
+        from rarefy.pipeline.store.remote import artifacts
+
+        url, tag = artifacts.split(name)
+        artifacts.Remote.open(url).check_exists()
+    elif near := misspelt(name, ids, NEAR_STAGE):
+        raise RecipeError(
+            f"there is no tag {name!r}, but there is {near!r}; correct the name, or give the tag "
+            "or the stage another"
+        )
+    near = misspelt(tag, missing.known)
+    if near is not None:
+        raise RecipeError(
+            f"there is no tag {tag!r}, but there is {near!r}; correct the name, or, if it is "
+            "right, create the tag by hand with `rarefy artifact tag` (`push --tag` for a remote)"
+        )
+
+
+def skipped(loaded: LoadedRecipe, absent: Sequence[str]) -> list[str]:
+    """Return a sentence for each tag that does not exist yet, with the budgets against it."""
+    return [
+        f"first release: the tag {name!r} does not exist yet, so these budgets are skipped: "
+        + ", ".join(f"{b.metric} {b.form}" for b in loaded.recipe.budgets if b.against == name)
+        for name in absent
+    ]
+
+
+def doubts(loaded: LoadedRecipe, absent: Sequence[str]) -> list[str]:
+    """Return a sentence for each of these tags that is rather the wrong name of a stage."""
+    against = {b.against: b.form for b in loaded.recipe.budgets if b.form in OF_STAGES}
+    return [
+        f"{name!r} is neither a tag yet nor one of the stages {', '.join(loaded.ids)}, "
+        f"with which {against[name]} usually compares; if one is meant, this budget checks nothing"
+        for name in absent
+        if name in against
+    ]
+
+
+def _pulled(store: Store, name: str) -> Artifact:
+    from rarefy.pipeline.store.remote import artifacts
+
+    url, reference = artifacts.split(name)
+    if "://" not in url and not url.startswith("/"):
+        raise RecipeError(f"{url!r} is neither a URL nor an absolute path")
+    return artifacts.pull(store, url, reference)
+
+
+def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[str]]:
+    """Return the name of a model's task and the labels that it predicts.
+
+    A checkpoint does not say its task, so its head must be one of ``task``. Raises ModelError if
+    the model does not say what it predicts.
+    """
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        if (directory / SIGNATURE).is_file():
+            named = config["id2label"]
+            signature = json.loads((directory / SIGNATURE).read_text(encoding="utf-8"))
+            return str(signature["task"]), [named[key] for key in sorted(named, key=int)]
+        own = task.head(config)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        own = None
+    if own is None:
+        raise ModelError(f"{name}: config.json does not name the labels")
+    return task.name, own
+
+
+def check(name: str, directory: Path, task: Task) -> None:
+    """Raise ModelError if a model is not for this task and its labels, in this order."""
+    check_alike(name, answers_of(name, directory, type(task)), task)
+
+
+def check_alike(name: str, other: tuple[str, list[str]], task: Task) -> None:
+    """Raise ModelError if a task's name and its labels are not those of ``task``."""
+    if other[0] != task.name:
+        raise ModelError(
+            f"{name}: is a model for {other[0]}, but the other side is for {task.name}, so they "
+            "cannot be compared"
+        )
+    if other[1] != list(task.labels):
+        raise ModelError(
+            f"{name}: predicts the labels {', '.join(other[1])}, but the other side has "
+            f"{', '.join(task.labels)}, so they cannot be compared"
+        )
+
+
+def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
+    """Point every budget against a tag to this one; if there is none, add the usual three.
+
+    Raises RecipeError if ``tag`` is a stage of the recipe or not a valid tag name, and if a tag of
+    the recipe is rather a mistyped stage, with which nothing would be compared then.
+    """
+    if credentials.found_in(tag):
+        raise RecipeError(f"--baseline: {credentials.REFUSED}")
+    ids = loaded.ids
+    if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
+        what = "is a stage of the recipe" if tag in ids else "is not a valid tag name"
+        raise RecipeError(f"baseline {tag!r} {what}; give a tag, or URL#tag for a remote store")
+    for position, budget in enumerate(loaded.recipe.budgets):
+        name = budget.against
+        if name in loaded.tags and (near := misspelt(name, ids, NEAR_STAGE)):
+            raise loaded.where.say(
+                ("budgets", position, "against"),
+                f"{name!r} is not a stage of this recipe, but there is {near!r}; correct the name, "
+                f"or write the tag {tag!r} itself",
+            )
+    budgets = tuple(
+        budget.model_copy(update={"against": tag}) if budget.against in loaded.tags else budget
+        for budget in loaded.recipe.budgets
+    )
+    if not loaded.tags:
+        main = {"metric": _main_score(loaded.recipe)}
+        budgets += tuple(Budget(against=tag, **main | usual) for usual in USUAL)
+    recipe = loaded.recipe.model_copy(update={"budgets": budgets})
+    return replace(loaded, recipe=recipe, baseline=tag)
+
+
+def _main_score(recipe: Recipe) -> str:
+    """Return the name of the task's main score; without labels, agreement with the own model."""
+    task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
+    return next(iter(task.scored(recipe.data)), "accuracy")

@@ -1,0 +1,107 @@
+"""Refuse budgets that cannot be judged, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rarefy.pipeline.model.runtime.bundle_model import DEVICES
+from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.budget import Budget, find_problems
+from rarefy.pipeline.terms.recipe_parts import Target
+
+
+def check(loaded: LoadedRecipe, task: type[Task]) -> None:
+    """Raise RecipeError if a budget makes no sense, or nothing measures it."""
+    recipe = loaded.recipe
+    problems = find_problems(recipe.budgets)
+    if problems:
+        raise loaded.where.say(("budgets",), problems[0])
+    reports = [step for step in loaded.steps if step.stage.produces is Kind.REPORT]
+    if recipe.budgets and all(step.stage.aside for step in reports):
+        raise loaded.where.say(
+            ("stages",), "no 'validate' stage measures the budgets; add one after 'export'"
+        )
+    for position, budget in enumerate(recipe.budgets):
+        for key, problem in _problems(recipe, budget, task):
+            raise loaded.where.say(("budgets", position, key), problem)
+
+
+def _problems(recipe: Recipe, budget: Budget, task: type[Task]) -> Iterator[tuple[str, str]]:
+    """Yield why a budget cannot be judged: the key that is wrong, and a sentence."""
+    for target in recipe.targets:
+        if budget.caches == "cold" and _is_on_gpu(budget, target):
+            yield (
+                "caches",
+                f"the target {target.name!r} has its model in the memory of a GPU, whose "
+                "caches are not emptied; name another target",
+            )
+    if _needs_labels(budget.metric):
+        yield from _score_problems(recipe, budget, task)
+    if budget.metric == "agreement" and budget.against and not task.unlabelled:
+        yield (
+            budget.form,
+            "agreement is with a reference already, unless data.label is null; use 'min'",
+        )
+    if budget.metric == "kl" and not task.probable:
+        yield "metric", f"the answers of {task.name} are no probabilities, so they have no kl"
+
+
+def _score_problems(recipe: Recipe, budget: Budget, task: type[Task]) -> Iterator[tuple[str, str]]:
+    """Yield why a budget on a score cannot be judged."""
+    metric = budget.metric
+    if task.unlabelled:
+        if metric not in task.scores:
+            yield (
+                "metric",
+                f"{metric} needs labels, but data.label is null; agreement and kl compare "
+                "with the model's own answers",
+            )
+        return
+    scores = task.scored(recipe.data)
+    if scores and metric not in scores:
+        names = ", ".join(scores)
+        yield "metric", f"{task.name} has no {metric} for such data; its scores are {names}"
+
+
+def _is_on_gpu(budget: Budget, target: Target) -> bool:
+    """Return whether a budget is about a target whose model is on a GPU."""
+    if budget.target not in (None, target.name):
+        return False
+    return DEVICES[target.provider] != "cpu"
+
+
+def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
+    """Raise RecipeError if a budget is against a step that the last ``validate`` does not measure.
+
+    It measures what it reads: the steps of its chain, and those that it names.
+    """
+    judges = [
+        step for step in loaded.steps if step.stage.produces is Kind.REPORT and not step.stage.aside
+    ]
+    if not judges:
+        return
+    last = judges[-1]
+    inputs = {MODEL, *loaded.ancestors(last), *last.stage.references().values()}
+    readable = {name: kind for name, kind in kinds.items() if name in inputs}
+    measured = loaded.asked(last.stage.measures, readable)
+    for position, budget in enumerate(loaded.recipe.budgets):
+        name = budget.against
+        if name not in kinds or name in measured:
+            continue
+        hint = ""
+        if kinds[name] is Kind.CHECKPOINT:
+            hint = f"; name it in the 'models' of {last.id}"
+        names = ", ".join(sorted(measured)) or "none"
+        raise loaded.where.say(
+            ("budgets", position, "against"),
+            f"{name!r} is not measured as a reference; measured are: {names}{hint}",
+        )
+
+
+def _needs_labels(metric: str) -> bool:
+    """Return whether a metric is a score or an error, which compare answers with labels."""
+    from rarefy.pipeline.terms.metrics import known
+
+    return known(metric).kind in ("score", "error")

@@ -1,0 +1,125 @@
+"""The answers of the recipe's model to its own rows: the truth, if the data has no labels.
+
+They are computed once for each split and kept in the store as targets: for 100,000 rows, as many
+class indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.errors import EvidenceError, RarefyError
+from rarefy.pipeline.terms.progress import Progress
+
+VERSION = 2
+
+
+def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
+    """Raise RecipeError if data without labels has no model that can label it.
+
+    ``imported``: the kind of the recipe's model.
+    """
+    if not task.unlabelled:
+        if loaded.recipe.data.label is None and not task.searches:
+            raise loaded.where.say(
+                ("data", "label"),
+                f"data.label is null, but the answers of {task.name} are no truth to learn or "
+                "score by; give a label column",
+            )
+        return
+    if imported is not Kind.CHECKPOINT:
+        raise loaded.where.say(
+            ("data", "label"),
+            "data.label is null, so the model's own answers are the truth, but the model has no "
+            f"head for {task.name}; give a label column, or a finetuned model",
+        )
+    for step in loaded.steps:
+        if step.stage.needs_labels:
+            raise loaded.error(
+                step,
+                "data.label is null, and the model would only learn its own answers; begin with "
+                "distill, prune or quantize, or give a label column",
+            )
+
+
+@dataclass(frozen=True)
+class OwnAnswers:
+    """The targets that ``model`` gives to the rows of those ``splits`` that it answers.
+
+    ``about`` is everything else that its answers depend on: how rows are read, the task, libraries.
+    """
+
+    store: Store
+    model: Artifact
+    task: Task
+    splits: Mapping[str, Split]
+    device: str
+    about: Mapping[str, Any]
+
+    def keep(self, progress: Progress, waiting: Callable[[], None]) -> None:
+        """Answer the splits that the model has not answered yet, in fp32 PyTorch.
+
+        Raises RarefyError if an answer is NaN or infinite.
+        """
+        for split in self._answered().values():
+            key = self._key(split)
+            if self.store.note(key) is not None:
+                continue
+            with self.store.lock(key, waiting):
+                if self.store.note(key) is None:
+                    self.store.keep_note(key, {"targets": self._targets(split, progress)})
+
+    def attached(self) -> dict[str, Split]:
+        """Return the splits with the answers as their targets.
+
+        Raises EvidenceError if the model has not answered them yet.
+        """
+        found = dict(self.splits)
+        for name, split in self._answered().items():
+            known = self.store.note(self._key(split))
+            if known is None:
+                raise EvidenceError(
+                    f"data.label is null, and the model's own answers to {split.reference} are "
+                    "not in this store: run the recipe to create them"
+                )
+            found[name] = replace(split, labels=known["targets"])
+        return found
+
+    def _answered(self) -> dict[str, Split]:
+        return {n: split for n, split in self.splits.items() if n in self.task.answered}
+
+    def _key(self, split: Split) -> str:
+        value = {
+            "version": VERSION,
+            "model": self.model.digest,
+            "split": [split.name, split.sha256],  # train's file may be eval's, cut otherwise
+            "device": self.device,
+            **self.about,
+        }
+        return f"answers-{value_sha256(value)}"
+
+    def _targets(self, split: Split, progress: Progress) -> list[Any]:
+        import numpy as np
+
+        from rarefy.pipeline.measure.predictions import predict as accuracy
+
+        def said(done: float, total: float, note: str) -> None:
+            progress(done, total, f"{split.name}: the model's own answers")
+
+        directory = self.model.directory
+        answers = accuracy.checkpoint_answers(directory, self.task, split, said, self.device)
+        broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
+        if broken:
+            raise RarefyError(
+                f"model: outputs NaN for {broken} of {len(answers)} rows of {split.reference}, so "
+                "its own answers cannot be the truth"
+            )
+        return self.task.targets_of(answers, split)

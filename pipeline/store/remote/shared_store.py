@@ -1,0 +1,143 @@
+"""A store in front of a remote one that several machines share: work that one has done, all find.
+
+The remote has the layout of a store, so it also holds which artifact a piece of work made
+(``fingerprints/``) and what was derived from it (``notes/``). A machine that has neither takes the
+remote's word for it: whoever may write there is trusted. Of an artifact that is only there, the
+manifest alone is read; its files come when something reads them (``bring``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rarefy.pipeline.store.artifact import Artifact
+from rarefy.pipeline.store.lease import Lease
+from rarefy.pipeline.store.remote import artifacts as remote
+from rarefy.pipeline.store.remote.artifacts import Remote
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.digests import is_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
+
+
+class Shared(Store):
+    """A store that looks for earlier work in a remote, too. Only ``share`` sends anything."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        super().__init__(root)
+        self.url = url
+        self._there: dict[str, Artifact] = {}
+        self.used: set[str] = set()
+        """The keys of the notes that were read or kept."""
+
+    def lookup(self, fingerprint: str) -> Artifact | None:
+        """Return the artifact of work finished here or there; its files may be only there.
+
+        Raises what ``Store.lookup`` and reading the remote raise.
+        """
+        here = super().lookup(fingerprint)
+        if here is not None:
+            return here
+        there = Remote.open(self.url)
+        digest = _digest(there.read(_entry(fingerprint)), there.url, fingerprint)
+        if digest is None:
+            return None
+        if self.directory(digest).is_dir():
+            return self.open(digest)
+        if digest not in self._there:
+            try:
+                manifest = there.manifest(digest)
+            except RecipeError:
+                return None  # it was deleted there; its entry means nothing, as in any store
+            self._there[digest] = Artifact(self.directory(digest), manifest, digest)
+        return self._there[digest]
+
+    def use(self, digest: str, lease: Lease | None = None) -> bool:
+        """Take an artifact into use; True also if it is only in the remote."""
+        return super().use(digest, lease) or digest in self._there
+
+    def bring(self, digest: str) -> None:
+        """Fetch an artifact's files if they are only in the remote; they are checked."""
+        if digest in self._there and not self.directory(digest).is_dir():
+            remote.pull(self, self.url, digest)
+
+    def note(self, key: str) -> Any:
+        """Return a derived fact that is known here or there, and keep it here."""
+        self.used.add(key)
+        known = super().note(key)
+        if known is not None:
+            return known
+        try:
+            known = json.loads(Remote.open(self.url).read(_note(key)) or b"null")
+        except ValueError:
+            return None
+        if known is not None:
+            super().keep_note(key, known)
+        return known
+
+    def keep_note(self, key: str, value: Any) -> None:
+        self.used.add(key)
+        super().keep_note(key, value)
+
+
+def share(store: Store, artifacts: Iterable[Artifact], url: str) -> int:
+    """Send artifacts of finished work, and the notes used, to a remote; return the bytes sent.
+
+    Of each artifact the files go first, then its manifest, then that its work is done: who finds an
+    entry there finds all of it. So what has its entry there was read back once, when it was sent,
+    and is not read again, neither here nor there: every run of every machine shares all its steps.
+    (Who takes it checks each byte, and ``push`` mends what was damaged later.) Work that the next
+    run repeats is sent without an entry. Raises what ``remote.push`` raises.
+    """
+    there = Remote.open(url)
+    there.check_writable()
+    sent = 0
+    for artifact in artifacts:
+        if not store.directory(artifact.digest).is_dir():
+            continue  # it came from there, and nothing here read its files
+        fingerprint = artifact.manifest.stage.fingerprint
+        done = store.lookup(fingerprint)
+        lasts = done is not None and done.digest == artifact.digest
+        if lasts and _has(there, artifact):
+            continue
+        store.check(artifact.digest)
+        sent += there.send(artifact)
+        if lasts:
+            there.write(_entry(fingerprint), json.dumps({"digest": artifact.digest}).encode())
+    for key in sorted(store.used if isinstance(store, Shared) else ()):
+        known = store.note(key)
+        if known is not None and there.read(_note(key)) is None:
+            there.write(_note(key), json.dumps(known).encode())
+    return sent
+
+
+def _has(there: Remote, artifact: Artifact) -> bool:
+    """Return whether a remote has an artifact, and that its work is done."""
+    fingerprint = artifact.manifest.stage.fingerprint
+    with suppress(IntegrityError):  # a damaged entry is written again
+        digest = _digest(there.read(_entry(fingerprint)), there.url, fingerprint)
+        return digest == artifact.digest and there.has(artifact)
+    return False
+
+
+def _entry(fingerprint: str) -> str:
+    return f"fingerprints/{fingerprint}.json"
+
+
+def _note(key: str) -> str:
+    return f"notes/{key}.json"
+
+
+def _digest(data: bytes | None, url: str, fingerprint: str) -> str | None:
+    if data is None:
+        return None
+    try:
+        digest = json.loads(data)["digest"]
+    except (ValueError, KeyError, TypeError):
+        digest = None
+    if not isinstance(digest, str) or not is_sha256(digest):
+        raise IntegrityError(f"{url}/{_entry(fingerprint)}: the file is damaged; delete it there")
+    return digest

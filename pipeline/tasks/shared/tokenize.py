@@ -1,0 +1,36 @@
+"""Texts as rows of tokens, with a tokenizer of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rarefy.pipeline.model.tokens import batches
+
+
+def rows(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> list[dict[str, list[int]]]:
+    """Return the model's inputs for each text, or text and pair, cut to ``max_length`` tokens."""
+    found = []
+    for given in _portions(texts, pairs):
+        encoded = tokenizer(*given, truncation=True, max_length=max_length)
+        found += [{key: encoded[key][row] for key in encoded} for row in range(len(given[0]))]
+    return found
+
+
+def counts(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[int]:
+    """Return the number of tokens of each text, or text and pair, before it is cut."""
+    found: list[int] = []
+    for given in _portions(texts, pairs):
+        encoded = tokenizer(*given, truncation=False, verbose=False)
+        found += [len(ids) for ids in encoded["input_ids"]]
+    return found
+
+
+def _portions(
+    texts: Sequence[str], pairs: Sequence[str] | None
+) -> Iterator[tuple[list[str], list[str] | None]]:
+    for part in batches.of(texts, pairs):
+        second = None if pairs is None else [pairs[row] for row in part]
+        yield [texts[row] for row in part], second

@@ -1,0 +1,202 @@
+"""Basic parts of a recipe: names, the data to read, the targets to measure on."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from rarefy.pipeline.terms import quantity
+from rarefy.pipeline.terms.errors import RecipeError
+
+NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+Name = Annotated[str, Field(pattern=NAME.pattern)]
+REMOTE_TAG: Final = "#"
+"""Separates a store's URL from a tag in that store."""
+
+
+class Part(BaseModel):
+    """Base of the recipe's parts: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Reference = Annotated[
+    str,
+    BeforeValidator(lambda path: os.fspath(path) if isinstance(path, os.PathLike) else path),
+]
+"""Where a file is; from Python also as a Path."""
+
+
+def _written(share: Any) -> Any:
+    return str(share) if isinstance(share, float) else share
+
+
+def _share(text: str) -> float | None:
+    """Return a share, written as 5 % or 0.05, or None for any other text."""
+    try:
+        share: float = quantity.parse(text)
+    except ValueError:
+        return None
+    return share
+
+
+class Data(Part):
+    """The labelled text, and which columns to read.
+
+    A reference is a JSONL, CSV, TSV or Parquet file relative to the recipe's folder,
+    ``package:import_name/file`` or ``hub:owner/name@revision/path/in/the/repository.parquet``.
+    """
+
+    train: Reference = Field(description="the rows to learn from")
+    eval: Reference = Field(description="the rows to measure on; nothing is chosen by them")
+    dev: Annotated[Reference, BeforeValidator(_written)] = Field(
+        default="5 %",
+        description="rows on which everything is chosen: a share of train to cut off, at most "
+        "2,000 rows, or a file",
+    )
+    unlabelled: Reference | None = Field(
+        default=None, description="in-domain text for the teacher to label"
+    )
+    text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
+        default="text", description="the text column, or two columns for a sentence pair"
+    )
+    label: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        default="label",
+        description="the column to predict; null: the model's own answers are the truth",
+    )
+    corpus: Reference | None = Field(
+        default=None,
+        description="the documents that a query searches: a file with columns id and text",
+    )
+    negatives: str | None = Field(
+        default=None,
+        description="a column of train with texts that a query must not find: one or a list",
+    )
+    group: str | None = Field(
+        default=None,
+        description="a column whose equal values belong together, such as a query or a user; "
+        "intervals draw whole groups",
+    )
+    slices: tuple[str, ...] = Field(
+        default=(),
+        description="columns of the eval split; accuracy is also reported for each value",
+    )
+    max_length: int = Field(
+        default=128, ge=4, le=8192, description="in tokens; longer rows are truncated, and counted"
+    )
+    long_texts: Literal["cut", "windows"] = Field(
+        default="cut",
+        description="longer texts are cut off, or read in windows whose outputs are averaged",
+    )
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        if isinstance(self.text, str):
+            return (self.text,)
+        return self.text
+
+    @field_validator("dev", mode="after")
+    @classmethod
+    def _share_or_file(cls, value: str) -> str:
+        share = _share(value)
+        if share is not None and not 0 < share <= 0.5:
+            raise ValueError(f"{value!r} is a share of train; give one up to 50 %, or a file")
+        return value
+
+    @property
+    def share(self) -> float:
+        """The share of train that becomes the development split; 0 if that is a file."""
+        return _share(self.dev) or 0.0
+
+    @property
+    def dev_file(self) -> str | None:
+        """The reference of the development split; None if it is cut from train."""
+        return self.dev if _share(self.dev) is None else None
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        label = self.label or ()
+        return (label,) if isinstance(label, str) else label
+
+    @property
+    def search_option(self) -> str | None:
+        """The first option that is given of those that only a search has; None if none is."""
+        if self.corpus:
+            return "corpus"
+        return "negatives" if self.negatives else None
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Return split name -> reference, for the splits that the recipe defines."""
+        pairs = {"train": self.train, "dev": self.dev_file, "eval": self.eval}
+        pairs |= {"unlabelled": self.unlabelled, "corpus": self.corpus}
+        return {name: reference for name, reference in pairs.items() if reference}
+
+
+MODEL: Final = "model"
+"""The id of the step that imports the recipe's own model."""
+LINEAR: Final = "linear"
+"""The id and kind of the linear model's row in the ledger, which is no stage's."""
+CANDIDATE: Final = "candidate"
+"""The measured bundle."""
+FASTEST_FLOAT: Final = "openvino"
+"""The first checkpoint among the references, in OpenVINO's float default: the fastest form of a
+float model that we know."""
+RESERVED: Final = {
+    LINEAR: "the linear model",
+    CANDIDATE: "the measured bundle",
+    FASTEST_FLOAT: "the first reference in OpenVINO",
+}
+"""Names of measured models that no stage may have, and what they are."""
+STATIC: Final = "rarefy-static"
+"""The ``model_type`` of our own model without attention, ``rarefy.pipeline.model.static``."""
+THIN: Final = "thin_embeddings"
+"""The key that marks a config, while a recipe is checked, whose embeddings will be factorized."""
+
+Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
+"""ONNX Runtime's execution provider, or OpenVINO itself, which needs the extra ``openvino``."""
+PORTABLE: Final = ("tensorrt", "openvino")
+"""The providers that have none of the operators of ONNX Runtime's own."""
+
+Isa = Literal["avx2", "vnni"]
+"""What a CPU must have for int8: ``avx2`` is right on every CPU, of every architecture."""
+
+MOST_THREADS: Final = 1024
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise RecipeError if a number of threads is given that no target may have."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise RecipeError(f"threads: {threads!r}, expected 1 to {MOST_THREADS}")
+
+
+class Target(Part):
+    """A setting to measure on: what runs the bundle, and the number of intra-op threads."""
+
+    name: Name = Field(default="cpu", description="by which budgets and reports call it")
+    provider: Provider = Field(
+        default="cpu",
+        description="an execution provider of ONNX Runtime, or OpenVINO itself, on the CPU",
+    )
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS, description="of one model call")
+    isa: Isa = Field(
+        default="avx2",
+        description="int8 on the CPU: right on every one, or with a little more precision where "
+        "the CPU has VNNI, and refused where it has not",
+    )
+
+    @model_validator(mode="after")
+    def _isa_of_a_cpu(self) -> Target:
+        if self.isa != "avx2" and self.provider != "cpu":
+            raise ValueError(f"'isa' is of the cpu provider; remove it from {self.name!r}")
+        return self

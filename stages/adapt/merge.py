@@ -1,0 +1,131 @@
+"""Merge: fold a trained adapter into the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.tasks.task import Row, Task, inputs_of
+from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.stages.quantize.plans import holds_weights, symmetric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rarefy.pipeline.model.quantization.plan import Calibration, Plan
+
+TOLERANCE = 1e-4
+"""Of the largest raw output, how far merged outputs may be from unmerged ones."""
+ROWS = 32
+"""Training rows on which both are compared."""
+
+
+class Merge(Stage):
+    """Fold an adapter into the base weights, W + BA·α/r, which removes its cost at run time.
+
+    Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
+    compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.
+    A quantization plan is kept; the adapter has moved what the layers read, so its static ranges
+    are taken again.
+    """
+
+    name: ClassVar[str] = "merge"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
+    version: ClassVar[int] = 6
+    produces: ClassVar[Kind | None] = Kind.CHECKPOINT
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
+    quantization: ClassVar[Quantization] = "keeps"
+
+    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
+        """Refuse a plan with weights that may not change."""
+        return holds_weights(maker)
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return the form of static ranges, if it is not the usual one."""
+        return {"ranges": "symmetric"} if symmetric(asked.targets) else {}
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Write the merged checkpoint."""
+        adapted = checkpoint.load(model.directory)
+        if not hasattr(adapted, "merge_and_unload"):
+            raise ModelError(f"merge: {model.short} has no adapter to merge")
+        tokenizer = checkpoint.load_tokenizer(model.directory)
+        split = context.split("train")
+        rows = context.task.examples(tokenizer, split, range(min(ROWS, len(split))))
+        merged, difference = _merge(context, adapted, rows)
+        roles = checkpoint.save(merged, tokenizer, context.output)
+        plan = quantization.read(model.directory)
+        if plan is not None and plan.calibration is not None:
+            plan = _calibrate(context, plan, plan.calibration, merged, tokenizer)
+            quantization.write(plan, context.output)
+        metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
+        return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
+
+
+def _merge(context: Context, adapted: Any, rows: Sequence[Row]) -> tuple[Any, float]:
+    """Return the merged network, and how far its outputs for some rows are from the adapter's.
+
+    Raises ModelError if that is more than ``TOLERANCE`` of the largest output (or of 1).
+    """
+    import torch
+
+    feeds = []
+    for row in rows:
+        feeds.append({key: torch.tensor([value]) for key, value in row.items()})
+    with torch.no_grad():
+        context.progress(0, 2, "running the model with its adapter")
+        before = _raw_outputs(context.task, adapted, feeds)
+        merged = adapted.merge_and_unload(safe_merge=True).eval()
+        context.progress(1, 2, "running the merged model")
+        after = _raw_outputs(context.task, merged, feeds)
+    largest = max(float(outputs.abs().max()) for outputs in before)
+    limit = TOLERANCE * max(1.0, largest)
+    differences = [(old - new).abs().max() for old, new in zip(before, after, strict=True)]
+    difference = float(torch.stack(differences).max())
+    if not difference <= limit:  # NaN is not
+        raise ModelError(
+            f"merge: merged and unmerged logits differ by {difference:.2g}; "
+            f"at most {limit:.2g} is allowed"
+        )
+    return merged, difference
+
+
+def _raw_outputs(task: Task, model: Any, feeds: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+    """Return what an exported graph would give for each feed, (units, width)."""
+    outputs = []
+    for feed in feeds:
+        result = model(**inputs_of(feed))
+        outputs.append(task.raw(result, feed, model.config))
+    return outputs
+
+
+def _calibrate(
+    context: Context, plan: Plan, how: Calibration, network: Any, tokenizer: Any
+) -> Plan:
+    """Return a plan with the static ranges of this network's layers.
+
+    Args:
+        context: of the stage.
+        plan: that of the network before its adapter was merged.
+        how: the plan's calibration.
+        network: the merged one.
+        tokenizer: the network's.
+    """
+    from rarefy.stages.quantize import ranges
+
+    rows = ranges.rows(context, tokenizer, "train", how.rows)
+    layers = plan.integer_layers
+    static = [name for name, layer in layers.items() if layer.low is not None]
+    factors = {name: layer.factors for name, layer in layers.items() if layer.factors}
+    limits = ranges.measure(network, static, rows, how, context.progress, factors)
+    widen = symmetric(context.targets)
+    for name, limit in limits.items():
+        if widen:
+            limit = ranges.widened(limit)
+        layers[name] = layers[name].model_copy(update=limit._asdict())
+    return plan.model_copy(update={"linears": plan.linears | layers})

@@ -1,0 +1,213 @@
+"""Augmentation: make a transfer set, texts that a teacher labels and a student learns from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from rarefy.pipeline.data import table as table_file
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.data.table import Source
+from rarefy.pipeline.data.texts import Texts
+from rarefy.pipeline.sources import references
+from rarefy.pipeline.stage import Context, Draft, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import DataError
+from rarefy.pipeline.terms.recipe_parts import Part
+from rarefy.stages.augment import domain, spans
+from rarefy.stages.training.parameters import refuse_unread
+from rarefy.stages.transfer import files as transfer_set
+from rarefy.stages.transfer import novelty
+from rarefy.stages.transfer.files import TEXTS, Pair
+from rarefy.stages.transfer.novelty import Novel
+
+Made = tuple[str, Pair]
+"""How a row was made, and the row."""
+
+
+class TextFile(Part):
+    """A file with unlabelled rows of the recipe's text columns."""
+
+    file: str = Field(description="like the files of data")
+    rows: int | None = Field(default=None, ge=1, description="take this many of them")
+    choose: Literal["nearest", "random"] = Field(
+        default="nearest",
+        description="with rows: those that read most like the training rows, or any",
+    )
+
+    @model_validator(mode="after")
+    def _chooses_some(self) -> TextFile:
+        refuse_unread(self, ("choose",), "rows")
+        return self
+
+
+class Augment(Stage):
+    """Make a transfer set: more texts for a student, which a teacher labels (distill: transfer).
+
+    A small labelled set starves a student, but its teacher can label any text (the transfer set of
+    Hinton et al. 2015, arXiv 1503.02531). The texts are clauses and random spans of the training
+    rows, clauses of two rows joined, rows with noise, and files of unlabelled text (Mukherjee &
+    Awadallah 2019, arXiv 1910.01769), from which those that read most like the training rows can be
+    chosen. Of a pair of texts, one is cut and the other stays. A row that stands in train, dev or
+    eval, whatever its case, punctuation and order, is left out and counted, as are repetitions; for
+    sentence-embeddings, which reads each text of a pair alone, so is a row with one text of dev or
+    eval.
+
+    The next stage goes on from this one's input.
+    """
+
+    name: ClassVar[str] = "augment"
+    version: ClassVar[int] = 4
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
+    produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
+    reads: ClassVar[frozenset[str]] = novelty.SPLITS
+    libraries: ClassVar[tuple[str, ...]] = ()
+    aside: ClassVar[bool] = True
+    reads_input: ClassVar[bool] = False
+
+    spans: int = Field(
+        default=5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row"
+    )
+    clauses: bool = Field(
+        default=True, description="cut rows at punctuation and English conjunctions"
+    )
+    splices: int = Field(
+        default=2, ge=0, le=1000, description="clauses joined to another row's, of each"
+    )
+    noised: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="copies of each row with words left out and two swapped",
+    )
+    most: int = Field(default=100_000, ge=1, description="of the texts made from the training rows")
+    texts: tuple[TextFile, ...] = Field(default=(), description="files of unlabelled text to add")
+
+    @model_validator(mode="after")
+    def _makes_something(self) -> Augment:
+        numbers = (self.spans, self.clauses, self.splices, self.noised)
+        if not (any(numbers) or self.texts):
+            raise ValueError(
+                "nothing to make: give 'spans', 'clauses', 'splices', 'noised' or 'texts'"
+            )
+        return self
+
+    def files(self, base: Path) -> tuple[Path, ...]:
+        """Return the files of unlabelled text.
+
+        Raises DataError if one is missing, empty or of an unknown format.
+        """
+        found = [references.data_file(each.file, base, "augment.texts") for each in self.texts]
+        for path, each in zip(found, self.texts, strict=True):
+            table_file.check(Source("unlabelled", each.file, path, sha256=""))
+        return tuple(found)
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Write the new rows, each once; report how many of each kind, and how many were not new.
+
+        Raises DataError if there is none.
+        """
+        new = Novel(context.splits, singly=context.task.singly)
+        roles = transfer_set.write(context.output, self._made(context, new))
+        if not len(new):
+            raise DataError(
+                "augment: no new text: the rows are too short to cut, or all texts are known"
+            )
+        counts = {"texts": len(new)} | dict(sorted(new.counts.items()))
+        metrics = tuple(Metric(name=name, value=count) for name, count in counts.items())
+        return Draft(roles, {TEXTS: len(new)}, metrics)
+
+    def _made(self, context: Context, new: Novel) -> Iterator[Pair]:
+        """Yield new rows: those of files, then of train."""
+        for path, each in zip(self.files(context.base), self.texts, strict=True):
+            yield from islice(self._from_file(context, path, each, new), each.rows)
+        left, wanted = sum(1 for _ in self._cut(context, "counting texts")), self.most
+        draw = random.Random(f"{context.seed} most")  # noqa: S311
+        for how, row in self._cut(context, "cutting texts"):
+            if draw.random() * left < wanted:  # so the end of train gives as many as its start
+                wanted -= 1
+                if new.add(row, how):
+                    yield row
+            left -= 1
+
+    def _from_file(
+        self, context: Context, path: Path, wanted: TextFile, new: Novel
+    ) -> Iterator[Pair]:
+        """Yield the new rows of a file; the nearest first if some are to be chosen."""
+        rows, blank = _read(context.task, path, wanted.file, context.work)
+        if blank:
+            new.counts["without_text"] += blank
+        places: Sequence[int] = range(len(rows))
+        fewer = wanted.rows is not None and wanted.rows < len(rows)
+        if fewer and wanted.choose == "random":
+            draw = random.Random(f"{context.seed} {wanted.file}")  # noqa: S311
+            places = draw.sample(places, len(rows))
+        elif fewer:
+            context.progress(0, 1, f"{wanted.file}: choosing the nearest texts")
+            like = map(_joined, novelty.rows(context.split("train")))
+            text = lambda place: _joined(novelty.pair(rows, place))  # noqa: E731
+            places = domain.ranked(text, new.places(rows), like)
+        for place in places:
+            row = novelty.pair(rows, place)
+            if new.add(row, "from_files"):
+                yield row
+
+    def _cut(self, context: Context, note: str) -> Iterator[Made]:
+        """Yield what all training rows give, with how it was made; the same each time."""
+        train, draw = context.split("train"), random.Random(context.seed)  # noqa: S311
+        for number, row in enumerate(novelty.rows(train), 1):
+            yield from self._of(row, novelty.pair(train, draw.randrange(len(train))), draw)
+            context.progress(number, len(train), note)
+
+    def _of(self, row: Pair, other: Pair, draw: random.Random) -> Iterator[Made]:
+        """Yield what one row gives; ``other``: another row, to splice with."""
+        second = row[1] is not None and draw.random() < 0.5
+        text, twin = (row[1] or "", other[1] or "") if second else (row[0], other[0])
+
+        def put(new: str) -> Pair:
+            return (row[0], new) if second else (new, row[1])
+
+        for part in spans.clauses(text) if self.clauses else ():
+            yield "clauses", put(part)
+        for part in spans.spans(text, self.spans, draw):
+            yield "spans", put(part)
+        for _ in range(self.splices):
+            yield "splices", put(spans.splice(text, twin, draw))
+        for _ in range(self.noised):
+            yield "noised", put(spans.noised(text, draw))
+
+
+def _joined(row: Pair) -> str:
+    return " ".join(text for text in row if text)
+
+
+def _read(task: Task, path: Path, reference: str, folder: Path) -> tuple[Split, int]:
+    """Return a file's rows that have all texts, and the number of the others.
+
+    Raises DataError if it lacks a column or rows.
+    """
+    source = Source("unlabelled", reference, path, file_sha256(path))
+    columns, found = list(task.text_columns), [Texts(folder) for _ in task.text_columns]
+    number = 0
+    with table_file.opened(source) as table:
+        missing = [column for column in columns if column not in table.names]
+        if missing:
+            names = ", ".join(table.names) or "none"
+            raise DataError(f"{reference}: no column {missing[0]!r}; the file has {names}")
+        for number, row in enumerate(table.rows(columns), 1):
+            read = task.read_row(row, (), source, number)
+            if not isinstance(read, str):
+                for texts, text in zip(found, read[0], strict=True):
+                    texts.append(text)
+    if not len(found[0]):
+        raise DataError(f"{reference}: no row has a text")
+    pairs = found[1] if len(found) > 1 else None
+    made = Split("unlabelled", reference, source.sha256, found[0], pairs, None)
+    return made, number - len(made)

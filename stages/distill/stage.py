@@ -1,0 +1,419 @@
+"""Distillation: train a smaller student to reproduce its teacher's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.stage import Context, Draft, Stage, located_model
+from rarefy.pipeline.stage.located_model import Located
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.stages.distill.states import LayerMap, map_layers, require_parts, same_tokens
+from rarefy.stages.training import run as training
+from rarefy.stages.training.parameters import Keeping, Loss, Row, Training, changed, refuse_unread
+from rarefy.stages.transfer import files as transfer_set
+from rarefy.stages.transfer.files import TRANSFER, Answering
+
+if TYPE_CHECKING:
+    from rarefy.pipeline.data.split import Split
+    from rarefy.pipeline.tasks import Task
+    from rarefy.stages.teachers.outputs import TeacherOutputs
+    from rarefy.stages.teachers.state_losses import StateLoss
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What a student learns, before its width is known."""
+
+    train: TeacherOutputs
+    """The teacher's outputs for the training rows."""
+    dev: TeacherOutputs | None
+    """Those for the development rows, if the weights are chosen on them."""
+    state_loss: StateLoss | None = None
+    """Of hidden states, if they are learned."""
+
+
+class Distill(Keeping):
+    """Train a smaller student on its teacher's answers, and perhaps on its hidden states.
+
+    The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
+    1910.01108) or from another pretrained model. The loss is the sum of
+    alpha · T² · KL(teacher ‖ student), with both softened by the temperature T (Hinton et al.
+    2015, arXiv 1503.02531), and (1 − alpha) · cross-entropy with the labels, which is the mean over
+    those rows of a batch that have one. With a ``hidden_weight``, the mean squared difference
+    between the hidden states of each student's layer and of the teacher's layer at the same share
+    of its depth is added (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
+    projection if the widths differ, on rows that both split into the same tokens. The teacher also
+    labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its outputs are
+    computed once and stored. The loss on the development split, for ``keep: best``, is of answers
+    and labels as ``alpha`` weighs them.
+
+    Small students need longer training, a higher learning rate than the teacher and more text than
+    the labelled rows.
+    """
+
+    name: ClassVar[str] = "distill"
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
+    produces: ClassVar[Kind | None] = Kind.CHECKPOINT
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
+    libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
+    version: ClassVar[int] = 11
+    needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
+
+    transfer: str | None = Field(
+        default=None,
+        description="id of an augment or label stage, whose texts the teacher labels as well",
+    )
+    hidden_weight: float = Field(default=0.0, ge=0, description="weight of the hidden states")
+    hidden_loss: Literal["mse", "cosine", "patience"] = Field(
+        default="mse",
+        description="of hidden states: squared difference, angle, or that of the first token",
+    )
+    hidden_map: LayerMap = Field(
+        default="uniform",
+        description="each layer learns from the teacher's at the same share of the depth, or only "
+        "the last from the last, or pairs of layers",
+    )
+    layers: int | tuple[int, ...] | None = Field(
+        default=None,
+        description="layers of the input to keep: indices, or a number to spread evenly",
+    )
+    student: str | None = Field(default=None, description="pretrained model to start from instead")
+    vocabulary: bool = Field(
+        default=False,
+        description="with student: first remove its tokens that the texts never use",
+    )
+    teacher: str | None = Field(
+        default=None, description="id of an earlier stage; default: the input"
+    )
+    temperature: float = Field(
+        default=2.0, gt=0, le=100, description="softens both models' answers"
+    )
+    alpha: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="weight of the teacher's answers; the rest is the labels'",
+    )
+    answer_loss: Literal["kl", "mse"] = Field(
+        default="kl",
+        description="of the teacher's answers: softened divergence, or squared difference",
+    )
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="the student's dropout; soft answers already regularize",
+    )
+    activation: Literal["relu"] | None = Field(
+        default=None,
+        description="of the student's feed-forward layers, instead of its own: a ReLU takes less "
+        "time than a GELU",
+    )
+    epochs: int = Field(default=6, ge=1, le=1000, description="passes over the rows")
+    learning_rate: float = Field(
+        default=1e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_student(self) -> Distill:
+        if self.layers is not None and self.student is not None:
+            raise ValueError("give either 'layers' of the input or a 'student' model, not both")
+        if self.layers is None and self.student is None and self.teacher is None:
+            raise ValueError("give 'layers' to keep, a 'student', or an earlier stage as 'teacher'")
+        if (isinstance(self.layers, int) and self.layers < 1) or self.layers == ():
+            raise ValueError("'layers' must keep at least one layer")
+        if self.vocabulary and self.student is None:
+            raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
+        if self.answer_loss == "mse" and changed(self, ("temperature",)):
+            raise ValueError("'temperature' is of 'answer_loss: kl'")
+        return self
+
+    @model_validator(mode="after")
+    def _maps_hidden_states(self) -> Distill:
+        if not self.hidden_map:
+            raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
+        refuse_unread(self, ("hidden_map", "hidden_loss"), "hidden_weight")
+        return self
+
+    def references(self) -> dict[str, str]:
+        steps = {"teacher": self.teacher, TRANSFER: self.transfer}
+        return {role: step for role, step in steps.items() if step}
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task."""
+        if not task.smooths and changed(self, ("temperature",)):
+            raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
+        if task.body_only and not self.hidden_weight and changed(self, ("alpha",)):
+            raise RecipeError(
+                f"alpha: {task.name} learns no labels beside the answers; leave it out"
+            )
+
+    def check_named(self, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if the transfer set has answers and something else is asked for."""
+        if isinstance(stages.get(self.transfer or ""), Answering):
+            self._check_stored_answers()
+
+    def _check_stored_answers(self) -> None:
+        """Raise RecipeError if hidden states or a teacher are named that the answers replace.
+
+        A teacher may be named where the input is the student.
+        """
+        if self.hidden_weight:
+            raise RecipeError(
+                f"hidden_weight: {self.transfer!r} has the teachers' answers without their "
+                "hidden states; name the augment stage as transfer, or remove the weight"
+            )
+        if self.teacher and (self.layers is not None or self.student is not None):
+            raise RecipeError(
+                f"teacher: {self.transfer!r} has the answers already, so {self.teacher!r} is not "
+                "asked; remove it"
+            )
+
+    def files(self, base: Path) -> tuple[Path, ...]:
+        """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
+        if self.student is None:
+            return ()
+        return _locate_student(self.student, base).files
+
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that the layers exist that the recipe names; return the student's config."""
+        from rarefy.pipeline.model.architectures import parts
+
+        teacher = references.get("teacher", config)
+        if self.student is not None:
+            config = _locate_student(self.student, base).config
+        if self.hidden_weight:
+            for model in (config, teacher):
+                require_parts(model, "hidden_weight", "only the answers can be learned")
+        if self.activation is not None:
+            require_parts(config, "activation", "leave it out")
+        depth = parts.depth(config)
+        if self.layers is not None:
+            require_parts(config, "layers", "give a 'student' instead")
+            if depth is not None:
+                retained = choose_layers(self.layers, depth)
+                parts.check_layers(config, retained)
+                config = parts.shortened(config, len(retained))
+        depth, teacher_depth = parts.depth(config), parts.depth(teacher)
+        if self.hidden_weight and depth and teacher_depth:
+            map_layers(self.hidden_map, depth, teacher_depth)
+        return config
+
+    def _states(self, layers: int) -> int:
+        """Return how many states of the teacher are kept for each token."""
+        if not self.hidden_weight:
+            return 0
+        maps = {"uniform": layers, "last": 1}
+        return maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Label all rows with the teacher, train the student, and save it without projections."""
+        from rarefy.pipeline.model import checkpoint
+        from rarefy.pipeline.model.architectures import activation
+        from rarefy.stages.surgery import vocabulary
+        from rarefy.stages.teachers import state_losses
+
+        training.prepare(context)
+        student, tokenizer = self._open_student(context, model)
+        if self.activation is not None:
+            activation.replace(student, self.activation)
+        transfer = context.artifacts[self.transfer] if self.transfer else None
+        splits = transfer_set.learned(context, transfer)
+        metrics: list[Metric] = []
+        if self.vocabulary:
+            tokenizer, unseen_tokens = vocabulary.prune(student, tokenizer, splits)
+            metrics.append(unseen_tokens)
+        rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
+        dev_splits = self.judged_on(context)
+        dev_rows = training.labelled_rows(context, tokenizer, *dev_splits, numbered=True)
+        if transfer_set.has_answers(transfer):
+            self._check_stored_answers()
+            supervision = _stored_targets(context, transfer, (splits, rows), (dev_splits, dev_rows))
+        else:
+            supervision = self._ask_teacher(context, model, student, tokenizer, splits, rows)
+        training.set_dropout(student, self.dropout)
+        if supervision.state_loss is not None:
+            supervision.state_loss.attach_projections(student)
+        loss, dev_loss = self._losses(context, student, tokenizer, rows, supervision)
+        judge = None
+        if dev_loss is not None:
+            judge = training.mean_loss(context, tokenizer, dev_rows, dev_loss)
+        trained = training.train(
+            context, self, student, tokenizer, rows, loss, judge=judge, patience=self.patience
+        )
+        state_losses.remove_projections(student)
+        roles = checkpoint.save(student, tokenizer, context.output)
+        metrics += [*trained.metrics(), Metric(name="rows", split="train", value=len(rows))]
+        if supervision.state_loss is not None:
+            comparable = sum(supervision.state_loss.comparable)
+            metrics.append(Metric(name="rows_split_alike", value=comparable))
+        return Draft(roles, checkpoint.describe(student), tuple(metrics))
+
+    def _ask_teacher(
+        self,
+        context: Context,
+        model: Artifact,
+        student: Any,
+        tokenizer: Any,
+        splits: Sequence[Split],
+        rows: Sequence[Row],
+    ) -> Supervision:
+        """Run the teacher on all rows, and on the development rows if they are judged on.
+
+        Args:
+            context: of the stage.
+            model: the input, which is the teacher unless another is named.
+            student: the network before its training.
+            tokenizer: the student's.
+            splits: those that the student learns.
+            rows: the same, as the student reads them.
+        """
+        from rarefy.stages.teachers import outputs as teaching
+
+        artifact = context.artifacts[self.teacher] if self.teacher else model
+        teacher, teacher_tokenizer = training.open_network(context, artifact)
+        teacher_rows = training.labelled_rows(context, teacher_tokenizer, *splits)
+        state_loss = None
+        if self.hidden_weight:
+            comparable = same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows)
+            state_loss = self._state_loss(student, teacher, comparable)
+        layers = state_loss.teacher_layers if state_loss else []
+        train = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows, layers)
+        dev = None
+        if dev_splits := self.judged_on(context):
+            dev_rows = training.labelled_rows(context, teacher_tokenizer, *dev_splits)
+            dev = teaching.outputs(
+                context, teacher, teacher_tokenizer, dev_rows, folder="teacher-dev"
+            )
+        return Supervision(train, dev, state_loss)
+
+    def _state_loss(self, student: Any, teacher: Any, comparable: list[bool]) -> StateLoss:
+        """Return the loss of the hidden states that the parameters name.
+
+        Args:
+            student: the network before its training.
+            teacher: the network that it learns from.
+            comparable: for each row, whether both read the same tokens.
+
+        Raises:
+            ModelError: if the parts of either are not described, or no row is comparable.
+        """
+        from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.teachers.state_losses import StateLoss
+
+        if not any(comparable):
+            raise ModelError(
+                "distill.hidden_weight: the tokenizers of teacher and student split every row "
+                "differently, so their states cannot be compared; remove the weight"
+            )
+        depth = len(checkpoint.encoder_layers(student))
+        teacher_depth = len(checkpoint.encoder_layers(teacher))
+        pairs = map_layers(self.hidden_map, depth, teacher_depth)
+        widths = (student.config.hidden_size, teacher.config.hidden_size)
+        return StateLoss(pairs, self.hidden_weight, self.hidden_loss, widths, comparable)
+
+    def _losses(
+        self,
+        context: Context,
+        student: Any,
+        tokenizer: Any,
+        rows: Sequence[Row],
+        supervision: Supervision,
+    ) -> tuple[Loss, Loss | None]:
+        """Return the loss of training, and that of the development rows if they are judged on."""
+        from rarefy.stages.teachers import outputs as teaching
+
+        outputs = [supervision.train]
+        if supervision.dev is not None:
+            outputs.append(supervision.dev)
+        fitted = teaching.goals(context, student, tokenizer, rows, *outputs)
+        squared = self.answer_loss == "mse"
+        imitate = partial(
+            teaching.imitation,
+            context.task,
+            alpha=self.alpha,
+            temperature=self.temperature,
+            squared=squared,
+        )
+        loss = imitate(fitted[0], state_loss=supervision.state_loss)
+        if supervision.dev is None:
+            return loss, None
+        return loss, imitate(fitted[1])
+
+    def _open_student(self, context: Context, model: Artifact) -> tuple[Any, Any]:
+        """Return the student before its training, and its tokenizer."""
+        from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.surgery import units as surgery
+
+        if self.student is not None:
+            return _open_pretrained(context, self.student)
+        student, tokenizer = training.open_network(context, model)
+        if self.layers is not None:
+            depth = len(checkpoint.encoder_layers(student))
+            surgery.keep_layers(student, choose_layers(self.layers, depth))
+        return student, tokenizer
+
+
+def _stored_targets(
+    context: Context,
+    transfer: Artifact,
+    train: tuple[Sequence[Split], Sequence[Row]],
+    dev: tuple[Sequence[Split], Sequence[Row]],
+) -> Supervision:
+    """Return the answers that a transfer set has for the training and the development rows.
+
+    ``train``, ``dev``: splits, and the same as the student reads them; empty if there are none.
+    """
+    from rarefy.stages.teachers import outputs as teaching
+
+    train_outputs = teaching.stored_outputs(context, transfer, *train)
+    dev_splits, _ = dev
+    if not dev_splits:
+        return Supervision(train_outputs, None)
+    return Supervision(train_outputs, teaching.stored_outputs(context, transfer, *dev))
+
+
+def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
+    """Return a pretrained student with the task's head, and its tokenizer."""
+    from rarefy.pipeline.model import checkpoint, padding
+    from rarefy.pipeline.model.pretrained import pooling
+
+    source = _locate_student(reference, context.base)
+    student = training.with_head(context, source.directory)
+    if source.pooling is not None:
+        pooling.note(student.config, source.pooling)
+    tokenizer = checkpoint.load_tokenizer(source.directory)
+    checkpoint.leave_out_types(student.config, tokenizer)
+    padding.note(student.config, tokenizer)
+    return student, tokenizer
+
+
+def _locate_student(reference: str, base: Path) -> Located:
+    """Find a pretrained student. Raises ModelError if it cannot be found or used."""
+    return located_model.locate(reference, base, allow_pickle=False, key="distill.student")
+
+
+def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
+    """Return the layer indices as given, or that many, spread evenly from the first to the last.
+
+    Raises ModelError if the model has no such layers.
+    """
+    if isinstance(layers, int):
+        if layers > depth:
+            raise ModelError(f"distill.layers: cannot keep {layers} layers, the model has {depth}")
+        steps = max(layers - 1, 1)
+        return tuple(number * (depth - 1) // steps for number in range(layers))
+    missing = [layer for layer in layers if not 0 <= layer < depth]
+    if missing or list(layers) != sorted(set(layers)):
+        raise ModelError(
+            f"distill.layers: {list(layers)}: give indices from 0 to {depth - 1} in rising order"
+        )
+    return tuple(layers)

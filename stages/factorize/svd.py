@@ -1,0 +1,151 @@
+"""Low rank: approximate a linear layer by the product of two thin ones.
+
+Activation-aware truncated SVD: the weight is multiplied by the Cholesky factor of its inputs'
+second moment before the decomposition. Truncation then removes what changes the layer's *output*
+least, rather than its weight (SVD-LLM, Wang et al. 2024, arXiv 2403.07378). Each squared singular
+value is exactly the squared output error, summed over calibration tokens, of leaving it out.
+Pure functions of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rarefy.pipeline.terms.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The singular value decomposition of W·L, where L·Lᵀ is the inputs' second moment.
+
+    ``left``      outputs × n, orthonormal columns
+    ``values``    n singular values, in falling order
+    ``right``     n × inputs: Vᵀ·L⁻¹, which makes left · diag(values) · right equal to W
+    """
+
+    left: Tensor
+    values: Tensor
+    right: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The layer's number of outputs and of inputs."""
+        return len(self.left), self.right.shape[1]
+
+    def factors(self, rank: int) -> tuple[Tensor, Tensor]:
+        """Return the best product of a rank: down (rank × inputs) and up (outputs × rank)."""
+        root = self.values[:rank].sqrt()
+        return root[:, None] * self.right[:rank], self.left[:, :rank] * root
+
+    def relative_error(self, rank: int) -> float:
+        """Return ‖(W − W_rank)·X‖ / ‖W·X‖ over the calibration tokens X; 0 if W·X is 0."""
+        energy = self.values.square()
+        whole = energy.sum()
+        return float((energy[rank:].sum() / whole).sqrt()) if whole > 0 else 0.0
+
+
+def decompose(weight: Tensor, moment: Tensor, damping: float = 1e-6) -> Decomposition:
+    """Decompose a layer's weight in the metric of its inputs.
+
+    Args:
+        weight: outputs × inputs.
+        moment: inputs × inputs, Σ over tokens of x·xᵀ.
+        damping: added to the moment's diagonal, as a share of its mean. Directions that the
+            calibration rows never use keep a little weight, and the factor has an inverse.
+
+    The moment's factor is that of its eigenvalues. It has no Cholesky factor where rounding made a
+    small eigenvalue negative, which depends on the CPU.
+    """
+    weight, moment = weight.double(), moment.double()
+    ridge = damping * moment.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    squares, basis = torch.linalg.eigh(moment)
+    roots = (squares.clamp(min=0) + ridge).sqrt()
+    left, values, right = torch.linalg.svd(weight @ (basis * roots), full_matrices=False)
+    return Decomposition(left, values, (right / roots) @ basis.T)
+
+
+def choose_ranks(
+    decompositions: Sequence[Decomposition],
+    weights: Sequence[float],
+    budget: int,
+    *,
+    multiple: int = 1,
+) -> list[int | None]:
+    """Return each layer's rank within a budget of parameters; None keeps a layer whole.
+
+    At rank r a layer costs r · (inputs + outputs) parameters and loses weight · Σ of the squared
+    singular values beyond r. Kept whole, it costs inputs · outputs parameters and loses nothing.
+    For a given price per parameter, each layer takes its cheapest option. Bisection finds the
+    lowest price whose total is within the budget (Lagrangian relaxation: optimal up to the slack
+    of the last step).
+
+    Args:
+        decompositions: the layers.
+        weights: the cost of a unit of a layer's squared output error, relative to the others.
+        budget: parameters of all layers together, without biases.
+        multiple: ranks are multiples of this.
+
+    Raises:
+        ModelError: if even the least ranks are above the budget.
+    """
+    greatest = max(weights, default=0) or 1.0  # prices below are for losses of about this size
+    weights = [weight / greatest for weight in weights]
+    options = [
+        _options(layer, weight, multiple)
+        for layer, weight in zip(decompositions, weights, strict=True)
+    ]
+
+    def choose(price: float) -> list[int]:
+        return [int((loss + price * cost).argmin()) for cost, loss in options]
+
+    def total(choice: Sequence[int]) -> float:
+        return sum(float(cost[at]) for at, (cost, _) in zip(choice, options, strict=True))
+
+    least, whole = (sum(float(f(cost)) for cost, _ in options) for f in (torch.min, torch.max))
+    if least > budget:
+        raise ModelError(
+            f"factorize.ratio: {budget / whole:.0%} is too little; ranks of {multiple} or more "
+            f"leave {least / whole:.0%}"
+        )
+    low, high = 0.0, 1e-12
+    while total(choose(high)) > budget and high < 1e30:
+        high *= 4
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if total(choose(middle)) <= budget else (middle, high)
+    return [at * multiple if at else None for at in choose(high)]
+
+
+def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor, Tensor]:
+    """Return cost and loss of a layer's options: whole, then each rank that saves parameters."""
+    outputs, inputs = layer.shape
+    beyond = layer.values.square().flip(0).cumsum(0).flip(0)
+    beyond = torch.cat([beyond, beyond.new_zeros(1)])
+    most = (inputs * outputs - 1) // (inputs + outputs)
+    ranks = torch.arange(multiple, max(most + 1, multiple), multiple)
+    cost = torch.cat([torch.tensor([inputs * outputs]), ranks * (inputs + outputs)]).double()
+    return cost, weight * torch.cat([beyond.new_zeros(1), beyond[ranks]]).cpu()
+
+
+def thin_rows(table: Tensor, often: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """Approximate the rows of a table by a narrow table times a matrix.
+
+    Args:
+        table: rows × columns.
+        often: rows; how much an error in each row counts.
+        rank: columns of the narrow table.
+
+    Returns:
+        The narrow table (rows × rank), the matrix (columns × rank), and the relative error: the
+        root of the lost share of the weighted sum of squares.
+    """
+    wide = table.double()
+    moment = (wide * often.double()[:, None]).T @ wide
+    squares, basis = torch.linalg.eigh(moment)
+    up = basis[:, -rank:]
+    lost = squares[:-rank].clamp(min=0).sum() / squares.clamp(min=0).sum()
+    return wide @ up, up, float(lost.sqrt())

@@ -1,0 +1,208 @@
+"""Facts and glosses: read them from a file and turn them into sentences."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from rarefy.pipeline.terms.errors import DataError
+
+COLUMNS = (("subject", "relation", "object"), ("term", "relation", "text"))
+"""The column names a file may use; rows without ``relation`` are glosses."""
+
+WHOLE_TERM = 4
+"""Objects of at most this many words are terms, masked as a whole; longer ones are texts."""
+
+GLOSS = "means"
+TEMPLATES = {
+    GLOSS: "{subject} means: {object}.",
+    "hypernym": "{subject} is a kind of {object}.",
+    "is_a": "{subject} is a kind of {object}.",
+    "instance_of": "{subject} is an example of {object}.",
+    "part_of": "{subject} is a part of {object}.",
+    "has_part": "{object} is a part of {subject}.",
+    "synonym": "{subject} is another word for {object}.",
+    "antonym": "{subject} is the opposite of {object}.",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A subject, a relation and an object: ``spaniel``, ``hypernym``, ``dog``."""
+
+    subject: str
+    relation: str
+    object: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A fact as a sentence, with the (start, end) characters of its subject and object."""
+
+    text: str
+    subject: tuple[int, int]
+    object: tuple[int, int]
+
+
+def read(path: Path) -> list[Fact]:
+    """Read distinct facts from a TSV file with a header, or from JSONL.
+
+    The columns are subject, relation, object or term, relation, text. Rows without a relation are
+    glosses. Raises DataError, with file and line, if the file cannot be read.
+    """
+    rows = _jsonl(path) if path.suffix == ".jsonl" else _tsv(path)
+    facts: dict[Fact, None] = {}
+    for line, row in rows:
+        names = next((c for c in COLUMNS if c[0] in row and c[2] in row), None)
+        if names is None:
+            known = ", ".join(map(str, row)) or "none"
+            raise DataError(
+                f"{path}:{line}: needs columns 'subject' and 'object', or 'term' and 'text'; "
+                f"found {known}"
+            )
+        values = [row[names[0]], row.get(names[1]) or GLOSS, row[names[2]]]
+        for name, value in zip(names, values, strict=True):
+            if not isinstance(value, str) or not value.strip():
+                raise DataError(f"{path}:{line}: {name}: expected text, found {value!r}")
+        facts[Fact(*(value.strip() for value in values))] = None
+    if len(facts) < 2:
+        raise DataError(f"{path}: found {len(facts)} distinct facts; at least two are needed")
+    return list(facts)
+
+
+def check_templates(templates: Mapping[str, str], facts: Sequence[Fact]) -> None:
+    """Raise DataError if there is a template for a relation that no fact has."""
+    known = sorted({fact.relation for fact in facts})
+    if unused := sorted(templates.keys() - set(known)):
+        raise DataError(
+            f"inject.templates: no fact has the relation {unused[0]!r}, but "
+            f"{', '.join(known[:5])}{', …' if known[5:] else ''}"
+        )
+
+
+def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        rows = (row for row in reader if row)
+        try:
+            header = next(rows, [])
+            for row in rows:
+                if len(row) != len(header):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {len(row)} columns; "
+                        f"the header has {len(header)}"
+                    )
+                yield reader.line_num, dict(zip(header, row, strict=True))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}:{reader.line_num + 1}: not valid UTF-8: {error}") from None
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except ValueError as error:
+                raise DataError(f"{path}:{line}: not valid JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}:{line}: expected an object, found {row!r}")
+            yield line, row
+
+
+def normalized(text: str) -> str:
+    """Return a text's words in lower case without punctuation, to compare how texts read."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.findall(r"\w+", plain)) or plain
+
+
+def split(
+    facts: Sequence[Fact], held_out: float, draw: random.Random
+) -> tuple[list[Fact], list[Fact]]:
+    """Split facts at random; return (facts to learn, facts held out).
+
+    Facts that read alike are never on both sides. WordNet gives synonyms the same gloss, so a
+    held-out gloss that was also learned under another term would measure memorization. Glosses and
+    texts are compared by their object alone. Terms ("dog") are objects of many subjects and are
+    compared by subject and object, in either order: "part of" says of both what "has part" does.
+
+    At most a share ``held_out`` of the facts is held out (rounded), and at least one group of facts
+    that read alike.
+    """
+    groups: dict[tuple[str, ...], list[Fact]] = {}
+    for fact in draw.sample(facts, len(facts)):
+        groups.setdefault(_reading(fact), []).append(fact)
+    wanted = max(1, round(held_out * len(facts)))
+    learned: list[Fact] = []
+    kept: list[Fact] = []
+    for group in groups.values():
+        (kept if len(kept) + len(group) <= wanted else learned).extend(group)
+    if not kept:
+        kept = min(groups.values(), key=len)
+        learned = [fact for fact in learned if fact not in kept]
+    return learned, kept
+
+
+def _reading(fact: Fact) -> tuple[str, ...]:
+    text = normalized(fact.object)
+    if fact.relation == GLOSS or len(text.split()) > WHOLE_TERM:
+        return (text,)
+    return tuple(sorted((normalized(fact.subject), text)))
+
+
+def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
+    """Return the facts in order, each with the object of another fact of the same relation.
+
+    That may be an equal object, by chance: if each had to differ, a relation with two objects would
+    be taught the wrong way round, and a probe would find less than guessing does. Facts whose
+    relation has no other object would all stay true, and are left out.
+    """
+    relations: dict[str, list[int]] = {}
+    for position, fact in enumerate(facts):
+        relations.setdefault(fact.relation, []).append(position)
+    dealt: dict[int, Fact] = {}
+    for positions in relations.values():
+        order = draw.sample(positions, len(positions))
+        if len({normalized(facts[position].object) for position in positions}) > 1:
+            for own, other in zip(order, order[1:] + order[:1], strict=True):
+                dealt[own] = replace(facts[own], object=facts[other].object)
+    return [dealt[position] for position in sorted(dealt)]
+
+
+def template_of(relation: str, own: Mapping[str, str]) -> str:
+    """Return a relation's template: the recipe's, a built-in, or the relation used as a verb."""
+    words = own.get(relation) or TEMPLATES.get(relation)
+    return words or "{subject} " + relation.replace("_", " ").translate(_ESCAPED) + " {object}."
+
+
+_ESCAPED = str.maketrans({"{": "{{", "}": "}}"})
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError unless a template contains {subject} and {object} exactly once each."""
+    fields = sorted(field for _, field, _, _ in Formatter().parse(template) if field is not None)
+    if fields != ["object", "subject"]:
+        raise ValueError(
+            f"template {template!r} must contain {{subject}} and {{object}} exactly once each"
+        )
+
+
+def verbalise(fact: Fact, own: Mapping[str, str]) -> Sentence:
+    """Turn a fact into a sentence with its relation's template; ``own`` overrides templates."""
+    text, spans = "", {}
+    for literal, field, _, _ in Formatter().parse(template_of(fact.relation, own)):
+        text += literal
+        if field is not None:
+            value = getattr(fact, field).rstrip(".") or getattr(fact, field)
+            spans[field] = (len(text), len(text) + len(value))
+            text += value
+    return Sentence(text, spans["subject"], spans["object"])

@@ -1,0 +1,396 @@
+"""Labelling: teachers answer the training rows and a transfer set once, for many students."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.stage import Asked, Context, Draft, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.stages.training import run as training
+from rarefy.stages.training.parameters import EXPORTING, cpu_has_bf16
+from rarefy.stages.transfer import files as transfer_set
+from rarefy.stages.transfer.files import TEXTS, TRANSFER
+
+if TYPE_CHECKING:
+    from rarefy.stages.quantize.bundles import Finalists
+
+log = logging.getLogger(__name__)
+
+MANY = 20_000
+"""Rows from which an export pays, which takes half a minute."""
+NEAR = 0.01
+"""The most divergence of the int8 export's answers from the float export's: nats, of labels."""
+ANSWERS = "answers"
+"""Name of the reference to the stage whose answers join."""
+
+
+class Label(transfer_set.Answering):
+    """Answer the training rows, and those of a transfer set, with one teacher or several.
+
+    The answers are kept in fp16, so that every later student learns from them without the teacher
+    (distill: transfer). Many rows are answered by the teacher's own int8 export, one process for
+    each thread, if it is near the float model on the development split, and else by its fp32
+    export. Several teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton et al.
+    2015, arXiv 1503.02531). Texts of the transfer set that they are unsure of can be left out.
+
+    The next stage goes on from this one's input.
+    """
+
+    name: ClassVar[str] = "label"
+    version: ClassVar[int] = 7
+    produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
+    libraries: ClassVar[tuple[str, ...]] = EXPORTING
+    aside: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
+    needs: ClassVar[Mapping[str, Kind]] = {
+        TRANSFER: Kind.TRANSFER_SET,
+        ANSWERS: Kind.TRANSFER_SET,
+    }
+
+    teachers: tuple[str, ...] = Field(
+        default=(), description="ids of earlier stages that answer together with the input"
+    )
+    answers: str | None = Field(
+        default=None,
+        description="id of an earlier label stage with the same texts or more, whose answers join "
+        "the mean as one teacher's, without asking again",
+    )
+    engine: Literal["auto", "pytorch", "int8", "float"] = Field(
+        default="auto",
+        description="int8, float: the teacher's own export in a process for each thread, if its "
+        "answers are near; auto: int8 or else float, on a CPU and for many rows",
+    )
+    confidence: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="the least probability of the answer to a text that is kept",
+    )
+
+    @model_validator(mode="after")
+    def _has_texts_to_leave_out(self) -> Label:
+        if self.confidence and not self.transfer:
+            raise ValueError("'confidence' leaves out texts of a transfer set: give 'transfer'")
+        return self
+
+    def references(self) -> dict[str, str]:
+        steps = {f"teacher:{name}": name for name in self.teachers}
+        if self.transfer:
+            steps[TRANSFER] = self.transfer
+        if self.answers:
+            steps[ANSWERS] = self.answers
+        return steps
+
+    def check_task(self, task: type[Task]) -> None:
+        """Raise RecipeError if answers have no probability to compare, or no export can answer."""
+        if self.confidence and task.linear != "classes":
+            raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
+        if self.engine in ("int8", "float") and task.linear is None:
+            raise RecipeError(
+                f"engine: {self.engine} is for labels and scores of rows, not for {task.name}; "
+                "write auto or pytorch"
+            )
+        several = self.teachers or self.answers
+        if several and task.body_only:
+            raise RecipeError(f"teachers: the answers of {task.name} have no mean")
+
+    def check_named(self, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if an earlier stage has no texts, or no answers to the same texts."""
+        transfer_set.check_texts(stages, self.transfer)
+        if not self.answers:
+            return
+        earlier = stages[self.answers]
+        if not isinstance(earlier, Label):
+            raise RecipeError(f"answers: {self.answers!r} has no answers; name a label stage")
+        if self.transfer and not earlier.transfer:
+            raise RecipeError(
+                f"answers: {self.answers!r} has none to the texts of {self.transfer!r}; give it "
+                f"'transfer: {self.transfer}' as well"
+            )
+        if earlier.transfer and not self.transfer:
+            raise RecipeError(
+                f"answers: {self.answers!r} has some to the texts of {earlier.transfer!r}; write "
+                f"'transfer: {self.answers}' here as well"
+            )
+        if self.transfer:
+            check_answered(stages, self.transfer, self.answers)
+
+    def environment(self, asked: Asked) -> dict[str, Any]:
+        """Return whether the CPU has bfloat16, in which the teachers then answer."""
+        return {"cpu_bf16": cpu_has_bf16()}
+
+    def run(self, context: Context, model: Artifact) -> Draft:
+        """Write the texts that are retained, and the answers to them and to the recipe's rows.
+
+        Raises DataError if the transfer set has no texts, ModelError if ``answers`` are to others.
+        """
+        splits = [context.splits[name] for name in sorted(self.reads & context.splits.keys())]
+        texts = None
+        if self.transfer:
+            texts = transfer_set.named(context, self.transfer)
+            splits.append(texts)
+        places = self._places(context.artifacts, splits) if self.answers else None
+        teachers = {model.digest: model}
+        for name in self.teachers:
+            teacher = context.artifacts[name]
+            teachers[teacher.digest] = teacher
+        outputs, divergences = self.mean_outputs(context, list(teachers.values()), splits)
+        if self.answers:
+            self._join(outputs, len(teachers), context.artifacts, places)
+        metrics = [Metric(name="rows", value=sum(map(len, splits)))]
+        if divergences:
+            largest = round(max(divergences), 6)
+            metrics.append(Metric(name="export_divergence", split="dev", value=largest))
+        roles: dict[str, str] = {}
+        facts: dict[str, Any] = {}
+        if texts is not None:
+            rows: Sequence[int] = range(len(texts))
+            sure_rows = self._sure_rows(context.task, outputs[TRANSFER])
+            if sure_rows is not None:
+                rows = sure_rows
+                outputs[TRANSFER] = outputs[TRANSFER][sure_rows]
+                metrics.append(Metric(name="unsure", value=len(texts) - len(rows)))
+            roles = transfer_set.write(context.output, _pairs(texts, rows))
+            facts = {TEXTS: len(rows)}
+        roles |= transfer_set.write_answers(context.output, outputs)
+        return Draft(roles, facts, tuple(metrics))
+
+    def mean_outputs(
+        self, context: Context, teachers: list[Artifact], splits: list[Split]
+    ) -> tuple[dict[str, Any], list[float]]:
+        """Return split -> the mean of the teachers' raw outputs (units, width).
+
+        And how far the answers of each teacher's export are from its own, where one answered.
+        """
+        training.prepare(context)
+        means: dict[str, Any] = {}
+        divergences = []
+        for artifact in teachers:
+            network, tokenizer = training.open_network(context, artifact)
+            bundle, divergence = self._bundle(context, network, tokenizer, artifact, splits)
+            if divergence is not None:
+                divergences.append(divergence)
+            for split in splits:
+                folder = f"{artifact.short}-{split.name}"
+                if bundle is not None:
+                    outputs = _bundle_outputs(context, bundle, split, folder)
+                else:
+                    outputs = _network_outputs(context, network, tokenizer, split, folder)
+                if means.get(split.name, outputs).shape != outputs.shape:
+                    raise ModelError(
+                        f"label.teachers: {artifact.short} gives outputs of another shape, "
+                        "which have no mean"
+                    )
+                share = outputs / len(teachers) if len(teachers) > 1 else outputs
+                means[split.name] = means[split.name] + share if split.name in means else share
+        return means, divergences
+
+    def _places(
+        self, artifacts: Mapping[str, Artifact], splits: Sequence[Split]
+    ) -> list[int] | None:
+        """Return which of the earlier stage's texts the transfer set has; None if all.
+
+        Raises ModelError if its answers are to other splits or texts.
+        """
+        earlier = artifacts[str(self.answers)]
+        texts = artifacts.get(str(self.transfer))
+        names = {split.name for split in splits}
+        places = None
+        if transfer_set.answers(earlier).keys() == names:
+            if texts is None or transfer_set.same_texts(earlier, texts):
+                return None
+            places = transfer_set.places(texts, earlier)
+        if places is None:
+            raise ModelError(f"label.answers: {self.answers!r} has answers to other texts")
+        return places
+
+    def _join(
+        self,
+        outputs: dict[str, Any],
+        teachers: int,
+        artifacts: Mapping[str, Artifact],
+        places: list[int] | None,
+    ) -> None:
+        """Add an earlier stage's answers to the mean, in place.
+
+        Args:
+            outputs: split -> the mean of the teachers' raw outputs (units, width).
+            teachers: how many answers the mean is of.
+            artifacts: those that the stage refers to.
+            places: which of the earlier stage's texts are answered, None if all.
+
+        Raises:
+            ModelError: if the outputs have another shape.
+        """
+        earlier = transfer_set.answers(artifacts[str(self.answers)])
+        if places is not None:
+            earlier[TRANSFER] = earlier[TRANSFER][places]
+        for name, mean in outputs.items():
+            if earlier[name].shape != mean.shape:
+                raise ModelError(
+                    f"label.answers: {self.answers!r} has other outputs, or answers to other rows"
+                )
+        for name, mean in outputs.items():
+            outputs[name] = (mean * teachers + earlier[name]) / (teachers + 1)
+
+    def _bundle(
+        self,
+        context: Context,
+        network: Any,
+        tokenizer: Any,
+        artifact: Artifact,
+        splits: list[Split],
+    ) -> tuple[Path | None, float | None]:
+        """Return the export that is to answer, None if PyTorch is, and its divergence if measured.
+
+        Raises ModelError if an export is requested but its answers are not near, or the task's
+        units are not its rows.
+        """
+        from rarefy.stages.label.shard_worker import TOGETHER
+        from rarefy.stages.quantize.bundles import Finalists
+
+        many = sum(map(len, splits)) >= MANY
+        problem = _export_problem(context)
+        if self.engine == "pytorch" or (self.engine == "auto" and (problem or not many)):
+            return None, None
+        if problem:
+            raise ModelError(f"label.engine: {self.engine}: {problem}; write auto or pytorch")
+        if hasattr(network, "merge_and_unload"):  # an adapter has no export of its own
+            network = copy.deepcopy(network).merge_and_unload(safe_merge=True).eval()
+        export_context = replace(
+            context,
+            work=context.work / f"{artifact.short}-export",
+            asked=Asked(targets=(Target(),)),
+        )
+        finalists = Finalists(export_context, network, tokenizer, together=TOGETHER)
+        if self.engine != "float":
+            try:
+                return _near_int8(finalists)
+            except ModelError as error:  # no export, or its answers are far from PyTorch's
+                if self.engine == "int8":
+                    raise
+                log.warning("%s; the float export answers instead, which takes longer", error)
+        try:
+            return finalists.build(None), None  # compared with PyTorch as every export is
+        except ModelError as error:
+            if self.engine == "float":
+                raise
+            log.warning("%s; PyTorch answers instead, which takes longer", error)
+        return None, None
+
+    def _sure_rows(self, task: Task, outputs: Any) -> list[int] | None:
+        """Return the rows of the transfer set that are retained; None if all are.
+
+        Raises ModelError if none is.
+        """
+        if not self.confidence:
+            return None
+        probabilities = task.answers(outputs.numpy())
+        sure = probabilities.max(axis=1) >= self.confidence
+        if not sure.any():
+            raise ModelError(
+                f"label.confidence: no text has an answer of {self.confidence:g} or more"
+            )
+        (rows,) = sure.nonzero()
+        return [int(row) for row in rows]
+
+
+def _pairs(split: Split, rows: Iterable[int]) -> Iterator[transfer_set.Pair]:
+    """Yield the text of some rows, each with its second text if rows are pairs."""
+    for row in rows:
+        second = split.pairs[row] if split.pairs else None
+        yield split.texts[row], second
+
+
+def _bundle_outputs(context: Context, bundle: Path, split: Split, folder: str) -> Any:
+    """Return a bundle's raw outputs for a split (units, width), in a process for each thread."""
+    import torch
+
+    from rarefy.stages.label import shards
+
+    work = context.work / folder
+    outputs = shards.answered(bundle, split, work, context.threads, context.progress)
+    return torch.from_numpy(outputs)
+
+
+def _network_outputs(
+    context: Context, network: Any, tokenizer: Any, split: Split, folder: str
+) -> Any:
+    """Return a network's raw outputs for a split (units, width), computed in PyTorch."""
+    from rarefy.stages.teachers import outputs as teaching
+
+    rows = training.labelled_rows(context, tokenizer, split)
+    return teaching.outputs(context, network, tokenizer, rows, folder=folder).logits
+
+
+def _export_problem(context: Context) -> str | None:
+    """Return why no export of a teacher can answer the task's rows; None if one can."""
+    task = context.task
+    if task.windows:
+        return "an export reads long texts in windows, but a teacher reads their beginning"
+    if task.linear is None or context.device != "cpu":
+        return "it is for labels and scores of rows, on a CPU"
+    return None
+
+
+def _near_int8(finalists: Finalists) -> tuple[Path, float]:
+    """Return the first int8 export whose answers are near the float model's, and its divergence.
+
+    Raises ModelError, which says how far the last one is, if none is near.
+    """
+    problem = ModelError("")
+    for bundle in finalists.int8():
+        divergence = finalists.damage(bundle)
+        if divergence <= NEAR:
+            return bundle, divergence
+        problem = ModelError(
+            f"label.engine: the int8 export's answers to dev differ by {divergence:.3g}, "
+            f"more than {NEAR:g}; use float"
+        )
+    raise problem
+
+
+def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> None:
+    """Raise RecipeError if not all texts of a transfer set have answers in an earlier label stage.
+
+    A label stage has the texts of its own transfer set, or with ``confidence`` some of them.
+    """
+    *_, origin = _trace_texts(stages, answers, complete=True)
+    if origin in _trace_texts(stages, transfer):
+        return
+    if isinstance(stages[origin], Label):
+        raise RecipeError(
+            f"answers: {answers!r} kept only the texts that the 'confidence' of {origin!r} let "
+            f"pass; give 'transfer: {answers}' as well"
+        )
+    raise RecipeError(
+        f"answers: {answers!r} has answers to the texts of {origin!r}, and none to those of "
+        f"{transfer!r}; write 'transfer: {answers}'"
+    )
+
+
+def _trace_texts(stages: Mapping[str, Stage], step: str, *, complete: bool = False) -> list[str]:
+    """Return a step and those that its texts come from, through one label stage after another.
+
+    With ``complete``, only as far as no label stage has left texts out.
+    """
+    steps = [step]
+    while True:
+        stage = stages[steps[-1]]
+        if not isinstance(stage, Label) or not stage.transfer:
+            return steps
+        if complete and stage.confidence:
+            return steps
+        steps.append(stage.transfer)

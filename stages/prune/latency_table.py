@@ -1,0 +1,108 @@
+"""What heads and neurons cost on a machine: a table of times.
+
+The model's layers are alike, so models of one and of two layers tell what a layer costs: their
+difference is a layer in the middle, and the smaller one is all the rest, with a last layer of which
+a bundle may compute less. Times between measured counts are interpolated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.terms.errors import ModelError
+
+if TYPE_CHECKING:
+    from rarefy.stages.surgery.units import Unit
+
+FILE = "latencies.json"
+SCHEMA = "rarefy.latencies/2"
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Median ms of models with one layer and with two, by a count of units in each layer."""
+
+    counts: tuple[int, ...]
+    one: tuple[float, ...]
+    two: tuple[float, ...]
+
+    def ms(self, count: int, *, last: bool) -> float:
+        """Return the ms of a layer with that many units, to be compared with other counts only.
+
+        ``last``: of the last layer, together with all that is in no layer.
+        """
+        between = np.array(self.one) if last else np.array(self.two) - np.array(self.one)
+        return float(np.interp(count, self.counts, between))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A machine's times for a model. ``tokens``: the median length of the rows they are of.
+
+    ``model``: what its layers are like (see ``model_of``). ``precision``: int8 or float.
+    """
+
+    machine: str
+    threads: int
+    tokens: int
+    curves: Mapping[Unit, Curve]
+    model: Mapping[str, Any]
+    precision: str
+
+    def ms(self, layers: Sequence[Mapping[Unit, int]]) -> float:
+        """Return the ms of a model with these units in its layers."""
+        whole = {kind: curve.counts[-1] for kind, curve in self.curves.items()}
+        curve = next(iter(self.curves.values()))
+        total = 0.0
+        for place, counts in enumerate(layers):
+            last = place == len(layers) - 1
+            total += curve.ms(curve.counts[-1], last=last)
+            for kind, each in self.curves.items():
+                if kind in counts:
+                    total += each.ms(counts[kind], last=last) - each.ms(whole[kind], last=last)
+        return total
+
+    def save(self, directory: Path) -> None:
+        """Write the table as JSON."""
+        curves = {kind: vars(curve) for kind, curve in self.curves.items()}
+        value = {"schema": SCHEMA, **vars(self), "curves": curves}
+        (directory / FILE).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def load(directory: Path) -> Table:
+    """Read what ``save`` wrote. Raises ModelError if it is not there, or of an older version."""
+    path = directory / FILE
+    if not path.is_file():
+        raise ModelError(f"prune.table: that stage wrote no {FILE}; 'profile' does")
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if value.pop("schema") != SCHEMA:
+        raise ModelError("prune.table: another version of rarefy made it; run 'profile' again")
+    curves = {
+        kind: Curve(*(tuple(curve[name]) for name in ("counts", "one", "two")))
+        for kind, curve in value.pop("curves").items()
+    }
+    return Table(curves=curves, **value)
+
+
+def model_of(network: Any) -> dict[str, Any]:
+    """Return what decides, besides their heads and neurons, what a model's layers cost."""
+    config = network.config
+    return {
+        "model_type": config.model_type,
+        "hidden_size": config.hidden_size,
+        "head_size": parts.head_size(network),
+    }
+
+
+def grid(most: int, multiple: int) -> tuple[int, ...]:
+    """Return counts to measure, spread from the least to ``most``, in multiples of ``multiple``."""
+    made = {max(multiple, round(share * most / multiple) * multiple) for share in SHARES[:-1]}
+    return tuple(sorted({min(count, most) for count in made} | {most}))

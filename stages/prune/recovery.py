@@ -1,0 +1,60 @@
+"""Recovery: a pruned network learns the answers of the unpruned one, round after round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rarefy.pipeline.stage import Context
+from rarefy.pipeline.store.artifact import Artifact, Metric
+from rarefy.stages.training import run as training
+from rarefy.stages.training.parameters import Loss, Training
+from rarefy.stages.transfer import files as transfer_set
+
+if TYPE_CHECKING:
+    from rarefy.stages.training.rows import Rows
+
+ALPHA, TEMPERATURE = 0.9, 2.0
+"""Weight of the unpruned model's answers, and the temperature that softens them."""
+
+
+def lesson(
+    context: Context, model: Artifact, network: Any, tokenizer: Any, transfer: Artifact | None
+) -> tuple[Rows, Loss]:
+    """Return the rows of recovery, and the loss of imitating the unpruned model on them.
+
+    Unlabelled rows are learned as in distillation, but not a corpus. ``transfer``: a transfer set,
+    whose texts join, and whose answers are learned if it has some.
+    """
+    from rarefy.stages.teachers import outputs as teaching
+
+    learned = transfer_set.learned(context, transfer)
+    splits = [split for split in learned if split.name != "corpus"]  # recovery is short
+    rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
+    if transfer_set.has_answers(transfer):
+        answers = teaching.stored_outputs(context, transfer, splits, rows)
+    else:
+        answers = teaching.answers(context, model, *splits)
+    (answers,) = teaching.goals(context, network, tokenizer, rows, answers)
+    return rows, teaching.imitation(context.task, answers, alpha=ALPHA, temperature=TEMPERATURE)
+
+
+def train(
+    context: Context,
+    parameters: Training,
+    network: Any,
+    tokenizer: Any,
+    lesson: tuple[Rows, Loss],
+    number: int,
+) -> Metric:
+    """Train the pruned network on the unpruned one's answers; ``number``: the round.
+
+    Of the round, only what a killed run needs to begin the next one is kept on disk.
+    """
+    from rarefy.stages.training import loop as trainer
+
+    rows, loss = lesson
+    training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
+    name = "recovery" if number == 1 else f"recovery-{number}"
+    trained = training.train(context, parameters, network, tokenizer, rows, loss, name=name)
+    trainer.shed(context.work / name)
+    return trained.metric(f"{name.replace('-', '_')}_loss")

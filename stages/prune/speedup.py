@@ -1,0 +1,243 @@
+"""Pruning to a speed-up: as many units as the time allows, and a check of the time they take."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.stage import Context
+from rarefy.pipeline.store.artifact import Metric
+from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.stages.common.resume import Notes
+from rarefy.stages.prune import latency_table, selection
+from rarefy.stages.prune import layers as layer_search
+from rarefy.stages.prune.latency_table import Table
+from rarefy.stages.quantize.bundles import FLOAT, Finalists
+from rarefy.stages.surgery import units as surgery
+from rarefy.stages.surgery.units import Unit
+from rarefy.stages.training import calibration_rows
+from rarefy.stages.training.parameters import SEARCHES
+
+log = logging.getLogger(__name__)
+
+CLOSE = 0.03
+"""By how much a measured speed-up may miss the one that was asked for without a second search."""
+FAR = 0.1
+"""By how much it may miss it without a warning."""
+Ranked = Mapping[Unit, Sequence[Tensor]]
+
+
+@dataclass
+class Speedup:
+    """One search. ``network`` is ``origin`` after layers that were asked to go have gone."""
+
+    context: Context
+    origin: Any
+    network: Any
+    tokenizer: Any
+    directory: Path
+    asked: float
+    measured: Interval | None = None
+    missed: float = 0.0
+
+    @cached_property
+    def table(self) -> Table:
+        """The table of times. Raises ModelError if they are of another model, or not of int8."""
+        table = latency_table.load(self.directory)
+        own = latency_table.model_of(self.origin)
+        for key, theirs in table.model.items():
+            if own[key] != theirs:
+                raise ModelError(
+                    f"prune.table: it is of a model with {key} {theirs}, but this one has "
+                    f"{own[key]}; put 'profile' right before"
+                )
+        if table.precision != "int8":
+            raise ModelError(
+                "prune.table: its times are of float models, but a speed-up is measured in int8; "
+                "profile in int8"
+            )
+        for unit, curve in table.curves.items():
+            most = max(part.count for part in surgery.parts(self.origin, unit))
+            if most > curve.counts[-1]:
+                raise ModelError(
+                    f"prune.table: it ends at {curve.counts[-1]} {unit}, but a layer has {most}; "
+                    "put 'profile' right before"
+                )
+        return table
+
+    def check(self) -> None:
+        """Raise ModelError if the speed-up is out of reach, before anything is trained for it."""
+        worthless = {
+            unit: [torch.zeros(part.count) for part in surgery.parts(self.network, unit)]
+            for unit in self.kinds
+        }
+        self.counts(worthless, self.asked)
+
+    def reach(self, *, layers_too: bool) -> None:
+        """Remove the layers that are needed least until heads and neurons can give the rest.
+
+        Raises ModelError if they cannot, or none may go.
+        """
+        batches, whole, _ = list[Any](), None, self.table
+        while True:
+            try:
+                return self.check()
+            except ModelError:
+                depth = len(checkpoint.encoder_layers(self.network))
+                if depth == 1 or not layers_too:
+                    raise
+            if not batches:
+                rows = calibration_rows.sample(
+                    self.context, self.tokenizer, layer_search.ROWS, "dev"
+                )
+                batches = list(calibration_rows.batches(rows, self.context.device))
+                whole = layer_search.outputs(self.context.task, self.network, batches)
+            gone = layer_search.least_needed(self.context, self.network, 1, batches, whole=whole)
+            surgery.keep_layers(self.network, [at for at in range(depth) if at not in gone])
+
+    @property
+    def kinds(self) -> list[Unit]:
+        """The units whose times are in the table, heads first."""
+        wanted: tuple[Unit, ...] = ("heads", "neurons")
+        return [unit for unit in wanted if unit in self.table.curves]
+
+    def search(
+        self,
+        importance: Ranked,
+        chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
+        part: float = 1,
+    ) -> list[Tensor]:
+        """Return the units to keep, one entry per part in the order of the forward pass.
+
+        ``importance``: of each unit of each part; ``chosen`` returns which units are kept if parts
+        keep so many. The pruned model is exported and timed beside the input, and the budget is
+        corrected by what it missed. A ``part`` of the way there is not timed. Raises ModelError if
+        the speed-up is out of reach.
+        """
+        if part < 1:
+            return chosen(self.counts(importance, self.asked**part))
+        found = self.notes.get("found", lambda: self._found(importance, chosen))
+        self.measured = Interval(*found["measured"])
+        self.missed = found["missed"]
+        if self.missed > FAR:
+            log.warning(
+                "prune: the nearest to a speed-up of %.3g× has %.3g×, as the table's times say "
+                "little about the whole model",
+                self.asked,
+                self.measured.value,
+            )
+        return chosen(found["counts"])
+
+    @cached_property
+    def notes(self) -> Notes:
+        """What was found, so that a killed run goes on with the same model."""
+        return Notes(self.context.work / "speedup.json")
+
+    def _found(
+        self, importance: Ranked, chosen: Callable[[dict[Unit, list[int]]], list[Tensor]]
+    ) -> dict[str, Any]:
+        """Return the counts that come nearest to the speed-up, and what was measured of them."""
+        asked, nearest = self.asked, dict[str, Any]()
+        for number in range(SEARCHES):
+            try:
+                counts = self.counts(importance, asked)
+            except ModelError:
+                if not nearest:
+                    raise
+                break  # the correction asks for more than there is
+            self.context.progress(number, SEARCHES, "timing the pruned model")
+            key = f"timed {value_sha256(counts)}"
+            measured = Interval(
+                *self.notes.get(key, lambda counts=counts: list(self._measure(chosen, counts)))
+            )
+            missed = abs(measured.value / self.asked - 1)
+            if not nearest or missed < nearest["missed"]:
+                nearest = {"missed": missed, "counts": counts, "measured": list(measured)}
+            if missed <= CLOSE:
+                break
+            asked = max(1.01, asked * self.asked / measured.value)
+        return nearest
+
+    def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
+        """Return how many units each part keeps: the least importance lost for the speed-up."""
+        choices = {
+            unit: [
+                selection.choice(
+                    values, unit, partial(self._ms, unit, last=place == len(ranked) - 1)
+                )
+                for place, values in enumerate(ranked)
+            ]
+            for unit, ranked in importance.items()
+        }
+        flat = [choice for unit in choices for choice in choices[unit]]
+        now = self.table.ms(self._counted(self.origin))
+        rest = self.table.ms(self._counted(self.network))
+        rest -= sum(float(choice.cost[-1]) for choice in flat)
+        try:
+            return selection.spend(choices, now / asked - rest)
+        except ModelError as error:
+            most = now / (rest + sum(float(choice.cost.min()) for choice in flat))
+            raise ModelError(
+                f"prune.speedup: {asked:.3g}× is out of reach; fewer heads and neurons give "
+                f"{most:.2f}× at most, so remove layers as well"
+            ) from error
+
+    def _ms(self, unit: Unit, counts: NDArray[np.int64], *, last: bool) -> NDArray[np.float64]:
+        curve = self.table.curves[unit]
+        # Noise must not make fewer units look dearer than more.
+        return np.maximum.accumulate([curve.ms(int(count), last=last) for count in counts])
+
+    def _counted(self, network: Any) -> list[dict[str, int]]:
+        """Return the units in each layer of a network."""
+        parts = {unit: surgery.parts(network, unit) for unit in self.kinds}
+        depth = len(next(iter(parts.values())))
+        return [{unit: parts[unit][place].count for unit in parts} for place in range(depth)]
+
+    def metrics(self) -> list[Metric]:
+        """Return the measured speed-up, and by what share it misses the one asked for, if far."""
+        if self.measured is None:
+            return []
+        metrics = [Metric(name="speedup", **self.measured._asdict())]
+        if self.missed > FAR:
+            metrics.append(Metric(name="speedup_missed", value=round(self.missed, 4)))
+        return metrics
+
+    def _measure(
+        self,
+        chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
+        counts: dict[Unit, list[int]],
+    ) -> Interval:
+        """Return the ratio of the input's median latency to the pruned model's, both in int8."""
+        name = value_sha256(counts)[:12]
+        small = copy.deepcopy(self.network)
+        parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
+        surgery.keep_all(small, parts, chosen(counts))
+        whole, bundle = self._whole
+        pruned = next(self._finalists(f"pruned-{name}", small).int8())
+        timed = whole.time({FLOAT: bundle, "pruned": pruned})
+        if timed.throttled:
+            log.warning("prune: %s, so the speed-up that was measured may be off", timed.throttled)
+        return timed.ratio(FLOAT, "pruned")
+
+    @cached_property
+    def _whole(self) -> tuple[Finalists, Path]:
+        """The input and its bundle, made once: where int8 needs smoothing, that takes minutes."""
+        whole = self._finalists("whole", self.origin)
+        return whole, next(whole.int8())
+
+    def _finalists(self, name: str, network: Any) -> Finalists:
+        own = replace(self.context, work=self.context.work / name)
+        return Finalists(own, network.cpu(), self.tokenizer)

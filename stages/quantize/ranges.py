@@ -1,0 +1,247 @@
+"""Calibration: the range of each layer's input, which static quantization maps to 256 integers.
+
+A wide range rounds all inputs coarsely, a narrow one cuts the largest. Wu et al. 2020 (arXiv
+2004.09602, section 3.3) compare the methods. Rows are on disk and read twice; in memory, only their
+lengths and targets grow with their number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rarefy.pipeline.model.quantization.plan import Calibration
+from rarefy.pipeline.stage import Context
+from rarefy.pipeline.tasks.task import Row, inputs_of
+from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.stages.quantize import calls
+from rarefy.stages.training import calibration_rows
+from rarefy.stages.training.rows import Rows
+from rarefy.stages.training.run import CHUNK
+
+BINS = 2048
+STEPS = 255
+"""Steps of an unsigned 8-bit integer."""
+SHARES = np.geomspace(1, 1 / 32, 31)
+"""How much of each side of the largest range is tried."""
+Floats = NDArray[np.float64]
+Factors = Mapping[str, Sequence[float]]
+"""What the inputs of a layer are divided by before they are rounded, one for each channel."""
+NONE: Factors = {}
+
+
+class Range(NamedTuple):
+    """The smallest and the largest input that are told apart; zero lies between them."""
+
+    low: float
+    high: float
+
+
+@dataclass
+class Histogram:
+    """How often a layer's inputs fall into equal parts of their largest range."""
+
+    ends: Range
+    counts: Floats
+
+    @property
+    def width(self) -> float:
+        return (self.ends.high - self.ends.low) / BINS
+
+    @property
+    def middles(self) -> Floats:
+        """Return the middle of each part."""
+        return self.ends.low + self.width * (np.arange(BINS) + 0.5)
+
+
+def rows(context: Context, tokenizer: Any, name: str, count: int) -> Rows:
+    """Return tokenized rows spread evenly over a split, in a file in ``context.work``."""
+    split, found = context.split(name), Rows(context.work)
+    chosen = split.evenly(count)
+    for start in range(0, len(chosen), CHUNK):
+        part = chosen[start : start + CHUNK]
+        found.extend(context.task.examples(tokenizer, split, part))
+    return found
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    how: Calibration,
+    progress: Progress = silent,
+    factors: Factors = NONE,
+) -> dict[str, Range]:
+    """Return the range of the input of each module ``names`` over ``rows``.
+
+    Inputs are divided by the module's ``factors``, if it has some.
+    """
+    ends = _ends(model, names, rows, progress, factors)
+    if how.method == "min-max":
+        return ends
+    found = _histograms(model, ends, rows, progress, factors)
+    return {name: choose(histogram, how) for name, histogram in found.items()}
+
+
+@torch.no_grad()
+def histograms(
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    progress: Progress = silent,
+    factors: Factors = NONE,
+) -> dict[str, Histogram]:
+    """Return how the inputs of each module, over its factors, are distributed in ``rows``."""
+    ends = _ends(model, names, rows, progress, factors)
+    return _histograms(model, ends, rows, progress, factors)
+
+
+def choose(histogram: Histogram, how: Calibration) -> Range:
+    """Return the range that a method chooses.
+
+    ``min-max``: the largest. ``percentile``: it has that share of the inputs, and half of the
+    others lie on each side. ``mse``: the one whose rounded inputs have the least mean squared
+    error. ``entropy``: the one whose rounded inputs are distributed most alike, by KL divergence
+    (Migacz 2017, "8-bit inference with TensorRT").
+    """
+    if how.method == "min-max" or histogram.ends.low == histogram.ends.high:
+        return histogram.ends
+    if how.method == "percentile":
+        return _percentile(histogram, how.percentile)
+    cost = {"mse": squared_error, "entropy": divergence}[how.method]
+    low, high = histogram.ends
+    tried = [Range(low, high)]
+    tried += [Range(low * share, high) for share in SHARES[1:]] if low < 0 else []
+    best = min(tried, key=lambda one: cost(histogram, one))
+    tried = [best, *(Range(best.low, high * share) for share in SHARES[1:])] if high > 0 else [best]
+    return min(tried, key=lambda one: cost(histogram, one))
+
+
+def widened(limits: Range) -> Range:
+    """Return the least range around this one whose steps are those of int8 with zero at zero.
+
+    int8 reaches from −128 to 127, so the range does, too, in its steps.
+    """
+    step = max(-limits.low / 128, limits.high / 127)
+    return Range(-128 * step, 127 * step)
+
+
+def squared_error(histogram: Histogram, limits: Range) -> float:
+    """Return the mean squared error of inputs that are rounded within ``limits``."""
+    errors = (histogram.middles - _rounded(histogram.middles, limits)) ** 2
+    return float((histogram.counts * errors).sum() / histogram.counts.sum())
+
+
+def divergence(histogram: Histogram, limits: Range) -> float:
+    """Return KL(inputs ‖ rounded inputs) in nats; what lies outside is at the ends."""
+    middles = histogram.middles
+    inside = (middles >= limits.low) & (middles <= limits.high)
+    if not inside.any():
+        return float("inf")
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    cut = histogram.counts[first : last + 1].copy()
+    place = (middles[first : last + 1] - limits.low) / (limits.high - limits.low)
+    level, used = np.rint(place * STEPS).astype(int), cut > 0
+    sums, parts = np.bincount(level, weights=cut), np.bincount(level, weights=used)
+    spread = np.where(used, sums[level] / np.maximum(parts[level], 1), 0)
+    cut[0] += histogram.counts[:first].sum()
+    cut[-1] += histogram.counts[last + 1 :].sum()
+    truth, seen = cut / cut.sum(), np.maximum(spread, 1e-9)
+    seen = seen / seen.sum()
+    full = truth > 0
+    return float((truth[full] * np.log(truth[full] / seen[full])).sum())
+
+
+def _percentile(histogram: Histogram, percent: float) -> Range:
+    total = np.cumsum(histogram.counts) / histogram.counts.sum()
+    tail = (100 - percent) / 200
+    first = int(np.searchsorted(total, tail, side="right"))
+    last = min(int(np.searchsorted(total, 1 - tail)), BINS - 1)
+    start = histogram.ends.low
+    return Range(
+        min(start + histogram.width * first, 0.0), max(start + histogram.width * (last + 1), 0.0)
+    )
+
+
+def _rounded(values: Floats, limits: Range) -> Floats:
+    scale = max((limits.high - limits.low) / STEPS, 1e-12)
+    zero = np.rint(-limits.low / scale)
+    return (np.clip(np.rint(values / scale) + zero, 0, STEPS) - zero) * scale
+
+
+def _ends(
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    progress: Progress,
+    factors: Factors,
+) -> dict[str, Range]:
+    """Return the smallest and the largest input of each module, and zero."""
+    ends = dict.fromkeys(names, Range(0.0, 0.0))
+
+    def see(name: str, values: torch.Tensor) -> None:
+        low, high = torch.aminmax(_divided(values, factors.get(name)))
+        before = ends[name]
+        ends[name] = Range(min(before.low, float(low)), max(before.high, float(high)))
+
+    watch(model, names, rows, see, progress, "recording input ranges")
+    return ends
+
+
+def _histograms(
+    model: nn.Module,
+    ends: Mapping[str, Range],
+    rows: Sequence[Row],
+    progress: Progress,
+    factors: Factors = NONE,
+) -> dict[str, Histogram]:
+    found = {name: Histogram(limits, np.zeros(BINS)) for name, limits in ends.items()}
+
+    def see(name: str, values: torch.Tensor) -> None:
+        low, high = ends[name]
+        if low < high:
+            counts = torch.histc(_divided(values, factors.get(name)).float(), BINS, low, high)
+            found[name].counts += counts.double().numpy()
+        else:
+            found[name].counts[0] += values.numel()
+
+    watch(model, list(ends), rows, see, progress, "counting inputs")
+    return found
+
+
+def _divided(values: torch.Tensor, factors: Sequence[float] | None) -> torch.Tensor:
+    return values if factors is None else values / torch.tensor(factors)
+
+
+@torch.no_grad()
+def watch(
+    model: nn.Module,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    see: Callable[[str, torch.Tensor], None],
+    progress: Progress = silent,
+    note: str = "",
+) -> None:
+    """Run the rows and show each module's input (rows × … × inputs) to ``see``."""
+    done = 0
+    with calls.of_text(model) as reads_text, contextlib.ExitStack() as hooks:
+        for name in names:
+
+            def show(_: Any, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
+                if reads_text(name):
+                    see(name, inputs[0].detach())
+
+            hook = model.get_submodule(name).register_forward_pre_hook(show)
+            hooks.callback(hook.remove)
+        for batch in calibration_rows.batches(rows, "cpu"):
+            progress(done, len(rows), note)
+            model(**inputs_of(batch))
+            done += len(next(iter(batch.values())))

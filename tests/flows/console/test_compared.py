@@ -1,0 +1,107 @@
+"""A comparison as a table, as HTML and as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from rarefy.flows.console.compared import ComparisonView
+from rarefy.pipeline.measure.latency import compare as gate
+from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.release.compare import Comparison, judge
+from rarefy.pipeline.terms.recipe_parts import Target
+
+
+def compared() -> Comparison:
+    """A candidate that takes half the time and loses one of four hundred rows."""
+    rows = np.random.default_rng(0).lognormal(0, 0.2, (9, 60))
+    timed = Latency(samples={"candidate": (rows / 2).tolist(), "baseline": rows.tolist()})
+    sure, wrong = [1.0, 0.0], [0.0, 1.0]
+    sides = {
+        "candidate": ModelMeasurement(
+            digest="c", size=5_000_000, parameters=10, answers=[wrong] + [sure] * 399
+        ),
+        "baseline": ModelMeasurement(
+            digest="b", size=10_000_000, parameters=20, answers=[sure] * 400
+        ),
+    }
+    measured = Measurements(
+        machine={}, task="text-classification", labels=["a", "b"], truth=[0] * 400,
+        models=sides, latency={"cpu": timed},
+    )  # fmt: skip
+    change = gate.compare(timed.samples["candidate"], timed.samples["baseline"], 0.05)
+    names = {"candidate": "mine", "baseline": "production"}
+    return Comparison(names, measured, timed, change, 0.05)
+
+
+def test_both_sides_stand_beside_each_other_with_their_change():
+    found = compared()
+    view = ComparisonView(found, judge(found, 0.05, Target()))
+    rows = {row[0].split()[0]: row for row in view.rows()}
+    assert "1 of 400 rows differ: 0 better, 1 worse" in rows["agreement"][3]
+    assert "faster by more than" in rows["latency"][3]
+    assert "0.500×" in rows["size"][3]
+    assert "0.500×" in rows["parameters"][3]
+    assert "mine" in repr(view)
+    assert "accuracy max_regression" in repr(view), "the verdict below it"
+    assert view.verdict.budgets[0].reason.split("%")[0] in view._repr_html_()
+    rows = view._repr_html_().count("<tr>")
+    assert rows == 1 + len(view.rows()) + 1 + len(view.verdict.budgets)
+    assert view.as_json()["accuracy"]["losses"] == 1
+
+
+def test_a_margin_is_shown_as_it_was_asked_for():
+    found = replace(compared(), margin=0.0025)
+    (row,) = (row for row in ComparisonView(found).rows() if row[0].startswith("latency"))
+    assert row[3].endswith("faster by more than 0.25 %")
+
+
+def test_rankings_are_compared_by_query_and_without_mcnemar_s_test():
+    """Three queries of two passages: the candidate turns one of them round."""
+    right, wrong = [[1.0], [0.0]], [[0.0], [1.0]]
+    sides = {
+        "candidate": ModelMeasurement(digest="c", size=1, answers=[*right, *right, *wrong]),
+        "baseline": ModelMeasurement(digest="b", size=1, answers=right * 3),
+    }
+    truth = [[grade, query] for query in range(3) for grade in (1.0, 0.0)]
+    found = compared()
+    measured = found.measurements.model_copy(
+        update={"task": "regression", "labels": [], "truth": truth, "models": sides}
+    )
+    view = ComparisonView(replace(found, measurements=measured))
+    rows = {row[0].split()[0]: row for row in view.rows()}
+    assert "points [" in rows["ndcg"][3]
+    assert rows["ndcg"][3].endswith("], a bootstrap of 3 queries")
+    assert rows["agreement"][3] == "2 of 6 answers differ; of 3 queries, 0 better, 1 worse"
+    scores = view.as_json()["accuracy"]
+    assert (scores["block"], scores["blocks"], scores["p"]) == ("query", 3, None)
+
+
+def test_rows_in_groups_are_compared_by_them():
+    found = compared()
+    groups = [row // 2 for row in range(len(found.measurements.truth))]
+    measured = found.measurements.model_copy(update={"groups": groups})
+    view = ComparisonView(replace(found, measurements=measured))
+    assert "], Fisher p = " in view.rows()[0][3]
+    assert view.as_json()["accuracy"]["groups"] == len(set(groups))
+
+
+def test_a_correlation_is_a_plain_number():
+    sides = {
+        name: ModelMeasurement(digest=name, size=1, answers=[[float(row)] for row in range(9)])
+        for name in ("candidate", "baseline")
+    }
+    found = compared()
+    measured = found.measurements.model_copy(
+        update={"task": "regression", "labels": [], "truth": list(range(9)), "models": sides}
+    )
+    row = ComparisonView(replace(found, measurements=measured)).rows()[0]
+    assert row[1].startswith("1 [")
+    assert row[3].startswith("+0 [−")
+    assert row[3].endswith("a bootstrap of 9 rows")
+
+
+def test_without_a_verdict_there_is_the_table_alone():
+    view = ComparisonView(compared())
+    assert "max_regression" not in repr(view)

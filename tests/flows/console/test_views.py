@@ -1,0 +1,76 @@
+"""A plan for people and programs: what each step took last time, and what does not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from rarefy.flows.console import views
+from tests.project import Project, Said
+
+
+def test_times_are_told_in_units_that_people_read():
+    times = {0.2: "0 s", 99.4: "99 s", 100: "2 min", 5990: "100 min", 9000: "2.5 h"}
+    assert [views.duration(seconds) for seconds in times] == list(times.values())
+
+
+def test_before_the_first_run_nothing_is_known(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe("finetune: {epochs: 1}", "quickstages:Judge")
+    lines = rarefy("plan", recipe).out.splitlines()
+    assert lines[0].split() == (
+        ["step", "stage", "output", "time", "memory", "last", "run", "artifact"]
+    )
+    finetune = next(line for line in lines if line.startswith("finetune"))
+    assert "to run" in finetune
+    assert "not known yet" in finetune
+    steps = json.loads(rarefy("plan", recipe, "--json").out)["steps"]
+    assert [step["last_run"] for step in steps] == [None, None, None]
+
+
+def test_a_step_that_is_not_cached_has_what_its_last_run_took(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    assert rarefy("run", project.recipe("quickstages:Head"), "--engine", "inline").code == 0
+    recipe = project.recipe("quickstages:Head: {scale: 2.0}")
+    model, head = json.loads(rarefy("plan", recipe, "--json").out)["steps"]
+    assert (model["state"], model["last_run"]) == ("cached", None)
+    assert (head["state"], head["last_run"]["of"]) == ("to run", "this step, other parameters")
+    assert head["last_run"]["seconds"] >= 0
+    assert head["last_run"]["memory_bytes"] > 0
+    shown = rarefy("plan", recipe).out.splitlines()[2]
+    assert re.search(r"to run +\d+ s +[\d.]+ [MG]B +this step, other parameters", shown)
+
+
+def test_a_cached_model_on_another_eval_split_is_to_score(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe("quickstages:Head")
+    assert rarefy("run", recipe, "--engine", "inline").code == 0
+    assert rarefy("plan", recipe).out.splitlines()[2].split()[:4] == (
+        ["head", "head", "checkpoint", "cached"]
+    )
+    with (project.folder / "eval.jsonl").open("a") as rows:
+        rows.write("\n")
+    assert rarefy("plan", recipe).out.splitlines()[2].split()[3:5] == ["to", "score"]
+    step = json.loads(rarefy("plan", recipe, "--json").out)["steps"][1]
+    assert step["cached"]
+    assert step["state"] == "to score"
+
+
+@pytest.mark.parametrize("command", [["plan"], ["run", "--engine", "inline"]])
+def test_what_cannot_fit_is_refused_before_anything_runs(
+    project: Project, rarefy: Callable[..., Said], monkeypatch, command: list[str]
+) -> None:
+    usage = SimpleNamespace(total=2**40, free=10_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    result = rarefy(*command, project.recipe("finetune: {epochs: 1}"))
+    assert result.code == 5
+    assert result.err.startswith("rarefy: model: writes at least ")
+    assert "only 10 kB are free" in " ".join(result.err.split())
+    assert not list((project.home / "store" / "artifacts" / "sha256").iterdir())

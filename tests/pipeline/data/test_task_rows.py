@@ -1,0 +1,37 @@
+"""What every task reads of a data file in the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rarefy.pipeline.data.table import Source
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.terms.errors import DataError
+from rarefy.pipeline.terms.recipe_parts import Data
+
+SOURCE = Source("train", "train.jsonl", Path("train.jsonl"), "0" * 64)
+
+
+def test_data_without_labels_has_no_target_columns():
+    files = {"train": "t.jsonl", "eval": "e.jsonl"}
+    assert TextClassification.target_columns(Data(**files)) == ("label",)
+    assert TextClassification.target_columns(Data(**files, label=None)) == ()
+    with pytest.raises(DataError, match=r"^data.label: text-classification takes one column"):
+        TextClassification.target_columns(Data(**files, label=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "found"),
+    [
+        (("film",), ("good",), (("film",), "good")),
+        (("film",), (), (("film",), None)),
+        (("film", " "), ("good",), "without text"),
+        ((3,), ("good",), "whose text is of type int"),
+        (("film", ["a"]), ("good",), "whose text is of type list"),
+        (("film",), (None,), "without a label"),
+    ],
+)
+def test_a_row_has_its_texts_and_target_or_is_left_out_for_a_reason(texts, values, found):
+    assert TextClassification.read_row(texts, values, SOURCE, 1) == found

@@ -1,0 +1,94 @@
+"""Budgets that cannot be judged are refused before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.terms.errors import RecipeError
+from tests.conftest import Workshop
+
+VALIDATE: dict[str, Any] = {"validate": {"processes": 2}}
+
+
+def refused(workshop: Workshop, budget: dict[str, Any], *stages: Any) -> str:
+    run = workshop.open(*stages, budgets=[budget])
+    with pytest.raises(RecipeError) as error:
+        run.plan.steps()
+    return str(error.value)
+
+
+def test_a_model_without_a_head_is_no_reference(workshop: Workshop) -> None:
+    budget = {"metric": "accuracy", "max_drop": "1 %", "against": "model"}
+    said = refused(workshop, budget, "finetune", "export", VALIDATE)
+    assert "'model' is not measured as a reference; measured are: finetune" in said
+
+
+def test_a_teacher_on_a_branch_of_its_own_is_a_reference_if_it_is_named(workshop: Workshop) -> None:
+    budget = {"metric": "accuracy", "max_drop": "1 %", "against": "big"}
+    chain: list[Any] = [
+        {"finetune": {"epochs": 2}, "as": "big"},
+        {"finetune": {"epochs": 1}, "as": "small", "from": "model"},
+        {"adapt": {"teacher": "big"}},
+        *("merge", "export"),
+    ]
+    said = refused(workshop, budget, *chain, VALIDATE)
+    assert "'big' is not measured as a reference; measured are: merge, small" in said
+    assert said.endswith("name it in the 'models' of validate")
+    named = {"validate": {"processes": 2, "models": ["big", "small"]}}
+    workshop.open(*chain, named, budgets=[budget]).plan.steps()
+
+
+def test_a_budget_that_nothing_measures_is_refused(workshop: Workshop) -> None:
+    budget = {"metric": "size", "max": "1 MB"}
+    assert "no 'validate' stage measures the budgets" in refused(
+        workshop, budget, "finetune", "export"
+    )
+
+
+def test_a_score_that_the_task_does_not_have_is_refused(workshop: Workshop) -> None:
+    budget = {"metric": "spearman", "min": 0.5}
+    said = refused(workshop, budget, "finetune", "export", VALIDATE)
+    assert "text-classification has no spearman for such data; its scores are accuracy," in said
+
+
+def test_agreement_is_compared_with_a_baseline_only_if_it_is_the_score(workshop: Workshop) -> None:
+    budget = {"metric": "agreement", "max_drop": "1 %", "against": "finetune"}
+    said = refused(workshop, budget, "finetune", "export", VALIDATE)
+    assert "agreement is with a reference already, unless data.label is null; use 'min'" in said
+
+
+def test_a_search_has_no_spearman(workshop: Workshop) -> None:
+    rows = [{"a": "warm", "b": "x"}]
+    for name, found in (("train", rows), ("eval", rows), ("corpus", [{"id": "x", "text": "y"}])):
+        workshop.write_rows(f"{name}.jsonl", found)
+    files = {"train": "train.jsonl", "eval": "eval.jsonl", "corpus": "corpus.jsonl"}
+    run = workshop.open(
+        *("export", VALIDATE),
+        task="sentence-embeddings",
+        data=files | {"text": ["a", "b"], "label": None},
+        budgets=[{"metric": "spearman", "min": 0.5}],
+    )
+    with pytest.raises(RecipeError, match="its scores are ndcg_10, recall_10, mrr_10"):
+        run.plan.steps()
+
+
+def test_answers_that_are_no_probabilities_have_no_divergence(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextClassification, "probable", False)
+    said = refused(workshop, {"metric": "kl", "max": 0.1}, "finetune", "export", VALIDATE)
+    assert "the answers of text-classification are no probabilities, so they have no kl" in said
+
+
+def test_cold_caches_of_a_gpu_are_no_budget(workshop: Workshop) -> None:
+    """They are not emptied; those of another target may be."""
+    budget = {"metric": "latency_p50", "max": "5 ms", "caches": "cold"}
+    targets = [{"name": "cpu"}, {"name": "gpu", "provider": "cuda"}]
+    run = workshop.open("finetune", "export", VALIDATE, budgets=[budget], targets=targets)
+    with pytest.raises(RecipeError, match=r"budgets\[0\]\.caches: the target 'gpu' has its model"):
+        run.plan.steps()
+    named = [budget | {"target": "cpu"}]
+    workshop.open("finetune", "export", VALIDATE, budgets=named, targets=targets).plan.steps()

@@ -1,0 +1,248 @@
+"""A pretrained model is found with all its parts, and its config says how it may be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from rarefy.pipeline.stage.located_model import locate
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError, RecipeError
+from tests.models import configure, pickle_weights, write_model
+from tests.pipeline.model.pretrained.test_pooling import write
+
+
+def test_the_licence_of_the_model_card_is_kept(workshop, model):
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    assert workshop.run("quick:Word")["model"].artifact.manifest.source.licence == "apache-2.0"
+    (model / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    assert workshop.run("quick:Word")["model"].artifact.manifest.source.licence == "mit"
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ('---\ntags: [a]\nlicense: "mit"  # ours\n---\n', "mit"),
+        ("---\nlicense:\n- mit\n---\n", "mit"),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", None),
+        ("---\nlicense:\n---\n", None),
+        ("---\nlicense: [\n---\n", None),
+        ("---\nlicense\n---\n", None),
+        ("---\nlicense: mit\ndate: 2024-02-30\n---\n", None),
+        (f"---\nlicense: {'[' * 5000}\n---\n", None),
+        ("# A model\nlicense: mit\n", None),
+    ],
+)
+def test_the_licence_is_read_as_yaml(tmp_path, model, card, licence):
+    (model / "README.md").write_text(card)
+    assert locate("model", tmp_path, allow_pickle=False).source.licence == licence
+
+
+def test_a_checkpoint_with_an_adapter_is_not_opened_without_it(tmp_path, model):
+    (model / "adapter").mkdir()
+    (model / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"^model: model: it has an adapter .* 'merge' made of it"):
+        locate("model", tmp_path, allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", r"there is no config\.json"),
+        ("model.safetensors", r"there are no weights in .* expected model\.safetensors"),
+        ("tokenizer.json", "there is no tokenizer"),
+    ],
+)
+def test_a_missing_part_is_named(tmp_path, model, name, message):
+    (model / name).unlink()
+    (model / "tokenizer_config.json").unlink()
+    (model / "special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(ModelError, match=f"model: model: {message}") as caught:
+        locate("model", tmp_path, allow_pickle=False)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_config_that_is_no_json_object(tmp_path, model, text):
+    (model / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json is no"):
+        locate("model", tmp_path, allow_pickle=False)
+
+
+def test_pickled_weights_are_refused_before_anything_runs(workshop, model):
+    pickle_weights(model)
+    with pytest.raises(IntegrityError, match="set 'allow_pickle: true' in the recipe") as caught:
+        workshop.open("quick:Word").plan.steps()
+    assert caught.value.exit_code == 6
+    with pytest.raises(IntegrityError, match=r"convert it to safetensors$"):
+        locate("model", workshop.folder, allow_pickle=False, key="distill.student")
+
+
+def test_a_model_with_a_head_for_just_these_labels_is_a_checkpoint(workshop, model):
+    names = {"0": "positive", "1": "negative"}
+    configure(model, architectures=["BertForSequenceClassification"], id2label=names)
+    run = workshop.open("quick:Word")
+    assert run.plan.located.kind(TextClassification, ["negative", "positive"]) is Kind.CHECKPOINT
+    assert run.plan.located.kind(TextClassification, ["a", "b"]) is Kind.ENCODER
+    assert run.plan.labels == ["positive", "negative"], "the model's own order of outputs"
+
+
+def test_the_same_model_for_other_labels_is_another_artifact(workshop, model):
+    """The kind depends on the data and must be part of the fingerprint."""
+    names = {"0": "negative", "1": "positive"}
+    configure(model, architectures=["BertForSequenceClassification"], id2label=names)
+    fits = workshop.open("finetune").plan.steps()[0]
+    rows = [{"text": "good film", "label": label} for label in "ab"]
+    workshop.write_rows("other.jsonl", rows)
+    other = workshop.open(
+        "finetune", data={"train": "other.jsonl", "eval": "other.jsonl"}
+    ).plan.steps()[0]
+    assert (fits.kind, other.kind) == (Kind.CHECKPOINT, Kind.ENCODER)
+    assert fits.fingerprint != other.fingerprint
+
+
+def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, model):
+    shutil.rmtree(model)
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=("spam", "ham"))
+    said = workshop.open("quick:Word").plan.warnings
+    assert (
+        "model: its head is for other labels (only it has spam, ham; only the data have negative, "
+        "positive) "
+        "and will be replaced by a new one; to keep it, let id2label in its config.json name the "
+        "data's labels"
+    ) in said
+
+
+def test_only_labels_that_differ_are_said(workshop, model):
+    """Of a long list, the one that the data lack may not be among the first."""
+    shutil.rmtree(model)
+    labels = ("negative", "positive", "so-so")
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=labels)
+    (said,) = (w for w in workshop.open("quick:Word").plan.warnings if "head" in w)
+    assert "for other labels (only it has so-so) and" in said
+
+
+@pytest.mark.parametrize(
+    ("auto", "labels"),
+    [
+        ("AutoModelForTokenClassification", ("O", "B-City")),
+        ("AutoModelForSequenceClassification", ("LABEL_0",)),
+    ],
+)
+def test_a_head_for_another_task_is_said_before_anything_runs(workshop, model, auto, labels):
+    shutil.rmtree(model)
+    write_model(model, "bert", auto, labels=labels)
+    run = workshop.open("finetune")
+    assert run.plan.steps()[0].kind is Kind.ENCODER
+    named = auto.replace("AutoModel", "Bert")
+    assert (
+        f"model: its head ({named}) is not one for text-classification and will be replaced by a "
+        "new one"
+    ) in run.plan.warnings
+
+
+def test_a_head_that_training_begins_with_and_a_body_are_not_said_to_be_replaced(workshop, model):
+    assert not any("its head" in said for said in workshop.open("finetune").plan.warnings)
+    names = {"0": "negative", "1": "positive"}
+    kind = {"architectures": ["BertForSequenceClassification"], "id2label": names}
+    configure(model, problem_type="multi_label_classification", **kind)
+    assert not any("its head" in said for said in workshop.open("finetune").plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"max_position_embeddings": 64}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": None}, 64),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_a_length_that_the_model_has_no_positions_for(workshop, model, changes, limit):
+    configure(model, **changes)
+    run = workshop.open("quick:Word", data={"train": "train.jsonl", "eval": "eval.jsonl"})
+    if limit is None:
+        run.plan.steps()
+        return
+    with pytest.raises(RecipeError, match=r"trial\.yaml:3: data\.max_length: 128 tokens, but the"):
+        run.plan.steps()
+    assert run.plan.located.positions == limit
+
+
+@pytest.mark.parametrize(
+    ("changes", "positions", "trained"),
+    [
+        ({"model_type": "modernbert", "max_position_embeddings": 8192}, None, 8192),
+        ({"model_type": "qwen3", "rope_theta": 1e6, "max_position_embeddings": 4096}, None, 4096),
+        (
+            {
+                "model_type": "deberta-v2",
+                "position_biased_input": False,
+                "max_position_embeddings": 512,
+            },
+            None,
+            512,
+        ),
+        ({"model_type": "deberta-v2", "max_position_embeddings": 512}, 512, None),
+        ({"model_type": "gpt2", "max_position_embeddings": None, "n_positions": 1024}, 1024, None),
+        (
+            {"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 1},
+            512,
+            None,
+        ),
+    ],
+)
+def test_only_a_table_of_positions_ends(tmp_path, model, changes, positions, trained):
+    configure(model, **changes)
+    found = locate("model", tmp_path, allow_pickle=False)
+    assert (found.positions, found.trained_length) == (positions, trained)
+    warned = found.length_warnings(600)
+    assert warned == (
+        [f"model: data.max_length is 600 tokens, but the model is made for at most {trained}"]
+        if trained == 512
+        else []
+    )
+
+
+def test_the_heads_of_a_model_that_was_pruned_are_not_those_of_its_config(tmp_path, model):
+    whole = locate("model", tmp_path, allow_pickle=False).config
+    (model / "shapes.json").write_text("{}")
+    found = locate("model", tmp_path, allow_pickle=False).config
+    assert whole.keys() - found.keys() == {"num_attention_heads"}
+
+
+def test_a_pooling_that_cannot_be_computed_names_the_model(tmp_path, model):
+    write(model / "st", {"pooling_mode": "max"})
+    for path in (model / "st").iterdir():
+        shutil.move(path, model / path.name)
+    with pytest.raises(ModelError, match=r"model: model: 1_Pooling/config\.json: the pooling max"):
+        locate("model", tmp_path, allow_pickle=False)
+
+
+def test_a_model_made_for_dot_products_is_said_to_be_compared_by_cosine(tmp_path, model):
+    write(model / "st", {})
+    settings = {"similarity_fn_name": "dot"}
+    (model / "st/config_sentence_transformers.json").write_text(json.dumps(settings))
+    for path in (model / "st").iterdir():
+        shutil.move(path, model / path.name)
+    found = locate("model", tmp_path, allow_pickle=False)
+    (said,) = found.warnings(SentenceEmbeddings, [])
+    assert said.startswith("model: config_sentence_transformers.json: similarity_fn_name is 'dot'")
+    assert found.warnings(TextClassification, ["a", "b"]) == [], "a new head is learned"
+
+
+@pytest.mark.parametrize("prompts", [{"query": "query: ", "document": ""}, {"query": ""}, None])
+def test_prompts_that_nobody_puts_before_texts_are_said(tmp_path, model, prompts):
+    write(model / "st", {})
+    (model / "st/config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    for path in (model / "st").iterdir():
+        shutil.move(path, model / path.name)
+    said = locate("model", tmp_path, allow_pickle=False).warnings(SentenceEmbeddings, [])
+    if prompts and any(prompts.values()):
+        assert said[0].startswith("model: it has prompts ('query: '), and none is put before texts")
+    else:
+        assert said == []

@@ -1,0 +1,61 @@
+"""What every task shares."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rarefy.pipeline.tasks.task import inputs_of
+from tests.models import TASK
+
+
+def test_a_model_gets_its_inputs_and_nothing_else():
+    ids = torch.ones(2, 3)
+    batch = {"input_ids": ids, "labels": ids, "row": ids, "first": ids, "attention_mask": ids}
+    assert set(inputs_of(batch)) == {"input_ids", "attention_mask"}
+
+
+def test_a_summed_loss_is_the_mean_times_the_rows(tiny_encoder):
+    model = TASK.load_model(str(tiny_encoder.directory))
+    batch = {
+        "input_ids": torch.tensor([[2, 8, 3], [2, 9, 3]]),
+        "attention_mask": torch.ones(2, 3, dtype=torch.long),
+        "labels": torch.tensor([0, 1]),
+    }
+    mean, total = TASK.training()(model, batch), TASK.summed()(model, batch)
+    assert total.item() == pytest.approx(2 * mean.item(), rel=1e-6)
+    assert batch.keys() == {"input_ids", "attention_mask", "labels"}
+
+
+def test_the_version_of_a_task_of_ours_stands_for_its_code(monkeypatch):
+    from rarefy.pipeline import tasks
+
+    name = "text-classification"
+    assert tasks.code_of(name) == []
+    monkeypatch.setattr(tasks.find(name), "version", 2)
+    assert tasks.code_of(name) == ["version 2"]
+
+
+def test_rows_belong_together_if_several_have_a_group():
+    from rarefy.pipeline.data.split import Split
+
+    def groups(*names):
+        rows = [f"row {at}" for at in range(3)]
+        split = Split("eval", "e", "0" * 64, rows, None, [0, 1, 0], groups=names or None)
+        return TASK.groups(split)
+
+    assert groups() == []
+    assert groups("ann", "ben", "cid") == [], "each row is a group of its own"
+    assert groups("ann", "ben", "ann") == [0, 1, 0]
+
+
+def test_few_groups_are_warned_of():
+    from types import SimpleNamespace
+
+    source = SimpleNamespace(name="eval", reference="eval.jsonl")
+    few, many = ["ann"] * 5 + ["ben"] * 5, [f"user {row // 2}" for row in range(60)]
+    (warning,) = TASK.check_groups([0] * 10, few, source)
+    assert "its rows are in only 2 groups" in warning
+    assert TASK.check_groups([0] * 60, many, source) == []
+    source.name = "train"
+    assert TASK.check_groups([0] * 10, few, source) == []

@@ -1,0 +1,374 @@
+"""Teachers answer once, and students learn from what was kept."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.stages.distill import Distill
+from rarefy.stages.finetune import Finetune
+from rarefy.stages.label import Label, shards
+from rarefy.stages.label import stage as module
+from rarefy.stages.quantize import bundles
+from rarefy.stages.transfer import files as transfer_set
+from tests.models import artifact_of, sentences
+from tests.searches import PAIRS, write_pairs
+
+UNSURE = {"label": {"transfer": "augment", "confidence": 0.5}}
+Made = namedtuple("Made", "artifact context draft")
+
+
+def logits(artifact, texts):
+    network = checkpoint.load(artifact.directory)
+    tokenizer = checkpoint.load_tokenizer(artifact.directory)
+    with torch.no_grad():
+        found = [network(**tokenizer(text, return_tensors="pt")).logits for text in texts]
+    return torch.cat(found)
+
+
+def answers(artifact):
+    return {name: found.float() for name, found in transfer_set.answers(artifact).items()}
+
+
+def texts_of(made):
+    return list(transfer_set.split(made.artifact, made.context.work).texts)
+
+
+@pytest.fixture
+def texts(make_context, tmp_path):
+    """A transfer set of new sentences."""
+    directory = tmp_path / "texts"
+    directory.mkdir()
+    transfer_set.write(directory, ((text, None) for text in sentences(60, seed=9)[0]))
+    return artifact_of(directory, Kind.TRANSFER_SET)
+
+
+@pytest.fixture
+def label(make_context, texts, tmp_path):
+    def run(model, rows=12, name="label", artifacts=None, **parameters):
+        context = make_context(
+            rows=rows,
+            artifacts={"texts": texts} | (artifacts or {}),
+            work=tmp_path / name / "work",
+            output=tmp_path / name / "output",
+        )
+        context.output.mkdir(parents=True)
+        draft = Label(**{"transfer": "texts"} | parameters).run(context, model)
+        return Made(artifact_of(context.output, Kind.TRANSFER_SET), context, draft)
+
+    return run
+
+
+def test_the_answers_are_the_teachers(label, tuned):
+    made = label(tuned)
+    found = answers(made.artifact)
+    rows = {name: made.context.split(name).texts for name in ("train", "dev")}
+    rows["transfer"] = texts_of(made)
+    assert found.keys() == rows.keys()
+    for name, expected in rows.items():
+        assert torch.allclose(found[name], logits(tuned, expected), atol=0.05)
+    assert made.draft.model["texts"] == 60
+
+
+def test_several_teachers_answer_with_their_mean(label, tuned, base):
+    found = answers(label(tuned, teachers=("base",), artifacts={"base": base}).artifact)
+    made = label(tuned, name="alone")
+    mean = (logits(tuned, texts_of(made)) + logits(base, texts_of(made))) / 2
+    assert torch.allclose(found["transfer"], mean, atol=0.05)
+
+
+def test_texts_of_unsure_answers_are_left_out_and_counted(label, base):
+    whole = label(base, name="whole")
+    sure = answers(whole.artifact)["transfer"].softmax(-1).max(-1).values
+    order = sure.sort().values
+    middle = 20 + int((order[21:40] - order[20:39]).argmax())
+    least = float(order[middle : middle + 2].mean())  # the answers are kept in fp16
+    made = label(base, confidence=least)
+    kept = [text for text, one in zip(texts_of(whole), sure, strict=True) if one >= least]
+    assert texts_of(made) == kept
+    counts = {metric.name: metric.value for metric in made.draft.metrics}
+    assert counts["unsure"] == 60 - len(kept) > 0
+    assert len(answers(made.artifact)["transfer"]) == len(kept)
+    with pytest.raises(ModelError, match=r"label.confidence: no text has an answer of 1 or more"):
+        label(base, name="none", confidence=0.9999999)
+
+
+def test_a_student_learns_from_kept_answers_without_its_teacher(label, tuned, make_context):
+    made = label(tuned, rows=200)
+    train = made.context.split("train")
+    blank = Split("train", train.reference, train.sha256, train.texts, None, train.labels)
+    context = make_context(splits={"train": blank}, artifacts={"label": made.artifact})
+    stage = Distill(layers=1, transfer="label", learning_rate=2e-3, epochs=6, batch_size=16)
+    draft = stage.run(context, tuned)
+    assert {metric.name: metric.value for metric in draft.metrics}["rows"] == 260
+    assert not (context.work / "teacher").exists()
+    new, _ = sentences(100, seed=5)
+    own = logits(artifact_of(context.output, Kind.CHECKPOINT), new)
+    assert (own.argmax(-1) == logits(tuned, new).argmax(-1)).float().mean() >= 0.95
+
+
+def test_kept_answers_have_no_hidden_states(label, tuned, make_context):
+    made = label(tuned)
+    context = make_context(rows=12, artifacts={"label": made.artifact})
+    with pytest.raises(RecipeError, match=r"hidden_weight: 'label' has the .* without"):
+        Distill(layers=1, transfer="label", hidden_weight=1).run(context, tuned)
+
+
+def test_answers_to_other_rows_are_refused(label, tuned, make_context):
+    made = label(tuned)
+    context = make_context(rows=13, artifacts={"label": made.artifact})
+    with pytest.raises(ModelError, match="72 answers to the 73 texts of the student"):
+        Distill(layers=1, transfer="label").run(context, tuned)
+
+
+def test_confidence_needs_one_probable_label(workshop):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*confidence: an answer of regression"):
+        workshop.open(
+            {"finetune": {"epochs": 1}}, "augment", UNSURE, task="regression"
+        ).plan.steps()
+
+
+def test_one_labelling_serves_several_students(workshop):
+    students = [
+        {"distill": {"layers": layers, "epochs": 1, "transfer": "label"}, "from": "head"}
+        for layers in (1, 2)
+    ]
+    stages = ["quick:Head", "augment", {"label": {"transfer": "augment"}}, *students]
+    finished = workshop.run(*stages)
+    assert [step.cached for step in workshop.run(*stages).values()] == [True] * 6
+    labelled = finished["label"].artifact
+    for name in ("distill", "distill-2"):
+        parents = {p.role: p.digest for p in finished[name].artifact.manifest.parents}
+        assert parents["transfer"] == labelled.digest
+    rows = {metric.name: metric.value for metric in labelled.manifest.metrics}["rows"]
+    made = finished["augment"].artifact.manifest.model["texts"]
+    assert rows == made + sum(record.rows for record in labelled.manifest.data)
+
+
+def test_a_teacher_trained_less_is_another_teacher(label, tuned, make_context, tiny_encoder):
+    poor = make_context(rows=8)
+    Finetune(learning_rate=1e-6, epochs=1).run(poor, tiny_encoder)
+    other = label(artifact_of(poor.output, Kind.CHECKPOINT), name="poor")
+    mine = answers(label(tuned).artifact)["transfer"]
+    assert not torch.allclose(answers(other.artifact)["transfer"], mine, atol=0.5)
+
+
+def test_the_int8_export_answers_almost_as_the_teacher_in_several_processes(
+    label, tuned, monkeypatch
+):
+    monkeypatch.setattr(shards, "SHARD", 25)
+    exact = answers(label(tuned, name="exact", engine="pytorch").artifact)
+    made = label(tuned, engine="int8")
+    found = answers(made.artifact)
+    for name, expected in exact.items():
+        assert found[name].shape == expected.shape
+        assert (found[name].argmax(-1) == expected.argmax(-1)).float().mean() > 0.9
+    whole = {path.name for path in made.context.work.glob("*-transfer/*.npy")}
+    assert whole == {"0.npy", "25.npy", "50.npy"}
+
+
+def test_shards_that_are_there_are_not_answered_again(label, tuned, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 25)
+    made = label(tuned, engine="int8")
+    kept = next(made.context.work.glob("*-transfer/25.npy"))
+    np.save(kept, np.full((25, 2), 7, np.float32))
+    for path in made.context.work.glob("*-transfer/50.npy"):
+        path.unlink()
+    made.context.output.mkdir(exist_ok=True)
+    Label(transfer="texts", engine="int8").run(made.context, tuned)
+    again = answers(artifact_of(made.context.output, Kind.TRANSFER_SET))["transfer"]
+    assert (again[25:50] == 7).all()
+    assert not (again[50:] == 7).any()
+
+
+def test_an_export_that_is_not_near_is_not_used(label, tuned, monkeypatch):
+    monkeypatch.setattr(module, "NEAR", -1.0)
+    with pytest.raises(ModelError, match=r"label.engine: the int8 export's answers to dev differ"):
+        label(tuned, name="asked", engine="int8")
+    monkeypatch.setattr(module, "MANY", 10)
+    exact = answers(label(tuned, name="exact", engine="pytorch").artifact)["transfer"]
+    for engine in ("auto", "float"):
+        made = label(tuned, name=engine, engine=engine)
+        assert list(made.context.work.glob("*-transfer/0.npy")), "the float export answers"
+        assert torch.allclose(answers(made.artifact)["transfer"], exact, atol=0.1)
+
+
+def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
+    write_pairs(workshop.write_rows)
+    run = workshop.open({"label": {"engine": "int8"}}, task="sentence-embeddings", data=PAIRS)
+    with pytest.raises(RecipeError, match=r"engine: int8 is for labels and scores of rows, not"):
+        run.plan.steps()
+
+
+def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, monkeypatch, caplog):
+    def fail(*_):
+        raise ModelError("export: no")
+
+    monkeypatch.setattr(bundles.Finalists, "build", fail)
+    monkeypatch.setattr(module, "MANY", 10)
+    assert list(label(tuned, engine="auto").context.work.glob("*-transfer/done.json"))
+    assert "export: no; the float export answers instead" in caplog.text
+    assert "export: no; PyTorch answers instead" in caplog.text
+    for engine in ("int8", "float"):
+        with pytest.raises(ModelError, match="export: no"):
+            label(tuned, name=engine, engine=engine)
+
+
+def test_embeddings_of_several_teachers_have_no_mean(workshop):
+    write_pairs(workshop.write_rows)
+    stages = [{"label": {"teachers": ["model"]}}]
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*teachers: the answers of sentence-"):
+        workshop.open(*stages, task="sentence-embeddings", data=PAIRS).plan.steps()
+
+
+def test_an_export_that_is_not_near_is_tried_again_with_smoothing(label, tuned, monkeypatch):
+    damages, plans = iter([0.5, 0.001]), []
+    build = bundles.Finalists.build
+
+    def noted(self, plan):
+        plans.append(plan)
+        return build(self, plan)
+
+    monkeypatch.setattr(bundles.Finalists, "damage", lambda *_: next(damages))
+    monkeypatch.setattr(bundles.Finalists, "build", noted)
+    made = label(tuned, engine="int8")
+    assert len(plans) == 2
+    assert plans[0].integer_modules == plans[1].integer_modules
+    assert [each.value for each in made.draft.metrics if each.name == "export_divergence"] == [
+        0.001
+    ]
+    assert list(made.context.work.glob("*-transfer/0.npy"))
+
+
+def test_earlier_answers_join_the_mean_and_their_teacher_is_not_asked(label, tuned, base):
+    first = label(base, name="first")
+    both = label(tuned, name="both", answers="first", artifacts={"first": first.artifact})
+    expected = label(tuned, name="asked", teachers=("base",), artifacts={"base": base})
+    found, asked = (answers(each.artifact) for each in (both, expected))
+    assert found.keys() == asked.keys()
+    for name in found:
+        assert torch.allclose(found[name], asked[name], atol=0.01)
+    stage = Label(transfer="texts", answers="first")
+    assert stage.references() == {"transfer": "texts", "answers": "first"}
+
+
+def test_answers_to_more_texts_join_the_mean_of_those_that_were_kept(
+    label, texts, tiny_encoder, tmp_path, monkeypatch
+):
+    """Of ``label: {transfer: kept, answers: texts}``, after a ``confidence`` made ``kept``."""
+    rows = list(transfer_set.split(texts, tmp_path / "rows").texts)
+    known = {name: torch.randn(n, 2) for name, n in (("train", 9), ("dev", 3), ("transfer", 60))}
+    transfer_set.write_answers(texts.directory, known)
+    (tmp_path / "kept").mkdir()
+    transfer_set.write(tmp_path / "kept", ((text, None) for text in rows[::3]))
+    own = {name: torch.randn(len(each), 2) for name, each in known.items()}
+    own["transfer"] = own["transfer"][::3]
+    monkeypatch.setattr(Label, "mean_outputs", lambda *_: (dict(own), []))
+    earlier = {"kept": artifact_of(tmp_path / "kept", Kind.TRANSFER_SET)}
+    made = label(tiny_encoder, transfer="kept", answers="texts", artifacts=earlier)
+    assert texts_of(made) == rows[::3]
+    found = answers(made.artifact)
+    mean = (own["transfer"] + known["transfer"][::3]) / 2
+    assert torch.allclose(found["transfer"], mean, atol=0.01)
+    assert torch.allclose(found["dev"], (own["dev"] + known["dev"]) / 2, atol=0.01)
+
+
+def test_answers_to_other_texts_are_refused(label, tuned, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    transfer_set.write(other, ((text, None) for text in sentences(60, seed=10)[0]))
+    of_other = {"texts": artifact_of(other, Kind.TRANSFER_SET)}
+    first = label(tuned, name="first", artifacts=of_other)
+    asked = []
+    monkeypatch.setattr(Label, "mean_outputs", lambda *given: asked.append(given))
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
+        label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
+    assert not asked, "it is said before a teacher is asked"
+
+
+def test_answers_to_other_rows_do_not_join_the_mean(label, tuned):
+    first = label(tuned, name="first", rows=16)
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has .*answers to other rows"):
+        label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
+
+
+def test_a_stage_without_answers_is_refused_before_a_run(workshop):
+    labels = {"label": {"transfer": "augment", "answers": "augment"}}
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*answers: 'augment' has no answers"):
+        workshop.open("quick:Head", "augment", labels).plan.steps()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("label", {"transfer": "augment"}, "'label' has none to the texts of 'augment'; give it"),
+        ({"label": {"transfer": "augment"}}, {}, "'label' has some to the texts of 'augment'"),
+    ],
+)
+def test_answers_with_and_without_a_transfer_set_are_refused_before_a_run(
+    workshop, first, second, message
+):
+    again = {"label": {"answers": "label", **second}, "as": "again"}
+    with pytest.raises(RecipeError, match=rf"trial.yaml:\d+: .*answers: {message}"):
+        workshop.open("quick:Head", "augment", first, again).plan.steps()
+
+
+def test_answers_to_other_splits_are_refused_before_a_teacher_is_asked(
+    label, tuned, make_context, monkeypatch, tmp_path
+):
+    alone = make_context(rows=12, work=tmp_path / "alone")
+    Label().run(alone, tuned)
+    first = {"first": artifact_of(alone.output, Kind.TRANSFER_SET)}
+    monkeypatch.setattr(Label, "mean_outputs", lambda *_: pytest.fail("asked"))
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
+        label(tuned, answers="first", artifacts=first)
+
+
+def test_answers_without_texts_are_no_texts_to_answer(workshop):
+    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment, write"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open("quick:Head", "label", {"label": {"transfer": "label"}}).plan.steps()
+
+
+def test_answers_to_some_of_the_texts_join_only_with_these_texts(workshop):
+    """Without a run: the assistant between the two would have been trained first."""
+    again = {"transfer": "augment", "answers": "label"}
+    stages = ["quick:Head", "augment", UNSURE, {"label": again, "as": "again"}]
+    with pytest.raises(
+        RecipeError, match=r"answers: 'label' kept only .* 'transfer: label' as well"
+    ):
+        workshop.open(*stages).plan.steps()
+    again["transfer"] = "label"
+    assert workshop.open(*stages).plan.steps()
+    stages.append({"label": {"transfer": "augment", "answers": "again"}})
+    said = "answers: 'again' kept only .* of 'label' let pass; give 'transfer: again' as well"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open(*stages).plan.steps()
+
+
+def test_answers_to_the_texts_of_another_stage_are_refused_before_a_run(workshop):
+    stages = ["quick:Head", "augment", {"augment": {"spans": 1}, "as": "other"}]
+    stages += [{"label": {"transfer": "augment"}, "as": "first"}]
+    stages += [{"label": {"transfer": "first", "answers": "first"}, "as": "second"}]
+    again = {"transfer": "other", "answers": "second"}
+    said = r"trial.yaml:\d+: .*answers: 'second' has answers to the texts of 'augment', and none to"
+    with pytest.raises(RecipeError, match=said):
+        workshop.open(*stages, {"label": again}).plan.steps()
+    for whole_or_part in ("augment", "first", "second"):
+        again["transfer"] = whole_or_part
+        assert workshop.open(*stages, {"label": again}).plan.steps()
+    sure = {"label": {"transfer": "first", "confidence": 0.5}, "as": "sure"}
+    assert workshop.open(*stages, sure, {"label": again | {"transfer": "sure"}}).plan.steps()
+
+
+def test_texts_are_left_out_of_a_transfer_set_only():
+    with pytest.raises(ValidationError, match="'confidence' leaves out texts of a transfer set"):
+        Label(confidence=0.9)
