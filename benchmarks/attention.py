@@ -1,5 +1,6 @@
-"""Training with plain attention and with PyTorch's fused kernel, which
-`rarefy.stages.training.attention` chooses.
+"""Training with plain attention and with PyTorch's fused kernel.
+
+`stages/training/attention.py` chooses between them.
 
     python -m benchmarks.attention    about 6 minutes; needs a quiet machine whose CPU has bfloat16
 

@@ -54,7 +54,10 @@ stages:
   - validate:
       {models: [finetune], processes: 2, seconds: 1, rows: 20, memory: false, cold_starts: 0}
 """
-START = "from rarefy.stages.training import loop as trainer; trainer.pause = lambda *_: 1.0;from rarefy.flows.cli import main; main()"
+START = (
+    "from rarefy.stages.training import loop; loop.pause = lambda *_: 1.0;"
+    "from rarefy.flows.cli import main; main()"
+)
 LINE = re.compile(r"^(\w+) +(?:encoder|checkpoint|adapter|bundle|report) .* (\S+)  ([0-9a-f]{12})$")
 """A finished step: its id, "cached" or its seconds, and the digest of its artifact."""
 

@@ -41,8 +41,8 @@ OUTSIDE = {
     "rarefy.pipeline.sources.plugin_code": "the fingerprint of stages that are not ours",
     "rarefy.pipeline.stage.discovery": "how stages are found",
     "rarefy.pipeline.stage.contract": "declarations; the values are in the stages",
-    "rarefy.pipeline.verdict": "judges what was measured, anew each time; in `validate` it decides only "
-    "when sampling ends, and what was sampled until then stays right",
+    "rarefy.pipeline.verdict": "judges what was measured, anew each time; in `validate` it "
+    "decides only when sampling ends, and what was sampled until then stays right",
     "rarefy.pipeline.run": "what is needed of it is an entry of its own",
 }
 """Modules, with all below them, that cannot shape an output, and why."""
@@ -117,7 +117,7 @@ def _is_outside(name: str) -> bool:
 
 
 def _file(name: str) -> Path | None:
-    path = ROOT.joinpath(*name.split("."))
+    path = ROOT.joinpath(*name.removeprefix("rarefy.").split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 

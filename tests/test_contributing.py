@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import rarefy
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.run.plan.plan import Plan
@@ -55,7 +56,7 @@ def register(tree: Path) -> None:
     project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
     info = tree / "rarefy.egg-info"
     info.mkdir()
-    (info / "PKG-INFO").write_text(f"Name: rarefy\nVersion: {project['version']}\n")
+    (info / "PKG-INFO").write_text(f"Name: rarefy\nVersion: {rarefy.__version__}\n")
     groups = project["entry-points"] | {"console_scripts": project["scripts"]}
     lines = [
         line
@@ -70,9 +71,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which every page has been followed to its end."""
     tree = tmp_path_factory.mktemp("contributing")
     for name in COPIED:
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md"):
-        shutil.copy(path, tree)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignored)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tree)
     for page in PAGES:
         for language, file, text in blocks(page):
             if language == "diff":

@@ -112,14 +112,14 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def now(one: int = 1, two: int = 1) -> dict[str, Entry]:
-    return {"one": Entry(one, ("stages.one",)), "two": Entry(two, ("stages.two",))}
+    return {"one": Entry(one, ("rarefy.stages.one",)), "two": Entry(two, ("rarefy.stages.two",))}
 
 
 def test_a_change_of_a_shared_module_asks_for_each_stage_that_uses_it(code: Path) -> None:
     assert compare(Record.read(), now()).message == ""
     (code / "shared.py").write_text("X = 2\n")
     message = compare(Record.read(), now()).message
-    assert message.startswith("stages.shared changed, and these may now give another output")
+    assert message.startswith("rarefy.stages.shared changed, and these may now give another output")
     assert "old version: one, two." in message
     assert "old version: two." in compare(Record.read(), now(one=2)).message
 

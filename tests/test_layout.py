@@ -1,73 +1,27 @@
-"""Tests mirror the source by file: the tests of pipeline/store/tags.py are in its test_tags.py.
-
-Whoever changes a module finds its tests without searching, and sees when it has none.
-"""
+"""Tests mirror the folders of the source, so that whoever changes a room finds its tests."""
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("pipeline", "stages", "exporters", "flows")
 
-ELSEWHERE = {
-    "runs only inside a process that is measured; tested through the module that starts it": [
-        "pipeline/measure/memory/cold_start_worker.py",
-        "pipeline/measure/latency/worker.py",
-        "pipeline/measure/load/worker.py",
-        "pipeline/measure/memory/memory_worker.py",
-    ],
-    "runs only inside a process that answers; tested through the module that starts it": [
-        "stages/label/shard_worker.py",
-    ],
-    "does nothing, by its name": ["pipeline/terms/progress.py"],
-}
-"""Modules with functions but no test file of their name, and why."""
 
-LONGEST = 400
-"""Lines of a file."""
+def test_every_folder_of_tests_is_that_of_a_source_folder() -> None:
+    inner = [path for folder in FOLDERS for path in (ROOT / "tests" / folder).rglob("test_*.py")]
+    folders = {path.parent.relative_to(ROOT / "tests") for path in inner}
+    assert len(folders) > 20
+    assert sorted(str(folder) for folder in folders if not (ROOT / folder).is_dir()) == []
 
 
-def modules() -> set[str]:
-    """Every source file that defines a function; files that only declare data have no behaviour."""
-    found = set()
-    for folder in FOLDERS:
-        for path in (ROOT / folder).rglob("*.py"):
-            nodes = ast.walk(ast.parse(path.read_bytes()))
-            if path.name != "__init__.py" and any(isinstance(n, ast.FunctionDef) for n in nodes):
-                found.add(path.relative_to(ROOT).as_posix())
-    return found
-
-
-def mirrored(source: str) -> str:
-    path = Path("tests", source)
-    return path.with_name(f"test_{path.name}").as_posix()
-
-
-def test_every_test_file_is_that_of_a_source_file() -> None:
-    files = [path for folder in FOLDERS for path in (ROOT / "tests" / folder).rglob("test_*.py")]
-    strays = []
-    for path in files:
-        inner = path.relative_to(ROOT / "tests")
-        if not (ROOT / inner).with_name(inner.name.removeprefix("test_")).exists():
-            strays.append(inner.as_posix())
-    assert len(files) > 100
-    assert strays == []
-
-
-def test_every_module_with_behaviour_has_a_test_file() -> None:
-    excused = {name for names in ELSEWHERE.values() for name in names}
-    missing = {name for name in modules() if not (ROOT / mirrored(name)).exists()}
-    assert sorted(missing - excused) == []
-    assert sorted(excused - missing) == [], "these have a test file now, or are gone"
-
-
-def test_no_file_is_too_long_to_be_read_at_once() -> None:
-    lines = {
-        path.relative_to(ROOT).as_posix(): len(path.read_bytes().splitlines())
-        for folder in (*FOLDERS, "tests", "benchmarks")
-        for path in (ROOT / folder).rglob("*.py")
-    }
-    assert len(lines) > 500
-    assert {name: count for name, count in lines.items() if count > LONGEST} == {}
+def test_every_room_has_tests() -> None:
+    rooms = {path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    with_behaviour = [room for room in rooms if len(list(room.glob("*.py"))) > 1]
+    missing = [
+        str(room.relative_to(ROOT))
+        for room in with_behaviour
+        if not list((ROOT / "tests" / room.relative_to(ROOT)).rglob("test_*.py"))
+    ]
+    assert len(with_behaviour) > 20
+    assert sorted(missing) == []

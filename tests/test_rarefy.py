@@ -37,7 +37,7 @@ BUDGETS = [
 def test_every_public_name_is_there_and_explained():
     for name in rarefy.__all__:
         assert (getattr(rarefy, name).__doc__ or "").strip(), name
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="No rarefy attribute nothing"):
         rarefy.nothing  # noqa: B018
 
 

@@ -51,8 +51,7 @@ class ModelMeasurement(_Record):
 
 
 class Linear(_Record):
-    """A linear model on word counts of the same rows; see
-    ``rarefy.pipeline.measure.predictions.linear_model``.
+    """A linear model on word counts of the same rows; see ``predictions/linear_model.py``.
 
     ``size`` is the bytes of its pickle. ``seconds``: to train it, on ``rows`` rows.
     ``milliseconds`` from text to answer, one entry a call, in the process that measures.

@@ -79,8 +79,7 @@ class Training(Stage):
 
 
 class Keeping(Training):
-    """Base of the training stages that may keep other weights than the last;
-    ``rarefy.stages.training.best_weights``."""
+    """Base of the training stages that may keep other weights than the last."""
 
     keep: Literal["last", "best"] = Field(
         default="last",

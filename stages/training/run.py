@@ -101,8 +101,7 @@ def set_dropout(network: Any, share: float) -> None:
 
 
 def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bool = False) -> Rows:
-    """Tokenize splits, unpadded, into a file in ``context.work``; see
-    ``rarefy.stages.training.rows.Rows``.
+    """Tokenize splits, unpadded, into a file in ``context.work``; see ``Rows``.
 
     ``labels`` is the row's target, as the task's loss takes it. With ``numbered``, ``row`` is the
     index. Texts without targets that are read ``singly`` are there once in each split, e.g. a query

@@ -1,5 +1,4 @@
-"""Measure the peak memory of this process, which ``rarefy.pipeline.measure.memory.memory``
-starts."""
+"""Measure the peak memory of this process, which ``memory.py`` starts."""
 
 from __future__ import annotations
 

@@ -419,7 +419,8 @@ def test_a_store_moved_elsewhere_still_hits(workshop):
 def test_the_engine_loads_nothing_heavy():
     heavy = ("torch", "transformers", "onnxruntime", "onnx", "prefect", "datasets", "scipy", "peft")
     code = (
-        "import rarefy.pipeline.run.engine, rarefy.pipeline.run.outcome, rarefy.pipeline.recipe.schema, sys;"
+        "import rarefy.pipeline.run.engine, rarefy.pipeline.run.outcome, sys;"
+        "import rarefy.pipeline.recipe.schema;"
         "rarefy.pipeline.recipe.schema.json_schema();"
         f"print(*[m for m in {heavy!r} if m in sys.modules])"
     )

@@ -41,7 +41,8 @@ def test_the_fingerprint_is_json_and_equal_from_run_to_run():
 
 def test_the_fingerprint_imports_no_runtime():
     code = (
-        "import sys; from rarefy.pipeline.measure.machine import fingerprint as machine; machine.fingerprint();"
+        "import sys; from rarefy.pipeline.measure.machine.fingerprint import fingerprint;"
+        "fingerprint();"
         "print([m for m in ('torch', 'onnxruntime', 'numpy', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -40,7 +40,7 @@ def test_the_program_of_a_bundle_has_the_same_probe():
 )
 def test_an_emulated_cpu_without_vnni_is_not_exact():
     """/proc/cpuinfo shows the flags of the machine that emulates."""
-    code = "from rarefy.pipeline.model.quantization import cpu_arithmetic as arithmetic; print(arithmetic.exact())"
+    code = "from rarefy.pipeline.model.quantization.cpu_arithmetic import exact; print(exact())"
     done = subprocess.run(
         [*EMULATED, sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
