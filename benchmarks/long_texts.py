@@ -38,7 +38,7 @@ def compared(tokenizer: Any, texts: list[str], length: int) -> dict[str, Any]:
     tokenizer.enable_truncation(length)
     ways = {
         "whole": tokenizer.encode_batch,
-        "beginning": partial(windows.encode, tokenizer, max_length=length),
+        "beginning": partial(windows.encode_beginnings, tokenizer, max_length=length),
     }
     whole, begun = (way(texts) for way in ways.values())
     differ = sum(one.ids != other.ids for one, other in zip(whole, begun, strict=True))

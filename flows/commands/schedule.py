@@ -65,18 +65,11 @@ def schedule(
 
     Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
     """
-    from rarefy.flows import doctor
     from rarefy.flows.run import job as jobs
     from rarefy.flows.server import prefect_settings
     from rarefy.flows.server import server as prefect_server
     from rarefy.pipeline.recipe import recipe as recipes
-    from rarefy.pipeline.terms.errors import ProviderError
 
-    for check in doctor.names():
-        if check.state == "warn":
-            raise ProviderError(
-                f"{check.found}, and Prefect would run those: start this in another folder"
-            )
     loaded = recipes.load(recipe)
     job = replace(
         job_of(recipe, jobs.folder_name(name, loaded.recipe.name), device, home, given_where()),

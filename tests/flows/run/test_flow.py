@@ -254,7 +254,7 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_the_verdict(
     monkeypatch.setattr(prefect_flow.jobs, "load", lambda _: loaded)
     monkeypatch.setattr(prefect_flow.jobs, "open_run", lambda *_: None)
     monkeypatch.setattr(prefect_flow.Remote, "open", lambda _: Mock())
-    monkeypatch.setattr(prefect_flow.machine_limit, "limit_of", lambda _: nullcontext())
+    monkeypatch.setattr(prefect_flow.limits, "limit_of", lambda _: nullcontext())
     monkeypatch.setattr(prefect_flow.recording, "recorded", lambda *_: nullcontext(Mock()))
     job = deployed_job(tmp_path, "s3://m")
     state = prefect_flow._deployed(job, Home(tmp_path), Mock(), None, None)

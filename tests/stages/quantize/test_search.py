@@ -61,7 +61,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(plan_search, "FINALISTS", 2)
     table = {"float": 9.0, "dynamic": 4.0, "static": 3.0}
     table |= {"dynamic smooth": 4.5, "static smooth": 3.5}
-    monkeypatch.setattr(plan_search.products, "milliseconds", lambda *_: table)
+    monkeypatch.setattr(plan_search.time_products, "milliseconds", lambda *_: table)
 
 
 def search(context, tuned, **parameters):
@@ -97,7 +97,7 @@ def test_products_are_timed_while_nobody_else_measures(
         raise StoppedError(bool(held))
 
     monkeypatch.setattr(plan_search.alone, "measuring", noted)
-    monkeypatch.setattr(plan_search.products, "milliseconds", milliseconds)
+    monkeypatch.setattr(plan_search.time_products, "milliseconds", milliseconds)
     with pytest.raises(StoppedError) as caught:
         search(make_context(targets=(Target(),)), tuned, max_joint_damage=limit)
     assert caught.value.args == (True,)

@@ -226,7 +226,7 @@ def test_what_ends_a_load_test_ends_its_workers_at_once(tmp_path, monkeypatch, w
         if why == "the command was ended" and (tmp_path / load.START).exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(load.fresh, "call", call)
+    monkeypatch.setattr(load.fresh_process, "call", call)
     request = {"folder": str(tmp_path), "threads": 1}
     with pytest.raises((EvidenceError, KeyboardInterrupt)):
         load._run(request, 2, 3600, report)

@@ -47,7 +47,7 @@ def test_the_pair_of_median_length_is_that_of_both_texts(tmp_path, monkeypatch):
         asked.append((request["text"], request["pair"]))
         return {"imported": 0, "loaded": 0, "answered": 0}
 
-    monkeypatch.setattr(cold_start.fresh, "call", call)
+    monkeypatch.setattr(cold_start.fresh_process, "call", call)
     pairs = ["a passage of many words", "", "word"]
     cold_start.measure({"candidate": tmp_path}, ["a", "aa", "aaa"], pairs, runs=1)
     assert asked == [("aaa", ["word"])] * 2

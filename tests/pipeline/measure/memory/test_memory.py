@@ -58,7 +58,7 @@ def test_the_longest_pairs_are_those_of_the_longest_two_texts(tmp_path, monkeypa
         asked.append(request)
         return {"peak": 1, "device": None}
 
-    monkeypatch.setattr(memory.fresh, "call", call)
+    monkeypatch.setattr(memory.fresh_process, "call", call)
     texts = ["short", *["not short"] * memory.ROWS]
     memory.peak(tmp_path, texts, ["a passage of many words", *["word"] * memory.ROWS])
     assert (asked[0]["texts"][0], asked[0]["pairs"][0]) == ("short", "a passage of many words")
