@@ -73,19 +73,6 @@ def test_the_recipe_is_checked_first(project: Project, rarefy: Callable[..., Sai
     assert "quickstages:Nothing" in said.err
 
 
-def test_a_folder_with_packages_of_the_same_names_is_refused(
-    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Runs crashed there: Prefect looks into the current folder first."""
-    recipe = project.recipe("quickstages:Head").resolve()
-    (project.home.parent / "flows").mkdir()
-    (project.home.parent / "flows" / "__init__.py").touch()
-    monkeypatch.chdir(project.home.parent)
-    said = rarefy("schedule", recipe, "--cron", NIGHTLY)
-    assert said.code == 5
-    assert "shadows rarefy's own flows" in said.err
-
-
 def test_what_is_served_has_its_options_in_its_command_and_a_server_that_forgets_is_told(
     project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
