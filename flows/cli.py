@@ -27,10 +27,9 @@ from flows.commands.init import init
 from flows.commands.load import load
 from flows.commands.plan import plan
 from flows.commands.predict import predict
-from flows.commands.promote import promote
+from flows.commands.promote import promote, rollback
 from flows.commands.recipe import recipe
 from flows.commands.report import report
-from flows.commands.rollback import rollback
 from flows.commands.run import run
 from flows.commands.runs import runs
 from flows.commands.schedule import schedule

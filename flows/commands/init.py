@@ -197,7 +197,6 @@ def _write_checked(answers: Answers, home: Home, guessed: bool) -> list[str]:
 def _plan(path: Path, home: Home) -> Plan:
     from pipeline.recipe import recipe as recipes
     from pipeline.run.plan import Plan
-    from pipeline.stage.locating import Located
 
     return Plan(recipes.load(path), home.store())
 
