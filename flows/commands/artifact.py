@@ -93,7 +93,7 @@ def show(reference: str, home: Home, as_json: bool) -> None:
             }
         )
         return
-    _show(stored, tags, parents)
+    show_artifact(stored, tags, parents)
     for move in reversed(moves):
         stdout().print(f"{'history':<12} {describe_move(move)}", soft_wrap=True)
 
@@ -422,7 +422,7 @@ def _facts(stored: Artifact) -> dict[str, Any]:
     return facts
 
 
-def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:
+def show_artifact(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:
     """Print an artifact's manifest, run record and lineage, a line for each fact.
 
     Args:

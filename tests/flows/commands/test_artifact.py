@@ -166,7 +166,7 @@ def test_diff_compares_every_reference_of_a_report() -> None:
 
 
 def test_an_interval_that_begins_at_0_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    artifact._show(report(), [], [])
+    artifact.show_artifact(report(), [], [])
     assert "metric       accuracy: 0.1 [0, 0.25]" in capsys.readouterr().out
 
 
