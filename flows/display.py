@@ -33,7 +33,7 @@ EVERY = 30.0
 class Shows(Protocol):
     """What shows a run as it goes on."""
 
-    def starting(self, what: str) -> None: ...
+    def starting(self, activity: str) -> None: ...
     def started(self, identifier: str) -> None: ...
     def progress(self, done: float, total: float, note: str) -> None: ...
     def waiting(self, why: str = ...) -> None: ...
@@ -85,12 +85,12 @@ class Display:
     ) -> None:
         self._progress.stop()
 
-    def starting(self, what: str) -> None:
+    def starting(self, activity: str) -> None:
         """Show what is being started; in a terminal, until the first stage begins."""
         if self._progress.disable:
-            self.say(what, "dim")
+            self.say(activity, "dim")
         else:
-            self._begin(what)
+            self._begin(activity)
 
     def started(self, identifier: str) -> None:
         """Show that a stage begins."""
@@ -98,10 +98,10 @@ class Display:
         self._began = self._printed = self._clock()
         self._begin(identifier)
 
-    def _begin(self, what: str) -> None:
+    def _begin(self, activity: str) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(what, total=None, note="")
+        self._task = self._progress.add_task(activity, total=None, note="")
 
     def progress(self, done: float, total: float, note: str) -> None:
         """Show how far the stage has got; outside a terminal, once every half minute.
@@ -172,62 +172,62 @@ def _draws_bars(console: Console) -> bool:
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
-def as_text(shown: RenderableType, width: int = 160) -> str:
+def as_text(renderable: RenderableType, width: int = 160) -> str:
     """Return the text that a terminal would show, without colours."""
     console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
-        console.print(shown)
+        console.print(renderable)
     lines = capture.get().rstrip().splitlines()
     return "\n".join(map(str.rstrip, lines))
 
 
 def show_verdict(
-    judged: Verdict | None, console: Console, measured: Measurements | None = None
+    verdict: Verdict | None, console: Console, measured: Measurements | None = None
 ) -> None:
     """Print the outcome of every budget and, if there is no verdict, the reasons.
 
     If ``measured`` has the fastest float form, also the speed-up over it, and if it has a linear
     model, what that is.
     """
-    if judged is None:
+    if verdict is None:
         return
-    show_table(verdict_table(judged), console)
+    show_table(verdict_table(verdict), console)
     lines = list(facts.float_speedups(measured))
     linear = facts.linear_line(measured)
     if linear:
         lines.append(linear)
-    for line in lines + doubts(judged):
+    for line in lines + doubts(verdict):
         console.print(line, soft_wrap=True)
 
 
-def doubts(judged: Verdict | None) -> list[str]:
+def doubts(verdict: Verdict | None) -> list[str]:
     """Return in a line each why there is no verdict; a missed budget stays one in spite of it."""
-    if judged is None:
+    if verdict is None:
         return []
     word = "no verdict"
-    if judged.outcome == "fail":
+    if verdict.outcome == "fail":
         word = "note"
-    return [f"{word}: {sentence}" for sentence in judged.evidence]
+    return [f"{word}: {sentence}" for sentence in verdict.evidence]
 
 
-def verdict_line(judged: Verdict | None, absent: Sequence[str], none: str = "none") -> str:
+def verdict_line(verdict: Verdict | None, absent: Sequence[str], none: str = "none") -> str:
     """Return a run's last line: its outcome, and that a first release was compared with nothing.
 
     ``absent``: the tags that do not exist yet; ``none``: what to say if there is no verdict.
     """
-    line = f"verdict: {judged.outcome if judged else none}"
+    line = f"verdict: {verdict.outcome if verdict else none}"
     sentence = headline.first_release(absent)
     if sentence:
         line += f" ({sentence[0].lower()}{sentence[1:-1]})"
     return line
 
 
-def verdict_table(judged: Verdict) -> Table:
+def verdict_table(verdict: Verdict) -> Table:
     """Return a table of the budgets, each with its outcome, its name and the reason."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "budget", "reason"):
         table.add_column(column)
-    for budget in judged.budgets:
+    for budget in verdict.budgets:
         sign, colour = SYMBOL[budget.outcome], COLOUR[budget.outcome]
         name = f"{budget.metric} {budget.form}"
         if budget.level == "warn":

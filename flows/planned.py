@@ -38,8 +38,8 @@ class PlanView:
     lacking: list[str]
 
     @classmethod
-    def of(cls, plan: Plan, last: Path) -> PlanView:
-        """Plan all steps; ``last`` is the folder of the recipe's last run, which need not exist.
+    def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
+        """Plan all steps; ``last_folder`` is that of the recipe's last run, which need not exist.
 
         Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
@@ -54,7 +54,7 @@ class PlanView:
                     runs[step.id] = run
             elif scoring.missing(plan, step.artifact):
                 unscored.add(step.id)
-        needs = evidence.needs(plan, last)
+        needs = evidence.needs(plan, last_folder)
         lacking = providers.lacking(plan, steps)
         return cls(plan, steps, needs, frozenset(unscored), runs, lacking)
 

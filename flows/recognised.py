@@ -106,7 +106,7 @@ def _tokens(
 
 
 def _best_tags(
-    table: Columns, words: str, possible: Sequence[str], wanted: Sequence[str]
+    table: Columns, words: str, possible: Sequence[str], candidates: Sequence[str]
 ) -> str | None:
     """Return the column that most likely tags a column of words, or None.
 
@@ -116,10 +116,10 @@ def _best_tags(
         table: The columns.
         words: The name of the column of words.
         possible: The columns whose values can be tags.
-        wanted: The columns to choose from.
+        candidates: The columns to choose from.
     """
     ranks = {}
-    for name in wanted:
+    for name in candidates:
         if name not in possible or name == words or not _same_lengths(table, words, name):
             continue
         rows = list(map(_parse_list, present(table.values[name])))

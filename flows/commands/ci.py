@@ -168,20 +168,20 @@ def _report(
     from pipeline.run import outcome
 
     data, code = result.outcome.data, result.exit_code(job.strict)
-    judged = data.verdict
-    verdict = "none" if judged is None else judged.outcome
+    verdict = data.verdict
+    verdict_text = "none" if verdict is None else verdict.outcome
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)
     github.annotate(annotations.render(data, job.strict, _file(job.recipe), list(budgets)))
     github.summarize(Path(paths["summary"]).read_text(encoding="utf-8"))
-    github.output({"outcome": verdict, "report": paths["report"]})
+    github.output({"outcome": verdict_text, "report": paths["report"]})
     if as_json:
         show_json(outcome.as_json(result.outcome, paths, code))
         return code
     console = stderr()
-    show_verdict(judged, console, data.measurements)
+    show_verdict(verdict, console, data.measurements)
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
-    click.echo(verdict_line(judged, data.absent))
+    click.echo(verdict_line(verdict, data.absent))
     return code
 
 

@@ -33,11 +33,11 @@ Why = Literal["tag", "promote", "rollback"]
 
 
 class NoTagError(RecipeError):
-    """A tag does not exist (yet), e.g. before the first release; ``known`` lists existing tags."""
+    """A tag does not exist (yet), e.g. before the first release; ``tags`` are the existing ones."""
 
-    def __init__(self, message: str, known: Iterable[str]) -> None:
-        self.known = list(known)
-        super().__init__(f"{message} (tags: {', '.join(self.known) or 'none'})")
+    def __init__(self, message: str, tags: Iterable[str]) -> None:
+        self.tags = list(tags)
+        super().__init__(f"{message} (tags: {', '.join(self.tags) or 'none'})")
 
 
 class Move(BaseModel):
