@@ -146,14 +146,14 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
             code = 2
     except pipe.BrokenError as broken:
         code = (
-            pipe.EXIT_CODE if pipe.nobody_reads() else _report_error(broken.error, verbose, as_json)
+            pipe.EXIT_CODE if pipe.nobody_reads() else report_error(broken.error, verbose, as_json)
         )
     except Exception as error:
-        code = _report_error(error, verbose, as_json)
+        code = report_error(error, verbose, as_json)
     return code if isinstance(code, int) else 0
 
 
-def _report_error(error: Exception, verbose: bool, as_json: bool) -> int:
+def report_error(error: Exception, verbose: bool, as_json: bool) -> int:
     """Report an error as one line, with --verbose after its traceback; return the exit code."""
     from pipeline.store import locks
     from pipeline.terms.errors import ProviderError, RarefyError

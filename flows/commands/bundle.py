@@ -13,7 +13,8 @@ from pipeline.store.home import Home
 if TYPE_CHECKING:
     from exporters.forms.hub_card import Stated
     from exporters.forms.source import Source
-    from pipeline.release.provenance import Provenance
+    from pipeline.release.bundles import Bundle
+    from pipeline.verdict.provenance import Provenance
 
 
 @click.command(short_help="Write a bundle in the form that another tool loads.")
@@ -69,7 +70,9 @@ def bundle(
     missing = []
     registered: dict[str, Any] = {}
     with folder.whole(out) as draft:
-        contents = source.read(files)
+        bundles.check_bytes(files)
+        digest = files.manifest.digest if files.manifest else None
+        contents = source.read(files.directory, files.name, digest)
         if form == "hub":
             from exporters.forms import hub
 
@@ -84,7 +87,7 @@ def bundle(
 
             if not mlflow.write(contents, draft):
                 click.echo("note: no flavor onnx, as ONNX's checker refuses the graph", err=True)
-            registered = _register(contents, origin, tracking, model)
+            registered = _register(files, contents, origin, tracking, model)
     paths = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     if as_json:
         show_json(
@@ -121,12 +124,13 @@ def _check_options(form: str, model: str | None, tracking: str | None, stated: S
 
 
 def _register(
-    contents: Source, origin: Provenance, tracking: str | None, model: str | None
+    files: Bundle, contents: Source, origin: Provenance, tracking: str | None, model: str | None
 ) -> dict[str, Any]:
     """Register a bundle on the tracking server, if there is one; return what --json says of it.
 
     Args:
-        contents: The bundle's files.
+        files: The bundle.
+        contents: What the forms need of its files.
         origin: The run that made the bundle, and its verdict.
         tracking: The value of --tracking-uri.
         model: The registered model's name.
@@ -135,6 +139,7 @@ def _register(
         RecipeError: There is no name: bundles of other tasks would be versions of one model.
     """
     from exporters.forms import mlflow_registry
+    from pipeline.release import provenance
     from pipeline.terms.errors import RecipeError
 
     uri = mlflow_registry.address(tracking)
@@ -142,7 +147,8 @@ def _register(
         return {}
     if model is None:
         raise RecipeError("no run is known of this bundle, so its model has no name; give --name")
-    version = mlflow_registry.register(contents, origin, uri, model)
+    pages = provenance.pages(origin, files)
+    version = mlflow_registry.register(contents, origin, pages, uri, model)
     return {
         "model": version.model,
         "version": version.version,
