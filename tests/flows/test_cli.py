@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 import rich_click as click
 
-from flows.cli import report_error, cli, main
+from flows.cli import cli, main, report_error
 from flows.options import show_json, stdout
 from tests.project import Project, Said
 
