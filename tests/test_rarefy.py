@@ -166,7 +166,7 @@ builtins.__import__ = other_system
 names = [getattr(rarefy, name) for name in rarefy.__all__]
 from rarefy.flows import cli
 from rarefy.flows.console import views as planned
-from rarefy.flows.commands import artifact, plan, predict, promote, remote, rollback
+from rarefy.flows.commands import artifact, plan, predict, promote
 from rarefy.pipeline.release import predict as answering
 from rarefy.pipeline.store import garbage
 """

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rarefy.pipeline.store.artifact import MANIFEST
-from rarefy.pipeline.store.integrity import REMEDY
+from rarefy.pipeline.store.store import REMEDY
 from rarefy.pipeline.terms.errors import IntegrityError
 from tests.pipeline.store.artifacts import damage, overwrite, publish
 
