@@ -31,7 +31,7 @@ from exporters.providers import Products
 from pipeline.model import arithmetic, blockwise, checkpoint, openvino_session, quantization
 from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Plan
-from pipeline.model.runtime import DEVICES, BundleModel
+from pipeline.model.runtime import BundleModel, is_on_cpu
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
@@ -223,7 +223,7 @@ def trace(
 
 def _level(provider: str, precision: str, products: Products) -> str:
     """Return the session's optimization level."""
-    if precision == "int8" and products == "qdq" and DEVICES[provider] == "cpu":
+    if precision == "int8" and products == "qdq" and is_on_cpu(provider):
         return fusion.QDQ_LEVEL
     return fusion.LEVEL[provider]
 
@@ -301,7 +301,7 @@ def _rewrite(
     fusion.check_integer(graph, plan.integer_modules)
     last = _name(qdq if products == "qdq" else packed if int4 else integer_matmul)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
-    level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL
+    level = _level(provider, "int8", products) if is_on_cpu(provider) else parity.LEVEL
     close = parity.check(task, graph, expected, "int8", last, level)
     return graph, plan.shipped, close, found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from pipeline.model.onnx_runtime import TENSORRT
-from pipeline.model.runtime import DEVICES
+from pipeline.model.runtime import is_on_cpu
 from pipeline.terms.vocabulary import PORTABLE
 
 Products = Literal["fused", "qdq"]
@@ -50,7 +50,7 @@ def refusal(
             "int8 on the cuda provider is slower than fp16; "
             "write quantize: {precision: fp16} for this target"
         )
-    if DEVICES[provider] == "cpu" and precision == "fp16":
+    if is_on_cpu(provider) and precision == "fp16":
         instead = "{precision: int8, mode: static}" if static else "{precision: int8}"
         return (
             f"fp16 on the {provider} provider is slower than fp32; "

@@ -231,7 +231,7 @@ def _run(
     def call(number: int) -> dict[str, Any]:
         return fresh.call(
             "pipeline.measure.load_worker",
-            request | {"number": number, "cores": _cores(threads, number, workers)},
+            request | {"number": number, "cores": worker_cores(threads, number, workers)},
             what=f"worker {number + 1} of {workers}",
             timeout=600 + 20 * seconds,
             threads=threads,
@@ -293,7 +293,7 @@ def _noise(
     return signs
 
 
-def _cores(threads: int, number: int, workers: int) -> list[int]:
+def worker_cores(threads: int, number: int, workers: int) -> list[int]:
     """Return a worker's own cores; workers share cores only if there are too few."""
     cores = machine.cores(threads * workers)
     return [cores[(threads * number + at) % len(cores)] for at in range(min(threads, len(cores)))]

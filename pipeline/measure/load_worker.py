@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.measure import fresh, lengths, machine
+from pipeline.measure import fresh, machine
+from pipeline.measure.lengths import character_lengths
+from pipeline.model.batches import order_by_length
 from pipeline.model.runtime import BundleModel
 
 WARM = 30
@@ -54,8 +56,11 @@ def serve(
     requests: their times count from when they should have been sent (Tene, "How not to measure
     latency"). What is taken is answered, so the requests that no worker answers are the last ones.
     """
-    served = []
-    while clock.monotonic() < until and (index := next(taken, None)) is not None:
+    served: list[Served] = []
+    while clock.monotonic() < until:
+        index = next(taken, None)
+        if index is None:
+            return served
         ahead = sent[index] - clock.monotonic()
         if ahead > 0:
             clock.sleep(ahead)
@@ -91,13 +96,14 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         pair = None if pairs is None else [pairs[row]]
         return bool(np.isfinite(model.units([texts[row]], pair)).all())
 
-    by_length = sorted(range(len(texts)), key=lengths.of(texts, pairs).__getitem__)
-    for row in [by_length[0], by_length[-1], *by_length[:: max(1, len(texts) // WARM)]]:
+    by_length = order_by_length(character_lengths(texts, pairs))
+    step = max(1, len(texts) // WARM)
+    for row in (by_length[0], by_length[-1], *by_length[::step]):
         answer(row)
     gc.collect()
     gc.disable()
     folder = Path(request["folder"])
-    begin = _wait_for_start(folder, request["number"])
+    begin = wait_for_start(folder, request["number"])
     if begin is None:
         return {"served": [], "cpu": 0.0, "switches": 0}
     before = machine.snapshot()
@@ -108,14 +114,17 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         begin + request["until"],
     )
     after = machine.snapshot()
+    since_start = [
+        (reply.request, reply.began - begin, reply.ended - begin, reply.finite) for reply in served
+    ]
     return {
-        "served": [(index, b - begin, e - begin, finite) for index, b, e, finite in served],
+        "served": since_start,
         "cpu": after.process - before.process,
         "switches": after.switches - before.switches,
     }
 
 
-def _wait_for_start(folder: Path, number: int) -> float | None:
+def wait_for_start(folder: Path, number: int) -> float | None:
     """Report that this worker is ready; return the common start time on the monotonic clock.
 
     Returns None if another worker failed and the test is cancelled.

@@ -72,14 +72,14 @@ def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
 
     Of two texts that the bundle reads one by one, as embeddings are, those of the longer.
     """
-    from pipeline.measure.lengths import tokens
+    from pipeline.measure.lengths import token_lengths
     from pipeline.model.runtime import BundleModel
 
     model = BundleModel(bundle, provider=provider)
     rows = [(split.texts, split.pairs)]
     if split.pairs is not None and not model.signature.get("pairs"):
         rows = [(split.texts, None), (split.pairs, None)]
-    counts = [tokens(model, *columns) for columns in rows]
+    counts = [token_lengths(model, *columns) for columns in rows]
     return list(map(max, zip(*counts, strict=True)))
 
 
