@@ -80,7 +80,7 @@ def export(
     return built
 
 
-def fastest(
+def export_fastest(
     context: Context, checkpoints: Mapping[str, Artifact], split: Split, steps: Steps
 ) -> dict[str, Path]:
     """Export checkpoints for OpenVINO as well; return nothing, and warn, if it cannot have them.

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.model.batches import order_by_length
 from pipeline.stage import Context, losses, similarity
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
@@ -178,7 +179,7 @@ def _answer(
 ) -> None:
     """Fill ``result`` batch by batch, longest rows last; resume where an earlier run stopped."""
     directory = result.path.parent
-    order = np.argsort(lengths(rows), kind="stable")
+    order = np.array(order_by_length(lengths(rows).tolist()))
     done = _resume(directory)
     paths = (directory / LOGITS, result.path)
     for path in paths:

@@ -23,6 +23,7 @@ from transformers.trainer import OPTIMIZER_NAME
 from transformers.trainer_pt_utils import safe_globals
 
 from pipeline.model import parts
+from pipeline.model.batches import batches_by_length
 from pipeline.model.words import FIRST, NO_WORD
 from pipeline.stage import Context
 from pipeline.stage.values import IGNORED
@@ -164,8 +165,7 @@ def mean_loss(
     if (grouped := groups(rows)) is not None:
         parts = length_grouped(lengths(rows), batch_size, 1, seed=0, groups=grouped)
     else:
-        order = np.argsort(lengths(rows), kind="stable")
-        parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        parts = list(batches_by_length(lengths(rows).tolist(), batch_size))
 
     def judge(network: Any) -> float:
         total, count = 0.0, 0
