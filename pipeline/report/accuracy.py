@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.measure import calibration, classes, examples, slices
-from pipeline.measure.calibration import Calibration
-from pipeline.measure.classes import ClassResult
+from pipeline.measure import classes, examples, slices
+from pipeline.measure.classes import Calibration, ClassResult
 from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.measure.slices import SIGNIFICANT, SliceResult
 from pipeline.report import facts
@@ -62,11 +61,12 @@ def build(data: ReportData) -> AccuracyView | None:
         return None
     measured, reference = compared
     by_class = classes.compare(measured, reference)
-    calibrated = {
-        model: found
-        for model in (CANDIDATE, reference)
-        if measured.scored_by.by_class and (found := calibration.of(measured, model)) is not None
-    }
+    calibrated = {}
+    if measured.scored_by.by_class:
+        for model in (CANDIDATE, reference):
+            calibration = classes.calibration(measured, model)
+            if calibration is not None:
+                calibrated[model] = calibration
     return AccuracyView(
         reference=reference,
         slices=slices.compare(measured, reference),
