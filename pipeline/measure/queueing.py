@@ -25,12 +25,13 @@ def arrivals(rate: float, seconds: float, seed: int, kind: Arrivals = "poisson")
     request every 1/rate, starting at 0.
     """
     if kind == "constant":
-        return [float(moment) for moment in np.arange(0, seconds, 1 / rate)]
+        return np.arange(0, seconds, 1 / rate).tolist()
     generator = np.random.default_rng(seed)
     moments: list[float] = []
-    now = 0.0
-    while (now := now + float(generator.exponential(1 / rate))) < seconds:
+    now = float(generator.exponential(1 / rate))
+    while now < seconds:
         moments.append(now)
+        now += float(generator.exponential(1 / rate))
     return moments
 
 
@@ -43,7 +44,8 @@ def fifo(sent: Sequence[float], service: Sequence[float], workers: int) -> NDArr
     free = [0.0] * workers
     answered = np.empty(len(sent))
     for index, (moment, length) in enumerate(zip(sent, service, strict=True)):
-        answered[index] = max(moment, heapq.heappop(free)) + length
+        began = max(moment, heapq.heappop(free))
+        answered[index] = began + length
         heapq.heappush(free, float(answered[index]))
     return answered
 
