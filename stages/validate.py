@@ -129,10 +129,12 @@ class Validate(Stage):
         Timed budgets decide when sampling stops. All others can be judged without measuring again.
         """
         timed = [budget for budget in asked.budgets if metrics.known(budget.metric).timed]
+        targets = [target.model_dump(mode="json") for target in asked.targets]
+        budgets = [budget.model_dump(mode="json") for budget in timed]
         return {
             "machine": machine.fingerprint(),
-            "targets": [target.model_dump(mode="json") for target in asked.targets],
-            "budgets": [budget.model_dump(mode="json") for budget in timed],
+            "targets": targets,
+            "budgets": budgets,
             "slices": asked.slices,
             "baselines": asked.baselines,
         }
@@ -190,7 +192,8 @@ class Validate(Stage):
             measured.samples.extend(examples.choose(task, split, truth, measured.models))
         roles = answers.save(measured, context.output)
         steady = not any(timed.throttled for timed in measured.latency.values())
-        return Draft(roles, metrics=_metrics(context, measured), lasts=steady)
+        numbers = _metrics(context, measured)
+        return Draft(roles, metrics=numbers, lasts=steady)
 
     def _fastest_floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
         """Return the checkpoint to measure in OpenVINO too, under a name of its own, if any."""
@@ -202,11 +205,15 @@ class Validate(Stage):
         self, context: Context, chosen: References, floats: int, providers: Sequence[str]
     ) -> int:
         """Return in how many steps progress is shown."""
-        models = 1 + len(chosen.all) + floats
         exports = len(chosen.checkpoints) * len(providers) + floats
-        others = len(first_of_other_providers(context.targets))
-        optional = (self.cold_starts > 0) + self.linear
-        return exports + 2 * models + others + optional + len(context.targets)
+        models = 1 + len(chosen.all) + floats
+        steps = exports + 2 * models + len(context.targets)
+        steps += len(first_of_other_providers(context.targets))
+        if self.cold_starts:
+            steps += 1
+        if self.linear:
+            steps += 1
+        return steps
 
 
 @dataclass(frozen=True)
@@ -322,7 +329,8 @@ class Session:
         split = context.split("eval")
         texts, pairs = rows_to_time(context.task, split, settings.rows, context.seed)
         cold: int | None = settings.processes
-        if any(budget.caches == "cold" for budget in _budgets_on(target, context.asked.budgets)):
+        budgets = _budgets_on(target, context.asked.budgets)
+        if any(budget.caches == "cold" for budget in budgets):
             cold = None  # all processes
         return latency.measure(
             bundles,

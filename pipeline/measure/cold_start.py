@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.measure import engines, fresh
-from pipeline.measure.lengths import character_lengths
+from pipeline.measure.lengths import character_lengths, select_rows
 from pipeline.model.batches import order_by_length
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.interval import Interval
@@ -56,12 +56,9 @@ def measure(
     if not texts:
         raise EvidenceError("a cold start needs at least one row to answer")
     characters = character_lengths(texts, pairs)
-    row = order_by_length(characters)[len(texts) // 2]
-    request = {
-        "text": texts[row],
-        "pair": None if pairs is None else [pairs[row]],
-        "threads": threads,
-    }
+    middle = order_by_length(characters)[len(texts) // 2]
+    text, pair = select_rows(texts, pairs, [middle])
+    request: dict[str, Any] = {"texts": text, "pairs": pair, "threads": threads}
     ran_by = engines.providers(bundles, provider)
     generator = np.random.default_rng(seed)
     names = list(bundles)

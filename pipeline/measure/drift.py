@@ -30,7 +30,8 @@ def find_drift(calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]])
     times = _relative_times(calls, sizes)
     worst, sentence = CHANGE, None
     for cut in CUTS:
-        before, after = np.split(times, [int(len(times) * cut)])
+        place = int(len(times) * cut)
+        before, after = times[:place], times[place:]
         if not len(before) or not len(after):
             continue
         ratio = float(np.median(after) / np.median(before))
@@ -52,10 +53,12 @@ def _relative_times(
     calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]]
 ) -> NDArray[np.float64]:
     """Return all calls ``(calls,)``, each relative to the median of calls of about its size."""
-    times = np.concatenate([np.asarray(process, dtype=float) for process in calls])
-    tokens = np.concatenate([np.asarray(process) for process in sizes])
+    times_of = [np.asarray(process, dtype=float) for process in calls]
+    tokens_of = [np.asarray(process) for process in sizes]
+    times, tokens = np.concatenate(times_of), np.concatenate(tokens_of)
     shuffled = np.random.default_rng(0).permutation(len(times))  # equal sizes, early and late
     order = np.lexsort((shuffled, tokens))
-    for group in np.array_split(order, max(1, len(order) // ALIKE)):
+    groups = max(1, len(order) // ALIKE)
+    for group in np.array_split(order, groups):
         times[group] /= np.median(times[group])
     return times

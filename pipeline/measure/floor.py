@@ -40,7 +40,8 @@ def of_model(measured: Measurements, model: str) -> str | None:
     answers = measured.table(model)
     if not np.isfinite(answers).all():
         return None  # which fails on its own
-    return learned_nothing(measured.scored_by, answers, measured.truth, measured.groups)
+    task, truth = measured.scored_by, measured.truth
+    return learned_nothing(task, answers, truth, measured.groups)
 
 
 def below(task: type[Task], score: Interval, truth: Sequence[Any]) -> str | None:

@@ -73,8 +73,9 @@ def measure(
     """
     if not texts:
         raise EvidenceError("a latency measurement needs at least one row to time")
-    references = [name for name in bundles if name != CANDIDATE]
-    twice = references[0] if references else next(iter(bundles))
+    names = list(bundles)
+    references = [name for name in names if name != CANDIDATE]
+    twice = (references or names)[0]
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
         "twice": twice,
@@ -86,6 +87,7 @@ def measure(
         "seconds": seconds / SHARE,
         "lengths": list(lengths),
     }
+    sample = value_sha256([request["texts"], request["pairs"]])
     rule = Rule(processes, seconds, clear)
     started = timer.seconds()
     answers: list[dict[str, Any]] = []
@@ -94,7 +96,8 @@ def measure(
         note = f"timing on {provider}, process {number + 1}"
 
         def tick(note: str = note) -> None:
-            progress(min(timer.seconds() - started, seconds), seconds, note)
+            spent = timer.seconds() - started
+            progress(min(spent, seconds), seconds, note)
 
         request["cold"] = is_on_cpu(provider) and (cold is None or number < cold)
         request["seed"] = [seed, number]
@@ -112,12 +115,12 @@ def measure(
         count, elapsed = len(answers), timer.seconds() - started
         if count not in rule.looks and not rule.over(count, elapsed):
             continue
-        timed = gather(answers, list(bundles), twice, provider, threads, len(rule.looks))
+        timed = gather(answers, names, twice, provider, threads, len(rule.looks))
         timed.seconds = elapsed
         timed.stopped = rule.stopped(timed, count, elapsed)
         timed.rows = len(texts)
         timed.seed = seed
-        timed.sample = value_sha256([request["texts"], request["pairs"]])[:16]
+        timed.sample = sample[:16]
         if timed.stopped:
             progress(seconds, seconds, f"timed on {provider}")
             return timed
@@ -207,11 +210,15 @@ def gather(
     tokens = []
     for lengths in by_process("tokens"):
         tokens += lengths
+    device = {}
+    if not is_on_cpu(provider):
+        device = by_model(by_process("device"))
+    throttled = drift.find_drift(samples[twice], by_process("sizes"))
     return Latency(
         samples=samples,
         cpu=by_model(by_process("cpu")),
         tokenizer=by_model(by_process("tokenizer")),
-        device={} if is_on_cpu(provider) else by_model(by_process("device")),
+        device=device,
         fixed=fixed,
         cold=by_model([clocks["wall"] for clocks in cold]),
         cold_tokenizer=by_model([clocks["tokenizer"] for clocks in cold]),
@@ -219,7 +226,7 @@ def gather(
         tokens=tokens,
         noise=(noise.low, noise.high),
         busy=busy,
-        throttled=drift.find_drift(samples[twice], by_process("sizes")),
+        throttled=throttled,
         looks=looks,
         provider=provider,
         threads=threads,

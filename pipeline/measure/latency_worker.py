@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import engines, fresh, machine
-from pipeline.measure.lengths import token_lengths
+from pipeline.measure.lengths import select_rows, token_lengths
 from pipeline.measure.timer import TIMER, Timer
 from pipeline.model.runtime import BundleModel, is_on_cpu
 
@@ -61,9 +61,7 @@ class Rows(NamedTuple):
 
     def request(self, row: int) -> tuple[list[str], list[str] | None]:
         """Return one row as a bundle reads it: its texts, and its second texts."""
-        if self.pairs is None:
-            return [self.texts[row]], None
-        return [self.texts[row]], [self.pairs[row]]
+        return select_rows(self.texts, self.pairs, [row])
 
 
 @dataclass
@@ -227,8 +225,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     random = np.random.default_rng(request["seed"])
     rows, seconds = Rows(request["texts"], request["pairs"]), request["seconds"]
     models = load(request, random)
-    lengths = token_lengths(models[0].model, *rows)
-    sizes = [_size(feed) for feed in models[0].model.encode(*rows)]
+    first = models[0].model
+    lengths = token_lengths(first, *rows)
+    sizes = [_size(feed) for feed in first.encode(*rows)]
     session = Session(models, rows, lengths, random)
     gc.collect()
     gc.disable()
@@ -238,20 +237,24 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     busy = machine.busy(before, machine.snapshot(), request["threads"])
     if not steady:
         busy.append("times were not steady when the warm-up ended")
-    once = replace(session, models=[timed for timed in models if timed.name != AGAIN])
+    distinct = [timed for timed in models if timed.name != AGAIN]
+    once = replace(session, models=distinct)
     fixed = once.time_lengths(request["lengths"])
     cold = {}
     if request["cold"]:
-        cold = once.time_cold(COLD, partial(empty_caches, larger_memory())).ms
+        empty = partial(empty_caches, larger_memory())
+        cold = once.time_cold(COLD, empty).ms
     wall = calls.by_model("wall")
+    tokens = [lengths[row] for row in calls.rows]
+    computed = [sizes[row] for row in calls.rows]
     return {
         "wall": wall,
         "again": wall[AGAIN],
         "cpu": calls.by_model("cpu"),
         "tokenizer": calls.by_model("tokenizer"),
         "device": calls.by_model("device"),
-        "tokens": [lengths[row] for row in calls.rows],
-        "sizes": [sizes[row] for row in calls.rows],
+        "tokens": tokens,
+        "sizes": computed,
         "fixed": fixed,
         "cold": cold,
         "block": BLOCK,
@@ -298,7 +301,8 @@ def feed_of_length(feeds: list[Feed], length: int) -> Feed:
         inner = [row[name][:1, 1:-1] for row in feeds]
         tokens = np.concatenate(inner, axis=1)[0]
         fitted = np.resize(tokens, (1, length - 2))
-        feed[name] = np.concatenate([ends[:1, :1], fitted, ends[:1, -1:]], axis=1)
+        first, last = ends[:1, :1], ends[:1, -1:]
+        feed[name] = np.concatenate([first, fitted, last], axis=1)
     return feed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.model import windows
@@ -32,10 +32,18 @@ def rows_to_time(
     texts, pairs = task.served(split)
     count = min(most, len(texts))
     rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
-    timed_texts = [texts[row] for row in rows]
+    return select_rows(texts, pairs, rows)
+
+
+def select_rows(
+    texts: Sequence[str], pairs: Sequence[str] | None, rows: Iterable[int]
+) -> tuple[list[str], list[str] | None]:
+    """Return the texts of some rows, and their second texts if rows are pairs."""
+    numbers = list(rows)
+    selected = [texts[row] for row in numbers]
     if pairs is None:
-        return timed_texts, None
-    return timed_texts, [pairs[row] for row in rows]
+        return selected, None
+    return selected, [pairs[row] for row in numbers]
 
 
 def character_lengths(texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:

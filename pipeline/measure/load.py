@@ -113,7 +113,8 @@ class Load:
         The machine or this test's own processes delayed them. Such delays only lengthen responses.
         """
         answered = np.asarray(self.response[: len(self.service)])
-        return float(np.mean(answered - self.ideal > LATE))
+        delay = answered - self.ideal
+        return float(np.mean(delay > LATE))
 
     def percentile(self, percent: float, *, of_service: bool = False) -> Interval | None:
         """Return a percentile in ms, None if the sample is too small for it.
@@ -184,26 +185,36 @@ def measure(
     generator = np.random.default_rng([seed, 1])
     rows = generator.integers(0, len(texts), len(sent)).tolist()
     note = f"{rate:g} requests a second, {plural(workers, 'worker')}"
+    request = {
+        "directory": str(directory.resolve()),
+        "texts": list(texts),
+        "pairs": None if pairs is None else list(pairs),
+        "rows": rows,
+        "sent": sent,
+        "until": until,
+        "provider": provider,
+        "threads": threads,
+    }
+
+    def report(done: float) -> None:
+        progress(done, seconds, note)
+
     with tempfile.TemporaryDirectory(prefix="rarefy-load-") as name:
-        request = {
-            "directory": str(directory.resolve()),
-            "texts": list(texts),
-            "pairs": None if pairs is None else list(pairs),
-            "rows": rows,
-            "sent": sent,
-            "until": until,
-            "provider": provider,
-            "threads": threads,
-            "folder": name,
-        }
-        answers, busy = _run(request, workers, seconds, lambda done: progress(done, seconds, note))
+        request["folder"] = name
+        answers, busy = _run(request, workers, seconds, report)
     served = []
     for answer in answers:
         served += [Served(*reply) for reply in answer["served"]]
     served.sort()
-    taken = served[-1].request + 1 if served else len(sent)
-    if len(served) != taken:
-        raise EvidenceError(f"{taken - len(served)} of {taken} requests got no answer")
+    taken = len(sent)
+    if served:
+        taken = served[-1].request + 1
+    unanswered = taken - len(served)
+    if unanswered:
+        raise EvidenceError(f"{unanswered} of {taken} requests got no answer")
+    ended = [reply.ended for reply in served]
+    service = [(reply.ended - reply.began) * 1e3 for reply in served]
+    broken = [reply for reply in served if not reply.finite]
     return Load(
         rate=rate,
         workers=workers,
@@ -211,9 +222,9 @@ def measure(
         provider=provider,
         seconds=seconds,
         sent=sent,
-        response=responses(sent, [reply.ended for reply in served], until),
-        service=[(reply.ended - reply.began) * 1e3 for reply in served],
-        broken=sum(not reply.finite for reply in served),
+        response=responses(sent, ended, until),
+        service=service,
+        broken=len(broken),
         busy=busy,
         kind=kind,
     )

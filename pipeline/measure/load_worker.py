@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pipeline.measure import fresh, machine
-from pipeline.measure.lengths import character_lengths
+from pipeline.measure.lengths import character_lengths, select_rows
 from pipeline.model.batches import order_by_length
 from pipeline.model.runtime import BundleModel
 
@@ -88,13 +88,13 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     texts, pairs, rows = request["texts"], request["pairs"], request["rows"]
-    model = BundleModel(
-        Path(request["directory"]), provider=request["provider"], threads=request["threads"]
-    )
+    folder = Path(request["folder"])
+    provider, threads = request["provider"], request["threads"]
+    model = BundleModel(Path(request["directory"]), provider=provider, threads=threads)
 
     def answer(row: int) -> bool:
-        pair = None if pairs is None else [pairs[row]]
-        return bool(np.isfinite(model.units([texts[row]], pair)).all())
+        outputs = model.units(*select_rows(texts, pairs, [row]))
+        return bool(np.isfinite(outputs).all())
 
     by_length = order_by_length(character_lengths(texts, pairs))
     step = max(1, len(texts) // WARM)
@@ -102,17 +102,14 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         answer(row)
     gc.collect()
     gc.disable()
-    folder = Path(request["folder"])
     begin = wait_for_start(folder, request["number"])
     if begin is None:
         return {"served": [], "cpu": 0.0, "switches": 0}
+    taken = take(folder / COUNTER, len(rows))
+    sent = [begin + moment for moment in request["sent"]]
+    until = begin + request["until"]
     before = machine.snapshot()
-    served = serve(
-        take(folder / COUNTER, len(rows)),
-        [begin + moment for moment in request["sent"]],
-        lambda index: answer(rows[index]),
-        begin + request["until"],
-    )
+    served = serve(taken, sent, lambda index: answer(rows[index]), until)
     after = machine.snapshot()
     since_start = [
         (reply.request, reply.began - begin, reply.ended - begin, reply.finite) for reply in served

@@ -150,11 +150,12 @@ def quiet_cores(busy: float, threads: int = 1) -> list[int]:
     if len(online) != len(shares):
         online = range(len(shares))
     used = dict(zip(online, shares, strict=True))
-
-    def share(core: int) -> float:
-        return max(used.get(cpu, 0.0) for cpu in topology.siblings(core))
-
-    return [core for core in cores(threads) if core in used and share(core) <= 100 * busy]
+    quiet = []
+    for core in cores(threads):
+        percent = max(used.get(cpu, 0.0) for cpu in topology.siblings(core))
+        if core in used and percent <= 100 * busy:
+            quiet.append(core)
+    return quiet
 
 
 def allowed() -> Sequence[int]:
@@ -195,11 +196,13 @@ def _arm(text: str) -> str:
     entries = re.split(r"\n\s*\n", text)
     timed = re.compile(rf"^processor\s*:\s*{cores()[0]}$", re.MULTILINE)
     matching = [entry for entry in entries if timed.search(entry)]
-    entry = matching[0] if matching else entries[0]
+    entry = (matching or entries)[0]
     keys = ("CPU implementer", "CPU part", "CPU variant", "CPU revision", "BogoMIPS")
-    pairs = re.findall(rf"^({'|'.join(keys)})\s*:\s*(\S+)", entry, re.MULTILINE)
+    names = "|".join(keys)
+    pairs = re.findall(rf"^({names})\s*:\s*(\S+)", entry, re.MULTILINE)
     numbers = dict(pairs)
-    return ", ".join(f"{key} {numbers[key]}" for key in keys if key in numbers)
+    present = [key for key in keys if key in numbers]
+    return ", ".join(f"{key} {numbers[key]}" for key in present)
 
 
 def _brand() -> str:

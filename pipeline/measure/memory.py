@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pipeline.measure import fresh
-from pipeline.measure.lengths import character_lengths
+from pipeline.measure.lengths import character_lengths, select_rows
 
 PAPERS = ("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json", "predict.py")
 """Files of a bundle that are not needed to answer; neither is its ``samples/`` folder."""
@@ -43,16 +43,17 @@ def peak(
     Raises ProviderError and EvidenceError as ``fresh.call`` does.
     """
     characters = character_lengths(texts, pairs)
-    longest = sorted(range(len(texts)), key=characters.__getitem__, reverse=True)[:ROWS]
+    longest_first = sorted(range(len(texts)), key=characters.__getitem__, reverse=True)
+    longest, second = select_rows(texts, pairs, longest_first[:ROWS])
     request: dict[str, Any] = {
         "directory": str(directory.resolve()),
-        "texts": [texts[row] for row in longest],
-        "pairs": None if pairs is None else [pairs[row] for row in longest],
+        "texts": longest,
+        "pairs": second,
         "provider": provider,
         "threads": threads,
     }
 
-    def call(request: dict[str, Any]) -> dict[str, Any]:
+    def call() -> dict[str, Any]:
         return fresh.call(
             "pipeline.measure.memory_worker",
             request,
@@ -62,8 +63,9 @@ def peak(
             remedy="; write validate: {memory: false}, or shorten the rows (data.max_length)",
         )
 
-    loaded = call(request)
-    imports_only = call(request | {"directory": None})
+    loaded = call()
+    request["directory"] = None
+    imports_only = call()
     host = loaded["peak"] - imports_only["peak"]
     return Peak(max(host, 0), loaded["device"])
 

@@ -84,29 +84,29 @@ def compare(
     """
     ours, theirs = _whole(candidate, blocks), _whole(reference, blocks)
     first, second = influences(candidate, blocks), influences(reference, blocks)
-    largest = max(_largest(first, ours, blocks), _largest(second, theirs, blocks), heaviest)
+    our_largest, their_largest = _largest(first, ours, blocks), _largest(second, theirs, blocks)
+    largest = max(our_largest, their_largest, heaviest)
     unseen = unseen_block(first - second, largest)
     draws = _draw((candidate, reference), blocks, seed, resamples)
     our_scores, their_scores = draws.scores
     differences = our_scores - their_scores
     two_sided = _ends(differences, draws, 0.025, unseen)
-    one_sided = _ends(differences, draws, 0.05, unseen._replace(part=1.0))
+    whole_block = unseen._replace(part=1.0)
+    one_sided = _ends(differences, draws, 0.05, whole_block)
     difference_bounds, ratio_bounds = [], []
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = float(np.float64(ours) / theirs)
         for end, tail in (*two_sided, *one_sided):
-            difference_bounds.append(float(np.quantile(end, tail)))
             ratios = 1 + end / their_scores
-            ratio_bounds.append(float(np.quantile(ratios, tail)))
+            ratio_bound = np.quantile(ratios, tail)
+            difference_bound = np.quantile(end, tail)
+            ratio_bounds.append(float(ratio_bound))
+            difference_bounds.append(float(difference_bound))
     if np.quantile(their_scores, 0.025) < 0:
         ratio, ratio_bounds = math.nan, [math.nan] * 4
-    difference = ours - theirs
-    return Bootstrap(
-        _nested(difference, *difference_bounds),
-        _nested(ratio, *ratio_bounds),
-        Interval(difference, *difference_bounds[2:]),
-        Interval(ratio, *ratio_bounds[2:]),
-    )
+    difference, difference90 = _nested(ours - theirs, *difference_bounds)
+    ratios, ratios90 = _nested(ratio, *ratio_bounds)
+    return Bootstrap(difference, ratios, difference90, ratios90)
 
 
 def alone(
@@ -120,9 +120,11 @@ def alone(
     """Return a score with its 95 % interval; ``heaviest`` as for ``compare``."""
     value, influence = _whole(score, blocks), influences(score, blocks)
     largest = max(_largest(influence, value, blocks), heaviest)
-    unseen = unseen_block(influence - value, largest)
+    changes = influence - value
+    unseen = unseen_block(changes, largest)
     draws = _draw((score,), blocks, seed, resamples)
-    lower, upper = _ends(draws.scores[0] - value, draws, 0.025, unseen)
+    differences = draws.scores[0] - value
+    lower, upper = _ends(differences, draws, 0.025, unseen)
     low, high = np.quantile(*lower), np.quantile(*upper)
     return Interval(value, value + float(low), value + float(high))
 
@@ -202,7 +204,8 @@ def unseen_block(changes: Floats, largest: float) -> Unseen:
     differing = float(np.sum(relative**2))
     new = FEW / (differing + FEW)
     beyond = max(largest - most, 0.0)
-    return Unseen(most + beyond * new, LEAST_UNSEEN + (1 - LEAST_UNSEEN) * new)
+    reach = most + beyond * new
+    return Unseen(reach, LEAST_UNSEEN + (1 - LEAST_UNSEEN) * new)
 
 
 def _ends(
@@ -233,9 +236,12 @@ def _weights(generator: np.random.Generator, blocks: int, resamples: int) -> Ite
         yield generator.exponential(size=(rows, blocks))
 
 
-def _nested(value: float, low: float, high: float, low90: float, high90: float) -> Interval:
-    """Return the 95 % interval, which holds the 90 % one although that adds more of a block."""
-    return Interval(value, min(low, low90), max(high, high90))
+def _nested(
+    value: float, low: float, high: float, low90: float, high90: float
+) -> tuple[Interval, Interval]:
+    """Return the 95 % interval, wide enough to hold the 90 % one, which adds more of a block."""
+    wide = Interval(value, min(low, low90), max(high, high90))
+    return wide, Interval(value, low90, high90)
 
 
 def _largest(influence: Floats, value: float, blocks: int) -> float:
@@ -253,4 +259,5 @@ def _size(blocks: int) -> int:
 
 
 def _whole(score: Score, blocks: int) -> float:
-    return float(score(np.ones((1, blocks)))[0])
+    value = score(np.ones((1, blocks)))[0]
+    return float(value)

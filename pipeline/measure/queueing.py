@@ -60,11 +60,12 @@ def replayed(
     other for longer than a short run lasts, so its own spread says too little.
     """
     generator = np.random.default_rng(seed)
+    service_times = np.asarray(service)
     short = min(count, REPLAYED // 40)
     times = min(200, REPLAYED // short)
 
     def percentiles(requests: int) -> NDArray[np.float64]:
-        lengths = generator.choice(np.asarray(service), requests)
+        lengths = generator.choice(service_times, requests)
         gaps = np.full(requests, 1e3 / rate)
         if kind == "poisson":
             gaps = generator.exponential(1e3 / rate, requests)
@@ -73,7 +74,10 @@ def replayed(
         return np.asarray(np.percentile(response, TENTHS), np.float64)
 
     endless = percentiles(LONG)
-    return np.array([endless / percentiles(short) for _ in range(times)])
+    ratios = []
+    for _ in range(times):
+        ratios.append(endless / percentiles(short))
+    return np.array(ratios)
 
 
 def _waited(
@@ -83,6 +87,8 @@ def _waited(
     if workers > 1:
         answered = fifo(sent.tolist(), service.tolist(), workers)
         return answered - sent - service
-    steps = np.concatenate([[0.0], np.cumsum(service[:-1] - np.diff(sent))])
+    gaps = np.diff(sent)
+    rises = np.cumsum(service[:-1] - gaps)
+    steps = np.concatenate([[0.0], rises])
     waited: NDArray[np.float64] = steps - np.minimum.accumulate(steps)
     return waited

@@ -69,7 +69,8 @@ def alone(
         return _within(name, Interval(wide.value, low, high))
     heaviest = 0.0 if name == "ece" else _heaviest(task, name, truth, groups, answers)
     if not task.counted or len(groups):
-        return _within(name, paired.alone(score, blocks, seed, heaviest=heaviest))
+        interval = paired.alone(score, blocks, seed, heaviest=heaviest)
+        return _within(name, interval)
     drawn = statistics.bootstrap(score, blocks, seed)
     mistakes = int((~correct).sum())
     weight = _unseen(1.0, heaviest, mistakes)
@@ -89,7 +90,8 @@ def share(correct: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = 
         return statistics.wilson(int(correct.sum()), len(correct))
     score, blocks = paired.by_group(formulas.share(correct), groups, len(correct))
     heaviest = paired.unevenness(groups)
-    return _within("accuracy", paired.alone(score, blocks, seed, heaviest=heaviest))
+    interval = paired.alone(score, blocks, seed, heaviest=heaviest)
+    return _within("accuracy", interval)
 
 
 @once
@@ -115,21 +117,23 @@ def compare(
         first, _ = paired.by_group(formula(ours, truth), groups, rows)
         second, blocks = paired.by_group(formula(theirs, truth), groups, rows)
         heaviest = _heaviest(task, name, truth, groups, ours, theirs)
-        return _bounded(name, paired.compare(first, second, blocks, seed, heaviest=heaviest))
+        comparison = paired.compare(first, second, blocks, seed, heaviest=heaviest)
+        return _bounded(name, comparison)
+    rows = len(truth)
     gains, losses = flips(ours_correct, theirs_correct)
-    difference = statistics.paired_difference(gains, losses, len(truth))
-    difference90 = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
+    difference = statistics.paired_difference(gains, losses, rows)
+    difference90 = statistics.paired_difference(gains, losses, rows, 0.90, HALF_A_ROW)
     drawn, base = _resampled(formula, ours, theirs, np.asarray(truth), seed)
     if name != "accuracy":
-        seen = _weight(drawn, gains, losses, len(truth))
+        seen = _weight(drawn, gains, losses, rows)
         heaviest = _heaviest(task, name, truth, (), ours, theirs)
         weight = _unseen(seen, heaviest, gains + losses)
         difference = _no_surer(drawn.difference, difference, weight)
         difference90 = _no_surer(drawn.difference90, difference90, weight)
     ratio, ratio90 = drawn.ratio, drawn.ratio90
     if base != 0:
-        ratio = _wider(ratio, 1 + difference.low / base, 1 + difference.high / base)
-        ratio90 = _wider(ratio90, 1 + difference90.low / base, 1 + difference90.high / base)
+        ratio = _wider_ratio(ratio, difference, base)
+        ratio90 = _wider_ratio(ratio90, difference90, base)
     return Bootstrap(difference, ratio, difference90, ratio90)
 
 
@@ -154,7 +158,8 @@ def agreement(
     agreed = np.bincount(block, same, minlength=len(units)).astype(float)
     score, blocks = paired.by_group(ratio(agreed, units), groups, len(units))
     heaviest = paired.unevenness(groups)
-    return _within("agreement", paired.alone(score, blocks, seed, heaviest=heaviest))
+    interval = paired.alone(score, blocks, seed, heaviest=heaviest)
+    return _within("agreement", interval)
 
 
 @once
@@ -307,17 +312,19 @@ def _moved(
 
     Times the number of rows, as for ``_heaviest``.
     """
+    count, changes = len(side), len(rows)
     longer = [*truth, *(truth[row] for row in rows)]
-    score = formula(np.concatenate([side, changed]), longer)
+    answers = np.concatenate([side, changed])
+    score = formula(answers, longer)
     # The first row of weights is the answers as they are; each other one has a change instead.
-    weights = np.zeros((1 + len(rows), len(longer)))
-    weights[:, : len(side)] = 1.0
-    numbers = np.arange(len(rows))
-    weights[1 + numbers, rows] = 0.0
-    weights[1 + numbers, len(side) + numbers] = 1.0
+    weights = np.zeros((1 + changes, len(longer)))
+    weights[:, :count] = 1.0
+    places = np.arange(changes)
+    weights[1 + places, rows] = 0.0
+    weights[1 + places, count + places] = 1.0
     values = score(weights)
     moved = np.abs(values - values[0])
-    return len(side) * float(moved.max())
+    return count * float(moved.max())
 
 
 def _unseen(seen: float, heaviest: float, differing: int) -> float:
@@ -341,7 +348,8 @@ def _resampled(
     Rows with the same truth and answers are interchangeable, so the counts of each kind of row are
     drawn. This gives the same distribution as drawing single rows in a fraction of the time.
     """
-    rows = np.stack([truth, formulas.answers(ours), formulas.answers(theirs)])
+    our_answers, their_answers = formulas.answers(ours), formulas.answers(theirs)
+    rows = np.stack([truth, our_answers, their_answers])
     kinds, counts = np.unique(rows, axis=1, return_counts=True)
     true, our_labels, their_labels = kinds
     labels = ours.shape[1]
@@ -349,12 +357,14 @@ def _resampled(
     our_score = metric(certain[our_labels], true)
     their_score = metric(certain[their_labels], true)
     generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(truth), counts / len(truth), statistics.RESAMPLES)
+    shares = counts / len(truth)
+    draws = generator.multinomial(len(truth), shares, statistics.RESAMPLES)
     weights = draws.astype(float)
     whole = counts[None].astype(float)
-    first, second = float(our_score(whole)[0]), float(their_score(whole)[0])
-    both = statistics.paired(our_score(weights), their_score(weights), (first, second))
-    return both, second
+    first = float(our_score(whole)[0])
+    second = float(their_score(whole)[0])
+    ours_drawn, theirs_drawn = our_score(weights), their_score(weights)
+    return statistics.paired(ours_drawn, theirs_drawn, (first, second)), second
 
 
 def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> Interval:
@@ -363,6 +373,12 @@ def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> In
     up = weight * (accuracy.high - accuracy.value)
     low, high = max(interval.value + down, -1.0), min(interval.value + up, 1.0)
     return _wider(interval, low, high)
+
+
+def _wider_ratio(ratio: Interval, difference: Interval, base: float) -> Interval:
+    """Widen a ratio to at least that of the difference to the reference's score, ``base``."""
+    low, high = 1 + difference.low / base, 1 + difference.high / base
+    return _wider(ratio, low, high)
 
 
 def _wider(interval: Interval, low: float, high: float) -> Interval:

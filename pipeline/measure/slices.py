@@ -58,8 +58,11 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
     part of the row that stands for it, and there is none by length.
     """
     blocks = task.blocks(split)
-    slicings = {LENGTH: by_length(tokens)} if blocks is None else {}
-    if (by_target := task.parts(split)) is not None:
+    slicings = {}
+    if blocks is None:
+        slicings[LENGTH] = by_length(tokens)
+    by_target = task.parts(split)
+    if by_target is not None:
         slicings[task.parted_by] = by_target
     for column, values in split.columns.items():
         name = f"column {column}" if column in slicings else column
@@ -90,7 +93,8 @@ def by_length(tokens: Sequence[int]) -> list[str]:
     import numpy as np
 
     lengths = np.asarray(tokens)
-    edges = np.unique(np.quantile(lengths, QUANTILES, method="inverted_cdf"))
+    quartiles = np.quantile(lengths, QUANTILES, method="inverted_cdf")
+    edges = np.unique(quartiles)
     bucket = np.searchsorted(edges, lengths)
     names = {}
     for number in np.unique(bucket).tolist():
@@ -132,8 +136,10 @@ def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
         for part in parts:
             rows = np.asarray(values) == part
             first, second = ours[rows], theirs[rows]
-            group = groups[rows].tolist() if len(groups) else ()
-            p = 1.0 if vacuous else scores.chance(first, second, group)
+            group = groups[rows].tolist() if len(groups) else []
+            p = 1.0
+            if not vacuous:
+                p = scores.chance(first, second, group)
             result = SliceResult(
                 slicing=slicing,
                 part=part,

@@ -98,11 +98,13 @@ def paired_difference(
     z = float(norm.ppf(0.5 + confidence / 2))
 
     def statistic(delta: float, moved: float) -> float:
+        spread = delta * (1 - delta)
         b = -gains - losses + (2 * n - gains + losses) * delta
         c = -losses * delta * (1 - delta)
         discriminant = max(b * b - 8 * n * c, 0.0)
-        nuisance = (math.sqrt(discriminant) - b) / (4 * n)
-        variance = n * (2 * nuisance + delta * (1 - delta))
+        root = math.sqrt(discriminant)
+        nuisance = (root - b) / (4 * n)
+        variance = n * (2 * nuisance + spread)
         distance = gains - losses + moved - n * delta
         return distance / math.sqrt(max(variance, 1e-12))
 
@@ -181,7 +183,8 @@ def _weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
         drawn = generator.integers(0, rows, (n, rows))
-        cells = drawn + rows * np.arange(n)[:, None]
+        offsets = rows * np.arange(n)
+        cells = drawn + offsets[:, None]
         counts = np.bincount(cells.ravel(), minlength=n * rows)
         yield counts.reshape(n, rows).astype(float)
 
@@ -218,7 +221,9 @@ def percentile_interval(
     ``samples``: process × calls. See ``_between_processes``.
     """
     arrays = [np.asarray(process, dtype=float) for process in samples]
-    draws = [np.percentile(drawn, percentile) for (drawn,) in _resample([arrays], seed)]
+    draws = []
+    for (calls,) in _resample([arrays], seed):
+        draws.append(np.percentile(calls, percentile))
     value = percentile_of(samples, percentile)
     return _between_processes(value, np.array(draws), len(arrays), looks)
 
@@ -240,8 +245,11 @@ def percentile_ratio(
     second = [np.asarray(process, dtype=float) for process in denominator]
     draws = []
     for over, under in _resample([first, second], seed):
-        draws.append(np.percentile(over, percentile) / np.percentile(under, percentile))
-    value = percentile_of(numerator, percentile) / percentile_of(denominator, percentile)
+        ratio = np.percentile(over, percentile) / np.percentile(under, percentile)
+        draws.append(ratio)
+    whole_over = percentile_of(numerator, percentile)
+    whole_under = percentile_of(denominator, percentile)
+    value = whole_over / whole_under
     return _between_processes(value, np.array(draws), len(first), looks)
 
 
@@ -291,7 +299,8 @@ def _between_processes(value: float, draws: Floats, processes: int, looks: int) 
         return _interval(value, draws, 1 - 0.05 / looks)
     spread = float(np.std(np.log(draws)))
     error = spread * math.sqrt(processes / (processes - 1))
-    quantile = float(t.ppf(1 - 0.025 / looks, processes - 1))
+    confidence = 1 - 0.025 / looks
+    quantile = float(t.ppf(confidence, processes - 1))
     reach = quantile * error
     return Interval(value, value * math.exp(-reach), value * math.exp(reach))
 
@@ -319,5 +328,6 @@ def _resample(models: list[list[Floats]], seed: int) -> Iterator[list[Floats]]:
 def _interval(value: float, draws: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):  # ratios to zero: infinite draws, infinite or NaN bounds
-        low, high = np.quantile(draws, [tail, 1 - tail])
+        bounds = np.quantile(draws, [tail, 1 - tail])
+    low, high = bounds
     return Interval(value, float(low), float(high))

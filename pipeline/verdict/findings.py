@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.measure import cold_start, gate, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.measure.statistics import Bootstrap
+from pipeline.stage.formulas import Floats
 from pipeline.terms.budget import Budget, misfit
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import METRICS
@@ -56,9 +57,9 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
     candidate, linear = measurements.table(CANDIDATE), measurements.linear_table()
     comparison = measurements.compare(main, candidate, linear)
     drop = _negated(comparison.difference90)
-    change = [signed(value) for value in comparison.difference90]
+    value, low, high = map(signed, comparison.difference90)
     reason = (
-        f"{main} differs from the linear model's by {change[0]} points [{change[1]}, {change[2]}] "
+        f"{main} differs from the linear model's by {value} points [{low}, {high}] "
         "(one-sided 95 % bounds)"
     )
     outcome: Outcome = "pass"
@@ -149,19 +150,31 @@ def _at_limit(outcome: Outcome, lacking: str = "") -> str:
     return f"; inconclusive because the interval includes the limit{lacking}"
 
 
-def _limit(text: str, *, least: bool) -> str:
-    return f"at least {text} is required" if least else f"at most {text} is allowed"
+def _compare(
+    interval: Interval, budget: Budget, unit: str, *, least: bool, lacking: str = ""
+) -> tuple[Outcome, str, str]:
+    """Compare a value with the limit; return the outcome, the value and the limit in words.
+
+    Args:
+        interval: The value.
+        budget: It has the limit.
+        unit: Of both.
+        least: The value must be at least the limit, else at most.
+        lacking: What data would help if neither is sure.
+    """
+    limit = required(budget.limit, unit)
+    if least:
+        outcome, text = _at_least(interval, budget.limit), f"at least {limit} is required"
+    else:
+        outcome, text = _at_most(interval, budget.limit), f"at most {limit} is allowed"
+    return outcome, bounds(interval, unit, budget.limit), text + _at_limit(outcome, lacking)
 
 
 def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
     """Judge ``min`` and ``max``."""
     unit = METRICS[budget.metric].unit
-    least = budget.form == "min"
-    outcome = _at_least(interval, budget.limit) if least else _at_most(interval, budget.limit)
-    shown = bounds(interval, unit, budget.limit)
-    limit = _limit(required(budget.limit, unit), least=least)
-    reason = f"{budget.metric} is {shown}{where}; {limit}{_at_limit(outcome)}"
-    return Finding(interval, outcome, reason)
+    outcome, shown, limit = _compare(interval, budget, unit, least=budget.form == "min")
+    return Finding(interval, outcome, f"{budget.metric} is {shown}{where}; {limit}")
 
 
 # Scores of the eval rows
@@ -169,39 +182,52 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
-    task, truth, groups = measurements.scored_by, measurements.truth, measurements.groups
-    if budget.metric not in task.formulas(truth):
-        known = ", ".join(task.formulas(truth))
-        raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
+    task = measurements.scored_by
+    formulas = task.formulas(measurements.truth)
+    if budget.metric not in formulas:
+        names = ", ".join(formulas)
+        raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {names}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
         return _absolute(budget, measurements.score_of(budget.metric, ours), "")
-    theirs = lookup.answers(measurements, lookup.against(budget, measurements))
+    reference = lookup.against(budget, measurements)
+    theirs = lookup.answers(measurements, reference)
     comparison = measurements.compare(budget.metric, ours, theirs)
-    ours_correct, theirs_correct = task.right(ours, truth), task.right(theirs, truth)
-    if task.counted and power.counts_rows(budget.metric) and not groups:
-        lacking = power.lacking(budget, ours_correct, theirs_correct)
-    else:
-        score = task.formulas(truth)[budget.metric](theirs, truth)
-        reference = float(score(np.ones((1, len(theirs_correct))))[0])
-        blocks, block = len(theirs_correct), task.block(truth)
-        if groups:
-            blocks, block = len(set(groups)), "group"
-        lacking = power.lacking_blocks(budget, comparison, reference, blocks, block)
+    lacking = _lacking_rows(budget, measurements, comparison, ours, theirs)
     if budget.form == "max_drop":
         return _drop(budget, comparison, lacking)
     return _retained(budget, comparison, lacking)
+
+
+def _lacking_rows(
+    budget: Budget,
+    measurements: Measurements,
+    comparison: Bootstrap,
+    ours: Floats,
+    theirs: Floats,
+) -> str:
+    """Return how many rows a budget on a score needs if there are too few; see ``power``."""
+    task, truth, groups = measurements.scored_by, measurements.truth, measurements.groups
+    theirs_correct = task.right(theirs, truth)
+    if task.counted and power.counts_rows(budget.metric) and not groups:
+        return power.lacking(budget, task.right(ours, truth), theirs_correct)
+    blocks = len(theirs_correct)
+    score = task.formulas(truth)[budget.metric](theirs, truth)
+    reference = float(score(np.ones((1, blocks)))[0])
+    if groups:
+        return power.lacking_blocks(budget, comparison, reference, len(set(groups)), "group")
+    return power.lacking_blocks(budget, comparison, reference, blocks, task.block(truth))
 
 
 def _drop(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop``; the finding holds the drop, so a positive value is worse."""
     difference = comparison.difference90
     outcome: Outcome = statistics.non_inferiority(difference, budget.limit)
-    change = [beside(signed, value, -budget.limit) for value in difference]
+    value, low, high = [beside(signed, end, -budget.limit) for end in difference]
+    margin = required(budget.limit, "points")
     reason = (
-        f"{budget.metric} differs from {budget.against}'s by {change[0]} points "
-        f"[{change[1]}, {change[2]}] (one-sided 95 % bounds); "
-        f"the non-inferiority margin is {required(budget.limit, 'points')}"
+        f"{budget.metric} differs from {budget.against}'s by {value} points "
+        f"[{low}, {high}] (one-sided 95 % bounds); the non-inferiority margin is {margin}"
     )
     return Finding(_negated(difference), outcome, reason + _at_limit(outcome, lacking))
 
@@ -217,16 +243,15 @@ def _retained(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     if budget.form == "max_regression":
         lost = Interval(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
         return _regression(budget, lost, sides, lacking)
-    outcome = _at_least(ratio, budget.limit)
-    shown = bounds(ratio, "%", budget.limit)
-    limit = _limit(required(budget.limit, "%"), least=True)
+    outcome, shown, limit = _compare(ratio, budget, "%", least=True, lacking=lacking)
     reason = f"{budget.metric} is {shown} of {budget.against}'s{sides}; {limit}"
-    return Finding(ratio, outcome, reason + _at_limit(outcome, lacking))
+    return Finding(ratio, outcome, reason)
 
 
 def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
     """Judge ``max_regression`` by a ratio to the reference; a lower ratio is better."""
-    return _regression(budget, Interval(*(value - 1 for value in ratio)), where)
+    loss = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
+    return _regression(budget, loss, where)
 
 
 def _regression(budget: Budget, interval: Interval, note: str, lacking: str = "") -> Finding:
@@ -234,9 +259,10 @@ def _regression(budget: Budget, interval: Interval, note: str, lacking: str = ""
     word, shown = "worse", bounds(interval, "%", budget.limit)
     if interval.value < 0:
         word, shown = "better", bounds(_negated(interval), "%", -budget.limit)
+    limit = required(budget.limit, "%")
     reason = (
         f"{budget.metric} is {shown} {word} than {budget.against}'s"
-        f"{note}; a regression of at most {required(budget.limit, '%')} is allowed"
+        f"{note}; a regression of at most {limit} is allowed"
     )
     return Finding(interval, outcome, reason + _at_limit(outcome, lacking))
 
@@ -254,16 +280,20 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
         agreement = measurements.score_of(budget.metric, ours)
         return _absolute(budget, agreement, " with the recipe's model")
     name = lookup.first_reference(budget, measurements)
-    ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    return _absolute(budget, measurements.agreement(ours, theirs), f" with {name}")
+    ours = lookup.answers(measurements, CANDIDATE)
+    theirs = lookup.answers(measurements, name)
+    agreement = measurements.agreement(ours, theirs)
+    return _absolute(budget, agreement, f" with {name}")
 
 
 def _divergence(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     name, task = lookup.first_reference(budget, measurements), measurements.scored_by
     if not task.probable:
         raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
-    ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    return _absolute(budget, measurements.divergence(ours, theirs), f" nats from {name}")
+    ours = lookup.answers(measurements, CANDIDATE)
+    theirs = lookup.answers(measurements, name)
+    divergence = measurements.divergence(ours, theirs)
+    return _absolute(budget, divergence, f" nats from {name}")
 
 
 # Timings
@@ -304,11 +334,16 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
 def _speedup(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge the ratio of medians to ``against``, by default the first reference."""
     timed = lookup.timed(measurements, target)
-    name = budget.against or lookup.first_reference(budget, measurements)
-    model = lookup.against(budget, measurements) if budget.against else name
-    ours, theirs = lookup.samples(timed, CANDIDATE, target), lookup.samples(timed, model, target)
+    if budget.against:
+        name, model = budget.against, lookup.against(budget, measurements)
+    else:
+        name = model = lookup.first_reference(budget, measurements)
+    ours = lookup.samples(timed, CANDIDATE, target)
+    theirs = lookup.samples(timed, model, target)
     shortage = _too_few(ours, 50)
-    return shortage or _faster(budget, ours, theirs, 50, f"{name} on {target}", timed)
+    if shortage:
+        return shortage
+    return _faster(budget, ours, theirs, 50, f"{name} on {target}", timed)
 
 
 def _faster(
@@ -320,12 +355,9 @@ def _faster(
     timed: Latency,
 ) -> Finding:
     ratio = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
-    most = budget.form == "max"
-    outcome = _at_most(ratio, budget.limit) if most else _at_least(ratio, budget.limit)
-    limit = _limit(required(budget.limit, "×"), least=not most)
+    outcome, shown, limit = _compare(ratio, budget, "×", least=budget.form != "max")
     at = "" if percentile == 50 else f" at p{percentile}"
-    shown = bounds(ratio, "×", budget.limit)
-    return Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}{_at_limit(outcome)}")
+    return Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
 
 
 def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:
@@ -347,7 +379,8 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     ours = lookup.amount(measurements, CANDIDATE, budget.metric)
     if budget.against is None:
         return _absolute(budget, Interval(ours, ours, ours), "")
-    theirs = lookup.amount(measurements, lookup.against(budget, measurements), budget.metric)
+    reference = lookup.against(budget, measurements)
+    theirs = lookup.amount(measurements, reference, budget.metric)
     both = f"{quantity(ours, unit)} vs. {quantity(theirs, unit)}"
     if budget.form != "min_shrink":
         ratio = ours / theirs if theirs else math.inf
@@ -355,7 +388,7 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     ratio = theirs / ours if ours else math.inf
     exact = Interval(ratio, ratio, ratio)
     shown, less = beside(number, ratio, budget.limit), METRICS[budget.metric].less
-    limit = _limit(required(budget.limit, "×"), least=True)
+    limit = f"at least {required(budget.limit, '×')} is required"
     reason = f"{shown}× {less} than {budget.against} ({both}); {limit}"
     return Finding(exact, _at_least(exact, budget.limit), reason)
 
@@ -371,7 +404,8 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
         return Finding(None, "inconclusive", reason)
     if budget.against is None:
         return _absolute(budget, cold_start.median(ours), "")
-    theirs = lookup.starts(measurements, lookup.against(budget, measurements))
+    reference = lookup.against(budget, measurements)
+    theirs = lookup.starts(measurements, reference)
     if len(theirs) != len(ours):
         raise lookup.MissingError(
             f"{budget.against} and the candidate have different numbers of cold starts, "
@@ -380,11 +414,9 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
     if budget.form == "max_regression":
         return _worse(budget, cold_start.ratio(ours, theirs), "")
     ratio = cold_start.ratio(theirs, ours)
-    outcome = _at_least(ratio, budget.limit)
-    limit = _limit(required(budget.limit, "×"), least=True) + _at_limit(outcome)
-    shown = bounds(ratio, "×", budget.limit)
-    text = f"{budget.metric} is {shown} faster than {budget.against}'s; {limit}"
-    return Finding(ratio, outcome, text)
+    outcome, shown, limit = _compare(ratio, budget, "×", least=True)
+    reason = f"{budget.metric} is {shown} faster than {budget.against}'s; {limit}"
+    return Finding(ratio, outcome, reason)
 
 
 _JUDGES: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {

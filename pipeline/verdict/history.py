@@ -344,10 +344,21 @@ def _finite(*values: float | None) -> list[float | None]:
 
 
 def _past(row: Sequence[Any]) -> Past:
-    verdict, evidence, commit = row[:6], json.loads(row[6]), row[7]
+    number, time, recipe, command, bundle, outcome, evidence, commit = row[:8]
     digest, facts, again, measured = row[8:]
-    machine = Machine(digest, json.loads(facts))
-    return Past(*verdict, evidence, commit, machine, bool(again), measured)
+    return Past(
+        id=number,
+        time=time,
+        recipe=recipe,
+        command=command,
+        bundle=bundle,
+        outcome=outcome,
+        evidence=json.loads(evidence),
+        commit=commit,
+        machine=Machine(digest, json.loads(facts)),
+        again=bool(again),
+        measured=measured,
+    )
 
 
 def _put(past: Past, row: Sequence[Any]) -> None:
