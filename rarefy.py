@@ -64,14 +64,13 @@ if TYPE_CHECKING:  # what is public here is loaded on first use, by ``__getattr_
     from stages.merge import Merge
     from stages.profile import Profile
     from stages.prune import Prune
-    from stages.qat import Qat
     from stages.quantize import Quantize
     from stages.static import Static
     from stages.validate import Validate
 
 __all__ = ["Budget", "Data", "Recipe", "Target", "load", "step"]
 __all__ += ["Augment", "Distill", "Finetune", "Label", "Profile", "Static"]
-__all__ += ["Adapt", "Export", "Factorize", "Inject", "Merge", "Prune", "Qat", "Quantize"]
+__all__ += ["Adapt", "Export", "Factorize", "Inject", "Merge", "Prune", "Quantize"]
 __all__ += ["BudgetResult", "Bundle", "Prediction", "Result", "Validate", "Verdict", "plan", "run"]
 __all__ += ["compare", "promote", "rollback", "validate"]
 __all__ += ["Artifact", "Asked", "Context", "Draft", "Kind", "Metric", "Split", "Stage"]

@@ -69,14 +69,11 @@ def variants(unlabelled: Path) -> dict[str, list[Any]]:
         "best on dev": alone(keep="best"),
         "hidden states, uniform map": alone(hidden_weight=1),
         "hidden states, last layer": alone(hidden_weight=1, hidden_map="last"),
-        "relations": alone(relation_weight=1),
-        "hidden states first": in_two_phases(),
+        "hidden states alone first": in_two_phases(),
         "the first two layers": alone(layers=[0, 1]),  # plain: the first and the last
         "the first and the fourth layer": alone(layers=[0, 3]),
         "squared logits": alone(answer_loss="mse"),
         "ReLU": alone(activation="relu"),
-        "labels more and more": alone(alpha=[1.0, 0.5]),
-        "hidden states less and less": alone(hidden_weight=[1, 0]),
         "spans": with_texts(SPANS),
         "spans, best on dev": with_texts(SPANS, keep="best"),
         "spans, ReLU": with_texts(SPANS, activation="relu"),
@@ -91,8 +88,8 @@ def variants(unlabelled: Path) -> dict[str, list[Any]]:
 
 
 def in_two_phases() -> list[Any]:
-    """Return a student that learns hidden states and relations for 5 epochs, then answers alone."""
-    first = {**PLAIN, "hidden_weight": 1, "relation_weight": 1, "epochs": 5}
+    """Return a student that learns hidden states for 5 epochs, then answers alone."""
+    first = {**PLAIN, "hidden_weight": 1, "epochs": 5}
     then = {key: value for key, value in PLAIN.items() if key != "layers"}
     return [
         {"distill": first, "as": "first"},

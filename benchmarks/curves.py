@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.report import wording
-from pipeline.report.figures import svg
-from pipeline.report.figures.axes import HEIGHT, Rule, axes, frame
-from pipeline.report.figures.svg import PAGE
+from pipeline.report.figures.chart import HEIGHT, Axis, Font, Plot, style
 from pipeline.report.pictures import WIDE, stand_alone
 
 APART = 15.0
 """Pixels between the names of two curves."""
+NAMES = 220.0
+"""Pixels kept free at the right for the names."""
+SPEEDUP = "times faster than before, in int8 · faster →"
 
 
 class Place(NamedTuple):
@@ -63,38 +64,23 @@ def _recovered(rows: list[dict[str, Any]]) -> Iterable[Curve]:
 
 
 def _picture(curves: list[Curve]) -> str:
-    inside = frame(WIDE)
     places = [place for curve in curves for place in curve.places]
-    least, most = (pick(place.accuracy for place in places) for pick in (min, max))
+    least = min(place.accuracy for place in places)
+    most = max(place.accuracy for place in places)
     room = 0.08 * (most - least)
-    right = inside.right - 220  # the names stand there
     fastest = max(place.speedup for place in places)
-    across = svg.linear(1, fastest, inside.left + 10, right)
-    up = svg.linear(least - room, most + room, inside.bottom, inside.top)
-    rules = [
-        Rule(up(value), f"{100 * value:.3g}{wording.NBSP}%")
-        for value in svg.ticks(least - room, most + room, 5)
-    ]
-    marks = [(across(value), f"{value:.1f}×") for value in svg.ticks(1, fastest, 6)]
-    titles = ("Accuracy", "times faster than before, in int8 · faster →")
-    parts = [axes(inside, titles, rules, marks)]
-    parts += [_curve(curve, across, up) for curve in curves]
-    ends = sorted(curves, key=lambda curve: up(curve.places[-1].accuracy))
-    height = inside.top
-    for curve in ends:
-        height = max(up(curve.places[-1].accuracy), height + APART)
-        colour = PAGE.accent if curve.ours else PAGE.ink
-        parts.append(svg.text(right + 16, height + 4, curve.name, colour))
-    said = "; ".join(
-        f"{curve.name}: "
-        + ", ".join(f"{place.accuracy:.1%} at {place.speedup:.2f}×" for place in curve.places)
-        for curve in curves
-    )
-    return svg.document("pruning", WIDE, HEIGHT, "Accuracy against speed-up", said, "".join(parts))
-
-
-def _curve(curve: Curve, across: svg.Scale, up: svg.Scale) -> str:
-    points = [(across(place.speedup), up(place.accuracy)) for place in curve.places]
-    colour, dash = (PAGE.accent, "") if curve.ours else (PAGE.other, "6 3")
-    body = svg.path("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), colour, 2, dash)
-    return svg.group(curve.name, body + "".join(svg.mark(x, y, curve.ours) for x, y in points))
+    speedup = Axis(SPEEDUP, 1, fastest, "{:.1f}×".format, inset=(10, NAMES))
+    accuracy = Axis("Accuracy", least - room, most + room, wording.share)
+    plot = Plot("pruning", WIDE, HEIGHT, "Accuracy against speed-up", x=speedup, y=accuracy)
+    for curve in curves:
+        with plot.tooltip(curve.name):
+            plot.series(curve.places, style(curve.ours))
+            for place in curve.places:
+                plot.dot(*plot.place(*place), curve.ours)
+        shown = [f"{place.accuracy:.1%} at {place.speedup:.2f}×" for place in curve.places]
+        plot.descriptions.append(f"{curve.name}: {', '.join(shown)}")
+    y = plot.area.top
+    for curve in sorted(curves, key=lambda curve: -curve.places[-1].accuracy):
+        y = max(plot.up(curve.places[-1].accuracy), y + APART)
+        plot.text(plot.area.right - NAMES + 16, y, curve.name, Font(style(curve.ours).font.colour))
+    return plot.svg()

@@ -36,7 +36,6 @@ NAMES: Final = (
         "saturation",
         "portable",
         "plan_search",
-        "qat",
         "floor",
         "chains",
         "threads",

@@ -6,8 +6,8 @@
 Every linear layer of the checkpoint (by default the demo's teacher) is int8. ``dynamic`` finds a
 range at each call; the others take it from 256 training sentences, by each method of
 ``quantize.calibration``. ``smooth`` divides large channels where that pays, and ``smooth by half``
-everywhere with the strength that SmoothQuant's paper begins with. ``corrected`` has corrected
-biases. ``qdq`` is the nearest method in the form for other runtimes.
+everywhere with the strength that SmoothQuant's paper begins with. ``qdq`` is the nearest method in
+the form for other runtimes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ FURTHER: dict[str, dict[str, Any]] = {
     "dynamic, smooth": {"smooth": True},
     "dynamic, smooth by half": {"smooth": True},
     "mse, smooth": {"mode": "static", "calibration": "mse", "smooth": True},
-    "mse, corrected": {"mode": "static", "calibration": "mse", "correct_bias": True},
 }
 """Form -> parameters of ``quantize`` besides those of every form."""
 
@@ -135,12 +134,6 @@ def claims(rows: dict[str, dict[str, Any]], best: str, slower: dict[str, Any]) -
             "a larger KL",
             f"{kl['dynamic, smooth by half']:.2g}; without smoothing {kl['dynamic']:.2g}",
             kl["dynamic, smooth by half"] > kl["dynamic"],
-        ),
-        Claim(
-            "corrected biases bring the answers nearer to fp32",
-            "a smaller KL",
-            f"{kl['mse, corrected']:.2g} of {kl['mse']:.2g}",
-            kl["mse, corrected"] < kl["mse"],
         ),
         Claim(
             "the nearest method's divergence from fp32 is smaller than with the largest range",

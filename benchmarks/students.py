@@ -250,7 +250,7 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
     """Make a student with a seed, and return what was measured of it."""
     from pipeline.measure import statistics
     from pipeline.measure.measurements import CANDIDATE
-    from pipeline.report import facts, linear
+    from pipeline.report import facts
     from pipeline.run.folder import read
 
     recipe = f"{name}-{data}-{seed}"
@@ -281,7 +281,7 @@ def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[s
         **here(),
         "teacher": found.score("accuracy", "model")._asdict(),
         "accuracy": found.score("accuracy", CANDIDATE)._asdict(),
-        "linear": linear.score(found)._asdict()
+        "linear": facts.linear_score(found)._asdict()
         | {"ms": float(np.median(found.linear.milliseconds)), "size": found.linear.size},
         "kept": kept._asdict(),
         "speedup": timed.ratio("model", CANDIDATE)._asdict(),

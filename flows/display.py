@@ -16,7 +16,7 @@ from rich.text import Text
 
 from flows.options import show_table
 from pipeline.measure.measurements import Measurements
-from pipeline.report import floats, headline, linear
+from pipeline.report import facts, headline
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import known
 from pipeline.terms.outcomes import SYMBOL, Outcome
@@ -171,7 +171,7 @@ def show_verdict(
     if judged is None:
         return
     show_table(verdict_table(judged), console)
-    for line in [*floats.lines(measured), *filter(None, [linear.line(measured)])]:
+    for line in [*facts.float_speedups(measured), *filter(None, [facts.linear_line(measured)])]:
         console.print(line, soft_wrap=True)
     for line in doubts(judged):
         console.print(line, soft_wrap=True)

@@ -123,7 +123,7 @@ class Result:
             return html
         rows = []
         for budget in self.verdict.budgets:
-            limit = wording.asked(budget)
+            limit = wording.requirement(budget)
             rows.append([SYMBOL[budget.outcome], budget.metric, limit, budget.reason])
         return html + html_table(("", "metric", "budget", "measured"), rows)
 

@@ -6,20 +6,26 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage import Context, Draft, Quantization, Stage
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC, Target
 from pipeline.terms.wording import plural
 from stages import training
-from stages.parameters import Trained, Training, changed
-from stages.planning import holds_weights, narrowest, needs_no_training
+from stages.parameters import Loss, Training
+from stages.planning import holds_weights
+
+if TYPE_CHECKING:
+    from stages.rows import Rows
+
+ALPHA, TEMPERATURE = 0.9, 2.0
+"""Weight of a teacher's answers in the loss, and the temperature that softens them."""
 
 
 class Adapt(Training):
@@ -31,10 +37,6 @@ class Adapt(Training):
     that of full fine-tuning. With a ``teacher``, its answers make up nine tenths of the loss
     (Hinton et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or
     factorization. The adapter is stored beside the base weights until ``merge`` folds it in.
-
-    With ``qat``, the layers are rounded during training as the plan of ``quantize`` says, so that
-    the adapter also learns to answer well in int8; see the stage ``qat``, which trains all weights.
-    ``merge`` then leaves the plan as it is.
     """
 
     name: ClassVar[str] = "adapt"
@@ -56,33 +58,13 @@ class Adapt(Training):
     teacher: str | None = Field(
         default=None, description="id of an earlier stage whose answers are the training target"
     )
-    qat: bool = Field(
-        default=False,
-        description="round as the plan of ``quantize`` says; the adapters have no dropout",
-    )
     learning_rate: float = Field(
         default=5e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
     )
 
-    @model_validator(mode="after")
-    def _fits_rounding(self) -> Adapt:
-        if self.qat and self.method == "dora":
-            raise ValueError("'qat' needs 'method: lora'")
-        if self.qat and changed(self, ("dropout",)):
-            raise ValueError("'dropout' is not used with 'qat'")
-        return self
-
-    def needs_plan(self) -> bool:
-        return self.qat
-
     def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan without integers to train for, or with weights that may not change."""
-        return holds_weights(maker) or (needs_no_training(maker) if self.qat else None)
-
-    def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return also the width to which weights are rounded, if they are."""
-        width = {"isa": narrowest(asked.targets)} if self.qat else {}
-        return super().environment(asked) | width
+        """Refuse a plan with weights that may not change."""
+        return holds_weights(maker)
 
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
@@ -112,7 +94,7 @@ class Adapt(Training):
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Attach and train the adapter, and save it beside the base's unchanged files."""
+        """Attach and train the adapter, and save it with the base's unchanged files."""
         import peft
 
         from pipeline.model import checkpoint
@@ -122,64 +104,66 @@ class Adapt(Training):
         roles = _copy_base(context, model, network, tokenizer)
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
-        targets = adapted_layers(network, self.target)
+        layers = adapted_layers(network, self.target)
         if self.method == "dora":
-            check_rows(network, targets)
+            check_rows(network, layers)
         config = peft.LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
-            lora_dropout=0.0 if self.qat else self.dropout,
+            lora_dropout=self.dropout,
             use_dora=self.method == "dora",
-            target_modules=targets,
+            target_modules=layers,
             modules_to_save=head_modules(network),
         )
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
-        trained = self._train(context, model, adapted, tokenizer)
+        rows, loss = self._rows_and_loss(context, adapted, tokenizer)
+        trained = training.train(context, self, adapted, tokenizer, rows, loss)
         roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
-        facts = checkpoint.describe(network) | {
-            "adapter": {
-                "method": self.method,
-                "rank": self.rank,
-                "layers": len(targets),
-                "trainable": trainable,
-                "qat": self.qat,
-            }
+        adapter = {
+            "method": self.method,
+            "rank": self.rank,
+            "layers": len(layers),
+            "trainable": trainable,
         }
+        facts = checkpoint.describe(network) | {"adapter": adapter}
         return Draft(roles, facts, (trained.metric(),))
 
-    def _train(self, context: Context, model: Artifact, adapted: Any, tokenizer: Any) -> Trained:
-        from stages import straight_through
-        from stages import teacher as teaching
+    def _rows_and_loss(self, context: Context, adapted: Any, tokenizer: Any) -> tuple[Rows, Loss]:
+        """Return what is learned: the labelled rows, or a teacher's answers to them.
 
-        layers = straight_through.planned(model.directory) if self.qat else {}
+        Args:
+            context: of the stage.
+            adapted: the network with its adapters.
+            tokenizer: the network's.
+        """
         split = context.split("train")
         if self.teacher is None:
-            rows, loss = training.lessons(context, tokenizer, split), context.task.training()
-        else:
-            rows = training.labelled_rows(context, tokenizer, split, numbered=True)
-            answers = teaching.answers(context, context.artifacts[self.teacher])
-            (answers,) = teaching.goals(context, adapted, tokenizer, rows, answers)
-            loss = teaching.imitation(context.task, answers, alpha=0.9, temperature=2.0)
-        isa, padding = narrowest(context.targets), tokenizer.pad_token_id
-        with straight_through.rounding(adapted.get_base_model(), layers, isa, padding):
-            return training.train(context, self, adapted, tokenizer, rows, loss)
+            return training.lessons(context, tokenizer, split), context.task.training()
+        from stages import teacher as teaching
+
+        rows = training.labelled_rows(context, tokenizer, split, numbered=True)
+        outputs = teaching.answers(context, context.artifacts[self.teacher])
+        (fitted,) = teaching.goals(context, adapted, tokenizer, rows, outputs)
+        loss = teaching.imitation(context.task, fitted, alpha=ALPHA, temperature=TEMPERATURE)
+        return rows, loss
 
 
 def adapted_layers(network: Any, target: str) -> list[str]:
     """Return the full names of the encoder's linear layers: all of them, or attention's only.
 
     In a family that is not described, these are all of the body but its pooler. A factorized layer
-    counts as its two thin layers. Raises ModelError if no layer matches.
+    counts as its two narrow layers. Raises ModelError if no layer matches.
     """
     from torch import nn
 
-    inside = {id(module) for root in _roots(network, target) for module in root.modules()}
-    names = [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and id(module) in inside
-    ]
+    inside: set[int] = set()
+    for root in _roots(network, target):
+        inside.update(id(module) for module in root.modules())
+    names = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and id(module) in inside:
+            names.append(name)
     if not names:
         raise ModelError(f"adapt.target: the model has no linear layers that match {target!r}")
     return names
@@ -188,7 +172,8 @@ def adapted_layers(network: Any, target: str) -> list[str]:
 def check_rows(network: Any, names: Sequence[str]) -> None:
     """Raise ModelError if the weight of a layer has a row of zeros, by whose norm DoRA divides."""
     for name in names:
-        norms = network.get_submodule(name).weight.norm(dim=1)
+        weight = network.get_submodule(name).weight
+        norms = weight.norm(dim=1)
         empty = int((norms == 0).sum())
         if empty:
             raise ModelError(
@@ -208,11 +193,12 @@ def _roots(network: Any, target: str) -> list[Any]:
     layers, heads = parts.encoder_layers(network), parts.of(network).heads
     if target == "all-linear":
         return list(layers)
-    return [
-        layer.get_submodule(path)
-        for layer in layers
-        for path in (*(maker.path for maker in parts.makers(layer, heads)), heads.reader)
-    ]
+    roots = []
+    for layer in layers:
+        paths = [maker.path for maker in parts.makers(layer, heads)]
+        for path in (*paths, heads.reader):
+            roots.append(layer.get_submodule(path))
+    return roots
 
 
 def head_modules(network: Any) -> list[str]:
@@ -224,11 +210,10 @@ def head_modules(network: Any) -> list[str]:
     if network.base_model is network:
         return []
     prefix = network.base_model_prefix
-    names = [
-        name
-        for name, module in network.named_children()
-        if name != prefix and any(True for _ in module.parameters())
-    ]
+    names = []
+    for name, module in network.named_children():
+        if name != prefix and list(module.parameters()):
+            names.append(name)
     if getattr(network.base_model, "pooler", None) is not None:
         names.append(f"{prefix}.pooler")
     return names
@@ -240,11 +225,13 @@ def _copy_base(context: Context, model: Artifact, network: Any, tokenizer: Any) 
 
     if model.kind is Kind.ENCODER:
         return checkpoint.save(network, tokenizer, context.output)
+    roles = {}
     for entry in model.manifest.files:
         path = context.output / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.directory / entry.path, path)
-    return {entry.path: entry.role for entry in model.manifest.files}
+        roles[entry.path] = entry.role
+    return roles
 
 
 def save_adapter(adapted: Any, directory: Path) -> dict[str, str]:
@@ -255,8 +242,7 @@ def save_adapter(adapted: Any, directory: Path) -> dict[str, str]:
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = None  # a path on this machine
     config["target_modules"] = sorted(config["target_modules"])  # a set has no fixed order
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return {
-        f"{directory.name}/adapter_config.json": "adapter",
-        f"{directory.name}/adapter_model.safetensors": "adapter",
-    }
+    text = json.dumps(config, indent=2, sort_keys=True)
+    path.write_text(text + "\n")
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    return {f"{directory.name}/{name}": "adapter" for name in names}

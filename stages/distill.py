@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,31 +16,30 @@ from pipeline.stage.locating import Located
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import training, transfer_set
-from stages.inside import Inside, need_parts, same_tokens
-from stages.label import Label
-from stages.parameters import Keeping, Loss, Row, Training, changed, check_answers
-from stages.schedule import Clock, ScheduledShare
-from stages.transfer_set import TRANSFER
+from stages.inside import LayerMap, map_layers, require_parts, same_tokens
+from stages.parameters import Keeping, Loss, Row, Training, changed, refuse_unread
+from stages.transfer_set import TRANSFER, Answering
 
 if TYPE_CHECKING:
     from pipeline.stage.split import Split
     from pipeline.stage.tasks import Task
-    from stages.aims import Aims
+    from stages.aims import StateLoss
     from stages.teacher import TeacherOutputs
 
 
-class Lesson(NamedTuple):
-    """What a student learns: the teacher's answers to its rows, and to the ``unseen`` ones.
+@dataclass(frozen=True)
+class Supervision:
+    """What a student learns, before its width is known."""
 
-    ``aims``: what it learns besides; its ``same`` is empty if no states were asked for.
-    """
+    train: TeacherOutputs
+    """The teacher's outputs for the training rows."""
+    dev: TeacherOutputs | None
+    """Those for the development rows, if the weights are chosen on them."""
+    state_loss: StateLoss | None = None
+    """Of hidden states, if they are learned."""
 
-    answers: TeacherOutputs
-    unseen: TeacherOutputs
-    aims: Aims
 
-
-class Distill(Inside, Keeping):
+class Distill(Keeping):
     """Train a smaller student on its teacher's answers, and perhaps on its hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
@@ -48,11 +49,10 @@ class Distill(Inside, Keeping):
     those rows of a batch that have one. With a ``hidden_weight``, the mean squared difference
     between the hidden states of each student's layer and of the teacher's layer at the same share
     of its depth is added (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
-    projection if the widths differ, on rows that both split into the same tokens; relations of
-    tokens and scores of attention likewise. The teacher also labels unlabelled text of the domain
-    (data.unlabelled) and a transfer set. Its outputs are computed once and kept. The loss on the
-    development split, for ``keep: best``, is of answers and labels as ``alpha`` weighs them at the
-    end.
+    projection if the widths differ, on rows that both split into the same tokens. The teacher also
+    labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its outputs are
+    computed once and stored. The loss on the development split, for ``keep: best``, is of answers
+    and labels as ``alpha`` weighs them.
 
     Small students need longer training, a higher learning rate than the teacher and more text than
     the labelled rows.
@@ -66,6 +66,20 @@ class Distill(Inside, Keeping):
     version: ClassVar[int] = 11
     needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
 
+    transfer: str | None = Field(
+        default=None,
+        description="id of an augment or label stage, whose texts the teacher labels as well",
+    )
+    hidden_weight: float = Field(default=0.0, ge=0, description="weight of the hidden states")
+    hidden_loss: Literal["mse", "cosine", "patience"] = Field(
+        default="mse",
+        description="of hidden states: squared difference, angle, or that of the first token",
+    )
+    hidden_map: LayerMap = Field(
+        default="uniform",
+        description="each layer learns from the teacher's at the same share of the depth, or only "
+        "the last from the last, or pairs of layers",
+    )
     layers: int | tuple[int, ...] | None = Field(
         default=None,
         description="layers of the input to keep: indices, or a number to spread evenly",
@@ -81,9 +95,11 @@ class Distill(Inside, Keeping):
     temperature: float = Field(
         default=2.0, gt=0, le=100, description="softens both models' answers"
     )
-    alpha: ScheduledShare = Field(
+    alpha: float = Field(
         default=0.9,
-        description="weight, or [first, last], of the teacher's answers; the rest is the labels'",
+        ge=0,
+        le=1,
+        description="weight of the teacher's answers; the rest is the labels'",
     )
     answer_loss: Literal["kl", "mse"] = Field(
         default="kl",
@@ -119,25 +135,41 @@ class Distill(Inside, Keeping):
             raise ValueError("'temperature' is of 'answer_loss: kl'")
         return self
 
+    @model_validator(mode="after")
+    def _maps_hidden_states(self) -> Distill:
+        if not self.hidden_map:
+            raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
+        refuse_unread(self, ("hidden_map", "hidden_loss"), "hidden_weight")
+        return self
+
     def references(self) -> dict[str, str]:
-        named = {"teacher": self.teacher, TRANSFER: self.transfer}
-        return {role: name for role, name in named.items() if name}
+        steps = {"teacher": self.teacher, TRANSFER: self.transfer}
+        return {role: step for role, step in steps.items() if step}
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task."""
-        check_answers(self, task, alone=not self.weighed)
+        if not task.smooths and changed(self, ("temperature",)):
+            raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
+        if task.body_only and not self.hidden_weight and changed(self, ("alpha",)):
+            raise RecipeError(
+                f"alpha: {task.name} learns no labels beside the answers; leave it out"
+            )
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if the transfer set has answers and something else is asked for."""
-        if isinstance(stages.get(self.transfer or ""), Label):
-            self.check_answers_only()
+        if isinstance(stages.get(self.transfer or ""), Answering):
+            self._check_stored_answers()
 
-    def check_answers_only(self) -> None:
-        """Raise RecipeError if states are asked for, or a teacher who has answered already.
+    def _check_stored_answers(self) -> None:
+        """Raise RecipeError if hidden states or a teacher are named that the answers replace.
 
         A teacher may be named where the input is the student.
         """
-        super().check_answers_only()
+        if self.hidden_weight:
+            raise RecipeError(
+                f"hidden_weight: {self.transfer!r} has the teachers' answers without their "
+                "hidden states; name the augment stage as transfer, or remove the weight"
+            )
         if self.teacher and (self.layers is not None or self.student is not None):
             raise RecipeError(
                 f"teacher: {self.transfer!r} has the answers already, so {self.teacher!r} is not "
@@ -148,99 +180,81 @@ class Distill(Inside, Keeping):
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
         if self.student is None:
             return ()
-        return _student(self.student, base).files
+        return _locate_student(self.student, base).files
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
-        """Check that the layers that are asked for can be had; return the student's config."""
+        """Check that the layers exist that the recipe names; return the student's config."""
         from pipeline.model import parts
 
         teacher = references.get("teacher", config)
         if self.student is not None:
-            config = _student(self.student, base).config
-        self.check_described(config, teacher)
-        self.check_widths(config, teacher)
+            config = _locate_student(self.student, base).config
+        if self.hidden_weight:
+            for model in (config, teacher):
+                require_parts(model, "hidden_weight", "only the answers can be learned")
         if self.activation is not None:
-            need_parts(config, "activation", "leave it out")
+            require_parts(config, "activation", "leave it out")
         depth = parts.depth(config)
         if self.layers is not None:
-            need_parts(config, "layers", "give a 'student' instead")
+            require_parts(config, "layers", "give a 'student' instead")
             if depth is not None:
-                kept = choose_layers(self.layers, depth)
-                parts.check_layers(config, kept)
-                config = parts.shortened(config, len(kept))
-        self.check_layers(parts.depth(config), parts.depth(teacher))
+                retained = choose_layers(self.layers, depth)
+                parts.check_layers(config, retained)
+                config = parts.shortened(config, len(retained))
+        depth, teacher_depth = parts.depth(config), parts.depth(teacher)
+        if self.hidden_weight and depth and teacher_depth:
+            map_layers(self.hidden_map, depth, teacher_depth)
         return config
+
+    def _states(self, layers: int) -> int:
+        """Return how many states of the teacher are kept for each token."""
+        if not self.hidden_weight:
+            return 0
+        maps = {"uniform": layers, "last": 1}
+        return maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
         from pipeline.model import activation, checkpoint
         from stages import aims, vocabulary
-        from stages import teacher as teaching
-        from stages.aims import Aims
 
         training.prepare(context)
         student, tokenizer = self._open_student(context, model)
         if self.activation is not None:
             activation.replace(student, self.activation)
-        artifact = context.artifacts[self.transfer] if self.transfer else None
-        splits = transfer_set.learned(context, artifact)
+        transfer = context.artifacts[self.transfer] if self.transfer else None
+        splits = transfer_set.learned(context, transfer)
         metrics: list[Metric] = []
         if self.vocabulary:
-            tokenizer, unseen = vocabulary.prune(student, tokenizer, splits)
-            metrics.append(unseen)
+            tokenizer, unseen_tokens = vocabulary.prune(student, tokenizer, splits)
+            metrics.append(unseen_tokens)
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        held_out = self.judged_on(context)
-        unseen = training.labelled_rows(context, tokenizer, *held_out, numbered=True)
-        if transfer_set.has_answers(artifact):
-            self.check_answers_only()
-            known, seen = (
-                teaching.known(context, artifact, *of)
-                for of in ((splits, rows), (held_out, unseen))
-            )
-            lesson = Lesson(known, seen, Aims())
+        dev_splits = self.judged_on(context)
+        dev_rows = training.labelled_rows(context, tokenizer, *dev_splits, numbered=True)
+        if transfer_set.has_answers(transfer):
+            self._check_stored_answers()
+            supervision = _stored_targets(context, transfer, (splits, rows), (dev_splits, dev_rows))
         else:
-            lesson = self._ask(context, model, student, tokenizer, splits, rows, held_out)
+            supervision = self._ask_teacher(context, model, student, tokenizer, splits, rows)
         training.set_dropout(student, self.dropout)
-        aims.project(student, lesson.aims)
-        asked = [lesson.answers, lesson.unseen] if held_out else [lesson.answers]
-        goals = teaching.goals(context, student, tokenizer, rows, *asked)
-
-        def loss(answers: TeacherOutputs, inside: Aims, clock: Clock | None = None) -> Loss:
-            return teaching.imitation(
-                context.task,
-                answers,
-                alpha=self.alpha,
-                temperature=self.temperature,
-                squared=self.answer_loss == "mse",
-                aims=inside,
-                clock=clock,
-            )
-
+        if supervision.state_loss is not None:
+            supervision.state_loss.attach_projections(student)
+        loss, dev_loss = self._losses(context, student, tokenizer, rows, supervision)
         judge = None
-        if held_out:
-            judge = training.mean_loss(context, tokenizer, unseen, loss(goals[1], Aims()))
-        clock = Clock()
-        aim = loss(goals[0], lesson.aims, clock)
+        if dev_loss is not None:
+            judge = training.mean_loss(context, tokenizer, dev_rows, dev_loss)
         trained = training.train(
-            context,
-            self,
-            student,
-            tokenizer,
-            rows,
-            aim,
-            clock=clock,
-            judge=judge,
-            patience=self.patience,
+            context, self, student, tokenizer, rows, loss, judge=judge, patience=self.patience
         )
-        if hasattr(student, aims.PROJECTIONS):
-            delattr(student, aims.PROJECTIONS)
+        aims.remove_projections(student)
         roles = checkpoint.save(student, tokenizer, context.output)
         metrics += [*trained.metrics(), Metric(name="rows", split="train", value=len(rows))]
-        if lesson.aims.same:
-            metrics.append(Metric(name="rows_split_alike", value=sum(lesson.aims.same)))
+        if supervision.state_loss is not None:
+            comparable = sum(supervision.state_loss.comparable)
+            metrics.append(Metric(name="rows_split_alike", value=comparable))
         return Draft(roles, checkpoint.describe(student), tuple(metrics))
 
-    def _ask(
+    def _ask_teacher(
         self,
         context: Context,
         model: Artifact,
@@ -248,38 +262,96 @@ class Distill(Inside, Keeping):
         tokenizer: Any,
         splits: Sequence[Split],
         rows: Sequence[Row],
-        held_out: Sequence[Split],
-    ) -> Lesson:
-        """Have the teacher answer all rows, those of ``held_out`` as well."""
+    ) -> Supervision:
+        """Run the teacher on all rows, and on the development rows if they are judged on.
+
+        Args:
+            context: of the stage.
+            model: the input, which is the teacher unless another is named.
+            student: the network before its training.
+            tokenizer: the student's.
+            splits: those that the student learns.
+            rows: the same, as the student reads them.
+        """
         from stages import teacher as teaching
-        from stages.aims import Aims
 
         artifact = context.artifacts[self.teacher] if self.teacher else model
-        teacher, its = training.open_network(context, artifact)
-        given = training.labelled_rows(context, its, *splits)
-        same = same_tokens(tokenizer, rows, its, given) if self.weighed else []
-        found = self.aims(student, teacher, any(same)) if self.weighed else []
-        inside = Aims(found, same)
-        answers = teaching.outputs(context, teacher, its, given, inside.theirs)
-        given = training.labelled_rows(context, its, *held_out)
-        unseen = teaching.outputs(context, teacher, its, given, folder="teacher-dev")
-        return Lesson(answers, unseen, inside)
+        teacher, teacher_tokenizer = training.open_network(context, artifact)
+        teacher_rows = training.labelled_rows(context, teacher_tokenizer, *splits)
+        state_loss = None
+        if self.hidden_weight:
+            comparable = same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows)
+            state_loss = self._state_loss(student, teacher, comparable)
+        layers = state_loss.teacher_layers if state_loss else []
+        train = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows, layers)
+        dev = None
+        if dev_splits := self.judged_on(context):
+            dev_rows = training.labelled_rows(context, teacher_tokenizer, *dev_splits)
+            dev = teaching.outputs(
+                context, teacher, teacher_tokenizer, dev_rows, folder="teacher-dev"
+            )
+        return Supervision(train, dev, state_loss)
+
+    def _state_loss(self, student: Any, teacher: Any, comparable: list[bool]) -> StateLoss:
+        """Return the loss of the hidden states that the parameters name.
+
+        Args:
+            student: the network before its training.
+            teacher: the network that it learns from.
+            comparable: for each row, whether both read the same tokens.
+
+        Raises:
+            ModelError: if the parts of either are not described, or no row is comparable.
+        """
+        from pipeline.model import checkpoint
+        from stages.aims import StateLoss
+
+        if not any(comparable):
+            raise ModelError(
+                "distill.hidden_weight: the tokenizers of teacher and student split every row "
+                "differently, so their states cannot be compared; remove the weight"
+            )
+        depth = len(checkpoint.encoder_layers(student))
+        teacher_depth = len(checkpoint.encoder_layers(teacher))
+        pairs = map_layers(self.hidden_map, depth, teacher_depth)
+        widths = (student.config.hidden_size, teacher.config.hidden_size)
+        return StateLoss(pairs, self.hidden_weight, self.hidden_loss, widths, comparable)
+
+    def _losses(
+        self,
+        context: Context,
+        student: Any,
+        tokenizer: Any,
+        rows: Sequence[Row],
+        supervision: Supervision,
+    ) -> tuple[Loss, Loss | None]:
+        """Return the loss of training, and that of the development rows if they are judged on."""
+        from stages import teacher as teaching
+
+        outputs = [supervision.train]
+        if supervision.dev is not None:
+            outputs.append(supervision.dev)
+        fitted = teaching.goals(context, student, tokenizer, rows, *outputs)
+        squared = self.answer_loss == "mse"
+        imitate = partial(
+            teaching.imitation,
+            context.task,
+            alpha=self.alpha,
+            temperature=self.temperature,
+            squared=squared,
+        )
+        loss = imitate(fitted[0], state_loss=supervision.state_loss)
+        if supervision.dev is None:
+            return loss, None
+        return loss, imitate(fitted[1])
 
     def _open_student(self, context: Context, model: Artifact) -> tuple[Any, Any]:
         """Return the student before its training, and its tokenizer."""
-        from pipeline.model import checkpoint, padding, pooling
+        from pipeline.model import checkpoint
         from stages import surgery
 
         if self.student is not None:
-            found = _student(self.student, context.base)
-            directory = found.directory
-            student = training.with_head(context, directory)
-            if found.pooling is not None:
-                pooling.note(student.config, found.pooling)
-            tokenizer = checkpoint.load_tokenizer(directory)
-            checkpoint.leave_out_types(student.config, tokenizer)
-            padding.note(student.config, tokenizer)
-            return student, tokenizer
+            return _open_pretrained(context, self.student)
         student, tokenizer = training.open_network(context, model)
         if self.layers is not None:
             depth = len(checkpoint.encoder_layers(student))
@@ -287,7 +359,40 @@ class Distill(Inside, Keeping):
         return student, tokenizer
 
 
-def _student(reference: str, base: Path) -> Located:
+def _stored_targets(
+    context: Context,
+    transfer: Artifact,
+    train: tuple[Sequence[Split], Sequence[Row]],
+    dev: tuple[Sequence[Split], Sequence[Row]],
+) -> Supervision:
+    """Return the answers that a transfer set has for the training and the development rows.
+
+    ``train``, ``dev``: splits, and the same as the student reads them; empty if there are none.
+    """
+    from stages import teacher as teaching
+
+    train_outputs = teaching.stored_outputs(context, transfer, *train)
+    dev_splits, _ = dev
+    if not dev_splits:
+        return Supervision(train_outputs, None)
+    return Supervision(train_outputs, teaching.stored_outputs(context, transfer, *dev))
+
+
+def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
+    """Return a pretrained student with the task's head, and its tokenizer."""
+    from pipeline.model import checkpoint, padding, pooling
+
+    source = _locate_student(reference, context.base)
+    student = training.with_head(context, source.directory)
+    if source.pooling is not None:
+        pooling.note(student.config, source.pooling)
+    tokenizer = checkpoint.load_tokenizer(source.directory)
+    checkpoint.leave_out_types(student.config, tokenizer)
+    padding.note(student.config, tokenizer)
+    return student, tokenizer
+
+
+def _locate_student(reference: str, base: Path) -> Located:
     """Find a pretrained student. Raises ModelError if it cannot be found or used."""
     return locating.locate(reference, base, allow_pickle=False, key="distill.student")
 
@@ -300,9 +405,10 @@ def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
     if isinstance(layers, int):
         if layers > depth:
             raise ModelError(f"distill.layers: cannot keep {layers} layers, the model has {depth}")
-        return tuple(at * (depth - 1) // max(layers - 1, 1) for at in range(layers))
-    wrong = [layer for layer in layers if not 0 <= layer < depth]
-    if wrong or list(layers) != sorted(set(layers)):
+        steps = max(layers - 1, 1)
+        return tuple(number * (depth - 1) // steps for number in range(layers))
+    missing = [layer for layer in layers if not 0 <= layer < depth]
+    if missing or list(layers) != sorted(set(layers)):
         raise ModelError(
             f"distill.layers: {list(layers)}: give indices from 0 to {depth - 1} in rising order"
         )

@@ -53,9 +53,11 @@ class Finetune(Keeping):
         rows = training.lessons(context, tokenizer, context.split("train"))
         loss = context.task.training(self.label_smoothing)
         judge = None
-        if held_out := self.judged_on(context):
-            unseen = training.lessons(context, tokenizer, *held_out)
-            judge = training.mean_loss(context, tokenizer, unseen, context.task.training())
+        dev_splits = self.judged_on(context)
+        if dev_splits:
+            dev_rows = training.lessons(context, tokenizer, *dev_splits)
+            dev_loss = context.task.training()
+            judge = training.mean_loss(context, tokenizer, dev_rows, dev_loss)
         trained = training.train(
             context, self, network, tokenizer, rows, loss, judge=judge, patience=self.patience
         )

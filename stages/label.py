@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,9 @@ from stages import training, transfer_set
 from stages.parameters import EXPORTING, cpu_has_bf16
 from stages.transfer_set import TEXTS, TRANSFER
 
+if TYPE_CHECKING:
+    from stages.finalists import Finalists
+
 log = logging.getLogger(__name__)
 
 MANY = 20_000
@@ -31,7 +34,7 @@ ANSWERS = "answers"
 """Name of the reference to the stage whose answers join."""
 
 
-class Label(Stage):
+class Label(transfer_set.Answering):
     """Answer the training rows, and those of a transfer set, with one teacher or several.
 
     The answers are kept in fp16, so that every later student learns from them without the teacher
@@ -55,9 +58,6 @@ class Label(Stage):
         ANSWERS: Kind.TRANSFER_SET,
     }
 
-    transfer: str | None = Field(
-        default=None, description="id of an augment stage, whose texts to answer"
-    )
     teachers: tuple[str, ...] = Field(
         default=(), description="ids of earlier stages that answer together with the input"
     )
@@ -85,9 +85,12 @@ class Label(Stage):
         return self
 
     def references(self) -> dict[str, str]:
-        named = {f"teacher:{name}": name for name in self.teachers}
-        kept = {TRANSFER: self.transfer, ANSWERS: self.answers}
-        return named | {role: name for role, name in kept.items() if name}
+        steps = {f"teacher:{name}": name for name in self.teachers}
+        if self.transfer:
+            steps[TRANSFER] = self.transfer
+        if self.answers:
+            steps[ANSWERS] = self.answers
+        return steps
 
     def check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if answers have no probability to compare, or no export can answer."""
@@ -98,12 +101,13 @@ class Label(Stage):
                 f"engine: {self.engine} is for labels and scores of rows, not for {task.name}; "
                 "write auto or pytorch"
             )
-        if (self.teachers or self.answers) and task.body_only:
+        several = self.teachers or self.answers
+        if several and task.body_only:
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
     def check_named(self, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if an earlier stage has no texts, or no answers to the same texts."""
-        check_texts(stages, self.transfer)
+        transfer_set.check_texts(stages, self.transfer)
         if not self.answers:
             return
         earlier = stages[self.answers]
@@ -127,53 +131,50 @@ class Label(Stage):
         return {"cpu_bf16": cpu_has_bf16()}
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Write the texts that are kept, and the answers to them and to the recipe's rows.
+        """Write the texts that are retained, and the answers to them and to the recipe's rows.
 
         Raises DataError if the transfer set has no texts, ModelError if ``answers`` are to others.
         """
         splits = [context.splits[name] for name in sorted(self.reads & context.splits.keys())]
+        texts = None
         if self.transfer:
-            made = transfer_set.named(context, self.transfer)
-            splits.append(made)
+            texts = transfer_set.named(context, self.transfer)
+            splits.append(texts)
         places = self._places(context.artifacts, splits) if self.answers else None
         teachers = {model.digest: model}
-        teachers |= {t.digest: t for t in (context.artifacts[name] for name in self.teachers)}
-        found, divergences = self._answered(context, list(teachers.values()), splits)
+        for name in self.teachers:
+            teacher = context.artifacts[name]
+            teachers[teacher.digest] = teacher
+        outputs, divergences = self.mean_outputs(context, list(teachers.values()), splits)
         if self.answers:
-            self._join(found, len(teachers), context.artifacts, places)
-        kept = self._sure(context.task, found.get(TRANSFER))
-        roles: dict[str, str] = {}
+            self._join(outputs, len(teachers), context.artifacts, places)
         metrics = [Metric(name="rows", value=sum(map(len, splits)))]
         if divergences:
-            most = round(max(divergences), 6)
-            metrics.append(Metric(name="export_divergence", split="dev", value=most))
+            largest = round(max(divergences), 6)
+            metrics.append(Metric(name="export_divergence", split="dev", value=largest))
+        roles: dict[str, str] = {}
         facts: dict[str, Any] = {}
-        if self.transfer:
-            if kept is not None:
-                found[TRANSFER] = found[TRANSFER][kept]
-                metrics.append(Metric(name="unsure", value=len(made) - len(kept)))
-            rows = range(len(made)) if kept is None else kept
-            pairs = made.pairs
-            texts = ((made.texts[row], pairs[row] if pairs else None) for row in rows)
-            roles = transfer_set.write(context.output, texts)
+        if texts is not None:
+            rows: Sequence[int] = range(len(texts))
+            sure_rows = self._sure_rows(context.task, outputs[TRANSFER])
+            if sure_rows is not None:
+                rows = sure_rows
+                outputs[TRANSFER] = outputs[TRANSFER][sure_rows]
+                metrics.append(Metric(name="unsure", value=len(texts) - len(rows)))
+            roles = transfer_set.write(context.output, _pairs(texts, rows))
             facts = {TEXTS: len(rows)}
-        roles |= transfer_set.write_answers(context.output, found)
+        roles |= transfer_set.write_answers(context.output, outputs)
         return Draft(roles, facts, tuple(metrics))
 
-    def _answered(
+    def mean_outputs(
         self, context: Context, teachers: list[Artifact], splits: list[Split]
     ) -> tuple[dict[str, Any], list[float]]:
-        """Return split -> the mean of the teachers' raw outputs: units × width.
+        """Return split -> the mean of the teachers' raw outputs (units, width).
 
         And how far the answers of each teacher's export are from its own, where one answered.
         """
-        import torch
-
-        from stages import shards
-        from stages import teacher as teaching
-
         training.prepare(context)
-        found: dict[str, Any] = {}
+        means: dict[str, Any] = {}
         divergences = []
         for artifact in teachers:
             network, tokenizer = training.open_network(context, artifact)
@@ -183,24 +184,17 @@ class Label(Stage):
             for split in splits:
                 folder = f"{artifact.short}-{split.name}"
                 if bundle is not None:
-                    work = context.work / folder
-                    outputs = shards.answered(
-                        bundle, split, work, context.threads, context.progress
-                    )
-                    given = torch.from_numpy(outputs)
+                    outputs = _bundle_outputs(context, bundle, split, folder)
                 else:
-                    rows = training.labelled_rows(context, tokenizer, split)
-                    given = teaching.outputs(
-                        context, network, tokenizer, rows, folder=folder
-                    ).logits
-                if found.get(split.name, given).shape != given.shape:
+                    outputs = _network_outputs(context, network, tokenizer, split, folder)
+                if means.get(split.name, outputs).shape != outputs.shape:
                     raise ModelError(
                         f"label.teachers: {artifact.short} gives outputs of another shape, "
                         "which have no mean"
                     )
-                share = given / len(teachers) if len(teachers) > 1 else given
-                found[split.name] = found[split.name] + share if split.name in found else share
-        return found, divergences
+                share = outputs / len(teachers) if len(teachers) > 1 else outputs
+                means[split.name] = means[split.name] + share if split.name in means else share
+        return means, divergences
 
     def _places(
         self, artifacts: Mapping[str, Artifact], splits: Sequence[Split]
@@ -209,36 +203,46 @@ class Label(Stage):
 
         Raises ModelError if its answers are to other splits or texts.
         """
-        earlier, texts = artifacts[str(self.answers)], artifacts.get(str(self.transfer))
-        same = transfer_set.answers(earlier).keys() == {split.name for split in splits}
-        if same and (texts is None or transfer_set.same_texts(earlier, texts)):
-            return None
-        places = transfer_set.places(texts, earlier) if same and texts else None
+        earlier = artifacts[str(self.answers)]
+        texts = artifacts.get(str(self.transfer))
+        names = {split.name for split in splits}
+        places = None
+        if transfer_set.answers(earlier).keys() == names:
+            if texts is None or transfer_set.same_texts(earlier, texts):
+                return None
+            places = transfer_set.places(texts, earlier)
         if places is None:
             raise ModelError(f"label.answers: {self.answers!r} has answers to other texts")
         return places
 
     def _join(
         self,
-        found: dict[str, Any],
+        outputs: dict[str, Any],
         teachers: int,
         artifacts: Mapping[str, Artifact],
         places: list[int] | None,
     ) -> None:
-        """Add an earlier stage's answers to the mean, in place. Raises ModelError if they differ.
+        """Add an earlier stage's answers to the mean, in place.
 
-        ``teachers``: how many answers the mean is of; ``places``: which of the earlier stage's
-        texts are answered, None if all.
+        Args:
+            outputs: split -> the mean of the teachers' raw outputs (units, width).
+            teachers: how many answers the mean is of.
+            artifacts: those that the stage refers to.
+            places: which of the earlier stage's texts are answered, None if all.
+
+        Raises:
+            ModelError: if the outputs have another shape.
         """
-        known = transfer_set.answers(artifacts[str(self.answers)])
+        earlier = transfer_set.answers(artifacts[str(self.answers)])
         if places is not None:
-            known[TRANSFER] = known[TRANSFER][places]
-        if any(known[name].shape != each.shape for name, each in found.items()):
-            raise ModelError(
-                f"label.answers: {self.answers!r} has other outputs, or answers to other rows"
-            )
-        for name, each in found.items():
-            found[name] = (each * teachers + known[name]) / (teachers + 1)
+            earlier[TRANSFER] = earlier[TRANSFER][places]
+        for name, mean in outputs.items():
+            if earlier[name].shape != mean.shape:
+                raise ModelError(
+                    f"label.answers: {self.answers!r} has other outputs, or answers to other rows"
+                )
+        for name, mean in outputs.items():
+            outputs[name] = (mean * teachers + earlier[name]) / (teachers + 1)
 
     def _bundle(
         self,
@@ -250,47 +254,33 @@ class Label(Stage):
     ) -> tuple[Path | None, float | None]:
         """Return the export that is to answer, None if PyTorch is, and its divergence if measured.
 
-        Raises ModelError if one was asked for but its answers are not near, or the task's units are
-        not its rows.
+        Raises ModelError if an export is requested but its answers are not near, or the task's
+        units are not its rows.
         """
         from stages.finalists import Finalists
         from stages.shard_worker import TOGETHER
 
-        task, many = context.task, sum(map(len, splits)) >= MANY
-        able = task.linear is not None and not task.windows and context.device == "cpu"
-        if self.engine == "pytorch" or (self.engine == "auto" and not (able and many)):
+        many = sum(map(len, splits)) >= MANY
+        problem = _export_problem(context)
+        if self.engine == "pytorch" or (self.engine == "auto" and (problem or not many)):
             return None, None
-        if not able:
-            why = (
-                "an export reads long texts in windows, but a teacher reads their beginning"
-                if task.windows
-                else "it is for labels and scores of rows, on a CPU"
-            )
-            raise ModelError(f"label.engine: {self.engine}: {why}; write auto or pytorch")
+        if problem:
+            raise ModelError(f"label.engine: {self.engine}: {problem}; write auto or pytorch")
         if hasattr(network, "merge_and_unload"):  # an adapter has no export of its own
             network = copy.deepcopy(network).merge_and_unload(safe_merge=True).eval()
-        own = replace(
+        export_context = replace(
             context,
             work=context.work / f"{artifact.short}-export",
             asked=Asked(targets=(Target(),)),
         )
-        finalists = Finalists(own, network, tokenizer, together=TOGETHER)
+        finalists = Finalists(export_context, network, tokenizer, together=TOGETHER)
         if self.engine != "float":
-            problem = ModelError("")
             try:
-                for bundle in finalists.int8():
-                    damage = finalists.damage(bundle)
-                    if damage <= NEAR:
-                        return bundle, damage
-                    problem = ModelError(
-                        f"label.engine: the int8 export's answers to dev differ by {damage:.3g}, "
-                        f"more than {NEAR:g}; use float"
-                    )
+                return _near_int8(finalists)
             except ModelError as error:  # no export, or its answers are far from PyTorch's
-                problem = error
-            if self.engine == "int8":
-                raise problem
-            log.warning("%s; the float export answers instead, which takes longer", problem)
+                if self.engine == "int8":
+                    raise
+                log.warning("%s; the float export answers instead, which takes longer", error)
         try:
             return finalists.build(None), None  # compared with PyTorch as every export is
         except ModelError as error:
@@ -299,29 +289,76 @@ class Label(Stage):
             log.warning("%s; PyTorch answers instead, which takes longer", error)
         return None, None
 
-    def _sure(self, task: Task, outputs: Any) -> list[int] | None:
-        """Return the rows of the transfer set that are kept; None if all are.
+    def _sure_rows(self, task: Task, outputs: Any) -> list[int] | None:
+        """Return the rows of the transfer set that are retained; None if all are.
 
         Raises ModelError if none is.
         """
-        if outputs is None or not self.confidence:
+        if not self.confidence:
             return None
-        sure = task.answers(outputs.numpy()).max(axis=1) >= self.confidence
+        probabilities = task.answers(outputs.numpy())
+        sure = probabilities.max(axis=1) >= self.confidence
         if not sure.any():
             raise ModelError(
                 f"label.confidence: no text has an answer of {self.confidence:g} or more"
             )
-        return [int(row) for row in sure.nonzero()[0]]
+        (rows,) = sure.nonzero()
+        return [int(row) for row in rows]
 
 
-def check_texts(stages: Mapping[str, Stage], transfer: str | None) -> None:
-    """Raise RecipeError if ``transfer`` names a label stage that answers no transfer set.
+def _pairs(split: Split, rows: Iterable[int]) -> Iterator[transfer_set.Pair]:
+    """Yield the text of some rows, each with its second text if rows are pairs."""
+    for row in rows:
+        second = split.pairs[row] if split.pairs else None
+        yield split.texts[row], second
 
-    ``stages``: by id, as ``Stage.check_named`` gets them.
+
+def _bundle_outputs(context: Context, bundle: Path, split: Split, folder: str) -> Any:
+    """Return a bundle's raw outputs for a split (units, width), in a process for each thread."""
+    import torch
+
+    from stages import shards
+
+    work = context.work / folder
+    outputs = shards.answered(bundle, split, work, context.threads, context.progress)
+    return torch.from_numpy(outputs)
+
+
+def _network_outputs(
+    context: Context, network: Any, tokenizer: Any, split: Split, folder: str
+) -> Any:
+    """Return a network's raw outputs for a split (units, width), computed in PyTorch."""
+    from stages import teacher as teaching
+
+    rows = training.labelled_rows(context, tokenizer, split)
+    return teaching.outputs(context, network, tokenizer, rows, folder=folder).logits
+
+
+def _export_problem(context: Context) -> str | None:
+    """Return why no export of a teacher can answer the task's rows; None if one can."""
+    task = context.task
+    if task.windows:
+        return "an export reads long texts in windows, but a teacher reads their beginning"
+    if task.linear is None or context.device != "cpu":
+        return "it is for labels and scores of rows, on a CPU"
+    return None
+
+
+def _near_int8(finalists: Finalists) -> tuple[Path, float]:
+    """Return the first int8 export whose answers are near the float model's, and its divergence.
+
+    Raises ModelError, which says how far the last one is, if none is near.
     """
-    stage = stages.get(transfer or "")
-    if transfer and isinstance(stage, Label) and not stage.transfer:
-        raise RecipeError(f"{TRANSFER}: {transfer_set.no_texts(transfer)}")
+    problem = ModelError("")
+    for bundle in finalists.int8():
+        divergence = finalists.damage(bundle)
+        if divergence <= NEAR:
+            return bundle, divergence
+        problem = ModelError(
+            f"label.engine: the int8 export's answers to dev differ by {divergence:.3g}, "
+            f"more than {NEAR:g}; use float"
+        )
+    raise problem
 
 
 def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> None:
@@ -329,13 +366,8 @@ def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> 
 
     A label stage has the texts of its own transfer set, or with ``confidence`` some of them.
     """
-    origin = answers
-    while isinstance(stage := stages[origin], Label) and stage.transfer and not stage.confidence:
-        origin = stage.transfer
-    source = transfer
-    while source != origin and isinstance(stage := stages[source], Label) and stage.transfer:
-        source = stage.transfer
-    if source == origin:
+    *_, origin = _trace_texts(stages, answers, complete=True)
+    if origin in _trace_texts(stages, transfer):
         return
     if isinstance(stages[origin], Label):
         raise RecipeError(
@@ -346,3 +378,18 @@ def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> 
         f"answers: {answers!r} has answers to the texts of {origin!r}, and none to those of "
         f"{transfer!r}; write 'transfer: {answers}'"
     )
+
+
+def _trace_texts(stages: Mapping[str, Stage], step: str, *, complete: bool = False) -> list[str]:
+    """Return a step and those that its texts come from, through one label stage after another.
+
+    With ``complete``, only as far as no label stage has left texts out.
+    """
+    steps = [step]
+    while True:
+        stage = stages[steps[-1]]
+        if not isinstance(stage, Label) or not stage.transfer:
+            return steps
+        if complete and stage.confidence:
+            return steps
+        steps.append(stage.transfer)

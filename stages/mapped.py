@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 
 
 def opened(file: Path | IO[Any], units: int, width: int) -> NDArray[np.float32]:
-    """Return the outputs in a file, units × width: the system may drop their pages at any time.
+    """Return the outputs in a file, (units, width); the system may drop their pages at any time.
 
-    What is written to the array stays in memory.
+    Changes of the array stay in memory.
+
+    Args:
+        file: raw fp32 numbers.
+        units: their rows.
+        width: the numbers of a row.
     """
     if not units * width:  # no file is mapped that is empty
         return np.empty((units, width), np.float32)
@@ -22,7 +27,7 @@ def opened(file: Path | IO[Any], units: int, width: int) -> NDArray[np.float32]:
 
 
 def written(folder: Path, parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Write parts, units × width, one after another to a file without a name; return them all.
+    """Write parts (units, width) one after another to a file without a name; return all units.
 
     The file vanishes with the array, or with the process if that is killed.
     """
@@ -30,6 +35,7 @@ def written(folder: Path, parts: Iterable[NDArray[np.float32]]) -> NDArray[np.fl
     with tempfile.TemporaryFile(dir=folder) as file:
         for part in parts:
             file.write(np.ascontiguousarray(part))  # tofile does not say that a disk is full
-            units, width = units + len(part), part.shape[1]
+            units += len(part)
+            width = part.shape[1]
         file.flush()
         return opened(file, units, width)

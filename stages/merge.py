@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import checkpoint, quantization
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
-from pipeline.stage.tasks.task import Task, inputs_of
+from pipeline.stage.tasks.task import Row, Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
-from stages.planning import holds_weights, narrowest, symmetric
+from stages.planning import holds_weights, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.model.quantization import Plan
+    from pipeline.model.quantization import Calibration, Plan
 
 TOLERANCE = 1e-4
+"""Of the largest raw output, how far merged outputs may be from unmerged ones."""
 ROWS = 32
+"""Training rows on which both are compared."""
 
 
 class Merge(Stage):
@@ -28,9 +30,7 @@ class Merge(Stage):
     Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.
     A quantization plan is kept; the adapter has moved what the layers read, so its static ranges
-    and its corrections of biases are taken again. Those of an adapter that was trained with
-    ``qat`` stay as they are,
-    since it has learned under them.
+    are taken again.
     """
 
     name: ClassVar[str] = "merge"
@@ -45,63 +45,86 @@ class Merge(Stage):
         return holds_weights(maker)
 
     def environment(self, asked: Asked) -> dict[str, Any]:
-        """Return the width of weights and the form of ranges, on which corrections depend."""
-        width = {"isa": narrowest(asked.targets)}
-        return width | ({"ranges": "symmetric"} if symmetric(asked.targets) else {})
+        """Return the form of static ranges, if it is not the usual one."""
+        return {"ranges": "symmetric"} if symmetric(asked.targets) else {}
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the merged checkpoint."""
-        import torch
-
         adapted = checkpoint.load(model.directory)
         if not hasattr(adapted, "merge_and_unload"):
             raise ModelError(f"merge: {model.short} has no adapter to merge")
         tokenizer = checkpoint.load_tokenizer(model.directory)
         split = context.split("train")
         rows = context.task.examples(tokenizer, split, range(min(ROWS, len(split))))
-        feeds = [{key: torch.tensor([value]) for key, value in row.items()} for row in rows]
-        with torch.no_grad():
-            context.progress(0, 2, "running the model with its adapter")
-            before = _raw(context.task, adapted, feeds)
-            merged = adapted.merge_and_unload(safe_merge=True).eval()
-            context.progress(1, 2, "running the merged model")
-            after = _raw(context.task, merged, feeds)
-        differences = [(old - new).abs().max() for old, new in zip(before, after, strict=True)]
-        difference = float(torch.stack(differences).max())
-        limit = TOLERANCE * max(1.0, max(float(old.abs().max()) for old in before))
-        if not difference <= limit:
-            raise ModelError(
-                f"merge: merged and unmerged logits differ by {difference:.2g}; "
-                f"at most {limit:.2g} is allowed"
-            )
+        merged, difference = _merge(context, adapted, rows)
         roles = checkpoint.save(merged, tokenizer, context.output)
         plan = quantization.read(model.directory)
-        learned = model.manifest.model.get("adapter", {}).get("qat", False)
-        if plan is not None and plan.calibration is not None and not learned:
-            quantization.write(_calibrated(context, plan, merged, tokenizer), context.output)
+        if plan is not None and plan.calibration is not None:
+            plan = _calibrate(context, plan, plan.calibration, merged, tokenizer)
+            quantization.write(plan, context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
 
 
-def _calibrated(context: Context, plan: Plan, network: Any, tokenizer: Any) -> Plan:
-    """Return a plan with the ranges and corrections of this network's layers."""
-    from stages import correction, ranges
+def _merge(context: Context, adapted: Any, rows: Sequence[Row]) -> tuple[Any, float]:
+    """Return the merged network, and how far its outputs for some rows are from the adapter's.
 
-    assert plan.calibration is not None
-    rows = ranges.rows(context, tokenizer, "train", plan.calibration.rows)
+    Raises ModelError if that is more than ``TOLERANCE`` of the largest output (or of 1).
+    """
+    import torch
+
+    feeds = []
+    for row in rows:
+        feeds.append({key: torch.tensor([value]) for key, value in row.items()})
+    with torch.no_grad():
+        context.progress(0, 2, "running the model with its adapter")
+        before = _raw_outputs(context.task, adapted, feeds)
+        merged = adapted.merge_and_unload(safe_merge=True).eval()
+        context.progress(1, 2, "running the merged model")
+        after = _raw_outputs(context.task, merged, feeds)
+    largest = max(float(outputs.abs().max()) for outputs in before)
+    limit = TOLERANCE * max(1.0, largest)
+    differences = [(old - new).abs().max() for old, new in zip(before, after, strict=True)]
+    difference = float(torch.stack(differences).max())
+    if not difference <= limit:  # NaN is not
+        raise ModelError(
+            f"merge: merged and unmerged logits differ by {difference:.2g}; "
+            f"at most {limit:.2g} is allowed"
+        )
+    return merged, difference
+
+
+def _raw_outputs(task: Task, model: Any, feeds: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+    """Return what an exported graph would give for each feed, (units, width)."""
+    outputs = []
+    for feed in feeds:
+        result = model(**inputs_of(feed))
+        outputs.append(task.raw(result, feed, model.config))
+    return outputs
+
+
+def _calibrate(
+    context: Context, plan: Plan, how: Calibration, network: Any, tokenizer: Any
+) -> Plan:
+    """Return a plan with the static ranges of this network's layers.
+
+    Args:
+        context: of the stage.
+        plan: that of the network before its adapter was merged.
+        how: the plan's calibration.
+        network: the merged one.
+        tokenizer: the network's.
+    """
+    from stages import ranges
+
+    rows = ranges.rows(context, tokenizer, "train", how.rows)
     layers = plan.integer_layers
     static = [name for name, layer in layers.items() if layer.low is not None]
     factors = {name: layer.factors for name, layer in layers.items() if layer.factors}
-    found = ranges.measure(network, static, rows, plan.calibration, context.progress, factors)
-    for name, limits in found.items():
-        limits = ranges.widened(limits) if symmetric(context.targets) else limits
-        layers[name] = layers[name].model_copy(update=limits._asdict())
-    moved = {name: layer for name, layer in layers.items() if layer.correction is not None}
-    isa = narrowest(context.targets)
-    layers |= correction.corrected(network, moved, rows, isa, context.progress)
+    limits = ranges.measure(network, static, rows, how, context.progress, factors)
+    widen = symmetric(context.targets)
+    for name, limit in limits.items():
+        if widen:
+            limit = ranges.widened(limit)
+        layers[name] = layers[name].model_copy(update=limit._asdict())
     return plan.model_copy(update={"linears": plan.linears | layers})
-
-
-def _raw(task: Task, model: Any, feeds: Sequence[dict[str, Tensor]]) -> list[Tensor]:
-    """Return what an exported graph would give for each feed."""
-    return [task.raw(model(**inputs_of(feed)), feed, model.config) for feed in feeds]

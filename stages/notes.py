@@ -1,4 +1,4 @@
-"""Measurements of a long stage, kept so that it goes on after a kill; and how often to save."""
+"""Measurements of a long stage, stored so that it resumes after a kill; and how often to save."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORTH = 20
 def pause(seconds: float, cost: float) -> float:
     """Return the seconds of work from one save to the next; more if saving takes long.
 
-    ``seconds``: the fewest. ``cost``: what the last save took.
+    ``seconds``: the fewest. ``cost``: the seconds that the last save took.
     """
     return max(seconds, WORTH * cost)
 
@@ -27,16 +27,19 @@ class Notes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.values: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        self.before, self.started = float(self.values.get("seconds", 0)), time.monotonic()
+        self.values: dict[str, Any] = {}
+        if path.is_file():
+            self.values = json.loads(path.read_text())
+        self.seconds_before = float(self.values.get("seconds", 0))
+        self.started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Seconds of work so far, those before a kill included."""
-        return self.before + time.monotonic() - self.started
+        return self.seconds_before + time.monotonic() - self.started
 
     def get(self, key: str, measure: Callable[[], Any]) -> Any:
-        """Return what is noted under a key; if there is nothing, measure it and note it."""
+        """Return the value of a key; if there is none, measure and save it."""
         if key not in self.values:
             self.values[key] = measure()
             self.save()

@@ -11,9 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from pipeline.stage import Asked, Context, Stage
 from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Metric
-from pipeline.terms.errors import RecipeError
 
 Row = dict[str, Any]
 Loss = Callable[[Any, dict[str, Any]], Any]
@@ -32,25 +30,26 @@ BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a training: mean loss of the last epoch, total steps, step it resumed from.
-
-    ``kept``: which weights it has, and ``judged``: their loss on other rows, if it was judged.
-    """
+    """The result of a training."""
 
     loss: float
+    """The mean over the steps of the last epoch."""
     steps: int
+    """The steps of the whole training."""
     resumed_from: int
-    kept: str = "last"
+    """The steps that an earlier, killed run had done."""
     judged: float | None = None
+    """The loss of the final weights on other rows, if they were judged."""
 
     def metric(self, name: str = "train_loss", split: str = "train") -> Metric:
         return Metric(name=name, split=split, value=round(self.loss, 6))
 
     def metrics(self) -> list[Metric]:
         """Return the loss of training, and that on the development split if it was judged there."""
-        if self.judged is None:
-            return [self.metric()]
-        return [self.metric(), Metric(name="loss", split="dev", value=round(self.judged, 6))]
+        metrics = [self.metric()]
+        if self.judged is not None:
+            metrics.append(Metric(name="loss", split="dev", value=round(self.judged, 6)))
+        return metrics
 
 
 class Training(Stage):
@@ -101,11 +100,15 @@ class Keeping(Training):
     @property
     def reads(self) -> frozenset[str]:
         """The training rows, and the development rows if the weights are chosen on them."""
-        return Training.reads | ({"dev"} if self.keep == "best" else set())
+        if self.keep == "best":
+            return Training.reads | {"dev"}
+        return Training.reads
 
     def judged_on(self, context: Context) -> list[Split]:
         """Return the development split if the best weights are kept, else nothing."""
-        return [context.split("dev")] if self.keep == "best" else []
+        if self.keep == "best":
+            return [context.split("dev")]
+        return []
 
 
 def changed(part: BaseModel, names: Iterable[str]) -> list[str]:
@@ -125,19 +128,8 @@ def refuse_unread(part: BaseModel, names: Iterable[str], *readers: str) -> None:
     unread = changed(part, names)
     if unread and part.model_fields_set.isdisjoint(readers):
         *most, last = map(repr, readers)
-        either = f"{', '.join(most)} or {last}" if most else last
-        raise ValueError(f"{unread[0]!r} needs {either}")
-
-
-def check_answers(stage: Stage, task: type[Task], *, alone: bool = True) -> None:
-    """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task.
-
-    ``alone``: whether the loss of the teacher's answers is weighed against that of labels only.
-    """
-    if not task.smooths and changed(stage, ("temperature",)):
-        raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
-    if task.body_only and alone and changed(stage, ("alpha",)):
-        raise RecipeError(f"alpha: {task.name} learns no labels beside the answers; leave it out")
+        needed = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{unread[0]!r} needs {needed}")
 
 
 def cpu_has_bf16() -> bool:

@@ -26,7 +26,7 @@ from pipeline.stage.tasks.task import Row
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Isa, first_cpu_target
-from stages import correction, ranges, smoothing
+from stages import ranges, smoothing
 from stages.bisection import most_within
 from stages.finalists import FLOAT, Finalists
 from stages.notes import Notes
@@ -43,7 +43,7 @@ nearer to float."""
 NEAR = 0.5
 """Of the limit: a plan of which more is simulated may be beyond it as a bundle."""
 FINALISTS = 4
-SCHEMA = "rarefy.search/1"
+SCHEMA = "rarefy.search/2"
 
 Layers = dict[str, LinearPlan]
 Forms = tuple[str, ...]
@@ -74,7 +74,6 @@ class Tried:
             "front": front,
             "chosen": chosen,
             "groups": {form: self.forms.count(form) for form in sorted(set(self.forms))},
-            "corrected": any(layer.correction for layer in self.layers.values()),
         }
 
 
@@ -306,7 +305,6 @@ class Search:
             if plan.layers in seen:
                 continue  # where nothing is smoothed, a smooth form is the same
             seen.append(plan.layers)
-            plan.layers = self._corrected(plan)
             try:
                 bundle = bundles.build(self.plan(plan.layers))
             except ModelError:  # its answers are far from PyTorch's
@@ -341,15 +339,6 @@ class Search:
             )
         tried = list(self.tried.values())
         return Found(chosen[best], tried, self.calibration, float_ms, self.notes.seconds)
-
-    def _corrected(self, plan: Tried) -> Layers:
-        """Return the plan's layers with corrected biases, if that does less damage."""
-        layers = correction.corrected(
-            self.network, plan.layers, self.rows, self.isa, self.context.progress
-        )
-        key = f"{' '.join(plan.forms)} corrected"
-        damage = self.notes.get(key, lambda: self.more.damage(layers))
-        return layers if damage < plan.damage else plan.layers
 
 
 def ranged(layers: Layers, histograms: Mapping[str, ranges.Histogram], how: Calibration) -> Layers:

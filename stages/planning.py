@@ -40,13 +40,6 @@ def in_float(damage: float | None) -> LinearPlan:
     return LinearPlan(precision="float", damage=damage)
 
 
-def needs_no_training(planner: Stage) -> str | None:
-    """Return why a plan has nothing to be trained for, or None: only int8 rounds enough."""
-    if getattr(planner, "precision", None) == "fp16":
-        return "fp16 needs no training; leave it out, or write quantize: {precision: int8}"
-    return None
-
-
 def holds_weights(planner: Stage) -> str | None:
     """Return why weights may not change after a plan, or None: in int4 they are the plan."""
     if getattr(planner, "weights", None) == "int4":

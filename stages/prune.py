@@ -17,7 +17,6 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
 from stages import recovery, training, transfer_set
-from stages.label import check_texts
 from stages.parameters import (
     Training,
     cpu_has_bf16,
@@ -157,7 +156,7 @@ class Prune(Stage):
         Also if a transfer set has no texts whose tokens could stay, and nothing learns its answers.
         """
         if not self.recover_epochs:
-            check_texts(stages, self.transfer)
+            transfer_set.check_texts(stages, self.transfer)
         if getattr(stages.get(self.table or ""), "precision", "int8") != "int8":
             raise RecipeError(
                 f"table: {self.table!r} times float models, but a speed-up is measured in int8; "

@@ -34,7 +34,7 @@ SENSITIVITY_ROWS = 64
 NOTHING: Mapping[str, LinearPlan] = {}
 NO_BLOCKS: Mapping[str, Blocks] = {}
 LIMITS = frozenset({"max_damage", "max_joint_damage"})
-CHOSEN_BY_SEARCH = frozenset({"calibration", "sensitivity", "max_damage", "smooth", "correct_bias"})
+CHOSEN_BY_SEARCH = frozenset({"calibration", "sensitivity", "max_damage", "smooth"})
 
 
 class Quantize(Stage):
@@ -53,7 +53,7 @@ class Quantize(Stage):
 
     ``mode: search`` chooses all of this by measurement: the fastest plan whose bundle does no more
     damage than ``max_joint_damage``. It tries dynamic and static ranges, every method of
-    calibration, smoothing and corrected biases, for each group of layers that read the same inputs,
+    calibration, and smoothing, for each group of layers that read the same inputs,
     and times the best plans on the first target with a CPU. All plans that were tried are in
     search.json, with the Pareto front of damage and latency.
 
@@ -64,7 +64,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy", "peft")
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
@@ -101,11 +101,6 @@ class Quantize(Stage):
         description="divide inputs, so that large channels do not take the range of the others, "
         "and multiply weights (SmoothQuant, arXiv 2211.10438), where it halves the error",
     )
-    correct_bias: bool = Field(
-        default=False,
-        description="add to each bias what rounding takes from its output on average (arXiv "
-        "1906.04721)",
-    )
     weights: Literal["int8", "int4"] = Field(
         default="int8",
         description="of the layers in the file; int4 takes little more than half of the bytes, "
@@ -132,8 +127,8 @@ class Quantize(Stage):
         if self.weights == "int4":
             if self.mode == "search":
                 raise ValueError("'mode: search' chooses among plans in int8; leave 'weights' out")
-            if used := [name for name in ("smooth", "correct_bias") if getattr(self, name)]:
-                raise ValueError(f"{used[0]!r} is for weights in int8")
+            if self.smooth:
+                raise ValueError("'smooth' is for weights in int8")
         if "calibration" in given and self.mode == "dynamic":
             raise ValueError(
                 "'calibration' is of 'mode: static'; dynamic ranges are each row's own"
@@ -201,14 +196,14 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
-        from stages import correction, gptq, ranges, smoothing
+        from stages import gptq, ranges, smoothing
 
         names, candidates = excluded.candidates(network, self.exclude)
         isa, progress = narrowest(context.targets), context.progress
         layers = {name: LinearPlan(precision="int8") for name in candidates}
         how, rows = None, list[Any]()
         four = self.weights == "int4"
-        if four or self.mode == "static" or self.smooth or self.correct_bias:
+        if four or self.mode == "static" or self.smooth:
             rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
             how = Calibration(
                 method=self.calibration, percentile=self.percentile, rows=self.calibration_rows
@@ -227,8 +222,6 @@ class Quantize(Stage):
                 layers[name] = LinearPlan(
                     precision="int8", low=low, high=high, factors=factors.get(name)
                 )
-            if self.correct_bias:
-                layers = correction.corrected(network, layers, rows, isa, progress)
         kept, metrics, embeddings = layers, list[Metric](), self.embeddings
         int4 = gptq.rounded_layers(network, candidates, rows, progress) if four else {}
         in_int4 = {name: planning.in_int4(kept[name]) for name in int4}

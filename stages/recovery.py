@@ -30,7 +30,7 @@ def lesson(
     splits = [split for split in learned if split.name != "corpus"]  # recovery is short
     rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
     if transfer_set.has_answers(transfer):
-        answers = teaching.known(context, transfer, splits, rows)
+        answers = teaching.stored_outputs(context, transfer, splits, rows)
     else:
         answers = teaching.answers(context, model, *splits)
     (answers,) = teaching.goals(context, network, tokenizer, rows, answers)

@@ -38,29 +38,38 @@ class Rows(Sequence[Row]):
         ids = array("i")
         self._file.seek(ids.itemsize * self._ends[-1])
         for row in rows:
-            self._keys = self._keys or tuple(key for key in row if isinstance(row[key], list))
+            if not self._keys:
+                self._keys = tuple(key for key in row if isinstance(row[key], list))
             for key in self._keys:
                 ids.extend(row[key])
                 self._ends.append(self._ends[-1] + len(row[key]))
             for key in row.keys() - self._keys:
-                kind = "d" if isinstance(row[key], float) else "l"
-                self._numbers.setdefault(key, array(kind)).append(row[key])
+                self._append_number(key, row[key])
             self._count += 1
         self._file.write(ids)
+
+    def _append_number(self, key: str, number: float) -> None:
+        kind = "d" if isinstance(number, float) else "l"
+        column = self._numbers.setdefault(key, array(kind))
+        column.append(number)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The number of tokens in each row."""
         if not len(self):
             return np.empty(0, np.int64)
-        lists = np.diff(np.frombuffer(self._ends, np.int64)).reshape(len(self), -1)
-        return np.ascontiguousarray(lists[:, self._keys.index(IDS)])
+        ends = np.frombuffer(self._ends, np.int64)
+        sizes = np.diff(ends).reshape(len(self), -1)
+        column = self._keys.index(IDS)
+        return np.ascontiguousarray(sizes[:, column])
 
     @property
     def groups(self) -> NDArray[np.int64] | None:
         """The group of each row, below 0 for none; None if rows have no groups."""
-        found = self._numbers.get(GROUP)
-        return None if found is None else np.array(found, np.int64)
+        column = self._numbers.get(GROUP)
+        if column is None:
+            return None
+        return np.array(column, np.int64)
 
     def __len__(self) -> int:
         return self._count
@@ -71,20 +80,26 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         """Return one row, or those of a slice as a list."""
-        if isinstance(index, slice):
-            return [self[row] for row in range(len(self))[index]]
-        at = range(len(self))[index]
-        ends = self._ends[at * len(self._keys) : (at + 1) * len(self._keys) + 1]
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return [self._read(place) for place in places]
+        return self._read(places)
+
+    def _read(self, place: int) -> Row:
+        """Return the row at a place, which is not negative."""
+        first = place * len(self._keys)
+        ends = self._ends[first : first + len(self._keys) + 1]
         ids = array("i")
         self._file.seek(ids.itemsize * ends[0])
         ids.frombytes(self._file.read(ids.itemsize * (ends[-1] - ends[0])))
-        row: dict[str, Any] = {
-            key: ids[ends[n] - ends[0] : ends[n + 1] - ends[0]].tolist()
-            for n, key in enumerate(self._keys)
-        }
-        row |= {key: values[at] for key, values in self._numbers.items()}
+        row: dict[str, Any] = {}
+        for number, key in enumerate(self._keys):
+            start, end = ends[number] - ends[0], ends[number + 1] - ends[0]
+            row[key] = ids[start:end].tolist()
+        for key, values in self._numbers.items():
+            row[key] = values[place]
         if self._numbered:
-            row["row"] = at
+            row["row"] = place
         return row
 
 
@@ -96,13 +111,13 @@ def lengths(rows: Sequence[Row]) -> NDArray[np.int64]:
 
 
 def groups(rows: Sequence[Row]) -> NDArray[np.int64] | None:
-    """Return a group of each row, a number; None if no row has a group with another."""
+    """Return the number of each row's group; None if no row shares a group with another."""
     if isinstance(rows, Rows):
-        found = rows.groups
+        numbers = rows.groups
     else:
-        known = [row[GROUP] for row in rows if GROUP in row]
-        found = np.array(known, np.int64) if known else None
-    if found is None or (found < 0).all():
+        listed = [row[GROUP] for row in rows if GROUP in row]
+        numbers = np.array(listed, np.int64) if listed else None
+    if numbers is None or (numbers < 0).all():
         return None
-    alone = found.max() + 1 + np.arange(len(found))
-    return np.where(found < 0, alone, found)
+    own_numbers = numbers.max() + 1 + np.arange(len(numbers))
+    return np.where(numbers < 0, own_numbers, numbers)

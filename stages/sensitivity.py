@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -126,22 +125,15 @@ def divided_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
     return values if layer.factors is None else values / torch.tensor(layer.factors)
 
 
-def rounded_inputs(
-    values: torch.Tensor, layer: LinearPlan, real: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return a layer's inputs over its factors, rounded to uint8 and back (rows × … × inputs).
-
-    ``real``: of inputs that are rows × tokens × inputs, the tokens that are no padding. The first
-    of each row is none.
-    """
+def rounded_inputs(values: torch.Tensor, layer: LinearPlan) -> torch.Tensor:
+    """Return a layer's inputs over its factors, rounded to uint8 and back (rows × … × inputs)."""
     values = divided_inputs(values, layer)
     if layer.low is not None and layer.high is not None:
         low, high = torch.tensor(layer.low), torch.tensor(layer.high)
     else:
         # Bundles run rows one by one, so each row has a range of its own.
         axes = tuple(range(1, values.dim()))
-        seen = values if real is None else torch.where(real[..., None], values, values[:, :1])
-        low, high = seen.amin(axes, keepdim=True), seen.amax(axes, keepdim=True)
+        low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
     return fake_quantize(values, low, high)
 
 
@@ -181,24 +173,18 @@ def quantized(
             if layer.precision == "int4":
                 module.weight.data = torch.from_numpy((int4 or {})[name].values()).to(weight)
             module.weight.data = rounded_weight(module, layer, isa)
-            rounding = _Rounding(name, layer, reads_text)
-            undo.callback(module.register_forward_pre_hook(rounding.before).remove)
-            undo.callback(module.register_forward_hook(rounding.after).remove)
+            hook = _input_rounding(name, layer, reads_text)
+            undo.callback(module.register_forward_pre_hook(hook).remove)
         yield
 
 
-class _Rounding:
-    """What rounding does to the inputs and the output of a layer; a table's are not rounded."""
+def _input_rounding(
+    name: str, layer: LinearPlan, reads_text: Callable[[str], bool]
+) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
+    """Return a hook that rounds the inputs of a layer; a table of positions is not rounded."""
 
-    def __init__(self, name: str, layer: LinearPlan, reads_text: Callable[[str], bool]) -> None:
-        self.name, self.layer, self.reads_text, self.of_text = name, layer, reads_text, True
+    def change_inputs(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        change = rounded_inputs if reads_text(name) else divided_inputs
+        return (change(inputs[0], layer),)
 
-    def before(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        self.of_text = self.reads_text(self.name)
-        change = rounded_inputs if self.of_text else divided_inputs
-        return (change(inputs[0], self.layer),)
-
-    def after(self, _: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
-        if self.layer.correction is None or not self.of_text:
-            return output
-        return output + torch.tensor(self.layer.correction)
+    return change_inputs

@@ -19,14 +19,13 @@ TOGETHER = 4
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Write the raw outputs of a bundle for some rows, all or none of them."""
     output = Path(request["output"])
-    found = BundleModel(Path(request["bundle"]), threads=1).units(
-        request["texts"], request["pairs"], together=TOGETHER
-    )
+    model = BundleModel(Path(request["bundle"]), threads=1)
+    units = model.units(request["texts"], request["pairs"], together=TOGETHER)
     part = output.with_suffix(f".{os.getpid()}.npy")
-    np.save(part, found.astype(np.float32))
+    np.save(part, units.astype(np.float32))
     disk.sync(part)
     part.replace(output)
-    return {"units": len(found)}
+    return {"units": len(units)}
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""A teacher's outputs: computed once, kept on disk, reused by every epoch and after a kill."""
+"""A teacher's outputs: computed once, stored on disk, reused by every epoch and after a kill."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pipeline.model.batches import order_by_length
@@ -23,58 +23,93 @@ from pipeline.store import disk
 from pipeline.store.artifact import Artifact
 from pipeline.terms.errors import ModelError
 from stages import mapped, training, transfer_set
-from stages.aims import Aims
-from stages.internals import Internal, captured, width
+from stages.aims import StateLoss
+from stages.internals import captured_states
 from stages.notes import pause
 from stages.parameters import TEACHER_BATCH, Loss, Row
 from stages.rows import lengths
-from stages.schedule import Clock, Weight
 from stages.trainer import collate, use_bf16
 
-LOGITS, DONE = "logits.f32", "done.json"
+LOGITS, HIDDEN, DONE = "logits.f32", "hidden.f16", "done.json"
 SAVE_SECONDS = 5.0
 TURNED = 2000
 """Rows, at most, by which a teacher's narrower outputs are turned towards a student's."""
 
 
 @dataclass(frozen=True)
+class Spans:
+    """Where the parts of each row, its units or its tokens, stand among those of all rows."""
+
+    firsts: NDArray[np.int64]
+    """(rows + 1,), the first part of each row, and the number of all parts."""
+
+    @classmethod
+    def from_counts(cls, counts: ArrayLike) -> Spans:
+        """Return the spans of rows that have so many parts, one row after another."""
+        return cls(np.concatenate([[0], np.cumsum(counts)]))
+
+    @property
+    def total(self) -> int:
+        """The parts of all rows."""
+        return int(self.firsts[-1])
+
+    def first(self, row: int) -> int:
+        """Return the first part of a row."""
+        return int(self.firsts[row])
+
+    def count(self, row: int) -> int:
+        """Return the number of a row's parts."""
+        return self.first(row + 1) - self.first(row)
+
+    def parts(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """Return the parts of some rows, row after row."""
+        ranges = [np.arange(self.first(row), self.first(row + 1)) for row in rows]
+        return np.concatenate(ranges)
+
+
+@dataclass(frozen=True)
 class TeacherOutputs:
     """A teacher's raw outputs and hidden states for every row.
 
-    ``logits`` (units × width, fp32) are memory-mapped; ``units[r]`` is row r's first unit. The
-    states that ``stages.internals`` names, which have these ``widths``, are in a raw fp16 file,
-    unpadded, row after row: for each token, state after state. They are read with plain reads
-    rather than memory-mapped, because mapped pages would count as resident memory. ``starts[r]`` is
-    row r's first token.
+    The hidden states are in a raw fp16 file, unpadded, row after row: for each token, state after
+    state. They are read with plain reads rather than memory-mapped, because mapped pages would
+    count as resident memory.
     """
 
     logits: Tensor
-    units: NDArray[np.int64]
-    starts: NDArray[np.int64]
+    """Raw outputs (units, width) in fp32, memory-mapped."""
+    units: Spans
+    tokens: Spans
     path: Path
-    widths: tuple[int, ...]
+    """The file of hidden states."""
+    states: int = 0
+    """The number of hidden states of each token."""
+    width: int = 0
+    """The width of each of them."""
 
     def raw(self, rows: Sequence[int]) -> Tensor:
-        """Return the raw outputs of some rows' units, row after row: units × width."""
-        return self.logits[_places(self.units, rows)]
+        """Return the raw outputs of some rows' units, row after row: (units, width)."""
+        return self.logits[self.units.parts(rows)]
 
     def hidden(self, rows: Sequence[int]) -> list[Tensor]:
-        """Return each state, rows × tokens × its width, padded on the right with zeros, fp16."""
-        lengths = [self.starts[row + 1] - self.starts[row] for row in rows]
-        size = sum(self.widths)
-        states = np.zeros((len(rows), max(lengths), size), np.float16)
-        for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            flat = np.fromfile(
-                self.path, np.float16, length * size, offset=self.starts[row] * size * 2
-            )
-            states[at, :length] = flat.reshape(length, size)
-        return list(torch.from_numpy(states).split(self.widths, dim=-1))
+        """Return each state in fp16 (rows, tokens, width), padded on the right with zeros."""
+        counts = [self.tokens.count(row) for row in rows]
+        size = self.states * self.width
+        padded = np.zeros((len(rows), max(counts), size), np.float16)
+        for place, count in enumerate(counts):
+            offset = self.tokens.first(rows[place]) * size * padded.itemsize
+            numbers = np.fromfile(self.path, np.float16, count * size, offset=offset)
+            padded[place, :count] = numbers.reshape(count, size)
+        states = torch.from_numpy(padded)
+        return list(states.split(self.width, dim=-1))
 
 
 def answers(context: Context, artifact: Artifact, *splits: Split) -> TeacherOutputs:
     """Return a model's raw outputs for the rows of splits, by default the training rows."""
     network, tokenizer = training.open_network(context, artifact)
-    rows = training.labelled_rows(context, tokenizer, *(splits or [context.split("train")]))
+    if not splits:
+        splits = (context.split("train"),)
+    rows = training.labelled_rows(context, tokenizer, *splits)
     return outputs(context, network, tokenizer, rows)
 
 
@@ -83,162 +118,200 @@ def outputs(
     teacher: Any,
     tokenizer: Any,
     rows: Sequence[Row],
-    states: Sequence[Internal] = (),
+    layers: Sequence[int] = (),
     batch_size: int = TEACHER_BATCH,
     folder: str = "teacher",
 ) -> TeacherOutputs:
-    """Run the teacher on all rows, and keep its logits and its ``states`` inside.
+    """Run a teacher on all rows, and store its logits and the hidden states of some layers.
 
     Uses eval mode, batches of similar length, and bf16 autocast if the device supports it. A
-    killed run resumes after the last batches that were written to ``folder`` in ``context.work``.
+    killed run resumes after the last batches that were written.
+
+    Args:
+        context: of the stage that runs.
+        teacher: the network.
+        tokenizer: the teacher's.
+        rows: as the teacher reads them.
+        layers: indices of the layers whose hidden states are stored.
+        batch_size: rows of a forward pass.
+        folder: where the files are, in ``context.work``.
     """
     directory = context.work / folder
     directory.mkdir(parents=True, exist_ok=True)
-    task, firsts = context.task, _firsts(context.task, rows)
-    result = TeacherOutputs(
-        torch.empty(0),
-        firsts,
-        _starts(rows),
-        directory / "hidden.f16",
-        tuple(width(teacher, state) for state in states),
-    )
-    _answer(context, teacher.to(context.device).eval(), tokenizer, rows, states, batch_size, result)
+    units, tokens = _unit_spans(context.task, rows), Spans.from_counts(lengths(rows))
+    teacher.to(context.device).eval()
+    _run_batches(context, teacher, tokenizer, rows, layers, batch_size, directory, units, tokens)
     teacher.cpu()
-    logits = mapped.opened(directory / LOGITS, int(firsts[-1]), task.width_of(teacher))
-    return replace(result, logits=torch.from_numpy(logits))
+    width = context.task.width_of(teacher)
+    logits = torch.from_numpy(mapped.opened(directory / LOGITS, units.total, width))
+    hidden_size = int(teacher.config.hidden_size) if layers else 0
+    return TeacherOutputs(
+        logits, units, tokens, directory / HIDDEN, states=len(layers), width=hidden_size
+    )
 
 
-def known(
+def stored_outputs(
     context: Context, artifact: Artifact, splits: Sequence[Split], rows: Sequence[Row]
 ) -> TeacherOutputs:
-    """Return the answers that a transfer set has for the rows of splits, without hidden states.
+    """Return the outputs that a transfer set has for the rows of splits, without hidden states.
 
-    Raises ModelError unless there is one for each unit of the rows.
+    Args:
+        context: of the stage that runs.
+        artifact: a transfer set with answers.
+        splits: those whose rows are answered, in the order of ``rows``.
+        rows: as the student reads them.
+
+    Raises:
+        ModelError: unless there is an output for each unit of the rows.
     """
-    found, firsts = transfer_set.answers(artifact), _firsts(context.task, rows)
-    parts = (part for split in splits for part in found[split.name].split(training.CHUNK))
-    logits = mapped.written(context.work, (part.float().numpy() for part in parts))
-    if firsts[-1] != len(logits):
+    by_split = transfer_set.answers(artifact)
+    chunks = _chunks(by_split[split.name] for split in splits)
+    logits = torch.from_numpy(mapped.written(context.work, chunks))
+    units, tokens = _unit_spans(context.task, rows), Spans.from_counts(lengths(rows))
+    if units.total != len(logits):
         raise ModelError(
-            f"the transfer set has {len(logits)} answers to the {firsts[-1]} texts of the student; "
-            "label them again"
+            f"the transfer set has {len(logits)} answers to the {units.total} texts of the "
+            "student; label them again"
         )
-    return TeacherOutputs(torch.from_numpy(logits), firsts, _starts(rows), Path(), ())
+    return TeacherOutputs(logits, units, tokens, Path())
+
+
+def _chunks(outputs_of_splits: Iterable[Tensor]) -> Iterator[NDArray[np.float32]]:
+    """Yield outputs (units, width) in fp32, some units at a time."""
+    for raw in outputs_of_splits:
+        for part in raw.split(training.CHUNK):
+            yield part.float().numpy()
+
+
+def _unit_spans(task: Task, rows: Sequence[Row]) -> Spans:
+    """Return where the units of each row stand among all units."""
+    if task.unit_per_row:
+        return Spans(np.arange(len(rows) + 1))
+    return Spans.from_counts([task.units(row) for row in rows])
 
 
 def goals(
-    context: Context, student: Any, tokenizer: Any, rows: Sequence[Row], *given: TeacherOutputs
+    context: Context,
+    student: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    *teacher_outputs: TeacherOutputs,
 ) -> list[TeacherOutputs]:
-    """Return a teacher's outputs in the width of its student, who starts to learn from them.
+    """Return a teacher's outputs in the width of a student that is about to learn them.
 
-    The first are those for ``rows``, as the student reads them. Narrower ones have no axes of their
-    own; they are turned towards the student's own outputs for some of the rows.
+    Narrower ones have no axes of their own; they are turned towards the student's own outputs for
+    some of the rows.
+
+    Args:
+        context: of the stage that runs.
+        student: the network before its training.
+        tokenizer: the student's.
+        rows: as the student reads them.
+        *teacher_outputs: the first are those for ``rows``.
     """
-    task, first = context.task, given[0].logits
-    matrix = task.fitting(first, task.width_of(student))
+    task, first = context.task, teacher_outputs[0]
+    matrix = task.fitting(first.logits, task.width_of(student))
     if matrix is None:
-        return list(given)
+        return list(teacher_outputs)
     if matrix.shape[1] < matrix.shape[0]:
         count = min(TURNED, len(rows))
-        chosen = [at * len(rows) // count for at in range(count)]
-        asked = [rows[row] for row in chosen]
-        own = outputs(context, student, tokenizer, asked, folder="student").logits
-        goal = given[0].raw(chosen).double() @ matrix
-        matrix = matrix @ similarity.turning(goal, own)
-    return [replace(each, logits=_product(context, each.logits, matrix)) for each in given]
+        places = [number * len(rows) // count for number in range(count)]
+        some = [rows[place] for place in places]
+        student_outputs = outputs(context, student, tokenizer, some, folder="student")
+        goal = first.raw(places).double() @ matrix
+        matrix = matrix @ similarity.turning(goal, student_outputs.logits)
+    fitted = []
+    for teacher_output in teacher_outputs:
+        logits = _multiply(context, teacher_output.logits, matrix)
+        fitted.append(replace(teacher_output, logits=logits))
+    return fitted
 
 
-def _product(context: Context, logits: Tensor, matrix: Tensor) -> Tensor:
-    """Return the product of outputs and a matrix in fp64, by and by in a file."""
+def _multiply(context: Context, logits: Tensor, matrix: Tensor) -> Tensor:
+    """Return the product of outputs and a matrix, computed in fp64 and stored in a file."""
     parts = logits.split(training.CHUNK)
-    written = mapped.written(
-        context.work, ((part.double() @ matrix).float().numpy() for part in parts)
-    )
-    return torch.from_numpy(written)
+    products = ((part.double() @ matrix).float().numpy() for part in parts)
+    return torch.from_numpy(mapped.written(context.work, products))
 
 
-def _firsts(task: Task, rows: Sequence[Row]) -> NDArray[np.int64]:
-    """Return the first unit of each row, and the number of all units."""
-    units = [1] * len(rows) if task.unit_per_row else [task.units(row) for row in rows]
-    return np.concatenate([[0], np.cumsum(units)])
-
-
-def _starts(rows: Sequence[Row]) -> NDArray[np.int64]:
-    """Return the first token of each row, and the number of all tokens."""
-    return np.concatenate([[0], np.cumsum(lengths(rows))])
-
-
-def _answer(
+def _run_batches(
     context: Context,
     teacher: Any,
     tokenizer: Any,
     rows: Sequence[Row],
-    states: Sequence[Internal],
+    layers: Sequence[int],
     batch_size: int,
-    result: TeacherOutputs,
+    directory: Path,
+    units: Spans,
+    tokens: Spans,
 ) -> None:
-    """Fill ``result`` batch by batch, longest rows last; resume where an earlier run stopped."""
-    directory = result.path.parent
-    order = np.array(order_by_length(lengths(rows).tolist()))
-    done = _resume(directory)
-    paths = (directory / LOGITS, result.path)
-    for path in paths:
-        path.touch()
+    """Write the files in a folder, longest rows last; resume where an earlier run stopped."""
+    order = order_by_length(lengths(rows).tolist())
+    done = _finished_rows(directory)
+    logit_path, state_path = directory / LOGITS, directory / HIDDEN
+    logit_path.touch()
+    state_path.touch()
     saving_at = saved_at = time.monotonic()
-    with paths[0].open("r+b") as answers, paths[1].open("r+b") as inside:
+    with logit_path.open("r+b") as logit_file, state_path.open("r+b") as state_file:
         for start in range(done, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            asked = [rows[row] for row in chosen]
-            logits, hidden = _forward(context, teacher, tokenizer, asked, states)
-            counts = (result.units[chosen + 1] - result.units[chosen]).tolist()
-            for row, own, found in zip(chosen, logits.split(counts), hidden, strict=True):
-                answers.seek(result.units[row] * logits.shape[1] * 4)
-                answers.write(own.numpy().tobytes())
-                first, end = result.starts[row], result.starts[row + 1]
-                inside.seek(first * sum(result.widths) * 2)
-                inside.write(found[: end - first].tobytes())
-            done = start + len(chosen)
+            places = order[start : start + batch_size]
+            batch = [rows[place] for place in places]
+            logits, states = _forward(context, teacher, tokenizer, batch, layers)
+            counts = [units.count(place) for place in places]
+            _write_rows(logit_file, units, places, logits.split(counts))
+            _write_rows(state_file, tokens, places, states)
+            done = start + len(places)
             context.progress(done, len(order), "teacher answers")
             now, cost = time.monotonic(), saved_at - saving_at
             if now - saved_at > pause(SAVE_SECONDS, cost) or done == len(order):
                 saving_at = now
-                _save(directory, (answers, inside), done)
+                _save(directory, (logit_file, state_file), done)
                 saved_at = time.monotonic()
 
 
 def _forward(
-    context: Context,
-    teacher: Any,
-    tokenizer: Any,
-    rows: Sequence[Row],
-    states: Sequence[Internal],
-) -> tuple[Tensor, np.ndarray]:
-    """Return raw outputs (units × width) and states inside (rows × tokens × their widths)."""
-    batch = {k: v.to(context.device) for k, v in collate(rows, tokenizer).items()}
-    with (
-        torch.inference_mode(),
-        torch.autocast(context.device, torch.bfloat16, enabled=use_bf16(context.device, teacher)),
-        captured(teacher, states) as found,
-    ):
+    context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row], layers: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return raw outputs (units, width) and, in fp16, hidden states (rows, tokens, all widths)."""
+    padded = collate(rows, tokenizer)
+    batch = {key: value.to(context.device) for key, value in padded.items()}
+    bf16 = use_bf16(context.device, teacher)
+    autocast = torch.autocast(context.device, torch.bfloat16, enabled=bf16)
+    with torch.inference_mode(), autocast, captured_states(teacher, layers) as states:
         raw = context.task.outputs(teacher, batch).float().cpu()
-    if not states:
-        return raw, np.empty((len(rows), 0, 0), np.float16)
-    return raw, torch.cat(found.all(states), dim=-1).to(torch.float16).cpu().numpy()
+    if not layers:
+        return raw, torch.empty(len(rows), 0, 0)
+    joined = torch.cat([states[layer] for layer in layers], dim=-1)
+    return raw, joined.to(torch.float16).cpu()
 
 
-def _places(firsts: NDArray[np.int64], rows: Sequence[int]) -> NDArray[np.int64]:
-    """Return the places of some rows' units, row after row."""
-    return np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in rows])
+def _write_rows(
+    file: IO[bytes], spans: Spans, rows: Sequence[int], parts_of_rows: Iterable[Tensor]
+) -> None:
+    """Write the parts of some rows where they belong in a file of all rows.
+
+    Args:
+        file: open for writing anywhere.
+        spans: of all rows.
+        rows: their indices.
+        parts_of_rows: for each of them (parts, width), perhaps with padding after its parts.
+    """
+    for row, padded in zip(rows, parts_of_rows, strict=True):
+        parts = padded[: spans.count(row)].numpy()
+        part_bytes = parts.shape[1] * parts.itemsize
+        file.seek(spans.first(row) * part_bytes)
+        file.write(parts.tobytes())
 
 
 def _save(directory: Path, files: Sequence[IO[bytes]], done: int) -> None:
+    """Record that ``done`` rows are finished, after their outputs are on the disk."""
     for file in files:
         file.flush()
-        os.fsync(file.fileno())  # before what says that these rows are there
+        os.fsync(file.fileno())
     disk.write(directory / DONE, {"rows": done})
 
 
-def _resume(directory: Path) -> int:
+def _finished_rows(directory: Path) -> int:
     """Return how many rows an earlier run had finished."""
     path = directory / DONE
     return int(json.loads(path.read_text())["rows"]) if path.exists() else 0
@@ -246,39 +319,51 @@ def _resume(directory: Path) -> int:
 
 def imitation(
     task: Task,
-    answers: TeacherOutputs,
+    teacher_outputs: TeacherOutputs,
     *,
-    alpha: Weight,
+    alpha: float,
     temperature: float,
     squared: bool = False,
-    aims: Aims | None = None,
-    clock: Clock | None = None,
+    state_loss: StateLoss | None = None,
 ) -> Loss:
-    """Return a student's loss function: alpha · soft + (1 − alpha) · hard + that of ``aims``.
+    """Return a student's loss: alpha · soft + (1 − alpha) · hard + the loss of hidden states.
 
-    ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only. With
-    ``squared``, raw outputs are compared by their squared difference instead of softened.
-    Weights are as the ``clock`` says; without one, as at the end of the training.
+    ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only.
+
+    Args:
+        task: of the recipe.
+        teacher_outputs: in the student's width.
+        alpha: the share of the teacher's outputs in the loss.
+        temperature: softens both outputs.
+        squared: compare raw outputs by their squared difference instead.
+        state_loss: of the hidden states, if they are learned.
     """
-    aims, clock = aims or Aims(), clock or Clock()
+    layers = state_loss.student_layers if state_loss else []
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
         rows = batch["row"].tolist()
-        with captured(student, aims.own) as found:
+        with captured_states(student, layers) as states:
             raw = task.outputs(student, batch)
-        goal = answers.raw(rows).to(raw.device)
-        if squared:
-            both = raw.isfinite().all(-1) & goal.isfinite().all(-1)  # a word may be cut off
-            soft = losses.answers(raw[both], goal[both]) if both.any() else 0 * raw[~both].nansum()
-        else:
-            soft = task.imitation(raw, goal, temperature)
-        share = clock.now(alpha)
-        total = share * soft + (1 - share) * task.loss(raw, batch, total=False)
-        alike = [at for at, row in enumerate(rows) if aims.same[row]] if aims.aims else []
-        if alike:
-            kept = [each.to(raw.device) for each in answers.hidden([rows[at] for at in alike])]
-            mask = batch["attention_mask"][alike, : kept[0].shape[1]]
-            total = total + aims.loss(student, found, kept, alike, mask, clock)
-        return total
+        goal = teacher_outputs.raw(rows).to(raw.device)
+        soft = _squared_difference(raw, goal) if squared else task.imitation(raw, goal, temperature)
+        hard = task.loss(raw, batch, total=False)
+        total = alpha * soft + (1 - alpha) * hard
+        if state_loss is None:
+            return total
+        places = [place for place, row in enumerate(rows) if state_loss.comparable[row]]
+        if not places:
+            return total
+        hidden = teacher_outputs.hidden([rows[place] for place in places])
+        teacher_states = [state.to(raw.device) for state in hidden]
+        mask = batch["attention_mask"][places, : hidden[0].shape[1]]
+        return total + state_loss.compute(student, states, teacher_states, places, mask)
 
     return loss
+
+
+def _squared_difference(raw: Tensor, goal: Tensor) -> Tensor:
+    """Return the mean squared difference of outputs (units, width); 0 if there are none."""
+    finite = raw.isfinite().all(-1) & goal.isfinite().all(-1)  # a word may be cut off
+    if not finite.any():
+        return 0 * raw[~finite].nansum()
+    return losses.answers(raw[finite], goal[finite])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -31,11 +32,10 @@ from pipeline.store import disk
 from pipeline.terms.errors import RarefyError
 from pipeline.terms.wording import plural
 from stages import attention
-from stages.keeping import LAST, Keeper
+from stages.keeping import Keeper
 from stages.notes import pause
 from stages.parameters import Loss, Row, Trained, Training, cpu_has_bf16
 from stages.rows import groups, lengths
-from stages.schedule import Clock
 
 CHECKPOINT_SECONDS = 60.0
 WHOLE = "whole.json"
@@ -59,7 +59,6 @@ def fit(
     *,
     epochs: int,
     directory: Path,
-    clock: Clock | None = None,
     judge: Callable[[Any], float] | None = None,
     patience: int | None = None,
 ) -> Trained:
@@ -73,14 +72,16 @@ def fit(
     # Checkpoints would have the names that the weights had in the model's files: resuming, which
     # does not convert them, would leave those weights as they were before the training.
     network._weight_conversions = []
-    trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments, clock)
+    trainer = _Trainer(context, network, tokenizer, rows, batches, loss, arguments)
     trainer.add_callback(_Watch(context, trainer, keeper, patience))
     checkpoint = last_whole(directory)
     if checkpoint is not None:
-        trainer.losses = json.loads((checkpoint / WHOLE).read_text())["losses"]
+        record = json.loads((checkpoint / WHOLE).read_text())
+        trainer.losses = record["losses"]
         if keeper:
             keeper.load(checkpoint, context.device)
     resumed_from = len(trainer.losses)
+    judged = None
     with attention.fastest(network, context.device, tokens, bf16=arguments.bf16):
         if keeper and patience is not None and keeper.waiting() > patience:
             network.to(context.device)  # it had ended early; the keeper has its weights
@@ -88,13 +89,20 @@ def fit(
             trainer.accelerator.prepare_model(network, evaluation_mode=True)
         else:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        kept, judged = keeper.finish(network) if keeper else (LAST, None)
-    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # its autocast wrapper
+        if keeper:
+            judged = keeper.finish(network)
+    _release(network)
+    epoch_steps = len(batches) // epochs
+    last_epoch = trainer.losses[-epoch_steps:]
+    mean = sum(last_epoch) / len(last_epoch)
+    return Trained(mean, len(trainer.losses), resumed_from, judged)
+
+
+def _release(network: Any) -> None:
+    """Remove accelerate's wrapper for autocast from a network, and move it to the CPU."""
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
         vars(network).pop(name, None)
     network.cpu().eval()
-    last_epoch = trainer.losses[-(len(batches) // epochs) :]
-    mean = sum(last_epoch) / len(last_epoch)
-    return Trained(mean, len(trainer.losses), resumed_from, kept, judged)
 
 
 def length_grouped(
@@ -112,29 +120,51 @@ def length_grouped(
     ones. (The Trainer's own length-grouped sampler draws from the global generator and would draw
     different ones.) A batch is an array of row indices, 4 bytes each.
 
-    With ``groups``, a number for each row, the rows of a group stay together, except where a batch
-    is full; they are sorted by the longest of them.
+    Args:
+        lengths: (rows,), tokens of each row.
+        batch_size: rows of a batch.
+        epochs: passes over the rows.
+        seed: of the order.
+        pool: batches of a pool.
+        groups: (rows,), a number for each row. The rows of a group stay together, except where a
+            batch is full; they are sorted by the longest of them.
     """
+    group_count = None
     if groups is not None:
         _, groups = np.unique(groups, return_inverse=True)
         longest = np.zeros(groups.max() + 1, lengths.dtype)
         np.maximum.at(longest, groups, lengths)
         lengths = longest[groups]
+        group_count = len(longest)
     generator = torch.Generator().manual_seed(seed)
     batches: list[NDArray[np.int32]] = []
     for _ in range(epochs):
-        count = len(lengths) if groups is None else len(longest)
-        order = torch.randperm(count, generator=generator).numpy().astype(np.int32)
-        if groups is not None:  # here, the place of each group
-            order = np.argsort(order[groups], kind="stable").astype(np.int32)
-        epoch: list[NDArray[np.int32]] = []
-        for start in range(0, len(order), pool * batch_size):
-            part = order[start : start + pool * batch_size]
-            part = part[np.argsort(lengths[part], kind="stable")]
-            epoch += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+        order = torch.randperm(group_count or len(lengths), generator=generator).numpy()
+        if groups is not None:  # the order is that of groups
+            order = np.argsort(order[groups], kind="stable")
+        epoch = _pooled_batches(order.astype(np.int32), lengths, batch_size, pool)
         shuffled = torch.randperm(len(epoch), generator=generator).tolist()
         batches += [epoch[position] for position in shuffled]
     return batches
+
+
+def _pooled_batches(
+    order: NDArray[np.int32], lengths: NDArray[np.int64], batch_size: int, pool: int
+) -> list[NDArray[np.int32]]:
+    """Cut rows in an order into pools of ``pool`` batches, and these, by length, into batches."""
+    batches = []
+    pool_rows = pool * batch_size
+    for start in range(0, len(order), pool_rows):
+        rows = order[start : start + pool_rows]
+        ranks = np.argsort(lengths[rows], kind="stable")
+        batches += _cut(rows[ranks], batch_size)
+    return batches
+
+
+def _cut(rows: NDArray[Any], batch_size: int) -> list[NDArray[Any]]:
+    """Cut rows in their order into batches; the last may have fewer rows."""
+    starts = range(0, len(rows), batch_size)
+    return [rows[start : start + batch_size] for start in starts]
 
 
 def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
@@ -147,11 +177,16 @@ def collate(rows: Sequence[Row], tokenizer: Any) -> dict[str, torch.Tensor]:
     for key, first in rows[0].items():
         values = [row[key] for row in rows]
         if isinstance(first, list):
-            width = max(map(len, values))
-            fill = padding[key.rpartition(".")[2]]  # a row's further texts: positive.input_ids
-            values = [value + [fill] * (width - len(value)) for value in values]
+            field = key.rpartition(".")[2]  # of a row's further texts: positive.input_ids
+            values = _pad(values, padding[field])
         batch[key] = torch.tensor(values)
     return batch
+
+
+def _pad(values: Sequence[list[int]], fill: int) -> list[list[int]]:
+    """Fill lists on the right up to the longest of them."""
+    width = max(map(len, values))
+    return [value + [fill] * (width - len(value)) for value in values]
 
 
 def mean_loss(
@@ -162,17 +197,20 @@ def mean_loss(
     Units are rows, or the words of rows that are not cut off. Rows of a group share a batch, as in
     training: some losses are of their pairs.
     """
-    if (grouped := groups(rows)) is not None:
-        parts = length_grouped(lengths(rows), batch_size, 1, seed=0, groups=grouped)
+    row_groups = groups(rows)
+    if row_groups is not None:
+        batches = length_grouped(lengths(rows), batch_size, 1, seed=0, groups=row_groups)
     else:
-        parts = list(batches_by_length(lengths(rows).tolist(), batch_size))
+        batches = list(batches_by_length(lengths(rows).tolist(), batch_size))
 
     def judge(network: Any) -> float:
         total, count = 0.0, 0
-        for part in parts:
-            batch = collate([rows[row] for row in part], tokenizer)
+        for places in batches:
+            batch = collate([rows[place] for place in places], tokenizer)
             batch = {key: value.to(context.device) for key, value in batch.items()}
-            units = int((batch[FIRST] >= 0).sum()) if FIRST in batch else len(part)
+            units = len(places)
+            if FIRST in batch:
+                units = int((batch[FIRST] >= 0).sum())
             total += float(loss(network, batch)) * units
             count += units
         return total / count
@@ -185,12 +223,12 @@ def last_whole(directory: Path) -> Path | None:
 
     A complete one that cannot be loaded, e.g. after damage to the disk, is logged.
     """
-    paths = sorted(directory.glob("checkpoint-*"), key=lambda path: -_step(path))
+    paths = sorted(directory.glob("checkpoint-*"), key=_step, reverse=True)
     for path in paths:
-        problem = _problem(path) if (path / WHOLE).exists() else ""
-        if problem is None:
-            return path
-        if problem:
+        if (path / WHOLE).exists():
+            problem = _problem(path)
+            if problem is None:
+                return path
             log.warning("training: %s cannot be resumed from: %s", path.name, problem)
         shutil.rmtree(path)
     return None
@@ -204,9 +242,12 @@ def shed(directory: Path) -> None:
     *older, newest = sorted(directory.glob("checkpoint-*"), key=_step)
     for path in older:
         shutil.rmtree(path)
-    whole = json.loads((newest / WHOLE).read_text())
-    if whole["files"].pop(OPTIMIZER_NAME, None) is not None:
-        disk.write(newest / WHOLE, whole)  # first, or a kill in between would leave it incomplete
+    record_path = newest / WHOLE
+    record = json.loads(record_path.read_text())
+    if OPTIMIZER_NAME in record["files"]:
+        # Before the file is gone, or a kill in between would leave the checkpoint incomplete.
+        del record["files"][OPTIMIZER_NAME]
+        disk.write(record_path, record)
     (newest / OPTIMIZER_NAME).unlink(missing_ok=True)
 
 
@@ -217,8 +258,8 @@ def _step(checkpoint: Path) -> int:
 def _problem(checkpoint: Path) -> str | None:
     """Return in one line why a checkpoint cannot be loaded, or None if it can."""
     try:
-        sizes = json.loads((checkpoint / WHOLE).read_text()).get("files", {})
-        for name, size in sizes.items():
+        record = json.loads((checkpoint / WHOLE).read_text())
+        for name, size in record.get("files", {}).items():
             if (checkpoint / name).stat().st_size != size:
                 return f"{name} is truncated"
         for path in checkpoint.iterdir():
@@ -285,7 +326,6 @@ class _Trainer(Trainer):
         batches: Sequence[Sequence[int] | NDArray[np.int32]],
         loss: Loss,
         arguments: TrainingArguments,
-        clock: Clock | None,
     ) -> None:
         super().__init__(
             model=network,
@@ -293,7 +333,8 @@ class _Trainer(Trainer):
             train_dataset=rows,
             data_collator=lambda chosen: collate(chosen, tokenizer),
         )
-        self.batches, self.loss, self.clock = batches, loss, clock or Clock()
+        self.batches = batches
+        self.loss = loss
         self.losses: list[float] = []
         self.remove_callback(PrinterCallback)  # it prints to stdout, which is reserved for data
 
@@ -308,13 +349,13 @@ class _Trainer(Trainer):
         return [name for name in names if model.get_parameter(name).dim() > 1]
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
-        self.clock.share = len(self.losses) / max(1, len(self.batches) - 1)
         value: torch.Tensor = self.loss(model, inputs)
         number = value.item()
-        if number != number or number in (float("inf"), float("-inf")):
+        if not math.isfinite(number):
+            step, rate = len(self.losses) + 1, self.args.learning_rate
             raise RarefyError(
-                f"training diverged: the loss is {number} at step {len(self.losses) + 1} of "
-                f"{len(self.batches)}; lower learning_rate (now {self.args.learning_rate:g})"
+                f"training diverged: the loss is {number} at step {step} of {len(self.batches)}; "
+                f"lower learning_rate (now {rate:g})"
             )
         self.losses.append(number)
         return value
@@ -325,9 +366,12 @@ class _Trainer(Trainer):
         Tied weights share memory and are saved once.
         """
         state = self.model.state_dict()
-        loaded = {state[name].data_ptr() for name in state.keys() - set(load_result.missing_keys)}
-        weights = (name for name, weight in self.model.named_parameters() if weight.requires_grad)
-        lost = [name for name in weights if state[name].data_ptr() not in loaded]
+        present = state.keys() - set(load_result.missing_keys)
+        loaded = {state[name].data_ptr() for name in present}
+        lost = []
+        for name, weight in self.model.named_parameters():
+            if weight.requires_grad and state[name].data_ptr() not in loaded:
+                lost.append(name)
         if lost:
             raise RarefyError(
                 f"the checkpoints in {self.args.output_dir} lack {plural(len(lost), 'weight')} of "
@@ -344,12 +388,16 @@ class _Watch(TrainerCallback):
     def __init__(
         self, context: Context, trainer: _Trainer, keeper: Keeper | None, patience: int | None
     ) -> None:
-        self.context, self.trainer, self.keeper, self.patience = context, trainer, keeper, patience
+        self.context = context
+        self.trainer = trainer
+        self.keeper = keeper
+        self.patience = patience
         self.saving_at = self.saved_at = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         recent = self.trainer.losses[-50:]
-        note = f"loss {sum(recent) / len(recent):.3f}"
+        mean = sum(recent) / len(recent)
+        note = f"loss {mean:.3f}"
         if self.keeper:
             self.keeper.step(self.trainer.model, state.global_step)
             if self.keeper.losses:
@@ -359,10 +407,16 @@ class _Watch(TrainerCallback):
         self.context.progress(state.global_step, state.max_steps, note)
         # Also after the last step: a stage killed later, even while publishing, need not retrain.
         last = state.global_step == state.max_steps or control.should_training_stop
-        now, cost = time.monotonic(), self.saved_at - self.saving_at
-        if last or now - self.saved_at >= pause(CHECKPOINT_SECONDS, cost):
-            control.should_save, self.saving_at = True, now
+        if last or self._is_due():
+            control.should_save = True
+            self.saving_at = time.monotonic()
         return control
+
+    def _is_due(self) -> bool:
+        """Return whether the last checkpoint is so old that another is worth its time."""
+        cost = self.saved_at - self.saving_at
+        age = time.monotonic() - self.saved_at
+        return age >= pause(CHECKPOINT_SECONDS, cost)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -371,7 +425,11 @@ class _Watch(TrainerCallback):
         files = [path for path in checkpoint.rglob("*") if path.is_file()]
         for path in (*files, checkpoint, checkpoint.parent):
             disk.sync(path)
-        sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-        disk.write(checkpoint / WHOLE, {"losses": self.trainer.losses, "files": sizes})
+        sizes = {}
+        for path in files:
+            name = path.relative_to(checkpoint).as_posix()
+            sizes[name] = path.stat().st_size
+        record = {"losses": self.trainer.losses, "files": sizes}
+        disk.write(checkpoint / WHOLE, record)
         self.saved_at = time.monotonic()
         return control

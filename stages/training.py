@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import warnings
@@ -18,7 +17,6 @@ from stages.parameters import TEACHER_BATCH, Loss, Row, Trained, Training
 
 if TYPE_CHECKING:
     from stages.rows import Rows
-    from stages.schedule import Clock
 
 CHUNK = 1000
 """Rows that are tokenized at once."""
@@ -125,32 +123,44 @@ def _tokenized(
     numbered: bool = False,
     once: bool = False,
 ) -> Rows:
+    """Tokenize splits into a file, some rows at a time.
+
+    Args:
+        context: of the stage.
+        encode: returns the rows of a split at some indices.
+        tokenizer: of the network that reads the rows.
+        splits: in the order of the rows.
+        numbered: whether each row has its index as ``row``.
+        once: whether a text without target, if the task reads texts ``singly``, is there once.
+    """
     from stages.rows import Rows
 
     rows = Rows(context.work, numbered=numbered)
     for split in splits:
-        alone = once and context.task.singly and split.labels is None
+        distinct = once and context.task.singly and split.labels is None
         seen: set[bytes] = set()
         for start in range(0, len(split), CHUNK):
-            chosen = range(start, min(start + CHUNK, len(split)))
-            if alone:
-                new = _unseen(split, chosen, seen)
-                rows.extend(encode(tokenizer, new, range(len(new))))
-            else:
-                rows.extend(encode(tokenizer, split, chosen))
+            end = min(start + CHUNK, len(split))
+            part, places = split, range(start, end)
+            if distinct:
+                part = _unseen(split, places, seen)
+                places = range(len(part))
+            rows.extend(encode(tokenizer, part, places))
             if len(split) > CHUNK:
-                context.progress(chosen.stop, len(split), f"{split.name}: tokenizing")
+                context.progress(end, len(split), f"{split.name}: tokenizing")
     return rows
 
 
 def _unseen(split: Split, rows: range, seen: set[bytes]) -> Split:
     """Return the texts in rows of a split that are not in ``seen``, and add them to it."""
-    columns = [split.texts[row] for row in rows]
-    columns += [split.pairs[row] for row in rows] if split.pairs is not None else []
+    candidates = [split.texts[row] for row in rows]
+    if split.pairs is not None:
+        candidates += [split.pairs[row] for row in rows]
     if split.negatives is not None:
-        columns += itertools.chain.from_iterable(split.negatives[row] for row in rows)
+        for row in rows:
+            candidates += split.negatives[row]
     texts = []
-    for text in columns:
+    for text in candidates:
         digest = blake2b(text.encode(), digest_size=8).digest()
         if digest not in seen:
             seen.add(digest)
@@ -177,19 +187,29 @@ def train(
     *,
     epochs: int | None = None,
     name: str = "training",
-    clock: Clock | None = None,
     judge: Callable[[Any], float] | None = None,
     patience: int | None = None,
 ) -> Trained:
     """Train ``network`` in place on ``rows`` with transformers' Trainer; move it to the CPU after.
 
     A killed run resumes from the last complete checkpoint under ``context.work/name``, with the
-    same batches and random numbers as an uninterrupted run. ``epochs`` overrides the stage's own.
-    The loss may read on the ``clock`` how much of the training is done.
-    With ``judge``, a network's loss on other rows, the weights are kept that are best by it
-    (``stages.keeping``), and training ends after more than ``patience`` epochs without a better.
+    same batches and random numbers as an uninterrupted run.
 
-    Raises RarefyError if the loss becomes NaN or infinite.
+    Args:
+        context: of the stage that trains.
+        parameters: the stage, or the same parameters with other values.
+        network: with the task's head, on the CPU.
+        tokenizer: the network's.
+        rows: as the network reads them.
+        loss: of a batch.
+        epochs: passes over the rows, instead of the stage's.
+        name: of the folder of checkpoints.
+        judge: returns a network's loss on other rows; the weights with the least are retained
+            (``stages.keeping``).
+        patience: with ``judge``, training ends after more epochs than this without a better one.
+
+    Raises:
+        RarefyError: if the loss becomes NaN or infinite.
     """
     from stages.trainer import fit
 
@@ -202,7 +222,6 @@ def train(
         loss,
         epochs=epochs or parameters.epochs,
         directory=context.work / name,
-        clock=clock,
         judge=judge,
         patience=patience,
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from pydantic import Field
+
+from pipeline.stage import Stage
 from pipeline.stage.split import Split
 from pipeline.stage.texts import Texts
 from pipeline.store.artifact import Artifact
 from pipeline.terms.digests import file_sha256
-from pipeline.terms.errors import DataError
+from pipeline.terms.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +31,15 @@ CHUNK = 10_000
 """Outputs that are looked at together."""
 LARGEST = 64.0
 """The largest raw output that is kept in fp16, whose steps are then 1/32."""
+
+
+class Answering(Stage):
+    """Base of stages whose transfer set has teachers' answers: to the recipe's rows as well."""
+
+    transfer: str | None = Field(
+        default=None, description="id of an augment stage, whose texts to answer"
+    )
+
 
 Pair = tuple[str, str | None]
 """A row's text, and its second text if rows are pairs."""
@@ -62,6 +74,16 @@ def named(context: Context, step: str) -> Split:
     if not found:
         raise DataError(no_texts(step))
     return found[0]
+
+
+def check_texts(stages: Mapping[str, Stage], transfer: str | None) -> None:
+    """Raise RecipeError if ``transfer`` names a stage that only answers the recipe's own rows.
+
+    ``stages``: by id, as ``Stage.check_named`` gets them.
+    """
+    stage = stages.get(transfer or "")
+    if transfer and isinstance(stage, Answering) and not stage.transfer:
+        raise RecipeError(f"{TRANSFER}: {no_texts(transfer)}")
 
 
 def no_texts(step: str) -> str:

@@ -8,6 +8,9 @@ REMOVED = {
     "augment.transfer": "give the file with the texts as `texts: [{file: …}]`",
     "qat": "leave it out; `quantize` plans int8 without training",
     "adapt.qat": "leave it out; `quantize` after `merge` plans int8 without training",
+    "distill.relation_weight": "leave it out; the answers teach as much",
+    "distill.attention_weight": "leave it out; the answers teach as much",
+    "distill.relation_heads": "leave it out; relations and attention are no longer compared",
     "quantize.correct_bias": "leave it out; it made results worse",
 }
 """What to do, by the name of a stage or by ``stage.parameter``."""

@@ -46,60 +46,69 @@ class AccuracyView:
     marked: str = "row"
 
 
-def sides(data: ReportData) -> tuple[Measurements, str] | None:
-    """Return the measurements and the reference; None unless it and the candidate were measured."""
-    measured, reference = data.measurements, facts.reference(data)
-    if measured is None or reference is None or CANDIDATE not in measured.models:
-        return None
-    return (measured, reference) if measured.truth else None
-
-
 def build(data: ReportData) -> AccuracyView | None:
     """Return the view; None unless both the candidate and a reference were measured."""
-    compared = sides(data)
-    if compared is None:
+    sides = facts.compared(data)
+    if sides is None or not sides[0].truth:
         return None
-    measured, reference = compared
+    measured, reference = sides
     by_class = classes.compare(measured, reference)
-    calibrated = {}
-    if measured.scored_by.by_class:
-        for model in (CANDIDATE, reference):
-            calibration = classes.calibration(measured, model)
-            if calibration is not None:
-                calibrated[model] = calibration
     return AccuracyView(
         reference=reference,
         slices=slices.compare(measured, reference),
-        classes=sorted(by_class, key=lambda found: -(found.lost + found.won)),
-        calibration=calibrated,
+        classes=sorted(by_class, key=lambda result: -(result.lost + result.won)),
+        calibration=_calibrations(measured, reference),
         examples=_examples(measured.samples, measured.references[0]),
         marked=measured.scored_by.marked,
-        sharp=any(found.candidate.recall_1_fpr is not None for found in by_class),
+        sharp=any(result.candidate.recall_1_fpr is not None for result in by_class),
     )
 
 
-def in_words(part: SliceResult) -> str:
+def _calibrations(measured: Measurements, reference: str) -> dict[str, Calibration]:
+    """Return the calibration of both models; empty if they do not choose one class of several."""
+    calibrations = {}
+    for model in (CANDIDATE, reference):
+        calibrated = None
+        if measured.scored_by.by_class:
+            calibrated = classes.calibration(measured, model)
+        if calibrated is not None:
+            calibrations[model] = calibrated
+    return calibrations
+
+
+def describe_test(part: SliceResult) -> str:
     """Return the result of the corrected test on a slice, with its p-value."""
-    word = "no significant difference"
-    if part.corrected_p < SIGNIFICANT:
-        word = f"significantly {'worse' if part.worse else 'better'}"
-    return f"{word} ({chance(part.corrected_p)})"
+    if part.corrected_p >= SIGNIFICANT:
+        result = "no significant difference"
+    elif part.worse:
+        result = "significantly worse"
+    else:
+        result = "significantly better"
+    return f"{result} ({chance(part.corrected_p)})"
 
 
 def chance(p: float) -> str:
     """Return a p-value as ``p = 0.031`` or ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.2g}"
 
 
 def _examples(samples: list[dict[str, str]], reference: str) -> list[Examples]:
     """Group the example rows by kind, in the order of ``TITLES``, unknown kinds last."""
-    kinds = dict.fromkeys([*TITLES, *(sample.get("kind", "") for sample in samples)])
+    kinds: dict[str, list[dict[str, str]]] = {kind: [] for kind in TITLES}
+    for sample in samples:
+        kinds.setdefault(sample.get("kind", ""), []).append(sample)
     groups = []
-    for kind in kinds:
-        rows = [sample for sample in samples if sample.get("kind", "") == kind]
-        columns = list(dict.fromkeys(key for row in rows for key in row if key != "kind"))
-        if rows:
-            title = TITLES.get(kind, kind or "Example rows").format(reference=reference)
-            cells = [[row.get(key, "") for key in columns] for row in rows]
-            groups.append(Examples(title, [HEADINGS.get(key, key) for key in columns], cells))
+    for kind, rows in kinds.items():
+        if not rows:
+            continue
+        keys: dict[str, None] = {}
+        for row in rows:
+            keys |= dict.fromkeys(row)
+        keys.pop("kind", None)
+        title = TITLES.get(kind, kind or "Example rows")
+        cells = [[row.get(key, "") for key in keys] for row in rows]
+        headings = [HEADINGS.get(key, key) for key in keys]
+        groups.append(Examples(title.format(reference=reference), headings, cells))
     return groups

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.measure.classes import ClassResult
-from pipeline.measure.measurements import CANDIDATE
+from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Measurements
 from pipeline.store.artifact import MODELS, Kind
-from pipeline.terms import wording
+from pipeline.terms import metrics, wording
 from pipeline.terms.interval import Interval
+from pipeline.terms.vocabulary import LINEAR
 from pipeline.verdict.record import LedgerRow, ReportData
+
+LINEAR_MODEL = "linear model (TF-IDF of words and pairs of words)"
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Point:
 class Flips:
     """Rows on which candidate and reference disagree.
 
-    ``lost``: only the reference is right; ``won``: only the candidate is; ``both_wrong``: they
+    ``lost``: only the reference is correct; ``won``: only the candidate is; ``both_wrong``: they
     differ and neither is. ``p`` is ``scores.chance``, of lost = won; None if the reference's own
-    answers are the truth.
+    predictions are the truth.
     """
 
     reference: str
@@ -52,12 +55,23 @@ def reference(data: ReportData) -> str | None:
     measured = data.measurements
     if measured is None:
         return None
-    budgets = data.verdict.budgets if data.verdict else []
-    named = Counter(measured.name_of(b.against) for b in budgets if b.against)
-    for name, _ in named.most_common():
+    budgets = []
+    if data.verdict:
+        budgets = data.verdict.budgets
+    names = Counter(measured.name_of(budget.against) for budget in budgets if budget.against)
+    for name, _ in names.most_common():
         if name is not None:
             return name
     return next(iter(measured.references), None)
+
+
+def compared(data: ReportData) -> tuple[Measurements, str] | None:
+    """Return the measurements and the reference; None unless it and the candidate were measured."""
+    measured = data.measurements
+    name = reference(data)
+    if measured is None or name is None or CANDIDATE not in measured.models:
+        return None
+    return measured, name
 
 
 def measured_name(data: ReportData, row: LedgerRow) -> str | None:
@@ -76,26 +90,41 @@ def candidate_row(data: ReportData) -> LedgerRow | None:
     for row in models:
         if measured_name(data, row) == CANDIDATE:
             return row
-    return models[-1] if models else None
+    if models:
+        return models[-1]
+    return None
 
 
 def percentile(samples: Sequence[Sequence[float]], percent: float) -> float | None:
     """Return a percentile of calls (process × calls); None if there are too few for it."""
     from pipeline.measure import statistics
 
-    carried = statistics.carries(percent, sum(map(len, samples)))
-    return statistics.percentile_of(samples, percent) if carried else None
+    calls = sum(map(len, samples))
+    if not statistics.carries(percent, calls):
+        return None
+    return statistics.percentile_of(samples, percent)
 
 
 def median(samples: Sequence[Sequence[float]]) -> float | None:
     """Return the median of calls (process × calls), however few; None if there are none."""
     from pipeline.measure import statistics
 
-    return statistics.percentile_of(samples, 50) if any(samples) else None
+    if any(samples):
+        return statistics.percentile_of(samples, 50)
+    return None
+
+
+def compared_samples(data: ReportData, target: str) -> dict[str, list[list[float]]]:
+    """Return the calls (process × calls, in ms) of the candidate and the reference, if timed."""
+    if data.measurements is None:
+        return {}
+    samples = data.measurements.latency[target].samples
+    models = [CANDIDATE, reference(data)]
+    return {model: samples[model] for model in models if model and any(samples.get(model, []))}
 
 
 def accuracy(data: ReportData, model: str) -> Interval | None:
-    """Return a measured model's main score, such as accuracy; None if it has no answers."""
+    """Return a measured model's main score, such as accuracy; None if it has no predictions."""
     measured = data.measurements
     if measured is None or model not in measured.models or not measured.truth:
         return None
@@ -105,29 +134,34 @@ def accuracy(data: ReportData, model: str) -> Interval | None:
 def divergence(data: ReportData) -> Interval | None:
     """Return the candidate's mean divergence from the first reference, in nats.
 
-    None if there is no reference, or answers are no probabilities.
+    Returns None if there is no reference, or predictions are no probabilities.
     """
     measured = data.measurements
     if measured is None or not measured.references or not measured.scored_by.probable:
         return None
-    ours, theirs = measured.table(CANDIDATE), measured.table(measured.references[0])
+    ours = measured.table(CANDIDATE)
+    theirs = measured.table(measured.references[0])
     return measured.divergence(ours, theirs)
 
 
 def points(data: ReportData, target: str) -> list[Point]:
     """Return every model that has both an accuracy and a latency on ``target``.
 
-    One that answers NaN may have a score, such as a correlation, that is none.
+    A model that outputs NaN has a score that is not finite, such as a correlation: it is left out.
     """
     if data.measurements is None:
         return []
     timed = data.measurements.latency[target]
-    there = data.model_copy(update={"measurements": data.measurements.on(target)})
-    return [
-        Point(model, timed.percentile(model, 50), share, model == CANDIDATE)
-        for model, samples in timed.samples.items()
-        if any(samples) and (share := accuracy(there, model)) and all(map(math.isfinite, share))
-    ]
+    on_target = data.model_copy(update={"measurements": data.measurements.on(target)})
+    models = []
+    for model, samples in timed.samples.items():
+        score = None
+        if any(samples):
+            score = accuracy(on_target, model)
+        if score and all(map(math.isfinite, score)):
+            latency = timed.percentile(model, 50)
+            models.append(Point(model, latency, score, model == CANDIDATE))
+    return models
 
 
 def pareto(models: list[Point]) -> list[Point]:
@@ -143,16 +177,22 @@ def flips(data: ReportData) -> Flips | None:
     """Compare candidate and reference row by row; None if either was not measured."""
     from pipeline.measure import classes, scores
 
-    measured, name = data.measurements, reference(data)
-    if measured is None or name is None or CANDIDATE not in measured.models or not measured.truth:
+    sides = compared(data)
+    if sides is None or not sides[0].truth:
         return None
-    task, ours, theirs = measured.scored_by, measured.table(CANDIDATE), measured.table(name)
-    right = task.right(ours, measured.truth), task.right(theirs, measured.truth)
-    won, lost = scores.flips(*right)
-    p = None if measured.is_truth(name) else scores.chance(*right, measured.groups)
+    measured, name = sides
+    task = measured.scored_by
+    ours = measured.table(CANDIDATE)
+    theirs = measured.table(name)
+    correct = task.right(ours, measured.truth)
+    reference_correct = task.right(theirs, measured.truth)
+    won, lost = scores.flips(correct, reference_correct)
+    p = None
+    if not measured.is_truth(name):
+        p = scores.chance(correct, reference_correct, measured.groups)
     by_class = tuple(classes.compare(measured, name))
     if not by_class or task.marked != "row":
-        return Flips(name, len(right[0]), lost, won, 0, p, ())
+        return Flips(name, len(correct), lost, won, 0, p, ())
     differ = int((~task.same(ours, theirs)).sum())
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)
 
@@ -160,38 +200,50 @@ def flips(data: ReportData) -> Flips | None:
 def test(data: ReportData) -> str:
     """Return the name of the test of ``Flips`` and of slices; see ``scores.chance``."""
     grouped = data.measurements is not None and data.measurements.groups
-    return "Fisher’s exact test by groups" if grouped else "McNemar’s exact test"
+    if grouped:
+        return "Fisher’s exact test by groups"
+    return "McNemar’s exact test"
 
 
 def block(data: ReportData) -> str:
     """Return what the task calls what is counted and compared, such as a query or a row."""
     measured = data.measurements
-    return measured.scored_by.block(measured.truth) if measured is not None else "row"
+    if measured is not None:
+        return measured.scored_by.block(measured.truth)
+    return "row"
 
 
 def evaluated(data: ReportData) -> str:
     """Return how many rows, or other blocks, the candidate was scored on: ``48 eval queries``.
 
-    And in how many groups, if some are in one: ``600 eval rows in 60 groups``.
+    If some are in one group, it says in how many groups: ``600 eval rows in 60 groups``.
     """
     assert data.measurements is not None
-    counted = wording.plural(len(data.measurements.right(CANDIDATE)), f"eval {block(data)}")
+    blocks = len(data.measurements.right(CANDIDATE))
+    counted = wording.plural(blocks, f"eval {block(data)}")
     groups = len(set(data.measurements.groups))
-    return f"{counted} in {wording.plural(groups, 'group')}" if groups else counted
+    if groups:
+        return f"{counted} in {wording.plural(groups, 'group')}"
+    return counted
 
 
 def learned_nothing(data: ReportData) -> str | None:
     """Return why a share of the reference means nothing, without a subject; None if it does."""
     from pipeline.measure import floor
 
-    measured, name = data.measurements, reference(data)
-    return None if measured is None or name is None else floor.of_model(measured, name)
+    measured = data.measurements
+    name = reference(data)
+    if measured is None or name is None:
+        return None
+    return floor.of_model(measured, name)
 
 
-def beside(data: ReportData) -> tuple[str, float] | None:
+def without_model(data: ReportData) -> tuple[str, float] | None:
     """Return the name and main score of what needs no model, such as BM25, if the task has it."""
     measured = data.measurements
-    return measured.scored_by.beside(measured.truth) if measured is not None else None
+    if measured is not None:
+        return measured.scored_by.beside(measured.truth)
+    return None
 
 
 def speedup(data: ReportData, target: str, name: str | None = None) -> Interval | None:
@@ -211,13 +263,97 @@ def speedup(data: ReportData, target: str, name: str | None = None) -> Interval 
 def retained(data: ReportData) -> Interval | None:
     """Return the share of the reference's main score that is retained, as in the verdict.
 
-    None if there is no such number.
+    Returns None if there is no such number.
     """
-    measured, name = data.measurements, reference(data)
-    if measured is None or name is None or CANDIDATE not in measured.models:
+    sides = compared(data)
+    if sides is None:
         return None
+    measured, name = sides
     if not measured.right(name).any():
         return None
-    ours, theirs = measured.table(CANDIDATE), measured.table(name)
-    kept = measured.compare(measured.main, ours, theirs).ratio
-    return kept if math.isfinite(kept.value) else None
+    ours = measured.table(CANDIDATE)
+    theirs = measured.table(name)
+    share = measured.compare(measured.main, ours, theirs).ratio
+    if math.isfinite(share.value):
+        return share
+    return None
+
+
+def float_speedup(measured: Measurements, target: str) -> str | None:
+    """Return ``2.31× [2.2, 2.4] against the fastest float form …``; None if only one was timed.
+
+    A speed-up over fp32 in ONNX Runtime is not yet one over the best that a float model can do:
+    where the CPU has bf16, OpenVINO computes in it and is 1.3 to 1.8 times as fast, at the same
+    accuracy. The forms are those of the first reference: fp32 in ONNX Runtime, and OpenVINO's
+    default.
+    """
+    timed = measured.latency[target]
+    first = next(iter(measured.references), "")
+    forms = {first: "ONNX Runtime in fp32", FASTEST_FLOAT: "OpenVINO"}
+    model = measured.models.get(FASTEST_FLOAT)
+    if model and model.precision:
+        forms[FASTEST_FLOAT] += f" in {model.precision}"
+    medians = {name: median(timed.samples.get(name, [])) for name in (CANDIDATE, *forms)}
+    if None in medians.values():
+        return None
+    fastest, slowest = sorted(forms, key=lambda name: medians[name] or 0.0)
+    ratio = wording.bounds(timed.ratio(fastest, CANDIDATE), "×")
+    return (
+        f"{ratio} against the fastest float form of {first} that we know, {forms[fastest]} "
+        f"(timed beside {forms[slowest]})"
+    )
+
+
+def float_speedups(measured: Measurements | None) -> list[str]:
+    """Return a line for each target on which two float forms were timed."""
+    lines = []
+    for target in measured.latency if measured else ():
+        assert measured is not None
+        words = float_speedup(measured, target)
+        if words:
+            lines.append(f"speed on {target}: {words}")
+    return lines
+
+
+def linear_score(measured: Measurements) -> Interval:
+    """Return the linear model's main score with its interval."""
+    return measured.score_of(measured.main, measured.linear_table())
+
+
+def linear_line(measured: Measurements | None) -> str | None:
+    """Return the linear model's score, time, size and training; None if there is no such model.
+
+    The time is the median of single rows, in scikit-learn and in the process that measures.
+    """
+    from statistics import median
+
+    if measured is None or measured.linear is None:
+        return None
+    model = measured.linear
+    main = measured.main
+    score = wording.bounds(linear_score(measured), metrics.known(main).unit)
+    time = wording.quantity(median(model.milliseconds), "ms")
+    size = wording.quantity(model.size, "B")
+    return (
+        f"{LINEAR_MODEL}: {main} {score}, {time} from text to answer, {size}, "
+        f"trained in {model.seconds:.0f} s on {model.rows:,} rows"
+    )
+
+
+def linear_row(measured: Measurements | None) -> LedgerRow | None:
+    """Return the linear model's row of the ledger; None if there is no such model."""
+    if measured is None or measured.linear is None:
+        return None
+    score = linear_score(measured)
+    return LedgerRow(
+        id=LINEAR,
+        stage="validate",
+        kind=LINEAR,
+        digest="",
+        cached=False,
+        seconds=measured.linear.seconds,
+        metric=measured.main,
+        accuracy=(score.value, score.low, score.high),
+        rows=len(measured.truth),
+        size=measured.linear.size,
+    )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.measure.measurements import CANDIDATE
-from pipeline.report import facts, floats, wording
+from pipeline.report import facts, wording
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 from pipeline.terms.outcomes import SYMBOL, Outcome
 from pipeline.verdict.record import ReportData
+from pipeline.verdict.verdict import BudgetResult
 
 
 @dataclass(frozen=True)
@@ -37,45 +39,50 @@ class Headline:
 
 def build(data: ReportData) -> Headline:
     """Return the verdict in one sentence and the headline numbers that were measured."""
-    numbers = tuple(_speed(data) + _smaller(data) + _kept(data))
+    numbers = tuple(filter(None, (_speed(data), _size(data), _score(data))))
     if data.verdict is None or not data.verdict.budgets:
-        word = "Not validated" if data.measurements is None else "Measured, not judged"
+        word = "Measured, not judged"
+        if data.measurements is None:
+            word = "Not validated"
         return Headline(None, "○", word, _unjudged(data), numbers)
     outcome = data.verdict.outcome
-    return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), _judged(data), numbers)
+    sentence = _judged(data.verdict.budgets)
+    words = f"{sentence} {first_release(data.absent)}".strip()
+    return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), words, numbers)
 
 
-def _judged(data: ReportData) -> str:
-    budgets = data.verdict.budgets if data.verdict else []
-    missed = [b for b in budgets if b.outcome == "fail"]
-    met = len(budgets) - sum(b.outcome != "pass" for b in budgets)
-    open_ = [b for b in budgets if b.outcome == "inconclusive"]
+def _judged(budgets: Sequence[BudgetResult]) -> str:
+    """Return how many budgets are met, missed and inconclusive."""
+    outcomes = Counter(budget.outcome for budget in budgets)
     total = wording.plural(len(budgets), "budget")
-    if not missed and not open_:
-        met_all = f"All {total} met." if len(budgets) > 1 else "The only budget is met."
-        return f"{met_all} {first_release(data.absent)}".strip()
-    parts = [f"{met} of {total} met"]
+    if outcomes["pass"] == len(budgets):
+        if len(budgets) > 1:
+            return f"All {total} met."
+        return "The only budget is met."
+    parts = [f"{outcomes['pass']} of {total} met"]
+    missed = [budget for budget in budgets if budget.outcome == "fail"]
+    warnings = sum(budget.level == "warn" for budget in missed)
     if missed:
-        warn = sum(b.level == "warn" for b in missed)
-        parts.append(f"{len(missed)} missed" + _warnings(warn, len(missed)))
-    if open_:
-        parts.append(f"{len(open_)} inconclusive")
-    return f"{'; '.join(parts)}. {first_release(data.absent)}".strip()
+        text = f"{len(missed)} missed"
+        if warnings == len(missed):
+            text += " (a warning only)"
+        elif warnings:
+            text += f" ({warnings} as a warning only)"
+        parts.append(text)
+    if outcomes["inconclusive"]:
+        parts.append(f"{outcomes['inconclusive']} inconclusive")
+    return "; ".join(parts) + "."
 
 
 def first_release(absent: Sequence[str]) -> str:
     """Say with which tags nothing was compared; empty if no tag was absent."""
     if not absent:
         return ""
-    verb = "does" if len(absent) == 1 else "do"
+    verb = "do"
+    if len(absent) == 1:
+        verb = "does"
     tags = " and ".join(absent)
     return f"First release: nothing was compared with {tags}, which {verb} not exist yet."
-
-
-def _warnings(count: int, of: int) -> str:
-    if count == 0:
-        return ""
-    return " (a warning only)" if count == of else f" ({count} as a warning only)"
 
 
 def _unjudged(data: ReportData) -> str:
@@ -86,83 +93,101 @@ def _unjudged(data: ReportData) -> str:
     row = facts.candidate_row(data)
     if row is None:
         return "No stage has finished yet."
-    text = f"The chain ends at {row.id} ({wording.size(row.size)}"
+    properties = wording.size(row.size)
     if row.accuracy:
-        text += f", {row.metric or 'accuracy'} {wording.score(row.accuracy[0], row.metric)}"
-    return f"{text}). Add the stage validate and budgets to get a verdict."
+        score = wording.score(row.accuracy[0], row.metric)
+        properties += f", {row.metric or 'accuracy'} {score}"
+    advice = "Add the stage validate and budgets to get a verdict."
+    return f"The chain ends at {row.id} ({properties}). {advice}"
 
 
-def _speed(data: ReportData) -> list[Number]:
-    from pipeline.measure.statistics import percentile_of
-
-    name, measured = facts.reference(data), data.measurements
+def _speed(data: ReportData) -> Number | None:
+    name = facts.reference(data)
+    measured = data.measurements
     if measured is None or name is None or not measured.latency:
-        return []
+        return None
     target, latency = next(iter(measured.latency.items()))
     ratio = facts.speedup(data, target)
     if ratio is None:
-        return []
-    theirs, ours = (percentile_of(latency.samples[model], 50) for model in (name, CANDIDATE))
-    as_what = "as it is tagged" if name in measured.baselines else "in fused fp32 ONNX Runtime"
-    detail = (
-        f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)} for {name} "
-        f"{as_what}, on {target} with {wording.plural(latency.threads, 'thread')}"
-    )
-    if over := floats.over(measured, target):
-        detail += f"; {over}"
-    return [_comparison(ratio, "faster", "slower", detail)]
+        return None
+    ours, theirs = (facts.median(latency.samples[model]) or 0.0 for model in (CANDIDATE, name))
+    form = "in fused fp32 ONNX Runtime"
+    if name in measured.baselines:
+        form = "as it is tagged"
+    times = f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)}"
+    threads = wording.plural(latency.threads, "thread")
+    detail = f"{times} for {name} {form}, on {target} with {threads}"
+    over_float = facts.float_speedup(measured, target)
+    if over_float:
+        detail += f"; {over_float}"
+    return _comparison(ratio, "faster", "slower", detail)
 
 
-def _smaller(data: ReportData) -> list[Number]:
-    name, measured = facts.reference(data), data.measurements
-    if measured is None or name is None or CANDIDATE not in measured.models:
-        return []
-    ours, theirs = measured.models[CANDIDATE].size, measured.models[name].size
-    detail = (
-        f"{wording.size(ours)} against {wording.size(theirs)} for {name}, "
-        "counting every file needed for inference"
-    )
+def _size(data: ReportData) -> Number | None:
+    sides = facts.compared(data)
+    if sides is None:
+        return None
+    measured, name = sides
+    ours = measured.models[CANDIDATE].size
+    theirs = measured.models[name].size
+    sizes = f"{wording.size(ours)} against {wording.size(theirs)} for {name}"
+    detail = f"{sizes}, counting every file needed for inference"
     ratio = theirs / max(ours, 1)
-    return [_comparison(Interval(ratio, ratio, ratio), "smaller", "larger", detail)]
+    return _comparison(Interval(ratio, ratio, ratio), "smaller", "larger", detail)
 
 
 def _comparison(ratio: Interval, better: str, worse: str, detail: str) -> Number:
-    value, low, high, word = ratio.value, ratio.low, ratio.high, better
+    value = ratio.value
+    low = ratio.low
+    high = ratio.high
+    word = better
     if value < 1:
         value, low, high, word = 1 / value, 1 / high, 1 / low, worse
-    interval = None if low == high else f"{wording.times(low)} – {wording.times(high)}"
+    interval = None
+    if low != high:
+        interval = f"{wording.times(low)} – {wording.times(high)}"
     return Number(wording.times(value), word, interval, detail)
 
 
-def _kept(data: ReportData) -> list[Number]:
-    kept, name = facts.retained(data), facts.reference(data)
-    if kept is None or name is None:
-        return []
-    if data.measurements and data.measurements.unlabelled:
-        return _agreeing(data)
-    interval = None
-    if math.isfinite(kept.low) and math.isfinite(kept.high):
-        interval = f"{wording.percent(kept.low)} – {wording.percent(kept.high)}"
-    ours, theirs = facts.accuracy(data, CANDIDATE), facts.accuracy(data, name)
+def _score(data: ReportData) -> Number | None:
+    """Return the share of the reference's score that is retained."""
+    share = facts.retained(data)
+    sides = facts.compared(data)
+    if share is None or sides is None:
+        return None
+    measured, name = sides
+    if measured.unlabelled:
+        return _agreement(data)
+    meaning = f"of {metrics.title(measured.main).lower()} retained"
     detail = ""
-    if ours and theirs and data.measurements:
-        each = [wording.score(side.value, data.measurements.main) for side in (ours, theirs)]
-        detail = f"{each[0]} against {each[1]} for {name} on {facts.evaluated(data)}"
-    main = metrics.title(data.measurements.main).lower() if data.measurements else "accuracy"
-    if said := facts.learned_nothing(data):
-        return [Number("–", f"of {main} retained", None, f"{name} {said}; {detail}")]
-    return [Number(wording.percent(kept.value), f"of {main} retained", interval, detail)]
+    ours = facts.accuracy(data, CANDIDATE)
+    theirs = facts.accuracy(data, name)
+    if ours and theirs:
+        score = wording.score(ours.value, measured.main)
+        base = wording.score(theirs.value, measured.main)
+        detail = f"{score} against {base} for {name} on {facts.evaluated(data)}"
+    reason = facts.learned_nothing(data)
+    if reason:
+        return Number("–", meaning, None, f"{name} {reason}; {detail}")
+    interval = None
+    if math.isfinite(share.low) and math.isfinite(share.high):
+        interval = _percentages(share)
+    return Number(wording.percent(share.value), meaning, interval, detail)
 
 
-def _agreeing(data: ReportData) -> list[Number]:
-    """Return how often the candidate answers as the model whose answers are the truth."""
-    measured, share = data.measurements, facts.accuracy(data, CANDIDATE)
-    if measured is None or share is None:
-        return []
+def _percentages(interval: Interval) -> str:
+    return f"{wording.percent(interval.low)} – {wording.percent(interval.high)}"
+
+
+def _agreement(data: ReportData) -> Number | None:
+    """Return how often the candidate agrees with the model whose predictions are the truth."""
+    share = facts.accuracy(data, CANDIDATE)
+    if share is None:
+        return None
     detail = f"data without labels; on {facts.evaluated(data)}"
     nats = facts.divergence(data)
     if nats is not None:
-        low, high = wording.significant(nats.low), wording.significant(nats.high)
-        detail += f", KL divergence {wording.significant(nats.value)} nats [{low}, {high}]"
-    interval = f"{wording.percent(share.low)} – {wording.percent(share.high)}"
-    return [Number(wording.percent(share.value), "agreement with the model", interval, detail)]
+        value, low, high = map(wording.significant, nats)
+        detail += f", KL divergence {value} nats [{low}, {high}]"
+    agreement = wording.percent(share.value)
+    return Number(agreement, "agreement with the model", _percentages(share), detail)

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 from pipeline.measure.machine import flat
-from pipeline.measure.measurements import CANDIDATE, Latency
-from pipeline.report import accuracy, facts, floats, headline, linear, page, wording
-from pipeline.report.accuracy import AccuracyView
+from pipeline.measure.measurements import Latency, Measurements
+from pipeline.report import accuracy, facts, headline, wording
 from pipeline.report.figures.distribution import distribution
-from pipeline.report.figures.flips import flips as flips_figure
+from pipeline.report.figures.flips import flips
 from pipeline.report.figures.ledger import ledger
 from pipeline.report.figures.lineage import lineage
 from pipeline.report.figures.reliability import reliability
 from pipeline.report.figures.tradeoff import tradeoff
 from pipeline.terms import metrics
+from pipeline.terms.outcomes import SYMBOL
 from pipeline.verdict.record import LineageNode, ReportData
 
-WIDE, HALF, NARROW = 980, 475, 350
-"""Widths for which figures are drawn: a wide page, half of one, and a phone. Text is not scaled."""
-MAX_SLICES = 24
-MAX_CLASSES = 24
-MAX_EXAMPLES = 12
-MAX_COLUMNS = 10
+FOLDER: Final = Path(__file__).parent
+WIDE, MIDDLE, HALF, NARROW = 980, 620, 475, 350
+"""Widths that figures are drawn for: a wide page, parts of one, a phone. Text is not scaled."""
 MAX_CELL = 400
 MAX_RECIPE = 60_000
 MAX_PARAMETERS = 3_000
@@ -33,6 +32,16 @@ MAX_NODES = 60
 MAX_LINES = 40
 MAX_TARGETS = 6
 MAX_MODELS = 24
+LIMITS: Final[dict[str, Any]] = {
+    "max_slices": 24,
+    "max_classes": 24,
+    "max_examples": 12,
+    "max_columns": 10,
+    "max_lines": MAX_LINES,
+}
+"""How much of a table the template shows."""
+Figure = dict[str, str]
+"""A figure for a wide page and for a phone: ``wide`` and ``narrow`` -> SVG."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,7 @@ class TargetView:
     noise: str | None
     over_float: str | None
     tokens: str | None
-    tradeoff: dict[str, str]
-    distribution: dict[str, str]
+    figures: dict[str, Figure]
 
 
 def render(data: ReportData) -> str:
@@ -69,172 +77,200 @@ def render(data: ReportData) -> str:
     from pipeline.measure.statistics import samples_needed
 
     filters: dict[str, Callable[..., str]] = {
-        "size": wording.size,
-        "count": wording.count,
-        "duration": wording.duration,
-        "percent": wording.percent,
         "kind": wording.kind,
         "title_": metrics.title,
-        "score": wording.score,
         "compact": compact,
-        "signed": wording.signed,
-        "chance": accuracy.chance,
     }
-    changed, view = facts.flips(data), accuracy.build(data)
-    return page.render(
+    for name in ("size", "count", "duration", "percent", "score", "signed"):
+        filters[name] = getattr(wording, name)
+    main = "accuracy"
+    target_count = 0
+    cold_starts = None
+    by_class = True
+    measured = data.measurements
+    if measured:
+        main = measured.main
+        target_count = len(measured.latency)
+        cold_starts = _cold_starts(measured)
+        by_class = measured.scored_by.by_class
+    view = accuracy.build(data)
+    changed = facts.flips(data)
+    nodes = [_node(node, data.lineage) for node in data.lineage[:MAX_NODES]]
+    figures = _figures(data, changed, view)
+    recipe = wording.shorten(data.recipe, MAX_RECIPE)
+    return render_page(
         "report.html.j2",
         filters,
+        **LIMITS,
         data=data,
-        main=metrics.title(data.measurements.main if data.measurements else "accuracy"),
-        by_class=data.measurements is None or data.measurements.scored_by.by_class,
+        facts=facts,
+        main=metrics.title(main),
+        by_class=by_class,
         head=headline.build(data),
-        block=facts.block(data),
-        test=facts.test(data),
         needed=samples_needed,
         percentiles=metrics.PERCENTILES,
-        chosen=facts.candidate_row(data),
-        ledger=_ledger(data),
-        beside=facts.beside(data),
-        linear=linear.line(data.measurements),
+        figures=figures,
         targets=_targets(data),
-        target_count=len(data.measurements.latency) if data.measurements else 0,
-        cold_starts=_cold_starts(data),
+        target_count=target_count,
+        cold_starts=cold_starts,
         flips=changed,
-        flips_figure=_flips(changed),
         accuracy=view,
-        in_words=accuracy.in_words,
-        reliability=_reliability(view),
-        max_slices=MAX_SLICES,
-        max_classes=MAX_CLASSES,
-        max_examples=MAX_EXAMPLES,
-        max_columns=MAX_COLUMNS,
-        lineage=_lineage(data.lineage[:MAX_NODES]),
-        nodes=[_node(node, data.lineage) for node in data.lineage[:MAX_NODES]],
+        describe_test=accuracy.describe_test,
+        nodes=nodes,
         machine=machine(data),
-        recipe=wording.shorten(data.recipe, MAX_RECIPE),
-        max_lines=MAX_LINES,
+        recipe=recipe,
     )
+
+
+def render_page(
+    template: str,
+    filters: Mapping[str, Callable[..., str]],
+    folder: Path = FOLDER,
+    **values: Any,
+) -> str:
+    """Render a template with the style and filters that all pages share.
+
+    Args:
+        template: The template's file name.
+        filters: The filters of this page alone.
+        folder: The folder of the template and of ``report.css``.
+        values: The values of the template; one that it lacks raises jinja2's UndefinedError.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"svg": Markup, "plural": wording.plural, **filters}
+    environment.globals |= {"symbols": SYMBOL, "wording": wording}
+    style = (folder / "report.css").read_text()
+    page = environment.get_template(template)
+    return page.render(css=Markup(style), **values)  # noqa: S704 (our own file)
 
 
 def compact(value: Any, limit: int = MAX_CELL) -> str:
     """Return a value as short text: strings as they are, the rest as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = value
+    if not isinstance(value, str):
+        text = _json(value)
     return wording.shorten(text, limit)
 
 
 def machine(data: ReportData) -> dict[str, str]:
     """Return the machine's properties as flat name -> text."""
-    facts = list(flat(data.machine).items())[:MAX_LINES]
-    return {name: wording.shorten(fact, 200) for name, fact in facts}
+    properties = list(flat(data.machine).items())[:MAX_LINES]
+    return {name: wording.shorten(text, 200) for name, text in properties}
 
 
-def _ledger(data: ReportData) -> dict[str, str]:
-    if not data.ledger:
-        return {}
-    return {
-        "wide": ledger(data, WIDE, "ledger-wide"),
-        "narrow": ledger(data, NARROW, "ledger-narrow"),
-    }
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
-def _flips(flips: facts.Flips | None) -> dict[str, str]:
-    if flips is None or not flips.classes or not flips.differ:
-        return {}
-    return {
-        "wide": flips_figure(flips, 620, "flips-wide"),
-        "narrow": flips_figure(flips, NARROW, "flips-narrow"),
-    }
+def _figures(
+    data: ReportData, changed: facts.Flips | None, view: accuracy.AccuracyView | None
+) -> dict[str, Figure]:
+    """Return the figures that the run has data for, but those of targets."""
+    figures = {}
+    if data.ledger:
+        figures["ledger"] = _draw(partial(ledger, data), "ledger", WIDE)
+    if changed and changed.classes and changed.differ:
+        figures["flips"] = _draw(partial(flips, changed), "flips", MIDDLE)
+    if view and view.calibration:
+        bins = {model: calibration.bins for model, calibration in view.calibration.items()}
+        figures["reliability"] = _draw(partial(reliability, bins), "reliability", HALF)
+    if data.lineage:
+        nodes = data.lineage[:MAX_NODES]
+        figures["lineage"] = _draw(partial(lineage, nodes), "lineage", MIDDLE)
+    return figures
 
 
-def _reliability(view: AccuracyView | None) -> dict[str, str]:
-    if view is None or not view.calibration:
-        return {}
-    bins = {model: calibration.bins for model, calibration in view.calibration.items()}
-    return {
-        "wide": reliability(bins, HALF, "reliability-wide"),
-        "narrow": reliability(bins, NARROW, "reliability-narrow"),
-    }
+def _draw(figure: Callable[[int, str], str], name: str, width: int) -> Figure:
+    """Draw a figure twice: ``width`` pixels wide, and for a phone."""
+    wide = figure(width, f"{name}-wide")
+    narrow = figure(NARROW, f"{name}-narrow")
+    return {"wide": wide, "narrow": narrow}
 
 
-def _lineage(nodes: list[LineageNode]) -> dict[str, str]:
-    if not nodes:
-        return {}
-    return {
-        "wide": lineage(nodes, 620, "lineage-wide"),
-        "narrow": lineage(nodes, NARROW, "lineage-narrow"),
-    }
-
-
-def _targets(data: ReportData) -> list[TargetView]:
-    if data.measurements is None:
-        return []
-    names = list(data.measurements.latency)[:MAX_TARGETS]
-    return [_target(data, name, f"target{index}") for index, name in enumerate(names)]
-
-
-def _cold_starts(data: ReportData) -> str | None:
+def _cold_starts(measured: Measurements) -> str | None:
     """Return each model's median cold start with its interval; None if no model has enough."""
     from pipeline.measure import cold_start
     from pipeline.measure.statistics import carries
 
-    measured = data.measurements.models if data.measurements else {}
     starts = []
-    for name, model in list(measured.items())[:MAX_MODELS]:
+    for name, model in list(measured.models.items())[:MAX_MODELS]:
         if carries(50, len(model.cold_start)):
-            start = cold_start.median(model.cold_start)
-            value, low, high = map(wording.significant, start)
-            starts.append(f"{name} {value} ms [{low}, {high}]")
+            median = cold_start.median(model.cold_start)
+            value, low, high = map(wording.significant, median)
+            interval = f"[{low}, {high}]"
+            starts.append(f"{name} {value} ms {interval}")
     return ", ".join(starts) or None
 
 
+def _targets(data: ReportData) -> list[TargetView]:
+    names = []
+    if data.measurements:
+        names = list(data.measurements.latency)
+    views = []
+    for index, name in enumerate(names[:MAX_TARGETS]):
+        views.append(_target(data, name, f"target{index}"))
+    return views
+
+
 def _target(data: ReportData, name: str, anchor: str) -> TargetView:
-    assert data.measurements is not None
-    latency = data.measurements.latency[name]
-    compared = [CANDIDATE, facts.reference(data)]
-    drawn = {m: s for m in compared if m and any(s := latency.samples.get(m, []))}
+    measured = data.measurements
+    assert measured is not None
+    latency = measured.latency[name]
     models = facts.points(data, name)[:MAX_MODELS]
-    widths = {"wide": HALF, "narrow": NARROW}
-    first = {model: place for place, model in enumerate(compared)}
-    order = sorted(latency.samples, key=lambda model: first.get(model, len(first)))[:MAX_MODELS]
+    figures = {}
+    if models:
+        scatter = partial(tradeoff, models, metric=measured.main)
+        figures["tradeoff"] = _draw(scatter, f"{anchor}-tradeoff", HALF)
+    samples = facts.compared_samples(data, name)
+    if samples:
+        curves = partial(distribution, samples)
+        figures["distribution"] = _draw(curves, f"{anchor}-distribution", HALF)
+    rest = [model for model in latency.samples if model not in samples]
     return TargetView(
         name=name,
         latency=latency,
-        rows=[_latency_row(latency, model) for model in order],
+        rows=[_latency_row(latency, model) for model in [*samples, *rest][:MAX_MODELS]],
         noise=_noise(latency),
-        over_float=floats.over(data.measurements, name),
+        over_float=facts.float_speedup(measured, name),
         tokens=_tokens(latency),
-        tradeoff={
-            form: tradeoff(models, width, f"{anchor}-tradeoff-{form}", data.measurements.main)
-            for form, width in widths.items()
-            if models
-        },
-        distribution={
-            form: distribution(drawn, width, f"{anchor}-distribution-{form}")
-            for form, width in widths.items()
-            if drawn
-        },
+        figures=figures,
     )
 
 
 def _latency_row(latency: Latency, model: str) -> LatencyRow:
     samples = latency.samples[model]
-    values = [facts.percentile(samples, percent) for percent in metrics.PERCENTILES]
+    percentiles = [facts.percentile(samples, percent) for percent in metrics.PERCENTILES]
+    fixed = [_median(models.get(model, [])) for models in latency.fixed.values()]
     return LatencyRow(
-        model,
-        sum(map(len, samples)),
-        tuple(None if value is None else wording.significant(value) for value in values),
-        _median(latency.cpu.get(model, [])),
-        _median(latency.tokenizer.get(model, [])),
-        _median(latency.calls(model, whole=True)),
-        _median(latency.calls(model, cold=True)),
-        _median(latency.device.get(model, [])),
-        tuple(_median(models.get(model, [])) for models in latency.fixed.values()),
+        model=model,
+        samples=sum(map(len, samples)),
+        percentiles=tuple(map(_shown, percentiles)),
+        cpu=_median(latency.cpu.get(model, [])),
+        tokenizer=_median(latency.tokenizer.get(model, [])),
+        whole=_median(latency.calls(model, whole=True)),
+        cold=_median(latency.calls(model, cold=True)),
+        device=_median(latency.device.get(model, [])),
+        fixed=tuple(fixed),
     )
 
 
+def _shown(value: float | None) -> str | None:
+    if value is None:
+        return None
+    return wording.significant(value)
+
+
 def _median(samples: list[list[float]]) -> str | None:
-    value = facts.median(samples)
-    return None if value is None else wording.significant(value)
+    return _shown(facts.median(samples))
 
 
 def _noise(latency: Latency) -> str | None:
@@ -248,28 +284,34 @@ def _tokens(latency: Latency) -> str | None:
     if not latency.tokens:
         return None
     lengths = sorted(latency.tokens)
-    middle = lengths[len(lengths) // 2]
-    return f"{lengths[0]} to {lengths[-1]} tokens, median {middle}"
+    middle = len(lengths) // 2
+    return f"{lengths[0]} to {lengths[-1]} tokens, median {lengths[middle]}"
 
 
 def _node(node: LineageNode, nodes: list[LineageNode]) -> dict[str, Any]:
     names = {other.digest: other.id for other in nodes}
-    parents = [
-        {"name": names.get(digest, digest[:12]), "digest": digest[:12], "role": role}
-        for digest, role in list(node.parents.items())[:MAX_LINES]
-    ]
-    parameters = json.dumps(node.parameters, indent=2, ensure_ascii=False, default=str)
-    metrics = [
-        (str(m.get("name")), m.get("split"), _number(m.get("value")))
-        for m in node.metrics[:MAX_LINES]
-    ]
+    parents = []
+    for digest, role in list(node.parents.items())[:MAX_LINES]:
+        short = digest[:12]
+        name = names.get(digest, short)
+        parents.append({"name": name, "digest": short, "role": role})
+    scores = []
+    for metric in node.metrics[:MAX_LINES]:
+        name = str(metric.get("name"))
+        value = _number(metric.get("value"))
+        scores.append((name, metric.get("split"), value))
+    parameters = ""
+    if node.parameters:
+        parameters = _json(node.parameters, 2)
     return {
         "node": node,
         "parents": parents,
-        "parameters": wording.shorten(parameters, MAX_PARAMETERS) if node.parameters else "",
-        "metrics": metrics,
+        "parameters": wording.shorten(parameters, MAX_PARAMETERS),
+        "metrics": scores,
     }
 
 
 def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else compact(value, 60)
+    if isinstance(value, int | float):
+        return f"{value:.6g}"
+    return compact(value, 60)

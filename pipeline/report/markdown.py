@@ -2,95 +2,133 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from pipeline.measure import slices
-from pipeline.report import accuracy, facts, headline, linear, wording
+from pipeline.report import accuracy, facts, headline, wording
 from pipeline.terms.outcomes import SYMBOL
 from pipeline.terms.wording import escape
 from pipeline.verdict.record import LedgerRow, ReportData
 from pipeline.verdict.verdict import BudgetResult
 
+BUDGETS: Final = {
+    "Outcome": ":--",
+    "Metric": ":--",
+    "Target": ":--",
+    "Required": ":--",
+    "Measured": "--:",
+    "95 % bounds": "--:",
+    "Reason": ":--",
+}
+LEDGER: Final = {
+    "Stage": ":--",
+    "Kind": ":--",
+    "Score": "--:",
+    "95 % interval": "--:",
+    "Parameters": "--:",
+    "Size": "--:",
+    "Time": "--:",
+    "Cached": ":--",
+}
+"""The headings of a table, and how its columns are aligned."""
+
 
 def render(data: ReportData) -> str:
     """Return the summary: verdict, budgets, worst slice, stages and warnings."""
     head = headline.build(data)
-    parts = [f"## {head.symbol} {head.word}: {escape(data.name)}", escape(head.sentence)]
-    if head.numbers:
-        parts.append("\n".join(_number(number) for number in head.numbers))
+    name = escape(data.name)
+    title = f"## {head.symbol} {head.word}: {name}"
+    numbers = [_number(number) for number in head.numbers]
+    parts = [title, escape(head.sentence), "\n".join(numbers)]
     if data.verdict:
         parts += [f"> ✗ No verdict: {escape(reason)}" for reason in data.verdict.evidence]
-    if data.verdict and data.verdict.budgets:
-        header = ["Outcome", "Metric", "Target", "Required", "Measured", "95 % bounds", "Reason"]
-        rows = [_budget(budget) for budget in data.verdict.budgets]
-        parts.append("### Budgets\n\n" + _table(header, rows, "llllrrl"))
-    if worst := _worst_slice(data):
-        parts.append(worst)
-    if data.ledger:
-        header = ["Stage", "Kind", "Score", "95 % interval", "Parameters", "Size", "Time", "Cached"]
-        rows = [_ledger(row) for row in data.ledger]
-        parts.append("### Stages\n\n" + _table(header, rows, "llrrrrrl"))
-    if beside := linear.line(data.measurements):
-        parts.append(escape(beside))
+        rows = map(_budget, data.verdict.budgets)
+        parts.append(_table("Budgets", BUDGETS, rows))
+    parts.append(_worst_slice(data))
+    rows = map(_stage, data.ledger)
+    parts.append(_table("Stages", LEDGER, rows))
+    linear = facts.linear_line(data.measurements) or ""
+    parts.append(escape(linear))
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _number(number: headline.Number) -> str:
-    interval = f" (95 % interval {number.interval})" if number.interval else ""
-    return f"- **{number.figure} {number.meaning}**{interval}: {escape(number.detail)}"
+    interval = ""
+    if number.interval:
+        interval = f" (95 % interval {number.interval})"
+    detail = escape(number.detail)
+    return f"- **{number.figure} {number.meaning}**{interval}: {detail}"
 
 
 def _budget(budget: BudgetResult) -> list[str]:
-    word = budget.outcome + (" (warning)" if budget.level == "warn" else "")
-    value = "–" if budget.value is None else wording.budget_value(budget, budget.value)
+    outcome = f"{SYMBOL[budget.outcome]} {budget.outcome}"
+    if budget.level == "warn":
+        outcome += " (warning)"
+    value = "–"
+    if budget.value is not None:
+        value = wording.budget_value(budget, budget.value)
+    requirement = wording.requirement(budget)
     return [
-        f"{SYMBOL[budget.outcome]} {word}",
+        outcome,
         escape(budget.metric),
         escape(budget.place or "–"),
-        escape(wording.asked(budget)),
+        escape(requirement),
         value,
         wording.interval(budget) or "–",
         escape(budget.reason),
     ]
 
 
-def _worst_slice(data: ReportData) -> str | None:
-    """Return a warning about the worst slice; None if no slice is significantly worse."""
-    compared = accuracy.sides(data)
-    if compared is None:
-        return None
-    measured, reference = compared
+def _worst_slice(data: ReportData) -> str:
+    """Return a warning about the worst slice; empty if no slice is significantly worse."""
+    sides = facts.compared(data)
+    if sides is None or not sides[0].truth:
+        return ""
+    measured, reference = sides
     parts = slices.compare(measured, reference)
     worse = [part for part in parts if part.worse]
     if not worse:
-        return None
-    part, count = worse[0], len(parts)
-    more = f"; {len(worse)} of {count} slices are significantly worse" if len(worse) > 1 else ""
-    return (
-        f"> ⚠ Worst slice: {escape(part.slicing)} **{escape(part.part)}**, "
-        f"{wording.percent(part.candidate.value)} against "
-        f"{wording.percent(part.reference.value)} for {escape(reference)} on "
-        f"{wording.plural(part.rows, facts.block(data))} "
-        f"({escape(accuracy.chance(part.corrected_p))}, corrected for {count} slices){more}"
-    )
+        return ""
+    part = worse[0]
+    name = f"{escape(part.slicing)} **{escape(part.part)}**"
+    score, base = map(wording.percent, (part.candidate.value, part.reference.value))
+    rows = wording.plural(part.rows, facts.block(data))
+    chance = escape(accuracy.chance(part.corrected_p))
+    line = f"> ⚠ Worst slice: {name}, {score} against {base} for {escape(reference)} on {rows} "
+    line += f"({chance}, corrected for {len(parts)} slices)"
+    if len(worse) > 1:
+        line += f"; {len(worse)} of {len(parts)} slices are significantly worse"
+    return line
 
 
-def _ledger(row: LedgerRow) -> list[str]:
+def _stage(row: LedgerRow) -> list[str]:
     score = interval = "–"
     if row.accuracy:
         value, low, high = (wording.score(end, row.metric) for end in row.accuracy)
-        score, interval = value, f"{low} – {high}"
+        score = value
+        interval = f"{low} – {high}"
+    parameters = "–"
+    if row.parameters is not None:
+        parameters = wording.count(row.parameters)
     return [
         escape(row.id),
         wording.kind(row.kind),
         score,
         interval,
-        "–" if row.parameters is None else wording.count(row.parameters),
+        parameters,
         wording.size(row.size),
         wording.duration(row.seconds),
         "yes" if row.cached else "no",
     ]
 
 
-def _table(header: list[str], rows: list[list[str]], align: str) -> str:
-    rule = ["--:" if side == "r" else ":--" for side in align]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+def _table(title: str, columns: dict[str, str], rows: Iterable[list[str]]) -> str:
+    """Return a table with its title; empty if there are no rows."""
+    cells = list(rows)
+    if not cells:
+        return ""
+    cells = [list(columns), list(columns.values()), *cells]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return f"### {title}\n\n" + "\n".join(lines)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.measure.measurements import CANDIDATE
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
 from pipeline.report import accuracy, facts
+from pipeline.report.figures import chart
 from pipeline.report.figures.distribution import distribution
 from pipeline.report.figures.ledger import ledger
 from pipeline.report.figures.lineage import lineage
@@ -11,14 +15,27 @@ from pipeline.report.figures.reliability import reliability
 from pipeline.report.figures.tradeoff import tradeoff
 from pipeline.verdict.record import ReportData
 
-MARGIN = 16
+MARGIN: Final = 16
 WIDE, HALF = 960 - 2 * MARGIN, 560 - 2 * MARGIN
-_NAMES = ("surface", "ink", "muted", "line", "accent", "other", "limit")
-_LIGHT = ("#fcfbf9", "#1d1c1a", "#625e58", "#e2ded6", "#0b6b66", "#87817a", "#a3420f")
-_DARK = ("#161719", "#ecebe7", "#a8a49d", "#34353a", "#5ecbc1", "#8f8b85", "#f0a070")
-THEMES = {
-    "light": dict(zip(_NAMES, _LIGHT, strict=True)),
-    "dark": dict(zip(_NAMES, _DARK, strict=True)),
+THEMES: Final = {
+    "light": {
+        "surface": "#fcfbf9",
+        "ink": "#1d1c1a",
+        "muted": "#625e58",
+        "line": "#e2ded6",
+        "accent": "#0b6b66",
+        "other": "#87817a",
+        "limit": "#a3420f",
+    },
+    "dark": {
+        "surface": "#161719",
+        "ink": "#ecebe7",
+        "muted": "#a8a49d",
+        "line": "#34353a",
+        "accent": "#5ecbc1",
+        "other": "#8f8b85",
+        "limit": "#f0a070",
+    },
 }
 
 
@@ -27,27 +44,29 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
 
     Raises KeyError if ``theme`` is neither "light" nor "dark".
     """
-    drawn: dict[str, str] = {}
+    figures: dict[str, Callable[[int, str], str]] = {}
     if data.ledger:
-        drawn["ledger"] = ledger(data, WIDE, "ledger")
-    for target in data.measurements.latency if data.measurements else ():
-        assert data.measurements is not None
-        timed, main = data.measurements.latency[target].samples, data.measurements.main
-        if points := facts.points(data, target):
-            name = f"tradeoff {target}"
-            drawn[name] = tradeoff(points, HALF, name.replace(" ", "-"), main)
-        compared = [CANDIDATE, facts.reference(data)]
-        samples = {model: timed[model] for model in compared if model and any(timed.get(model, []))}
-        if samples:
-            name = f"latency {target}"
-            drawn[name] = distribution(samples, HALF, name.replace(" ", "-"))
+        figures["ledger"] = partial(ledger, data)
+    if data.measurements is not None:
+        main = data.measurements.main
+        for target in data.measurements.latency:
+            points = facts.points(data, target)
+            samples = facts.compared_samples(data, target)
+            if points:
+                figures[f"tradeoff {target}"] = partial(tradeoff, points, metric=main)
+            if samples:
+                figures[f"latency {target}"] = partial(distribution, samples)
     view = accuracy.build(data)
     if view is not None and view.calibration:
-        bins = {model: found.bins for model, found in view.calibration.items()}
-        drawn["reliability"] = reliability(bins, HALF, "reliability")
+        bins = {model: calibration.bins for model, calibration in view.calibration.items()}
+        figures["reliability"] = partial(reliability, bins)
     if data.lineage:
-        drawn["lineage"] = lineage(data.lineage, HALF, "lineage")
-    return {name: stand_alone(picture, theme) for name, picture in drawn.items()}
+        figures["lineage"] = partial(lineage, data.lineage)
+    drawn = {}
+    for name, figure in figures.items():
+        picture = figure(WIDE if name == "ledger" else HALF, name.replace(" ", "-"))
+        drawn[name] = stand_alone(picture, theme)
+    return drawn
 
 
 def stand_alone(picture: str, theme: str) -> str:
@@ -55,19 +74,4 @@ def stand_alone(picture: str, theme: str) -> str:
 
     Raises KeyError if ``theme`` is neither "light" nor "dark".
     """
-    colours = THEMES[theme]
-    for name, colour in colours.items():
-        picture = picture.replace(f"var(--{name})", colour)
-    head, body = picture[: picture.index("<title")], picture[picture.index("<title") :]
-    width, height = (
-        float(head.split(f' {side}="')[1].split('"')[0]) for side in ("width", "height")
-    )
-    across, down = width + 2 * MARGIN, height + 2 * MARGIN
-    head = head.replace(f'"0 0 {width:g} {height:g}"', f'"{-MARGIN} {-MARGIN} {across:g} {down:g}"')
-    head = head.replace(f'width="{width:g}"', f'width="{across:g}"')
-    head = head.replace(f' height="{height:g}"', f' height="{down:g}"')
-    ground = (
-        f'<rect x="{-MARGIN}" y="{-MARGIN}" width="{across:g}" height="{down:g}" rx="8" '
-        f'fill="{colours["surface"]}"/>'
-    )
-    return head + ground + body
+    return chart.stand_alone(picture, THEMES[theme], MARGIN)

@@ -32,8 +32,10 @@ def title(key: Key) -> str:
     name = metrics.title(key.metric)
     if key.form is None:
         return name
-    words = _RELATIVE.get(key.form, f"{metrics.title(key.form)} {{}}")
-    return f"{name}, {words.format(wording.shorten(key.against or 'the reference', 40))}"
+    against = wording.shorten(key.against or "the reference", 40)
+    if key.form not in _RELATIVE:
+        return f"{name}, {metrics.title(key.form)} {against}"
+    return f"{name}, {_RELATIVE[key.form].format(against)}"
 
 
 def unit(key: Key) -> str:
@@ -56,7 +58,8 @@ def interval(key: Key, reading: Reading) -> str | None:
     if reading.value is None or reading.bounds == (reading.value, reading.value):
         return None
     low, high = reading.bounds
-    first, last = shown(key, low), shown(key, high)
+    first = shown(key, low)
+    last = shown(key, high)
     number, gap, suffix = first.rpartition(wording.NBSP)
     if gap and last.endswith(gap + suffix):
         first = number
@@ -70,27 +73,30 @@ def higher_is_better(key: Key) -> bool:
     return metrics.known(key.metric).higher_is_better
 
 
-def change(key: Key, followed: Followed) -> Change | None:
+def change(key: Key, readings: Followed) -> Change | None:
     """Return how the last value differs from the previous one.
 
     Returns None if the change is not clear: the intervals overlap, the machine changed, or it was
     slowed down while one of them was timed.
     """
-    if len(followed) < 2:
+    if len(readings) < 2:
         return None
-    (past, before), (now, after) = followed[-2:]
+    (past, before), (now, after) = readings[-2:]
     if not comparable(key, past, now) or not apart(key, before, after):
         return None
-    known = metrics.known(key.metric)
-    if (known.timed or known.kind == "cold_start") and (past.evidence or now.evidence):
+    metric = metrics.known(key.metric)
+    is_time = metric.timed or metric.kind == "cold_start"
+    if is_time and (past.evidence or now.evidence):
         return None
-    assert before.value is not None and after.value is not None  # noqa: PT018 (checked by apart)
+    assert before.value is not None
+    assert after.value is not None
     step = after.value - before.value
-    arrow = "↑" if step > 0 else "↓"
+    text = "↓"
+    if step > 0:
+        text = "↑"
     if unit(key) in ("%", "points"):
-        text = f"{arrow} {wording.points(abs(step))}"
+        text += f" {wording.points(abs(step))}"
     elif before.value > 0:
-        text = f"{arrow} {wording.percent(abs(step) / before.value)}"
-    else:
-        text = arrow
+        share = abs(step) / before.value
+        text += f" {wording.percent(share)}"
     return Change(text, (step > 0) == higher_is_better(key))

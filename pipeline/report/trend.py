@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.report import page, series, wording
-from pipeline.report.figures import svg
+from pipeline.report import series, wording
+from pipeline.report.figures.chart import LIMIT, MUTED, Chart
 from pipeline.report.figures.outcomes import outcomes
-from pipeline.report.figures.trend import Column, mark, promoted, trend
+from pipeline.report.figures.trend import Column, draw_outcome, draw_promotion, trend
+from pipeline.report.html import render_page
 from pipeline.report.series import Change
 from pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
 from pipeline.verdict.history import History
@@ -24,6 +25,12 @@ MAX_ROWS = 80
 """Rows of all recipes' tables together; one recipe's table gets at most a quarter of them."""
 MAX_MACHINES = 6
 MAX_TEXT = 300
+_OUTCOMES: dict[Outcome | None, str] = {
+    "pass": "budget met",
+    "fail": "budget missed",
+    "inconclusive": "inconclusive",
+    None: "no budget",
+}
 
 
 class Release(NamedTuple):
@@ -35,7 +42,7 @@ class Release(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chart:
+class ChartView:
     """One number over time, with its latest value."""
 
     title: str
@@ -77,7 +84,7 @@ class Story:
     counts: dict[Outcome, int]
     drawn: int
     strip: str
-    charts: list[Chart]
+    charts: list[ChartView]
     dropped: int
     machines: list[MachineLine]
     rows: list[Row]
@@ -89,25 +96,22 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
     There must be at least one verdict. Raises the errors of reading the history.
     """
     names = history.recipes() if recipe is None else [recipe]
-    pasts = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
-    charts = sum(min(len(_keys(verdicts)), MAX_CHARTS) for verdicts in pasts.values())
+    recent = {name: history.verdicts(name, MAX_DRAWN) for name in names[:MAX_RECIPES]}
+    charts = 0
+    for verdicts in recent.values():
+        keys = _keys(verdicts)
+        charts += min(len(keys), MAX_CHARTS)
     drawn = min(MAX_DRAWN, MAX_MARKS // max(charts, 1))
-    stories = [
-        _story(
-            history.count(name),
-            verdicts[-drawn:],
-            MAX_ROWS // max(len(pasts), 4),
-            releases,
-            f"r{index}",
-        )
-        for index, (name, verdicts) in enumerate(pasts.items())
-    ]
-    return page.render(
+    listed = MAX_ROWS // max(len(recent), 4)
+    stories = []
+    for index, (name, verdicts) in enumerate(recent.items()):
+        counts = history.count(name)
+        shown = verdicts[-drawn:]
+        story = _story(counts, shown, listed, releases, f"r{index}")
+        stories.append(story)
+    return render_page(
         "trend.html.j2",
-        {
-            "minute": lambda time: time[:16].replace("T", " "),
-            "short": lambda text: wording.shorten(text, MAX_TEXT),
-        },
+        {"minute": wording.minute, "short": _shorten},
         stories=stories,
         total=sum(story.count for story in stories),
         more=names[MAX_RECIPES:],
@@ -115,9 +119,15 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
     )
 
 
+def _shorten(text: str) -> str:
+    return wording.shorten(text, MAX_TEXT)
+
+
 def _keys(verdicts: Iterable[Past]) -> list[Key]:
     """Return the numbers to chart: absolute values first, those of the latest verdict first."""
-    keys = dict.fromkeys(key for past in reversed(list(verdicts)) for key in readings(past))
+    keys: dict[Key, None] = {}
+    for past in reversed(list(verdicts)):
+        keys |= dict.fromkeys(readings(past))
     return sorted(keys, key=lambda key: key.form is not None)
 
 
@@ -128,17 +138,27 @@ def _story(
     releases: Sequence[Release],
     anchor: str,
 ) -> Story:
+    """Return a recipe's section.
+
+    Args:
+        counts: How many verdicts of each outcome the history has.
+        shown: The verdicts to draw, oldest first, at least one.
+        listed: How many of them the table lists.
+        releases: The moves of tags.
+        anchor: A prefix of names that is unique in the page.
+    """
     letters = _letters(shown)
     tags = _tags(shown, releases)
     keys = _keys(shown)
-    rows = [
-        Row(past, letters[past.machine.digest], tags.get(past.id, ()), _why(past))
-        for past in reversed(shown[-listed:])
-    ]
-    charts = [
-        _chart(key, shown, letters, tags, f"{anchor}-{index}")
-        for index, key in enumerate(keys[:MAX_CHARTS])
-    ]
+    charts = []
+    for index, key in enumerate(keys[:MAX_CHARTS]):
+        columns = [_column(past, key, letters, tags) for past in shown]
+        charts.append(_chart(key, columns, f"{anchor}-{index}"))
+    rows = []
+    for past in reversed(shown[-listed:]):
+        letter = letters[past.machine.digest]
+        row = Row(past, letter, tags.get(past.id, ()), _reasons(past))
+        rows.append(row)
     return Story(
         name=shown[-1].recipe,
         count=sum(counts.values()),
@@ -154,38 +174,42 @@ def _story(
     )
 
 
-def _chart(
-    key: Key,
-    verdicts: Sequence[Past],
-    letters: dict[str, str],
-    tags: dict[int, tuple[str, ...]],
-    name: str,
-) -> Chart:
-    columns = [
-        Column(past, letters[past.machine.digest], readings(past).get(key), tags.get(past.id, ()))
-        for past in verdicts
-    ]
-    followed = [(column.past, column.reading) for column in columns if column.reading]
-    last = followed[-1][1]
-    return Chart(
+def _column(
+    past: Past, key: Key, letters: dict[str, str], tags: dict[int, tuple[str, ...]]
+) -> Column:
+    letter = letters[past.machine.digest]
+    reading = readings(past).get(key)
+    return Column(past, letter, reading, tags.get(past.id, ()))
+
+
+def _chart(key: Key, columns: Sequence[Column], name: str) -> ChartView:
+    numbers = [(column.past, column.reading) for column in columns if column.reading]
+    latest = numbers[-1][1]
+    value = "no value"
+    if latest.value is not None:
+        value = series.shown(key, latest.value)
+    return ChartView(
         title=series.title(key),
         target=key.target,
-        value="no value" if last.value is None else series.shown(key, last.value),
-        interval=series.interval(key, last),
-        outcome=last.outcome,
-        change=series.change(key, followed),
+        value=value,
+        interval=series.interval(key, latest),
+        outcome=latest.outcome,
+        change=series.change(key, numbers),
         figure=trend(key, columns, name),
     )
 
 
 def _letters(verdicts: Sequence[Past]) -> dict[str, str]:
     """Return digest -> letter: A, B, …, AA, … in the order in which the machines appear."""
-    names: dict[str, str] = {}
+    letters: dict[str, str] = {}
     for past in verdicts:
-        index = len(names)
-        letter = (chr(64 + index // 26) if index >= 26 else "") + chr(65 + index % 26)
-        names.setdefault(past.machine.digest, letter)
-    return names
+        if past.machine.digest not in letters:
+            tens, ones = divmod(len(letters), 26)
+            first = ""
+            if tens:
+                first = chr(64 + tens)
+            letters[past.machine.digest] = first + chr(65 + ones)
+    return letters
 
 
 def _machines(verdicts: Sequence[Past], letters: dict[str, str]) -> list[MachineLine]:
@@ -194,12 +218,12 @@ def _machines(verdicts: Sequence[Past], letters: dict[str, str]) -> list[Machine
     for past in verdicts:
         machine = past.machine
         if machine.digest not in lines:
-            changed = changes(before, machine) if before else []
-            lines[machine.digest] = MachineLine(
-                letters[machine.digest],
-                _machine(machine),
-                tuple(wording.shorten(one, 120) for one in changed[:4]),
-            )
+            changed = []
+            if before:
+                changed = changes(before, machine)[:4]
+            short = tuple(wording.shorten(change, 120) for change in changed)
+            letter = letters[machine.digest]
+            lines[machine.digest] = MachineLine(letter, _machine(machine), short)
         before = machine
     return list(lines.values())[-MAX_MACHINES:]
 
@@ -209,7 +233,8 @@ def _machine(machine: Machine) -> str:
     if machine.cores:
         parts.append(wording.plural(machine.cores, "core"))
     if machine.runtime:
-        parts.append(f"onnxruntime {wording.shorten(machine.runtime, 30)}")
+        version = wording.shorten(machine.runtime, 30)
+        parts.append(f"onnxruntime {version}")
     return ", ".join(parts)
 
 
@@ -218,40 +243,45 @@ def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tu
 
     A move is credited to the bundle's last verdict before it.
     """
-    by_verdict: dict[int, tuple[str, ...]] = {}
+    by_verdict: dict[int, dict[str, None]] = {}
     for release in releases:
-        before = [p for p in verdicts if p.bundle == release.digest and p.time <= release.time]
+        bundle = [past for past in verdicts if past.bundle == release.digest]
+        before = [past.id for past in bundle if past.time <= release.time]
         if before:
-            tags = by_verdict.get(before[-1].id, ())
-            by_verdict[before[-1].id] = tuple(dict.fromkeys((*tags, release.tag)))
-    return by_verdict
+            tags = by_verdict.setdefault(before[-1], {})
+            tags[release.tag] = None
+    return {verdict: tuple(tags) for verdict, tags in by_verdict.items()}
 
 
-def _why(past: Past) -> tuple[str, ...]:
+def _reasons(past: Past) -> tuple[str, ...]:
     """Return the reasons why a verdict is not a pass, errors first."""
-    missed = sorted(
-        (budget for budget in past.budgets if budget.outcome != "pass"),
-        key=lambda budget: (budget.level != "error", budget.outcome != "fail"),
-    )
-    reasons = [f"{SYMBOL[budget.outcome]} {budget.reason}" for budget in missed]
-    return tuple(wording.shorten(text, MAX_TEXT) for text in [*past.evidence, *reasons][:3])
+    missed = [budget for budget in past.budgets if budget.outcome != "pass"]
+    missed.sort(key=lambda budget: (budget.level != "error", budget.outcome != "fail"))
+    reasons = list(past.evidence)
+    for budget in missed:
+        symbol = SYMBOL[budget.outcome]
+        reasons.append(f"{symbol} {budget.reason}")
+    return tuple(map(_shorten, reasons[:3]))
 
 
 def _legend() -> list[tuple[str, str]]:
     """Return the marks and their labels."""
-    marks: list[tuple[Outcome | None, str]] = [
-        ("pass", "budget met"),
-        ("fail", "budget missed"),
-        ("inconclusive", "inconclusive"),
-        (None, "no budget"),
-    ]
-    drawn = [(_symbol(mark(9, 8, outcome)), words) for outcome, words in marks]
-    rule = svg.line(9, 1, 9, 15, svg.PAGE.muted, 1.2, "1 3")
-    limit = svg.line(1, 8, 17, 8, svg.PAGE.limit, 1.3, "4 3")
-    drawn.append((_symbol(limit), "budget"))
-    drawn.append((_symbol(rule), "machine changed"))
-    return [*drawn, (_symbol(promoted(9, 5)), "promoted")]
+    icons = []
+    for outcome, label in _OUTCOMES.items():
+        icon = _icon()
+        draw_outcome(icon, 9, 8, outcome)
+        icons.append((icon.icon(), label))
+    budget = _icon()
+    move = _icon()
+    promotion = _icon()
+    budget.line((1, 8), (17, 8), LIMIT, 1.3, "4 3")
+    move.line((9, 1), (9, 15), MUTED, 1.2, "1 3")
+    draw_promotion(promotion, 9, 5)
+    icons.append((budget.icon(), "budget"))
+    icons.append((move.icon(), "machine changed"))
+    icons.append((promotion.icon(), "promoted"))
+    return icons
 
 
-def _symbol(body: str) -> str:
-    return f'<svg viewBox="0 0 18 16" width="18" height="16" aria-hidden="true">{body}</svg>'
+def _icon() -> Chart:
+    return Chart("", 18, 16)

@@ -14,7 +14,18 @@ plural, plurals, signed = wording.plural, wording.plurals, wording.signed
 significant, times = wording.significant, wording.times
 
 
-class _Unbroken(Protocol):
+_REQUIREMENTS = {
+    "max": "at most {limit}",
+    "min": "at least {limit}",
+    "max_drop": "at most {limit} below {against}",
+    "min_retained": "at least {limit} of {against}",
+    "min_speedup": "at least {limit} faster than {against}",
+    "min_shrink": "at least {limit} smaller than {against}",
+    "max_regression": "at most {limit} worse than {against}",
+}
+
+
+class _Format(Protocol):
     def __call__(self, value: float, more: int = 0) -> str: ...
 
 
@@ -23,14 +34,15 @@ def unbroken(text: str) -> str:
     return text.replace(" ", NBSP)
 
 
-def _unbroken(form: Form) -> _Unbroken:
+def _unbroken(form: Form) -> _Format:
     return lambda value, more=0: unbroken(form(value, more))
 
 
-size, count, milliseconds, percent, points = map(
-    _unbroken,
-    (wording.size, wording.count, wording.milliseconds, wording.percent, wording.points),
-)
+size = _unbroken(wording.size)
+count = _unbroken(wording.count)
+milliseconds = _unbroken(wording.milliseconds)
+percent = _unbroken(wording.percent)
+points = _unbroken(wording.points)
 
 
 def duration(seconds: float) -> str:
@@ -38,13 +50,27 @@ def duration(seconds: float) -> str:
     return unbroken(wording.duration(seconds))
 
 
+def share(value: float) -> str:
+    """Return a share of an axis as a percentage, with as many digits as it needs: 82.5 %."""
+    return f"{100 * value:.3g}{NBSP}%"
+
+
+def minute(time: str) -> str:
+    """Return a time (ISO 8601) without its seconds: 2025-03-03 09:30."""
+    return time[:16].replace("T", " ")
+
+
 def score(value: float, metric: str | None = None) -> str:
     """Return a task's score: a share as a percentage, anything else as a plain number.
 
     A metric that is not in the table is taken for a share if it may be one.
     """
-    share = metrics.unit(metric) == "%" if metric in metrics.METRICS else -1 <= value <= 1
-    return percent(value) if share else significant(value)
+    is_share = -1 <= value <= 1
+    if metric in metrics.METRICS:
+        is_share = metrics.unit(metric) == "%"
+    if is_share:
+        return percent(value)
+    return significant(value)
 
 
 def amount(metric: str, form: str | None, value: float) -> str:
@@ -58,7 +84,8 @@ def limit(metric: str, form: str | None, value: float) -> str:
 
 
 def _form(metric: str, form: str | None) -> Form:
-    return _unbroken(wording.form_of(metrics.unit(metric, form)))
+    unit = metrics.unit(metric, form)
+    return _unbroken(wording.form_of(unit))
 
 
 def budget_value(budget: BudgetResult, value: float) -> str:
@@ -66,32 +93,32 @@ def budget_value(budget: BudgetResult, value: float) -> str:
     return wording.beside(_form(budget.metric, budget.form), value, budget.limit)
 
 
-def asked(budget: BudgetResult) -> str:
+def requirement(budget: BudgetResult) -> str:
     """Return a budget's requirement in words: ``at least 5.00× faster than teacher``."""
-    asked = limit(budget.metric, budget.form, budget.limit)
-    return {
-        "max": f"at most {asked}",
-        "min": f"at least {asked}",
-        "max_drop": f"at most {asked} below {budget.against}",
-        "min_retained": f"at least {asked} of {budget.against}",
-        "min_speedup": f"at least {asked} faster than {budget.against}",
-        "min_shrink": f"at least {asked} smaller than {budget.against}",
-        "max_regression": f"at most {asked} worse than {budget.against}",
-    }.get(budget.form, f"{budget.form} {asked}")
+    amount = limit(budget.metric, budget.form, budget.limit)
+    if budget.form not in _REQUIREMENTS:
+        return f"{budget.form} {amount}"
+    return _REQUIREMENTS[budget.form].format(limit=amount, against=budget.against)
 
 
 def interval(budget: BudgetResult) -> str | None:
     """Return the bounds of a budget's value; None if the value is exact or missing."""
     if budget.low is None or budget.high is None or budget.low == budget.high:
         return None
-    return f"{budget_value(budget, budget.low)} – {budget_value(budget, budget.high)}"
+    low = budget_value(budget, budget.low)
+    high = budget_value(budget, budget.high)
+    return f"{low} – {high}"
 
 
 def kind(name: str) -> str:
     """Return the display name of an artifact's kind."""
-    return "ONNX bundle" if name == Kind.BUNDLE else name
+    if name == Kind.BUNDLE:
+        return "ONNX bundle"
+    return name
 
 
 def shorten(text: str, limit: int) -> str:
     """Return a text of at most ``limit`` characters, with an ellipsis if it was cut."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    if len(text) <= limit:
+        return text
+    return text[: limit - 1].rstrip() + "…"

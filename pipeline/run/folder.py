@@ -125,16 +125,16 @@ def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
 
 def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
     """Write the files that CI systems and benchmark trackers read; return their paths."""
-    from pipeline.report.ci import bencher, benchmark_action, junit, openmetrics
+    from pipeline.report.ci import junit, openmetrics, trackers
     from pipeline.report.ci.numbers import measured
 
     numbers = measured(data)
     texts = {
         "junit": junit.render(data, strict),
         "metrics": openmetrics.render(data, numbers),
-        "bencher": bencher.render(data, numbers),
-        "benchmark_smaller": benchmark_action.render(data, numbers, bigger=False),
-        "benchmark_bigger": benchmark_action.render(data, numbers, bigger=True),
+        "bencher": trackers.bencher(data, numbers),
+        "benchmark_smaller": trackers.benchmark_action(data, numbers, bigger=False),
+        "benchmark_bigger": trackers.benchmark_action(data, numbers, bigger=True),
     }
     with _holding(directory):
         for name, text in texts.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.measure import answers, machine
 from pipeline.measure.measurements import CANDIDATE, FILE, Measurements
-from pipeline.report import linear
+from pipeline.report import facts
 from pipeline.run.engine import Run
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
@@ -50,7 +50,7 @@ def conclude(run: Run, command: str) -> Outcome:
         if not judged.budgets and not plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
     ledger = run.ledger()
-    linear_model = linear.row(measurements)
+    linear_model = facts.linear_row(measurements)
     if linear_model:
         ledger.append(linear_model)
     notes = [f"{row.id} {row.note}" for row in ledger if row.note]

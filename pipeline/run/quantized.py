@@ -36,8 +36,6 @@ def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | N
             if planner:
                 _check(loaded, step, step.input)
             planner = None
-        if planner is None and loaded.asked(stage.needs_plan):
-            raise loaded.error(step, "trains for a quantization plan; put 'quantize' before it")
         if stage.quantization == "plans":
             planners[step.id] = step.id
         elif planner is None or kinds[step.id] not in MODELS:

@@ -207,10 +207,6 @@ class Stage(BaseModel):
         """Return the earlier stages that this one needs besides its input: role -> stage id."""
         return {}
 
-    def needs_plan(self) -> bool:
-        """Return whether the input must have a quantization plan, which the stage keeps."""
-        return False
-
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the files that the stage reads besides the splits; ``base``: recipe's folder."""
         return ()

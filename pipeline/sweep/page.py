@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from statistics import fmean, geometric_mean
 from typing import Any, Final
 
-from pipeline.report import facts, page
+from pipeline.report import facts
 from pipeline.report.figures.tradeoff import tradeoff
+from pipeline.report.html import render_page
 from pipeline.sweep.branch import STATES, Branch
 from pipeline.sweep.questions import Goal
 from pipeline.sweep.record import SweepRecord
@@ -22,7 +23,7 @@ def render(record: SweepRecord) -> str:
     metrics = [branch.metric for branch in record.branches if branch.metric]
     metric = metrics[0] if metrics else "accuracy"
     front = record.front
-    return page.render(
+    return render_page(
         "sweep.html.j2",
         {"text": as_text},
         record=record,

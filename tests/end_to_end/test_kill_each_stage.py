@@ -21,7 +21,6 @@ STAGES = (
     {"adapt": {"epochs": 1, "rank": 2}},
     {"quantize": {"calibration_rows": 8}},
     "merge",
-    "qat",
     "export",
     {
         "validate": {

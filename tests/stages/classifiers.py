@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import transformers
 
-from stages.internals import PROJECTED, Internal
 from tests.models import LABELS
 
 IDS = torch.tensor([[2, 8, 9, 20, 11, 3], [2, 6, 21, 3, 0, 0]])
@@ -102,8 +101,3 @@ def one_where(kept, size, width=1):
     mask = torch.zeros(size)
     mask[kept] = 1
     return mask.repeat_interleave(width)
-
-
-def relations_of(layer: int) -> list[Internal]:
-    """Return queries, keys and values of a layer."""
-    return [Internal(kind, layer) for kind in PROJECTED]

@@ -1,4 +1,4 @@
-"""The states that are compared are those that were asked for, on rows that are alike."""
+"""The states that are compared are those of the pairs of layers, on rows that are comparable."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ import pytest
 import torch
 
 from pipeline.stage import losses
-from stages import aims
-from stages.aims import Aims
-from stages.internals import Captured, Internal
-from stages.schedule import Clock
+from stages.aims import PROJECTIONS, StateLoss, remove_projections
 
 
-def student(width=4):
-    return SimpleNamespace(config=SimpleNamespace(hidden_size=width))
+class Student(torch.nn.Module):
+    config = SimpleNamespace(hidden_size=4)
+
+
+def loss_of(pairs, weight=1.0, loss="mse", widths=(8, 8)) -> StateLoss:
+    return StateLoss(pairs, weight, loss, widths, [True, False, True])
 
 
 def test_pairs_of_layers_share_the_weight():
-    made = aims.of_hidden([(0, 1), (1, 3)], 2.0, "mse", (8, 8))
-    assert [aim.weight for aim in made] == [1, 1]
-    assert [(aim.own[0].layer, aim.theirs[0].layer) for aim in made] == [(0, 1), (1, 3)]
-    assert all(aim.projection is None for aim in made)
+    torch.manual_seed(0)
+    states = {layer: torch.randn(2, 4, 8) for layer in (0, 1)}
+    teacher_states = [torch.randn(2, 4, 8) for _ in range(2)]
+    mask = torch.ones(2, 4, dtype=torch.long)
+    both = loss_of([(0, 1), (1, 3)], weight=2.0)
+    assert (both.student_layers, both.teacher_layers) == ([0, 1], [1, 3])
+    loss = both.compute(Student(), states, teacher_states, [0, 1], mask)
+    expected = sum(losses.hidden(states[at], teacher_states[at], mask) for at in (0, 1))
+    assert loss.item() == pytest.approx(expected.item())
+
+
+def test_the_states_of_a_layer_that_teaches_several_are_stored_once():
+    assert loss_of([(0, 5), (1, 5)]).teacher_layers == [5]
 
 
 def test_the_loss_is_of_the_rows_that_are_named_only():
     torch.manual_seed(0)
-    one, other = Internal("hidden", 0), Internal("hidden", 5)
-    found = Captured()
-    found.note(one, torch.randn(3, 6, 8))
-    kept = [torch.randn(2, 4, 8)]
+    states, teacher_states = {0: torch.randn(3, 6, 8)}, [torch.randn(2, 4, 8)]
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
-    (aim,) = aims.of_hidden([(0, 5)], 0.5, "mse", (8, 8))
-    both = Aims([aim], [True, False, True])
-    assert (both.own, both.theirs) == ([one], [other])
-    loss = both.loss(student(), found, kept, [0, 2], mask)
-    expected = 0.5 * losses.hidden(found[one][[0, 2], :4], kept[0], mask)
+    loss = loss_of([(0, 5)], 0.5).compute(Student(), states, teacher_states, [0, 2], mask)
+    expected = 0.5 * losses.hidden(states[0][[0, 2], :4], teacher_states[0], mask)
     assert loss.item() == pytest.approx(expected.item())
-    (falls,) = aims.of_hidden([(0, 5)], (0.5, 0.1), "mse", (8, 8))
-    loss = Aims([falls]).loss(student(), found, kept, [0, 2], mask, Clock(0.25))
-    assert loss.item() == pytest.approx(0.8 * expected.item())
 
 
 @pytest.mark.parametrize(
@@ -50,45 +51,22 @@ def test_the_loss_is_of_the_rows_that_are_named_only():
 def test_each_loss_of_hidden_states_pulls_in_its_own_way(how, of_lengths, of_later_tokens):
     """By their definitions: an angle has no length, and patience reads the first token alone."""
     torch.manual_seed(0)
-    own, theirs = torch.randn(2, 4, 8, requires_grad=True), torch.randn(2, 4, 8)
-    found = Captured()
-    found.note(Internal("hidden", 0), own)
-    made = Aims(aims.of_hidden([(0, 5)], 1.0, how, (8, 8)))
-    loss = made.loss(student(), found, [theirs], [0, 1], torch.ones(2, 4, dtype=torch.long))
-    (gradient,) = torch.autograd.grad(loss, own)
+    student, teacher = torch.randn(2, 4, 8, requires_grad=True), torch.randn(2, 4, 8)
+    mask = torch.ones(2, 4, dtype=torch.long)
+    loss = loss_of([(0, 5)], loss=how).compute(Student(), {0: student}, [teacher], [0, 1], mask)
+    (gradient,) = torch.autograd.grad(loss, student)
     assert gradient[:, 0].any()
     assert bool(gradient[:, 1:].any()) == of_later_tokens
-    along = (gradient * own).sum(dim=-1)
+    along = (gradient * student).sum(dim=-1)
     assert bool(along.abs().max() > 1e-4) == of_lengths
 
 
-def test_states_that_several_aims_share_are_kept_once():
-    relation = aims.of_relations(1, 5, 1.0, 2)
-    attention = aims.of_attention(1, 5, 0.5, 2)
-    both = Aims([relation, attention])
-    assert both.own == [Internal(kind, 1) for kind in ("query", "key", "value")]
-    assert both.theirs == [Internal(kind, 5) for kind in ("query", "key", "value")]
-    torch.manual_seed(0)
-    found, mask = Captured(), torch.ones(2, 4, dtype=torch.long)
-    own, theirs = ([torch.randn(2, 4, width) for _ in range(3)] for width in (8, 12))
-    for state, value in zip(both.own, own, strict=True):
-        found.note(state, value)
-    expected = (
-        losses.relation((own[0], own[1]), (theirs[0], theirs[1]), mask, 2)
-        + losses.relation((own[2], own[2]), (theirs[2], theirs[2]), mask, 2)
-    ) / 2 + 0.5 * losses.attention((own[0], own[1]), (theirs[0], theirs[1]), mask, 2)
-    loss = both.loss(student(), found, theirs, [0, 1], mask)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
 def test_a_projection_is_learned_only_where_widths_differ():
-    class Small(torch.nn.Module):
-        config = SimpleNamespace(hidden_size=4)
-
-    narrow = Small()
-    made = Aims(aims.of_hidden([(0, 0), (1, 1)], 1.0, "cosine", (4, 6)))
-    aims.project(narrow, made)
-    assert [tuple(each.weight.shape) for each in getattr(narrow, aims.PROJECTIONS)] == [(6, 4)] * 2
-    plain = Small()
-    aims.project(plain, Aims(aims.of_hidden([(0, 0)], 1.0, "mse", (4, 4))))
-    assert not hasattr(plain, aims.PROJECTIONS)
+    narrow = Student()
+    loss_of([(0, 0), (1, 1)], loss="cosine", widths=(4, 6)).attach_projections(narrow)
+    assert [tuple(each.weight.shape) for each in getattr(narrow, PROJECTIONS)] == [(6, 4)] * 2
+    remove_projections(narrow)
+    assert not list(narrow.parameters())
+    plain = Student()
+    loss_of([(0, 0)], widths=(4, 4)).attach_projections(plain)
+    assert not hasattr(plain, PROJECTIONS)

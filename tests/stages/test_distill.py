@@ -218,7 +218,7 @@ def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
     ("asked", "message"),
     [
         ({"teacher": "head"}, "teacher: 'labels' has the answers already, so 'head' is not asked"),
-        ({"relation_weight": 1}, "relation_weight: 'labels' has .* without their hidden states"),
+        ({"hidden_weight": 1}, "hidden_weight: 'labels' has .* without their hidden states"),
     ],
 )
 def test_what_a_transfer_set_with_answers_cannot_give_is_refused_before_a_run(
@@ -264,13 +264,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
         {"answer_loss": "mse"},
         {"hidden_weight": 1, "hidden_loss": "cosine"},
         {"hidden_weight": 1, "hidden_loss": "patience", "hidden_map": "last"},
-        {
-            "hidden_weight": 1,
-            "hidden_map": [[0, 2]],
-            "relation_weight": 1,
-            "attention_weight": 0.1,
-            "relation_heads": 2,
-        },
+        {"hidden_weight": 1, "hidden_map": [[0, 2]]},
     ],
 )
 def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters):
@@ -301,3 +295,9 @@ def test_an_activation_is_for_families_that_are_described(tmp_path):
     stage = Distill(student=str(tmp_path / "albert"), activation="relu")
     with pytest.raises(ModelError, match=r"distill.activation: .*; leave it out"):
         stage.follow_model({"model_type": "bert"}, {}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["alpha", "hidden_weight"])
+def test_a_weight_is_one_number(name):
+    with pytest.raises(ValidationError, match=name):
+        Distill(layers=1, **{name: [1, 0]})

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.terms.errors import RarefyError
-from stages.keeping import AVERAGE, EVERY, LAST, Keeper
+from stages.keeping import EVERY, Keeper
 
 BEST = 3.0
 
@@ -44,27 +44,27 @@ def test_the_best_epoch_is_kept_and_not_the_last():
     keeper, model = run([0, 0, 3, 3, 9, 9], epochs=3)
     assert keeper.losses == [9, 0, 36]
     assert keeper.waiting() == 1
-    assert keeper.finish(model) == ("epoch 2", 0)
+    assert keeper.finish(model) == 0
     assert float(model.weight) == BEST
 
 
 def test_the_last_epoch_is_kept_if_it_is_the_best():
     keeper, model = run([0, 1, 2], epochs=3)
     assert keeper.waiting() == 0
-    assert keeper.finish(model) == (LAST, 1)
+    assert keeper.finish(model) == 1
     assert float(model.weight) == 2
 
 
-def test_of_two_that_are_equally_good_the_first_is_kept_and_named():
+def test_of_two_that_are_equally_good_the_first_is_kept():
     keeper, model = run([2, 4], epochs=2)
-    assert keeper.finish(model) == ("epoch 1", 1)
+    assert keeper.finish(model) == 1
     assert float(model.weight) == 2
 
 
 @pytest.mark.parametrize("values", [[math.nan, 1, 2], [1, math.nan, 2], [1, 2, math.nan]])
 def test_a_loss_that_is_not_a_number_is_never_the_best(values):
     keeper, model = run(values, epochs=3)
-    assert keeper.finish(model)[1] == 1
+    assert keeper.finish(model) == 1
     assert float(model.weight) == 2
 
 
@@ -78,9 +78,8 @@ def test_a_training_without_any_finite_loss_diverged():
 def test_the_average_of_the_late_steps_is_kept_if_it_is_better_than_every_epoch():
     values = [0.0] * 280 + [2.0] * 4 * EVERY + [4.0] * 4 * EVERY + [3.0] * (4 * EVERY - 1) + [3.6]
     keeper, model = run(values, epochs=1)
-    name, loss = keeper.finish(model)
+    loss = keeper.finish(model)
     mean = (4 * 2 + 4 * 4 + 3 * 3 + 3.6) / 12
-    assert name == AVERAGE
     assert float(model.weight) == pytest.approx(mean)
     assert loss == pytest.approx((mean - BEST) ** 2, abs=1e-5)
 
@@ -91,7 +90,9 @@ def test_a_short_training_has_an_average_of_its_last_three_tenths(steps):
     values = [0.0] * (steps - late) + [2.0 + 2.0 * (at % 2) for at in range(late)]
     keeper, model = run(values, epochs=1)
     assert keeper.counted == late
-    assert keeper.finish(model)[0] == AVERAGE or late == 2
+    average = float(keeper.average["weight"])
+    keeper.finish(model)
+    assert float(model.weight) == pytest.approx(average) or late == 2
 
 
 def test_a_training_that_ended_early_has_no_average():
@@ -99,7 +100,7 @@ def test_a_training_that_ended_early_has_no_average():
     values = [9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 2.0, 4.0]
     keeper, model = run(values, epochs=10, keeper=Keeper(judge, 10, 10))
     assert float(keeper.average["weight"]) == BEST
-    assert keeper.finish(model) == ("epoch 8", 1)
+    assert keeper.finish(model) == 1
 
 
 def test_a_resumed_keeper_ends_as_one_that_was_not_interrupted(tmp_path):

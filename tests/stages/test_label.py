@@ -270,7 +270,7 @@ def test_answers_to_more_texts_join_the_mean_of_those_that_were_kept(
     transfer_set.write(tmp_path / "kept", ((text, None) for text in rows[::3]))
     own = {name: torch.randn(len(each), 2) for name, each in known.items()}
     own["transfer"] = own["transfer"][::3]
-    monkeypatch.setattr(Label, "_answered", lambda *_: (dict(own), []))
+    monkeypatch.setattr(Label, "mean_outputs", lambda *_: (dict(own), []))
     earlier = {"kept": artifact_of(tmp_path / "kept", Kind.TRANSFER_SET)}
     made = label(tiny_encoder, transfer="kept", answers="texts", artifacts=earlier)
     assert texts_of(made) == rows[::3]
@@ -287,7 +287,7 @@ def test_answers_to_other_texts_are_refused(label, tuned, tmp_path, monkeypatch)
     of_other = {"texts": artifact_of(other, Kind.TRANSFER_SET)}
     first = label(tuned, name="first", artifacts=of_other)
     asked = []
-    monkeypatch.setattr(Label, "_answered", lambda *given: asked.append(given))
+    monkeypatch.setattr(Label, "mean_outputs", lambda *given: asked.append(given))
     with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
         label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
     assert not asked, "it is said before a teacher is asked"
@@ -326,7 +326,7 @@ def test_answers_to_other_splits_are_refused_before_a_teacher_is_asked(
     alone = make_context(rows=12, work=tmp_path / "alone")
     Label().run(alone, tuned)
     first = {"first": artifact_of(alone.output, Kind.TRANSFER_SET)}
-    monkeypatch.setattr(Label, "_answered", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(Label, "mean_outputs", lambda *_: pytest.fail("asked"))
     with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
         label(tuned, answers="first", artifacts=first)
 

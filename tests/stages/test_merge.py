@@ -9,7 +9,7 @@ from pipeline.model import checkpoint, quantization
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
-from stages import correction, ranges
+from stages import ranges
 from stages.adapt import Adapt
 from stages.merge import Merge
 from stages.quantize import Quantize
@@ -84,21 +84,3 @@ def test_ranges_for_tensorrt_alone_are_symmetric_again(planned, make_context):
     after = quantization.read(context.output)
     for name in after.integer_modules:
         assert after.linears[name].low == pytest.approx(-128 / 127 * after.linears[name].high)
-
-
-def test_corrections_are_those_of_the_merged_model(planned, make_context):
-    adapted, before = planned
-    linears = {
-        name: layer.model_copy(update={"correction": (9.0,)}) if layer.low is not None else layer
-        for name, layer in before.linears.items()
-    }
-    quantization.write(before.model_copy(update={"linears": linears}), adapted.directory)
-    context = make_context(rows=128)
-    Merge().run(context, adapted)
-    network, after = checkpoint.load(context.output), quantization.read(context.output)
-    rows = ranges.rows(context, checkpoint.load_tokenizer(context.output), "train", 32)
-    layers = {name: after.linears[name] for name in after.integer_modules}
-    wanted = correction.corrected(network, layers, rows, "avx2")
-    for name, layer in layers.items():
-        assert layer.correction == pytest.approx(wanted[name].correction, rel=1e-2, abs=1e-6)
-        assert any(layer.correction)

@@ -16,7 +16,6 @@ from stages.label import Label
 from stages.merge import Merge
 from stages.parameters import Trained, Training
 from stages.prune import Prune
-from stages.qat import Qat
 from stages.quantize import Quantize
 from stages.static import Static
 
@@ -57,7 +56,6 @@ RECORDED: list[Stage] = [
         for name in ("augment", "export", "finetune", "label", "profile", "static", "validate")
     ),
     Adapt(),
-    Adapt(qat=True),
     Distill(student="another", vocabulary=True, keep="best"),
     Distill(layers=[0, 2], hidden_weight=1.0, hidden_map="last"),
     Factorize(embeddings=64),
@@ -68,7 +66,6 @@ RECORDED: list[Stage] = [
     Prune(layers="50 %", rounds=3, recover_epochs=1),
     Prune(speedup=2, table="profile"),
     Prune(vocabulary=True),
-    Qat(),
     Quantize(),
     Quantize(mode="search"),
     Quantize(mode="dynamic"),
@@ -94,7 +91,6 @@ def test_the_loss_of_a_training_is_a_metric_of_its_split() -> None:
     assert metric.value == pytest.approx(0.12345678, abs=1e-6)
 
 
-@pytest.mark.parametrize("stage", [Distill, Qat])
 @pytest.mark.parametrize(
     ("task", "given"),
     [
@@ -103,16 +99,16 @@ def test_the_loss_of_a_training_is_a_metric_of_its_split() -> None:
         ("sentence-embeddings", {"alpha": 0}),
     ],
 )
-def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(stage, task, given) -> None:
-    made = stage(teacher="model", **given)
+def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(task, given) -> None:
+    made = Distill(teacher="model", **given)
     (key,) = given
     with pytest.raises(RecipeError, match=f"^{key}: .*{task}.*; leave it out$"):
         made.check_task(tasks.find(task))
     made.check_task(tasks.find("text-classification"))
     made.check_task(tasks.find("token-classification"))
-    stage(teacher="model", temperature=2.0, alpha=0.9).check_task(tasks.find(task))
+    Distill(teacher="model", temperature=2.0, alpha=0.9).check_task(tasks.find(task))
 
 
 def test_alpha_weighs_embeddings_against_states_inside_a_teacher() -> None:
-    stage = Distill(layers=1, alpha=(1, 0), hidden_weight=(0, 1))
+    stage = Distill(layers=1, alpha=0.5, hidden_weight=1)
     stage.check_task(tasks.find("sentence-embeddings"))

@@ -205,7 +205,6 @@ def test_forms_that_are_the_same_are_built_once(tuned, make_context, quick, monk
     """Where nothing is smoothed, a smooth form is the plain one."""
     monkeypatch.setattr(plan_search.smoothing, "factors", lambda *_: {})
     monkeypatch.setattr(plan_search, "FINALISTS", 9)
-    monkeypatch.setattr(plan_search.Search, "_corrected", lambda self, plan: plan.layers)
     real, built = finalists.Finalists.build, []
     monkeypatch.setattr(
         finalists.Finalists, "build", lambda self, plan: built.append(plan) or real(self, plan)

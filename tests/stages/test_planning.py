@@ -8,8 +8,7 @@ from pipeline.store.artifact import Kind
 from pipeline.terms.vocabulary import Target
 from stages.adapt import Adapt
 from stages.merge import Merge
-from stages.planning import FILES, copied, holds_weights, narrowest, needs_no_training, symmetric
-from stages.qat import Qat
+from stages.planning import FILES, copied, holds_weights, narrowest, symmetric
 from stages.quantize import Quantize
 from tests.models import artifact_of
 
@@ -19,12 +18,7 @@ def targets(*providers: str, isa: str = "avx2") -> tuple[Target, ...]:
     return tuple(Target.model_validate({"name": p, "provider": p, **more}) for p in providers)
 
 
-def test_only_int8_is_trained_for():
-    assert needs_no_training(Quantize()) is None
-    assert "fp16 needs no training" in str(needs_no_training(Quantize(precision="fp16")))
-
-
-@pytest.mark.parametrize("stage", [Adapt(), Adapt(qat=True), Qat(), Merge()])
+@pytest.mark.parametrize("stage", [Adapt(), Merge()])
 def test_weights_in_4_bits_do_not_change_any_more(stage):
     assert stage.misfit(Quantize(), ()) is None
     said = str(stage.misfit(Quantize(weights="int4"), ()))

@@ -313,13 +313,13 @@ def test_a_percentile_without_its_method_is_refused():
     Quantize(mode="static", calibration="percentile", percentile=99.9)
 
 
-def test_smooth_and_corrected_layers_have_factors_and_corrections(tuned, make_context, monkeypatch):
+def test_smooth_layers_have_factors_that_are_equal_in_a_group(tuned, make_context, monkeypatch):
     monkeypatch.setattr(smoothing, "WORTH", float("inf"))
-    stage = Quantize(mode="static", smooth=True, correct_bias=True, calibration_rows=32)
+    stage = Quantize(mode="static", smooth=True, calibration_rows=32)
     plan, _ = planned(stage, make_context(), tuned)
     for name in plan.integer_modules:
         module, layer = checkpoint.load(tuned.directory).get_submodule(name), plan.linears[name]
-        assert (len(layer.factors), len(layer.correction)) == module.weight.shape[::-1]
+        assert len(layer.factors) == module.weight.shape[1]
     first = "bert.encoder.layer.0.attention.self."
     assert plan.linears[first + "query"].factors == plan.linears[first + "value"].factors
     assert plan.linears[first + "query"].low == plan.linears[first + "value"].low
@@ -333,7 +333,6 @@ def test_smooth_and_corrected_layers_have_factors_and_corrections(tuned, make_co
         ({"minutes": 3}, "'minutes' is of 'mode: search'"),
         ({"weights": "int4", "mode": "search"}, "leave 'weights' out"),
         ({"weights": "int4", "smooth": True}, "'smooth' is for weights in int8"),
-        ({"weights": "int4", "correct_bias": True}, "'correct_bias' is for weights in int8"),
         ({"weights": "int4", "precision": "fp16"}, "'weights' is not of 'precision: fp16'"),
         ({"precision": "fp16", "exclude": ["x"]}, "'exclude' is not of 'precision: fp16'"),
         ({"precision": "fp16", "mode": "search"}, "'mode' is not of 'precision: fp16'"),

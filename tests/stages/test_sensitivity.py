@@ -78,9 +78,7 @@ def test_a_table_of_positions_is_rounded_as_in_a_bundle(factors):
     network = classifier("deberta-v3", "eager", share_att_key=True, pos_att_type=["c2p", "p2c"])
     names = [name for name in sensitivity.linear_layers(network) if name.endswith("query_proj")]
     divided = tuple(np.linspace(0.5, 2, network.config.hidden_size).tolist()) if factors else None
-    layer = LinearPlan(
-        precision="int8", low=-0.1, high=0.1, factors=divided, correction=(9.0,) * 32
-    )
+    layer = LinearPlan(precision="int8", low=-0.1, high=0.1, factors=divided)
     weights = {
         name: sensitivity.rounded_weight(sensitivity.linear(network, name), layer, "avx2")
         for name in names
@@ -101,5 +99,5 @@ def test_a_table_of_positions_is_rounded_as_in_a_bundle(factors):
         assert text.abs().max() <= 0.11
         assert table.abs().max() > 0.2
         bias = sensitivity.linear(network, name).bias
-        torch.testing.assert_close(made[name][0], text @ weights[name].T + bias + 9)
+        torch.testing.assert_close(made[name][0], text @ weights[name].T + bias)
         torch.testing.assert_close(made[name][1], table @ weights[name].T + bias)

@@ -11,23 +11,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.model import checkpoint, quantization
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.regression import Regression
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
-from stages import sensitivity, surgery, trainer, training, transfer_set
 from stages import teacher as teaching
+from stages import trainer, training, transfer_set
 from stages.adapt import Adapt
 from stages.distill import Distill
 from stages.finetune import Finetune
-from stages.internals import Internal, captured
-from stages.qat import Qat
 from stages.trainer import collate
 from tests.models import artifact_of, sentences, write_encoder
-from tests.stages.classifiers import relations_of
 
-STATES = (Internal("hidden", 0), Internal("hidden", 2))
+STATES = (0, 2)
 
 
 def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
@@ -47,23 +43,6 @@ def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
                 assert torch.allclose(states[slot][at, : len(real)].float(), real, atol=0.05)
             assert torch.allclose(kept.logits[row], answer.logits[0], atol=0.05)
             assert all((state[at, ids.shape[1] :] == 0).all() for state in states)
-
-
-def test_states_are_kept_in_their_own_widths(tuned, make_context):
-    """A layer that lost heads has narrower queries, keys and values than hidden states."""
-    context = make_context(rows=6)
-    network, tokenizer = training.open_network(context, tuned)
-    surgery.keep_units(surgery.parts(network, "heads")[2], torch.arange(2))
-    checkpoint.count_heads(network)
-    rows = training.labelled_rows(context, tokenizer, context.split("train"))
-    states = (Internal("hidden", 2), *relations_of(2))
-    kept = teaching.outputs(context, network, tokenizer, rows, states, batch_size=4)
-    assert kept.widths == (32, 16, 16, 16)
-    for row in range(6):
-        with torch.no_grad(), captured(network, states) as found:
-            network(input_ids=torch.tensor([rows[row]["input_ids"]]))
-        for one, other in zip(kept.hidden([row]), found.all(states), strict=True):
-            assert torch.allclose(one.float(), other, atol=0.05)
 
 
 def in_a_file(tensor: torch.Tensor) -> bool:
@@ -89,7 +68,7 @@ def test_answers_are_mapped_from_the_disk_while_a_student_learns(tuned, make_con
     train, dev = asked.logits.split([len(split) for split in splits])
     transfer_set.write_answers(tmp_path / "labels", {"train": train, "dev": dev})
     artifact = artifact_of(tmp_path / "labels", Kind.TRANSFER_SET)
-    known = teaching.known(context, artifact, splits, rows)
+    known = teaching.stored_outputs(context, artifact, splits, rows)
     assert in_a_file(known.logits)
     assert torch.allclose(known.logits, asked.logits, atol=1e-2)
     (goals,) = teaching.goals(context, network, tokenizer, rows, known)
@@ -218,25 +197,12 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
     stage = Distill(student="small", learning_rate=4e-3, epochs=6, batch_size=16)
     reached = loss_of(stage.run(first, wide))
     student = artifact_of(first.output, Kind.CHECKPOINT)
-    plain = quantization.LinearPlan(precision="int8")
-    layers = sensitivity.linear_layers(checkpoint.load(student.directory))
-    plan = quantization.Plan(
-        mode="dynamic",
-        calibration=quantization.Calibration(rows=1),
-        linears=dict.fromkeys(layers, plain),
-    )
-    quantization.write(plan, student.directory)
     splits = first.splits | {
         "train": replace(first.splits["train"], texts=sentences(48, seed=4)[0], labels=None)
     }
     still = {"teacher": "wide", "learning_rate": 1e-9, "epochs": 1, "batch_size": 16}
-    for again in (
-        Distill(**still),
-        Adapt(**still),
-        Adapt(qat=True, **still),
-        Qat(**still),
-    ):
-        later = make(splits=splits, work=tmp_path / f"{again.name}-{getattr(again, 'qat', '')}")
+    for again in (Distill(**still), Adapt(**still)):
+        later = make(splits=splits, work=tmp_path / again.name)
         assert loss_of(again.run(later, student)) < 2 * reached
 
 

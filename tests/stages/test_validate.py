@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.measure import cold_start, latency
 from pipeline.model import openvino_session
-from pipeline.report import floats
+from pipeline.report import facts
 from pipeline.stage import Asked
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
@@ -76,7 +76,7 @@ def test_the_first_reference_is_timed_in_openvino_too_and_budgets_mean_the_same(
     tolerance = 1e-4 if fastest.precision == "fp32" else 0.05
     np.testing.assert_allclose(fastest.answers, teacher.answers, atol=tolerance)
     assert set(found.latency["cpu"].samples) == set(found.models)
-    said = floats.over(found, "cpu")
+    said = facts.float_speedup(found, "cpu")
     assert "against the fastest float form of finetune" in said
 
 
@@ -100,7 +100,7 @@ def test_a_float_form_that_openvino_cannot_have_is_left_out(
     found = read_measurements(context)
     assert list(found.models) == list(found.latency["cpu"].samples) == ["candidate", "finetune"]
     assert "by 0.5; fastest_float: false does not try it" in caplog.text
-    assert floats.over(found, "cpu") is None
+    assert facts.float_speedup(found, "cpu") is None
 
 
 def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(context, chain, tmp_path):

@@ -55,17 +55,6 @@ class Units:
     entry: str
     vectors: tuple[str, ...] = ()
 
-    @property
-    def of_text(self) -> tuple[Maker, ...]:
-        """The makers that read the text."""
-        return tuple(each for each in self.makers if not each.positions)
-
-    @property
-    def told_apart(self) -> bool:
-        """Of heads: whether all queries come first, then all keys, then all values."""
-        kinds = sum(each.blocks for each in self.of_text)
-        return kinds == 3 and all(each.each == 1 for each in self.of_text)
-
 
 @dataclass(frozen=True)
 class Architecture:

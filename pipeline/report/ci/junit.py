@@ -6,15 +6,59 @@ elements, because strict readers would reject the whole file.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
 from xml.etree import ElementTree
 
 from pipeline.measure.machine import flat
 from pipeline.report import facts, headline
-from pipeline.report.ci import cases
-from pipeline.report.ci.cases import printable
+from pipeline.terms.credentials import redact
 from pipeline.terms.vocabulary import LINEAR
 from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import BudgetResult
+
+State = Literal["pass", "fail", "inconclusive", "warned"]
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def case_names(budgets: Sequence[BudgetResult]) -> list[str]:
+    """Return a unique name for each budget, the same from run to run.
+
+    The name does not contain the limit, so that a budget keeps its history if the limit changes.
+    """
+    seen: Counter[str] = Counter()
+    unique = []
+    for budget in budgets:
+        name = f"{budget.metric} {budget.form}"
+        if budget.against:
+            name += f" against {budget.against}"
+        if budget.place:
+            name += f" on {budget.place}"
+        if budget.level == "warn":
+            name += " (warn)"
+        seen[name] += 1
+        if seen[name] > 1:
+            name += f" #{seen[name]}"
+        unique.append(name)
+    return unique
+
+
+def case_state(budget: BudgetResult) -> State:
+    """Return a budget's state; ``warned`` if it is not met but its level is ``warn``."""
+    if budget.level == "warn" and budget.outcome != "pass":
+        return "warned"
+    return budget.outcome
+
+
+def printable(text: str) -> str:
+    """Return a text as CI systems may show it: without credentials and without control characters.
+
+    Characters that XML does not allow are replaced, such as NUL and the ANSI escape character.
+    """
+    return _NOT_XML.sub("\ufffd", redact(text))
 
 
 def render(data: ReportData, strict: bool) -> str:
@@ -26,13 +70,17 @@ def render(data: ReportData, strict: bool) -> str:
     """
     suite = _Suite(data.name, data.created, _seconds(data))
     suite.properties(_facts(data))
-    for number, sentence in enumerate(data.verdict.evidence if data.verdict else [], 1):
+    budgets, evidence = [], []
+    if data.verdict:
+        budgets = data.verdict.budgets
+        evidence = data.verdict.evidence
+    for number, sentence in enumerate(evidence, 1):
         suite.case(f"evidence {number}", "error", "evidence", sentence)
-    budgets = data.verdict.budgets if data.verdict else []
-    for name, budget in zip(cases.names(budgets), budgets, strict=True):
+    for name, budget in zip(case_names(budgets), budgets, strict=True):
         _budget(suite, name, budget, strict)
     for tag in data.absent:
-        suite.case(f"against {tag}", "skipped", "unjudged", headline.first_release([tag]))
+        sentence = headline.first_release([tag])
+        suite.case(f"against {tag}", "skipped", "unjudged", sentence)
     if not suite.cases:
         suite.case("verdict", "skipped", "unjudged", "no budget was judged")
     return suite.text()
@@ -40,7 +88,11 @@ def render(data: ReportData, strict: bool) -> str:
 
 def _seconds(data: ReportData) -> float:
     """Return how long this run's own stages took; the linear model's time is in that of its own."""
-    return sum(row.seconds for row in data.ledger if not row.cached and row.kind != LINEAR)
+    seconds = 0.0
+    for row in data.ledger:
+        if not row.cached and row.kind != LINEAR:
+            seconds += row.seconds
+    return seconds
 
 
 def broken(name: str, reason: str) -> str:
@@ -78,40 +130,46 @@ class _Suite:
             element.attrib |= {"message": printable(text), "type": kind}
 
     def text(self) -> str:
-        counts = {
-            "tests": len(self.cases),
-            "failures": self._count("failure"),
-            "errors": self._count("error"),
-        }
-        numbers = {name: str(count) for name, count in counts.items()}
-        self._suite.attrib |= numbers | {"skipped": str(self._count("skipped"))}
+        """Return the document."""
+        counts = {"tests": str(len(self.cases))}
+        counts["failures"] = self._count("failure")
+        counts["errors"] = self._count("error")
         # The xUnit plug-in's schema has no "skipped" attribute on the top element.
-        top = ElementTree.Element("testsuites", {"name": "rarefy"} | numbers)
+        top = ElementTree.Element("testsuites", {"name": "rarefy", **counts})
+        self._suite.attrib |= counts
+        self._suite.set("skipped", self._count("skipped"))
         top.append(self._suite)
         ElementTree.indent(top)
-        return (
-            '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(top, "unicode") + "\n"
-        )
+        body = ElementTree.tostring(top, "unicode")
+        return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
 
-    def _count(self, tag: str) -> int:
-        return sum(case.find(tag) is not None for case in self.cases)
+    def _count(self, tag: str) -> str:
+        cases = [case for case in self.cases if case.find(tag) is not None]
+        return str(len(cases))
 
 
 def _budget(suite: _Suite, name: str, budget: BudgetResult, strict: bool) -> None:
-    state, reason = cases.state(budget), budget.reason
+    state = case_state(budget)
+    reason = budget.reason
     if state == "warned":
         reason = f"warning ({budget.outcome}): {reason}"
-    tag = {"fail": "failure", "inconclusive": "failure" if strict else "skipped"}
-    suite.case(name, tag.get(state, "system-out"), budget.outcome, reason)
+    tag = "system-out"
+    if state == "fail" or (state == "inconclusive" and strict):
+        tag = "failure"
+    elif state == "inconclusive":
+        tag = "skipped"
+    suite.case(name, tag, budget.outcome, reason)
 
 
 def _facts(data: ReportData) -> dict[str, str]:
     """Return what is needed to reproduce the run: command, artifact and machine."""
-    properties = {
-        "command": data.command,
-        "verdict": data.verdict.outcome if data.verdict else "none",
-    }
+    outcome = "none"
+    if data.verdict:
+        outcome = data.verdict.outcome
+    properties = {"command": data.command, "verdict": outcome}
     row = facts.candidate_row(data)
     if row is not None:
         properties["artifact"] = row.digest
-    return properties | {f"machine.{name}": value for name, value in flat(data.machine).items()}
+    for name, value in flat(data.machine).items():
+        properties[f"machine.{name}"] = value
+    return properties

@@ -52,7 +52,9 @@ def of_candidate(numbers: Iterable[Measured]) -> list[Measured]:
 
 def plain(value: float) -> str:
     """Format a number: integers exactly, others with six significant digits."""
-    return f"{value:.0f}" if value.is_integer() else f"{value:.6g}"
+    if value.is_integer():
+        return f"{value:.0f}"
+    return f"{value:.6g}"
 
 
 def rounded(value: float) -> float:
@@ -61,7 +63,8 @@ def rounded(value: float) -> float:
 
 
 def _bounded(number: Measured) -> Measured:
-    low, high = number.low, number.high
+    low = number.low
+    high = number.high
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return Measured(number.metric, number.unit, number.model, number.target, number.value)
     return number
@@ -122,7 +125,8 @@ def _agreement(measured: Measurements, name: str | None) -> Iterator[Measured]:
     if name is None or CANDIDATE not in measured.models or not measured.truth:
         return
     if not measured.unlabelled:  # there, it is the score
-        ours, theirs = measured.table(CANDIDATE), measured.table(name)
+        ours = measured.table(CANDIDATE)
+        theirs = measured.table(name)
         yield _make("agreement", CANDIDATE, None, measured.agreement(ours, theirs))
 
 
@@ -138,7 +142,9 @@ def _percentiles(timed: Latency, name: str, target: str, *, whole: bool) -> Iter
         interval = Interval(value, value, value)
         if name == CANDIDATE:
             interval = timed.percentile(name, percent, whole=whole)
-        clock = "end_to_end" if whole else "latency"
+        clock = "latency"
+        if whole:
+            clock = "end_to_end"
         yield _make(f"{clock}_p{percent}", name, target, interval)
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
-from pipeline.report.ci import cases
+from pipeline.report.ci import junit
 from pipeline.report.ci.numbers import Measured, plain
 from pipeline.terms import metrics
 from pipeline.verdict.readings import logical_cores
@@ -22,6 +23,10 @@ from pipeline.verdict.record import LedgerRow, ReportData
 OUTCOMES = ("pass", "fail", "inconclusive")
 _NOT_NAME = re.compile(r"[^a-zA-Z0-9_]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]+")
+
+
+_ESCAPED = {"#": "@", "\\": r"\\", '"': r"\""}
+_SIDES = (("", ""), ("_low", " Lower bound."), ("_high", " Upper bound."))
 
 
 class _Unit(NamedTuple):
@@ -48,9 +53,12 @@ def render(data: ReportData, numbers: Sequence[Measured]) -> str:
         page.states("rarefy_verdict", "The verdict on all budgets.", {}, data.verdict.outcome)
         _budgets(page, data)
     for number in numbers:
-        labels = {"model": number.model} | ({"target": number.target} if number.target else {})
+        labels = {"model": number.model}
+        if number.target:
+            labels["target"] = number.target
         values = (number.value, number.low, number.high)
-        page.gauge(number.metric, f"The model's {number.metric}.", number.unit, labels, values)
+        description = f"The model's {number.metric}."
+        page.gauge(number.metric, description, number.unit, labels, values)
     for row in data.ledger:
         _stage(page, row)
     return page.text()
@@ -69,17 +77,20 @@ class _Page:
         about: str,
         unit: str,
         labels: Mapping[str, str],
-        values: tuple[float | None, ...],
+        values: Sequence[float | None],
     ) -> None:
         """Add a value and its lower and upper bound, each in its own family."""
         suffix, scale = UNITS[unit]
-        sides = (("", ""), ("_low", " Lower bound."), ("_high", " Upper bound."))
-        for (side, suffix_about), value in zip(sides, values, strict=False):
+        stem = _NOT_NAME.sub("_", name)
+        for (side, note), value in zip(_SIDES, values, strict=False):
             if value is None or not math.isfinite(value):
                 continue
-            family = "_".join(filter(None, (f"rarefy_{_NOT_NAME.sub('_', name)}{side}", suffix)))
-            lines = self._family(family, about + suffix_about, suffix)
-            lines.append(f"{family}{self._pairs(labels)} {plain(value * scale)}")
+            family = f"rarefy_{stem}{side}"
+            if suffix:
+                family += f"_{suffix}"
+            lines = self._family(family, about + note, suffix)
+            pairs = self._pairs(labels)
+            lines.append(f"{family}{pairs} {plain(value * scale)}")
 
     def info(self, name: str, about: str, labels: Mapping[str, str]) -> None:
         lines = self._family(name, about)
@@ -89,42 +100,61 @@ class _Page:
         lines = self._family(name, about)
         for outcome in OUTCOMES:
             pairs = self._pairs({**labels, name: outcome})
-            lines.append(f"{name}{pairs} {int(outcome == current)}")
+            value = int(outcome == current)
+            lines.append(f"{name}{pairs} {value}")
 
     def text(self) -> str:
-        return "\n".join(line for lines in self._families.values() for line in lines) + "\n# EOF\n"
+        lines = [*chain(*self._families.values()), "# EOF"]
+        return "\n".join(lines) + "\n"
 
     def _family(self, name: str, about: str, unit: str = "") -> list[str]:
         if name not in self._families:
-            self._families[name] = [f"# TYPE {name} gauge", f"# HELP {name} {about}"]
+            lines = [f"# TYPE {name} gauge"]
             if unit:
-                self._families[name].insert(1, f"# UNIT {name} {unit}")
+                lines.append(f"# UNIT {name} {unit}")
+            lines.append(f"# HELP {name} {about}")
+            self._families[name] = lines
         return self._families[name]
 
     def _pairs(self, labels: Mapping[str, str]) -> str:
-        everything = {**self._labels, **labels}
-        return "{" + ",".join(f'{k}="{_label(v)}"' for k, v in everything.items()) + "}"
+        pairs = {**self._labels, **labels}
+        parts = []
+        for name, value in pairs.items():
+            label = _label(value)
+            parts.append(f'{name}="{label}"')
+        return "{" + ",".join(parts) + "}"
 
 
 def _label(value: str) -> str:
     """Escape a label's value; ``#`` becomes ``@``, because GitLab cuts the line there."""
-    text = _CONTROL.sub(" ", cases.printable(value)).replace("#", "@")
-    return text.replace("\\", r"\\").replace('"', r"\"")
+    text = _CONTROL.sub(" ", junit.printable(value))
+    for character, escaped in _ESCAPED.items():
+        text = text.replace(character, escaped)
+    return text
 
 
 def _budgets(page: _Page, data: ReportData) -> None:
-    judged = data.verdict.budgets if data.verdict else []
-    for name, budget in zip(cases.names(judged), judged, strict=True):
+    judged = []
+    if data.verdict:
+        judged = data.verdict.budgets
+    for name, budget in zip(junit.case_names(judged), judged, strict=True):
         labels = {"budget": name, "level": budget.level}
         page.states("rarefy_budget", "The outcome of a budget.", labels, budget.outcome)
-        scale = UNITS["ms"].scale if metrics.unit(budget.metric, budget.form) == "ms" else 1
-        value, low, high, limit = (
-            None if each is None else scale * each
-            for each in (budget.value, budget.low, budget.high, budget.limit)
-        )
+        is_time = metrics.unit(budget.metric, budget.form) == "ms"
+        scale = 1.0
+        if is_time:
+            scale = UNITS["ms"].scale
+        values = [_scaled(value, scale) for value in (budget.value, budget.low, budget.high)]
+        limit = _scaled(budget.limit, scale)
         about = "The value a budget was judged by; of times, in seconds."
-        page.gauge("budget_value", about, "", labels, (value, low, high))
-        page.gauge("budget_limit", "The limit of a budget, likewise.", "", labels, (limit,))
+        page.gauge("budget_value", about, "", labels, values)
+        page.gauge("budget_limit", "The limit of a budget, likewise.", "", labels, [limit])
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    if value is None:
+        return None
+    return scale * value
 
 
 def _stage(page: _Page, row: LedgerRow) -> None:
@@ -137,8 +167,8 @@ def _stage(page: _Page, row: LedgerRow) -> None:
 
 
 def _machine(data: ReportData) -> dict[str, str]:
-    found = {"cpu": data.machine.get("cpu"), "cores": logical_cores(data.machine)}
-    labels = {name: str(value) for name, value in found.items() if value is not None}
+    facts = {"cpu": data.machine.get("cpu"), "cores": logical_cores(data.machine)}
+    labels = {name: str(value) for name, value in facts.items() if value is not None}
     libraries = data.machine.get("libraries")
     for name in ("onnxruntime", "onnxruntime-gpu"):
         if isinstance(libraries, dict) and name in libraries:

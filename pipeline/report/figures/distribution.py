@@ -2,99 +2,76 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import chain
 
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import facts, wording
-from pipeline.report.figures import svg
-from pipeline.report.figures.axes import HEIGHT, Rule, axes, frame
-from pipeline.report.figures.svg import PAGE
+from pipeline.report.figures.chart import HEIGHT, Axis, Plot, fit, style
 
 STEPS = 160
 """Points per curve, whatever the number of samples."""
 MARKED = (50, 95)
-ROOM = 62
+SHARES = Axis(
+    "Share of calls completed within", 0, 1, wording.share, ticks=(0, 0.25, 0.5, 0.75, 0.95)
+)
+ROOM = (62, 62)
 """Pixels kept free on both sides for the labels of the marks."""
 
 
 def distribution(samples: dict[str, list[list[float]]], width: int, name: str) -> str:
-    """Return the curves; ``samples``: model -> process × calls in ms, at least one call each.
+    """Return a curve for each model.
 
     The time axis is logarithmic and ends at the 99.5th percentile, so that one outlier does not
     flatten the rest.
+
+    Args:
+        samples: Model -> (processes, calls) in ms, at least one call each.
+        width: The width in pixels.
+        name: A name that is unique in the page.
     """
-    from pipeline.measure.statistics import percentile_of
-
-    series = {model: sorted(itertools.chain(*calls)) for model, calls in samples.items()}
-    left, right, top, bottom = inside = frame(width)
-    low = min(calls[0] for calls in series.values()) / 1.05
-    high = max(_at(calls, 0.995) for calls in series.values()) * 1.05
-    across = svg.log(low, high, left + ROOM, right - ROOM)
-    up = svg.linear(0, 1, bottom, top)
-    titles = ("Share of calls completed within", "latency in ms (log scale)")
-    rules = [
-        Rule(up(percent / 100), f"{percent}{wording.NBSP}%", "" if percent in MARKED else "1 3")
-        for percent in (0, 25, 50, 75, 95)
-    ]
-    marks = [(across(value), f"{value:g}") for value in svg.log_ticks(low, high)]
-    parts = [axes(inside, titles, rules, marks)]
-    fastest = min(series, key=lambda model: _at(series[model], 0.5))
+    series = {model: sorted(chain(*calls)) for model, calls in samples.items()}
+    fastest_call = min(calls[0] for calls in series.values())
+    slowest_call = max(_quantile(calls, 0.995) for calls in series.values())
+    low = fastest_call / 1.05
+    high = slowest_call * 1.05
+    times = Axis("latency in ms (log scale)", low, high, "{:g}".format, log=True, inset=ROOM)
+    plot = Plot(name, width, HEIGHT, "Latency distribution", x=times, y=SHARES)
     for model, calls in series.items():
-        parts.append(_curve(calls, model == CANDIDATE, across, up, high))
+        points = [(calls[0], 0.0)]
+        for step in range(1, STEPS + 1):
+            share = step / STEPS
+            time = _quantile(calls, share - 1e-9)
+            points.append((min(time, high), share))
+        plot.series(points, style(model == CANDIDATE))
+    fastest = min(series, key=lambda model: _quantile(series[model], 0.5))
     for model, calls in series.items():
-        parts.append(_marks(model, calls, model == fastest, across, up))
-    description = "; ".join(
-        f"{model}: p50 {wording.milliseconds(percentile_of(calls, 50))}"
-        for model, calls in samples.items()
-    )
-    return svg.document(name, width, HEIGHT, "Latency distribution", description, "".join(parts))
+        _mark_percentiles(plot, model, calls, model == fastest)
+        median = facts.median([calls]) or 0.0
+        plot.descriptions.append(f"{model}: p50 {wording.milliseconds(median)}")
+    return plot.svg()
 
 
-def _at(samples: list[float], share: float) -> float:
-    return samples[min(int(share * len(samples)), len(samples) - 1)]
+def _quantile(calls: list[float], share: float) -> float:
+    index = int(share * len(calls))
+    return calls[min(index, len(calls) - 1)]
 
 
-def _curve(
-    samples: list[float],
-    candidate: bool,
-    across: svg.Scale,
-    up: svg.Scale,
-    high: float,
-) -> str:
-    commands = f"M{across(samples[0]):.1f} {up(0):.1f}"
-    for step in range(1, STEPS + 1):
-        value = min(_at(samples, step / STEPS - 1e-9), high)
-        commands += f"L{across(value):.1f} {up(step / STEPS):.1f}"
-    if candidate:
-        return svg.path(commands, PAGE.accent, 2.5)
-    return svg.path(commands, PAGE.other, 2, "6 3")
-
-
-def _marks(
-    model: str,
-    samples: list[float],
-    left_side: bool,
-    across: svg.Scale,
-    up: svg.Scale,
-) -> str:
+def _mark_percentiles(plot: Plot, model: str, calls: list[float], fastest: bool) -> None:
     """Mark p50 and p95 if there are enough samples, on the side away from the other curve."""
-    own = model == CANDIDATE
-    colour = PAGE.accent if own else PAGE.ink
-    weight = 650 if own else 400
-    aside, anchor = (-10, "end") if left_side else (10, "start")
-    parts = []
+    candidate = model == CANDIDATE
+    font = style(candidate).font
     for percent in MARKED:
-        value = facts.percentile([samples], percent)
+        value = facts.percentile([calls], percent)
         if value is None:
             continue
-        x, y = across(value), up(percent / 100)
-        shown = f"p{percent} {wording.significant(value)}"
-        parts.append(svg.mark(x, y, own))
-        drop = 4 if left_side else 16
-        parts.append(svg.text(x + aside, y + drop, shown, colour, anchor=anchor, weight=weight))
+        x, y = plot.place(value, percent / 100)
+        plot.dot(x, y, candidate)
+        lines = [f"p{percent} {wording.significant(value)}"]
         if percent == 50:
-            name = svg.fit(model, 92, 12)
-            parts.append(
-                svg.text(x + aside, y + drop + 15, name, colour, anchor=anchor, weight=weight)
-            )
-    return "".join(parts)
+            lines.append(fit(model, 92))
+        for line in lines:
+            if fastest:
+                plot.text(x - 10, y, line, font, "end")
+            else:
+                plot.text(x + 10, y + 12, line, font)
+            y += 15

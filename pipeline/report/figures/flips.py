@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 from pipeline.report import facts
-from pipeline.report.figures import svg
-from pipeline.report.figures.svg import PAGE
+from pipeline.report.figures.chart import ACCENT, LIMIT, MUTED, NOTE, PLAIN, Chart, Scale, fit
 
 MAX_CLASSES = 12
+NUMBERS = 34.0
+"""Pixels at both ends for the numbers beside the longest bars."""
+TOP, STEP = 30.0, 26.0
 
 
 def flips(changed: facts.Flips, width: int, name: str) -> str:
-    """Return mirrored bars around a middle axis: lost to the left, won to the right."""
-    order = sorted(changed.classes, key=lambda c: c.lost + c.won, reverse=True)[:MAX_CLASSES]
-    label, numbers, top, step = min(150.0, width * 0.28), 34.0, 30.0, 26.0
-    left, right = label + numbers, width - numbers
-    middle = (left + right) / 2
-    most = max([max(c.lost, c.won) for c in order] + [1])
-    reach = svg.linear(0, most, 0, (right - left) / 2 - 2)
-    height = top + step * len(order) + 8
-    parts = [
-        svg.text(middle - 8, 14, "lost ←", PAGE.muted, size=11.5, anchor="end"),
-        svg.text(middle + 8, 14, "→ won", PAGE.muted, size=11.5),
-    ]
-    for index, row in enumerate(order):
-        y = top + step * (index + 0.5)
-        lost, won = reach(row.lost), reach(row.won)
-        shown = svg.fit(row.label, label, 12)
-        body = svg.bar(middle - 1 - lost, y - 7, lost, 14, PAGE.limit) if row.lost else ""
-        body += svg.bar(middle + 1, y - 7, won, 14, PAGE.accent) if row.won else ""
-        parts += [
-            svg.text(0, y + 4, shown, PAGE.ink),
-            svg.group(f"{row.label}: {row.lost} lost, {row.won} won of {row.rows} rows", body),
-            svg.text(middle - lost - 7, y + 4, str(row.lost), PAGE.ink, anchor="end"),
-            svg.text(middle + won + 7, y + 4, str(row.won), PAGE.ink),
-        ]
-    parts.append(svg.line(middle, top - 4, middle, height - 4, PAGE.muted))
-    description = "; ".join(f"{c.label}: {c.lost} lost, {c.won} won" for c in order)
-    return svg.document(name, width, height, "Disagreements by class", description, "".join(parts))
+    """Return mirrored bars around a middle axis: lost to the left, won to the right.
+
+    Args:
+        changed: The rows on which candidate and reference disagree, with at least one class.
+        width: The width in pixels.
+        name: A name that is unique in the page.
+    """
+    order = sorted(changed.classes, key=lambda row: row.lost + row.won, reverse=True)
+    rows = order[:MAX_CLASSES]
+    room = min(150.0, width * 0.28)
+    half = (width - room) / 2 - NUMBERS
+    middle = width - NUMBERS - half
+    longest = 1
+    for row in rows:
+        longest = max(longest, row.lost, row.won)
+    length = Scale(0, longest, 0, half - 2)
+    height = TOP + STEP * len(rows) + 8
+    chart = Chart(name, width, height, "Disagreements by class")
+    chart.text(middle - 8, 10, "lost ←", NOTE, "end")
+    chart.text(middle + 8, 10, "→ won", NOTE)
+    y = TOP + STEP / 2
+    for row in rows:
+        left = middle - length(row.lost)
+        right = middle + length(row.won)
+        counts = f"{row.label}: {row.lost} lost, {row.won} won"
+        top = y - 7
+        with chart.tooltip(f"{counts} of {row.rows} rows"):
+            if row.lost:
+                chart.bar((left - 1, top), middle - left, 14, LIMIT)
+            if row.won:
+                chart.bar((middle + 1, top), right - middle, 14, ACCENT)
+        label = fit(row.label, room)
+        chart.text(0, y, label)
+        chart.text(left - 7, y, str(row.lost), PLAIN, "end")
+        chart.text(right + 7, y, str(row.won))
+        chart.descriptions.append(counts)
+        y += STEP
+    chart.line((middle, TOP - 4), (middle, height - 4), MUTED)
+    return chart.svg()

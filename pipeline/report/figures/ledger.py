@@ -2,262 +2,321 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from pipeline.report import facts, wording
-from pipeline.report.figures import svg
-from pipeline.report.figures.svg import PAGE
+from pipeline.report.figures.chart import (
+    INK,
+    LIMIT,
+    LINE,
+    MUTED,
+    Box,
+    Chart,
+    Font,
+    Scale,
+    fit,
+    style,
+)
 from pipeline.store.artifact import MODELS
 from pipeline.terms import metrics
+from pipeline.terms.interval import Interval
 from pipeline.verdict.record import LedgerRow, ReportData
+from pipeline.verdict.verdict import BudgetResult
 
 MAX_LATENCY_PANELS = 2
 MAX_ROWS = 40
-HEAD = 44
+HEAD = 44.0
 """Pixels above the rows for a panel's title and note."""
-LIMIT = 16
+BUDGET = 16.0
 """Additional pixels if a panel labels its budget."""
+VALUES = 66.0
+"""Pixels at the right end of a panel for the labels of the values."""
+TITLE = Font(INK, 14, 650)
+FINE = Font(MUTED, 11)
+FINE_LIMIT = Font(LIMIT, 11)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One stage in one panel: its value, its interval if it has one, and the value's label."""
-
-    value: float
-    shown: str
-    low: float | None = None
-    high: float | None = None
-    metric: str | None = None
+_RELATIVE: Final[dict[str, Callable[[float, float], float]]] = {
+    "min_retained": operator.mul,
+    "max_drop": operator.sub,
+    "min_speedup": operator.truediv,
+    "min_shrink": operator.truediv,
+}
+"""Budget form -> the value that it allows, from that of the other model and the limit."""
 
 
-@dataclass(frozen=True)
+class _Layout(NamedTuple):
+    """How panels and the stages' names are arranged, in pixels.
+
+    ``label``      the width of the names
+    ``gap``        between two panels
+    ``step``       the height of a row
+    ``below``      below the last row
+    ``technique``  whether a stage's technique stands below its name
+    """
+
+    label: float
+    gap: float
+    step: float
+    below: float
+    name: Font
+    delivered: Font
+    technique: bool
+
+
+WIDE = _Layout(150, 26, 38, 14, Font(INK, 13, 500), Font(INK, 13, 650), technique=True)
+NARROW = _Layout(96, 10, 26, 22, Font(INK, 12.5), Font(INK, 12.5, 650), technique=False)
+
+
+@dataclass
 class Panel:
-    """One quantity over all stages: bars that start at zero, or dots with intervals."""
+    """One quantity over all stages: bars that start at zero, or dots with intervals.
+
+    ``values``  stage -> value, with its interval if it is not exact
+    ``show``    formats a value
+    ``limit``   what the budget allows, if there is one
+    """
 
     title: str
     note: str
-    cells: tuple[Cell | None, ...]
-    bars: bool
+    show: Callable[[float], str] = wording.size
+    bars: bool = True
+    values: dict[str, Interval] = field(default_factory=dict)
     limit: float | None = None
+
+    def scale(self, start: float, end: float) -> Scale:
+        """Return the map from values to pixels."""
+        ends = []
+        if self.limit is not None:
+            ends.append(self.limit)
+        for interval in self.values.values():
+            ends += [interval.low, interval.high]
+        if self.bars:
+            return Scale(0, max(ends, default=1), start, end)
+        low = min(ends)
+        high = max(ends)
+        room = (high - low) * 0.08 or 0.01
+        return Scale(low - room, high + room, start, end)
+
+    def tooltip(self, value: Interval) -> str:
+        """Return a value in words, with its interval if it has one."""
+        words = f"{self.title} {self.show(value.value)}"
+        if not self.bars:
+            low = self.show(value.low)
+            high = self.show(value.high)
+            words += f", 95 % interval {low} – {high}"
+        return words
+
+    def describe(self) -> str:
+        """Return the panel in words."""
+        parts = []
+        for stage, value in self.values.items():
+            shown = self.show(value.value)
+            parts.append(f"{stage} {shown}")
+        words = ", ".join(parts) or "not measured"
+        return f"{self.title}: {words}"
 
 
 def ledger(data: ReportData, width: int, name: str) -> str:
-    """Return the figure, ``width`` pixels wide: panels side by side, or stacked if narrow."""
+    """Return the figure: panels side by side, or one below the other if it is narrow.
+
+    Args:
+        data: The record of a run with at least one model in its ledger.
+        width: The width in pixels.
+        name: A name that is unique in the page.
+    """
     rows = [row for row in data.ledger if row.kind in MODELS][:MAX_ROWS]
     panels = _panels(data, rows)
-    chosen = facts.candidate_row(data)
-    marked = [row is chosen for row in rows]
-    if width >= 600:
-        body, height = _side_by_side(rows, panels, marked, width)
-    else:
-        body, height = _stacked(rows, panels, marked, width)
-    description = "; ".join(f"{p.title}: {_spoken(rows, p)}" for p in panels)
     title = f"Accuracy, size and latency after each stage of {data.name}"
-    return svg.document(name, width, height, title, description, body)
+    chart = Chart(name, width, 0.0, title)
+    chart.descriptions = [panel.describe() for panel in panels]
+    delivered = facts.candidate_row(data)
+    if width >= 600:
+        _draw_block(chart, WIDE, rows, panels, delivered)
+    else:
+        for panel in panels:
+            _draw_block(chart, NARROW, rows, [panel], delivered)
+    return chart.svg()
 
 
-def _spoken(rows: list[LedgerRow], panel: Panel) -> str:
-    pairs = zip(rows, panel.cells, strict=True)
-    return ", ".join(f"{row.id} {cell.shown}" for row, cell in pairs if cell) or "not measured"
-
-
-def _panels(data: ReportData, rows: list[LedgerRow]) -> list[Panel]:
+def _panels(data: ReportData, rows: Sequence[LedgerRow]) -> list[Panel]:
     panels = []
     if any(row.accuracy for row in rows):
-        metric = next(row.metric or "accuracy" for row in rows if row.accuracy)
-        cells = tuple(
-            Cell(row.accuracy[0], wording.score(row.accuracy[0], metric), *row.accuracy[1:], metric)
-            if row.accuracy
-            else None
-            for row in rows
-        )
-        limit = _score_limit(data, metric)
-        panels.append(Panel(metrics.title(metric), "on eval, 95 % interval", cells, False, limit))
-    sizes = tuple(Cell(row.size, wording.size(row.size)) for row in rows)
-    panels.append(
-        Panel("Size", "all files", sizes, True, _absolute(data, "size", None) or _size_limit(data))
-    )
-    latencies = data.measurements.latency if data.measurements else {}
+        panels.append(_score_panel(data, rows))
+    panels.append(_size_panel(data, rows))
+    latencies = {}
+    if data.measurements:
+        latencies = data.measurements.latency
     for target in list(latencies)[:MAX_LATENCY_PANELS]:
         panels.append(_latency_panel(data, rows, target))
     return panels
 
 
-def _latency_panel(data: ReportData, rows: list[LedgerRow], target: str) -> Panel:
-    assert data.measurements is not None
-    latency = data.measurements.latency[target]
-    cells: list[Cell | None] = []
-    for row in rows:
-        model = facts.measured_name(data, row)
-        value = facts.median(latency.samples.get(model or "", []))
-        cells.append(None if value is None else Cell(value, wording.milliseconds(value)))
-    limit = _absolute(data, "latency_p50", target) or _speed_limit(data, target)
-    title = "Latency" if len(data.measurements.latency) == 1 else f"Latency, {target}"
-    threads = wording.plural(latency.threads, "thread")
-    return Panel(title, f"p50, batch 1, {threads}", tuple(cells), True, limit)
-
-
-def _absolute(data: ReportData, metric: str, place: str | None) -> float | None:
-    asked = (metric, "max", place)
-    budgets = data.verdict.budgets if data.verdict else []
-    return next((b.limit for b in budgets if (b.metric, b.form, b.place) == asked), None)
-
-
-def _score_limit(data: ReportData, metric: str) -> float | None:
-    """Return the lowest score that a budget allows; None if no budget limits the score."""
+def _score_panel(data: ReportData, rows: Sequence[LedgerRow]) -> Panel:
     scores = {row.id: row.accuracy[0] for row in data.ledger if row.accuracy}
-    for budget in data.verdict.budgets if data.verdict else []:
-        base = scores.get(budget.against or "")
-        if budget.metric != metric:
-            continue
-        if budget.form == "min":
+    metric = next(row.metric or "accuracy" for row in rows if row.accuracy)
+    panel = Panel(metrics.title(metric), "on eval, 95 % interval", bars=False)
+    panel.show = lambda value: wording.score(value, metric)
+    panel.values = {row.id: Interval(*row.accuracy) for row in rows if row.accuracy}
+    budgets = [budget for budget in _budgets(data) if budget.metric == metric]
+    panel.limit = _limit(budgets, "min", scores.get)
+    return panel
+
+
+def _size_panel(data: ReportData, rows: Sequence[LedgerRow]) -> Panel:
+    measured = data.measurements
+
+    def size_of(stage: str) -> float | None:
+        model = None
+        if measured:
+            model = measured.name_of(stage)
+        if measured and model:
+            return measured.models[model].size
+        return None
+
+    panel = Panel("Size", "all files")
+    panel.values = {row.id: Interval(row.size, row.size, row.size) for row in rows}
+    budgets = [budget for budget in _budgets(data) if budget.metric == "size"]
+    panel.limit = _limit(budgets, "max", size_of)
+    return panel
+
+
+def _latency_panel(data: ReportData, rows: Sequence[LedgerRow], target: str) -> Panel:
+    measured = data.measurements
+    assert measured is not None
+    latency = measured.latency[target]
+
+    def median_of(model: str | None) -> float | None:
+        return facts.median(latency.samples.get(model or "", []))
+
+    title = "Latency"
+    if len(measured.latency) != 1:
+        title = f"Latency, {target}"
+    threads = wording.plural(latency.threads, "thread")
+    panel = Panel(title, f"p50, batch 1, {threads}", show=wording.milliseconds)
+    for row in rows:
+        value = median_of(facts.measured_name(data, row))
+        if value is not None:
+            panel.values[row.id] = Interval(value, value, value)
+    key = ("latency_p50", target)
+    budgets = [budget for budget in _budgets(data) if (budget.metric, budget.place) == key]
+    panel.limit = _limit(budgets, "max", lambda stage: median_of(measured.name_of(stage)))
+    return panel
+
+
+def _budgets(data: ReportData) -> list[BudgetResult]:
+    """Return the budgets with an upper limit first: of several, the first is drawn."""
+    budgets = []
+    if data.verdict:
+        budgets = data.verdict.budgets
+    return sorted(budgets, key=lambda budget: budget.form != "max")
+
+
+def _limit(
+    budgets: Sequence[BudgetResult],
+    absolute: str,
+    value_of: Callable[[str], float | None],
+) -> float | None:
+    """Return the value that the first of the budgets allows; None if there is none to draw.
+
+    Args:
+        budgets: The budgets of one metric, and of one target if it is timed.
+        absolute: The form whose limit is a value, ``max`` or ``min``.
+        value_of: Returns a stage's value, which other forms relate to; None if it has none.
+    """
+    for budget in budgets:
+        if budget.form == absolute:
             return budget.limit
-        if base is not None and budget.form == "min_retained":
-            return base * budget.limit
-        if base is not None and budget.form == "max_drop":
-            return base - budget.limit
+        base = value_of(budget.against or "")
+        if base is not None and budget.form in _RELATIVE:
+            return _RELATIVE[budget.form](base, budget.limit)
     return None
 
 
-def _relative(
-    data: ReportData, metric: str, form: str, place: str | None
-) -> tuple[str, float] | None:
-    """Return the measured model and the factor of the first such budget."""
-    if data.measurements is None or data.verdict is None:
-        return None
-    for budget in data.verdict.budgets:
-        model = data.measurements.name_of(budget.against or "")
-        if model and (budget.metric, budget.form, budget.place) == (metric, form, place):
-            return model, budget.limit
-    return None
-
-
-def _speed_limit(data: ReportData, target: str) -> float | None:
-    asked = _relative(data, "latency_p50", "min_speedup", target)
-    if asked is None or data.measurements is None:
-        return None
-    median = facts.median(data.measurements.latency[target].samples.get(asked[0], []))
-    return median and median / asked[1]
-
-
-def _size_limit(data: ReportData) -> float | None:
-    asked = _relative(data, "size", "min_shrink", None)
-    if asked is None or data.measurements is None:
-        return None
-    return data.measurements.models[asked[0]].size / asked[1]
-
-
-def _side_by_side(
-    rows: list[LedgerRow],
-    panels: list[Panel],
-    marked: list[bool],
-    width: int,
-) -> tuple[str, float]:
-    label, gap, step = 150, 26, 38
-    top = HEAD + (LIMIT if any(panel.limit is not None for panel in panels) else 0)
-    height = top + step * len(rows) + 14
-    each = (width - label - gap * len(panels)) / len(panels)
-    parts = []
-    centres = [top + step * (index + 0.5) for index in range(len(rows))]
-    for row, y, own in zip(rows, centres, marked, strict=True):
-        parts.append(svg.line(0, y - step / 2, width, y - step / 2, PAGE.line))
-        parts.append(_label(row, 0, y, label, own))
-    for index, panel in enumerate(panels):
-        x = label + gap + index * (each + gap)
-        parts.append(_panel(panel, x, top, top, each, centres, marked))
-    return "".join(parts), height
-
-
-def _label(row: LedgerRow, x: float, y: float, width: float, own: bool) -> str:
-    name = svg.fit(row.id, width, 13)
-    below = row.kind if row.id.startswith(row.stage) else f"{row.stage} · {row.kind}"
-    return svg.text(x, y - 1, name, PAGE.ink, size=13, weight=650 if own else 500) + svg.text(
-        x, y + 13, svg.fit(below, width, 11), PAGE.muted, size=11
-    )
-
-
-def _stacked(
-    rows: list[LedgerRow], panels: list[Panel], marked: list[bool], width: int
-) -> tuple[str, float]:
-    label, step = 96, 26
-    parts, start = [], 0.0
+def _draw_block(
+    chart: Chart,
+    layout: _Layout,
+    rows: Sequence[LedgerRow],
+    panels: Sequence[Panel],
+    delivered: LedgerRow | None,
+) -> None:
+    """Draw panels side by side below the chart so far, with the stages' names at the left."""
+    head = chart.height
+    top = head + HEAD
+    if any(panel.limit is not None for panel in panels):
+        top += BUDGET
+    y = top
+    for row in rows:
+        chart.line((0, y), (chart.width, y), LINE)
+        _draw_name(chart, layout, row, y + layout.step / 2, row is delivered)
+        y += layout.step
+    width = (chart.width - layout.label) / len(panels) - layout.gap
+    x = layout.label + layout.gap
     for panel in panels:
-        top = HEAD + (LIMIT if panel.limit is not None else 0)
-        centres = [start + top + step * (index + 0.5) for index in range(len(rows))]
-        for row, y, own in zip(rows, centres, marked, strict=True):
-            name = svg.fit(row.id, label, 12.5)
-            weight = 650 if own else 400
-            parts.append(svg.line(0, y - step / 2, width, y - step / 2, PAGE.line))
-            parts.append(svg.text(0, y + 4, name, PAGE.ink, size=12.5, weight=weight))
-        x = label + 10
-        parts.append(_panel(panel, x, start + top, top, width - x, centres, marked))
-        start += top + step * len(rows) + 22
-    return "".join(parts), start
+        title = fit(panel.title, width, TITLE.size)
+        note = fit(panel.note, width, FINE.size)
+        box = Box(x, top, x + width, y)
+        chart.text(x, head + 9, title, TITLE)
+        chart.text(x, head + 26, note, FINE)
+        _draw_panel(chart, panel, box, rows, delivered)
+        x += width + layout.gap
+    chart.height = y + layout.below
 
 
-def _panel(
+def _draw_name(chart: Chart, layout: _Layout, row: LedgerRow, y: float, delivered: bool) -> None:
+    font = layout.delivered if delivered else layout.name
+    name = fit(row.id, layout.label, font.size)
+    if not layout.technique:
+        chart.text(0, y, name, font)
+        return
+    technique = row.kind
+    if not row.id.startswith(row.stage):
+        technique = f"{row.stage} · {row.kind}"
+    chart.text(0, y - 5, name, font)
+    chart.text(0, y + 9, fit(technique, layout.label, 11), FINE)
+
+
+def _draw_panel(
+    chart: Chart,
     panel: Panel,
-    x: float,
-    top: float,
-    head: float,
-    width: float,
-    centres: list[float],
-    marked: list[bool],
-) -> str:
-    values = 66  # pixels at the right edge for the labels of the values
-    scale = _scale(panel, x, x + width - values)
-    bottom = centres[-1] + (centres[1] - centres[0]) / 2 if len(centres) > 1 else centres[0] + 16
-    parts = [
-        svg.text(
-            x, top - head + 14, svg.fit(panel.title, width, 14), PAGE.ink, size=14, weight=650
-        ),
-        svg.text(x, top - head + 30, svg.fit(panel.note, width, 11), PAGE.muted, size=11),
-        svg.line(x, top, x, bottom, PAGE.line),
-    ]
+    box: Box,
+    rows: Sequence[LedgerRow],
+    delivered: LedgerRow | None,
+) -> None:
+    """Draw a panel's budget and values; ``box``: the area of its rows."""
+    right = box.right - VALUES
+    scale = panel.scale(box.left, right)
+    chart.line((box.left, box.top), (box.left, box.bottom), LINE)
     if panel.limit is not None:
-        at = scale(panel.limit)
-        parts.append(svg.line(at, top - 6, at, bottom, PAGE.limit, 1.2, "3 3"))
-        anchor = "end" if at > x + (width - values) * 0.7 else "start"
-        parts.append(svg.text(at, top - 10, "budget", PAGE.limit, size=11, anchor=anchor))
-    for cell, y, own in zip(panel.cells, centres, marked, strict=True):
-        end = x + width
-        if cell is None:
-            parts.append(svg.text(end, y + 4, "–", PAGE.muted, anchor="end"))
-            continue
-        parts.append(svg.group(_tooltip(panel, cell), _drawn(panel, cell, scale, x, y, own)))
-        shown = PAGE.accent if own else PAGE.ink
-        weight = 650 if own else 400
-        parts.append(svg.text(end, y + 4, cell.shown, shown, anchor="end", weight=weight))
-    return "".join(parts)
+        x = scale(panel.limit)
+        chart.line((x, box.top - 6), (x, box.bottom), LIMIT, 1.2, "3 3")
+        late = x - box.left > 0.7 * (right - box.left)
+        chart.text(x, box.top - 14, "budget", FINE_LIMIT, "end" if late else None)
+    step = (box.bottom - box.top) / max(len(rows), 1)
+    y = box.top + step / 2
+    for row in rows:
+        value = panel.values.get(row.id)
+        if value is None:
+            chart.text(box.right, y, "–", Font(MUTED), "end")
+        else:
+            chosen = row is delivered
+            with chart.tooltip(panel.tooltip(value)):
+                _draw_value(chart, panel, scale, value, y, chosen)
+            chart.text(box.right, y, panel.show(value.value), style(chosen).font, "end")
+        y += step
 
 
-def _tooltip(panel: Panel, cell: Cell) -> str:
-    if cell.low is None or cell.high is None:
-        return f"{panel.title} {cell.shown}"
-    low, high = (wording.score(end, cell.metric) for end in (cell.low, cell.high))
-    return f"{panel.title} {cell.shown}, 95 % interval {low} – {high}"
-
-
-def _drawn(panel: Panel, cell: Cell, scale: svg.Scale, x: float, y: float, own: bool) -> str:
-    colour = PAGE.accent if own else PAGE.other
+def _draw_value(
+    chart: Chart, panel: Panel, scale: Scale, value: Interval, y: float, delivered: bool
+) -> None:
+    """Draw a bar, or a dot with its interval."""
+    x = scale(value.value)
+    colour = style(delivered).colour
     if panel.bars:
-        return svg.bar(x, y - 6, scale(cell.value) - x, 12, colour)
-    dot = svg.mark(scale(cell.value), y, own)
-    if cell.low is None or cell.high is None:
-        return dot
-    left, right = scale(cell.low), scale(cell.high)
-    caps = "".join(svg.line(at, y - 4, at, y + 4, colour, 1.5) for at in (left, right))
-    return svg.line(left, y, right, y, colour, 2) + caps + dot
-
-
-def _scale(panel: Panel, start: float, end: float) -> svg.Scale:
-    cells = [cell for cell in panel.cells if cell]
-    highs = [cell.value if cell.high is None else cell.high for cell in cells]
-    lows = [cell.value if cell.low is None else cell.low for cell in cells]
-    if panel.limit is not None:
-        highs.append(panel.limit)
-        lows.append(panel.limit)
-    if panel.bars:
-        return svg.linear(0, max(highs, default=1), start, end)
-    room = (max(highs) - min(lows)) * 0.08 or 0.01
-    return svg.linear(min(lows) - room, max(highs) + room, start, end)
+        chart.bar((scale.start, y - 6), x - scale.start, 12, colour)
+    else:
+        chart.whisker((scale(value.low), y), (scale(value.high), y), colour, 2)
+        chart.dot(x, y, delivered)

@@ -2,71 +2,86 @@
 
 from __future__ import annotations
 
-from pipeline.report.figures import svg
-from pipeline.report.figures.svg import PAGE
+from typing import NamedTuple
+
+from pipeline.report.figures.chart import INK, MONOSPACE, MUTED, OTHER, Chart, Font, fit
 from pipeline.verdict.record import LineageNode
 
 STEP = 34.0
+NAME = Font(INK, 13, 500)
+LAST_NAME = Font(INK, 13, 650)
+ORIGIN = Font(MUTED, 11)
+DIGEST = Font(MUTED, 11.5, None, MONOSPACE)
+
+
+class _Edge(NamedTuple):
+    """Two rows of the diagram, and what the child takes the parent as."""
+
+    parent: int
+    child: int
+    role: str
+
+    @property
+    def rows(self) -> int:
+        return self.child - self.parent
 
 
 def lineage(nodes: list[LineageNode], width: int, name: str) -> str:
-    """Return the diagram. The edge to the artifact directly above is straight, others are arcs."""
+    """Return the diagram. The edge to the artifact directly above is straight, others are arcs.
+
+    Args:
+        nodes: The artifacts, at least one, each after those that it was made from.
+        width: The width in pixels.
+        name: A name that is unique in the page.
+    """
+    edges = _edges(nodes)
+    farthest = max((edge.rows for edge in edges), default=1)
+    rail = 12.0
+    if farthest > 1:
+        rail += min(14.0 * farthest, 70.0)
+    chart = Chart(name, width, STEP * len(nodes) + 4, "Lineage of the artifacts")
+    for edge in edges:
+        child = nodes[edge.child].id
+        parent = nodes[edge.parent].id
+        with chart.tooltip(f"{child} takes {parent} as {edge.role}"):
+            _draw_edge(chart, edge, rail, farthest)
+        chart.descriptions.append(f"{child} from {parent} as {edge.role}")
+    y = STEP / 2
+    for node in nodes:
+        _draw_node(chart, node, rail, y, node is nodes[-1])
+        y += STEP
+    return chart.svg()
+
+
+def _draw_node(chart: Chart, node: LineageNode, rail: float, y: float, last: bool) -> None:
+    left = rail + 16
+    room = chart.width - left - 100
+    name = fit(node.id, room, 13)
+    origin = fit(f"{node.stage} v{node.version} · {node.kind}", room, 11)
+    chart.dot(rail, y, last)
+    chart.text(left, y - 5, name, LAST_NAME if last else NAME)
+    chart.text(left, y + 8, origin, ORIGIN)
+    chart.text(chart.width - 4, y, node.digest[:12], DIGEST, "end")
+
+
+def _edges(nodes: list[LineageNode]) -> list[_Edge]:
+    """Return the edges between the nodes; parents from elsewhere have none."""
     places = {node.digest: index for index, node in enumerate(nodes)}
-    edges = [
-        (places[parent], child, role)
-        for child, node in enumerate(nodes)
-        for parent, role in node.parents.items()
-        if parent in places
-    ]
-    farthest = max([child - parent for parent, child, _ in edges] + [1])
-    rail = 12.0 + (0 if farthest < 2 else min(14.0 * farthest, 70.0))
-    height = STEP * len(nodes) + 4
-    parts = [_edge(edge, nodes, rail, farthest) for edge in edges]
-    for index, node in enumerate(nodes):
-        y = _y(index)
-        last = index == len(nodes) - 1
-        parts.append(svg.mark(rail, y, last))
-        parts.append(_words(node, rail + 16, y, width, last))
-    description = "; ".join(
-        f"{nodes[child].id} from {nodes[parent].id} as {role}" for parent, child, role in edges
-    )
-    return svg.document(
-        name, width, height, "Lineage of the artifacts", description, "".join(parts)
-    )
+    edges = []
+    for child, node in enumerate(nodes):
+        for digest, role in node.parents.items():
+            if digest in places:
+                edges.append(_Edge(places[digest], child, role))
+    return edges
 
 
-def _y(index: int) -> float:
-    return STEP * (index + 0.5)
-
-
-def _edge(
-    edge: tuple[int, int, str],
-    nodes: list[LineageNode],
-    rail: float,
-    farthest: int,
-) -> str:
-    parent, child, role = edge
-    start, end = _y(parent), _y(child)
-    tooltip = f"{nodes[child].id} takes {nodes[parent].id} as {role}"
-    if child - parent == 1:
-        return svg.group(tooltip, svg.line(rail, start, rail, end, PAGE.other, 2))
-    out = rail - (rail - 4) * min(1.0, (child - parent) / farthest) * 1.3
-    curve = (
-        f"M{rail:.1f} {start:.1f}C{out:.1f} {start:.1f} {out:.1f} {end:.1f} {rail:.1f} {end:.1f}"
-    )
-    return svg.group(tooltip, svg.path(curve, PAGE.other, 1.5, "4 3"))
-
-
-def _words(node: LineageNode, x: float, y: float, width: int, last: bool) -> str:
-    digest = node.digest[:12]
-    room = width - x - 100
-    name = svg.fit(node.id, room, 13)
-    below = svg.fit(f"{node.stage} v{node.version} · {node.kind}", room, 11)
-    mono = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
-    return (
-        svg.text(x, y - 1, name, PAGE.ink, size=13, weight=650 if last else 500)
-        + svg.text(x, y + 12, below, PAGE.muted, size=11)
-        + f'<g font-family="{mono}">'
-        + svg.text(width - 4, y + 4, digest, PAGE.muted, size=11.5, anchor="end")
-        + "</g>"
-    )
+def _draw_edge(chart: Chart, edge: _Edge, rail: float, farthest: int) -> None:
+    start = STEP * (edge.parent + 0.5)
+    end = STEP * (edge.child + 0.5)
+    if edge.rows == 1:
+        chart.line((rail, start), (rail, end), OTHER, 2)
+        return
+    reach = 2 * (rail - 4) * edge.rows / farthest
+    bend = round(rail - reach, 1)
+    middle = (start + end) / 2
+    chart.path(f"M{rail} {start}Q{bend} {middle} {rail} {end}", OTHER, 1.5, "4 3")

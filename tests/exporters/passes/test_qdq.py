@@ -52,8 +52,8 @@ def test_inputs_and_weights_are_rounded_as_torch_rounds_them(symmetric):
     np.testing.assert_allclose(found, rounded.numpy() @ (numbers * scales), atol=1e-4)
 
 
-def test_a_range_that_is_symmetric_already_is_rounded_as_training_simulates_it():
-    """What ``quantize`` and ``qat`` measure for TensorRT is what TensorRT gets."""
+def test_a_range_that_is_symmetric_already_is_rounded_as_quantize_simulates_it():
+    """What ``quantize`` measures for TensorRT is what TensorRT gets."""
     low, high = ranges.widened(ranges.Range(-1.5, 3.0))
     layer = LinearPlan(precision="int8", low=low, high=high)
     made, (x,) = small({"x": (["rows", 16], ir.DataType.FLOAT)})

@@ -94,19 +94,6 @@ def test_depth_and_width_under_other_names(config, expected):
     assert (parts.depth(as_object), parts.width(as_object)) == expected
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({"dim": 32, "n_heads": 4}, 32),
-        ({"hidden_size": 32, "num_attention_heads": 4, "attention_head_size": 16}, 64),
-        ({"hidden_size": 32}, None),
-        (parts.of_unknown_heads({"hidden_size": 32, "num_attention_heads": 4}), None),
-    ],
-)
-def test_the_width_of_attention_is_that_of_its_heads(config, expected):
-    assert parts.attention_width(config) == expected
-
-
 def test_heads_and_layers_that_must_stay_are_refused_with_the_reason():
     with pytest.raises(ModelError, match="in deberta, talking heads read each other's scores"):
         parts.check_heads({"model_type": "deberta", "talking_head": True})

@@ -107,7 +107,7 @@ def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tm
         {"budgets": [{"metric": "accuracy", "min": np.float64(0.5)}], "seed": np.int64(3)},
         {"stages": front.Finetune(epochs=1)},
         {"stages": [{"finetune": {"epochs": np.int64(2)}}]},
-        {"stages": ["finetune", front.Distill(layers=1, relation_weight=0, relation_heads=4)]},
+        {"stages": ["finetune", front.Distill(layers=1, hidden_weight=0, hidden_map="last")]},
         {"targets": front.Target(threads=2)},
     ],
     ids=str,
@@ -125,13 +125,12 @@ def test_what_python_users_have_at_hand_is_taken(workshop, tmp_path, changes):
     [
         {"quantize": {"mode": "search", "minutes": 3}},
         {"quantize": {"mode": "static"}},
-        {"adapt": {"qat": True}},
-        {"distill": {"layers": 1, "relation_weight": 1, "relation_heads": 4}},
+        {"distill": {"layers": 1, "hidden_weight": 1, "hidden_map": "last"}},
     ],
     ids=str,
 )
 def test_what_is_shown_names_no_parameter_that_would_be_refused(workshop, tmp_path, stage):
-    made = small(workshop, "finetune", *(["quantize"] if "adapt" in stage else []), stage)
+    made = small(workshop, "finetune", stage)
     (tmp_path / "shown.yaml").write_text(writing.as_yaml(made))
     assert recipes.load(tmp_path / "shown.yaml").steps == made.steps
 

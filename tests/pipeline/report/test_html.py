@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 
 from pipeline.measure.measurements import ModelMeasurement
 from pipeline.report import html
@@ -219,3 +221,20 @@ def test_entities_are_counted_by_their_type() -> None:
     assert '<th scope="row">City</th>' in table
     assert '<td class="n">40</td>' in table
     assert "all 40 eval sentences" in page
+
+
+def test_a_page_has_its_style_and_escapes_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "report.css").write_text("p > em { color: red }")
+    (tmp_path / "p.j2").write_text(
+        '<style>{{ css }}</style>{{ name }} {{ 2 | plural("row") }} {{ name | loud }} '
+        '{{ "<svg/>" | svg }}'
+    )
+    text = html.render_page("p.j2", {"loud": str.upper}, tmp_path, name="a<b")
+    assert text == "<style>p > em { color: red }</style>a&lt;b 2 rows A&lt;B <svg/>"
+
+
+def test_a_value_that_a_page_does_not_get_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "report.css").touch()
+    (tmp_path / "p.j2").write_text("{{ missing }}")
+    with pytest.raises(UndefinedError, match="missing"):
+        html.render_page("p.j2", {}, tmp_path)

@@ -19,10 +19,12 @@ def test_every_picture_stands_alone_in_its_theme(theme: str) -> None:
         assert "var(" not in text
         assert re.findall(r"https?://[^\"']+", text) == ["http://www.w3.org/2000/svg"]
         root = ElementTree.fromstring(text)
-        left, top, width, height = map(float, root.get("viewBox", "").split())
-        assert (left, top) == (-MARGIN, -MARGIN)
-        assert (float(root.get("width", 0)), float(root.get("height", 0))) == (width, height)
-        assert root[0].get("fill") == THEMES[theme]["surface"]
+        ground, picture = root
+        assert ground.get("fill") == THEMES[theme]["surface"]
+        assert (picture.get("x"), picture.get("y")) == (str(MARGIN), str(MARGIN))
+        for side in ("width", "height"):
+            inside = float(picture.get(side, 0))
+            assert float(root.get(side, 0)) == inside + 2 * MARGIN
 
 
 def test_an_unknown_theme_is_a_key_error() -> None:

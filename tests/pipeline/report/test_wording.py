@@ -39,20 +39,20 @@ def test_a_duration_adds_up(seconds: int) -> None:
 
 def test_what_each_budget_asks_is_said_with_its_unit_and_its_reference() -> None:
     for budget in budgets():
-        said = wording.asked(budget)
+        said = wording.requirement(budget)
         assert said.startswith("at least" if budget.form.startswith("min") else "at most")
         assert budget.against is None or budget.against in said
-    assert wording.asked(budgets()[2]) == "at least 5× faster than teacher"
-    assert wording.asked(budgets()[6]) == f"at most 1{wording.NBSP}MB"
+    assert wording.requirement(budgets()[2]) == "at least 5× faster than teacher"
+    assert wording.requirement(budgets()[6]) == f"at most 1{wording.NBSP}MB"
 
 
 def test_no_rounding_hides_on_which_side_of_its_limit_a_value_is() -> None:
     numbers = {"limit": 0.9865, "value": 0.991, "low": 0.98646, "high": 0.995}
     budget = budgets()[0].model_copy(update={"form": "min_retained", **numbers})
-    assert wording.asked(budget) == f"at least 98.65{wording.NBSP}% of production"
+    assert wording.requirement(budget) == f"at least 98.65{wording.NBSP}% of production"
     assert wording.interval(budget) == f"98.646{wording.NBSP}% – 99.5{wording.NBSP}%"
     near = budget.model_copy(update={"limit": 0.986})
-    assert wording.asked(near).startswith("at least 98.6\u00a0%")
+    assert wording.requirement(near).startswith("at least 98.6\u00a0%")
     assert str(wording.interval(near)).startswith("98.65\u00a0%")
     size = budgets()[6].model_copy(update={"limit": 20e6, "value": 20_040_000})
     assert wording.budget_value(size, 20_040_000) == f"20.04{wording.NBSP}MB"

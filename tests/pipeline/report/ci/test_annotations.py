@@ -26,12 +26,14 @@ def test_each_budget_that_is_not_kept_is_shown_at_its_line() -> None:
         (Budget.model_validate({"metric": "memory", "max": "1 GB"}), 12),
         (Budget.model_validate({"metric": "latency_p99", "max": "1.6 ms"}), 14),
     ]
-    found = [parsed(c) for c in annotations.render(ten(), True, "models/a.yaml", lines)]
-    assert [level for level, *_ in found] == ["error"] * 5 + ["warning", "notice"]
-    at = {properties["title"].split(": ")[1]: properties.get("line") for _, properties, _ in found}
+    commands = [parsed(c) for c in annotations.render(ten(), True, "models/a.yaml", lines)]
+    assert [level for level, *_ in commands] == ["error"] * 5 + ["warning", "notice"]
+    at = {
+        properties["title"].split(": ")[1]: properties.get("line") for _, properties, _ in commands
+    }
     assert (at["memory max"], at["latency_p99 max on cpu-all"]) == ("12", "14")
     assert at["macro_f1 min"] is None
-    assert {properties["file"] for _, properties, _ in found} == {"models/a.yaml"}
+    assert {properties["file"] for _, properties, _ in commands} == {"models/a.yaml"}
     lenient = [parsed(c)[0] for c in annotations.render(ten(), False, "models/a.yaml", lines)]
     assert lenient == ["error"] * 3 + ["warning"] * 3 + ["notice"]
 

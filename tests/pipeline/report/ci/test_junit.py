@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
+from hypothesis import given
+from hypothesis import strategies as st
 from junitparser import Error, Failure, JUnitXml, Skipped
 
 from pipeline.report.ci import junit
@@ -87,3 +91,25 @@ def test_hostile_text_does_not_break_the_xml() -> None:
     assert message.startswith('a <b> & "c" \\ #1 |')
     assert "\x00" not in message
     assert "\x1b" not in message
+
+
+def test_no_two_budgets_have_one_name_whatever_their_limits() -> None:
+    found = junit.case_names([*budgets(), *budgets()])
+    assert len(set(found)) == len(found) == 2 * len(budgets())
+    stricter = [budget.model_copy(update={"limit": budget.limit / 2}) for budget in budgets()]
+    assert junit.case_names(stricter) == junit.case_names(budgets())
+
+
+def test_a_warning_never_stops_a_build() -> None:
+    states = {budget.level: set() for budget in budgets()}
+    for budget in budgets():
+        states[budget.level].add(junit.case_state(budget))
+    assert states["warn"] == {"warned"}
+    assert states["error"] == {"pass", "fail", "inconclusive"}
+
+
+@given(st.text())
+def test_any_text_becomes_one_that_xml_can_carry(text: str) -> None:
+    element = ElementTree.Element("case", message=junit.printable(text))
+    ElementTree.fromstring(ElementTree.tostring(element, encoding="utf-8"))
+    assert len(junit.printable(text)) == len(text)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.measure import scores
 from pipeline.report import facts
-from pipeline.report.ci import bencher, benchmark_action, openmetrics
+from pipeline.report.ci import openmetrics, trackers
 from pipeline.report.ci.numbers import measured
 from pipeline.terms.budget import Budget
 from pipeline.terms.vocabulary import Target
@@ -27,7 +27,10 @@ def test_a_candidate_that_answers_nan_breaks_no_format() -> None:
     timed = {n.target for n in numbers if n.model == "candidate" and n.metric == "latency_p50"}
     assert timed == {"cpu-all"}
     assert samples(openmetrics.render(data, numbers))
-    for text in (bencher.render(data, numbers), benchmark_action.render(data, numbers, False)):
+    for text in (
+        trackers.bencher(data, numbers),
+        trackers.benchmark_action(data, numbers, False),
+    ):
         json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 

@@ -17,10 +17,10 @@ from tests.pipeline.report.ci.budgets import HOSTILE, budgets, samples, ten
 def test_prometheus_reads_every_number_in_base_units(numbers: list[Measured]) -> None:
     data = ten()
     text = openmetrics.render(data, numbers)
-    found = samples(text)
+    families = samples(text)
 
     def value(name: str, **labels: str) -> float:
-        return found[name, frozenset({"recipe": "movie-reviews", **labels}.items())]
+        return families[name, frozenset({"recipe": "movie-reviews", **labels}.items())]
 
     assert value("rarefy_verdict", rarefy_verdict="fail") == 1
     assert value("rarefy_verdict", rarefy_verdict="pass") == 0
@@ -47,13 +47,13 @@ def test_the_older_text_format_says_the_same(numbers: list[Measured]) -> None:
     text = openmetrics.render(ten(), numbers)
     types = {line.split()[-1] for line in text.splitlines() if line.startswith("# TYPE")}
     assert types <= {"counter", "gauge", "histogram", "summary", "untyped"}
-    found = {
+    families = {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    assert found == samples(text)
-    assert any(name == "rarefy_run_info" for name, _ in found)
+    assert families == samples(text)
+    assert any(name == "rarefy_run_info" for name, _ in families)
 
 
 @pytest.mark.parametrize("cores", [2, {"physical": 1, "logical": 2, "quota": None}])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-from pipeline.report.figures.trend import Column, mark
+from pipeline.report.figures.chart import Chart
+from pipeline.report.figures.trend import Column, draw_outcome
 from pipeline.report.figures.trend import trend as chart
+from pipeline.terms.outcomes import Outcome
 from pipeline.verdict.readings import Key
 from tests.pipeline.report.figures.readings import LATENCY, columns, past, reading
 
@@ -26,12 +28,15 @@ def test_numbers_of_one_machine_are_joined_and_of_two_are_not() -> None:
 
 def test_numbers_against_a_tag_that_moved_are_not_joined() -> None:
     against = Key("latency_p50", "cpu", "max_regression", "production")
-    found = [
+    verdicts = [
         Column(past(baselines={"production": base}), "A", reading(value))
         for base, value in (("old", -0.3), ("old", -0.3), ("new", 0.0))
     ]
-    assert [stroke.count("L") for stroke in strokes(chart(against, found, "x"), "accent")] == [1, 0]
-    assert [stroke.count("L") for stroke in strokes(chart(LATENCY, found, "x"), "accent")] == [2]
+    assert [stroke.count("L") for stroke in strokes(chart(against, verdicts, "x"), "accent")] == [
+        1,
+        0,
+    ]
+    assert [stroke.count("L") for stroke in strokes(chart(LATENCY, verdicts, "x"), "accent")] == [2]
 
 
 def test_a_size_is_the_same_number_on_every_machine() -> None:
@@ -40,29 +45,32 @@ def test_a_size_is_the_same_number_on_every_machine() -> None:
 
 
 def test_a_missing_number_breaks_the_line_and_says_so() -> None:
-    found = columns(1.0, None, 1.2)
-    found[1] = Column(past(), "A", reading(None, outcome="fail", reasons=("it answered NaN",)))
-    figure = chart(LATENCY, found, "x")
+    verdicts = columns(1.0, None, 1.2)
+    verdicts[1] = Column(past(), "A", reading(None, outcome="fail", reasons=("it answered NaN",)))
+    figure = chart(LATENCY, verdicts, "x")
     assert [stroke.count("L") for stroke in strokes(figure, "accent")] == [0, 0]
     assert "no value · fail · it answered NaN" in figure
 
 
 def test_outcomes_differ_in_shape_and_not_only_in_colour() -> None:
-    shapes = {
-        re.sub(r'(fill|stroke)="[^"]*"', "", mark(0, 0, outcome))
-        for outcome in ("pass", "fail", "inconclusive")
-    }
+    def drawn(outcome: Outcome | None) -> str:
+        icon = Chart("", 18, 16)
+        draw_outcome(icon, 9, 8, outcome)
+        return icon.icon()
+
+    outcomes: list[Outcome] = ["pass", "fail", "inconclusive"]
+    shapes = {re.sub(r'(fill|stroke)="[^"]*"', "", drawn(outcome)) for outcome in outcomes}
     assert len(shapes) == 3
-    assert mark(0, 0, None) != mark(0, 0, "pass")
+    assert drawn(None) != drawn("pass")
 
 
 def test_a_budget_that_moved_is_drawn_as_a_step_and_a_far_one_is_said() -> None:
     limits = (1.3, 1.3, 1.2)
-    found = [
+    verdicts = [
         Column(past(), "A", reading(1.25, outcome="pass", limits={"max": limit}))
         for limit in limits
     ]
-    (line,) = strokes(chart(LATENCY, found, "x"), "limit")
+    (line,) = strokes(chart(LATENCY, verdicts, "x"), "limit")
     assert len(set(re.findall(r"[ V](\d+\.\d)", line))) == 2
     far = [Column(past(), "A", reading(1.25, outcome="pass", limits={"max": 90.0}))]
     figure = chart(LATENCY, far, "x")
