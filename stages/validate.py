@@ -163,7 +163,8 @@ class Validate(Stage):
         ran_by = engines.providers(directories, first)
         models = {}
         for name, directory in directories.items():
-            models[name] = session.measure_model(artifacts[name], directory, ran_by[name])
+            artifact, provider = artifacts[name], ran_by[name]
+            models[name] = session.measure_model(artifact, directory, provider)
         measured = Measurements(
             machine=machine.fingerprint(),
             task=task.name,
@@ -246,7 +247,8 @@ class Session:
             plain = "cpu" if runtime.is_on_cpu(provider) else provider
             bundles = {CANDIDATE: model.directory}
             bundles |= references.export(context, chosen.checkpoints, plain, split, self.steps)
-            bundles |= {name: artifact.directory for name, artifact in chosen.bundles.items()}
+            for name, artifact in chosen.bundles.items():
+                bundles[name] = artifact.directory
             built[provider] = bundles
         fastest = references.export_fastest(context, floats, split, self.steps)
         for provider in filter(runtime.is_on_cpu, providers):
@@ -396,8 +398,10 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
 
     task_type, table = type(task), measurements.table(CANDIDATE)
     truth, groups = measurements.truth, measurements.groups
-    broken = float(np.mean(~np.isfinite(table).all(axis=1)))
+    finite = np.isfinite(table).all(axis=1)
+    broken = float(np.mean(~finite))
     if not broken:
         return accuracy.metrics(task_type, task.formulas(truth), table, truth, "eval", groups)
     main = accuracy.metrics(task_type, [measurements.main], table, truth, "eval", groups)
-    return (*main, Metric(name="not_a_number", split="eval", value=broken, n=len(table)))
+    share = Metric(name="not_a_number", split="eval", value=broken, n=len(table))
+    return (*main, share)

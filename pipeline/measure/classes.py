@@ -83,8 +83,9 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
     rows = true.sum(axis=0)
     lost = (true & theirs & ~ours).sum(axis=0)
     won = (true & ours & ~theirs).sum(axis=0)
-    candidate = _scores(ours, true, task.recalls(tables[0], truth))
-    other = _scores(theirs, true, task.recalls(tables[1], truth))
+    our_recalls, their_recalls = (task.recalls(table, truth) for table in tables)
+    candidate = _scores(ours, true, our_recalls)
+    other = _scores(theirs, true, their_recalls)
     results = []
     for number, label in enumerate(marks.names):
         result = ClassResult(
@@ -117,13 +118,11 @@ def _scores(
         recall_1_fpr = None
         if recalls is not None and actual[number]:
             recall_1_fpr = float(recalls[number])
-        score = Scores(
-            precision=_share(hit, predictions[number]),
-            recall=_share(hit, actual[number]),
-            f1=_share(2 * hit, predictions[number] + actual[number]),
-            recall_1_fpr=recall_1_fpr,
-        )
-        scores.append(score)
+        predicted_rows, actual_rows = predictions[number], actual[number]
+        precision = _share(hit, predicted_rows)
+        recall = _share(hit, actual_rows)
+        f1 = _share(2 * hit, predicted_rows + actual_rows)
+        scores.append(Scores(precision, recall, f1, recall_1_fpr))
     return scores
 
 

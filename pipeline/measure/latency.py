@@ -99,7 +99,8 @@ def measure(
             spent = timer.seconds() - started
             progress(min(spent, seconds), seconds, note)
 
-        request["cold"] = is_on_cpu(provider) and (cold is None or number < cold)
+        times_cold = cold is None or number < cold
+        request["cold"] = times_cold and is_on_cpu(provider)
         request["seed"] = [seed, number]
         request["cores"] = process_cores(threads, number)
         answer = run_process(
@@ -115,7 +116,8 @@ def measure(
         count, elapsed = len(answers), timer.seconds() - started
         if count not in rule.looks and not rule.over(count, elapsed):
             continue
-        timed = gather(answers, names, twice, provider, threads, len(rule.looks))
+        looks = len(rule.looks)
+        timed = gather(answers, names, twice, provider, threads, looks)
         timed.seconds = elapsed
         timed.stopped = rule.stopped(timed, count, elapsed)
         timed.rows = len(texts)
@@ -199,7 +201,8 @@ def gather(
 
     samples = by_model(by_process("wall"))
     cold = [clocks for clocks in by_process("cold") if clocks]
-    noise = statistics.percentile_ratio(samples[twice], by_process("again"), 50, looks=looks)
+    again = by_process("again")
+    noise = statistics.percentile_ratio(samples[twice], again, 50, looks=looks)
     busy = merge_notes(by_process("busy"))
     physical = len(machine.cores(threads))
     if threads > physical:

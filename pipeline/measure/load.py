@@ -93,8 +93,9 @@ class Load:
             return f"{self.rate:g} requests a second need {self.demand:.0%} of the workers' time"
         if self.unanswered:
             return f"requests still waited {PATIENCE:g} s after the last was sent"
-        waited = np.asarray(self.response) - np.asarray(self.service)
-        later = waited[len(waited) // 2 :]
+        waited = np.subtract(self.response, self.service)
+        half = len(waited) // 2
+        later = waited[half:]
         if len(later) >= BLOCKS and float(later.min()) > LATE:
             return "no request found a free worker in the second half of the run"
         return None
@@ -102,7 +103,8 @@ class Load:
     @property
     def ideal(self) -> NDArray[np.float64]:
         """The answers' response times in ms of an ideal queue with the measured service times."""
-        sent = [moment * 1e3 for moment in self.sent[: len(self.service)]]
+        answered_first = self.sent[: len(self.service)]
+        sent = [moment * 1e3 for moment in answered_first]
         answered = fifo(sent, self.service, self.workers)
         return np.subtract(answered, sent)
 
@@ -130,10 +132,11 @@ class Load:
         of_run = statistics.percentile_interval(blocks, percent)
         if of_service or self.demand >= 1:  # an endless run would have no percentile
             return of_run
-        ratios = self._replayed[:, round(10 * percent)]
-        low, high = of_run.value * np.quantile(ratios, (0.025, 0.975))
-        low, high = min(of_run.low, float(low)), max(of_run.high, float(high))
-        return Interval(of_run.value, low, high)
+        value = of_run.value
+        column = round(10 * percent)
+        ratios = self._replayed[:, column]
+        low, high = value * np.quantile(ratios, (0.025, 0.975))
+        return Interval(value, min(of_run.low, float(low)), max(of_run.high, float(high)))
 
     @cached_property
     def _replayed(self) -> NDArray[np.float64]:
@@ -250,10 +253,12 @@ def _run(
             raise EvidenceError("the load test was stopped")
 
     def call(number: int) -> dict[str, Any]:
-        cores = worker_cores(threads, number, workers)
+        own_request = dict(request)
+        own_request["number"] = number
+        own_request["cores"] = worker_cores(threads, number, workers)
         return fresh.call(
             "pipeline.measure.load_worker",
-            request | {"number": number, "cores": cores},
+            own_request,
             what=f"worker {number + 1} of {workers}",
             timeout=600 + 20 * seconds,
             threads=threads,

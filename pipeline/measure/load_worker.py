@@ -111,14 +111,13 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     before = machine.snapshot()
     served = serve(taken, sent, lambda index: answer(rows[index]), until)
     after = machine.snapshot()
-    since_start = [
-        (reply.request, reply.began - begin, reply.ended - begin, reply.finite) for reply in served
-    ]
-    return {
-        "served": since_start,
-        "cpu": after.process - before.process,
-        "switches": after.switches - before.switches,
-    }
+    since_start = []
+    for reply in served:
+        began, ended = reply.began - begin, reply.ended - begin
+        since_start.append((reply.request, began, ended, reply.finite))
+    cpu = after.process - before.process
+    switches = after.switches - before.switches
+    return {"served": since_start, "cpu": cpu, "switches": switches}
 
 
 def wait_for_start(folder: Path, number: int) -> float | None:

@@ -295,8 +295,9 @@ def _heaviest(
     for side in sides:
         changes = [task.missed(side, truth)]
         blocks = len(task.right(side, truth))
-        score = formula(side, truth)(np.ones((1, blocks)))[0]
-        if float(score) == 0:
+        score = formula(side, truth)
+        values = score(np.ones((1, blocks)))
+        if float(values[0]) == 0:
             changes.append(task.found(side, truth))
         for rows, changed in changes:
             if len(rows):
@@ -371,7 +372,8 @@ def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> In
     """Widen a score's bounds to at least ``weight`` times the distance of accuracy's bounds."""
     down = weight * (accuracy.low - accuracy.value)
     up = weight * (accuracy.high - accuracy.value)
-    low, high = max(interval.value + down, -1.0), min(interval.value + up, 1.0)
+    low = max(interval.value + down, -1.0)
+    high = min(interval.value + up, 1.0)
     return _wider(interval, low, high)
 
 

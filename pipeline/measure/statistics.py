@@ -99,7 +99,8 @@ def paired_difference(
 
     def statistic(delta: float, moved: float) -> float:
         spread = delta * (1 - delta)
-        b = -gains - losses + (2 * n - gains + losses) * delta
+        slope = 2 * n - gains + losses
+        b = -gains - losses + slope * delta
         c = -losses * delta * (1 - delta)
         discriminant = max(b * b - 8 * n * c, 0.0)
         root = math.sqrt(discriminant)

@@ -212,11 +212,13 @@ def _lacking_rows(
     if task.counted and power.counts_rows(budget.metric) and not groups:
         return power.lacking(budget, task.right(ours, truth), theirs_correct)
     blocks = len(theirs_correct)
-    score = task.formulas(truth)[budget.metric](theirs, truth)
+    formula = task.formulas(truth)[budget.metric]
+    score = formula(theirs, truth)
     reference = float(score(np.ones((1, blocks)))[0])
+    block = task.block(truth)
     if groups:
-        return power.lacking_blocks(budget, comparison, reference, len(set(groups)), "group")
-    return power.lacking_blocks(budget, comparison, reference, blocks, task.block(truth))
+        blocks, block = len(set(groups)), "group"
+    return power.lacking_blocks(budget, comparison, reference, blocks, block)
 
 
 def _drop(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
@@ -237,7 +239,8 @@ def _retained(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     sides = " (one-sided 95 % bounds)"
     ratio = comparison.ratio90
     has_ratio = all(map(math.isfinite, ratio))
-    if math.isfinite(comparison.difference90.value) and not has_ratio:
+    has_difference = math.isfinite(comparison.difference90.value)
+    if has_difference and not has_ratio:
         near = f"{budget.metric} of {budget.against} is too near 0, or below, for a share of it"
         return Finding(None, "inconclusive", near + lacking)
     if budget.form == "max_regression":
@@ -256,10 +259,12 @@ def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
 
 def _regression(budget: Budget, interval: Interval, note: str, lacking: str = "") -> Finding:
     outcome = _at_most(interval, budget.limit)
-    word, shown = "worse", bounds(interval, "%", budget.limit)
-    if interval.value < 0:
-        word, shown = "better", bounds(_negated(interval), "%", -budget.limit)
     limit = required(budget.limit, "%")
+    word = "worse"
+    shown = bounds(interval, "%", budget.limit)
+    if interval.value < 0:
+        word = "better"
+        shown = bounds(_negated(interval), "%", -budget.limit)
     reason = (
         f"{budget.metric} is {shown} {word} than {budget.against}'s"
         f"{note}; a regression of at most {limit} is allowed"
@@ -303,7 +308,8 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     """Judge a latency percentile, alone or against that of a reference."""
     timed = lookup.timed(measurements, target)
     name, _, percent = budget.metric.rpartition("_p")
-    percentile, whole, cold = int(percent), name == "end_to_end", budget.caches == "cold"
+    percentile = int(percent)
+    whole, cold = name == "end_to_end", budget.caches == "cold"
     place = f"{target} with cold caches" if cold else f"{target}"
     ours = lookup.samples(timed, CANDIDATE, target, whole, cold)
     shortage = _too_few(ours, percentile)
@@ -375,22 +381,32 @@ def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | N
 
 def _count(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge size, memory and parameters, which have no interval."""
-    unit = METRICS[budget.metric].unit
+    metric = METRICS[budget.metric]
     ours = lookup.amount(measurements, CANDIDATE, budget.metric)
     if budget.against is None:
-        return _absolute(budget, Interval(ours, ours, ours), "")
+        return _absolute(budget, _exact(ours), "")
     reference = lookup.against(budget, measurements)
     theirs = lookup.amount(measurements, reference, budget.metric)
-    both = f"{quantity(ours, unit)} vs. {quantity(theirs, unit)}"
-    if budget.form != "min_shrink":
-        ratio = ours / theirs if theirs else math.inf
-        return _worse(budget, Interval(ratio, ratio, ratio), f" ({both})")
+    our_amount, their_amount = quantity(ours, metric.unit), quantity(theirs, metric.unit)
+    both = f"{our_amount} vs. {their_amount}"
+    if budget.form == "min_shrink":
+        return _shrink(budget, ours, theirs, both)
+    ratio = ours / theirs if theirs else math.inf
+    return _worse(budget, _exact(ratio), f" ({both})")
+
+
+def _shrink(budget: Budget, ours: float, theirs: float, both: str) -> Finding:
+    """Judge ``min_shrink``; ``both``: the two amounts in words."""
     ratio = theirs / ours if ours else math.inf
-    exact = Interval(ratio, ratio, ratio)
     shown, less = beside(number, ratio, budget.limit), METRICS[budget.metric].less
-    limit = f"at least {required(budget.limit, '×')} is required"
-    reason = f"{shown}× {less} than {budget.against} ({both}); {limit}"
+    limit = required(budget.limit, "×")
+    reason = f"{shown}× {less} than {budget.against} ({both}); at least {limit} is required"
+    exact = _exact(ratio)
     return Finding(exact, _at_least(exact, budget.limit), reason)
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value)
 
 
 def _cold_start(budget: Budget, target: str | None, measurements: Measurements) -> Finding:

@@ -182,7 +182,8 @@ def rows_needed(margin: float, disagreement: float) -> int:
     discriminant = middle**2 - 4 * disagreement * margin * (1 + margin)
     losses = (math.sqrt(discriminant) + middle) / 4
     at_margin = 2 * losses - margin * (1 + margin)
-    reach = Z_BOUND * math.sqrt(at_margin) + Z_POWER * math.sqrt(disagreement)
+    bound = Z_BOUND * math.sqrt(at_margin)
+    reach = bound + Z_POWER * math.sqrt(disagreement)
     corrected = math.sqrt(reach**2 + 4 * margin * HALF_A_ROW)
     root = (reach + corrected) / (2 * margin)
     return math.ceil(root**2)

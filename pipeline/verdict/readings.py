@@ -150,13 +150,12 @@ def readings(past: Past) -> dict[Key, Reading]:
 def _with_budget(reading: Reading, budget: BudgetResult) -> Reading:
     """Return a reading with the limit, outcome and reason of one more budget on it."""
     strictest = max if budget.form.startswith("min") else min
-    limit = strictest(budget.limit, reading.limits.get(budget.form, budget.limit))
-    return replace(
-        reading,
-        outcome=worst([reading.outcome, budget.outcome]),
-        limits=reading.limits | {budget.form: limit},
-        reasons=(*reading.reasons, budget.reason),
-    )
+    limit = reading.limits.get(budget.form, budget.limit)
+    limits = dict(reading.limits)
+    limits[budget.form] = strictest(budget.limit, limit)
+    outcome = worst([reading.outcome, budget.outcome])
+    reasons = (*reading.reasons, budget.reason)
+    return replace(reading, outcome=outcome, limits=limits, reasons=reasons)
 
 
 def comparable(key: Key, first: Past, second: Past) -> bool:
