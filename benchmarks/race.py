@@ -100,7 +100,7 @@ class Race:
     def __init__(self, home: Path, name: str) -> None:
         self.name, self.folder = name, home / name
         contestants.prepare(home, name)
-        folders = contestants.made(home, name)
+        folders = contestants.convert(home, name)
 
         def failures() -> dict[str, str | None]:
             return {form: self._failure(folder) for form, folder in folders.items()}
