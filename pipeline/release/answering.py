@@ -106,9 +106,9 @@ class Bundle:
 
         Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
         int8 takes the range of its activations over a whole batch, so a row's answer depends on
-        the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
-        row by row, as it was validated, and any other in batches of 32, of long rows fewer (see
-        ``fastest_batch``).
+        the rows beside it (``benchmarks/results/batches.json``). By default such a bundle
+        therefore answers row by row, as it was validated, and any other in batches of 32, of long
+        rows fewer (see ``fastest_batch``).
 
         Raises DataError if ``texts`` and ``pairs`` differ in number, or one of them is a single
         text, if the bundle does not read pairs, or only them, if something given is no text or has
