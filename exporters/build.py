@@ -38,7 +38,7 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.four_bits import Blocks
 from rarefy.pipeline.model.quantization.plan import Plan
 from rarefy.pipeline.model.runtime import openvino
-from rarefy.pipeline.model.runtime.bundle_model import DEVICES, BundleModel
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel, is_on_cpu
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import DataError, ModelError
 from rarefy.pipeline.terms.progress import Progress, silent
@@ -94,7 +94,7 @@ class _Target:
 
     def level(self, precision: str) -> str:
         """Return the session's optimization level for a graph's precision."""
-        if precision == "int8" and self.products == "qdq" and DEVICES[self.provider] == "cpu":
+        if precision == "int8" and self.products == "qdq" and is_on_cpu(self.provider):
             return fusion.QDQ_LEVEL
         return fusion.LEVEL[self.provider]
 
@@ -363,7 +363,7 @@ def _in_int8(
     fusion.check_integer(graph, plan.integer_modules)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
     level = parity.LEVEL
-    if DEVICES[target.provider] == "cpu":
+    if is_on_cpu(target.provider):
         level = target.level("int8")
     return parity.check(task, graph, expected, "int8", last, level)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from rarefy.pipeline.model.runtime.bundle_model import DEVICES
+from rarefy.pipeline.model.runtime.bundle_model import is_on_cpu
 from rarefy.pipeline.model.runtime.onnx_runtime import TENSORRT
 from rarefy.pipeline.terms.recipe_parts import PORTABLE
 
@@ -52,7 +52,7 @@ def refusal(
             "int8 on the cuda provider is slower than fp16; "
             "write quantize: {precision: fp16} for this target"
         )
-    if DEVICES[provider] == "cpu" and precision == "fp16":
+    if is_on_cpu(provider) and precision == "fp16":
         instead = "{precision: int8}"
         if static:
             instead = "{precision: int8, mode: static}"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from rarefy.exporters import providers
-from rarefy.pipeline.model.runtime.bundle_model import DEVICES
+from rarefy.pipeline.model.runtime.bundle_model import is_on_cpu
 from rarefy.pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import RecipeError
@@ -90,7 +90,7 @@ class Export(Stage):
                 "have; write a recipe of its own for it"
             )
         own = self._target(targets)
-        cpus = [each for each in targets if DEVICES[each.provider] == "cpu"]
+        cpus = [each for each in targets if is_on_cpu(each.provider)]
         narrow = [each.name for each in cpus if each.isa != "vnni"]
         if own.isa != "vnni" or not narrow:
             return None

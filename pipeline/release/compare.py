@@ -17,6 +17,7 @@ from rarefy.pipeline.measure.machine import exclusive, fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.measure.row_lengths import rows_to_time
 from rarefy.pipeline.measure.statistics import scores
 from rarefy.pipeline.release import bundles
 from rarefy.pipeline.release.bundles import Bundle
@@ -132,7 +133,7 @@ def compare(
     for side, bundle in sides.items():
         runs_on = target.model_copy(update={"provider": providers[side]})
         models[side] = measure_side(bundle, task, split, runs_on, progress)
-    texts, pairs = rows_to_time(task, split, effort.rows)
+    texts, pairs = rows_to_time(task, split, effort.rows, SEED)
     with exclusive.measuring(exclusive.noted(progress)):
         change, latency = gate.measure(
             candidate.directory,
@@ -175,17 +176,6 @@ def measure_side(
         parameters=parameters,
         answers=accuracy.as_table(answers),
     )
-
-
-def rows_to_time(task: Task, split: Split, most: int) -> tuple[list[str], list[str] | None]:
-    """Draw at most ``most`` requests from a split; return their texts, and their second texts."""
-    texts, pairs = task.served(split)
-    count = min(most, len(texts))
-    rows = np.random.default_rng(SEED).choice(len(texts), count, replace=False)
-    timed_texts = [texts[row] for row in rows]
-    if pairs is None:
-        return timed_texts, None
-    return timed_texts, [pairs[row] for row in rows]
 
 
 def truth_for(task: Task, split: Split, baseline: ModelMeasurement) -> list[Any]:

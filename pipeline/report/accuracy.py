@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
-from rarefy.pipeline.measure.predictions import calibration, examples, slices
+from rarefy.pipeline.measure.predictions import examples, slices
 from rarefy.pipeline.measure.predictions import per_class as classes
-from rarefy.pipeline.measure.predictions.calibration import Calibration
-from rarefy.pipeline.measure.predictions.per_class import ClassResult
+from rarefy.pipeline.measure.predictions.per_class import Calibration, ClassResult
 from rarefy.pipeline.measure.predictions.slices import SIGNIFICANT, SliceResult
 from rarefy.pipeline.report import facts
 from rarefy.pipeline.verdict.record import ReportData
@@ -72,7 +71,7 @@ def _calibrations(measured: Measurements, reference: str) -> dict[str, Calibrati
     for model in (CANDIDATE, reference):
         calibrated = None
         if measured.scored_by.by_class:
-            calibrated = calibration.of(measured, model)
+            calibrated = classes.calibration(measured, model)
         if calibrated is not None:
             calibrations[model] = calibrated
     return calibrations

@@ -21,6 +21,7 @@ from pydantic_core import to_json
 
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure.measurements import Latency, Measurements
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.recipe.recipe import MODEL
 from rarefy.pipeline.run import decisions, last_runs, providers, scoring
@@ -47,6 +48,7 @@ from rarefy.pipeline.store.lease import Lease
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
 from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.terms.versions import distribution_version, versions
 from rarefy.pipeline.verdict.record import LedgerRow
 
@@ -379,7 +381,15 @@ class Run:
             asked=plan.asked,
             baselines=plan.baselines,
             progress=progress,
+            stopping_rule=self._stopping_rule,
         )
+
+    def _stopping_rule(
+        self, target: Target, measurements: Measurements
+    ) -> Callable[[Latency], bool] | None:
+        from rarefy.pipeline.verdict import judge  # only what is timed needs it
+
+        return judge.stopping_rule(self.plan.asked.budgets, target, measurements)
 
     def _run_stage(
         self, identifier: str, stage: Stage, context: Context, inputs: dict[str, Artifact]

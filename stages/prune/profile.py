@@ -17,6 +17,7 @@ from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Asked, Context, Draft, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import first_cpu_target
 from rarefy.stages.prune.latency_table import Curve, Table, grid, model_of
 from rarefy.stages.prune.selection import MULTIPLES
 from rarefy.stages.training import run as training
@@ -105,7 +106,7 @@ class Profile(Stage):
             one, two = (tuple(ms[f"{depth}-{name}"] for name in names) for depth in (1, 2))
             return Curve(counts, one, two)
 
-        target = next(each for each in context.targets if each.provider == "cpu")
+        target = first_cpu_target(context.targets)
         table = Table(
             machine=fingerprint.digest(fingerprint.fingerprint()),
             threads=target.threads,
@@ -146,7 +147,7 @@ class Profile(Stage):
         from rarefy.stages.quantize.bundles import PROCESSES
 
         texts, pairs = context.task.served(context.split("dev"))
-        target = next(each for each in context.targets if each.provider == "cpu")
+        target = first_cpu_target(context.targets)
         return latency.undisturbed(
             lambda: latency.measure(
                 bundles,

@@ -27,7 +27,7 @@ from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.pipeline.terms.recipe_parts import Isa, Target
+from rarefy.pipeline.terms.recipe_parts import Isa, Target, first_cpu_target
 from rarefy.stages.quantize import ranges, sensitivity, smoothing
 
 FLOAT = "float"
@@ -137,7 +137,7 @@ class Finalists:
 
     @property
     def _target(self) -> Target:
-        return next(each for each in self.context.targets if each.provider == "cpu")
+        return first_cpu_target(self.context.targets)
 
     @cached_property
     def _split(self) -> Split:

@@ -31,7 +31,7 @@ from rarefy.pipeline.stage import Context
 from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.recipe_parts import Isa
+from rarefy.pipeline.terms.recipe_parts import Isa, first_cpu_target
 from rarefy.stages.common.bisection import most_within
 from rarefy.stages.common.resume import Notes
 from rarefy.stages.quantize import ranges, smoothing
@@ -182,7 +182,7 @@ class Search:
     def savings(self) -> list[dict[str, float]]:
         """What each form saves of each group's time, in ms a call; float saves nothing."""
         tokens = int(np.median([len(row["input_ids"]) for row in self._dev(MORE)]))
-        threads = next(each.threads for each in self.context.targets if each.provider == "cpu")
+        threads = first_cpu_target(self.context.targets).threads
         found = []
         with alone.measuring(alone.noted(self.context.progress)):
             for at, group in enumerate(self.groups):

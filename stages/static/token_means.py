@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.batches import order_by_length
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.tasks.task import inputs_of
 from rarefy.stages.training.loop import collate, use_bf16
@@ -43,7 +44,7 @@ def of(
         total.index_add_(0, ids, states[:, place][there])
         counts.index_add_(0, ids, torch.ones(len(ids)))
 
-    order = chosen[np.argsort(lengths(rows)[chosen], kind="stable")]
+    order = chosen[order_by_length(lengths(rows)[chosen].tolist())]
     for start in range(0, len(order), TEACHER_BATCH):
         read([rows[row] for row in order[start : start + TEACHER_BATCH]], slice(None))
         context.progress(start, len(order), "tokens in the training rows")

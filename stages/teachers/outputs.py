@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model.batches import order_by_length
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.store.artifact import Artifact
@@ -249,7 +250,7 @@ def _run_batches(
     tokens: Spans,
 ) -> None:
     """Write the files in a folder, longest rows last; resume where an earlier run stopped."""
-    order = np.argsort(lengths(rows), kind="stable").tolist()
+    order = order_by_length(lengths(rows).tolist())
     done = _finished_rows(directory)
     logit_path, state_path = directory / LOGITS, directory / HIDDEN
     logit_path.touch()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rarefy.pipeline.model.runtime.bundle_model import (
-    DEVICES,
     OPTIONS,
     PROVIDERS,
     check_available,
+    is_on_cpu,
     read,
 )
 from rarefy.pipeline.terms.errors import ProviderError
@@ -45,7 +45,7 @@ def beside(directory: Path, provider: str) -> str:
     On a CPU that is ONNX Runtime's, or OpenVINO if the bundle was made for it: what the bundle is
     deployed with. On a GPU it is the candidate's.
     """
-    if DEVICES[provider] != "cpu":
+    if not is_on_cpu(provider):
         return provider
     if of(directory) == "openvino":
         return "openvino"

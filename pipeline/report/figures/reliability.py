@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rarefy.pipeline.measure.measurements import CANDIDATE
-from rarefy.pipeline.measure.predictions.calibration import Bin
+from rarefy.pipeline.measure.predictions.per_class import Bin
 from rarefy.pipeline.report import wording
 from rarefy.pipeline.report.figures.chart import MUTED, Axis, Plot, style
 

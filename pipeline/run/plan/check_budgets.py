@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rarefy.pipeline.model.runtime.bundle_model import DEVICES
+from rarefy.pipeline.model.runtime.bundle_model import is_on_cpu
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task
@@ -69,7 +69,7 @@ def _is_on_gpu(budget: Budget, target: Target) -> bool:
     """Return whether a budget is about a target whose model is on a GPU."""
     if budget.target not in (None, target.name):
         return False
-    return DEVICES[target.provider] != "cpu"
+    return not is_on_cpu(target.provider)
 
 
 def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:

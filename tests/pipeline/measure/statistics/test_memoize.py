@@ -78,6 +78,7 @@ def test_answers_that_were_changed_in_place_are_scored_again():
 
 def test_the_summary_draws_no_calibration_that_it_does_not_show(monkeypatch):
     monkeypatch.setattr(
-        "rarefy.pipeline.measure.predictions.calibration.of", lambda *_: pytest.fail("not shown")
+        "rarefy.pipeline.measure.predictions.per_class.calibration",
+        lambda *_: pytest.fail("not shown"),
     )
     assert "Worst slice" in markdown.render(report_data(measurements=loses_a_slice()))

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rarefy.pipeline.measure.predictions.calibration import Bin
+from rarefy.pipeline.measure.predictions.per_class import Bin
 from rarefy.pipeline.report.figures.reliability import reliability
 
 SVG = "{http://www.w3.org/2000/svg}"
