@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -144,7 +145,7 @@ def listed_walks() -> dict[str, list[str]]:
 
 def own_members(contract: type) -> list[str]:
     """Return the public names that the author of a subclass meets."""
-    annotated = set(contract.__dict__.get("__annotations__", ()))
+    annotated = set(inspect.get_annotations(contract))
     names = annotated | {name for name in vars(contract) if not name.startswith("model_")}
     return sorted(name for name in names if not name.startswith("_"))
 
