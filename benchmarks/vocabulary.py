@@ -137,7 +137,7 @@ def read_member(package: Path, name: str) -> bytes:
 def measure(whole: Any, train: Sequence[str], others: dict[str, list[str]]) -> dict[str, Any]:
     """Prune to one text, and compare both tokenizers on it and on the others."""
     counts = vocabulary.count_tokens(whole, train)
-    kept = vocabulary.kept_ids(whole, counts)
+    kept = vocabulary.retained_ids(whole, counts)
     small = vocabulary.prune_tokenizer(whole, kept)
     same = [old == new for old, new in both(whole, small, kept, train)]
     known = set(kept)

@@ -132,10 +132,10 @@ def _restore(choices: Sequence[Choice], places: list[int], left: float) -> None:
 
 
 def _cost(choices: Sequence[Choice], price: float) -> float:
-    total = 0.0
-    for choice in choices:
-        total += float(choice.cost[choice.at(price)])
-    return total
+    """Return the cost of all choices at a price."""
+    places = [choice.at(price) for choice in choices]
+    costs = [float(choice.cost[place]) for choice, place in zip(choices, places, strict=True)]
+    return sum(costs)
 
 
 def multiply_adds_of_unit(part: Part) -> float:

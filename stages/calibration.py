@@ -21,7 +21,8 @@ def sample(context: Context, tokenizer: Any, count: int, name: str = "train") ->
     """
     split = context.split(name)
     draw = random.Random(context.seed)  # noqa: S311
-    chosen = draw.sample(range(len(split)), min(count, len(split)))
+    few = min(count, len(split))
+    chosen = draw.sample(range(len(split)), few)
     return context.task.examples(tokenizer, split, chosen)
 
 
@@ -36,11 +37,16 @@ def batches(
     shapes = [_shape(row) for row in rows]
     ordered = sorted(range(len(shapes)), key=shapes.__getitem__)
     for _, group in groupby(ordered, key=shapes.__getitem__):
-        same = list(group)
-        for start in range(0, len(same), size):
-            part = [rows[at] for at in same[start : start + size]]
-            yield {key: torch.tensor([row[key] for row in part], device=device) for key in part[0]}
+        places = list(group)
+        for start in range(0, len(places), size):
+            part = [rows[place] for place in places[start : start + size]]
+            batch = {}
+            for key in part[0]:
+                values = [row[key] for row in part]
+                batch[key] = torch.tensor(values, device=device)
+            yield batch
 
 
 def _shape(row: Row) -> list[int]:
+    """Return the lengths of a row's lists."""
     return [len(value) for value in row.values() if isinstance(value, list)]

@@ -338,9 +338,10 @@ class Quantize(Stage):
         if damage <= min(self.max_damage, self.max_joint_damage):
             return layers, layers, damage
         damages = measured.damages(layers, context.progress)
-        layers = layers.copy()
+        with_damage = {}
         for name, layer in layers.items():
-            layers[name] = layer.model_copy(update={"damage": damages[name]})
+            with_damage[name] = layer.model_copy(update={"damage": damages[name]})
+        layers = with_damage
         candidates = [name for name in layers if damages[name] <= self.max_damage]
         candidates.sort(key=damages.__getitem__)
         count, damage = most_within(self.max_joint_damage, len(candidates), together)

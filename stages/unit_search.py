@@ -269,13 +269,15 @@ def _mean_loss(task: Task, network: Any, batches: list[Batch], name: str) -> lis
     """
     if task.body_only:
         return []
-    total, rows = 0.0, 0
+    losses, rows = [], 0
     with torch.no_grad():
         for batch in batches:
             outputs = task.outputs(network, batch)
-            total += float(task.loss(outputs, batch, total=True))
+            loss = task.loss(outputs, batch, total=True)
+            losses.append(float(loss))
             rows += len(batch["input_ids"])
-    return [Metric(name=name, split="train", value=round(total / rows, 4))]
+    mean = sum(losses) / rows
+    return [Metric(name=name, split="train", value=round(mean, 4))]
 
 
 def _report(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:
