@@ -58,8 +58,9 @@ def choice(
     step, total = MULTIPLES[unit], len(importance)
     first = min(step, total)
     counts = np.array([*range(first, total, step), total], np.int64)
-    rising = np.sort(importance.double().numpy())
-    lost = np.concatenate([[0], np.cumsum(rising)])
+    values = importance.double().numpy()
+    rising = np.cumsum(np.sort(values))
+    lost = np.concatenate([[0], rising])
     return Choice(counts, lost[total - counts], cost(counts))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -114,20 +114,19 @@ class Finalists:
         """
         texts, pairs = self.context.task.served(self._split)
 
-        def once() -> Latency:
-            return latency.measure(
-                bundles,
-                texts,
-                pairs,
-                threads=self._target.threads,
-                processes=PROCESSES,
-                seconds=SECONDS,
-                seed=self.context.seed,
-                progress=self.context.progress,
-            )
-
+        measure = partial(
+            latency.measure,
+            bundles,
+            texts,
+            pairs,
+            threads=self._target.threads,
+            processes=PROCESSES,
+            seconds=SECONDS,
+            seed=self.context.seed,
+            progress=self.context.progress,
+        )
         with alone.measuring(alone.noted(self.context.progress)):
-            return latency.undisturbed(once)
+            return latency.undisturbed(measure)
 
     @cached_property
     def _checkpoint(self) -> Path:

@@ -70,24 +70,22 @@ def rounded(weight: Tensor, moment: Tensor) -> Blocks:
     scales, zeros = [], []
     for start in range(0, columns, BLOCK):
         end = min(start + BLOCK, columns)
-        block = left[:, start:end]
-        errors = torch.empty(len(left), end - start, dtype=torch.float64)
-        scale, zero = blockwise.steps(block.float().numpy())
-        step = torch.from_numpy(scale).double()
-        middle = torch.from_numpy(zero).double()
-        for place in range(end - start):
-            column = block[:, place]
-            code = (column / step).round() + middle
-            code = code.clamp(0, blockwise.LARGEST)
-            codes[:, start + place] = code.numpy()
-            row = spread[start + place]
-            difference = column - (code - middle) * step
-            error = difference / row[start + place]
-            errors[:, place] = error
-            block[:, place + 1 :] -= error[:, None] * row[start + place + 1 : end]
-        left[:, end:] -= errors @ spread[start:end, end:]
+        scale, zero = blockwise.steps(left[:, start:end].float().numpy())
         scales.append(scale)
         zeros.append(zero)
+        step = torch.from_numpy(scale).double()
+        middle = torch.from_numpy(zero).double()
+        errors = torch.empty(len(left), end - start, dtype=torch.float64)
+        for place in range(start, end):
+            column, row = left[:, place], spread[place]
+            code = (column / step).round() + middle
+            code = code.clamp(0, blockwise.LARGEST)
+            codes[:, place] = code.numpy()
+            difference = column - (code - middle) * step
+            error = difference / row[place]
+            errors[:, place - start] = error
+            left[:, place + 1 : end] -= error[:, None] * row[place + 1 : end]
+        left[:, end:] -= errors @ spread[start:end, end:]
     return Blocks(codes, np.stack(scales, axis=1), np.stack(zeros, axis=1))
 
 
@@ -95,7 +93,8 @@ def _inverse_root(moment: Tensor) -> Tensor:
     """Return the upper Cholesky factor of the inverse of the damped second moments."""
     damped = moment.clone()
     diagonal = damped.diagonal()
-    diagonal += DAMPING * diagonal.mean().clamp(min=1e-12)  # inputs that are never there, too
+    mean = diagonal.mean().clamp(min=1e-12)  # for inputs that are always 0
+    diagonal += DAMPING * mean
     root = torch.linalg.cholesky(damped)
     inverse = torch.cholesky_inverse(root)
     return torch.linalg.cholesky(inverse, upper=True)

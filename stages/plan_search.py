@@ -211,17 +211,20 @@ class Search:
 
     def _ms(self, group: Sequence[str], tokens: int, threads: int) -> dict[str, float]:
         """Return the time in ms of a group's products in each form."""
-        weights = [self.network.get_submodule(name).weight for name in group]
-        outputs, inputs = [len(weight) for weight in weights], weights[0].shape[1]
+        layers = [self.network.get_submodule(name) for name in group]
+        outputs = [len(layer.weight) for layer in layers]
+        inputs = layers[0].weight.shape[1]
         forms: dict[str, LinearPlan | None] = {FLOAT: None}
-        for form, layers in self.forms.items():
-            forms[form] = layers[group[0]]
-        smooth = self.forms["dynamic smooth"][group[0]]
-        divided = "divided" if smooth.factors else "plain"
-        ms: dict[str, float] = self.notes.get(
-            f"ms of {divided} {inputs} × {outputs}, {tokens} tokens, {threads} threads",
-            lambda: products.milliseconds(inputs, outputs, tokens, forms, threads),
-        )
+        for form, plans in self.forms.items():
+            forms[form] = plans[group[0]]
+        smooth = forms["dynamic smooth"]
+        divided = "divided" if smooth and smooth.factors else "plain"
+        key = f"ms of {divided} {inputs} × {outputs}, {tokens} tokens, {threads} threads"
+
+        def measure() -> dict[str, float]:
+            return products.milliseconds(inputs, outputs, tokens, forms, threads)
+
+        ms: dict[str, float] = self.notes.get(key, measure)
         return ms
 
     @cached_property
@@ -269,8 +272,10 @@ class Search:
             layers = self._layers(forms)
             self.context.progress(0, 1, f"trying {len(layers)} layers in int8 together")
             damage = self.notes.get(" ".join(forms), lambda: self.more.damage(layers))
-            saved = sum(by_form[form] for by_form, form in zip(self.savings, forms, strict=True))
-            self.tried[forms] = Candidate(forms, layers, damage, -saved)
+            saved = []
+            for savings, form in zip(self.savings, forms, strict=True):
+                saved.append(savings[form])
+            self.tried[forms] = Candidate(forms, layers, damage, -sum(saved))
         return self.tried[forms]
 
     def _steps(self) -> list[tuple[int, str]]:
@@ -294,7 +299,8 @@ class Search:
                     return options
                 self.context.progress(done, total, f"trying {names[0]}, {form}")
                 damage = self.notes.get(key, lambda layers=layers: self.few.damage(layers))
-                options[group].append((self.savings[group][form], damage, form))
+                saved = self.savings[group][form]
+                options[group].append((saved, damage, form))
                 done += 1
         return options
 

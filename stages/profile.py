@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.vocabulary import Target
 from stages import training
 from stages.allocation import MULTIPLES
 from stages.latency_table import Curve, Table, grid, model_of
@@ -89,13 +91,15 @@ class Profile(Stage):
         curves = {}
         for kind in most:
             counts = tuple(count for unit, count in points if unit == kind)
-            one = tuple(ms[_bundle_name(1, kind, count, most)] for count in counts)
-            two = tuple(ms[_bundle_name(2, kind, count, most)] for count in counts)
-            curves[kind] = Curve(counts, one, two)
-        target = next(each for each in context.targets if each.provider == "cpu")
+            times = []
+            for depth in (1, 2):
+                names = [_bundle_name(depth, kind, count, most) for count in counts]
+                times.append(tuple(ms[name] for name in names))
+            curves[kind] = Curve(counts, *times)
+        fingerprint = machine.fingerprint()
         table = Table(
-            machine=machine.digest(machine.fingerprint()),
-            threads=target.threads,
+            machine=machine.digest(fingerprint),
+            threads=_target(context).threads,
             tokens=int(np.median(timed.tokens)),
             curves=curves,
             model=model_of(network),
@@ -150,19 +154,23 @@ class Profile(Stage):
         from stages.finalists import PROCESSES
 
         texts, pairs = context.task.served(context.split("dev"))
-        target = next(each for each in context.targets if each.provider == "cpu")
-        return latency.undisturbed(
-            lambda: latency.measure(
-                bundles,
-                texts,
-                pairs,
-                threads=target.threads,
-                processes=PROCESSES,
-                seconds=self.seconds,
-                seed=context.seed,
-                progress=context.progress,
-            )
+        measure = partial(
+            latency.measure,
+            bundles,
+            texts,
+            pairs,
+            threads=_target(context).threads,
+            processes=PROCESSES,
+            seconds=self.seconds,
+            seed=context.seed,
+            progress=context.progress,
         )
+        return latency.undisturbed(measure)
+
+
+def _target(context: Context) -> Target:
+    """Return the target that is timed."""
+    return next(target for target in context.targets if target.provider == "cpu")
 
 
 def _bundle_name(depth: int, kind: str, count: int, most: Mapping[str, int]) -> str:

@@ -182,21 +182,23 @@ def divergence(histogram: Histogram, limits: Range) -> float:
     if not inside.any():
         return float("inf")
     first, last = np.flatnonzero(inside)[[0, -1]]
-    cut = histogram.counts[first : last + 1].copy()
-    place = (middles[first : last + 1] - limits.low) / (limits.high - limits.low)
+    end = last + 1
+    cut = histogram.counts[first:end].copy()
+    place = (middles[first:end] - limits.low) / (limits.high - limits.low)
     level = np.rint(place * STEPS).astype(int)
     used = cut > 0
     sums = np.bincount(level, weights=cut)
     parts = np.bincount(level, weights=used)
     mean = sums[level] / np.maximum(parts[level], 1)
-    spread = np.maximum(np.where(used, mean, 0), 1e-9)
+    spread = np.where(used, mean, 0)
+    spread = np.maximum(spread, 1e-9)
     cut[0] += histogram.counts[:first].sum()
-    cut[-1] += histogram.counts[last + 1 :].sum()
-    exact = cut / cut.sum()
-    rounded = spread / spread.sum()
-    full = exact > 0
-    ratio = np.log(exact[full] / rounded[full])
-    return float((exact[full] * ratio).sum())
+    cut[-1] += histogram.counts[end:].sum()
+    full = cut > 0
+    exact = (cut / cut.sum())[full]
+    rounded = (spread / spread.sum())[full]
+    terms = exact * np.log(exact / rounded)
+    return float(terms.sum())
 
 
 def _percentile(histogram: Histogram, percent: float) -> Range:
@@ -204,10 +206,11 @@ def _percentile(histogram: Histogram, percent: float) -> Range:
     tail = (100 - percent) / 200
     first = int(np.searchsorted(total, tail, side="right"))
     last = int(np.searchsorted(total, 1 - tail))
-    last = min(last, BINS - 1)
-    low = histogram.ends.low + histogram.width * first
-    high = histogram.ends.low + histogram.width * (last + 1)
-    return Range(min(low, 0.0), max(high, 0.0))
+    end = min(last, BINS - 1) + 1
+    start, width = histogram.ends.low, histogram.width
+    low = min(start + width * first, 0.0)
+    high = max(start + width * end, 0.0)
+    return Range(low, high)
 
 
 def _rounded(values: Floats, limits: Range) -> Floats:

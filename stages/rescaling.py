@@ -87,10 +87,12 @@ class NormalEquations:
 
     def totals(self) -> tuple[Tensor, Tensor]:
         """Return G (units, units) and r (units,)."""
-        units = len(self.correlation) // self.width
+        width = self.width
+        units = len(self.correlation) // width
         gram = self.moment * (self.weight.T @ self.weight)
-        by_unit = gram.reshape(units, self.width, units, self.width).sum((1, 3))
-        return by_unit, self.correlation.reshape(units, -1).sum(1)
+        by_unit = gram.reshape(units, width, units, width)
+        correlation = self.correlation.reshape(units, width)
+        return by_unit.sum((1, 3)), correlation.sum(1)
 
 
 def solve_scales(gram: Tensor, correlation: Tensor, damping: float = 0.01) -> Tensor | None:

@@ -53,8 +53,9 @@ def linear(model: nn.Module, name: str) -> nn.Linear:
 
 def fake_quantize(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """Round to uint8 with a zero point and back; ``low``, ``high`` broadcast against ``values``."""
-    low, high = low.clamp(max=0), high.clamp(min=0)
-    scale = ((high - low) / 255).clamp(min=1e-12)
+    low = low.clamp(max=0)
+    width = high.clamp(min=0) - low
+    scale = (width / 255).clamp(min=1e-12)
     zero = (-low / scale).round().clamp(0, 255)
     steps = (values / scale).round() + zero
     return steps.clamp(0, 255).sub(zero).mul(scale)

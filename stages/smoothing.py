@@ -20,6 +20,8 @@ from stages import ranges, sensitivity
 
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """α of the paper: 0 leaves all range in the inputs, 1 moves all of it into the weights."""
+NONE = 0.0
+"""The strength of inputs that are not divided."""
 WORTH = 0.5
 """The most of a group's error that may be left: a division costs time wherever it is not folded."""
 LEAST = 1e-5
@@ -54,26 +56,27 @@ def factors(
     """
     members = {names[0]: list(names) for names in groups}
     largest = _largest_inputs(model, list(members), rows, progress)
-    candidates: dict[float | None, dict[str, tuple[float, ...] | None]] = {}
-    candidates[None] = dict.fromkeys(members)
-    for strength in STRENGTHS:
-        candidates[strength] = {}
+    every = max(1, len(rows) // ROWS)
+    few = rows[::every]
+    layers: dict[float, dict[str, LinearPlan]] = {}
+    errors: dict[float, dict[str, float]] = {}
+    for strength in (NONE, *STRENGTHS):
+        layers[strength] = {}
         for first, names in members.items():
-            weights = _weights(model, names)
-            candidates[strength][first] = _factors(weights, largest[first], strength)
-    few = rows[:: max(1, len(rows) // ROWS)]
-    errors: dict[float | None, dict[str, float]] = {}
-    for strength, by_group in candidates.items():
-        layers = {}
-        for first, values in by_group.items():
-            layers[first] = LinearPlan(precision="int8", factors=values)
-        note = f"trying smoothing with strength {strength or 0:g}"
-        errors[strength] = _errors(model, members, layers, few, isa, progress, note)
+            values = None
+            if strength != NONE:
+                weights = _weights(model, names)
+                values = _factors(weights, largest[first], strength)
+            layers[strength][first] = LinearPlan(precision="int8", factors=values)
+        note = f"trying smoothing with strength {strength:g}"
+        plan = layers[strength]
+        errors[strength] = _errors(model, members, plan, few, isa, progress, note)
     chosen: dict[str, tuple[float, ...]] = {}
     for first, names in members.items():
-        best = min(STRENGTHS, key=lambda strength: errors[strength][first])
-        if errors[best][first] <= WORTH * errors[None][first]:
-            chosen |= dict.fromkeys(names, candidates[best][first])
+        by_strength = {strength: errors[strength][first] for strength in STRENGTHS}
+        best = min(by_strength, key=by_strength.__getitem__)
+        if by_strength[best] <= WORTH * errors[NONE][first]:
+            chosen |= dict.fromkeys(names, layers[best][first].factors)
     return chosen
 
 
@@ -92,8 +95,9 @@ def _factors(weights: Sequence[Tensor], largest: Tensor, strength: float) -> tup
     """
     by_layer = [weight.abs().amax(dim=0) for weight in weights]
     heaviest = torch.stack(by_layer).amax(dim=0)
+    heaviest = heaviest.clamp(min=LEAST)
     powers = strength * _expected(largest).log()
-    powers -= (1 - strength) * heaviest.clamp(min=LEAST).log()
+    powers -= (1 - strength) * heaviest.log()
     ratios = (powers - powers.mean()).exp()
     return tuple(_short(value) for value in ratios.tolist())
 

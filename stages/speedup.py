@@ -184,9 +184,10 @@ class Speedup:
         choices: dict[Unit, list[allocation.Choice]] = {}
         for unit, ranked in importance.items():
             choices[unit] = []
-            for place, values in enumerate(ranked):
-                cost = partial(self._ms, unit, last=place == len(ranked) - 1)
-                choices[unit].append(allocation.choice(values, unit, cost))
+            for place, values in enumerate(ranked, 1):
+                cost = partial(self._ms, unit, last=place == len(ranked))
+                choice = allocation.choice(values, unit, cost)
+                choices[unit].append(choice)
         flat = allocation.flatten(choices)
         now = self.table.ms(self._units(self.origin))
         rest = self.table.ms(self._units(self.network))

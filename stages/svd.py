@@ -140,14 +140,15 @@ def choose_ranks(
 def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor, Tensor]:
     """Return cost and loss of a layer's options: whole, then each rank that saves parameters."""
     outputs, inputs = layer.shape
-    rising = layer.values.square().flip(0).cumsum(0)
-    beyond = torch.cat([rising.flip(0), rising.new_zeros(1)])
-    most = (inputs * outputs - 1) // (inputs + outputs)
+    whole, by_rank = outputs * inputs, outputs + inputs
+    energy = layer.values.square().flip(0)
+    beyond = energy.cumsum(0).flip(0)
+    none = beyond.new_zeros(1)
+    beyond = torch.cat([beyond, none])
+    most = (whole - 1) // by_rank
     ranks = torch.arange(multiple, max(most + 1, multiple), multiple)
-    whole = torch.tensor([inputs * outputs])
-    cost = torch.cat([whole, ranks * (inputs + outputs)])
-    lost = torch.cat([beyond.new_zeros(1), beyond[ranks]])
-    loss = weight * lost
+    cost = torch.cat([torch.tensor([whole]), ranks * by_rank])
+    loss = weight * torch.cat([none, beyond[ranks]])
     return cost.double(), loss.cpu()
 
 
@@ -166,7 +167,8 @@ def thin_rows(table: Tensor, often: Tensor, rank: int) -> tuple[Tensor, Tensor, 
     wide = table.double()
     weighted = wide * often.double()[:, None]
     squares, basis = torch.linalg.eigh(weighted.T @ wide)
+    squares = squares.clamp(min=0)
     up = basis[:, -rank:]
-    lost = squares[:-rank].clamp(min=0).sum()
-    share = lost / squares.clamp(min=0).sum()
-    return wide @ up, up, float(share.sqrt())
+    lost = squares[:-rank].sum()
+    error = (lost / squares.sum()).sqrt()
+    return wide @ up, up, float(error)

@@ -36,25 +36,27 @@ def token_means(
     """
     size = network.get_input_embeddings().num_embeddings
     reader = _Reader(context, network, tokenizer, size)
-    shuffled = np.random.default_rng(context.seed).permutation(len(rows))
-    chosen = shuffled[:most]
-    by_length = np.argsort(lengths(rows)[chosen], kind="stable")
-    order = chosen[by_length]
+    draw = np.random.default_rng(context.seed)
+    chosen = draw.permutation(len(rows))[:most]
+    sizes = lengths(rows)[chosen]
+    order = chosen[np.argsort(sizes, kind="stable")]
     for start in range(0, len(order), TEACHER_BATCH):
         batch = [rows[row] for row in order[start : start + TEACHER_BATCH]]
         reader.read(batch, slice(None))
         context.progress(start, len(order), "tokens in the training rows")
     occurrences = reader.counts.clone()
     unseen = [token for token in range(size) if not occurrences[token]]
-    start_tokens = tokenizer("")["input_ids"][:1]
-    place = slice(len(start_tokens), len(start_tokens) + 1)
+    first = len(tokenizer("")["input_ids"][:1])
+    place = slice(first, first + 1)
     for start in range(0, len(unseen), 8 * TEACHER_BATCH):
         tokens = unseen[start : start + 8 * TEACHER_BATCH]
-        reader.read([_alone(tokenizer, token) for token in tokens], place)
+        batch = [_alone(tokenizer, token) for token in tokens]
+        reader.read(batch, place)
         context.progress(start, len(unseen), "tokens alone")
     network.cpu()
     divisors = reader.counts.clamp(min=1)
-    return reader.total / divisors[:, None], occurrences
+    means = reader.total / divisors[:, None]
+    return means, occurrences
 
 
 class _Reader:
@@ -65,9 +67,10 @@ class _Reader:
     """
 
     def __init__(self, context: Context, network: Any, tokenizer: Any, size: int) -> None:
-        self.device, self.tokenizer = context.device, tokenizer
-        self.body = parts.body(network).to(context.device).eval()
-        self.bf16 = use_bf16(context.device, network)
+        self.device = context.device
+        self.tokenizer = tokenizer
+        self.body = parts.body(network).to(self.device).eval()
+        self.bf16 = use_bf16(self.device, network)
         self.total = torch.zeros(size, parts.width(network.config) or 0)
         self.counts = torch.zeros(size)
 
@@ -80,8 +83,10 @@ class _Reader:
         with torch.inference_mode(), rounding:
             states = self.body(**inputs_of(tensors)).last_hidden_state
             states = states.float().cpu()
-        present = tensors["attention_mask"][:, place].cpu().bool()
-        ids = tensors["input_ids"][:, place].cpu()[present]
+        mask = tensors["attention_mask"][:, place]
+        present = mask.cpu().bool()
+        ids = tensors["input_ids"][:, place]
+        ids = ids.cpu()[present]
         self.total.index_add_(0, ids, states[:, place][present])
         self.counts.index_add_(0, ids, torch.ones(len(ids)))
 
@@ -97,9 +102,10 @@ def reduced(means: Tensor, width: int) -> tuple[Tensor, float]:
         The components (rows, width), and the share of the variance that they have.
     """
     centred = means - means.mean(dim=0)
-    covariance = (centred.T @ centred).double() / len(means)
-    values, vectors = torch.linalg.eigh(covariance)
-    share = values[-width:].sum() / values.sum()
+    products = (centred.T @ centred).double()
+    values, vectors = torch.linalg.eigh(products / len(means))
+    retained = values[-width:].sum()
+    share = retained / values.sum()
     largest = vectors[:, -width:].flip(1)
     table = centred @ largest.float()
     return table / table.std(), float(share)
@@ -107,6 +113,6 @@ def reduced(means: Tensor, width: int) -> tuple[Tensor, float]:
 
 def _alone(tokenizer: Any, token: int) -> Row:
     """Return the row of one token."""
-    empty = tokenizer("")["input_ids"]
-    ids = [*empty[:1], token, *empty[1:]]
+    ids = list(tokenizer("")["input_ids"])
+    ids.insert(1, token)
     return {"input_ids": ids, "attention_mask": [1] * len(ids)}

@@ -156,8 +156,11 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     """Remove a round's heads and neurons in place, and rescale the remaining ones."""
     sets = {unit: surgery.parts(network, unit) for unit in removed.kinds(network)}
     ordered = surgery.forward_order(sets.values())
-    few = list(calibration.batches(spread(rows, RESCALE_ROWS), context.device))
-    suffix = "" if removed.number == 1 else f"_{removed.number}"
+    rescaling_rows = spread(rows, RESCALE_ROWS)
+    few = list(calibration.batches(rescaling_rows, context.device))
+    suffix = ""
+    if removed.number > 1:
+        suffix = f"_{removed.number}"
     metrics = _mean_loss(context.task, network, few, f"calibration_loss_before{suffix}")
     retained = _retained(context, network, rows, sets, removed)
     if removed.speedup:
@@ -170,7 +173,8 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
         abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
         name = f"rescaling_abandoned{suffix}"
         metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
-    return metrics + _mean_loss(context.task, network, few, f"calibration_loss{suffix}")
+    metrics += _mean_loss(context.task, network, few, f"calibration_loss{suffix}")
+    return metrics
 
 
 def spread(rows: list[Row], count: int) -> list[Row]:
@@ -258,7 +262,8 @@ def _sensitivities(
     batches = list(calibration.batches(rows, context.device))
     reported = _report(batches, context.progress, "gradients of the masks")
     ordered = surgery.forward_order(sets.values())
-    sums = fisher.sensitivities(network, ordered, reported, context.task.summed())
+    loss = context.task.summed()
+    sums = fisher.sensitivities(network, ordered, reported, loss)
     return {unit: sums[start :: len(sets)] for start, unit in enumerate(sets)}
 
 
