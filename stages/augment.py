@@ -193,9 +193,12 @@ class Augment(Stage):
 
 def _nearest(rows: Split, places: Sequence[int], domain: Split) -> list[int]:
     """Return the places of rows, those that read most like the domain's first."""
-    return ranked(
-        lambda place: _joined(novel.pair(rows, place)), places, map(_joined, novel.rows(domain))
-    )
+
+    def text(place: int) -> str:
+        return _joined(novel.pair(rows, place))
+
+    examples = map(_joined, novel.rows(domain))
+    return ranked(text, places, examples)
 
 
 def _joined(row: Pair) -> str:

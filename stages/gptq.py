@@ -84,7 +84,8 @@ def rounded(weight: Tensor, moment: Tensor) -> Blocks:
             difference = column - (code - middle) * step
             error = difference / row[place]
             errors[:, place - start] = error
-            left[:, place + 1 : end] -= error[:, None] * row[place + 1 : end]
+            following = slice(place + 1, end)
+            left[:, following] -= error[:, None] * row[following]
         left[:, end:] -= errors @ spread[start:end, end:]
     return Blocks(codes, np.stack(scales, axis=1), np.stack(zeros, axis=1))
 

@@ -153,10 +153,12 @@ def _metrics(when: str, ranks: dict[str, Any]) -> list[Metric]:
     """Return top-1, top-10 and mean reciprocal rank of each probe; n counts masked tokens."""
     metrics = []
     for name, rank in ranks.items():
+        first, among_ten = rank == 1, rank <= 10
+        reciprocal = 1 / rank.double()
         values = {
-            "top1": (rank == 1).double().mean(),
-            "top10": (rank <= 10).double().mean(),
-            "mrr": (1 / rank.double()).mean(),
+            "top1": first.double().mean(),
+            "top10": among_ten.double().mean(),
+            "mrr": reciprocal.mean(),
         }
         for key, value in values.items():
             metric = f"cloze_{name}_{key}_{when}"

@@ -86,13 +86,14 @@ def _fact(row: Mapping[str, Any], place: str) -> Fact:
 
 def check_templates(templates: Mapping[str, str], facts: Sequence[Fact]) -> None:
     """Raise DataError if there is a template for a relation that no fact has."""
-    relations = sorted({fact.relation for fact in facts})
-    unused = sorted(templates.keys() - set(relations))
+    relations = {fact.relation for fact in facts}
+    unused = sorted(templates.keys() - relations)
     if unused:
-        more = ", …" if relations[5:] else ""
+        some = sorted(relations)[:5]
+        if len(relations) > 5:
+            some.append("…")
         raise DataError(
-            f"inject.templates: no fact has the relation {unused[0]!r}, but "
-            f"{', '.join(relations[:5])}{more}"
+            f"inject.templates: no fact has the relation {unused[0]!r}, but {', '.join(some)}"
         )
 
 
@@ -208,7 +209,8 @@ _ESCAPED = str.maketrans({"{": "{{", "}": "}}"})
 
 def check_template(template: str) -> None:
     """Raise ValueError unless a template contains {subject} and {object} exactly once each."""
-    names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    fields = Formatter().parse(template)
+    names = [name for _, name, _, _ in fields if name is not None]
     if sorted(names) != ["object", "subject"]:
         raise ValueError(
             f"template {template!r} must contain {{subject}} and {{object}} exactly once each"

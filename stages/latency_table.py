@@ -83,7 +83,8 @@ class Table:
         curves = {kind: vars(curve) for kind, curve in self.curves.items()}
         value = {"schema": SCHEMA, **vars(self), "curves": curves}
         text = json.dumps(value, indent=2)
-        (directory / FILE).write_text(text + "\n", encoding="utf-8")
+        file = directory / FILE
+        file.write_text(text + "\n", encoding="utf-8")
 
 
 def load(directory: Path) -> Table:

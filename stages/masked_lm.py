@@ -138,7 +138,8 @@ def _words(text: str, part: int, offsets: Mapping[int, tuple[int, int]]) -> list
     places = _places(text)
     starts = [start for start, _ in places]
     ends = [end for _, end in places]
-    joined, tokens = list(range(len(places))), dict[int, list[int]]()
+    joined = list(range(len(places)))
+    tokens: dict[int, list[int]] = {}
     for token, (start, end) in offsets.items():
         first, last = bisect_right(ends, start), bisect_left(starts, end) - 1
         if first <= last:  # or it is a space
@@ -263,7 +264,8 @@ def probe(
     model.to(context.device).eval()
     for start in range(0, len(rows), 32):
         batch = collate(rows[start : start + 32], tokenizer)
-        batch = {key: value.to(context.device) for key, value in batch.items()}
+        for key, value in batch.items():
+            batch[key] = value.to(context.device)
         with torch.inference_mode():
             logits, truth = loss.logits(model, batch)
         correct = logits.gather(1, truth[:, None])

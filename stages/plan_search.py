@@ -76,13 +76,14 @@ class Candidate:
         interval = None
         if self.interval is not None:
             interval = [self.interval.low, self.interval.high]
+        groups = {form: self.forms.count(form) for form in sorted(set(self.forms))}
         return {
             "ms": self.ms,
             "interval": interval,
             "damage": self.damage,
             "front": front,
             "chosen": chosen,
-            "groups": {form: self.forms.count(form) for form in sorted(set(self.forms))},
+            "groups": groups,
         }
 
 
@@ -188,11 +189,13 @@ class Search:
             smooth[name] = layer.model_copy(update={"factors": factors.get(name)})
         moved = ranges.histograms(network, self.names, self.rows, progress, factors)
         self.notes.save()
+        static = ranged(plain, self._histograms, self.calibration)
+        static_smooth = ranged(smooth, moved, self.calibration)
         return {
             "dynamic": plain,
-            "static": ranged(plain, self._histograms, self.calibration),
+            "static": static,
             "dynamic smooth": smooth,
-            "static smooth": ranged(smooth, moved, self.calibration),
+            "static smooth": static_smooth,
         }
 
     @cached_property

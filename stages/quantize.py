@@ -190,13 +190,15 @@ class Quantize(Stage):
             roles[blockwise.FILE] = "int4"
         if about:
             roles[SEARCH] = "search"
+        integer = len(plan.integer_modules)
         facts["quantization"] = {
             "precision": plan.precision,
             "mode": plan.mode,
-            "integer": len(plan.integer_modules),
+            "integer": integer,
             "int4": len(plan.int4_modules),
-            "float": len(plan.linears) - len(plan.integer_modules),
-        } | about
+            "float": len(plan.linears) - integer,
+            **about,
+        }
         return Draft(roles=roles, model=facts, metrics=tuple(metrics))
 
     def _chosen(
@@ -356,13 +358,15 @@ class Quantize(Stage):
 
         names, candidates = excluded.candidates(network, self.exclude)
         measured = self._sensitivity(context, network, tokenizer)
+        embeddings = self._tolerated(measured)
+        rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
         search = Search(
             context=context,
             network=network,
             tokenizer=tokenizer,
             names=candidates,
-            embeddings=self._tolerated(measured),
-            rows=ranges.rows(context, tokenizer, "train", self.calibration_rows),
+            embeddings=embeddings,
+            rows=rows,
             isa=narrowest(context.targets),
             limit=self.max_joint_damage,
             seconds=60 * self.minutes,
@@ -376,14 +380,12 @@ class Quantize(Stage):
         plan = search.plan(best.layers)
         linears = {name: plan.linears.get(name) or planning.in_float(None) for name in names}
         assert best.interval is not None
+        layers_metric = Metric(name="integer_layers", value=len(best.layers), n=len(names))
+        kl_metric = Metric(name="quantization_kl", split="dev", value=best.damage)
         seconds = round(result.seconds, 1)
-        metrics = [
-            Metric(name="integer_layers", value=len(best.layers), n=len(names)),
-            Metric(name="quantization_kl", split="dev", value=best.damage),
-            _ms("plan_ms", best.interval),
-            _ms("float_ms", result.float_ms),
-            Metric(name="search_seconds", value=seconds, n=len(result.tried)),
-        ]
+        seconds_metric = Metric(name="search_seconds", value=seconds, n=len(result.tried))
+        plan_ms, float_ms = _ms("plan_ms", best.interval), _ms("float_ms", result.float_ms)
+        metrics = [layers_metric, kl_metric, plan_ms, float_ms, seconds_metric]
         front = []
         for row in record["plans"]:
             if row["front"]:

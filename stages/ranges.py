@@ -234,7 +234,8 @@ def _ends(
         divided = _divided(values, factors.get(name))
         low, high = torch.aminmax(divided)
         before = ends[name]
-        ends[name] = Range(min(before.low, float(low)), max(before.high, float(high)))
+        least, most = min(before.low, float(low)), max(before.high, float(high))
+        ends[name] = Range(least, most)
 
     watch(model, names, rows, see, progress, "recording input ranges")
     return ends

@@ -39,9 +39,10 @@ def linear_layers(model: nn.Module) -> list[str]:
     Of a body without a head, all but those of its pooler, which nothing reads.
     """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if parts.body(model) is parts.unwrapped(model):
-        return [name for name in names if name.partition(".")[0] != "pooler"]
-    return names[:-1]
+    has_head = parts.body(model) is not parts.unwrapped(model)
+    if has_head:
+        return names[:-1]
+    return [name for name in names if name.partition(".")[0] != "pooler"]
 
 
 def linear(model: nn.Module, name: str) -> nn.Linear:

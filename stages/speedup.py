@@ -81,7 +81,8 @@ class Speedup:
                 "profile in int8"
             )
         for unit, curve in table.curves.items():
-            most = max(part.count for part in surgery.parts(self.origin, unit))
+            layers = surgery.parts(self.origin, unit)
+            most = max(part.count for part in layers)
             if most > curve.counts[-1]:
                 raise ModelError(
                     f"prune.table: it ends at {curve.counts[-1]} {unit}, but a layer has {most}; "

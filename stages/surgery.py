@@ -93,14 +93,12 @@ def _part(layer: Any, units: Units, width: int, shared: str | None) -> Part:
     for maker in model_parts.makers(layer, units):
         parent, name = _locate(layer, maker.path)
         producers.append(Producer(parent, name, maker.blocks, maker.each))
-    return Part(
-        tuple(producers),
-        consumer=_locate(layer, units.reader),
-        inlet=_locate(layer, units.entry),
-        width=width,
-        vectors=tuple(_locate(layer, path) for path in units.vectors),
-        shared=layer.get_submodule(shared) if shared else None,
-    )
+    vectors = tuple(_locate(layer, path) for path in units.vectors)
+    attention = None
+    if shared:
+        attention = layer.get_submodule(shared)
+    consumer, inlet = _locate(layer, units.reader), _locate(layer, units.entry)
+    return Part(tuple(producers), consumer, inlet, width, vectors, attention)
 
 
 def _locate(layer: Any, path: str) -> tuple[nn.Module, str]:

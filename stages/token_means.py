@@ -76,8 +76,8 @@ class _Reader:
 
     def read(self, batch: Sequence[Row], place: slice) -> None:
         """Add the states of the tokens at some places of each row."""
-        tensors = {}
-        for key, values in collate(batch, self.tokenizer).items():
+        tensors = collate(batch, self.tokenizer)
+        for key, values in tensors.items():
             tensors[key] = values.to(self.device)
         rounding = torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
         with torch.inference_mode(), rounding:

@@ -100,7 +100,8 @@ def share_beyond(parameters: int, network: Any, start: Start) -> float:
     For each token, a weight is one multiply-add. Raises ModelError if the rest has more.
     """
     units = start.cost
-    rest = sum(weight.numel() for weight in network.parameters()) - units
+    total = sum(weight.numel() for weight in network.parameters())
+    rest = total - units
     if parameters <= rest:
         raise ModelError(
             f"prune.parameters: {parameters:,} is out of reach, as {rest:,.0f} are not of "

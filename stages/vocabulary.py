@@ -144,7 +144,8 @@ def retained_ids(tokenizer: Any, seen: Iterable[int], fixed: Collection[int] = (
         )
     retained = {entry["id"] for entry in state["added_tokens"]}
     retained.update(seen)
-    retained.update(set(tokenizer.get_vocab().values()).intersection(fixed))
+    ids = set(tokenizer.get_vocab().values())
+    retained.update(ids.intersection(fixed))
     vocabulary = _vocabulary(model)
     retained.update(vocabulary[token] for token in _alphabet(model, vocabulary))
     if model["type"] == "BPE":

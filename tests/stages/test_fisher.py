@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from pipeline.model import checkpoint
 from stages import fisher, surgery
+from stages.prune import Prune
 from tests.models import TASK
 from tests.stages.classifiers import IDS, MASK, PATHS, classifier, masked_logits
 
@@ -81,3 +83,10 @@ def test_rearranging_keeps_one_of_two_twins():
     kept = fisher.rearrange(block, torch.tensor([2, 3]))
     assert 3 in kept.tolist()
     assert len({0, 1} & set(kept.tolist())) == 1
+
+
+def test_a_recipe_offers_the_criteria_of_the_table():
+    choices = Prune.model_json_schema()["properties"]["method"]["enum"]
+    assert choices == list(fisher.CRITERIA)
+    with pytest.raises(ValidationError, match="method"):
+        Prune(heads=0.5, method="unheard-of")
