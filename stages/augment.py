@@ -129,11 +129,11 @@ class Augment(Stage):
             rows = self._from_file(context, path, text, new)
             yield from islice(rows, text.rows)
         left = sum(1 for _ in self._variants(context, "counting texts"))
-        wanted = self.most
+        missing = self.most
         draw = random.Random(f"{context.seed} most")  # noqa: S311
         for how, row in self._variants(context, "cutting texts"):
-            if draw.random() * left < wanted:  # so the end of train gives as many as its start
-                wanted -= 1
+            if draw.random() * left < missing:  # so the end of train gives as many as its start
+                missing -= 1
                 if new.add(row, how):
                     yield row
             left -= 1

@@ -290,8 +290,10 @@ class Logbook:
 def _is_newer(file: Path) -> bool:
     """Return whether an entry has the schema of a later version, which may change anything else."""
     number = _NUMBERED.search(file.read_bytes())
-    own = str(Entry.model_fields["schema_"].default)
-    return number is not None and int(number[1]) > int(own.rpartition("/")[2])
+    if number is None:
+        return False
+    current = str(Entry.model_fields["schema_"].default)
+    return int(number[1]) > int(current.rpartition("/")[2])
 
 
 def space() -> str | None:
