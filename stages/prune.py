@@ -262,14 +262,14 @@ class Prune(Stage):
         imitation = None
         if self.recover_epochs:
             texts = self._transfer(context)
-            imitation = recovery.lesson(context, model, network, tokenizer, texts)
+            imitation = recovery.prepare(context, model, network, tokenizer, texts)
         small = bool(self.parameters) and not macs  # few enough already: nothing goes in steps
         rounds = self._count_rounds(removal)
         for number in range(1, 2 if small else rounds + 1):
             network.to(context.device)
             if removal:
                 layers = removal.step(number / rounds)
-                start = start.of(layers) if start else None
+                start = start.select(layers) if start else None
             if start and not small:
                 removed = self._removed(speedup, macs, number, start)
                 metrics += unit_search.remove(context, network, rows, removed)

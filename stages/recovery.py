@@ -16,7 +16,7 @@ ALPHA, TEMPERATURE = 0.9, 2.0
 """Weight of the unpruned model's answers, and the temperature that softens them."""
 
 
-def lesson(
+def prepare(
     context: Context, model: Artifact, network: Any, tokenizer: Any, transfer: Artifact | None
 ) -> tuple[Rows, Loss]:
     """Return the rows of recovery, and the loss of imitating the unpruned model on them.
@@ -63,7 +63,7 @@ def train(
         parameters: how to train.
         network: the pruned network.
         tokenizer: its tokenizer.
-        imitation: what ``lesson`` returned.
+        imitation: what ``prepare`` returned.
         number: of the round, from 1.
     """
     from stages import trainer

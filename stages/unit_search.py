@@ -47,7 +47,7 @@ class Start:
         """The multiply-adds of all units."""
         return sum(map(sum, self.costs.values()))
 
-    def of(self, layers: Sequence[int]) -> Start:
+    def select(self, layers: Sequence[int]) -> Start:
         """Return what some of the layers have."""
         units, costs = {}, {}
         for unit, counts in self.units.items():
