@@ -119,9 +119,10 @@ class Augment(Stage):
             raise DataError(
                 "augment: no new text: the rows are too short to cut, or all texts are known"
             )
-        counts = {"texts": len(new)} | dict(sorted(new.counts.items()))
-        metrics = tuple(Metric(name=name, value=count) for name, count in counts.items())
-        return Draft(roles, {TEXTS: len(new)}, metrics)
+        metrics = [Metric(name="texts", value=len(new))]
+        for name, count in sorted(new.counts.items()):
+            metrics.append(Metric(name=name, value=count))
+        return Draft(roles, {TEXTS: len(new)}, tuple(metrics))
 
     def _rows(self, context: Context, new: Novel) -> Iterator[Pair]:
         """Yield new rows: those of files, then of train."""
@@ -160,9 +161,11 @@ class Augment(Stage):
 
     def _variants(self, context: Context, note: str) -> Iterator[Variant]:
         """Yield what all training rows give, with how it was made; the same each time."""
-        train, draw = context.split("train"), random.Random(context.seed)  # noqa: S311
+        train = context.split("train")
+        draw = random.Random(context.seed)  # noqa: S311
         for number, row in enumerate(novel.rows(train), 1):
-            other = novel.pair(train, draw.randrange(len(train)))
+            place = draw.randrange(len(train))
+            other = novel.pair(train, place)
             yield from self._variants_of_row(row, other, draw)
             context.progress(number, len(train), note)
 

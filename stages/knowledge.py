@@ -76,8 +76,8 @@ def _fact(row: Mapping[str, Any], place: str) -> Fact:
         raise DataError(
             f"{place}: needs columns 'subject' and 'object', or 'term' and 'text'; found {names}"
         )
-    relation = row.get(columns[1]) or GLOSS
-    values = [row[columns[0]], relation, row[columns[2]]]
+    subject, relation, target = columns
+    values = [row[subject], row.get(relation) or GLOSS, row[target]]
     for name, value in zip(columns, values, strict=True):
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"{place}: {name}: expected text, found {value!r}")
@@ -104,14 +104,15 @@ def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             header = next(rows, [])
             for row in rows:
+                line = reader.line_num
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}:{reader.line_num}: {len(row)} columns; "
-                        f"the header has {len(header)}"
+                        f"{path}:{line}: {len(row)} columns; the header has {len(header)}"
                     )
-                yield reader.line_num, dict(zip(header, row, strict=True))
+                yield line, dict(zip(header, row, strict=True))
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{reader.line_num + 1}: not valid UTF-8: {error}") from None
+            line = reader.line_num + 1
+            raise DataError(f"{path}:{line}: not valid UTF-8: {error}") from None
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

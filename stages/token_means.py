@@ -41,7 +41,8 @@ def token_means(
     sizes = lengths(rows)[chosen]
     order = chosen[np.argsort(sizes, kind="stable")]
     for start in range(0, len(order), TEACHER_BATCH):
-        batch = [rows[row] for row in order[start : start + TEACHER_BATCH]]
+        places = order[start : start + TEACHER_BATCH]
+        batch = [rows[place] for place in places]
         reader.read(batch, slice(None))
         context.progress(start, len(order), "tokens in the training rows")
     occurrences = reader.counts.clone()
