@@ -170,8 +170,8 @@ def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[
         if (directory / SIGNATURE).is_file():
             by_index = config["id2label"]
             signature = _read_json(directory / SIGNATURE)
-            labels = [by_index[key] for key in sorted(by_index, key=int)]
-            return str(signature["task"]), labels
+            ordered = [by_index[key] for key in sorted(by_index, key=int)]
+            return str(signature["task"]), ordered
         labels = task.head(config)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         labels = None
