@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.model.batches import rows_of_equal_length, split_rows
 from pipeline.stage import Context
 from stages.parameters import CALIBRATION_BATCH, Row
 
@@ -35,11 +35,9 @@ def batches(
     is spent on padding. ``rows`` may lie on disk: those of one batch are held at a time.
     """
     shapes = [_shape(row) for row in rows]
-    ordered = sorted(range(len(shapes)), key=shapes.__getitem__)
-    for _, group in groupby(ordered, key=shapes.__getitem__):
-        places = list(group)
-        for start in range(0, len(places), size):
-            part = [rows[place] for place in places[start : start + size]]
+    for _, places in rows_of_equal_length(shapes):
+        for few in split_rows(places, size):
+            part = [rows[place] for place in few]
             batch = {}
             for key in part[0]:
                 values = [row[key] for row in part]

@@ -26,7 +26,7 @@ from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Isa
+from pipeline.terms.vocabulary import Isa, first_cpu_target
 from stages import ranges, smoothing
 from stages.bisection import most_within
 from stages.finalists import FLOAT, Finalists
@@ -203,7 +203,7 @@ class Search:
         """What each form saves of each group's time, in ms a call; float saves nothing."""
         lengths = [len(row["input_ids"]) for row in self._dev(MORE)]
         tokens = int(np.median(lengths))
-        target = next(target for target in self.context.targets if target.provider == "cpu")
+        target = first_cpu_target(self.context.targets)
         by_group = []
         with alone.measuring(alone.noted(self.context.progress)):
             for group in self.groups:

@@ -17,7 +17,7 @@ from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
-from pipeline.terms.vocabulary import Target
+from pipeline.terms.vocabulary import first_cpu_target
 from stages import training
 from stages.allocation import MULTIPLES
 from stages.latency_table import Curve, Table, grid, model_of
@@ -99,7 +99,7 @@ class Profile(Stage):
         fingerprint = machine.fingerprint()
         table = Table(
             machine=machine.digest(fingerprint),
-            threads=_target(context).threads,
+            threads=first_cpu_target(context.targets).threads,
             tokens=int(np.median(timed.tokens)),
             curves=curves,
             model=model_of(network),
@@ -159,18 +159,13 @@ class Profile(Stage):
             bundles,
             texts,
             pairs,
-            threads=_target(context).threads,
+            threads=first_cpu_target(context.targets).threads,
             processes=PROCESSES,
             seconds=self.seconds,
             seed=context.seed,
             progress=context.progress,
         )
         return latency.undisturbed(measure)
-
-
-def _target(context: Context) -> Target:
-    """Return the target that is timed."""
-    return next(target for target in context.targets if target.provider == "cpu")
 
 
 def _bundle_name(depth: int, kind: str, count: int, most: Mapping[str, int]) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model import parts
+from pipeline.model.batches import order_by_length
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import inputs_of
 from stages.parameters import TEACHER_BATCH, Row
@@ -39,7 +40,7 @@ def token_means(
     draw = np.random.default_rng(context.seed)
     chosen = draw.permutation(len(rows))[:most]
     sizes = lengths(rows)[chosen]
-    order = chosen[np.argsort(sizes, kind="stable")]
+    order = chosen[order_by_length(sizes.tolist())]
     for start in range(0, len(order), TEACHER_BATCH):
         places = order[start : start + TEACHER_BATCH]
         batch = [rows[place] for place in places]
