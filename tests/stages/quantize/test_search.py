@@ -18,7 +18,7 @@ from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.common import resume as notes
 from rarefy.stages.quantize import Quantize, bundles
 from rarefy.stages.quantize import search as plan_search
-from rarefy.stages.quantize.search import Found, Tried, hull
+from rarefy.stages.quantize.search import Candidate, SearchResult, hull
 from rarefy.stages.quantize.sensitivity import Sensitivity
 
 OPTION = st.tuples(st.floats(-1, 4), st.floats(0, 1), st.sampled_from("abcd"))
@@ -43,10 +43,10 @@ def test_a_form_that_saves_less_for_more_damage_is_passed_over():
 
 def test_the_front_has_the_plans_that_no_other_beats():
     tried = [
-        Tried(("a",), {}, damage, ms)
+        Candidate(("a",), {}, damage, ms)
         for damage, ms in [(0.0, 9.0), (0.1, 5.0), (0.2, 6.0), (0.3, 4.0), (0.3, 4.5)]
     ]
-    found = Found(tried[1], tried, Calibration(rows=1), Interval(9, 8, 10), 1.0)
+    found = SearchResult(tried[1], tried, Calibration(rows=1), Interval(9, 8, 10), 1.0)
     rows = found.record(0.5)["plans"]
     front = [(row["ms"], row["damage"]) for row in rows if row["front"]]
     assert front == [(4.0, 0.3), (5.0, 0.1), (9.0, 0.0)]
