@@ -82,7 +82,7 @@ def limit(tuned, make_context):
 def test_products_are_timed_while_nobody_else_measures(
     tuned, make_context, quick, limit, monkeypatch
 ):
-    held, measuring = [], plan_search.alone.measuring
+    held, measuring = [], plan_search.exclusive.measuring
 
     class StoppedError(Exception):
         pass
@@ -96,7 +96,7 @@ def test_products_are_timed_while_nobody_else_measures(
     def milliseconds(*_):
         raise StoppedError(bool(held))
 
-    monkeypatch.setattr(plan_search.alone, "measuring", noted)
+    monkeypatch.setattr(plan_search.exclusive, "measuring", noted)
     monkeypatch.setattr(plan_search.time_products, "milliseconds", milliseconds)
     with pytest.raises(StoppedError) as caught:
         search(make_context(targets=(Target(),)), tuned, max_joint_damage=limit)
