@@ -1,10 +1,12 @@
 """The command line: one group, with one file per command in ``flows/commands``.
 
-Command modules import what they need inside the command, so ``--help`` answers immediately.
+The module of a command is imported when the command is used, and imports what it needs inside the
+command, so ``--help`` answers immediately.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
@@ -12,30 +14,11 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from typing import Final
 
 import rich_click as click
 
 from rarefy.flows import github
-from rarefy.flows.commands.artifact import artifact
-from rarefy.flows.commands.bundle import bundle
-from rarefy.flows.commands.ci import ci
-from rarefy.flows.commands.compare import compare
-from rarefy.flows.commands.deploy import deploy
-from rarefy.flows.commands.doctor import doctor
-from rarefy.flows.commands.history import history
-from rarefy.flows.commands.init import init
-from rarefy.flows.commands.load import load
-from rarefy.flows.commands.plan import plan
-from rarefy.flows.commands.predict import predict
-from rarefy.flows.commands.promote import promote, rollback
-from rarefy.flows.commands.recipe import recipe
-from rarefy.flows.commands.report import report
-from rarefy.flows.commands.run import run
-from rarefy.flows.commands.runs import runs
-from rarefy.flows.commands.schedule import schedule
-from rarefy.flows.commands.submit import submit
-from rarefy.flows.commands.sweep import sweep
-from rarefy.flows.commands.validate import validate
 from rarefy.flows.console import pipe
 from rarefy.pipeline.terms.credentials import redact
 
@@ -54,7 +37,47 @@ click.rich_click.COMMAND_GROUPS = {
 }
 
 
-@click.group(cls=pipe.Group, context_settings={"help_option_names": ["-h", "--help"]})
+COMMANDS: Final = {
+    "init": "init",
+    "plan": "plan",
+    "run": "run",
+    "sweep": "sweep",
+    "ci": "ci",
+    "schedule": "schedule",
+    "runs": "runs",
+    "deploy": "deploy",
+    "submit": "submit",
+    "report": "report",
+    "history": "history",
+    "validate": "validate",
+    "compare": "compare",
+    "load": "load",
+    "predict": "predict",
+    "promote": "promote",
+    "rollback": "promote",
+    "bundle": "bundle",
+    "recipe": "recipe",
+    "artifact": "artifact",
+    "doctor": "doctor",
+}
+"""The module in ``flows/commands`` of each command, in the order of the help."""
+
+
+class CommandGroup(pipe.Group):
+    """A group that imports a command's module when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"rarefy.flows.commands.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rarefy")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and the libraries' logs.")
 def cli(verbose: bool) -> None:
@@ -68,32 +91,6 @@ def cli(verbose: bool) -> None:
     6 damaged files · 130 interrupted · 137 killed ·
     141 nobody reads the output.
     """
-
-
-for _command in (
-    init,
-    plan,
-    run,
-    sweep,
-    ci,
-    schedule,
-    runs,
-    deploy,
-    submit,
-    report,
-    history,
-    validate,
-    compare,
-    load,
-    predict,
-    promote,
-    rollback,
-    bundle,
-    recipe,
-    artifact,
-    doctor,
-):
-    cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

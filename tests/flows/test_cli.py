@@ -42,9 +42,11 @@ def test_help_imports_nothing_heavy() -> None:
     assert "From model to verdict" in ended.stdout
 
 
-def commands(group: object = cli, names: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def commands(group: click.Group = cli, names: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         below = hasattr(command, "commands")
         found += commands(command, (*names, name)) if below else [(*names, name)]
     return found
