@@ -15,7 +15,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from pipeline.stage.development import NAME
 from pipeline.store import shared
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.home import DEFAULT, VARIABLE, Home
-from pipeline.sweep import scoring
+from pipeline.sweep import fields, scoring
 from pipeline.sweep.branch import Branch, Folder, StepRow, hopeless
 from pipeline.sweep.sweep_file import Stop
 from pipeline.terms.credentials import redact
@@ -49,7 +48,7 @@ class Assignment(BaseModel):
 
     name: str
     values: dict[str, Any]
-    text: str = Field(description="the variant's recipe, in YAML")
+    text: str = Field(description="the variant's recipe, in YAML, without budgets")
     threads: int
     device: str
     base: Path | None = Field(
@@ -67,7 +66,6 @@ class Assignment(BaseModel):
     store: str | None = Field(
         default=None, description="the store through which workers share what they made"
     )
-    first: bool = False
     stops: tuple[Stop, ...] = ()
     others: list[Branch] = Field(
         default=[],
@@ -91,7 +89,6 @@ class _Record:
             name=assignment.name,
             values=assignment.values,
             state="running",
-            started=_now(),
             worker=f"{platform.node()}:{os.getpid()}",
         )
         self.update()
@@ -132,29 +129,14 @@ def run(values: dict[str, Any]) -> dict[str, Any]:
         reason = str(error)
         if not isinstance(error, RarefyError):
             reason = redact(f"unexpected {type(error).__name__}: {error}")
-        record.update(state="failed", why=reason.partition("\n")[0], ended=_now())
+        record.update(state="failed", why=reason.partition("\n")[0])
     return record.branch.model_dump(mode="json", by_alias=True)
-
-
-def needed(plan: Plan) -> list[str]:
-    """Return the ids of the steps of a branch, in order: no reports, unless a later step reads one.
-
-    Measurements of a branch are made later, of all branches beside each other.
-    """
-    kinds = plan.kinds()
-    inputs = set[str]()
-    steps = []
-    for identifier in reversed(plan.loaded.ids):
-        if identifier in inputs or kinds[identifier] is not Kind.REPORT:
-            steps.append(identifier)
-            inputs.update(parent for _, parent in plan.parents(identifier))
-    return steps[::-1]
 
 
 def environments(plan: Plan) -> dict[str, Any]:
     """Return what else the steps of a branch depend on, by id: on its targets or the CPU."""
     values = {}
-    for identifier in needed(plan):
+    for identifier in fields.steps_of_branch(plan.loaded):
         values[identifier] = plan.stage_of(identifier).environment(plan.asked)
     plain: dict[str, Any] = json.loads(json.dumps(values))  # as they arrive at a worker
     return plain
@@ -169,7 +151,6 @@ def open_run(assignment: Assignment, loaded: LoadedRecipe) -> Run:
         device=assignment.device,
         threads=assignment.threads,
         command="rarefy sweep",
-        first=assignment.first,
         store=assignment.store,
     )
     run = jobs.open_run(job, loaded)
@@ -210,7 +191,7 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
     record.update(rows=run.plan.sources[NAME].sha256)
     judged = {stop.after for stop in assignment.stops}
     rows: list[StepRow] = []
-    steps = needed(run.plan)
+    steps = fields.steps_of_branch(loaded)
     for identifier in steps:
         record.update(step=identifier)
         finished = run.execute(identifier)
@@ -230,10 +211,10 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
             record.update(steps=list(rows), metric=score.get("metric"))
             reason = hopeless(assignment.stops, record.branch, record.others)
             if reason is not None:
-                record.update(state="stopped", why=reason, ended=_now())
+                record.update(state="stopped", why=reason)
                 return
         record.update(steps=list(rows))
-    record.update(**_result(run, steps), state="done", step=None, ended=_now())
+    record.update(**_result(run, steps), state="done", step=None)
 
 
 def _check_lasts(run: Run, finished: Finished) -> None:
@@ -262,14 +243,16 @@ def _result(run: Run, steps: Sequence[str]) -> dict[str, Any]:
 
     It delivers what its last ``validate`` measures, or else the last (``pipeline.run.outcome``).
     """
-    artifacts = [run.finished[identifier].artifact for identifier in steps]
-    bundles = [artifact for artifact in artifacts if artifact.kind is Kind.BUNDLE]
+    bundle = None
+    for identifier in steps:
+        artifact = run.finished[identifier].artifact
+        if artifact.kind is Kind.BUNDLE:
+            bundle = artifact
     for step in run.plan.loaded.steps:
         if isinstance(step.stage, Validate):
-            bundles.append(run.finished[step.input].artifact)
-    if not bundles:
+            bundle = run.finished[step.input].artifact
+    if bundle is None:
         return {}
-    bundle = bundles[-1]
     run.check(bundle)  # its files may still be in a remote store
     size = memory.size(bundle.directory)
     return _score(run, bundle) | {"bundle": bundle.digest, "size": size}
@@ -348,10 +331,6 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 
 def _home(path: Path | str | None) -> Home:
     return Home.of(path or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from flows import branch
 from pipeline.run.plan import Plan, Planned
 from pipeline.stage.development import NAME
+from pipeline.sweep import fields
 from pipeline.sweep.branch import Branch
 
 
@@ -28,14 +29,10 @@ class Steps:
         """Return the steps of a plan that a branch runs."""
         artifacts = {step.id: step.artifact for step in planned}
         digests: dict[str, str | None] = {}
-        for identifier in branch.needed(plan):
+        for identifier in fields.steps_of_branch(plan.loaded):
             artifact = artifacts[identifier]
-            digests[identifier] = None
-            if artifact is not None:
-                digests[identifier] = artifact.digest
-        environments = branch.environments(plan)
-        rows = plan.sources[NAME].sha256
-        return cls(digests, environments, rows)
+            digests[identifier] = artifact.digest if artifact else None
+        return cls(digests, branch.environments(plan), plan.sources[NAME].sha256)
 
     def match(self, record: Branch) -> bool:
         """Return whether what is known of a branch comes from data and code as they are now.

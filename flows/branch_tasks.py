@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ from flows.workers import Where, Workers
 from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME: Final = "rarefy-sweep"
+SECONDS: Final = 20.0
+"""How long a cluster may take to answer."""
 TRIES: Final = 3
 """How often a worker starts a branch whose process dies."""
 
@@ -182,6 +185,9 @@ def _ray(where: Where, threads: int) -> TaskRunner[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from prefect_ray import RayTaskRunner
 
+    host, port = where.place
+    if host is not None and port is not None:  # Ray itself would try without an end
+        socket.create_connection((host, port), SECONDS).close()
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where.address is None:

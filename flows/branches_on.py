@@ -7,8 +7,6 @@ not depend on where it runs.
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,13 +24,6 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
     "ray": ("prefect_ray", "ray"),
 }
 """Executor -> the modules that it needs; its extra is named like it."""
-
-SECONDS: Final = 20.0
-"""How long a cluster may take to answer."""
-GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""How HTTP/2, by which Ray's processes speak, begins (RFC 9113, 3.4), with empty settings."""
-SETTINGS: Final = bytes([4])
-"""The type, in its fourth byte, of the frame that a server must send first."""
 
 
 class Inline:
@@ -64,29 +55,6 @@ def check(where: Where) -> None:
         prefect_server.require(f"a sweep on the workers of {where.address}", "rarefy sweep …")
 
 
-def check_ray(where: Where, seconds: float = SECONDS) -> None:
-    """Raise ProviderError if no head of a Ray cluster listens at the address.
-
-    Ray itself would try without an end. If Ray uses TLS, it is enough that something listens.
-    """
-    host, port = where.place
-    if host is None or port is None:
-        return
-    try:
-        with socket.create_connection((host, port), seconds) as connection:
-            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-                return
-            connection.sendall(GREETING)
-            frame = connection.makefile("rb").read(4)
-    except OSError as error:
-        raise ProviderError(f"{where.address}: no Ray cluster answers: {error}") from error
-    if not frame.endswith(SETTINGS):
-        raise ProviderError(
-            f"{where.address}: what listens there is no Ray cluster; unless another port was "
-            "given, its head has 6379, and 10001 for ray://"
-        )
-
-
 def run(
     where: Where,
     home: Home,
@@ -112,8 +80,6 @@ def run(
     if where.on == "inline":
         body(Inline())
         return
-    if where.on == "ray":
-        check_ray(where)
     prefect_settings.prepare(home.prefect, verbose)
     from flows import branch_tasks  # Prefect reads its settings when it is imported
 

@@ -137,13 +137,9 @@ class Trials:
                 self._study.tell(trial.number, costs if measured else None, state)
 
     def restart(self) -> None:
-        """Begin a new study of the same variants: the results of the old one count no more."""
-        trials = self._trials(TrialState.RUNNING, *MEASURED)
+        """Begin a new study: the results of the old one count no more."""
         optuna.delete_study(study_name=self._study.study_name, storage=self._storage)
         self._open()
-        for trial in trials:
-            self._study.enqueue_trial(trial.params)
-            self._study.ask(self._space)
 
     def _variant(self, trial: Trial | FrozenTrial) -> Variant:
         """Return the variant of a trial, with its values in the order of the sweep's file."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from rich.table import Table
@@ -32,7 +31,7 @@ from pipeline.terms.interval import Interval
 PAGE: Final = "sweep.html"
 RECORD: Final = "sweep.json"
 RUNS: Final = "runs"
-COLUMNS: Final = ("question", "branch", "dev", "p50", "size", "eval", "verdict", "recipe")
+COLUMNS: Final = ("question", "branch", "measured", "eval", "verdict", "recipe")
 
 Run = Callable[[jobs.Job, Display, bool], Result]
 
@@ -58,35 +57,30 @@ class Swept:
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``rarefy sweep --json`` prints."""
-        record = self.record.model_dump(mode="json", by_alias=True)
-        record["front"] = [branch.name for branch in self.record.front]
-        paths = {"page": str(self.folder / PAGE), "record": str(self.folder / RECORD)}
-        return {"exit_code": self.exit_code, **paths, **record}
+        front = [branch.name for branch in self.record.front]
+        return {
+            "exit_code": self.exit_code,
+            "page": str(self.folder / PAGE),
+            "record": str(self.folder / RECORD),
+            "front": front,
+            **self.record.model_dump(mode="json", by_alias=True),
+        }
 
     def table(self) -> Table:
         """Return a row for each question."""
         table = Table(*COLUMNS, box=None, pad_edge=False, header_style="dim")
         for answer in self.record.answers:
             branch = self.record.branch(answer.branch)
-            cells = ["none"] if branch is None else self._cells(answer, branch)
-            table.add_row(answer.question, *cells)
+            if branch is None:
+                table.add_row(answer.question, "none")
+                continue
+            score = ""
+            if answer.accuracy is not None:
+                score = wording.score(answer.accuracy.value, answer.metric)
+            outcome = answer.outcome or "no budgets"
+            recipe = os.path.relpath(self.folder / str(answer.recipe))
+            table.add_row(answer.question, branch.name, branch.facts, score, outcome, recipe)
         return table
-
-    def _cells(self, answer: Answer, branch: Branch) -> list[str]:
-        size = ""
-        if branch.size is not None:
-            size = wording.size(branch.size)
-        outcome = answer.outcome or "no budgets"
-        recipe = os.path.relpath(self.folder / str(answer.recipe))
-        dev = _text(wording.score, branch.accuracy, branch.metric)
-        held_out = _text(wording.score, answer.accuracy, branch.metric)
-        latency = _text(wording.milliseconds, branch.latency)
-        return [branch.name, dev, latency, size, held_out, outcome, recipe]
-
-
-def _text(form: Callable[..., str], interval: Interval | None, *options: Any) -> str:
-    """Return the value of an interval as text."""
-    return "" if interval is None else form(interval.value, *options)
 
 
 def run_recipe(job: jobs.Job, display: Display, verbose: bool) -> Result:
@@ -127,11 +121,8 @@ def conclude(
     if not any(branch.complete for branch in branches):
         raise EvidenceError("no branch made a bundle whose accuracy and latency are known")
     file, recipe = job.sweep.file, job.sweep.recipe.recipe
-    vary = file.model_dump(mode="json", include={"vary"})["vary"]
     answers = [_answer(job, question, branches) for question in file.ask]
     now = datetime.now(UTC)
-    seconds = sum(branch.seconds for branch in branches)
-    wall = time.monotonic() - began
     record = SweepRecord(
         name=file.name,
         created=now.isoformat(timespec="seconds"),
@@ -141,12 +132,12 @@ def conclude(
         recipe=recipe.name,
         task=recipe.task,
         target=recipe.targets[0].name,
-        vary=vary,
+        vary=dict(file.vary),
         branches=list(branches),
         answers=answers,
-        notes=[*notes, *_imprecision(job, branches)],
-        seconds=seconds,
-        wall=wall,
+        notes=list(notes),
+        seconds=sum(branch.seconds for branch in branches),
+        wall=time.monotonic() - began,
         machine=machine.fingerprint(),
     )
     for note in record.notes:
@@ -161,7 +152,7 @@ def conclude(
         _check_bundle(job, question, branch, result)
         for other in answers:
             if other.branch == branch.name:
-                _fill(job, other, question, branch, result)
+                _fill(other, question, branch, result)
         record.wall = time.monotonic() - began
         _write(job, record)
     return Swept(record, job.out)
@@ -183,15 +174,13 @@ def _answer(job: Job, question: Question, branches: Sequence[Branch]) -> Answer:
 
 def _command(job: Job, recipe: str) -> str:
     """Return the command that runs a chosen recipe as the sweep does."""
-    words = ["rarefy", "run", "--device", job.device, "--threads", str(job.threads)]
-    if job.first:
-        words.append("--first")
-    return shlex.join([*words, recipe])  # the recipe is read from its last word
+    options = {"--device": job.device, "--threads": job.threads, "--first": job.first}
+    words = jobs.words(options)
+    return shlex.join(["rarefy", "run", *words, recipe])  # the recipe is read from its last word
 
 
 def _job(job: Job, question: Question) -> jobs.Job:
     path = winner.place(job.sweep, question)
-    command = _command(job, os.path.relpath(path))  # `rarefy validate` reads the recipe there
     out = job.out / RUNS / question.name
     return jobs.Job(
         recipe=str(path),
@@ -199,7 +188,7 @@ def _job(job: Job, question: Question) -> jobs.Job:
         out=str(out),
         device=job.device,
         threads=job.threads,
-        command=command,
+        command=_command(job, os.path.relpath(path)),  # `rarefy validate` reads the recipe there
         first=job.first,
         store=job.store,
     )
@@ -215,7 +204,7 @@ def _check_bundle(job: Job, question: Question, branch: Branch, result: Result) 
         )
 
 
-def _fill(job: Job, answer: Answer, ran_as: Question, branch: Branch, result: Result) -> None:
+def _fill(answer: Answer, ran_as: Question, branch: Branch, result: Result) -> None:
     """Add to an answer what the run of its branch found, for whichever question it ran."""
     answer.report = f"{RUNS}/{ran_as.name}/report.html"
     if result.verdict is not None:
@@ -225,23 +214,6 @@ def _fill(job: Job, answer: Answer, ran_as: Question, branch: Branch, result: Re
         if row.digest == branch.bundle and row.accuracy is not None:
             answer.metric = row.metric
             answer.accuracy = Interval(*row.accuracy)
-
-
-def _imprecision(job: Job, branches: Sequence[Branch]) -> list[str]:
-    """Say if the development rows are too few for what is asked."""
-    distances = [question.within for question in job.sweep.file.ask if question.within]
-    distances += [stop.points for stop in job.sweep.file.stop if stop.points]
-    intervals = [branch.accuracy for branch in branches if branch.accuracy]
-    if not distances or not intervals:
-        return []
-    half = 50 * median(interval.high - interval.low for interval in intervals)
-    points = 100 * min(distances)
-    if half <= points:
-        return []
-    return [
-        f"the development rows tell the score of a branch within ±{half:.2g} points, and "
-        f"{points:.2g} are asked for: the choice is partly chance; give more in data.dev"
-    ]
 
 
 def _write(job: Job, record: SweepRecord) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from pipeline.measure import alone, latency, machine, memory
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.release import compare
 from pipeline.run import check_machine
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
@@ -42,8 +43,8 @@ class Clock:
 
     path: Path
     target: Target
-    texts: Sequence[str]
-    pairs: Sequence[str] | None
+    texts: list[str]
+    pairs: list[str] | None
     settings: Validate
     seed: int
     directory: Callable[[str], Path]
@@ -68,27 +69,15 @@ class Clock:
             folder: The sweep's.
             directory: digest -> the folder of a bundle.
         """
-        import numpy as np
-
         settings = Validate()
         for step in loaded.steps:
             if isinstance(step.stage, Validate):
                 settings = step.stage
-        texts, pairs = plan.task.served(plan.rows[NAME])  # timing asks for no answers to them
         seed = loaded.recipe.seed
-        count = min(settings.rows, len(texts))
-        rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
-        if pairs is not None:
-            pairs = [pairs[row] for row in rows]
-        return cls(
-            path=folder / FILE,
-            target=loaded.recipe.targets[0],
-            texts=[texts[row] for row in rows],
-            pairs=pairs,
-            settings=settings,
-            seed=seed,
-            directory=directory,
-        )
+        rows = plan.rows[NAME]  # timing asks for no answers to them
+        texts, pairs = compare.rows_to_time(plan.task, rows, settings.rows, seed)
+        target = loaded.recipe.targets[0]
+        return cls(folder / FILE, target, texts, pairs, settings, seed, directory)
 
     def __post_init__(self) -> None:
         """Take the times that are on disk, if what they depend on is the same."""
@@ -101,8 +90,7 @@ class Clock:
         """What times depend on besides the bundles."""
         target = self.target.model_dump(mode="json")
         settings = self.settings.model_dump(mode="json")
-        pairs = None if self.pairs is None else list(self.pairs)
-        return value_sha256([machine.fingerprint(), target, settings, list(self.texts), pairs])
+        return value_sha256([machine.fingerprint(), target, settings, self.texts, self.pairs])
 
     @property
     def times(self) -> Mapping[str, Interval]:
@@ -130,22 +118,16 @@ class Clock:
         with alone.measuring(lambda why: say(f"{why}; waiting for it to finish")):
             while new:
                 reference = list(self.certain)[:1]
-                count = self._capacity(reference, new)
+                count = self._capacity([*reference, *new]) - len(reference)
+                count = max(1, count)
                 self._session(reference, new[:count], progress, say)
                 new = new[count:]
 
-    def _capacity(self, reference: Sequence[str], new: Sequence[str]) -> int:
-        """Return how many of the new bundles one process can load, one at least."""
-        digests = [*reference, *new]
-        sizes = [memory.size(self.directory(digest)) for digest in digests]
+    def _capacity(self, digests: Sequence[str]) -> int:
+        """Return how many bundles one process can load, one of them twice."""
+        largest = max(memory.size(self.directory(digest)) for digest in digests)
         limit = SHARE * check_machine.total_memory()
-        total = max(sizes)  # one of them is loaded twice
-        count = 0
-        for size in sizes[:SESSION]:
-            total += size
-            if total <= limit:
-                count += 1
-        return max(1, count - len(reference))
+        return min(SESSION, int(limit / largest) - 1)
 
     def _session(
         self,
@@ -191,15 +173,6 @@ def _scaled(time: Interval, now: Interval, before: Interval) -> Interval:
     The three are measured apart, so their relative errors add up in squares.
     """
     value = time.value * before.value / now.value
-    # What makes the result smaller: time and ``before`` at their low ends, ``now`` at its high one.
-    shrinking = [time.value / time.low, before.value / before.low, now.high / now.value]
-    growing = [time.high / time.value, before.high / before.value, now.value / now.low]
-    low = value / _combined(shrinking)
-    high = value * _combined(growing)
-    return Interval(value, low, high)
-
-
-def _combined(factors: Sequence[float]) -> float:
-    """Return the factor by which independent errors change a product."""
-    logarithms = [math.log(factor) for factor in factors]
-    return math.exp(math.hypot(*logarithms))
+    errors = [math.log(measured.high / measured.low) / 2 for measured in (time, now, before)]
+    factor = math.exp(math.hypot(*errors))
+    return Interval(value, value / factor, value * factor)

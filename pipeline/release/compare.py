@@ -171,11 +171,13 @@ def measure_side(
     )
 
 
-def rows_to_time(task: Task, split: Split, most: int) -> tuple[list[str], list[str] | None]:
+def rows_to_time(
+    task: Task, split: Split, most: int, seed: int = SEED
+) -> tuple[list[str], list[str] | None]:
     """Draw at most ``most`` requests from a split; return their texts, and their second texts."""
     texts, pairs = task.served(split)
     count = min(most, len(texts))
-    rows = np.random.default_rng(SEED).choice(len(texts), count, replace=False)
+    rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
     timed_texts = [texts[row] for row in rows]
     if pairs is None:
         return timed_texts, None

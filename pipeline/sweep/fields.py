@@ -6,18 +6,21 @@ parameters, and the value ``off`` leaves the step out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import BESIDE, LoadedRecipe, Recipe
+from pipeline.recipe.recipe import BESIDE, MODEL, LoadedRecipe, Recipe
+from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 OFF: Final = "off"
+ISA: Final = "targets.0.isa"
 FREE: Final = (
-    *("model", "seed", "targets.0.isa"),
+    *("model", "seed", ISA),
     *("data.max_length", "data.long_texts", "data.unlabelled", "data.train"),
 )
 """What may vary besides the parameters of steps."""
@@ -71,8 +74,6 @@ def with_values(
         RecipeError: The values do not fit.
     """
     document = _copy(values)
-    if any(path.startswith("targets.") for path in changes):
-        document.setdefault("targets", [{}])
     if name:
         document["name"] = name
     entries: dict[str, dict[str, Any]] = {}
@@ -82,13 +83,15 @@ def with_values(
     for path in sorted(changes, key=len):  # a whole step before its fields
         value = _copy(changes[path])
         first, *rest = split(path, entries)
-        if first not in entries:
-            _set(document, path.split("."), value, path)
+        if path == ISA:
+            document.setdefault("targets", [{}])[0]["isa"] = value
+        elif first not in entries:
+            _set(document, path.split("."), value)
         elif value == OFF and not rest:
             omitted.add(first)
         else:
             stage = _stage(entries[first])
-            _set(entries[first], [stage, *rest], value, path)
+            _set(entries[first], [stage, *rest], value)
     document["stages"] = [_shorten(entries[step]) for step in entries if step not in omitted]
     text = yaml_source.dump(document)
     parsed = yaml_source.parse(text.encode(), loaded.where.source).values
@@ -97,21 +100,29 @@ def with_values(
 
 def _copy(value: Any) -> Any:
     """Return a copy of plain values; what an alias named twice is there twice."""
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copy(item) for item in value]
-    return value
+    return json.loads(json.dumps(value))
+
+
+def steps_of_branch(loaded: LoadedRecipe) -> list[str]:
+    """Return the ids of the steps of a branch, in order: no reports, unless a later step reads one.
+
+    Branches are measured later, all of them beside each other.
+    """
+    inputs = set[str]()
+    ids = []
+    for step in reversed(loaded.steps):
+        if step.id in inputs or step.stage.produces is not Kind.REPORT:
+            ids.append(step.id)
+            inputs.update([step.input, *step.stage.references().values()])
+    return [MODEL, *reversed(ids)]
 
 
 def split(path: str, steps: Collection[str]) -> list[str]:
     """Return a path's first part, a step's id if it begins with one, and its other parts."""
-    candidates = [step for step in steps if f"{path}.".startswith(f"{step}.")]
-    first = path.partition(".")[0]
-    if candidates:
-        first = max(candidates, key=len)
-    rest = path[len(first) + 1 :]
-    return [first, *rest.split(".")] if rest else [first]
+    ids = [step for step in steps if f"{path}.".startswith(f"{step}.")]
+    first = max(ids, key=len, default=path.partition(".")[0])
+    rest = path[len(first) :]
+    return [first, *rest.split(".")[1:]]
 
 
 def _entry(entry: Any, step: str) -> dict[str, Any]:
@@ -136,18 +147,12 @@ def _shorten(entry: dict[str, Any]) -> dict[str, Any] | str:
     return stage if entry == {stage: None} else entry
 
 
-def _set(container: Any, keys: list[str], value: Any, path: str) -> None:
-    """Set a value in nested plain values; mappings that are missing are made."""
-    key: Any = keys[0]
-    if isinstance(container, list):
-        if not key.isdigit() or int(key) >= len(container):
-            raise RecipeError(f"{path}: {key!r} is no place in a list of {len(container)}")
-        key = int(key)
-    if len(keys) == 1:
-        container[key] = value
-        return
-    if isinstance(container, dict) and container.get(key) is None:
-        container[key] = {}
-    if not isinstance(container[key], dict | list):
-        raise RecipeError(f"{path}: {key!r} has no fields")
-    _set(container[key], keys[1:], value, path)
+def _set(container: dict[str, Any], keys: list[str], value: Any) -> None:
+    """Set a value in nested mappings; those that are missing are made."""
+    for key in keys[:-1]:
+        if container.get(key) is None:
+            container[key] = {}
+        container = container[key]
+        if not isinstance(container, dict):
+            raise RecipeError(f"{'.'.join(keys)}: {key!r} has no fields")
+    container[keys[-1]] = value

@@ -65,4 +65,6 @@ class SweepRecord(BaseModel):
         return pareto.front(self.branches)
 
     def branch(self, name: str | None) -> Branch | None:
-        return next((branch for branch in self.branches if branch.name == name), None)
+        """Return a branch by its name, None if there is none."""
+        names = {branch.name: branch for branch in self.branches}
+        return names.get(name or "")

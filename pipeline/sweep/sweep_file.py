@@ -8,7 +8,6 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice, product
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -22,7 +21,6 @@ from pipeline.run.scoring import SCORED
 from pipeline.stage import tasks
 from pipeline.stage.development import NAME
 from pipeline.stage.tasks import unlabelled
-from pipeline.store.artifact import Kind
 from pipeline.sweep import fields
 from pipeline.sweep.questions import DEFAULT_QUESTIONS, GOALS, Goal, Points, Question, of_kind
 from pipeline.terms import credentials
@@ -36,8 +34,6 @@ from pipeline.terms.wording import points
 
 MOST: Final = 1000
 """Branches of a grid."""
-TRIED: Final = 200
-"""Combinations with which a value is tried before it counts as wrong."""
 
 
 class Range(Part):
@@ -99,6 +95,12 @@ class Stop(Part):
             return "is asked for"
         return f"is within {points(self.points)} of the best"
 
+    def least(self, best: float) -> float:
+        """Return the score that a branch needs. ``best``: the best at the same step."""
+        if self.min_accuracy is not None:
+            return self.min_accuracy
+        return best - (self.points or 0.0)
+
 
 def _choices(value: Any) -> Any:
     """Say plainly what is wrong with choices; what pydantic says is about the union of types."""
@@ -108,8 +110,10 @@ def _choices(value: Any) -> Any:
                 raise ValueError(f"unknown key {key!r}{hint(key, Range.model_fields)}")
     elif not isinstance(value, list | tuple | Range):
         raise ValueError("give a list of values, or {low: …, high: …} for a search")
-    elif value in ([], ()):
-        raise ValueError("give at least one value")
+    elif not isinstance(value, Range):
+        texts = {json.dumps(item) for item in value}
+        if not 0 < len(texts) == len(value):
+            raise ValueError("give at least one value, and none twice")
     return value
 
 
@@ -199,15 +203,17 @@ def load(path: Path) -> Sweep:
     source = path.parent / file.recipe
     sweep = Sweep(path, file, where, recipes.load(source), yaml_source.read(source).values)
     _check_rows(sweep)
-    _check_questions(sweep)
-    reports = _reports(sweep.recipe)
+    for position, question in enumerate(file.ask):
+        name = file.named(question)
+        if not RECIPE_NAME.fullmatch(name):
+            raise where.say(("ask", position), f"its recipe's name {name!r} is too long")
+    steps = fields.steps_of_branch(sweep.recipe)
     for key in file.vary:
-        _check_field(sweep, key, reports)
-        _check_values(sweep, key)
+        _check_field(sweep, key, steps)
     if file.search is None and file.combinations > MOST:
         message = f"{file.combinations} combinations; the limit is {MOST}: use 'search'"
         raise where.say(("vary",), message)
-    _check_stops(sweep, reports)
+    _check_stops(sweep, steps)
     return sweep
 
 
@@ -224,86 +230,35 @@ def _check_rows(sweep: Sweep) -> None:
         )
 
 
-def _check_questions(sweep: Sweep) -> None:
-    """Raise RecipeError if the recipe of an answer cannot have its name."""
-    for position, question in enumerate(sweep.file.ask):
-        name = sweep.file.named(question)
-        if not RECIPE_NAME.fullmatch(name):
-            message = f"the recipe of its answer would be named {name!r}, which is too long"
-            raise sweep.where.say(("ask", position), message)
-
-
-def _check_field(sweep: Sweep, key: str, reports: Collection[str]) -> None:
-    """Raise RecipeError if a field cannot vary. ``reports``: the steps that only measure."""
+def _check_field(sweep: Sweep, key: str, steps: Collection[str]) -> None:
+    """Raise RecipeError if a field cannot vary. ``steps``: those that branches run."""
     place = ("vary", key)
     try:
         fields.check(sweep.recipe, key)
     except RecipeError as error:
         raise sweep.where.say(place, str(error)) from None
-    step = fields.split(key, sweep.recipe.ids)[0]
-    if step in reports:
+    ids = sweep.recipe.ids
+    step = fields.split(key, ids)[0]
+    if step in ids and step not in steps:
         raise sweep.where.say(place, f"branches do not run {step!r}: winners do")
     if isinstance(sweep.file.vary[key], Range) and sweep.file.search is None:
         raise sweep.where.say(place, "a range needs 'search'; or list the values to try")
+    for position, value in enumerate(sweep.file.values(key)):
+        for path in sweep.file.vary:
+            name = path.removeprefix(f"{key}.")
+            if isinstance(value, dict) and name in value:
+                message = f"{value!r} sets {name!r}, which {path} varies"
+                raise sweep.where.say((*place, position), message)
 
 
-def _check_values(sweep: Sweep, key: str) -> None:
-    """Raise RecipeError if a value of a field cannot be."""
-    values = sweep.file.values(key)
-    texts = [json.dumps(value) for value in values]
-    for position, value in enumerate(values):
-        problem = _clash(sweep, key, value) or _misfit(sweep, key, value)
-        if texts.index(texts[position]) < position:
-            problem = "stands there twice"
-        if problem is not None:
-            raise sweep.where.say(("vary", key, position), f"{value!r} {problem}")
-
-
-def _clash(sweep: Sweep, key: str, value: Any) -> str | None:
-    """Return which field of a value another path varies, None if none does."""
-    for path in sweep.file.vary:
-        name = path.removeprefix(f"{key}.")
-        if isinstance(value, dict) and name in value:
-            return f"sets {name!r}, which {path} varies"
-    return None
-
-
-def _misfit(sweep: Sweep, key: str, value: Any) -> str | None:
-    """Return why a value fits neither alone nor with any of the first others; None if it does.
-
-    Some values go together only: no heads to remove is an error, but not beside neurons.
-    """
-    others = [path for path in sweep.file.vary if path != key]
-    combinations = product(*[sweep.file.values(path) for path in others])
-    first: RecipeError | None = None
-    for combination in chain([()], islice(combinations, TRIED)):
-        changes = dict(zip(others, combination))  # noqa: B905 (alone, there are no others)
-        try:
-            fields.with_values(sweep.recipe, sweep.values, changes | {key: value})
-        except RecipeError as error:
-            first = first or error
-        else:
-            return None
-    return f"does not fit the recipe: {first}"
-
-
-def _check_stops(sweep: Sweep, reports: Collection[str]) -> None:
+def _check_stops(sweep: Sweep, steps: Collection[str]) -> None:
     """Raise RecipeError if a rule names a step that has no score in a branch."""
     scored = []
     for step in sweep.recipe.steps:
-        if step.id not in reports and step.stage.produces in (None, *SCORED):
+        if step.id in steps and step.stage.produces in (None, *SCORED):
             scored.append(step.id)
     for position, stop in enumerate(sweep.file.stop):
         if stop.after not in scored:
             message = f"{stop.after!r} is no step of branches with a score"
             place = ("stop", position, "after")
             raise sweep.where.say(place, f"{message}{hint(stop.after, scored)}")
-
-
-def _reports(recipe: LoadedRecipe) -> list[str]:
-    """Return the ids of the steps that only measure: no other step reads what they write."""
-    inputs = set()
-    for step in recipe.steps:
-        inputs.update([step.input, *step.stage.references().values()])
-    reports = [step.id for step in recipe.steps if step.stage.produces is Kind.REPORT]
-    return [step for step in reports if step not in inputs]

@@ -15,10 +15,6 @@ from pipeline.sweep.sweep_file import Sweep
 from pipeline.terms.digests import value_sha256
 
 LONGEST: Final = 48
-_PLAIN: Final = re.compile(r"[a-z0-9._]+(?:-[a-z0-9._]+)*")
-"""What a name can hold as it is."""
-_NUMBER: Final = re.compile(r"[-+.\de]+|true|false")
-"""A text that reads like a value that is no text."""
 
 
 @dataclass(frozen=True)
@@ -30,36 +26,24 @@ class Variant:
 
 
 def variant(values: Mapping[str, Any]) -> Variant:
-    """Return the variant with these values."""
+    """Return the variant with these values; its name ends with their digest if it must."""
     words = {}
     for path, value in values.items():
         field = path.split(".")[-1]
         words[field] = _word(value)
-    parts = [f"{field}-{word}" for field, word in words.items()]
-    text = "-".join(parts).lower()
-    name = re.sub(r"[^a-z0-9._]+", "-", text).strip("-._")
-    distinct = len(words) == len(values)
-    if distinct and len(name) <= LONGEST and all(map(_is_plain, values.values())):
-        return Variant(name, dict(values))
-    start = name[:LONGEST].strip("-._")
-    digest = value_sha256(dict(values))
-    return Variant(f"{start}-{digest[:8]}", dict(values))
+    text = "-".join(f"{field}-{word}" for field, word in words.items())
+    name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
+    if name != text or len(name) > LONGEST or len(words) < len(values):
+        start = name[:LONGEST].strip("-._")
+        digest = value_sha256(dict(values))
+        name = f"{start}-{digest[:8]}"
+    return Variant(name, dict(values))
 
 
 def _word(value: Any) -> str:
-    return re.sub(r"^([0-9.]+) %$", r"\1pct", str(value))
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a name can hold a value as it is, and no other value reads like it.
-
-    A text that reads as a number does.
-    """
-    if not _PLAIN.fullmatch(_word(value)):
-        return False
-    if isinstance(value, str):
-        return not _NUMBER.fullmatch(value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Return a value as YAML, in which no two values look alike."""
+    text = yaml_source.dump(value).removesuffix("\n...\n").strip()
+    return re.sub(r"^([0-9.]+) %$", r"\1pct", text)
 
 
 def without_budgets(loaded: LoadedRecipe) -> str:

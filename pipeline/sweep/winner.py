@@ -52,16 +52,7 @@ def write(sweep: Sweep, question: Question, branch: Branch, command: str) -> Non
     """Write the recipe of a chosen branch. ``command``: what repeats its run."""
     name = sweep.file.named(question)
     loaded = variants.recipe(sweep, branch.values, name)
-    values = []
-    for path, value in branch.values.items():
-        text = json.dumps(value)
-        values.append(f"{path} = {text}")
-    choice = ", ".join(values)
-    lines = [
-        f"{HEAD}{question.words()} of {sweep.file.name}: {choice}",
-        PURPOSE,
-        f"# {command}",
-        loaded.text,
-    ]
+    choice = json.dumps(branch.values)
+    head = f"{HEAD}{question.words()} of {sweep.file.name}: {choice}"
     file = place(sweep, question)
-    disk.write_text(file, "\n".join(lines))
+    disk.write_text(file, f"{head}\n{PURPOSE}\n# {command}\n{loaded.text}")
