@@ -23,6 +23,7 @@ from contextlib import (
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlparse
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
@@ -185,9 +186,9 @@ def _ray(where: Where, threads: int) -> TaskRunner[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from prefect_ray import RayTaskRunner
 
-    host, port = where.place
-    if host is not None and port is not None:  # Ray itself would try without an end
-        socket.create_connection((host, port), SECONDS).close()
+    place = urlparse(f"//{where.address}".replace("//ray://", "//"))
+    if place.port is not None:  # Ray itself would try without an end
+        socket.create_connection((place.hostname, place.port), SECONDS).close()
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where.address is None:

@@ -12,18 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import redirect_stdout
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any
 
 from flows import branch, prefect_server, prefect_settings
 from flows.workers import Where, Workers
 from pipeline.store.home import Home
 from pipeline.terms.errors import ProviderError
-
-EXTRAS: Final[dict[str, tuple[str, ...]]] = {
-    "dask": ("prefect_dask", "distributed"),
-    "ray": ("prefect_ray", "ray"),
-}
-"""Executor -> the modules that it needs; its extra is named like it."""
 
 
 class Inline:
@@ -44,14 +38,12 @@ class Inline:
 
 def check(where: Where) -> None:
     """Raise ProviderError if what an executor needs is not installed or does not answer."""
-    for module in EXTRAS.get(where.on, ()):
-        if find_spec(module) is None:
-            package = module.replace("_", "-")
-            raise ProviderError(
-                f"a sweep on {where.on.capitalize()} needs {package}: "
-                f"pip install 'rarefy[{where.on}]'"
-            )
-    if where.elsewhere:  # also raises for what is no address
+    on = where.on
+    if on in ("dask", "ray") and find_spec(f"prefect_{on}") is None:
+        raise ProviderError(
+            f"a sweep on {on.capitalize()} needs prefect-{on}: pip install 'rarefy[{on}]'"
+        )
+    if where.elsewhere:
         prefect_server.require(f"a sweep on the workers of {where.address}", "rarefy sweep …")
 
 

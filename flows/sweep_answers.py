@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +17,6 @@ from flows.results import Result
 from flows.sweep_job import Job
 from pipeline.measure import machine
 from pipeline.recipe import recipe as recipes
-from pipeline.report import wording
 from pipeline.store import disk
 from pipeline.sweep import page, pareto, winner
 from pipeline.sweep.branch import Branch
@@ -31,7 +28,7 @@ from pipeline.terms.interval import Interval
 PAGE: Final = "sweep.html"
 RECORD: Final = "sweep.json"
 RUNS: Final = "runs"
-COLUMNS: Final = ("question", "branch", "measured", "eval", "verdict", "recipe")
+COLUMNS: Final = ("question", "branch", "measured", "verdict", "recipe")
 
 Run = Callable[[jobs.Job, Display, bool], Result]
 
@@ -74,12 +71,9 @@ class Swept:
             if branch is None:
                 table.add_row(answer.question, "none")
                 continue
-            score = ""
-            if answer.accuracy is not None:
-                score = wording.score(answer.accuracy.value, answer.metric)
             outcome = answer.outcome or "no budgets"
             recipe = os.path.relpath(self.folder / str(answer.recipe))
-            table.add_row(answer.question, branch.name, branch.facts, score, outcome, recipe)
+            table.add_row(answer.question, branch.name, branch.facts, outcome, recipe)
         return table
 
 
@@ -95,7 +89,6 @@ def conclude(
     display: Display,
     *,
     command: str,
-    began: float,
     notes: Sequence[str] = (),
     verbose: bool = False,
     run: Run = run_recipe,
@@ -109,7 +102,6 @@ def conclude(
         branches: All of its branches.
         display: Shows the runs.
         command: What repeats the sweep.
-        began: When it was last started, by ``time.monotonic``.
         notes: What the answers do not tell.
         verbose: Whether to show logs.
         run: Runs a chosen recipe.
@@ -122,22 +114,18 @@ def conclude(
         raise EvidenceError("no branch made a bundle whose accuracy and latency are known")
     file, recipe = job.sweep.file, job.sweep.recipe.recipe
     answers = [_answer(job, question, branches) for question in file.ask]
-    now = datetime.now(UTC)
     record = SweepRecord(
         name=file.name,
-        created=now.isoformat(timespec="seconds"),
         command=command,
         threads=job.threads,
         device=job.device,
         recipe=recipe.name,
-        task=recipe.task,
         target=recipe.targets[0].name,
         vary=dict(file.vary),
         branches=list(branches),
         answers=answers,
         notes=list(notes),
         seconds=sum(branch.seconds for branch in branches),
-        wall=time.monotonic() - began,
         machine=machine.fingerprint(),
     )
     for note in record.notes:
@@ -153,7 +141,6 @@ def conclude(
         for other in answers:
             if other.branch == branch.name:
                 _fill(other, question, branch, result)
-        record.wall = time.monotonic() - began
         _write(job, record)
     return Swept(record, job.out)
 

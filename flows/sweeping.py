@@ -195,11 +195,12 @@ class Sweeping:
         plan = Plan(loaded, self.store, self.job.device, self.job.threads, self.job.first)
         recipe = loaded.recipe
         files = f"{recipe.model} {recipe.allow_pickle} {recipe.data!r}"
-        earlier = self._plans.setdefault(files, plan)
+        earlier = self._plans.get(files, plan)
         plan.sources = earlier.sources
         plan.located = earlier.located
         plan.importer = earlier.importer
         planned = plan.steps()
+        self._plans[files] = plan
         check_machine.check(plan, planned)
         return Steps.from_plan(plan, planned)
 
@@ -312,11 +313,9 @@ class Sweeping:
         self.display.say(line, COLOURS[branch.state])
 
     def _show(self) -> None:
-        """Show how many branches have ended, and which run."""
-        states = {branch.name: branch.state for branch in self.branches.values()}
-        running = [name for name, state in states.items() if state == "running"]
-        ended = [name for name, state in states.items() if state in ENDED]
-        self.display.progress(len(ended), len(states), ", ".join(running))
+        """Show how many branches have ended."""
+        ended = [branch for branch in self.branches.values() if branch.state in ENDED]
+        self.display.progress(len(ended), len(self.branches), "branches")
 
     def _reason(self) -> str:
         """Return why the first branch that has not come to its end has not."""

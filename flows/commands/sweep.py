@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +95,6 @@ def sweep(
     from pipeline.measure import machine
     from pipeline.sweep import sweep_file, winner
 
-    began = time.monotonic()
     loaded = sweep_file.load(sweep)
     cores = machine.usable()
     executor = _executor(on, dask, ray)
@@ -131,7 +129,6 @@ def sweep(
             list(sweeping.branches.values()),
             display,
             command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
-            began=began,
             notes=sweeping.notes,
             verbose=verbose(),
         )
@@ -145,14 +142,14 @@ def sweep(
 
 def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
     """Return the executor. Raises UsageError if an address is for another one."""
-    if dask and ray:
-        raise click.UsageError("give --dask or --ray, not both")
-    cluster: On = "dask" if dask else "ray"
-    if not dask and not ray:
-        return on or "threads"
-    if on not in (None, cluster):
-        raise click.UsageError(f"--on {on} and --{cluster} contradict each other")
-    return cluster
+    executors: set[On] = {on} if on else set()
+    if dask:
+        executors.add("dask")
+    if ray:
+        executors.add("ray")
+    if len(executors) > 1:
+        raise click.UsageError("--on, --dask and --ray contradict each other")
+    return next(iter(executors), "threads")
 
 
 def _dry_run(sweeping: Sweeping, as_json: bool) -> int:

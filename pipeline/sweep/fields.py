@@ -36,8 +36,6 @@ def check(loaded: LoadedRecipe, path: str) -> None:
     steps = [step.id for step in loaded.steps]
     first = split(path, steps)[0]
     if first in steps:
-        if first in Recipe.model_fields:
-            raise RecipeError(f"{first!r} is a step and a key of the recipe; rename it with 'as'")
         return
     if first not in Recipe.model_fields:
         raise RecipeError(f"no step and no key of the recipe{hint(first, steps)}")
@@ -57,7 +55,7 @@ def check(loaded: LoadedRecipe, path: str) -> None:
 
 
 def with_values(
-    loaded: LoadedRecipe, values: Mapping[str, Any], changes: Mapping[str, Any], name: str = ""
+    loaded: LoadedRecipe, values: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> LoadedRecipe:
     """Return a recipe with other values of some fields.
 
@@ -67,18 +65,13 @@ def with_values(
     Args:
         loaded: The recipe.
         values: What its file has.
-        changes: Path -> value.
-        name: Another name for the recipe.
+        changes: Path -> value; ``name`` is the recipe's.
 
     Raises:
         RecipeError: The values do not fit.
     """
     document = _copy(values)
-    if name:
-        document["name"] = name
-    entries: dict[str, dict[str, Any]] = {}
-    for step in loaded.steps:
-        entries[step.id] = _entry(document["stages"][step.position], step.id)
+    entries = {step.id: _entry(document["stages"][step.position], step.id) for step in loaded.steps}
     omitted = set()
     for path in sorted(changes, key=len):  # a whole step before its fields
         value = _copy(changes[path])
@@ -92,7 +85,7 @@ def with_values(
         else:
             stage = _stage(entries[first])
             _set(entries[first], [stage, *rest], value)
-    document["stages"] = [_shorten(entries[step]) for step in entries if step not in omitted]
+    document["stages"] = [entries[step] for step in entries if step not in omitted]
     text = yaml_source.dump(document)
     parsed = yaml_source.parse(text.encode(), loaded.where.source).values
     return recipes.check(parsed, text, loaded.base, loaded.where, None)
@@ -130,21 +123,15 @@ def _entry(entry: Any, step: str) -> dict[str, Any]:
 
     Without it, the id would depend on the steps before, which may be left out.
     """
-    mapping = {entry: None} if isinstance(entry, str) else entry
-    return {**mapping, "as": step}
+    mapping = {entry: {}} if isinstance(entry, str) else dict(entry)
+    if step != _stage(mapping):
+        mapping["as"] = step
+    return mapping
 
 
 def _stage(entry: Mapping[str, Any]) -> str:
     """Return the key of an entry that names its stage."""
     return next(key for key in entry if key not in BESIDE)
-
-
-def _shorten(entry: dict[str, Any]) -> dict[str, Any] | str:
-    """Return an entry without an id that it has anyway."""
-    stage = _stage(entry)
-    if entry["as"] == stage:
-        del entry["as"]
-    return stage if entry == {stage: None} else entry
 
 
 def _set(container: dict[str, Any], keys: list[str], value: Any) -> None:

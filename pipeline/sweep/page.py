@@ -25,7 +25,7 @@ def render(record: SweepRecord) -> str:
     metric = next(iter(metrics), "accuracy")
     front = record.front
     figure = _figure(record, metric)
-    rows = _rows(record, front)
+    rows = sorted(record.branches, key=_rank)
     effects = _effects(record)
     return render_page(
         "sweep.html.j2",
@@ -62,11 +62,9 @@ def _figure(record: SweepRecord, metric: str) -> str | None:
     return tradeoff(points, WIDTH, "sweep", metric, chosen)
 
 
-def _rows(record: SweepRecord, front: list[Branch]) -> list[Branch]:
-    """Return the front's branches by accuracy, then the others that are done, then the rest."""
-    by_accuracy = sorted(record.branches, key=lambda branch: branch.cost("accuracy"))
-    others = [branch for branch in by_accuracy if branch not in front]
-    return front + sorted(others, key=lambda branch: not branch.complete)
+def _rank(branch: Branch) -> tuple[bool, float]:
+    """Return what branches are listed by: the complete ones first, the most accurate first."""
+    return not branch.complete, branch.cost("accuracy")
 
 
 def _effects(record: SweepRecord) -> list[tuple[str, str, list[Branch]]]:

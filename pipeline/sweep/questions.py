@@ -60,12 +60,7 @@ class Question(Part):
     @property
     def limits(self) -> dict[Goal, float]:
         """Goal -> its limit, in ms or bytes."""
-        limits: dict[Goal, float] = {}
-        if self.under.latency is not None:
-            limits["latency"] = self.under.latency
-        if self.under.size is not None:
-            limits["size"] = self.under.size
-        return limits
+        return self.under.model_dump(exclude_none=True)
 
     @property
     def name(self) -> str:

@@ -44,19 +44,16 @@ class SweepRecord(BaseModel):
 
     schema_: Literal["rarefy.sweep/1"] = Field(default=SCHEMA, alias="schema")
     name: str
-    created: str = Field(description="ISO 8601, UTC")
     command: str
     threads: int = Field(description="of a branch, on which its results depend")
     device: str
     recipe: str
-    task: str
     target: str
     vary: dict[str, Any]
     branches: list[Branch]
     answers: list[Answer] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list, description="what the answers do not tell")
     seconds: float = Field(description="of all branches' steps that were not found in the store")
-    wall: float = Field(description="seconds of the whole sweep, since its last start")
     machine: dict[str, Any]
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Collection
@@ -28,7 +27,6 @@ from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 from pipeline.terms.quantity import Quantity
-from pipeline.terms.vocabulary import NAME as RECIPE_NAME
 from pipeline.terms.vocabulary import Name, Part
 from pipeline.terms.wording import points
 
@@ -110,10 +108,8 @@ def _choices(value: Any) -> Any:
                 raise ValueError(f"unknown key {key!r}{hint(key, Range.model_fields)}")
     elif not isinstance(value, list | tuple | Range):
         raise ValueError("give a list of values, or {low: …, high: …} for a search")
-    elif not isinstance(value, Range):
-        texts = {json.dumps(item) for item in value}
-        if not 0 < len(texts) == len(value):
-            raise ValueError("give at least one value, and none twice")
+    elif value in ([], ()):
+        raise ValueError("give at least one value")
     return value
 
 
@@ -169,11 +165,9 @@ class Sweep:
 
         The order of ``vary`` is in the names. Budgets and the recipe's name are the winner's alone.
         """
-        values = self.file.model_dump(mode="json", include={"name", "vary"})
+        values = self.file.model_dump(mode="json")
         vary = list(values["vary"].items())
-        recipe = dict(self.values)
-        recipe.pop("budgets", None)
-        recipe.pop("name", None)
+        recipe = self.values | {"budgets": None, "name": None}
         return value_sha256([values["name"], vary, recipe])
 
 
@@ -203,10 +197,6 @@ def load(path: Path) -> Sweep:
     source = path.parent / file.recipe
     sweep = Sweep(path, file, where, recipes.load(source), yaml_source.read(source).values)
     _check_rows(sweep)
-    for position, question in enumerate(file.ask):
-        name = file.named(question)
-        if not RECIPE_NAME.fullmatch(name):
-            raise where.say(("ask", position), f"its recipe's name {name!r} is too long")
     steps = fields.steps_of_branch(sweep.recipe)
     for key in file.vary:
         _check_field(sweep, key, steps)
@@ -243,12 +233,6 @@ def _check_field(sweep: Sweep, key: str, steps: Collection[str]) -> None:
         raise sweep.where.say(place, f"branches do not run {step!r}: winners do")
     if isinstance(sweep.file.vary[key], Range) and sweep.file.search is None:
         raise sweep.where.say(place, "a range needs 'search'; or list the values to try")
-    for position, value in enumerate(sweep.file.values(key)):
-        for path in sweep.file.vary:
-            name = path.removeprefix(f"{key}.")
-            if isinstance(value, dict) and name in value:
-                message = f"{value!r} sets {name!r}, which {path} varies"
-                raise sweep.where.say((*place, position), message)
 
 
 def _check_stops(sweep: Sweep, steps: Collection[str]) -> None:

@@ -74,6 +74,6 @@ def grid(sweep: Sweep) -> list[Variant]:
     return variants
 
 
-def recipe(sweep: Sweep, values: Mapping[str, Any], name: str = "") -> LoadedRecipe:
+def recipe(sweep: Sweep, values: Mapping[str, Any]) -> LoadedRecipe:
     """Return the recipe with a variant's values. Raises RecipeError if they do not go together."""
-    return fields.with_values(sweep.recipe, sweep.values, values, name)
+    return fields.with_values(sweep.recipe, sweep.values, values)

@@ -36,6 +36,7 @@ def check(sweep: Sweep) -> None:
             f"written; copy {recipe} and its data to one of yours"
         )
     for question in sweep.file.ask:
+        variants.recipe(sweep, {"name": sweep.file.named(question)})  # the name may be too long
         path = place(sweep, question)
         if path.exists() and not _is_ours(path):
             raise RecipeError(
@@ -50,8 +51,7 @@ def _is_ours(path: Path) -> bool:
 
 def write(sweep: Sweep, question: Question, branch: Branch, command: str) -> None:
     """Write the recipe of a chosen branch. ``command``: what repeats its run."""
-    name = sweep.file.named(question)
-    loaded = variants.recipe(sweep, branch.values, name)
+    loaded = variants.recipe(sweep, {**branch.values, "name": sweep.file.named(question)})
     choice = json.dumps(branch.values)
     head = f"{HEAD}{question.words()} of {sweep.file.name}: {choice}"
     file = place(sweep, question)
