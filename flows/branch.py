@@ -102,11 +102,15 @@ class _Record:
     @property
     def others(self) -> list[Branch]:
         """The other branches, as far as this worker knows them."""
-        return self._others if self._folder is None else self._folder.branches()
+        if self._folder is None:
+            return self._others
+        return self._folder.branches()
 
 
 def run(values: dict[str, Any]) -> dict[str, Any]:
-    """Run a branch in this process.
+    """Run a branch in this process, whose threads it sets: results depend on their number.
+
+    Dask and Ray set the environment variables of their workers to one thread, others to none.
 
     Args:
         values: The fields of an ``Assignment``.
@@ -117,11 +121,15 @@ def run(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Exception: An error that may pass (``flows.passing``): the branch is worth another attempt.
     """
+    import torch
+    from threadpoolctl import threadpool_limits
+
     assignment = Assignment.model_validate(values)
     record = _Record(assignment)
     try:
         _check_folder(assignment)
-        with _threads(assignment.threads), _recipe(assignment) as loaded:
+        torch.set_num_threads(assignment.threads)
+        with threadpool_limits(assignment.threads), _recipe(assignment) as loaded:
             _run_steps(assignment, loaded, record)
     except Exception as error:
         if passing.may_pass(error):
@@ -189,9 +197,8 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
     run = open_run(assignment, loaded)
     _check_machine(assignment, run.plan)
     record.update(rows=run.plan.sources[NAME].sha256)
-    judged = {stop.after for stop in assignment.stops}
-    rows: list[StepRow] = []
     steps = fields.steps_of_branch(loaded)
+    judged = {stop.after for stop in assignment.stops}
     for identifier in steps:
         record.update(step=identifier)
         finished = run.execute(identifier)
@@ -204,16 +211,15 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
             cached=finished.cached,
             seconds=finished.seconds,
         )
-        rows.append(row)
         if identifier in judged:
             score = _score(run, finished.artifact)
             row.accuracy = score.get("accuracy")
-            record.update(steps=list(rows), metric=score.get("metric"))
-            reason = hopeless(assignment.stops, record.branch, record.others)
-            if reason is not None:
-                record.update(state="stopped", why=reason)
-                return
-        record.update(steps=list(rows))
+            record.update(metric=score.get("metric"))
+        record.update(steps=[*record.branch.steps, row])
+        reason = hopeless(assignment.stops, record.branch, record.others)
+        if reason is not None:
+            record.update(state="stopped", why=reason)
+            return
     record.update(**_result(run, steps), state="done", step=None)
 
 
@@ -268,24 +274,6 @@ def _recipe(assignment: Assignment) -> Iterator[LoadedRecipe]:
         document = yaml_source.parse(assignment.text.encode(), assignment.name)
         places = Places(assignment.name, document.lines)
         yield recipes.check(document.values, assignment.text, base, places, None)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch and the BLAS libraries use ``count`` threads; results depend on their number.
-
-    Dask and Ray set the environment variables of their workers to one thread, others to none.
-    """
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def end_with(parent: int) -> None:

@@ -27,11 +27,11 @@ class Steps:
     @classmethod
     def from_plan(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
         """Return the steps of a plan that a branch runs."""
-        artifacts = {step.id: step.artifact for step in planned}
-        digests: dict[str, str | None] = {}
-        for identifier in fields.steps_of_branch(plan.loaded):
-            artifact = artifacts[identifier]
-            digests[identifier] = artifact.digest if artifact else None
+        ids = fields.steps_of_branch(plan.loaded)
+        digests = {}
+        for step in planned:
+            if step.id in ids:
+                digests[step.id] = step.artifact and step.artifact.digest
         return cls(digests, branch.environments(plan), plan.sources[NAME].sha256)
 
     def match(self, record: Branch) -> bool:

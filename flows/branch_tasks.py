@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,6 @@ from contextlib import (
     ExitStack,
     contextmanager,
     nullcontext,
-    redirect_stdout,
 )
 from contextvars import ContextVar
 from functools import partial
@@ -144,25 +142,28 @@ def open_crew(where: Where, threads: int) -> Iterator[Crew]:
     Raises:
         ProviderError: The cluster does not answer.
     """
-    options: Callable[[], AbstractContextManager[Any]] = nullcontext
     with ExitStack() as stack:
         try:
-            if where.on == "dask":
-                runner = stack.enter_context(_dask(where))
-            elif where.on == "ray":
-                from prefect_ray.context import remote_options
-
-                options = partial(remote_options, num_cpus=threads)
-                stack.enter_context(redirect_stdout(sys.stderr))  # Ray says there who died
-                runner = stack.enter_context(_ray(where, threads))
-            else:
-                runner = stack.enter_context(ThreadPoolTaskRunner(max_workers=where.workers))
+            runner = stack.enter_context(_runner(where, threads))
         except (OSError, ValueError) as error:
             name = where.on.capitalize()
             raise ProviderError(f"{where.address}: no {name} cluster answers: {error}") from error
         _interrupted.clear()
         stack.callback(_interrupted.set)  # or the runner would wait for what still runs
+        options: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if where.on == "ray":
+            from prefect_ray.context import remote_options
+
+            options = partial(remote_options, num_cpus=threads)
         yield Crew(runner, where.workers, options)
+
+
+def _runner(where: Where, threads: int) -> TaskRunner[Any]:
+    if where.on == "dask":
+        return _dask(where)
+    if where.on == "ray":
+        return _ray(where, threads)
+    return ThreadPoolTaskRunner(max_workers=where.workers)
 
 
 def _dask(where: Where) -> TaskRunner[Any]:

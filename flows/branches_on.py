@@ -29,8 +29,7 @@ class Inline:
         """Run a branch."""
         future: Future[dict[str, Any]] = Future()
         try:
-            with redirect_stdout(sys.stderr):  # stdout has the sweep's own answer
-                future.set_result(branch.run(assignment))
+            future.set_result(branch.run(assignment))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -69,10 +68,11 @@ def run(
         ProviderError: The workers cannot be started.
     """
     check(where)
-    if where.on == "inline":
-        body(Inline())
-        return
-    prefect_settings.prepare(home.prefect, verbose)
-    from flows import branch_tasks  # Prefect reads its settings when it is imported
+    with redirect_stdout(sys.stderr):  # stdout has the sweep's own answer
+        if where.on == "inline":
+            body(Inline())
+            return
+        prefect_settings.prepare(home.prefect, verbose)
+        from flows import branch_tasks  # Prefect reads its settings when it is imported
 
-    branch_tasks.run(where, name, threads, body)
+        branch_tasks.run(where, name, threads, body)

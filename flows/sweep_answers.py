@@ -30,7 +30,7 @@ RECORD: Final = "sweep.json"
 RUNS: Final = "runs"
 COLUMNS: Final = ("question", "branch", "measured", "verdict", "recipe")
 
-Run = Callable[[jobs.Job, Display, bool], Result]
+Run = Callable[[jobs.Job, Display], Result]
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class Swept:
         return table
 
 
-def run_recipe(job: jobs.Job, display: Display, verbose: bool) -> Result:
+def run_recipe(job: jobs.Job, display: Display) -> Result:
     """Run a chosen recipe in this process; what its branch made is found in the store."""
     loaded = recipes.load(Path(job.recipe))
-    return compress.run(job, loaded, "inline", display, verbose=verbose)
+    return compress.run(job, loaded, "inline", display)
 
 
 def conclude(
@@ -90,7 +90,6 @@ def conclude(
     *,
     command: str,
     notes: Sequence[str] = (),
-    verbose: bool = False,
     run: Run = run_recipe,
 ) -> Swept:
     """Answer the questions, run each chosen recipe once, and write page and record.
@@ -103,7 +102,6 @@ def conclude(
         display: Shows the runs.
         command: What repeats the sweep.
         notes: What the answers do not tell.
-        verbose: Whether to show logs.
         run: Runs a chosen recipe.
 
     Raises:
@@ -136,8 +134,13 @@ def conclude(
         if branch is None or answer.report is not None:
             continue
         display.say(f"{question.words()}: {branch.name}, measured on the eval rows", "bold")
-        result = run(_job(job, question), display, verbose)
-        _check_bundle(job, question, branch, result)
+        result = run(_job(job, question), display)
+        bundle = result.outcome.bundle
+        if bundle is None or bundle.digest != branch.bundle:
+            raise IntegrityError(
+                f"{answer.recipe}: its run made another bundle than the branch {branch.name}; "
+                "data, model or code changed meanwhile: run the sweep again"
+            )
         for other in answers:
             if other.branch == branch.name:
                 _fill(other, question, branch, result)
@@ -179,16 +182,6 @@ def _job(job: Job, question: Question) -> jobs.Job:
         first=job.first,
         store=job.store,
     )
-
-
-def _check_bundle(job: Job, question: Question, branch: Branch, result: Result) -> None:
-    """Raise IntegrityError if a run made another bundle than the branch that was chosen."""
-    bundle = result.outcome.bundle
-    if bundle is None or bundle.digest != branch.bundle:
-        raise IntegrityError(
-            f"{winner.place(job.sweep, question)}: its run made another bundle than the branch "
-            f"{branch.name}; data, model or code changed meanwhile: run the sweep again"
-        )
 
 
 def _fill(answer: Answer, ran_as: Question, branch: Branch, result: Result) -> None:

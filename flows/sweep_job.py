@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flows.workers import Where
 from pipeline.store import disk, locks
@@ -65,9 +65,13 @@ class Job:
         self.out.mkdir(parents=True, exist_ok=True)
         if not Folder(self.out).branches():
             disk.remove(self.out / STUDY)
-        settings = {"sweep": self.sweep.digest, "threads": job.threads, "device": job.device}
-        disk.write(self.out / SETTINGS, settings)
+        disk.write(self.out / SETTINGS, job.settings)
         return job
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all branches have in common: results differ with it, and would not compare."""
+        return {"sweep file": self.sweep.digest, "device": self.device, "threads": self.threads}
 
     def settled(self, threads: int | None) -> Job:
         """Return the job with the threads that the sweep began with, if a branch has begun.
@@ -77,21 +81,16 @@ class Job:
 
         Raises:
             RecipeError: The folder is another sweep's, or it began with other threads or on another
-                device: results differ, and branches would not compare.
+                device.
         """
         if not Folder(self.out).branches():
             return self
-        path = self.out / SETTINGS
-        if disk.read(path, "sweep") != self.sweep.digest:
-            raise RecipeError(
-                f"{self.out} has the branches of another sweep, or of other values of this one, or "
-                "in another order; give another --out, or delete it (what its branches made stays "
-                "in the store)"
-            )
-        begun = replace(self, threads=disk.read(path, "threads"), device=disk.read(path, "device"))
-        if threads not in (None, begun.threads) or self.device != begun.device:
-            raise RecipeError(
-                f"{self.out}: this sweep began with --device {begun.device} --threads "
-                f"{begun.threads}; give the same, or another --out"
-            )
-        return begun
+        begun = {name: disk.read(self.out / SETTINGS, name) for name in self.settings}
+        job = replace(self, threads=threads or begun["threads"])
+        for name, value in job.settings.items():
+            if value != begun[name]:
+                raise RecipeError(
+                    f"{self.out}: this sweep began with {name} {begun[name]}; give the same, or "
+                    "another --out (what its branches made stays in the store)"
+                )
+        return job

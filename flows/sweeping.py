@@ -115,10 +115,10 @@ class Sweeping:
         return [name for name, branch in self.branches.items() if branch.state == "waiting"]
 
     @property
-    def failed(self) -> dict[str, str | None]:
-        """Why branches have failed, by their names."""
+    def reasons(self) -> dict[str, str]:
+        """Why branches have failed or were stopped, by their names."""
         branches = self.branches.values()
-        return {branch.name: branch.why for branch in branches if branch.state == "failed"}
+        return {branch.name: branch.why for branch in branches if branch.why is not None}
 
     @property
     def trials_left(self) -> int:
@@ -143,11 +143,13 @@ class Sweeping:
                 break
             for future in wait(running, PAUSE, FIRST_COMPLETED).done:
                 self._end(running.pop(future), future)
-            self._show()
+            ended = [branch for branch in self.branches.values() if branch.state in ENDED]
+            self.display.progress(len(ended), len(self.branches), "branches")
             if self._for_speed and not running:
                 self.time()
         if not any(branch.state == "done" for branch in self.branches.values()):
-            raise EvidenceError(f"no branch came to its end: {self._reason()}")
+            reasons = [f"{name}: {why}" for name, why in self.reasons.items()]
+            raise EvidenceError(f"no branch came to its end: {reasons[0]}")
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
@@ -311,19 +313,6 @@ class Sweeping:
         result = branch.why or branch.facts
         line = f"{branch.name:<32} {branch.state:<8} {result}; {branch.seconds:.1f} s"
         self.display.say(line, COLOURS[branch.state])
-
-    def _show(self) -> None:
-        """Show how many branches have ended."""
-        ended = [branch for branch in self.branches.values() if branch.state in ENDED]
-        self.display.progress(len(ended), len(self.branches), "branches")
-
-    def _reason(self) -> str:
-        """Return why the first branch that has not come to its end has not."""
-        for state in ("failed", "stopped"):
-            for branch in self.branches.values():
-                if branch.state == state:
-                    return f"{branch.name}: {branch.why}"
-        return "nothing was to run"
 
 
 def _trials(job: Job) -> Trials | None:

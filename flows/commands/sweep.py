@@ -130,7 +130,6 @@ def sweep(
             display,
             command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
             notes=sweeping.notes,
-            verbose=verbose(),
         )
     if as_json:
         show_json(swept.as_json())
@@ -159,11 +158,10 @@ def _dry_run(sweeping: Sweeping, as_json: bool) -> int:
         "waiting": len(sweeping.waiting),
         "trials": sweeping.trials_left,
     }
-    failed = sweeping.failed
     if as_json:
-        show_json({**counts, "failed": failed})
+        show_json({**counts, "reasons": sweeping.reasons})
         return 0
-    for name, reason in failed.items():
-        click.echo(f"{name} failed: {reason}")
+    for name, reason in sweeping.reasons.items():
+        click.echo(f"{name}: {reason}")
     click.echo("{branches} branches, {waiting} to run, {trials} more trials".format(**counts))
     return 0

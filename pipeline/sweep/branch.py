@@ -141,17 +141,16 @@ def hopeless(stops: Sequence[Stop], branch: Branch, others: Iterable[Branch]) ->
         branch: The branch, up to the step that was finished last.
         others: The branches that it is compared with; itself may be among them.
     """
-    if not branch.steps or branch.steps[-1].accuracy is None:
-        return None
-    last = branch.steps[-1].id
-    value = branch.steps[-1].accuracy.value
-    scores = [value, *_scores(last, others)]
     for stop in stops:
-        least = stop.least(max(scores))
-        if stop.after == last and value < least:
+        *_, last = branch.steps
+        if stop.after != last.id or last.accuracy is None:
+            continue
+        value = last.accuracy.value
+        least = stop.least(max([value, *_scores(last.id, others)]))
+        if value < least:
             reached = wording.score(value, branch.metric)
             limit = wording.score(least, branch.metric)
-            return f"{reached} after {last}; at least {limit} {stop.words}"
+            return f"{reached} after {last.id}; at least {limit} {stop.words}"
     return None
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
@@ -100,20 +100,7 @@ class Stop(Part):
         return best - (self.points or 0.0)
 
 
-def _choices(value: Any) -> Any:
-    """Say plainly what is wrong with choices; what pydantic says is about the union of types."""
-    if isinstance(value, dict):
-        for key in value:
-            if key not in Range.model_fields:
-                raise ValueError(f"unknown key {key!r}{hint(key, Range.model_fields)}")
-    elif not isinstance(value, list | tuple | Range):
-        raise ValueError("give a list of values, or {low: …, high: …} for a search")
-    elif value in ([], ()):
-        raise ValueError("give at least one value")
-    return value
-
-
-Choices = Annotated[Range | tuple[Any, ...], BeforeValidator(_choices)]
+Choices = Annotated[tuple[Any, ...], Field(min_length=1)] | Range
 
 
 class SweepFile(Part):
@@ -125,14 +112,6 @@ class SweepFile(Part):
     search: Search | None = None
     stop: tuple[Stop, ...] = ()
     ask: Annotated[tuple[Question, ...], Field(min_length=1)] = DEFAULT_QUESTIONS
-
-    @field_validator("ask")
-    @classmethod
-    def _distinct(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
-        names = [question.name for question in value]
-        if len(set(names)) != len(names):
-            raise ValueError("the same question stands there twice")
-        return value
 
     def named(self, question: Question) -> str:
         """Return the name of the recipe that answers a question; its run and history have it."""
@@ -185,8 +164,6 @@ def load(path: Path) -> Sweep:
     Raises RecipeError with file, line and key.
     """
     document = yaml_source.read(path)
-    if not isinstance(document.values, dict):
-        raise RecipeError(f"{path}:1: a sweep must be a mapping with name, recipe and vary")
     where = Places(str(path), document.lines)
     if credentials.found_in(document.text):
         raise RecipeError(f"{path}: {credentials.REFUSED}")
