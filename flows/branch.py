@@ -198,7 +198,8 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
     _check_machine(assignment, run.plan)
     record.update(rows=run.plan.sources[NAME].sha256)
     steps = fields.steps_of_branch(loaded)
-    judged = {stop.after for stop in assignment.stops}
+    stops = assignment.stops
+    judged = {stop.after for stop in stops}
     for identifier in steps:
         record.update(step=identifier)
         finished = run.execute(identifier)
@@ -216,8 +217,8 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
             row.accuracy = score.get("accuracy")
             record.update(metric=score.get("metric"))
         record.update(steps=[*record.branch.steps, row])
-        reason = hopeless(assignment.stops, record.branch, record.others)
-        if reason is not None:
+        reason = identifier in judged and hopeless(stops, record.branch, record.others)
+        if reason:
             record.update(state="stopped", why=reason)
             return
     record.update(**_result(run, steps), state="done", step=None)

@@ -190,7 +190,6 @@ def _ray(where: Where, threads: int) -> TaskRunner[Any]:
     place = urlparse(f"//{where.address}".replace("//ray://", "//"))
     if place.port is not None:  # Ray itself would try without an end
         socket.create_connection((place.hostname, place.port), SECONDS).close()
-    logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where.address is None:
         options |= {"num_cpus": where.workers * threads, "include_dashboard": False}

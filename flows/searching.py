@@ -35,7 +35,6 @@ from pipeline.sweep.branch import Branch
 from pipeline.sweep.sweep_file import Choices, Range, SweepFile
 from pipeline.sweep.variants import Variant, variant
 from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import IntegrityError
 
 ATTEMPTS: Final = 10
 """How often TPE is asked for a new variant: it draws near the best that it knows."""
@@ -53,9 +52,6 @@ class Trials:
     Args:
         file: The sweep.
         folder: The sweep's folder. If there is none, nothing is written.
-
-    Raises:
-        IntegrityError: The study's file is damaged.
     """
 
     def __init__(self, file: SweepFile, folder: Path) -> None:
@@ -151,13 +147,11 @@ class Trials:
 
 
 def _storage(folder: Path) -> BaseStorage:
+    """Return the file of a sweep's study; without a folder, a study in memory."""
     if not folder.is_dir():
         return InMemoryStorage()
     path = folder / STUDY
-    try:
-        return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError):
-        raise IntegrityError(f"{path}: the file is damaged; delete it") from None
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _distribution(choices: Choices) -> BaseDistribution:

@@ -58,7 +58,6 @@ class Swept:
         return {
             "exit_code": self.exit_code,
             "page": str(self.folder / PAGE),
-            "record": str(self.folder / RECORD),
             "front": front,
             **self.record.model_dump(mode="json", by_alias=True),
         }
@@ -192,7 +191,6 @@ def _fill(answer: Answer, ran_as: Question, branch: Branch, result: Result) -> N
         answer.missed = list(result.verdict.missed)
     for row in result.ledger:
         if row.digest == branch.bundle and row.accuracy is not None:
-            answer.metric = row.metric
             answer.accuracy = Interval(*row.accuracy)
 
 

@@ -63,7 +63,6 @@ class Sweeping:
         self.store = job.home.store(remote=job.store)
         self.branches: dict[str, Branch] = {}
         self._steps: dict[str, Steps] = {}
-        self._recipes: dict[str, LoadedRecipe] = {}
         self._refusals: list[RarefyError] = []
         """The errors of the branches that cannot run."""
         self._plans: dict[str, Plan] = {}
@@ -153,10 +152,8 @@ class Sweeping:
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
-        bundles = {}
-        for name, branch in self.branches.items():
-            if branch.state == "done" and branch.bundle is not None:
-                bundles[name] = branch.bundle
+        branches = self.branches.values()
+        bundles = {branch.name: branch.bundle for branch in branches if branch.state == "done"}
         if not bundles:
             return
         self.clock.time(bundles.values(), self.display.progress, self.display.say)
@@ -179,14 +176,13 @@ class Sweeping:
             self.branches[one.name] = branch
             try:
                 loaded = variants.recipe(self.job.sweep, one.values)
-                steps = self._plan(loaded)
+                self._steps[one.name] = self._plan(loaded)
             except RarefyError as error:  # values that do not go together, or not on this machine
                 branch.state, branch.why = "failed", str(error)
                 self._refusals.append(error)
                 continue
-            self._recipes[one.name], self._steps[one.name] = loaded, steps
             record = self._records.get(one.name)
-            if record is not None and steps.match(record):
+            if record is not None and self._steps[one.name].match(record):
                 records.append(record)
         for record in records:
             if self._has_ended(record, records):
@@ -231,8 +227,7 @@ class Sweeping:
             self.trials.restart()  # a result came from other data or code
             self.branches.clear()
         for branch in list(self.branches.values()):
-            if branch.state != "waiting" or branch.name in self._records:
-                self._note(branch)  # others would be judged by what it was
+            self._note(branch)  # others would be judged by what it was
             if branch.state == "failed":
                 self._say(branch)
 
@@ -273,11 +268,13 @@ class Sweeping:
 
     def _assignment(self, name: str) -> dict[str, Any]:
         """Return what a worker needs to run a branch."""
-        job, loaded = self.job, self._recipes[name]
+        job, values = self.job, self.branches[name].values
+        # The tags that budgets name are of our own store, and branches are not judged.
+        loaded = variants.recipe(job.sweep, {**values, "budgets": []})
         assignment = Assignment(
             name=name,
-            values=self.branches[name].values,
-            text=variants.without_budgets(loaded),  # their tags are of our own store
+            values=values,
+            text=loaded.text,
             threads=job.threads,
             device=job.device,
             store=job.store,

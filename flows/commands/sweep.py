@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -141,11 +141,8 @@ def sweep(
 
 def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
     """Return the executor. Raises UsageError if an address is for another one."""
-    executors: set[On] = {on} if on else set()
-    if dask:
-        executors.add("dask")
-    if ray:
-        executors.add("ray")
+    executors: set[Any] = {on, dask and "dask", ray and "ray"}
+    executors.discard(None)
     if len(executors) > 1:
         raise click.UsageError("--on, --dask and --ray contradict each other")
     return next(iter(executors), "threads")

@@ -31,27 +31,30 @@ FIXED: Final = (
 )
 
 
-def check(loaded: LoadedRecipe, path: str) -> None:
-    """Raise RecipeError if there is no such field, or if it must be the same in all branches."""
-    steps = [step.id for step in loaded.steps]
-    first = split(path, steps)[0]
-    if first in steps:
-        return
-    if first not in Recipe.model_fields:
-        raise RecipeError(f"no step and no key of the recipe{hint(first, steps)}")
-    if path not in FREE:
-        raise RecipeError(FIXED)
+def problem(loaded: LoadedRecipe, path: str) -> str | None:
+    """Return why a field must be the same in all branches, or that there is none; else None."""
+    ids = loaded.ids
+    first = split(path, ids)[0]
     data = loaded.recipe.data
+    if first in ids[1:]:
+        if first in steps_of_branch(loaded):
+            return None
+        return f"branches do not run {first!r}: winners do"
+    if first not in Recipe.model_fields:
+        return f"no step and no key of the recipe{hint(first, ids)}"
+    if path not in FREE:
+        return FIXED
     if data.label is None and path in FREE_WITH_LABELS:
-        raise RecipeError(
+        return (
             "without labels, the model's own answers are the truth, so branches that differ in "
             "this would be compared with different truths"
         )
     if path == "data.train" and not data.dev_file:
-        raise RecipeError(
+        return (
             "the development rows are cut from train, so branches would be compared on different "
             "rows; name a file of them in data.dev"
         )
+    return None
 
 
 def with_values(

@@ -60,7 +60,8 @@ class Question(Part):
     @property
     def limits(self) -> dict[Goal, float]:
         """Goal -> its limit, in ms or bytes."""
-        return self.under.model_dump(exclude_none=True)
+        limits: dict[Goal, float] = self.under.model_dump(exclude_none=True)
+        return limits
 
     @property
     def name(self) -> str:

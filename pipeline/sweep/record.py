@@ -31,7 +31,6 @@ class Answer(BaseModel):
     report: str | None = Field(
         default=None, description="the report of its run, in the sweep's folder"
     )
-    metric: str | None = None
     accuracy: Interval | None = None
     outcome: str | None = None
     missed: list[str] = Field(default_factory=list)

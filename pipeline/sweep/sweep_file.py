@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,13 +173,16 @@ def load(path: Path) -> Sweep:
     source = path.parent / file.recipe
     sweep = Sweep(path, file, where, recipes.load(source), yaml_source.read(source).values)
     _check_rows(sweep)
-    steps = fields.steps_of_branch(sweep.recipe)
-    for key in file.vary:
-        _check_field(sweep, key, steps)
+    for key, choices in file.vary.items():
+        problem = fields.problem(sweep.recipe, key)
+        if isinstance(choices, Range) and file.search is None:
+            problem = "a range needs 'search'; or list the values to try"
+        if problem is not None:
+            raise where.say(("vary", key), problem)
     if file.search is None and file.combinations > MOST:
         message = f"{file.combinations} combinations; the limit is {MOST}: use 'search'"
         raise where.say(("vary",), message)
-    _check_stops(sweep, steps)
+    _check_stops(sweep)
     return sweep
 
 
@@ -197,27 +199,11 @@ def _check_rows(sweep: Sweep) -> None:
         )
 
 
-def _check_field(sweep: Sweep, key: str, steps: Collection[str]) -> None:
-    """Raise RecipeError if a field cannot vary. ``steps``: those that branches run."""
-    place = ("vary", key)
-    try:
-        fields.check(sweep.recipe, key)
-    except RecipeError as error:
-        raise sweep.where.say(place, str(error)) from None
-    ids = sweep.recipe.ids
-    step = fields.split(key, ids)[0]
-    if step in ids and step not in steps:
-        raise sweep.where.say(place, f"branches do not run {step!r}: winners do")
-    if isinstance(sweep.file.vary[key], Range) and sweep.file.search is None:
-        raise sweep.where.say(place, "a range needs 'search'; or list the values to try")
-
-
-def _check_stops(sweep: Sweep, steps: Collection[str]) -> None:
+def _check_stops(sweep: Sweep) -> None:
     """Raise RecipeError if a rule names a step that has no score in a branch."""
-    scored = []
-    for step in sweep.recipe.steps:
-        if step.id in steps and step.stage.produces in (None, *SCORED):
-            scored.append(step.id)
+    ids = fields.steps_of_branch(sweep.recipe)
+    steps = [step for step in sweep.recipe.steps if step.id in ids]
+    scored = [step.id for step in steps if step.stage.produces in (None, *SCORED)]
     for position, stop in enumerate(sweep.file.stop):
         if stop.after not in scored:
             message = f"{stop.after!r} is no step of branches with a score"

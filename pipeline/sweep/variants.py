@@ -27,16 +27,12 @@ class Variant:
 
 def variant(values: Mapping[str, Any]) -> Variant:
     """Return the variant with these values; its name ends with their digest if it must."""
-    words = {}
-    for path, value in values.items():
-        field = path.split(".")[-1]
-        words[field] = _word(value)
-    text = "-".join(f"{field}-{word}" for field, word in words.items())
+    words = {path.split(".")[-1]: _word(value) for path, value in values.items()}
+    text = "-".join(map("-".join, words.items()))
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     if name != text or len(name) > LONGEST or len(words) < len(values):
-        start = name[:LONGEST].strip("-._")
         digest = value_sha256(dict(values))
-        name = f"{start}-{digest[:8]}"
+        name = f"{name[:LONGEST]}-{digest[:8]}"
     return Variant(name, dict(values))
 
 
@@ -44,13 +40,6 @@ def _word(value: Any) -> str:
     """Return a value as YAML, in which no two values look alike."""
     text = yaml_source.dump(value).removesuffix("\n...\n").strip()
     return re.sub(r"^([0-9.]+) %$", r"\1pct", text)
-
-
-def without_budgets(loaded: LoadedRecipe) -> str:
-    """Return the text of a recipe without its budgets, which branches do not judge."""
-    values = yaml_source.parse(loaded.text.encode(), loaded.where.source).values
-    values.pop("budgets", None)
-    return yaml_source.dump(values)
 
 
 def grid(sweep: Sweep) -> list[Variant]:
