@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline.measure import alone, latency, machine, memory
+from pipeline.measure import alone, latency, machine
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import compare
-from pipeline.run import check_machine
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk
@@ -29,10 +28,8 @@ from pipeline.terms.wording import plural
 from stages.validate import Validate
 
 FILE: Final = "timing.json"
-SESSION: Final = 16
+SESSION: Final = 8
 """Bundles of a session at most: each of its processes loads them all."""
-SHARE: Final = 0.3
-"""Of the memory, what the files of a session's bundles may have: loaded, they take more."""
 USUAL: Final = 4
 """Models that the recipe's own time limit is meant for; more of them get more time."""
 
@@ -97,6 +94,17 @@ class Clock:
         """All times, in doubt or not."""
         return self.doubtful | self.certain
 
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with the times."""
+        if not self.doubtful:
+            return []
+        bundles = plural(len(self.doubtful), "bundle")
+        return [
+            f"the latencies of {bundles} are in doubt: something slowed this machine down each "
+            "time; the same command takes them again"
+        ]
+
     def time(
         self,
         digests: Iterable[str],
@@ -118,16 +126,9 @@ class Clock:
         with alone.measuring(lambda why: say(f"{why}; waiting for it to finish")):
             while new:
                 reference = list(self.certain)[:1]
-                count = self._capacity([*reference, *new]) - len(reference)
-                count = max(1, count)
+                count = SESSION - len(reference)
                 self._session(reference, new[:count], progress, say)
                 new = new[count:]
-
-    def _capacity(self, digests: Sequence[str]) -> int:
-        """Return how many bundles one process can load, one of them twice."""
-        largest = max(memory.size(self.directory(digest)) for digest in digests)
-        limit = SHARE * check_machine.total_memory()
-        return min(SESSION, int(limit / largest) - 1)
 
     def _session(
         self,
@@ -151,7 +152,7 @@ class Clock:
         disk.write(self.path, {"key": self.key, "ms": self.certain})
 
     def _measured(self, digests: Sequence[str], progress: Progress) -> Latency:
-        seconds = self.settings.seconds * max(1.0, len(digests) / USUAL)
+        share = max(1.0, len(digests) / USUAL)
         directories = {digest: self.directory(digest) for digest in digests}
         return self.measure(
             directories,
@@ -161,7 +162,7 @@ class Clock:
             alike=True,  # whatever each was exported for
             threads=self.target.threads,
             processes=self.settings.processes,
-            seconds=seconds,
+            seconds=self.settings.seconds * share,
             seed=self.seed,
             progress=progress,
         )

@@ -24,7 +24,6 @@ from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import check_machine
 from pipeline.run.plan import Plan
-from pipeline.stage.development import NAME
 from pipeline.store import disk, remote
 from pipeline.store.artifact import Kind
 from pipeline.store.lease import Lease
@@ -33,7 +32,6 @@ from pipeline.sweep.branch import ENDED, Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
 from pipeline.terms.credentials import redact
 from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError, RecipeError
-from pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
     from flows.searching import Trials
@@ -42,7 +40,6 @@ PAUSE: Final = 0.5
 """Seconds between two looks at the display."""
 BATCH: Final = 4
 """Branches between two timings of a search for speed, at least."""
-COLOURS: Final = {"done": "", "stopped": "yellow", "failed": "red"}
 
 
 class Sweeping:
@@ -91,22 +88,6 @@ class Sweeping:
     def _plan_with_rows(self) -> Plan:
         """The plan of a branch: the recipe's own model, which may be another, need not be there."""
         return next(iter(self._plans.values()))
-
-    @property
-    def notes(self) -> list[str]:
-        """What is wrong with the development rows, or was with this machine."""
-        if not self._plans:
-            return []
-        warnings = self._plan_with_rows.summary.warnings
-        notes = [warning for warning in warnings if warning.startswith(f"{NAME}:")]
-        doubtful = self.clock.doubtful
-        if doubtful:
-            bundles = plural(len(doubtful), "bundle")
-            notes.append(
-                f"the latencies of {bundles} are in doubt: something slowed this machine down each "
-                "time; the same command takes them again"
-            )
-        return notes
 
     @property
     def waiting(self) -> list[str]:
@@ -309,7 +290,7 @@ class Sweeping:
         """Show a branch that has ended."""
         result = branch.why or branch.facts
         line = f"{branch.name:<32} {branch.state:<8} {result}; {branch.seconds:.1f} s"
-        self.display.say(line, COLOURS[branch.state])
+        self.display.say(line)
 
 
 def _trials(job: Job) -> Trials | None:

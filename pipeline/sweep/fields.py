@@ -90,8 +90,7 @@ def with_values(
             _set(entries[first], [stage, *rest], value)
     document["stages"] = [entries[step] for step in entries if step not in omitted]
     text = yaml_source.dump(document)
-    parsed = yaml_source.parse(text.encode(), loaded.where.source).values
-    return recipes.check(parsed, text, loaded.base, loaded.where, None)
+    return recipes.check(document, text, loaded.base, loaded.where, None)
 
 
 def _copy(value: Any) -> Any:

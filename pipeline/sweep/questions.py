@@ -60,7 +60,7 @@ class Question(Part):
     @property
     def limits(self) -> dict[Goal, float]:
         """Goal -> its limit, in ms or bytes."""
-        limits: dict[Goal, float] = self.under.model_dump(exclude_none=True)
+        limits: dict[Any, float] = self.under.model_dump(exclude_none=True)
         return limits
 
     @property

@@ -28,9 +28,11 @@ class Variant:
 def variant(values: Mapping[str, Any]) -> Variant:
     """Return the variant with these values; its name ends with their digest if it must."""
     words = {path.split(".")[-1]: _word(value) for path, value in values.items()}
-    text = "-".join(map("-".join, words.items()))
+    parts = map("-".join, words.items())
+    text = "-".join(parts)
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
-    if name != text or len(name) > LONGEST or len(words) < len(values):
+    distinct = name == text and len(words) == len(values)
+    if not distinct or len(name) > LONGEST:
         digest = value_sha256(dict(values))
         name = f"{name[:LONGEST]}-{digest[:8]}"
     return Variant(name, dict(values))
