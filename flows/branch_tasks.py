@@ -86,12 +86,9 @@ def run(where: Where, name: str, threads: int, body: Callable[[Workers], None]) 
         with open_crew(where, threads) as crew:
             body(crew)
 
-    token = _body.set(work)
-    try:
-        with server_guard.running(), tags("rarefy", f"sweep:{name}"):
-            sweep(name, where.on, where.workers)
-    finally:
-        _body.reset(token)
+    _body.set(work)
+    with server_guard.running(), tags("rarefy", f"sweep:{name}"):
+        sweep(name, where.on, where.workers)
 
 
 class Crew:

@@ -22,7 +22,7 @@ from pipeline.sweep import page, pareto, winner
 from pipeline.sweep.branch import Branch
 from pipeline.sweep.questions import Question
 from pipeline.sweep.record import Answer, SweepRecord
-from pipeline.terms.errors import EvidenceError, IntegrityError
+from pipeline.terms.errors import IntegrityError
 from pipeline.terms.interval import Interval
 
 PAGE: Final = "sweep.html"
@@ -104,11 +104,8 @@ def conclude(
         run: Runs a chosen recipe.
 
     Raises:
-        EvidenceError: No branch made a bundle.
         IntegrityError: A run makes another bundle than its branch.
     """
-    if not any(branch.complete for branch in branches):
-        raise EvidenceError("no branch made a bundle whose accuracy and latency are known")
     file, recipe = job.sweep.file, job.sweep.recipe.recipe
     answers = [_answer(job, question, branches) for question in file.ask]
     record = SweepRecord(
@@ -125,8 +122,7 @@ def conclude(
         seconds=sum(branch.seconds for branch in branches),
         machine=machine.fingerprint(),
     )
-    for note in record.notes:
-        display.say(f"note: {note}", "yellow")
+    display.notes(record.notes)
     _write(job, record)
     for question, answer in zip(file.ask, answers, strict=True):
         branch = record.branch(answer.branch)
@@ -197,4 +193,4 @@ def _fill(answer: Answer, ran_as: Question, branch: Branch, result: Result) -> N
 def _write(job: Job, record: SweepRecord) -> None:
     disk.write_text(job.out / PAGE, page.render(record))
     text = record.model_dump_json(by_alias=True, indent=1)
-    disk.write_text(job.out / RECORD, f"{text}\n")
+    disk.write_text(job.out / RECORD, text)

@@ -31,7 +31,7 @@ from pipeline.sweep import variants
 from pipeline.sweep.branch import ENDED, Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
 from pipeline.terms.credentials import redact
-from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError, RecipeError
+from pipeline.terms.errors import ProviderError, RarefyError, RecipeError
 
 if TYPE_CHECKING:
     from flows.searching import Trials
@@ -90,6 +90,13 @@ class Sweeping:
         return next(iter(self._plans.values()))
 
     @property
+    def notes(self) -> list[str]:
+        """What is wrong with the times."""
+        if not self._plans:
+            return []
+        return self.clock.notes
+
+    @property
     def waiting(self) -> list[str]:
         """The names of the branches that have yet to run."""
         return [name for name, branch in self.branches.items() if branch.state == "waiting"]
@@ -113,7 +120,7 @@ class Sweeping:
         return bool(self.waiting) or self.trials_left > 0
 
     def run(self, workers: Workers) -> None:
-        """Run all branches that have not ended. Raises EvidenceError if none is done."""
+        """Run all branches that have not ended."""
         self._begin()
         running: dict[Future[dict[str, Any]], str] = {}
         while True:
@@ -127,9 +134,6 @@ class Sweeping:
             self.display.progress(len(ended), len(self.branches), "branches")
             if self._for_speed and not running:
                 self.time()
-        if not any(branch.state == "done" for branch in self.branches.values()):
-            reasons = [f"{name}: {why}" for name, why in self.reasons.items()]
-            raise EvidenceError(f"no branch came to its end: {reasons[0]}")
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""

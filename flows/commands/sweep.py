@@ -129,7 +129,7 @@ def sweep(
             list(sweeping.branches.values()),
             display,
             command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
-            notes=sweeping.clock.notes,
+            notes=sweeping.notes,
         )
     if as_json:
         show_json(swept.as_json())

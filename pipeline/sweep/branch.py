@@ -111,7 +111,7 @@ class Folder:
         """Write what is known of a branch."""
         self._records.mkdir(parents=True, exist_ok=True)
         text = branch.model_dump_json(by_alias=True, indent=1)
-        disk.write_text(self._records / f"{branch.name}.json", f"{text}\n")
+        disk.write_text(self._records / f"{branch.name}.json", text)
 
     def branches(self) -> list[Branch]:
         """Return all branches by name. Raises IntegrityError if a file is damaged."""

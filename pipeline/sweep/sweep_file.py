@@ -49,10 +49,6 @@ class Range(Part):
         return self
 
     @property
-    def ends(self) -> tuple[int | float, int | float]:
-        return self.low, self.high
-
-    @property
     def whole(self) -> bool:
         """Whether it has whole numbers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
@@ -117,9 +113,11 @@ class SweepFile(Part):
         return f"{self.name}-{question.name}"
 
     def values(self, path: str) -> tuple[Any, ...]:
-        """Return the values of a field, of a range its ends."""
+        """Return the values of a field, none of a range."""
         choices = self.vary[path]
-        return choices.ends if isinstance(choices, Range) else choices
+        if isinstance(choices, Range):
+            return ()
+        return choices
 
     @property
     def combinations(self) -> int:
