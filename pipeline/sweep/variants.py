@@ -35,7 +35,7 @@ def variant(values: Mapping[str, Any]) -> Variant:
     if not distinct or len(name) > LONGEST:
         digest = value_sha256(dict(values))
         name = f"{name[:LONGEST]}-{digest[:8]}"
-    return Variant(name, dict(values))
+    return Variant(name, {**values})
 
 
 def _word(value: Any) -> str:
