@@ -56,5 +56,5 @@ def test_a_file_that_no_sweep_has_written_is_not_replaced(tmp_path: Path) -> Non
 
 
 def test_a_sweep_whose_recipes_would_have_too_long_names_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="name: .*nnn-fastest"):
+    with pytest.raises(RecipeError, match=r"name: .*nnn-fastest"):
         winner.check(factory.load(tmp_path, name="n" * 60))
