@@ -208,13 +208,13 @@ class Sweeping:
 
     def _begin(self) -> None:
         """Write what was found out when the branches were planned."""
-        if self.trials is not None and self.trials.measured.intersection(self.waiting):
-            self.trials.restart()  # a result came from other data or code
-            self.branches.clear()
         for branch in list(self.branches.values()):
             self._note(branch)  # others would be judged by what it was
             if branch.state == "failed":
                 self._say(branch)
+        if self.trials is not None and self.trials.measured.intersection(self.waiting):
+            self.trials.restart()  # a result came from other data or code
+            self.branches.clear()
 
     def _note(self, branch: Branch) -> None:
         """Note what is known of a branch: on disk, and in the search."""
