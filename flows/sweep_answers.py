@@ -47,10 +47,12 @@ class Swept:
         A recipe without budgets has no verdict, and none is missed.
         """
         outcomes = [answer.outcome for answer in self.record.answers]
+        branches = [answer.branch for answer in self.record.answers]
         if "fail" in outcomes:
             return 3
-        branches = [answer.branch for answer in self.record.answers]
-        return 4 if None in branches or "inconclusive" in outcomes else 0
+        if "inconclusive" in outcomes or None in branches:
+            return 4
+        return 0
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``rarefy sweep --json`` prints."""

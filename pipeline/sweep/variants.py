@@ -25,7 +25,7 @@ class Variant:
     values: dict[str, Any]
 
 
-def variant(values: Mapping[str, Any]) -> Variant:
+def variant(values: dict[str, Any]) -> Variant:
     """Return the variant with these values; its name ends with their digest if it must."""
     words = {path.split(".")[-1]: _word(value) for path, value in values.items()}
     parts = map("-".join, words.items())
@@ -33,9 +33,9 @@ def variant(values: Mapping[str, Any]) -> Variant:
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     distinct = name == text and len(words) == len(values)
     if not distinct or len(name) > LONGEST:
-        digest = value_sha256(dict(values))
+        digest = value_sha256(values)
         name = f"{name[:LONGEST]}-{digest[:8]}"
-    return Variant(name, {**values})
+    return Variant(name, values)
 
 
 def _word(value: Any) -> str:
