@@ -79,7 +79,7 @@ def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifa
 def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeError:
     hint = ""
     if isinstance(error, NoTagError):
-        near = nearest(name, [*loaded.ids, *error.known])
+        near = nearest(name, [*loaded.ids, *error.tags])
         hint = f"; did you mean {near!r}?" if near else ""
         # With its command: `deploy` and `schedule`, which say this too, have no such option.
         hint += "; for a first release: `rarefy run --first` or `rarefy ci --first`"
@@ -109,7 +109,7 @@ def check_first(name: str, missing: NoTagError, ids: Sequence[str]) -> None:
             f"there is no tag {name!r}, but there is {near!r}; correct the name, or give the tag "
             "or the stage another"
         )
-    near = misspelt(tag, missing.known)
+    near = misspelt(tag, missing.tags)
     if near is not None:
         raise RecipeError(
             f"there is no tag {tag!r}, but there is {near!r}; correct the name, or, if it is "
