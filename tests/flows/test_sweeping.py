@@ -293,7 +293,7 @@ def test_planning_many_branches_reads_data_and_weights_once(
 
 
 def test_a_value_that_fits_no_branch_is_said_before_anything_runs(project: Project) -> None:
-    with pytest.raises(RecipeError, match="unknown key 'scales', did you mean 'scale'"):
+    with pytest.raises(RecipeError, match="scales: unknown key, did you mean 'scale'"):
         opened(project, sweeps.write(project, "head.scales: [1.0]"))
 
 
