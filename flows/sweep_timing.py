@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.measure import alone, latency, machine
+from pipeline.measure.lengths import rows_to_time
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.release import compare
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk
@@ -71,8 +71,8 @@ class Clock:
             if isinstance(step.stage, Validate):
                 settings = step.stage
         seed = loaded.recipe.seed
-        rows = plan.rows[NAME]  # timing asks for no answers to them
-        texts, pairs = compare.rows_to_time(plan.task, rows, settings.rows, seed)
+        # Timing asks for no answers to them.
+        texts, pairs = rows_to_time(plan.task, plan.rows[NAME], settings.rows, seed)
         target = loaded.recipe.targets[0]
         return cls(folder / FILE, target, texts, pairs, settings, seed, directory)
 

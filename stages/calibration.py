@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.model.batches import rows_of_equal_length, split_rows
 from pipeline.stage import Context
 from stages.parameters import CALIBRATION_BATCH, Row
 
@@ -34,11 +34,9 @@ def batches(
     is spent on padding. ``rows`` may lie on disk: those of one batch are held at a time.
     """
     shapes = [_shape(row) for row in rows]
-    ordered = sorted(range(len(shapes)), key=shapes.__getitem__)
-    for _, group in groupby(ordered, key=shapes.__getitem__):
-        same = list(group)
-        for start in range(0, len(same), size):
-            part = [rows[at] for at in same[start : start + size]]
+    for _, same in rows_of_equal_length(shapes):
+        for batch in split_rows(same, size):
+            part = [rows[row] for row in batch]
             yield {key: torch.tensor([row[key] for row in part], device=device) for key in part[0]}
 
 

@@ -24,7 +24,7 @@ from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
-from pipeline.terms.vocabulary import Isa, Target
+from pipeline.terms.vocabulary import Isa, Target, first_cpu_target
 from stages import ranges, sensitivity, smoothing
 
 FLOAT = "float"
@@ -134,7 +134,7 @@ class Finalists:
 
     @property
     def _target(self) -> Target:
-        return next(each for each in self.context.targets if each.provider == "cpu")
+        return first_cpu_target(self.context.targets)
 
     @cached_property
     def _split(self) -> Split:

@@ -25,7 +25,7 @@ from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Isa
+from pipeline.terms.vocabulary import Isa, first_cpu_target
 from stages import ranges, smoothing
 from stages.bisection import most_within
 from stages.finalists import FLOAT, Finalists
@@ -176,7 +176,7 @@ class Search:
     def savings(self) -> list[dict[str, float]]:
         """What each form saves of each group's time, in ms a call; float saves nothing."""
         tokens = int(np.median([len(row["input_ids"]) for row in self._dev(MORE)]))
-        threads = next(each.threads for each in self.context.targets if each.provider == "cpu")
+        threads = first_cpu_target(self.context.targets).threads
         found = []
         with alone.measuring(alone.noted(self.context.progress)):
             for at, group in enumerate(self.groups):

@@ -16,6 +16,7 @@ from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.vocabulary import first_cpu_target
 from stages import training
 from stages.allocation import MULTIPLES
 from stages.latency_table import Curve, Table, grid, model_of
@@ -104,7 +105,7 @@ class Profile(Stage):
             one, two = (tuple(ms[f"{depth}-{name}"] for name in names) for depth in (1, 2))
             return Curve(counts, one, two)
 
-        target = next(each for each in context.targets if each.provider == "cpu")
+        target = first_cpu_target(context.targets)
         table = Table(
             machine=machine.digest(machine.fingerprint()),
             threads=target.threads,
@@ -145,7 +146,7 @@ class Profile(Stage):
         from stages.finalists import PROCESSES
 
         texts, pairs = context.task.served(context.split("dev"))
-        target = next(each for each in context.targets if each.provider == "cpu")
+        target = first_cpu_target(context.targets)
         return latency.undisturbed(
             lambda: latency.measure(
                 bundles,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model import parts
+from pipeline.model.batches import order_by_length
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import inputs_of
 from stages.parameters import TEACHER_BATCH, Row
@@ -43,7 +44,7 @@ def of(
         total.index_add_(0, ids, states[:, place][there])
         counts.index_add_(0, ids, torch.ones(len(ids)))
 
-    order = chosen[np.argsort(lengths(rows)[chosen], kind="stable")]
+    order = chosen[order_by_length(lengths(rows)[chosen].tolist())]
     for start in range(0, len(order), TEACHER_BATCH):
         read([rows[row] for row in order[start : start + TEACHER_BATCH]], slice(None))
         context.progress(start, len(order), "tokens in the training rows")

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers
 
-from benchmarks import vocabulary as measurements
 from pipeline.model import checkpoint
 from pipeline.model.sources import model_directory
 from pipeline.stage.split import Split
@@ -284,17 +283,3 @@ def test_an_unknown_character_costs_as_much_as_before():
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=whole)
     kept = vocabulary.kept_ids(fast, {1: 1, 2: 1, 3: 1, 4: 1})
     assert kept == [0, 1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "xlm-roberta"])
-def test_the_benchmark_finds_the_same_splits_on_small_tokenizers(folders, kind):
-    whole = checkpoint.load_tokenizer(folders[kind])
-    texts = tokenizers.corpus()
-    others = {"other": texts[-300:], "languages": [*tokenizers.OTHERS]}
-    row = measurements.measure(whole, texts[-300 - FEW : -300], others)
-    assert row["train_same_split"] == 1
-    assert row["tokens"]["before"] == len(whole) > row["tokens"]["after"]
-    found = row["other"]["other"]
-    assert found["of_kept_tokens"] == found["of_them_same_split"] > 5
-    assert found["after"]["tokens_per_word"] > found["before"]["tokens_per_word"]
-    assert found["after"]["unknown_or_bytes"] <= found["before"]["unknown_or_bytes"]
