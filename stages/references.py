@@ -71,7 +71,7 @@ def export(
     An export does not depend on budgets, targets or what else is measured, so it is kept for the
     next measurement: after an edit of a limit, only what is timed anew takes time.
     """
-    built, folder = {}, context.kept or context.work
+    built, folder = {}, context.shared or context.work
     for name, artifact in checkpoints.items():
         progress = steps.next(f"exporting {name} as a reference")
         built[name] = folder / "references" / provider / artifact.digest
