@@ -50,7 +50,8 @@ class Export(Bundling):
             return
         precision = getattr(planner, "precision", None)
         mode = getattr(planner, "mode", None)
-        has_int4 = "int4" in (getattr(planner, name, None) for name in ("embeddings", "weights"))
+        widths = [getattr(planner, name, None) for name in ("embeddings", "weights")]
+        has_int4 = "int4" in widths
         target = self.chosen_target(recipe.targets)
         refusal = providers.refusal(precision, mode, target.provider, self.products, has_int4)
         if refusal:
@@ -66,13 +67,14 @@ class Export(Bundling):
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""
         target = self.chosen_target(requirements.targets)
-        checked = {"openvino": version("openvino")} if target.provider == "openvino" else {}
-        return {
+        facts: dict[str, Any] = {
             "provider": target.provider,
             "threads": target.threads,
             "isa": target.isa,
-            **checked,
         }
+        if target.provider == "openvino":
+            facts["openvino"] = version("openvino")  # which the parity check runs
+        return facts
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Build the bundle in its deployable form."""
