@@ -121,7 +121,9 @@ class Label(transfer_set.Answering):
             name: the earlier stage's id, ``answers``.
             stages: all earlier stages, by id.
         """
-        earlier = stages[name]
+        earlier = stages.get(name)
+        if earlier is None or earlier.produces is not Kind.TRANSFER_SET:
+            return  # the check of kinds refuses it
         if not isinstance(earlier, Label):
             raise RecipeError(f"answers: {name!r} has no answers; name a label stage")
         if self.transfer and not earlier.transfer:
@@ -380,7 +382,7 @@ def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> 
     *_, origin = _trace_texts(stages, answers, complete=True)
     if origin in _trace_texts(stages, transfer):
         return
-    if isinstance(stages[origin], Label):
+    if isinstance(stages.get(origin), Label):
         raise RecipeError(
             f"answers: {answers!r} kept only the texts that the 'confidence' of {origin!r} let "
             f"pass; give 'transfer: {answers}' as well"
@@ -398,7 +400,7 @@ def _trace_texts(stages: Mapping[str, Stage], step: str, *, complete: bool = Fal
     """
     steps = [step]
     while True:
-        stage = stages[steps[-1]]
+        stage = stages.get(steps[-1])
         if not isinstance(stage, Label) or not stage.transfer:
             return steps
         if complete and stage.confidence:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pipeline.model.architectures.description import Config
 from pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
+from pipeline.run import quantized
 from pipeline.run.decisions import HEADED
 from pipeline.stage import Stage, StageCheck, locating, tasks
 from pipeline.stage.locating import Located
@@ -53,23 +54,14 @@ def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> Non
         raise loaded.where.say(("model",), located.other_texts)
 
 
-def check_stages(
-    loaded: LoadedRecipe,
-    task: type[Task],
-    kinds: Mapping[str, Kind],
-    planners: Mapping[str, str | None],
-) -> None:
+def check_stages(loaded: LoadedRecipe, task: type[Task]) -> None:
     """Let each stage check its parameters against the rest of the recipe.
 
-    Args:
-        loaded: the recipe.
-        task: the class of its task.
-        kinds: the kind of each step's output, by the step's id.
-        planners: the id of the step whose quantization plan each output carries, or None.
-
-    Raises:
-        RecipeError: a parameter does not fit; names the stage's file and line.
+    Nothing but the recipe is needed: neither its model nor its data are opened. Raises RecipeError
+    with the stage's file and line if a parameter does not fit.
     """
+    kinds = _declared_kinds(loaded)
+    planners = quantized.follow(loaded, kinds)
     earlier: dict[str, Stage] = {}
     for step in loaded.steps:
         stage_check = StageCheck(
@@ -82,6 +74,17 @@ def check_stages(
         )
         loaded.call(step.stage.check, stage_check, check=True)
         earlier[step.id] = step.stage
+
+
+def _declared_kinds(loaded: LoadedRecipe) -> dict[str, Kind]:
+    """Return the kinds of all outputs, by step id, as the stages declare them.
+
+    Whether the recipe's model has a head, which its files and the data decide, is not known here.
+    """
+    kinds = {MODEL: Kind.CHECKPOINT}
+    for step in loaded.steps:
+        kinds[step.id] = step.stage.produces or kinds[step.input]
+    return kinds
 
 
 def _planner(loaded: LoadedRecipe, step: Step, planners: Mapping[str, str | None]) -> Stage | None:
@@ -99,8 +102,7 @@ def _exporter(
     planners: Mapping[str, str | None],
 ) -> Stage | None:
     """Return the stage that makes a step's input, if that is a bundle with a plan; else None."""
-    has_plan = planners[step.input] is not None
-    if kinds[step.input] is not Kind.BUNDLE or not has_plan:
+    if kinds[step.input] is not Kind.BUNDLE or planners[step.input] is None:
         return None
     return loaded.step(step.input).stage
 

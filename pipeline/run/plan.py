@@ -299,14 +299,14 @@ class Plan:
         """
         check_chain.check_known(self.loaded)
         check_chain.check_windows(self.loaded, self.task_class)
+        check_chain.check_stages(self.loaded, self.task_class)
         budgets.check(self.loaded, self.task_class)
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
         check_chain.check_model(self.loaded, self.located, self.task_class)
         own_answers.check(self.loaded, self.task_class, self._imported_kind())
         kinds = self.kinds()
-        planners = quantized.follow(self.loaded, kinds)
-        check_chain.check_stages(self.loaded, self.task_class, kinds, planners)
+        quantized.check(self.loaded, kinds)
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)

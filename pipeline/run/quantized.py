@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.model import blockwise, checkpoint, quantization
-from pipeline.recipe.recipe import LoadedRecipe
+from pipeline.recipe.recipe import LoadedRecipe, Step
 from pipeline.stage import Draft, Stage
 from pipeline.store.artifact import MODELS, Artifact, Kind
 from pipeline.terms.digests import file_sha256
@@ -25,26 +25,36 @@ FACTS = "quantization"
 def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | None]:
     """Return for each step the id of the step whose plan its output carries; None if no plan.
 
-    A bundle implements the plan, so steps after it have none. Raises RecipeError if a step would
-    lose a plan.
+    A bundle implements the plan, so steps after it have none.
     """
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
-        stage = step.stage
-        planner = planners[step.input]
-        if kinds[step.input] is Kind.BUNDLE:
-            planner = None
-        quantization_policy = stage.policy.quantization
+        quantization_policy = step.stage.policy.quantization
         if quantization_policy == "plans":
             planners[step.id] = step.id
-        elif planner is None or kinds[step.id] not in MODELS:
-            continue
-        elif quantization_policy == "keeps":
-            planners[step.id] = planner
-        else:
+        elif quantization_policy == "keeps" and kinds[step.id] in MODELS:
+            planners[step.id] = _planner_of_input(step, kinds, planners)
+    return planners
+
+
+def check(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> None:
+    """Raise RecipeError if a step would lose the plan of its input."""
+    planners = follow(loaded, kinds)
+    for step in loaded.steps:
+        planner = _planner_of_input(step, kinds, planners)
+        is_model = kinds[step.id] in MODELS
+        if planner and is_model and step.stage.policy.quantization == "loses":
             problem = f"would lose the quantization plan of {planner!r}; move {planner!r} after it"
             raise loaded.error(step, problem)
-    return planners
+
+
+def _planner_of_input(
+    step: Step, kinds: Mapping[str, Kind], planners: Mapping[str, str | None]
+) -> str | None:
+    """Return the id of the step whose plan a step gets with its input; None if there is none."""
+    if kinds[step.input] is Kind.BUNDLE:
+        return None
+    return planners[step.input]
 
 
 def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft) -> Draft:

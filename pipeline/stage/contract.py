@@ -234,7 +234,8 @@ class Stage(BaseModel):
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if a parameter does not fit the rest of the recipe.
 
-        Called by ``rarefy recipe check`` and before a run. The message begins with the parameter.
+        Called by ``rarefy recipe check`` and before a run, before the model and the data are
+        opened and the kinds of artifacts are checked. The message begins with the parameter.
         """
         return
 
