@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from exporters.providers import Products
-from pipeline.model.runtime import DEVICES
+from pipeline.model.runtime import is_on_cpu
 from pipeline.stage import Stage
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
@@ -48,7 +48,7 @@ class Bundling(Stage):
         if chosen.isa != "vnni":
             return
         for target in targets:
-            if DEVICES[target.provider] == "cpu" and target.isa != "vnni":
+            if is_on_cpu(target.provider) and target.isa != "vnni":
                 raise RecipeError(
                     f"the bundle is for {chosen.name!r}, whose isa is vnni, and CPUs of "
                     f"{target.name!r} may refuse it; write export: {{target: {target.name}}}, or "
