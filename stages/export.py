@@ -12,7 +12,7 @@ from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.versions import version
 from rarefy.stages.common.bundle_targets import Bundling
-from rarefy.stages.quantize.plans import symmetric
+from rarefy.stages.quantization.plans import symmetric
 from rarefy.stages.training.parameters import EXPORTING
 
 

@@ -11,7 +11,7 @@ from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, S
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks.task import Row, Task, inputs_of
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.stages.quantize.plans import check_weights, symmetric
+from rarefy.stages.quantization.plans import check_weights, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,7 @@ def _calibrate(
         network: the merged one.
         tokenizer: the network's.
     """
-    from rarefy.stages.quantize import ranges
+    from rarefy.stages.quantization import ranges
 
     rows = ranges.rows(context, tokenizer, "train", how.rows)
     layers = plan.integer_layers

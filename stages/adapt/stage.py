@@ -16,7 +16,7 @@ from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import STATIC
 from rarefy.pipeline.terms.wording import plural
-from rarefy.stages.quantize.plans import check_weights
+from rarefy.stages.quantization.plans import check_weights
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Loss, Training
 

@@ -21,11 +21,10 @@ from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.recipe_parts import Part
-from rarefy.stages.augment import spans
 from rarefy.stages.augment.domain import ranked
 from rarefy.stages.training.parameters import refuse_unread
 from rarefy.stages.transfer import files as transfer_set
-from rarefy.stages.transfer import novelty
+from rarefy.stages.transfer import novelty, spans
 from rarefy.stages.transfer.files import TEXTS, Pair
 from rarefy.stages.transfer.novelty import Novel
 

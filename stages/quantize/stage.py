@@ -29,8 +29,9 @@ from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.stages.common.bisection import most_within
-from rarefy.stages.quantize import excluded, plans
-from rarefy.stages.quantize.plans import SEARCH, copied, narrowest, symmetric
+from rarefy.stages.quantization import plans
+from rarefy.stages.quantization.plans import SEARCH, copied, narrowest, symmetric
+from rarefy.stages.quantize import excluded
 from rarefy.stages.training.parameters import changed
 
 if TYPE_CHECKING:
@@ -213,7 +214,8 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
-        from rarefy.stages.quantize import gptq, ranges
+        from rarefy.stages.quantization import ranges
+        from rarefy.stages.quantize import gptq
 
         names, candidates = excluded.candidates(network, self.exclude)
         layers = {name: LinearPlan(precision="int8") for name in candidates}
@@ -261,7 +263,8 @@ class Quantize(Stage):
         self, context: Context, network: Any, names: list[str], rows: Rows, how: Calibration
     ) -> dict[str, LinearPlan]:
         """Return layers in int8, with their factors and static ranges if the recipe wants them."""
-        from rarefy.stages.quantize import ranges, smoothing
+        from rarefy.stages.quantization import ranges
+        from rarefy.stages.quantize import smoothing
 
         isa, progress = narrowest(context.targets), context.progress
         factors: dict[str, tuple[float, ...]] = {}
@@ -285,7 +288,8 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any, int4: Mapping[str, Blocks] = NO_BLOCKS
     ) -> Sensitivity:
         """Return what measures damage, on development rows."""
-        from rarefy.stages.quantize import ranges, sensitivity
+        from rarefy.stages.quantization import ranges
+        from rarefy.stages.quantize import sensitivity
 
         dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
         isa = narrowest(context.targets)
@@ -361,7 +365,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that a search finds, its metrics and facts; write what was tried."""
-        from rarefy.stages.quantize import ranges
+        from rarefy.stages.quantization import ranges
         from rarefy.stages.quantize.search import Search
 
         names, candidates = excluded.candidates(network, self.exclude)

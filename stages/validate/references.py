@@ -18,7 +18,7 @@ from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ModelError, ProviderError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.stages.common.progress import Steps
-from rarefy.stages.quantize import plans
+from rarefy.stages.quantization import plans
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from rarefy.pipeline.model.quantization.plan import Calibration
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.stages.common import bundles
 from rarefy.stages.common import resume as notes
-from rarefy.stages.quantize import Quantize, bundles
+from rarefy.stages.quantize import Quantize
 from rarefy.stages.quantize import search as plan_search
 from rarefy.stages.quantize.search import Candidate, SearchResult, hull
 from rarefy.stages.quantize.sensitivity import Sensitivity

@@ -13,8 +13,8 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.adapt.merge import Merge
+from rarefy.stages.quantization.plans import FILES, copied, narrowest, symmetric
 from rarefy.stages.quantize import Quantize
-from rarefy.stages.quantize.plans import FILES, copied, narrowest, symmetric
 from tests.models import artifact_of
 
 
