@@ -23,7 +23,7 @@ from rarefy.pipeline.stage import Context, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.stages.quantize import sensitivity
+from rarefy.stages.quantization import sensitivity
 
 DATA = ROOT / "examples" / "data" / "movie-reviews"
 EVAL, TRAIN = DATA / "eval.jsonl", DATA / "train.jsonl"

@@ -23,7 +23,7 @@ from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TEXTS, TRANSFER
 
 if TYPE_CHECKING:
-    from rarefy.stages.common.bundles import Finalists
+    from rarefy.stages.quantization.bundles import Finalists
 
 log = logging.getLogger(__name__)
 
@@ -271,8 +271,8 @@ class Label(transfer_set.Answering):
         Raises ModelError if an export is requested but its answers are not near, or the task's
         units are not its rows.
         """
-        from rarefy.stages.common.bundles import Finalists
         from rarefy.stages.label.shard_worker import TOGETHER
+        from rarefy.stages.quantization.bundles import Finalists
 
         many = sum(map(len, splits)) >= MANY
         problem = _export_problem(context)

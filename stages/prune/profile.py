@@ -141,7 +141,7 @@ class Profile(Stage):
         return small
 
     def _exported(self, context: Context, small: Any, tokenizer: Any, name: str) -> Path:
-        from rarefy.stages.common.bundles import Finalists
+        from rarefy.stages.quantization.bundles import Finalists
 
         subcontext = replace(context, work=context.work / name)
         finalists = Finalists(subcontext, small, tokenizer)
@@ -150,7 +150,7 @@ class Profile(Stage):
         return finalists.build(None)
 
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
-        from rarefy.stages.common.bundles import PROCESSES
+        from rarefy.stages.quantization.bundles import PROCESSES
 
         texts, pairs = context.task.served(context.split("dev"))
         measure = partial(

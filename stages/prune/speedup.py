@@ -21,11 +21,11 @@ from rarefy.pipeline.store.artifact import Metric
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.stages.common.bundles import FLOAT, Finalists
 from rarefy.stages.common.resume import Notes
 from rarefy.stages.prune import latency_table, selection
 from rarefy.stages.prune import layers as layer_search
 from rarefy.stages.prune.latency_table import Table
+from rarefy.stages.quantization.bundles import FLOAT, Finalists
 from rarefy.stages.surgery import units as surgery
 from rarefy.stages.surgery.units import Unit
 from rarefy.stages.training import calibration_rows

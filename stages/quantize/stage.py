@@ -35,7 +35,7 @@ from rarefy.stages.quantize import excluded
 from rarefy.stages.training.parameters import changed
 
 if TYPE_CHECKING:
-    from rarefy.stages.quantize.sensitivity import Sensitivity
+    from rarefy.stages.quantization.sensitivity import Sensitivity
     from rarefy.stages.training.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -263,8 +263,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, names: list[str], rows: Rows, how: Calibration
     ) -> dict[str, LinearPlan]:
         """Return layers in int8, with their factors and static ranges if the recipe wants them."""
-        from rarefy.stages.quantization import ranges
-        from rarefy.stages.quantize import smoothing
+        from rarefy.stages.quantization import ranges, smoothing
 
         isa, progress = narrowest(context.targets), context.progress
         factors: dict[str, tuple[float, ...]] = {}
@@ -288,8 +287,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any, int4: Mapping[str, Blocks] = NO_BLOCKS
     ) -> Sensitivity:
         """Return what measures damage, on development rows."""
-        from rarefy.stages.quantization import ranges
-        from rarefy.stages.quantize import sensitivity
+        from rarefy.stages.quantization import ranges, sensitivity
 
         dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
         isa = narrowest(context.targets)

@@ -16,11 +16,11 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.sources.references import model_directory
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.stages.common import bundles
 from rarefy.stages.distill import Distill
 from rarefy.stages.factorize import Factorize, svd
 from rarefy.stages.factorize import stage as factorize
 from rarefy.stages.prune import Prune
+from rarefy.stages.quantization import bundles
 from rarefy.stages.surgery import units as surgery
 from tests.models import LABELS, TASK, artifact_of, sentences, write_encoder
 from tests.stages.classifiers import IDS, MASK, classifier

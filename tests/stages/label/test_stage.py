@@ -13,11 +13,11 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.common import bundles
 from rarefy.stages.distill import Distill
 from rarefy.stages.finetune import Finetune
 from rarefy.stages.label import Label, shards
 from rarefy.stages.label import stage as module
+from rarefy.stages.quantization import bundles
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import artifact_of, sentences
 from tests.searches import PAIRS, write_pairs

@@ -13,13 +13,13 @@ from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.stages.common.bundles import Finalists
 from rarefy.stages.distill import Distill
 from rarefy.stages.prune import Prune
 from rarefy.stages.prune import layers as layer_search
 from rarefy.stages.prune import speedup as module
 from rarefy.stages.prune.latency_table import Curve, Table
 from rarefy.stages.prune.speedup import Speedup
+from rarefy.stages.quantization.bundles import Finalists
 from rarefy.stages.surgery import units as surgery
 from tests.models import artifact_of
 

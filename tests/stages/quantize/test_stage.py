@@ -21,7 +21,8 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.adapt.merge import Merge
-from rarefy.stages.quantize import Quantize, sensitivity, smoothing
+from rarefy.stages.quantization import sensitivity, smoothing
+from rarefy.stages.quantize import Quantize
 from tests.models import artifact_of
 
 ALONE = 1e-12

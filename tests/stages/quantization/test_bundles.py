@@ -17,11 +17,9 @@ from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.adapt import Adapt
-from rarefy.stages.common import bundles
-from rarefy.stages.common.bundles import FLOAT, Finalists
 from rarefy.stages.label import Label
-from rarefy.stages.quantization import ranges
-from rarefy.stages.quantize import sensitivity
+from rarefy.stages.quantization import bundles, ranges, sensitivity
+from rarefy.stages.quantization.bundles import FLOAT, Finalists
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import artifact_of
 from tests.searches import lessons
