@@ -19,11 +19,11 @@ from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
-from rarefy.pipeline.stage import Asked, Context, Stage
+from rarefy.pipeline.stage import Context, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.stages.quantize import sensitivity
+from rarefy.stages.quantization import sensitivity
 
 DATA = ROOT / "examples" / "data" / "movie-reviews"
 EVAL, TRAIN = DATA / "eval.jsonl", DATA / "train.jsonl"
@@ -112,7 +112,7 @@ def run(
         output=output,
         artifacts={name: artifact(path) for name, path in artifacts.items()},
         base=folder,
-        asked=Asked(targets=(Target(name="cpu"),)),
+        requirements=Requirements(targets=(Target(name="cpu"),)),
     )
     draft = stage.run(context, artifact(source))
     metrics = {metric.name: metric.model_dump() for metric in draft.metrics}

@@ -12,10 +12,12 @@ from .pipeline.data.split import Split as Split
 from .pipeline.model import checkpoint as checkpoint
 from .pipeline.recipe.writing import step as step
 from .pipeline.release.predict import Bundle as Bundle
-from .pipeline.stage import Asked as Asked
 from .pipeline.stage import Context as Context
 from .pipeline.stage import Draft as Draft
+from .pipeline.stage import Policy as Policy
+from .pipeline.stage import Requirements as Requirements
 from .pipeline.stage import Stage as Stage
+from .pipeline.stage import StageCheck as StageCheck
 from .pipeline.store.artifact import Artifact as Artifact
 from .pipeline.store.artifact import Kind as Kind
 from .pipeline.store.artifact import Metric as Metric

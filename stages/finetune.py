@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from rarefy.pipeline.stage import Context, Draft
+from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind
-from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Keeping
@@ -29,8 +28,7 @@ class Finetune(Keeping):
     version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    needs_labels: ClassVar[bool] = True
-    trains_all_weights: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(needs_labels=True, trains_all_weights=True)
 
     label_smoothing: float = Field(
         default=0.0,
@@ -39,8 +37,9 @@ class Finetune(Keeping):
         description="share of the target probability spread over all labels",
     )
 
-    def check_task(self, task: type[Task]) -> None:
+    def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if there are no labels to smooth."""
+        task = recipe.task
         if self.label_smoothing and not task.smooths:
             raise RecipeError(f"label_smoothing: {task.name} has no labels to smooth; leave it out")
 

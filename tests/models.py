@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.stage import Asked, Context
+from rarefy.pipeline.stage import Context, Requirements
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from rarefy.pipeline.tasks.classification.text import TextClassification
 
@@ -223,7 +223,7 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
             "output": output,
             "artifacts": {},
             "base": tmp_path,
-            "asked": Asked(targets=changes.pop("targets", ())),
+            "requirements": Requirements(targets=changes.pop("targets", ())),
         }
         return Context(**(values | changes))
 

@@ -50,7 +50,7 @@ from typing import ClassVar
 
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.pipeline.stage import Draft, Stage
+from rarefy.pipeline.stage import Draft, Policy, Stage
 
 
 class Head(Stage):

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
-from rarefy.pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks.task import Row, Task, inputs_of
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.stages.quantize.plans import holds_weights, symmetric
+from rarefy.stages.quantization.plans import check_weights, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,15 +38,15 @@ class Merge(Stage):
     version: ClassVar[int] = 6
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
-    quantization: ClassVar[Quantization] = "keeps"
+    policy: ClassVar[Policy] = Policy(quantization="keeps")
 
-    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan with weights that may not change."""
-        return holds_weights(maker)
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if the plan's weights may not change."""
+        check_weights(recipe.planner)
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the form of static ranges, if it is not the usual one."""
-        return {"ranges": "symmetric"} if symmetric(asked.targets) else {}
+        return {"ranges": "symmetric"} if symmetric(requirements.targets) else {}
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the merged checkpoint."""
@@ -116,7 +115,7 @@ def _calibrate(
         network: the merged one.
         tokenizer: the network's.
     """
-    from rarefy.stages.quantize import ranges
+    from rarefy.stages.quantization import ranges
 
     rows = ranges.rows(context, tokenizer, "train", how.rows)
     layers = plan.integer_layers

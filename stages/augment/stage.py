@@ -15,17 +15,16 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.data.texts import Texts
 from rarefy.pipeline.sources import references
-from rarefy.pipeline.stage import Context, Draft, Stage
+from rarefy.pipeline.stage import Context, Draft, Policy, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.recipe_parts import Part
-from rarefy.stages.augment import spans
 from rarefy.stages.augment.domain import ranked
 from rarefy.stages.training.parameters import refuse_unread
 from rarefy.stages.transfer import files as transfer_set
-from rarefy.stages.transfer import novelty
+from rarefy.stages.transfer import novelty, spans
 from rarefy.stages.transfer.files import TEXTS, Pair
 from rarefy.stages.transfer.novelty import Novel
 
@@ -70,8 +69,7 @@ class Augment(Stage):
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novelty.SPLITS
     libraries: ClassVar[tuple[str, ...]] = ()
-    aside: ClassVar[bool] = True
-    reads_input: ClassVar[bool] = False
+    policy: ClassVar[Policy] = Policy(aside=True, reads_input=False)
 
     spans: int = Field(
         default=5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row"

@@ -18,11 +18,11 @@ from rarefy.pipeline.model.tokens import words
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.tasks.shared import losses
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.stages.augment import spans
 from rarefy.stages.inject.facts import WHOLE_TERM, Sentence
 from rarefy.stages.training import run as training
 from rarefy.stages.training.loop import collate
 from rarefy.stages.training.parameters import Row, Training
+from rarefy.stages.transfer import spans
 
 MASKED_SHARE = 0.15
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from rarefy.pipeline.model.architectures import ARCHITECTURES
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.sources import references as sources
-from rarefy.pipeline.stage import Context, Draft
+from rarefy.pipeline.stage import Context, Draft, Policy
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.inject import facts as knowledge
@@ -49,7 +49,7 @@ class Inject(Training):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
-    trains_all_weights: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(trains_all_weights=True)
 
     facts: str = Field(
         description="TSV with a header or JSONL: subject, relation, object; or term, text"

@@ -15,7 +15,7 @@ from pydantic import Field
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.stage import Asked, Context, Draft, Stage
+from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import first_cpu_target
@@ -43,19 +43,17 @@ class Profile(Stage):
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
-    aside: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
-    timed: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(aside=True, seeded=False, timed=True)
 
     precision: str = Field(default="int8", pattern="^(int8|float)$", description="int8 or float")
     seconds: float = Field(default=60, gt=0, le=3600, description="time limit of the timing")
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the machine's fingerprint and the target that is timed.
 
         Raises RecipeError if no target is ONNX Runtime on a CPU.
         """
-        timed = [each for each in asked.targets if each.provider == "cpu"]
+        timed = [each for each in requirements.targets if each.provider == "cpu"]
         if not timed:
             raise RecipeError("profile: it times on a CPU; add such a target")
         return {"machine": machine.fingerprint(), "target": timed[0].model_dump(mode="json")}
@@ -143,7 +141,7 @@ class Profile(Stage):
         return small
 
     def _exported(self, context: Context, small: Any, tokenizer: Any, name: str) -> Path:
-        from rarefy.stages.quantize.bundles import Finalists
+        from rarefy.stages.quantization.bundles import Finalists
 
         subcontext = replace(context, work=context.work / name)
         finalists = Finalists(subcontext, small, tokenizer)
@@ -152,7 +150,7 @@ class Profile(Stage):
         return finalists.build(None)
 
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
-        from rarefy.stages.quantize.bundles import PROCESSES
+        from rarefy.stages.quantization.bundles import PROCESSES
 
         texts, pairs = context.task.served(context.split("dev"))
         measure = partial(

@@ -25,7 +25,7 @@ from rarefy.stages.common.resume import Notes
 from rarefy.stages.prune import latency_table, selection
 from rarefy.stages.prune import layers as layer_search
 from rarefy.stages.prune.latency_table import Table
-from rarefy.stages.quantize.bundles import FLOAT, Finalists
+from rarefy.stages.quantization.bundles import FLOAT, Finalists
 from rarefy.stages.surgery import units as surgery
 from rarefy.stages.surgery.units import Unit
 from rarefy.stages.training import calibration_rows

@@ -60,7 +60,7 @@ def candidates(network: Any, exclude: Sequence[str]) -> tuple[list[str], list[st
     """
     from torch import nn
 
-    from rarefy.stages.quantize import sensitivity
+    from rarefy.stages.quantization import sensitivity
 
     layers = sensitivity.linear_layers(network)
     linear = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}

@@ -17,8 +17,8 @@ from rarefy.pipeline.model.quantization import four_bits
 from rarefy.pipeline.model.quantization.four_bits import BLOCK, Blocks
 from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.progress import Progress, silent
-from rarefy.stages.quantize import ranges
-from rarefy.stages.quantize.sensitivity import linear
+from rarefy.stages.quantization import ranges
+from rarefy.stages.quantization.sensitivity import linear
 
 DAMPING = 0.01
 """Added to the diagonal of the second moments, as a share of its mean (the paper's 1 %)."""

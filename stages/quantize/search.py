@@ -35,9 +35,9 @@ from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Isa, first_cpu_target
 from rarefy.stages.common.bisection import most_within
 from rarefy.stages.common.resume import Notes
-from rarefy.stages.quantize import ranges, smoothing
-from rarefy.stages.quantize.bundles import FLOAT, Finalists
-from rarefy.stages.quantize.sensitivity import Sensitivity
+from rarefy.stages.quantization import ranges, smoothing
+from rarefy.stages.quantization.bundles import FLOAT, Finalists
+from rarefy.stages.quantization.sensitivity import Sensitivity
 
 log = logging.getLogger(__name__)
 

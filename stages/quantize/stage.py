@@ -24,17 +24,18 @@ from rarefy.pipeline.model.quantization.plan import (
     Method,
     Plan,
 )
-from rarefy.pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.stages.common.bisection import most_within
-from rarefy.stages.quantize import excluded, plans
-from rarefy.stages.quantize.plans import SEARCH, copied, narrowest, symmetric
+from rarefy.stages.quantization import plans
+from rarefy.stages.quantization.plans import SEARCH, copied, narrowest, symmetric
+from rarefy.stages.quantize import excluded
 from rarefy.stages.training.parameters import changed
 
 if TYPE_CHECKING:
-    from rarefy.stages.quantize.sensitivity import Sensitivity
+    from rarefy.stages.quantization.sensitivity import Sensitivity
     from rarefy.stages.training.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Quantize(Stage):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
-    quantization: ClassVar[Quantization] = "plans"
+    policy: ClassVar[Policy] = Policy(quantization="plans")
 
     precision: Literal["int8", "fp16"] = Field(default="int8", description="fp16 is for GPUs")
     mode: Literal["dynamic", "static", "search"] = Field(
@@ -159,18 +160,18 @@ class Quantize(Stage):
         excluded.check(self.exclude, config)
         return config
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return what the plan depends on: the targets' width of weights; and for a search, more.
 
         Raises RecipeError if a search has no CPU to time on.
         """
         if self.precision != "int8":
             return {}
-        found: dict[str, Any] = {"isa": narrowest(asked.targets)}
-        if symmetric(asked.targets):
+        found: dict[str, Any] = {"isa": narrowest(requirements.targets)}
+        if symmetric(requirements.targets):
             found["ranges"] = "symmetric"
         if self.mode == "search":
-            timed = [each for each in asked.targets if each.provider == "cpu"]
+            timed = [each for each in requirements.targets if each.provider == "cpu"]
             if not timed:
                 raise RecipeError("quantize.mode: search times int8 on a CPU; add such a target")
             found |= {"machine": fingerprint.fingerprint(), "threads": timed[0].threads}
@@ -213,7 +214,8 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
-        from rarefy.stages.quantize import gptq, ranges
+        from rarefy.stages.quantization import ranges
+        from rarefy.stages.quantize import gptq
 
         names, candidates = excluded.candidates(network, self.exclude)
         layers = {name: LinearPlan(precision="int8") for name in candidates}
@@ -261,7 +263,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, names: list[str], rows: Rows, how: Calibration
     ) -> dict[str, LinearPlan]:
         """Return layers in int8, with their factors and static ranges if the recipe wants them."""
-        from rarefy.stages.quantize import ranges, smoothing
+        from rarefy.stages.quantization import ranges, smoothing
 
         isa, progress = narrowest(context.targets), context.progress
         factors: dict[str, tuple[float, ...]] = {}
@@ -285,7 +287,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any, int4: Mapping[str, Blocks] = NO_BLOCKS
     ) -> Sensitivity:
         """Return what measures damage, on development rows."""
-        from rarefy.stages.quantize import ranges, sensitivity
+        from rarefy.stages.quantization import ranges, sensitivity
 
         dev = ranges.rows(context, tokenizer, "dev", SENSITIVITY_ROWS)
         isa = narrowest(context.targets)
@@ -361,7 +363,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that a search finds, its metrics and facts; write what was tried."""
-        from rarefy.stages.quantize import ranges
+        from rarefy.stages.quantization import ranges
         from rarefy.stages.quantize.search import Search
 
         names, candidates = excluded.candidates(network, self.exclude)

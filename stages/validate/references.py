@@ -18,7 +18,7 @@ from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ModelError, ProviderError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.stages.common.progress import Steps
-from rarefy.stages.quantize import plans
+from rarefy.stages.quantization import plans
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def export(
     An export does not depend on budgets, targets or what else is measured, so it is kept for the
     next measurement: after an edit of a limit, only what is timed anew takes time.
     """
-    folder = context.kept or context.work
+    folder = context.shared or context.work
     built = {}
     for name, artifact in checkpoints.items():
         progress = steps.next(f"exporting {name} as a reference")

@@ -14,7 +14,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
 from rarefy.pipeline.tasks.classification.text import TextClassification
-from rarefy.stages.quantize import ranges, sensitivity
+from rarefy.stages.quantization import ranges, sensitivity
 
 TASK = TextClassification(("negative", "positive"), 64, ("text",))
 TEXTS = [

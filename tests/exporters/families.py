@@ -63,7 +63,7 @@ def classifier(kind: str, **changes: Any) -> Any:
 
 def integer(model: Any, mode: str) -> Plan:
     """Return a plan with every linear layer but the last in int8."""
-    from rarefy.stages.quantize import ranges, sensitivity
+    from rarefy.stages.quantization import ranges, sensitivity
 
     names = sensitivity.linear_layers(model)
     rows = [{name: ids[name] for name in ("input_ids", "attention_mask")} for ids in SHORT + LONG]

@@ -30,7 +30,7 @@ from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
 from rarefy.pipeline.tasks.token_classification.task import TokenClassification
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ModelError, ProviderError
-from rarefy.stages.quantize import bundles
+from rarefy.stages.quantization import bundles
 from rarefy.stages.surgery import units as surgery
 from tests.exporters.deployments import SPLIT, TASK, TEXTS, copy_with, plan_for
 from tests.families import write_family

@@ -11,7 +11,7 @@ from rarefy.exporters import fusion
 from rarefy.exporters.passes import integer_matmul, qdq
 from rarefy.exporters.passes.graph import constant, node
 from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
-from rarefy.stages.quantize import ranges, sensitivity
+from rarefy.stages.quantization import ranges, sensitivity
 from tests.exporters.graphs import exported
 from tests.exporters.small_graphs import finish, normal, run
 from tests.exporters.small_graphs import model as small

@@ -12,7 +12,8 @@ from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.adapt.merge import Merge
-from rarefy.stages.quantize import Quantize, ranges
+from rarefy.stages.quantization import ranges
+from rarefy.stages.quantize import Quantize
 from tests.models import artifact_of
 
 

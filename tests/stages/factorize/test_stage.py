@@ -20,7 +20,7 @@ from rarefy.stages.distill import Distill
 from rarefy.stages.factorize import Factorize, svd
 from rarefy.stages.factorize import stage as factorize
 from rarefy.stages.prune import Prune
-from rarefy.stages.quantize import bundles
+from rarefy.stages.quantization import bundles
 from rarefy.stages.surgery import units as surgery
 from tests.models import LABELS, TASK, artifact_of, sentences, write_encoder
 from tests.stages.classifiers import IDS, MASK, classifier

@@ -17,7 +17,7 @@ from rarefy.stages.distill import Distill
 from rarefy.stages.finetune import Finetune
 from rarefy.stages.label import Label, shards
 from rarefy.stages.label import stage as module
-from rarefy.stages.quantize import bundles
+from rarefy.stages.quantization import bundles
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import artifact_of, sentences
 from tests.searches import PAIRS, write_pairs
@@ -333,7 +333,7 @@ def test_answers_to_other_splits_are_refused_before_a_teacher_is_asked(
 
 
 def test_answers_without_texts_are_no_texts_to_answer(workshop):
-    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment, write"
+    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment stage"
     with pytest.raises(RecipeError, match=said):
         workshop.open("quick:Head", "label", {"label": {"transfer": "label"}}).plan.steps()
 

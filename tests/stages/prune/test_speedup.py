@@ -19,7 +19,7 @@ from rarefy.stages.prune import layers as layer_search
 from rarefy.stages.prune import speedup as module
 from rarefy.stages.prune.latency_table import Curve, Table
 from rarefy.stages.prune.speedup import Speedup
-from rarefy.stages.quantize.bundles import Finalists
+from rarefy.stages.quantization.bundles import Finalists
 from rarefy.stages.surgery import units as surgery
 from tests.models import artifact_of
 

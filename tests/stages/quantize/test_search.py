@@ -16,10 +16,11 @@ from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.common import resume as notes
-from rarefy.stages.quantize import Quantize, bundles
+from rarefy.stages.quantization import bundles
+from rarefy.stages.quantization.sensitivity import Sensitivity
+from rarefy.stages.quantize import Quantize
 from rarefy.stages.quantize import search as plan_search
 from rarefy.stages.quantize.search import Candidate, SearchResult, hull
-from rarefy.stages.quantize.sensitivity import Sensitivity
 
 OPTION = st.tuples(st.floats(-1, 4), st.floats(0, 1), st.sampled_from("abcd"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.stages.common.progress import Steps
-from rarefy.stages.quantize import plans
+from rarefy.stages.quantization import plans
 from rarefy.stages.validate import Validate, references
 from tests.stages.chains import QUICK, TASK, made_artifact, read_measurements
 

@@ -13,8 +13,8 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization.plan import LinearPlan
 from rarefy.pipeline.tasks.token_classification.task import TokenClassification
 from rarefy.pipeline.terms.progress import silent
-from rarefy.stages.quantize import sensitivity
-from rarefy.stages.quantize.sensitivity import Replay, layers_of
+from rarefy.stages.quantization import sensitivity
+from rarefy.stages.quantization.sensitivity import Replay, layers_of
 from tests.families import FAMILIES, write_family
 from tests.models import write_model
 from tests.stages.classifiers import classifier

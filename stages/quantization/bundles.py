@@ -28,7 +28,7 @@ from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.recipe_parts import Isa, Target, first_cpu_target
-from rarefy.stages.quantize import ranges, sensitivity, smoothing
+from rarefy.stages.quantization import ranges, sensitivity, smoothing
 
 FLOAT = "float"
 ROWS = 256

@@ -8,7 +8,7 @@ from torch import nn
 
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization.plan import LinearPlan
-from rarefy.stages.quantize import ranges, sensitivity, smoothing
+from rarefy.stages.quantization import ranges, sensitivity, smoothing
 
 NAMES = [f"bert.encoder.layer.0.attention.self.{part}" for part in ("query", "key", "value")]
 UP = "bert.encoder.layer.0.intermediate.dense"

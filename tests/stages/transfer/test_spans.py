@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rarefy.pipeline.data.duplicates import normalized
-from rarefy.stages.augment.spans import clauses, noised, spans, splice, units, unspaced
+from rarefy.stages.transfer.spans import clauses, noised, spans, splice, units, unspaced
 
 TEXT = "I liked the first half, but the ending was weak and nobody laughed."
 

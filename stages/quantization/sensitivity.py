@@ -26,7 +26,7 @@ from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.pipeline.terms.recipe_parts import Isa
-from rarefy.stages.quantize import ranges
+from rarefy.stages.quantization import ranges
 from rarefy.stages.training import calibration_rows
 
 Rows = Sequence[Row]

@@ -16,7 +16,7 @@ from rarefy.pipeline.model.quantization.plan import LinearPlan
 from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.pipeline.terms.recipe_parts import Isa
-from rarefy.stages.quantize import ranges, sensitivity
+from rarefy.stages.quantization import ranges, sensitivity
 
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """α of the paper: 0 leaves all range in the inputs, 1 moves all of it into the weights."""

@@ -9,8 +9,8 @@ from torch import nn
 
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization.plan import Calibration
-from rarefy.stages.quantize import ranges
-from rarefy.stages.quantize.ranges import BINS, Histogram, Range
+from rarefy.stages.quantization import ranges
+from rarefy.stages.quantization.ranges import BINS, Histogram, Range
 from rarefy.stages.training.rows import Rows
 from tests.stages.classifiers import classifier
 

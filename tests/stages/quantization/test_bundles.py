@@ -18,8 +18,8 @@ from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.label import Label
-from rarefy.stages.quantize import bundles, ranges, sensitivity
-from rarefy.stages.quantize.bundles import FLOAT, Finalists
+from rarefy.stages.quantization import bundles, ranges, sensitivity
+from rarefy.stages.quantization.bundles import FLOAT, Finalists
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import artifact_of
 from tests.searches import lessons

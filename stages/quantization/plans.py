@@ -11,6 +11,7 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import LinearPlan
 from rarefy.pipeline.stage import Stage
 from rarefy.pipeline.store.artifact import Artifact
+from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import Isa, Target
 
 SEARCH: Final = "search.json"
@@ -41,14 +42,13 @@ def in_float(damage: float | None) -> LinearPlan:
     return LinearPlan(precision="float", damage=damage)
 
 
-def holds_weights(planner: Stage) -> str | None:
-    """Return why weights may not change after a plan, or None: in int4 they are the plan."""
+def check_weights(planner: Stage | None) -> None:
+    """Raise RecipeError if a stage's plan forbids changing weights: in int4 they are the plan."""
     if getattr(planner, "weights", None) == "int4":
-        return (
+        raise RecipeError(
             "weights in int4 are rounded for the weights as they are; move 'quantize' behind it, "
             "or write quantize: {weights: int8}"
         )
-    return None
 
 
 def copied(model: Artifact, output: Path) -> dict[str, str]:
