@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.record import Claim, finish
 from pipeline.measure import scores, statistics
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.interval import Interval
 
 TRIALS, ECE_TRIALS = 2000, 400
@@ -105,7 +105,7 @@ def simulate(truth: Truth, rows: int) -> dict[tuple[str, str], dict[str, float]]
         for name in ("accuracy", "macro_f1"):
             ours, theirs = truth.scores(name)
             found = scores.compare(
-                TextClassification,
+                TEXT_CLASSIFICATION,
                 name,
                 certain[drawn[:, 1]],
                 certain[drawn[:, 2]],
@@ -166,7 +166,7 @@ def calibration(rows: int, gap: float) -> dict[str, float]:
         sure = generator.uniform(0.5, 1, rows)
         truth = (generator.random(rows) >= sure - gap).astype(np.int64)
         found = scores.alone(
-            TextClassification, "ece", np.stack([sure, 1 - sure], axis=1), truth, trial
+            TEXT_CLASSIFICATION, "ece", np.stack([sure, 1 - sure], axis=1), truth, trial
         )
         covers += _holds(found, gap)
         passes += found.high <= gap

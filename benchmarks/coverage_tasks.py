@@ -32,7 +32,7 @@ from benchmarks.record import Claim, finish
 from pipeline.measure import paired, scores, statistics
 from pipeline.stage.formulas import Floats, Formula, Labels, Score
 from pipeline.stage.scoring import entities, means, multi_label, ranking, regression
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.interval import Interval
 
 SEED = 0
@@ -208,7 +208,7 @@ def agreeing(change: Change, sentences: int, trials: int) -> dict[str, Any]:
         chance = np.where(generator.random((sentences, 1)) < change.share, change.harm, OTHERS)
         differs = (generator.random((sentences, WORDS)) < chance).reshape(-1, 1)
         other = np.where(differs, same[:, ::-1], same)
-        found.append(scores.agreement(TokenClassification, same, other, truth, trial))
+        found.append(scores.agreement(TOKEN_CLASSIFICATION, same, other, truth, trial))
     return {
         "score": AGREEMENT,
         "change": change.name,

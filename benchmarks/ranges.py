@@ -50,7 +50,7 @@ def static(source: Path, folder: Path, method: Any) -> Path:
     split = planned.split(texts[:: len(texts) // ROWS][:ROWS])
     network = checkpoint.load(source)
     how = Calibration(method=method, percentile=PERCENTILE, rows=ROWS)
-    rows = task.examples(checkpoint.load_tokenizer(source), split, range(len(split)))
+    rows = task.encoder.examples(checkpoint.load_tokenizer(source), split, range(len(split)))
     found = ranges.measure(network, sensitivity.linear_layers(network), rows, how)
     linears = {
         name: LinearPlan(precision="int8", **limits._asdict()) for name, limits in found.items()

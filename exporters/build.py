@@ -157,7 +157,7 @@ def build(
     )
     if target_provider == "openvino" and openvino_session.installed():
         close = _check_openvino(task, output, precision, expected)
-    if precision != "fp32" and task.chooses and split.labels is not None:
+    if precision != "fp32" and task.head.chooses and split.labels is not None:
         task = bundle.choose(output, task, split, target_provider)
     if samples:
         bundle.write_samples(output, task, split, target_provider)
@@ -211,7 +211,7 @@ def trace(
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     progress(1, 4, "computing PyTorch's answers")
     names = [str(value.name) for value in graph.graph.inputs]
-    encoded = task.encode(tokenizer, split, split.evenly(ROWS))
+    encoded = task.encoder.encode(tokenizer, split, split.evenly(ROWS))
     rows = [{name: row[name] for name in names} for row in encoded]
     longer = boundaries.long_rows(model.config, rows, task.max_length)
     asked = (rows, names, tokenizer.pad_token_id or 0, longer)
@@ -372,13 +372,13 @@ def _facts(
     info: BuildInfo, provider: str, threads: int, task: Task, split: Split, samples: bool
 ) -> dict[str, Any]:
     """Return the values of the model card's template."""
-    pairs = task.requests(split)[1] is not None
+    pairs = task.encoder.requests(split)[1] is not None
     return {
         **{key: info.model[key] for key in ("layers", "hidden")},
         "architecture": escape(info.model["architecture"]),
         "labels": [escape(label) for label in task.labels],
         "task": task.name,
-        "runner": bundle.runner_of(task),
+        "runner": task.presenter.runner,
         "tag": hub_tags.tag(task.name, pairs),
         "form": info.form,
         "provider": provider,
@@ -389,7 +389,7 @@ def _facts(
         "idle": ", ".join(name for name, count in info.passes.items() if not count),
         "size": info.size,
         "max_length": task.max_length,
-        "windows": task.windows or task.of_words,
+        "windows": task.windows or task.encoder.of_words,
         "difference": info.parity.max_difference,
         "agreement": info.parity.agreement,
         "rows": info.parity.rows,

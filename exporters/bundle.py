@@ -28,7 +28,6 @@ from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ProviderError
 
 SUMS = "SHA256SUMS"
-PLAIN = "text-classification"
 """The task whose lines are in runner.py itself."""
 SAMPLES = 3
 FIRST_LINE, LAST_LINE = "# The answer of one row", "# End of the answer."
@@ -94,8 +93,8 @@ def write_model(
         output / "config.json",
         describing(model)
         | {"id2label": names, "label2id": labels}
-        | task.chosen()
-        | task.reading(split),
+        | dict(task.settings)
+        | task.presenter.bundle_settings(split),
     )
     # tokenizer.json does not say at which end long texts are cut.
     left = {"truncation_side": "left"} if tokenizer.truncation_side == "left" else {}
@@ -141,10 +140,10 @@ def choose(output: Path, task: Task, split: Split, provider: str) -> Task:
     They are computed on the CPU if this machine lacks the bundle's provider.
     """
     model = _opened(output, provider)
-    outputs = model.units(*task.requests(split))
-    chosen = task.choose(outputs, split)
-    write_json(output / "config.json", model.config | chosen.chosen())
-    return chosen
+    outputs = model.units(*task.encoder.requests(split))
+    chosen = task.head.choose(outputs, split)
+    write_json(output / "config.json", model.config | chosen)
+    return task.of_model(chosen)
 
 
 def write_samples(output: Path, task: Task, split: Split, provider: str) -> None:
@@ -152,14 +151,18 @@ def write_samples(output: Path, task: Task, split: Split, provider: str) -> None
 
     The answer is computed on the CPU if this machine lacks the bundle's provider.
     """
-    texts, pairs = (None if rows is None else list(rows[:SAMPLES]) for rows in task.requests(split))
+    texts, pairs = task.encoder.requests(split)
+    texts = list(texts[:SAMPLES])
+    if pairs is not None:
+        pairs = list(pairs[:SAMPLES])
     model = _opened(output, provider)
-    answers = task.answers(model.units(texts or [], pairs))
-    given = [task.given(text) for text in texts or []]
+    predictions = task.head.predictions(model.units(texts, pairs))
+    user_texts = [task.presenter.user_text(text) for text in texts]
     (output / "samples").mkdir()
-    write_json(output / "samples/request.json", {"texts": given, "pairs": pairs})
+    write_json(output / "samples/request.json", {"texts": user_texts, "pairs": pairs})
     # Rounded last, as predict.py does: two labels may be equal in six decimals.
-    named = [_rounded(answer._asdict()) for answer in task.reply(given, answers)]
+    answers = task.presenter.postprocess(user_texts, predictions)
+    named = [_rounded(answer._asdict()) for answer in answers]
     write_json(output / "samples/response.json", {"predictions": named})
 
 
@@ -197,16 +200,6 @@ def write_sums(output: Path) -> None:
     paths = sorted(path for path in output.rglob("*") if path.is_file() and path.name != SUMS)
     lines = [f"{file_sha256(path)}  {path.relative_to(output).as_posix()}\n" for path in paths]
     (output / SUMS).write_text("".join(lines))
-
-
-def runner_of(task: Task) -> str:
-    """Return the name of the task whose lines answer for one: its own, or that of a base of it.
-
-    A task of another package that has no base among ours answers like text-classification.
-    """
-    names = [str(vars(base).get("name")) for base in type(task).__mro__]
-    own = {path.stem.replace("_", "-") for path in (Path(__file__).parent / "runners").iterdir()}
-    return next((name for name in names if name in {PLAIN, *own}), PLAIN)
 
 
 def runner(task: str) -> str:
@@ -287,7 +280,7 @@ def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:
         "inputs": [tensor(value.name, "int64", axes) for value in graph.graph.inputs],
         "outputs": [tensor(output.name, "float32", shape)],
         "max_length": task.max_length,
-        "pairs": task.requests(split)[1] is not None,
-        **({"words": True} if task.of_words else {}),
+        "pairs": task.encoder.requests(split)[1] is not None,
+        **({"words": True} if task.encoder.of_words else {}),
         **({"windows": True} if task.windows else {}),
     }

@@ -151,14 +151,13 @@ def compare(
             f"export: after {what}, a logit differs from PyTorch's by {difference:.2g}; "
             f"{precision} allows {limit:.2g}"
         )
-    likely, drifted = task.answers(want), task.answers(have)
-    same = task.alike(likely, drifted)
+    exact, rough = task.head.predictions(want), task.head.predictions(have)
+    rounding = task.head.rounding(exact, rough)
     if precision != "fp32":
-        _check_answers(
-            task.gradual(likely), task.gradual(drifted), same[task.decided(likely)], what
-        )
+        decided = rounding.same[rounding.decided]
+        _check_answers(rounding.exact, rounding.rough, decided, what)
         _check_noise(want, have, what)
-    return Parity(difference, float(same.mean()), len(want))
+    return Parity(difference, float(rounding.same.mean()), len(want))
 
 
 def _check_answers(
@@ -225,6 +224,6 @@ def _answer(task: Task, model: Any, feed: Feed) -> NDArray[np.float32]:
 
     with torch.no_grad():
         tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
-        raw = task.raw(model(**tensors), tensors, model.config)
+        raw = task.head.graph_output(model(**tensors), tensors, model.config)
     found: NDArray[np.float32] = raw.float().numpy()
     return found

@@ -20,6 +20,7 @@ from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import check_machine
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
+from pipeline.stage.tasks.encoder import timed_requests
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.interval import Interval
@@ -75,7 +76,8 @@ class Clock:
         for step in loaded.steps:
             if isinstance(step.stage, Validate):
                 settings = step.stage
-        texts, pairs = plan.task.served(plan.rows[NAME])  # timing asks for no answers to them
+        # The rows without targets will do: timing needs no answers to them.
+        texts, pairs = timed_requests(plan.task, plan.rows[NAME])
         seed = loaded.recipe.seed
         count = min(settings.rows, len(texts))
         rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)

@@ -69,9 +69,9 @@ class Adapt(Training):
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
 
-    def check_task(self, task: type[Task]) -> None:
+    def check_task(self, task: Task) -> None:
         """Raise RecipeError if nothing is to be learned without a teacher."""
-        if self.teacher is None and task.unlabelled and "train" not in task.answered:
+        if self.teacher is None and task.unlabelled and "train" not in task.reader.self_labelled:
             raise RecipeError(
                 f"teacher is missing: without it, {task.name} learns nothing from texts alone; "
                 "write 'teacher: model'"
@@ -139,7 +139,8 @@ class Adapt(Training):
         """
         split = context.split("train")
         if self.teacher is None:
-            return training.lessons(context, tokenizer, split), context.task.training()
+            loss = context.task.objective.training_loss()
+            return training.lessons(context, tokenizer, split), loss
         from stages import teacher as teaching
 
         rows = training.labelled_rows(context, tokenizer, split, numbered=True)

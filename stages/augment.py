@@ -111,7 +111,7 @@ class Augment(Stage):
 
         Raises DataError if there is none.
         """
-        new = Novel(context.splits, singly=context.task.singly)
+        new = Novel(context.splits, singly=context.task.reader.singly)
         roles = transfer_set.write(context.output, self._made(context, new))
         if not len(new):
             raise DataError(
@@ -199,7 +199,7 @@ def _read(task: Task, path: Path, reference: str, folder: Path) -> tuple[Split, 
             names = ", ".join(table.names) or "none"
             raise DataError(f"{reference}: no column {missing[0]!r}; the file has {names}")
         for number, row in enumerate(table.rows(columns), 1):
-            read = task.read_row(row, (), source, number)
+            read = task.reader.read_row(row, (), source, number)
             if not isinstance(read, str):
                 for texts, text in zip(found, read[0], strict=True):
                     texts.append(text)

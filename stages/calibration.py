@@ -22,7 +22,7 @@ def sample(context: Context, tokenizer: Any, count: int, name: str = "train") ->
     split = context.split(name)
     draw = random.Random(context.seed)  # noqa: S311
     chosen = draw.sample(range(len(split)), min(count, len(split)))
-    return context.task.examples(tokenizer, split, chosen)
+    return context.task.encoder.examples(tokenizer, split, chosen)
 
 
 def batches(

@@ -146,11 +146,11 @@ class Distill(Keeping):
         steps = {"teacher": self.teacher, TRANSFER: self.transfer}
         return {role: step for role, step in steps.items() if step}
 
-    def check_task(self, task: type[Task]) -> None:
+    def check_task(self, task: Task) -> None:
         """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task."""
-        if not task.smooths and changed(self, ("temperature",)):
+        if not task.objective.smooths and changed(self, ("temperature",)):
             raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
-        if task.body_only and not self.hidden_weight and changed(self, ("alpha",)):
+        if task.head.body_only and not self.hidden_weight and changed(self, ("alpha",)):
             raise RecipeError(
                 f"alpha: {task.name} learns no labels beside the answers; leave it out"
             )

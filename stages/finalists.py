@@ -21,6 +21,7 @@ from pipeline.model.runtime import BundleModel
 from pipeline.stage import Context
 from pipeline.stage.development import picked
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.encoder import timed_requests
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
@@ -95,14 +96,14 @@ class Finalists:
     def damage(self, bundle: Path) -> float:
         """Return the mean divergence of a bundle's answers to development rows from float's."""
         answers = torch.from_numpy(self._answers(bundle))
-        return float(self.context.task.divergence(self._exact, answers).mean())
+        return float(self.context.task.objective.divergence(self._exact, answers).mean())
 
     def time(self, bundles: Mapping[str, Path]) -> Latency:
         """Time bundles, of which one is named ``FLOAT``, on development rows.
 
         If something else slowed the machine down, they are timed again.
         """
-        texts, pairs = self.context.task.served(self._split)
+        texts, pairs = timed_requests(self.context.task, self._split)
 
         def once() -> Latency:
             return latency.measure(
@@ -147,7 +148,7 @@ class Finalists:
         return torch.from_numpy(self._answers(self.build(None)))
 
     def _answers(self, bundle: Path) -> NDArray[np.float32]:
-        texts, pairs = self.context.task.requests(self._split)
+        texts, pairs = self.context.task.encoder.requests(self._split)
         return BundleModel(bundle, threads=self.context.threads).units(
             texts, pairs, together=self.together
         )

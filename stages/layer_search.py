@@ -82,7 +82,7 @@ def least_needed(
         """Return what the answers change if these layers go."""
         exact = origin()
         with surgery.skipped([layers[index] for index in without]):
-            found = task.divergence(exact, outputs(task, network, batches))
+            found = task.objective.divergence(exact, outputs(task, network, batches))
         return float(found.mean())
 
     gone: set[int] = set()
@@ -101,4 +101,4 @@ def least_needed(
 def outputs(task: Task, network: Any, batches: list[dict[str, Tensor]]) -> Tensor:
     """Return the raw outputs of all batches: units × width."""
     with torch.no_grad():
-        return torch.cat([task.outputs(network, batch) for batch in batches])
+        return torch.cat([task.head.outputs(network, batch) for batch in batches])

@@ -14,6 +14,7 @@ from pydantic import Field
 from pipeline.measure import latency, machine
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.stage.tasks.encoder import timed_requests
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import training
@@ -144,7 +145,7 @@ class Profile(Stage):
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
         from stages.finalists import PROCESSES
 
-        texts, pairs = context.task.served(context.split("dev"))
+        texts, pairs = timed_requests(context.task, context.split("dev"))
         target = next(each for each in context.targets if each.provider == "cpu")
         return latency.undisturbed(
             lambda: latency.measure(

@@ -59,9 +59,9 @@ class Static(Stage):
         """Return whether the CPU has bfloat16, in which the teacher then reads."""
         return {"cpu_bf16": cpu_has_bf16()}
 
-    def check_task(self, task: type[Task]) -> None:
+    def check_task(self, task: Task) -> None:
         """Raise RecipeError if the task does not ask for one answer from a text's logits."""
-        if task.linear is None:
+        if task.objective.linear is None:
             raise RecipeError(f"a bag of words cannot answer {task.name}")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
@@ -104,7 +104,7 @@ class Static(Stage):
             problem_type=network.config.problem_type,
         )
         student = StaticForSequenceClassification(config)
-        context.task.start(student, context.split("train"))
+        context.task.head.initialize(student, context.split("train"))
         with torch.no_grad():
             student.static.embeddings.weight.copy_(table * rare[:, None])
             if self.buckets:

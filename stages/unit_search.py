@@ -232,7 +232,7 @@ def _sensitivities(
     batches = list(calibration.batches(rows, context.device))
     watched = _watched(batches, context.progress, "gradients of the masks")
     ordered = surgery.forward_order(sets.values())
-    found = fisher.sensitivities(network, ordered, watched, context.task.summed())
+    found = fisher.sensitivities(network, ordered, watched, context.task.objective.summed_loss())
     return {unit: found[at :: len(sets)] for at, unit in enumerate(sets)}
 
 
@@ -252,12 +252,13 @@ def _mean_loss(task: Task, network: Any, batches: list[Batch], name: str) -> lis
 
     A body's has gradients that tell something, but its value is a sum with random signs: none.
     """
-    if task.body_only:
+    if task.head.body_only:
         return []
     with torch.no_grad():
-        total = sum(
-            float(task.loss(task.outputs(network, batch), batch, total=True)) for batch in batches
-        )
+        total = 0.0
+        for batch in batches:
+            outputs = task.head.outputs(network, batch)
+            total += float(task.objective.loss(outputs, batch, total=True))
     mean = total / sum(len(batch["input_ids"]) for batch in batches)
     return [Metric(name=name, split="train", value=round(mean, 4))]
 

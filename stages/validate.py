@@ -20,6 +20,8 @@ from pipeline.measure.measurements import (
 from pipeline.model import openvino_session, runtime
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.encoder import timed_requests
+from pipeline.stage.tasks.scorer import groups_of_blocks
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms import metrics
 from pipeline.terms.budget import Budget
@@ -94,9 +96,9 @@ class Validate(Stage):
         names = () if self.models == "all" else self.models
         return {f"{REFERENCE}:{name}": name for name in names}
 
-    def check_task(self, task: type[Task]) -> None:
+    def check_task(self, task: Task) -> None:
         """Raise RecipeError if no linear model can be trained for the task."""
-        if self.linear and task.linear is None:
+        if self.linear and task.objective.linear is None:
             raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
 
     def check_length(self, longest: int) -> None:
@@ -133,7 +135,7 @@ class Validate(Stage):
         """Export the references, measure everything, and write what was found."""
         split = context.split("eval")
         task = context.task
-        truth = task.truth(split)
+        truth = task.scorer.truth(split)
         if not truth:
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
         providers = dict.fromkeys(target.provider for target in context.targets)
@@ -166,7 +168,7 @@ class Validate(Stage):
             unlabelled=context.task.unlabelled,
             data=split.sha256,
             truth=truth,
-            groups=task.groups(split),
+            groups=groups_of_blocks(task, split),
             slices=slices.of(split, task, tokens),
             models={
                 name: self._measure(context, artifacts[name], directory, ran_by[name], steps)
@@ -211,7 +213,7 @@ class Validate(Stage):
         loaded = runtime.BundleModel(directory, provider=provider, threads=threads)
         given = accuracy.model_answers(loaded, task, split, progress)
         steps.next("measuring memory" if self.memory else "measuring size")
-        texts, pairs = task.requests(split)
+        texts, pairs = task.encoder.requests(split)
         peak = memory.peak(directory, texts, pairs, **options) if self.memory else None
         return ModelMeasurement(
             digest=artifact.digest,
@@ -247,7 +249,7 @@ class Validate(Stage):
         from pipeline.measure import cold_start
 
         target = context.targets[0]
-        texts, pairs = context.task.served(context.split("eval"))
+        texts, pairs = timed_requests(context.task, context.split("eval"))
         starts = cold_start.measure(
             bundles,
             texts,
@@ -275,7 +277,7 @@ class Validate(Stage):
         from pipeline.measure import latency
         from pipeline.verdict.judge import judge
 
-        texts, pairs = context.task.served(context.split("eval"))
+        texts, pairs = timed_requests(context.task, context.split("eval"))
         count = min(self.rows, len(texts))
         rows = np.random.default_rng(context.seed).choice(len(texts), count, replace=False)
         budgets = [b for b in _timed(context.asked.budgets) if b.target in (None, target.name)]
@@ -362,8 +364,8 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
     groups = measurements.groups
     broken = float(np.mean(~np.isfinite(given).all(axis=1)))
     if not broken:
-        return accuracy.metrics(type(task), task.formulas(truth), given, truth, "eval", groups)
+        return accuracy.metrics(task, task.scorer.formulas(truth), given, truth, "eval", groups)
     return (
-        *accuracy.metrics(type(task), [measurements.main], given, truth, "eval", groups),
+        *accuracy.metrics(task, [measurements.main], given, truth, "eval", groups),
         Metric(name="not_a_number", split="eval", value=broken, n=len(given)),
     )

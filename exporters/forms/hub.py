@@ -16,7 +16,7 @@ from exporters.forms import graph, hub_card, sentences
 from exporters.forms.hub_card import Stated
 from exporters.forms.source import Source, check_anywhere
 from pipeline.release.provenance import Provenance
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
 """What transformers.js puts after ``model`` in the name of a graph whose weights are so."""
@@ -39,7 +39,7 @@ def write(
     need.
     """
     check_anywhere(source, "hub")
-    embeds = source.task == SentenceEmbeddings.name
+    embeds = source.task == SENTENCE_EMBEDDINGS.name
     name = f"model{SUFFIX[source.precision]}.onnx"
     (folder / "onnx").mkdir()
     graph.copy(source, folder / "onnx" / name, weights=f"{name}_data", hidden=embeds)

@@ -10,7 +10,7 @@ from typing import Any
 from exporters import hub_tags
 from exporters.forms.source import Source
 from pipeline.release.provenance import Provenance
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.terms import metrics
 from pipeline.terms.vocabulary import STATIC
 from pipeline.terms.wording import escape
@@ -99,7 +99,7 @@ def write(
         graph=graph,
         repository=repository,
         dtype="q8" if source.precision == "int8" else source.precision,
-        embeds=source.task == SentenceEmbeddings.name,
+        embeds=source.task == SENTENCE_EMBEDDINGS.name,
         pairs=bool(source.signature.get("pairs")),
         least_runtime=source.least_runtime,
         score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
@@ -122,7 +122,7 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
     base = stated.base_of(provenance)
     related = provenance.relation and not stated.is_another(provenance)
     row = provenance.scored(source.bundle)
-    embeds = source.task == SentenceEmbeddings.name
+    embeds = source.task == SENTENCE_EMBEDDINGS.name
     found: dict[str, Any] = {"base_model": base}
     found |= {"base_model_relation": provenance.relation} if related else {}
     data = ModelCardData(

@@ -138,7 +138,7 @@ def init(
     notes = []
     try:
         plan = Plan(recipes.load(path), home.store())
-        if plan.task_class.unlabelled and not label:
+        if plan.unbound_task.unlabelled and not label:
             notes.append(GUESSED)
         if trained := _trained(plan):
             notes.append(f"the model {trained}, {KEPT}")
@@ -297,10 +297,10 @@ def _trained(plan: Plan) -> str:
     """
     from pipeline.store.artifact import Kind
 
-    task, model = plan.task_class, plan.located
+    task, model = plan.unbound_task, plan.located
     if task.unlabelled:
         return ""
-    if task.body_only:
+    if task.head.body_only:
         return "makes sentence embeddings" if model.pooling is not None else ""
     if model.kind(task, plan.labels) is not Kind.CHECKPOINT:
         return ""
@@ -319,15 +319,15 @@ def recipe_text(answers: Answers) -> str:
     wide = (parts.width(located.config) or 0) >= WIDE_BODY
     length = min(128, located.positions or 128)
     task, rows = tasks.find(answers.task), _data(answers)
-    bare = task.bare(rows)
+    bare = task.reader.lacks_labels(rows)
     goal = GOALS[answers.goal]
     if bare or answers.trained:
         goal = goal.without_labels() if bare else goal.of_trained()
     filled = {
         "{half}": str(max(1, layers // 2)),
         "{rate}": "3e-5" if wide else "7e-5",
-        "{main}": next(iter(task.scored(rows)), "spearman"),
-        "{validate}": "validate: {linear: true}" if task.linear else "validate",
+        "{main}": next(iter(task.scorer.score_names(rows)), "spearman"),
+        "{validate}": "validate: {linear: true}" if task.objective.linear else "validate",
     }
     lines = [
         f"# {answers.name}: {goal.about}.",

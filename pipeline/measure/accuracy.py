@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.answers import decimals
 from pipeline.model.words import FIRST, NO_WORD
-from pipeline.stage.tasks.task import NOT_INPUTS
+from pipeline.stage.tasks.head import NOT_INPUTS
 from pipeline.store.artifact import Metric
 from pipeline.terms.progress import Progress
 
@@ -33,7 +33,8 @@ def checkpoint_answers(
 
     config = checkpoint.read_config(directory).to_dict()
     outputs = checkpoint_outputs(directory, task, split, progress, device)
-    return task.kept(task.of_model(config).answers(outputs), split)
+    predictions = task.of_model(config).head.predictions(outputs)
+    return task.scorer.retained(predictions, split)
 
 
 def checkpoint_outputs(
@@ -49,7 +50,8 @@ def checkpoint_outputs(
     tokenizer = checkpoint.load_tokenizer(directory)
     starts = range(0, len(split), PART)
     parts = [split]
-    if len(starts) > 1 and not task.singly:  # those that are read singly come column by column
+    # Texts that are read singly come column by column.
+    if len(starts) > 1 and not task.reader.singly:
         ranges = [range(start, min(start + PART, len(split))) for start in starts]
         parts = [development.picked(split, rows, split.name, split.sha256) for rows in ranges]
     outputs = []
@@ -68,19 +70,19 @@ def _outputs(
     import numpy as np
     import torch
 
-    rows = task.asked(tokenizer, split)
-    counts = [task.units(row) for row in rows]
+    rows = task.encoder.encode_requests(tokenizer, split)
+    counts = [task.encoder.count_units(row) for row in rows]
     firsts = np.concatenate([[0], np.cumsum(counts)])
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
-    result = np.empty((int(firsts[-1]), task.width_of(model)))
+    result = np.empty((int(firsts[-1]), task.head.width(model)))
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             batch = _batch(tokenizer, [rows[row] for row in chosen], device)
             places = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in chosen])
-            result[places] = task.outputs(model, batch).float().cpu().numpy()
+            result[places] = task.head.outputs(model, batch).float().cpu().numpy()
             progress(start + len(chosen), len(order), "scoring")
-    return task.merged(result, rows)
+    return task.encoder.merge_windows(result, rows)
 
 
 def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[str, Any]:
@@ -121,12 +123,13 @@ def model_answers(
     model: BundleModel, task: Task, split: Split, progress: Progress
 ) -> NDArray[np.float64]:
     """Return the answers of a bundle that is loaded; see ``bundle_answers``."""
-    outputs = model.units(*task.requests(split), progress=progress)
-    return task.kept(task.of_model(model.config).answers(outputs), split)
+    outputs = model.units(*task.encoder.requests(split), progress=progress)
+    predictions = task.of_model(model.config).head.predictions(outputs)
+    return task.scorer.retained(predictions, split)
 
 
 def metrics(
-    task: type[Task],
+    task: Task,
     names: Iterable[str],
     answers: NDArray[np.float64],
     truth: Sequence[Any],
@@ -136,7 +139,7 @@ def metrics(
     """Return scores of answers (units × columns) with intervals, as stored in a manifest."""
     from pipeline.measure import scores
 
-    rows = len(task.right(answers, truth))
+    rows = len(task.scorer.correct(answers, truth))
     return tuple(
         Metric(
             name=name,

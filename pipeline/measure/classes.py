@@ -46,21 +46,23 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
 
     Raises KeyError if a model was not measured.
     """
+    if measurements.unlabelled:  # a model's predictions are no labels
+        return []
     task, truth = measurements.scored_by, measurements.truth
     tables = [measurements.table(model) for model in (CANDIDATE, reference)]
-    marks = task.marks(tables, truth, measurements.labels)
-    if marks is None:
+    table_of_labels = task.presenter.label_table(tables, truth, measurements.labels)
+    if table_of_labels is None:
         return []
-    true, (ours, theirs) = marks.true, marks.given
+    true, (ours, theirs) = table_of_labels.true, table_of_labels.predicted
     rows = true.sum(axis=0)
     lost, won = (true & theirs & ~ours).sum(axis=0), (true & ours & ~theirs).sum(axis=0)
     candidate, other = (
-        _scores(given, true, task.recalls(table, truth))
+        _scores(given, true, task.presenter.recalls(table, truth))
         for given, table in zip((ours, theirs), tables, strict=True)
     )
     return [
         ClassResult(label, int(rows[at]), candidate[at], other[at], int(lost[at]), int(won[at]))
-        for at, label in enumerate(marks.names)
+        for at, label in enumerate(table_of_labels.names)
     ]
 
 

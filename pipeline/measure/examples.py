@@ -29,12 +29,15 @@ def choose(
     if not truth:
         return []
     ours = np.asarray(models[CANDIDATE].answers, dtype=float)
-    right, said, wanted = task.right(ours, truth), task.said(ours, split), task.wanted(split)
-    sure = task.sureness(ours, truth)
+    right = task.scorer.correct(ours, truth)
+    said = task.presenter.describe_prediction(ours, split)
+    wanted = task.presenter.describe_target(split)
+    sure = task.presenter.confidence(ours, truth)
     teacher = next((name for name in models if name != CANDIDATE), None)
     theirs = ours if teacher is None else np.asarray(models[teacher].answers, dtype=float)
-    known, reference = task.right(theirs, truth), task.said(theirs, split)
-    blocks = task.blocks(split)
+    known = task.scorer.correct(theirs, truth)
+    reference = task.presenter.describe_prediction(theirs, split)
+    blocks = task.scorer.blocks(split)
     order = np.arange(len(right)) if sure is None else np.argsort(-sure, kind="stable")
     kinds = {LOST: ~right & known, WON: right & ~known, SURE: ~right}
     found: list[dict[str, str]] = []

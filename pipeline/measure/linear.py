@@ -64,11 +64,13 @@ def measure(
         loss = _loss(task, _outputs(task, model, held_out), truth)
         if loss < least:
             best, least = model, loss
-    task = task.choose(_outputs(task, best, held_out), dev) if task.chooses else task
+    if task.head.chooses:
+        chosen = task.head.choose(_outputs(task, best, held_out), dev)
+        task = task.of_model(chosen)
     seconds = time.perf_counter() - started
 
     def answer(texts: Sequence[str]) -> NDArray[np.float64]:
-        return task.answers(_outputs(task, best, vectors.transform(texts)))
+        return task.head.predictions(_outputs(task, best, vectors.transform(texts)))
 
     asked = [_text(evaluated, row) for row in range(len(evaluated))]
     answers = answer(asked)
@@ -96,7 +98,9 @@ def _targets(task: Task, split: Split, rows: Sequence[int]) -> NDArray[Any]:
     import numpy as np
 
     chosen = picked(split, rows, split.name, split.sha256)
-    return np.array(task.truth(chosen) if task.linear == "flags" else list(chosen.labels or ()))
+    if task.objective.linear == "flags":
+        return np.array(task.scorer.truth(chosen))
+    return np.array(list(chosen.labels or ()))
 
 
 def _vectors(rows: int) -> Any:
@@ -118,21 +122,21 @@ def _model(task: Task, strength: float, own: NDArray[Any]) -> Any:
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
-    if task.linear == "scores":
+    if task.objective.linear == "scores":
         return Ridge(alpha=1 / strength)
-    if task.linear == "classes" and (own == own[0]).all():
+    if task.objective.linear == "classes" and (own == own[0]).all():
         return DummyClassifier()  # of one class, as a model's own answers may be, nothing is fitted
     logistic = LogisticRegression(C=strength, max_iter=1000)
-    return OneVsRestClassifier(logistic) if task.linear == "flags" else logistic
+    return OneVsRestClassifier(logistic) if task.objective.linear == "flags" else logistic
 
 
 def _outputs(task: Task, model: Any, words: Any) -> NDArray[np.float64]:
     """Return what stands for a network's raw outputs: rows × labels, or rows × 1."""
     import numpy as np
 
-    if task.linear == "scores":
+    if task.objective.linear == "scores":
         return np.asarray(model.predict(words), float)[:, None]
-    if task.linear == "flags":
+    if task.objective.linear == "flags":
         given = np.asarray(model.decision_function(words), float).reshape(words.shape[0], -1)
         for column, each in enumerate(model.estimators_):
             if not hasattr(each, "coef_"):  # all training rows have the label, or none
@@ -147,8 +151,8 @@ def _loss(task: Task, outputs: NDArray[np.float64], truth: NDArray[Any]) -> floa
     """Return the log loss, or for scores the mean squared error."""
     import numpy as np
 
-    if task.linear == "scores":
+    if task.objective.linear == "scores":
         return float(np.square(outputs[:, 0] - truth).mean())
-    if task.linear == "flags":
+    if task.objective.linear == "flags":
         return float(np.logaddexp(0, np.where(truth == 1, -outputs, outputs)).mean())
     return float(-outputs[np.arange(len(truth)), truth].mean())

@@ -42,7 +42,7 @@ Z90 = 1.645
 
 @once
 def alone(
-    task: type[Task],
+    task: Task,
     name: str,
     answers: Floats,
     truth: Sequence[Any],
@@ -55,14 +55,14 @@ def alone(
     ``groups`` does. A row answered NaN counts as wrong; the calibration error of such answers is
     NaN.
     """
-    right = task.right(answers, truth)
+    right = task.scorer.correct(answers, truth)
     accuracy = share(right, seed, groups)
     if name == "accuracy":
         return accuracy
-    formula = task.formulas(truth)[name]
+    formula = task.scorer.formulas(truth)[name]
     score, blocks = paired.by_group(formula(answers, truth), groups, len(right))
     heaviest = 0.0 if name == "ece" else _heaviest(task, name, truth, groups, answers)
-    if not task.counted or (len(groups) and name != "ece"):
+    if not task.scorer.counted or (len(groups) and name != "ece"):
         return _within(name, paired.alone(score, blocks, seed, heaviest=heaviest))
     drawn = statistics.bootstrap(score, blocks, seed)
     if name != "ece":
@@ -86,7 +86,7 @@ def share(right: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = ()
 
 @once
 def compare(
-    task: type[Task],
+    task: Task,
     name: str,
     ours: Floats,
     theirs: Floats,
@@ -100,9 +100,9 @@ def compare(
 
     If the reference scores 0, the ratio is infinite or NaN.
     """
-    right = [task.right(side, truth) for side in (ours, theirs)]
-    formula = task.formulas(truth)[name]
-    if not task.counted or len(groups):
+    right = [task.scorer.correct(side, truth) for side in (ours, theirs)]
+    formula = task.scorer.formulas(truth)[name]
+    if not task.scorer.counted or len(groups):
         first, second = (
             paired.by_group(formula(side, truth), groups, len(right[0])) for side in (ours, theirs)
         )
@@ -131,7 +131,7 @@ def compare(
 
 @once
 def agreement(
-    task: type[Task],
+    task: Task,
     ours: Floats,
     theirs: Floats,
     truth: Sequence[Any],
@@ -143,7 +143,7 @@ def agreement(
     Wilson's takes units as independent. Words of a sentence and rows of a query are not: they tend
     to differ together, so there whole blocks are drawn.
     """
-    same, block = task.same(ours, theirs), task.block_of_unit(truth)
+    same, block = task.scorer.agreement(ours, theirs), task.scorer.block_of_unit(truth)
     if block is None:
         return share(same, seed, groups)
     units = np.bincount(block).astype(float)
@@ -155,7 +155,7 @@ def agreement(
 
 @once
 def divergence(
-    task: type[Task],
+    task: Task,
     ours: Floats,
     theirs: Floats,
     seed: int = SEED,
@@ -166,7 +166,7 @@ def divergence(
     Kullback-Leibler, in nats. Unlike agreement, it uses every row's probabilities, so a small split
     gives a narrow interval.
     """
-    nats = task.nats(ours, theirs)
+    nats = task.scorer.divergence(ours, theirs)
     return _within("kl", paired.alone(*paired.by_group(mean(nats), groups, len(nats)), seed))
 
 
@@ -254,7 +254,7 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
 
 
 def _heaviest(
-    task: type[Task],
+    task: Task,
     name: str,
     truth: Sequence[Any],
     groups: Sequence[int],
@@ -265,14 +265,19 @@ def _heaviest(
     ``sides``: the answers of each model. It is at least what a block has of a mean, from nothing to
     the greatest value of the score, so that a score of 0 in all blocks has a width too. It is more
     if the task knows an answer that weighs more: one label more that is missed, or found by a model
-    that finds none (``missed``, ``found``).
+    that finds none (``Scorer.missed_labels``, ``Scorer.new_labels``).
     """
-    top, formula = metrics.known(name).ends[1], task.formulas(truth)[name]
-    most = top if math.isfinite(top) else float(task.counted and len(groups) > 0)
+    top, formula = metrics.known(name).ends[1], task.scorer.formulas(truth)[name]
+    most = top if math.isfinite(top) else float(task.scorer.counted and len(groups) > 0)
     for side in sides:
-        finds_none = float(formula(side, truth)(np.ones((1, len(task.right(side, truth)))))[0]) == 0
-        for answer in (task.missed, task.found) if finds_none else (task.missed,):
-            rows, changed = answer(side, truth)
+        blocks = len(task.scorer.correct(side, truth))
+        changes = [task.scorer.missed_labels(side, truth)]
+        if float(formula(side, truth)(np.ones((1, blocks)))[0]) == 0:
+            changes.append(task.scorer.new_labels(side, truth))
+        for change in changes:
+            if change is None:
+                continue
+            rows, changed = change
             if len(rows):
                 most = max(most, _moved(formula, side, truth, rows, changed))
     return most * paired.unevenness(groups)

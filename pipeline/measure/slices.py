@@ -57,10 +57,10 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
     becomes ``column …``. If blocks of several rows are compared, such as queries, each is in the
     part of the row that stands for it, and there is none by length.
     """
-    blocks = task.blocks(split)
+    blocks = task.scorer.blocks(split)
     slicings = {LENGTH: by_length(tokens)} if blocks is None else {}
-    if (by_target := task.parts(split)) is not None:
-        slicings[task.parted_by] = by_target
+    if (by_target := task.presenter.target_slices(split)) is not None:
+        slicings[task.presenter.slice_name] = by_target
     for column, values in split.columns.items():
         of_block = values if blocks is None else [values[row] for row in blocks]
         slicings[f"column {column}" if column in slicings else column] = by_value(of_block)

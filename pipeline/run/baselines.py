@@ -146,7 +146,7 @@ def _pulled(store: Store, name: str) -> Artifact:
     return remote.pull(store, url, reference)
 
 
-def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[str]]:
+def answers_of(name: str, directory: Path, task: Task) -> tuple[str, list[str]]:
     """Return the name of a model's task and the labels that it predicts.
 
     A checkpoint does not say its task, so its head must be one of ``task``. Raises ModelError if
@@ -158,7 +158,7 @@ def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[
             named = config["id2label"]
             signature = json.loads((directory / SIGNATURE).read_text(encoding="utf-8"))
             return str(signature["task"]), [named[key] for key in sorted(named, key=int)]
-        own = task.head(config)
+        own = task.head.labels_of(config)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         own = None
     if own is None:
@@ -168,7 +168,7 @@ def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[
 
 def check(name: str, directory: Path, task: Task) -> None:
     """Raise ModelError if a model is not for this task and its labels, in this order."""
-    check_alike(name, answers_of(name, directory, type(task)), task)
+    check_alike(name, answers_of(name, directory, task), task)
 
 
 def check_alike(name: str, other: tuple[str, list[str]], task: Task) -> None:
@@ -218,5 +218,5 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
 
 def _main_score(recipe: Recipe) -> str:
     """Return the name of the task's main score; without labels, agreement with the own model."""
-    task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
-    return next(iter(task.scored(recipe.data)), "accuracy")
+    task = unlabelled.for_data(tasks.find(recipe.task), recipe.data)
+    return next(iter(task.scorer.score_names(recipe.data)), "accuracy")

@@ -26,13 +26,13 @@ def check_known(loaded: LoadedRecipe) -> None:
         raise loaded.where.say(("task",), str(error)) from error
 
 
-def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
+def check_task(loaded: LoadedRecipe, task: Task) -> None:
     """Raise RecipeError if the task has no windows, or a stage cannot be used for it."""
     data = loaded.recipe.data
     columns = len(data.text_columns)
     reason = None
-    if task.no_windows:
-        reason = f"{task.name}: {task.no_windows}"
+    if task.encoder.no_windows:
+        reason = f"{task.name}: {task.encoder.no_windows}"
     elif columns > 1:
         reason = "a pair of texts has no windows"
     if data.long_texts == "windows" and reason is not None:
@@ -42,7 +42,7 @@ def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
         loaded.asked(step.stage.check_columns, columns, check=True)
 
 
-def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> None:
+def check_model(loaded: LoadedRecipe, located: Located, task: Task) -> None:
     """Raise RecipeError if the recipe's model cannot read its texts.
 
     That is so if its table of positions is too short, or if embeddings would be others than the
@@ -54,7 +54,7 @@ def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> Non
     if positions is not None and longest > positions:
         problem = f"{longest} tokens, but the model has positions for only {positions}"
         raise loaded.where.say(("data", "max_length"), problem)
-    if task.body_only and located.other_texts is not None:
+    if task.head.body_only and located.other_texts is not None:
         raise loaded.where.say(("model",), located.other_texts)
     for step in loaded.steps:
         loaded.asked(step.stage.check_length, longest, check=True)

@@ -201,7 +201,7 @@ class Stage(BaseModel):
         """Return the ids, from a mapping of step id -> kind, that budgets may compare with."""
         return tuple(kinds) if self.produces is Kind.REPORT and not self.aside else ()
 
-    def check_task(self, task: type[Task]) -> None:
+    def check_task(self, task: Task) -> None:
         """Raise RecipeError if a parameter means nothing for the recipe's task.
 
         Called by ``rarefy recipe check`` and before a run.

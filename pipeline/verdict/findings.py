@@ -156,20 +156,21 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
     task, truth, groups = measurements.scored_by, measurements.truth, measurements.groups
-    if budget.metric not in task.formulas(truth):
-        known = ", ".join(task.formulas(truth))
+    if budget.metric not in task.scorer.formulas(truth):
+        known = ", ".join(task.scorer.formulas(truth))
         raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
         return _absolute(budget, measurements.score_of(budget.metric, ours), "")
     theirs = lookup.answers(measurements, lookup.against(budget, measurements))
     both = measurements.compare(budget.metric, ours, theirs)
-    right = [task.right(side, truth) for side in (ours, theirs)]
-    if task.counted and power.counts_rows(budget.metric) and not groups:
+    right = [task.scorer.correct(side, truth) for side in (ours, theirs)]
+    if task.scorer.counted and power.counts_rows(budget.metric) and not groups:
         lacking = power.lacking(budget, *right)
     else:
-        base = task.formulas(truth)[budget.metric](theirs, truth)(np.ones((1, len(right[1]))))
-        drawn, name = len(right[1]), task.block(truth)
+        formula = task.scorer.formulas(truth)[budget.metric]
+        base = formula(theirs, truth)(np.ones((1, len(right[1]))))
+        drawn, name = len(right[1]), task.scorer.block_name(truth)
         if groups:
             drawn, name = len(set(groups)), "group"
         lacking = power.lacking_blocks(budget, both, float(base[0]), drawn, name)
@@ -244,7 +245,7 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
 
 def _divergence(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     name, task = lookup.first_reference(budget, measurements), measurements.scored_by
-    if not task.probable:
+    if not task.scorer.probable:
         raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
     ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
     return _absolute(budget, measurements.divergence(ours, theirs), f" nats from {name}")

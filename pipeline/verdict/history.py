@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.stage.tasks.scorer import count_predictions
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.terms.outcomes import Outcome
@@ -242,7 +243,7 @@ def plain_numbers(measurements: Measurements) -> list[Plain]:
     if candidate is None:
         return []
     numbers = []
-    expected = measurements.scored_by.expected(measurements.truth)
+    expected = count_predictions(measurements.scored_by, measurements.truth)
     if measurements.truth and len(candidate.answers) == expected:
         finite = all(math.isfinite(p) for row in candidate.answers for p in row)
         share = measurements.score(measurements.main, CANDIDATE) if finite else (None, None, None)

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.stage.formulas import Floats
+from pipeline.stage.tasks.scorer import count_predictions
 from pipeline.terms.budget import Budget
 
 
@@ -59,7 +60,7 @@ def starts(measurements: Measurements, name: str) -> list[float]:
 def answers(measurements: Measurements, name: str) -> Floats:
     """Return a model's answers. Raises MissingError if one is missing or not finite."""
     found = np.asarray(model(measurements, name).answers, dtype=float)
-    rows = measurements.scored_by.expected(measurements.truth)
+    rows = count_predictions(measurements.scored_by, measurements.truth)
     if found.ndim != 2 or len(found) != rows or not rows:
         raise MissingError(f"{name} has answers for {len(found)} of {rows} rows")
     broken = int(np.sum(~np.isfinite(found).all(axis=1)))

@@ -115,10 +115,10 @@ def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list
     if earlier is None or name is None or CANDIDATE not in earlier.models or not earlier.truth:
         return []
     task, ours, theirs = earlier.scored_by, earlier.table(CANDIDATE), earlier.table(name)
-    if budget.metric not in task.formulas(earlier.truth):
+    if budget.metric not in task.scorer.formulas(earlier.truth):
         return []
     both = earlier.compare(budget.metric, ours, theirs)
-    blocks = len(task.right(ours, earlier.truth))
+    blocks = len(task.scorer.correct(ours, earlier.truth))
     margin = margin_of(budget, earlier.score(budget.metric, name).value)
     error = standard_error(both)
     if not margin > 0 or not math.isfinite(error):

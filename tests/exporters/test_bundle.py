@@ -15,7 +15,7 @@ from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
 from pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles
@@ -147,13 +147,13 @@ def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp
     made = bundles.classifier(tmp_path / "made", tokens={"truncation_side": side})
     texts = [" ".join(GOOD * 20 + BAD * 20)]
     tokenizer = checkpoint.load_tokenizer(tmp_path / "made" / "checkpoint")
-    (trained,) = TASK.encode(tokenizer, Split("train", "t", "0" * 64, texts, None, [0]))
+    (trained,) = TASK.encoder.encode(tokenizer, Split("train", "t", "0" * 64, texts, None, [0]))
     (read,) = BundleModel(made).encode(texts)
     assert read["input_ids"].tolist() == [trained["input_ids"]]
 
 
 def test_a_task_of_another_package_answers_as_the_one_that_it_is_derived_from():
-    class Topics(MultiLabelClassification):
+    class Topics(MULTI_LABEL_CLASSIFICATION):
         name = "topics"
 
     class Stars(Topics):

@@ -15,12 +15,12 @@ from pipeline.model import checkpoint, pooling
 from pipeline.model.pooling import Pooling
 from pipeline.release.bundles import Bundle
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from tests.models import TASK, sentences, write_encoder, write_finetuned, write_model
 
 TEXTS, LABELS = sentences(12, seed=3)
 SPLIT = Split("dev", "dev.jsonl", "0" * 64, TEXTS, None, LABELS)
-EMBEDS = SentenceEmbeddings((), 32, ("text",))
+EMBEDS = SENTENCE_EMBEDDINGS.bind((), 32, ("text",))
 
 
 def classifier(

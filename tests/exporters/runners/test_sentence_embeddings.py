@@ -6,14 +6,14 @@ import numpy as np
 
 from exporters.bundle import runner
 from exporters.runners.sentence_embeddings import described
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 
 OUTPUTS = np.array([[0.6, -0.8000001, 1 / 3]], dtype=np.float32)
 
 
 def test_the_vector_is_the_tasks_own_answer():
-    task = SentenceEmbeddings((), 8, ())
-    (given,) = task.predictions(task.answers(OUTPUTS).round(6))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ())
+    (given,) = task.presenter.answers(task.head.predictions(OUTPUTS).round(6))
     assert described(OUTPUTS, None, {}) == given._asdict()
 
 

@@ -113,11 +113,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.stage import formulas
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 
 
 @dataclass(frozen=True)
-class Mine(TextClassification):
+class Mine(TEXT_CLASSIFICATION):
     scores: ClassVar = {"first": formulas.accuracy}
 
     def load_model(self, directory):

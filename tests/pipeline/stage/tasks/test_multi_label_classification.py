@@ -25,7 +25,7 @@ from pipeline.run.plan import Plan
 from pipeline.stage.scoring import multi_label
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import unlabelled
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
 from pipeline.terms.errors import DataError, RarefyError
@@ -33,7 +33,7 @@ from tests.conftest import QUICK, VALIDATE
 from tests.models import write_encoder
 from tests.multi_label import LABELS, TASK, rows
 
-ONE = MultiLabelClassification(LABELS, 32, ("text",))
+ONE = MULTI_LABEL_CLASSIFICATION.bind(LABELS, 32, ("text",))
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "label": "labels", "dev": "25 %"}
 SPLIT = Split("dev", "f", "0" * 64, ["film", "scene", "actor"], None, [(0, 2), (), (1,)])
 
@@ -67,8 +67,10 @@ def test_a_row_has_any_number_of_labels_or_none(desk):
     assert plan.labels == sorted(LABELS)
     assert plan.summary.rows["eval"] == 24
     wanted = [row["labels"] for row in rows(24, seed=1)]
-    assert plan.task.wanted(split) == [", ".join(names) or "(none)" for names in wanted]
-    truth = plan.task.truth(split)
+    assert plan.task.presenter.describe_target(split) == [
+        ", ".join(names) or "(none)" for names in wanted
+    ]
+    truth = plan.task.scorer.truth(split)
     assert truth == [[int(label in names) for label in plan.labels] for names in wanted]
     assert plan.summary.counts["eval"] == dict.fromkeys(LABELS, 12)
 
@@ -99,7 +101,12 @@ def test_the_labels_of_a_csv_file_are_a_list_as_text_or_separated(desk):
     ]
     path.write_text("\n".join(["text,labels", *lines]) + "\n")
     plan = read(desk, eval="eval.csv")
-    assert plan.task.wanted(plan.splits["eval"]) == ["bad, good", "people", "bad, good", "(none)"]
+    assert plan.task.presenter.describe_target(plan.splits["eval"]) == [
+        "bad, good",
+        "people",
+        "bad, good",
+        "(none)",
+    ]
     assert "eval: 1 row without a label left out" in plan.summary.warnings
 
 
@@ -201,7 +208,7 @@ def test_thresholds_decide_the_answers_and_are_kept_by_label():
     chosen = ONE.choose(logits, SPLIT)
     expected = multi_label.thresholds(1 / (1 + np.exp(-logits)), np.array(ONE.truth(SPLIT)))
     assert chosen.thresholds == pytest.approx(expected)
-    again = MultiLabelClassification(LABELS, 32, ("text",)).of_model(chosen.chosen())
+    again = MULTI_LABEL_CLASSIFICATION.bind(LABELS, 32, ("text",)).of_model(chosen.chosen())
     assert again == chosen
     found = again.answers(logits)
     assert found.shape == (3, 6)
@@ -264,7 +271,7 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
         budgets=[{"metric": "micro_f1", "min_retained": "97 %", "against": "finetune"}],
     )
     names = [metric.name for metric in finished["export"].scores]
-    assert names == list(MultiLabelClassification.scores)
+    assert names == list(MULTI_LABEL_CLASSIFICATION.scorer.scores)
     for step in ("finetune", "distill", "prune", "adapt", "quantize", "merge", "export"):
         assert list(config_of(finished[step].artifact)["thresholds"]) == list(LABELS), step
     bundle = finished["export"].artifact.directory
@@ -276,7 +283,9 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
     # The bundle is int8: its thresholds are the best for its own answers to the development rows.
     plan = desk.open("export", task=TASK, data=DATA).plan
     task, split = plan.task, plan.splits["dev"]
-    chosen = task.choose(BundleModel(bundle).units(*task.requests(split)), split).chosen()
+    chosen = task.head.choose(
+        BundleModel(bundle).units(*task.encoder.requests(split)), split
+    ).chosen()
     assert config_of(finished["export"].artifact)["thresholds"] == chosen["thresholds"]
 
 
@@ -308,7 +317,7 @@ def test_a_model_s_own_labels_can_be_targets():
     assert json.loads(json.dumps(targets)) == targets
     sharp = ONE.of_model({"thresholds": {"bad": 0.9, "good": 0.01, "people": 0.5}})
     assert sharp.targets_of(sharp.answers(np.array([[2.0, -3.0, 0.1]])), SPLIT) == [[1, 2]]
-    bare = unlabelled.of(MultiLabelClassification)(LABELS, 32, ("text",))
+    bare = unlabelled.without_labels(MULTI_LABEL_CLASSIFICATION).bind(LABELS, 32, ("text",))
     truth = bare.truth(replace(SPLIT, labels=[*targets, [1]]))
     assert truth == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     assert list(bare.formulas(truth)) == ["agreement"]
@@ -364,5 +373,5 @@ def test_without_labels_the_model_s_own_labels_are_the_truth(desk, rarefy, monke
     outputs = accuracy.checkpoint_outputs(
         student.directory, plan.task, plan.splits["dev"], lambda *_: None
     )
-    chosen = plan.task.choose(outputs, plan.splits["dev"]).chosen()["thresholds"]
+    chosen = plan.task.head.choose(outputs, plan.splits["dev"]).chosen()["thresholds"]
     assert config_of(student)["thresholds"] == pytest.approx(chosen), "by the model's own labels"

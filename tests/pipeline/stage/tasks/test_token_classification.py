@@ -15,7 +15,7 @@ from pipeline.model.words import CUT_OFF
 from pipeline.stage import tasks
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from stages.trainer import collate
@@ -23,7 +23,7 @@ from tests import tokenizers
 from tests.tagged import TASK, tagged_rows
 
 LABELS = ("O", "B-A", "I-A", "B-B", "I-B")
-MADE = TokenClassification(LABELS, 16, ("tokens",))
+MADE = TOKEN_CLASSIFICATION.bind(LABELS, 16, ("tokens",))
 LONG = ("Überraschend", "gut", "``", "the", "film", "12345,") * 5
 SHORT = ("a", "fine", "film")
 
@@ -52,10 +52,10 @@ def source(tmp_path, name="train"):
 
 class TestRows:
     def test_it_is_found_by_its_name(self):
-        assert tasks.find("token-classification") is TokenClassification
+        assert tasks.find("token-classification") is TOKEN_CLASSIFICATION
 
     def test_a_row_is_words_joined_by_spaces_and_their_tags(self, tmp_path):
-        row = TokenClassification.read_row(
+        row = TOKEN_CLASSIFICATION.reader.read_row(
             (["New", "York."],), (["B-A", "I-A"],), source(tmp_path), 1
         )
         assert row == (("New York.",), ("B-A", "I-A"))
@@ -71,23 +71,25 @@ class TestRows:
         ],
     )
     def test_incomplete_rows_are_left_out(self, tmp_path, text, values, why):
-        assert TokenClassification.read_row((text,), values, source(tmp_path), 1) == why
+        assert TOKEN_CLASSIFICATION.reader.read_row((text,), values, source(tmp_path), 1) == why
 
     def test_a_wrong_row_is_named(self, tmp_path):
         with pytest.raises(DataError) as raised:
-            TokenClassification.read_row((["a", "b"],), (["O"],), source(tmp_path), 7)
+            TOKEN_CLASSIFICATION.reader.read_row((["a", "b"],), (["O"],), source(tmp_path), 7)
         assert str(raised.value) == "train.jsonl: row 7: 2 tokens, but 1 tag"
 
     def test_an_unknown_tag_in_eval_is_refused(self, tmp_path):
         with pytest.raises(DataError) as raised:
-            TokenClassification.indexed([("O", "B-C")], LABELS, source(tmp_path, "eval"))
+            TOKEN_CLASSIFICATION.reader.index_targets(
+                [("O", "B-C")], LABELS, source(tmp_path, "eval")
+            )
         assert "eval has the tag 'B-C', which does not occur in train" in str(raised.value)
 
     def test_a_column_of_text_and_a_pair_of_texts_are_refused(self, tmp_path):
         with pytest.raises(DataError, match="needs a list of tags"):
-            TokenClassification.check_column(["B-A O"], "tags", source(tmp_path))
+            TOKEN_CLASSIFICATION.reader.check_column(["B-A O"], "tags", source(tmp_path))
         with pytest.raises(DataError, match="takes one column"):
-            TokenClassification.target_columns(Data(train="a", eval="b", text=("x", "y")))
+            TOKEN_CLASSIFICATION.reader.target_columns(Data(train="a", eval="b", text=("x", "y")))
 
     @pytest.mark.parametrize(
         ("row", "said"),
@@ -264,7 +266,7 @@ class TestAnswers:
                 "token_accuracy": seqeval.accuracy_score(theirs, ours),
             }
         )
-        value, low, high = scores.alone(TokenClassification, "entity_f1", answers, truth)
+        value, low, high = scores.alone(TOKEN_CLASSIFICATION, "entity_f1", answers, truth)
         assert low < value < high
 
     def test_a_sentence_is_right_if_all_its_tags_are(self, split, answers):

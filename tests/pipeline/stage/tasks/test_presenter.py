@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pipeline.stage.tasks.shown import Shown
 
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.shown import Shown
 
 SPLIT = Split("eval", "eval.jsonl", "0" * 64, ["a text"], None, None)
 
@@ -24,17 +24,17 @@ class Plain(Shown):
 
 def test_a_user_asks_with_a_text_as_it_is_and_reads_the_predictions():
     task, answers = Plain(), np.array([[0.5], [1.5]])
-    assert task.ask(task.given("a text")) == "a text"
-    assert task.reply(["a text", "another"], answers) == [0.5, 1.5]
-    assert task.reading(SPLIT) == {}
+    assert task.presenter.preprocess(task.presenter.user_text("a text")) == "a text"
+    assert task.presenter.postprocess(["a text", "another"], answers) == [0.5, 1.5]
+    assert task.presenter.bundle_settings(SPLIT) == {}
 
 
 def test_rows_have_no_parts_labels_or_sureness():
     task, answers = Plain(), np.ones((1, 1))
-    assert task.parts(SPLIT) is None
-    assert task.marks([answers], [1], ["a"]) is None
-    assert task.recalls(answers, [1]) is None
-    assert task.sureness(answers, [1]) is None
+    assert task.presenter.target_slices(SPLIT) is None
+    assert task.presenter.label_table([answers], [1], ["a"]) is None
+    assert task.presenter.recalls(answers, [1]) is None
+    assert task.presenter.confidence(answers, [1]) is None
 
 
 def test_a_task_must_say_its_answers_in_words():
