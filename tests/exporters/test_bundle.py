@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,9 @@ from exporters import bundle, saving
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
 from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
 from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
+from pipeline.stage.tasks.presenter import Presenter
+from pipeline.stage.tasks.sentence_embeddings import SearchScorer
 from pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles
@@ -153,17 +155,7 @@ def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp
 
 
 def test_a_task_of_another_package_answers_as_the_one_that_it_is_derived_from():
-    class Topics(MULTI_LABEL_CLASSIFICATION):
-        name = "topics"
-
-    class Stars(Topics):
-        name = "stars"
-
-    class Other(Task):
-        name = "other"
-
-    Other.__abstractmethods__ = frozenset()
-    for kind, name in ((Topics, "multi-label-classification"), (Other, "text-classification")):
-        assert bundle.runner_of(object.__new__(kind)) == name
-    assert bundle.runner_of(object.__new__(Stars)) == "multi-label-classification"
-    assert bundle.runner_of(TASK) == "text-classification"
+    topics = replace(MULTI_LABEL_CLASSIFICATION, name="topics")
+    stars = replace(topics, name="stars", scorer=SearchScorer())
+    assert stars.presenter.runner == "multi-label-classification"
+    assert Presenter.runner == TASK.presenter.runner == "text-classification"

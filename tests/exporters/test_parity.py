@@ -36,7 +36,8 @@ def test_decisions_close_to_their_threshold_are_no_drift() -> None:
 
 
 def test_decisions_far_from_their_threshold_must_stay() -> None:
-    task = MULTI_LABEL_CLASSIFICATION.bind(("a", "b"), 8, ("text",), thresholds=(0.5, 0.3))
+    task = MULTI_LABEL_CLASSIFICATION.bind(("a", "b"), 8, ("text",))
+    task = task.of_model({"thresholds": {"a": 0.5, "b": 0.3}})
     logits = np.tile(np.array([[3.0, -0.35]], np.float32), (20, 1))
     other = logits.copy()
     other[:3, 1] -= 0.6

@@ -46,7 +46,7 @@ def embedder(folder: Path, how: Pooling, kind: str = "bert", **options: Any) -> 
         write_encoder(folder / "encoder", layers=2)
     else:
         write_model(folder / "encoder", kind)
-    body = EMBEDS.load_model(str(folder / "encoder"))
+    body = EMBEDS.head.load(str(folder / "encoder"))
     pooling.note(body.config, how)
     tokenizer = checkpoint.load_tokenizer(folder / "encoder")
     checkpoint.save(body, tokenizer, folder / "checkpoint")

@@ -1,6 +1,7 @@
 """Bounds of a score: as wide as the rows require, with near 5 % false passes at the margin."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from pipeline.measure import paired, scores, statistics
 from pipeline.stage import formulas
 from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
 from pipeline.stage.tasks.regression import REGRESSION
-from pipeline.stage.tasks.task import Task
-from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
+from pipeline.stage.tasks.scorer import Scorer
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION, ClassScorer
 from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 
 
@@ -155,26 +156,29 @@ def test_words_of_a_sentence_and_rows_of_a_query_agree_no_surer_than_their_block
     assert rows == statistics.wilson(1900, 2000)
 
 
-class Counted(TEXT_CLASSIFICATION):
-    """The same task, as if its scores did not count rows, and it said no more of them."""
+class Uncounted(ClassScorer):
+    """The same scorer, as if its scores did not count rows, and it said no more of them."""
 
     counted = False
-    missed = Task.missed
+    missed_labels = Scorer.missed_labels
+
+
+UNCOUNTED = replace(TEXT_CLASSIFICATION, scorer=Uncounted())
 
 
 def test_scores_that_count_no_rows_have_the_intervals_of_blocks():
     ours, theirs, truth = _table(180, 6, 2, 12)
-    found = scores.compare(Counted, "macro_f1", ours, theirs, truth)
+    found = scores.compare(UNCOUNTED, "macro_f1", ours, theirs, truth)
     score = [formulas.macro_f1(side, truth) for side in (ours, theirs)]
     assert found == paired.compare(*score, 200)
-    alone = scores.alone(Counted, "macro_f1", ours, truth)
+    alone = scores.alone(UNCOUNTED, "macro_f1", ours, truth)
     assert alone.value == pytest.approx(paired.alone(score[0], 200).value)
     assert 0 <= alone.low < alone.value < alone.high <= 1
 
 
 def test_a_share_stays_between_0_and_1():
     ours, _, truth = _table(60, 0, 0, 0)
-    assert scores.alone(Counted, "macro_f1", ours, truth).high == 1
+    assert scores.alone(UNCOUNTED, "macro_f1", ours, truth).high == 1
 
 
 @pytest.mark.parametrize(("name", "ends"), [("pearson", (-1, 1)), ("mse", (0, math.inf))])

@@ -29,7 +29,7 @@ def load(folder: Path, task: Any = SENTENCE_EMBEDDINGS, **changes: Any) -> Any:
     values = {name: f"{name}.jsonl" for name in rows}
     values |= {"text": ("query", "positive"), "label": None}
     table = Data(**(values | changes))
-    return data.load(table, task, data.locate(table, folder))[0]
+    return data.load(table, task.reader, data.locate(table, folder))[0]
 
 
 def test_a_query_of_eval_is_not_learned_from_without_a_word(tmp_path):
@@ -45,7 +45,7 @@ def test_a_query_of_eval_is_not_learned_from_without_a_word(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     files = {name: f"{name}.jsonl" for name in rows}
     table = Data(**files, text=("query", "positive"), label=None, dev="train.jsonl")
-    splits, summary = data.load(table, SENTENCE_EMBEDDINGS, data.locate(table, tmp_path))
+    splits, summary = data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, tmp_path))
     assert list(splits["unlabelled"].texts) == ["fresh"]
     assert "eval: 1 row is also in train, so accuracy is overestimated" in summary.warnings
 

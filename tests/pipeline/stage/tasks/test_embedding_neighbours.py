@@ -42,7 +42,7 @@ def test_one_text_column_alone_is_a_form_of_its_own() -> None:
     assert not SENTENCE_EMBEDDINGS.reader.lacks_labels(
         Data(**FILES | {"label": "s"}, text=("a", "b"))
     )
-    assert unlabelled.for_data(SENTENCE_EMBEDDINGS, Data(**FILES, text="a")) is BARE
+    assert unlabelled.for_data(SENTENCE_EMBEDDINGS, Data(**FILES, text="a")) == BARE
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,14 @@ def test_the_truth_is_the_ten_nearest_other_texts(count: int) -> None:
     assert targets == nearest(vectors)
     assert json.loads(json.dumps(targets)) == targets
     truth = TASK.scorer.truth(split(count, targets))
-    assert BARE.right(kept, truth).all()
+    assert BARE.scorer.correct(kept, truth).all()
     assert scores.alone(BARE, "agreement", kept, truth).value == 1
-    assert list(BARE.formulas(truth)) == ["agreement"] == list(BARE.scored(Data(**FILES)))
-    assert BARE.block(truth) == "text"
+    assert (
+        list(BARE.scorer.formulas(truth))
+        == ["agreement"]
+        == list(BARE.scorer.score_names(Data(**FILES)))
+    )
+    assert BARE.scorer.block_name(truth) == "text"
 
 
 def test_half_of_the_neighbours_is_enough_and_less_is_not() -> None:
@@ -87,9 +91,9 @@ def test_half_of_the_neighbours_is_enough_and_less_is_not() -> None:
         [[1, 2, 3, 4, 5, *range(20, 25)], [1, 2, 3, 4, *range(30, 36)], [9, 2, 1, *[-1] * 7]],
         dtype=float,
     )
-    assert BARE.right(found, truth).tolist() == [True, False, True]
-    assert not BARE.right(np.full((3, 10), np.nan), truth).any()
-    assert BARE.same(found, found[[1, 0, 2]]).tolist() == [False, False, True]
+    assert BARE.scorer.correct(found, truth).tolist() == [True, False, True]
+    assert not BARE.scorer.correct(np.full((3, 10), np.nan), truth).any()
+    assert BARE.scorer.agreement(found, found[[1, 0, 2]]).tolist() == [False, False, True]
 
 
 def test_equal_texts_are_each_other_s_neighbours_the_earlier_first() -> None:
@@ -131,8 +135,8 @@ def test_neighbours_drawn_at_random_are_the_floor() -> None:
         len(set(draw.choice(24, 10, replace=False)) & set(draw.choice(24, 10, replace=False))) >= 5
         for _ in range(4000)
     ]
-    assert BARE.floor(truth) == pytest.approx(np.mean(hits), abs=0.03)
-    assert BARE.floor([[1, 2], [0, 2], [0, 1]]) == 1, "all others are neighbours"
+    assert BARE.scorer.floor(truth) == pytest.approx(np.mean(hits), abs=0.03)
+    assert BARE.scorer.floor([[1, 2], [0, 2], [0, 1]]) == 1, "all others are neighbours"
     kept = TASK.scorer.retained(np.random.default_rng(3).normal(size=(9, 4)), split(9))
     said = floor.learned_nothing(BARE, kept, TASK.objective.targets(kept, split(9)))
     assert said is not None

@@ -20,7 +20,7 @@ from pipeline.stage import data
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import heads, unlabelled
-from pipeline.stage.tasks.regression import REGRESSION, Prediction
+from pipeline.stage.tasks.regression import REGRESSION, Prediction, ScoreHead
 from pipeline.stage.tasks.scorer import groups_of_blocks
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
@@ -207,14 +207,14 @@ def test_what_matters_for_a_models_own_scores_is_how_they_move():
     own = unlabelled.without_labels(REGRESSION).bind((), 32, ("text",))
     rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 
-    def outputs(_, batch):
+    def outputs(self, model, batch):
         return model(batch["x"])
 
     def gradient(task, group):
         with torch.no_grad():
             batch = {"x": rows, "labels": model(rows)[:, 0], "group": torch.full((2,), group)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(task, "outputs", lambda _, *given: outputs(*given))
+            patch.setattr(ScoreHead, "outputs", outputs)
             (found,) = torch.autograd.grad(
                 task.objective.summed_loss()(model, batch), [model.weight]
             )
@@ -294,7 +294,7 @@ def test_a_row_without_a_query_is_refused_with_its_place(tmp_path, name):
     columns = {"text": ("query", "text"), "label": "grade", "group": "id"}
     recipe = Data(train="train.jsonl", eval="eval.jsonl", **columns)
     with pytest.raises(DataError, match=rf"{name}\.jsonl: row 9 has no value in 'id'") as caught:
-        data.load(recipe, REGRESSION, data.locate(recipe, tmp_path))
+        data.load(recipe, REGRESSION.reader, data.locate(recipe, tmp_path))
     assert "\n" not in str(caught.value)
 
 

@@ -62,7 +62,7 @@ def read(folder: Any, rows: list[dict[str, Any]], **changes: Any) -> dict[str, S
     for name in ("t.jsonl", "e.jsonl"):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = Data(**(FILES | {"label": "s"} | changes))
-    return data.load(table, SENTENCE_EMBEDDINGS, data.locate(table, folder))[0]
+    return data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, folder))[0]
 
 
 def test_scores_of_pairs_are_numbers_on_any_scale(tmp_path):
@@ -82,7 +82,7 @@ def test_too_few_scored_pairs_are_refused(tmp_path, count, said):
     for group in (None, "a"):
         table = Data(**(FILES | {"label": "s", "group": group}))
         with pytest.raises(DataError, match=f"e.jsonl: eval has {said}; a correlation of fewer"):
-            data.load(table, SENTENCE_EMBEDDINGS, data.locate(table, tmp_path))
+            data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, tmp_path))
 
 
 def test_equal_scores_of_eval_are_refused_before_anything_runs(tmp_path):
@@ -91,7 +91,7 @@ def test_equal_scores_of_eval_are_refused_before_anything_runs(tmp_path):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in found))
     table = Data(**(FILES | {"label": "s"}))
     with pytest.raises(DataError, match=r"^e.jsonl: all pairs have the same score$"):
-        data.load(table, SENTENCE_EMBEDDINGS, data.locate(table, tmp_path))
+        data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, tmp_path))
 
 
 # Rows as tokens

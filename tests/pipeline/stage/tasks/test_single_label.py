@@ -29,5 +29,5 @@ def test_an_answer_is_the_most_probable_label_and_nan_is_none():
     ours = np.array([[0.6, 0.4], [0.54, 0.46], [0.3, 0.7]])
     theirs = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
     assert TASK.scorer.agreement(ours, theirs).tolist() == [True, False, True]
-    assert TASK.decided(ours).tolist() == [True, False, True]
+    assert TASK.head.rounding(ours, theirs).decided.tolist() == [True, False, True]
     assert TASK.presenter.confidence(np.vstack([ours, NAN]), []).tolist() == [0.6, 0.54, 0.7, 0]

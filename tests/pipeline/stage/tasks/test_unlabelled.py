@@ -18,24 +18,19 @@ BARE = unlabelled.without_labels(TEXT_CLASSIFICATION)
 def test_its_only_score_is_the_share_of_rows_answered_alike() -> None:
     answers = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     truth = [0, 1, 1, 1]
-    assert list(BARE.formulas(truth)) == ["agreement"]
+    assert list(BARE.scorer.formulas(truth)) == ["agreement"]
     share = scores.alone(BARE, "agreement", answers, truth)
     assert share.value == pytest.approx(3 / 4)
     assert share.low < 3 / 4 < share.high
 
 
 def test_everything_else_is_the_tasks_own() -> None:
-    assert unlabelled.without_labels(TEXT_CLASSIFICATION) is BARE, "one class for every caller"
-    assert issubclass(BARE, TEXT_CLASSIFICATION)
+    assert unlabelled.without_labels(TEXT_CLASSIFICATION) == BARE, "so intervals are drawn once"
+    for part in ("reader", "encoder", "head", "objective", "presenter"):
+        assert getattr(BARE, part) == getattr(TEXT_CLASSIFICATION, part)
     assert BARE.name == "text-classification"
     assert (BARE.unlabelled, TEXT_CLASSIFICATION.unlabelled) == (True, False)
     assert "accuracy" in TEXT_CLASSIFICATION.scorer.scores, "the task itself is as before"
-
-
-def test_it_has_no_table_by_class() -> None:
-    answers = [np.array([[0.9, 0.1], [0.2, 0.8]])]
-    assert TEXT_CLASSIFICATION.presenter.label_table(answers, [0, 1], ["a", "b"]) is not None
-    assert BARE.marks(answers, [0, 1], ["a", "b"]) is None
 
 
 def test_the_divergence_is_scipys() -> None:
@@ -64,8 +59,10 @@ def test_a_tagger_that_gives_every_word_the_same_tag_has_learned_nothing() -> No
     own = unlabelled.without_labels(TOKEN_CLASSIFICATION)
     names = {"names": ["O", "B-A"]}
     alike = [{"tags": [0, 0, 0]} | names, {"tags": [0]}, {"tags": [0, 0]}]
-    assert own.floor(alike) == 1
-    assert own.floor([{"tags": [0]} | names, {"tags": [1]}]) is None, "sentences of one tag each"
+    assert own.scorer.floor(alike) == 1
+    assert own.scorer.floor([{"tags": [0]} | names, {"tags": [1]}]) is None, (
+        "sentences of one tag each"
+    )
 
 
 def test_scores_agree_within_a_quarter_of_the_models_own_deviation() -> None:
@@ -73,8 +70,10 @@ def test_scores_agree_within_a_quarter_of_the_models_own_deviation() -> None:
     own = unlabelled.without_labels(REGRESSION)
     truth = [0.0, 0.0, 4.0, 4.0]  # the standard deviation is 2
     answers = np.array([[0.4], [0.6], [3.1], [np.nan]])
-    assert own.formulas(truth)["agreement"](answers, truth)(np.ones((1, 4))).tolist() == [0.25]
-    assert own.right(answers, truth).tolist() == [True, False, False, False]
+    assert own.scorer.formulas(truth)["agreement"](answers, truth)(np.ones((1, 4))).tolist() == [
+        0.25
+    ]
+    assert own.scorer.correct(answers, truth).tolist() == [True, False, False, False]
     assert REGRESSION.scorer.correct(answers, truth).tolist() == [True, True, True, False]
     ranked = [[1.0, 0], [0.0, 0]]
-    assert own.right(np.array([[2.0], [1.0]]), ranked).tolist() == [True]
+    assert own.scorer.correct(np.array([[2.0], [1.0]]), ranked).tolist() == [True]
