@@ -25,7 +25,7 @@ from tests.models import write_encoder, write_model
 from tests.searches import TEXTS, write_texts
 
 BARE = unlabelled.without_labels(SENTENCE_EMBEDDINGS)
-TASK = BARE((), 8, ("text",))
+TASK = BARE.bind((), 8, ("text",))
 VALUES: dict[str, Any] = {"task": "sentence-embeddings", "data": TEXTS}
 FILES = {"train": "t.jsonl", "eval": "e.jsonl", "label": None}
 
