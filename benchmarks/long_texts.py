@@ -3,7 +3,7 @@
     python -m benchmarks.long_texts --home DIR
 
 2,600 e-mails (``benchmarks.corpora``; DIR keeps them) are tokenized one by one as a server gets
-them, whole and by ``pipeline.model.beginnings``, in turn and in a random order, for models that
+them, whole and by ``windows.encode_beginnings``, in turn and in a random order, for models that
 read 64 to 512 tokens. Under a minute.
 """
 
@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from benchmarks import corpora
 from benchmarks.record import Claim, finish
 from benchmarks.students import MINILM
-from pipeline.model import beginnings, sources
+from pipeline.model import sources, windows
 
 LENGTHS = (64, 128, 256, 512)
 SHOWN = 128
@@ -37,7 +37,7 @@ def compared(tokenizer: Any, texts: list[str], length: int) -> dict[str, Any]:
     tokenizer.enable_truncation(length)
     ways = {
         "whole": tokenizer.encode_batch,
-        "beginning": partial(beginnings.encode, tokenizer, max_length=length),
+        "beginning": partial(windows.encode, tokenizer, max_length=length),
     }
     whole, begun = (way(texts) for way in ways.values())
     differ = sum(one.ids != other.ids for one, other in zip(whole, begun, strict=True))

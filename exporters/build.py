@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from exporters import boundaries, bundle, fusion, half, hub_tags, onnx, parity, providers
+from exporters import fusion, half, onnx, parity, providers
+from exporters.bundle import files
 from exporters.passes import (
     attention,
     clean,
@@ -26,6 +27,7 @@ from exporters.passes import (
     scale,
     smooth,
 )
+from exporters.passes.graph import producer
 from exporters.providers import Products
 from pipeline.model import arithmetic, blockwise, checkpoint, openvino_session, quantization
 from pipeline.model.blockwise import Blocks
@@ -77,6 +79,21 @@ class BuildInfo:
     model: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Target:
+    """What a bundle is for: a provider, the CPUs' instructions, the form of int8 products."""
+
+    provider: str
+    isa: Isa
+    products: Products
+
+    def level(self, precision: str) -> str:
+        """Return the session's optimization level for a graph's precision."""
+        if precision == "int8" and self.products == "qdq" and DEVICES[self.provider] == "cpu":
+            return fusion.QDQ_LEVEL
+        return fusion.LEVEL[self.provider]
+
+
 def build(
     checkpoint_dir: Path,
     output: Path,
@@ -117,33 +134,32 @@ def build(
         ProviderError: if the bundle is for CPUs with VNNI and this one has none, so that it cannot
             be checked.
     """
-    plan = quantization.read(checkpoint_dir) if form == "deploy" else None
+    plan = None
+    if form == "deploy":
+        plan = quantization.read(checkpoint_dir)
     products = providers.form(target_provider, products)
-    if plan is not None:
-        four = plan.embeddings == "int4" or bool(plan.int4_modules)
-        problem = providers.refusal(plan.precision, plan.mode, target_provider, products, four)
-        if problem is not None:
-            raise ModelError(f"export: {problem}")
-    needs: dict[str, Any] = {}
-    if plan is not None and plan.integer_modules and isa == "vnni":
-        needs = {"isa": isa}
+    needs = _check_plan(plan, target_provider, products, isa)
     arithmetic.check(needs)
     report = progress or silent
     int4 = _int4(checkpoint_dir, plan)
     traced = traced or trace(checkpoint_dir, task, split, report, int4)
-    model, tokenizer, task = traced.network, traced.tokenizer, traced.task
-    graph, expected = traced.graph.clone(), traced.expected
+    model = traced.network
+    tokenizer = traced.tokenizer
+    task = traced.task
+    graph = traced.graph.clone()
+    expected = traced.expected
     report(2, 4, "rewriting the graph")
     bounds = dict.fromkeys((positions, relative_bias), task.max_length)
-    bounds[mask] = boundaries.reach(model.config, task.max_length)
-    graph, precision, close, found = _rewrite(
-        task, graph, form, plan, int4, expected, bounds, target_provider, isa, products
+    bounds[mask] = parity.reach(model.config, task.max_length)
+    target = _Target(target_provider, isa, products)
+    graph, precision, close, changes = _rewrite(
+        task, graph, form, plan, int4, expected, bounds, target
     )
     if int4:  # until here, the answers were those of weights in 4 bits
         close = parity.check(task, graph, traced.whole, "int8", "rounding weights to 4 bits")
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
-    size = bundle.write_model(
+    size = files.write_model(
         graph,
         output,
         model=model,
@@ -152,42 +168,63 @@ def build(
         split=split,
         provider=target_provider,
         threads=threads,
-        level=_level(target_provider, precision, products),
+        level=target.level(precision),
         needs=needs,
     )
     if target_provider == "openvino" and openvino_session.installed():
         close = _check_openvino(task, output, precision, expected)
     if precision != "fp32" and task.head.chooses and split.labels is not None:
-        task = bundle.choose(output, task, split, target_provider)
+        task = files.choose(output, task, split, target_provider)
     if samples:
-        bundle.write_samples(output, task, split, target_provider)
+        files.write_samples(output, task, split, target_provider)
+    operators = fusion.histogram(graph)
+    description = checkpoint.describe(model)
+    description["form"] = form
+    description["precision"] = precision
     info = BuildInfo(
         form=form,
         precision=precision,
         parity=close,
-        integer_matmuls=_integer_products(graph),
+        integer_matmuls=_integer_matmuls(graph),
         size=size,
-        operators=dict(sorted(fusion.histogram(graph).items())),
-        passes=found,
-        roles=bundle.roles(output, samples=samples),
-        model=checkpoint.describe(model) | {"form": form, "precision": precision},
+        operators=dict(sorted(operators.items())),
+        passes=changes,
+        roles=files.roles(output, samples=samples),
+        model=description,
     )
-    bundle.write_card(output, _facts(info, target_provider, threads, task, split, samples))
-    bundle.write_sums(output)
+    files.write_program(output, task.presenter.answers_like, target_provider)
+    facts = card_facts(info, target_provider, threads, task, split, samples)
+    files.write_card(output, facts)
+    files.write_sums(output)
     report(4, 4, "bundle written")
     return info
 
 
 def _int4(checkpoint_dir: Path, plan: Plan | None) -> dict[str, Blocks]:
     """Return the weights that the plan has in 4 bits. Raises ModelError if one is not there."""
-    wanted = plan.int4_modules if plan else []
-    held = blockwise.read(checkpoint_dir) if wanted else {}
-    if lost := sorted(set(wanted) - set(held)):
+    if plan is None or not plan.int4_modules:
+        return {}
+    weights = blockwise.read(checkpoint_dir)
+    missing = set(plan.int4_modules) - set(weights)
+    if missing:
         raise ModelError(
-            f"export: the plan has {lost[0]} in int4, but its weights are not in "
+            f"export: the plan has {min(missing)} in int4, but its weights are not in "
             f"{blockwise.FILE}; run 'quantize' on this checkpoint"
         )
-    return {name: held[name] for name in wanted}
+    return {name: weights[name] for name in plan.int4_modules}
+
+
+def _check_plan(plan: Plan | None, provider: str, products: Products, isa: Isa) -> dict[str, Any]:
+    """Return what a machine must have for a plan; ModelError if the target cannot have it."""
+    if plan is None:
+        return {}
+    four_bits = plan.embeddings == "int4" or bool(plan.int4_modules)
+    problem = providers.refusal(plan.precision, plan.mode, provider, products, four_bits)
+    if problem is not None:
+        raise ModelError(f"export: {problem}")
+    if plan.integer_modules and isa == "vnni":
+        return {"isa": isa}
+    return {}
 
 
 def trace(
@@ -205,7 +242,8 @@ def trace(
     if not len(split):
         raise DataError(f"{split.reference} is empty: export needs rows to compare with PyTorch")
     progress(0, 4, "tracing the model")
-    model, tokenizer = checkpoint.load(checkpoint_dir), checkpoint.load_tokenizer(checkpoint_dir)
+    model = checkpoint.load(checkpoint_dir)
+    tokenizer = checkpoint.load_tokenizer(checkpoint_dir)
     blockwise.put(int4 or {}, model)
     task = task.of_model(model.config.to_dict())
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
@@ -213,32 +251,24 @@ def trace(
     names = [str(value.name) for value in graph.graph.inputs]
     encoded = task.encoder.encode(tokenizer, split, split.evenly(ROWS))
     rows = [{name: row[name] for name in names} for row in encoded]
-    longer = boundaries.long_rows(model.config, rows, task.max_length)
-    asked = (rows, names, tokenizer.pad_token_id or 0, longer)
-    expected = parity.cases(task, model, *asked)
-    whole = parity.cases(task, checkpoint.load(checkpoint_dir), *asked) if int4 else expected
+    longer = parity.long_rows(model.config, rows, task.max_length)
+    padding = tokenizer.pad_token_id or 0
+    expected = parity.cases(task, model, rows, names, padding, longer)
+    whole = expected
+    if int4:
+        in_float = checkpoint.load(checkpoint_dir)
+        whole = parity.cases(task, in_float, rows, names, padding, longer)
     return Traced(model, tokenizer, task, graph, expected, whole)
 
 
-def _level(provider: str, precision: str, products: Products) -> str:
-    """Return the session's optimization level."""
-    if precision == "int8" and products == "qdq" and DEVICES[provider] == "cpu":
-        return fusion.QDQ_LEVEL
-    return fusion.LEVEL[provider]
-
-
-def _integer_products(graph: ir.Model) -> int:
+def _integer_matmuls(graph: ir.Model) -> int:
     """Return how many products of activations have an int8 weight."""
-    return sum(
-        node.op_type == "MatMulIntegerToFloat"
-        or (node.op_type == "MatMul" and _dequantized(node.inputs[1]))
-        for node in graph.graph
-    )
-
-
-def _dequantized(value: ir.Value | None) -> bool:
-    made = value.producer() if value is not None else None
-    return made is not None and made.op_type == "DequantizeLinear"
+    count = 0
+    for node in graph.graph:
+        fused = node.op_type == "MatMulIntegerToFloat"
+        if fused or (node.op_type == "MatMul" and producer(node.inputs[1], "DequantizeLinear")):
+            count += 1
+    return count
 
 
 def _rewrite(
@@ -249,59 +279,88 @@ def _rewrite(
     int4: Mapping[str, Blocks],
     expected: list[parity.Case],
     bounds: dict[Any, int],
-    provider: str,
-    isa: Isa,
-    products: Products,
+    target: _Target,
 ) -> tuple[ir.Model, parity.Precision, parity.Parity, dict[str, int]]:
-    """Run the passes of a form in order, and check parity; return also what each pass found.
+    """Run the passes of a form in order, and check parity.
 
-    ``bounds``: the longest row, for each pass whose result holds only up to some length. The last
-    graph in full precision and the one that ships answer all cases.
+    The last graph in full precision and the one that ships answer all cases.
+
+    Args:
+        task: says what the outputs mean.
+        graph: the traced graph.
+        form: "reference" or "deploy".
+        plan: the quantization plan; None for fp32.
+        int4: weights in 4 bits, by module.
+        expected: inputs, and PyTorch's outputs for them.
+        bounds: the longest row, for each pass whose result holds only up to some length.
+        target: what the bundle is for.
+
+    Returns:
+        The graph, its precision, how close it is, and how many places each pass changed.
     """
     passes = [mask, scale]
     if form == "deploy":
         passes += [relative_bias, first_token, positions]
-        if provider == "cpu":
+        if target.provider == "cpu":
             # Pairs of quantizers are for other runtimes, too, which have no operator for attention.
-            passes += [attention, residual] if products == "fused" else [residual]
-    close, found = _in_float(task, graph, passes, bounds, expected)
+            passes += [attention, residual] if target.products == "fused" else [residual]
+    close, changes = _in_float(task, graph, passes, bounds, expected)
     fusion.check_fused(graph)
     if plan is None:
-        return graph, "fp32", close, found
+        return graph, "fp32", close, changes
     if plan.precision == "fp16":
-        graph, kept = half.apply(graph, [case.feed for case in expected])
-        if kept and provider == "tensorrt":
+        graph, in_fp32 = half.apply(graph, [case.feed for case in expected])
+        if in_fp32 and target.provider == "tensorrt":
             log.warning(
                 "export: %d operators stay in fp32, as their numbers need it, but TensorRT may "
                 "compute them in fp16; look at what 'validate' measures there, or take provider: "
                 "cuda",
-                kept,
+                in_fp32,
             )
         close = parity.check(task, graph, expected, "fp16", "conversion to fp16")
-        return graph, "fp16", close, found
-    found["smooth"] = smooth.apply(graph, plan)
-    if found["smooth"]:
+        return graph, "fp16", close, changes
+    close = _in_int8(task, graph, plan, int4, expected, target, changes)
+    return graph, plan.shipped, close, changes
+
+
+def _in_int8(
+    task: Task,
+    graph: ir.Model,
+    plan: Plan,
+    int4: Mapping[str, Blocks],
+    expected: list[parity.Case],
+    target: _Target,
+    changes: dict[str, int],
+) -> parity.Parity:
+    """Run the passes that make products and tables integer; add their counts to ``changes``."""
+    changes["smooth"] = smooth.apply(graph, plan)
+    if changes["smooth"]:
         clean.apply(graph)
         parity.check(task, graph, expected, "fp32", _name(smooth))
     if plan.embeddings != "float":
-        found["embeddings"] = embeddings.apply(graph, plan.embeddings)
+        changes["embeddings"] = embeddings.apply(graph, plan.embeddings)
         clean.apply(graph)
-        # Of few answers, one that 4 bits flip is more than a twentieth.
-        some = expected if plan.embeddings == "int4" else parity.few(expected)
-        parity.check(task, graph, some, "int8", _name(embeddings))
-    if products == "qdq":
-        found["qdq"] = qdq.apply(graph, plan, isa, symmetric=provider == "tensorrt")
+        cases = expected
+        if plan.embeddings != "int4":  # of few answers, one that 4 bits flip is over a twentieth
+            cases = parity.few(expected)
+        parity.check(task, graph, cases, "int8", _name(embeddings))
+    if target.products == "qdq":
+        last = _name(qdq)
+        symmetric = target.provider == "tensorrt"
+        changes["qdq"] = qdq.apply(graph, plan, target.isa, symmetric=symmetric)
     else:
-        found["integer_matmul"] = integer_matmul.apply(graph, plan, isa)
+        last = _name(integer_matmul)
+        changes["integer_matmul"] = integer_matmul.apply(graph, plan, target.isa)
         if int4:
-            found["packed"] = packed.apply(graph, int4, isa)
+            last = _name(packed)
+            changes["packed"] = packed.apply(graph, int4, target.isa)
     clean.apply(graph)
     fusion.check_integer(graph, plan.integer_modules)
-    last = _name(qdq if products == "qdq" else packed if int4 else integer_matmul)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
-    level = _level(provider, "int8", products) if DEVICES[provider] == "cpu" else parity.LEVEL
-    close = parity.check(task, graph, expected, "int8", last, level)
-    return graph, plan.shipped, close, found
+    level = parity.LEVEL
+    if DEVICES[target.provider] == "cpu":
+        level = target.level("int8")
+    return parity.check(task, graph, expected, "int8", last, level)
 
 
 def _in_float(
@@ -320,11 +379,14 @@ def _in_float(
     """
     traced = graph.clone()
     try:
-        what, found = "tracing", dict[str, int]()
+        last = "tracing"
+        changes = {}
         for rewrite in passes:
-            count = found[_short(rewrite)] = _run(rewrite, graph, bounds)
-            what = _name(rewrite) if count else what
-        return parity.check(task, graph, expected, "fp32", what), found
+            count = _run(rewrite, graph, bounds)
+            changes[_short(rewrite)] = count
+            if count:
+                last = _name(rewrite)
+        return parity.check(task, graph, expected, "fp32", last), changes
     except Exception:
         parity.check(task, traced, expected, "fp32", "tracing")
         for rewrite in passes:
@@ -335,10 +397,13 @@ def _in_float(
 
 def _run(rewrite: Any, graph: ir.Model, bounds: dict[Any, int]) -> int:
     """Apply a pass; return how many places it changed."""
-    found: int = rewrite.apply(graph, *([bounds[rewrite]] if rewrite in bounds else []))
-    if found:
+    arguments = []
+    if rewrite in bounds:
+        arguments.append(bounds[rewrite])
+    count: int = rewrite.apply(graph, *arguments)
+    if count:
         clean.apply(graph)
-    return found
+    return count
 
 
 def _check_openvino(
@@ -368,31 +433,33 @@ def _label(graph: ir.Model, form: Form, precision: str) -> None:
     graph.metadata_props.update({"schema": SCHEMA, "form": form, "precision": precision})
 
 
-def _facts(
+def card_facts(
     info: BuildInfo, provider: str, threads: int, task: Task, split: Split, samples: bool
 ) -> dict[str, Any]:
     """Return the values of the model card's template."""
-    pairs = task.encoder.requests(split)[1] is not None
+    _, pairs = task.encoder.requests(split)
+    changed = [f"{name} {count}" for name, count in info.passes.items() if count]
+    idle = [name for name, count in info.passes.items() if not count]
     return {
-        **{key: info.model[key] for key in ("layers", "hidden")},
+        "layers": info.model["layers"],
+        "hidden": info.model["hidden"],
         "architecture": escape(info.model["architecture"]),
         "labels": [escape(label) for label in task.labels],
         "task": task.name,
-        "runner": task.presenter.runner,
-        "tag": hub_tags.tag(task.name, pairs),
+        "tag": files.hub_tag(task.name, pairs is not None),
         "form": info.form,
         "provider": provider,
         "threads": threads,
         "precision": info.precision,
         "integer_matmuls": info.integer_matmuls,
-        "passes": ", ".join(f"{name} {count}" for name, count in info.passes.items() if count),
-        "idle": ", ".join(name for name, count in info.passes.items() if not count),
+        "passes": ", ".join(changed),
+        "idle": ", ".join(idle),
         "size": info.size,
         "max_length": task.max_length,
         "windows": task.windows or task.encoder.of_words,
         "difference": info.parity.max_difference,
         "agreement": info.parity.agreement,
         "rows": info.parity.rows,
-        "pairs": pairs,
+        "pairs": pairs is not None,
         "samples": samples,
     }

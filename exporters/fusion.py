@@ -55,16 +55,22 @@ def check_integer(model: ir.Model, planned: Iterable[str]) -> None:
 
     A layer that the model uses several times has several products, and all must be int8.
     """
-    integer, floating = set[str](), set[str]()
+    integer = set[str]()
+    floating = set[str]()
     for node in model.graph:
         module = node.metadata_props.get("module")
-        if module and node.op_type == "MatMulIntegerToFloat":
+        if not module or node.op_type not in ("MatMulIntegerToFloat", "MatMul"):
+            continue
+        weight = node.inputs[1]
+        if node.op_type == "MatMul" and weight is not None and weight.is_initializer():
+            floating.add(module)
+        elif weight is not None:
             integer.add(module)
-        elif module and node.op_type == "MatMul" and node.inputs[1] is not None:
-            (floating if node.inputs[1].is_initializer() else integer).add(module)
-    done, wanted = integer - floating, set(planned)
-    if done != wanted:
+    in_int8 = integer - floating
+    expected = set(planned)
+    if in_int8 != expected:
+        first = min(in_int8 ^ expected)
         raise ModelError(
-            f"export: {len(done)} matrix products are integer, but the quantization plan has "
-            f"{len(wanted)}; the first difference is {min(done ^ wanted)}"
+            f"export: {len(in_int8)} matrix products are integer, but the quantization plan has "
+            f"{len(expected)}; the first difference is {first}"
         )

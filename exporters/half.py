@@ -36,8 +36,8 @@ def apply(model: ir.Model, feeds: Sequence[parity.Feed]) -> tuple[ir.Model, int]
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     _weaken_masks(model)
-    own = _counting(model) | _large(model, feeds)
-    apart = [step for step in model.graph if step in own]
+    in_fp32 = _counting(model) | _large(model, feeds)
+    apart = [step for step in model.graph if step in in_fp32]
     kinds = [(value.type, value.shape) for value in model.graph.outputs]
     _set_apart(model, apart)
     # The graph already has its shapes; inferring them again fails on com.microsoft's operators.
@@ -54,7 +54,8 @@ def apply(model: ir.Model, feeds: Sequence[parity.Feed]) -> tuple[ir.Model, int]
     half: ir.Model = ir.from_proto(converted)
     half.graph.sort()  # the converter puts its casts last
     for value, (kind, shape) in zip(half.graph.outputs, kinds, strict=True):
-        value.type, value.shape = kind, shape
+        value.type = kind
+        value.shape = shape
     return half, len(apart)
 
 
@@ -62,7 +63,8 @@ def _weaken_masks(model: ir.Model) -> None:
     """Replace fp32's lowest number, which transformers' masks have, by one in fp16's range."""
     for value, held in list(_constants(model)):
         if held.min() == np.finfo(np.float32).min:
-            weaker = constant(model, f"{value.name}.half", np.maximum(held, np.float32(LOWEST)))
+            raised = np.maximum(held, np.float32(LOWEST))
+            weaker = constant(model, f"{value.name}.half", raised)
             ir.convenience.replace_all_uses_with(value, weaker)
             del model.graph.initializers[str(value.name)]
 
@@ -70,27 +72,30 @@ def _weaken_masks(model: ir.Model) -> None:
 def _large(model: ir.Model, feeds: Sequence[parity.Feed]) -> set[ir.Node]:
     """Return the nodes that read or compute numbers beyond ``LARGEST`` for one of the feeds."""
     tried = model.clone()
-    computed = [value for step in tried.graph for value in step.outputs if value.dtype == FLOAT]
+    computed = []
+    for step in tried.graph:
+        computed += [value for value in step.outputs if value.dtype == FLOAT]
     sizes = [node("Abs", [value], like=value) for value in computed]
-    most = [
-        node("ReduceMax", list(size.outputs), like=value, keepdims=0)
-        for size, value in zip(sizes, computed, strict=True)
-    ]
+    most = []
+    for size, value in zip(sizes, computed, strict=True):
+        most.append(node("ReduceMax", list(size.outputs), like=value, keepdims=0))
     # The runtime goes to the last output first. If that was the last of the values, all would have
     # to be held until then.
     tried.graph.extend([*sizes, *reversed(most)])
     tried.graph.outputs[:] = [step.outputs[0] for step in most]
     session = parity.session(tried)
-    found = np.max([session.run(None, feed) for feed in feeds], axis=0)
-    largest = {value.name: size for value, size in zip(computed, found, strict=True)}
-    largest |= {value.name: max(held.max(), -held.min()) for value, held in _constants(model)}
+    maxima = np.max([session.run(None, feed) for feed in feeds], axis=0)
+    largest = {value.name: size for value, size in zip(computed, maxima, strict=True)}
+    for value, numbers in _constants(model):
+        largest[value.name] = max(numbers.max(), -numbers.min())
     # What is infinite in fp32, as some masks are, may be so in fp16.
     large = {name for name, size in largest.items() if LARGEST < size < np.inf}
-    return {
-        step
-        for step in model.graph
-        if any(value is not None and value.name in large for value in (*step.inputs, *step.outputs))
-    }
+    steps = set()
+    for step in model.graph:
+        values = (*step.inputs, *step.outputs)
+        if any(value is not None and value.name in large for value in values):
+            steps.add(step)
+    return steps
 
 
 def _constants(model: ir.Model) -> Iterator[tuple[ir.Value, NDArray[np.float32]]]:
@@ -107,14 +112,23 @@ def _counting(model: ir.Model) -> set[ir.Node]:
     These depend on no input's numbers but only on sizes. Masks, which do, are not among them, and
     neither are tables that are read at a place.
     """
-    places, found = set[ir.Value | None](), set[ir.Node | None]()
+    places = set[ir.Value | None]()
+    sources = set[ir.Node | None]()
     for step in filter(_computes, model.graph):
-        read = step.inputs[0] if step.op_type == "Cast" else None
-        first = read is not None and read.dtype is not None and read.dtype.is_integer()
-        if (first or places.intersection(step.inputs)) and not read_inputs(step.outputs[0]):
+        if not _casts_integers(step) and not places.intersection(step.inputs):
+            continue
+        output = step.outputs[0]
+        if not read_inputs(output):
             places.update(value for value in step.outputs if value.dtype == FLOAT)
-            found.update(value.producer() for value in behind(step.outputs[0], _computes))
-    return {step for step in found if step is not None and _computes(step)}
+            sources.update(value.producer() for value in behind(output, _computes))
+    return {step for step in sources if step is not None and _computes(step)}
+
+
+def _casts_integers(step: ir.Node) -> bool:
+    if step.op_type != "Cast" or step.inputs[0] is None:
+        return False
+    kind = step.inputs[0].dtype
+    return kind is not None and kind.is_integer()
 
 
 def _computes(step: ir.Node) -> bool:
@@ -128,26 +142,26 @@ def _set_apart(model: ir.Model, apart: list[ir.Node]) -> None:
     The converter turns that Cast into one to fp16. It adds others between any two nodes, to fp16
     and back, unless a value has no type; the runtime infers it.
     """
-    own = set(apart)
+    in_fp32 = set(apart)
     for number, step in enumerate(apart):
         step.name = f"fp32_{step.op_type}_{number}"
         for at, value in enumerate(step.inputs):
             held = array(value)
             if value is None or held is None or held.dtype != np.float32:
                 continue
-            if any(usage.node not in own for usage in value.uses()):
+            if any(usage.node not in in_fp32 for usage in value.uses()):
                 value = constant(model, f"{value.name}.fp32", held)
                 step.replace_input_with(at, value)
             value.type = value.shape = None
         for value in step.outputs:
             if value.dtype == FLOAT:
-                _hand_on(model, value, own)
+                _hand_on(model, value, in_fp32)
                 value.type = value.shape = None
 
 
-def _hand_on(model: ir.Model, value: ir.Value, own: set[ir.Node]) -> None:
-    """Make the readers of a value that are not among ``own`` read a Cast of it."""
-    others = [usage for usage in value.uses() if usage.node not in own]
+def _hand_on(model: ir.Model, value: ir.Value, in_fp32: set[ir.Node]) -> None:
+    """Make the readers of a value that are not among ``in_fp32`` read a Cast of it."""
+    others = [usage for usage in value.uses() if usage.node not in in_fp32]
     source = value.producer()
     if not others or source is None:
         return

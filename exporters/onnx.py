@@ -131,14 +131,18 @@ def _whole_gelu(model: Any) -> Iterator[None]:
     from torch.nn import functional
     from transformers.activations import GELUActivation
 
-    before = {each: each.act for each in model.modules() if isinstance(each, GELUActivation)}
-    for each in before:
-        each.act = functional.gelu
+    before = {
+        activation: activation.act
+        for activation in model.modules()
+        if isinstance(activation, GELUActivation)
+    }
+    for activation in before:
+        activation.act = functional.gelu
     try:
         yield
     finally:
-        for each, act in before.items():
-            each.act = act
+        for activation, act in before.items():
+            activation.act = act
 
 
 @contextlib.contextmanager
@@ -161,13 +165,17 @@ def _name_axes(model: ir.Model) -> None:
     if output.shape is not None:
         between = ["sequence"] * (len(output.shape) - 2)
         output.shape = ir.Shape(["batch", *between, output.shape[-1]])
-    model.producer_name, model.ir_version = "rarefy", IR_VERSION
+    model.producer_name = "rarefy"
+    model.ir_version = IR_VERSION
 
 
 def _turn_weights(model: ir.Model) -> None:
     """Transpose weights here. The exporter does not if they are large and used several times."""
     for turning in list(model.graph):
-        held = array(turning.inputs[0]) if turning.op_type == "Transpose" else None
+        if turning.op_type == "Transpose":
+            held = array(turning.inputs[0])
+        else:
+            held = None
         if held is None:
             continue
         order = turning.attributes.get_ints("perm", None)
@@ -194,7 +202,9 @@ def _module(node: ir.Node) -> str:
     """Return the module whose operator this is, or "" for the classifier's own operators."""
     scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
     # Do not rely on the exporter's name of the weight: its layout may differ from PyTorch's.
-    return str(scopes[-2]).removeprefix("model.") if len(scopes) >= 2 else ""
+    if len(scopes) >= 2:
+        return str(scopes[-2]).removeprefix("model.")
+    return ""
 
 
 def _forget_traces(model: ir.Model) -> None:

@@ -38,16 +38,17 @@ def milliseconds(
     """
     random = np.random.default_rng(0)
     feed = {"x": random.standard_normal((1, tokens, inputs)).astype(np.float32)}
-    sessions = {
-        form: saving.session(_graph(inputs, outputs, layer), _options(threads))
-        for form, layer in forms.items()
-    }
+    names = list(forms)
+    sessions = {}
+    for form, layer in forms.items():
+        graph = _graph(inputs, outputs, layer)
+        sessions[form] = saving.session(graph, _options(threads))
     for _ in range(TIMES):
-        medians: dict[str, list[float]] = {form: [] for form in forms}
+        medians: dict[str, list[float]] = {form: [] for form in names}
         for _ in range(BLOCKS):
-            for at in random.permutation(len(forms)).tolist():
-                form = list(forms)[at]
-                medians[form].append(_block(sessions[form], feed))
+            for at in random.permutation(len(names)).tolist():
+                median = _block(sessions[names[at]], feed)
+                medians[names[at]].append(median)
         if all(np.median(times) <= STEADY * min(times) for times in medians.values()):
             break
     return {form: float(np.median(times)) for form, times in medians.items()}
@@ -66,9 +67,10 @@ def _options(threads: int) -> Any:
 def _block(session: Any, feed: dict[str, Any]) -> float:
     times = []
     for _ in range(LEAD + BLOCK):
-        before = time.perf_counter_ns()
+        start = time.perf_counter_ns()
         session.run(None, feed)
-        times.append((time.perf_counter_ns() - before) / 1e6)
+        elapsed = time.perf_counter_ns() - start
+        times.append(elapsed / 1e6)
     return float(np.median(times[LEAD:]))
 
 
@@ -78,16 +80,18 @@ def _graph(inputs: int, outputs: Sequence[int], layer: LinearPlan | None) -> ir.
     value = ir.Value(name="x", shape=ir.Shape([1, "tokens", inputs]), type=kind)
     model = ir.Model(ir.Graph([value], [], nodes=[], opset_imports=OPSET), ir_version=10)
     for at, width in enumerate(outputs):
-        weight = random.standard_normal((inputs, width)).astype(np.float32)
-        product = node("MatMul", [value, constant(model, f"w{at}", weight)], like=value)
+        numbers = random.standard_normal((inputs, width)).astype(np.float32)
+        weight = constant(model, f"w{at}", numbers)
+        product = node("MatMul", [value, weight], like=value)
         product.metadata_props["module"] = f"m{at}"
         bias = constant(model, f"b{at}", np.ones(width, np.float32))
-        adding = node("Add", [product.outputs[0], bias], like=value)
+        adding = node("Add", [product, bias], like=value)
         adding.outputs[0].name = f"y{at}"
         model.graph.extend([product, adding])
         model.graph.outputs.append(adding.outputs[0])
     if layer is not None:
-        plan = Plan.model_validate({"linears": {f"m{at}": layer for at in range(len(outputs))}})
+        linears = {f"m{at}": layer for at in range(len(outputs))}
+        plan = Plan.model_validate({"linears": linears})
         smooth.apply(model, plan)
         integer_matmul.apply(model, plan)
     return model

@@ -29,7 +29,9 @@ def packages(provider: str) -> list[str]:
 
 def form(provider: str, products: Products) -> Products:
     """Return the form of int8 products: that which is asked for, if the provider has both."""
-    return "qdq" if provider in PORTABLE else products
+    if provider in PORTABLE:
+        return "qdq"
+    return products
 
 
 def refusal(
@@ -51,7 +53,9 @@ def refusal(
             "write quantize: {precision: fp16} for this target"
         )
     if DEVICES[provider] == "cpu" and precision == "fp16":
-        instead = "{precision: int8, mode: static}" if static else "{precision: int8}"
+        instead = "{precision: int8}"
+        if static:
+            instead = "{precision: int8, mode: static}"
         return (
             f"fp16 on the {provider} provider is slower than fp32; "
             f"write quantize: {instead} for this target"

@@ -23,10 +23,13 @@ LEAST = 1024
 def save(graph: ir.Model, folder: Path) -> int:
     """Write ``model.onnx``, and ``model.onnx.data`` if it is too large; return their bytes."""
     _name_domains(graph)
-    beside = WEIGHTS if _weights(graph) > LIMIT else None
-    ir.save(graph, folder / MODEL, external_data=beside)
-    written = [folder / MODEL, *([folder / beside] if beside else [])]
-    return sum(path.stat().st_size for path in written)
+    paths = [folder / MODEL]
+    if _weights(graph) > LIMIT:
+        ir.save(graph, folder / MODEL, external_data=WEIGHTS)
+        paths.append(folder / WEIGHTS)
+    else:
+        ir.save(graph, folder / MODEL)
+    return sum(path.stat().st_size for path in paths)
 
 
 def session(graph: ir.Model, options: Any) -> Any:
@@ -37,19 +40,17 @@ def session(graph: ir.Model, options: Any) -> Any:
     """
     import onnxruntime
 
-    held = {
-        value: value.const_value
-        for value in graph.graph.initializers.values()
-        if value.const_value is not None and value.const_value.nbytes >= LEAST and value.uses()
-    }
-    weights = {
-        str(value.name): onnxruntime.OrtValue.ortvalue_from_numpy(
-            np.ascontiguousarray(tensor.numpy())
-        )
-        for value, tensor in held.items()
-    }
+    tensors = {}
+    weights = {}
+    for value in graph.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < LEAST or not value.uses():
+            continue
+        numbers = np.ascontiguousarray(tensor.numpy())
+        tensors[value] = tensor
+        weights[str(value.name)] = onnxruntime.OrtValue.ortvalue_from_numpy(numbers)
     try:
-        for value, tensor in held.items():
+        for value, tensor in tensors.items():
             name = str(value.name)
             value.const_value = ir.ExternalTensor(
                 WEIGHTS,
@@ -62,7 +63,7 @@ def session(graph: ir.Model, options: Any) -> Any:
             )
         message = ir.to_proto(graph).SerializeToString()
     finally:
-        for value, tensor in held.items():
+        for value, tensor in tensors.items():
             value.const_value = tensor
     options.add_external_initializers(list(weights), list(weights.values()))
     opened = onnxruntime.InferenceSession(message, options, providers=["CPUExecutionProvider"])

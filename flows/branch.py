@@ -196,10 +196,11 @@ def _check_machine(assignment: Assignment, plan: Plan) -> None:
     for identifier, there in assignment.environments.items():
         differences = machine.differences(there, here[identifier])
         for fact, (theirs, ours) in differences.items():
+            node = platform.node()
             raise RecipeError(
                 f"the result of {identifier!r} depends on the machine, and {fact} is {theirs} "
-                f"where the sweep was started and {ours} on {platform.node()}; let workers be like "
-                "the machine that starts the sweep"
+                f"where the sweep was started and {ours} on {node}; let workers be like the "
+                "machine that starts the sweep"
             )
 
 

@@ -24,14 +24,18 @@ class Steps:
     """The digest of the development rows."""
 
     @classmethod
-    def of(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
+    def from_plan(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
         """Return the steps of a plan that a branch runs."""
         artifacts = {step.id: step.artifact for step in planned}
         digests: dict[str, str | None] = {}
         for identifier in branch.needed(plan):
             artifact = artifacts[identifier]
-            digests[identifier] = None if artifact is None else artifact.digest
-        return cls(digests, branch.environments(plan), plan.sources[NAME].sha256)
+            digests[identifier] = None
+            if artifact is not None:
+                digests[identifier] = artifact.digest
+        environments = branch.environments(plan)
+        rows = plan.sources[NAME].sha256
+        return cls(digests, environments, rows)
 
     def match(self, record: Branch) -> bool:
         """Return whether what is known of a branch comes from data and code as they are now.

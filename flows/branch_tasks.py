@@ -25,21 +25,15 @@ from typing import Any, Final
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
-from prefect.events.worker import EventsWorker
 from prefect.futures import PrefectFuture
-from prefect.logging.handlers import APILogWorker
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, State
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows import branch, prefect_server, server_guard
+from flows import branch, server_guard
 from flows.workers import Where, Workers
 from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME: Final = "rarefy-sweep"
-DRAIN: Final = 10.0
-"""Seconds that a server of our own is kept for the last events and logs of its flow."""
 TRIES: Final = 3
 """How often a worker starts a branch whose process dies."""
 
@@ -92,28 +86,10 @@ def run(where: Where, name: str, threads: int, body: Callable[[Workers], None]) 
 
     token = _body.set(work)
     try:
-        with _server(), tags("rarefy", f"sweep:{name}"):
+        with server_guard.running(), tags("rarefy", f"sweep:{name}"):
             sweep(name, where.on, where.workers)
     finally:
         _body.reset(token)
-
-
-@contextmanager
-def _server() -> Iterator[None]:
-    """Have a server that workers reach, too: each would embed one of its own."""
-    if prefect_server.api_url() is not None:
-        yield
-        return
-    server_guard.start()
-    server = SubprocessASGIServer()
-    server.start()
-    try:
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield
-    finally:
-        for service in (EventsWorker, APILogWorker):  # they send what is left while it is there
-            service.drain_all(timeout=DRAIN, at_exit=False)
-        server.stop()
 
 
 class Crew:

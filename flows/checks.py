@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,14 @@ from pipeline.terms.wording import size
 
 MEMORY, DISK = 3.2e9, 5e9
 """Bytes."""
+INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""Instructions of which one makes int8 models fast."""
+SLOW_INT8 = "int8 models gain little speed here: measure on the machine that will serve them"
+BF16 = ("avx512_bf16", "amx_bf16")
+"""Instructions with which training uses bf16."""
+SLOW_BF16 = "training runs in fp32, at about half the speed"
 LISTEN = 0.5
+"""Seconds."""
 CLOCK = Path("/sys/devices/system/cpu")
 GPU_FIX = (
     "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install one of them: onnxruntime for "
@@ -75,21 +82,27 @@ def run_all(home: Path) -> list[Check]:
 
 def python() -> Iterator[Check]:
     """Check for Python 3.11 or newer."""
-    enough = sys.version_info >= (3, 11)
     running = f"{platform.python_version()} ({sys.executable})"
-    fix = "" if enough else "create the environment with Python 3.11 or newer"
-    yield Check("python", "ok" if enough else "fail", running, fix)
+    recent = sys.version_info >= (3, 11)
+    if recent:
+        yield Check("python", "ok", running)
+    else:
+        fix = "create the environment with Python 3.11 or newer"
+        yield Check("python", "fail", running, fix)
 
 
 def names() -> Iterator[Check]:
     """Check that nothing in this folder shadows rarefy's packages for a notebook started here."""
-    own = [package.__name__ for package in (pipeline, stages, exporters, flows)]
-    hiding = [n for n in own if (Path(n) / "__init__.py").exists() or Path(f"{n}.py").exists()]
+    hiding = []
+    for package in (pipeline, stages, exporters, flows):
+        name = package.__name__
+        if Path(name, "__init__.py").exists() or Path(f"{name}.py").exists():
+            hiding.append(name)
     ours = Path(pipeline.__path__[0]).resolve().parent
     if hiding and Path.cwd().resolve() != ours:
         fix = "start notebooks and `python -m` in another folder, or rename these"
-        found = f"this folder shadows rarefy's own {', '.join(hiding)}"
-        yield Check("names", "warn", found, fix)
+        warning = f"this folder shadows rarefy's own {', '.join(hiding)}"
+        yield Check("names", "warn", warning, fix)
     else:
         yield Check("names", "ok", f"rarefy's packages are imported from {ours}")
 
@@ -106,28 +119,28 @@ def distributions() -> Iterator[Check]:
 
 
 def _distribution(requirement: Any) -> Check:
-    wanted, installed = str(requirement), version(requirement.name)
+    installed = version(requirement.name)
     if installed is None:
-        return Check(requirement.name, "fail", "not installed", f"pip install '{wanted}'")
+        return Check(requirement.name, "fail", "not installed", f"pip install '{requirement}'")
     if not requirement.specifier.contains(installed, prereleases=True):
         reason = f"{installed}, needs {requirement.specifier}"
-        return Check(requirement.name, "fail", reason, f"pip install --upgrade '{wanted}'")
+        return Check(requirement.name, "fail", reason, f"pip install --upgrade '{requirement}'")
     return Check(requirement.name, "ok", installed)
 
 
 def onnxruntime() -> Iterator[Check]:
     """Check that one build of ONNX Runtime is installed: two overwrite each other's files."""
-    builds = {name: version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
-    present = {name: known for name, known in builds.items() if known}
-    if not present:
+    cpu_build, gpu_build = version("onnxruntime"), version("onnxruntime-gpu")
+    if cpu_build and gpu_build:
+        problem = "onnxruntime and onnxruntime-gpu overwrite each other"
+        yield Check("onnxruntime", "fail", problem, GPU_FIX)
+    elif cpu_build:
+        yield Check("onnxruntime", "ok", cpu_build)
+    elif gpu_build:
+        yield Check("onnxruntime-gpu", "ok", gpu_build)
+    else:
         yield Check("onnxruntime", "fail", "not installed", onnx_runtime.REMEDY)
         return
-    if len(present) > 1:
-        yield Check(
-            "onnxruntime", "fail", "onnxruntime and onnxruntime-gpu overwrite each other", GPU_FIX
-        )
-    else:
-        yield Check(*next((name, "ok", known) for name, known in present.items()))
     yield _providers()
 
 
@@ -136,13 +149,20 @@ def _providers() -> Check:
     from pipeline.model.runtime import PROVIDERS, available
 
     built = available()
-    listed = [PROVIDERS[name] for name in ("cpu", "cuda", "tensorrt") if PROVIDERS[name] in built]
-    silent = [each for each in listed if each != PROVIDERS["cpu"] and onnx_runtime.inactive(each)]
-    text = f"active: {', '.join(each for each in listed if each not in silent)}"
-    if PROVIDERS["cuda"] in silent:
+    active, inactive = [], []
+    for name in ("cpu", "cuda", "tensorrt"):
+        provider = PROVIDERS[name]
+        if provider not in built:
+            continue
+        if name != "cpu" and onnx_runtime.inactive(provider):
+            inactive.append(provider)
+        else:
+            active.append(provider)
+    text = f"active: {', '.join(active)}"
+    if PROVIDERS["cuda"] in inactive:
         fix = f"its libraries are missing: pip install 'onnxruntime-gpu[cuda,cudnn]', or {GPU_FIX}"
-        return Check("providers", "warn", f"{text}; not active: {', '.join(silent)}", fix)
-    if silent:
+        return Check("providers", "warn", f"{text}; not active: {', '.join(inactive)}", fix)
+    if inactive:
         text += f"; targets with provider: tensorrt need pip install '{onnx_runtime.TENSORRT}'"
     return Check("providers", "ok", text)
 
@@ -152,11 +172,11 @@ def openvino() -> Iterator[Check]:
     from pipeline.model import openvino_session
 
     if not openvino_session.installed():
-        found = "not installed; targets with provider: openvino need pip install 'rarefy[openvino]'"
+        text = "not installed; targets with provider: openvino need pip install 'rarefy[openvino]'"
     else:
         precision = openvino_session.default_precision()
-        found = f"{version('openvino')}, computes floats in {precision} here"
-    yield Check("openvino", "ok", found)
+        text = f"{version('openvino')}, computes floats in {precision} here"
+    yield Check("openvino", "ok", text)
 
 
 def cpu() -> Iterator[Check]:
@@ -164,31 +184,26 @@ def cpu() -> Iterator[Check]:
     from pipeline.measure import machine
 
     facts = machine.fingerprint()
-    flags = set(facts["flags"])
     yield Check("cpu", "ok", f"{facts['cpu']}, {facts['system']}")
-    wide = "; targets for CPUs like this one may say isa: vnni" if takes_vnni() else ""
-    for name, any_of, slow, more in (
-        (
-            "int8",
-            ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"),
-            "int8 models gain little speed here: measure on the machine that will serve them",
-            wide,
-        ),
-        (
-            "bf16",
-            ("avx512_bf16", "amx_bf16"),  # what ``stages.parameters`` knows of
-            "training runs in fp32, at about half the speed",
-            "",
-        ),
-    ):
-        have = [flag for flag in any_of if flag in flags]
-        if have:
-            yield Check(name, "ok", ", ".join(have) + more)
-        else:
-            yield Check(name, "warn", f"the CPU has none of {', '.join(any_of)}", slow)
-    count = facts["cores"]
-    quota = f", quota {count['quota']}" if count.get("quota") else ""
-    yield Check("cores", "ok", f"{count['physical']} physical, {count['logical']} logical{quota}")
+    int8 = _instructions("int8", INT8, facts["flags"], SLOW_INT8)
+    if int8.state == "ok" and takes_vnni():
+        text = f"{int8.found}; targets for CPUs like this one may say isa: vnni"
+        int8 = Check("int8", "ok", text)
+    yield int8
+    yield _instructions("bf16", BF16, facts["flags"], SLOW_BF16)
+    cores = facts["cores"]
+    count = f"{cores['physical']} physical, {cores['logical']} logical"
+    if cores.get("quota"):
+        count += f", quota {cores['quota']}"
+    yield Check("cores", "ok", count)
+
+
+def _instructions(name: str, any_of: tuple[str, ...], flags: Iterable[str], slow: str) -> Check:
+    """Check that the CPU has one of some instructions; ``slow`` says what it means if not."""
+    present = [flag for flag in any_of if flag in set(flags)]
+    if present:
+        return Check(name, "ok", ", ".join(present))
+    return Check(name, "warn", f"the CPU has none of {', '.join(any_of)}", slow)
 
 
 def takes_vnni() -> bool:
@@ -215,7 +230,8 @@ def quiet() -> Iterator[Check]:
         yield Check("quiet", "warn", "; ".join(noise), fix)
     else:
         yield Check("quiet", "ok", f"no other process used the CPU for {LISTEN} s")
-    governors = {path.read_text().strip() for path in CLOCK.glob("cpu*/cpufreq/scaling_governor")}
+    files = CLOCK.glob("cpu*/cpufreq/scaling_governor")
+    governors = {path.read_text().strip() for path in files}
     if governors - {"performance"}:
         fix = "for a steady clock: cpupower frequency-set -g performance"
         yield Check("clock", "warn", f"governor {', '.join(sorted(governors))}", fix)
@@ -227,8 +243,9 @@ def memory() -> Iterator[Check]:
 
     from pipeline.measure import cgroups
 
-    ram, limit = psutil.virtual_memory(), cgroups.memory()
-    free, total = (min(each, limit or each) for each in (ram.available, ram.total))
+    ram = psutil.virtual_memory()
+    limit = cgroups.memory() or ram.total
+    free, total = min(ram.available, limit), min(ram.total, limit)
     text = f"{size(free)} free of {size(total)}"
     if free < MEMORY:
         yield Check("memory", "warn", text, f"the demo needs up to {size(MEMORY)}")
@@ -238,10 +255,16 @@ def memory() -> Iterator[Check]:
 
 def store(home: Path) -> Iterator[Check]:
     """Check the free disk space, and that this version can read and write the store."""
-    existing = next(path for path in (home.resolve(), *home.resolve().parents) if path.exists())
+    existing = home.resolve()
+    while not existing.exists():
+        existing = existing.parent
     free = shutil.disk_usage(existing).free
-    fix = "" if free >= DISK else "free some space, or choose another folder with --home"
-    yield Check("disk", "ok" if not fix else "warn", f"{size(free)} free at {existing}", fix)
+    space = f"{size(free)} free at {existing}"
+    if free >= DISK:
+        yield Check("disk", "ok", space)
+    else:
+        fix = "free some space, or choose another folder with --home"
+        yield Check("disk", "warn", space, fix)
     if not os.access(existing, os.W_OK):
         fix = "choose another folder with --home"
         yield Check("store", "fail", f"{existing} is not writable", fix)
@@ -252,9 +275,9 @@ def store(home: Path) -> Iterator[Check]:
     from pipeline.store.store import Store
 
     try:
-        found = Store(home / "store")
-        with found.guard():  # writes, as runs do
-            count = len(found.digests())
+        opened = Store(home / "store")
+        with opened.guard():  # writes, as runs do
+            count = len(opened.digests())
     except RarefyError as error:
         yield Check("store", "fail", str(error), "choose another store with --home")
         return
@@ -272,12 +295,12 @@ def demo_model() -> Iterator[Check]:
 
 
 def prefect() -> Iterator[Check]:
-    """Check that the server at PREFECT_API_URL lets us in; if unset, the embedded one is used."""
+    """Check that the server at PREFECT_API_URL lets us in; if unset, runs start a temporary one."""
     from flows import prefect_server
 
     url = prefect_server.api_url()
     if url is None:
-        yield Check("prefect", "ok", "PREFECT_API_URL is not set: runs use the embedded server")
+        yield Check("prefect", "ok", "PREFECT_API_URL is not set: runs start a temporary server")
     elif not prefect_server.answers(url):
         fix = "start it (prefect server start), or unset PREFECT_API_URL"
         yield Check("prefect", "fail", f"{url} does not answer", fix)
@@ -295,9 +318,9 @@ def cuda() -> Iterator[Check]:
     if not device:
         yield Check("cuda", "ok", "no NVIDIA device; everything runs on the CPU")
     elif "+cpu" in build or not _sees_a_gpu():
-        found = f"NVIDIA device found, but torch {build} cannot use it"
+        problem = f"NVIDIA device found, but torch {build} cannot use it"
         fix = "install a torch built for the driver's CUDA, and look at CUDA_VISIBLE_DEVICES"
-        yield Check("cuda", "warn", found, fix)
+        yield Check("cuda", "warn", problem, fix)
     else:
         yield Check("cuda", "ok", f"NVIDIA device, torch {build}")
 

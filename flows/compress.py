@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from flows import jobs, prefect_server, prefect_settings, recording, server_guard
+from flows import jobs, prefect_server, prefect_settings, recording
 from flows.display import Display, Shows
 from flows.jobs import Job
 from flows.results import Result
@@ -13,7 +13,7 @@ from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run.logbook import Engine
 from pipeline.stage import code
 from pipeline.store.home import Home
-from pipeline.terms.errors import ProviderError, RecipeError
+from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import check_threads
 
 
@@ -28,8 +28,8 @@ def run(
     """Run a job and record it; ``loaded`` is its recipe, which is not read again.
 
     Raises the engine's own errors, RecipeError if there is no such engine or number of threads,
-    and ProviderError if PREFECT_API_URL names a server that does not answer, or Prefect's own does
-    not start. A missed budget is a result, not an exception.
+    and ProviderError if PREFECT_API_URL names a server that does not answer, or the temporary one
+    does not start. A missed budget is a result, not an exception.
     """
     if engine not in get_args(Engine):
         raise RecipeError(f"engine {engine!r}: expected 'prefect' or 'inline'")
@@ -47,21 +47,11 @@ def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: 
     opened = jobs.open_run(job, loaded, shown)  # what it refuses needs no server, which is slow
     shown.starting("starting Prefect")
     prefect_settings.prepare(Home(Path(job.home)).prefect, verbose)
-    if prefect_server.api_url() is None:
-        server_guard.start()  # Prefect will embed a server
-    else:
+    if prefect_server.api_url() is not None:
         prefect_server.require(
             "a run as a flow",
             f"{job.command}, or unset PREFECT_API_URL, or choose the engine 'inline'",
         )
     from flows import prefect_flow  # Prefect reads its settings when it is imported
 
-    try:
-        return prefect_flow.run(job, opened, shown)
-    except RuntimeError as error:
-        if "ephemeral Prefect API server" not in str(error):
-            raise
-        raise ProviderError(
-            "Prefect's server did not start in time, as on a machine that is very busy; run again, "
-            "or choose the engine 'inline', which needs none"
-        ) from error
+    return prefect_flow.run(job, opened, shown)

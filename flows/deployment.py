@@ -31,8 +31,6 @@ HEADER = (
     "# Written by `rarefy deploy`, which replaces its entries; `prefect deploy` reads it too.\n"
 )
 ENTRYPOINT = "flows.prefect_flow.compress"
-PULL = [{"prefect.deployments.steps.set_working_directory": {"directory": "."}}]
-"""No code is pulled: the flow is installed with rarefy. Without a step, Prefect copies a folder."""
 COLLISIONS = {"wait": "ENQUEUE", "skip": "CANCEL_NEW"}
 """What a run does while another run of its deployment is going on, in Prefect's words."""
 CLEARS = {"PREFECT_DEPLOYMENTS_CLEAR_SCHEDULES_ON_EMPTY": "true"}
@@ -44,7 +42,7 @@ _METADATA = "server/api/collections_data/views/aggregate-worker-metadata.json"
 
 @dataclass(frozen=True)
 class Deployment:
-    """A recipe with where, when and how workers run it. ``source``: where they fetch it from."""
+    """A recipe with where, when and how workers run it. ``source``: its address."""
 
     name: str
     loaded: LoadedRecipe
@@ -60,48 +58,72 @@ class Deployment:
     @property
     def version(self) -> str:
         """The digest of the recipe's text, as far as people read it."""
-        return hashlib.sha256(self.loaded.text.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(self.loaded.text.encode())
+        return digest.hexdigest()[:12]
 
     def entry(self, tags: Sequence[str]) -> dict[str, Any]:
         """Return the deployment's entry in ``prefect.yaml``; ``tags`` come before its own."""
-        recipe = self.loaded.recipe
-        chain = " → ".join([recipe.model, *(step.id for step in self.loaded.steps)])
-        count = len(recipe.budgets)
-        schedule = {"cron": self.cron, "timezone": self.timezone, "active": True}
-        file = re.split(r"[/:]", self.source)[-1]
-        given = {f"--{name}": self.parameters.get(name) for name in ("device", "threads")}
-        command = shlex.join(["rarefy", "run", *jobs.words(given), file])
-        parameters = {"recipe": self.source, "command": command, **self.parameters}
+        parameters: dict[str, Any] = {"recipe": self.source, "command": self.command}
+        for name, value in self.parameters.items():
+            if value is not None:
+                parameters[name] = value
+        schedules = []
+        if self.cron:
+            schedules.append({"cron": self.cron, "timezone": self.timezone, "active": True})
+        unique_tags = list(dict.fromkeys([*tags, *self.tags]))
+        limit = {"limit": 1, "collision_strategy": COLLISIONS[self.busy]}
+        pool = {"name": self.pool, "job_variables": dict(self.job_variables)}
         return {
             "name": self.name,
             "version": self.version,
-            "description": f"{chain}; {count} budget{'' if count == 1 else 's'}",
-            "tags": list(dict.fromkeys([*tags, *self.tags])),
+            "description": self.description,
+            "tags": unique_tags,
             "entrypoint": ENTRYPOINT,
-            "pull": PULL,
-            "parameters": {key: value for key, value in parameters.items() if value is not None},
-            "schedules": [schedule] if self.cron else [],
-            "concurrency_limit": {"limit": 1, "collision_strategy": COLLISIONS[self.busy]},
-            "work_pool": {"name": self.pool, "job_variables": dict(self.job_variables)},
+            "pull": recipe_source.pull_steps(self.source),
+            "parameters": parameters,
+            "schedules": schedules,
+            "concurrency_limit": limit,
+            "work_pool": pool,
         }
+
+    @property
+    def command(self) -> str:
+        """The command of `rarefy run` that does the same."""
+        file = re.split(r"[/:]", self.source)[-1]
+        device, threads = self.parameters.get("device"), self.parameters.get("threads")
+        options = jobs.words({"--device": device, "--threads": threads})
+        return shlex.join(["rarefy", "run", *options, file])
+
+    @property
+    def description(self) -> str:
+        """The chain of stages and the number of budgets, for Prefect's pages."""
+        recipe = self.loaded.recipe
+        stages = [step.id for step in self.loaded.steps]
+        chain = " → ".join([recipe.model, *stages])
+        count = len(recipe.budgets)
+        if count == 1:
+            return f"{chain}; 1 budget"
+        return f"{chain}; {count} budgets"
 
 
 def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
     """Raise RecipeError if a recipe needs what only this machine's store or disk has.
 
-    ``git``: the repository that workers clone, if they do; they then have all that is in it.
+    Args:
+        loaded: The recipe.
+        git: The recipe's address in a repository, if workers clone that and have all that is in it.
     """
     for position, budget in enumerate(loaded.recipe.budgets):
-        if budget.against in loaded.tags and REMOTE_TAG not in str(budget.against):
-            raise loaded.where.say(
-                ("budgets", position, "against"),
-                f"the tag {budget.against!r} is in this machine's store, which a worker elsewhere "
-                "does not have; compare with URL#TAG",
-            )
-    references = [("model", loaded.recipe.model)]
-    references += [(f"data.{k}", v) for k, v in loaded.recipe.data.references.items()]
-    references += [(step.id, path) for step in loaded.steps for path in _read(step, loaded.base)]
-    for name, reference in references:
+        tag = budget.against
+        if tag not in loaded.tags or REMOTE_TAG in str(tag):
+            continue
+        key = ("budgets", position, "against")
+        raise loaded.where.say(
+            key,
+            f"the tag {tag!r} is in this machine's store, which a worker elsewhere does not have; "
+            "compare with URL#TAG",
+        )
+    for name, reference in _references(loaded):
         where = f"{loaded.where.source}: {name}"
         if reference.startswith(("/", "~")):
             raise RecipeError(
@@ -116,16 +138,30 @@ def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
             )
 
 
-def _read(step: Step, base: Path) -> Iterator[str]:
+def _references(loaded: LoadedRecipe) -> Iterator[tuple[str, str]]:
+    """Yield where a recipe names files and folders, and how."""
+    yield "model", loaded.recipe.model
+    for name, reference in loaded.recipe.data.references.items():
+        yield f"data.{name}", reference
+    for step in loaded.steps:
+        for reference in _files_of(step, loaded.base):
+            yield step.id, reference
+
+
+def _files_of(step: Step, base: Path) -> Iterator[str]:
     """Yield the files and folders that a stage reads, as the recipe names them.
 
     Not those that it does not name by a path: of a hub, or of an installed package.
     """
-    files = [Path(os.path.normpath(path)) for path in step.stage.files(base)]
-    folders = {folder for path in files for folder in path.parents} - {base, *base.parents}
+    paths: set[Path] = set()
+    for file in step.stage.files(base):
+        path = Path(os.path.normpath(file))
+        paths |= {path, *path.parents}
+    paths -= {base, *base.parents}
     for text in sorted(strings(step.stage.model_dump(mode="json"))):
         with suppress(RuntimeError):  # "~name" for a user that does not exist
-            if Path(os.path.normpath(base / Path(text).expanduser())) in {*files, *folders}:
+            path = base / Path(text).expanduser()
+            if Path(os.path.normpath(path)) in paths:
                 yield text
 
 
@@ -135,11 +171,16 @@ def write(path: Path, entry: Mapping[str, Any], prefect_version: str) -> None:
     Raises RecipeError if the file was not written by rarefy: its comments would be lost. Also
     raises what ``disk.placing`` raises.
     """
-    values = _read_file(path) if path.exists() else {"name": "rarefy", "deployments": []}
-    others = [each for each in values["deployments"] if each["name"] != entry["name"]]
-    values |= {"prefect-version": prefect_version, "deployments": [*others, dict(entry)]}
+    values: dict[str, Any] = {"name": "rarefy", "deployments": []}
+    if path.exists():
+        values = _read_file(path)
+    entries = [other for other in values["deployments"] if other["name"] != entry["name"]]
+    entries.append(dict(entry))
+    values["prefect-version"] = prefect_version
+    values["deployments"] = entries
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     with disk.placing(path):
-        disk.write_text(path, HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        disk.write_text(path, HEADER + text)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -150,14 +191,19 @@ def _read_file(path: Path) -> dict[str, Any]:
             f"{path}: rarefy did not write this and would replace it; give another --file"
         )
     # Somebody may have edited it since.
-    left = data.removeprefix(header).strip()
-    values: Any = yaml_source.parse(data, str(path)).values if left else None
-    entries = values.get("deployments") if isinstance(values, dict) else None
-    if not isinstance(entries, list) or not all(
-        isinstance(each, dict) and "name" in each for each in entries
-    ):
+    values: Any = None
+    if data.removeprefix(header).strip():
+        values = yaml_source.parse(data, str(path)).values
+    if not isinstance(values, dict) or not _are_entries(values.get("deployments")):
         raise RecipeError(f"{path}: not a prefect.yaml of rarefy; give another --file")
-    return dict(values)
+    return values
+
+
+def _are_entries(entries: Any) -> bool:
+    """Return whether a value read from a file is a list of deployments with names."""
+    if not isinstance(entries, list):
+        return False
+    return all(isinstance(entry, dict) and "name" in entry for entry in entries)
 
 
 def template_of(kind: str) -> dict[str, Any]:
@@ -165,10 +211,14 @@ def template_of(kind: str) -> dict[str, Any]:
 
     Raises RecipeError if there is no such type.
     """
-    text = (resources.files("prefect") / _METADATA).read_text(encoding="utf-8")
-    types = {name: each for package in json.loads(text).values() for name, each in package.items()}
+    file = resources.files("prefect") / _METADATA
+    text = file.read_text(encoding="utf-8")
+    types: dict[str, Any] = {}
+    for types_of_package in json.loads(text).values():
+        types |= types_of_package
     if kind not in types:
-        raise RecipeError(f"--type {kind}: no such type of work pools; known: {', '.join(types)}")
+        names = ", ".join(types)
+        raise RecipeError(f"--type {kind}: no such type of work pools; known: {names}")
     template: dict[str, Any] = types[kind]["default_base_job_configuration"]
     return template
 
@@ -179,23 +229,31 @@ def check_variables(
     """Raise RecipeError if job variables do not fit the schema of a pool's job template.
 
     Prefect's default image has no rarefy in it, so a pool of containers needs one.
+
+    Args:
+        variables: The job variables by their names.
+        template: The pool's base job template, with a JSON schema of its variables.
+        pool: The pool's name, for errors.
+        kind: The pool's type, for errors.
     """
     import jsonschema
 
     schema = template.get("variables", {})
-    known = schema.get("properties", {})
+    properties = schema.get("properties", {})
     for name in variables:
-        if name not in known:
+        if name not in properties:
+            available = ", ".join(properties)
             raise RecipeError(
                 f"--job-variable {name}: the work pool {pool!r} has no such variable; it has: "
-                f"{', '.join(known)}"
+                f"{available}"
             )
-    if "image" in known and "image" not in variables:
+    if "image" in properties and "image" not in variables:
         raise RecipeError(
             f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy "
             "and no entrypoint (docs/operations.md shows one), with --job-variable image=NAME"
         )
-    error = next(jsonschema.Draft202012Validator(schema).iter_errors(dict(variables)), None)
+    validator = jsonschema.Draft202012Validator(schema)
+    error = next(validator.iter_errors(dict(variables)), None)
     if error is not None:
         where = ".".join(map(str, error.path)) or pool
         raise RecipeError(f"--job-variable {where}: {error.message}")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from flows.display import Shows
 from flows.results import Result
+from flows.run_options import RunOptions
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.release import verdicts
@@ -25,37 +26,33 @@ IN_PYTHON: Final = "rarefy.run(recipe)"
 
 def words(options: Mapping[str, Any]) -> list[str]:
     """Return options as words of a command; None, False and "auto" are the same as no option."""
-    found: list[str] = []
+    command: list[str] = []
     for name, value in options.items():
-        if value not in (None, False, "auto"):
-            found += [name] if value is True else [name, str(value)]
-    return found
+        if value in (None, False, "auto"):
+            continue
+        command.append(name)
+        if value is not True:
+            command.append(str(value))
+    return command
 
 
 def folder_name(deployment: str | None, recipe: str) -> str:
     """Return the name of the folder of a deployment's runs: several may run one recipe at once."""
-    return re.sub(r"[^a-z0-9._-]+", "-", (deployment or "").lower()).strip("-.") or recipe
+    name = (deployment or "").lower()
+    plain = re.sub(r"[^a-z0-9._-]+", "-", name).strip("-.")
+    return plain or recipe
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(RunOptions):
     """What a run is started with, as plain values: the logbook and Prefect store them."""
 
     recipe: str
     home: str
     out: str
-    device: str
-    threads: int | None
     command: str
-    first: bool = False
-    baseline: str | None = None
-    fresh: bool = False
-    store: str | None = None
-    """The URL of a store that machines share; work done elsewhere is found there."""
     ci: bool = False
     """Whether it is a gate, which also writes the files that CI systems read."""
-    strict: bool = False
-    """Whether an inconclusive budget is no success."""
 
     @property
     def in_python(self) -> bool:
@@ -65,13 +62,17 @@ class Job:
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of the flow."""
-        return {key: value for key, value in asdict(self).items() if key != "ci"}
+        values = asdict(self)
+        del values["ci"]
+        return values
 
 
 def load(job: Job) -> LoadedRecipe:
     """Read the job's recipe; if the job has a baseline, it replaces the recipe's tags."""
     loaded = recipes.load(Path(job.recipe))
-    return loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
+    if job.baseline is None:
+        return loaded
+    return baselines.with_baseline(loaded, job.baseline)
 
 
 def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Run:

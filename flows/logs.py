@@ -29,12 +29,14 @@ def _redacted(*arguments: Any, **others: Any) -> logging.LogRecord:
     # Arguments that do not fit the message are left to logging, which reports them.
     with contextlib.suppress(TypeError, ValueError):
         message = record.getMessage()
-        if (clean := redact(message)) != message:  # some formatters read the arguments
-            record.msg, record.args = clean, ()
+        redacted = redact(message)
+        if redacted != message:  # some formatters read the arguments
+            record.msg, record.args = redacted, ()
     if record.exc_info and record.exc_info[0] is not None:
         trace = _formatter.formatException(record.exc_info)
-        if (clean := redact(trace)) != trace:
-            record.exc_text = clean
+        redacted = redact(trace)
+        if redacted != trace:
+            record.exc_text = redacted
     return record
 
 

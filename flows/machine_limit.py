@@ -60,7 +60,7 @@ def create(limit: str) -> None:
 
 def limit_of(machine: str | None) -> alone.Limit | None:
     """Return what holds the limit of a machine; None if no server is configured."""
-    if get_current_settings().api.url is None:
+    if not get_current_settings().api.url:
         return None
     return lambda waiting: _held(name(machine), waiting)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
+from flows.run_options import command_line_option
 from pipeline.store import home
 
 if TYPE_CHECKING:
@@ -76,19 +77,12 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
 
 
-def device_option(
-    command: Callable[..., Any],
-    about: str = "Where training runs; artifacts are cached separately for each device.",
-) -> Callable[..., Any]:
-    """Add ``--device``, given to the command as ``device: str``; ``about`` is its help."""
-    return click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        show_default=True,
-        help=about,
-        callback=lambda _context, _parameter, value: _device(value),
-    )(command)
+def device_option(command: Callable[..., Any], **changes: Any) -> Callable[..., Any]:
+    """Add ``--device``, given to the command as ``device: str``, which is never "auto"."""
+    resolved = command_line_option(
+        "device", callback=lambda _context, _parameter, value: _device(value), **changes
+    )
+    return resolved(command)  # type: ignore[no-any-return]
 
 
 def _device(value: str) -> str:
@@ -99,13 +93,10 @@ def _device(value: str) -> str:
     return default_device()
 
 
-def first_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--first``, given to the command as ``first: bool``."""
-    return click.option(
-        "--first",
-        is_flag=True,
-        help="For a first release: skip budgets against a tag that does not exist yet.",
-    )(command)
+first_option = command_line_option("first")
+fresh_option = command_line_option("fresh")
+strict_option = command_line_option("strict")
+threads_option = command_line_option("threads")
 
 
 def no_code_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,29 +105,6 @@ def no_code_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--no-code",
         is_flag=True,
         help="Do not import the recipe's own modules: for recipes that you do not trust.",
-    )(command)
-
-
-def fresh_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--fresh``, given to the command as ``fresh: bool``."""
-    return click.option(
-        "--fresh",
-        is_flag=True,
-        help="Compute and measure everything again; believe nothing that the store has cached.",
-    )(command)
-
-
-def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--strict`` for runs of a flow, given to the command as ``strict: bool``."""
-    return click.option(
-        "--strict", is_flag=True, help="Fail, with the exit code 4, if a budget is inconclusive."
-    )(command)
-
-
-def threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--threads``, given to the command as ``threads: int | None``."""
-    return click.option(
-        "--threads", type=click.IntRange(1), help="Threads for training; default: all that may run."
     )(command)
 
 

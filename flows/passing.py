@@ -58,8 +58,10 @@ def _passes(error: BaseException) -> bool:
         return "locked" in str(error) or "busy" in str(error)
     if _CLASSES & {kind.__name__ for kind in type(error).__mro__}:
         return True
-    answer = getattr(error, "response", None)  # httpx, and what is built on it
-    status = getattr(answer, "status_code", None)
-    # aiohttp has "status", and gcsfs "code", as a number or a text.
-    told = (status, getattr(error, "status", None), getattr(error, "code", None))
-    return any(str(each) in _STATUSES for each in told)
+    response = getattr(error, "response", None)  # httpx, and what is built on it
+    statuses = [
+        getattr(response, "status_code", None),
+        getattr(error, "status", None),  # aiohttp
+        getattr(error, "code", None),  # gcsfs, as a number or a text
+    ]
+    return any(str(status) in _STATUSES for status in statuses)

@@ -5,12 +5,12 @@ Import this after ``prefect_settings.prepare``: Prefect reads its settings when 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,11 +33,13 @@ from flows import (
     publishing,
     recipe_source,
     recording,
+    server_guard,
 )
 from flows.display import Display, Shows
 from flows.jobs import Job
 from flows.logs import LogStream
 from flows.results import Result
+from flows.run_options import RunOptions
 from pipeline.measure import alone
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.report import markdown
@@ -52,25 +54,53 @@ EXIT_CODE = re.compile(r"\(exit code (\d+)\)$")
 """The end of the message of a final state, from which `rarefy submit --watch` knows its code."""
 
 Made = TypeVar("Made")
+Flow = TypeVar("Flow", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parameters(RunOptions):
+    """The parameters of the flow, which a deployment stores."""
+
+    recipe: str
+    """A path on this machine, or the address from which Prefect has fetched the recipe."""
+    home: str | None = None
+    out: str | None = None
+    command: str | None = None
+    report_url: str | None = None
+    """Where people read the ``runs/`` folder of the store."""
+    machine: str | None = None
+    """The machine that measures; None: this one."""
+
+    def job(self, home: Home) -> Job:
+        """Return what the flow does in this home folder."""
+        options = {option.name: getattr(self, option.name) for option in fields(RunOptions)}
+        if self.device == "auto":
+            options["device"] = default_device()
+        command = self.command or f"rarefy run {self.recipe}"
+        return Job(
+            recipe=self.recipe,
+            home=str(home.path),
+            out=self.out or "",
+            command=command,
+            **options,
+        )
+
+
+def _taking(parameters: type) -> Callable[[Flow], Flow]:
+    """Return a decorator that lets Prefect see a class's fields as a function's parameters."""
+
+    def decorate(function: Flow) -> Flow:
+        signature = inspect.signature(parameters, eval_str=True)
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
 @flow(name=NAME, persist_result=False, validate_parameters=False)
-def compress(
-    recipe: str,
-    home: str | None = None,
-    out: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    command: str | None = None,
-    first: bool = False,
-    baseline: str | None = None,
-    fresh: bool = False,
-    store: str | None = None,
-    strict: bool = False,
-    report_url: str | None = None,
-    machine: str | None = None,
-) -> State[Any]:
+@_taking(Parameters)
+def compress(**values: Any) -> State[Any]:
     """Run a recipe from model to verdict.
 
     The flow's state is Failed if a budget is missed, and if one is inconclusive and it is
@@ -78,23 +108,12 @@ def compress(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as flows.cli does
     logs.hide_credentials()
-    place = Home.of(home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
-    job = Job(
-        recipe=recipe,
-        home=str(place.path),
-        out=out or "",
-        device=default_device() if device == "auto" else device,
-        threads=threads,
-        command=command or f"rarefy run {recipe}",
-        first=first,
-        baseline=baseline,
-        fresh=fresh,
-        store=store,
-        strict=strict,
-    )
+    parameters = Parameters(**values)
+    place = Home.of(parameters.home or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
+    job = parameters.job(place)
     with Display(LogStream(get_run_logger()).console()) as display:
         try:
-            return _deployed(job, place, display, report_url, machine)
+            return _deployed(job, place, display, parameters.report_url, parameters.machine)
         except RarefyError as error:
             get_run_logger().error(str(error))
             return Failed(message=_coded(str(error), error.exit_code))
@@ -103,33 +122,29 @@ def compress(
 def _deployed(
     job: Job, place: Home, display: Display, report_url: str | None, machine: str | None
 ) -> State[Any]:
-    """Fetch the recipe, run it, and publish what it made."""
+    """Run the recipe, which Prefect has fetched, and publish what the run made."""
     source = job.recipe
-    with place.store().draft() as folder:  # what a killed run leaves of it, `gc` removes
-        if recipe_source.is_remote(source):
-            path = _retried(
-                "recipe", lambda: recipe_source.fetch(source, Path(tempfile.mkdtemp(dir=folder)))
-            )
-            job = replace(job, recipe=str(path))
-        loaded = jobs.load(job)
-        runs = jobs.folder_name(runtime.deployment.name, loaded.recipe.name)
-        job = job if job.out else replace(job, out=str(place.runs / runs))
-        with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
-            run = _retried("plan", lambda: _planned(job, loaded, shown))
-            with alone.also(machine_limit.limit_of(machine)):
-                result = _steps(run, job, shown)
-            shown.ended(result)
-        name, url = loaded.recipe.name, job.store
-        _show(result, name)  # before what may fail
-        link, unpublished = _on_disk(result), None
-        if url is not None:
-            there = publishing.place_of(name, str(runtime.flow_run.id))
-            try:
-                _retried("publish", lambda: publishing.publish(run, result, url, there))
-                link = publishing.address(url, there, report_url)
-            except RarefyError as error:
-                unpublished = error
-        _link(name, link)
+    job = replace(job, recipe=str(recipe_source.local_path(source, Path.cwd())))
+    loaded = jobs.load(job)
+    name, url = loaded.recipe.name, job.store
+    if not job.out:
+        runs = jobs.folder_name(runtime.deployment.name, name)
+        job = replace(job, out=str(place.runs / runs))
+    with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
+        run = _retried("plan", lambda: _planned(job, loaded, shown))
+        with alone.also(machine_limit.limit_of(machine)):
+            result = _steps(run, job, shown)
+        shown.ended(result)
+    _show(result, name)  # before what may fail
+    link, unpublished = _on_disk(result), None
+    if url is not None:
+        report = publishing.place_of(name, str(runtime.flow_run.id))
+        try:
+            _retried("publish", lambda: publishing.publish(run, result, url, report))
+            link = publishing.address(url, report, report_url)
+        except RarefyError as error:
+            unpublished = error
+    _link(name, link)
     return _state(result, job.strict, unpublished)
 
 
@@ -141,7 +156,7 @@ def _planned(job: Job, loaded: LoadedRecipe, shown: Shows) -> Run:
 
 
 def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
-    """Run a job as a flow in this process, on the configured server or an embedded one.
+    """Run a job as a flow in this process, on the configured server or a temporary one.
 
     ``opened``: its run, which is planned already.
 
@@ -150,12 +165,14 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     results: list[Result] = []
     errors: list[Exception] = []  # kept here: in a notebook `state.result` is a coroutine
     name = opened.plan.loaded.recipe.name
+    # Before there is a temporary server, whose limit would keep nobody else away.
+    limit = machine_limit.limit_of(None)
 
     # Define a flow for each call: its closure holds what cannot be a plain flow parameter.
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
         try:
-            with alone.also(machine_limit.limit_of(None)):
+            with alone.also(limit):
                 results.append(_steps(opened, job, display))
             _show(results[-1], name)
             _link(name, _on_disk(results[-1]))
@@ -164,7 +181,7 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
             raise
         return _state(results[-1], job.strict)
 
-    with tags(*tags_of(name)):
+    with server_guard.running(), tags(*tags_of(name)):
         state = compress(**job.parameters, return_state=True)
     if results:
         return results[-1]
@@ -181,10 +198,17 @@ def tags_of(recipe: str) -> list[str]:
 def key(kind: str, recipe: str) -> str:
     """Return the key of a recipe's Prefect artifacts, which share a history by their key.
 
-    Keys have no dots and no underscores; a digest keeps recipes apart that differ in these alone.
+    Keys have no dots and no underscores; a digest tells recipes apart that differ in these alone.
+
+    Args:
+        kind: What the artifact shows, such as "ledger".
+        recipe: The recipe's name.
     """
     name = re.sub(r"[^a-z0-9]+", "-", recipe)
-    return f"rarefy-{kind}-{name}" + (f"-{value_sha256(recipe)[:8]}" if name != recipe else "")
+    if name != recipe:
+        digest = value_sha256(recipe)
+        name = f"{name}-{digest[:8]}"
+    return f"rarefy-{kind}-{name}"
 
 
 def _steps(run: Run, job: Job, display: Shows | None) -> Result:
@@ -192,16 +216,15 @@ def _steps(run: Run, job: Job, display: Shows | None) -> Result:
     stage = _stage_task(run, job, display)
     states: dict[str, State[Any]] = {}
     name = run.plan.loaded.recipe.name
+    ledger_key = key("ledger", name)
     for identifier in run.plan.loaded.ids:
         before = [states[parent] for _, parent in run.plan.parents(identifier)]
-        states[identifier] = stage(identifier, wait_for=before, return_state=True)
-        states[identifier].result()  # re-raises the step's error
-        _shown(
-            create_table_artifact,
-            key=key("ledger", name),
-            table=[row.model_dump() for row in run.ledger()],
-            description=f"The ledger of {name}",
-        )
+        state = stage(identifier, wait_for=before, return_state=True)
+        state.result()  # re-raises the step's error
+        states[identifier] = state
+        rows = [row.model_dump() for row in run.ledger()]
+        about = f"The ledger of {name}"
+        _shown(create_table_artifact, key=ledger_key, table=rows, description=about)
     return jobs.conclude(run, job)
 
 

@@ -52,7 +52,7 @@ def answers(url: str) -> bool:
 
 
 def astray(url: str) -> bool:
-    """Return whether what answers at an address is nothing of Prefect's, for want of ``/api``."""
+    """Return whether an address leads nowhere in Prefect, because it lacks ``/api``."""
     if "api" in urlparse(url).path.split("/"):
         return False
     return _status(f"{url}/admin/version", authorization()) == 404
@@ -61,17 +61,24 @@ def astray(url: str) -> bool:
 def require(what: str, again: str) -> str:
     """Return the address of the server that PREFECT_API_URL names.
 
-    Raises ProviderError, with what fixes it, if it is not set, does not answer or lets nobody in.
-    ``what`` needs the server; ``again`` is the command to give then.
+    Args:
+        what: What needs the server, for the error.
+        again: The command to give once there is one, for the error.
+
+    Raises:
+        ProviderError: if the variable is not set, or the server does not answer or refuses us.
     """
     url = api_url()
-    if url is not None and answers(url):
-        if astray(url):
-            raise ProviderError(f"{url} (PREFECT_API_URL) is nothing of Prefect's: {TO_BE_FOUND}")
-        if refuses(url):
-            raise ProviderError(f"{url} (PREFECT_API_URL) does not know you: {TO_BE_KNOWN}")
+    if url is None:
+        why = "PREFECT_API_URL is not set"
+    elif not answers(url):
+        why = f"{url} (PREFECT_API_URL) does not answer"
+    elif astray(url):
+        raise ProviderError(f"{url} (PREFECT_API_URL) is nothing of Prefect's: {TO_BE_FOUND}")
+    elif refuses(url):
+        raise ProviderError(f"{url} (PREFECT_API_URL) does not know you: {TO_BE_KNOWN}")
+    else:
         return url
-    why = f"{url} (PREFECT_API_URL) does not answer" if url else "PREFECT_API_URL is not set"
     raise ProviderError(
         f"{what} needs a Prefect server, but {why}. To start one and try again:\n"
         f"  export {REMEMBERS}\n"
@@ -83,15 +90,16 @@ def require(what: str, again: str) -> str:
 
 
 def refuses(url: str) -> bool:
-    """Return whether a server wants to be shown who asks, and is not content with it."""
+    """Return whether a server refuses our credentials, or asks for some."""
     return _status(f"{url}/admin/version", authorization()) in (401, 403)
 
 
 def _status(url: str, headers: dict[str, str]) -> int | None:
     """Return the HTTP status with which an address answers; None if nobody does."""
     try:
-        with opener(url).open(urllib.request.Request(url, headers=headers), timeout=SECONDS) as got:  # noqa: S310
-            return int(got.status)
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310
+        with opener(url).open(request, timeout=SECONDS) as response:
+            return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
     except NO_ANSWER:
@@ -105,8 +113,9 @@ def forgets(url: str) -> bool:
     """
     request = urllib.request.Request(f"{url}/admin/settings", headers=authorization())  # noqa: S310
     try:
-        with opener(url).open(request, timeout=SECONDS) as answer:
-            storage = json.load(answer)["server"]["concurrency"]["lease_storage"]
+        with opener(url).open(request, timeout=SECONDS) as response:
+            settings = json.load(response)
+        storage = settings["server"]["concurrency"]["lease_storage"]
     except (*NO_ANSWER, KeyError, TypeError):
         return False
     return str(storage).endswith(".memory")
@@ -124,7 +133,8 @@ def say_if_it_forgets(url: str) -> None:
 
 def opener(url: str) -> urllib.request.OpenerDirector:
     """Return what opens addresses of a server; loopback addresses bypass any proxy."""
-    parsed, handlers = urlparse(url), list[urllib.request.BaseHandler]()
+    parsed = urlparse(url)
+    handlers: list[urllib.request.BaseHandler] = []
     if parsed.hostname in LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
     if parsed.scheme == "https":
@@ -136,9 +146,10 @@ def _trust() -> ssl.SSLContext:
     """Return what a server's certificate is checked against, as Prefect's own clients do."""
     import certifi
 
-    given = os.environ.get("PREFECT_API_SSL_CERT_FILE") or os.environ.get("SSL_CERT_FILE")
-    context = ssl.create_default_context(cafile=given or certifi.where())
-    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in YES:
+    file = os.environ.get("PREFECT_API_SSL_CERT_FILE") or os.environ.get("SSL_CERT_FILE")
+    context = ssl.create_default_context(cafile=file or certifi.where())
+    unverified = os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "")
+    if unverified.lower() in YES:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -147,10 +158,12 @@ def _trust() -> ssl.SSLContext:
 def authorization() -> dict[str, str]:
     """Return the headers with which Prefect's own clients show who they are, to proxies as well."""
     headers: dict[str, str] = {}
+    custom = os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}"
     with contextlib.suppress(ValueError, TypeError):
-        headers |= json.loads(os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}")
+        headers |= json.loads(custom)
     if key := os.environ.get("PREFECT_API_KEY"):
         headers["Authorization"] = f"Bearer {key}"
     elif user := os.environ.get("PREFECT_API_AUTH_STRING"):
-        headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+        token = base64.b64encode(user.encode()).decode()
+        headers["Authorization"] = f"Basic {token}"
     return headers

@@ -16,9 +16,14 @@ from pipeline.store.remote import Remote
 def place_of(recipe: str, run: str) -> str:
     """Return the folder of a run's report in a store: by recipe and time, in their order.
 
-    ``run``: the id of a flow run, which begins with the time: only its end is its own (UUIDv7).
+    Args:
+        recipe: The recipe's name.
+        run: The id of a flow run.
     """
-    return f"{RUNS}/{recipe}/{datetime.now(UTC):%Y%m%d-%H%M%S}-{run[-8:]}"
+    now = datetime.now(UTC)
+    time = now.strftime("%Y%m%d-%H%M%S")
+    suffix = run[-8:]  # the id, a UUIDv7, begins with the time
+    return f"{RUNS}/{recipe}/{time}-{suffix}"
 
 
 def publish(run: Run, result: Result, url: str, place: str) -> None:
@@ -27,20 +32,32 @@ def publish(run: Run, result: Result, url: str, place: str) -> None:
     The report goes whatever the verdict is: of a missed budget, people want to read it. The verdict
     goes last: if it is there, so is the record that `rarefy promote` reads. Raises what
     ``remote.push`` raises.
+
+    Args:
+        run: The finished run.
+        result: Its verdict and files.
+        url: The address of the store.
+        place: The folder there, from ``place_of``.
     """
-    judged = result.verdict
-    if judged is not None and judged.outcome == "pass" and not judged.evidence:
-        shared.share(run.plan.store, [step.artifact for step in run.finished.values()], url)
-    there = Remote.open(url)
-    there.check_writable()
+    verdict = result.verdict
+    passed = verdict is not None and verdict.outcome == "pass" and not verdict.evidence
+    if passed:
+        artifacts = [step.artifact for step in run.finished.values()]
+        shared.share(run.plan.store, artifacts, url)
+    store = Remote.open(url)
+    store.check_writable()
     folder = Path(result.paths["report"]).parent
-    for name in sorted(names.FILES, key=names.VERDICT.__eq__):
-        if (folder / name).is_file():
-            there.put(folder / name, f"{place}/{name}")
+    verdict_last = sorted(names.FILES, key=names.VERDICT.__eq__)
+    for name in verdict_last:
+        file = folder / name
+        if file.is_file():
+            store.put(file, f"{place}/{name}")
 
 
 def address(url: str, place: str, report_url: str | None = None) -> str:
     """Return where the report of a run is read; ``report_url`` is where the store's runs are."""
-    if report_url is None:
-        return f"{url.rstrip('/')}/{place}/{names.REPORT}"
-    return f"{report_url.rstrip('/')}/{place.removeprefix(f'{RUNS}/')}/{names.REPORT}"
+    if report_url is not None:
+        url = report_url
+        place = place.removeprefix(f"{RUNS}/")
+    base = url.rstrip("/")
+    return f"{base}/{place}/{names.REPORT}"

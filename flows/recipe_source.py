@@ -1,47 +1,52 @@
-"""Where a deployed run finds its recipe: behind a URL that fsspec reads, or in a git repository.
+"""The address of a recipe that a worker runs, in a shared store or in a git repository.
 
-``s3://bucket/recipes/demo.yaml`` (also ``file://``, ``https://``, …): the recipe is fetched, and
-the files and folders beside it that it names; of a folder, what is not hidden.
-``git+REPOSITORY@REVISION:PATH``: the repository is cloned. Anything else is a path on this machine,
-used where it is.
+``send`` puts a recipe and the files that it names into a store, and returns its address there, such
+as ``s3://bucket/recipes/demo-0123/demo.yaml``. ``git+REPOSITORY@REVISION:PATH`` is the address of
+one in a git repository. Prefect fetches both. Any other address is a path on this machine.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final
+
+import fsspec
 
 from pipeline.model import hub
 from pipeline.recipe import yaml_source
 from pipeline.recipe.recipe import BESIDE
 from pipeline.stage import code, discovery
 from pipeline.store.remote import Remote
-from pipeline.store.remote_files import RemoteFiles
 from pipeline.terms import credentials
 from pipeline.terms.digests import file_sha256, value_sha256
 from pipeline.terms.errors import ProviderError, RecipeError
 
-GIT = "git+"
-RECIPES = "recipes"
+if TYPE_CHECKING:
+    from prefect.runner.storage import GitRepository, RemoteStorage
+
+GIT: Final = "git+"
+RECIPES: Final = "recipes"
 """The folder of a store that holds what ``send`` sent."""
+MOUNTED: Final = ("file://", "local://")
+"""How the address of a folder begins that workers have mounted: nothing is fetched from there."""
+CLONE: Final = "repository"
+"""The folder into which Prefect clones a repository."""
+STAY: Final = {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
+"""The pull step after which a run starts in a folder that holds no code but what was fetched.
+
+Python imports from the folder of a run first, and a repository may have a folder named like ours.
+"""
 _GIT = re.compile(r"(?P<repository>.+)@(?P<revision>[^@:]+):(?P<path>[^:]+)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://.+|[^/:@]+@[^/:]+:.+", re.IGNORECASE)
 """A URL, or ssh's short form ``user@host:path``."""
 _SSH_USER = re.compile(r"^((?:git\+)?ssh://)[\w.-]+@")
-_NETWORK = re.compile(
-    r"could not resolve|timed? ?out|connection|hung up|early eof|unable to access|temporar", re.I
-)
-_REFUSED = re.compile(r"returned error: 4\d\d|certificate", re.I)
-"""What git calls a failed access and what trying again does not change."""
-Kind = Callable[[str], Literal["file", "folder"] | None]
-"""Says what is at a path beside the recipe."""
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LONGEST = 300
 """Characters of the longest path that is looked for; longer texts are prompts."""
 _IDS = frozenset(
@@ -65,136 +70,155 @@ class InGit:
     @classmethod
     def parse(cls, text: str) -> InGit:
         """Parse ``REPOSITORY@REVISION:PATH``. Raises RecipeError if it is not of that form."""
-        found = _GIT.fullmatch(text.removeprefix(GIT))
-        if found is None:
+        match = _GIT.fullmatch(text.removeprefix(GIT))
+        if match is None:
             raise RecipeError(
                 f"{text!r} is not REPOSITORY@REVISION:PATH, e.g. "
                 "https://example.org/models.git@main:recipes/demo.yaml"
             )
-        if _HOST.fullmatch(found["repository"]):  # the @ is that of a password, and not shown
+        repository, revision = match["repository"], match["revision"]
+        if _HOST.fullmatch(repository):  # the @ is that of a password, and not shown
             raise RecipeError("--git: give REPOSITORY@REVISION:PATH, without credentials")
         # The user of ssh is the server's, mostly "git", and no secret.
-        if credentials.found_in(_SSH_USER.sub(r"\1", found["repository"])):
+        if credentials.found_in(_SSH_USER.sub(r"\1", repository)):
             raise RecipeError(credentials.REFUSED)
-        if not _ADDRESS.fullmatch(found["repository"]):
+        if not _ADDRESS.fullmatch(repository):
             raise RecipeError(
-                f"{found['repository']!r} is a path of this machine; give the repository's URL"
+                f"{repository!r} is a path of this machine; give the repository's URL"
             )
-        path = PurePosixPath(found["path"])
-        if found["revision"].startswith("-") or path.is_absolute() or ".." in path.parts:
+        path = PurePosixPath(match["path"])
+        if revision.startswith("-") or path.is_absolute() or ".." in path.parts:
             raise RecipeError(f"{text!r}: the revision or the path is not valid")
-        return cls(found["repository"], found["revision"], path.as_posix())
+        return cls(repository, revision, path.as_posix())
 
     def contains(self, reference: str) -> bool:
         """Return whether a path that the recipe names is in the repository."""
-        there = PurePosixPath(os.path.normpath(PurePosixPath(self.path).parent / reference))
-        return ".." not in there.parts
+        target = PurePosixPath(os.path.normpath(PurePosixPath(self.path).parent / reference))
+        return ".." not in target.parts
+
+    def storage(self) -> GitRepository:
+        """Return the repository as Prefect clones it."""
+        from prefect.runner.storage import GitRepository
+
+        if _COMMIT.fullmatch(self.revision):
+            return GitRepository(self.repository, name=CLONE, commit_sha=self.revision)
+        return GitRepository(self.repository, name=CLONE, branch=self.revision)
 
     def __str__(self) -> str:
         return f"{GIT}{self.repository}@{self.revision}:{self.path}"
 
 
 def is_remote(source: str) -> bool:
-    """Return whether a source is fetched, and not a path on this machine."""
+    """Return whether an address is no plain path on this machine."""
     return source.startswith(GIT) or "://" in source
 
 
+def pull_steps(source: str) -> list[dict[str, Any]]:
+    """Return Prefect's steps by which a worker fetches a recipe before it runs.
+
+    Without any step, Prefect would copy a folder of the machine that deployed.
+    """
+    storage = _storage(source)
+    if storage is None:
+        return [STAY]
+    step = storage.to_pull_step()
+    for options in step.values():
+        options.pop("requires", None)  # or the worker would install a package that is missing
+    return [step, STAY]
+
+
+def local_path(source: str, folder: Path) -> Path:
+    """Return where a recipe is after Prefect fetched it into a folder.
+
+    Args:
+        source: The recipe's address; a path is returned as it is.
+        folder: The folder in which the pull steps ran.
+    """
+    storage = _storage(source)
+    if storage is not None:
+        storage.set_base_path(folder)
+        inside = InGit.parse(source).path if source.startswith(GIT) else PurePath(source).name
+        return storage.destination / inside
+    if source.startswith(MOUNTED):
+        return Path(fsspec.url_to_fs(source)[1])
+    return Path(source)
+
+
 def fetch(source: str, folder: Path) -> Path:
-    """Fetch a recipe, with the files that it names, into an empty folder; return its path.
+    """Let Prefect fetch a recipe, with the files that it names, into a folder; return its path.
 
-    Raises RecipeError if it does not exist or names files that cannot be fetched, ProviderError if
-    the place cannot be reached.
+    Raises RecipeError if there is no such recipe, ProviderError if it cannot be fetched.
     """
-    if source.startswith(GIT):
-        return _clone(InGit.parse(source), folder)
-    if "://" not in source:
-        return Path(source)
-    place, _, name = source.rpartition("/")
-    there = RemoteFiles.open(place)
-    data = there.read(name)
-    if data is None:
-        raise RecipeError(f"{source}: no such recipe")
-    (folder / name).write_bytes(data)
-    kind = cache(there.kind)
-    for path in sorted(_places(_references(yaml_source.parse(data, source).values), kind)):
-        _bring(there, path, folder, kind)
-    return folder / name
-
-
-def send(recipe: Path, url: str, base: Path | None = None) -> str:
-    """Send a recipe, with the files that it names, to a store; return where workers find it.
-
-    ``base``: the folder that its paths start from, if it is not its own. The place is named for all
-    their bytes, so a run that fetches them never finds them changed. Hidden files in a folder stay
-    here: a model's folder is often a git clone, whose configuration may hold a password. Raises
-    RecipeError if a file is outside of ``base``.
-    """
-    values, base = yaml_source.read(recipe).values, base or recipe.resolve().parent
-    files, kind = {recipe.name: recipe}, partial(_kind, base)
-    todo = list(_places(_references(values), kind))
-    while todo:
-        path = base / beside(todo.pop(), str(recipe))
-        inner = sorted(path.rglob("*")) if path.is_dir() else []
-        shown = [each for each in inner if not _hidden(each.relative_to(path))]
-        for each in [path] if path.is_file() else shown:
-            inside = each.relative_to(base).as_posix()
-            if each.is_file() and inside not in files:
-                files[inside] = each
-                todo += _imported(each, inside, kind)
-    digests = {name: file_sha256(path) for name, path in files.items()}
-    there = Remote.open(url)
-    there.check_writable()
-    place = f"{RECIPES}/{values['name']}-{value_sha256(digests)[:12]}"
-    for name in sorted(files, key=recipe.name.__eq__):  # the recipe last
-        if (
-            there.sha256(f"{place}/{name}") != digests[name]
-        ):  # an earlier transfer may have broken off
-            there.put(files[name], f"{place}/{name}")
-    return f"{url.rstrip('/')}/{place}/{recipe.name}"
-
-
-def _clone(source: InGit, folder: Path) -> Path:
-    """Clone a repository without the files of other revisions, where its server can do so."""
-    _git("clone", "--quiet", "--no-checkout", "--filter=blob:none", "--", source.repository, folder)
-    for revision in (f"origin/{source.revision}", source.revision):
-        if not _run("-C", folder, "rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}")[0]:
-            _git("-C", folder, "checkout", "--quiet", "--detach", revision)
-            break
-    else:
-        raise RecipeError(f"{source.repository}: there is no revision {source.revision!r}")
-    path = folder / source.path
-    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+    storage = _storage(source)
+    if storage is not None:
+        storage.set_base_path(folder)
+        try:
+            asyncio.run(storage.pull_code())
+        except Exception as error:
+            raise ProviderError(f"{source} cannot be fetched: {error}") from error
+    path = local_path(source, folder)
+    if not path.is_file():
         raise RecipeError(f"{source}: no such recipe")
     return path
 
 
-def _git(*arguments: str | Path) -> None:
-    code, said = _run(*arguments)
-    if code:
-        # The last line says what git was doing when it gave up, the first what happened.
-        line = next((line for line in said.splitlines() if _NETWORK.search(line)), None)
-        if line is not None and _REFUSED.search(line):
-            raise RecipeError(f"git: {line}")
-        if line is not None:
-            raise ProviderError(f"git: {line}") from ConnectionError(line)
-        first = next(iter(said.strip().splitlines()), "it failed without a word")
-        raise RecipeError(f"git: {first}")
+def _storage(source: str) -> GitRepository | RemoteStorage | None:
+    """Return what Prefect fetches for a recipe; None if the recipe is used where it is."""
+    if source.startswith(GIT):
+        return InGit.parse(source).storage()
+    if "://" not in source or source.startswith(MOUNTED):
+        return None
+    from prefect.runner.storage import RemoteStorage
+
+    return RemoteStorage(source.rpartition("/")[0])
 
 
-def _run(*arguments: str | Path) -> tuple[int, str]:
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            ["git", *map(str, arguments)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise ProviderError("git is not installed on this machine; install it") from None
-    return done.returncode, done.stderr
+def send(recipe: Path, url: str, base: Path | None = None) -> str:
+    """Send a recipe, with the files that it names, to a store; return its address there.
+
+    The place is named for all their bytes, so a run that fetches them never finds them changed.
+    Hidden files in a folder stay here: a model's folder is often a git clone, whose configuration
+    may hold a password.
+
+    Args:
+        recipe: The recipe's file.
+        url: The address of the store.
+        base: The folder that the recipe's paths start from, if it is not the recipe's own.
+
+    Raises:
+        RecipeError: if a file is outside of ``base``.
+    """
+    values = yaml_source.read(recipe).values
+    base = base or recipe.resolve().parent
+    files = _files_of(recipe, values, base)
+    digests = {name: file_sha256(path) for name, path in files.items()}
+    store = Remote.open(url)
+    store.check_writable()
+    place = f"{RECIPES}/{values['name']}-{value_sha256(digests)[:12]}"
+    for name in sorted(files, key=recipe.name.__eq__):  # the recipe last
+        # An earlier transfer may have broken off.
+        if store.sha256(f"{place}/{name}") != digests[name]:
+            store.put(files[name], f"{place}/{name}")
+    return f"{url.rstrip('/')}/{place}/{recipe.name}"
+
+
+def _files_of(recipe: Path, values: dict[str, Any], base: Path) -> dict[str, Path]:
+    """Return a recipe and the files that it needs, by their paths relative to ``base``."""
+    files = {recipe.name: recipe}
+    pending = list(_places(_references(values), base))
+    while pending:
+        path = base / beside(pending.pop(), str(recipe))
+        candidates = [path]
+        if path.is_dir():
+            candidates = [
+                file for file in sorted(path.rglob("*")) if not _hidden(file.relative_to(path))
+            ]
+        for file in candidates:
+            name = file.relative_to(base).as_posix()
+            if file.is_file() and name not in files:
+                files[name] = file
+                pending += _imported(file, name, base)
+    return files
 
 
 def _references(recipe: dict[str, Any]) -> Iterator[str]:
@@ -209,7 +233,7 @@ def _references(recipe: dict[str, Any]) -> Iterator[str]:
         elif key == "model":
             yield from filter(_is_path, [value])
         elif key in ("task", "stages"):
-            yield from _named(value)
+            yield from _paths_of_stage(value)
 
 
 def _is_path(value: Any) -> bool:
@@ -219,50 +243,36 @@ def _is_path(value: Any) -> bool:
     return len(value) <= _LONGEST and not value.startswith(_ELSEWHERE)
 
 
-def _named(value: Any, own: bool = False) -> Iterator[str]:
+def _paths_of_stage(value: Any, custom: bool = False) -> Iterator[str]:
     """Yield every text of stages that may be a path, and no prompt; a stage's ``module:`` too.
 
-    ``own``: whether they are of a stage of the recipe's own, whose words may be anything.
+    ``custom``: whether they are of a custom stage, whose words may be anything.
     """
     if isinstance(value, dict):
-        for key, each in value.items():
-            if key in BESIDE or (key in _IDS and not own):
+        for key, parameter in value.items():
+            if key in BESIDE or (key in _IDS and not custom):
                 continue
-            if ":" in str(key):  # a stage of the recipe's own; other keys are words of recipes
-                yield from _named(key)
-            yield from _named(each, own or _is_of_others(str(key)))
+            if ":" in str(key):  # a custom stage; other keys are words of recipes
+                yield from _paths_of_stage(key)
+            yield from _paths_of_stage(parameter, custom or _is_custom(str(key)))
     elif isinstance(value, list):
-        for each in value:
-            yield from _named(each, own)
+        for item in value:
+            yield from _paths_of_stage(item, custom)
     elif isinstance(value, str) and value and len(value) <= _LONGEST:
         module, colon, attribute = value.partition(":")
-        if colon and all(map(str.isidentifier, [*module.split("."), attribute])):
+        names = [*module.split("."), attribute]
+        if colon and all(name.isidentifier() for name in names):
             yield f"{module}:"
         elif not re.search(r"[\n?*:#]|^[/~.]?$|^[/~]|\\", value):
             yield value
 
 
-def _is_of_others(key: str) -> bool:
+def _is_custom(key: str) -> bool:
     """Return whether a key is a stage that is not ours: of the recipe, or of another package."""
     point = discovery.installed().get(key)
-    return ":" in key or (point is not None and point.value.partition(".")[0] not in code.OWN)
-
-
-def _bring(there: RemoteFiles, reference: str, folder: Path, kind: Kind) -> None:
-    """Fetch a file or a folder beside the recipe, if there is one, and what its code imports."""
-    path = beside(reference, there.url)
-    target = _inside(folder, path)
-    if target.is_file():
-        return
-    found = kind(path)
-    if found == "file":
-        there.fetch(path, target, None)
-        for name in _imported(target, path, kind):
-            _bring(there, name, folder, kind)
-    elif found == "folder":
-        for name in there.sizes(path):
-            if not _hidden(PurePosixPath(name)):
-                _bring(there, f"{path}/{name}", folder, kind)
+    if point is None:
+        return ":" in key
+    return point.value.partition(".")[0] not in code.OWN
 
 
 def _hidden(inside: PurePath) -> bool:
@@ -276,56 +286,47 @@ def beside(reference: str, recipe: str) -> str:
     if path == ".." or path.startswith("../"):
         raise RecipeError(
             f"{recipe}: the recipe names {reference!r}, which is outside its folder and is not "
-            "fetched; put it beside the recipe, or use --git"
+            "sent; put it beside the recipe, or use --git"
         )
     return path
 
 
-def _places(references: Iterable[str], kind: Kind) -> set[str]:
+def _places(references: Iterable[str], base: Path) -> set[str]:
     """Return the paths of what a recipe names; of modules, those that lie beside it."""
-    found = set()
+    paths: set[str] = set()
     for reference in references:
-        module = reference.removesuffix(":")
-        found |= {reference} if module == reference else set(_modules([module], kind))
-    return found
+        if reference.endswith(":"):
+            paths.update(_modules([reference.removesuffix(":")], base))
+        else:
+            paths.add(reference)
+    return paths
 
 
-def _imported(file: Path, path: str, kind: Kind) -> Iterator[str]:
-    """Yield the modules beside the recipe that a file of code imports; ``path``: its own there."""
+def _imported(file: Path, name: str, base: Path) -> Iterator[str]:
+    """Yield the modules beside the recipe that a file of code imports; ``name``: its path there."""
     if file.suffix != ".py":
         return
-    inner = PurePosixPath(path).with_suffix("")
+    inner = PurePosixPath(name).with_suffix("")
     package = ".".join(inner.parent.parts)
-    name = package if inner.name == "__init__" else ".".join(inner.parts)
+    module = package if inner.name == "__init__" else ".".join(inner.parts)
     try:
-        names = list(code.imports(file.read_bytes(), name, package))
+        names = list(code.imports(file.read_bytes(), module, package))
     except (SyntaxError, ValueError):
         return  # said when the stage is loaded
-    yield from _modules(names, kind)
+    yield from _modules(names, base)
 
 
-def _modules(names: Iterable[str], kind: Kind) -> Iterator[str]:
+def _modules(names: Iterable[str], base: Path) -> Iterator[str]:
     """Yield the paths of these modules, and of the packages that they are in, beside the recipe."""
     for name in names:
         top = name.partition(".")[0]
         if not top or top in code.OWN or top in sys.stdlib_module_names:
             continue
-        for each in code.prefixes(name):
-            stem = each.replace(".", "/")
-            found = [path for path in (f"{stem}.py", f"{stem}/__init__.py") if kind(path) == "file"]
-            yield from found
+        for prefix in code.prefixes(name):
+            stem = prefix.replace(".", "/")
+            candidates = (f"{stem}.py", f"{stem}/__init__.py")
+            files = [path for path in candidates if (base / path).is_file()]
+            yield from files
             # A folder without __init__.py is a package as well.
-            if not found and kind(stem) != "folder":
+            if not files and not (base / stem).is_dir():
                 break
-
-
-def _kind(base: Path, path: str) -> Literal["file", "folder"] | None:
-    there = base / path
-    return "file" if there.is_file() else "folder" if there.is_dir() else None
-
-
-def _inside(folder: Path, path: str) -> Path:
-    target = (folder / path).resolve()
-    if not target.is_relative_to(folder.resolve()):
-        raise RecipeError(f"{path}: leads outside the folder that is fetched")
-    return target

@@ -31,72 +31,76 @@ class Recorded:
     def __init__(self, page: Page, shown: Display | None) -> None:
         self._page = page
         self._written = StringIO()
-        self._log = Display(
-            Console(
-                file=self._written,
-                width=WIDTH,
-                force_terminal=False,
-                color_system=None,
-                markup=False,
-                emoji=False,
-            )
+        console = Console(
+            file=self._written,
+            width=WIDTH,
+            force_terminal=False,
+            color_system=None,
+            markup=False,
+            emoji=False,
         )
-        self._both: tuple[Shows, ...] = (self._log, *([shown] if shown else []))
+        self._log = Display(console)
+        self._displays: list[Shows] = [self._log]
+        if shown is not None:
+            self._displays.append(shown)
 
     def starting(self, what: str) -> None:
         """Show what is being started."""
-        for each in self._both:
-            each.starting(what)
+        for display in self._displays:
+            display.starting(what)
         self._keep()
 
     def started(self, identifier: str) -> None:
         """Show and record that a step begins."""
-        for each in self._both:
-            each.started(identifier)
+        for display in self._displays:
+            display.started(identifier)
         self._page.update(step=identifier)
 
     def progress(self, done: float, total: float, note: str) -> None:
         """Show how far the step has got."""
-        for each in self._both:
-            each.progress(done, total, note)
+        for display in self._displays:
+            display.progress(done, total, note)
         self._keep()
 
     def waiting(self, why: str = "another run is executing this stage") -> None:
         """Show what this run waits for."""
-        for each in self._both:
-            each.waiting(why)
+        for display in self._displays:
+            display.waiting(why)
         self._keep()
 
     def finished(self, row: LedgerRow) -> None:
         """Show and record a finished step."""
-        for each in self._both:
-            each.finished(row)
+        for display in self._displays:
+            display.finished(row)
         step = Step(id=row.id, digest=row.digest, cached=row.cached, seconds=row.seconds)
-        self._page.update(step=None, steps=(*self._page.entry.steps, step))
+        steps = (*self._page.entry.steps, step)
+        self._page.update(step=None, steps=steps)
         self._keep()
 
     def say(self, text: str, style: str = "") -> None:
         """Show a line."""
-        for each in self._both:
-            each.say(text, style)
+        for display in self._displays:
+            display.say(text, style)
         self._keep()
 
     def ended(self, result: Result) -> None:
         """Record the verdict; whoever started the run shows it."""
         data = result.outcome.data
-        if data.verdict is not None:
-            self._log.console.print(verdict_table(data.verdict))
-        self._log.say(verdict_line(data.verdict, data.absent))
+        verdict = data.verdict
+        state, message = "unjudged", ""
+        if verdict is not None:
+            self._log.console.print(verdict_table(verdict))
+            state, message = verdict.outcome, "; ".join(verdict.evidence)
+        self._log.say(verdict_line(verdict, data.absent))
         self._keep()
-        missing = "; ".join(data.verdict.evidence) if data.verdict else ""
-        self._page.update(
-            state=data.verdict.outcome if data.verdict else "unjudged",
-            message=missing or (str(result.unrecorded) if result.unrecorded else None),
-        )
+        if result.unrecorded is not None and not message:
+            message = str(result.unrecorded)
+        self._page.update(state=state, message=message or None)
 
     def _keep(self) -> None:
         """Move what the log's display has written to the page."""
-        if text := self._written.getvalue():
+        text = self._written.getvalue()
+        if text:
             self._page.say(text)
             self._written.seek(0)
             self._written.truncate()
@@ -106,12 +110,21 @@ class Recorded:
 def recorded(
     job: Job, loaded: LoadedRecipe, engine: Engine, shown: Display | None
 ) -> Iterator[Recorded]:
-    """Return the display of a run that is in the logbook for as long as the block lasts."""
+    """Return the display of a run that is in the logbook for as long as the block lasts.
+
+    Args:
+        job: What the run is started with.
+        loaded: The job's recipe.
+        engine: What executes the steps.
+        shown: The display that somebody watches, if there is one.
+    """
     values = asdict(job)
-    paths = PATHS[1:] if job.in_python else PATHS
-    here = (key for key in paths if not recipe_source.is_remote(values[key]))
-    values |= {key: str(Path(values[key]).absolute()) for key in here}
-    logbook, name = Logbook(Home(Path(job.home))), loaded.recipe.name
-    with logbook.writing(name, engine, values, len(loaded.ids)) as page:
+    for key in PATHS:
+        named = key != "recipe" or not job.in_python
+        if named and not recipe_source.is_remote(values[key]):
+            values[key] = str(Path(values[key]).absolute())
+    logbook = Logbook(Home(Path(job.home)))
+    steps = len(loaded.ids)
+    with logbook.writing(loaded.recipe.name, engine, values, steps) as page:
         page.say(job.command)
         yield Recorded(page, shown)

@@ -39,7 +39,9 @@ class Validated:
     def exit_code(self, strict: bool) -> int:
         """Return the exit code of the verdict, but never 0 if it is missing in the history."""
         code = self.verdict.exit_code(strict)
-        return code or (self.unrecorded.exit_code if self.unrecorded else 0)
+        if code == 0 and self.unrecorded is not None:
+            return self.unrecorded.exit_code
+        return code
 
 
 def validate(
@@ -53,8 +55,17 @@ def validate(
 ) -> Validated:
     """Measure a bundle again, judge it by a recipe's budgets, and record the verdict.
 
-    ``recipe``: by default, the recipe of the run ``reference``. Raises RecipeError if it has no
-    budgets, and whatever ``measure`` raises.
+    Args:
+        reference: The bundle: its digest, tag, folder or run.
+        home: The folder of the store and of the history.
+        recipe: What has data and budgets; by default, the recipe of the run ``reference``.
+        device: Where PyTorch's models run.
+        first: Whether budgets are skipped that compare with a tag that does not exist yet.
+        progress: Called with how far the measurement is.
+
+    Raises:
+        RecipeError: if the recipe has no budgets.
+        RarefyError: also whatever ``measure`` raises.
     """
     bundle = bundles.find(reference, home)
     loaded = origin.recipe_of(reference, recipe, home)
@@ -68,21 +79,28 @@ def validate(
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
-    """Measure a bundle beside the checkpoints of the recipe's chain that are in the store.
+    """Measure a bundle next to the checkpoints of the recipe's chain that are in the store.
 
-    Raises ModelError if the labels of the bundle and of the data differ, EvidenceError if a budget
-    compares with a checkpoint that is not in the store, and IntegrityError if the bytes of the
-    bundle or of a reference differ from their manifest: the verdict would name bytes that were not
-    measured.
+    Args:
+        run: An open run of the recipe, of which no step is executed.
+        bundle: What is measured.
+        progress: Called with how far the measurement is.
+
+    Raises:
+        ModelError: if the labels of the bundle and of the data differ.
+        EvidenceError: if a budget compares with a checkpoint that is not in the store.
+        IntegrityError: if the bytes of the bundle or of a reference differ from their manifest: the
+            verdict would name bytes that were not measured.
     """
     baselines.check(bundle.name, bundle.directory, run.plan.task)
     store = run.plan.store
-    if bundle.manifest and bundle.directory == store.directory(bundle.digest):
+    in_store = bundle.manifest and bundle.directory == store.directory(bundle.digest)
+    if in_store:
         store.use(bundle.digest, run.lease)  # measuring takes minutes
     bundles.check_bytes(bundle)
     stage, references = _stage(run)
-    for compared in (*references.values(), *run.plan.baselines.values()):
-        run.check(compared)
+    for artifact in (*references.values(), *run.plan.baselines.values()):
+        run.check(artifact)
     with (
         alone.measuring(alone.noted(progress)),
         engine.shared_folder(run.plan, stage) as work,
@@ -90,36 +108,38 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     ):
         context = run.context(stage, references, work, Path(output), progress, work)
         # Only now, as the plan knows the recipe's own object, by which it finds its seed.
-        stage.model_copy(update={"models": tuple(references)}).run(context, bundle.artifact)
+        stage = stage.model_copy(update={"models": tuple(references)})
+        stage.run(context, bundle.artifact)
         return answers.load(Path(output))
 
 
 def _stage(run: Run) -> tuple[Validate, dict[str, Artifact]]:
-    """Return the recipe's validate stage (or the default one) and its available references."""
-    planned = run.plan.steps()
-    wanted = [step for step in planned if isinstance(step.stage, Validate)]
-    stage = wanted[-1].stage if wanted else Validate()
-    assert isinstance(stage, Validate)
-    chain = (
-        [MODEL, *run.plan.loaded.ancestors(run.plan.loaded.step(wanted[-1].id))]
-        if wanted
-        else [s.id for s in planned]
-    )
-    models = {
-        step.id: step.artifact
-        for step in planned
-        if step.artifact is not None
-        and step.kind is Kind.CHECKPOINT
-        and step.id in (chain if stage.models == "all" else stage.models)
-    }
-    missing = [
-        budget.against
-        for budget in run.plan.budgets
-        if budget.against and budget.against not in models | run.plan.baselines
-    ]
-    if missing:
-        raise EvidenceError(
-            f"a budget compares with {missing[0]!r}, but this store has no such checkpoint: "
-            f"run {run.plan.loaded.where.source} to create it"
-        )
-    return stage, models
+    """Return the recipe's validate stage (or the default one) and its available references.
+
+    Raises EvidenceError if a budget compares with a checkpoint that is not in the store.
+    """
+    plan = run.plan
+    planned = plan.steps()
+    stage = Validate()
+    names = [step.id for step in planned]
+    for step in planned:
+        if isinstance(step.stage, Validate):
+            stage = step.stage
+            ancestors = plan.loaded.ancestors(plan.loaded.step(step.id))
+            names = [MODEL, *ancestors]
+    if stage.models != "all":
+        names = list(stage.models)
+    references: dict[str, Artifact] = {}
+    for step in planned:
+        if step.kind is not Kind.CHECKPOINT or step.artifact is None:
+            continue
+        if step.id in names:
+            references[step.id] = step.artifact
+    available = references.keys() | plan.baselines.keys()
+    for budget in plan.budgets:
+        if budget.against and budget.against not in available:
+            raise EvidenceError(
+                f"a budget compares with {budget.against!r}, but this store has no such "
+                f"checkpoint: run {plan.loaded.where.source} to create it"
+            )
+    return stage, references

@@ -109,16 +109,18 @@ class Trials:
 
     def _ask(self, last: bool) -> Trial:
         """Return a new trial; the last attempt takes one that was not asked for yet, if it can."""
-        seed = value_sha256([self._search.seed, len(self._study.get_trials(deepcopy=False))])
-        number = int(seed[:8], 16)
+        number = len(self._study.get_trials(deepcopy=False))
+        digest = value_sha256([self._search.seed, number])
+        seed = int(digest[:8], 16)
         tpe = TPESampler(
-            seed=number,
+            seed=seed,
             multivariate=len(self._vary) > 1,
             n_startup_trials=min(10, max(4, self._search.trials // 4)),
             constant_liar=True,  # what runs already is not asked for by another worker
         )
-        finite = self._variants < sys.maxsize
-        self._study.sampler = BruteForceSampler(seed=number) if last and finite else tpe
+        self._study.sampler = tpe
+        if last and self._variants < sys.maxsize:
+            self._study.sampler = BruteForceSampler(seed=seed)
         trial = self._study.ask(self._space)
         self._study.sampler = tpe  # the other would end the study at its last result
         return trial

@@ -1,111 +1,162 @@
-"""Ends the embedded Prefect server of a run that died without ending it.
+"""A temporary Prefect server for this process, which ends with it, however that ends.
 
-Prefect stops the server it embeds when Python exits, so not if the run is killed. A guard process
-waits on a pipe for the end of the run, whatever the reason, and then ends the servers that carry
-the run's mark in their environment. This needs no signal that only one system has.
+The server is Prefect's own command in a process of ours that reads from a pipe. The system closes
+the pipe when this process ends, also if it is killed. This needs no signal that only one system
+has.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-import uuid
-from functools import partial
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
 
-if TYPE_CHECKING:
-    import psutil
+LOOPBACK: Final = "127.0.0.1"
+ATTEMPTS: Final = 3
+"""A port may be taken meanwhile, and of two servers that create one database, one may fail."""
+PAUSE: Final = 0.1
+"""Seconds between two looks at a server that starts."""
+PATIENCE: Final = 3.0
+"""Seconds that a server has to end by itself."""
+SECONDS: Final = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+"""Prefect's setting of the seconds that a temporary server may take to start."""
+SERVICES: Final = (
+    "SCHEDULER",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "CANCELLATION_CLEANUP",
+    "CLEANUP_RECONCILER",
+    "FOREMAN",
+    "REPOSSESSOR",
+)
+"""The services of a server that look after deployments and workers, which this one has not."""
 
-MARK = "RAREFY_SERVER_OF"
-"""Environment variable that a run's server inherits."""
-SERVER = "prefect.server"
-LOOKS, PAUSE, PATIENCE = 3, 1.0, 3.0
-"""The guard looks several times: a server may be starting when the run dies."""
+
+@dataclass(frozen=True)
+class _Server:
+    process: subprocess.Popen[bytes]
+    port: int
+    port_holder: socket.socket
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}/api"
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.port_holder.close()
 
 
-_guards: list[subprocess.Popen[bytes]] = []
-"""This process's guard; it is kept because its pipe would be closed with it."""
-_held: list[socket.socket] = []
-"""The sockets, bound but not listening, that keep the ports of this process's servers for them."""
+_servers: list[_Server] = []
+"""This process's server; it is kept because its pipe would be closed with it."""
+_starting = threading.Lock()
 
 
-def start() -> None:
-    """Mark the servers that this process starts from now on, and start the one guard of them."""
-    if _guards:
+@contextmanager
+def running() -> Iterator[None]:
+    """Within this context, Prefect has a server: the one that its settings name, or a temporary.
+
+    The temporary server serves this process until its end, and no other machine. Import Prefect's
+    settings first (``prefect_settings.prepare``). Raises ProviderError if it does not start.
+    """
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    if get_current_settings().api.url:
+        yield
         return
-    _set_apart()
-    mark = os.environ[MARK] = f"{os.getpid()}-{uuid.uuid4().hex}"
-    guard = subprocess.Popen(
-        [sys.executable, "-P", __file__, mark],
+    with temporary_settings({PREFECT_API_URL: start()}):
+        yield
+
+
+def start() -> str:
+    """Start this process's server, unless it runs already, and return the address of its API.
+
+    Raises ProviderError if it does not answer in time.
+    """
+    with _starting:
+        if not _servers:
+            _servers.append(_started())
+        return _servers[0].url
+
+
+def _started() -> _Server:
+    from flows import prefect_server
+    from pipeline.terms.errors import ProviderError
+
+    deadline = time.monotonic() + float(os.environ.get(SECONDS, "120"))
+    why = "in time, as on a machine that is very busy"
+    for _ in range(ATTEMPTS):
+        server = _spawn()
+        while server.process.poll() is None:
+            if time.monotonic() >= deadline:
+                break
+            if prefect_server.answers(server.url):
+                return server
+            time.sleep(PAUSE)
+        server.stop()
+        if time.monotonic() >= deadline:
+            break
+    else:
+        why = f"(exit code {server.process.returncode})"
+    raise ProviderError(
+        f"Prefect's server did not start {why}; run again, or choose the engine 'inline', which "
+        "needs none"
+    )
+
+
+def _spawn() -> _Server:
+    port_holder = hold_port()
+    port = int(port_holder.getsockname()[1])
+    if sys.platform != "linux":  # where no server could listen on a port that is bound
+        port_holder.close()
+    environment = os.environ | {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "0" for name in SERVICES}
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__, str(port)],
+        env=environment,
         stdin=subprocess.PIPE,  # closed by the system when this process ends
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its guard
+        start_new_session=True,  # Ctrl-C ends the run, which then tells the server how it ended
     )
-    _guards.append(guard)
+    return _Server(process, port, port_holder)
 
 
-def _set_apart() -> None:
-    """Give the servers that Prefect embeds in this process a session of their own.
+def hold_port() -> socket.socket:
+    """Return a socket bound to a free port.
 
-    Ctrl-C in a terminal goes to all processes of its session. A run whose server has ended first
-    cannot tell it how the run ended, and asks for minutes before it gives up.
+    On Linux, no other run takes the port before this one's server listens on it: that run would
+    find this server in good health, use it, and wait for it when it is gone.
     """
-    from prefect.server.api import server
-
-    popen = partial(subprocess.Popen, start_new_session=True)
-    server.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": popen})
-    server.SubprocessASGIServer.find_available_port = _own_port
-
-
-def _own_port(_server: object = None) -> int:
-    """Return a free port; on Linux, no other run takes it before this one's server listens on it.
-
-    Prefect draws one of a thousand. A run that drew the one of another run, whose server had not
-    started yet, would find that server in good health, use it, and wait for it when it is gone.
-    """
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    port = int(held.getsockname()[1])
-    if sys.platform == "linux":
-        _held.append(held)
-    else:  # where the server could not listen on a port that is bound
-        held.close()
-    return port
+    port_holder = socket.socket()
+    port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    port_holder.bind((LOOPBACK, 0))
+    return port_holder
 
 
-def end(mark: str) -> None:
-    """End every server that carries ``mark``: politely, then by force."""
-    import psutil
-
-    for look in range(LOOKS):
-        if look:
-            time.sleep(PAUSE)
-        found = [process for process in psutil.process_iter() if _carries(process, mark)]
-        for process in found:
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
-        for process in psutil.wait_procs(found, timeout=PATIENCE)[1]:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+def serve(port: str) -> None:
+    """Be a Prefect server until standard input ends."""
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    options = ["--host", LOOPBACK, "--port", port, "--no-ui", "--analytics-off"]
+    sys.argv = ["prefect", "--no-prompt", "server", "start", *options]
+    runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 
-def _carries(process: psutil.Process, mark: str) -> bool:
-    import psutil
-
-    try:
-        given = any(SERVER in word for word in process.cmdline())
-        return given and process.environ().get(MARK) == mark
-    except (psutil.Error, OSError):
-        return False  # it ended meanwhile, or belongs to somebody else
+def _end_with_input() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.stdin.buffer.read()
-    end(sys.argv[1])
+    serve(sys.argv[1])

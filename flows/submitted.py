@@ -63,13 +63,12 @@ def submit(deployment: str) -> FlowRun:
     full = deployment if "/" in deployment else f"{NAME}/{deployment}"
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_deployment_by_name(full)
+            identifier = client.read_deployment_by_name(full).id
         except ObjectNotFound:
-            known = [each.name for each in client.read_deployments()]
-            raise RecipeError(
-                f"{full}: the server has no such deployment{hint(full.partition('/')[2], known)}"
-            ) from None
-        return client.create_flow_run_from_deployment(found.id)
+            names = [other.name for other in client.read_deployments()]
+            similar = hint(full.partition("/")[2], names)
+            raise RecipeError(f"{full}: the server has no such deployment{similar}") from None
+        return client.create_flow_run_from_deployment(identifier)
 
 
 def watch(
@@ -175,10 +174,11 @@ def _say_the_rest(
 
 def _log(client: SyncPrefectClient, run: UUID, after: int) -> Iterator[str]:
     """Yield the messages of a run's log after the first ``after`` ones."""
-    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
+    of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
     while True:
-        page = client.read_logs(wanted, limit=PAGE, offset=after, sort=LogSort.TIMESTAMP_ASC)
-        yield from (each.message for each in page)
+        page = client.read_logs(of_run, limit=PAGE, offset=after, sort=LogSort.TIMESTAMP_ASC)
+        for line in page:
+            yield line.message
         after += len(page)
         if len(page) < PAGE:
             return
@@ -195,20 +195,17 @@ def exit_code(state: State[Any]) -> int:
 
 
 def _ended(client: SyncPrefectClient, flow_run: FlowRun, state: State[Any]) -> Ended:
-    own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
-    links = [
-        str(each.data)
-        for each in client.read_artifacts(artifact_filter=own)
-        if (each.key or "").startswith(key("report", ""))
-    ]
-    return Ended(
-        state=state.name or state.type.value,
-        message=state.message or "",
-        exit_code=exit_code(state),
-        report=_address(links[-1]) if links else None,
-    )
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
+    prefix = key("report", "")
+    report = None
+    for artifact in client.read_artifacts(artifact_filter=of_run):
+        if (artifact.key or "").startswith(prefix):
+            report = _address(str(artifact.data))
+    name = state.name or state.type.value
+    return Ended(name, state.message or "", exit_code(state), report)
 
 
 def _address(link: str) -> str:
     """Return the address in a Markdown link, as Prefect keeps link artifacts."""
-    return link.rpartition("](")[2].removesuffix(")")
+    address = link.rpartition("](")[2]
+    return address.removesuffix(")")

@@ -58,13 +58,10 @@ class Swept:
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``rarefy sweep --json`` prints."""
-        return {
-            "exit_code": self.exit_code,
-            "page": str(self.folder / PAGE),
-            "record": str(self.folder / RECORD),
-            **self.record.model_dump(mode="json", by_alias=True),
-            "front": [branch.name for branch in self.record.front],
-        }
+        record = self.record.model_dump(mode="json", by_alias=True)
+        record["front"] = [branch.name for branch in self.record.front]
+        paths = {"page": str(self.folder / PAGE), "record": str(self.folder / RECORD)}
+        return {"exit_code": self.exit_code, **paths, **record}
 
     def table(self) -> Table:
         """Return a row for each question."""
@@ -76,7 +73,9 @@ class Swept:
         return table
 
     def _cells(self, answer: Answer, branch: Branch) -> list[str]:
-        size = "" if branch.size is None else wording.size(branch.size)
+        size = ""
+        if branch.size is not None:
+            size = wording.size(branch.size)
         outcome = answer.outcome or "no budgets"
         recipe = os.path.relpath(self.folder / str(answer.recipe))
         dev = _text(wording.score, branch.accuracy, branch.metric)
@@ -128,34 +127,39 @@ def conclude(
     if not any(branch.complete for branch in branches):
         raise EvidenceError("no branch made a bundle whose accuracy and latency are known")
     file, recipe = job.sweep.file, job.sweep.recipe.recipe
+    vary = file.model_dump(mode="json", include={"vary"})["vary"]
+    answers = [_answer(job, question, branches) for question in file.ask]
+    now = datetime.now(UTC)
+    seconds = sum(branch.seconds for branch in branches)
+    wall = time.monotonic() - began
     record = SweepRecord(
         name=file.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now.isoformat(timespec="seconds"),
         command=command,
         threads=job.threads,
         device=job.device,
         recipe=recipe.name,
         task=recipe.task,
         target=recipe.targets[0].name,
-        vary=file.model_dump(mode="json", include={"vary"})["vary"],
+        vary=vary,
         branches=list(branches),
-        answers=[_answer(job, question, branches) for question in file.ask],
+        answers=answers,
         notes=[*notes, *_imprecision(job, branches)],
-        seconds=sum(branch.seconds for branch in branches),
-        wall=time.monotonic() - began,
+        seconds=seconds,
+        wall=wall,
         machine=machine.fingerprint(),
     )
     for note in record.notes:
         display.say(f"note: {note}", "yellow")
     _write(job, record)
-    for question, answer in zip(file.ask, record.answers, strict=True):
+    for question, answer in zip(file.ask, answers, strict=True):
         branch = record.branch(answer.branch)
         if branch is None or answer.report is not None:
             continue
         display.say(f"{question.words()}: {branch.name}, measured on the eval rows", "bold")
         result = run(_job(job, question), display, verbose)
         _check_bundle(job, question, branch, result)
-        for other in record.answers:
+        for other in answers:
             if other.branch == branch.name:
                 _fill(job, other, question, branch, result)
         record.wall = time.monotonic() - began
@@ -187,13 +191,15 @@ def _command(job: Job, recipe: str) -> str:
 
 def _job(job: Job, question: Question) -> jobs.Job:
     path = winner.place(job.sweep, question)
+    command = _command(job, os.path.relpath(path))  # `rarefy validate` reads the recipe there
+    out = job.out / RUNS / question.name
     return jobs.Job(
         recipe=str(path),
         home=str(job.home.path),
-        out=str(job.out / RUNS / question.name),
+        out=str(out),
         device=job.device,
         threads=job.threads,
-        command=_command(job, os.path.relpath(path)),  # `rarefy validate` reads the recipe there
+        command=command,
         first=job.first,
         store=job.store,
     )
@@ -213,10 +219,12 @@ def _fill(job: Job, answer: Answer, ran_as: Question, branch: Branch, result: Re
     """Add to an answer what the run of its branch found, for whichever question it ran."""
     answer.report = f"{RUNS}/{ran_as.name}/report.html"
     if result.verdict is not None:
-        answer.outcome, answer.missed = result.verdict.outcome, list(result.verdict.missed)
+        answer.outcome = result.verdict.outcome
+        answer.missed = list(result.verdict.missed)
     for row in result.ledger:
         if row.digest == branch.bundle and row.accuracy is not None:
-            answer.metric, answer.accuracy = row.metric, Interval(*row.accuracy)
+            answer.metric = row.metric
+            answer.accuracy = Interval(*row.accuracy)
 
 
 def _imprecision(job: Job, branches: Sequence[Branch]) -> list[str]:

@@ -62,23 +62,30 @@ class SweepDisplay:
         if branch.size is not None:
             facts.append(wording.size(branch.size))
         cached = sum(step.cached for step in branch.steps)
-        steps = f"{cached} of {len(branch.steps)} steps from the store"
-        facts.append(f"{branch.seconds:.1f} s, {steps}")
-        line = f"{branch.name:<32} {branch.state:<8} {'; '.join(facts)}"
+        total = len(branch.steps)
+        facts.append(f"{branch.seconds:.1f} s, {cached} of {total} steps from the store")
+        text = "; ".join(facts)
+        line = f"{branch.name:<32} {branch.state:<8} {text}"
         self.say(line, COLOURS[branch.state])
 
     def update(self, branches: Collection[Branch]) -> None:
         """Show how many branches are in each state, and which run."""
         numbers = Counter(branch.state for branch in branches)
         counts = [f"{numbers[state]} {state}" for state in STATES if numbers[state]]
-        running = [branch.name for branch in branches if branch.state == "running"]
-        self.progress(0, 0, f"{', '.join(counts)}: {', '.join(running)}")
+        names = [branch.name for branch in branches if branch.state == "running"]
+        states = ", ".join(counts)
+        running = ", ".join(names)
+        self.progress(0, 0, f"{states}: {running}")
 
     def progress(self, done: float, total: float, note: str) -> None:
         """Show what goes on: in a terminal in place, else as a line from time to time."""
-        share = f"{done / total:4.0%}  " if total else ""
+        text = note
+        if total:
+            text = f"{done / total:4.0%}  {note}"
         if self.console.is_terminal:
-            self._status.update(Text(f"{share}{note}", "dim"))
-        elif self._clock() - self._printed >= EVERY:
-            self._printed = self._clock()
-            self.say(f"{share}{note}")
+            self._status.update(Text(text, "dim"))
+            return
+        now = self._clock()
+        if now - self._printed >= EVERY:
+            self._printed = now
+            self.say(text)

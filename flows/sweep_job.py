@@ -96,16 +96,11 @@ class Job:
                 "in another order; give another --out, or delete it (what its branches made stays "
                 "in the store)"
             )
-        begun = disk.read(path, "threads")
-        if threads not in (None, begun):
-            raise RecipeError(
-                f"{self.out}: this sweep began with {begun} threads a branch; leave out "
-                "--threads, or give another --out"
-            )
-        device = disk.read(path, "device")
-        if device != self.device:
-            raise RecipeError(
-                f"{self.out}: this sweep began on {device}; give --device {device}, or another "
-                "--out"
-            )
-        return replace(self, threads=begun)
+        for option, value in (("threads", threads), ("device", self.device)):
+            begun = disk.read(path, option)
+            if value not in (None, begun):
+                raise RecipeError(
+                    f"{self.out}: this sweep began with --{option} {begun}; give the same, or "
+                    "another --out"
+                )
+        return replace(self, threads=disk.read(path, "threads"))

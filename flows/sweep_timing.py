@@ -7,7 +7,6 @@ reference, to whose first time all others are scaled.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +39,7 @@ USUAL: Final = 4
 
 @dataclass
 class Clock:
-    """Times bundles by the recipe's own parameters of ``validate``; known times are on disk."""
+    """Times bundles by the recipe's own parameters of ``validate``, and keeps the times on disk."""
 
     path: Path
     target: Target
@@ -51,13 +50,13 @@ class Clock:
     directory: Callable[[str], Path]
     """digest -> the folder of a bundle, with its files."""
     measure: Callable[..., Latency] = latency.measure
-    known: dict[str, Interval] = field(default_factory=dict)
+    certain: dict[str, Interval] = field(default_factory=dict)
     """digest -> median ms. The first of it is the reference."""
     doubtful: dict[str, Interval] = field(default_factory=dict)
     """Times that something disturbed again and again: they are not kept on disk."""
 
     @classmethod
-    def of(
+    def for_recipe(
         cls, loaded: LoadedRecipe, plan: Plan, folder: Path, directory: Callable[[str], Path]
     ) -> Clock:
         """Return the clock of a recipe, which times development rows on its first target.
@@ -81,11 +80,13 @@ class Clock:
         seed = loaded.recipe.seed
         count = min(settings.rows, len(texts))
         rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
+        if pairs is not None:
+            pairs = [pairs[row] for row in rows]
         return cls(
             path=folder / FILE,
             target=loaded.recipe.targets[0],
             texts=[texts[row] for row in rows],
-            pairs=None if pairs is None else [pairs[row] for row in rows],
+            pairs=pairs,
             settings=settings,
             seed=seed,
             directory=directory,
@@ -95,7 +96,7 @@ class Clock:
         """Take the times that are on disk, if what they depend on is the same."""
         if self.path.exists() and disk.read(self.path, "key") == self.key:
             for digest, times in disk.read(self.path, "ms").items():
-                self.known[digest] = Interval(*times)
+                self.certain[digest] = Interval(*times)
 
     @property
     def key(self) -> str:
@@ -108,7 +109,7 @@ class Clock:
     @property
     def times(self) -> Mapping[str, Interval]:
         """All times, in doubt or not."""
-        return self.doubtful | self.known
+        return self.doubtful | self.certain
 
     def time(
         self,
@@ -130,18 +131,23 @@ class Clock:
         say(f"timing {plural(len(new), 'bundle')} beside each other")
         with alone.measuring(lambda why: say(f"{why}; waiting for it to finish")):
             while new:
-                reference = list(self.known)[:1]
+                reference = list(self.certain)[:1]
                 count = self._capacity(reference, new)
                 self._session(reference, new[:count], progress, say)
                 new = new[count:]
 
     def _capacity(self, reference: Sequence[str], new: Sequence[str]) -> int:
         """Return how many of the new bundles one process can load, one at least."""
-        sizes = [memory.size(self.directory(digest)) for digest in (*reference, *new)]
+        digests = [*reference, *new]
+        sizes = [memory.size(self.directory(digest)) for digest in digests]
         limit = SHARE * check_machine.total_memory()
-        totals = itertools.accumulate(sizes, initial=max(sizes))  # one of them is loaded twice
-        count = sum(total <= limit for total in totals) - 1
-        return max(1, min(count, SESSION) - len(reference))
+        total = max(sizes)  # one of them is loaded twice
+        count = 0
+        for size in sizes[:SESSION]:
+            total += size
+            if total <= limit:
+                count += 1
+        return max(1, count - len(reference))
 
     def _session(
         self,
@@ -156,25 +162,26 @@ class Clock:
         for first in reference:
             now = timed.percentile(first, 50)
             for digest, time in times.items():
-                times[digest] = _scaled(time, now, self.known[first])
+                times[digest] = _scaled(time, now, self.certain[first])
         if timed.throttled:
             say(f"{timed.throttled}; these times count for now, and are taken again next time")
             self.doubtful |= times
             return
-        self.known |= times
-        disk.write(self.path, {"key": self.key, "ms": self.known})
+        self.certain |= times
+        disk.write(self.path, {"key": self.key, "ms": self.certain})
 
     def _measured(self, digests: Sequence[str], progress: Progress) -> Latency:
-        more = max(1.0, len(digests) / USUAL)
+        seconds = self.settings.seconds * max(1.0, len(digests) / USUAL)
+        directories = {digest: self.directory(digest) for digest in digests}
         return self.measure(
-            {digest: self.directory(digest) for digest in digests},
+            directories,
             self.texts,
             self.pairs,
             provider=self.target.provider,
             alike=True,  # whatever each was exported for
             threads=self.target.threads,
             processes=self.settings.processes,
-            seconds=self.settings.seconds * more,
+            seconds=seconds,
             seed=self.seed,
             progress=progress,
         )
@@ -187,9 +194,11 @@ def _scaled(time: Interval, now: Interval, before: Interval) -> Interval:
     """
     value = time.value * before.value / now.value
     # What makes the result smaller: time and ``before`` at their low ends, ``now`` at its high one.
-    shrinking = (time.value / time.low, before.value / before.low, now.high / now.value)
-    growing = (time.high / time.value, before.high / before.value, now.value / now.low)
-    return Interval(value, value / _combined(shrinking), value * _combined(growing))
+    shrinking = [time.value / time.low, before.value / before.low, now.high / now.value]
+    growing = [time.high / time.value, before.high / before.value, now.value / now.low]
+    low = value / _combined(shrinking)
+    high = value * _combined(growing)
+    return Interval(value, low, high)
 
 
 def _combined(factors: Sequence[float]) -> float:

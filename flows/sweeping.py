@@ -27,6 +27,7 @@ from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk, remote
 from pipeline.store.artifact import Kind
+from pipeline.store.lease import Lease
 from pipeline.sweep import variants
 from pipeline.sweep.branch import Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
@@ -61,10 +62,11 @@ class Sweeping:
         self.job, self.display = job, display
         self.folder = Folder(job.out)
         self.store = job.home.store(remote=job.store)
-        self._lease = self.store.lease()
         self.branches: dict[str, Branch] = {}
         self._steps: dict[str, Steps] = {}
         self._recipes: dict[str, LoadedRecipe] = {}
+        self._refusals: list[type[RarefyError]] = []
+        """The kinds of errors of the branches that cannot run."""
         self._plans: dict[str, Plan] = {}
         """A plan for each model and data: large files are not hashed again for each branch."""
         self._records = {branch.name: branch for branch in self.folder.branches()}
@@ -75,9 +77,14 @@ class Sweeping:
         self._check()
 
     @cached_property
+    def _lease(self) -> Lease:
+        return self.store.lease()
+
+    @cached_property
     def clock(self) -> Clock:
         """What times the bundles; once made, it holds the rows that it times."""
-        return Clock.of(self.job.sweep.recipe, self._plan_with_rows, self.job.out, self._directory)
+        recipe = self.job.sweep.recipe
+        return Clock.for_recipe(recipe, self._plan_with_rows, self.job.out, self._directory)
 
     @property
     def _plan_with_rows(self) -> Plan:
@@ -87,6 +94,8 @@ class Sweeping:
     @property
     def notes(self) -> list[str]:
         """What is wrong with the development rows, or was with this machine."""
+        if not self._plans:
+            return []
         warnings = self._plan_with_rows.summary.warnings
         notes = [warning for warning in warnings if warning.startswith(f"{NAME}:")]
         if self.clock.doubtful:
@@ -103,9 +112,20 @@ class Sweeping:
         return [name for name, branch in self.branches.items() if branch.state == "waiting"]
 
     @property
+    def failed(self) -> dict[str, str | None]:
+        """Why branches have failed, by their names."""
+        branches = self.branches.values()
+        return {branch.name: branch.why for branch in branches if branch.state == "failed"}
+
+    @property
+    def trials_left(self) -> int:
+        """How many variants a search may still ask for."""
+        return 0 if self.trials is None else self.trials.left
+
+    @property
     def left(self) -> bool:
         """Whether there are branches to run."""
-        return bool(self.waiting) or (self.trials is not None and self.trials.left > 0)
+        return bool(self.waiting) or self.trials_left > 0
 
     def run(self, workers: Workers) -> None:
         """Run all branches that have not ended. Raises EvidenceError if none is done."""
@@ -157,6 +177,7 @@ class Sweeping:
                 self._steps[one.name] = self._plan(self._recipes[one.name])
             except RarefyError as error:  # values that do not go together, or not on this machine
                 branch.state, branch.why = "failed", str(error)
+                self._refusals.append(type(error))
                 continue
             record = self._records.get(one.name)
             if record is not None and self._steps[one.name].match(record):
@@ -171,12 +192,14 @@ class Sweeping:
         recipe = loaded.recipe
         files = f"{recipe.model} {recipe.allow_pickle} {recipe.data!r}"
         if files in self._plans:
-            known = self._plans[files]
-            plan.sources, plan.located, plan.importer = known.sources, known.located, known.importer
+            earlier = self._plans[files]
+            plan.sources = earlier.sources
+            plan.located = earlier.located
+            plan.importer = earlier.importer
         planned = plan.steps()
         self._plans[files] = plan
         check_machine.check(plan, planned)
-        return Steps.of(plan, planned)
+        return Steps.from_plan(plan, planned)
 
     def _has_ended(self, record: Branch, others: Iterable[Branch]) -> bool:
         """Return whether a branch need not run (again)."""
@@ -188,13 +211,16 @@ class Sweeping:
     def _check(self) -> None:
         """Raise RecipeError if no branch can run, or none makes a bundle."""
         sweep = self.job.sweep
-        if not any(step.stage.produces is Kind.BUNDLE for step in sweep.recipe.steps):
+        outputs = [step.stage.produces for step in sweep.recipe.steps]
+        if Kind.BUNDLE not in outputs:
             raise RecipeError(
                 f"{sweep.path}: no branch makes a bundle, so none can be measured; add the stage "
                 f"'export' to {sweep.file.recipe}"
             )
         if not self._steps and self.trials is None:
-            raise RecipeError(f"{sweep.path}: no combination of values can run: {self._reason()}")
+            reason = self._reason()
+            kind = self._refusals[0]
+            raise kind(f"{sweep.path}: no combination of values can run: {reason}")
 
     def _begin(self) -> None:
         """Write what was found out when the branches were planned."""
@@ -203,6 +229,8 @@ class Sweeping:
         for branch in list(self.branches.values()):
             if branch.state != "waiting" or branch.name in self._records:
                 self._note(branch)  # others would be judged by what it was
+            if branch.state == "failed":
+                self.display.end(branch)
 
     def _note(self, branch: Branch) -> None:
         """Note what is known of a branch: on disk, and in the search."""
@@ -271,7 +299,8 @@ class Sweeping:
         try:
             branch = Branch.model_validate(future.result())
         except Exception as error:
-            reason = redact(f"{type(error).__name__}: {error}").partition("\n")[0]
+            text = redact(f"{type(error).__name__}: {error}")
+            reason = text.partition("\n")[0]
             failed = {"state": "failed", "why": f"given up: {reason}"}
             branch = self.branches[name].model_copy(update=failed)
         self._note(branch)

@@ -64,7 +64,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy", "peft")
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None

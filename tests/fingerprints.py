@@ -87,7 +87,7 @@ def entries() -> dict[str, Entry]:
     }
     for point in entry_points(group="rarefy.tasks"):
         if point.module.startswith("pipeline."):
-            runner = f"exporters.runners.{point.module.rpartition('.')[2]}"
+            runner = f"exporters.bundle.task_{point.module.rpartition('.')[2]}"
             modules = (point.module, "pipeline.run.decisions", *([runner] if _file(runner) else []))
             found[f"task {point.name}"] = Entry(point.load().version, modules)
     for point in entry_points(group="rarefy.stages"):

@@ -31,7 +31,7 @@ def test_a_process_that_is_started_by_its_name_counts() -> None:
 
 
 def test_a_file_that_is_copied_counts() -> None:
-    assert "exporters.runner" in fingerprints.closure(["stages.export"])
+    assert "exporters.bundle.predict" in fingerprints.closure(["stages.export"])
 
 
 def test_the_code_of_every_task_counts() -> None:
@@ -41,7 +41,7 @@ def test_the_code_of_every_task_counts() -> None:
             assert {"pipeline.run.decisions", "pipeline.stage.tasks.task"} <= named
     tagging = fingerprints.entries()["task token-classification"].modules
     assert "pipeline.stage.scoring.entities" in fingerprints.closure(tagging)
-    assert "exporters.runners.token_classification" in tagging
+    assert "exporters.bundle.task_token_classification" in tagging
 
 
 CODE = '''

@@ -60,26 +60,30 @@ def _give_hidden(model: Any, output: str, width: int) -> None:
     to = onnx.TensorProto.FLOAT
     model.graph.node.append(onnx.helper.make_node("Cast", [tokens], [HIDDEN], to=to))
     shape = ["batch", "tokens", width]
-    given = [onnx.helper.make_tensor_value_info(HIDDEN, to, shape), *model.graph.output]
+    hidden = onnx.helper.make_tensor_value_info(HIDDEN, to, shape)
+    outputs = [hidden, *model.graph.output]
     del model.graph.output[:]
-    model.graph.output.extend(given)
+    model.graph.output.extend(outputs)
 
 
 def _before_pooling(graph: Any, output: str) -> str:
     """Return the value that is pooled; see ``similarity.pooled`` for the operators on the way."""
-    made = {name: step for step in graph.node for name in step.output}
+    producers = {}
+    for step in graph.node:
+        for name in step.output:
+            producers[name] = step
     value = output
-    while value in made:
-        step = made[value]
+    while value in producers:
+        step = producers[value]
         if step.op_type == "Mul":  # by the mask, for the mean
-            others = [name for name in step.input if not _of_mask(made, name)]
+            others = [name for name in step.input if not _of_mask(producers, name)]
             if len(others) == 1:
                 return str(others[0])
             break
         if step.op_type == "GatherElements":  # the last token
             return str(step.input[0])
         if step.op_type == "Gather":  # the first token, or of one that was found
-            source = made.get(step.input[0])
+            source = producers.get(step.input[0])
             if source is None or source.op_type != "GatherElements":
                 return str(step.input[0])
         elif step.op_type not in THROUGH:
@@ -91,8 +95,8 @@ def _before_pooling(graph: Any, output: str) -> str:
     )
 
 
-def _of_mask(made: dict[str, Any], name: str) -> bool:
+def _of_mask(producers: dict[str, Any], name: str) -> bool:
     """Return whether a value is the attention mask in another shape or type."""
-    while name in made and made[name].op_type in ("Cast", "Unsqueeze", "Expand"):
-        name = made[name].input[0]
+    while name in producers and producers[name].op_type in ("Cast", "Unsqueeze", "Expand"):
+        name = producers[name].input[0]
     return name == "attention_mask"

@@ -11,17 +11,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from exporters.bundle import write_json
-from exporters.forms import graph, hub_card, sentences
+from exporters.bundle.files import write_json
+from exporters.forms import graph, hub_card
 from exporters.forms.hub_card import Stated
 from exporters.forms.source import Source, check_anywhere
-from pipeline.release.provenance import Provenance
+from pipeline.model import pooling
+from pipeline.model.pooling import Pooling
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.verdict.provenance import Provenance
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
 """What transformers.js puts after ``model`` in the name of a graph whose weights are so."""
 DTYPE = {"fp32": "fp32", "int8": "q8", "fp16": "fp16"}
 """What transformers.js calls the weights."""
+FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
+"""Our name of a pooling -> what sentence-transformers writes after ``pooling_mode_``."""
+OTHERS = ("max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
 GENERIC = "PreTrainedTokenizerFast"
 """A tokenizer that does what tokenizer.json says."""
 
@@ -50,19 +55,21 @@ def write(
     special = {key: token for key, token in source.tokenizer.items() if key.endswith("_token")}
     write_json(folder / "special_tokens_map.json", special)
     if embeds:
-        sentences.write(source, folder)
+        write_modules(source, folder)
     hub_card.write(source, folder, name, provenance, stated, repository)
 
 
 def _config(source: Source, apart: list[str]) -> dict[str, Any]:
     """Return config.json; ``apart``: the graphs whose weights are in a file of their own."""
-    own: dict[str, Any] = {"dtype": DTYPE[source.precision]}
+    settings: dict[str, Any] = {"dtype": DTYPE[source.precision]}
     if apart:
-        own["use_external_data_format"] = dict.fromkeys(apart, 1)
-    kept = {key: value for key, value in source.config.items() if value is not None and value != {}}
+        settings["use_external_data_format"] = dict.fromkeys(apart, 1)
+    config = {key: value for key, value in source.config.items() if value not in (None, {})}
     if source.task == "regression":  # without names, what loads it assumes two labels
-        kept |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
-    return kept | {"transformers.js_config": own}
+        config["id2label"] = {"0": "LABEL_0"}
+        config["label2id"] = {"LABEL_0": 0}
+    config["transformers.js_config"] = settings
+    return config
 
 
 def tokenizer_config(source: Source) -> dict[str, Any]:
@@ -71,16 +78,53 @@ def tokenizer_config(source: Source) -> dict[str, Any]:
     Version 4 sets tokenizer.json's own normalizer and prefix to its defaults if they are not named.
     """
     stored = json.loads((source.folder / "tokenizer.json").read_text(encoding="utf-8"))
-    normalizer, before = stored.get("normalizer") or {}, stored.get("pre_tokenizer") or {}
-    found = dict(source.tokenizer)
-    if side := source.signature.get("truncation_side"):
-        found["truncation_side"] = side
-    if found.get("tokenizer_class") == "TokenizersBackend":  # the name of version 5
-        found["tokenizer_class"] = GENERIC
+    normalizer = stored.get("normalizer") or {}
+    before = stored.get("pre_tokenizer") or {}
+    config = dict(source.tokenizer)
+    side = source.signature.get("truncation_side")
+    if side:
+        config["truncation_side"] = side
+    if config.get("tokenizer_class") == "TokenizersBackend":  # the name of version 5
+        config["tokenizer_class"] = GENERIC
     if normalizer.get("type") == "BertNormalizer":
-        found["do_lower_case"] = normalizer["lowercase"]
-        found["strip_accents"] = normalizer["strip_accents"]
-        found["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
+        config["do_lower_case"] = normalizer["lowercase"]
+        config["strip_accents"] = normalizer["strip_accents"]
+        config["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
     if before.get("type") == "ByteLevel":
-        found["add_prefix_space"] = before["add_prefix_space"]
-    return found
+        config["add_prefix_space"] = before["add_prefix_space"]
+    return config
+
+
+def write_modules(source: Source, folder: Path) -> None:
+    """Write modules.json and the files that it leads to, by which sentence-transformers pools."""
+    how = pooling.of_config(source.config.get(pooling.KEY))
+    kinds = ["Transformer", "Pooling"]
+    if how.normalize:
+        kinds.append("Normalize")
+    modules = []
+    for at, kind in enumerate(kinds):
+        path = f"{at}_{kind}" if at > 0 else ""
+        name = f"sentence_transformers.models.{kind}"
+        modules.append({"idx": at, "name": str(at), "path": path, "type": name})
+    write_json(folder / "modules.json", modules)
+    settings: dict[str, Any] = {
+        "__version__": {},
+        "model_type": "SentenceTransformer",
+        "prompts": {},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    }
+    write_json(folder / "config_sentence_transformers.json", settings)
+    lengths = {"max_seq_length": source.max_length, "do_lower_case": False}
+    write_json(folder / pooling.SENTENCES, lengths)
+    (folder / "1_Pooling").mkdir()
+    write_json(folder / "1_Pooling" / "config.json", _pooling(how, source))
+
+
+def _pooling(how: Pooling, source: Source) -> dict[str, Any]:
+    """Return the config of sentence-transformers' module for pooling."""
+    config: dict[str, Any] = {"word_embedding_dimension": int(source.output["shape"][-1])}
+    for name in (*FLAGS.values(), *OTHERS):
+        config[f"pooling_mode_{name}"] = FLAGS[how.mode] == name
+    config["include_prompt"] = True
+    return config

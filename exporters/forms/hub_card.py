@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporters import hub_tags
+from exporters.bundle import files
 from exporters.forms.source import Source
-from pipeline.release.provenance import Provenance
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.terms import metrics
 from pipeline.terms.vocabulary import STATIC
 from pipeline.terms.wording import escape
+from pipeline.verdict.provenance import Provenance
 
 REPOSITORY = "OWNER/NAME"
 """A repository's name, while it is not known."""
@@ -52,16 +52,18 @@ class Stated:
 
     def licence_of(self, provenance: Provenance) -> str | None:
         """Return the licence that is stated, or else that of the run's model, if it is the base."""
-        return self.licence or (None if self.is_another(provenance) else provenance.licence)
+        if self.licence or self.is_another(provenance):
+            return self.licence
+        return provenance.licence
 
     def missing(self, provenance: Provenance) -> list[str]:
         """Return what a card should name and neither the user nor the run says."""
-        known = {
+        facts = {
             "licence (--license)": self.licence_of(provenance),
             "base model (--base-model)": self.base_of(provenance),
             "data set (--dataset)": self.datasets or provenance.datasets,
         }
-        return [what for what, value in known.items() if not value]
+        return [name for name, value in facts.items() if not value]
 
 
 def write(
@@ -85,95 +87,135 @@ def write(
         autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
     )
-    row = provenance.scored(source.bundle)
-    manifest = source.bundle.manifest
-    own = source.config["model_type"] == STATIC
-    text = templates.get_template("hub_card.md.j2").render(
-        front=front_matter(source, provenance, stated),
-        title=escape(_title(provenance, stated, source)),
-        base=stated.base_of(provenance),
-        task=source.task,
-        labels=[escape(label) for label in source.labels],
-        precision=source.precision,
-        max_length=source.max_length,
-        graph=graph,
-        repository=repository,
-        dtype="q8" if source.precision == "int8" else source.precision,
-        embeds=source.task == SENTENCE_EMBEDDINGS.name,
-        pairs=bool(source.signature.get("pairs")),
-        least_runtime=source.least_runtime,
-        score=None if row is None or row.accuracy is None else _score(row.metric or "", row),
-        rows=provenance.record.rows["eval"] if row and provenance.record else None,
-        by="OpenVINO" if source.provider == "openvino" else None,
-        digest=manifest.digest if manifest else None,
-        # A model that labels words reads every text in windows.
-        windows=bool(source.signature.get("windows") or source.signature.get("words")),
-        # transformers.js has no class for our own model without attention, but opens it as any.
-        opened="AutoModel" if own else "AutoModelForSequenceClassification",
-        thresholds=source.task == "multi-label-classification",
-    )
+    template = templates.get_template("hub_card.md.j2")
+    values = _bundle_facts(source) | _score_facts(source, provenance)
+    values["front"] = front_matter(source, provenance, stated)
+    values["title"] = escape(_title(provenance, stated, source))
+    values["base"] = stated.base_of(provenance)
+    values["graph"] = graph
+    values["repository"] = repository
+    text = template.render(values)
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _bundle_facts(source: Source) -> dict[str, Any]:
+    """Return the template's values that the bundle's files say."""
+    signature = source.signature
+    dtype = source.precision
+    if dtype == "int8":
+        dtype = "q8"
+    opened = "AutoModelForSequenceClassification"
+    if source.config["model_type"] == STATIC:
+        # transformers.js has no class for our own model without attention, but opens it as any.
+        opened = "AutoModel"
+    # A model that labels words reads every text in windows.
+    windows = signature.get("windows") or signature.get("words")
+    return {
+        "task": source.task,
+        "labels": [escape(label) for label in source.labels],
+        "precision": source.precision,
+        "max_length": source.max_length,
+        "dtype": dtype,
+        "embeds": source.task == SENTENCE_EMBEDDINGS.name,
+        "pairs": bool(signature.get("pairs")),
+        "least_runtime": source.least_runtime,
+        "digest": source.digest,
+        "windows": bool(windows),
+        "opened": opened,
+        "thresholds": source.task == "multi-label-classification",
+    }
+
+
+def _score_facts(source: Source, provenance: Provenance) -> dict[str, Any]:
+    """Return the template's values about the score: None if the run did not score the bundle."""
+    row = provenance.scored(source.digest)
+    score, rows, runtime = None, None, None
+    if row is not None:
+        score = _score(row.metric or "", row)
+        if provenance.record is not None:
+            rows = provenance.record.rows["eval"]
+    if source.provider == "openvino":
+        runtime = "OpenVINO"
+    return {"score": score, "rows": rows, "by": runtime}
 
 
 def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
     """Return the card's YAML between its lines of dashes."""
     from huggingface_hub import ModelCardData
 
-    base = stated.base_of(provenance)
-    related = provenance.relation and not stated.is_another(provenance)
-    row = provenance.scored(source.bundle)
-    embeds = source.task == SENTENCE_EMBEDDINGS.name
-    found: dict[str, Any] = {"base_model": base}
-    found |= {"base_model_relation": provenance.relation} if related else {}
+    library = "sentence-transformers"
+    tags = ["onnx", "rarefy"]
+    if source.task != SENTENCE_EMBEDDINGS.name:
+        library = "transformers.js"
+        tags.append(library)
+    datasets = stated.datasets or provenance.datasets
+    fields = _base_fields(provenance, stated)
+    row = provenance.scored(source.digest)
+    if row is not None:
+        fields["model_name"] = _title(provenance, stated, source)
+        fields["eval_results"] = _results(source, provenance)
+        if row.metric:
+            fields["metrics"] = [METRICS.get(row.metric, row.metric)]
     data = ModelCardData(
         license=stated.licence_of(provenance),
-        library_name="sentence-transformers" if embeds else "transformers.js",
+        library_name=library,
         pipeline_tag=_pipeline(source),
-        tags=["onnx", "rarefy", *([] if embeds else ["transformers.js"])],
-        datasets=list(stated.datasets or provenance.datasets) or None,
-        metrics=[METRICS.get(row.metric, row.metric)] if row and row.metric else None,
-        model_name=_title(provenance, stated, source) if row else None,
-        eval_results=_results(source, provenance) if row else None,
-        **(found if base else {}),
+        tags=tags,
+        datasets=list(datasets) or None,
+        **fields,
     )
     return str(data.to_yaml())
 
 
+def _base_fields(provenance: Provenance, stated: Stated) -> dict[str, Any]:
+    """Return what the front matter says of the base model; empty if it is not known."""
+    base = stated.base_of(provenance)
+    if not base:
+        return {}
+    fields: dict[str, Any] = {"base_model": base}
+    if provenance.relation and not stated.is_another(provenance):
+        fields["base_model_relation"] = provenance.relation
+    return fields
+
+
 def _pipeline(source: Source) -> str:
-    return hub_tags.tag(source.task, bool(source.signature.get("pairs")))
+    pairs = bool(source.signature.get("pairs"))
+    return files.hub_tag(source.task, pairs)
 
 
 def _title(provenance: Provenance, stated: Stated, source: Source) -> str:
     if provenance.record is not None:
         return provenance.record.name
     base = stated.base_of(provenance)
-    return base.rpartition("/")[2] if base else source.folder.resolve().name
+    if base:
+        return base.rpartition("/")[2]
+    return source.folder.resolve().name
 
 
 def _results(source: Source, provenance: Provenance) -> list[Any]:
     """Return the bundle's main score, as the Hub's model index has it."""
     from huggingface_hub import EvalResult
 
-    row = provenance.scored(source.bundle)
+    row = provenance.scored(source.digest)
     assert row is not None
     assert row.accuracy is not None
-    return [
-        EvalResult(
-            task_type=_pipeline(source),
-            dataset_type=provenance.tested or "unknown",
-            dataset_name=provenance.tested or "eval split of the recipe",
-            dataset_split="eval",
-            metric_type=METRICS.get(row.metric or "", row.metric or ""),
-            metric_name=metrics.title(row.metric or ""),
-            metric_value=row.accuracy[0],
-        )
-    ]
+    metric = row.metric or ""
+    result = EvalResult(
+        task_type=_pipeline(source),
+        dataset_type=provenance.tested or "unknown",
+        dataset_name=provenance.tested or "eval split of the recipe",
+        dataset_split="eval",
+        metric_type=METRICS.get(metric, metric),
+        metric_name=metrics.title(metric),
+        metric_value=row.accuracy[0],
+    )
+    return [result]
 
 
 def _score(metric: str, row: Any) -> str:
-    value, low, high = row.accuracy
-    scale, unit = (100, " %") if metrics.unit(metric) == "%" else (1, "")
-    numbers = [f"{scale * number:.4g}" for number in (value, low, high)]
-    return (
-        f"{metrics.title(metric)} {numbers[0]}{unit} (95 % interval {numbers[1]} to {numbers[2]})"
-    )
+    """Return a row's accuracy with its interval, in words."""
+    scale, unit = 1, ""
+    if metrics.unit(metric) == "%":
+        scale, unit = 100, " %"
+    value, low, high = (f"{scale * number:.4g}" for number in row.accuracy)
+    return f"{metrics.title(metric)} {value}{unit} (95 % interval {low} to {high})"

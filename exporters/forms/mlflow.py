@@ -64,10 +64,12 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
         metadata=_metadata(source),
     )
     # MLflow notes where the files were; it reads the copies, by these names.
-    own = model.flavors[pyfunc.FLAVOR_NAME]
-    own["model_code_path"] = CODE
+    flavor = model.flavors[pyfunc.FLAVOR_NAME]
+    flavor["model_code_path"] = CODE
     # It names the bundle's folder as it was named: by a digest, if the bundle is in the store.
-    place = own["artifacts"][BUNDLE]["uri"] = own["artifacts"][BUNDLE]["path"]
+    artifact = flavor["artifacts"][BUNDLE]
+    place = artifact["path"]
+    artifact["uri"] = place
     options = runtime.read(source.folder, runtime.OPTIONS)
     # When and on which machine the bundle was made is the house's own.
     (Path(path) / place / RUN).unlink(missing_ok=True)
@@ -115,20 +117,28 @@ def _signature(source: Source) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    columns = ["text", "pair"] if source.signature.get("pairs") else ["text"]
-    return ModelSignature(inputs=Schema([ColSpec("string", column) for column in columns]))
+    if source.signature.get("pairs"):
+        columns = ["text", "pair"]
+    else:
+        columns = ["text"]
+    schema = Schema([ColSpec("string", column) for column in columns])
+    return ModelSignature(inputs=schema)
 
 
 def _example(source: Source) -> Any:
     """Return the bundle's sample request as a table; None if it has none, or texts in words."""
     import pandas as pd
 
-    found = samples(source)
-    if found is None or not all(isinstance(text, str) for text in found[0]["texts"]):
+    sample = samples(source)
+    if sample is None:
         return None
-    request = found[0]
+    request, _ = sample
+    if not all(isinstance(text, str) for text in request["texts"]):
+        return None
     columns = {"text": request["texts"]}
-    return pd.DataFrame(columns | ({"pair": request["pairs"]} if request["pairs"] else {}))
+    if request["pairs"]:
+        columns["pair"] = request["pairs"]
+    return pd.DataFrame(columns)
 
 
 def _requirements(source: Source) -> list[str]:
@@ -140,8 +150,12 @@ def _as_here(package: str) -> str:
     """Return a package in the version that is installed; as it is given if it is not."""
     name = package.partition(">=")[0]
     here = distribution_version(name.partition("[")[0])
-    return f"{name}=={here}" if here else package
+    if here:
+        return f"{name}=={here}"
+    return package
 
 
 def _metadata(source: Source) -> dict[str, Any]:
-    return {"task": source.task, "bundle": source.bundle.digest} if source.bundle.manifest else {}
+    if source.digest is None:
+        return {}
+    return {"task": source.task, "bundle": source.digest}

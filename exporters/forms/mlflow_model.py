@@ -28,7 +28,8 @@ class Answers(PythonModel):  # type: ignore[misc]
         assert spec.loader is not None
         bundle: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(bundle)
-        bundle.read, bundle.overlap = functools.cache(bundle.read), functools.cache(bundle.overlap)
+        bundle.read = functools.cache(bundle.read)
+        bundle.overlap = functools.cache(bundle.overlap)
         try:
             loaded = bundle.load()
         except SystemExit as error:
@@ -48,7 +49,10 @@ class Answers(PythonModel):  # type: ignore[misc]
         text.
         """
         texts = column(model_input, "text")
-        pairs = column(model_input, "pair") if "pair" in model_input else None
+        if "pair" in model_input:
+            pairs = column(model_input, "pair")
+        else:
+            pairs = None
         try:
             request = self.bundle.checked({"texts": texts, "pairs": pairs})
             answers: list[dict[str, Any]] = self.bundle.answer(*request)
@@ -65,11 +69,13 @@ def column(table: pd.DataFrame, name: str) -> list[Any]:
     return [text if isinstance(text, str) else plain(text) for text in table[name]]
 
 
-def plain(given: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return an array or a tuple as a list, and all else as it is."""
-    if isinstance(given, tuple):
-        return list(given)
-    return given.tolist() if hasattr(given, "tolist") else given
+    if isinstance(value, tuple):
+        return list(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
 
 
 set_model(Answers())

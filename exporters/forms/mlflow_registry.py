@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from exporters.forms import mlflow as form
 from exporters.forms.source import Source
-from pipeline.release.provenance import Provenance
 from pipeline.report.ci.numbers import measured, of_candidate
-from pipeline.run import names
 from pipeline.terms import credentials
-from pipeline.terms.errors import ProviderError, RecipeError
+from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
+from pipeline.verdict.provenance import Provenance
 from pipeline.verdict.record import ReportData
 
 URI = "MLFLOW_TRACKING_URI"
@@ -46,31 +46,46 @@ def address(given: str | None) -> str | None:
 
     Raises RecipeError if it contains credentials.
     """
-    found = given or os.environ.get(URI) or None
-    if found is not None and credentials.found_in(found):
+    uri = given or os.environ.get(URI) or None
+    if uri is not None and credentials.found_in(uri):
         raise RecipeError(credentials.REFUSED)
-    return found
+    return uri
 
 
-def register(source: Source, provenance: Provenance, uri: str, model: str) -> Registered:
-    """Log a run with parameters, numbers, report and model, and register the model.
+def register(
+    source: Source, provenance: Provenance, pages: Sequence[Path], uri: str, model: str
+) -> Registered:
+    """Log a run with parameters, numbers, pages and model, and register the model.
 
-    A bundle that is registered already stays as it is. Raises ProviderError if the server does not
-    answer, RecipeError if it refuses, IntegrityError if the bundle has no manifest.
+    A bundle that is registered already stays as it is.
+
+    Args:
+        source: the bundle.
+        provenance: where it comes from.
+        pages: the files of its run that are logged with it, for people.
+        uri: the address of the tracking server.
+        model: the name of the registered model.
+
+    Raises:
+        ProviderError: if the server does not answer.
+        RecipeError: if it refuses.
+        IntegrityError: if the bundle has no manifest.
     """
     form.check_installed()
     check_name(model)
-    digest = source.bundle.artifact.digest
+    digest = source.digest
+    if digest is None:
+        raise IntegrityError(f"{source.folder}: the bundle has no manifest.json")
     with _speaking(uri):
         import mlflow
 
         mlflow.set_tracking_uri(uri)
-        known = _version(mlflow.MlflowClient(), model, digest)
-        if known is not None:
-            return Registered(model, str(known.version), known.run_id, new=False)
+        existing = _version(mlflow.MlflowClient(), model, digest)
+        if existing is not None:
+            return Registered(model, str(existing.version), existing.run_id, new=False)
         mlflow.set_experiment(model)
         with mlflow.start_run(run_name=provenance.name or model) as run:
-            _describe(mlflow, source, provenance)
+            _describe(mlflow, source, provenance, pages)
             logged = mlflow.models.Model.log(
                 None,
                 sys.modules[form.__name__],
@@ -78,8 +93,8 @@ def register(source: Source, provenance: Provenance, uri: str, model: str) -> Re
                 flavor_name="rarefy",
                 source=source,
             )
-            made = mlflow.register_model(logged.model_uri, model, tags={DIGEST: digest})
-        return Registered(model, str(made.version), run.info.run_id, new=True)
+            created = mlflow.register_model(logged.model_uri, model, tags={DIGEST: digest})
+        return Registered(model, str(created.version), run.info.run_id, new=True)
 
 
 def check_name(model: str) -> None:
@@ -125,13 +140,13 @@ class Alias:
         with _speaking(self.uri):
             import mlflow
 
-            found = _version(mlflow.MlflowClient(self.uri), self.model, digest)
-        if found is None:
+            registered = _version(mlflow.MlflowClient(self.uri), self.model, digest)
+        if registered is None:
             raise RecipeError(
                 f"--mlflow: no version of {self.model!r} is the bundle {digest[:12]}; register it "
                 f"with `rarefy bundle {digest[:12]} OUT --for mlflow --name {self.model}`"
             )
-        self.version = str(found.version)
+        self.version = str(registered.version)
 
     def move(self) -> None:
         """Move the alias to the version that was found; the tag has moved already.
@@ -152,34 +167,27 @@ class Alias:
             ) from None
 
 
-def _describe(mlflow: Any, source: Source, provenance: Provenance) -> None:
-    """Log the recipe's parameters, the ledger's numbers, and the run's files for people."""
-    mlflow.set_tags({DIGEST: source.bundle.digest, "rarefy.task": source.task})
-    newest = provenance.verdict  # which may be on measurements after those of the run
-    if newest is not None:
-        mlflow.set_tag("rarefy.verdict", newest.outcome)
+def _describe(mlflow: Any, source: Source, provenance: Provenance, pages: Sequence[Path]) -> None:
+    """Log the recipe's parameters, the ledger's numbers, and the run's pages for people."""
+    mlflow.set_tags({DIGEST: source.digest, "rarefy.task": source.task})
+    if provenance.verdict is not None:
+        mlflow.set_tag("rarefy.verdict", provenance.verdict.outcome)
     record = provenance.record
     if record is None:
         return
-    judged = provenance.judges(source.bundle)
-    outcomes = [each.outcome for each in (record.verdict, newest) if each is not None]
-    same = len(outcomes) == 2 and outcomes[0] == outcomes[1]
     parameters = {"model": provenance.model, "task": record.task}
     for node in record.lineage:
         simple = {k: v for k, v in node.parameters.items() if not isinstance(v, dict)}
         if node.stage != "import":
             parameters |= {f"{node.id}.{key}": value for key, value in simple.items()}
     mlflow.log_params({key: str(value)[:LONGEST] for key, value in parameters.items()})
-    mlflow.log_metrics(_numbers(record, judged))
+    mlflow.log_metrics(numbers_of(record, judged=provenance.judges(source.digest)))
     mlflow.log_text(record.recipe, "recipe.yaml")
-    files = (names.REPORT, names.SUMMARY, *((names.VERDICT,) if same else ()))
-    another = record.measurements is not None and not judged  # these pages are about that bundle
-    for name in () if another else files:
-        if provenance.run is not None and (provenance.run / name).is_file():
-            mlflow.log_artifact(str(provenance.run / name))
+    for page in pages:
+        mlflow.log_artifact(str(page))
 
 
-def _numbers(record: ReportData, judged: bool) -> dict[str, float]:
+def numbers_of(record: ReportData, *, judged: bool) -> dict[str, float]:
     """Return the ledger's numbers as ``STAGE.METRIC``, and the candidate's as ``METRIC.TARGET``.
 
     ``judged``: the candidate is the bundle; another bundle's numbers are not its own.
@@ -191,16 +199,18 @@ def _numbers(record: ReportData, judged: bool) -> dict[str, float]:
         numbers[f"{row.id}.size"] = float(row.size)
         if row.parameters is not None:
             numbers[f"{row.id}.parameters"] = float(row.parameters)
-    for found in of_candidate(measured(record)) if judged else ():
-        key = f"{found.metric}.{found.target}" if found.target else found.metric
-        numbers[key] = found.value
+    for number in of_candidate(measured(record)) if judged else ():
+        key = number.metric
+        if number.target:
+            key = f"{number.metric}.{number.target}"
+        numbers[key] = number.value
     return numbers
 
 
 def _version(client: Any, model: str, digest: str) -> Any:
     """Return the newest version of a registered model that holds a bundle; None if none does."""
-    found = client.search_model_versions(f"name = '{model}' and tags.`{DIGEST}` = '{digest}'")
-    return max(found, key=lambda each: int(each.version), default=None)
+    versions = client.search_model_versions(f"name = '{model}' and tags.`{DIGEST}` = '{digest}'")
+    return max(versions, key=lambda version: int(version.version), default=None)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the other forms are made of: a bundle's files, read and checked once."""
+"""What the other forms are made of: a bundle's files, read once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import Any
 from pipeline.model import own_provider, runtime
 from pipeline.model.graph_file import check_graph
 from pipeline.model.runtime import MODEL
-from pipeline.release import bundles
-from pipeline.release.bundles import Bundle
 from pipeline.terms.errors import IntegrityError, ModelError
 
 REQUEST, RESPONSE = "samples/request.json", "samples/response.json"
@@ -23,17 +21,16 @@ REQUEST, RESPONSE = "samples/request.json", "samples/response.json"
 class Source:
     """A bundle's folder, and what its files say.
 
+    ``name`` is what messages call it, and ``digest`` that of its manifest, None without one.
     ``config``, ``tokenizer`` and ``signature`` are its JSON files of these names.
     """
 
-    bundle: Bundle
+    folder: Path
+    name: str
+    digest: str | None
     config: Mapping[str, Any]
     tokenizer: Mapping[str, Any]
     signature: Mapping[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        return self.bundle.directory
 
     @property
     def task(self) -> str:
@@ -57,8 +54,8 @@ class Source:
     @property
     def output(self) -> Mapping[str, Any]:
         """The graph's output: its name, and its shape, whose last size is a number."""
-        found: Mapping[str, Any] = self.signature["outputs"][0]
-        return found
+        tensor: Mapping[str, Any] = self.signature["outputs"][0]
+        return tensor
 
     @property
     def provider(self) -> str:
@@ -80,12 +77,14 @@ class Source:
 
     @cached_property
     def least_runtime(self) -> str | None:
-        """The first version of ONNX Runtime that answers rightly, where earlier ones do not.
+        """The first version of ONNX Runtime that answers correctly; None if all do.
 
-        Before 1.28 it misreads 4-bit embeddings without a word; ``exporters/runner.py`` checks it.
+        Before 1.28 it misreads 4-bit embeddings silently; ``session_onnxruntime.py`` checks it.
         """
         packed = any(node.op_type == "GatherBlockQuantized" for node in self.graph.graph.node)
-        return "1.28" if packed else None
+        if packed:
+            return "1.28"
+        return None
 
     @property
     def rows_interact(self) -> bool:
@@ -96,15 +95,23 @@ class Source:
         return runtime.ranges_at_run_time(self.graph.graph)
 
 
-def read(bundle: Bundle) -> Source:
-    """Return a bundle's files, after checking that they are those of its manifest.
+def read(folder: Path, name: str, digest: str | None) -> Source:
+    """Return what the files of a bundle say; the caller has checked them by its manifest.
 
-    Raises IntegrityError if a file is damaged, ModelError if one is missing.
+    Args:
+        folder: the bundle's folder.
+        name: what messages call the bundle.
+        digest: the digest of its manifest; None if it has none.
+
+    Raises:
+        IntegrityError: if the graph or a JSON file is damaged.
+        ModelError: if a file is missing.
     """
-    bundles.check_bytes(bundle)
-    check_graph(bundle.directory / MODEL)
-    names = ("config.json", "tokenizer_config.json", runtime.SIGNATURE)
-    return Source(bundle, *(runtime.read(bundle.directory, name) for name in names))
+    check_graph(folder / MODEL)
+    config = runtime.read(folder, "config.json")
+    tokenizer = runtime.read(folder, "tokenizer_config.json")
+    signature = runtime.read(folder, runtime.SIGNATURE)
+    return Source(folder, name, digest, config, tokenizer, signature)
 
 
 def check_anywhere(source: Source, form: str) -> None:
@@ -114,7 +121,7 @@ def check_anywhere(source: Source, form: str) -> None:
     """
     if source.signature.get("isa") == "vnni":
         raise ModelError(
-            f"{source.bundle.name}: it was made for CPUs with VNNI (isa: vnni), and gives wrong "
+            f"{source.name}: it was made for CPUs with VNNI (isa: vnni), and gives wrong "
             f"answers on others; what loads the form {form!r} does not check that, so export it "
             "for a target without isa"
         )

@@ -10,8 +10,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from exporters.bundle import write_json
+from exporters.bundle.files import write_json
 from exporters.forms import graph
 from exporters.forms.source import Source, check_anywhere
 from pipeline.model import runtime
@@ -46,11 +47,11 @@ def write(source: Source, folder: Path, name: str) -> None:
     check_anywhere(source, "triton")
     if source.signature.get("words"):
         raise ModelError(
-            f"{source.bundle.name}: the form 'triton' answers whole texts, and this bundle labels "
+            f"{source.name}: the form 'triton' answers whole texts, and this bundle labels "
             "the words of a text"
         )
-    for each in (name, f"{name}_tokenizer", f"{name}_text"):
-        (folder / each / "1").mkdir(parents=True)
+    for model in (name, f"{name}_tokenizer", f"{name}_text"):
+        (folder / model / "1").mkdir(parents=True)
     _graph(source, folder / name, name)
     _tokenizer(source, folder / f"{name}_tokenizer", f"{name}_tokenizer")
     _ensemble(source, folder / f"{name}_text", name)
@@ -62,23 +63,33 @@ def _graph(source: Source, folder: Path, name: str) -> None:
     graph.copy(source, folder / "1" / runtime.MODEL)
     options = runtime.read(source.folder, runtime.OPTIONS)
     providers = set(options.get("providers", ()))
-    level = LEVELS.get(str(options["graph_optimization_level"]))
-    precision = source.precision.upper()
-    optimization = f" graph {{ level : {level} }}" if level is not None else ""
-    optimization += TENSORRT % precision if "TensorrtExecutionProvider" in providers else ""
-    kind = "KIND_GPU" if providers & GPU else "KIND_CPU"
-    threads = int(options["intra_op_num_threads"])
-    text = [
-        *_head(name, 'backend: "onnxruntime"'),
-        _tensors("input", ((each, "TYPE_INT64", -1) for each in source.inputs)),
-        _output(source, folder),
-        f"instance_group [ {{ count: 1 kind: {kind} }} ]",
+    kind = "KIND_CPU"
+    if providers & GPU:
+        kind = "KIND_GPU"
+    text = _head(name, 'backend: "onnxruntime"')
+    text.append(_tensors("input", source.inputs, "TYPE_INT64", -1))
+    text.append(_output(source, folder))
+    text.append(f"instance_group [ {{ count: 1 kind: {kind} }} ]")
+    if not source.rows_interact:
         # Else one client's texts would change the answers to another's.
-        *([] if source.rows_interact else ["dynamic_batching { }"]),
-        *([f"optimization {{{optimization} }}"] if optimization else []),
-        _parameter("intra_op_thread_count", str(threads)),
-    ]
+        text.append("dynamic_batching { }")
+    optimization = _optimization(source, options, providers)
+    if optimization:
+        text.append(f"optimization {{{optimization} }}")
+    threads = int(options["intra_op_num_threads"])
+    text.append(_parameter("intra_op_thread_count", str(threads)))
     _config(folder, text)
+
+
+def _optimization(source: Source, options: dict[str, Any], providers: set[str]) -> str:
+    """Return the backend's settings for the session's level and for TensorRT."""
+    level = LEVELS.get(str(options["graph_optimization_level"]))
+    settings = ""
+    if level is not None:
+        settings += f" graph {{ level : {level} }}"
+    if "TensorrtExecutionProvider" in providers:
+        settings += TENSORRT % source.precision.upper()
+    return settings
 
 
 def _tokenizer(source: Source, folder: Path, name: str) -> None:
@@ -94,12 +105,10 @@ def _tokenizer(source: Source, folder: Path, name: str) -> None:
         "pairs": bool(source.signature.get("pairs")),
     }
     write_json(folder / "1" / "settings.json", settings)
-    text = [
-        *_head(name, 'backend: "python"'),
-        _tensors("input", ((each, "TYPE_STRING", 1) for each in _asked(source))),
-        _tensors("output", ((each, "TYPE_INT64", -1) for each in source.inputs)),
-        "instance_group [ { count: 1 kind: KIND_CPU } ]",
-    ]
+    text = _head(name, 'backend: "python"')
+    text.append(_tensors("input", _texts(source), "TYPE_STRING", 1))
+    text.append(_tensors("output", source.inputs, "TYPE_INT64", -1))
+    text.append("instance_group [ { count: 1 kind: KIND_CPU } ]")
     _config(folder, text)
 
 
@@ -107,34 +116,32 @@ def _ensemble(source: Source, folder: Path, name: str) -> None:
     """Write the ensemble. The server wants a folder for its version, which is empty."""
     (folder / "1" / ".keep").touch()
     output = str(source.output["name"])
-    steps = [
-        _step(f"{name}_tokenizer", _asked(source), source.inputs),
-        _step(name, source.inputs, [output]),
-    ]
-    text = [
-        *_head(f"{name}_text", 'platform: "ensemble"'),
-        _tensors("input", ((each, "TYPE_STRING", 1) for each in _asked(source))),
-        _output(source, folder),
-        "ensemble_scheduling {\n  step [\n" + ",\n".join(steps) + "\n  ]\n}",
-    ]
+    tokenize = _step(f"{name}_tokenizer", _texts(source), source.inputs)
+    compute = _step(name, source.inputs, [output])
+    text = _head(f"{name}_text", 'platform: "ensemble"')
+    text.append(_tensors("input", _texts(source), "TYPE_STRING", 1))
+    text.append(_output(source, folder))
+    text.append(f"ensemble_scheduling {{\n  step [\n{tokenize},\n{compute}\n  ]\n}}")
     _config(folder, text)
 
 
-def _asked(source: Source) -> list[str]:
-    return [TEXT, PAIR] if source.signature.get("pairs") else [TEXT]
+def _texts(source: Source) -> list[str]:
+    """Return the names of the tensors that hold texts."""
+    if source.signature.get("pairs"):
+        return [TEXT, PAIR]
+    return [TEXT]
 
 
 def _head(name: str, runs: str) -> list[str]:
     return [f'name: "{name}"', runs, f"max_batch_size: {BATCH}"]
 
 
-def _tensors(key: str, tensors: Iterable[tuple[str, str, int]], more: str = "") -> str:
-    """Return inputs or outputs, each with a name, a type and one axis beside the batch."""
-    given = [
-        f'  {{ name: "{name}" data_type: {kind} dims: [ {size} ]{more} }}'
-        for name, kind, size in tensors
-    ]
-    return f"{key} [\n" + ",\n".join(given) + "\n]"
+def _tensors(key: str, names: Iterable[str], kind: str, size: int, more: str = "") -> str:
+    """Return inputs or outputs of one type, with one axis beside the batch."""
+    tensors = []
+    for name in names:
+        tensors.append(f'  {{ name: "{name}" data_type: {kind} dims: [ {size} ]{more} }}')
+    return f"{key} [\n" + ",\n".join(tensors) + "\n]"
 
 
 def _output(source: Source, folder: Path) -> str:
@@ -142,19 +149,23 @@ def _output(source: Source, folder: Path) -> str:
     more = ""
     if source.labels:
         lines = [" ".join(label.split()) for label in source.labels]
-        (folder / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        text = "\n".join(lines)
+        (folder / LABELS).write_text(f"{text}\n", encoding="utf-8")
         more = f' label_filename: "{LABELS}"'
+    name = str(source.output["name"])
     size = int(source.output["shape"][-1])
-    return _tensors("output", [(str(source.output["name"]), "TYPE_FP32", size)], more)
+    return _tensors("output", [name], "TYPE_FP32", size, more)
 
 
-def _step(model: str, given: Iterable[str], made: Iterable[str]) -> str:
+def _step(model: str, inputs: Iterable[str], outputs: Iterable[str]) -> str:
     """Return a step of the ensemble, whose tensors have the names that the model gives them."""
-    maps = [f'      input_map {{ key: "{each}" value: "{each}" }}' for each in given]
-    maps += [f'      output_map {{ key: "{each}" value: "{each}" }}' for each in made]
-    return f'    {{\n      model_name: "{model}"\n      model_version: -1\n' + (
-        "\n".join(maps) + "\n    }"
-    )
+    lines = ["    {", f'      model_name: "{model}"', "      model_version: -1"]
+    for name in inputs:
+        lines.append(f'      input_map {{ key: "{name}" value: "{name}" }}')
+    for name in outputs:
+        lines.append(f'      output_map {{ key: "{name}" value: "{name}" }}')
+    lines.append("    }")
+    return "\n".join(lines)
 
 
 def _parameter(key: str, value: str) -> str:
@@ -162,15 +173,17 @@ def _parameter(key: str, value: str) -> str:
 
 
 def _config(folder: Path, text: list[str]) -> None:
-    (folder / "config.pbtxt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    lines = "\n".join(text)
+    (folder / "config.pbtxt").write_text(f"{lines}\n", encoding="utf-8")
 
 
 def _readme(source: Source, name: str) -> str:
     from jinja2 import Template
 
-    template = Path(__file__).with_name("triton_readme.md.j2").read_text(encoding="utf-8")
+    path = Path(__file__).with_name("triton_readme.md.j2")
+    template = Template(path.read_text(encoding="utf-8"), keep_trailing_newline=True)
     opset = max(entry.version for entry in source.graph.opset_import if not entry.domain)
-    text: str = Template(template, keep_trailing_newline=True).render(
+    text: str = template.render(
         name=name,
         output=source.output["name"],
         labels=len(source.labels),

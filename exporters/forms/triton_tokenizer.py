@@ -21,7 +21,8 @@ class TritonPythonModel:
         """Load the tokenizer from this version's folder."""
         folder = Path(args["model_repository"]) / args["model_version"]
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-        self.inputs, self.pairs = settings["inputs"], settings["pairs"]
+        self.inputs = settings["inputs"]
+        self.pairs = settings["pairs"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         side = settings["truncation_side"]
         self.tokenizer.enable_truncation(settings["max_length"], direction=side)
@@ -35,8 +36,8 @@ class TritonPythonModel:
             try:
                 responses.append(pb_utils.InferenceResponse(self.tensors(request)))
             except Exception as error:
-                said = pb_utils.TritonError(f"{type(error).__name__}: {error}")
-                responses.append(pb_utils.InferenceResponse([], said))
+                problem = pb_utils.TritonError(f"{type(error).__name__}: {error}")
+                responses.append(pb_utils.InferenceResponse([], problem))
         return responses
 
     def tensors(self, request: Any) -> list[Any]:
@@ -45,17 +46,18 @@ class TritonPythonModel:
         if self.pairs:
             rows = list(zip(rows, texts(request, "PAIR"), strict=True))
         encoded = self.tokenizer.encode_batch(rows)
-        if not all(any(each.attention_mask) for each in encoded):  # all of it would be padding
-            raise ValueError("a text has no tokens, so it cannot be answered")
-        return [
-            pb_utils.Tensor(
-                name, np.array([getattr(each, NAMES.get(name, name)) for each in encoded], np.int64)
-            )
-            for name in self.inputs
-        ]
+        for encoding in encoded:
+            if not any(encoding.attention_mask):  # all of it would be padding
+                raise ValueError("a text has no tokens, so it cannot be answered")
+        tensors = []
+        for name in self.inputs:
+            attribute = NAMES.get(name, name)
+            ids = np.array([getattr(encoding, attribute) for encoding in encoded], np.int64)
+            tensors.append(pb_utils.Tensor(name, ids))
+        return tensors
 
 
 def texts(request: Any, name: str) -> list[Any]:
     """Return the texts of a tensor of bytes, batch × 1."""
-    given = pb_utils.get_input_tensor_by_name(request, name)
-    return [each.decode("utf-8") for each in given.as_numpy().reshape(-1)]
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return [text.decode("utf-8") for text in tensor.as_numpy().reshape(-1)]

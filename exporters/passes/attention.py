@@ -20,7 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, node, only_consumer, replace, scalar
+from exporters.passes.graph import (
+    array,
+    constant,
+    integers,
+    node,
+    only_consumer,
+    producer,
+    replace,
+    scalar,
+)
 
 OPSET = 23  # the first with the operator
 SPLIT, KEYS = [0, 2, 1, 3], [0, 2, 3, 1]
@@ -44,52 +53,76 @@ class _Attention:
 
 def apply(model: ir.Model) -> int:
     """Replace every attention that can be. Returns their number."""
-    found = [each for step in model.graph if (each := _match(step)) is not None]
-    if not found:
+    attentions = []
+    for step in model.graph:
+        attention = _match(step)
+        if attention is not None:
+            attentions.append(attention)
+    if not attentions:
         return 0
-    model.graph.opset_imports[""] = max(OPSET, model.graph.opset_imports[""])
-    given = next((value for value in model.graph.inputs if value.name == "attention_mask"), None)
-    whole = _whole(model, given) if given and any(each.masked for each in found) else None
-    for each in found:
-        fused = _attend(each, each.bias)
-        if each.masked and whole is not None and given is not None:
-            fused = _choose(model, each, whole, given)
-        fused.outputs[0].shape = each.last.outputs[0].shape
-        model.graph.insert_before(each.last, fused)
-        replace(each.last.outputs[0], fused.outputs[0])
-    return len(found)
+    opset = model.graph.opset_imports[""]
+    model.graph.opset_imports[""] = max(OPSET, opset)
+    padding_mask, whole = None, None
+    if any(attention.masked for attention in attentions):
+        padding_mask = _padding_mask(model)
+    if padding_mask is not None:
+        whole = _whole(model, padding_mask)
+    for attention in attentions:
+        fused = _attend(attention, attention.bias)
+        if attention.masked and whole is not None and padding_mask is not None:
+            fused = _choose(model, attention, whole, padding_mask)
+        output = attention.last.outputs[0]
+        fused.outputs[0].shape = output.shape
+        model.graph.insert_before(attention.last, fused)
+        replace(output, fused.outputs[0])
+    return len(attentions)
 
 
-def _whole(model: ir.Model, given: ir.Value) -> ir.Value:
+def _padding_mask(model: ir.Model) -> ir.Value | None:
+    """Return the graph's input ``attention_mask``; None if it has none."""
+    for value in model.graph.inputs:
+        if value.name == "attention_mask":
+            return value
+    return None
+
+
+def _whole(model: ir.Model, padding_mask: ir.Value) -> ir.Value:
     """Return whether no token of the batch is padding."""
-    least = node("ReduceMin", [given], keepdims=0)
-    whole = node("Cast", [least.outputs[0]], to=ir.DataType.BOOL)
+    least = node("ReduceMin", [padding_mask], keepdims=0)
+    whole = node("Cast", [least], to=ir.DataType.BOOL)
     model.graph.insert_before(model.graph[0], [least, whole])
     return whole.outputs[0]
 
 
-def _attend(each: _Attention, mask: ir.Value | None) -> ir.Node:
+def _attend(attention: _Attention, mask: ir.Value | None) -> ir.Node:
     """Return the operator; ``mask`` is added to the scores."""
+    inputs: list[ir.Value | None] = [attention.query, attention.key, attention.value]
+    if mask:
+        inputs.append(mask)
     return node(
         "Attention",
-        [each.query, each.key, each.value, *([mask] if mask else [])],
-        like=each.last.outputs[0],
-        q_num_heads=each.heads,
-        kv_num_heads=each.heads,
+        inputs,
+        like=attention.last.outputs[0],
+        q_num_heads=attention.heads,
+        kv_num_heads=attention.heads,
         scale=1.0,  # it is in the weights of the queries
     )
 
 
-def _choose(model: ir.Model, each: _Attention, whole: ir.Value, given: ir.Value) -> ir.Node:
+def _choose(
+    model: ir.Model, attention: _Attention, whole: ir.Value, padding_mask: ir.Value
+) -> ir.Node:
     """Return an ``If`` that attends with the padding mask only if there is padding."""
-    plain, masked = _attend(each, each.bias), _penalty(model, each, given)
-    last = _attend(each, masked[-1].outputs[0])
-    name = str(each.last.outputs[0].name)
+    plain = _attend(attention, attention.bias)
+    masked = _penalty(model, attention, padding_mask)
+    last = _attend(attention, masked[-1].outputs[0])
+    output = attention.last.outputs[0]
+    name = str(output.name)
     # A branch's nodes run only if it is taken: one mask for all layers would be made at each call.
     return node(
         "If",
         [whole],
-        like=each.last.outputs[0],
+        like=output,
         then_branch=_branch(f"{name}.whole", [plain]),
         else_branch=_branch(f"{name}.padded", [*masked, last]),
     )
@@ -102,85 +135,113 @@ def _branch(name: str, nodes: list[ir.Node]) -> ir.Graph:
     return ir.Graph([], [nodes[-1].outputs[0]], nodes=nodes, name=name)
 
 
-def _penalty(model: ir.Model, each: _Attention, given: ir.Value) -> list[ir.Node]:
+def _penalty(model: ir.Model, attention: _Attention, padding_mask: ir.Value) -> list[ir.Node]:
     """Return nodes whose last makes what is added to scores: batch × 1 or heads × tokens × tokens.
 
     The operator does not broadcast along the queries, so the mask is repeated for each.
     """
     one = constant(model, "mask.one", np.array(1, dtype=np.float32))
     lowest = constant(model, "mask.lowest", np.array(LOWEST, dtype=np.float32))
-    axes = constant(model, "mask.axes", np.array([1, 2], dtype=np.int64))
-    ones = constant(model, "mask.ones", np.array([1, 1], dtype=np.int64))
-    end = constant(model, "mask.end", np.array([1], dtype=np.int64))
-    kept = node("Cast", [given], to=ir.DataType.FLOAT)
-    hidden = node("Sub", [one, kept.outputs[0]])
-    penalty = node("Mul", [hidden.outputs[0], lowest])
-    wide = node("Unsqueeze", [penalty.outputs[0], axes])
-    queries = node("Shape", [each.query], start=1, end=2)
-    size = node("Concat", [ones, queries.outputs[0], end], axis=0)
-    tall = node("Expand", [wide.outputs[0], size.outputs[0]])
-    made = [kept, hidden, penalty, wide, queries, size, tall]
-    return [*made, node("Add", [tall.outputs[0], each.bias])] if each.bias else made
+    axes = integers(model, "mask.axes", [1, 2])
+    ones = integers(model, "mask.ones", [1, 1])
+    end = integers(model, "mask.end", [1])
+    shown = node("Cast", [padding_mask], to=ir.DataType.FLOAT)
+    hidden = node("Sub", [one, shown])
+    penalty = node("Mul", [hidden, lowest])
+    wide = node("Unsqueeze", [penalty, axes])
+    queries = node("Shape", [attention.query], start=1, end=2)
+    size = node("Concat", [ones, queries, end], axis=0)
+    tall = node("Expand", [wide, size])
+    nodes = [shown, hidden, penalty, wide, queries, size, tall]
+    if attention.bias:
+        nodes.append(node("Add", [tall, attention.bias]))
+    return nodes
 
 
 def _match(softmax: ir.Node) -> _Attention | None:
     """Return the attention around a softmax, or None if it is of another kind."""
     if softmax.op_type != "Softmax" or softmax.attributes.get_int("axis", -1) not in (-1, 3):
         return None
-    scores, biases, masked = softmax.inputs[0], list[ir.Value | None](), False
-    while (adding := _made_by(scores, "Add")) is not None:
+    summed = _summands(softmax.inputs[0])
+    weighted = only_consumer(softmax.outputs[0], "MatMul")
+    if summed is None or weighted is None or weighted.inputs[0] is not softmax.outputs[0]:
+        return None
+    product, bias, masked = summed
+    last = _joined(weighted)
+    queries = _split(product.inputs[0], SPLIT)
+    keys = _split(product.inputs[1], KEYS)
+    values = _split(weighted.inputs[1], SPLIT)
+    if last is None or queries is None or keys is None or values is None:
+        return None
+    query, width = queries
+    if query.shape is None:
+        return None
+    hidden = query.shape[2]
+    if not isinstance(hidden, int):
+        return None
+    return _Attention(query, keys[0], values[0], hidden // width, bias, masked, last)
+
+
+def _summands(scores: ir.Value | None) -> tuple[ir.Node, ir.Value | None, bool] | None:
+    """Return the product that scores begin with, the bias, and whether a padding mask is added.
+
+    None if more is added.
+    """
+    bias: ir.Value | None = None
+    masked = False
+    while True:
+        adding = producer(scores, "Add")
+        if adding is None:
+            break
         masks = [_is_mask(value) for value in adding.inputs]
-        products = [_made_by(value, "MatMul", "Add") is not None for value in adding.inputs]
+        products = [producer(value, "MatMul", "Add") is not None for value in adding.inputs]
         if any(masks):
-            masked, scores = True, adding.inputs[masks.index(False)]
-        elif products == [True, False]:
-            biases, scores = [*biases, *adding.inputs[1:]], adding.inputs[0]
+            masked = True
+            scores = adding.inputs[masks.index(False)]
+        elif products == [True, False] and bias is None:
+            bias = adding.inputs[1]
+            scores = adding.inputs[0]
         else:
             return None
-    product = _made_by(scores, "MatMul")
-    weighted = only_consumer(softmax.outputs[0], "MatMul")
-    if product is None or weighted is None or len(biases) > 1:
+    product = producer(scores, "MatMul")
+    if product is None:
         return None
-    joined = only_consumer(weighted.outputs[0], "Transpose")
-    last = only_consumer(joined.outputs[0], "Reshape") if joined is not None else None
-    parts = (
-        _split(product.inputs[0], SPLIT),
-        _split(product.inputs[1], KEYS),
-        _split(weighted.inputs[1], SPLIT),
-    )
-    if last is None or joined is None or _axes(joined) != SPLIT or None in parts:
+    return product, bias, masked
+
+
+def _joined(weighted: ir.Node) -> ir.Node | None:
+    """Return the Reshape that joins the heads after the product with the values."""
+    moved = only_consumer(weighted.outputs[0], "Transpose")
+    if moved is None or _axes(moved) != SPLIT:
         return None
-    (query, width), (key, _), (value, _) = (part for part in parts if part is not None)
-    hidden = query.shape[2] if query.shape is not None else None
-    if not isinstance(hidden, int) or weighted.inputs[0] is not softmax.outputs[0]:
-        return None
-    bias = biases[0] if biases else None
-    return _Attention(query, key, value, hidden // width, bias, masked, last)
+    return only_consumer(moved.outputs[0], "Reshape")
 
 
 def _split(value: ir.Value | None, axes: list[int]) -> tuple[ir.Value, int] | None:
     """Return what is split into heads by a reshape and a transpose, and the width of a head."""
-    moved = _made_by(value, "Transpose")
-    shaped = _made_by(moved.inputs[0], "Reshape") if moved is not None else None
-    if moved is None or shaped is None or _axes(moved) != axes or shaped.inputs[0] is None:
+    moved = producer(value, "Transpose")
+    if moved is None or _axes(moved) != axes:
         return None
+    shaped = producer(moved.inputs[0], "Reshape")
+    if shaped is None:
+        return None
+    source = shaped.inputs[0]
     target = array(shaped.inputs[1])
-    if target is None or len(target) != 4 or list(target[:2]) != [0, 0] or target[3] < 1:
+    if source is None or target is None or len(target) != 4:
         return None
-    return shaped.inputs[0], int(target[3])
+    width = int(target[3])
+    if list(target[:2]) != [0, 0] or width < 1:
+        return None
+    return source, width
 
 
 def _is_mask(value: ir.Value | None) -> bool:
     """Return whether a value is the padding mask that the pass ``mask`` made."""
-    widened = _made_by(value, "Unsqueeze")
-    penalty = _made_by(widened.inputs[0], "Mul") if widened is not None else None
+    widened = producer(value, "Unsqueeze")
+    if widened is None:
+        return False
+    penalty = producer(widened.inputs[0], "Mul")
     return penalty is not None and scalar(penalty.inputs[1]) == LOWEST
-
-
-def _made_by(value: ir.Value | None, *ops: str) -> ir.Node | None:
-    """Return the node that makes a value if it is one of these operators, else None."""
-    made = value.producer() if value is not None else None
-    return made if made is not None and made.op_type in ops else None
 
 
 def _axes(step: ir.Node) -> list[int]:

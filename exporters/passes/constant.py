@@ -7,32 +7,29 @@ A Reshape that restores these axes (GPT-2 joins them for each linear layer) stay
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant
+from exporters.passes.graph import integers, producer, scalar
 
 
 def apply(model: ir.Model) -> int:
     """Rewrite each Reshape whose target is Concat(batch, sequence, constants…). Returns a count."""
     count = 0
     for layer in list(model.graph):
-        if layer.op_type != "Reshape" or layer.inputs[1] is None:
+        if layer.op_type != "Reshape":
             continue
-        target = layer.inputs[1].producer()
-        if not _keeps_leading_axes(layer):
+        target = producer(layer.inputs[1], "Concat")
+        if target is None or len(target.inputs) < 3 or not _keeps_leading_axes(layer):
             continue
-        if target is None or target.op_type != "Concat" or len(target.inputs) < 3:
+        if not _is_axis(target.inputs[0], 0) or not _is_axis(target.inputs[1], 1):
             continue
-        leading = [value.producer() if value else None for value in target.inputs[:2]]
-        rest = [array(value) for value in target.inputs[2:]]
-        if any(source is None or not _is_axis(source, at) for at, source in enumerate(leading)):
+        rest = [scalar(value) for value in target.inputs[2:]]
+        sizes = [0, 0] + [int(size) for size in rest if size is not None]
+        if len(sizes) != len(target.inputs):
             continue
-        if any(size is None or size.size != 1 for size in rest):
-            continue
-        sizes = [0, 0, *(int(size.reshape(())) for size in rest if size is not None)]
         name = "shape." + ".".join(map(str, sizes))
-        layer.replace_input_with(1, constant(model, name, np.array(sizes, dtype=np.int64)))
+        shape = integers(model, name, sizes)
+        layer.replace_input_with(1, shape)
         layer.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
         count += 1
     return count
@@ -40,16 +37,19 @@ def apply(model: ir.Model) -> int:
 
 def _keeps_leading_axes(layer: ir.Node) -> bool:
     """Return whether the first two axes are the same before and after, by the traced shapes."""
-    before = layer.inputs[0].shape if layer.inputs[0] is not None else None
+    if layer.inputs[0] is None:
+        return False
+    before = layer.inputs[0].shape
     after = layer.outputs[0].shape
     if before is None or after is None or min(len(before), len(after)) < 2:
         return False
     return list(before[:2]) == list(after[:2])
 
 
-def _is_axis(source: ir.Node, axis: int) -> bool:
+def _is_axis(value: ir.Value | None, axis: int) -> bool:
     """Return whether this is the size of a graph input's batch (0) or sequence axis (1)."""
-    if source.op_type != "Shape" or source.inputs[0] is None:
+    source = producer(value, "Shape")
+    if source is None or source.inputs[0] is None:
         return False
     start = source.attributes.get_int("start", 0)
     end = source.attributes.get_int("end", -1)

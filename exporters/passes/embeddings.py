@@ -26,8 +26,10 @@ def takes_int4(rows: int, columns: int) -> bool:
 
 def in_int8(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return a table's rows in int8, and their scales: rows × 1."""
-    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True) / 127, 1e-12)
-    return np.clip(np.rint(table / scale), -127, 127).astype(np.int8), scale.astype(np.float32)
+    largest = np.abs(table).max(axis=1, keepdims=True)
+    scale = np.maximum(largest / 127, 1e-12)
+    rows = np.clip(np.rint(table / scale), -127, 127)
+    return rows.astype(np.int8), scale.astype(np.float32)
 
 
 def rounded(table: NDArray[np.float32], precision: Embeddings) -> NDArray[np.float32]:
@@ -47,51 +49,77 @@ def apply(model: ir.Model, precision: Embeddings = "int8") -> int:
     """
     count = 0
     for lookup in list(model.graph):
-        table = lookup.inputs[0]
-        held = array(table) if lookup.op_type == "Gather" else None
-        if table is None or held is None or held.ndim != 2 or held.dtype != np.float32:
+        table = _table(lookup)
+        if table is None:
             continue
-        if lookup.attributes.get_int("axis", 0) != 0 or held.shape[0] < LEAST_ROWS:
-            continue
-        if precision == "int4" and takes_int4(*held.shape):
-            replace(lookup.outputs[0], _in_int4(model, lookup, held))
-            model.graph.remove(lookup, safe=True)
-            count += 1
-            continue
-        rows, scale = in_int8(held)
-        rows_value = constant(model, f"{table.name}.int8", rows)
-        scale_value = constant(model, f"{table.name}.scale", scale)
-        index = lookup.inputs[1]
-        if len(held) <= WHOLE:
-            wide = node("Cast", [rows_value], to=ir.DataType.FLOAT)
-            whole = node("Mul", [wide.outputs[0], scale_value])
-            model.graph.insert_before(lookup, [wide, whole])
-            lookup.replace_input_with(0, whole.outputs[0])
-            count += 1
-            continue
-        picked = node("Gather", [rows_value, index], axis=0)
-        scales = node("Gather", [scale_value, index], axis=0)
-        wide = node("Cast", [picked.outputs[0]], to=ir.DataType.FLOAT)
-        scaled = node("Mul", [wide.outputs[0], scales.outputs[0]], like=lookup.outputs[0])
-        scaled.outputs[0].shape = lookup.outputs[0].shape
-        model.graph.insert_before(lookup, [picked, scales, wide, scaled])
-        replace(lookup.outputs[0], scaled.outputs[0])
-        model.graph.remove(lookup, safe=True)
         count += 1
+        if precision == "int4" and takes_int4(*table.shape):
+            rows = _in_int4(model, lookup, table)
+        elif len(table) <= WHOLE:
+            _convert_whole(model, lookup, table)
+            continue
+        else:
+            rows = _in_int8(model, lookup, table)
+        replace(lookup.outputs[0], rows)
+        model.graph.remove(lookup, safe=True)
     return count
+
+
+def _table(lookup: ir.Node) -> NDArray[np.float32] | None:
+    """Return the float table whose rows a node reads; None if it is small or another node."""
+    if lookup.op_type != "Gather" or lookup.attributes.get_int("axis", 0) != 0:
+        return None
+    table = array(lookup.inputs[0])
+    if table is None or table.ndim != 2 or table.dtype != np.float32:
+        return None
+    if len(table) < LEAST_ROWS:
+        return None
+    return table
+
+
+def _constants(
+    model: ir.Model, lookup: ir.Node, table: NDArray[np.float32]
+) -> tuple[ir.Value, ir.Value]:
+    """Return the rows of a table in int8 and their scales, as constants of the graph."""
+    rows, scale = in_int8(table)
+    name = lookup.inputs[0].name  # type: ignore[union-attr]
+    integers = constant(model, f"{name}.int8", rows)
+    return integers, constant(model, f"{name}.scale", scale)
+
+
+def _convert_whole(model: ir.Model, lookup: ir.Node, table: NDArray[np.float32]) -> None:
+    """Let the lookup read a table that the runtime converts when it loads the graph."""
+    rows, scale = _constants(model, lookup, table)
+    wide = node("Cast", [rows], to=ir.DataType.FLOAT)
+    whole = node("Mul", [wide, scale])
+    model.graph.insert_before(lookup, [wide, whole])
+    lookup.replace_input_with(0, whole.outputs[0])
+
+
+def _in_int8(model: ir.Model, lookup: ir.Node, table: NDArray[np.float32]) -> ir.Value:
+    """Insert the nodes that read rows in int8 and scale them; return the rows in float."""
+    rows, scale = _constants(model, lookup, table)
+    index = lookup.inputs[1]
+    output = lookup.outputs[0]
+    picked = node("Gather", [rows, index], axis=0)
+    scales = node("Gather", [scale, index], axis=0)
+    wide = node("Cast", [picked], to=ir.DataType.FLOAT)
+    scaled = node("Mul", [wide, scales], like=output)
+    scaled.outputs[0].shape = output.shape
+    model.graph.insert_before(lookup, [picked, scales, wide, scaled])
+    return scaled.outputs[0]
 
 
 def _in_int4(model: ir.Model, lookup: ir.Node, table: NDArray[np.float32]) -> ir.Value:
     """Insert the operator that reads rows of a table in 4 bits; return what it gives."""
-    made, name = blockwise.blocks(table), lookup.inputs[0].name  # type: ignore[union-attr]
+    blocks = blockwise.blocks(table)
+    name = lookup.inputs[0].name  # type: ignore[union-attr]
+    codes = constant(model, f"{name}.int4", blockwise.packed(blocks.codes))
+    scales = constant(model, f"{name}.scale", blocks.scales)
+    zeros = constant(model, f"{name}.zero", blockwise.packed(blocks.zeros))
     picked = node(
         "GatherBlockQuantized",
-        [
-            constant(model, f"{name}.int4", blockwise.packed(made.codes)),
-            lookup.inputs[1],
-            constant(model, f"{name}.scale", made.scales),
-            constant(model, f"{name}.zero", blockwise.packed(made.zeros)),
-        ],
+        [codes, lookup.inputs[1], scales, zeros],
         like=lookup.outputs[0],
         domain=MICROSOFT,
         bits=4,

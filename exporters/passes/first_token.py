@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, node, scalar
+from exporters.passes.graph import array, integers, node, scalar
 
 POINTWISE = {"Gelu", "Tanh", "Relu", "Erf", "Sigmoid", "Add", "Sub", "Mul", "Div"}
 
@@ -52,12 +51,9 @@ def apply(model: ir.Model) -> int:
 
 
 def _picks_first(step: ir.Node) -> bool:
-    return (
-        step.op_type == "Gather"
-        and step.attributes.get_int("axis", 0) == 1
-        and scalar(step.inputs[1]) == 0
-        and array(step.inputs[0]) is None
-    )
+    if step.op_type != "Gather" or step.attributes.get_int("axis", 0) != 1:
+        return False
+    return scalar(step.inputs[1]) == 0 and array(step.inputs[0]) is None
 
 
 def _ranks(model: ir.Model) -> dict[ir.Value, int]:
@@ -70,24 +66,26 @@ def _ranks(model: ir.Model) -> dict[ir.Value, int]:
 def _spread(model: ir.Model, pick: ir.Node, ranks: dict[ir.Value, int]) -> _Demand:
     """Walk from the classifier to the input; include a value if all its readers agree."""
     demand = _Demand()
-    asked: dict[ir.Value, list[int]] = {pick.inputs[0]: [1]} if pick.inputs[0] else {}
+    readers: dict[ir.Value, list[int]] = {}
+    if pick.inputs[0]:
+        readers[pick.inputs[0]] = [1]
     for step in reversed(list(model.graph)):
         if len(step.outputs) != 1:
             continue
         value = step.outputs[0]
-        wishes = asked.get(value, [])
+        wishes = readers.get(value, [])
         uses = len(list(value.uses())) + value.is_graph_output()
         if not wishes or len(wishes) != uses or len(set(wishes)) != 1:
             continue
-        wanted = _wanted(step, wishes[0], ranks)
-        if not wanted:
+        operands = _wanted(step, wishes[0], ranks)
+        if not operands:
             continue
         demand.axis[value] = wishes[0]
         demand.passing.add(step)
-        for at, axis in wanted:
+        for at, axis in operands:
             operand = step.inputs[at]
             assert operand is not None
-            asked.setdefault(operand, []).append(axis)
+            readers.setdefault(operand, []).append(axis)
     return demand
 
 
@@ -101,31 +99,37 @@ def _wanted(step: ir.Node, axis: int, ranks: dict[ir.Value, int]) -> list[tuple[
         return []
     rank = ranks.get(step.outputs[0], 0)
     if step.op_type in POINTWISE:
-        wanted = []
+        operands = []
         for at, value in enumerate(step.inputs):
             assert value is not None
-            own = axis - (rank - ranks[value])
-            if own >= 0 and value.shape is not None and value.shape[own] != 1:
-                wanted.append((at, own))
-        return wanted
+            operand_axis = axis - (rank - ranks[value])
+            if operand_axis >= 0 and value.shape is not None and value.shape[operand_axis] != 1:
+                operands.append((at, operand_axis))
+        return operands
     if step.op_type in ("LayerNormalization", "SimplifiedLayerNormalization", "Softmax"):
         last = step.attributes.get_int("axis", -1) in (-1, rank - 1)
-        return [(0, axis)] if last and axis < rank - 1 else []
+        if last and axis < rank - 1:
+            return [(0, axis)]
+        return []
     if step.op_type == "MatMul":
-        return [(0, axis)] if axis == rank - 2 else []
+        if axis == rank - 2:
+            return [(0, axis)]
+        return []
     if step.op_type == "Transpose":
         return [(0, list(step.attributes["perm"].as_ints())[axis])]
     if step.op_type == "Reshape":
         # Batch and sequence stay the first axes; heads are split or joined after them.
         target = array(step.inputs[1])
-        kept = target is not None and axis < 2 and list(target[:2]) == [0, 0]
-        return [(0, axis)] if kept else []
+        keeps_axis = target is not None and axis < 2 and list(target[:2]) == [0, 0]
+        if keeps_axis:
+            return [(0, axis)]
+        return []
     return []
 
 
 def _slice(model: ir.Model, before: ir.Node, value: ir.Value, axis: int) -> ir.Value:
-    bounds = [constant(model, f"cut.{n}", np.array([n], dtype=np.int64)) for n in (0, 1)]
-    at = constant(model, f"cut.axis.{axis}", np.array([axis], dtype=np.int64))
+    bounds = [integers(model, f"cut.{n}", [n]) for n in (0, 1)]
+    at = integers(model, f"cut.axis.{axis}", [axis])
     cut = node("Slice", [value, *bounds, at], like=value)
     cut.outputs[0].shape = _of_one(value, axis)
     model.graph.insert_before(before, cut)
@@ -136,4 +140,6 @@ def _of_one(value: ir.Value, axis: int) -> ir.Shape | None:
     """Return a value's shape with size 1 along ``axis``; the runtime plans memory from shapes."""
     if value.shape is None:
         return None
-    return ir.Shape([1 if at == axis else size for at, size in enumerate(value.shape)])
+    sizes = list(value.shape)
+    sizes[axis] = 1
+    return ir.Shape(sizes)

@@ -40,9 +40,10 @@ def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2") -> int:
             continue
         key = (source, layer.low, layer.high)
         if key not in quantizers:
-            made, triple = _quantizer(model, source, layer, product.metadata_props["module"])
-            model.graph.insert_before(product, made)
-            quantizers[key] = triple
+            module = product.metadata_props["module"]
+            quantizer, values = _quantizer(model, source, layer, module)
+            model.graph.insert_before(product, quantizer)
+            quantizers[key] = values
         _replace_product(model, product, quantizers[key], held, isa)
     return count
 
@@ -56,7 +57,8 @@ def planned(
         layer = integer.get(product.metadata_props.get("module") or "")
         if layer is None or product.op_type != "MatMul":
             continue
-        source, held = product.inputs[0], array(product.inputs[1])
+        source = product.inputs[0]
+        held = array(product.inputs[1])
         assert source is not None
         assert held is not None
         yield product, layer, source, held
@@ -67,23 +69,27 @@ def quantize_weight(
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 weights (inputs × outputs) and scales, symmetric, one scale per column."""
     scale = weight_scales(weight, isa)
-    return np.clip(np.rint(weight / scale), -LARGEST, LARGEST).astype(np.int8), scale
+    numbers = np.clip(np.rint(weight / scale), -LARGEST, LARGEST)
+    return numbers.astype(np.int8), scale
 
 
 def uint8_range(low: float, high: float) -> tuple[np.float32, np.uint8]:
     """Return the uint8 scale and zero point for a range, which is widened to include zero."""
-    low, high = min(low, 0.0), max(high, 0.0)
+    low = min(low, 0.0)
+    high = max(high, 0.0)
     scale = max((high - low) / 255, 1e-12)
-    return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
+    zero = np.clip(round(-low / scale), 0, 255)
+    return np.float32(scale), np.uint8(zero)
 
 
 def _store_weight(model: ir.Model, product: ir.Node, weight: NDArray[np.float32], isa: Isa) -> None:
     """Multiply by the int8 weight, converted to float by nodes that the runtime folds."""
     numbers, scales = quantize_weight(weight, isa)
-    name = product.inputs[1].name if product.inputs[1] else None
-    wide = node("Cast", [constant(model, f"{name}.int8", numbers)], to=ir.DataType.FLOAT)
+    name = _weight_name(product)
+    integers = constant(model, f"{name}.int8", numbers)
+    wide = node("Cast", [integers], to=ir.DataType.FLOAT)
     scale = constant(model, f"{name}.scale", scales)
-    scaled = node("Mul", [wide.outputs[0], scale], like=product.inputs[1])
+    scaled = node("Mul", [wide, scale], like=product.inputs[1])
     model.graph.insert_before(product, [wide, scaled])
     product.replace_input_with(1, scaled.outputs[0])
 
@@ -114,34 +120,44 @@ def _replace_product(
 ) -> None:
     integers, scale, zero = quantized
     numbers, scales = quantize_weight(weight, isa)
-    name = product.inputs[1].name if product.inputs[1] else None
-    last = product
-    bias: ir.Value | None = None
-    adding = only_consumer(product.outputs[0], "Add")
-    if adding is not None:
-        at = 1 if adding.inputs[0] is product.outputs[0] else 0
-        held = array(adding.inputs[at])
-        if held is not None and held.ndim == 1:
-            bias, last = adding.inputs[at], adding
+    name = _weight_name(product)
+    bias, adding = _bias(product)
+    last = adding or product
+    columns = constant(model, f"{name}.int8", numbers)
+    column_scales = constant(model, f"{name}.scale", scales)
+    output = last.outputs[0]
     fused = node(
         "MatMulIntegerToFloat",
-        [
-            integers,
-            constant(model, f"{name}.int8", numbers),
-            scale,
-            constant(model, f"{name}.scale", scales),
-            zero,
-            None,
-            bias,
-        ],
-        like=last.outputs[0],
+        [integers, columns, scale, column_scales, zero, None, bias],
+        like=output,
         domain=MICROSOFT,
     )
-    fused.outputs[0].shape = last.outputs[0].shape
+    fused.outputs[0].shape = output.shape
     fused.metadata_props.update(product.metadata_props)
     model.graph.insert_before(last, fused)
-    output = last.outputs[0].name
-    replace(last.outputs[0], fused.outputs[0])
-    last.outputs[0].name = None
-    fused.outputs[0].name = output
-    model.graph.remove([last, product] if last is not product else [product], safe=True)
+    output_name = output.name
+    replace(output, fused.outputs[0])
+    output.name = None
+    fused.outputs[0].name = output_name
+    if adding is not None:
+        model.graph.remove(adding, safe=True)
+    model.graph.remove(product, safe=True)
+
+
+def _bias(product: ir.Node) -> tuple[ir.Value | None, ir.Node | None]:
+    """Return the bias that is added to a product, and the node that adds it; None without one."""
+    adding = only_consumer(product.outputs[0], "Add")
+    if adding is None:
+        return None, None
+    at = 0
+    if adding.inputs[0] is product.outputs[0]:
+        at = 1
+    numbers = array(adding.inputs[at])
+    if numbers is None or numbers.ndim != 1:
+        return None, None
+    return adding.inputs[at], adding
+
+
+def _weight_name(product: ir.Node) -> str | None:
+    weight = product.inputs[1]
+    return weight.name if weight is not None else None

@@ -30,14 +30,14 @@ def apply(model: ir.Model) -> int:
             continue
         product = node("MatMul", [layer.inputs[0], weight], like=layer.outputs[0])
         product.metadata_props["module"] = module
-        made = [product]
+        steps = [product]
         if len(layer.inputs) > 2 and layer.inputs[2] is not None:
-            made.append(node("Add", [product.outputs[0], layer.inputs[2]], like=layer.outputs[0]))
-        made[-1].outputs[0].shape = layer.outputs[0].shape
-        model.graph.insert_before(layer, made)
+            steps.append(node("Add", [product, layer.inputs[2]], like=layer.outputs[0]))
+        steps[-1].outputs[0].shape = layer.outputs[0].shape
+        model.graph.insert_before(layer, steps)
         name = layer.outputs[0].name
-        replace(layer.outputs[0], made[-1].outputs[0])
+        replace(layer.outputs[0], steps[-1].outputs[0])
         layer.outputs[0].name = None
-        made[-1].outputs[0].name = name
+        steps[-1].outputs[0].name = name
         model.graph.remove(layer, safe=True)
     return count

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import constant, feeds_softmax, node, read_inputs
+from exporters.passes.graph import added_to_scores, constant, integers, node, read_inputs
 
 HIDDEN = -1e4  # the weakest penalty in use: its exponential is exactly 0 in fp32
 MANY = 1024  # from this length on, one row is tried instead of four: masks are length × length
@@ -32,30 +32,35 @@ def apply(model: ir.Model, longest: int = 512) -> int:
     inputs = {value.name: value for value in model.graph.inputs}
     if "attention_mask" not in inputs:
         return 0
-    sums = [
-        (adding, at, value)
-        for adding in model.graph
-        if adding.op_type == "Add" and feeds_softmax(adding)
-        for at, value in enumerate(adding.inputs)
-        if value is not None and read_inputs(value) == {"attention_mask"}
-    ]
-    proven = _padding_masks(model, list(dict.fromkeys(value for *_, value in sums)), longest)
+    sums = []
+    for adding, at, value in added_to_scores(model):
+        if read_inputs(value) == {"attention_mask"}:
+            sums.append((adding, at, value))
+    candidates = dict.fromkeys(value for *_, value in sums)
+    proven = _padding_masks(model, list(candidates), longest)
     matches = [(adding, at) for adding, at, value in sums if value in proven]
     if not matches:
         return 0
+    steps = _penalty(model, inputs["attention_mask"])
+    mask = steps[-1].outputs[0]
+    mask.shape = ir.Shape(["batch", 1, 1, "sequence"])
+    mask.dtype = ir.DataType.FLOAT
+    model.graph.insert_before(model.graph[0], steps)
+    for adding, at in matches:
+        adding.replace_input_with(at, mask)
+    return len(matches)
+
+
+def _penalty(model: ir.Model, attention_mask: ir.Value) -> list[ir.Node]:
+    """Return nodes whose last makes what is added to scores: batch × 1 × 1 × tokens."""
     one = constant(model, "mask.one", np.array(1, dtype=np.float32))
     lowest = constant(model, "mask.lowest", np.array(np.finfo(np.float32).min))
-    axes = constant(model, "mask.axes", np.array([1, 2], dtype=np.int64))
-    kept = node("Cast", [inputs["attention_mask"]], to=ir.DataType.FLOAT)
-    hidden = node("Sub", [one, kept.outputs[0]])
-    penalty = node("Mul", [hidden.outputs[0], lowest])
-    mask = node("Unsqueeze", [penalty.outputs[0], axes])
-    mask.outputs[0].shape = ir.Shape(["batch", 1, 1, "sequence"])
-    mask.outputs[0].dtype = ir.DataType.FLOAT
-    model.graph.insert_before(model.graph[0], [kept, hidden, penalty, mask])
-    for adding, at in matches:
-        adding.replace_input_with(at, mask.outputs[0])
-    return len(matches)
+    axes = integers(model, "mask.axes", [1, 2])
+    shown = node("Cast", [attention_mask], to=ir.DataType.FLOAT)
+    hidden = node("Sub", [one, shown])
+    penalty = node("Mul", [hidden, lowest])
+    mask = node("Unsqueeze", [penalty, axes])
+    return [shown, hidden, penalty, mask]
 
 
 def _padding_masks(model: ir.Model, candidates: list[ir.Value], longest: int) -> set[ir.Value]:
@@ -64,10 +69,8 @@ def _padding_masks(model: ir.Model, candidates: list[ir.Value], longest: int) ->
         return set()
     proven = set(candidates)
     for mask in _attention_masks(longest):
-        feed = {
-            str(value.name): mask if value.name == "attention_mask" else np.ones_like(mask)
-            for value in model.graph.inputs
-        }
+        feed = {str(value.name): np.ones_like(mask) for value in model.graph.inputs}
+        feed["attention_mask"] = mask
         [arrays] = evaluate(model, candidates, [feed])
         for value, array in zip(candidates, arrays, strict=True):
             if not _hides_padding_only(array, mask):
@@ -83,10 +86,13 @@ def _attention_masks(longest: int) -> Iterator[NDArray[np.int64]]:
     """
     short = [length for length in (1, 2, 9, 64) if length < longest]
     for length in (*short, longest):
-        kept = np.arange(length)
-        rows = [kept < max(1, length - length // 4)]
+        places = np.arange(length)
+        end = max(1, length - length // 4)
+        rows = [places < end]
         if length < MANY:
-            rows += [kept >= 0, kept >= length // 3, (kept % 3 > 0) | (kept == 0)]
+            rows.append(places >= 0)
+            rows.append(places >= length // 3)
+            rows.append((places % 3 > 0) | (places == 0))
         yield np.array(rows).astype(np.int64)
 
 
@@ -95,4 +101,5 @@ def _hides_padding_only(array: NDArray[np.float32], mask: NDArray[np.int64]) -> 
     if array.ndim != 4 or array.shape[-1] != mask.shape[-1]:
         return False
     shown = mask[:, None, None, :] == 1
-    return bool(np.where(shown, array == 0, array <= HIDDEN).all())
+    correct = np.where(shown, array == 0, array <= HIDDEN)
+    return bool(correct.all())

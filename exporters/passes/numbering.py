@@ -23,27 +23,32 @@ def apply(model: ir.Model) -> int:
     for graph in reversed([model.graph, *model.graph.subgraphs()]):
         graph.extend(_from_outputs(graph))
     nodes = list(model.graph.all_nodes())
-    used = [value for graph in model.graph.subgraphs() for value in graph.inputs]
-    used += [v for node in nodes for v in (*node.inputs, *node.outputs) if v is not None]
-    kept = {*model.graph.inputs, *model.graph.outputs}
-    found = dict.fromkeys(value for value in used if value not in kept and _is_numbered(value))
+    used: list[ir.Value] = []
+    for graph in model.graph.subgraphs():
+        used.extend(graph.inputs)
+    for node in nodes:
+        used += [value for value in (*node.inputs, *node.outputs) if value is not None]
+    public = {*model.graph.inputs, *model.graph.outputs}
+    numbered = dict.fromkeys(value for value in used if value not in public and _is_numbered(value))
     for form in ("renamed_{}", "value_{}"):  # a new name may be one that another value still has
-        for number, value in enumerate(found):
+        for number, value in enumerate(numbered):
             value.name = form.format(number)
     for number, node in enumerate(nodes):
         node.name = f"node_{node.op_type}_{number}"
-    for value in dict.fromkeys(value for value in used if value.is_initializer()):
+    initializers = dict.fromkeys(value for value in used if value.is_initializer())
+    for value in initializers:
         assert value.graph is not None
         weights = value.graph.initializers
         weights[str(value.name)] = weights.pop(str(value.name))
-    return len(found)
+    return len(numbered)
 
 
 def _from_outputs(graph: ir.Graph) -> list[ir.Node]:
     """Return the graph's nodes as a walk from its outputs, depth first, leaves them."""
     ends = [value.producer() for value in graph.outputs]
     waiting = [(node, False) for node in reversed([*ends, *graph])]  # also nodes that nothing reads
-    entered, left = set[ir.Node](), list[ir.Node]()
+    entered = set[ir.Node]()
+    left = list[ir.Node]()
     while waiting:
         node, done = waiting.pop()
         if node is None or node.graph is not graph:
@@ -53,7 +58,9 @@ def _from_outputs(graph: ir.Graph) -> list[ir.Node]:
         elif node not in entered:
             entered.add(node)
             sources = [value.producer() for value in _read(node)]
-            waiting += [(node, True), *((source, False) for source in reversed(sources))]
+            waiting.append((node, True))
+            for source in reversed(sources):
+                waiting.append((source, False))
     return left
 
 
@@ -63,8 +70,8 @@ def _read(node: ir.Node) -> Iterator[ir.Value]:
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             inner = attribute.as_graph()
-            for each in inner:
-                yield from _read(each)
+            for inner_node in inner:
+                yield from _read(inner_node)
             yield from inner.outputs
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from exporters.passes.graph import array, constant, node, replace
+from exporters.passes.graph import array, constant, integers, node, replace
 from pipeline.model import blockwise
 from pipeline.model.blockwise import BLOCK, Blocks
 from pipeline.model.quantization import weight_scales
@@ -40,58 +40,67 @@ def apply(model: ir.Model, weights: Mapping[str, Blocks], isa: Isa = "avx2") -> 
     """
     unpacked = set[ir.Value]()
     for product in list(model.graph):
-        made = weights.get(product.metadata_props.get("module") or "")
-        if made is None or product.op_type != "MatMulIntegerToFloat":
+        module = product.metadata_props.get("module") or ""
+        table = weights.get(module)
+        if table is None or product.op_type != "MatMulIntegerToFloat":
             continue
-        module, weight = product.metadata_props["module"], product.inputs[1]
+        weight = product.inputs[1]
         if weight in unpacked:  # a layer that is used several times
             continue
-        held = array(weight)
-        steps = (made.scales / weight_scales(made.values().T, isa)[:, None]).astype(np.float32)
-        if weight is None or held is None or np.abs(_numbers(made, steps) - held).max() > 1:
+        integers = array(weight)
+        scales = weight_scales(table.values().T, isa)
+        steps = (table.scales / scales[:, None]).astype(np.float32)
+        expected = int8_weight(table, steps)
+        if weight is None or integers is None or np.abs(expected - integers).max() > 1:
             raise ModelError(f"export: the weights of {module} in int4 are of another network")
-        unpack = _unpacked(model, module, made, steps)
+        unpack = _unpacked(model, module, table, steps)
         model.graph.insert_before(product, unpack)
-        replace(weight, unpack[-1].outputs[0])  # for products of constants, too
-        unpacked.add(unpack[-1].outputs[0])
+        output = unpack[-1].outputs[0]
+        replace(weight, output)  # for products of constants, too
+        unpacked.add(output)
     return len(unpacked)
 
 
-def _numbers(made: Blocks, steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the int8 weight (inputs × outputs) that the graph computes."""
-    columns = made.codes.shape[1]
-    spread, zeros = (
-        np.repeat(each.astype(np.float32), BLOCK, axis=1)[:, :columns]
-        for each in (steps, made.zeros)
-    )
-    found: NDArray[np.float32] = np.rint((made.codes - zeros) * spread).T
-    return found
+def int8_weight(table: Blocks, steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the int8 weight (inputs, outputs) that the graph computes.
+
+    ``steps``: the scale of each block over that of its output, (outputs, blocks).
+    """
+    columns = table.codes.shape[1]
+    zeros = blockwise.spread(table.zeros, columns)
+    scaled = (table.codes - zeros) * blockwise.spread(steps, columns)
+    weight: NDArray[np.float32] = np.rint(scaled).T
+    return weight
 
 
 def _unpacked(
-    model: ir.Model, module: str, made: Blocks, steps: NDArray[np.float32]
+    model: ir.Model, module: str, table: Blocks, steps: NDArray[np.float32]
 ) -> list[ir.Node]:
     """Return the nodes of which the last gives the int8 weight, inputs × outputs."""
-    outputs, inputs = made.codes.shape
-    blocks = made.scales.shape[1]
-    codes = np.pad(made.codes, ((0, 0), (0, -inputs % BLOCK))).T
-    form = (blocks, BLOCK, outputs)
-    each = constant(model, f"int4.form.{blocks}.{outputs}", np.array(form))
-    bytes_ = node(
-        "Cast", [constant(model, f"{module}.int4", blockwise.packed(codes))], to=ir.DataType.INT32
-    )
-    pairs = node("Gather", [constant(model, "int4.pairs", PAIRS), bytes_.outputs[0]])
-    parted = node("Reshape", [pairs.outputs[0], each])
-    zeros = np.ascontiguousarray(made.zeros.T[:, None])
-    zero = node("Cast", [constant(model, f"{module}.zero", zeros)], to=ir.DataType.FLOAT)
-    shifted = node("Sub", [parted.outputs[0], zero.outputs[0]])
-    step = constant(model, f"{module}.steps", np.ascontiguousarray(steps.T[:, None]))
-    scaled = node("Mul", [shifted.outputs[0], step])
-    whole = constant(model, f"int4.whole.{outputs}", np.array([-1, outputs]))
-    joined = node("Reshape", [scaled.outputs[0], whole])
-    found = [bytes_, pairs, parted, zero, shifted, scaled, joined]
+    outputs, inputs = table.codes.shape
+    blocks = table.scales.shape[1]
+    codes = np.pad(table.codes, ((0, 0), (0, -inputs % BLOCK))).T
+    form = np.array((blocks, BLOCK, outputs))
+    block_shape = constant(model, f"int4.form.{blocks}.{outputs}", form)
+    packed = constant(model, f"{module}.int4", blockwise.packed(codes))
+    bytes_ = node("Cast", [packed], to=ir.DataType.INT32)
+    byte_table = constant(model, "int4.pairs", PAIRS)
+    pairs = node("Gather", [byte_table, bytes_])
+    parted = node("Reshape", [pairs, block_shape])
+    zeros = np.ascontiguousarray(table.zeros.T[:, None])
+    zero_codes = constant(model, f"{module}.zero", zeros)
+    zero = node("Cast", [zero_codes], to=ir.DataType.FLOAT)
+    shifted = node("Sub", [parted, zero])
+    columns = np.ascontiguousarray(steps.T[:, None])
+    step = constant(model, f"{module}.steps", columns)
+    scaled = node("Mul", [shifted, step])
+    whole = integers(model, f"int4.whole.{outputs}", [-1, outputs])
+    joined = node("Reshape", [scaled, whole])
+    nodes = [bytes_, pairs, parted, zero, shifted, scaled, joined]
     if inputs % BLOCK:  # the last block is of fewer inputs
-        ends = [constant(model, f"int4.at.{at}", np.array([at])) for at in (0, inputs)]
-        found.append(node("Slice", [joined.outputs[0], *ends, ends[0]]))
-    rounded = node("Round", [found[-1].outputs[0]])
-    return [*found, rounded, node("Cast", [rounded.outputs[0]], to=ir.DataType.INT8)]
+        start = integers(model, "int4.at.0", [0])
+        end = integers(model, f"int4.at.{inputs}", [inputs])
+        nodes.append(node("Slice", [joined, start, end, start]))
+    rounded = node("Round", [nodes[-1].outputs[0]])
+    narrow = node("Cast", [rounded], to=ir.DataType.INT8)
+    return [*nodes, rounded, narrow]

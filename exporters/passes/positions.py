@@ -44,12 +44,18 @@ def _rows_read(model: ir.Model, table: ir.Value, longest: int) -> int | None:
     indices = []
     compared: set[int] = set()
     for reader in consumers(table):
-        index = reader.inputs[1] if reader.op_type == "Gather" else None
-        found = None if index is None else _compared_ids(index)
-        if index is None or found is None or reader.attributes.get_int("axis", 0) != 0:
+        if reader.op_type == "Gather":
+            index = reader.inputs[1]
+        else:
+            index = None
+        if index is None:
+            rows = None
+        else:
+            rows = _compared_ids(index)
+        if index is None or rows is None or reader.attributes.get_int("axis", 0) != 0:
             return None
         indices.append(index)
-        compared |= found
+        compared |= rows
     if table.is_graph_output() or len(compared) > 1:
         return None
     needed = 0
@@ -82,7 +88,10 @@ def _compared_ids(index: ir.Value) -> set[int] | None:
 
     def past(source: ir.Node) -> bool:
         read = source.inputs[0]
-        number = scalar(source.inputs[1]) if source.op_type == "Equal" else None
+        if source.op_type == "Equal":
+            number = scalar(source.inputs[1])
+        else:
+            number = None
         if number is not None and read is not None and read.name == "input_ids":
             compared.add(int(number))
             return False
@@ -90,4 +99,6 @@ def _compared_ids(index: ir.Value) -> set[int] | None:
 
     if any(each.is_graph_input() for each in behind(index, past)):
         return None
-    return compared if index.producer() is not None else None
+    if index.producer() is not None:
+        return compared
+    return None

@@ -24,7 +24,7 @@ def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2", *, symmetric: bool = F
     """Rewrite the layers that are int8 in the plan, which must be static. Returns their number."""
     rounded: dict[tuple[ir.Value, float, float], ir.Value] = {}
     count = 0
-    for product, layer, source, held in planned(model, plan):
+    for product, layer, source, floats in planned(model, plan):
         weight = product.inputs[1]
         assert weight is not None
         assert layer.low is not None
@@ -32,20 +32,15 @@ def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2", *, symmetric: bool = F
         count += 1
         key = (source, layer.low, layer.high)
         if varies(source) and key not in rounded:
-            pair = _pair(model, source, layer, product.metadata_props["module"], symmetric)
+            module = product.metadata_props["module"]
+            pair = _pair(model, source, layer, module, symmetric)
             model.graph.insert_before(product, pair)
             rounded[key] = pair[-1].outputs[0]
-        numbers, scales = quantize_weight(held, isa)
-        wide = node(
-            "DequantizeLinear",
-            [
-                constant(model, f"{weight.name}.int8", numbers),
-                constant(model, f"{weight.name}.scale", scales),
-                constant(model, f"{weight.name}.zero", np.zeros(len(scales), np.int8)),
-            ],
-            like=weight,
-            axis=1,
-        )
+        numbers, scales = quantize_weight(floats, isa)
+        integers = constant(model, f"{weight.name}.int8", numbers)
+        scale = constant(model, f"{weight.name}.scale", scales)
+        zeros = constant(model, f"{weight.name}.zero", np.zeros(len(scales), np.int8))
+        wide = node("DequantizeLinear", [integers, scale, zeros], like=weight, axis=1)
         wide.outputs[0].shape = weight.shape
         model.graph.insert_before(product, wide)
         product.replace_input_with(0, rounded.get(key, source))
@@ -62,13 +57,13 @@ def _pair(
     scale, zero = uint8_range(layer.low, layer.high)
     grid = np.array(zero)
     if symmetric:
-        scale = np.float32(max(-layer.low / (LARGEST + 1), layer.high / LARGEST, 1e-12))
+        below = -layer.low / (LARGEST + 1)
+        above = layer.high / LARGEST
+        scale = np.float32(max(below, above, 1e-12))
         grid = np.array(0, np.int8)
-    constants = [
-        constant(model, f"{module}.input.scale", np.array(scale)),
-        constant(model, f"{module}.input.zero", grid),
-    ]
-    down = node("QuantizeLinear", [source, *constants])
-    up = node("DequantizeLinear", [down.outputs[0], *constants], like=source)
+    step = constant(model, f"{module}.input.scale", np.array(scale))
+    zero_point = constant(model, f"{module}.input.zero", grid)
+    down = node("QuantizeLinear", [source, step, zero_point])
+    up = node("DequantizeLinear", [down, step, zero_point], like=source)
     up.outputs[0].shape = source.shape
     return [down, up]

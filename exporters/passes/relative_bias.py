@@ -21,7 +21,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from exporters.passes.evaluate import evaluate
-from exporters.passes.graph import constant, feeds_softmax, node, read_inputs, varies
+from exporters.passes.graph import added_to_scores, constant, integers, node, read_inputs, varies
 
 MOST = 2**22
 """The most numbers to spread, 16 MB: 16 heads × 512 × 512. They stay in memory beside the model."""
@@ -32,13 +32,10 @@ def apply(model: ir.Model, longest: int = 512) -> int:
 
     ``longest``: the number of tokens in the longest row that the graph will be given.
     """
-    sums = [
-        (adding, at, value)
-        for adding in model.graph
-        if adding.op_type == "Add" and feeds_softmax(adding)
-        for at, value in enumerate(adding.inputs)
-        if value is not None and varies(value) and not read_inputs(value)
-    ]
+    sums = []
+    for adding, at, value in added_to_scores(model):
+        if varies(value) and not read_inputs(value):
+            sums.append((adding, at, value))
     heads: dict[bytes, int] = {}  # the numbers of a head -> its place among those of all layers
     places: dict[ir.Value, list[int]] = {}
     for value in dict.fromkeys(value for *_, value in sums):
@@ -47,21 +44,27 @@ def apply(model: ir.Model, longest: int = 512) -> int:
             places[value] = [heads.setdefault(head.tobytes(), len(heads)) for head in table]
     if not places or len(heads) * longest**2 > MOST:
         return 0
-    tables = np.frombuffer(b"".join(heads), dtype=np.float32).reshape(1, len(heads), -1)
+    numbers = np.frombuffer(b"".join(heads), dtype=np.float32)
+    tables = numbers.reshape(1, len(heads), -1)
     steps = _square(model, tables, longest)
-    square, biases = steps[-1].outputs[0], dict[ir.Value, ir.Value]()
-    for value, wanted in places.items():
+    square = steps[-1].outputs[0]
+    biases = dict[ir.Value, ir.Value]()
+    for value, chosen in places.items():
         biases[value] = square
-        if wanted != [*range(len(heads))]:
-            index = constant(model, f"distances.{len(biases)}", np.array(wanted, dtype=np.int64))
-            steps.append(node("Gather", [square, index], like=square, axis=1))
-            steps[-1].outputs[0].shape = _shape(len(wanted))
-            biases[value] = steps[-1].outputs[0]
+        if chosen != [*range(len(heads))]:
+            name = f"distances.{len(biases)}"
+            index = integers(model, name, chosen)
+            picked = node("Gather", [square, index], like=square, axis=1)
+            picked.outputs[0].shape = _shape(len(chosen))
+            steps.append(picked)
+            biases[value] = picked.outputs[0]
     model.graph.insert_before(model.graph[0], steps)
-    found = [(adding, at, biases[value]) for adding, at, value in sums if value in biases]
-    for adding, at, bias in found:
-        adding.replace_input_with(at, bias)
-    return len(found)
+    count = 0
+    for adding, at, value in sums:
+        if value in biases:
+            adding.replace_input_with(at, biases[value])
+            count += 1
+    return count
 
 
 def _by_distance(model: ir.Model, value: ir.Value, longest: int) -> NDArray[np.float32] | None:
@@ -78,12 +81,15 @@ def _by_distance(model: ir.Model, value: ir.Value, longest: int) -> NDArray[np.f
     whole = _computed(model, value, 1, longest)
     if whole.shape != (1, heads, longest, longest):
         return None
-    table: NDArray[np.float32] = np.concatenate([whole[0, :, :0:-1, 0], whole[0, :, 0]], axis=1)
+    before = whole[0, :, :0:-1, 0]
+    after = whole[0, :, 0]
+    table: NDArray[np.float32] = np.concatenate([before, after], axis=1)
     square = table[None, :, np.subtract(*_places(longest))]
     for rows, length in ((1, longest), (2, 1), (1, 2), (2, 9), (1, 64)):
         length = min(length, longest)
-        found = _computed(model, value, rows, length)
-        if not np.array_equal(found, square[:, :, :length, :length].repeat(len(found), axis=0)):
+        bias = _computed(model, value, rows, length)
+        expected = square[:, :, :length, :length]
+        if not np.array_equal(bias, expected.repeat(len(bias), axis=0)):
             return None
     return table
 
@@ -91,31 +97,32 @@ def _by_distance(model: ir.Model, value: ir.Value, longest: int) -> NDArray[np.f
 def _computed(model: ir.Model, value: ir.Value, rows: int, length: int) -> NDArray[np.float32]:
     """Return a value for a batch without padding."""
     ones = np.ones((rows, length), dtype=np.int64)
-    feed = {str(each.name): ones for each in model.graph.inputs}
-    [[found]] = evaluate(model, [value], [feed])
-    return found
+    feed = {str(read.name): ones for read in model.graph.inputs}
+    [[result]] = evaluate(model, [value], [feed])
+    return result
 
 
 def _places(longest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return a row for keys and a column for queries; their difference is the place in a table."""
-    keys = np.arange(longest - 1, 2 * longest - 1, dtype=np.int64)
-    return keys[None, :], np.arange(longest, dtype=np.int64)[:, None]
+    last = longest - 1
+    keys = np.arange(last, last + longest, dtype=np.int64)
+    queries = np.arange(longest, dtype=np.int64)
+    return keys[None, :], queries[:, None]
 
 
 def _square(model: ir.Model, tables: NDArray[np.float32], longest: int) -> list[ir.Node]:
     """Return nodes; the last makes 1 × heads × tokens × tokens, cut out of the spread tables."""
     held = constant(model, "distances", tables)
-    keys, queries = (
-        constant(model, f"distances.{name}", places)
-        for name, places in zip(("keys", "queries"), _places(longest), strict=True)
-    )
+    key_places, query_places = _places(longest)
+    keys = constant(model, "distances.keys", key_places)
+    queries = constant(model, "distances.queries", query_places)
     start = constant(model, "distances.start", np.zeros(2, dtype=np.int64))
-    axes = constant(model, "distances.axes", np.array([2, 3], dtype=np.int64))
+    axes = integers(model, "distances.axes", [2, 3])
     places = node("Sub", [keys, queries], like=keys)
-    whole = node("Gather", [held, places.outputs[0]], like=held, axis=2)
+    whole = node("Gather", [held, places], like=held, axis=2)
     tokens = node("Shape", [model.graph.inputs[0]], like=keys, start=1, end=2)
-    ends = node("Concat", [tokens.outputs[0], tokens.outputs[0]], like=keys, axis=0)
-    cut = node("Slice", [whole.outputs[0], start, ends.outputs[0], axes], like=held)
+    ends = node("Concat", [tokens, tokens], like=keys, axis=0)
+    cut = node("Slice", [whole, start, ends, axes], like=held)
     cut.outputs[0].shape = _shape(tables.shape[1])
     return [places, whole, tokens, ends, cut]
 

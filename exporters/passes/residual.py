@@ -21,7 +21,10 @@ def apply(model: ir.Model) -> int:
     """Rename each ``Add`` that a normalization reads. Returns their number."""
     count = 0
     for step in model.graph:
-        readers = consumers(step.outputs[0]) if step.op_type == "Add" else []
+        if step.op_type == "Add":
+            readers = consumers(step.outputs[0])
+        else:
+            readers = []
         if any(reader.op_type in NORMALIZATIONS for reader in readers):
             step.op_type = "Sum"
             _widen(model, step)
@@ -32,7 +35,10 @@ def apply(model: ir.Model) -> int:
 def _widen(model: ir.Model, total: ir.Node) -> None:
     """Add up in one step what a sum has from other sums; a bias stays with its product."""
     for value in list(total.inputs):
-        part = value.producer() if value is not None else None
+        if value is not None:
+            part = value.producer()
+        else:
+            part = None
         if part is None or part.op_type != "Add" or len(consumers(part.outputs[0])) > 1:
             continue
         if part.outputs[0].is_graph_output():

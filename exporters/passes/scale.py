@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, only_consumer, replace, scalar
+from exporters.passes.graph import array, constant, only_consumer, producer, replace, scalar
 
 FACTOR = "factor"
 """The metadata of a product: what its outputs are multiplied by, besides what its module does."""
@@ -20,14 +20,16 @@ def apply(model: ir.Model) -> int:
     for scaling in list(model.graph):
         if scaling.op_type not in ("Mul", "Div") or scaling.inputs[0] is None:
             continue
-        factor, scores = scalar(scaling.inputs[1]), scaling.inputs[0].producer()
+        factor = scalar(scaling.inputs[1])
+        scores = scaling.inputs[0].producer()
         if factor is None or scores is None or scores.op_type != "MatMul":
             continue
         layer = _linear_before(scores.inputs[0])
         if layer is None or only_consumer(scores.outputs[0], scaling.op_type) is None:
             continue
         product, adding = layer
-        factor = factor if scaling.op_type == "Mul" else 1 / factor
+        if scaling.op_type != "Mul":
+            factor = 1 / factor
         for owner, at in ((product, 1), (adding, _bias_at(adding))):
             value = owner.inputs[at]
             held = array(value)
@@ -51,13 +53,12 @@ def _linear_before(value: ir.Value | None) -> tuple[ir.Node, ir.Node] | None:
             return None
         if source.op_type == "Add":
             at = _bias_at(source)
-            product = source.inputs[1 - at].producer() if source.inputs[1 - at] else None  # type: ignore[union-attr]
-            known = product is not None and "module" in product.metadata_props
-            return (
-                (product, source)
-                if known and product and array(source.inputs[at]) is not None
-                else None
-            )
+            product = producer(source.inputs[1 - at])
+            if product is None or "module" not in product.metadata_props:
+                return None
+            if array(source.inputs[at]) is None:
+                return None
+            return product, source
         if source.op_type not in ("Reshape", "Transpose"):
             return None
         value = source.inputs[0]
@@ -65,4 +66,6 @@ def _linear_before(value: ir.Value | None) -> tuple[ir.Node, ir.Node] | None:
 
 
 def _bias_at(adding: ir.Node) -> int:
-    return 1 if array(adding.inputs[1]) is not None else 0
+    if array(adding.inputs[1]) is not None:
+        return 1
+    return 0

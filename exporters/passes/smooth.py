@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporters.passes.graph import array, constant, consumers, node
+from exporters.passes.graph import array, constant, consumers, node, producer
 from exporters.passes.integer_matmul import planned
 from exporters.passes.residual import NORMALIZATIONS
 from pipeline.model.quantization import Plan
@@ -23,43 +23,44 @@ from pipeline.model.quantization import Plan
 
 def apply(model: ir.Model, plan: Plan) -> int:
     """Divide and multiply where the plan has factors. Returns the number of products."""
-    smoothed = [
-        (product, layer.factors, source, held)
-        for product, layer, source, held in planned(model, plan)
-        if layer.factors is not None
-    ]
-    readers = {product: factors for product, factors, _, _ in smoothed}
+    smoothed = []
+    readers = {}
+    for product, layer, source, numbers in planned(model, plan):
+        if layer.factors is not None:
+            smoothed.append((product, layer.factors, source, numbers))
+            readers[product] = layer.factors
     divided: dict[tuple[ir.Value, tuple[float, ...]], ir.Value] = {}
-    for product, factors, source, held in smoothed:
-        weight, key = product.inputs[1], (source, factors)
+    for product, factors, source, numbers in smoothed:
+        weight = product.inputs[1]
+        key = (source, factors)
         assert weight is not None
         if key not in divided:
             alone = all(readers.get(reader) == factors for reader in consumers(source))
-            folded = alone and not source.is_graph_output() and _fold(model, source, factors)
-            divided[key] = source if folded else _divide(model, product, source, factors)
+            if alone and not source.is_graph_output() and _fold(model, source, factors):
+                divided[key] = source
+            else:
+                divided[key] = _divide(model, product, source, factors)
         rows = np.array(factors, np.float32)[:, None]
+        scaled = constant(model, f"{weight.name}.smooth", numbers * rows)
         product.replace_input_with(0, divided[key])
-        product.replace_input_with(1, constant(model, f"{weight.name}.smooth", held * rows))
+        product.replace_input_with(1, scaled)
     return len(smoothed)
 
 
 def _fold(model: ir.Model, value: ir.Value, factors: tuple[float, ...]) -> bool:
     """Divide the constants of a normalization that gives the value; return False if none does."""
-    made = value.producer()
-    if made is None or made.op_type not in (*NORMALIZATIONS, "Mul"):
+    source = producer(value, *NORMALIZATIONS, "Mul")
+    if source is None:
         return False
-    held = {at: array(operand) for at, operand in enumerate(made.inputs)}
-    scales = {
-        at: numbers
-        for at, numbers in held.items()
-        if numbers is not None and numbers.shape == (len(factors),)
-    }
-    if not scales:
-        return False
-    for at, numbers in scales.items():
-        name = f"{value.name}.{at}.smooth"
-        made.replace_input_with(at, constant(model, name, numbers / np.array(factors, np.float32)))
-    return True
+    divisors = np.array(factors, np.float32)
+    folded = False
+    for at, operand in enumerate(source.inputs):
+        numbers = array(operand)
+        if numbers is not None and numbers.shape == divisors.shape:
+            divided = constant(model, f"{value.name}.{at}.smooth", numbers / divisors)
+            source.replace_input_with(at, divided)
+            folded = True
+    return folded
 
 
 def _divide(

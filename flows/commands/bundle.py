@@ -13,7 +13,8 @@ from pipeline.store.home import Home
 if TYPE_CHECKING:
     from exporters.forms.hub_card import Stated
     from exporters.forms.source import Source
-    from pipeline.release.provenance import Provenance
+    from pipeline.release.bundles import Bundle
+    from pipeline.verdict.provenance import Provenance
 
 
 @click.command(short_help="Write a bundle in the form that another tool loads.")
@@ -67,7 +68,9 @@ def bundle(
     known = provenance.of(found, home)
     named, more = model or known.name or "model", {}
     with folder.whole(out) as fresh:
-        read = source.read(found)
+        bundles.check_bytes(found)
+        digest = found.manifest.digest if found.manifest else None
+        read = source.read(found.directory, found.name, digest)
         if form == "hub":
             from exporters.forms import hub
 
@@ -81,7 +84,7 @@ def bundle(
 
             if not mlflow.write(read, fresh):
                 click.echo("note: no flavor onnx, as ONNX's checker refuses the graph", err=True)
-            more = _register(read, known, tracking, model or known.name)
+            more = _register(found, read, known, tracking, model or known.name)
     missing = stated.missing(known) if form == "hub" else []
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     if as_json:
@@ -113,13 +116,14 @@ def _check_options(form: str, model: str | None, tracking: str | None, stated: S
 
 
 def _register(
-    read: Source, known: Provenance, tracking: str | None, named: str | None
+    found: Bundle, read: Source, known: Provenance, tracking: str | None, named: str | None
 ) -> dict[str, Any]:
     """Register the model on the tracking server, if there is one; return what --json says of it.
 
     Raises RecipeError if it has no name: bundles of other tasks would be versions of one model.
     """
     from exporters.forms import mlflow_registry
+    from pipeline.release import provenance
     from pipeline.terms.errors import RecipeError
 
     uri = mlflow_registry.address(tracking)
@@ -127,5 +131,6 @@ def _register(
         return {}
     if named is None:
         raise RecipeError("no run is known of this bundle, so its model has no name; give --name")
-    done = mlflow_registry.register(read, known, uri, named)
+    pages = provenance.pages(known, found)
+    done = mlflow_registry.register(read, known, pages, uri, named)
     return {"model": done.model, "version": done.version, "run": done.run, "tracking_uri": uri}

@@ -24,6 +24,7 @@ from flows.options import (
     verbose,
     without_credentials,
 )
+from flows.run_options import command_line_option
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
 
 @click.command(short_help="Run a recipe as a CI gate and write the files that CI systems read.")
 @recipe_argument
-@click.option("--baseline", metavar="TAG", help="Compare the candidate with TAG, or with URL#TAG.")
+@command_line_option("baseline")
 @click.option(
     "--out",
     type=Folder(Path),

@@ -20,6 +20,7 @@ from flows.options import (
     threads_option,
     without_credentials,
 )
+from flows.run_options import command_line_option
 from pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -47,18 +48,11 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     "--timezone", default="UTC", show_default=True, help="The time zone of the cron expression."
 )
 @click.option(
-    "--recipe-url",
-    metavar="URL",
-    callback=without_credentials,
-    help="Where workers fetch the recipe and the files it names: s3://, https://, file://.",
+    "--git",
+    metavar="REPO@REV:PATH",
+    help="The recipe's place in a git repository; default: it is sent to --store.",
 )
-@click.option("--git", metavar="REPO@REV:PATH", help="Or the recipe's place in a git repository.")
-@click.option(
-    "--store",
-    metavar="URL",
-    callback=without_credentials,
-    help="A store that workers share: passing runs publish there, and find earlier work there.",
-)
+@command_line_option("store", callback=without_credentials)
 @click.option(
     "--report-url",
     metavar="URL",
@@ -79,13 +73,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     show_default=True,
     help="What a run does while another run of the deployment is going on.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where training runs on the worker.",
-)
+@command_line_option("device", help="Where training runs on the worker.")
 @threads_option
 @strict_option
 @click.option(
@@ -127,8 +115,8 @@ def deploy(
 ) -> None:
     """Write RECIPE's deployment to prefect.yaml and apply it, for a worker on any machine.
 
-    The worker needs rarefy and the server's address. It fetches the recipe from --git or
-    --recipe-url; without them, the recipe and the files that it names are sent to --store.
+    The worker needs rarefy and the server's address. Prefect fetches the recipe from --git;
+    without it, the recipe and the files that it names are sent to --store.
 
     Example: `rarefy deploy demo.yaml --pool nightly --cron "0 3 * * *" --store s3://models/rarefy`
     """
@@ -149,7 +137,7 @@ def deploy(
         prefect_server.require("a deployment", as_given())
         kind, template = _pool(pool, kind)
     deployment.check_variables(variables, template, pool, kind)
-    source = _source(recipe, options, write_only)
+    source = publish_recipe(recipe, options, write_only)
     if not write_only:
         _check(source, loaded, home)
     parameters = ("store", "report_url", "machine", "device", "threads", "strict")
@@ -171,19 +159,16 @@ def deploy(
     _say(made, file, kind, write_only, as_json)
 
 
-def _source(recipe: Path, options: dict[str, Any], write_only: bool) -> str:
-    """Return where workers fetch the recipe; send it to the store if it is nowhere else."""
+def publish_recipe(recipe: Path, options: dict[str, Any], write_only: bool) -> str:
+    """Return the recipe's address for workers; send it to the store if it is nowhere else."""
     from flows import recipe_source
     from pipeline.store import remote
     from pipeline.terms.errors import RecipeError
 
-    git, url, store = options["git"], options["recipe_url"], options["store"]
-    if git and url:
-        raise RecipeError("give either --git or --recipe-url")
-    for name, given in (("--recipe-url", url), ("--store", store)):
-        if given and "://" not in given:
-            raise RecipeError(f"{name} {given}: expected a URL, e.g. s3://models/rarefy")
+    git, store = options["git"], options["store"]
     if store:
+        if "://" not in store:
+            raise RecipeError(f"--store {store}: expected a URL, e.g. s3://models/rarefy")
         remote.check_url(store)
         if not write_only:
             remote.Remote.open(store).check_writable()  # or runs would notice it at their end
@@ -191,18 +176,16 @@ def _source(recipe: Path, options: dict[str, Any], write_only: bool) -> str:
         raise RecipeError("--report-url needs a --store, to which reports are sent")
     if git:
         return str(recipe_source.InGit.parse(git))
-    if url:
-        return str(url)
     if not store:
         raise RecipeError(
-            f"a worker elsewhere cannot read {recipe}: say where it fetches the recipe with --git "
-            "or --recipe-url, or give a --store to which it can be sent"
+            f"a worker elsewhere cannot read {recipe}: say with --git where it is in a repository, "
+            "or give a --store to which it can be sent"
         )
     return recipe_source.send(recipe, store)
 
 
 def _check(source: str, loaded: LoadedRecipe, home: Home) -> None:
-    """Fetch the recipe as a worker will, and plan it.
+    """Let Prefect fetch the recipe as a worker will, and plan it.
 
     Raises RecipeError if it differs from the one that was given, and what planning raises.
     """

@@ -20,6 +20,7 @@ from flows.options import (
     recipe_argument,
     show_json,
     stderr,
+    strict_option,
     verbose,
     without_credentials,
 )
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     callback=without_credentials,
     help="The folder for report and bundle; default: runs/NAME in --home.",
 )
-@click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
+@strict_option
 @first_option
 @fresh_option
 @engine_options

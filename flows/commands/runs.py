@@ -20,6 +20,7 @@ from flows.options import (
     show_json,
     show_table,
     stdout,
+    strict_option,
 )
 from pipeline.store.home import Home
 
@@ -200,7 +201,7 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 
 @runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")
 @run_argument
-@click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
+@strict_option
 @home_option
 @json_option
 def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:

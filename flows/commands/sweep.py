@@ -172,24 +172,15 @@ def _dry_run(sweeping: Sweeping, as_json: bool) -> int:
     """Say how much there is to do."""
     from pipeline.terms.wording import plural
 
-    job, search = sweeping.job, sweeping.job.sweep.file.search
-    failed = {}
-    for branch in sweeping.branches.values():
-        if branch.state == "failed":
-            failed[branch.name] = branch.why
-    facts: dict[str, Any] = {
-        "trials": None if search is None else search.trials,
-        "branches": len(sweeping.branches),
-        "waiting": len(sweeping.waiting),
-        "failed": failed,
-        "threads": job.threads,
-    }
+    job = sweeping.job
+    failed = sweeping.failed
+    counts = {"branches": len(sweeping.branches), "waiting": len(sweeping.waiting)}
     if as_json:
-        show_json(facts)
+        show_json({**counts, "failed": failed, "trials": sweeping.trials_left})
         return 0
-    if search is not None:
-        click.echo(f"a search of {search.trials} trials for {', '.join(search.goals)}")
-    click.echo(f"{plural(facts['branches'], 'branch')}, {facts['waiting']} to run")
+    click.echo(f"{counts['branches']} branches, {counts['waiting']} to run")
+    if job.sweep.file.search is not None:
+        click.echo(f"a search asks for {sweeping.trials_left} more")
     for name, reason in failed.items():
         click.echo(f"{name} failed: {reason}")
     threads = plural(job.threads, "thread")

@@ -23,7 +23,7 @@ from pipeline.store.home import Home
 )
 @click.option("--strict", is_flag=True, help="Exit 4 if a budget is inconclusive.")
 @first_option
-@partial(device_option, about="Where the recipe's run trained: the store has its models by device.")
+@partial(device_option, help="Where the recipe's run trained: the store has its models by device.")
 @home_option
 @json_option
 def validate(

@@ -11,7 +11,10 @@ from typing import Any, Final, NamedTuple
 
 from pipeline.measure import fresh, lengths
 
-PAPERS = ("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json", "predict.py")
+PAPERS = (
+    *("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json"),
+    *("predict.py", "predict_session.py", "predict_task.py"),
+)
 """Files of a bundle that are not needed to answer; neither is its ``samples/`` folder."""
 ROWS = 16
 PROCESS: Final = Path("/proc/self")

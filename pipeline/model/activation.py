@@ -20,7 +20,10 @@ def replace(model: Any, name: str) -> None:
 
     parts.of(model)
     key = next((key for key in KEYS if hasattr(model.config, key)), None)
-    before = type(ACT2FN[getattr(model.config, key)]) if key else None
+    if key:
+        before = type(ACT2FN[getattr(model.config, key)])
+    else:
+        before = None
     for layer in parts.encoder_layers(model):
         paths = [path for path, module in layer.named_modules() if type(module) is before]
         if key is None or not paths:

@@ -26,11 +26,12 @@ def exact() -> bool:
     import numpy as np
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        base64.b64decode(PROBE), providers=["CPUExecutionProvider"]
-    )
-    one, other = np.full((1, 64), 255, np.uint8), np.full((64, 16), 127, np.int8)
-    return bool((session.run(None, {"a": one, "b": other})[0] == 255 * 127 * 64).all())
+    probe = base64.b64decode(PROBE)
+    session = onnxruntime.InferenceSession(probe, providers=["CPUExecutionProvider"])
+    left = np.full((1, 64), 255, np.uint8)
+    right = np.full((64, 16), 127, np.int8)
+    sums = session.run(None, {"a": left, "b": right})[0]
+    return bool((sums == 255 * 127 * 64).all())
 
 
 def check(signature: Mapping[str, Any]) -> None:

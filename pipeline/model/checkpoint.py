@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import conversion, no_code, own, padding, parts
+from pipeline.model import conversion, no_code, padding, parts
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.parts import encoder_layers
 from pipeline.terms.digests import canonical_json
@@ -78,7 +78,10 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         tokenizer = no_code.from_folder(AutoTokenizer, Path(directory))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if str(error).strip():
+            reason = str(error).strip().splitlines()[0]
+        else:
+            reason = type(error).__name__
         raise ModelError(f"{directory}: the tokenizer cannot be loaded: {reason}") from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -129,15 +132,15 @@ def describe(model: Any) -> dict[str, Any]:
 
     plain = parts.unwrapped(model)
     config = plain.config
-    known = config.model_type in ARCHITECTURES
+    is_known = config.model_type in ARCHITECTURES
     names = config.id2label or {}
     return {
         "architecture": type(plain).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "layers": parts.depth(config) or 0,
         "hidden": parts.width(config) or int(plain.get_input_embeddings().embedding_dim),
-        "heads": parts.head_counts(plain) if known else [],
-        "intermediate": parts.neuron_counts(plain) if known else [],
+        "heads": parts.head_counts(plain) if is_known else [],
+        "intermediate": parts.neuron_counts(plain) if is_known else [],
         "vocabulary": int(plain.get_input_embeddings().num_embeddings),
         "embeddings": sum(
             table.weight.numel() for table in plain.modules() if isinstance(table, nn.Embedding)
@@ -166,7 +169,8 @@ def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
 
     from torch import nn
 
-    down, up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=bias)
+    down = nn.Linear(inputs, rank, bias=False)
+    up = nn.Linear(rank, outputs, bias=bias)
     return nn.Sequential(OrderedDict(down=down, up=up))
 
 
@@ -207,7 +211,7 @@ def named_class(config: Any, directory: Path) -> Any:
     import transformers
 
     name = next(iter(config.architectures or []), None)
-    model_class = own.class_named(name or "")
+    model_class = no_code.class_named(name or "")
     if not isinstance(model_class, type) or not issubclass(
         model_class, transformers.PreTrainedModel
     ):
@@ -244,9 +248,9 @@ def _reshape(model: Any, path: Path) -> None:
             sizes = (whole.num_embeddings, rank, whole.embedding_dim)
             model.set_submodule(name, ThinEmbedding(*sizes, whole.padding_idx))
         for name, size in shapes.get("vectors", {}).items():
-            parent, _, own = name.rpartition(".")
+            parent, _, attribute = name.rpartition(".")
             model.get_parameter(name)  # raises AttributeError if there is none
-            setattr(model.get_submodule(parent), own, nn.Parameter(torch.zeros(size)))
+            setattr(model.get_submodule(parent), attribute, nn.Parameter(torch.zeros(size)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: does not match the model: {reason}") from error
@@ -260,7 +264,8 @@ def count_heads(model: Any) -> None:
     """
     if model.config.model_type not in ARCHITECTURES:
         return
-    row, size = parts.of(model), parts.head_size(model)
+    row = parts.of(model)
+    size = parts.head_size(model)
     if row.head_count is None:
         return
     for layer, heads in zip(encoder_layers(model), parts.head_counts(model), strict=True):
@@ -292,22 +297,24 @@ def _read_weights(directory: Path) -> dict[str, Any]:
 
 def _fill(model: Any, weights: dict[str, Any], path: Path) -> None:
     """Copy the weights into the model. Raises ModelError unless names and shapes match exactly."""
-    wanted = model.state_dict()
+    parameters = model.state_dict()
     # A buffer that older versions of transformers saved and newer ones compute.
     weights = {k: v for k, v in weights.items() if not k.endswith("embeddings.position_ids")}
     for name, tensor in weights.items():
-        if name not in wanted:
+        if name not in parameters:
             raise ModelError(f"{path}: the model in config.json has no weight named {name}")
-        if tensor.shape != wanted[name].shape:
+        if tensor.shape != parameters[name].shape:
             raise ModelError(
                 f"{path}: {name} has shape {list(tensor.shape)}, expected "
-                f"{list(wanted[name].shape)}"
+                f"{list(parameters[name].shape)}"
             )
     # Tied weights share memory and are stored once.
-    loaded = {wanted[name].data_ptr() for name in weights}
-    missing = [name for name, tensor in wanted.items() if tensor.data_ptr() not in loaded]
+    loaded = {parameters[name].data_ptr() for name in weights}
+    missing = [name for name, tensor in parameters.items() if tensor.data_ptr() not in loaded]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        more = ""
+        if len(missing) > 1:
+            more = f" and {len(missing) - 1} more"
         raise ModelError(f"{path}: missing weight {missing[0]}{more}")
     model.load_state_dict(weights, strict=False)
 
@@ -328,12 +335,12 @@ def _attach(model: Any, directory: Path) -> Any:
 def _own_tensors(model: Any) -> dict[str, Any]:
     """Return the state dict with each tied weight only once, under its first name."""
     seen: set[int] = set()
-    own = {}
+    copies = {}
     for name, tensor in model.state_dict().items():
         if tensor.data_ptr() not in seen:
             seen.add(tensor.data_ptr())
-            own[name] = tensor.detach().cpu().contiguous()
-    return own
+            copies[name] = tensor.detach().cpu().contiguous()
+    return copies
 
 
 def _deviations(model: Any) -> dict[str, Any]:
@@ -345,7 +352,8 @@ def _deviations(model: Any) -> dict[str, Any]:
 
     with torch.device("meta"):
         plain = type(model)(model.config)
-    linear, thin = {}, {}
+    linear = {}
+    thin = {}
     vectors: dict[str, int] = {}
     embeddings: dict[str, int] = {}
     for name, expected in plain.named_modules():
@@ -362,10 +370,10 @@ def _deviations(model: Any) -> dict[str, Any]:
             thin[name] = [actual.down.in_features, actual.up.in_features, actual.up.out_features]
         elif actual.weight.shape != expected.weight.shape:
             linear[name] = [actual.in_features, actual.out_features]
-    found = {"schema": SCHEMA, "linear": linear, "factorized": thin}
-    heads = {name: count for name, each in model.named_modules() if (count := kept(each))}
+    deviations = {"schema": SCHEMA, "linear": linear, "factorized": thin}
+    heads = {name: count for name, module in model.named_modules() if (count := kept(module))}
     more = {"vectors": vectors, "embeddings": embeddings, "heads": heads}
-    return found | {key: value for key, value in more.items() if value}
+    return deviations | {key: value for key, value in more.items() if value}
 
 
 def _save_tokenizer(tokenizer: Any, directory: Path) -> dict[str, str]:

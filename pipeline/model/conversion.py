@@ -35,10 +35,10 @@ def check(directory: Path) -> None:
 
     For some of them transformers would return an empty tokenizer, or another than the model's.
     """
-    found = [directory / name for name in VOCABULARIES if (directory / name).is_file()]
-    if not found:
+    present = [directory / name for name in VOCABULARIES if (directory / name).is_file()]
+    if not present:
         raise ModelError(f"{directory}: {TOKENIZER} is missing")
-    path = found[0]
+    path = present[0]
     if path.name == "vocab.json" and not (directory / "merges.txt").is_file():
         raise ModelError(f"{directory}: vocab.json needs merges.txt beside it, which is missing")
     if path.name in SENTENCEPIECE:
@@ -87,19 +87,19 @@ def _restore_splitting(backend: Any, published: Any) -> None:
     """
     for part in ("normalizer", "pre_tokenizer"):
         setattr(published, part, _switched(getattr(published, part), getattr(backend, part)))
-    for each in (backend, published):
-        each.no_truncation()
-        each.no_padding()
+    for tokenizer_part in (backend, published):
+        tokenizer_part.no_truncation()
+        tokenizer_part.no_padding()
     if any(_split(published, text) != _split(backend, text) for text in PROBES):
         for part in ("normalizer", "pre_tokenizer", "model"):
             setattr(backend, part, getattr(published, part))
 
 
-def _switched(published: Any, own: Any) -> Any:
+def _switched(published: Any, backend: Any) -> Any:
     """Return a published part with the switches that tokenizer_config.json overrides."""
-    if type(published) is type(own):
-        for name in SWITCHES.get(type(own).__name__, ()):
-            setattr(published, name, getattr(own, name))
+    if type(published) is type(backend):
+        for name in SWITCHES.get(type(backend).__name__, ()):
+            setattr(published, name, getattr(backend, name))
     return published
 
 
@@ -108,9 +108,16 @@ def _split(tokenizer: Any, text: str) -> tuple[list[str], list[int]]:
 
     Tokens alone do not suffice: two pieces that are not in the vocabulary are the same token.
     """
-    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
-    normal = text if normalizer is None else normalizer.normalize_str(text)
-    pieces = [normal] if splitter is None else [p for p, _ in splitter.pre_tokenize_str(normal)]
+    normalizer = tokenizer.normalizer
+    splitter = tokenizer.pre_tokenizer
+    if normalizer is None:
+        normal = text
+    else:
+        normal = normalizer.normalize_str(text)
+    if splitter is None:
+        pieces = [normal]
+    else:
+        pieces = [p for p, _ in splitter.pre_tokenize_str(normal)]
     return pieces, tokenizer.encode(text, add_special_tokens=False).ids
 
 
@@ -121,10 +128,16 @@ def _restore_template(backend: Any, published: Any, typed: bool) -> None:
     or each of the two adds a token that the other does not: then tokenizer_config.json names other
     special tokens. ``typed``: the model reads token types, so they count as well.
     """
-    ours, theirs = _around(backend), _around(published)
-    own, its = _special(ours), _special(theirs)
-    known = all(backend.token_to_id(token) == index for token, index in its.items())
-    if not its or not known or not (its.keys() <= own.keys() or own.keys() <= its.keys()):
+    ours = _around(backend)
+    theirs = _around(published)
+    our_tokens = _special(ours)
+    its = _special(theirs)
+    has_tokens = all(backend.token_to_id(token) == index for token, index in its.items())
+    if (
+        not its
+        or not has_tokens
+        or not (its.keys() <= our_tokens.keys() or our_tokens.keys() <= its.keys())
+    ):
         return
     pairs = list(zip(ours, theirs, strict=True))
     if any(a.ids != b.ids or (typed and a.type_ids != b.type_ids) for a, b in pairs):
@@ -138,11 +151,11 @@ def _around(tokenizer: Any) -> tuple[Any, Any]:
 
 def _special(encodings: tuple[Any, Any]) -> dict[str, int]:
     """Return the special tokens in encodings, and their ids."""
-    found: dict[str, int] = {}
-    for each in encodings:
-        rows = zip(each.tokens, each.ids, each.special_tokens_mask, strict=True)
-        found |= {token: index for token, index, special in rows if special}
-    return found
+    tokens: dict[str, int] = {}
+    for encoding in encodings:
+        rows = zip(encoding.tokens, encoding.ids, encoding.special_tokens_mask, strict=True)
+        tokens |= {token: index for token, index, special in rows if special}
+    return tokens
 
 
 def _restore_map(backend: Any, directory: Path) -> None:
@@ -156,7 +169,10 @@ def _restore_map(backend: Any, directory: Path) -> None:
         return
     for path in (directory / name for name in SENTENCEPIECE):
         if path.is_file() and (characters := _character_map(path)):
-            steps = [backend.normalizer] if backend.normalizer is not None else []
+            if backend.normalizer is not None:
+                steps = [backend.normalizer]
+            else:
+                steps = []
             backend.normalizer = normalizers.Sequence([normalizers.Precompiled(characters), *steps])
 
 

@@ -77,9 +77,17 @@ def _reason(error: Exception, revision: str | None, path: str = "") -> str:
         return f"it has no revision {revision!r}"
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"revision {revision!r} has no file {path!r}"
-    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        cause = error.__cause__
+    else:
+        cause = None
     if isinstance(cause, errors.OfflineModeIsEnabled):
         return "it is not in the local cache, and HF_HUB_OFFLINE rules out the network"
-    said = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
-    reason = said[0] if said else type(cause or error).__name__
-    return reason if cause is None else f"{constants.ENDPOINT} does not answer: {reason}"
+    lines = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
+    if lines:
+        reason = lines[0]
+    else:
+        reason = type(cause or error).__name__
+    if cause is None:
+        return reason
+    return f"{constants.ENDPOINT} does not answer: {reason}"

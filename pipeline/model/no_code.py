@@ -1,4 +1,8 @@
-"""Read a model's folder with transformers, without running code from it."""
+"""Read a model's folder with transformers, without running code from it.
+
+Our own static model is registered with transformers when a config names it: its module imports
+torch.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import own
 from pipeline.terms.errors import ModelError
+from pipeline.terms.vocabulary import STATIC
+
+PREFIX = "Static"
+"""How the names of our own classes begin."""
 
 
 def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
@@ -17,7 +24,7 @@ def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
     Raises ModelError if the model needs code of its own; otherwise what transformers raises.
     """
     check(directory)
-    own.register(directory)
+    register(directory)
     return auto.from_pretrained(
         str(directory), local_files_only=True, trust_remote_code=False, **options
     )
@@ -54,3 +61,25 @@ def check(directory: Path) -> None:
             f"{directory}/config.json: the model type {kind!r} needs code from this folder "
             "(auto_map), and rarefy runs no code of a model; use a type that transformers has"
         )
+
+
+def register(directory: Path) -> None:
+    """Make transformers know our model if the config.json in a folder is of its type."""
+    try:
+        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # whoever reads the config says what is wrong with it
+    if isinstance(values, dict) and values.get("model_type") == STATIC:
+        from pipeline.model import static  # noqa: F401
+
+
+def class_named(name: str) -> Any:
+    """Return the class with this name; None if there is none."""
+    import transformers
+
+    if name.startswith(PREFIX):
+        from pipeline.model import static
+
+        if name in static.CLASSES:
+            return static.CLASSES[name]
+    return getattr(transformers, name, None)

@@ -1,10 +1,11 @@
-"""ONNX Runtime as it is installed here: whether it is there at all, and what it raises."""
+"""ONNX Runtime as it is installed here: whether it is there, where it runs, what it raises."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import sys
+from collections import Counter
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Final
@@ -54,17 +55,19 @@ def inactive(provider: str) -> str | None:
         )
     except refusals() as error:
         return reason(error)
-    found = session.get_providers()[0]
-    return None if found == provider else f"the session runs on {found}"
+    active = session.get_providers()[0]
+    if active == provider:
+        return None
+    return f"the session runs on {active}"
 
 
 def _probe() -> bytes:
     """Return a graph that gives back what it is given."""
     from onnx import TensorProto, helper
 
-    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    given, target = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])], "probe", [given], [made]
+        [helper.make_node("Identity", ["x"], ["y"])], "probe", [given], [target]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
@@ -86,7 +89,9 @@ def provider_failures(provider: str) -> tuple[type[Exception], ...]:
     """
     from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-    return (EPFail,) if provider == "cpu" else (EPFail, Fail, RuntimeException)
+    if provider == "cpu":
+        return (EPFail,)
+    return (EPFail, Fail, RuntimeException)
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -98,3 +103,33 @@ def refusals() -> tuple[type[Exception], ...]:
         *("NotImplemented", "RuntimeException"),
     ]
     return (RuntimeError, ValueError, *(getattr(state, name) for name in names))
+
+
+def check_placement(session: Any, provider: str, name: str) -> None:
+    """Raise ProviderError if a provider is registered but most of the work runs elsewhere.
+
+    The work is counted in matrix products: a GPU provider supports few of those in an int8 graph
+    made for CPUs. ``name``: ONNX Runtime's for the provider.
+    """
+    nodes: Counter[str] = Counter()
+    products: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        operators = [node.op_type for node in part.get_nodes()]
+        matmuls = [operator for operator in operators if _is_matmul(operator)]
+        nodes[part.ep_name] += len(operators)
+        products[part.ep_name] += len(matmuls)
+    work, unit = nodes, "nodes"
+    if products.total():
+        work, unit = products, "matrix products"
+    share = work[name]
+    if share and 2 * share >= work.total():
+        return
+    places = [f"{count} on {other}" for other, count in work.items() if count]
+    raise ProviderError(
+        f"provider {provider!r} is active, but most {unit} run elsewhere: {', '.join(places)}; "
+        "export the model for this provider"
+    )
+
+
+def _is_matmul(operator: str) -> bool:
+    return operator == "Gemm" or "MatMul" in operator or "Attention" in operator

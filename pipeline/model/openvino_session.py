@@ -80,10 +80,10 @@ class Session:
         """
         with self._alone:
             try:
-                found = self._request.infer(feed, share_inputs=True)
+                results = self._request.infer(feed, share_inputs=True)
             except RuntimeError as error:
                 raise ProviderError(f"provider 'openvino' failed: {_cause(error)}") from error
-            return [found[name] for name in outputs]
+            return [results[name] for name in outputs]
 
 
 def check_operators(path: Path) -> None:
@@ -91,11 +91,12 @@ def check_operators(path: Path) -> None:
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
-    own = sorted({node.op_type for node in graph.node if node.domain == "com.microsoft"})
-    if own:
+    operators = sorted({node.op_type for node in graph.node if node.domain == "com.microsoft"})
+    if operators:
         raise ModelError(
-            f"{path}: OpenVINO has no {', '.join(own)} (com.microsoft), which only ONNX Runtime "
-            "has; export for a target with provider: openvino, or write export: {products: qdq}"
+            f"{path}: OpenVINO has no {', '.join(operators)} (com.microsoft), which only ONNX "
+            "Runtime has; export for a target with provider: openvino, or write export: "
+            "{products: qdq}"
         )
 
 
@@ -107,4 +108,6 @@ def _precision(kind: Any) -> str:
 def _cause(error: Exception) -> str:
     """Return the line of OpenVINO's message that says what is wrong; the first say where."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    if lines:
+        return lines[-1]
+    return type(error).__name__

@@ -22,15 +22,15 @@ def chosen(directory: Path, provider: str | None) -> str:
     """
     if provider is not None:
         return provider
-    own = of(directory)
+    bundle_provider = of(directory)
     try:
-        check_available(own)
+        check_available(bundle_provider)
     except ProviderError as error:
         raise ProviderError(
             f"{error}; the bundle was exported for it: ask for the provider cpu if ONNX Runtime is "
             "to answer on the CPU"
         ) from error
-    return own
+    return bundle_provider
 
 
 def beside(directory: Path, provider: str) -> str:
@@ -41,4 +41,6 @@ def beside(directory: Path, provider: str) -> str:
     """
     if DEVICES[provider] != "cpu":
         return provider
-    return "openvino" if of(directory) == "openvino" else "cpu"
+    if of(directory) == "openvino":
+        return "openvino"
+    return "cpu"

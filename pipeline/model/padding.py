@@ -41,8 +41,8 @@ def note(config: Any, tokenizer: Any) -> None:
     Decoders answer at the last token that is another one. If positions are counted from the
     config's own, that one stays.
     """
-    own = getattr(config, "pad_token_id", 0)
-    if own is None or config.model_type not in SHIFTED:
+    padding = getattr(config, "pad_token_id", 0)
+    if padding is None or config.model_type not in SHIFTED:
         config.pad_token_id = tokenizer.pad_token_id
 
 

@@ -29,9 +29,9 @@ def named(config: Config) -> Architecture:
     """
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+        known_types = ", ".join(ARCHITECTURES)
         raise ModelError(
-            f"the parts of a model of type {kind!r} are not described; described are: {known}"
+            f"the parts of a model of type {kind!r} are not described; described are: {known_types}"
         )
     return ARCHITECTURES[kind]
 
@@ -56,10 +56,10 @@ def first_stays(config: Config) -> bool:
     return bool(named(config).first_stays(config))
 
 
-def check_layers(config: Config, kept: Sequence[int]) -> None:
-    """Raise ModelError if the model cannot do without a layer that is not among ``kept``."""
+def check_layers(config: Config, retained: Sequence[int]) -> None:
+    """Raise ModelError if the model cannot do without a layer that is not among ``retained``."""
     reason = named(config).first_stays(config)
-    if reason and 0 not in kept:
+    if reason and 0 not in retained:
         raise ModelError(f"in {config['model_type']}, {reason}, so layer 0 must be kept")
 
 
@@ -89,14 +89,19 @@ def of_unknown_heads(config: Config) -> Config:
 
 
 def _first(config: Any, names: tuple[str, ...]) -> int | None:
-    get = config.get if isinstance(config, Mapping) else partial(getattr, config)
-    found = (get(name, None) for name in names)
-    return next((value for value in found if isinstance(value, int)), None)
+    if isinstance(config, Mapping):
+        get = config.get
+    else:
+        get = partial(getattr, config)
+    values = (get(name, None) for name in names)
+    return next((value for value in values if isinstance(value, int)), None)
 
 
 def unwrapped(model: Any) -> Any:
     """Return the transformers model under peft adapters, or the model itself if it has none."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    if hasattr(model, "get_base_model"):
+        return model.get_base_model()
+    return model
 
 
 def body(model: Any) -> Any:
@@ -111,7 +116,7 @@ def encoder_layers(model: Any) -> Any:
 
 def makers(layer: Any, units: Units) -> list[Maker]:
     """Return the makers of units that exist in a layer."""
-    return [each for each in units.makers if not each.positions or _has(layer, each.path)]
+    return [maker for maker in units.makers if not maker.positions or _has(layer, maker.path)]
 
 
 def position_projections(model: Any) -> list[str]:
@@ -122,13 +127,13 @@ def position_projections(model: Any) -> list[str]:
     row = ARCHITECTURES.get(unwrapped(model).config.model_type)
     if row is None:
         return []
-    wanted = {
+    paths = {
         id(layer.get_submodule(maker.path))
         for layer in encoder_layers(model)
         for maker in makers(layer, row.heads)
         if maker.positions
     }
-    return [name for name, module in model.named_modules() if id(module) in wanted]
+    return [name for name, module in model.named_modules() if id(module) in paths]
 
 
 def runs_in_bf16(model: Any) -> bool:
@@ -152,13 +157,14 @@ def out_features(linear: Any) -> int:
 def head_size(model: Any) -> int:
     """Return the size of one attention head, which pruning never changes."""
     config = model.config
-    own = getattr(config, "attention_head_size", None)
-    return int(own or config.hidden_size // config.num_attention_heads)
+    size = getattr(config, "attention_head_size", None)
+    return int(size or config.hidden_size // config.num_attention_heads)
 
 
 def head_counts(model: Any) -> list[int]:
     """Return the number of attention heads in each layer."""
-    units, size = of(unwrapped(model)).heads, head_size(model)
+    units = of(unwrapped(model)).heads
+    size = head_size(model)
     return [count(layer, units, size) for layer in encoder_layers(model)]
 
 

@@ -105,7 +105,10 @@ def layout(directory: Path) -> Layout:
     path = directory / MODULES
     if not path.is_file():
         return Layout(directory)
-    transformer, mode, normalize, files = directory, None, False, [MODULES]
+    transformer = directory
+    mode = None
+    normalize = False
+    files = [MODULES]
     for kind, folder in _modules(path):
         if kind == "Transformer":
             transformer = directory / folder
@@ -136,15 +139,15 @@ def _modules(path: Path) -> list[tuple[str, str]]:
     """Return the class name, without its module, and the folder of each entry of modules.json."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        found = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
+        modules = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
     except (ValueError, KeyError, TypeError):
         raise ModelError(
             f"{MODULES}: expected a list of modules, each with a type and a path"
         ) from None
-    for _, folder in found:
+    for _, folder in modules:
         if len(Path(folder).parts) > 1 or ".." in folder:
             raise ModelError(f"{MODULES}: the path {folder!r} is not a folder beside this file")
-    return found
+    return modules
 
 
 def _mode(path: Path) -> Mode:
@@ -155,8 +158,14 @@ def _mode(path: Path) -> Mode:
         given = values.get("pooling_mode") or [m for key, m in _FLAGS.items() if values.get(key)]
     except (OSError, ValueError, AttributeError):
         raise ModelError(f"{name}: the config of the pooling is missing or not JSON") from None
-    modes = [given] if isinstance(given, str) else list(given) or ["mean"]
-    mode = "last" if modes == ["lasttoken"] else modes[0]
+    if isinstance(given, str):
+        modes = [given]
+    else:
+        modes = list(given) or ["mean"]
+    if modes == ["lasttoken"]:
+        mode = "last"
+    else:
+        mode = modes[0]
     if len(modes) > 1 or mode not in get_args(Mode):
         raise ModelError(
             f"{name}: the pooling {' and '.join(map(str, modes))} is not supported; "
@@ -176,7 +185,8 @@ def _other_texts(directory: Path, transformer: Path) -> str | None:
             "are not changed here, so set it to false, or use a tokenizer with lower case"
         )
     values = _values(directory / PROMPTS)
-    name, prompts = values.get("default_prompt_name"), values.get("prompts")
+    name = values.get("default_prompt_name")
+    prompts = values.get("prompts")
     if name is not None and (not isinstance(prompts, dict) or prompts.get(str(name)) != ""):
         return (
             f"{PROMPTS}: default_prompt_name is {name!r}; no prompt is put before texts here, so "
@@ -187,9 +197,11 @@ def _other_texts(directory: Path, transformer: Path) -> str | None:
 
 def _prompts(directory: Path) -> tuple[str, ...]:
     """Return the prompts that are not empty, each once."""
-    named = _values(directory / PROMPTS).get("prompts")
-    found = named.values() if isinstance(named, dict) else ()
-    return tuple(dict.fromkeys(each for each in found if isinstance(each, str) and each))
+    prompts = _values(directory / PROMPTS).get("prompts")
+    if not isinstance(prompts, dict):
+        return ()
+    texts = [prompt for prompt in prompts.values() if isinstance(prompt, str) and prompt]
+    return tuple(dict.fromkeys(texts))
 
 
 def _other_scores(directory: Path) -> str | None:
@@ -219,7 +231,9 @@ def _max_length(transformer: Path) -> int | None:
     stated = _values(transformer / SENTENCES).get("max_seq_length")
     if stated is None:
         stated = _values(transformer / "tokenizer_config.json").get("model_max_length")
-    return stated if isinstance(stated, int) and stated < ENDLESS else None
+    if isinstance(stated, int) and stated < ENDLESS:
+        return stated
+    return None
 
 
 def _values(path: Path) -> dict[str, Any]:
@@ -228,4 +242,6 @@ def _values(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}
+    if isinstance(values, dict):
+        return values
+    return {}

@@ -12,12 +12,14 @@ ROWS: Final = 20_000
 
 def of(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[range]:
     """Return ranges of rows, in order, with as many texts as fit; one row at least."""
-    start, characters = 0, 0
+    start = 0
+    characters = 0
     for row in range(len(texts)):
         own = len(texts[row]) + (0 if pairs is None else len(pairs[row]))
         if row > start and (characters + own > CHARACTERS or row - start >= ROWS):
             yield range(start, row)
-            start, characters = row, 0
+            start = row
+            characters = 0
         characters += own
     if start < len(texts):
         yield range(start, len(texts))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.model import checkpoint, own
+from pipeline.model import checkpoint, no_code
 from pipeline.terms.errors import IntegrityError, ModelError
 
 HEADS = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModel")
@@ -87,17 +87,21 @@ def load(directory: Path, weights: Sequence[Path], *, complete: bool = False) ->
         del config.auto_map  # points to code in the model's folder, which is never run
     for name, value in RETURNED.items():
         setattr(config, name, value)
-    classes = [checkpoint.named_class(config, directory)] if complete else _classes(config)
+    if complete:
+        classes = [checkpoint.named_class(config, directory)]
+    else:
+        classes = _classes(config)
     state = _read(weights)
-    best, problem = None, ModelError(f"{directory}: transformers does not support this model")
+    best = None
+    problem = ModelError(f"{directory}: transformers does not support this model")
     for model_class in classes:
         try:
-            found = _filled(model_class, config, state, complete)
+            pretrained = _filled(model_class, config, state, complete)
         except ModelError as error:
             problem = ModelError(f"{directory}: {error}")
             continue
-        if best is None or _lost(found) < _lost(best):
-            best = found
+        if best is None or _lost(pretrained) < _lost(best):
+            best = pretrained
         if not any(_lost(best)):
             break
     if best is None:
@@ -116,48 +120,48 @@ def class_for(auto: Any, config: Any) -> type:
         return type(auto.from_config(copy.deepcopy(config), trust_remote_code=False))
 
 
-def with_body(model_class: Any, found: Any) -> Any:
-    """Return a model of another class that reuses the body of ``found``, whatever its shapes.
+def with_body(model_class: Any, pretrained: Any) -> Any:
+    """Return a model of another class that reuses the body of ``pretrained``, whatever its shapes.
 
     The body and its config are kept as they are. All other modules, i.e. the head and a pooler that
     the body lacks, are initialized from torch's random generator.
     """
     from transformers.initialization import no_init_weights
 
-    body = found.base_model
-    kept = set(body.modules())
+    body = pretrained.base_model
+    retained = set(body.modules())
     with no_init_weights():
-        model = model_class(found.config).float()
+        model = model_class(pretrained.config).float()
     fresh = model.base_model
     for name in {**dict(body.named_children()), **dict(fresh.named_children())}:
         if getattr(fresh, name, None) is None or getattr(body, name, None) is None:
             setattr(body, name, getattr(fresh, name, None))
     setattr(model, model.base_model_prefix, body)
     for module in model.modules():
-        if module not in kept:
+        if module not in retained:
             model._init_weights(module)
     return model
 
 
-def _lost(found: Pretrained) -> tuple[int, int]:
-    return len(found.new), len(found.left_out)
+def _lost(pretrained: Pretrained) -> tuple[int, int]:
+    return len(pretrained.new), len(pretrained.left_out)
 
 
 def _classes(config: Any) -> list[type]:
     """Return the classes to try, from the one that the config names to the plain body."""
     import transformers
 
-    found: list[Any] = []
-    named = own.class_named(next(iter(config.architectures or [""])))
+    classes: list[Any] = []
+    named = no_code.class_named(next(iter(config.architectures or [""])))
     if getattr(named, "config_class", None) is type(config):
-        found.append(named)
+        classes.append(named)
     for auto in HEADS:
         try:
-            found.append(class_for(getattr(transformers, auto), config))
+            classes.append(class_for(getattr(transformers, auto), config))
         except ValueError:
             continue
     # Reversed twice, so that a duplicate class keeps its last position.
-    return list(dict.fromkeys(found[::-1]))[::-1]
+    return list(dict.fromkeys(classes[::-1]))[::-1]
 
 
 def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool) -> Pretrained:
@@ -183,20 +187,22 @@ def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(reason) from error
     parts = _Parts(model)
-    for name, found, expected in report["mismatched_keys"]:
+    for name, shape, expected in report["mismatched_keys"]:
         if complete or parts.matters(name):
-            raise ModelError(f"{name} has shape {list(found)}, expected {list(expected)}")
+            raise ModelError(f"{name} has shape {list(shape)}, expected {list(expected)}")
     missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-    wanted = sorted(name for name in missing if complete or parts.matters(name))
-    if wanted:
-        more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
-        raise ModelError(f"missing weight {wanted[0]}{more}")
+    needed = sorted(name for name in missing if complete or parts.matters(name))
+    if needed:
+        more = ""
+        if len(needed) > 1:
+            more = f" and {len(needed) - 1} more"
+        raise ModelError(f"missing weight {needed[0]}{more}")
     if report["error_msgs"]:
         raise ModelError(report["error_msgs"][0])
     unexpected = report["unexpected_keys"]
     # mDeBERTa-v3's file has a table beside that of its embeddings, of which only its training knew.
-    known = (name for name in unexpected if name.removesuffix("._weight") + ".weight" not in state)
-    strange = sorted(name for name in known if parts.of_body(name))
+    unused = (name for name in unexpected if name.removesuffix("._weight") + ".weight" not in state)
+    strange = sorted(name for name in unused if parts.of_body(name))
     if strange:
         raise ModelError(f"the model in config.json has no weight named {strange[0]}")
     model.config.name_or_path = ""
@@ -233,7 +239,8 @@ def _whole_or_shards(directory: Path, name: str) -> list[Path]:
     Raises ModelError if one of them is missing, or if there is no index and they are not of one
     model.
     """
-    whole, index = directory / name, directory / f"{name}.index.json"
+    whole = directory / name
+    index = directory / f"{name}.index.json"
     if whole.is_file():
         return [whole]
     if index.is_file():
@@ -299,7 +306,8 @@ def _quiet() -> Iterator[None]:
     """Silence transformers' progress bar and its report of missing weights; we report both."""
     from transformers.utils import logging
 
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level = logging.get_verbosity()
+    bar = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:

@@ -89,7 +89,9 @@ class Plan(BaseModel):
     def shipped(self) -> Literal["int8", "fp16", "fp32"]:
         """The precision of a bundle of this plan: fp32 if the plan leaves everything in float."""
         whole = not self.integer_modules and self.embeddings == "float"
-        return "fp32" if self.precision == "int8" and whole else self.precision
+        if self.precision == "int8" and whole:
+            return "fp32"
+        return self.precision
 
     @property
     def int4_modules(self) -> list[str]:
@@ -112,7 +114,9 @@ def read(directory: Path) -> Plan | None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        advice = "; run the recipe again with this version" if place == "schema" else ""
+        advice = ""
+        if place == "schema":
+            advice = "; run the recipe again with this version"
         raise ModelError(f"{path}: {place}: {first['msg']}{advice}") from error
 
 
@@ -132,5 +136,5 @@ def weight_scales(weight: NDArray[np.float32], isa: Isa) -> NDArray[np.float32]:
         for side in (np.maximum(weight, 0), np.maximum(-weight, 0)):
             sums = side[0:paired:2] + side[1:paired:2]
             scale = np.maximum(scale, sums.max(axis=0, initial=0) / PAIR)
-    found: NDArray[np.float32] = np.maximum(scale, 1e-12).astype(np.float32)
-    return found
+    scales: NDArray[np.float32] = np.maximum(scale, 1e-12).astype(np.float32)
+    return scales

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.model import (
     arithmetic,
-    beginnings,
     onnx_runtime,
     openvino_session,
-    placement,
     portions,
     tensorrt,
     windows,
@@ -50,7 +48,9 @@ AT_RUN_TIME = "DynamicQuantize"
 
 def library(provider: str) -> str:
     """Return the name of the module that runs a provider's bundles."""
-    return "openvino" if provider == "openvino" else "onnxruntime"
+    if provider == "openvino":
+        return "openvino"
+    return "onnxruntime"
 
 
 def available() -> list[str]:
@@ -61,8 +61,11 @@ def available() -> list[str]:
     onnx_runtime.check_installed()
     import onnxruntime
 
-    own = [openvino_session.NAME] if openvino_session.installed() else []
-    return [*onnxruntime.get_available_providers(), *own]
+    if openvino_session.installed():
+        more = [openvino_session.NAME]
+    else:
+        more = []
+    return [*onnxruntime.get_available_providers(), *more]
 
 
 def check_available(provider: str) -> None:
@@ -160,7 +163,7 @@ class BundleModel:
         self.tokenizer.no_padding()
         side = self.signature.get("truncation_side", "right")
         self.tokenizer.enable_truncation(self.signature["max_length"], direction=side)
-        self.by_words = side == "right" and beginnings.by_words(self.tokenizer)
+        self.by_words = side == "right" and windows.by_words(self.tokenizer)
         self.of_words = bool(self.signature.get("words"))
         self.in_windows = bool(self.signature.get("windows"))
         if self.of_words or self.in_windows:  # here and not in a call: threads share the tokenizer
@@ -175,12 +178,14 @@ class BundleModel:
 
     def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
         rows: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        read, feeds, longest = self.tokenizer.encode_batch, [], self.signature["max_length"]
+        read = self.tokenizer.encode_batch
+        feeds = []
+        longest = self.signature["max_length"]
         if pairs is None and self.by_words:
-            read = partial(beginnings.encode, self.tokenizer, max_length=longest)
+            read = partial(windows.encode_beginnings, self.tokenizer, max_length=longest)
         for part in portions.of(texts, pairs):
-            found = read([rows[row] for row in part])
-            feeds += [windows.feed([encoding], self.inputs) for encoding in found]
+            encodings = read([rows[row] for row in part])
+            feeds += [windows.feed([encoding], self.inputs) for encoding in encodings]
         return feeds
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
@@ -194,7 +199,8 @@ class BundleModel:
         parts = [feed]
         if self.of_words or self.in_windows:
             parts = [*windows.at_once(feed, self.signature["max_length"])]
-            parts = [feed] if len(parts) > 1 and self.rows_interact else parts
+            if len(parts) > 1 and self.rows_interact:
+                parts = [feed]
         with self._guarded():
             outputs = [self.session.run([self.output], part)[0] for part in parts]
         logits: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
@@ -248,21 +254,21 @@ class BundleModel:
         import numpy as np
 
         feeds = self.asked(texts, pairs)
-        found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(feeds)
+        outputs: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(feeds)
         done = 0
         for rows in self._groups(feeds, together):
             if len(rows) == 1:
                 feed, places = feeds[rows[0]]
-                found[rows[0]] = self.units_of(self.run(feed), places)
+                outputs[rows[0]] = self.units_of(self.run(feed), places)
             else:
                 every = [feeds[row][0] for row in rows]
                 joined = {name: np.concatenate([feed[name] for feed in every]) for name in every[0]}
                 for row, output in zip(rows, self.run(joined), strict=True):
-                    found[row] = output[None]
+                    outputs[row] = output[None]
             done += len(rows)
             if progress and done % 64 == 0:
                 progress(done, len(feeds), "rows predicted")
-        return np.concatenate(found)
+        return np.concatenate(outputs)
 
     def _groups(self, feeds: Sequence[tuple[Feed, Any]], together: int) -> Iterator[list[int]]:
         """Yield the places of feeds that run at once."""
@@ -286,10 +292,11 @@ class BundleModel:
         feeds: list[tuple[Feed, NDArray[np.int64] | None]]
         if self.of_words:
             shared = windows.overlap(self.tokenizer, self.signature["max_length"])
-            found = words.answering(texts, windows.read(self.tokenizer, texts), shared)
-            feeds = [words.feed(parts, self.inputs) for parts in found]
+            places = words.answering(texts, windows.read(self.tokenizer, texts), shared)
+            feeds = [words.feed(parts, self.inputs) for parts in places]
         elif self.in_windows:
-            padding, cut = self._padding(), windows.read(self.tokenizer, texts)
+            padding = self._padding()
+            cut = windows.read(self.tokenizer, texts)
             feeds = [(windows.feed(parts, self.inputs, padding), None) for parts in cut]
         else:
             feeds = [(feed, None) for feed in self._rows(texts, pairs)]
@@ -304,18 +311,23 @@ class BundleModel:
         ``places``: each unit's index into the outputs of all tokens; None if a row is a unit.
         """
         if places is not None:
-            found: NDArray[np.float32] = output.reshape(-1, output.shape[-1])[places]
-            return found
-        return output.mean(axis=0, keepdims=True) if self.in_windows else output
+            tokens: NDArray[np.float32] = output.reshape(-1, output.shape[-1])
+            return tokens[places]
+        if self.in_windows:
+            output = output.mean(axis=0, keepdims=True)
+        return output
 
     def _padding(self) -> int:
         """Return the id of the tokenizer's padding token, 0 if it has none."""
         token = read(self.directory, "tokenizer_config.json").get("pad_token")
-        return int(self.tokenizer.token_to_id(token) or 0) if token else 0
+        if token:
+            return int(self.tokenizer.token_to_id(token) or 0)
+        return 0
 
     def _session(self, provider: str, threads: int | None) -> Any:
         check_included(provider)  # whether it starts is seen below, without a session more
-        name, path = PROVIDERS[provider], _file(self.directory, MODEL)
+        name = PROVIDERS[provider]
+        path = _file(self.directory, MODEL)
         check_graph(path)
         if provider == "openvino":
             return openvino_session.Session(path, threads or self._threads())
@@ -338,10 +350,12 @@ class BundleModel:
             raise ProviderError(
                 f"provider {provider!r} is not active: {onnx_runtime.reason(error)}"
             ) from error
-        if (found := session.get_providers()[0]) != name:
-            raise ProviderError(f"provider {provider!r} is not active: the session runs on {found}")
+        if (active := session.get_providers()[0]) != name:
+            raise ProviderError(
+                f"provider {provider!r} is not active: the session runs on {active}"
+            )
         if provider != "cpu":
-            placement.check(session, provider, name)
+            onnx_runtime.check_placement(session, provider, name)
         return session
 
     def _providers(self, provider: str) -> list[Any]:

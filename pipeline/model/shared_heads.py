@@ -17,10 +17,13 @@ PLACE = 2
 """The place of the table's output among the arguments: hidden states, mask, positions."""
 
 
-def keep(attention: nn.Module, kept: Tensor) -> None:
-    """Let an attention read only the heads ``kept``, places among those that it has now."""
+def keep(attention: nn.Module, retained: Tensor) -> None:
+    """Let an attention read only the heads ``retained``, places among those that it has now."""
     before = getattr(attention, NAME, None)
-    heads = kept.to(torch.int64) if before is None else before[kept.to(before.device)]
+    if before is None:
+        heads = retained.to(torch.int64)
+    else:
+        heads = before[retained.to(before.device)]
     prepare(attention, heads)
 
 
@@ -34,11 +37,16 @@ def prepare(attention: nn.Module, heads: Tensor) -> None:
 def count(attention: nn.Module) -> int | None:
     """Return the number of heads that an attention kept; None if it reads the whole table."""
     heads = getattr(attention, NAME, None)
-    return None if heads is None else len(heads)
+    if heads is None:
+        return None
+    return len(heads)
 
 
 def _taken(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    table = kwargs["position_bias"] if "position_bias" in kwargs else args[PLACE]
+    if "position_bias" in kwargs:
+        table = kwargs["position_bias"]
+    else:
+        table = args[PLACE]
     if table is None:
         return args, kwargs
     table = table[:, getattr(module, NAME)]

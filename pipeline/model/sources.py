@@ -63,7 +63,9 @@ def portable(reference: str, base: Path) -> str:
     if not path.is_absolute():
         return reference
     inside = path.is_relative_to(base)
-    return path.relative_to(base).as_posix() if inside else path.name
+    if inside:
+        return path.relative_to(base).as_posix()
+    return path.name
 
 
 def portable_values(value: Any, base: Path) -> Any:
@@ -72,9 +74,9 @@ def portable_values(value: Any, base: Path) -> Any:
     A string counts as a path if it starts with / or ~ and exists on this machine.
     """
     if isinstance(value, dict):
-        return {key: portable_values(each, base) for key, each in value.items()}
+        return {key: portable_values(item, base) for key, item in value.items()}
     if isinstance(value, list):
-        return [portable_values(each, base) for each in value]
+        return [portable_values(item, base) for item in value]
     if isinstance(value, str) and value.startswith(("/", "~")) and _exists(value):
         return portable(value, base)
     return value
@@ -91,11 +93,16 @@ def _package_path(reference: str, error: type[RarefyError]) -> Path:
     """Find a path inside an installed package without importing it, so none of its code runs."""
     name, _, rest = reference.removeprefix("package:").partition("/")
     try:
-        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        if name.isidentifier():
+            spec = importlib.util.find_spec(name)
+        else:
+            spec = None
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        hint = f"; {DEMO_FIX}" if reference == DEMO_MODEL else ""
+        hint = ""
+        if reference == DEMO_MODEL:
+            hint = f"; {DEMO_FIX}"
         raise error(f"{reference}: the package {name!r} is not installed in this environment{hint}")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / rest).resolve()

@@ -54,8 +54,10 @@ class StaticConfig(PreTrainedConfig):  # type: ignore[misc]
         pad_token_id: int = 0,
         **rest: Any,
     ) -> None:
-        self.vocab_size, self.hidden_size = vocab_size, hidden_size
-        self.buckets, self.intermediate_size = buckets, intermediate_size
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.buckets = buckets
+        self.intermediate_size = intermediate_size
         super().__init__(**rest)
         self.pad_token_id = pad_token_id
 
@@ -85,8 +87,8 @@ class StaticModel(_Static):
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.buckets:
             self.pairs = nn.Embedding(config.buckets, config.hidden_size)
-            known = remainders(config.vocab_size, config.buckets)
-            self.register_buffer("remainders", known, persistent=False)
+            expected = remainders(config.vocab_size, config.buckets)
+            self.register_buffer("remainders", expected, persistent=False)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -99,20 +101,23 @@ class StaticModel(_Static):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
     ) -> BaseModelOutput:
         """Return batch × 2·hidden as the last hidden state."""
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        each = self.embeddings(input_ids)
-        there = mask[..., None].to(each.dtype)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        tokens = self.embeddings(input_ids)
+        shown = attention_mask[..., None].to(tokens.dtype)
         if self.config.buckets:
-            each = each + self.pairs(self.hashed(input_ids))
-        each = each * there
-        mean = each.sum(dim=1) / there.sum(dim=1).clamp(min=1)
-        greatest = (each + (1 - there) * LEAST).amax(dim=1)
-        return BaseModelOutput(last_hidden_state=torch.cat([mean, greatest], dim=-1))
+            tokens = tokens + self.pairs(self.hashed(input_ids))
+        tokens = tokens * shown
+        count = shown.sum(dim=1).clamp(min=1)
+        mean = tokens.sum(dim=1) / count
+        greatest = (tokens + (1 - shown) * LEAST).amax(dim=1)
+        bag = torch.cat([mean, greatest], dim=-1)
+        return BaseModelOutput(last_hidden_state=bag)
 
     def hashed(self, input_ids: Tensor) -> Tensor:
         """Return the bucket of each token with the one before it."""
-        own, before = functional.embedding(input_ids, self.remainders).unbind(-1)
-        return (own + functional.pad(before[:, :-1], (1, 0))) % self.config.buckets
+        token, before = functional.embedding(input_ids, self.remainders).unbind(-1)
+        return (token + functional.pad(before[:, :-1], (1, 0))) % self.config.buckets
 
 
 class StaticForSequenceClassification(_Static):

@@ -9,6 +9,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from pipeline.terms.digests import file_sha256
+
 
 def precision(name: str) -> dict[str, str]:
     """Return the options that let TensorRT compute in the precision of a graph.
@@ -31,7 +33,8 @@ def cache(directory: Path) -> dict[str, str]:
     all before. The name of a cached engine does not depend on the weights
     (microsoft/onnxruntime#6455), so each model needs its own folder.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache_home = os.environ.get("XDG_CACHE_HOME")
+    home = Path(cache_home) if cache_home else Path.home() / ".cache"
     folder = home / "rarefy" / "tensorrt" / _digest(directory)
     folder.mkdir(parents=True, exist_ok=True)
     return {
@@ -45,9 +48,8 @@ def cache(directory: Path) -> dict[str, str]:
 def _digest(directory: Path) -> str:
     """Return a sha256 over all files of a bundle: the graph and the files beside it."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in directory.iterdir() if path.is_file()):
-        with path.open("rb") as file:
-            digest.update(
-                f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-            )
+    for path in sorted(directory.iterdir()):
+        if path.is_file():
+            line = f"{path.name} {file_sha256(path)}\n"
+            digest.update(line.encode())
     return digest.hexdigest()

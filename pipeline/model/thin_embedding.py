@@ -29,10 +29,10 @@ class ThinEmbedding(nn.Module):  # type: ignore[misc]
 
     @property
     def padding_idx(self) -> int | None:
-        found: int | None = self.table.padding_idx
-        return found
+        index: int | None = self.table.padding_idx
+        return index
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the embeddings of token ids: … × hidden."""
-        found: Tensor = self.up(self.table(ids))
-        return found
+        embeddings: Tensor = self.up(self.table(ids))
+        return embeddings

@@ -1,8 +1,14 @@
-"""Encodings of texts: windows over those that are longer than a model reads, and model inputs."""
+"""Encodings of texts that are longer than a model reads: windows over them, or their beginnings.
+
+Of a text that is cut off, no more is tokenized than the model reads, where that gives the same
+tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.model import portions
@@ -20,6 +26,25 @@ LISTS: Final = {
     "token_type_ids": "type_ids",
 }
 """A model's inputs, and what an encoding of the tokenizers library calls them."""
+CHARACTERS: Final = 6
+"""Of a text's beginning, for each token that a model reads: enough for most texts of words."""
+BREAK: Final = re.compile(r"(?<=\S) ")
+WORDS: Final = {"BertPreTokenizer", "ByteLevel", "Metaspace", "Whitespace", "WhitespaceSplit"}
+"""The pre-tokenizers that always end a word at a space."""
+SPLITS: Final = {*WORDS, "Digits", "Punctuation"}
+LOCAL: Final = {
+    "BertNormalizer",
+    "Lowercase",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Nmt",
+    "Precompiled",
+    "Strip",
+    "StripAccents",
+}
+"""The normalizers that change nothing before a space because of what stands behind it."""
 
 
 def overlap(tokenizer: Any, max_length: int) -> int:
@@ -38,15 +63,17 @@ def of(
     """
     for part in portions.of(texts):
         cut(tokenizer, max_length, shared)
-        found = list(read(tokenizer, [texts[row] for row in part]))
+        encodings = list(read(tokenizer, [texts[row] for row in part]))
         tokenizer.no_truncation()
-        yield from found
+        yield from encodings
 
 
 def cut(tokenizer: Any, max_length: int, shared: int | None = None) -> None:
     """Set a tokenizer to cut long texts into windows as ``of`` does."""
     tokenizer.no_padding()
-    stride = overlap(tokenizer, max_length) if shared is None else shared
+    stride = shared
+    if shared is None:
+        stride = overlap(tokenizer, max_length)
     tokenizer.enable_truncation(max_length, stride=stride)
 
 
@@ -87,7 +114,9 @@ def feed(
     arrays = {}
     for name in names:
         rows = [getattr(part, LISTS[name]) for part in parts]
-        fill = padding if name == "input_ids" else 0
+        fill = 0
+        if name == "input_ids":
+            fill = padding
         arrays[name] = np.array([row + [fill] * (width - len(row)) for row in rows], np.int64)
     return arrays
 
@@ -119,3 +148,70 @@ def mean(outputs: NDArray[Any], owners: Sequence[int]) -> NDArray[np.float64]:
     _, firsts, counts = np.unique(owners, return_index=True, return_counts=True)
     sums: NDArray[np.float64] = np.add.reduceat(outputs.astype(np.float64), firsts, axis=0)
     return sums / counts[:, None]
+
+
+def by_words(tokenizer: Any) -> bool:
+    """Say whether the tokens before a space never depend on what follows it.
+
+    ``tokenizer``: of the tokenizers library. One that is not known to be so is said not to be.
+    """
+    splits = _parts(tokenizer.pre_tokenizer, "pretokenizers")
+    if not any(split["type"] in WORDS for split in splits):
+        return False
+    if not all(split["type"] in SPLITS and _cuts(split) for split in splits):
+        return False
+    normalizers = _parts(tokenizer.normalizer, "normalizers")
+    if not all(map(_local, normalizers)):
+        return False
+    added = tokenizer.get_added_tokens_decoder().values()
+    return not any(" " in token.content.lstrip() for token in added)
+
+
+def encode_beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[Any]:
+    """Return the encodings of texts, as ``encode_batch`` does, of a tokenizer ``by_words``.
+
+    The tokenizer truncates to ``max_length``. Only the parts that are cut off, ``overflowing``,
+    differ: a text is read up to a space by which it has more than ``max_length`` tokens.
+    """
+    beginnings = [_beginning(text, CHARACTERS * max_length) for text in texts]
+    encodings: list[Any] = tokenizer.encode_batch(beginnings)
+    too_short = []
+    for at, text in enumerate(texts):
+        if len(beginnings[at]) < len(text) and not encodings[at].overflowing:
+            too_short.append(at)
+    whole = tokenizer.encode_batch([texts[at] for at in too_short])
+    for at, encoding in zip(too_short, whole, strict=True):
+        encodings[at] = encoding
+    return encodings
+
+
+def _beginning(text: str, characters: int) -> str:
+    """Return a text up to its first space after that many characters."""
+    if len(text) <= characters:
+        return text
+    space = BREAK.search(text, characters)
+    if space is None:
+        return text
+    return text[: space.start()]
+
+
+def _parts(part: Any, key: str) -> list[dict[str, Any]]:
+    """Return how tokenizer.json describes a part of a tokenizer, of a sequence each entry."""
+    if part is None:
+        return []
+    entries = [json.loads(part.__getstate__())]
+    while any(entry["type"] == "Sequence" for entry in entries):
+        entries = [part_entry for entry in entries for part_entry in entry.get(key, [entry])]
+    return entries
+
+
+def _cuts(split: Mapping[str, Any]) -> bool:
+    """Say whether a pre-tokenizer is not set to leave words together."""
+    return all(split.get(key, True) is not False for key in ("use_regex", "split"))
+
+
+def _local(normalizer: Mapping[str, Any]) -> bool:
+    if normalizer["type"] == "Replace":
+        pattern = normalizer["pattern"]
+        return pattern == {"Regex": " {2,}"} or " " not in pattern.get("String", " ")
+    return normalizer["type"] in LOCAL

@@ -63,13 +63,14 @@ class Classes(dict[int, int]):
 
     def __missing__(self, code: int) -> int:
         """Return the class of a character, or the character if it is in none."""
-        character, found = chr(code), code
+        character = chr(code)
+        result = code
         if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") and character != "\u200b":
-            found = ord(MARK)
+            result = ord(MARK)
         elif unicodedata.name(character, "").startswith(("CJK UNIFIED", "CJK COMPATIBILITY")):
-            found = ord(HAN)
-        self[code] = found
-        return found
+            result = ord(HAN)
+        self[code] = result
+        return result
 
 
 CLASSES: Final = Classes()
@@ -79,7 +80,7 @@ def split(text: str, splitter: str) -> list[tuple[int, int]]:
     """Return the first character of each word of a raw text, and the one after its last."""
     if splitter == "words":
         text = text.translate(CLASSES)
-    return [found.span() for found in SPLITTERS[splitter].finditer(text)]
+    return [match.span() for match in SPLITTERS[splitter].finditer(text)]
 
 
 def joined(words: Sequence[str]) -> str:
@@ -89,7 +90,9 @@ def joined(words: Sequence[str]) -> str:
 
 def of(text: str) -> list[str]:
     """Return the words of a joined text."""
-    return text.split(SEPARATOR) if text else []
+    if text:
+        return text.split(SEPARATOR)
+    return []
 
 
 def windows(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[list[Window]]:
@@ -122,7 +125,10 @@ def beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterato
         first = parts[0]
         inside, ends = _tokens(first)
         tokens = _first_tokens(of(text), ends)
-        place = inside[np.minimum(tokens, len(inside) - 1)] if len(inside) else 0 * tokens
+        if len(inside):
+            place = inside[np.minimum(tokens, len(inside) - 1)]
+        else:
+            place = 0 * tokens
         if len(parts) > 1:
             place[tokens == len(inside)] = CUT_OFF
         yield Window(first.ids, first.attention_mask, first.type_ids, place.tolist())
@@ -147,19 +153,27 @@ def _windows(words: list[str], parts: list[Any], shared: int) -> list[Window]:
     import numpy as np
 
     # Neighbours share ``shared`` tokens, and each answers the half that is nearer to its middle.
-    numbers, places, ends = [], [], []
+    numbers = []
+    places = []
+    ends = []
     for number, part in enumerate(parts):
         inside, all_ends = _tokens(part)
-        before = shared // 2 if number else 0
-        after = shared - shared // 2 if number < len(parts) - 1 else 0
-        own = slice(before, len(inside) - after)
-        numbers.append(np.full(len(inside[own]), number))
-        places.append(inside[own])
-        ends.append(all_ends[own])
-    window, place = np.concatenate(numbers), np.concatenate(places)
+        before = 0
+        if number:
+            before = shared // 2
+        after = 0
+        if number < len(parts) - 1:
+            after = shared - shared // 2
+        answered = slice(before, len(inside) - after)
+        numbers.append(np.full(len(inside[answered]), number))
+        places.append(inside[answered])
+        ends.append(all_ends[answered])
+    window = np.concatenate(numbers)
+    place = np.concatenate(places)
     if len(place):
         tokens = np.minimum(_first_tokens(words, np.concatenate(ends)), len(place) - 1)
-        window, place = window[tokens], place[tokens]
+        window = window[tokens]
+        place = place[tokens]
     else:  # the tokenizer drops all characters of the text
         window = place = np.zeros(len(words), int)
     return [

@@ -1,16 +1,14 @@
-"""What is known of a bundle: its run and the verdict on it, the model it was made of, the data."""
+"""Find what is known of a bundle, in the runs and in the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.measure.measurements import CANDIDATE
 from pipeline.model import hub
 from pipeline.release.bundles import Bundle
 from pipeline.run import folder, names
@@ -18,89 +16,12 @@ from pipeline.store.artifact import Manifest
 from pipeline.store.home import Home
 from pipeline.terms.errors import RarefyError
 from pipeline.verdict.history import FILE, History
-from pipeline.verdict.record import LedgerRow, ReportData
+from pipeline.verdict.provenance import DISTILL, IMPORT, Provenance, judges
+from pipeline.verdict.record import ReportData
 from pipeline.verdict.verdict import Verdict
 
-IMPORT, DISTILL = "import", "distill"
-UNTRAINED = frozenset({IMPORT, "quantize", "export"})
-"""The stages of a chain that learns nothing: what it makes is the model itself, quantized."""
 Step = tuple[str, dict[str, Any]]
 """A stage's name and its parameters."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """The provenance of a bundle; what is not known is None, or empty.
-
-    ``run``       the folder of the run that made the bundle, and ``record`` what is in it
-    ``model``     the reference of the model whose weights it began with, as the recipe has it
-    ``licence``   the licence that the model's card names
-    ``stages``    the stages from the imported model to the bundle
-    ``datasets``  the names of the recipe's data sets on the Hub
-    ``tested``    the name of the data set on the Hub of which the eval split is
-    ``verdict``   the newest verdict on the bundle, by a run or by `rarefy validate`
-    """
-
-    run: Path | None = None
-    record: ReportData | None = None
-    model: str | None = None
-    licence: str | None = None
-    stages: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    tested: str | None = None
-    verdict: Verdict | None = None
-
-    @property
-    def name(self) -> str | None:
-        """The name of the run's recipe."""
-        return self.record.name if self.record else None
-
-    @property
-    def base(self) -> str | None:
-        """The model's name on the Hub, if it comes from there."""
-        if self.model is None or not self.model.startswith(hub.PREFIX):
-            return None
-        return self.model.removeprefix(hub.PREFIX).partition("@")[0]
-
-    @property
-    def relation(self) -> str | None:
-        """What the bundle is to the model, in the Hub's words: ``quantized`` or ``finetune``.
-
-        None if the stages between them are not all known, or if it is the same model.
-        """
-        if IMPORT not in self.stages:
-            return None
-        if set(self.stages) <= UNTRAINED:
-            return "quantized" if "quantize" in self.stages else None
-        return "finetune"
-
-    def judges(self, bundle: Bundle) -> bool:
-        """Return whether the run's measurements and verdict are about this bundle.
-
-        A run may export several; the others are in its ledger only.
-        """
-        return self.record is not None and _judges(self.record, bundle)
-
-    @property
-    def caveat(self) -> str | None:
-        """What the verdict is and why, if it is not a pass; None if it is, or if there is none."""
-        verdict = self.verdict
-        if verdict is None or verdict.outcome == "pass":
-            return None
-        caveat = f"the verdict on this bundle is {verdict.outcome}"
-        reasons = [*verdict.missed, *verdict.evidence, *verdict.undecided]
-        if reasons:
-            caveat += f": {reasons[0]}"
-        return caveat
-
-    def scored(self, bundle: Bundle) -> LedgerRow | None:
-        """Return the bundle's row of the ledger; None if the run did not score it."""
-        if self.record is None:
-            return None
-        for row in self.record.ledger:
-            if row.digest == bundle.digest and row.accuracy:
-                return row
-        return None
 
 
 def of(bundle: Bundle, home: Home) -> Provenance:
@@ -131,6 +52,25 @@ def of(bundle: Bundle, home: Home) -> Provenance:
     )
 
 
+def pages(provenance: Provenance, bundle: Bundle) -> list[Path]:
+    """Return the run's pages for people that are about a bundle.
+
+    If the run measured another bundle, its pages are about that one. The page of its verdict is
+    about this one only if no newer verdict has another outcome.
+    """
+    record, newest = provenance.record, provenance.verdict
+    if record is None or provenance.run is None:
+        return []
+    if record.measurements is not None and not provenance.judges(bundle.digest):
+        return []
+    files = [names.REPORT, names.SUMMARY]
+    outcome = newest.outcome if newest is not None else None
+    if record.verdict is not None and record.verdict.outcome == outcome:
+        files.append(names.VERDICT)
+    paths = [provenance.run / name for name in files]
+    return [path for path in paths if path.is_file()]
+
+
 def _imported(steps: Sequence[Step]) -> str | None:
     """Return the reference of the model that a chain began with; None if it is not in it."""
     for name, parameters in steps:
@@ -153,7 +93,7 @@ def _newest_verdict(
     """Return the verdict on a bundle's newest measurements, of runs' records and the history."""
     dated: list[tuple[tuple[str, str], Verdict]] = []
     for _, record in runs:
-        if record.verdict is not None and _judges(record, bundle):
+        if record.verdict is not None and judges(record, bundle.digest):
             dated.append(((record.measured, record.created), record.verdict))
     with suppress(RarefyError):  # a damaged history says nothing; `rarefy promote` names it
         for past in History(home.path / FILE).verdicts(bundle=bundle.digest):
@@ -168,11 +108,6 @@ def _newest_verdict(
         return None
     _, newest = max(dated, key=lambda pair: pair[0])
     return newest
-
-
-def _judges(record: ReportData, bundle: Bundle) -> bool:
-    measurements = record.measurements
-    return measurements is not None and measurements.models[CANDIDATE].digest == bundle.digest
 
 
 def _runs(bundle: Bundle, home: Home) -> Iterator[tuple[Path, ReportData]]:

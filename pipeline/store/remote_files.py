@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -163,29 +163,17 @@ class RemoteFiles:
                 return None
         return data
 
-    def kind(self, path: str) -> Literal["file", "folder"] | None:
-        """Return what is at a path, or None if nothing is; a page of a web server is a folder."""
-        with _speaking(self.url):
-            try:
-                info = self.system.info(f"{self.root}/{path}")
-            except FileNotFoundError as error:
-                self._check_missing(error)
-                return None
-        page = str(info.get("mimetype", "")).startswith("text/html")
-        listing = page and not path.endswith((".html", ".htm"))
-        return "folder" if info["type"] == "directory" or listing else "file"
-
-    def fetch(self, path: str, target: Path, size: int | None) -> None:
+    def fetch(self, path: str, target: Path, size: int) -> None:
         """Download a file of ``size`` bytes, from where a download that broke off has left it.
 
-        If the size is not known, from its start. Whether the bytes are right is for the caller to
-        check. Raises IntegrityError if the file is missing although a manifest lists it.
+        Whether the bytes are right is for the caller to check. Raises IntegrityError if the file is
+        missing although a manifest lists it.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         begun = target.stat().st_size if target.is_file() else 0
         if begun == size and target.is_file():
             return
-        if size is None or begun > size:
+        if begun > size:
             begun = 0
         full, web = f"{self.root}/{path}", bool(self.protocols & READ_ONLY)
         with _speaking(self.url):

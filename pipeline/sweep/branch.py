@@ -13,7 +13,6 @@ from pipeline.report.wording import score
 from pipeline.store import disk
 from pipeline.sweep.questions import Goal
 from pipeline.sweep.sweep_file import Stop
-from pipeline.terms import wording
 from pipeline.terms.errors import IntegrityError
 from pipeline.terms.interval import Interval
 
@@ -135,18 +134,15 @@ def hopeless(stops: Sequence[Stop], branch: Branch, others: Iterable[Branch]) ->
         return None
     last = branch.steps[-1].id
     value = branch.steps[-1].accuracy.value
-    best = _best(last, [branch, *others])
-    reached = f"{score(value, branch.metric)} after {last}"
     for stop in stops:
         if stop.after != last:
             continue
-        if stop.min_accuracy is not None and value < stop.min_accuracy:
-            return f"{reached}; at least {score(stop.min_accuracy, branch.metric)}"
-        if stop.points is not None and value < best - stop.points:
-            distance = wording.number(100 * stop.points)
-            points = "point" if distance == "1" else "points"
-            rival = score(best, branch.metric)
-            return f"{reached}, more than {distance} {points} below the best ({rival})"
+        least = stop.min_accuracy
+        if stop.points is not None:
+            least = _best(last, [branch, *others]) - stop.points
+        if least is not None and value < least:
+            reached = f"{score(value, branch.metric)} after {last}"
+            return f"{reached}; at least {score(least, branch.metric)} {stop.words}"
     return None
 
 

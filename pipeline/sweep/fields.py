@@ -106,10 +106,12 @@ def _copy(value: Any) -> Any:
 
 def split(path: str, steps: Collection[str]) -> list[str]:
     """Return a path's first part, a step's id if it begins with one, and its other parts."""
-    named = [step for step in steps if path == step or path.startswith(f"{step}.")]
-    first = max(named, key=len, default=path.partition(".")[0])
+    candidates = [step for step in steps if f"{path}.".startswith(f"{step}.")]
+    first = path.partition(".")[0]
+    if candidates:
+        first = max(candidates, key=len)
     rest = path[len(first) + 1 :]
-    return [first, *(rest.split(".") if rest else ())]
+    return [first, *rest.split(".")] if rest else [first]
 
 
 def _entry(entry: Any, step: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from pipeline.terms.naming import hint
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import NAME as RECIPE_NAME
 from pipeline.terms.vocabulary import Name, Part
+from pipeline.terms.wording import points
 
 MOST: Final = 1000
 """Branches of a grid."""
@@ -90,6 +91,13 @@ class Stop(Part):
         if (self.points is None) == (self.min_accuracy is None):
             raise ValueError("give either points or min_accuracy")
         return self
+
+    @property
+    def words(self) -> str:
+        """What ends a branch: ``is asked for``, or ``is within 5 points of the best``."""
+        if self.points is None:
+            return "is asked for"
+        return f"is within {points(self.points)} of the best"
 
 
 def _choices(value: Any) -> Any:

@@ -17,6 +17,8 @@ from pipeline.terms.digests import value_sha256
 LONGEST: Final = 48
 _PLAIN: Final = re.compile(r"[a-z0-9._]+(?:-[a-z0-9._]+)*")
 """What a name can hold as it is."""
+_NUMBER: Final = re.compile(r"[-+.\de]+|true|false")
+"""A text that reads like a value that is no text."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,26 @@ class Variant:
 
 def variant(values: Mapping[str, Any]) -> Variant:
     """Return the variant with these values."""
-    fields_of = [path.split(".")[-1] for path in values]
-    words = [_word(value) for value in values.values()]
-    parts = [f"{field}-{word}" for field, word in zip(fields_of, words, strict=True)]
-    name = re.sub(r"[^a-z0-9._]+", "-", "-".join(parts).lower()).strip("-._")
-    distinct = len(set(fields_of)) == len(fields_of)
-    if not distinct or len(name) > LONGEST or not all(map(_is_told, values.values())):
-        name = f"{name[:LONGEST].strip('-._')}-{value_sha256(dict(values))[:8]}"
-    return Variant(name, dict(values))
+    words = {}
+    for path, value in values.items():
+        field = path.split(".")[-1]
+        words[field] = _word(value)
+    parts = [f"{field}-{word}" for field, word in words.items()]
+    text = "-".join(parts).lower()
+    name = re.sub(r"[^a-z0-9._]+", "-", text).strip("-._")
+    distinct = len(words) == len(values)
+    if distinct and len(name) <= LONGEST and all(map(_is_plain, values.values())):
+        return Variant(name, dict(values))
+    start = name[:LONGEST].strip("-._")
+    digest = value_sha256(dict(values))
+    return Variant(f"{start}-{digest[:8]}", dict(values))
 
 
 def _word(value: Any) -> str:
-    return re.sub(r"^([0-9.]+) %$", r"\1pct", f"{value}")
+    return re.sub(r"^([0-9.]+) %$", r"\1pct", str(value))
 
 
-def _is_told(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     """Whether a name can hold a value as it is, and no other value reads like it.
 
     A text that reads as a number does.
@@ -51,7 +58,7 @@ def _is_told(value: Any) -> bool:
     if not _PLAIN.fullmatch(_word(value)):
         return False
     if isinstance(value, str):
-        return not re.fullmatch(r"[-+.\de]+|true|false", value)
+        return not _NUMBER.fullmatch(value)
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -29,11 +29,11 @@ def place(sweep: Sweep, question: Question) -> Path:
 
 def check(sweep: Sweep) -> None:
     """Raise RecipeError if a file of an answer cannot be written, or is not from a sweep."""
-    folder = sweep.recipe.base
+    folder, recipe = sweep.recipe.base, sweep.recipe.path
     if not os.access(folder, os.W_OK):
         raise RecipeError(
             f"{folder}: the recipes of the answers are written here, and this folder cannot be "
-            f"written; copy {sweep.recipe.path} and its data to one of yours"
+            f"written; copy {recipe} and its data to one of yours"
         )
     for question in sweep.file.ask:
         path = place(sweep, question)
@@ -54,7 +54,14 @@ def write(sweep: Sweep, question: Question, branch: Branch, command: str) -> Non
     loaded = variants.recipe(sweep, branch.values, name)
     values = []
     for path, value in branch.values.items():
-        values.append(f"{path} = {json.dumps(value)}")
-    choice = f"{question.words()} of {sweep.file.name}: {', '.join(values)}"
-    text = f"{HEAD}{choice}\n{PURPOSE}\n# {command}\n{loaded.text}"
-    disk.write_text(place(sweep, question), text)
+        text = json.dumps(value)
+        values.append(f"{path} = {text}")
+    choice = ", ".join(values)
+    lines = [
+        f"{HEAD}{question.words()} of {sweep.file.name}: {choice}",
+        PURPOSE,
+        f"# {command}",
+        loaded.text,
+    ]
+    file = place(sweep, question)
+    disk.write_text(file, "\n".join(lines))

@@ -17,7 +17,7 @@ import torch
 from onnx import numpy_helper
 
 from exporters import saving
-from exporters.build import BuildInfo, _facts, build
+from exporters.build import BuildInfo, build, card_facts
 from exporters.parity import Parity
 from pipeline.model import arithmetic, blockwise, checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
@@ -54,7 +54,7 @@ def test_the_card_is_told_what_becomes_of_long_texts_and_what_the_hub_calls_the_
         operators={}, passes={}, roles={},
         model={"layers": 1, "hidden": 1, "architecture": "A"},
     )  # fmt: skip
-    facts = _facts(info, "cpu", 1, task, SPLIT, samples=False)
+    facts = card_facts(info, "cpu", 1, task, SPLIT, samples=False)
     assert (facts["windows"], facts["tag"]) == (windows, tag)
 
 

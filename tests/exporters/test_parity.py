@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -107,3 +109,44 @@ def test_a_few_cases_have_every_kind(rows) -> None:
         case.feed["input_ids"].shape[1] for case in expected
     )
     assert any((case.feed["attention_mask"] == 0).any() for case in few)
+
+
+SHORT_ROWS = [
+    {"input_ids": [2, *range(10, 10 + length), 3], "attention_mask": [1] * (length + 2)}
+    for length in (3, 0, 5)
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit", "lengths"),
+    [
+        ({}, 64, [64]),
+        ({"local_attention": 16}, 64, [9, 17, 64]),
+        ({"sliding_window": None}, 64, [64]),
+        ({"position_buckets": 256, "max_relative_positions": -1}, 512, [129, 257, 512]),
+        ({"sliding_window": 100}, 40, [40]),  # no row of the bundle is so long
+        ({"sliding_window": 4096}, 8192, [2049, 4097, 8192]),
+        ({}, 8192, [2048]),
+    ],
+)
+def test_rows_are_as_long_as_the_boundaries_and_the_bundle_demand(settings, limit, lengths):
+    config = SimpleNamespace(**settings)
+    made = parity.long_rows(config, SHORT_ROWS, limit)
+    assert [len(row["input_ids"]) for row in made] == lengths
+    assert parity.reach(config, limit) == lengths[-1]
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 31, 200])
+def test_a_joined_row_begins_and_ends_as_a_real_one_and_holds_the_others(length):
+    row = parity.joined(SHORT_ROWS, length)
+    assert len(row["input_ids"]) == len(row["attention_mask"]) == length
+    assert row["input_ids"][0] == 2
+    if length >= 5:
+        assert row["input_ids"][-1] == 3
+        assert not {2, 3} & set(row["input_ids"][1:-1])
+    if length >= 31:
+        assert set(row["input_ids"]) == {2, 3, *range(10, 15)}
+
+
+def test_rows_without_a_middle_are_joined_too():
+    assert parity.joined([{"input_ids": [7]}], 4)["input_ids"] == [7] * 4

@@ -10,8 +10,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from exporters import bundle, saving
+from exporters import saving
 from exporters.build import build
+from exporters.bundle import files
 from pipeline.measure import memory
 from pipeline.model.runtime import BundleModel
 from pipeline.terms.errors import IntegrityError
@@ -49,7 +50,7 @@ def test_all_files_are_counted_promised_and_summed(both):
     assert parted.roles[saving.WEIGHTS] == "graph"
     assert parted.size == pytest.approx(whole.size, rel=0.01)
     assert memory.size(both["parted"]) == pytest.approx(memory.size(both["whole"]), rel=0.01)
-    assert f"  {saving.WEIGHTS}\n" in (both["parted"] / bundle.SUMS).read_text()
+    assert f"  {saving.WEIGHTS}\n" in (both["parted"] / files.SUMS).read_text()
 
 
 def test_a_bundle_without_its_weights_is_refused(both, tmp_path):

@@ -17,7 +17,7 @@ def test_a_record_of_other_rows_or_steps_matches_no_branch(project: Project) -> 
     sweep = sweeps.load(project)
     loaded = variants.recipe(sweep, variants.grid(sweep)[0].values)
     plan = Plan(loaded, Store(project.home / "store"))
-    steps = Steps.of(plan, plan.steps())
+    steps = Steps.from_plan(plan, plan.steps())
     assert steps.digests == {"model": None, "head": None, "export": None}
     record = Branch(name="note-a", values={}, rows=steps.rows)
     assert steps.match(record), "none of its steps is another one"

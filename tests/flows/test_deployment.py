@@ -95,7 +95,10 @@ def test_an_entry_says_what_a_worker_elsewhere_needs(made: Callable[..., Deploym
         "description": "encoder → head → judge; 1 budget",
         "tags": ["rarefy", "recipe:tiny", "team-a"],
         "entrypoint": "flows.prefect_flow.compress",
-        "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "."}}],
+        "pull": [
+            {"prefect.deployments.steps.pull_from_remote_storage": {"url": "s3://models/recipes"}},
+            {"prefect.deployments.steps.set_working_directory": {"directory": "."}},
+        ],
         "parameters": {
             "recipe": "s3://models/recipes/tiny.yaml",
             "command": "rarefy run tiny.yaml",

@@ -163,6 +163,18 @@ def test_a_page_that_a_server_cannot_take_now_ends_no_run(project: Project) -> N
     assert "rarefy-ledger-a is not shown: refused" in done.stderr
 
 
+def deployed_job(home: Path, store: str) -> Job:
+    return Job(
+        recipe="demo.yaml",
+        home=str(home),
+        out="",
+        device="cpu",
+        threads=1,
+        command="rarefy run demo.yaml",
+        store=store,
+    )
+
+
 def test_a_store_that_cannot_be_written_ends_a_deployed_run_before_its_first_stage(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -170,7 +182,7 @@ def test_a_store_that_cannot_be_written_ends_a_deployed_run_before_its_first_sta
 
     monkeypatch.setattr(prefect_flow.jobs, "open_run", lambda *_: pytest.fail("it was opened"))
     store = "http://127.0.0.1:9/store"
-    job = Job("demo.yaml", str(tmp_path), "", "cpu", 1, "rarefy run demo.yaml", store=store)
+    job = deployed_job(tmp_path, store)
     with pytest.raises(RecipeError, match="this remote is read-only"):
         prefect_flow._planned(job, Mock(), Mock())
 
@@ -244,7 +256,7 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_the_verdict(
     monkeypatch.setattr(prefect_flow.Remote, "open", lambda _: Mock())
     monkeypatch.setattr(prefect_flow.machine_limit, "limit_of", lambda _: nullcontext())
     monkeypatch.setattr(prefect_flow.recording, "recorded", lambda *_: nullcontext(Mock()))
-    job = Job("demo.yaml", str(tmp_path), "", "cpu", 1, "rarefy run demo.yaml", store="s3://m")
+    job = deployed_job(tmp_path, "s3://m")
     state = prefect_flow._deployed(job, Home(tmp_path), Mock(), None, None)
     assert (state.is_failed(), state.message) == (True, message)
     assert shown == ["plan", "rarefy-verdict-demo", "publish", "rarefy-report-demo"]

@@ -1,22 +1,21 @@
-"""A recipe is fetched from where workers can read it, with the files that it names."""
+"""A recipe is sent with the files that it names, and Prefect fetches it for workers."""
 
 from __future__ import annotations
 
-import functools
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from flows import recipe_source
-from flows.passing import may_pass
 from flows.recipe_source import InGit
 from pipeline.recipe import recipe as recipes
 from pipeline.terms.errors import ProviderError, RecipeError
+from tests.pipeline.store.conftest import bucket, shared
+
+__all__ = ["bucket", "shared"]
+"""Fixtures that are found here."""
 
 RECIPE = """
 name: demo
@@ -76,40 +75,14 @@ def here(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def web(there: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(there))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_the_recipe_names_is_fetched_and_nothing_else(there: Path, here: Path) -> None:
-    path = recipe_source.fetch(there.as_uri() + "/demo.yaml", here)
-    assert path == here / "demo.yaml"
-    assert files(here) == NEEDED
-    assert recipes.load(path).recipe.name == "demo"
-
-
-def test_a_web_server_with_listings_will_do(web: str, here: Path) -> None:
-    recipe_source.fetch(f"{web}/demo.yaml", here)
-    assert files(here) == NEEDED
-    assert (here / "models/encoder/1_Pooling/config.json").read_text() == '{"pooling": 1}'
-
-
 def test_a_path_of_this_machine_is_used_where_it_is(here: Path) -> None:
     assert not recipe_source.is_remote("recipes/demo.yaml")
-    assert recipe_source.fetch("recipes/demo.yaml", here) == Path("recipes/demo.yaml")
-    assert files(here) == set()
+    assert recipe_source.local_path("recipes/demo.yaml", here) == Path("recipes/demo.yaml")
+    assert recipe_source.pull_steps("recipes/demo.yaml") == [recipe_source.STAY]
 
 
 def test_what_is_sent_to_a_store_is_fetched_from_there(
@@ -122,14 +95,27 @@ def test_what_is_sent_to_a_store_is_fetched_from_there(
     cut.chmod(0o644)
     cut.write_text("{")  # a transfer that broke off
     assert recipe_source.send(there / "demo.yaml", store) == source
-    recipe_source.fetch(source, here)
-    assert files(here) == NEEDED
-    assert (here / "data/train.jsonl").read_text() == "{}\n"
+    path = recipe_source.fetch(source, here)
+    assert files(path.parent) == NEEDED
+    assert (path.parent / "data/train.jsonl").read_text() == "{}\n"
+    assert files(here) == set(), "a folder that is mounted is used where it is"
+    assert recipes.load(path).recipe.name == "demo"
 
 
-def test_hidden_files_of_a_folder_stay_where_they_are(
-    there: Path, here: Path, tmp_path: Path
-) -> None:
+def test_prefect_fetches_what_was_sent_to_a_bucket(there: Path, here: Path, shared: str) -> None:
+    source = recipe_source.send(there / "demo.yaml", shared)
+    path = recipe_source.fetch(source, here)
+    assert files(path.parent) == NEEDED
+    assert path == recipe_source.local_path(source, here)
+    assert path.is_relative_to(here)
+    pulled, stayed = recipe_source.pull_steps(source)
+    assert pulled == {
+        "prefect.deployments.steps.pull_from_remote_storage": {"url": source.rpartition("/")[0]}
+    }
+    assert stayed == recipe_source.STAY
+
+
+def test_hidden_files_of_a_folder_stay_where_they_are(there: Path, tmp_path: Path) -> None:
     """A model's folder may be a git clone. What the recipe itself names is not hidden from it."""
     (there / "models").rename(there / ".models")
     (there / "demo.yaml").write_text(RECIPE.replace("models/encoder", ".models/encoder"))
@@ -141,8 +127,6 @@ def test_hidden_files_of_a_folder_stay_where_they_are(
     recipe_source.send(there / "demo.yaml", (tmp_path / "store").as_uri())
     [sent] = (tmp_path / "store" / "recipes").iterdir()
     assert files(sent) == wanted
-    recipe_source.fetch(there.as_uri() + "/demo.yaml", here)
-    assert files(here) == wanted
 
 
 PACKAGED = {
@@ -172,18 +156,11 @@ def packaged(there: Path) -> set[str]:
     return (NEEDED | set(PACKAGED)) - {"shared_words.py"}
 
 
-def test_packages_that_a_stage_imports_are_sent_and_fetched(
-    there: Path, packaged: set[str], here: Path, tmp_path: Path
+def test_packages_that_a_stage_imports_are_sent(
+    there: Path, packaged: set[str], tmp_path: Path
 ) -> None:
     source = recipe_source.send(there / "demo.yaml", (tmp_path / "store").as_uri())
     assert files(Path(source.removeprefix("file://")).parent) == packaged
-    recipe_source.fetch(there.as_uri() + "/demo.yaml", here)
-    assert files(here) == packaged
-
-
-def test_packages_are_fetched_from_a_web_server(web: str, packaged: set[str], here: Path) -> None:
-    recipe_source.fetch(f"{web}/demo.yaml", here)
-    assert files(here) == packaged
 
 
 def test_a_stage_in_a_package_is_sent(there: Path, packaged: set[str], tmp_path: Path) -> None:
@@ -192,18 +169,6 @@ def test_a_stage_in_a_package_is_sent(there: Path, packaged: set[str], tmp_path:
     sent = files(Path(source.removeprefix("file://")).parent)
     assert {"helpers/__init__.py", "helpers/util.py", "helpers/deep/inner.py"} <= sent
     assert "helpers/unused.py" not in sent
-
-
-def test_a_recipe_that_is_not_there(there: Path, web: str, here: Path) -> None:
-    for place in (there.as_uri(), web):
-        with pytest.raises(RecipeError, match=r"none\.yaml: no such recipe$"):
-            recipe_source.fetch(f"{place}/none.yaml", here)
-
-
-def test_a_file_outside_the_recipe_s_folder_is_refused(there: Path, here: Path) -> None:
-    (there / "models" / "deep.yaml").write_text(RECIPE.replace("data/train", "../data/train"))
-    with pytest.raises(RecipeError, match=r"names '\.\./data/train\.jsonl'.* use --git$"):
-        recipe_source.fetch(there.as_uri() + "/models/deep.yaml", here)
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -229,32 +194,44 @@ def repository(there: Path) -> str:
 def test_a_recipe_in_git_at_a_branch_or_tag(
     repository: str, here: Path, revision: str, name: str
 ) -> None:
-    path = recipe_source.fetch(f"git+{repository}@{revision}:demo.yaml", here)
+    source = f"git+{repository}@{revision}:demo.yaml"
+    path = recipe_source.fetch(source, here)
+    assert path == recipe_source.local_path(source, here)
     assert recipes.load(path).recipe.name == name
-    assert (here / "data" / "huge.jsonl").is_file(), "the repository is whole"
+    assert (path.parent / "data" / "huge.jsonl").is_file(), "the repository is whole"
+    assert recipe_source.pull_steps(source) == [
+        {
+            "prefect.deployments.steps.git_clone": {
+                "repository": repository,
+                "branch": revision,
+                "clone_directory_name": "repository",
+            }
+        },
+        recipe_source.STAY,
+    ]
 
 
 def test_a_recipe_in_git_at_a_commit(repository: str, there: Path, here: Path) -> None:
     shown = subprocess.run(
         ["git", "-C", str(there), "rev-parse", "next"], capture_output=True, text=True, check=True
     )
-    path = recipe_source.fetch(f"git+{repository}@{shown.stdout.strip()[:12]}:demo.yaml", here)
+    path = recipe_source.fetch(f"git+{repository}@{shown.stdout.strip()}:demo.yaml", here)
     assert recipes.load(path).recipe.name == "next"
 
 
-def test_what_is_not_in_git(repository: str, here: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="there is no revision 'v9'"):
-        recipe_source.fetch(f"git+{repository}@v9:demo.yaml", here)
-    with pytest.raises(RecipeError, match=r"none\.yaml: no such recipe"):
-        recipe_source.fetch(f"git+{repository}@main:none.yaml", _empty(tmp_path / "two"))
-    with pytest.raises(RecipeError, match=r"git: fatal: .*therex"):
-        recipe_source.fetch(f"git+{repository}x@main:demo.yaml", _empty(tmp_path / "three"))
-
-
-def test_a_server_that_cannot_be_reached_is_tried_again(here: Path) -> None:
-    with pytest.raises(ProviderError, match="git: ") as raised:
-        recipe_source.fetch("git+http://127.0.0.1:9/models.git@main:demo.yaml", here)
-    assert may_pass(raised.value)
+@pytest.mark.parametrize(
+    ("suffix", "error", "words"),
+    [
+        ("@v9:demo.yaml", ProviderError, "v9"),
+        ("@main:none.yaml", RecipeError, r"none\.yaml: no such recipe"),
+        ("x@main:demo.yaml", ProviderError, "cannot be fetched: .*therex"),
+    ],
+)
+def test_what_is_not_in_git(
+    repository: str, here: Path, suffix: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        recipe_source.fetch(f"git+{repository}{suffix}", here)
 
 
 @pytest.mark.parametrize(
@@ -291,11 +268,6 @@ def test_an_address_in_git_that_is_wrong(text: str, said: str) -> None:
         InGit.parse(text)
 
 
-def _empty(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
 def test_only_what_may_be_a_file_is_sent(there: Path, tmp_path: Path) -> None:
     """A folder called like the recipe, and a file like a column, are none of the recipe's."""
     (there / "demo").mkdir()
@@ -315,8 +287,8 @@ def test_a_data_file_may_have_any_name(there: Path, here: Path, tmp_path: Path, 
     recipe = there / "demo.yaml"
     recipe.write_text(RECIPE.replace("data/eval.jsonl", f'"{name}"'))
     source = recipe_source.send(recipe, (tmp_path / "store").as_uri())
-    recipe_source.fetch(source, here)
-    assert files(here) == NEEDED - {"data/eval.jsonl"} | {name}
+    sent = recipe_source.fetch(source, here).parent
+    assert files(sent) == NEEDED - {"data/eval.jsonl"} | {name}
 
 
 def test_a_prompt_that_begins_with_dots_is_no_path(there: Path, tmp_path: Path) -> None:
@@ -333,23 +305,27 @@ def test_the_user_of_ssh_is_no_secret(port: str) -> None:
         InGit.parse("ssh://git:secret@example.org/org/models.git@main:demo.yaml")
 
 
-def test_a_repository_that_refuses_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "fatal: unable to access 'https://x/': The requested URL returned error: 403"
-    monkeypatch.setattr(recipe_source, "_run", lambda *_: (128, said))
-    with pytest.raises(RecipeError, match="403") as refused:
-        recipe_source._git("clone")
-    assert not may_pass(refused.value)
-
-
 def test_words_of_our_stages_are_no_paths_and_those_of_others_may_be(
-    monkeypatch: pytest.MonkeyPatch,
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = {"distill": {"teacher": "finetune", "student": "small"}, "from": "model"}
-    validate = {"validate": {"models": ["finetune"]}}
-    other = {"theirs": {"table": "times.csv"}}
-    mine = {"mine:Stage": {"target": "goal.json"}}
+    for name in ("finetune", "small", "times.csv", "goal.json", "mine.py"):
+        (there / name).write_text("")
     point = EntryPoint("theirs", "package.stage:Theirs", "rarefy.stages")
-    known = recipe_source.discovery.installed() | {"theirs": point}
-    monkeypatch.setattr(recipe_source.discovery, "installed", lambda: known)
-    found = [*recipe_source._references({"stages": [ours, validate, other, mine]})]
-    assert found == ["small", "times.csv", "mine:", "goal.json"]
+    installed = recipe_source.discovery.installed() | {"theirs": point}
+    monkeypatch.setattr(recipe_source.discovery, "installed", lambda: installed)
+    (there / "demo.yaml").write_text(
+        """
+name: demo
+model: models/encoder
+data: {train: data/train.jsonl}
+stages:
+  - {distill: {teacher: finetune, student: small}, from: model}
+  - validate: {models: [finetune]}
+  - theirs: {table: times.csv}
+  - mine:Stage: {target: goal.json}
+"""
+    )
+    source = recipe_source.send(there / "demo.yaml", (tmp_path / "store").as_uri())
+    sent = files(Path(source.removeprefix("file://")).parent)
+    assert {"small", "times.csv", "mine.py", "goal.json"} <= sent
+    assert "finetune" not in sent

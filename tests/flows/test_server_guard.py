@@ -1,21 +1,26 @@
-"""The embedded Prefect server ends with its run, however that ends."""
+"""The temporary Prefect server ends with its run, however that ends."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from flows import server_guard
+from pipeline.terms.errors import ProviderError
 from tests.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -52,9 +57,20 @@ def servers(home: Path) -> list[psutil.Process]:
     found = []
     for process in marked(home):
         with contextlib.suppress(psutil.Error, OSError):
-            if "uvicorn" in process.cmdline():
+            if server_guard.__file__ in process.cmdline():
                 found.append(process)
     return found
+
+
+def settings_of(server: psutil.Process) -> dict[str, Any]:
+    """Ask a server for its settings, after a look at who can reach it."""
+    (listener,) = [each for each in server.net_connections() if each.status == "LISTEN"]
+    assert listener.laddr.ip == "127.0.0.1"
+    address = f"http://127.0.0.1:{listener.laddr.port}/api/admin/settings"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=60) as response:
+        settings: dict[str, Any] = json.load(response)
+    return settings
 
 
 @pytest.mark.slow
@@ -83,7 +99,11 @@ def test_no_server_outlives_its_run(
     )
     try:
         wait_until((project.folder / "started").exists, 300)
-        assert servers(project.home)
+        (server,) = servers(project.home)
+        settings = settings_of(server)["server"]
+        assert settings["api"]["cors_allowed_origins"] == "http://127.0.0.1"
+        assert not settings["analytics_enabled"]
+        assert not settings["services"]["scheduler"]["enabled"], "deployments are left alone"
         send(run.pid, number)
         _, said = run.communicate(timeout=120)
         wait_until(lambda: not servers(project.home), 60)
@@ -97,27 +117,19 @@ def test_no_server_outlives_its_run(
         assert run.returncode == 130
 
 
-def test_the_guard_ends_only_its_own_run_s_servers() -> None:
-    def server(mark: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", "import time; time.sleep(60)", "prefect.server"]
-        return subprocess.Popen(command, env=os.environ | {server_guard.MARK: mark})
-
-    mine, other = server("mine"), server("other")
-    try:
-        server_guard.end("mine")
-        assert mine.wait(timeout=10) is not None
-        assert other.poll() is None
-    finally:
-        for process in (mine, other):
-            process.kill()
-            process.wait()
-
-
 def test_a_run_holds_its_servers_port_for_it() -> None:
-    """Prefect draws ports: two runs that drew the same one shared a server, until it was gone."""
-    port = server_guard._own_port()
-    with socket.socket() as another_run, pytest.raises(OSError, match="in use"):
-        another_run.bind(("127.0.0.1", port))
-    with socket.create_server(("127.0.0.1", port)) as ours:  # as uvicorn listens
-        assert ours.getsockname()[1] == port
-    assert server_guard._own_port() != port
+    """Two runs that drew the same port shared a server, until it was gone."""
+    with server_guard.hold_port() as holder, socket.socket() as another_run:
+        address = holder.getsockname()
+        with pytest.raises(OSError, match="in use"):
+            another_run.bind(address)
+        with socket.create_server(address) as server:  # as uvicorn listens
+            assert server.getsockname() == address
+
+
+def test_a_server_that_cannot_start_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(ProviderError, match=r"did not start \(exit code 1\); run again"):
+        server_guard.start()

@@ -21,9 +21,9 @@ def test_the_threads_of_a_sweep_stay_as_it_began(project: Project) -> None:
     path = sweeps.write(project)
     begin(job(project, path, threads=2).opened(None))
     assert job(project, path).opened(None).threads == 2
-    with pytest.raises(RecipeError, match="began with 2 threads a branch; leave out"):
+    with pytest.raises(RecipeError, match="began with --threads 2; give the same"):
         job(project, path).opened(3)
-    with pytest.raises(RecipeError, match="began on cpu; give --device cpu"):
+    with pytest.raises(RecipeError, match="began with --device cpu; give"):
         job(project, path, device="cuda").opened(None)
 
 
@@ -78,7 +78,7 @@ def test_looking_creates_nothing_and_refuses_what_running_would(project: Project
     assert not (project.home / "sweeps").exists()
     begin(job(project, path, threads=2).opened(None))
     assert job(project, path).settled(None).threads == 2
-    with pytest.raises(RecipeError, match="began with 2 threads"):
+    with pytest.raises(RecipeError, match="began with --threads 2"):
         job(project, path).settled(3)
-    with pytest.raises(RecipeError, match="began on cpu"):
+    with pytest.raises(RecipeError, match="began with --device cpu"):
         job(project, path, device="cuda").settled(None)

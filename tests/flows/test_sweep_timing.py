@@ -126,7 +126,7 @@ def test_times_that_something_disturbed_are_taken_again_and_never_kept(
     assert timer.doubtful.keys() == {"d"}
     assert "the CPU was busy; these times" in lines[-1]
     again = clock(tmp_path, machine)
-    assert again.known.keys() == set(first)
+    assert again.certain.keys() == set(first)
     again.time(["a", "b", "c", "d"])
     assert machine.sessions[5:] == [second]
 
@@ -137,8 +137,8 @@ def test_nothing_is_scaled_to_a_bundle_whose_time_is_in_doubt(tmp_path: Path) ->
     timer.time(["a", "b"])
     timer.time(["c"])
     assert machine.sessions[3:] == [["c"]]
-    assert (timer.doubtful.keys(), timer.known.keys()) == ({"a", "b"}, {"c"})
-    assert clock(tmp_path).known.keys() == {"c"}
+    assert (timer.doubtful.keys(), timer.certain.keys()) == ({"a", "b"}, {"c"})
+    assert clock(tmp_path).certain.keys() == {"c"}
 
 
 def test_times_of_other_pairs_are_others(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_recipe_s_own_settings_and_rows_are_used(project: Project) -> None:
     sweeps.write(project)
     loaded = recipes.load(project.folder / "tiny.yaml")
     plan = Plan(loaded, Store(project.home / "store"))
-    timer = Clock.of(loaded, plan, project.folder, lambda digest: project.folder)
+    timer = Clock.for_recipe(loaded, plan, project.folder, lambda digest: project.folder)
     assert (timer.settings.processes, timer.settings.seconds) == (2, 1)
     dev = set(plan.splits["dev"].texts)
     assert timer.texts
@@ -173,7 +173,7 @@ def test_a_search_is_timed_by_its_queries(project: Project) -> None:
     loaded = recipes.load(project.folder / "tiny.yaml")
     task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     plan: Any = SimpleNamespace(task=task, rows={"dev": lessons()})
-    timer = Clock.of(loaded, plan, project.folder, lambda digest: project.folder)
+    timer = Clock.for_recipe(loaded, plan, project.folder, lambda digest: project.folder)
     assert (sorted(timer.texts), timer.pairs) == (["dull", "warm"], None)
 
 
@@ -185,7 +185,7 @@ def test_rows_are_timed_though_no_model_has_answered_them(project: Project) -> N
     )
     loaded = recipes.load(recipe)
     plan = Plan(loaded, Store(project.home / "store"))
-    assert Clock.of(loaded, plan, project.folder, lambda digest: project.folder).texts
+    assert Clock.for_recipe(loaded, plan, project.folder, lambda digest: project.folder).texts
 
 
 def test_a_session_has_as_many_bundles_as_the_memory(

@@ -14,11 +14,15 @@ from pipeline.model.architectures.description import Config, Maker, Units, plain
 
 
 def _talking(config: Config) -> str:
-    return "talking heads read each other's scores" if config.get("talking_head") else ""
+    if config.get("talking_head"):
+        return "talking heads read each other's scores"
+    return ""
 
 
 def _convolution(config: Config) -> str:
-    return "a convolution belongs to the first layer" if config.get("conv_kernel_size") else ""
+    if config.get("conv_kernel_size"):
+        return "a convolution belongs to the first layer"
+    return ""
 
 
 DEBERTA = replace(

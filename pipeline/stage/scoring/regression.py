@@ -1,4 +1,4 @@
-"""Regression: correlations and errors of one number per row.
+"""REGRESSION: correlations and errors of one number per row.
 
 ``outputs``: rows × 1; ``truth``: one float per row. A score is NaN if an output is not finite. A
 correlation is 0 if the outputs or the truth are all the same in a draw: such a model orders

@@ -33,7 +33,7 @@ class Embedding(NamedTuple):
 class EmbeddingPresenter(Presenter, ABC):
     """Shows the embeddings of texts."""
 
-    runner: ClassVar[str] = "sentence-embeddings"
+    answers_like: ClassVar[str] = "sentence-embeddings"
 
     def answers(self, predictions: NDArray[np.float64]) -> list[Embedding]:
         """Return each text's embedding."""

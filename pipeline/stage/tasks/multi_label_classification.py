@@ -331,7 +331,7 @@ class LabelsScorer(Scorer):
 class LabelsPresenter(Presenter):
     """Shows the labels that a row is given, and all probabilities."""
 
-    runner: ClassVar[str] = "multi-label-classification"
+    answers_like: ClassVar[str] = "multi-label-classification"
     slice_name: ClassVar[str] = "number of labels"
 
     def answers(self, predictions: NDArray[np.float64]) -> list[Prediction]:

@@ -43,8 +43,8 @@ class LabelTable(NamedTuple):
 class Presenter(Part):
     """Turns predictions, which are (units, columns), into what a user reads."""
 
-    runner: ClassVar[str] = "text-classification"
-    """The lines that answer in a bundle's own program: a file's name in ``exporters/runners``."""
+    answers_like: ClassVar[str] = "text-classification"
+    """The task whose file answers in a bundle's own program: ``exporters/bundle/task_*.py``."""
     slice_name: ClassVar[str] = "label"
     """What ``target_slices`` tells the rows apart by."""
     table_rows: ClassVar[str] = "row"

@@ -340,7 +340,7 @@ class RegressionScorer(Scorer):
 class ScorePresenter(Presenter):
     """Shows scores; with groups, the highest row of each query."""
 
-    runner: ClassVar[str] = "regression"
+    answers_like: ClassVar[str] = "regression"
     slice_name: ClassVar[str] = "true score"
 
     def answers(self, predictions: NDArray[np.float64]) -> list[Prediction]:

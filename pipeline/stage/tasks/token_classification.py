@@ -305,7 +305,7 @@ class EntityScorer(SingleLabelScorer):
 class EntityPresenter(SingleLabelPresenter):
     """Shows entities, with their characters in the text that a user wrote."""
 
-    runner: ClassVar[str] = "token-classification"
+    answers_like: ClassVar[str] = "token-classification"
     table_rows: ClassVar[str] = "entity"
 
     def answers(self, predictions: NDArray[np.float64]) -> list[Tagged]:

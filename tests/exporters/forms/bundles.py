@@ -13,7 +13,6 @@ from exporters.forms import source
 from exporters.forms.source import Source
 from pipeline.model import checkpoint, pooling
 from pipeline.model.pooling import Pooling
-from pipeline.release.bundles import Bundle
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from tests.models import TASK, sentences, write_encoder, write_finetuned, write_model
@@ -61,8 +60,8 @@ def _build(folder: Path, task: Any, split: Split, **options: Any) -> Path:
     return folder / "bundle"
 
 
-def read(folder: Path) -> Source:
-    return source.read(Bundle("tiny", folder, None))
+def read(folder: Path, digest: str | None = None) -> Source:
+    return source.read(folder, "tiny", digest)
 
 
 def change(folder: Path, name: str, by: Callable[[dict[str, Any]], Any]) -> None:

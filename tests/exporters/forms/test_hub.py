@@ -10,8 +10,8 @@ from transformers import AutoConfig
 from exporters import saving
 from exporters.forms import hub
 from exporters.forms.hub_card import Stated
-from pipeline.release.provenance import Provenance
 from pipeline.terms.errors import ModelError
+from pipeline.verdict.provenance import Provenance
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.exporters.forms import bundles
 from tests.models import write_finetuned

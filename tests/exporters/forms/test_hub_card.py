@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 
 from exporters.forms import hub_card
 from exporters.forms.hub_card import Stated
-from pipeline.release.provenance import Provenance
+from pipeline.verdict.provenance import Provenance
 from pipeline.verdict.record import LedgerRow
 from tests.exporters.forms import bundles
 from tests.pipeline.report.factory import report_data
@@ -18,7 +18,7 @@ def provenance(source, metric="accuracy", **changes):
         id="export",
         stage="export",
         kind="bundle",
-        digest=source.bundle.digest,
+        digest=source.digest,
         cached=False,
         seconds=1,
         metric=metric,
@@ -44,7 +44,7 @@ def card(source, folder, known, stated=None):
 
 
 def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
-    found = bundles.read(classifier)
+    found = bundles.read(classifier, "0" * 64)
     written = card(found, tmp_path, provenance(found))
     data = written.data
     assert (data.license, data.base_model, data.datasets) == (
@@ -61,7 +61,7 @@ def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
 
 
 def test_a_score_on_other_rows_names_no_data_set_of_the_hub(classifier, tmp_path):
-    found = bundles.read(classifier)
+    found = bundles.read(classifier, "0" * 64)
     written = card(found, tmp_path, provenance(found, tested=None))
     (result,) = written.data.eval_results
     assert (result.dataset_type, result.dataset_name) == ("unknown", "eval split of the recipe")
@@ -69,7 +69,7 @@ def test_a_score_on_other_rows_names_no_data_set_of_the_hub(classifier, tmp_path
 
 
 def test_a_model_of_which_not_all_is_known_claims_no_relation(classifier, tmp_path):
-    found = bundles.read(classifier)
+    found = bundles.read(classifier, "0" * 64)
     data = card(found, tmp_path, provenance(found, stages=("export",))).data.to_dict()
     assert data["base_model"] == "owner/base"
     assert "base_model_relation" not in data
@@ -83,12 +83,12 @@ def test_the_card_says_that_long_texts_are_cut_and_who_answered(classifier, tmp_
     )
     given = {"providers": ["OpenVINO"]}
     bundles.change(classifier, "session_options.json", lambda values: values.update(given))
-    found = bundles.read(classifier)
+    found = bundles.read(classifier, "0" * 64)
     assert "answered by OpenVINO" in card(found, tmp_path, provenance(found)).text
 
 
 def test_what_the_user_says_counts_more(classifier, tmp_path):
-    found = bundles.read(classifier)
+    found = bundles.read(classifier, "0" * 64)
     stated = Stated("apache-2.0", "owner/other", ("owner/data",))
     data = card(found, tmp_path, provenance(found), stated).data
     assert (data.license, data.base_model, data.datasets) == (
@@ -99,7 +99,10 @@ def test_what_the_user_says_counts_more(classifier, tmp_path):
 
 
 def test_another_base_does_not_inherit_the_licence_of_the_run_s_model(classifier, tmp_path):
-    found, stated = bundles.read(classifier), Stated(base="owner/other", datasets=("owner/data",))
+    found, stated = (
+        bundles.read(classifier, "0" * 64),
+        Stated(base="owner/other", datasets=("owner/data",)),
+    )
     data = card(found, tmp_path, provenance(found), stated).data.to_dict()
     assert data["base_model"] == "owner/other"
     assert not {"license", "base_model_relation"} & data.keys()
@@ -109,7 +112,7 @@ def test_another_base_does_not_inherit_the_licence_of_the_run_s_model(classifier
 
 
 def test_the_card_names_the_runtime_that_4_bit_embeddings_need(classifier, tmp_path):
-    found = bundles.read(classifier)
+    found = bundles.read(classifier, "0" * 64)
     vars(found)["least_runtime"] = "1.28"
     assert "Needs ONNX Runtime 1.28 or later" in card(found, tmp_path, Provenance()).text
 
@@ -127,13 +130,13 @@ def test_a_card_without_facts_claims_nothing(classifier, tmp_path):
 
 
 def test_a_model_that_was_only_quantized_is_said_to_be_that(classifier, tmp_path):
-    found = bundles.read(classifier)
+    found = bundles.read(classifier, "0" * 64)
     known = provenance(found, stages=("import", "quantize", "export"))
     assert card(found, tmp_path, known).data.base_model_relation == "quantized"
 
 
 def test_a_bundle_that_embeds_is_for_sentence_transformers(embedder, tmp_path):
-    found = bundles.read(embedder)
+    found = bundles.read(embedder, "0" * 64)
     written = card(found, tmp_path, provenance(found, metric="spearman"))
     data = written.data
     assert data.library_name == "sentence-transformers"

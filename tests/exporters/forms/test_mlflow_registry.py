@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from unittest.mock import MagicMock
-
 import pytest
 
 from exporters.forms import mlflow, mlflow_registry
 from exporters.forms.mlflow_registry import Alias
-from pipeline.release.provenance import Provenance
-from pipeline.run import names
 from pipeline.terms.errors import RecipeError
+from pipeline.verdict.provenance import Provenance
 from tests.exporters.forms import bundles
 from tests.pipeline.report.factory import report_data
 
@@ -45,7 +42,9 @@ def test_a_name_that_mlflow_does_not_allow_is_refused(classifier, name):
     with pytest.raises(RecipeError, match="registered model's name"):
         Alias("http://127.0.0.1:1", name, "production").check()
     with pytest.raises(RecipeError, match="registered model's name"):
-        mlflow_registry.register(bundles.read(classifier), Provenance(), "http://127.0.0.1:1", name)
+        mlflow_registry.register(
+            bundles.read(classifier), Provenance(), [], "http://127.0.0.1:1", name
+        )
 
 
 def test_an_alias_without_a_server_names_the_variable():
@@ -55,30 +54,13 @@ def test_an_alias_without_a_server_names_the_variable():
 
 def test_the_numbers_are_the_ledger_s_and_the_candidate_s():
     record = report_data()
-    found = mlflow_registry._numbers(record, judged=True)
+    found = mlflow_registry.numbers_of(record, judged=True)
     for row in record.ledger:
         assert found[f"{row.id}.size"] == row.size
         if row.accuracy:
             assert found[f"{row.id}.{row.metric}"] == row.accuracy[0]
     assert any(name.startswith("latency_p50.") for name in found)
     # Another bundle of the run has no numbers but those of the ledger.
-    others = mlflow_registry._numbers(record, judged=False)
+    others = mlflow_registry.numbers_of(record, judged=False)
     assert others.keys() < found.keys()
     assert not any(name.startswith(("latency", "speedup", "memory")) for name in others)
-
-
-@pytest.mark.parametrize(
-    ("measured", "ours", "logged"), [(True, True, 2), (True, False, 0), (False, False, 2)]
-)
-def test_pages_about_another_bundle_of_the_run_are_not_logged(
-    tmp_path, monkeypatch, measured, ours, logged
-):
-    """Those of a run without validate are about no other."""
-    for name in (names.REPORT, names.SUMMARY, names.VERDICT):
-        (tmp_path / name).touch()
-    record = report_data() if measured else report_data(measurements=None, verdict=None)
-    known = Provenance(record=record, run=tmp_path, verdict=None)
-    monkeypatch.setattr(Provenance, "judges", lambda *_: ours)
-    server = MagicMock()
-    mlflow_registry._describe(server, MagicMock(), known)
-    assert server.log_artifact.call_count == logged

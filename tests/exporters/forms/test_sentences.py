@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from exporters.forms import sentences
+from exporters.forms import hub
 from pipeline.model import pooling
 from pipeline.model.pooling import Pooling
 from pipeline.terms.errors import ModelError
@@ -18,7 +18,7 @@ from tests.exporters.forms import bundles
 def test_what_is_written_is_read_back(embedder, tmp_path, mode, normalize):
     how = {"mode": mode, "normalize": normalize}
     bundles.change(embedder, "config.json", lambda values: values.update(rarefy_pooling=how))
-    sentences.write(bundles.read(embedder), tmp_path)
+    hub.write_modules(bundles.read(embedder), tmp_path)
     layout = pooling.layout(tmp_path)
     assert layout.pooling == Pooling(mode, normalize)
     assert (layout.transformer, layout.max_length) == (tmp_path, 32)
@@ -30,4 +30,4 @@ def test_what_is_written_is_read_back(embedder, tmp_path, mode, normalize):
 def test_a_config_without_a_pooling_is_an_error(embedder, tmp_path):
     bundles.change(embedder, "config.json", lambda values: values.pop("rarefy_pooling"))
     with pytest.raises(ModelError, match="rarefy_pooling"):
-        sentences.write(bundles.read(embedder), tmp_path)
+        hub.write_modules(bundles.read(embedder), tmp_path)

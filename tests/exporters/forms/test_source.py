@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from exporters.forms import source
-from pipeline.release.bundles import Bundle
-from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError
 from tests.exporters.forms import bundles
-from tests.models import LABELS, artifact_of
+from tests.models import LABELS
 
 
 def test_a_bundle_s_facts_are_those_of_its_files(classifier, embedder):
@@ -54,15 +52,6 @@ def test_the_samples_belong_together(classifier):
         source.samples(bundles.read(classifier))
     (classifier / "samples/response.json").unlink()
     assert source.samples(bundles.read(classifier)) is None
-
-
-def test_a_file_that_is_not_the_manifest_s_is_an_error(classifier):
-    artifact = artifact_of(classifier, Kind.BUNDLE)
-    bundle = Bundle("tiny", classifier, artifact.manifest)
-    assert source.read(bundle).labels
-    bundles.change(classifier, "config.json", lambda values: values.update(vocab_size=1))
-    with pytest.raises(IntegrityError, match=r"config\.json does not match"):
-        source.read(bundle)
 
 
 def test_a_graph_that_reads_files_elsewhere_is_refused(classifier):

@@ -38,7 +38,7 @@ def test_the_runtime_multiplies_what_the_formula_says(inputs: int, isa):
     graph, given = layer(weight, isa), normal(7, inputs, seed=2)
     (held,) = (v for v in graph.graph.initializers.values() if v.dtype == ir.DataType.INT8)
     steps = (made.scales / quantization.weight_scales(weight, isa)[:, None]).astype(np.float32)
-    numbers = packed._numbers(made, steps)
+    numbers = packed.int8_weight(made, steps)
     # What lies in the middle between two integers may be rounded to either.
     assert np.abs(numbers - held.const_value.numpy()).max() <= 1
     assert (numbers != held.const_value.numpy()).mean() < 0.05

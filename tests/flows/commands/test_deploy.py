@@ -14,7 +14,7 @@ from pipeline.terms.errors import RecipeError
 from tests.fleet import free_port
 from tests.project import Project, Said
 
-URL = ("--recipe-url", "https://example.org/recipes/tiny.yaml")
+GIT = ("--git", "https://example.org/models.git@main:recipes/tiny.yaml")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_the_file_is_written_without_a_server_and_names_no_path_of_this_machine(
     recipe: Path, project: Project, rarefy: Callable[..., Said]
 ) -> None:
     said = rarefy(
-        *("deploy", recipe, "--pool", "nightly", "--cron", "0 3 * * *", "--write-only", *URL),
+        *("deploy", recipe, "--pool", "nightly", "--cron", "0 3 * * *", "--write-only", *GIT),
         *("--store", "s3://models/rarefy", "--machine", "rack-7"),
         *("--tag", "team-a", "--job-variable", "env={RAREFY_HOME: /var/lib/rarefy}", "--json"),
         "--strict",
@@ -42,7 +42,7 @@ def test_the_file_is_written_without_a_server_and_names_no_path_of_this_machine(
     assert entry["version"] == facts["version"]
     assert entry["tags"] == ["rarefy", "recipe:tiny", "team-a"]
     assert entry["parameters"] == {
-        "recipe": URL[1],
+        "recipe": f"git+{GIT[1]}",
         "command": "rarefy run tiny.yaml",
         "store": "s3://models/rarefy",
         "machine": "rack-7",
@@ -71,7 +71,7 @@ def test_a_pool_of_containers_is_said_to_be_only_checked(
     recipe: Path, rarefy: Callable[..., Said]
 ) -> None:
     said = rarefy(
-        *("deploy", recipe, "--pool", "p", "--type", "kubernetes", "--write-only", *URL),
+        *("deploy", recipe, "--pool", "p", "--type", "kubernetes", "--write-only", *GIT),
         *("--job-variable", "image=registry/rarefy:1", "--job-variable", "namespace=ml"),
     )
     assert said.code == 0, said.err
@@ -82,22 +82,20 @@ def test_a_pool_of_containers_is_said_to_be_only_checked(
     ("options", "named"),
     [
         ((), "a worker elsewhere cannot read"),
-        ((*URL, "--git", "https://h/r.git@main:a.yaml"), "either --git or --recipe-url"),
         (("--git", "https://h/r.git"), "REPOSITORY@REVISION:PATH"),
-        (("--recipe-url", "recipes/tiny.yaml"), "--recipe-url recipes/tiny.yaml: expected a URL"),
-        (("--recipe-url", "https://me:secret@h/a.yaml"), "contains credentials"),
-        ((*URL, "--job-variable", "env={A: 'https://me:secret@h'}"), "contains credentials"),
-        ((*URL, "--tag", "a", "--tag", "https://me:secret@h"), "contains credentials"),
-        ((*URL, "--machine", "https://me:secret@h"), "contains credentials"),
-        ((*URL, "--name", "https://me:secret@h"), "contains credentials"),
-        ((*URL, "--store", "models"), "--store models: expected a URL"),
-        ((*URL, "--store", "s3://m/rarefy#production"), "without a tag, e.g. s3://m/rarefy;"),
-        ((*URL, "--report-url", "https://reports"), "--report-url needs a --store"),
-        ((*URL, "--cron", "every night"), "--cron 'every night'"),
-        ((*URL, "--cron", ""), "--cron ''"),
-        ((*URL, "--job-variable", "colour=red"), "--job-variable colour"),
-        ((*URL, "--type", "docker"), "--job-variable image=NAME"),
-        ((*URL, "--type", "mainframe"), "no such type of work pools"),
+        (("--git", "https://me:secret@h/r.git@main:a.yaml"), "contains credentials"),
+        ((*GIT, "--job-variable", "env={A: 'https://me:secret@h'}"), "contains credentials"),
+        ((*GIT, "--tag", "a", "--tag", "https://me:secret@h"), "contains credentials"),
+        ((*GIT, "--machine", "https://me:secret@h"), "contains credentials"),
+        ((*GIT, "--name", "https://me:secret@h"), "contains credentials"),
+        ((*GIT, "--store", "models"), "--store models: expected a URL"),
+        ((*GIT, "--store", "s3://m/rarefy#production"), "without a tag, e.g. s3://m/rarefy;"),
+        ((*GIT, "--report-url", "https://reports"), "--report-url needs a --store"),
+        ((*GIT, "--cron", "every night"), "--cron 'every night'"),
+        ((*GIT, "--cron", ""), "--cron ''"),
+        ((*GIT, "--job-variable", "colour=red"), "--job-variable colour"),
+        ((*GIT, "--type", "docker"), "--job-variable image=NAME"),
+        ((*GIT, "--type", "mainframe"), "no such type of work pools"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(
@@ -117,25 +115,24 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
 def test_without_a_server_the_commands_are_said(
     recipe: Path, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = rarefy("deploy", recipe, "--pool", "p", *URL)
+    said = rarefy("deploy", recipe, "--pool", "p", *GIT)
     assert said.code == 5
-    assert f"rarefy deploy {recipe} --pool p {' '.join(URL)}" in said.err
+    assert f"rarefy deploy {recipe} --pool p {' '.join(GIT)}" in said.err
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
-    assert "does not answer" in rarefy("deploy", recipe, "--pool", "p", *URL).err
+    assert "does not answer" in rarefy("deploy", recipe, "--pool", "p", *GIT).err
 
 
 def test_a_store_that_cannot_be_written_is_known_before_anything_runs(tmp_path: Path) -> None:
-    given = {"git": None, "recipe_url": URL[1], "report_url": None}
-    given["store"] = "http://127.0.0.1:9/store"
-    assert deploy._source(tmp_path / "a.yaml", given, write_only=True) == URL[1]
+    options = {"git": GIT[1], "report_url": None, "store": "http://127.0.0.1:9/store"}
+    assert deploy.publish_recipe(tmp_path / "a.yaml", options, write_only=True) == f"git+{GIT[1]}"
     with pytest.raises(RecipeError, match="this remote is read-only"):
-        deploy._source(tmp_path / "a.yaml", given, write_only=False)
+        deploy.publish_recipe(tmp_path / "a.yaml", options, write_only=False)
 
 
 def test_the_folder_of_the_file_is_made(
     recipe: Path, project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    deploy = ("deploy", recipe, "--pool", "p", "--write-only", *URL, "--file")
+    deploy = ("deploy", recipe, "--pool", "p", "--write-only", *GIT, "--file")
     assert rarefy(*deploy, "new/prefect.yaml").code == 0
     assert (project.folder / "new" / "prefect.yaml").is_file()
     said = rarefy(*deploy, "tiny.yaml/prefect.yaml")

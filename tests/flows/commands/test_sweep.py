@@ -167,7 +167,7 @@ def test_a_dry_run_refuses_what_the_command_would(
     Folder(job.out).write(Branch(name="note-a", values={"head.note": "a"}))
     assert rarefy("sweep", path, "--dry-run", *HERE).code == 0
     said = rarefy("sweep", path, "--dry-run", "--threads", "7")
-    assert (said.code, "began with 1 threads" in said.err) == (2, True)
+    assert (said.code, "began with --threads 1" in said.err) == (2, True)
 
 
 def test_the_command_is_recorded_with_its_options(project: Project) -> None:

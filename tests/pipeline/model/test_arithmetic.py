@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from exporters import runner
+from exporters.bundle import session_onnxruntime
 from pipeline.model import arithmetic
 from pipeline.terms.errors import ProviderError
 
@@ -29,9 +29,9 @@ def test_this_cpu_is_exact_if_numpy_says_that_it_has_vnni():
     assert arithmetic.exact()
 
 
-def test_the_runner_of_a_bundle_has_the_same_probe():
-    assert runner.PROBE == arithmetic.PROBE
-    assert runner.exact() == arithmetic.exact()
+def test_the_program_of_a_bundle_has_the_same_probe():
+    assert session_onnxruntime.PROBE == arithmetic.PROBE
+    assert session_onnxruntime.exact() == arithmetic.exact()
 
 
 @pytest.mark.skipif(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from pipeline.model import beginnings
+from pipeline.model import windows
 
 LENGTH = 4
 LETTERS = "abeé\u0301ß中ﬁ😀\u200d0'!.,"
@@ -69,9 +69,9 @@ def test_a_beginning_gives_the_tokens_of_the_whole_text(
 ) -> None:
     """Whatever number of characters is tried first: with few, the last word read is among them."""
     reads = KINDS[kind]
-    assert beginnings.by_words(reads)
-    with mock.patch.object(beginnings, "CHARACTERS", characters):
-        found = beginnings.encode(reads, texts, LENGTH)
+    assert windows.by_words(reads)
+    with mock.patch.object(windows, "CHARACTERS", characters):
+        found = windows.encode_beginnings(reads, texts, LENGTH)
     whole = reads.encode_batch(texts)
     assert [each.ids for each in found] == [each.ids for each in whole]
     assert [each.attention_mask for each in found] == [each.attention_mask for each in whole]
@@ -111,13 +111,13 @@ def test_the_rest_of_a_long_text_is_not_read() -> None:
             return KINDS["wordpiece"].encode_batch(texts)
 
     words = "a b " * 1_000
-    beginnings.encode(Counted(), [words, "a", "ab" * 1_000], LENGTH)
+    windows.encode_beginnings(Counted(), [words, "a", "ab" * 1_000], LENGTH)
     assert [len(text) for text in read] == [25, 1, 2_000]
 
 
 def test_a_beginning_of_few_tokens_is_read_again_to_the_end() -> None:
     text = "a" + " " * 100 + "b a b a b a b a b"
-    (found,) = beginnings.encode(KINDS["wordpiece"], [text], LENGTH)
+    (found,) = windows.encode_beginnings(KINDS["wordpiece"], [text], LENGTH)
     assert found.ids == KINDS["wordpiece"].encode(text).ids
     assert len(found.ids) == LENGTH
 
@@ -143,16 +143,16 @@ def change(**parts: Any) -> Any:
     ],
 )
 def test_other_tokenizers_read_the_whole_text(reads: Any) -> None:
-    assert not beginnings.by_words(reads)
+    assert not windows.by_words(reads)
 
 
 def test_a_token_with_a_space_inside_needs_the_whole_text() -> None:
     reads = tokenizer("wordpiece")
     reads.add_tokens(["a b"])
-    assert not beginnings.by_words(reads)
+    assert not windows.by_words(reads)
 
 
 def test_tokens_of_spaces_do_not() -> None:
     reads = tokenizer("bytes")
     reads.add_tokens(["   "])
-    assert beginnings.by_words(reads)
+    assert windows.by_words(reads)

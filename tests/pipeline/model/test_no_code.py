@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import transformers
 
 from pipeline.model import checkpoint, no_code
 from pipeline.terms.errors import ModelError
+from pipeline.terms.vocabulary import STATIC
 from stages import masked_lm
 from tests.models import write_model
 
@@ -94,3 +97,30 @@ def test_every_load_says_that_no_code_may_run():
         "peft only adds weights to a model that is loaded already"
     )
     assert "pipeline/model/no_code.py: auto.from_pretrained" in loads()
+
+
+def test_classes_are_found_by_name_beside_those_of_transformers():
+    found = no_code.class_named("StaticForSequenceClassification")
+    assert found.config_class.model_type == STATIC
+    assert no_code.class_named("BertModel").__name__ == "BertModel"
+    assert no_code.class_named("StaticNonsense") is None
+    assert no_code.class_named("") is None
+
+
+def test_a_folder_with_our_type_is_read_in_a_fresh_process(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": STATIC, "buckets": 7}))
+    code = (
+        "import sys; from pathlib import Path; from transformers import AutoConfig; "
+        "from pipeline.model import no_code; "
+        "print(no_code.from_folder(AutoConfig, Path(sys.argv[1])).buckets)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split()[-1] == "7"
+
+
+def test_what_is_wrong_with_a_config_is_said_by_whoever_reads_it(tmp_path):
+    no_code.register(tmp_path)
+    (tmp_path / "config.json").write_text("[")
+    no_code.register(tmp_path)

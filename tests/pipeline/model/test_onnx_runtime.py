@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,3 +61,25 @@ def test_tensorrt_s_missing_libraries_are_named_with_the_remedy(
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     found = onnx_runtime.inactive.__wrapped__("TensorrtExecutionProvider")
     assert found == ("the libraries of TensorRT are missing: pip install 'tensorrt>=10.13.2,<11'")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "cuda", "told"),
+    [
+        (["MatMulIntegerToFloat"] * 18, ["MatMul"] * 6 + ["Add"] * 40, "18 on CPU.*, 6 on CUDA"),
+        (["Gather", "Add"], ["MatMul", "Gemm"], None),
+        (["Gather", "Add"], ["Add"], "2 on CPU.*, 1 on CUDA"),
+    ],
+)
+def test_the_matrix_products_say_where_a_graph_runs(cpu, cuda, told):
+    """A CPU int8 graph on a GPU: the provider is active, but runs only minor nodes."""
+    parts = [
+        SimpleNamespace(
+            ep_name=f"{name}ExecutionProvider",
+            get_nodes=lambda names=names: [SimpleNamespace(op_type=one) for one in names],
+        )
+        for name, names in (("CPU", cpu), ("CUDA", cuda))
+    ]
+    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
+    with pytest.raises(ProviderError, match=told) if told else nullcontext():
+        onnx_runtime.check_placement(session, "cuda", "CUDAExecutionProvider")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,10 +10,10 @@ import shutil
 import pytest
 
 from pipeline.release import bundles, provenance
-from pipeline.release.provenance import Provenance
-from pipeline.run import folder
+from pipeline.run import folder, names
 from pipeline.store.home import Home
 from pipeline.verdict import history
+from pipeline.verdict.provenance import Provenance
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import damage
 
@@ -27,7 +28,7 @@ def test_a_run_s_bundle_knows_run_model_and_stages(desk: Desk) -> None:
     assert (found.model, found.base) == ("encoder", None)
     assert found.stages == ("import", "head", "export")
     assert found.relation == "finetune"
-    row = found.scored(bundle)
+    row = found.scored(bundle.digest)
     assert row is not None
     assert (row.id, row.metric) == ("export", "accuracy")
 
@@ -106,11 +107,11 @@ def test_a_damaged_ancestor_ends_the_chain_and_stops_nothing(desk: Desk) -> None
 def test_a_verdict_is_about_the_bundle_that_was_measured(desk: Desk) -> None:
     home = Home(desk.home)
     bundle = bundles.find("tiny", home)
-    assert provenance.of(bundle, home).judges(bundle)
+    assert provenance.of(bundle, home).judges(bundle.digest)
     desk.record(
         lambda values: values["measurements"]["models"]["candidate"].update(digest="0" * 64)
     )
-    assert not provenance.of(bundle, home).judges(bundle)
+    assert not provenance.of(bundle, home).judges(bundle.digest)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,22 @@ def test_the_newest_verdict_counts_whoever_gave_it(desk: Desk, newer: str) -> No
     assert found.verdict is not None
     assert found.verdict.outcome == newer
     assert (found.caveat is None) == (newer == "pass")
+
+
+@pytest.mark.parametrize(("measured", "pages"), [("this", 2), ("another", 0), ("none", 2)])
+def test_pages_about_another_bundle_of_the_run_are_left_out(desk: Desk, measured, pages) -> None:
+    """Those of a run without validate are about no other."""
+    for name in (names.REPORT, names.SUMMARY, names.VERDICT):
+        (desk.run / name).touch()
+    if measured == "none":
+        desk.record(lambda values: values.update(measurements=None, verdict=None))
+    if measured == "another":
+        digest = {"digest": "0" * 64}
+        desk.record(lambda values: values["measurements"]["models"]["candidate"].update(digest))
+    home = Home(desk.home)
+    bundle = bundles.find("tiny", home)
+    known = dataclasses.replace(provenance.of(bundle, home), verdict=None)
+    assert len(provenance.pages(known, bundle)) == pages
 
 
 def test_a_bundle_without_a_verdict_has_no_caveat() -> None:

@@ -149,11 +149,9 @@ def test_a_web_server_that_is_busy_is_not_one_without_the_file(store, tmp_path, 
     made = publish(store)
     remote.push(store, made.digest, f"file://{tmp_path}/remote")
     there, path = RemoteFiles.open(web), f"artifacts/sha256/{made.digest}/a.txt"
-    assert (there.kind(path), there.kind("none")) == ("file", None)
     (tmp_path / "begun").write_text("he")
     monkeypatch.setattr(Web, "broken", True)
     for use in (
-        lambda: there.kind(path),
         lambda: there.fetch(path, tmp_path / "begun", 5),
         lambda: there.fetch(path, tmp_path / "new", 5),
         there.check_exists,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from exporters import bundle, parity
+from exporters import parity
 from exporters.build import build
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
@@ -70,27 +70,10 @@ def test_threads_get_their_own_answers(made):
     spec = importlib.util.spec_from_file_location("predict", path)
     predict = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(predict)
-    session = predict.Session()
+    session, _ = predict.load()
     feeds = BundleModel(made[1], provider="openvino").encode(TEXTS) * 20
     alone = [session.run(None, feed)[0] for feed in feeds]
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(lambda feed: session.run(None, feed)[0], feeds))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "task",
-    [
-        "text-classification",
-        "token-classification",
-        "multi-label-classification",
-        "regression",
-        "sentence-embeddings",
-    ],
-)
-def test_no_task_needs_onnx_runtime(task):
-    code = bundle.by_openvino(bundle.runner(task))
-    compile(code, "predict.py", "exec")
-    assert "onnxruntime" not in code
-    assert "exact()" not in code

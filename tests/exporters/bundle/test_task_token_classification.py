@@ -7,8 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from exporters import bundle
-from exporters.runners import token_classification as runner
+from exporters.bundle import task_token_classification as program
 from pipeline.model import words
 from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 
@@ -36,7 +35,7 @@ def test_entities_and_tags_are_those_of_the_task(scheme):
         answers = task.head.predictions(2 * noise.standard_normal((len(words), len(labels))))
         ((found, tags),) = task.presenter.postprocess([words], answers)
         places = [(at, at + len(word)) for at, word in placed(words)]
-        mine = runner.described(" ".join(words), places, answers, list(labels))
+        mine = program.describe(" ".join(words), places, answers, list(labels))
         assert mine["tags"] == tags
         for ours, theirs in zip(mine["entities"], found, strict=True):
             assert ours.pop("score") == pytest.approx(theirs.pop("score"), abs=1e-6)
@@ -67,39 +66,39 @@ def test_any_set_of_labels_is_read_as_the_task_reads_it():
         answers = noise.dirichlet(np.full(len(labels), 0.3), len(words))
         (told,) = task.presenter.postprocess([words], answers)
         places = [(at, at + 1) for at, _ in placed(words)]
-        assert runner.described(" ".join(words), places, answers, labels) == told._asdict(), labels
+        assert program.describe(" ".join(words), places, answers, labels) == told._asdict(), labels
 
 
 def test_a_bare_letter_beside_prefixed_tags_is_a_tag_of_its_own():
     answers = np.eye(2)[[0, 1, 0]]
-    found = runner.described("a b c", [(0, 1), (2, 3), (4, 5)], answers, ["I", "B-LOC"])
+    found = program.describe("a b c", [(0, 1), (2, 3), (4, 5)], answers, ["I", "B-LOC"])
     assert found["tags"] == ["I", "B-LOC", "I"]
     assert [one["type"] for one in found["entities"]] == ["I", "B-LOC", "I"]
 
 
 def test_the_tag_is_the_most_probable_one_before_rounding():
     shares = np.array([[0.4999999, 0.5000001]])
-    assert runner.described("a", [(0, 1)], shares, ["O", "city"])["tags"] == ["city"]
+    assert program.describe("a", [(0, 1)], shares, ["O", "city"])["tags"] == ["city"]
 
 
 @pytest.mark.parametrize("word", ["", "New York", "New\u00a0York", "a\tb", "a\u2028b", None, 3])
 def test_what_is_no_word_ends_with_one_line(word):
     with pytest.raises(SystemExit) as ended:
-        runner.joined(["in", word])
+        program.joined(["in", word])
     said = str(ended.value.code)
     assert f"{word!r} is not a word" in said
     assert len(said.splitlines()) == 1
-    assert runner.joined(["in", "Rome."]) == "in Rome."
-    assert runner.joined("New York") == "New York"
+    assert program.joined(["in", "Rome."]) == "in Rome."
+    assert program.joined("New York") == "New York"
 
 
 def test_raw_text_is_split_as_the_task_splits_it():
-    assert runner.SPLITTERS == words.SPLITTERS
+    assert program.SPLITTERS == words.SPLITTERS
     draw = random.Random(7)
     for _ in range(300):
         text = "".join(chr(draw.choice(POOL)) for _ in range(40))
         for name in words.SPLITTERS:
-            assert runner.split(text, name) == words.split(text, name), (name, text)
+            assert program.split(text, name) == words.split(text, name), (name, text)
 
 
 def placed(words):
@@ -107,13 +106,3 @@ def placed(words):
     for word in words:
         yield at, word
         at += len(word) + 1
-
-
-def test_the_runner_of_a_bundle_has_the_task_s_own_lines_and_imports():
-    code = bundle.runner("token-classification")
-    compile(code, "predict.py", "exec")
-    assert "import json\nimport mmap\nimport re\nimport sys\nimport unicodedata\n" in code
-    assert code.count("import sys\n") == 1
-    assert code.count("def answer(") == 1
-    assert "probabilities" not in code
-    assert "from exporters" not in code

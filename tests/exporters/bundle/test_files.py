@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from exporters import bundle, saving
+from exporters import saving
+from exporters.bundle import files
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
 from pipeline.stage.split import Split
@@ -23,11 +25,10 @@ from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles
 from tests.models import BAD, GOOD, TASK
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
 """Everything that a bundle may import, with transitive imports."""
 FACTS = {
-    "runner": "text-classification",
     **dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1),
     "architecture": "A",
     "form": "deploy",
@@ -55,9 +56,9 @@ def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deplo
 
 def test_a_sample_has_the_label_that_is_ahead_by_less_than_six_decimals(tmp_path, monkeypatch):
     model = SimpleNamespace(units=lambda texts, pairs: np.array([[0.0, 1e-7]]))
-    monkeypatch.setattr(bundle, "_opened", lambda *_: model)
+    monkeypatch.setattr(files, "_opened", lambda *_: model)
     split = Split("dev", "dev.jsonl", "0", ["a film"], None, None)
-    bundle.write_samples(tmp_path, TASK, split, "cpu")
+    files.write_samples(tmp_path, TASK, split, "cpu")
     (given,) = json.loads((tmp_path / "samples/response.json").read_text())["predictions"]
     first, second = TASK.labels
     assert given == {"label": second, "probabilities": {first: 0.5, second: 0.5}}
@@ -74,8 +75,8 @@ def test_the_card_holds_no_row_of_the_data_and_one_harmless_command(deployed):
 def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
     info, output = deployed
     found = {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()}
-    assert found == set(info.roles) == set(bundle.ROLES) - {saving.WEIGHTS}
-    for line in (output / bundle.SUMS).read_text().splitlines():
+    assert found == set(info.roles) == set(files.ROLES) - {saving.WEIGHTS}
+    for line in (output / files.SUMS).read_text().splitlines():
         digest, name = line.split("  ")
         assert file_sha256(output / name) == digest
 
@@ -95,23 +96,23 @@ def test_a_card_names_the_packages_of_its_provider_in_versions_that_were_tested(
     """ONNX Runtime before 1.23 has no opset 23; 1.26 misreads tables in 4 bits without an error."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (package,) = project["optional-dependencies"][extra]
-    bundle.write_card(tmp_path, FACTS | {"provider": provider})
+    files.write_card(tmp_path, FACTS | {"provider": provider})
     card = (tmp_path / "README.md").read_text().splitlines()
     assert f"pip install '{package}'{more} tokenizers numpy" in card
 
 
 def test_tensorrt_gets_the_precision_of_the_graph_and_cuda_beside_it():
-    session = bundle._providers("tensorrt", "fp16")
+    session = files.session_providers("tensorrt", "fp16")
     assert session["providers"] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     assert session["provider_options"] == [
         {"trt_fp16_enable": "True", "trt_int8_enable": "False"},
         {},
     ]
-    assert bundle._providers("cuda", "fp16") == {"providers": ["CUDAExecutionProvider"]}
+    assert files.session_providers("cuda", "fp16") == {"providers": ["CUDAExecutionProvider"]}
 
 
 def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):
-    bundle.write_card(tmp_path, FACTS | {"pairs": True})
+    files.write_card(tmp_path, FACTS | {"pairs": True})
     lines = (tmp_path / "README.md").read_text().splitlines()
     (command,) = [line for line in lines if "predict.py" in line]
     request = json.loads(command.partition("'")[2].rpartition("'")[0])
@@ -122,14 +123,14 @@ def test_a_card_of_a_model_for_pairs_has_a_command_with_a_pair(tmp_path):
 def test_a_card_says_what_becomes_of_long_texts_and_what_the_hub_calls_the_task(
     tmp_path, windows, said
 ):
-    bundle.write_card(tmp_path, FACTS | {"windows": windows, "tag": "text-ranking"})
+    files.write_card(tmp_path, FACTS | {"windows": windows, "tag": "text-ranking"})
     card = (tmp_path / "README.md").read_text()
     assert f"; longer inputs are {said} |" in card
     assert "\npipeline_tag: text-ranking\n" in card
 
 
 def test_a_card_of_a_model_without_labels_has_no_line_of_labels(tmp_path):
-    bundle.write_card(tmp_path, FACTS)
+    files.write_card(tmp_path, FACTS)
     card = (tmp_path / "README.md").read_text()
     assert "A model for regression" in card
     assert "| mask 2; found nothing: scale |" in card
@@ -157,5 +158,45 @@ def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp
 def test_a_task_of_another_package_answers_as_the_one_that_it_is_derived_from():
     topics = replace(MULTI_LABEL_CLASSIFICATION, name="topics")
     stars = replace(topics, name="stars", scorer=SearchScorer())
-    assert stars.presenter.runner == "multi-label-classification"
-    assert Presenter.runner == TASK.presenter.runner == "text-classification"
+    assert stars.presenter.answers_like == "multi-label-classification"
+    assert Presenter.answers_like == TASK.presenter.answers_like == "text-classification"
+
+
+@pytest.mark.parametrize(
+    ("task", "pairs", "tag"),
+    [
+        ("text-classification", False, "text-classification"),
+        ("text-classification", True, "text-classification"),
+        ("token-classification", False, "token-classification"),
+        ("sentence-embeddings", False, "sentence-similarity"),
+        ("regression", False, "text-classification"),
+        ("regression", True, "text-ranking"),
+        ("a task of a plug-in", False, "text-classification"),
+    ],
+)
+def test_a_task_has_the_hub_s_name(task, pairs, tag):
+    assert files.hub_tag(task, pairs) == tag
+
+
+@pytest.mark.parametrize("task", files.TASKS)
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_the_program_of_a_bundle_is_copied_as_it_is(tmp_path, task, provider):
+    files.write_program(tmp_path, task, provider)
+    session = "openvino" if provider == "openvino" else "onnxruntime"
+    sources = {
+        "predict.py": "predict.py",
+        "predict_session.py": f"session_{session}.py",
+        "predict_task.py": f"task_{task.replace('-', '_')}.py",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == set(sources)
+    folder = Path(files.__file__).parent
+    for name, source in sources.items():
+        assert (tmp_path / name).read_bytes() == (folder / source).read_bytes()
+        code = (tmp_path / name).read_text()
+        assert "exporters" not in code
+        assert "onnxruntime" not in code.partition('"""\n')[2] or session == "onnxruntime"
+
+
+def test_the_tasks_that_have_a_file_are_those_of_the_product():
+    ours = {p.name for p in entry_points(group="rarefy.tasks") if p.module.startswith("pipeline.")}
+    assert set(files.TASKS) == ours

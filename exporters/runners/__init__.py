@@ -1,1 +1,0 @@
-"""Each task's own lines in a bundle's predict.py; they are copied, not imported."""
