@@ -37,6 +37,8 @@ def find(name: str) -> Task:
             task = point.load()
         if not isinstance(task, Task):
             raise TypeError(f"{type(task).__name__} is no Task")
+        if task.name != name:
+            raise ValueError(f"its name is {task.name!r}")
         _codes[name] = code.of_module(point.module)
     except RarefyError:
         raise
