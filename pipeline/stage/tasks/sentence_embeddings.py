@@ -345,7 +345,7 @@ class SearchScorer(Scorer):
 
         finite = np.isfinite(predictions)
         if _is_search(truth):
-            return search.first_is_right(predictions) & finite.all(axis=1)
+            return search.first_is_correct(predictions) & finite.all(axis=1)
         if not finite.all():
             return np.zeros(len(predictions), bool)
         one = np.ones((1, len(truth)))
