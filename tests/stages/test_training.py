@@ -46,7 +46,7 @@ def test_a_single_step_trains(schedule, tiny_encoder, make_context):
 def test_a_checkpoint_with_other_labels_is_refused(tiny_encoder, make_context):
     network = make_context().task.head.load(str(tiny_encoder.directory))
     with pytest.raises(ModelError, match=r"labels are negative, positive, but the data's are a, b"):
-        TEXT_CLASSIFICATION.bind(("a", "b"), 8, ("text",)).check_head(network, "finetune")
+        TEXT_CLASSIFICATION.bind(("a", "b"), 8, ("text",)).head.check(network, "finetune")
 
 
 IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}

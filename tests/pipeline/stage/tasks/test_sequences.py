@@ -45,13 +45,17 @@ def long_task(labels=LABELS):
 def test_long_texts_are_read_in_windows_if_the_recipe_says_so(encoder):
     tokenizer = checkpoint.load_tokenizer(encoder)
     split = Split("eval", "f", "0" * 64, LONG, None, [0, 1, 0])
-    rows = long_task().asked(tokenizer, split)
+    rows = long_task().encoder.encode_requests(tokenizer, split)
     owners = [row["row"] for row in rows]
     assert owners == sorted(owners)
     assert owners.count(0) == owners.count(2) == 1
     assert owners.count(1) == 5, "twelve words, four at a time, two of them new"
     assert all(len(row["input_ids"]) <= 6 for row in rows)
-    assert [len(row["input_ids"]) for row in long_task().encode(tokenizer, split)] == [4, 6, 3]
+    assert [len(row["input_ids"]) for row in long_task().encoder.encode(tokenizer, split)] == [
+        4,
+        6,
+        3,
+    ]
 
 
 @pytest.mark.slow

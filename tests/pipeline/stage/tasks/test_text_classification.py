@@ -30,7 +30,7 @@ IDS = torch.tensor([[2, 8, 9, 20, 11, 3]])
 
 def load(directory: Path, labels: tuple[str, ...] = LABELS) -> Any:
     torch.manual_seed(0)
-    return TEXT_CLASSIFICATION.bind(labels, 32, ("text",)).load_model(str(directory))
+    return TEXT_CLASSIFICATION.bind(labels, 32, ("text",)).head.load(str(directory))
 
 
 def same_body(one: Any, other: Any) -> bool:
