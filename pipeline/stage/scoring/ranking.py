@@ -99,8 +99,7 @@ def _ideal_gain(places: Places, top: int) -> Floats:
     rank = np.arange(len(query)) - np.searchsorted(query, query)
     inside = rank < top
     gains = relevance[inside] / np.log2(rank[inside] + 2)
-    ideal: Floats = np.bincount(query[inside], gains, minlength=places.queries)
-    return ideal
+    return np.bincount(query[inside], gains, minlength=places.queries).astype(float)
 
 
 def _ratio(numerator: NDArray[np.number], denominator: NDArray[np.number]) -> Floats:

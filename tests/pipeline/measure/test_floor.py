@@ -9,6 +9,7 @@ from pipeline.measure import floor
 from pipeline.stage.scoring import search
 from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
 from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.scorer import count_predictions
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
@@ -84,7 +85,7 @@ def test_the_same_tag_for_every_word_is_the_best_such_answer(names: tuple[str, .
         {"tags": draw.integers(0, len(names), draw.integers(1, 4)).tolist()} for _ in range(40)
     ]
     truth[0] |= {"names": list(names)}
-    words, once = TOKEN_CLASSIFICATION.expected(truth), np.ones((1, 40))
+    words, once = count_predictions(TOKEN_CLASSIFICATION, truth), np.ones((1, 40))
     f1 = TOKEN_CLASSIFICATION.scorer.scores["entity_f1"]
     every = [np.tile(np.eye(len(names))[tag], (words, 1)) for tag in range(len(names))]
     best = max(float(f1(answers, truth)(once)[0]) for answers in every)
