@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import onnx_ir as ir
 from exporters import saving
 from exporters.passes import integer_matmul, smooth
 from exporters.passes.graph import constant, node
+from pipeline.measure.timer import TIMER
 from pipeline.model.quantization import LinearPlan, Plan
 
 BLOCK, BLOCKS, LEAD = 20, 5, 4
@@ -65,13 +65,8 @@ def _options(threads: int) -> Any:
 
 
 def _block(session: Any, feed: dict[str, Any]) -> float:
-    times = []
-    for _ in range(LEAD + BLOCK):
-        start = time.perf_counter_ns()
-        session.run(None, feed)
-        elapsed = time.perf_counter_ns() - start
-        times.append(elapsed / 1e6)
-    return float(np.median(times[LEAD:]))
+    times = TIMER.time_calls(lambda: session.run(None, feed), BLOCK, LEAD)
+    return float(np.median(times))
 
 
 def _graph(inputs: int, outputs: Sequence[int], layer: LinearPlan | None) -> ir.Model:

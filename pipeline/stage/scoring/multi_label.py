@@ -112,8 +112,8 @@ def nats(ours: Floats, theirs: Floats) -> Floats:
         ours: probabilities, (rows, L).
         theirs: probabilities, (rows, L).
     """
-    of_yes = formulas.relative(theirs, ours).sum(axis=1)
-    of_no = formulas.relative(1 - theirs, 1 - ours).sum(axis=1)
+    of_yes: Floats = formulas.relative(theirs, ours).sum(axis=1)
+    of_no: Floats = formulas.relative(1 - theirs, 1 - ours).sum(axis=1)
     return np.clip(of_yes + of_no, 0, None)
 
 

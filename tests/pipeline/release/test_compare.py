@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.measure import gate
+from pipeline.measure.lengths import rows_to_time
 from pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from pipeline.release.bundles import Bundle
 from pipeline.release.compare import (
@@ -18,7 +19,6 @@ from pipeline.release.compare import (
     compare_answers,
     judge,
     read_rows,
-    rows_to_time,
     truth_for,
 )
 from pipeline.stage.split import Split
@@ -138,12 +138,12 @@ def test_gains_are_rows_that_only_the_candidate_has_right() -> None:
 
 def test_a_search_is_timed_by_its_queries() -> None:
     task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
-    texts, pairs = rows_to_time(task, search(), 200)
+    texts, pairs = rows_to_time(task, search(), 200, seed=0)
     assert (sorted(texts), pairs) == (["dull", "warm"], None)
 
 
 def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
-    task = unlabelled.without_labels(TEXT_CLASSIFICATION).bind(("no", "yes"), 8, ("text",))
+    task = unlabelled.without_labels(TEXT_CLASSIFICATION)(("no", "yes"), 8, ("text",))
     rows = Split("eval", "e.jsonl", "0", ["a", "b"], None, None)
     baseline = ModelMeasurement(digest="", size=1, answers=[[0.9, 0.1], [0.2, 0.8]])
     assert truth_for(task, rows, baseline) == [0, 1]
