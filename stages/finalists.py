@@ -21,7 +21,7 @@ from pipeline.model.runtime import BundleModel
 from pipeline.stage import Context
 from pipeline.stage.development import picked
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.encoder import timed_requests
+from pipeline.stage.tasks.task import timed_requests
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError

@@ -15,7 +15,7 @@ from pydantic import Field
 from pipeline.measure import latency, machine
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.tasks.encoder import timed_requests
+from pipeline.stage.tasks.task import timed_requests
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import first_cpu_target

@@ -22,8 +22,7 @@ from pipeline.measure.measurements import (
 from pipeline.model import openvino_session, runtime
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.encoder import timed_requests
-from pipeline.stage.tasks.scorer import groups_of_blocks
+from pipeline.stage.tasks.task import groups_of_blocks, timed_requests
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms import metrics
 from pipeline.terms.budget import Budget

@@ -14,7 +14,7 @@ from pipeline.measure import scores
 from pipeline.measure.measurements import Measurements
 from pipeline.stage.formulas import Floats
 from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.scorer import count_predictions
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 from pipeline.terms.wording import bounds, quantity

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.model import windows
-from pipeline.stage.tasks.encoder import timed_requests
+from pipeline.stage.tasks.task import timed_requests
 
 if TYPE_CHECKING:
     from pipeline.model.runtime import BundleModel

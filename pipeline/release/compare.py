@@ -17,7 +17,7 @@ from pipeline.run import baselines
 from pipeline.stage import data, tasks
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task, unlabelled
-from pipeline.stage.tasks.scorer import groups_of_blocks
+from pipeline.stage.tasks.task import groups_of_blocks
 from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.store.home import Home
 from pipeline.terms.budget import REGRESSIONS, Budget

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.measure import machine
 from pipeline.run.plan import READERS, Plan
 from pipeline.stage import corpus
-from pipeline.stage.tasks.scorer import groups_of_blocks
+from pipeline.stage.tasks.task import groups_of_blocks
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
-from pipeline.stage.tasks.scorer import count_predictions
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.terms.outcomes import Outcome

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.stage.formulas import Floats
-from pipeline.stage.tasks.scorer import count_predictions
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.terms.budget import Budget
 
 

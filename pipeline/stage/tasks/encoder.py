@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.stage.split import Split
-    from pipeline.stage.tasks.task import Task
 
 Row = dict[str, Any]
 """A tokenized row, unpadded: lists of ids by the model's input names, and ``labels``."""
@@ -77,14 +76,3 @@ class Encoder(Part):
             (units, width).
         """
         return outputs
-
-
-def timed_requests(task: Task, split: Split) -> Requests:
-    """Return those of the ``requests`` that reach a server one at a time: what is timed.
-
-    Of texts that models read ``singly``, the first of each row: a search embeds a query when it
-    comes, but its documents long before.
-    """
-    if task.reader.singly:
-        return split.texts, None
-    return task.encoder.requests(split)

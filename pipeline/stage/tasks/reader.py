@@ -41,7 +41,7 @@ class Reader(Part):
     singly: ClassVar[bool] = False
     """Whether models read each text of a pair alone, so that rows with one in common leak.
 
-    What a server is asked is then the first text of a row; see ``encoder.timed_requests``.
+    What a server is asked is then the first text of a row; see ``timed_requests``.
     """
     queries: ClassVar[bool] = False
     """Whether the rows of a group are those of one query, so that every row must name its group."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from pipeline.stage.formulas import Formula
     from pipeline.stage.split import Split
-    from pipeline.stage.tasks.task import Task
     from pipeline.terms.vocabulary import Data
 
 RareRows = tuple["NDArray[np.int64]", "NDArray[np.float64]"]
@@ -127,24 +126,3 @@ class Scorer(Part):
     ) -> NDArray[np.float64]:
         """Return each row's Kullback-Leibler divergence in nats, of ``probable`` predictions."""
         raise NotImplementedError
-
-
-def groups_of_blocks(task: Task, split: Split) -> list[int]:
-    """Return the number of each block's group by ``data.group``; empty if no two share one.
-
-    What a model predicts for the blocks of a group, such as a user's rows, tends to be correct and
-    wrong together.
-    """
-    first_rows = task.scorer.blocks(split)
-    groups = list(split.group_numbers)
-    if groups and first_rows is not None:
-        groups = [groups[row] for row in first_rows]
-    if len(set(groups)) == len(groups):
-        return []
-    return groups
-
-
-def count_predictions(task: Task, truth: Sequence[Any]) -> int:
-    """Return the number of predictions that the truth asks for: one for each unit."""
-    blocks = task.scorer.block_of_unit(truth)
-    return len(truth if blocks is None else blocks)

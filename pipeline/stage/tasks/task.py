@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.stage.tasks.encoder import Encoder
+from pipeline.stage.tasks.encoder import Encoder, Requests
 from pipeline.stage.tasks.head import Head
 from pipeline.stage.tasks.objective import Objective
 from pipeline.stage.tasks.part import Part
 from pipeline.stage.tasks.presenter import Presenter
 from pipeline.stage.tasks.reader import Reader
 from pipeline.stage.tasks.scorer import Scorer
+
+if TYPE_CHECKING:
+    from pipeline.stage.split import Split
 
 PARTS = (Reader, Encoder, Head, Objective, Scorer, Presenter)
 """The classes that a task is made of; each has its interface, and defaults, in a file."""
@@ -71,3 +74,35 @@ class Task:
     def of_model(self, config: Mapping[str, Any]) -> Task:
         """Return the task with what was chosen for the model that has this config.json."""
         return replace(self, settings=self.head.settings(config))
+
+
+def timed_requests(task: Task, split: Split) -> Requests:
+    """Return those of the ``requests`` that reach a server one at a time: what is timed.
+
+    Of texts that models read ``singly``, the first of each row: a search embeds a query when it
+    comes, but its documents long before.
+    """
+    if task.reader.singly:
+        return split.texts, None
+    return task.encoder.requests(split)
+
+
+def groups_of_blocks(task: Task, split: Split) -> list[int]:
+    """Return the number of each block's group by ``data.group``; empty if no two share one.
+
+    What a model predicts for the blocks of a group, such as a user's rows, tends to be correct and
+    wrong together.
+    """
+    first_rows = task.scorer.blocks(split)
+    groups = list(split.group_numbers)
+    if groups and first_rows is not None:
+        groups = [groups[row] for row in first_rows]
+    if len(set(groups)) == len(groups):
+        return []
+    return groups
+
+
+def count_predictions(task: Task, truth: Sequence[Any]) -> int:
+    """Return the number of predictions that the truth asks for: one for each unit."""
+    blocks = task.scorer.block_of_unit(truth)
+    return len(truth if blocks is None else blocks)

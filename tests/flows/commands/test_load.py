@@ -11,8 +11,8 @@ import pytest
 from flows.commands.load import rows as rows_to_send
 from pipeline.measure import load
 from pipeline.measure.queueing import arrivals
-from pipeline.stage.tasks.encoder import timed_requests
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import timed_requests
 from pipeline.store.home import Home
 from tests.pipeline.measure import bundles
 from tests.pipeline.measure.queues import served

@@ -9,8 +9,8 @@ from pipeline.measure import floor
 from pipeline.stage.scoring import search
 from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
 from pipeline.stage.tasks.regression import REGRESSION
-from pipeline.stage.tasks.scorer import count_predictions
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 

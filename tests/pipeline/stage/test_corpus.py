@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.stage import corpus, data
-from pipeline.stage.tasks.scorer import groups_of_blocks
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import groups_of_blocks
 from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data

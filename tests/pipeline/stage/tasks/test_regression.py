@@ -21,7 +21,7 @@ from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import heads, unlabelled
 from pipeline.stage.tasks.regression import REGRESSION, Prediction, ScoreHead
-from pipeline.stage.tasks.scorer import groups_of_blocks
+from pipeline.stage.tasks.task import groups_of_blocks
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from rarefy import Bundle

@@ -21,9 +21,8 @@ from pipeline.run import outcome
 from pipeline.stage import data
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.embedding_answers import Embedding
-from pipeline.stage.tasks.encoder import timed_requests
-from pipeline.stage.tasks.scorer import count_predictions
 from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import count_predictions, timed_requests
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from tests.conftest import VALIDATE, execute

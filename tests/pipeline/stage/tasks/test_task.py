@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.stage.tasks.head import inputs_of
-from pipeline.stage.tasks.scorer import groups_of_blocks
+from pipeline.stage.tasks.task import groups_of_blocks
 from tests.models import TASK
 
 

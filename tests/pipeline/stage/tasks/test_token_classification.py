@@ -15,7 +15,7 @@ from pipeline.model.words import CUT_OFF
 from pipeline.stage import tasks
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
-from pipeline.stage.tasks.scorer import count_predictions
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
