@@ -143,7 +143,7 @@ def test_a_search_is_timed_by_its_queries() -> None:
 
 
 def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
-    task = unlabelled.without_labels(TEXT_CLASSIFICATION)(("no", "yes"), 8, ("text",))
+    task = unlabelled.without_labels(TEXT_CLASSIFICATION).bind(("no", "yes"), 8, ("text",))
     rows = Split("eval", "e.jsonl", "0", ["a", "b"], None, None)
     baseline = ModelMeasurement(digest="", size=1, answers=[[0.9, 0.1], [0.2, 0.8]])
     assert truth_for(task, rows, baseline) == [0, 1]
