@@ -395,14 +395,12 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
 
     from pipeline.measure import accuracy
 
-    task_type, table = task, measurements.table(CANDIDATE)
+    table = measurements.table(CANDIDATE)
     truth, groups = measurements.truth, measurements.groups
     finite = np.isfinite(table).all(axis=1)
     broken = float(np.mean(~finite))
     if not broken:
-        return accuracy.metrics(
-            task_type, task.scorer.formulas(truth), table, truth, "eval", groups
-        )
-    main = accuracy.metrics(task_type, [measurements.main], table, truth, "eval", groups)
+        return accuracy.metrics(task, task.scorer.formulas(truth), table, truth, "eval", groups)
+    main = accuracy.metrics(task, [measurements.main], table, truth, "eval", groups)
     share = Metric(name="not_a_number", split="eval", value=broken, n=len(table))
     return (*main, share)
