@@ -17,7 +17,7 @@ from rarefy.exporters.forms.hub_card import Stated
 from rarefy.exporters.forms.source import Source, check_anywhere
 from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.model.pretrained.pooling import Pooling
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.verdict.provenance import Provenance
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
@@ -44,7 +44,7 @@ def write(
     need.
     """
     check_anywhere(source, "hub")
-    embeds = source.task == SentenceEmbeddings.name
+    embeds = source.task == SENTENCE_EMBEDDINGS.name
     name = f"model{SUFFIX[source.precision]}.onnx"
     (folder / "onnx").mkdir()
     graph.copy(source, folder / "onnx" / name, weights=f"{name}_data", hidden=embeds)
