@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Collection
@@ -250,20 +249,28 @@ def _check_field(sweep: Sweep, key: str, reports: Collection[str]) -> None:
 def _check_values(sweep: Sweep, key: str) -> None:
     """Raise RecipeError if a value of a field cannot be."""
     values = sweep.file.values(key)
-    texts = [json.dumps(value) for value in values]
     for position, value in enumerate(values):
         problem = _clash(sweep, key, value) or _misfit(sweep, key, value)
-        if texts.index(texts[position]) < position:
+        if _is_among(value, values[:position]):
             problem = "stands there twice"
         if problem is not None:
             raise sweep.where.say(("vary", key, position), f"{value!r} {problem}")
 
 
+def _is_among(value: Any, others: Collection[Any]) -> bool:
+    """Return whether a value equals one of others, as 1 and 1.0 do, but not 1 and true."""
+    for other in others:
+        if value == other and isinstance(value, bool) == isinstance(other, bool):
+            return True
+    return False
+
+
 def _clash(sweep: Sweep, key: str, value: Any) -> str | None:
     """Return which field of a value another path varies, None if none does."""
-    for path in sweep.file.vary:
-        name = path.removeprefix(f"{key}.")
-        if isinstance(value, dict) and name in value:
+    names = value if isinstance(value, dict) else ()
+    for name in names:
+        path = f"{key}.{name}"
+        if path in sweep.file.vary:
             return f"sets {name!r}, which {path} varies"
     return None
 

@@ -47,6 +47,7 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
             {"vary": {"distill.layers": [1, 1]}},
             r"sweep.yaml:\d+: vary.distill.layers\[1\]: 1 stands",
         ),
+        ({"vary": {"distill.layers": [1, 1.0]}}, "1.0 stands there twice"),
         ({"vary": {"distill.layers": [0]}}, r"sweep.yaml:\d+: .*0 does not fit the recipe"),
         ({"vary": {"nothing.here": [0]}}, r"sweep.yaml:\d+: vary.nothing.here: no step"),
         (
@@ -122,6 +123,13 @@ def test_values_that_fit_only_together_are_no_error(tmp_path: Path) -> None:
     assert factory.load(tmp_path, vary=vary).file.combinations == 4
     with pytest.raises(RecipeError, match=r"'0 %' does not fit the recipe: .*nothing to remove"):
         factory.load(tmp_path, vary={"slim.heads": ["0 %", "25 %"]})
+
+
+def test_a_field_of_a_step_may_have_the_name_of_another_that_varies(tmp_path: Path) -> None:
+    vary = {"seed": [1, 2], "slim": [{"seed": 3}]}
+
+    with pytest.raises(RecipeError, match=r"'seed': 3\} does not fit the recipe"):
+        factory.load(tmp_path, vary=vary)
 
 
 def test_a_field_is_not_varied_twice(tmp_path: Path) -> None:
