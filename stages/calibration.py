@@ -21,7 +21,8 @@ def sample(context: Context, tokenizer: Any, count: int, name: str = "train") ->
     """
     split = context.split(name)
     draw = random.Random(context.seed)  # noqa: S311
-    chosen = draw.sample(range(len(split)), min(count, len(split)))
+    few = min(count, len(split))
+    chosen = draw.sample(range(len(split)), few)
     return context.task.examples(tokenizer, split, chosen)
 
 
@@ -34,11 +35,16 @@ def batches(
     is spent on padding. ``rows`` may lie on disk: those of one batch are held at a time.
     """
     shapes = [_shape(row) for row in rows]
-    for _, same in rows_of_equal_length(shapes):
-        for batch in split_rows(same, size):
-            part = [rows[row] for row in batch]
-            yield {key: torch.tensor([row[key] for row in part], device=device) for key in part[0]}
+    for _, places in rows_of_equal_length(shapes):
+        for few in split_rows(places, size):
+            part = [rows[place] for place in few]
+            batch = {}
+            for key in part[0]:
+                values = [row[key] for row in part]
+                batch[key] = torch.tensor(values, device=device)
+            yield batch
 
 
 def _shape(row: Row) -> list[int]:
+    """Return the lengths of a row's lists."""
     return [len(value) for value in row.values() if isinstance(value, list)]

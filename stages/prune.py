@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Context, Draft, Stage, StageCheck
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
 from stages import recovery, training, transfer_set
+from stages.fisher import CRITERIA
 from stages.parameters import (
     Training,
     cpu_has_bf16,
@@ -25,7 +26,7 @@ from stages.parameters import (
 from stages.transfer_set import TRANSFER
 
 if TYPE_CHECKING:
-    from pipeline.stage import Asked
+    from pipeline.stage import Requirements
     from stages.layer_search import Removal
     from stages.speedup import Speedup
     from stages.surgery import Unit
@@ -92,7 +93,7 @@ class Prune(Stage):
         ge=1,
         description="with vocabulary: remove also what it uses less often, to be spelled",
     )
-    method: Literal["fisher", "taylor", "magnitude"] = Field(
+    method: Literal[*CRITERIA] = Field(  # type: ignore[valid-type]
         default="fisher", description="criterion that ranks heads and neurons"
     )
     rescale: bool = Field(default=True, description="rescale the remaining units by least squares")
@@ -150,20 +151,21 @@ class Prune(Stage):
         named = {TABLE: self.table, TRANSFER: self.transfer}
         return {role: name for role, name in named.items() if name}
 
-    def check_named(self, stages: Mapping[str, Stage]) -> None:
+    def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the table has times of other models than a speed-up is of.
 
         Also if a transfer set has no texts whose tokens could stay, and nothing learns its answers.
         """
         if not self.recover_epochs:
-            transfer_set.check_texts(stages, self.transfer)
-        if getattr(stages.get(self.table or ""), "precision", "int8") != "int8":
+            transfer_set.check_texts(recipe.stages, self.transfer)
+        table = recipe.stages.get(self.table or "")
+        if getattr(table, "precision", "int8") != "int8":
             raise RecipeError(
                 f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
                 "leave out its 'precision'"
             )
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
         return {"cpu_bf16": cpu_has_bf16()} if self.recover_epochs else {}
 
@@ -254,31 +256,41 @@ class Prune(Stage):
         speedup = self._speedup(context, origin, network, tokenizer)
         if speedup:
             speedup.reach(layers_too=not self.layers)
-        start = unit_search.measured(network) if self._units else None
-        macs = unit_search.share(self.macs, self.parameters, network, start) if start else 0.0
-        lesson = None
+        start, macs = None, 0.0
+        if self._units:
+            start = unit_search.measured(network)
+            macs = unit_search.share(self.macs, self.parameters, network, start)
+        imitation = None
         if self.recover_epochs:
             texts = self._transfer(context)
-            lesson = recovery.lesson(context, model, network, tokenizer, texts)
-        small = bool(self.parameters) and not macs  # as few as asked for, so nothing goes in steps
-        rounds = self.rounds if start else max(1, min(self.rounds, removal.count if removal else 1))
-        for number in range(1, (1 if small else rounds) + 1):
+            imitation = recovery.prepare(context, model, network, tokenizer, texts)
+        small = bool(self.parameters) and not macs  # few enough already: nothing goes in steps
+        rounds = self._count_rounds(removal)
+        for number in range(1, 2 if small else rounds + 1):
             network.to(context.device)
             if removal:
-                kept = removal.step(number / rounds)
-                start = start.of(kept) if start else None
+                layers = removal.step(number / rounds)
+                start = start.select(layers) if start else None
             if start and not small:
                 removed = self._removed(speedup, macs, number, start)
                 metrics += unit_search.remove(context, network, rows, removed)
             network.cpu()
-            if lesson is not None:
+            if imitation is not None:
                 knobs = self._recovery()
-                metrics.append(recovery.train(context, knobs, network, tokenizer, lesson, number))
+                loss = recovery.train(context, knobs, network, tokenizer, imitation, number)
+                metrics.append(loss)
         roles = checkpoint.save(network, tokenizer, context.output)
         facts = checkpoint.describe(network)
-        removed = round(1 - facts["parameters"] / before, 6)
-        metrics.append(Metric(name="parameters_removed", value=removed))
+        share = round(1 - facts["parameters"] / before, 6)
+        metrics.append(Metric(name="parameters_removed", value=share))
         return Draft(roles, facts, tuple(metrics))
+
+    def _count_rounds(self, removal: Removal | None) -> int:
+        """Return the number of rounds, of which each removes a layer at least if only layers go."""
+        if self._units:
+            return self.rounds
+        layers = removal.count if removal else 1
+        return max(1, min(self.rounds, layers))
 
     def _prune_vocabulary(
         self, context: Context, network: Any, tokenizer: Any, metrics: list[Metric]
@@ -302,10 +314,10 @@ class Prune(Stage):
         if not self.layers:
             return None
         whole = list(range(len(checkpoint.encoder_layers(network))))
-        kept, count = self._kept_layers(len(whole)), self._count_gone(len(whole))
-        able = [layer for layer in whole if kept is None or layer not in kept]
+        retained, count = self._kept_layers(len(whole)), self._count_gone(len(whole))
+        candidates = [layer for layer in whole if retained is None or layer not in retained]
         rows = calibration.sample(context, tokenizer, layer_search.ROWS, "dev")
-        return layer_search.Removal(context, network, rows, able, count, whole)
+        return layer_search.Removal(context, network, rows, candidates, count, whole)
 
     def _speedup(
         self, context: Context, origin: Any, network: Any, tokenizer: Any

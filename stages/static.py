@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.tasks import Task
+from pipeline.stage import Context, Draft, Requirements, Stage, StageCheck
 from pipeline.store.artifact import Artifact, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC
@@ -55,14 +54,14 @@ class Static(Stage):
     )
     neurons: int = Field(default=256, ge=16, le=4096, description="of the hidden layer")
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teacher then reads."""
         return {"cpu_bf16": cpu_has_bf16()}
 
-    def check_task(self, task: type[Task]) -> None:
+    def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the task does not ask for one answer from a text's logits."""
-        if task.linear is None:
-            raise RecipeError(f"a bag of words cannot answer {task.name}")
+        if recipe.task.linear is None:
+            raise RecipeError(f"a bag of words cannot answer {recipe.task.name}")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Return the student's config, in which no layers are described.
@@ -90,9 +89,10 @@ class Static(Stage):
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         rows = training.labelled_rows(context, tokenizer, context.split("train"))
-        means, counts = token_means.of(context, network, tokenizer, rows, ROWS)
-        table, kept = token_means.reduced(means, min(self.width, *means.shape))
-        rare = SMOOTHING / (SMOOTHING + counts / counts.sum())
+        means, counts = token_means.token_means(context, network, tokenizer, rows, ROWS)
+        table, variance = token_means.reduced(means, min(self.width, *means.shape))
+        probability = counts / counts.sum()
+        rarity = SMOOTHING / (SMOOTHING + probability)
         config = StaticConfig(
             vocab_size=len(means),
             hidden_size=table.shape[1],
@@ -106,9 +106,10 @@ class Static(Stage):
         student = StaticForSequenceClassification(config)
         context.task.start(student, context.split("train"))
         with torch.no_grad():
-            student.static.embeddings.weight.copy_(table * rare[:, None])
+            weighted = table * rarity[:, None]
+            student.static.embeddings.weight.copy_(weighted)
             if self.buckets:
                 student.static.pairs.weight.zero_()
         roles = checkpoint.save(student.eval(), tokenizer, context.output)
-        metric = Metric(name="variance_kept", value=round(kept, 4))
+        metric = Metric(name="variance_kept", value=round(variance, 4))
         return Draft(roles, checkpoint.describe(student), (metric,))
