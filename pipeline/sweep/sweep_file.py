@@ -26,7 +26,6 @@ from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 from pipeline.terms.quantity import Quantity
-from pipeline.terms.vocabulary import NAME as RECIPE_NAME
 from pipeline.terms.vocabulary import Name, Part
 from pipeline.terms.wording import points
 
@@ -182,11 +181,6 @@ def load(path: Path) -> Sweep:
         message = f"{file.combinations} combinations; the limit is {MOST}: use 'search'"
         raise where.say(("vary",), message)
     _check_stops(sweep)
-    for position, question in enumerate(file.ask):  # or the answer could not be written, at the end
-        name = file.named(question)
-        if not RECIPE_NAME.fullmatch(name):
-            message = f"the recipe of its answer would be named {name!r}, which is too long"
-            raise where.say(("ask", position), message)
     return sweep
 
 

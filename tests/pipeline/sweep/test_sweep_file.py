@@ -78,7 +78,6 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
         ({"ask": [{"most": "accuracy", "under": {"latenzy": "1 ms"}}]}, "did you mean 'latency'"),
         ({"vary": {"distill.layers": 2}}, r"sweep.yaml:\d+: .*vary.distill.layers: give a list"),
         ({"vary": {"seed": {"lo": 1, "high": 2}}}, "vary.seed.lo: unknown key"),
-        ({"name": "n" * 60}, "too long"),
         ({"vary": {"validate.seconds": [10, 20]}}, "branches do not run 'validate'"),
         ({"stop": [{"after": "distill"}]}, "either points or min_accuracy"),
         ({"ask": [{"most": "accuracy", "within": "1 %"}]}, "within goes with least"),
