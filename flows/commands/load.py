@@ -159,10 +159,10 @@ def rows(
 ) -> Split:
     """Return the rows to send: those of the file if given, else the recipe's eval split."""
     from rarefy.pipeline import tasks
-    from rarefy.pipeline.data import load as data
     from rarefy.pipeline.release.bundles import find
     from rarefy.pipeline.release.origin import recipe_of
     from rarefy.pipeline.run.plan import baselines
+    from rarefy.pipeline.tasks import load as data
     from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 
     if table is not None:

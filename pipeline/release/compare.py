@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from rarefy.pipeline import tasks
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure import engines
 from rarefy.pipeline.measure.latency import compare as gate
@@ -24,6 +23,7 @@ from rarefy.pipeline.release.bundles import Bundle
 from rarefy.pipeline.run.plan import baselines
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.tasks import Task, unlabelled
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.task import groups_of_blocks
 from rarefy.pipeline.terms.budget import REGRESSIONS, Budget

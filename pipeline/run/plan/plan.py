@@ -14,7 +14,6 @@ from typing import Any
 
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data import corpus, development_split
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.measure.machine import fingerprint as machine
@@ -27,6 +26,7 @@ from rarefy.pipeline.run.plan.own_answers import OwnAnswers
 from rarefy.pipeline.stage import Requirements, Stage, discovery, located_model
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.digests import file_sha256, value_sha256

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rarefy.pipeline.data import corpus
-from rarefy.pipeline.data import load as data
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.tasks.task import groups_of_blocks

@@ -10,9 +10,9 @@ import pytest
 from datasets import Json, List, Value
 
 from rarefy.pipeline.data import json_lines
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.table import Source
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError

@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from rarefy.pipeline.data import development_split
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.run import scoring
 from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.run.plan import plan as plans
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.terms import versions
 from rarefy.pipeline.terms.errors import DataError, ModelError, ProviderError, RecipeError
 from tests.conftest import execute

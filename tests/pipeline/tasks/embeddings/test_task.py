@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.measure.statistics import scores
@@ -21,6 +20,7 @@ from rarefy.pipeline.model.pretrained.pooling import KEY
 from rarefy.pipeline.release.predict import Bundle
 from rarefy.pipeline.report import html
 from rarefy.pipeline.run import outcome
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks.embeddings.predictions import Embedding
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.tasks.task import count_predictions, timed_requests

@@ -16,10 +16,10 @@ from scipy import stats
 from sklearn.metrics import ndcg_score
 
 from rarefy import Bundle
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.tasks.regression.task import REGRESSION, Prediction, ScoreHead
 from rarefy.pipeline.tasks.shared import heads

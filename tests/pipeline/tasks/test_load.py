@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.data import load as data
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.regression.task import REGRESSION
 from rarefy.pipeline.terms.digests import file_sha256
