@@ -37,7 +37,7 @@ from rarefy.pipeline.tasks.regression import scores as regression
 from rarefy.pipeline.tasks.shared import means, ranking
 from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Labels, Score
 from rarefy.pipeline.tasks.token_classification import entities
-from rarefy.pipeline.tasks.token_classification.task import TokenClassification
+from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
 from rarefy.pipeline.terms.interval import Interval
 
 SEED = 0
@@ -232,7 +232,7 @@ def agreeing(change: Change, sentences: int, trials: int) -> dict[str, Any]:
         chance = np.where(is_anew, change.harm, OTHERS)
         differs = generator.random((sentences, WORDS)) < chance
         candidate = np.where(differs.reshape(-1, 1), opposite, reference)
-        interval = scores.agreement(TokenClassification, reference, candidate, truth, trial)
+        interval = scores.agreement(TOKEN_CLASSIFICATION, reference, candidate, truth, trial)
         intervals.append(interval)
     return {
         "score": AGREEMENT,

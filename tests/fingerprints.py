@@ -47,7 +47,7 @@ OUTSIDE = {
 }
 """Modules, with all below them, that cannot shape an output, and why."""
 
-DATA = ("rarefy.pipeline.data.load", "rarefy.pipeline.tasks.classification.text")
+DATA = ("rarefy.pipeline.tasks.load", "rarefy.pipeline.tasks.classification.text")
 """What makes rows of files, and tokens of rows, for every stage."""
 PLANS = ("rarefy.pipeline.run.plan.quantization",)
 """What copies a quantization plan to the output of a stage."""

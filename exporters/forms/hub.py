@@ -17,7 +17,7 @@ from rarefy.exporters.forms.hub_card import Stated
 from rarefy.exporters.forms.source import Source, check_anywhere
 from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.model.pretrained.pooling import Pooling
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.verdict.provenance import Provenance
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
@@ -31,20 +31,14 @@ GENERIC = "PreTrainedTokenizerFast"
 """A tokenizer that does what tokenizer.json says."""
 
 
-def write(
-    source: Source,
-    folder: Path,
-    provenance: Provenance,
-    stated: Stated,
-    repository: str = hub_card.REPOSITORY,
-) -> None:
-    """Write the files of a repository on the Hub; ``repository``: its name, for the card.
+def write(source: Source, folder: Path, provenance: Provenance, stated: Stated) -> None:
+    """Write the files of a repository on the Hub.
 
     Raises ModelError if the bundle is for CPUs with VNNI or its graph does not give what the tools
     need.
     """
     check_anywhere(source, "hub")
-    embeds = source.task == SentenceEmbeddings.name
+    embeds = source.task == SENTENCE_EMBEDDINGS.name
     name = f"model{SUFFIX[source.precision]}.onnx"
     (folder / "onnx").mkdir()
     graph.copy(source, folder / "onnx" / name, weights=f"{name}_data", hidden=embeds)
@@ -56,7 +50,7 @@ def write(
     write_json(folder / "special_tokens_map.json", special)
     if embeds:
         write_modules(source, folder)
-    hub_card.write(source, folder, name, provenance, stated, repository)
+    hub_card.write(source, folder, name, provenance, stated)
 
 
 def _config(source: Source, apart: list[str]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from rarefy.exporters.bundle import files
 from rarefy.exporters.forms.source import Source
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.recipe_parts import STATIC
 from rarefy.pipeline.terms.wording import escape
 from rarefy.pipeline.verdict.provenance import Provenance
 
 REPOSITORY = "OWNER/NAME"
-"""A repository's name, while it is not known."""
+"""The repository that the examples load, until the user puts in its name."""
 METRICS: Mapping[str, str] = {
     "macro_f1": "f1",
     "micro_f1": "f1",
@@ -66,18 +66,8 @@ class Stated:
         return [name for name, value in facts.items() if not value]
 
 
-def write(
-    source: Source,
-    folder: Path,
-    graph: str,
-    provenance: Provenance,
-    stated: Stated,
-    repository: str = REPOSITORY,
-) -> None:
-    """Write README.md; ``graph`` is the name of the file in ``onnx/``.
-
-    ``repository``: what the examples load.
-    """
+def write(source: Source, folder: Path, graph: str, provenance: Provenance, stated: Stated) -> None:
+    """Write README.md; ``graph`` is the name of the file in ``onnx/``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # The card is Markdown, in which HTML escapes would be visible.
@@ -93,7 +83,7 @@ def write(
     values["title"] = escape(_title(provenance, stated, source))
     values["base"] = stated.base_of(provenance)
     values["graph"] = graph
-    values["repository"] = repository
+    values["repository"] = REPOSITORY
     text = template.render(values)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -116,7 +106,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         "precision": source.precision,
         "max_length": source.max_length,
         "dtype": dtype,
-        "embeds": source.task == SentenceEmbeddings.name,
+        "embeds": source.task == SENTENCE_EMBEDDINGS.name,
         "pairs": bool(signature.get("pairs")),
         "least_runtime": source.least_runtime,
         "digest": source.digest,
@@ -145,7 +135,7 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
 
     library = "sentence-transformers"
     tags = ["onnx", "rarefy"]
-    if source.task != SentenceEmbeddings.name:
+    if source.task != SENTENCE_EMBEDDINGS.name:
         library = "transformers.js"
         tags.append(library)
     datasets = stated.datasets or provenance.datasets

@@ -159,22 +159,22 @@ def rows(
 ) -> Split:
     """Return the rows to send: those of the file if given, else the recipe's eval split."""
     from rarefy.pipeline import tasks
-    from rarefy.pipeline.data import load as data
     from rarefy.pipeline.release.bundles import find
     from rarefy.pipeline.release.origin import recipe_of
     from rarefy.pipeline.run.plan import baselines
-    from rarefy.pipeline.tasks.classification.text import TextClassification
+    from rarefy.pipeline.tasks import load as data
+    from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 
     if table is not None:
         source = rows_of(table, text)
         files = find(bundle, home)
-        name, _ = baselines.answers_of(files.name, files.directory, TextClassification)
-        return data.read_text(source, tasks.find(name), source.eval, Path())
+        name, _ = baselines.answers_of(files.name, files.directory, TEXT_CLASSIFICATION)
+        return data.read_text(source, tasks.find(name).reader, source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
-    if task.singly:  # as ``Task.served``; a document's id beside a query may be a number
+    if task.reader.singly:  # as ``timed_requests``; a document's id beside a query may be a number
         recipe_data = recipe_data.model_copy(update={"text": recipe_data.text_columns[0]})
-    return data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
+    return data.read_text(recipe_data, task.reader, recipe_data.eval, loaded.base)
 
 
 def _notes(run: Load) -> list[str]:

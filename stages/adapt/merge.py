@@ -9,7 +9,9 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
-from rarefy.pipeline.tasks.task import Row, Task, inputs_of
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.tasks.encoder import Row
+from rarefy.pipeline.tasks.head import inputs_of
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.quantization.plans import check_weights, symmetric
 
@@ -55,7 +57,7 @@ class Merge(Stage):
             raise ModelError(f"merge: {model.short} has no adapter to merge")
         tokenizer = checkpoint.load_tokenizer(model.directory)
         split = context.split("train")
-        rows = context.task.examples(tokenizer, split, range(min(ROWS, len(split))))
+        rows = context.task.encoder.examples(tokenizer, split, range(min(ROWS, len(split))))
         merged, difference = _merge(context, adapted, rows)
         roles = checkpoint.save(merged, tokenizer, context.output)
         plan = quantization.read(model.directory)
@@ -99,7 +101,7 @@ def _raw_outputs(task: Task, model: Any, feeds: Sequence[dict[str, Tensor]]) -> 
     outputs = []
     for feed in feeds:
         result = model(**inputs_of(feed))
-        outputs.append(task.raw(result, feed, model.config))
+        outputs.append(task.head.graph_output(result, feed, model.config))
     return outputs
 
 

@@ -17,6 +17,7 @@ from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.tasks.task import timed_requests
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import first_cpu_target
 from rarefy.stages.prune.latency_table import Curve, Table, grid, model_of
@@ -152,7 +153,7 @@ class Profile(Stage):
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
         from rarefy.stages.quantization.bundles import PROCESSES
 
-        texts, pairs = context.task.served(context.split("dev"))
+        texts, pairs = timed_requests(context.task, context.split("dev"))
         measure = partial(
             latency.measure,
             bundles,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rarefy.pipeline.tasks.task import inputs_of
+from rarefy.pipeline.tasks.head import inputs_of
 from rarefy.stages.surgery.units import Part, bias_of, scale_units, weight_of
 
 Batch = dict[str, Tensor]

@@ -25,6 +25,7 @@ from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store import disk
+from rarefy.pipeline.tasks.task import timed_requests
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.recipe_parts import Isa, Target, first_cpu_target
@@ -107,7 +108,7 @@ class Finalists:
     def damage(self, bundle: Path) -> float:
         """Return the mean divergence of a bundle's answers to development rows from float's."""
         answers = torch.from_numpy(self._answers(bundle))
-        divergence = self.context.task.divergence(self._exact, answers)
+        divergence = self.context.task.objective.divergence(self._exact, answers)
         return float(divergence.mean())
 
     def time(self, bundles: Mapping[str, Path]) -> Latency:
@@ -115,7 +116,7 @@ class Finalists:
 
         If something else slowed the machine down, they are timed again.
         """
-        texts, pairs = self.context.task.served(self._split)
+        texts, pairs = timed_requests(self.context.task, self._split)
 
         measure = partial(
             latency.measure,
@@ -159,7 +160,7 @@ class Finalists:
         return torch.from_numpy(self._answers(self.build(None)))
 
     def _answers(self, bundle: Path) -> NDArray[np.float32]:
-        texts, pairs = self.context.task.requests(self._split)
+        texts, pairs = self.context.task.encoder.requests(self._split)
         model = BundleModel(bundle, threads=self.context.threads)
         return model.units(texts, pairs, together=self.together)
 

@@ -23,7 +23,8 @@ from torch import nn
 from rarefy.pipeline.model.architectures import ARCHITECTURES
 from rarefy.pipeline.model.quantization.plan import Calibration
 from rarefy.pipeline.stage import Context
-from rarefy.pipeline.tasks.task import Row, inputs_of
+from rarefy.pipeline.tasks.encoder import Row
+from rarefy.pipeline.tasks.head import inputs_of
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.stages.training import calibration_rows
 from rarefy.stages.training.rows import Rows
@@ -71,7 +72,7 @@ def rows(context: Context, tokenizer: Any, name: str, count: int) -> Rows:
     chosen = split.evenly(count)
     for start in range(0, len(chosen), CHUNK):
         part = chosen[start : start + CHUNK]
-        tokenized.extend(context.task.examples(tokenizer, split, part))
+        tokenized.extend(context.task.encoder.examples(tokenizer, split, part))
     return tokenized
 
 

@@ -22,7 +22,7 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.four_bits import Blocks
 from rarefy.pipeline.model.quantization.plan import Embeddings, LinearPlan
 from rarefy.pipeline.tasks import Task
-from rarefy.pipeline.tasks.task import Row
+from rarefy.pipeline.tasks.encoder import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.pipeline.terms.recipe_parts import Isa
@@ -184,7 +184,7 @@ class Sensitivity:
     def _damage(self, layers: Mapping[str, LinearPlan]) -> float:
         with quantized(self.model, layers, self.isa, self.int4):
             answers = self._answers()
-        divergence = self.task.divergence(self.exact, answers)
+        divergence = self.task.objective.divergence(self.exact, answers)
         read = ~self.exact.isnan().all(dim=-1)  # a word may be cut off: its divergence is 0
         return float(divergence.sum() / read.sum())
 
@@ -205,7 +205,7 @@ class Sensitivity:
     @torch.no_grad()
     def _answers(self) -> torch.Tensor:
         """Return the raw outputs (units, width), in the order of the batches."""
-        return torch.cat([self.task.outputs(self.model, batch) for batch in self.batches])
+        return torch.cat([self.task.head.outputs(self.model, batch) for batch in self.batches])
 
 
 def rounded_weight(module: nn.Linear, layer: LinearPlan, isa: Isa) -> torch.Tensor:

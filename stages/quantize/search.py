@@ -29,7 +29,7 @@ from rarefy.pipeline.model.quantization.plan import (
     Plan,
 )
 from rarefy.pipeline.stage import Context
-from rarefy.pipeline.tasks.task import Row
+from rarefy.pipeline.tasks.encoder import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Isa, first_cpu_target

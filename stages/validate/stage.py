@@ -26,6 +26,7 @@ from rarefy.pipeline.model.runtime import bundle_model, openvino
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.tasks.task import groups_of_blocks, timed_requests
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, RecipeError
@@ -107,7 +108,7 @@ class Validate(Stage):
         That is a linear model, a length that no row has, or an int8 bundle that a target refuses.
         """
         task = recipe.task
-        if self.linear and task.linear is None:
+        if self.linear and task.objective.linear is None:
             raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
         longest = recipe.max_length
         possible = range(FEWEST_TOKENS, longest + 1)
@@ -144,7 +145,7 @@ class Validate(Stage):
         """Export the references, measure everything, and write the measurements."""
         split = context.split("eval")
         task = context.task
-        truth = task.truth(split)
+        truth = task.scorer.truth(split)
         if not truth:
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
         providers = list(dict.fromkeys(target.provider for target in context.targets))
@@ -173,7 +174,7 @@ class Validate(Stage):
             unlabelled=task.unlabelled,
             data=split.sha256,
             truth=truth,
-            groups=task.groups(split),
+            groups=groups_of_blocks(task, split),
             slices=slices.of(split, task, tokens),
             models=models,
             aliases=chosen.aliases,
@@ -279,7 +280,7 @@ class Session:
             self.steps.next("measuring size")
             return measurement
         self.steps.next("measuring memory")
-        texts, pairs = task.requests(split)
+        texts, pairs = task.encoder.requests(split)
         peak = memory.peak(directory, texts, pairs, provider=provider, threads=target.threads)
         measurement.memory = peak.host
         measurement.device_memory = peak.device
@@ -313,7 +314,7 @@ class Session:
         from rarefy.pipeline.measure.memory import cold_start
 
         context = self.context
-        texts, pairs = context.task.served(context.split("eval"))
+        texts, pairs = timed_requests(context.task, context.split("eval"))
         return cold_start.measure(
             bundles,
             texts,
@@ -398,12 +399,12 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
 
     from rarefy.pipeline.measure.predictions import predict as accuracy
 
-    task_type, table = type(task), measurements.table(CANDIDATE)
+    table = measurements.table(CANDIDATE)
     truth, groups = measurements.truth, measurements.groups
     finite = np.isfinite(table).all(axis=1)
     broken = float(np.mean(~finite))
     if not broken:
-        return accuracy.metrics(task_type, task.formulas(truth), table, truth, "eval", groups)
-    main = accuracy.metrics(task_type, [measurements.main], table, truth, "eval", groups)
+        return accuracy.metrics(task, task.scorer.formulas(truth), table, truth, "eval", groups)
+    main = accuracy.metrics(task, [measurements.main], table, truth, "eval", groups)
     share = Metric(name="not_a_number", split="eval", value=broken, n=len(table))
     return (*main, share)

@@ -13,10 +13,10 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
-from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.stages.quantization import ranges, sensitivity
 
-TASK = TextClassification(("negative", "positive"), 64, ("text",))
+TASK = TEXT_CLASSIFICATION.bind(("negative", "positive"), 64, ("text",))
 TEXTS = [
     "A film of rare warmth, and funny besides.",
     "Dull.",
@@ -31,7 +31,7 @@ SPLIT = Split("train", "train.jsonl", "0" * 64, TEXTS, None, [0] * len(TEXTS))
 def plan_for(directory, mode="dynamic"):
     model = checkpoint.load(directory)
     names = sensitivity.linear_layers(model)
-    rows = TASK.encode(checkpoint.load_tokenizer(directory), SPLIT)
+    rows = TASK.encoder.encode(checkpoint.load_tokenizer(directory), SPLIT)
     how, limits = None, {}
     if mode == "static":
         how = Calibration(rows=len(rows))

@@ -26,8 +26,8 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.release.predict import Bundle
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
-from rarefy.pipeline.tasks.token_classification.task import TokenClassification
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
+from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ModelError, ProviderError
 from rarefy.stages.quantization import bundles
@@ -45,8 +45,8 @@ pytestmark = pytest.mark.slow
     [
         (TINY, False, "text-classification"),
         (replace(TINY, windows=True), True, "text-classification"),
-        (TokenClassification(("O", "B-A"), 8, ("text",)), True, "token-classification"),
-        (SentenceEmbeddings((), 8, ("text",)), False, "sentence-similarity"),
+        (TOKEN_CLASSIFICATION.bind(("O", "B-A"), 8, ("text",)), True, "token-classification"),
+        (SENTENCE_EMBEDDINGS.bind((), 8, ("text",)), False, "sentence-similarity"),
     ],
 )
 def test_the_card_is_told_what_becomes_of_long_texts_and_what_the_hub_calls_the_task(

@@ -12,7 +12,7 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.finetune import Finetune
 from tests.models import LABELS, artifact_of, sentences, write_encoder
@@ -25,7 +25,7 @@ def context_below(directory: Path, rows: int) -> Context:
     """Return a context whose folders outlive a single test."""
     texts, labels = sentences(rows)
     return Context(
-        task=TextClassification(LABELS, 32, ("text",)),
+        task=TEXT_CLASSIFICATION.bind(LABELS, 32, ("text",)),
         splits={"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)},
         seed=0,
         device="cpu",

@@ -15,12 +15,12 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.model.pretrained.pooling import Pooling
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from tests.models import TASK, sentences, write_encoder, write_finetuned, write_model
 
 TEXTS, LABELS = sentences(12, seed=3)
 SPLIT = Split("dev", "dev.jsonl", "0" * 64, TEXTS, None, LABELS)
-EMBEDS = SentenceEmbeddings((), 32, ("text",))
+EMBEDS = SENTENCE_EMBEDDINGS.bind((), 32, ("text",))
 
 
 def classifier(
@@ -46,7 +46,7 @@ def embedder(folder: Path, how: Pooling, kind: str = "bert", **options: Any) -> 
         write_encoder(folder / "encoder", layers=2)
     else:
         write_model(folder / "encoder", kind)
-    body = EMBEDS.load_model(str(folder / "encoder"))
+    body = EMBEDS.head.load(str(folder / "encoder"))
     pooling.note(body.config, how)
     tokenizer = checkpoint.load_tokenizer(folder / "encoder")
     checkpoint.save(body, tokenizer, folder / "checkpoint")

@@ -12,7 +12,8 @@ from rarefy.flows.commands.load import rows as rows_to_send
 from rarefy.pipeline.measure.load import session as load
 from rarefy.pipeline.measure.load.queueing import arrivals
 from rarefy.pipeline.store.home import Home
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
+from rarefy.pipeline.tasks.task import timed_requests
 from tests.pipeline.measure import bundles
 from tests.pipeline.measure.queues import served
 from tests.project import Said
@@ -86,7 +87,7 @@ def test_a_search_sends_its_queries_whatever_ids_its_documents_have(tmp_path: Pa
     )
     sent = rows_to_send("tiny", None, (), recipe, Home(tmp_path / "home"))
     assert (list(sent.texts), sent.pairs) == (["film 0", "film 1", "film 2"], None)
-    assert SentenceEmbeddings((), 8, ("query", "positive")).served(sent) == (sent.texts, None)
+    assert timed_requests(SENTENCE_EMBEDDINGS, sent) == (sent.texts, None)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from rarefy.flows.console.display import Display
 from rarefy.flows.sweep.branches_on import Inline
 from rarefy.flows.sweep.coordinator import Sweeping
 from rarefy.flows.sweep.workers import Where
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.run import import_model
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.sweep.branch import Branch
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.terms.errors import ProviderError, RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from tests.flows import sweeps
@@ -202,6 +202,13 @@ def test_workers_apart_get_one_branch_first_and_no_path_of_ours(project: Project
         assert "budgets: []" in given["text"]  # the tags that they name are of our store
         assert given["source"].startswith(url)
     assert [len(given["others"]) for given in workers.given] == [0, 1]
+
+
+def test_a_branch_without_a_bundle_is_not_timed(project: Project) -> None:
+    going = opened(project, sweeps.write(project, VARY))
+    going.run(Fake(done))  # these have none, as if 'export' were off
+    going.time()
+    assert {branch.latency for branch in going.branches.values()} == {None}
 
 
 def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:

@@ -14,7 +14,7 @@ from rarefy.flows.sweep.timing import Clock
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.store import Store
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.validate import Validate
@@ -171,7 +171,7 @@ def test_a_recipe_s_own_settings_and_rows_are_used(project: Project) -> None:
 def test_a_search_is_timed_by_its_queries(project: Project) -> None:
     sweeps.write(project)
     loaded = recipes.load(project.folder / "tiny.yaml")
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     plan: Any = SimpleNamespace(task=task, rows={"dev": lessons()})
     timer = Clock.for_recipe(loaded, plan, project.folder, lambda digest: project.folder)
     assert (sorted(timer.texts), timer.pairs) == (["dull", "warm"], None)

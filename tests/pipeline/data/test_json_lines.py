@@ -10,10 +10,10 @@ import pytest
 from datasets import Json, List, Value
 
 from rarefy.pipeline.data import json_lines
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.table import Source
-from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks import load as data
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.recipe_parts import Data
@@ -73,7 +73,7 @@ def test_dates_are_labels_texts_slices_and_groups(tmp_path):
     ]
     written(tmp_path / "rows.jsonl", rows)
     recipe = Data(train="rows.jsonl", eval="rows.jsonl", slices=("day",), dev="rows.jsonl")
-    splits, summary = data.load(recipe, TextClassification, data.locate(recipe, tmp_path))
+    splits, summary = data.load(recipe, TEXT_CLASSIFICATION.reader, data.locate(recipe, tmp_path))
     assert summary.labels == ["2020-01-01", "2020-01-02"]
     assert list(splits["eval"].texts) == [row["text"] for row in rows]
     assert set(splits["eval"].columns["day"]) == {"2020-01-01"}

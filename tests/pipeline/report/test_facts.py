@@ -10,7 +10,7 @@ from rarefy.pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Linea
 from rarefy.pipeline.measure.predictions import predict as accuracy
 from rarefy.pipeline.report import facts, headline, html, markdown
 from rarefy.pipeline.report.ci import numbers
-from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Target
@@ -79,10 +79,10 @@ def _everywhere(metric: str) -> dict[str, tuple[float, float, float]]:
     data = report_data()
     measured = data.measurements
     answers = np.asarray(measured.models[CANDIDATE].answers)
-    task = TextClassification(("negative", "positive"), 128, ("text",))
+    task = TEXT_CLASSIFICATION.bind(("negative", "positive"), 128, ("text",))
     noted = {
         m.name: m
-        for m in accuracy.metrics(type(task), task.scores, answers, measured.truth, "eval")
+        for m in accuracy.metrics(task, task.scorer.scores, answers, measured.truth, "eval")
     }
     budget = Budget(metric=metric, max=1)
     judged = judge([budget], [Target(name="cpu")], measured).budgets[0]

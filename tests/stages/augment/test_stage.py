@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from rarefy.pipeline.data.duplicates import normalized
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.tasks.classification.text import TextClassification
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
-from rarefy.pipeline.tasks.token_classification.task import TokenClassification
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
+from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
 from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.stages.augment import Augment
 from rarefy.stages.augment.stage import TextFile
@@ -116,7 +116,7 @@ def test_of_a_pair_one_text_is_cut_and_the_other_stays(made):
 def test_the_words_of_a_tagged_sentence_stay_words(make_context, tuned):
     sentence = "Mr. Smith ( of London ) left , and nobody saw him ."
     context = make_context(
-        splits=of([sentence]), task=TokenClassification(("O", "B-PER"), 32, ("tokens",))
+        splits=of([sentence]), task=TOKEN_CLASSIFICATION.bind(("O", "B-PER"), 32, ("tokens",))
     )
     Augment(spans=20, splices=0).run(context, tuned)
     rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
@@ -143,7 +143,7 @@ def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context,
 def test_both_texts_of_a_pair_say_how_near_it_is(make_context, tuned):
     splits = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("dev", "eval")}
     splits["train"] = split("train", ["Is this good?"] * 3, TRAIN)
-    task = TextClassification(("no", "yes"), 32, ("question", "text"))
+    task = TEXT_CLASSIFICATION.bind(("no", "yes"), 32, ("question", "text"))
     context = make_context(splits=splits, task=task)
     found = [
         {"question": "Is this good?", "text": text} for text in ("rain in the north", "a dull film")
@@ -197,7 +197,7 @@ def test_known_and_repeated_rows_are_none_of_those_asked_for(make_context, tuned
 def test_of_models_that_read_texts_alone_no_text_of_eval_is_used(make_context, tuned):
     splits = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("dev", "eval")}
     splits["train"] = split("train", TRAIN, TRAIN)
-    task = SentenceEmbeddings((), 32, ("first", "second"))
+    task = SENTENCE_EMBEDDINGS.bind((), 32, ("first", "second"))
     context = make_context(splits=splits, task=task)
     found = [{"first": "Eval two!", "second": "new"}, {"first": "new", "second": "words"}]
     (context.base / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))

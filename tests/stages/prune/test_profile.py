@@ -10,7 +10,7 @@ from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.prune import Prune, latency_table, profile
@@ -71,7 +71,7 @@ def test_a_search_is_timed_by_its_queries(make_context, monkeypatch):
         return SimpleNamespace(throttled="the clock fell" if len(asked) == 1 else None)
 
     monkeypatch.setattr(latency, "measure", timed)
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     context = make_context(task=task, splits={"dev": lessons()}, targets=(Target(),))
     Profile()._timed(context, {})
     assert asked == [(["warm", "dull"], None)] * 2, "once more, as the first was disturbed"

@@ -9,7 +9,7 @@ import torch
 
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.prune import Prune
 from rarefy.stages.prune import units as unit_search
@@ -126,7 +126,7 @@ def test_many_rounds_remove_what_one_removes(fresh, make_context, shares, rounds
 def test_only_a_task_with_a_loss_has_one_on_the_calibration_rows(
     fresh, tiny_encoder, make_context, embeds
 ):
-    task = {"task": SentenceEmbeddings((), 32, ("text",))} if embeds else {}
+    task = {"task": SENTENCE_EMBEDDINGS.bind((), 32, ("text",))} if embeds else {}
     context = make_context(rows=16, **task)
     draft = Prune(neurons=0.5).run(context, tiny_encoder if embeds else fresh)
     told = {metric.name for metric in draft.metrics}

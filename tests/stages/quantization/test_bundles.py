@@ -13,7 +13,7 @@ from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.adapt import Adapt
@@ -106,7 +106,7 @@ def test_a_search_is_timed_by_its_queries(make_context, monkeypatch):
         return SimpleNamespace(throttled=None)
 
     monkeypatch.setattr(latency, "measure", measure)
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     context = make_context(task=task, splits={"dev": lessons()}, targets=(Target(),))
     Finalists(context, None, None).time({})
     assert asked == [(["warm", "dull"], None)]

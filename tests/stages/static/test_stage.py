@@ -8,7 +8,7 @@ import torch
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.tasks.regression.task import Regression
+from rarefy.pipeline.tasks.regression.task import REGRESSION
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.stages.distill import Distill
 from rarefy.stages.factorize import Factorize
@@ -116,7 +116,7 @@ def scored():
 
 
 def test_scores_start_from_their_mean(tiny_encoder, make_context):
-    context = make_context(splits=scored(), task=Regression((), 32, ("text",)))
+    context = make_context(splits=scored(), task=REGRESSION.bind((), 32, ("text",)))
     Finetune(epochs=1).run(context, tiny_encoder)
     teacher = artifact_of(context.output, Kind.CHECKPOINT)
     again = make_context(splits=scored(), task=context.task)

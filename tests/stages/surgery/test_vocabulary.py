@@ -14,7 +14,7 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.sources.references import model_directory
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.prune import Prune
 from rarefy.stages.surgery import vocabulary
@@ -65,9 +65,9 @@ def test_special_tokens_stay(pruned):
 
 
 def test_real_classifier_answers_the_same(minilm, tmp_path, make_context):
-    task = TextClassification(LABELS, 64, ("text",))
+    task = TEXT_CLASSIFICATION.bind(LABELS, 64, ("text",))
     torch.manual_seed(0)
-    model, tokenizer = task.load_model(str(minilm)), checkpoint.load_tokenizer(minilm)
+    model, tokenizer = task.head.load(str(minilm)), checkpoint.load_tokenizer(minilm)
     checkpoint.save(model, tokenizer, tmp_path / "model")
     split = Split("train", "train.jsonl", "0" * 64, TEXTS, None, [1, 0, 1])
     context = make_context(task=task, splits={"train": split})

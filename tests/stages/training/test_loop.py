@@ -82,7 +82,7 @@ def test_a_machine_with_two_gpus_trains_on_one(tiny_encoder, make_context, monke
 
 def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
     def not_a_number(model, batch):
-        return TASK.training()(model, batch) * float("nan")
+        return TASK.objective.training_loss()(model, batch) * float("nan")
 
     context = make_context(rows=8)
     training.prepare(context)
@@ -98,7 +98,7 @@ KILLED = """
     from rarefy.pipeline.store.artifact import Kind
     from rarefy.pipeline.data.split import Split
     from rarefy.pipeline.stage import Context
-    from rarefy.pipeline.tasks.classification.text import TextClassification
+    from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
     from rarefy.stages.training import loop as trainer
     from rarefy.stages.finetune import Finetune
     from tests import models
@@ -113,7 +113,7 @@ KILLED = """
 
     texts, labels = models.sentences(64)
     context = Context(
-        task=TextClassification(models.LABELS, 32, ("text",)),
+        task=TEXT_CLASSIFICATION.bind(models.LABELS, 32, ("text",)),
         splits={{"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)}},
         seed=0, device="cpu", threads=1, work=Path({work!r}), output=Path({output!r}),
         artifacts={{}}, base=Path("."), progress=progress,
@@ -368,7 +368,14 @@ def judged(context, encoder, losses, epochs, patience=None):
     given = iter(losses)
     judge = lambda _: next(given)  # noqa: E731
     trained = training.train(
-        context, stage, network, tokenizer, rows, TASK.training(), judge=judge, patience=patience
+        context,
+        stage,
+        network,
+        tokenizer,
+        rows,
+        TASK.objective.training_loss(),
+        judge=judge,
+        patience=patience,
     )
     return network, trained
 

@@ -13,7 +13,7 @@ from rarefy.pipeline.model.runtime import openvino
 from rarefy.pipeline.report import facts
 from rarefy.pipeline.stage import Requirements
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.tasks.embeddings.task import SentenceEmbeddings
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.progress import silent
@@ -161,7 +161,7 @@ def test_a_search_is_timed_and_started_with_its_queries(context, monkeypatch):
 
     for module in (latency, cold_start):
         monkeypatch.setattr(module, "measure", measure)
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     context = dataclasses.replace(context, task=task, splits={"eval": search()})
     session = Session(Validate(), context, Steps(silent, 2))
     session.time({}, Target(), None)
@@ -258,7 +258,7 @@ def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain):
     found = read_measurements(context)
     assert found.linear is not None
     assert found.score("accuracy", "candidate").value < 0.7  # nobody trained it
-    right = found.scored_by.right(found.linear_table(), found.truth)
+    right = found.scored_by.scorer.correct(found.linear_table(), found.truth)
     assert right.mean() > 0.9
     judged = judge([], context.targets, found)
     assert judged.outcome == "fail"

@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from rarefy.pipeline.data import development_split
-from rarefy.pipeline.data import load as data
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.run import scoring
 from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.run.plan import plan as plans
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.terms import versions
 from rarefy.pipeline.terms.errors import DataError, ModelError, ProviderError, RecipeError
 from tests.conftest import execute
@@ -105,19 +105,17 @@ def test_a_plan_needs_nothing_that_only_linux_has(workshop, monkeypatch):
 
 
 TASK = """
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import replace
 
 from rarefy.pipeline.tasks.shared import formulas
-from rarefy.pipeline.tasks.classification.text import TextClassification
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION, ClassScorer
 
 
-@dataclass(frozen=True)
-class Mine(TextClassification):
-    scores: ClassVar = {"first": formulas.accuracy}
+class MyScorer(ClassScorer):
+    scores = {"first": formulas.accuracy}
 
-    def load_model(self, directory):
-        return super().load_model(directory)
+
+MINE = replace(TEXT_CLASSIFICATION, name="mine", scorer=MyScorer())
 """
 
 
@@ -125,7 +123,7 @@ def test_an_edit_of_a_plug_in_task_is_no_cache_hit(workshop, monkeypatch):
     plugin, metadata = workshop.folder / "plugin", workshop.folder / "plugin/mytask-1.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mytask\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[rarefy.tasks]\nmine = mytask:Mine\n")
+    (metadata / "entry_points.txt").write_text("[rarefy.tasks]\nmine = mytask:MINE\n")
     monkeypatch.syspath_prepend(plugin)
 
     def head(text: str):
