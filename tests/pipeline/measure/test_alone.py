@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipeline.run.plan import Plan
 from pipeline.terms.errors import ProviderError
 from stages.profile import Profile
 from stages.validate import Validate
-from tests.conftest import Workshop
+from tests.conftest import Workshop, execute
 from tests.project import Project, Said
 
 HOLD = """
@@ -127,6 +128,20 @@ def test_a_lock_of_another_user_is_named(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda given, _: given != path)
     with pytest.raises(ProviderError, match=f"{alone.LOCKS}$"):
         alone.lock_file()
+
+
+def test_waiting_for_the_machine_is_no_time_of_the_stage(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def slow_limit(_: object) -> Iterator[None]:
+        time.sleep(1)
+        yield
+
+    run = workshop.open({"quick:Word": {"word": "slow"}})
+    monkeypatch.setattr(type(run.plan.stage_of("word")), "timed", True)
+    with alone.also(slow_limit):
+        assert execute(run)["word"].seconds < 1
 
 
 @pytest.mark.slow

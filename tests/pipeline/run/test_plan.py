@@ -249,3 +249,12 @@ def test_a_file_that_a_stage_names_is_hashed_before_and_after_it_runs(workshop, 
     assert hashed == ["notes.txt"] * 3
     execute(run)  # from the cache
     assert hashed == ["notes.txt"] * 5
+
+
+def test_libraries_that_a_custom_stage_lists_stay_as_they_are(workshop, monkeypatch):
+    """Those that read the data count for a stage with rows, and not for the next plan."""
+    run = workshop.open("quick:Count")
+    kind = type(run.plan.stage_of("count"))
+    monkeypatch.setattr(kind, "libraries", ["torch"])
+    run.plan.steps()
+    assert kind.libraries == ["torch"]
