@@ -145,7 +145,7 @@ def environments(plan: Plan) -> dict[str, Any]:
     """Return what else the steps of a branch depend on, by id: on its targets or the CPU."""
     values = {}
     for identifier in fields.steps_of_branch(plan.loaded):
-        values[identifier] = plan.stage_of(identifier).environment(plan.asked)
+        values[identifier] = plan.stage_of(identifier).environment(plan.requirements)
     plain: dict[str, Any] = json.loads(json.dumps(values))  # as they arrive at a worker
     return plain
 

@@ -52,10 +52,10 @@ class Places:
             at = at[:-1]
         return self.lines.get(at, 1)
 
-    def asked(
+    def call(
         self, at: yaml_source.Location, hook: Callable[..., T], *arguments: Any, check: bool = False
     ) -> T:
-        """Return what a method of a stage answers.
+        """Call a method of a stage and return its result.
 
         An error of code that is not ours is an error of this place. With ``check``, a RecipeError
         is, too.
