@@ -137,8 +137,10 @@ class Sweeping:
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
-        branches = self.branches.values()
-        bundles = {branch.name: branch.bundle for branch in branches if branch.state == "done"}
+        bundles: dict[str, str] = {}
+        for branch in self.branches.values():
+            if branch.state == "done" and branch.bundle is not None:  # some may leave out `export`
+                bundles[branch.name] = branch.bundle
         if not bundles:
             return
         self.clock.time(bundles.values(), self.display.progress, self.display.say)

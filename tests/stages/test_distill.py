@@ -299,5 +299,5 @@ def test_an_activation_is_for_families_that_are_described(tmp_path):
 
 @pytest.mark.parametrize("name", ["alpha", "hidden_weight"])
 def test_a_weight_is_one_number(name):
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(ValidationError, match=rf"{name}\s+.*give one number; .* removed before"):
         Distill(layers=1, **{name: [1, 0]})

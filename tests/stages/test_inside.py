@@ -58,12 +58,6 @@ def test_layers_that_are_not_there_are_refused(tuned, make_context):
         stage.run(make_context(rows=8), tuned)
 
 
-@pytest.mark.parametrize("weight", ["alpha", "hidden_weight"])
-def test_a_weight_that_changes_is_refused_with_advice(weight):
-    with pytest.raises(ValidationError, match=r"give one number; .* removed before 0\.1\.0"):
-        Distill(layers=1, **{weight: [1, 0]})
-
-
 def test_an_empty_map_is_refused():
     with pytest.raises(ValidationError, match="'hidden_map' has no pair of layers"):
         Distill(layers=1, hidden_map=[])
