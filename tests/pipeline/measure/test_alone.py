@@ -134,15 +134,19 @@ def test_a_lock_of_another_user_is_named(folder: Path, monkeypatch: pytest.Monke
 def test_waiting_for_the_machine_is_no_time_of_the_stage(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waited = []
+
     @contextlib.contextmanager
     def slow_limit(_: object) -> Iterator[None]:
         time.sleep(1)
+        waited.append(True)
         yield
 
     run = workshop.open({"quick:Word": {"word": "slow"}})
-    monkeypatch.setattr(type(run.plan.stage_of("word")), "timed", True)
+    monkeypatch.setattr(type(run.plan.stage_of("word")), "policy", Policy(timed=True))
     with alone.also(slow_limit):
         assert execute(run)["word"].seconds < 1
+    assert waited
 
 
 @pytest.mark.slow
