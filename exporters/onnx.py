@@ -172,10 +172,9 @@ def _name_axes(model: ir.Model) -> None:
 def _turn_weights(model: ir.Model) -> None:
     """Transpose weights here. The exporter does not if they are large and used several times."""
     for turning in list(model.graph):
-        if turning.op_type == "Transpose":
-            held = array(turning.inputs[0])
-        else:
-            held = None
+        if turning.op_type != "Transpose":
+            continue
+        held = array(turning.inputs[0])
         if held is None:
             continue
         order = turning.attributes.get_ints("perm", None)

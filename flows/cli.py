@@ -131,9 +131,8 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
     """Run a command and return its exit code; report an error as one line."""
     try:
         code = cli.main(arguments, prog_name="rarefy", standalone_mode=False)
-        with (
-            pipe.closed_pipe_raised()
-        ):  # or Python itself would find out at its end, and exit with 120
+        # Or Python itself would find out at its end, and exit with 120.
+        with pipe.closed_pipe_raised():
             sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = _report("interrupted; finished stages are kept, run again to resume", 130, as_json)
@@ -145,9 +144,9 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
             error.show()
             code = 2
     except pipe.BrokenError as broken:
-        code = (
-            pipe.EXIT_CODE if pipe.nobody_reads() else report_error(broken.error, verbose, as_json)
-        )
+        code = pipe.EXIT_CODE
+        if not pipe.nobody_reads():
+            code = report_error(broken.error, verbose, as_json)
     except Exception as error:
         code = report_error(error, verbose, as_json)
     return code if isinstance(code, int) else 0

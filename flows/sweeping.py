@@ -137,9 +137,9 @@ class Sweeping:
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
-        bundles: dict[str, str] = {}
+        bundles = {}
         for branch in self.branches.values():
-            if branch.state == "done" and branch.bundle is not None:  # some may leave out `export`
+            if branch.state == "done" and branch.bundle is not None:  # 'export' may be off
                 bundles[branch.name] = branch.bundle
         if not bundles:
             return

@@ -5,8 +5,10 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+from urllib.parse import urlparse
 
 from flows import prefect_server
+from pipeline.terms.errors import RecipeError
 
 On = Literal["inline", "threads", "dask", "ray"]
 
@@ -21,9 +23,17 @@ class Where:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether the workers may be on other machines."""
-        address = self.address or prefect_server.LOOPBACK[0]
-        return not any(host in address for host in prefect_server.LOOPBACK)
+        """Whether the workers may be on other machines. Raises RecipeError if it is no address."""
+        if self.address is None:
+            return False
+        address = self.address
+        if "://" not in address:
+            address = f"//{address}"
+        try:
+            host = urlparse(address).hostname
+        except ValueError as error:
+            raise RecipeError(f"{self.address}: this is no address: {error}") from None
+        return host not in prefect_server.LOOPBACK
 
 
 class Workers(Protocol):

@@ -172,12 +172,13 @@ def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, A
     refuse(pairs, signature)
     session, tokenizer = load()
     task = beside("predict_task.py")
-    padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0
     in_words = signature.get("words", False)
     in_windows = in_words or signature.get("windows", False)
-    shared = 0
+    shared = padding = 0
     if in_windows:
         shared = overlap(tokenizer)
+    if not in_words:  # windows of words are filled up with 0, as when the bundle was measured
+        padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0
 
     def compute(*strings: str) -> tuple[list[Any], Any]:
         """Return the windows of a text or a pair, and the graph's output for each of them."""

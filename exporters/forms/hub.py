@@ -31,14 +31,8 @@ GENERIC = "PreTrainedTokenizerFast"
 """A tokenizer that does what tokenizer.json says."""
 
 
-def write(
-    source: Source,
-    folder: Path,
-    provenance: Provenance,
-    stated: Stated,
-    repository: str = hub_card.REPOSITORY,
-) -> None:
-    """Write the files of a repository on the Hub; ``repository``: its name, for the card.
+def write(source: Source, folder: Path, provenance: Provenance, stated: Stated) -> None:
+    """Write the files of a repository on the Hub.
 
     Raises ModelError if the bundle is for CPUs with VNNI or its graph does not give what the tools
     need.
@@ -56,7 +50,7 @@ def write(
     write_json(folder / "special_tokens_map.json", special)
     if embeds:
         write_modules(source, folder)
-    hub_card.write(source, folder, name, provenance, stated, repository)
+    hub_card.write(source, folder, name, provenance, stated)
 
 
 def _config(source: Source, apart: list[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pipeline.terms.wording import escape
 from pipeline.verdict.provenance import Provenance
 
 REPOSITORY = "OWNER/NAME"
-"""A repository's name, while it is not known."""
+"""The repository that the examples load, until the user puts in its name."""
 METRICS: Mapping[str, str] = {
     "macro_f1": "f1",
     "micro_f1": "f1",
@@ -66,18 +66,8 @@ class Stated:
         return [name for name, value in facts.items() if not value]
 
 
-def write(
-    source: Source,
-    folder: Path,
-    graph: str,
-    provenance: Provenance,
-    stated: Stated,
-    repository: str = REPOSITORY,
-) -> None:
-    """Write README.md; ``graph`` is the name of the file in ``onnx/``.
-
-    ``repository``: what the examples load.
-    """
+def write(source: Source, folder: Path, graph: str, provenance: Provenance, stated: Stated) -> None:
+    """Write README.md; ``graph`` is the name of the file in ``onnx/``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # The card is Markdown, in which HTML escapes would be visible.
@@ -93,7 +83,7 @@ def write(
     values["title"] = escape(_title(provenance, stated, source))
     values["base"] = stated.base_of(provenance)
     values["graph"] = graph
-    values["repository"] = repository
+    values["repository"] = REPOSITORY
     text = template.render(values)
     (folder / "README.md").write_text(text, encoding="utf-8")
 

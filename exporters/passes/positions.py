@@ -44,15 +44,11 @@ def _rows_read(model: ir.Model, table: ir.Value, longest: int) -> int | None:
     indices = []
     compared: set[int] = set()
     for reader in consumers(table):
-        if reader.op_type == "Gather":
-            index = reader.inputs[1]
-        else:
-            index = None
-        if index is None:
-            rows = None
-        else:
-            rows = _compared_ids(index)
-        if index is None or rows is None or reader.attributes.get_int("axis", 0) != 0:
+        if reader.op_type != "Gather" or reader.attributes.get_int("axis", 0) != 0:
+            return None
+        index = reader.inputs[1]
+        rows = _compared_ids(index) if index is not None else None
+        if index is None or rows is None:
             return None
         indices.append(index)
         compared |= rows
@@ -88,16 +84,14 @@ def _compared_ids(index: ir.Value) -> set[int] | None:
 
     def past(source: ir.Node) -> bool:
         read = source.inputs[0]
-        if source.op_type == "Equal":
+        if source.op_type == "Equal" and read is not None and read.name == "input_ids":
             number = scalar(source.inputs[1])
-        else:
-            number = None
-        if number is not None and read is not None and read.name == "input_ids":
-            compared.add(int(number))
-            return False
+            if number is not None:
+                compared.add(int(number))
+                return False
         return source.op_type != "Shape"
 
-    if any(each.is_graph_input() for each in behind(index, past)):
+    if any(value.is_graph_input() for value in behind(index, past)):
         return None
     if index.producer() is not None:
         return compared

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from exporters.passes.graph import array, consumers
+from exporters.passes.graph import array, consumers, producer
 
 NORMALIZATIONS = ("LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization")
 
@@ -21,10 +21,9 @@ def apply(model: ir.Model) -> int:
     """Rename each ``Add`` that a normalization reads. Returns their number."""
     count = 0
     for step in model.graph:
-        if step.op_type == "Add":
-            readers = consumers(step.outputs[0])
-        else:
-            readers = []
+        if step.op_type != "Add":
+            continue
+        readers = consumers(step.outputs[0])
         if any(reader.op_type in NORMALIZATIONS for reader in readers):
             step.op_type = "Sum"
             _widen(model, step)
@@ -35,11 +34,8 @@ def apply(model: ir.Model) -> int:
 def _widen(model: ir.Model, total: ir.Node) -> None:
     """Add up in one step what a sum has from other sums; a bias stays with its product."""
     for value in list(total.inputs):
-        if value is not None:
-            part = value.producer()
-        else:
-            part = None
-        if part is None or part.op_type != "Add" or len(consumers(part.outputs[0])) > 1:
+        part = producer(value, "Add")
+        if part is None or len(consumers(part.outputs[0])) > 1:
             continue
         if part.outputs[0].is_graph_output():
             continue

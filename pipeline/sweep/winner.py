@@ -7,6 +7,7 @@ the store.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,13 @@ def place(sweep: Sweep, question: Question) -> Path:
 
 
 def check(sweep: Sweep) -> None:
-    """Raise RecipeError if a recipe cannot be named for its question, or a file is in its place."""
+    """Raise RecipeError if a recipe cannot be named for its question, or not be written."""
+    folder = sweep.recipe.base
+    if not os.access(folder, os.W_OK):  # or it would be found out at the end
+        raise RecipeError(
+            f"{folder}: the recipes of the answers are written here, and this folder cannot be "
+            "written; copy the recipe and its data to one of yours"
+        )
     for question in sweep.file.ask:
         variants.recipe(sweep, {"name": sweep.file.named(question)})
         path = place(sweep, question)

@@ -11,7 +11,7 @@ from flows import branch, branches_on
 from flows.branches_on import Inline
 from flows.workers import Where, Workers
 from pipeline.store.home import Home
-from pipeline.terms.errors import ProviderError
+from pipeline.terms.errors import ProviderError, RecipeError
 from tests.project import Project
 
 
@@ -39,6 +39,26 @@ def test_workers_elsewhere_need_a_server_that_they_reach(
     monkeypatch.setattr(branches_on, "find_spec", lambda _: object())
     with pytest.raises(ProviderError, match="needs a Prefect server, but PREFECT_API_URL"):
         branches_on.check(Where("dask", 2, "tcp://10.0.0.2:8786"))
+
+
+@pytest.mark.parametrize(
+    ("address", "elsewhere"),
+    [
+        (None, False),
+        ("tcp://127.0.0.1:8786", False),
+        ("localhost:6379", False),
+        ("tcp://[::1]:8786", False),
+        ("tcp://[2001:db8::1]:8786", True),
+        ("ray://localhost.example.org:10001", True),
+    ],
+)
+def test_only_loopback_addresses_are_of_this_machine(address: str | None, elsewhere: bool) -> None:
+    assert Where("dask", 2, address).elsewhere is elsewhere
+
+
+def test_what_is_no_address_is_said_in_one_line() -> None:
+    with pytest.raises(RecipeError, match="this is no address"):
+        branches_on.check(Where("threads", 2, "tcp://[::1"))
 
 
 def test_inline_answers_before_it_returns(

@@ -204,6 +204,13 @@ def test_workers_apart_get_one_branch_first_and_no_path_of_ours(project: Project
     assert [len(given["others"]) for given in workers.given] == [0, 1]
 
 
+def test_a_branch_without_a_bundle_is_not_timed(project: Project) -> None:
+    going = opened(project, sweeps.write(project, VARY))
+    going.run(Fake(done))  # these have none, as if 'export' were off
+    going.time()
+    assert {branch.latency for branch in going.branches.values()} == {None}
+
+
 def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:
     pytest.importorskip("optuna")
     search = "search: {trials: 4, goals: [accuracy, size]}"

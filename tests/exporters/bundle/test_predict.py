@@ -94,6 +94,40 @@ def test_a_text_of_many_windows_runs_in_parts_unless_they_interact(
     assert outputs.shape == (70, 3), "the last part is padded as the others"
 
 
+@pytest.mark.parametrize(("way", "padding"), [("words", 0), ("windows", 3)])
+def test_windows_are_filled_up_as_when_the_bundle_was_measured(tmp_path, monkeypatch, way, padding):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {"film": 1, "good": 2, "[PAD]": 3}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="film"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    task = "token-classification" if way == "words" else "text-classification"
+    files.write_program(tmp_path, task, "cpu")
+    (tmp_path / "model.onnx").write_bytes(b"DynamicQuantize")  # padding changes its ranges
+    config = {"id2label": {"0": "O", "1": "B-A"}, "splitter": "words"}
+    files.write_json(tmp_path / "config.json", config)
+    files.write_json(tmp_path / "signature.json", {"max_length": 4, way: True})
+    files.write_json(tmp_path / "tokenizer_config.json", {"pad_token": "[PAD]"})
+    rows = []
+
+    class Session:
+        def get_inputs(self):
+            return [SimpleNamespace(name="input_ids")]
+
+        def run(self, names, feed):
+            rows.extend(feed["input_ids"].tolist())
+            shape = (*feed["input_ids"].shape, 2) if way == "words" else (len(rows), 2)
+            return [np.zeros(shape, np.float32)]
+
+    spec = importlib.util.spec_from_file_location("predict", tmp_path / "predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "load", lambda: (Session(), tokenizer))
+    module.answer(["good good good good good"])
+    assert rows == [[2, 2, 2, 2], [2, 2, 2, padding]]
+
+
 def test_a_text_without_tokens_is_refused_in_one_line():
     from tokenizers import Tokenizer, models, pre_tokenizers
 

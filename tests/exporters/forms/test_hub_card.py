@@ -161,11 +161,8 @@ def test_the_examples_load_the_repository(classifier, embedder, tmp_path, task):
     bundles.change(classifier, "signature.json", lambda values: values.update(task=task))
     for folder in (classifier, embedder):
         source = bundles.read(folder)
-        for named in ({"repository": "me/reviews"}, {}):
-            hub_card.write(source, tmp_path, "model.onnx", Provenance(), Stated(), **named)
-            text = (tmp_path / "README.md").read_text()
-            assert ('"me/reviews"' in text) is bool(named)
-            assert ('"OWNER/NAME"' in text) is not bool(named)
+        hub_card.write(source, tmp_path, "model.onnx", Provenance(), Stated())
+        assert '"OWNER/NAME"' in (tmp_path / "README.md").read_text()
 
 
 def test_labels_cannot_change_the_card(classifier, tmp_path):
