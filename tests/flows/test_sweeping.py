@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
@@ -273,29 +273,6 @@ def test_a_search_for_speed_is_timed_between_batches(
     assert calls == [4, 6], "after four branches, and after the last two"
     assert going.trials is not None
     assert len(going.trials.measured) == 6
-
-
-def test_a_branch_that_leaves_out_export_is_not_timed(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Clock:
-        times: ClassVar[dict[str, Interval]] = {}
-
-        def time(self, digests: Iterable[str], *_: object) -> None:
-            self.times |= {digest: Interval(1.0, 0.9, 1.1) for digest in digests}
-
-    stages = ("quickstages:Head", "export")
-    path = sweeps.write(project, 'export: [{}, "off"]', stages=stages, budgets="")
-    going = opened(project, path)
-    vars(going)["clock"] = Clock()
-    monkeypatch.setattr(going.store, "use", lambda *_: True)
-    bundles = {"{}": "0" * 64}
-    going.run(
-        Fake(lambda given: done(given) | {"bundle": bundles.get(str(given["values"]["export"]))})
-    )
-    going.time()
-    timed = [branch.latency is not None for branch in going.branches.values()]
-    assert timed == [True, False]
 
 
 def test_the_rows_that_are_timed_need_only_the_model_of_a_branch(project: Project) -> None:
