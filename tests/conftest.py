@@ -43,8 +43,11 @@ __all__ = [
 ]
 """Fixtures defined in other modules and found here."""
 
-# Prefect reads its settings when it is imported, which a test may do before a command sets them.
+# Prefect and PyTorch read their settings when they are imported, which a test may do before a command
+# sets them. Without the second one, the threads of each worker spin while they wait, and take the
+# cores from the other workers: a training of a second then costs twenty.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -54,17 +54,15 @@ from pipeline.stage import Draft, Stage
 
 
 class Head(Stage):
-    """Add a new head, and train it for a moment; ``shuffled``: on shuffled labels."""
+    """Add a new head, and train it for a moment; ``one_label``: as if all rows had the first."""
 
     name: ClassVar[str] = "head"
     consumes: ClassVar = frozenset({Kind.ENCODER})
     scale: float = 1.0
     note: str | None = None
-    shuffled: bool = False
+    one_label: bool = False
 
     def run(self, context, model):
-        import random
-
         import torch
 
         from pipeline.model import checkpoint
@@ -75,8 +73,8 @@ class Head(Stage):
         tokenizer = checkpoint.load_tokenizer(model.directory)
         train = context.split("train")
         labels = list(train.labels)
-        if self.shuffled:
-            random.Random(0).shuffle(labels)
+        if self.one_label:
+            labels = [0] * len(labels)
         batch = tokenizer(list(train.texts), padding=True, return_tensors="pt")
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         for _ in range(30):

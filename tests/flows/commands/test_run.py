@@ -45,10 +45,15 @@ def test_without_budgets_nothing_is_judged(project: Project, rarefy: Callable[..
 
 
 @pytest.mark.slow
-def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
+def test_a_teacher_that_has_learned_nothing_gives_no_verdict(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    """Every share of it is inconclusive, and the run, the ledger and the report say why."""
+    """Every share of it is inconclusive, and the run, the ledger and the report say why.
+
+    It is trained on one label and answers it, which is the floor exactly. A teacher of shuffled
+    labels is right in 10 to 15 of these 20 rows, depending on how a sum is rounded, and 15 are
+    significantly more than half.
+    """
     validate = (
         "validate: {processes: 2, seconds: 1, memory: false, fastest_float: false, cold_starts: 0}"
     )
@@ -58,7 +63,7 @@ def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
         "  - {metric: parameters, max: 1000000}\n"
     )
     recipe = project.recipe(
-        "quickstages:Head: {shuffled: true}", "export", validate, budgets=budgets
+        "quickstages:Head: {one_label: true}", "export", validate, budgets=budgets
     )
     said = rarefy("run", recipe, "--engine", "inline", "--strict")
     assert said.code == 4
