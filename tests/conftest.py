@@ -43,9 +43,9 @@ __all__ = [
 ]
 """Fixtures defined in other modules and found here."""
 
-# Prefect and PyTorch read their settings when they are imported, which a test may do before a command
-# sets them. Without the second one, the threads of each worker spin while they wait, and take the
-# cores from the other workers: a training of a second then costs twenty.
+# Prefect and PyTorch read their settings when they are imported, which may be before a command sets
+# them. Without the second one, the threads of each worker spin while they wait, and take the cores
+# from the other workers: a training of a second then costs twenty.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -140,12 +140,31 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_encoder(tmp_path_factory.mktemp("tiny") / "model", layers=2, hidden=16)
 
 
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop:
+    """A workshop in which the model has been imported, to be copied."""
+    workshop = _empty_workshop(tmp_path_factory.mktemp("furnished"), tiny_model)
+    workshop.open("quick:Word").execute(MODEL)
+    return workshop
+
+
 @pytest.fixture
-def workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
-    """A workshop with data, a model and the stage module ``quick``."""
-    shutil.copytree(tiny_model, tmp_path / "model")
-    shutil.copyfile(QUICK_STAGES, tmp_path / "quick.py")
-    made = Workshop(tmp_path)
-    made.write_rows("train.jsonl", labelled_rows(24, seed=0))
-    made.write_rows("eval.jsonl", labelled_rows(12, seed=1))
-    return made
+def workshop(tmp_path: Path, furnished: Workshop) -> Workshop:
+    """A workshop with data, a model that has been imported, and the stage module ``quick``."""
+    shutil.copytree(furnished.folder, tmp_path, dirs_exist_ok=True)
+    return Workshop(tmp_path)
+
+
+@pytest.fixture
+def empty_workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
+    """A workshop whose model has not been imported yet."""
+    return _empty_workshop(tmp_path, tiny_model)
+
+
+def _empty_workshop(folder: Path, model: Path) -> Workshop:
+    shutil.copytree(model, folder / "model")
+    shutil.copyfile(QUICK_STAGES, folder / "quick.py")
+    workshop = Workshop(folder)
+    workshop.write_rows("train.jsonl", labelled_rows(24, seed=0))
+    workshop.write_rows("eval.jsonl", labelled_rows(12, seed=1))
+    return workshop

@@ -129,7 +129,7 @@ def write_model(
 
 
 def write_finetuned(directory: Path, kind: str = "bert") -> Path:
-    """Save a classifier of ``sentences`` that was trained for a moment, and is right nearly always."""
+    """Save a classifier of ``sentences``, trained for a moment, that is right nearly always."""
     from transformers import AutoTokenizer
 
     model = write_model(directory, kind, "AutoModelForSequenceClassification", LABELS)

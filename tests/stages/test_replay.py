@@ -10,6 +10,7 @@ from pipeline.model.quantization import LinearPlan
 from pipeline.terms.progress import silent
 from stages import sensitivity
 from stages.replay import Replay, layers_of
+from tests.breadth import broad
 from tests.families import FAMILIES, write_family
 
 ROWS = [{"input_ids": [2, *range(5, 5 + length), 3]} for length in (3, 3, 9, 1)]
@@ -25,7 +26,7 @@ def calls(model: nn.Module) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", broad(FAMILIES, "bert", "llama"))
 def test_layers_do_the_same_damage_as_in_whole_passes(family, tmp_path, make_context):
     model = write_family(tmp_path, family, CLASSIFIER)
     measured = sensitivity.Sensitivity(make_context().task, model, ROWS, "vnni")
