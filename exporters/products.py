@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,19 @@ TIMES = 3
 STEADY = 1.25
 """The most that a form's median of blocks may be of its fastest block."""
 OPSET = {"": 20, "com.microsoft": 1}
+Timer = Callable[[Any, dict[str, Any]], float]
+"""Times a block of calls of a session with a feed: the median in ms."""
+
+
+def block_median(session: Any, feed: dict[str, Any]) -> float:
+    """Return the median in ms of a block of calls; the first ones warm up and do not count."""
+    times = []
+    for _ in range(LEAD + BLOCK):
+        start = time.perf_counter_ns()
+        session.run(None, feed)
+        elapsed = time.perf_counter_ns() - start
+        times.append(elapsed / 1e6)
+    return float(np.median(times[LEAD:]))
 
 
 def milliseconds(
@@ -27,6 +40,7 @@ def milliseconds(
     tokens: int,
     forms: Mapping[str, LinearPlan | None],
     threads: int,
+    timer: Timer = block_median,
 ) -> dict[str, float]:
     """Return the time in ms of each form of a group of layers.
 
@@ -47,7 +61,7 @@ def milliseconds(
         medians: dict[str, list[float]] = {form: [] for form in names}
         for _ in range(BLOCKS):
             for at in random.permutation(len(names)).tolist():
-                median = _block(sessions[names[at]], feed)
+                median = timer(sessions[names[at]], feed)
                 medians[names[at]].append(median)
         if all(np.median(times) <= STEADY * min(times) for times in medians.values()):
             break
@@ -62,16 +76,6 @@ def _options(threads: int) -> Any:
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     return options
-
-
-def _block(session: Any, feed: dict[str, Any]) -> float:
-    times = []
-    for _ in range(LEAD + BLOCK):
-        start = time.perf_counter_ns()
-        session.run(None, feed)
-        elapsed = time.perf_counter_ns() - start
-        times.append(elapsed / 1e6)
-    return float(np.median(times[LEAD:]))
 
 
 def _graph(inputs: int, outputs: Sequence[int], layer: LinearPlan | None) -> ir.Model:

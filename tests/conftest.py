@@ -21,7 +21,7 @@ from pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.network import loopback_only
-from tests.project import here, made, own_environment, project, rarefy
+from tests.project import here, made, new_project, own_environment, project, rarefy, trained
 from tests.quiet import quiet_machine
 from tests.registry import registry
 from tests.tracing import trace_always, trace_once
@@ -32,6 +32,7 @@ __all__ = [
     "loopback_only",
     "made",
     "make_context",
+    "new_project",
     "own_environment",
     "project",
     "quiet_machine",
@@ -40,6 +41,7 @@ __all__ = [
     "tiny_encoder",
     "trace_always",
     "trace_once",
+    "trained",
 ]
 """Fixtures defined in other modules and found here."""
 
@@ -144,7 +146,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop:
     """A workshop in which the model has been imported, to be copied."""
     workshop = _empty_workshop(tmp_path_factory.mktemp("furnished"), tiny_model)
-    workshop.open("quick:Word").execute(MODEL)
+    run = workshop.open("quick:Word")
+    run.execute(MODEL)
+    run.lease.close()
     return workshop
 
 

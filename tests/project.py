@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -146,6 +147,12 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     modules = folder / "modules"
     modules.mkdir()
     (modules / "quickstages.py").write_text(STAGES)
+    return open_project(folder, patch)
+
+
+def open_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
+    """Make a project the current home, and its stages importable."""
+    modules = folder / "modules"
     patch.syspath_prepend(modules)
     patch.setenv("PYTHONPATH", str(modules))
     patch.setenv("RAREFY_HOME", str(folder / "home"))
@@ -153,8 +160,37 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     return Project(folder, folder / "home")
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project whose model has been imported and trained, to be copied."""
+    from pipeline.recipe import recipe as recipes
+    from pipeline.run.engine import Run
+    from pipeline.run.plan import Plan
+    from pipeline.store.store import Store
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        project = make_project(folder, patch)
+        recipe = project.recipe("quickstages:Head")
+        run = Run(Plan(recipes.load(recipe), Store(project.home / "store"), threads=1))
+        run.plan.steps()
+        for step in (recipes.MODEL, "head"):
+            run.execute(step)
+        run.lease.close()
+        recipe.unlink()
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that has run nothing, in whose store the work of ``quickstages:Head`` is found."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return open_project(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def new_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project without a store."""
     return make_project(tmp_path, monkeypatch)
 
 

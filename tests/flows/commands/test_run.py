@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from pipeline.release.origin import recipe_of
-from pipeline.run.engine import Run
 from pipeline.store.home import Home
 from tests.project import Project, Said
 
@@ -24,16 +22,17 @@ def test_run_inline_prints_only_the_verdict(project: Project, rarefy: Callable[.
 
 
 def test_what_a_stage_prints_is_no_part_of_the_answer(
-    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    run = Run._run_stage
-
-    def loud(*given: Any) -> Any:
-        print("epoch 1")
-        return run(*given)
-
-    monkeypatch.setattr(Run, "_run_stage", loud)
-    said = rarefy("run", project.recipe("quickstages:Head"), "--engine", "inline", "--json")
+    (project.folder / "modules" / "loud.py").write_text(
+        "from quickstages import Head\n"
+        "class Loud(Head):\n"
+        "    name = 'loud'\n"
+        "    def run(self, context, model):\n"
+        "        print('epoch 1')\n"
+        "        return super().run(context, model)\n"
+    )
+    said = rarefy("run", project.recipe("loud:Loud"), "--engine", "inline", "--json")
     assert json.loads(said.out)["exit_code"] == 0
     assert "epoch 1" in said.err
 
