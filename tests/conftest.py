@@ -21,7 +21,15 @@ from pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.network import loopback_only
-from tests.project import here, made, new_project, own_environment, project, rarefy, trained
+from tests.project import (
+    here,
+    made,
+    own_environment,
+    project,
+    rarefy,
+    trained,
+    trained_project,
+)
 from tests.quiet import quiet_machine
 from tests.registry import registry
 from tests.tracing import trace_always, trace_once
@@ -32,7 +40,6 @@ __all__ = [
     "loopback_only",
     "made",
     "make_context",
-    "new_project",
     "own_environment",
     "project",
     "quiet_machine",
@@ -42,6 +49,7 @@ __all__ = [
     "trace_always",
     "trace_once",
     "trained",
+    "trained_project",
 ]
 """Fixtures defined in other modules and found here."""
 
@@ -142,30 +150,36 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_encoder(tmp_path_factory.mktemp("tiny") / "model", layers=2, hidden=16)
 
 
+@pytest.fixture
+def empty_workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
+    """A workshop with data, a model and the stage module ``quick``, and nothing in its store."""
+    return _make_workshop(tmp_path, tiny_model)
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """An empty workshop, where a folder's ``conftest`` does not say otherwise."""
+    return empty_workshop
+
+
 @pytest.fixture(scope="session")
-def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop:
-    """A workshop in which the model has been imported, to be copied."""
-    workshop = _empty_workshop(tmp_path_factory.mktemp("furnished"), tiny_model)
+def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The folder of a workshop whose model has been imported, to be copied."""
+    workshop = _make_workshop(tmp_path_factory.mktemp("furnished"), tiny_model)
     run = workshop.open("quick:Word")
     run.execute(MODEL)
     run.lease.close()
-    return workshop
+    return workshop.folder
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, furnished: Workshop) -> Workshop:
-    """A workshop with data, a model that has been imported, and the stage module ``quick``."""
-    shutil.copytree(furnished.folder, tmp_path, dirs_exist_ok=True)
+def furnished_workshop(tmp_path: Path, furnished: Path) -> Workshop:
+    """A workshop in whose store the model is already."""
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     return Workshop(tmp_path)
 
 
-@pytest.fixture
-def empty_workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
-    """A workshop whose model has not been imported yet."""
-    return _empty_workshop(tmp_path, tiny_model)
-
-
-def _empty_workshop(folder: Path, model: Path) -> Workshop:
+def _make_workshop(folder: Path, model: Path) -> Workshop:
     shutil.copytree(model, folder / "model")
     shutil.copyfile(QUICK_STAGES, folder / "quick.py")
     workshop = Workshop(folder)

@@ -182,16 +182,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project that has run nothing, in whose store the work of ``quickstages:Head`` is found."""
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    return open_project(tmp_path, monkeypatch)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return make_project(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def new_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project without a store."""
-    return make_project(tmp_path, monkeypatch)
+def trained_project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that has run nothing, in whose store the work of ``quickstages:Head`` is found."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return open_project(tmp_path, monkeypatch)
 
 
 BUDGETS = (
