@@ -56,7 +56,7 @@ format: $(VENV)/.dev ## Bring the code into form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine) but vocabulary and beside
+benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine)
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
 	$(BIN)/python -m benchmarks.every --race $(RACE) --students $(STUDENTS) $(ARGS)
 

@@ -4,7 +4,7 @@
 
 The teacher is all-MiniLM-L6-v2 fine-tuned on the demo's movie reviews, the student two of its
 layers. Every variant sees about as many tokens as 15 epochs over the labelled rows; what is made
-before, such as texts and their labels, is counted beside it. Rows are the demo's eval rows, and the
+before, such as texts and their labels, is counted apart. Rows are the demo's eval rows, and the
 differences are of the same rows to the plain student. About five minutes a variant and seed; all
 work is in DIR, and a run that was stopped goes on from there. Unlabelled texts are the 13,098
 sentences of product reviews, editorials and tweets that vaderSentiment has beside the demo's.
@@ -127,110 +127,136 @@ def recipe(name: str, stages: list[Any], seed: int) -> dict[str, Any]:
 
 
 def tokens(home: Path, stages: list[Any], name: str, seed: int) -> tuple[float, float]:
-    """Return the tokens of the labelled rows, and of all rows that a variant learns from."""
+    """Return the tokens of the labelled rows, and of all rows that a variant learns from.
+
+    Args:
+        home: the benchmark's folder; texts are made there.
+        stages: of the variant, after the teacher's.
+        name: of the variant.
+        seed: of its recipe.
+    """
     from transformers import AutoTokenizer
 
     from pipeline.model import sources
 
     directory, _ = sources.model_directory(MINILM, Path())
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    lines = (DATA / "train.jsonl").read_text().splitlines()
-    own = sum(map(len, tokenizer([json.loads(line)["text"] for line in lines])["input_ids"]))
-    own = round(TRAINED * own)
+
+    def count(path: Path) -> int:
+        texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
+        return sum(len(ids) for ids in tokenizer(texts)["input_ids"])
+
+    labelled = round(TRAINED * count(DATA / "train.jsonl"))
     if not any("label" in stage for stage in stages):
-        return own, own
+        return labelled, labelled
     output = run(home, recipe(f"{name} texts", stages[:-1], seed))
     (digest,) = (row["digest"] for row in output["ledger"] if row["id"] == "labels")
-    made = home / "home" / "store" / "artifacts" / "sha256" / digest / "texts.jsonl"
-    texts = [json.loads(line)["text"] for line in made.read_text().splitlines()]
-    return own, own + sum(map(len, tokenizer(texts)["input_ids"]))
+    artifact = home / "home" / "store" / "artifacts" / "sha256" / digest
+    return labelled, labelled + count(artifact / "texts.jsonl")
 
 
 def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, Any]:
     """Train a variant, and return its answers' scores and the minutes of its stages."""
-    own, every = tokens(home, stages, name, seed)
-    epochs = max(1, round(EPOCHS * own / every))
-    before = sum(stage["distill"]["epochs"] for stage in stages[:-1] if "distill" in stage)
-    student = {**stages[-1]["distill"], "epochs": max(1, epochs - before)}
-    output = run(
-        home, recipe(name, [*stages[:-1], {"distill": student, "as": "student"}, "export"], seed)
-    )
+    labelled, total = tokens(home, stages, name, seed)
+    epochs = max(1, round(EPOCHS * labelled / total))
+    *before, last = stages
+    epochs_before = sum(stage["distill"]["epochs"] for stage in before if "distill" in stage)
+    parameters = {**last["distill"], "epochs": max(1, epochs - epochs_before)}
+    student = {"distill": parameters, "as": "student"}
+    output = run(home, recipe(name, [*before, student, "export"], seed))
     ledger = {row["id"]: row for row in output["ledger"]}
     store = home / "home" / "store" / "artifacts" / "sha256"
-    made = {"augment", "label"}
-    right = answered(store / ledger["export"]["digest"])
+    correct = correct_rows(store / ledger["export"]["digest"])
     return {
         "variant": name,
         "seed": seed,
         "commit": COMMIT,
         "cpu": machine.fingerprint()["cpu"],
         "epochs": epochs,
-        "tokens": epochs * every,
+        "tokens": epochs * total,
         "teacher": ledger["finetune"]["accuracy"][0],
-        "accuracy": float(np.mean(right)),
-        "right": "".join(str(int(each)) for each in right),
+        "accuracy": float(np.mean(correct)),
+        "right": "".join("1" if hit else "0" for hit in correct),
         "minutes": minutes(home, output["ledger"], {"distill"}),
-        "minutes_before": minutes(home, output["ledger"], made),
+        "minutes_before": minutes(home, output["ledger"], {"augment", "label"}),
     }
 
 
-def answered(bundle: Path) -> list[bool]:
-    """Return which eval rows a bundle answers rightly."""
+def correct_rows(bundle: Path) -> list[bool]:
+    """Return for each eval row whether a bundle's label is correct."""
     from pipeline.model.runtime import BundleModel
 
     lines = [json.loads(line) for line in (DATA / "eval.jsonl").read_text().splitlines()]
     names = json.loads((bundle / "config.json").read_text())["id2label"]
-    outputs = BundleModel(bundle, threads=2).units([line["text"] for line in lines])
-    chosen = outputs.argmax(axis=1)
-    return [names[str(at)] == str(line["label"]) for at, line in zip(chosen, lines, strict=True)]
+    logits = BundleModel(bundle, threads=2).units([line["text"] for line in lines])
+    correct = []
+    for index, line in zip(logits.argmax(axis=1), lines, strict=True):
+        correct.append(names[str(index)] == str(line["label"]))
+    return correct
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Compare every variant with the plain student, on the rows of the same seeds."""
-    made = []
     plain = {row["seed"]: row for row in rows if row["variant"] == "plain"}
-    names = [name for name in dict.fromkeys(row["variant"] for row in rows) if name != "plain"]
-    for name in names:
-        own = [
-            row
-            for row in rows
-            if row["variant"] == name
-            and row["seed"] in plain
-            and row["commit"] == plain[row["seed"]]["commit"]
-        ]
-        own = [row for row in own if row["commit"] == own[-1]["commit"]]  # of one product
-        if not own:
-            said = "the plain student beside it is of another commit; run both again"
-            made.append(Claim(f"{name}: against plain distillation", "compared", said, False))
+    variants: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["variant"] == "plain":
             continue
-        ours, theirs = (
-            np.mean([[each == "1" for each in row["right"]] for row in of], axis=0)
-            for of in (own, [plain[row["seed"]] for row in own])
-        )
-        won = interval(ours - theirs, len(names))
-        share = np.mean([row["accuracy"] / row["teacher"] for row in own])
-        tokens = np.mean([row["tokens"] / plain[row["seed"]]["tokens"] for row in own])
-        made.append(
-            Claim(
-                f"{name}: against plain distillation, at about equal tokens",
-                "more accurate in three seeds, allowing for all variants",
-                f"{100 * won.value:+.2f} points [{100 * won.low:+.2f}, {100 * won.high:+.2f}]; "
-                f"{share:.1%} of the teacher, {len(own)} seeds, {tokens:.2f} of the tokens",
-                won.low > 0 and len(own) >= 3,
-            )
-        )
-    return made
+        comparable = variants.setdefault(row["variant"], [])
+        if row["seed"] in plain and row["commit"] == plain[row["seed"]]["commit"]:
+            comparable.append(row)
+    return [claim(name, runs, plain, len(variants)) for name, runs in variants.items()]
+
+
+def claim(
+    name: str, runs: list[dict[str, Any]], plain: dict[int, dict[str, Any]], variants: int
+) -> Claim:
+    """Compare one variant with the plain student.
+
+    Args:
+        name: of the variant.
+        runs: its rows, each of the same commit as the plain student with its seed.
+        plain: seed -> the plain student's row.
+        variants: how many are compared.
+    """
+    if not runs:
+        reason = "the plain student of the same seed is of another commit; run both again"
+        return Claim(f"{name}: against plain distillation", "compared", reason, False)
+    runs = [row for row in runs if row["commit"] == runs[-1]["commit"]]  # of one product
+    references = [plain[row["seed"]] for row in runs]
+    difference = interval(hits(runs) - hits(references), variants)
+    shares = [row["accuracy"] / row["teacher"] for row in runs]
+    pairs = zip(runs, references, strict=True)
+    tokens = [row["tokens"] / reference["tokens"] for row, reference in pairs]
+    low, high = 100 * difference.low, 100 * difference.high
+    return Claim(
+        f"{name}: against plain distillation, at about equal tokens",
+        "more accurate in three seeds, allowing for all variants",
+        f"{100 * difference.value:+.2f} points [{low:+.2f}, {high:+.2f}]; "
+        f"{np.mean(shares):.1%} of the teacher, {len(runs)} seeds, "
+        f"{np.mean(tokens):.2f} of the tokens",
+        difference.low > 0 and len(runs) >= 3,
+    )
+
+
+def hits(runs: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """Return the share of the runs that label each eval row correctly (rows)."""
+    table = [[digit == "1" for digit in row["right"]] for row in runs]
+    return np.asarray(np.mean(table, axis=0))
 
 
 def interval(differences: NDArray[Any], variants: int) -> Interval:
-    """Return the mean of the rows' differences at 95 %, for that many comparisons (Bonferroni).
+    """Return the mean of the rows' differences at 95 %, allowing for many comparisons.
 
-    A row's difference is the mean over the seeds, so that a row counts once.
+    Args:
+        differences: of each row, the mean over the seeds, so that a row counts once (rows).
+        variants: the comparisons that are made (Bonferroni).
     """
     from scipy.stats import norm
 
-    mean, wide = differences.mean(), norm.ppf(1 - 0.025 / max(1, variants))
-    half = wide * differences.std(ddof=1) / np.sqrt(len(differences))
+    mean = differences.mean()
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    half = error * norm.ppf(1 - 0.025 / max(1, variants))
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
@@ -243,23 +269,27 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("names", nargs="*", metavar="NAME")
-    given = parser.parse_args()
-    home = given.home.resolve()
+    options = parser.parse_args()
+    home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    every = variants(corpora.others(home))
-    if unknown := [name for name in given.names if name not in every]:
-        parser.error(f"no variant {unknown[0]!r}, only {', '.join(every)}")
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
+    recipes = variants(corpora.others(home))
+    for name in options.names:
+        if name not in recipes:
+            parser.error(f"no variant {name!r}, only {', '.join(recipes)}")
+    rows = []
+    if RESULTS.is_file():
+        rows = json.loads(RESULTS.read_text())["rows"]
     failed = 0
-    for seed in range(given.first, given.first + given.seeds):
-        for name in given.names or every:
+    for seed in range(options.first, options.first + options.seeds):
+        for name in options.names or recipes:
             try:
-                row = measured(home, name, every[name], seed)
+                row = measured(home, name, recipes[name], seed)
             except FailedError as error:
                 print(error, file=sys.stderr, flush=True)
                 failed = 1
                 continue
-            rows = [r for r in rows if (r["variant"], r["seed"]) != (name, seed)] + [row]
+            rows = [old for old in rows if (old["variant"], old["seed"]) != (name, seed)]
+            rows.append(row)
             shown = {key: value for key, value in row.items() if key != "right"}
             print(json.dumps(shown), file=sys.stderr, flush=True)
             finish("ablation", rows, claims(rows), seed=0)

@@ -212,9 +212,9 @@ class Process:
         from pipeline.store.garbage import Collector
 
         collector = Collector(self.store, days=-1)
-        found = collector.find()
-        time.sleep(self.random.random() * 0.3)  # long enough for others to need what it found
-        return f"{len(collector.delete_all(found))} deleted"
+        garbage = collector.find()
+        time.sleep(self.random.random() * 0.3)  # long enough for others to need it
+        return f"{len(collector.delete_all(garbage))} deleted"
 
     def _any(self) -> str:
         from pipeline.terms.errors import RecipeError

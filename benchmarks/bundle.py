@@ -22,10 +22,10 @@ def arguments(about: str) -> argparse.Namespace:
         "--bundle", type=Path, default=ROOT / ".rarefy" / "runs" / "demo" / "bundle"
     )
     parser.add_argument("--trials", type=int, default=TRIALS)
-    given = parser.parse_args()
-    if not (given.bundle / "model.onnx").is_file():
-        sys.exit(f"{given.bundle}: no bundle; run `make demo`, or name a bundle with --bundle")
-    return given
+    options = parser.parse_args()
+    if not (options.bundle / "model.onnx").is_file():
+        sys.exit(f"{options.bundle}: no bundle; run `make demo`, or name a bundle with --bundle")
+    return options
 
 
 def texts() -> list[str]:

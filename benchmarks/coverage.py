@@ -53,34 +53,38 @@ class Truth:
 
     def kinds(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the kinds of rows (truth, candidate's answer, reference's) with their shares."""
-        right = {
-            (True, True): self.reference - self.losses,
-            (True, False): self.gains,
-            (False, True): self.losses,
-            (False, False): 1 - self.reference - self.gains,
-        }
-        kinds = {
-            (true, true if ours else 1 - true, true if theirs else 1 - true): part * label
-            for true, label in ((0, 1 - self.share), (1, self.share))
-            for (ours, theirs), part in right.items()
-        }
-        return np.array(list(kinds)), np.array(list(kinds.values()))
+        outcomes = (
+            (True, True, self.reference - self.losses),
+            (True, False, self.gains),
+            (False, True, self.losses),
+            (False, False, 1 - self.reference - self.gains),
+        )
+        kinds, shares = [], []
+        for label, frequency in ((0, 1 - self.share), (1, self.share)):
+            for candidate_correct, reference_correct, part in outcomes:
+                candidate = label if candidate_correct else 1 - label
+                reference = label if reference_correct else 1 - label
+                kinds.append((label, candidate, reference))
+                shares.append(part * frequency)
+        return np.array(kinds), np.array(shares)
 
     def scores(self, name: str) -> tuple[float, float]:
         """Return the true scores of candidate and reference."""
         if name == "accuracy":
             return self.candidate, self.reference
+        return self._macro_f1(1), self._macro_f1(2)
+
+    def _macro_f1(self, column: int) -> float:
+        """Return the true macro F1 of the classifier in a column of ``kinds``."""
         kinds, shares = self.kinds()
-        found = []
-        for side in (1, 2):
-            hit = [shares[(kinds[:, [0, side]] == label).all(axis=1)].sum() for label in (0, 1)]
-            either = [
-                shares[(kinds[:, [0, side]] == label).sum(axis=1) == 1].sum() for label in (0, 1)
-            ]
-            found.append(
-                float(np.mean([2 * h / (2 * h + e) for h, e in zip(hit, either, strict=True)]))
-            )
-        return found[0], found[1]
+        pairs = kinds[:, [0, column]]
+        scores = []
+        for label in (0, 1):
+            is_label = pairs == label
+            hits = shares[is_label.all(axis=1)].sum()
+            errors = shares[is_label.sum(axis=1) == 1].sum()
+            scores.append(2 * hits / (2 * hits + errors))
+        return float(np.mean(scores))
 
 
 TRUTHS = (
@@ -99,36 +103,40 @@ def simulate(truth: Truth, rows: int) -> dict[tuple[str, str], dict[str, float]]
     kinds, shares = truth.kinds()
     certain = np.eye(2)
     generator = np.random.default_rng([SEED, rows])
-    hits: dict[tuple[str, str], list[tuple[bool, bool]]] = defaultdict(list)
+    outcomes: dict[tuple[str, str], list[tuple[bool, bool]]] = defaultdict(list)
     for trial in range(TRIALS):
-        drawn = kinds[np.repeat(np.arange(len(kinds)), generator.multinomial(rows, shares))]
+        counts = generator.multinomial(rows, shares)
+        drawn = np.repeat(kinds, counts, axis=0)
+        labels = drawn[:, 0]
+        candidate = certain[drawn[:, 1]]
+        reference = certain[drawn[:, 2]]
         for name in ("accuracy", "macro_f1"):
             ours, theirs = truth.scores(name)
-            found = scores.compare(
-                TextClassification,
-                name,
-                certain[drawn[:, 1]],
-                certain[drawn[:, 2]],
-                drawn[:, 0],
-                trial,
-            )
             difference, ratio = ours - theirs, ours / theirs
-            passes = statistics.non_inferiority(found.difference90, -difference) == "pass"
-            hits[name, "difference"].append((_holds(found.difference, difference), passes))
-            hits[name, "ratio"].append((_holds(found.ratio, ratio), found.ratio90.low >= ratio))
-    return {
-        key: dict(zip(("covers", "false_pass"), np.mean(pairs, axis=0).tolist(), strict=True))
-        for key, pairs in hits.items()
-    }
+            estimate = scores.compare(TextClassification, name, candidate, reference, labels, trial)
+            covers = _holds(estimate.difference, difference)
+            passes = statistics.non_inferiority(estimate.difference90, -difference) == "pass"
+            outcomes[name, "difference"].append((covers, passes))
+            covers = _holds(estimate.ratio, ratio)
+            passes = estimate.ratio90.low >= ratio
+            outcomes[name, "ratio"].append((covers, passes))
+    rates = {}
+    for key, pairs in outcomes.items():
+        covered, false_passes = np.mean(pairs, axis=0).tolist()
+        rates[key] = {"covers": covered, "false_pass": false_passes}
+    return rates
 
 
 def summed(truth: Truth, rows: int) -> dict[str, float]:
     """Return both rates for accuracy's difference exactly, summed over all tables."""
-    difference, covers, passes = truth.candidate - truth.reference, 0.0, 0.0
+    difference = truth.candidate - truth.reference
+    covers = passes = 0.0
     for gains, losses, chance in _tables(truth, rows):
-        covers += chance * _holds(two_sided(gains, losses, rows), difference)
+        if _holds(two_sided(gains, losses, rows), difference):
+            covers += chance
         bounds = one_sided(gains, losses, rows)
-        passes += chance * (statistics.non_inferiority(bounds, -difference) == "pass")
+        if statistics.non_inferiority(bounds, -difference) == "pass":
+            passes += chance
     return {"covers_summed": covers, "false_pass_summed": passes + REST}
 
 
@@ -146,16 +154,18 @@ def _tables(truth: Truth, rows: int) -> list[tuple[int, int, float]]:
     """Return the most likely tables (gains, losses, probability), all but ``REST`` in total."""
     from scipy.stats import binom
 
-    most = [int(binom.isf(REST / 10, rows, share)) for share in (truth.gains, truth.losses)]
-    gains, losses = (side.ravel() for side in np.mgrid[: most[0] + 1, : most[1] + 1])
-    chances = binom.pmf(gains, rows, truth.gains) * binom.pmf(
-        losses, rows - gains, truth.losses / (1 - truth.gains)
-    )
+    most_gains = int(binom.isf(REST / 10, rows, truth.gains))
+    most_losses = int(binom.isf(REST / 10, rows, truth.losses))
+    grid = np.mgrid[: most_gains + 1, : most_losses + 1]
+    gains, losses = grid.reshape(2, -1)
+    loss_share = truth.losses / (1 - truth.gains)
+    chances = binom.pmf(gains, rows, truth.gains)
+    chances *= binom.pmf(losses, rows - gains, loss_share)
     order = np.argsort(-chances)
-    kept = order[: int(np.searchsorted(np.cumsum(chances[order]), 1 - REST)) + 1]
-    return list(
-        zip(gains[kept].tolist(), losses[kept].tolist(), chances[kept].tolist(), strict=True)
-    )
+    count = int(np.searchsorted(np.cumsum(chances[order]), 1 - REST)) + 1
+    likely = order[:count]
+    columns = (gains[likely].tolist(), losses[likely].tolist(), chances[likely].tolist())
+    return list(zip(*columns, strict=True))
 
 
 def calibration(rows: int, gap: float) -> dict[str, float]:
@@ -165,49 +175,72 @@ def calibration(rows: int, gap: float) -> dict[str, float]:
     for trial in range(ECE_TRIALS):
         sure = generator.uniform(0.5, 1, rows)
         truth = (generator.random(rows) >= sure - gap).astype(np.int64)
-        found = scores.alone(
-            TextClassification, "ece", np.stack([sure, 1 - sure], axis=1), truth, trial
-        )
-        covers += _holds(found, gap)
-        passes += found.high <= gap
-        fails += found.low > gap
-    shares = (count / ECE_TRIALS for count in (covers, passes, fails))
-    return dict(zip(("covers", "false_pass", "false_fail"), shares, strict=True))
+        probabilities = np.stack([sure, 1 - sure], axis=1)
+        interval = scores.alone(TextClassification, "ece", probabilities, truth, trial)
+        covers += _holds(interval, gap)
+        passes += interval.high <= gap
+        fails += interval.low > gap
+    return {
+        "covers": covers / ECE_TRIALS,
+        "false_pass": passes / ECE_TRIALS,
+        "false_fail": fails / ECE_TRIALS,
+    }
 
 
-def _holds(found: Interval, value: float) -> bool:
-    return bool(found.low <= value <= found.high)
+def _holds(interval: Interval, value: float) -> bool:
+    return bool(interval.low <= value <= interval.high)
 
 
 def measure() -> list[dict[str, Any]]:
-    found = []
+    """Return a row of rates for each truth, number of rows, score and form of budget."""
+    results = []
     for truth in TRUTHS:
         for rows in ROWS:
             exact = summed(truth, rows)
-            for (score, form), result in simulate(truth, rows).items():
-                row = {"truth": truth.name, "rows": rows, "score": score, "form": form} | result
+            for (score, form), rates in simulate(truth, rows).items():
+                row = {"truth": truth.name, "rows": rows, "score": score, "form": form, **rates}
                 row["differing_rows"] = rows * (truth.gains + truth.losses)
-                found.append(row | (exact if (score, form) == ("accuracy", "difference") else {}))
+                if (score, form) == ("accuracy", "difference"):
+                    row |= exact
+                results.append(row)
     for gap in (0.0, 0.02, 0.05):
         name = f"overconfident by {gap:.0%}"
         row = {"truth": name, "rows": 1000, "score": "ece", "form": "value"}
-        found.append(row | calibration(1000, gap))
-    return found
+        results.append(row | calibration(1000, gap))
+    return results
 
 
-def claims(found: list[dict[str, Any]]) -> list[Claim]:
+def claims(results: list[dict[str, Any]]) -> list[Claim]:
     """Return the claims; simulated rates may exceed 5 % by 3 standard errors (2,000 trials)."""
-    accuracy = [r for r in found if (r["score"], r["form"]) == ("accuracy", "difference")]
-    many = [r for r in accuracy if r["differing_rows"] >= FEW]
-    few = [r for r in accuracy if r["differing_rows"] < FEW]
     allowed = 0.05 + 3 * math.sqrt(0.05 * 0.95 / TRIALS)
-    made = [
+    return [
+        *_difference_claims(_of(results, "accuracy", "difference"), allowed),
+        *_budget_claims("min_retained of accuracy", _of(results, "accuracy", "ratio"), allowed),
+        *_budget_claims("max_drop of macro F1", _of(results, "macro_f1", "difference"), allowed),
+        *_budget_claims("min_retained of macro F1", _of(results, "macro_f1", "ratio"), allowed),
+        *_calibration_claims(_of(results, "ece", "value")),
+    ]
+
+
+def _of(results: list[dict[str, Any]], score: str, form: str) -> list[dict[str, Any]]:
+    return [row for row in results if row["score"] == score and row["form"] == form]
+
+
+def _near_nominal(rows: list[dict[str, Any]]) -> bool:
+    return all(0.93 <= row["covers"] <= 0.97 for row in rows)
+
+
+def _difference_claims(accuracy: list[dict[str, Any]], allowed: float) -> list[Claim]:
+    """Claim coverage and false passes of accuracy's paired difference."""
+    many = [row for row in accuracy if row["differing_rows"] >= FEW]
+    few = [row for row in accuracy if row["differing_rows"] < FEW]
+    return [
         Claim(
             f"coverage of the 95 % interval of accuracy's paired difference, {FEW} or more rows "
             "differ",
             "93–97 % of 2,000 trials",
             _range(many, "covers"),
-            all(0.93 <= row["covers"] <= 0.97 for row in many),
+            _near_nominal(many),
         ),
         Claim(
             f"the same if fewer than {FEW} rows differ on average (may be wider)",
@@ -228,38 +261,39 @@ def claims(found: list[dict[str, Any]]) -> list[Claim]:
             all(row["false_pass"] <= allowed for row in accuracy),
         ),
     ]
-    for score, form, word in (
-        ("accuracy", "ratio", "min_retained of accuracy"),
-        ("macro_f1", "difference", "max_drop of macro F1"),
-        ("macro_f1", "ratio", "min_retained of macro F1"),
-    ):
-        rows = [r for r in found if (r["score"], r["form"]) == (score, form)]
-        enough = [r for r in rows if r["differing_rows"] >= FEW]
-        made += [
-            Claim(
-                f"{word}: a true drop of the margin passes",
-                f"at most 5 % + 3 standard errors = {allowed:.1%}",
-                _range(rows, "false_pass"),
-                all(row["false_pass"] <= allowed for row in rows),
-            ),
-            Claim(
-                f"{word}: coverage of the 95 % interval, {FEW} or more rows differ",
-                "93–97 % of 2,000 trials",
-                _range(enough, "covers"),
-                all(0.93 <= row["covers"] <= 0.97 for row in enough),
-            ),
-        ]
-    errors = [row for row in found if row["score"] == "ece"]
-    for key, word in (("false_pass", "passes"), ("false_fail", "fails")):
-        made.append(
-            Claim(
-                f"max of calibration error: a true error at the limit {word} ({ECE_TRIALS} trials)",
-                "at most 5 %",
-                _range(errors, key),
-                all(row[key] <= 0.05 for row in errors),
-            )
+
+
+def _budget_claims(budget: str, rows: list[dict[str, Any]], allowed: float) -> list[Claim]:
+    """Claim false passes and coverage of a budget's form."""
+    enough = [row for row in rows if row["differing_rows"] >= FEW]
+    return [
+        Claim(
+            f"{budget}: a true drop of the margin passes",
+            f"at most 5 % + 3 standard errors = {allowed:.1%}",
+            _range(rows, "false_pass"),
+            all(row["false_pass"] <= allowed for row in rows),
+        ),
+        Claim(
+            f"{budget}: coverage of the 95 % interval, {FEW} or more rows differ",
+            "93–97 % of 2,000 trials",
+            _range(enough, "covers"),
+            _near_nominal(enough),
+        ),
+    ]
+
+
+def _calibration_claims(errors: list[dict[str, Any]]) -> list[Claim]:
+    """Claim how often a true calibration error at the limit is judged wrongly."""
+    claims = []
+    for key, verb in (("false_pass", "passes"), ("false_fail", "fails")):
+        claim = Claim(
+            f"max of calibration error: a true error at the limit {verb} ({ECE_TRIALS} trials)",
+            "at most 5 %",
+            _range(errors, key),
+            all(row[key] <= 0.05 for row in errors),
         )
-    return made
+        claims.append(claim)
+    return claims
 
 
 def _range(rows: list[dict[str, Any]], key: str) -> str:
@@ -267,11 +301,11 @@ def _range(rows: list[dict[str, Any]], key: str) -> str:
     return f"{min(values):.2%} to {max(values):.2%} in {len(values)} settings"
 
 
-def show(found: list[dict[str, Any]]) -> None:
+def show(results: list[dict[str, Any]]) -> None:
     table = Table(
         "truth", "rows", "score", "form", "covers", "summed", "false pass", "summed", "false fail"
     )
-    for row in found:
+    for row in results:
         keys = ("covers", "covers_summed", "false_pass", "false_pass_summed", "false_fail")
         numbers = [f"{row[key]:.2%}" if key in row else "" for key in keys]
         table.add_row(row["truth"], str(row["rows"]), row["score"], row["form"], *numbers)
@@ -279,6 +313,6 @@ def show(found: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    rows_found = measure()
-    show(rows_found)
-    raise SystemExit(finish("coverage", rows_found, claims(rows_found), SEED))
+    rates = measure()
+    show(rates)
+    raise SystemExit(finish("coverage", rates, claims(rates), SEED))

@@ -19,7 +19,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,12 @@ def answers(
 ) -> list[Floats]:
     """Return both models' values for ``signal`` (blocks × ...): signal + noise, partly anew."""
     base = signal + noise * generator.normal(size=signal.shape)
+    by_block = (-1, *[1] * (signal.ndim - 1))
     sides = []
     for changed in (True, change.equal):
         anew = signal + (noise + change.harm) * generator.normal(size=signal.shape)
-        at = (generator.random(len(signal)) < change.share) & changed
-        sides.append(np.where(at.reshape(-1, *[1] * (signal.ndim - 1)), anew, base))
+        is_anew = (generator.random(len(signal)) < change.share) & changed
+        sides.append(np.where(is_anew.reshape(by_block), anew, base))
     return sides
 
 
@@ -140,10 +141,11 @@ def tagged(
     slots = np.arange(8) < (true + 1)[:, None]  # one place more, where one may be invented
     sides = []
     for side in answers(np.full((POPULATION, 8), 1.5), 1.0, change, generator):
-        right = (side > 0) & slots
-        correct = np.sum(right & (np.arange(8) < true[:, None]), axis=1)
-        wrong = np.sum(slots & ~right, axis=1)
-        sides.append(np.stack([correct, correct + wrong, true], axis=1).astype(float))
+        hits = (side > 0) & slots
+        correct = np.sum(hits & (np.arange(8) < true[:, None]), axis=1)
+        wrong = np.sum(slots & ~hits, axis=1)
+        counts = np.stack([correct, correct + wrong, true], axis=1)
+        sides.append(counts.astype(float))
 
     def pair(drawn: Labels) -> tuple[Score, Score]:
         first, second = (score(entities.Counts(*side[drawn].T)) for side in sides)
@@ -167,7 +169,14 @@ SIZES = {"nDCG@10": POPULATION // 4, "MRR@10": POPULATION // 4}
 
 
 def simulate(score: str, change: Change, blocks: int, trials: int) -> dict[str, Any]:
-    """Return the rates of one setting."""
+    """Return the rates of one setting.
+
+    Args:
+        score: one of ``SCORES``, or ``AGREEMENT``.
+        change: how the candidate differs.
+        blocks: drawn in each trial.
+        trials: how many.
+    """
     if score == AGREEMENT:
         return agreeing(change, blocks, trials)
     name = hashlib.sha256(f"{score} {change.name} {blocks}".encode()).digest()
@@ -178,23 +187,29 @@ def simulate(score: str, change: Change, blocks: int, trials: int) -> dict[str, 
     if change.equal:
         ours = theirs = (ours + theirs) / 2
     difference, ratio = ours - theirs, ours / theirs
-    hits = []
+    outcomes = []
     for trial in range(trials):
         first, second = pair(generator.integers(0, size, blocks))
-        found = paired.compare(first, second, blocks, trial, RESAMPLES)
-        hits.append(
-            {
-                "covers": _holds(found.difference, difference),
-                "covers_ratio": _holds(found.ratio, ratio),
-                "false_pass": found.difference90.low > difference,
-                "false_pass_ratio": found.ratio90.low > ratio,
-                "false_fail": found.difference90.high < difference,
-            }
-        )
-    rates = {key: float(np.mean([hit[key] for hit in hits])) for key in hits[0]}
-    setting = {"score": score, "change": change.name, "blocks": blocks, "trials": trials}
-    truth = {"reference": theirs, "difference": difference}
-    return setting | truth | {"differing": blocks * change.share * (1 + change.equal)} | rates
+        estimate = paired.compare(first, second, blocks, trial, RESAMPLES)
+        outcome = {
+            "covers": _holds(estimate.difference, difference),
+            "covers_ratio": _holds(estimate.ratio, ratio),
+            "false_pass": estimate.difference90.low > difference,
+            "false_pass_ratio": estimate.ratio90.low > ratio,
+            "false_fail": estimate.difference90.high < difference,
+        }
+        outcomes.append(outcome)
+    rates = {key: _share(outcome[key] for outcome in outcomes) for key in outcomes[0]}
+    return {
+        "score": score,
+        "change": change.name,
+        "blocks": blocks,
+        "trials": trials,
+        "reference": theirs,
+        "difference": difference,
+        "differing": blocks * change.share * (1 + change.equal),
+        **rates,
+    }
 
 
 def agreeing(change: Change, sentences: int, trials: int) -> dict[str, Any]:
@@ -202,13 +217,16 @@ def agreeing(change: Change, sentences: int, trials: int) -> dict[str, Any]:
     generator = np.random.default_rng([SEED, sentences])
     true = 1 - (change.share * change.harm + (1 - change.share) * OTHERS)
     truth = [{"tags": [0] * WORDS, "names": ["O", "B-X"]}] * sentences
-    same = np.tile([0.9, 0.1], (sentences * WORDS, 1))
-    found = []
+    reference = np.tile([0.9, 0.1], (sentences * WORDS, 1))
+    opposite = reference[:, ::-1]
+    intervals = []
     for trial in range(trials):
-        chance = np.where(generator.random((sentences, 1)) < change.share, change.harm, OTHERS)
-        differs = (generator.random((sentences, WORDS)) < chance).reshape(-1, 1)
-        other = np.where(differs, same[:, ::-1], same)
-        found.append(scores.agreement(TokenClassification, same, other, truth, trial))
+        is_anew = generator.random((sentences, 1)) < change.share
+        chance = np.where(is_anew, change.harm, OTHERS)
+        differs = generator.random((sentences, WORDS)) < chance
+        candidate = np.where(differs.reshape(-1, 1), opposite, reference)
+        interval = scores.agreement(TokenClassification, reference, candidate, truth, trial)
+        intervals.append(interval)
     return {
         "score": AGREEMENT,
         "change": change.name,
@@ -217,62 +235,75 @@ def agreeing(change: Change, sentences: int, trials: int) -> dict[str, Any]:
         "reference": true,
         "difference": true - 1,
         "differing": sentences * change.share,
-        "covers": float(np.mean([_holds(interval, true) for interval in found])),
-        "false_pass": float(np.mean([interval.low > true for interval in found])),
+        "covers": _share(_holds(interval, true) for interval in intervals),
+        "false_pass": _share(interval.low > true for interval in intervals),
     }
 
 
-def _holds(found: Interval, value: float) -> bool:
-    return bool(found.low <= value <= found.high)
+def _share(outcomes: Iterable[bool]) -> float:
+    return float(np.mean(list(outcomes)))
+
+
+def _holds(interval: Interval, value: float) -> bool:
+    return bool(interval.low <= value <= interval.high)
 
 
 def measure(work: Path, trials: int, sizes: Sequence[int] = BLOCKS) -> list[dict[str, Any]]:
-    """Return the settings of these sizes; those that were finished before come from ``work``."""
-    code: list[Any] = [
-        POPULATION,
-        RESAMPLES,
-        trials,
-        [asdict(each) for each in (*CHANGES, WILD, CLUSTERED)],
-    ]
-    modules = (paired, scores, statistics, multi_label, regression, entities, ranking, means)
-    code += [Path(str(module.__file__)).read_text() for module in modules]
-    code.append(Path(__file__).read_text())
-    kept = work / f"{hashlib.sha256(repr(code).encode()).hexdigest()[:12]}.jsonl"
-    found = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    found = [row for row in found if row["blocks"] in sizes]
-    done = {(row["score"], row["change"], row["blocks"]) for row in found}
+    """Return the settings of some sizes.
+
+    Args:
+        work: the folder in which finished settings are kept, and from which they are taken.
+        trials: of each setting.
+        sizes: the numbers of blocks.
+    """
+    path = work / f"{_version(trials)}.jsonl"
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [row for row in lines if row["blocks"] in sizes]
+    finished = {(row["score"], row["change"], row["blocks"]) for row in rows}
     for score, change, blocks in settings():
-        if blocks in sizes and (score, change.name, blocks) not in done:
-            start = time.perf_counter()
-            row = simulate(score, change, blocks, trials)
-            row["seconds"] = round(time.perf_counter() - start, 1)
-            found.append(row)
-            with kept.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-    return found
+        if blocks not in sizes or (score, change.name, blocks) in finished:
+            continue
+        start = time.perf_counter()
+        row = simulate(score, change, blocks, trials)
+        row["seconds"] = round(time.perf_counter() - start, 1)
+        rows.append(row)
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    return rows
+
+
+def _version(trials: int) -> str:
+    """Return a digest of all that rates depend on."""
+    changes = [asdict(change) for change in (*CHANGES, WILD, CLUSTERED)]
+    parts: list[Any] = [POPULATION, RESAMPLES, trials, changes, Path(__file__).read_text()]
+    for module in (paired, scores, statistics, multi_label, regression, entities, ranking, means):
+        parts.append(Path(str(module.__file__)).read_text())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def settings() -> list[tuple[str, Change, int]]:
-    words = [(AGREEMENT, CLUSTERED, blocks) for blocks in BLOCKS]
-    return words + [
-        (score, change, blocks)
-        for blocks in BLOCKS
-        for score in SCORES
-        for change in (*CHANGES, WILD)
-        if (score not in SLOW or blocks < 1000) and (change != WILD or blocks in WILD_BLOCKS)
-    ]
+    """Return each score, change and number of blocks that is simulated."""
+    settings = [(AGREEMENT, CLUSTERED, blocks) for blocks in BLOCKS]
+    for blocks in BLOCKS:
+        for score in SCORES:
+            if score in SLOW and blocks >= 1000:
+                continue
+            settings += [(score, change, blocks) for change in CHANGES]
+            if blocks in WILD_BLOCKS:
+                settings.append((score, WILD, blocks))
+    return settings
 
 
-def claims(found: list[dict[str, Any]]) -> list[Claim]:
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return the claims; a simulated rate may miss its target by 3 standard errors."""
-    words = [row for row in found if row["score"] == AGREEMENT]
-    found = [row for row in found if row["score"] != AGREEMENT]
-    usual = [row for row in found if row["change"] != WILD.name]
-    wild = [row for row in found if row["change"] == WILD.name]
-    many = [row for row in usual if row["differing"] >= MANY]
-    few = [row for row in usual if row["differing"] < MANY]
+    words = [row for row in rows if row["score"] == AGREEMENT]
+    scored_rows = [row for row in rows if row["score"] != AGREEMENT]
+    usual = [row for row in scored_rows if row["change"] != WILD.name]
+    wild = [row for row in scored_rows if row["change"] == WILD.name]
     equal = [row for row in usual if row["difference"] == 0]
-    made = [
+    return [
         Claim(
             "coverage of the 95 % interval of agreement of words that differ together",
             "93.5 % or more, with 3 standard errors",
@@ -285,34 +316,42 @@ def claims(found: list[dict[str, Any]]) -> list[Claim]:
             _range(words, "false_pass"),
             all(_at_most(row, "false_pass", 0.025) for row in words),
         ),
+        *coverage_claims(usual, "covers", "difference"),
+        *coverage_claims(usual, "covers_ratio", "ratio"),
+        error_claim(usual, "false_pass", "max_drop: a true drop of the margin passes"),
+        error_claim(usual, "false_pass_ratio", "min_retained: a true drop of the margin passes"),
+        error_claim(usual, "false_fail", "max_drop: a true drop of the margin fails"),
+        error_claim(
+            equal, "false_fail", "one of two equally good models fails a budget of no drop"
+        ),
+        error_claim(wild, "false_pass", "max_drop: a drop of the margin by rare failures passes"),
     ]
-    for key, word in (("covers", "difference"), ("covers_ratio", "ratio")):
-        made += [
-            Claim(
-                f"coverage of the 95 % interval of the {word}, {MANY} or more blocks differ",
-                "93.5–97 %, with 3 standard errors",
-                _range(many, key),
-                all(_at_least(row, key, 0.935) and _at_most(row, key, 0.97) for row in many),
-            ),
-            Claim(
-                f"the same of the {word} if fewer than {MANY} blocks differ (may be wider)",
-                "93.5 % or more, with 3 standard errors",
-                _range(few, key),
-                all(_at_least(row, key, 0.935) for row in few),
-            ),
-        ]
-    for rows, key, word in (
-        (usual, "false_pass", "max_drop: a true drop of the margin passes"),
-        (usual, "false_pass_ratio", "min_retained: a true drop of the margin passes"),
-        (usual, "false_fail", "max_drop: a true drop of the margin fails"),
-        (equal, "false_fail", "of two equally good models, one fails a budget of no drop"),
-        (wild, "false_pass", "max_drop: a drop of the margin by rare failures passes"),
-    ):
-        target = "at most 5 %, with 3 standard errors"
-        made.append(
-            Claim(word, target, _range(rows, key), all(_at_most(r, key, 0.05) for r in rows))
-        )
-    return made
+
+
+def coverage_claims(usual: list[dict[str, Any]], key: str, form: str) -> list[Claim]:
+    """Claim the coverage of differences or ratios, by how many blocks differ."""
+    many = [row for row in usual if row["differing"] >= MANY]
+    few = [row for row in usual if row["differing"] < MANY]
+    return [
+        Claim(
+            f"coverage of the 95 % interval of the {form}, {MANY} or more blocks differ",
+            "93.5–97 %, with 3 standard errors",
+            _range(many, key),
+            all(_at_least(row, key, 0.935) and _at_most(row, key, 0.97) for row in many),
+        ),
+        Claim(
+            f"the same of the {form} if fewer than {MANY} blocks differ (may be wider)",
+            "93.5 % or more, with 3 standard errors",
+            _range(few, key),
+            all(_at_least(row, key, 0.935) for row in few),
+        ),
+    ]
+
+
+def error_claim(rows: list[dict[str, Any]], key: str, title: str) -> Claim:
+    """Claim that a wrong verdict is rare."""
+    rare = all(_at_most(row, key, 0.05) for row in rows)
+    return Claim(title, "at most 5 %, with 3 standard errors", _range(rows, key), rare)
 
 
 def _error(row: dict[str, Any], rate: float) -> float:
@@ -333,10 +372,10 @@ def _range(rows: list[dict[str, Any]], key: str) -> str:
     return f"{min(values):.1%} to {max(values):.1%} in {len(values)} settings, mean {mean:.1%}"
 
 
-def show(found: list[dict[str, Any]]) -> None:
+def show(rows: list[dict[str, Any]]) -> None:
     rates = ("covers", "covers_ratio", "false_pass", "false_pass_ratio", "false_fail")
     table = Table("score", "change", "blocks", "difference", *rates, "s")
-    for row in found:
+    for row in rows:
         numbers = [f"{row[key]:.1%}" if key in row else "" for key in rates]
         start = row["score"], row["change"], str(row["blocks"]), f"{row['difference']:.4f}"
         table.add_row(*start, *numbers, str(row["seconds"]))
@@ -350,11 +389,11 @@ def main() -> int:
     )
     parser.add_argument("--trials", type=int, default=TRIALS, help="per setting")
     parser.add_argument("--blocks", type=int, nargs="+", default=BLOCKS, choices=BLOCKS)
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    found = measure(given.work, given.trials, given.blocks)
-    show(found)
-    return finish("coverage_tasks", found, claims(found), SEED)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    rows = measure(options.work, options.trials, options.blocks)
+    show(rows)
+    return finish("coverage_tasks", rows, claims(rows), SEED)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from benchmarks.record import Claim, finish
-from benchmarks.resident import Resident
 
 if TYPE_CHECKING:
     from pipeline.verdict.record import ReportData
@@ -32,6 +34,40 @@ RECIPE = "examples/demo.yaml"
 SEEDS = (0, 1, 2)
 
 
+class MemoryWatch(threading.Thread):
+    """Samples the sum of the descendants' proportional set sizes (PSS) inside a ``with`` block.
+
+    Pages that processes share are counted once. ``peak`` is the maximum of the sum, ``largest`` the
+    largest resident set of one process, both in bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = self.largest = 0
+        self._done = threading.Event()
+
+    def __enter__(self) -> MemoryWatch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
+
+    def run(self) -> None:
+        """Sample twice a second until the block ends."""
+        while not self._done.wait(0.5):
+            total = 0
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    memory = process.memory_full_info()
+                except psutil.Error:
+                    continue  # it has ended in the meantime
+                total += memory.pss
+                self.largest = max(self.largest, memory.rss)
+            self.peak = max(self.peak, total)
+
+
 class Checkout:
     """A checkout with an environment; times the commands run in it."""
 
@@ -39,23 +75,32 @@ class Checkout:
         self.root, self.rarefy = root, rarefy
         self.rows: list[dict[str, Any]] = []
 
-    def call(self, what: str, *command: str) -> tuple[subprocess.CompletedProcess[str], float]:
-        """Run a command; record its wall time and exit code."""
+    def call(self, title: str, *command: str) -> tuple[subprocess.CompletedProcess[str], float]:
+        """Run a command; record its wall time in seconds and its exit code."""
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         began = time.perf_counter()
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, text=True, check=False
         )
         seconds = time.perf_counter() - began
-        self.rows.append({"what": what, "seconds": round(seconds, 2), "exit_code": done.returncode})
-        print(f"{seconds:8.1f} s  exit {done.returncode}  {what}", file=sys.stderr)
-        return done, seconds
+        code = process.returncode
+        self.rows.append({"what": title, "seconds": round(seconds, 2), "exit_code": code})
+        print(f"{seconds:8.1f} s  exit {code}  {title}", file=sys.stderr)
+        return process, seconds
 
-    def run(self, what: str, *options: str, recipe: str = RECIPE) -> tuple[dict[str, Any], float]:
-        """Run a recipe inline with --json; return its parsed output and wall time."""
+    def run(self, title: str, *options: str, recipe: str = RECIPE) -> tuple[dict[str, Any], float]:
+        """Run a recipe inline with --json; return its parsed output and wall time in seconds."""
         command = (self.rarefy, "run", recipe, "--engine", "inline", "--json", *options)
-        done, seconds = self.call(what, *command)
-        return json.loads(done.stdout), seconds
+        process, seconds = self.call(title, *command)
+        return json.loads(process.stdout), seconds
+
+    def seconds(self, *words: str) -> float:
+        """Return the median wall time of a rarefy command, in seconds."""
+        times = []
+        for _ in range(5):
+            _, seconds = self.call(f"rarefy {' '.join(words)}", self.rarefy, *words)
+            times.append(seconds)
+        return statistics.median(times)
 
 
 def fresh_clone(folder: Path) -> Checkout:
@@ -66,19 +111,14 @@ def fresh_clone(folder: Path) -> Checkout:
 
 def demo(checkout: Checkout) -> list[Claim]:
     """Run the demo from scratch, then again with everything cached."""
-    with Resident() as memory:
-        done, seconds = checkout.call("make demo, install included", "make", "demo")
-    passed = done.returncode == 0 and "verdict: pass" in done.stdout
+    with MemoryWatch() as memory:
+        process, seconds = checkout.call("make demo, install included", "make", "demo")
+    passed = process.returncode == 0 and "verdict: pass" in process.stdout
     again, cached_seconds = checkout.run("rarefy run again, inline")
     hits = all(row["cached"] for row in again["ledger"] if row["digest"])
     checkout.call("rarefy plan (warms the disk cache)", checkout.rarefy, "plan", RECIPE)
-    plan, shown = (
-        statistics.median(
-            checkout.call(" ".join(("rarefy", *words)), checkout.rarefy, *words)[1]
-            for _ in range(5)
-        )
-        for words in (("plan", RECIPE, "--json"), ("--help",))
-    )
+    plan = checkout.seconds("plan", RECIPE, "--json")
+    shown = checkout.seconds("--help")
     return [
         Claim(
             "make demo in a fresh clone ends with exit code 0 and a passing verdict",
@@ -103,7 +143,7 @@ def demo(checkout: Checkout) -> list[Claim]:
     ]
 
 
-def others(checkout: Checkout) -> list[str]:
+def run_other_seeds(checkout: Checkout) -> list[str]:
     """Run the demo's recipe with other seeds, its teacher too; return the names of all runs."""
     text = (checkout.root / RECIPE).read_text()
     names = ["demo"]
@@ -125,88 +165,86 @@ def gains(checkout: Checkout, names: list[str]) -> list[Claim]:
     from pipeline.report import facts
     from pipeline.run.folder import read
 
-    paces, shares, shrunk = [], [], []
+    speedups, shares, smaller = [], [], []
     for name in names:
-        data = read(checkout.root / ".rarefy/runs" / name)
-        measured, fast, kept = data.measurements, facts.speedup(data, "cpu"), facts.retained(data)
-        assert measured is not None
-        assert fast is not None
-        assert kept is not None
-        assert facts.reference(data) == "finetune"
-        checkout.rows += table(name, data)
-        paces.append(fast)
-        shares.append(kept)
-        shrunk.append(measured.models["finetune"].size / measured.models[CANDIDATE].size)
-    pace, share = (statistics.mean(each.value for each in of) for of in (paces, shares))
+        report = read(checkout.root / ".rarefy/runs" / name)
+        speedup = facts.speedup(report, "cpu")
+        share = facts.retained(report)
+        assert report.measurements is not None
+        assert speedup is not None
+        assert share is not None
+        assert facts.reference(report) == "finetune"
+        checkout.rows += table(name, report)
+        speedups.append(speedup)
+        shares.append(share)
+        models = report.measurements.models
+        smaller.append(models["finetune"].size / models[CANDIDATE].size)
+    mean_speedup = statistics.mean(speedup.value for speedup in speedups)
+    mean_share = statistics.mean(share.value for share in shares)
+    speedup_list = [f"{s.value:.2f} [{s.low:.2f}, {s.high:.2f}]" for s in speedups]
+    share_list = [f"{s.value:.1%} [{s.low:.1%}, {s.high:.1%}]" for s in shares]
     return [
         Claim(
             "faster than the teacher in fused fp32 ONNX Runtime, batch 1, unpadded, one thread",
             f"at least 12x (mean of {len(names)} seeds)",
-            f"{pace:.2f}x; "
-            + ", ".join(f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in paces),
-            pace >= 12,
+            f"{mean_speedup:.2f}x; {', '.join(speedup_list)}",
+            mean_speedup >= 12,
         ),
         Claim(
             "smaller than the teacher's bundle",
             "at least 5x, every seed",
-            ", ".join(f"{each:.2f}x" for each in shrunk),
-            min(shrunk) >= 5,
+            ", ".join(f"{ratio:.2f}x" for ratio in smaller),
+            min(smaller) >= 5,
         ),
         Claim(
-            "share of the teacher's accuracy kept on the held-out split",
+            "share of the teacher's accuracy retained on the held-out split",
             f"at least 98.7 % (mean of {len(names)} seeds)",
-            f"{share:.1%}; "
-            + ", ".join(f"{e.value:.1%} [{e.low:.1%}, {e.high:.1%}]" for e in shares),
-            share >= 0.987,
+            f"{mean_share:.1%}; {', '.join(share_list)}",
+            mean_share >= 0.987,
         ),
     ]
 
 
-def table(name: str, data: ReportData) -> list[dict[str, Any]]:
+def table(name: str, report: ReportData) -> list[dict[str, Any]]:
     """Return what the README shows of a run: the teacher, the bundle, and one over the other.
 
     Latencies in ms, size and memory in bytes; ratios with the ends of their intervals.
     """
     from pipeline.measure.measurements import CANDIDATE
 
-    found = data.measurements
-    assert found is not None
-    timed = found.latency["cpu"]
-    made: list[dict[str, Any]] = []
+    measurements = report.measurements
+    assert measurements is not None
+    timed = measurements.latency["cpu"]
+    rows: list[dict[str, Any]] = []
     for model in ("finetune", CANDIDATE):
-        own = found.models[model]
-        row = {"what": f"{name}: {model}", "accuracy": found.score("accuracy", model).value}
-        row |= {f"p{p}": timed.percentile(model, p).value for p in (50, 95)}
-        made.append(row | {"size": own.size, "memory": own.memory, "parameters": own.parameters})
-    ratios = {f"p{p}": timed.ratio("finetune", CANDIDATE, p)._asdict() for p in (50, 95)}
-    return [*made, {"what": f"{name}: speed-up", **ratios}]
-
-
-def engine_cost() -> list[Claim]:
-    """Measure the engine's own time per stage on a chain of stages that copy a small checkpoint."""
-    from benchmarks.engine_cost import seconds_per_stage
-
-    cost = seconds_per_stage()
-    return [
-        Claim(
-            "the engine's own cost per stage (fingerprint, hashing, publishing; 1 MB)",
-            "under 50 ms",
-            f"{cost * 1000:.1f} ms (median)",
-            cost < 0.05,
-        )
-    ]
+        costs = measurements.models[model]
+        row = {
+            "what": f"{name}: {model}",
+            "accuracy": measurements.score("accuracy", model).value,
+            "p50": timed.percentile(model, 50).value,
+            "p95": timed.percentile(model, 95).value,
+            "size": costs.size,
+            "memory": costs.memory,
+            "parameters": costs.parameters,
+        }
+        rows.append(row)
+    speedups = {
+        "what": f"{name}: speed-up",
+        "p50": timed.ratio("finetune", CANDIDATE, 50)._asdict(),
+        "p95": timed.ratio("finetune", CANDIDATE, 95)._asdict(),
+    }
+    return [*rows, speedups]
 
 
 def changed_data(checkout: Checkout) -> list[Claim]:
     """Change one byte of the eval file in place, and keep its size and modification time."""
     path = checkout.root / "examples/data/movie-reviews/eval.jsonl"
     before, stat = path.read_bytes(), path.stat()
-    known, _ = checkout.run("before the flip (all cached)")
-    changed = before.replace(b'"label": "negative"', b'"label": "positive"', 1)
-    at = next(i for i, (a, b) in enumerate(zip(before, changed, strict=True)) if a != b)
-    one_byte = before[: at - 30] + bytes([before[at - 30] ^ 1]) + before[at - 29 :]
+    first, _ = checkout.run("before the flip (all cached)")
+    changed = bytearray(before)
+    changed[before.index(b'"label": "negative"') - 20] ^= 1  # in a text
     try:
-        path.write_bytes(one_byte)
+        path.write_bytes(changed)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         again, _ = checkout.run("one byte of the eval file flipped in place")
     finally:
@@ -214,16 +252,17 @@ def changed_data(checkout: Checkout) -> list[Claim]:
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     by_id = {row["id"]: row for row in again["ledger"]}
     measured_again = not by_id["validate"]["cached"]
-    asked = {"augment", "validate"}  # both read eval; the first finds the same texts
-    kept = all(row["cached"] for row in again["ledger"] if row["stage"] not in asked)
-    digests = {row["digest"] for row in known["ledger"]} - {by_id["validate"]["digest"]}
+    readers = {"augment", "validate"}  # of eval; the first finds the same texts
+    cached = all(row["cached"] for row in again["ledger"] if row["stage"] not in readers)
+    digests = {row["digest"] for row in first["ledger"]} - {by_id["validate"]["digest"]}
+    validate = "ran" if measured_again else "was cached"
+    rest = "was cached" if cached else "ran too"
     return [
         Claim(
             "one byte of the eval file flipped in place: measures again, does not retrain",
             "augment and validate, which read it, run; the rest is cached",
-            f"validate {'ran' if measured_again else 'was cached'}, the rest "
-            f"{'was cached' if kept else 'ran too'}; {len(digests)} digests known before",
-            measured_again and kept,
+            f"validate {validate}, the rest {rest}; {len(digests)} digests known before",
+            measured_again and cached,
         )
     ]
 
@@ -232,24 +271,24 @@ def impossible(checkout: Checkout) -> list[Claim]:
     """Run budgets that no model can meet: exit code 3, and every one is listed."""
     text = (checkout.root / RECIPE).read_text()
     head = text[: text.index("budgets:")]
-    asked = (
+    budgets = (
         "{metric: accuracy, min: 100 %}",
         "{metric: latency_p50, max: 0.001 ms}",
         "{metric: size, max: 1 kB}",
     )
     recipe = checkout.root / "examples/impossible.yaml"
-    recipe.write_text(head + "budgets:\n" + "".join(f"  - {budget}\n" for budget in asked))
+    recipe.write_text(head + "budgets:\n" + "".join(f"  - {budget}\n" for budget in budgets))
     try:
         output, _ = checkout.run("impossible budgets", recipe="examples/impossible.yaml")
     finally:
         recipe.unlink()
-    failed = [budget["metric"] for budget in output["budgets"] if budget["outcome"] == "fail"]
+    missed = [budget["metric"] for budget in output["budgets"] if budget["outcome"] == "fail"]
     return [
         Claim(
             "impossible budgets",
-            f"exit code 3, all {len(asked)} listed",
-            f"exit code {output['exit_code']}, {len(failed)} listed as missed",
-            output["exit_code"] == 3 and len(failed) == len(asked),
+            f"exit code 3, all {len(budgets)} listed",
+            f"exit code {output['exit_code']}, {len(missed)} listed as missed",
+            output["exit_code"] == 3 and len(missed) == len(budgets),
         )
     ]
 
@@ -259,24 +298,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--here", action="store_true")
     parser.add_argument("--in", dest="folder", type=Path)
-    given = parser.parse_args()
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="rarefy-demo-"))
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="rarefy-demo-"))
     try:
-        if given.here:
+        if options.here:
             checkout = Checkout(ROOT, shutil.which("rarefy") or str(ROOT / ".venv/bin/rarefy"))
         else:
             checkout = fresh_clone(folder / "rarefy")
         claims = demo(checkout)
-        claims += (
-            gains(checkout, others(checkout))
-            + engine_cost()
-            + changed_data(checkout)
-            + impossible(checkout)
-        )
-        name = "demo-here" if given.here else "demo"
+        claims += gains(checkout, run_other_seeds(checkout))
+        claims += changed_data(checkout)
+        claims += impossible(checkout)
+        name = "demo-here" if options.here else "demo"
         return finish(name, checkout.rows, claims, SEEDS[0])
     finally:
-        if given.folder is None:
+        if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -36,26 +36,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--leases", choices=["memory", "filesystem"], default="filesystem")
-    given = parser.parse_args()
-    settings = {
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
-            f"prefect.server.concurrency.lease_storage.{given.leases}"
-        )
-    }
+    options = parser.parse_args()
+    leases = f"prefect.server.concurrency.lease_storage.{options.leases}"
+    settings = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": leases}
     rows: list[dict[str, Any]] = []
     claims: list[Claim] = []
     with tempfile.TemporaryDirectory(prefix="rarefy-deployed-") as temporary:
-        fleet = Fleet(given.folder or Path(temporary), settings)
+        fleet = Fleet(options.folder or Path(temporary), settings)
         recipes.make(fleet)
         with fleet.up():
             for scenario in (by_cron, missed, restarted, at_once, cold):
                 began = time.monotonic()
                 print(f"{scenario.__name__} …", flush=True)
-                row, claim = scenario(fleet)
-                rows.append(
-                    {"part": scenario.__name__, "seconds": round(time.monotonic() - began), **row}
-                )
-                print(rows[-1], flush=True)
+                facts, claim = scenario(fleet)
+                seconds = round(time.monotonic() - began)
+                row = {"part": scenario.__name__, "seconds": seconds, **facts}
+                rows.append(row)
+                print(row, flush=True)
                 claims.append(claim)
     print(f"what this cannot show: {LIMITS}")
     return finish("deployed", rows, claims, 0)
@@ -63,26 +60,31 @@ def main() -> int:
 
 def deploy(fleet: Fleet, recipe: Path, *options: str) -> None:
     """Deploy a recipe to the pool, and see that no path of the desk is in what was applied."""
-    done = fleet.rarefy(
-        *("deploy", recipe.name, "--pool", POOL, "--store", fleet.store, "--threads", "1"), *options
-    )
-    if done.returncode:
-        raise AssertionError(done.stderr)
+    command = ["deploy", recipe.name, "--pool", POOL, "--store", fleet.store, "--threads", "1"]
+    process = fleet.rarefy(*command, *options)
+    if process.returncode:
+        raise AssertionError(process.stderr)
     applied = fleet.ask(f"deployments/name/rarefy-compress/{recipe.stem}")
-    told = json.dumps([applied["parameters"], applied["pull_steps"], applied["path"]])
-    assert str(fleet.desk) not in told, told
+    paths = json.dumps([applied["parameters"], applied["pull_steps"], applied["path"]])
+    assert str(fleet.desk) not in paths, paths
 
 
 def submit(fleet: Fleet, name: str) -> tuple[int, dict[str, Any]]:
     """Submit a run, wait for its end, and return the exit code and what was printed."""
-    done = fleet.rarefy("submit", name, "--watch", "--json")
-    return done.returncode, json.loads(done.stdout)
+    process = fleet.rarefy("submit", name, "--watch", "--json")
+    return process.returncode, json.loads(process.stdout)
 
 
 def pause(fleet: Fleet, *names: str) -> None:
     for name in names:
         deployment = fleet.ask(f"deployments/name/rarefy-compress/{name}")
         fleet.ask(f"deployments/{deployment['id']}/pause_deployment", {})
+
+
+def kinds_in(store: Path) -> list[str]:
+    """Return the kinds of the artifacts in a store, sorted."""
+    manifests = store.glob("artifacts/*/*/manifest.json")
+    return sorted(json.loads(path.read_text())["kind"] for path in manifests)
 
 
 def by_cron(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
@@ -92,11 +94,11 @@ def by_cron(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
     pause(fleet, "hourly")
     store = fleet.folder / "store"
     reports = sorted(path.name for path in store.glob("runs/hourly/*/*"))
-    kinds = sorted(
-        json.loads(path.read_text())["kind"] for path in store.glob("artifacts/*/*/manifest.json")
-    )
-    artifacts = fleet.ask("artifacts/latest/filter", {}) or []
-    links = [each["data"] for each in artifacts if each["key"] == "rarefy-report-hourly"]
+    kinds = kinds_in(store)
+    links = []
+    for artifact in fleet.ask("artifacts/latest/filter", {}) or []:
+        if artifact["key"] == "rarefy-report-hourly":
+            links.append(artifact["data"])
     row = {
         "auto_scheduled": runs[0]["auto_scheduled"],
         "tags": runs[0]["tags"],
@@ -118,13 +120,13 @@ def missed(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
         fleet, "missed", "fleetstages:Head", "fleetstages:Judge", budgets=recipes.MISSED
     )
     deploy(fleet, recipe)
-    code, told = submit(fleet, "missed")
+    code, output = submit(fleet, "missed")
     pushed = list((fleet.folder / "store").glob("runs/missed/*/report.html"))
-    return {"exit_code": code, "state": told["state"], "message": told["message"]}, Claim(
+    return {"exit_code": code, "state": output["state"], "message": output["message"]}, Claim(
         "a missed budget is Failed, and `submit --watch` exits 3",
         "Failed, 3",
-        f"{told['state']}, {code}",
-        (told["state"], code, len(pushed)) == ("Failed", 3, 1),
+        f"{output['state']}, {code}",
+        (output["state"], code, len(pushed)) == ("Failed", 3, 1),
     )
 
 
@@ -146,17 +148,17 @@ def restarted(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
     fleet.stop("server")
     time.sleep(5)
     fleet.start_server()
-    told = json.loads(watching.communicate(timeout=400)[0])
+    output = json.loads(watching.communicate(timeout=400)[0])
     row = {
         "exit_code": watching.returncode,
-        "state": told["state"],
+        "state": output["state"],
         "runs": len(fleet.runs("restarted")),
     }
     return row, Claim(
         "a run survives a restart of the server, and so does who watches it",
         "Completed, 0, one run",
-        f"{told['state']}, {watching.returncode}, {row['runs']} run",
-        (told["state"], watching.returncode, row["runs"]) == ("Completed", 0, 1),
+        f"{output['state']}, {watching.returncode}, {row['runs']} run",
+        (output["state"], watching.returncode, row["runs"]) == ("Completed", 0, 1),
     )
 
 
@@ -196,7 +198,8 @@ def at_once(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
 def measured(store: Path) -> list[tuple[datetime, datetime]]:
     """Return when each measurement in a worker's store began and ended, as it wrote down itself."""
     times = (json.loads(path.read_text()) for path in store.glob("artifacts/*/*/times.json"))
-    return sorted(tuple(datetime.fromtimestamp(each, UTC) for each in pair) for pair in times)  # type: ignore[misc]
+    spans = [(datetime.fromtimestamp(s, UTC), datetime.fromtimestamp(e, UTC)) for s, e in times]
+    return sorted(spans)
 
 
 def overlaps(times: list[tuple[datetime, datetime]]) -> int:
@@ -212,21 +215,19 @@ def cold(fleet: Fleet) -> tuple[dict[str, Any], Claim]:
     """Another worker, which has nothing, runs what the first one has published."""
     fleet.stop("worker")
     fleet.start_worker("cold")
-    code, told = submit(fleet, "hourly")
+    code, output = submit(fleet, "hourly")
     store = fleet.folder / "cold" / ".rarefy" / "store"
-    here = sorted(
-        json.loads(path.read_text())["kind"] for path in store.glob("artifacts/*/*/manifest.json")
-    )
-    tasks = fleet.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [told["flow_run"]]}}}) or []
+    pulled = kinds_in(store)
+    of_run = {"flow_runs": {"id": {"any_": [output["flow_run"]]}}}
+    tasks = fleet.ask("task_runs/filter", of_run) or []
     cached = sorted(task["name"] for task in tasks if task["state_name"] == "Cached")
-    row = {"exit_code": code, "cached": cached, "pulled": here}
+    all_cached = cached == ["export", "head", "model", "validate"]
+    row = {"exit_code": code, "cached": cached, "pulled": pulled}
     return row, Claim(
         "a worker that has nothing takes what another has published, and pulls only what it needs",
         "all stages cached; bundle and report pulled",
-        f"{', '.join(cached)} cached; {', '.join(here)} pulled",
-        code == 0
-        and cached == ["export", "head", "model", "validate"]
-        and here == ["bundle", "report"],
+        f"{', '.join(cached)} cached; {', '.join(pulled)} pulled",
+        code == 0 and all_cached and pulled == ["bundle", "report"],
     )
 
 

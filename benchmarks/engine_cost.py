@@ -81,7 +81,3 @@ def seconds_per_stage() -> float:
             run.execute(step.id)
             times.append(time.perf_counter() - began)
         return statistics.median(times)
-
-
-if __name__ == "__main__":
-    print(f"{seconds_per_stage() * 1000:.1f} ms per stage")

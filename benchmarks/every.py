@@ -1,7 +1,7 @@
-"""Run every benchmark, whatever the one before came to, and say at the end what each came to.
+"""Run every benchmark, even after one broke off, and print a table of the outcomes.
 
 ``make benchmark`` calls it. It takes long and needs a quiet machine; with names, only
-those run. Left out are ``vocabulary`` and ``beside``, which need a folder or a commit to be named.
+those run.
 """
 
 from __future__ import annotations
@@ -17,64 +17,61 @@ from rich.console import Console
 from rich.table import Table
 
 NAMES: Final = (
-    *("suite", "demo", "operations", "tasks", "reach", "blocks", "batches", "knowledge_recipe"),
-    *(
-        "coverage",
-        "coverage_tasks",
-        "false_alarms",
-        "queues",
-        "power",
-        "knowledge",
-        "promises",
-        "million",
-    ),
-    *(
-        "large",
-        "passes",
-        "four_bits",
-        "ranges",
-        "saturation",
-        "portable",
-        "plan_search",
-        "floor",
-        "chains",
-        "threads",
-    ),
-    *(
-        "attention",
-        "tried",
-        "deployed",
-        "sweep",
-        "race",
-        "gpu",
-        "ablation",
-        "pruning",
-        "students",
-        "long_texts",
-    ),
+    "demo",
+    "operations",
+    "tasks",
+    "reach",
+    "coverage",
+    "coverage_tasks",
+    "false_alarms",
+    "queues",
+    "power",
+    "knowledge",
+    "promises",
+    "large",
+    "passes",
+    "floor",
+    "tried",
+    "deployed",
+    "sweep",
+    "race",
+    "gpu",
+    "ablation",
+    "pruning",
+    "students",
 )
-IN_STUDENTS: Final = ("gpu", "ablation", "pruning", "students", "long_texts")
-"""Those that keep what they make in a folder of their own, in ``--students``."""
-CODES: Final = {
+WITH_STUDENTS: Final = ("gpu", "ablation", "pruning", "students")
+"""Those that keep their work in a folder of their own in ``--students``."""
+OUTCOMES: Final = {
     0: "every claim holds",
     3: "a claim does not hold",
     5: "not run: this machine lacks something that it needs",
 }
+"""Exit code of a benchmark -> what it means."""
 
 
 def command(name: str, race: Path, students: Path) -> list[str]:
-    """Return what runs a benchmark."""
-    kept = {"race": race} | {each: students / each for each in IN_STUDENTS}
-    words = ["--home", str(kept[name])] if name in kept else []
-    return [sys.executable, "-m", f"benchmarks.{name}", *words]
+    """Return the command that runs a benchmark.
+
+    Args:
+        name: one of ``NAMES``.
+        race: the folder in which the race keeps its tools.
+        students: the folder in which those of ``WITH_STUDENTS`` keep their work.
+    """
+    words = [sys.executable, "-m", f"benchmarks.{name}"]
+    if name == "race":
+        words += ["--home", str(race)]
+    if name in WITH_STUDENTS:
+        words += ["--home", str(students / name)]
+    return words
 
 
-def table(codes: Mapping[str, int]) -> Table:
-    """Return what each benchmark came to."""
-    made = Table("benchmark", "came to", title="every benchmark")
+def outcomes(codes: Mapping[str, int]) -> Table:
+    """Return a table of each benchmark's outcome."""
+    table = Table("benchmark", "outcome", title="every benchmark")
     for name, code in codes.items():
-        made.add_row(name, CODES.get(code, f"broke off with exit code {code}"))
-    return made
+        table.add_row(name, OUTCOMES.get(code, f"broke off with exit code {code}"))
+    return table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,16 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--race", type=Path, required=True, help="where the race keeps its tools")
     parser.add_argument("--students", type=Path, required=True, help="where students are kept")
-    given = parser.parse_args(arguments)
-    if unknown := set(given.names) - set(NAMES):
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - set(NAMES)
+    if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     codes = {}
-    for name in given.names or NAMES:
+    for name in options.names or NAMES:
         print(f"== {name}", flush=True)
-        words = command(name, given.race, given.students)
+        words = command(name, options.race, options.students)
         codes[name] = subprocess.run(words, check=False).returncode
-    Console().print(table(codes))
-    return int(any(code not in CODES for code in codes.values()))
+    Console().print(outcomes(codes))
+    broke_off = any(code not in OUTCOMES for code in codes.values())
+    return int(broke_off)
 
 
 if __name__ == "__main__":

@@ -36,23 +36,24 @@ GOAL, LEAST = 0.80, 0.72
 BLOCKS, CALLS, LEAD = 12, 20, 4
 
 
-def session(model: Any, threads: int = 1, **options: Any) -> onnxruntime.InferenceSession:
-    """Return a session on some threads."""
-    chosen = onnxruntime.SessionOptions()
-    chosen.intra_op_num_threads, chosen.log_severity_level = threads, 3
+def session(model: str | bytes, **options: Any) -> onnxruntime.InferenceSession:
+    """Return a session on one thread, with more of the runtime's options."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 3
     for name, value in options.items():
-        setattr(chosen, name, value)
-    return onnxruntime.InferenceSession(model, chosen, providers=["CPUExecutionProvider"])
+        setattr(settings, name, value)
+    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
 
 
 def milliseconds(call: Any) -> float:
     """Return the median time of a call, over blocks whose first calls are left out."""
     times = []
     for _ in range(BLOCKS):
-        for at in range(LEAD + CALLS):
+        for number in range(LEAD + CALLS):
             before = time.perf_counter_ns()
             call()
-            if at >= LEAD:
+            if number >= LEAD:
                 times.append((time.perf_counter_ns() - before) / 1e6)
     return statistics.median(times)
 
@@ -69,13 +70,13 @@ def rate(inputs: int, outputs: int, rows: int) -> float:
         [numpy_helper.from_array(weight, "w")],
     )
     opset = helper.make_opsetid("", 20)
-    made = session(
-        helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
-    )
-    binding = made.io_binding()
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    product = session(model.SerializeToString())
+    binding = product.io_binding()
     binding.bind_cpu_input("x", generator.integers(0, 256, (rows, inputs)).astype(np.uint8))
     binding.bind_output("y", "cpu")
-    return 2e-6 * rows * inputs * outputs / milliseconds(lambda: made.run_with_iobinding(binding))
+    time_ms = milliseconds(lambda: product.run_with_iobinding(binding))
+    return 2e-6 * rows * inputs * outputs / time_ms
 
 
 def bundle(source: Path, folder: Path, layers: int, hidden: int) -> Path:
@@ -84,8 +85,10 @@ def bundle(source: Path, folder: Path, layers: int, hidden: int) -> Path:
 
     model = checkpoint.load(source)
     config = model.config
-    config.num_hidden_layers, config.hidden_size = layers, hidden
-    config.num_attention_heads, config.intermediate_size = 12, 4 * hidden
+    config.num_hidden_layers = layers
+    config.num_attention_heads = 12
+    config.hidden_size = hidden
+    config.intermediate_size = 4 * hidden
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder / "float")
     checkpoint.load_tokenizer(source).save_pretrained(folder / "float")
     task, split = planned.rows(source)
@@ -95,71 +98,70 @@ def bundle(source: Path, folder: Path, layers: int, hidden: int) -> Path:
     return folder / "bundle"
 
 
-def feed_of(model: BundleModel, length: int, rows: int = 1) -> dict[str, Any]:
-    """Return unpadded rows of this many tokens."""
-    feed = {name: np.zeros((rows, length), np.int64) for name in model.inputs}
-    feed["input_ids"] = np.random.default_rng(length).integers(1000, 20_000, (rows, length))
-    return feed | {"attention_mask": np.ones((rows, length), np.int64)}
+def feed_of(model: BundleModel, length: int) -> dict[str, Any]:
+    """Return the inputs of one unpadded row of this many tokens."""
+    feed = {name: np.zeros((1, length), np.int64) for name in model.inputs}
+    feed["input_ids"] = np.random.default_rng(length).integers(1000, 20_000, (1, length))
+    feed["attention_mask"] = np.ones((1, length), np.int64)
+    return feed
 
 
 def account(folder: Path, length: int) -> dict[str, float]:
-    """Return each operator's share of the nodes' time.
+    """Return each operator's share of the nodes' time, by the runtime's profiler.
 
-    The profiler adds some 3 µs to every node, so these are shares and no times.
+    The profiler adds some 3 µs to every node, so these are shares and no times. A branch's nodes
+    are counted, not the ``If`` around them.
     """
-    spent = profiled(folder, feed_of(BundleModel(folder), length))
-    return {op: round(took / spent.total(), 4) for op, took in spent.most_common()}
-
-
-def profiled(folder: Path, feed: dict[str, Any], threads: int = 1, calls: int = 60) -> Counter[str]:
-    """Return the µs of each operator in all calls, by the runtime's profiler.
-
-    A branch's nodes are counted, not the ``If`` around them.
-    """
+    feed = feed_of(BundleModel(folder), length)
     with tempfile.TemporaryDirectory(prefix="rarefy-profile-") as name:
-        made = session(
+        profiled = session(
             str(folder / "model.onnx"),
-            threads,
             enable_profiling=True,
             profile_file_prefix=f"{name}/profile",
             graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
         )
-        for _ in range(calls):
-            made.run(None, feed)
-        events = json.loads(Path(made.end_profiling()).read_text())
-    spent: Counter[str] = Counter()
+        for _ in range(60):
+            profiled.run(None, feed)
+        events = json.loads(Path(profiled.end_profiling()).read_text())
+    times: Counter[str] = Counter()
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            spent[event["args"]["op_name"]] += event["dur"]
-    del spent["If"]
-    return spent
+            times[event["args"]["op_name"]] += event["dur"]
+    del times["If"]
+    total = times.total()
+    return {operator: round(time / total, 4) for operator, time in times.most_common()}
+
+
+def bare_rates() -> dict[str, dict[int, float]]:
+    """Return shape -> rows -> GOP/s of bare products."""
+    rates = {}
+    for inputs, outputs in PRODUCTS:
+        rates[f"{inputs}×{outputs}"] = {rows: rate(inputs, outputs, rows) for rows in LENGTHS}
+    return rates
 
 
 def main() -> int:
     """Measure, print and record."""
     source = planned.source(__doc__)
-    rates = {
-        f"{inputs}×{outputs}": {rows: rate(inputs, outputs, rows) for rows in LENGTHS}
-        for inputs, outputs in PRODUCTS
-    }
-    peak = max(best for found in rates.values() for best in found.values())
+    rates = bare_rates()
+    peak = max(max(by_rows.values()) for by_rows in rates.values())
     rows: list[dict[str, Any]] = [{"bare_products_gops": rates, "peak_gops": peak}]
     print(f"bare products, GOP/s by rows: {json.dumps(rates)}", flush=True)
     for name, (layers, hidden) in SHAPES.items():
         with tempfile.TemporaryDirectory(prefix="rarefy-floor-") as folder:
-            made = bundle(source, Path(folder), layers, hidden)
-            model = BundleModel(made, threads=1)
+            exported = bundle(source, Path(folder), layers, hidden)
+            model = BundleModel(exported, threads=1)
             for length in LENGTHS:
                 feed = feed_of(model, length)
-                took = milliseconds(lambda model=model, feed=feed: model.run(feed))
+                time_ms = milliseconds(lambda model=model, feed=feed: model.run(feed))
                 floor = 2e-6 * length * layers * 12 * hidden**2 / peak
                 row = {
                     "model": name,
                     "tokens": length,
-                    "ms": took,
+                    "ms": time_ms,
                     "floor_ms": floor,
-                    "share": floor / took,
-                    "operators": account(made, length),
+                    "share": floor / time_ms,
+                    "operators": account(exported, length),
                 }
                 rows.append(row)
                 print(json.dumps(row), flush=True)
@@ -168,7 +170,7 @@ def main() -> int:
 
 def claim(rows: list[dict[str, Any]], name: str) -> Claim:
     """Claim that a shape comes near the floor at 32 tokens."""
-    row = next(each for each in rows if (each.get("model"), each.get("tokens")) == (name, 32))
+    (row,) = (row for row in rows if (row.get("model"), row.get("tokens")) == (name, 32))
     return Claim(
         f"share of the int8 floor, {name} at 32 tokens",
         f"at least {LEAST:.0%} (goal {GOAL:.0%})",

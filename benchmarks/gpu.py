@@ -59,8 +59,8 @@ def torch_answers(checkpoint_folder: Path) -> Callable[[str], Any]:
 
     @torch.inference_mode()
     def answer(text: str) -> Any:
-        given = tokenizer(text, truncation=True, max_length=64, return_tensors="pt").to("cuda")
-        return network(**given).logits.float().cpu().numpy()  # waits for the device
+        encoded = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+        return network(**encoded.to("cuda")).logits.float().cpu().numpy()  # waits for the device
 
     return answer
 
@@ -76,7 +76,7 @@ def alternated(answers: dict[str, Callable[[str], Any]], rows: list[str]) -> dic
                 answer(text)
                 if call >= WARM:
                     times[name].append((time.perf_counter_ns() - began) / 1e6)
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measured(home: Path, provider: str) -> dict[str, Any]:
@@ -91,13 +91,14 @@ def measured(home: Path, provider: str) -> dict[str, Any]:
     output = run(home, values)
     folder = home / "home" / "runs" / values["name"]
     report = read(folder)
-    found, kept = report.measurements, facts.retained(report)
-    assert found is not None
-    assert kept is not None
-    timed = found.latency["gpu"]
+    measurements = report.measurements
+    retained = facts.retained(report)
+    assert measurements is not None
+    assert retained is not None
+    timed = measurements.latency["gpu"]
     (student,) = (row["digest"] for row in output["ledger"] if row["id"] == "distill")
     bundle = BundleModel(folder / "bundle", provider=provider)
-    beside = alternated(
+    medians = alternated(
         {
             "bundle": lambda text: bundle.units([text]),
             "pytorch": torch_answers(home / "home" / "store" / "artifacts" / "sha256" / student),
@@ -108,34 +109,48 @@ def measured(home: Path, provider: str) -> dict[str, Any]:
         "provider": provider,
         "active": bundle.session.get_providers()[0],
         "asked": NAMES[provider],
-        "accuracy": found.score("accuracy", CANDIDATE)._asdict(),
-        "kept": kept._asdict(),
+        "accuracy": measurements.score("accuracy", CANDIDATE)._asdict(),
+        "kept": retained._asdict(),
         "speedup": timed.ratio("finetune", CANDIDATE)._asdict(),
         "ms": timed.percentile(CANDIDATE, 50).value,
         "ms_from_text": timed.percentile(CANDIDATE, 50, whole=True).value,
         "device_ms": statistics.median(
             call for process in timed.device[CANDIDATE] for call in process
         ),
-        "bundle_ms": beside["bundle"],
-        "pytorch_fp16_ms": beside["pytorch"],
+        "bundle_ms": medians["bundle"],
+        "pytorch_fp16_ms": medians["pytorch"],
     }
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return what is claimed of each provider."""
-    made = []
+    claims = []
     for row in rows:
-        name, times = row["provider"], row["pytorch_fp16_ms"] / row["bundle_ms"]
-        made += [
-            Claim(f"{name}: the session runs on it", row["asked"], row["active"],
-                  row["active"] == row["asked"]),
-            Claim(f"{name}: accuracy kept in fp16", "at least 98 %", f"{row['kept']['value']:.1%}",
-                  row["kept"]["value"] >= 0.98),
-            Claim(f"{name}: from text to logits, against PyTorch in fp16", "faster",
-                  f"{times:.2f}×: {row['bundle_ms']:.3f} ms, PyTorch {row['pytorch_fp16_ms']:.3f} "
-                  f"ms; on the device alone {row['device_ms']:.3f} ms", times > 1),
-        ]  # fmt: skip
-    return made
+        name = row["provider"]
+        retained = row["kept"]["value"]
+        speedup = row["pytorch_fp16_ms"] / row["bundle_ms"]
+        claims += [
+            Claim(
+                f"{name}: the session runs on it",
+                row["asked"],
+                row["active"],
+                row["active"] == row["asked"],
+            ),
+            Claim(
+                f"{name}: accuracy retained in fp16",
+                "at least 98 %",
+                f"{retained:.1%}",
+                retained >= 0.98,
+            ),
+            Claim(
+                f"{name}: from text to logits, against PyTorch in fp16",
+                "faster",
+                f"{speedup:.2f}×: {row['bundle_ms']:.3f} ms, PyTorch {row['pytorch_fp16_ms']:.3f} "
+                f"ms; on the device alone {row['device_ms']:.3f} ms",
+                speedup > 1,
+            ),
+        ]
+    return claims
 
 
 def main() -> int:

@@ -92,22 +92,22 @@ def _interleave(
     written: set[tuple[str, str, float]] = set()
     undone: set[tuple[str, str, float]] = set()
     for worker in workers:
-        said = worker.recv()
-        outcomes.update(said["outcomes"])
-        violations += said["violations"]
-        written |= {tuple(each) for each in said["written"]}
-        undone |= {tuple(each) for each in said["undone"]}
+        report = worker.recv()
+        outcomes.update(report["outcomes"])
+        violations += report["violations"]
+        written |= {tuple(move) for move in report["written"]}
+        undone |= {tuple(move) for move in report["undone"]}
     workers[0].send(("check", str(home), remote))
-    found = workers[0].recv()
-    violations += found["violations"]
-    kept = {tuple(each) for each in found["moves"]}
-    violations += [f"a move was lost: {each}" for each in sorted(written - undone - kept)]
-    violations += [f"a move that nobody made: {each}" for each in sorted(kept - written)]
+    check = workers[0].recv()
+    violations += check["violations"]
+    moves = {tuple(move) for move in check["moves"]}
+    violations += [f"a move was lost: {move}" for move in sorted(written - undone - moves)]
+    violations += [f"a move that nobody made: {move}" for move in sorted(moves - written)]
     return {
         "number": number,
         "remote": remote.partition(":")[0],
         "outcomes": dict(sorted(outcomes.items())),
-        "moves": len(kept),
+        "moves": len(moves),
         "violations": violations,
         "seconds": round(time.perf_counter() - began, 2),
     }
@@ -121,14 +121,14 @@ def _work(connection: Connection, project: Path) -> None:
     os.chdir(project)
     log = Log()
     while (task := connection.recv()) is not None:
-        what, home, remote = task
+        job, home, remote = task
         try:
-            if what == "check":
+            if job == "check":
                 connection.send(_check(Path(home), remote))
             else:
-                connection.send(Process(what, project, Path(home), remote, log).work())
+                connection.send(Process(job, project, Path(home), remote, log).work())
         except Exception as error:
-            connection.send(_empty() | {"violations": [f"{what}: {error!r}"]})
+            connection.send(_empty() | {"violations": [f"{job}: {error!r}"]})
 
 
 def _empty() -> dict[str, Any]:

@@ -72,24 +72,34 @@ def measure(count: int, folder: Path, seed: int = 0) -> list[dict[str, Any]]:
     _project(project)
     plain = _undisturbed(folder, project)
     results = folder / "kills.jsonl"
-    rows = (
-        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    )
-    rows = [row for row in rows if row["seed"] == seed]
+    rows: list[dict[str, Any]] = []
+    if results.exists():
+        lines = [json.loads(line) for line in results.read_text().splitlines()]
+        rows = [row for row in lines if row["seed"] == seed]
     while killed(rows) < count or not rows[-1]["ended"]:
-        chain, number = (rows[-1]["chain"], rows[-1]["number"] + 1) if rows else (0, 0)
-        if rows and rows[-1]["ended"]:
-            chain, number = chain + 1, 0
+        chain, number = _next(rows)
         home = folder / f"chain-{seed}-{chain}"
         if number and not home.exists():  # it was stopped, and its store is gone
-            rows, number = [row for row in rows if row["chain"] != chain], 0
-        row = _attempt(project, home, plain, random.Random(f"{seed} {chain} {number}"))
-        rows.append({"seed": seed, "chain": chain, "number": number} | row)
+            rows = [row for row in rows if row["chain"] != chain]
+            number = 0
+        attempt = _attempt(project, home, plain, random.Random(f"{seed} {chain} {number}"))
+        row = {"seed": seed, "chain": chain, "number": number} | attempt
+        rows.append(row)
         with results.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+            file.write(json.dumps(row) + "\n")
         if row["ended"] and not row["violations"]:
             shutil.rmtree(home)
     return rows
+
+
+def _next(rows: list[dict[str, Any]]) -> tuple[int, int]:
+    """Return the chain and the number in it of the next attempt."""
+    if not rows:
+        return 0, 0
+    last = rows[-1]
+    if last["ended"]:
+        return last["chain"] + 1, 0
+    return last["chain"], last["number"] + 1
 
 
 def killed(rows: list[dict[str, Any]]) -> int:
@@ -107,18 +117,19 @@ def _project(folder: Path) -> None:
 
 def _undisturbed(folder: Path, project: Path) -> dict[str, Any]:
     """Return the digest of the bundle, and the seconds, of a run that nobody kills."""
-    kept, home = folder / "undisturbed.json", folder / "undisturbed"
-    if not kept.exists():
+    note = folder / "undisturbed.json"
+    home = folder / "undisturbed"
+    if not note.exists():
         shutil.rmtree(home, ignore_errors=True)
         began = time.monotonic()
         code, output = _run(project, home, None)
         if code != 0:
             raise SystemExit(f"the undisturbed run ended with {code}:\n{output}")
         seconds = round(time.monotonic() - began, 1)
-        kept.write_text(json.dumps({"digest": _bundle(home), "seconds": seconds}))
+        note.write_text(json.dumps({"digest": _bundle(home), "seconds": seconds}))
         shutil.rmtree(home)
-    found: dict[str, Any] = json.loads(kept.read_text())
-    return found
+    reference: dict[str, Any] = json.loads(note.read_text())
+    return reference
 
 
 def _run(project: Path, home: Path, seconds: float | None) -> tuple[int, str]:
@@ -150,52 +161,61 @@ def _attempt(project: Path, home: Path, plain: dict[str, Any], draw: random.Rand
     before = _published(store)
     idle = {name for name in before if not (store.root / "work" / name).exists()}
     code, output = _run(project, home, seconds)
-    steps = [found.groups() for found in map(LINE.match, output.splitlines()) if found]
-    made = [(name, digest) for name, how, digest in steps if how != "cached"]
-    old = {digest[:12] for digest in before.values()}
-    violations = [f"{name} was computed again" for name, digest in made if digest in old]
-    violations += [f"{n} was begun again" for n in idle if (store.root / "work" / n).exists()]
-    violations += [f"{d[:12]}: {p}" for d in store.digests() for p in store.verify(d)]
+    computed = []
+    for line in output.splitlines():
+        match = LINE.match(line)
+        if match and match[2] != "cached":
+            computed.append((match[1], match[3]))
+    earlier = {digest[:12] for digest in before.values()}
+    violations = [f"{name} was computed again" for name, digest in computed if digest in earlier]
+    for name in idle:
+        if (store.root / "work" / name).exists():
+            violations.append(f"{name} was begun again")
+    for digest in store.digests():
+        violations += [f"{digest[:12]}: {problem}" for problem in store.verify(digest)]
     after = _published(store)
-    violations += [f"{n[:12]} is gone" for n, d in before.items() if after.get(n) != d]
+    for name, digest in before.items():
+        if after.get(name) != digest:
+            violations.append(f"{name[:12]} is gone")
     ended = code != -signal.SIGKILL
     row: dict[str, Any] = {
         "killed_after": None if ended else seconds,
         "ended": ended,
-        "made": [name for name, _ in made],
+        "made": [name for name, _ in computed],
         "violations": violations,
     }
     if ended:
-        row["digest"] = _bundle(home) if code == 0 else None
+        row["digest"] = None
+        if code == 0:
+            row["digest"] = _bundle(home)
         violations += _end(home, code, output, row["digest"] == plain["digest"])
     return row
 
 
 def _end(home: Path, code: int, output: str, same: bool) -> list[str]:
     """Return what is wrong at the end of a chain."""
-    wrong = [] if code == 0 else [f"ended with {code}: {output[-500:]}"]
+    problems = []
+    if code != 0:
+        problems.append(f"ended with {code}: {output[-500:]}")
     if not same:
-        wrong.append("the bundle differs from that of the undisturbed run")
-    command = [
-        sys.executable,
-        "-m",
-        "flows.cli",
-        "artifact",
-        "verify",
-        "--all",
-        "--home",
-        str(home),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return wrong + ([f"verify: {done.stderr[-500:]}"] if done.returncode else [])
+        problems.append("the bundle differs from that of the undisturbed run")
+    command = [sys.executable, "-m", "flows.cli", "artifact", "verify", "--all"]
+    command += ["--home", str(home)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        problems.append(f"verify: {process.stderr[-500:]}")
+    return problems
 
 
 def _published(store: Store) -> dict[str, str]:
     """Return the digest of each fingerprint whose artifact is in the store."""
-    there = set(store.digests())
-    entries = (store.root / "fingerprints").glob("*.json")
-    found = {entry.stem: json.loads(entry.read_text())["digest"] for entry in entries}
-    return {name: digest for name, digest in found.items() if digest in there}
+    stored = set(store.digests())
+    published = {}
+    for entry in (store.root / "fingerprints").glob("*.json"):
+        digest = json.loads(entry.read_text())["digest"]
+        if digest in stored:
+            published[entry.stem] = digest
+    return published
 
 
 def _bundle(home: Path) -> str:

@@ -38,11 +38,16 @@ def main() -> int:
     """Train with true and shuffled glosses, seed by seed, and write both probes' results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    asked = parser.parse_args().seeds
+    seeds = parser.parse_args().seeds
     rows: list[dict[str, Any]] = []
-    for seed in range(asked):
-        true, control = probe(seed, shuffled=False), probe(seed, shuffled=True)
-        rows.append({"seed": seed, "leaked": leaked(seed), "true": true, "shuffled": control})
+    for seed in range(seeds):
+        row = {
+            "seed": seed,
+            "leaked": leaked(seed),
+            "true": probe(seed, shuffled=False),
+            "shuffled": probe(seed, shuffled=True),
+        }
+        rows.append(row)
         code = finish("knowledge", rows, claims(rows), seed=0)  # keeps results if interrupted
     return code
 
@@ -62,30 +67,25 @@ def probe(seed: int, *, shuffled: bool) -> dict[str, float]:
         path = Path(folder) / "injection.yaml"
         path.write_text(yaml.safe_dump(injection))
         rarefy = Path(sys.executable).with_name("rarefy")
-        done = subprocess.run(
-            [rarefy, "run", path, "--engine", "inline", "--json"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    output = json.loads(done.stdout)
-    run = json.loads((Path(output["report"]).parent / "run.json").read_text())
-    metrics = next(node["metrics"] for node in run["lineage"] if node["stage"] == "inject")
-    return {metric["name"]: round(metric["value"], 4) for metric in metrics}
+        command = [str(rarefy), "run", str(path), "--engine", "inline", "--json"]
+        process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    report = Path(json.loads(process.stdout)["report"])
+    run = json.loads((report.parent / "run.json").read_text())
+    (injected,) = (node for node in run["lineage"] if node["stage"] == "inject")
+    return {metric["name"]: round(metric["value"], 4) for metric in injected["metrics"]}
 
 
 def leaked(seed: int) -> int:
     """Return how many held-out glosses also occur word for word among the learned ones."""
     facts = knowledge.read(ROOT / "examples/data/wordnet-glosses/glosses.tsv")
-    learned, kept = knowledge.split(facts, HELD_OUT, random.Random(seed))
+    learned, held_out = knowledge.split(facts, HELD_OUT, random.Random(seed))
     texts = {fact.object for fact in learned}
-    return sum(fact.object in texts for fact in kept)
+    return sum(fact.object in texts for fact in held_out)
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return the claims: the probe's gain from true glosses, and from shuffled ones."""
-    found = [
+    claims = [
         Claim(
             "held-out glosses that occur word for word among the learned ones",
             "none",
@@ -94,20 +94,22 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
         )
     ]
     for kind in ("learned", "held_out"):
-        true = [gain(row["true"], kind) for row in rows]
-        control = [gain(row["shuffled"], kind) for row in rows]
-        share = mean(control) / mean(true) if mean(true) > 0 else math.inf
-        found.append(
+        true = mean([gain(row["true"], kind) for row in rows])
+        control = mean([gain(row["shuffled"], kind) for row in rows])
+        share = math.inf
+        if true > 0:
+            share = control / true
+        claims.append(
             Claim(
                 f"the gain on {kind.replace('_', '-')} glosses (cloze probe, mean reciprocal rank) "
                 "is knowledge: it vanishes if glosses are shuffled among the terms",
                 f"shuffled glosses gain at most {VANISHED:.0%} of it",
-                f"{mean(true):+.4f} from true glosses, {mean(control):+.4f} from shuffled ones "
+                f"{true:+.4f} from true glosses, {control:+.4f} from shuffled ones "
                 f"({share:.0%} of it); {len(rows)} of {SEEDS} seeds",
                 share <= VANISHED,
             )
         )
-    return found
+    return claims
 
 
 def gain(probed: dict[str, float], kind: str) -> float:

@@ -47,7 +47,10 @@ INTEGER: dict[str, list[dict[str, Any]]] = {
     "static": [{"quantize": {"mode": "static"}}, {"export": {}}],
 }
 BASE = {
-    f"{model} {mode}": stages for model in ("bert", "mpnet") for mode, stages in INTEGER.items()
+    "bert dynamic": INTEGER["dynamic"],
+    "bert static": INTEGER["static"],
+    "mpnet dynamic": INTEGER["dynamic"],
+    "mpnet static": INTEGER["static"],
 }
 LARGE: dict[str, list[dict[str, Any]]] = {
     "large fp32": [{"export": {}}],
@@ -62,44 +65,48 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--mpnet", type=Path, help="directory of all-mpnet-base-v2")
     parser.add_argument("--folder", type=Path, default=None)
-    given = parser.parse_args()
+    options = parser.parse_args()
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < CORES:
         sys.exit(f"this machine lends {len(allowed)} core; {CORES} are needed")
     os.sched_setaffinity(0, allowed[:CORES])
-    chosen = given.parts or [part for part in PARTS if given.mpnet or not part.startswith("mpnet")]
+    parts = options.parts or list(PARTS)
+    if not options.parts and not options.mpnet:
+        parts = [part for part in PARTS if not part.startswith("mpnet")]
     rows = {row["part"]: row for row in earlier()}
     with tempfile.TemporaryDirectory(prefix="rarefy-large-") as temporary:
-        folder = given.folder or Path(temporary)
+        folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for part in chosen:
-            rows[part] = measured(part, folder, given.mpnet)
+        for part in parts:
+            rows[part] = measured(part, folder, options.mpnet)
             print(json.dumps(rows[part]), file=sys.stderr)
     ordered = [rows[part] for part in PARTS if part in rows]
-    return finish("large", ordered, [claim for row in ordered for claim in claims(row)], seed=7)
+    return finish("large", ordered, [claim(row) for row in ordered], seed=7)
 
 
 def earlier() -> list[dict[str, Any]]:
     """Return the rows of the record, each with the commit that it was measured at."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    if not RESULTS.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"]
     return rows
 
 
 def measured(part: str, folder: Path, mpnet: Path | None) -> dict[str, Any]:
     """Return what was measured of one part, now or by an earlier call."""
-    kept = folder / f"{part.replace(' ', '-')}.json"
-    if not kept.exists():
+    note = folder / f"{part.replace(' ', '-')}.json"
+    if not note.exists():
         model = part.split()[0]
         checkpoint = write_model(folder / model, model, mpnet)
         home = folder / "home"
         shutil.rmtree(home, ignore_errors=True)  # every part starts from an empty store
-        found = run(write_recipe(folder, part, checkpoint), home)
+        row = {"part": part, **here(), **run(write_recipe(folder, part, checkpoint), home)}
         if part in LARGE:
-            found |= loaded(checkpoint, home / "runs" / model / "bundle")
+            row |= loaded(checkpoint, home / "runs" / model / "bundle")
         shutil.rmtree(home)
-        kept.write_text(json.dumps({"part": part, **here()} | found))
-    answer: dict[str, Any] = json.loads(kept.read_text())
-    return answer
+        note.write_text(json.dumps(row))
+    measurement: dict[str, Any] = json.loads(note.read_text())
+    return measurement
 
 
 def write_model(directory: Path, model: str, mpnet: Path | None) -> Path:
@@ -110,23 +117,35 @@ def write_model(directory: Path, model: str, mpnet: Path | None) -> Path:
     if (directory / "config.json").exists():
         return directory
     torch.manual_seed(7)
-    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
-    auto, tokens = transformers.AutoModelForSequenceClassification, None
+    labels = {
+        "id2label": dict(enumerate(LABELS)),
+        "label2id": {name: number for number, name in enumerate(LABELS)},
+    }
+    auto = transformers.AutoModelForSequenceClassification
+    tokens = sources.model_directory(TOKENIZER, ROOT)[0]
     if model == "mpnet":
         if mpnet is None:
             sys.exit("the parts of mpnet need its directory: --mpnet DIR")
-        tokens, network = mpnet, auto.from_pretrained(mpnet, **labels)
+        tokens = mpnet
+        network = auto.from_pretrained(mpnet, **labels)
     elif model == "bert":
         network = auto.from_config(transformers.BertConfig(**labels))  # bert-base-uncased's
     else:
-        shape = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
-        shape |= {"intermediate_size": 4096, "vocab_size": 250_002, "type_vocab_size": 1}
-        shape |= {"max_position_embeddings": 514, "pad_token_id": 0}
-        network = auto.from_config(transformers.XLMRobertaConfig(**shape, **labels))
+        config = transformers.XLMRobertaConfig(
+            hidden_size=1024,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            intermediate_size=4096,
+            vocab_size=250_002,
+            type_vocab_size=1,
+            max_position_embeddings=514,
+            pad_token_id=0,
+            **labels,
+        )
+        network = auto.from_config(config)
     with torch.no_grad():  # the fresh head's answers would hardly differ
         list(network.classifier.parameters())[-2].mul_(4)
     network.save_pretrained(directory)
-    tokens = tokens or sources.model_directory(TOKENIZER, ROOT)[0]
     transformers.AutoTokenizer.from_pretrained(tokens).save_pretrained(directory)
     return directory
 
@@ -148,27 +167,31 @@ def run(recipe: Path, home: Path) -> dict[str, Any]:
     The peak is the sum of the largest resident sets of the command and all its children, so it is
     never too small.
     """
-    command = [sys.executable, "-m", "rarefy", "run", recipe, "--home", home, "--json"]
+    command = [sys.executable, "-m", "rarefy", "run", str(recipe), "--home", str(home), "--json"]
     command += ["--engine", "inline"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as file:
         began = time.perf_counter()
-        process = psutil.Popen([str(word) for word in command], env=environment, stdout=said)
+        process = psutil.Popen(command, env=environment, stdout=file)
         peaks: dict[int, int] = {}
         while process.poll() is None:
-            for each in (process, *process.children(recursive=True)):
-                peaks[each.pid] = max(peaks.get(each.pid, 0), peak(each.pid))
+            for member in (process, *process.children(recursive=True)):
+                peaks[member.pid] = max(peaks.get(member.pid, 0), peak(member.pid))
             time.sleep(0.25)
         seconds = time.perf_counter() - began
-        said.seek(0)
-        output = said.read()
+        file.seek(0)
+        output = file.read()
     if process.returncode:
         sys.exit(f"{recipe}: exit code {process.returncode}")
     steps = {row["id"]: row["seconds"] for row in json.loads(output)["ledger"]}
     [bundle] = home.glob("runs/*/bundle")
-    size = sum(path.stat().st_size for path in bundle.glob(f"{MODEL}*"))
-    found = {"seconds": round(seconds, 1), "peak_bytes": sum(peaks.values()), "steps": steps}
-    return found | {"processes": len(peaks), "bytes": size}
+    return {
+        "seconds": round(seconds, 1),
+        "peak_bytes": sum(peaks.values()),
+        "steps": steps,
+        "processes": len(peaks),
+        "bytes": sum(path.stat().st_size for path in bundle.glob(f"{MODEL}*")),
+    }
 
 
 def peak(process: int) -> int:
@@ -177,8 +200,10 @@ def peak(process: int) -> int:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0
-    found = re.search(r"VmHWM:\s*(\d+) kB", status)
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(r"VmHWM:\s*(\d+) kB", status)
+    if match is None:
+        return 0
+    return int(match[1]) * 1024
 
 
 def loaded(checkpoint: Path, bundle: Path) -> dict[str, Any]:
@@ -193,55 +218,61 @@ def loaded(checkpoint: Path, bundle: Path) -> dict[str, Any]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
     encoded = [dict(tokenizer(text, return_tensors="np")) for text in texts]
     network = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    logits = []
     with torch.no_grad():
-        want = np.concatenate(
-            [network(torch.from_numpy(row["input_ids"])).logits.numpy() for row in encoded]
-        )
+        for row in encoded:
+            ids = torch.from_numpy(row["input_ids"])
+            logits.append(network(ids).logits.numpy())
+    expected = np.concatenate(logits)
     del network
     session = onnxruntime.InferenceSession(str(bundle / MODEL), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    plain = np.concatenate(
-        [session.run(None, {name: row[name] for name in names})[0] for row in encoded]
-    )
+    logits = []
+    for row in encoded:
+        feed = {name: row[name] for name in names}
+        logits.append(session.run(None, feed)[0])
+    plain = np.concatenate(logits)
     del session
-    answers = rarefy.Bundle(bundle).predict(texts)
-    ours = np.array([list(answer.probabilities.values()) for answer in answers])
-    shares = torch.from_numpy(want).softmax(-1).numpy()
+    predictions = rarefy.Bundle(bundle).predict(texts)
+    ours = np.array([list(prediction.probabilities.values()) for prediction in predictions])
+    probabilities = torch.from_numpy(expected).softmax(-1).numpy()
     return {
         "files": {path.name: path.stat().st_size for path in sorted(bundle.glob(f"{MODEL}*"))},
-        "logits": float(np.abs(plain - want).max()),
-        "probabilities": float(np.abs(ours - shares).mean()),
-        "spread": float(want.std(axis=0).max()),
+        "logits": float(np.abs(plain - expected).max()),
+        "probabilities": float(np.abs(ours - probabilities).mean()),
+        "spread": float(expected.std(axis=0).max()),
     }
 
 
-def claims(row: dict[str, Any]) -> list[Claim]:
+def claim(row: dict[str, Any]) -> Claim:
     """Return what one part must show."""
-    part, both = row["part"], sum(row["steps"].get(name, 0) for name in ("quantize", "export"))
-    said = f"{row['seconds']:.1f} s, {row['peak_bytes'] / 1e9:.2f} GB"
-    steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in row["steps"].items())
+    part = row["part"]
+    whole = f"{row['seconds']:.1f} s, {row['peak_bytes'] / 1e9:.2f} GB"
     if part in BASE:
-        return [
-            Claim(
-                f"12×768, {part}: quantize and export in `rarefy run`, {CORES} cores",
-                f"below {SECONDS:g} s and {MOST / 1e9:g} GB",
-                f"{both:.1f} s; the whole command {said} ({steps})",
-                both < SECONDS and row["peak_bytes"] < MOST,
-            )
-        ]
-    data = row["files"].get(f"{MODEL}.data", 0)
-    exact = part.endswith("fp32")
-    return [
-        Claim(
-            f"24×1024 with 250,002 tokens, {part}: exports, and loads in Bundle and ONNX Runtime",
-            f"more than {TWO_GB / 1e9:g} GB beside the graph; a logit within {CLOSE:g} of PyTorch's"
-            if exact
-            else f"answers within {ALIKE:g} of PyTorch's on average",
-            f"{row['bytes'] / 1e9:.2f} GB, {data / 1e9:.2f} of it beside the graph; logits within "
-            f"{row['logits']:.2g}, answers {row['probabilities']:.2g}; {said}",
-            (data > TWO_GB and row["logits"] <= CLOSE) if exact else row["probabilities"] <= ALIKE,
+        seconds = row["steps"].get("quantize", 0) + row["steps"].get("export", 0)
+        steps = ", ".join(f"{name} {time:.1f}" for name, time in row["steps"].items())
+        return Claim(
+            f"12×768, {part}: quantize and export in `rarefy run`, {CORES} cores",
+            f"below {SECONDS:g} s and {MOST / 1e9:g} GB",
+            f"{seconds:.1f} s; the whole command {whole} ({steps})",
+            seconds < SECONDS and row["peak_bytes"] < MOST,
         )
-    ]
+    data = row["files"].get(f"{MODEL}.data", 0)
+    if part.endswith("fp32"):
+        target = (
+            f"more than {TWO_GB / 1e9:g} GB beside the graph; a logit within {CLOSE:g} of PyTorch's"
+        )
+        holds = data > TWO_GB and row["logits"] <= CLOSE
+    else:
+        target = f"answers within {ALIKE:g} of PyTorch's on average"
+        holds = row["probabilities"] <= ALIKE
+    return Claim(
+        f"24×1024 with 250,002 tokens, {part}: exports, and loads in Bundle and ONNX Runtime",
+        target,
+        f"{row['bytes'] / 1e9:.2f} GB, {data / 1e9:.2f} of it beside the graph; logits within "
+        f"{row['logits']:.2g}, answers {row['probabilities']:.2g}; {whole}",
+        holds,
+    )
 
 
 if __name__ == "__main__":

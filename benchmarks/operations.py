@@ -1,4 +1,4 @@
-"""What the house itself costs: a store of 10,000 artifacts, the engine, a plan, and Prefect.
+"""What rarefy itself costs: a store of 10,000 artifacts, the engine, a plan, and Prefect.
 
     python -m benchmarks.operations
 
@@ -9,6 +9,7 @@ store's files are in the memory of the machine. Needs a quiet machine, and about
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,30 +38,35 @@ STAGES = 10
 
 def fill(root: Path) -> str:
     """Publish the artifacts; return the digest of the last."""
-    store, digest = Store(root), None
-    with mock.patch.object(disk, "sync"), mock.patch.object(disk.os, "fsync"):
-        for at in range(ARTIFACTS):
-            digest = publish(store, at, digest if at % CHAIN else None)
-            if at % (CHAIN * 10) == CHAIN * 10 - 1:
-                store.tag(f"release-{at}", digest)
+    store = Store(root)
+    digest = None
+    with mock.patch.object(disk, "sync"), mock.patch.object(os, "fsync"):
+        for number in range(ARTIFACTS):
+            parent = digest if number % CHAIN else None
+            digest = publish(store, number, parent)
+            if (number + 1) % (10 * CHAIN) == 0:
+                store.tag(f"release-{number}", digest)
     assert digest is not None
     return digest
 
 
-def publish(store: Store, at: int, parent: str | None) -> str:
+def publish(store: Store, number: int, parent: str | None) -> str:
     """Publish an artifact with the files of a checkpoint; return its digest."""
     with store.draft() as folder:
         for name in ("config.json", "model.safetensors", "tokenizer.json", "shape.json"):
-            (folder / name).write_text(f"{name} {at}")
+            (folder / name).write_text(f"{name} {number}")
+        parents: tuple[Parent, ...] = ()
+        if parent:
+            parents = (Parent(digest=parent, role="input"),)
         manifest = Manifest(
             kind=Kind.CHECKPOINT,
             files=list_files(folder),
-            parents=(Parent(digest=parent, role="input"),) if parent else (),
+            parents=parents,
             stage=StageRecord(
                 name="distill",
                 version=3,
-                parameters={"layers": 2, "epochs": 4, "learning_rate": 3e-4, "at": at},
-                fingerprint=f"{at:064x}",
+                parameters={"layers": 2, "epochs": 4, "learning_rate": 3e-4, "at": number},
+                fingerprint=f"{number:064x}",
             ),
             metrics=(Metric(name="accuracy", split="eval", value=0.9, n=2000),),
         )
@@ -106,18 +112,23 @@ def project(folder: Path, stages: int) -> Path:
     rows = [{"text": text, "label": text} for text in ("a", "b")]
     for split in ("train", "eval"):
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    copies = "".join(f"  - benchmarks.engine_cost:Copy: {{round: {at}}}\n" for at in range(stages))
-    (folder / "copies.yaml").write_text(
-        "name: copies\nmodel: model\ndata: {train: train.jsonl, eval: eval.jsonl}\n"
-        f"stages:\n{copies}"
-    )
-    return folder / "copies.yaml"
+    lines = [
+        "name: copies",
+        "model: model",
+        "data: {train: train.jsonl, eval: eval.jsonl}",
+        "stages:",
+    ]
+    for number in range(stages):
+        lines.append(f"  - benchmarks.engine_cost:Copy: {{round: {number}}}")
+    recipe = folder / "copies.yaml"
+    recipe.write_text("\n".join(lines))
+    return recipe
 
 
 def runs(folder: Path) -> dict[str, float]:
     """Return the seconds of a plan of a finished recipe, and of its runs with and without Prefect.
 
-    The runs find all stages in the store, so they are nothing but the house.
+    The runs find all stages in the store, so that only rarefy's own work is timed.
     """
     home, recipe = folder / "home", project(folder, STAGES)
 
@@ -136,47 +147,47 @@ def runs(folder: Path) -> dict[str, float]:
 def attempt(*arguments: str, home: Path) -> str:
     """Run a command that may end without a verdict."""
     command = [sys.executable, "-m", "rarefy", *arguments, "--home", str(home)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 4), done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode in (0, 4), process.stderr
+    return process.stdout
 
 
 def main() -> int:
     """Measure all, and record it."""
     with tempfile.TemporaryDirectory(prefix="rarefy-scale-") as folder:
-        found = scale(Path(folder))
+        times = scale(Path(folder))
     with tempfile.TemporaryDirectory(prefix="rarefy-runs-") as folder:
-        found |= runs(Path(folder))
-    found["stage"] = seconds_per_stage()
+        times |= runs(Path(folder))
+    times["stage"] = seconds_per_stage()
     names = {
         "ls": f"list a store of {ARTIFACTS:,} artifacts",
         "tag": f"tag an artifact by the beginning of its digest among {ARTIFACTS:,}",
         "gc": f"find what may be deleted of {ARTIFACTS:,} artifacts",
         "plan": f"plan a recipe of {STAGES} stages that are all in the store",
     }
-    claims = [
-        Claim(names[key], f"within {limit:.0f} s", f"{found[key]:.2f} s", found[key] <= limit)
-        for key, limit in LIMITS.items()
-    ]
+    claims = []
+    for key, limit in LIMITS.items():
+        measured = f"{times[key]:.2f} s"
+        claims.append(Claim(names[key], f"within {limit:.0f} s", measured, times[key] <= limit))
     claims.append(
         Claim(
             "the engine's own time for a stage",
             f"under {STAGE * 1000:.0f} ms",
-            f"{found['stage'] * 1000:.0f} ms",
-            found["stage"] < STAGE,
+            f"{times['stage'] * 1000:.0f} ms",
+            times["stage"] < STAGE,
         )
     )
-    share = found["prefect"] - found["inline"]
+    share = times["prefect"] - times["inline"]
     claims.append(
         Claim(
             f"Prefect's share of a run of {STAGES} stages that are all in the store, with the "
             "server that it starts",
             "printed",
-            f"{share:.1f} s of {found['prefect']:.1f} s; without Prefect {found['inline']:.1f} s",
+            f"{share:.1f} s of {times['prefect']:.1f} s; without Prefect {times['inline']:.1f} s",
             holds=True,
         )
     )
-    return finish("operations", [found], claims, seed=0)
+    return finish("operations", [times], claims, seed=0)
 
 
 if __name__ == "__main__":

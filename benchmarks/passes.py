@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +26,7 @@ import onnx
 
 from benchmarks import planned
 from benchmarks.record import Claim, finish
-from exporters.build import build
+from exporters.build import BuildInfo, build
 from exporters.passes import (
     attention,
     embeddings,
@@ -38,10 +38,11 @@ from exporters.passes import (
     scale,
 )
 from pipeline.measure import latency, statistics
-from pipeline.measure.measurements import CANDIDATE
+from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.model import quantization
 from pipeline.model.runtime import BundleModel
 from pipeline.stage.split import Split
+from pipeline.stage.tasks import Task
 from pipeline.terms.interval import Interval
 
 PASSES = (mask, scale, relative_bias, first_token, positions, attention, residual, embeddings)
@@ -59,18 +60,66 @@ POINT = 0.01
 @contextmanager
 def without(*passes: ModuleType) -> Iterator[None]:
     """Export without these passes."""
-    patches = [mock.patch.object(each, "apply", return_value=0) for each in passes]
-    for patch in patches:
-        patch.start()
-    try:
+    with ExitStack() as patches:
+        for module in passes:
+            patches.enter_context(mock.patch.object(module, "apply", return_value=0))
         yield
-    finally:
-        for patch in patches:
-            patch.stop()
 
 
 def name_of(module: ModuleType) -> str:
     return module.__name__.rsplit(".", 1)[-1]
+
+
+def omissions() -> dict[str, tuple[ModuleType, ...]]:
+    """Return form -> the passes that it is exported without."""
+    forms: dict[str, tuple[ModuleType, ...]] = {CANDIDATE: (), DEFAULT: (), INT4: ()}
+    for module in PASSES:
+        # Each pass builds on those before it: without the mask's, attention cannot be matched.
+        needed = module in (mask, scale)
+        forms[name_of(module)] = (module, attention) if needed else (module,)
+    return forms
+
+
+def export(source: Path, folder: Path, task: Task, split: Split) -> dict[str, BuildInfo]:
+    """Export every form to ``folder``/form.
+
+    Args:
+        source: the checkpoint.
+        folder: for the bundles; also for the checkpoint with its plan.
+        task: of the checkpoint.
+        split: rows to compare the answers of the graph and of the network on.
+
+    Returns:
+        Form -> what the export found, but for passes that find nothing in this model.
+    """
+    int8 = planned.int8(source, folder / "planned")
+    plan = quantization.read(int8)
+    assert plan is not None
+    infos: dict[str, BuildInfo] = {}
+    for form, passes in omissions().items():
+        if passes and not infos[CANDIDATE].passes.get(form):
+            print(f"{form}: finds nothing in this model", flush=True)
+            continue
+        bundle = folder / form
+        bundle.mkdir()
+        precision = "int4" if form == INT4 else "int8"
+        quantization.write(plan.model_copy(update={"embeddings": precision}), int8)
+        with without(*passes):
+            infos[form] = build(int8, bundle, task=task, split=split, form="deploy")
+        if form in (DEFAULT, name_of(residual)):
+            options = {"graph_optimization_level": "all", "intra_op_num_threads": 1}
+            (bundle / "session_options.json").write_text(json.dumps(options))
+    return infos
+
+
+def time_row(form: str, timed: Latency) -> dict[str, Any]:
+    """Return a form's median, and its times as ratios to those with all passes."""
+    reference = DEFAULT if form == name_of(residual) else CANDIDATE
+    ratios: dict[Any, Interval] = {"rows": timed.ratio(form, reference)}
+    for length, models in timed.fixed.items():
+        ratios[length] = statistics.percentile_ratio(models[form], models[reference], 50)
+    slower = {length: ratio._asdict() for length, ratio in ratios.items()}
+    return {"slower": slower, "ms": timed.percentile(form, 50)._asdict()}
 
 
 def main() -> int:
@@ -81,54 +130,28 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="rarefy-passes-") as name:
         folder = Path(name)
-        int8 = planned.int8(source, folder / "planned")
-        plan = quantization.read(int8)
-        assert plan is not None
-        # Each pass builds on those before it: without the mask's, attention cannot be matched.
-        left_out = {CANDIDATE: (), DEFAULT: (), INT4: ()} | {
-            name_of(each): (each, attention) if each in (mask, scale) else (each,)
-            for each in PASSES
-        }
-        bundles, found = {}, dict[str, int]()
-        for form, passes in left_out.items():
-            if passes and not found.get(form):
-                print(f"{form}: finds nothing in this model", flush=True)
-                continue
-            bundles[form] = folder / f"without-{form}"
-            bundles[form].mkdir()
-            bits = {"embeddings": "int4" if form == INT4 else "int8"}
-            quantization.write(plan.model_copy(update=bits), int8)
-            with without(*passes):
-                info = build(int8, bundles[form], task=task, split=split, form="deploy")
-            found = found or info.passes
-            if form in (DEFAULT, name_of(residual)):
-                options = {"graph_optimization_level": "all", "intra_op_num_threads": 1}
-                (bundles[form] / "session_options.json").write_text(json.dumps(options))
-            rows.append(
-                {
-                    "without": form if form != CANDIDATE else "nothing",
-                    "also": [name_of(each) for each in passes[1:]],
-                    "nodes": nodes(bundles[form]),
-                    "operators": info.operators,
-                    "size": info.size,
-                    "parity": info.parity.max_difference,
-                    "agreement": info.parity.agreement,
-                    "accuracy": accuracy(bundles[form], split),
-                }
-            )
+        infos = export(source, folder, task, split)
+        bundles = {form: folder / form for form in infos}
         timed = latency.measure(
             bundles, split.texts[:200], processes=PROCESSES, seconds=SECONDS, lengths=LENGTHS
         )
-    for row in rows:
-        form = CANDIDATE if row["without"] == "nothing" else row["without"]
-        whole = DEFAULT if form == name_of(residual) else CANDIDATE
-        ratios = {"rows": timed.ratio(form, whole)}
-        for length, models in timed.fixed.items():
-            ratios[length] = statistics.percentile_ratio(models[form], models[whole], 50)
-        row["slower"] = {at: ratio._asdict() for at, ratio in ratios.items()}
-        row["ms"] = timed.percentile(form, 50)._asdict()
-        print(json.dumps({key: row[key] for key in ("without", "nodes", "slower")}), flush=True)
-    return finish("passes", rows, [claim(row, rows[0]) for row in rows[2:]], seed=0)
+        for form, info in infos.items():
+            row = {
+                "without": "nothing" if form == CANDIDATE else form,
+                "also": [name_of(module) for module in omissions()[form][1:]],
+                "nodes": nodes(bundles[form]),
+                "operators": info.operators,
+                "size": info.size,
+                "parity": info.parity.max_difference,
+                "agreement": info.parity.agreement,
+                "accuracy": accuracy(bundles[form], split),
+                **time_row(form, timed),
+            }
+            rows.append(row)
+            shown = {key: row[key] for key in ("without", "nodes", "slower")}
+            print(json.dumps(shown), flush=True)
+    claims = [claim(row, rows[0]) for row in rows[2:]]
+    return finish("passes", rows, claims, seed=0)
 
 
 def nodes(bundle: Path) -> int:
@@ -137,9 +160,10 @@ def nodes(bundle: Path) -> int:
 
 
 def accuracy(bundle: Path, split: Split) -> float:
-    """Return the share of rows that a bundle answers rightly."""
-    answers = BundleModel(bundle, threads=2).units(split.texts).argmax(axis=1)
-    return float(np.mean(answers == np.array(split.labels)))
+    """Return the share of rows that a bundle labels correctly."""
+    logits = BundleModel(bundle, threads=2).units(split.texts)
+    labels = logits.argmax(axis=1)
+    return float(np.mean(labels == np.array(split.labels)))
 
 
 def claim(row: dict[str, Any], whole: dict[str, Any]) -> Claim:
@@ -147,10 +171,12 @@ def claim(row: dict[str, Any], whole: dict[str, Any]) -> Claim:
 
     ``whole``: the row of the bundle with all passes.
     """
-    found = {at: Interval(**ratio) for at, ratio in row["slower"].items()}
-    shown = ", ".join(f"{at}: {ratio.value:.2f}" for at, ratio in found.items())
-    interval = f"[{found['rows'].low:.2f}, {found['rows'].high:.2f}]"
-    size, more = f"{row['size'] / 1e6:.1f}", row["size"] / whole["size"] - 1
+    ratios = row["slower"]
+    shown = ", ".join(f"{length}: {ratio['value']:.2f}" for length, ratio in ratios.items())
+    real = Interval(**ratios["rows"])
+    interval = f"[{real.low:.2f}, {real.high:.2f}]"
+    size = f"{row['size'] / 1e6:.1f}"
+    more = row["size"] / whole["size"] - 1
     if row["without"] == INT4:
         return Claim(
             "the vocabulary in 4 bits: time as a ratio to that in 8",
@@ -159,12 +185,14 @@ def claim(row: dict[str, Any], whole: dict[str, Any]) -> Claim:
             f"accuracy {row['accuracy']:.2%} (in 8 bits: {whole['accuracy']:.2%})",
             more < 0 and whole["accuracy"] - row["accuracy"] < POINT,
         )
+    title = f"without {row['without']}: time as a ratio to that with all passes"
+    if row["without"] == name_of(residual):
+        title += " (both at level all)"
     return Claim(
-        f"without {row['without']}: time as a ratio to that with all passes"
-        + (" (both at level all)" if row["without"] == name_of(residual) else ""),
+        title,
         "above 1 on real rows, or a larger bundle",
         f"{shown} (rows {interval}); {row['nodes']} nodes, {size} MB ({more:+.1%})",
-        found["rows"].value > 1 or row["size"] > LARGER * whole["size"],
+        real.value > 1 or row["size"] > LARGER * whole["size"],
     )
 
 

@@ -75,19 +75,27 @@ def run(
 ) -> Path:
     """Run a stage on a checkpoint and a data set's training rows; return the folder it wrote.
 
-    The first rows are the development split. ``artifacts``: id -> another checkpoint. A folder that
-    is complete is returned as it is.
+    The first rows are the development split.
+
+    Args:
+        stage: to run.
+        source: the checkpoint.
+        folder: for the stage's work and output; if it is complete, nothing is run.
+        seed: of the stage.
+        data: folder of the data set.
+        artifacts: id -> another checkpoint or report that the stage reads.
     """
     output = folder / "output"
     if (folder / "done").is_file():
         return output
     task, _ = rows(source, data)
-    places = {label: at for at, label in enumerate(task.labels)}
+    numbers = {label: number for number, label in enumerate(task.labels)}
     lines = [json.loads(line) for line in (data / TRAIN.name).read_text().splitlines()]
 
-    def part(name: str, chosen: list[dict[str, Any]]) -> Split:
-        labels = [places[str(row["label"])] for row in chosen]
-        return Split(name, TRAIN.name, "0" * 64, [row["text"] for row in chosen], None, labels)
+    def part(name: str, rows: list[dict[str, Any]]) -> Split:
+        texts = [row["text"] for row in rows]
+        labels = [numbers[str(row["label"])] for row in rows]
+        return Split(name, TRAIN.name, "0" * 64, texts, None, labels)
 
     shutil.rmtree(output, ignore_errors=True)
     for name in ("work", "output"):
@@ -105,8 +113,8 @@ def run(
         asked=Asked(targets=(Target(name="cpu"),)),
     )
     draft = stage.run(context, artifact(source))
-    found = {metric.name: metric.model_dump() for metric in draft.metrics}
-    (folder / "metrics.json").write_text(json.dumps(found))
+    metrics = {metric.name: metric.model_dump() for metric in draft.metrics}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     if draft.lasts:  # a disturbed measurement is taken again
         (folder / "done").touch()
     return output
@@ -114,8 +122,8 @@ def run(
 
 def metrics(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the metrics of the stage that ``run`` ran in a folder, by name."""
-    found: dict[str, dict[str, Any]] = json.loads((folder / "metrics.json").read_text())
-    return found
+    metrics: dict[str, dict[str, Any]] = json.loads((folder / "metrics.json").read_text())
+    return metrics
 
 
 def artifact(folder: Path) -> Artifact:
@@ -132,7 +140,7 @@ def split(texts: list[str], labels: list[int] | None = None) -> Split:
 
 
 def logarithms(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the logarithms of the probabilities of each row."""
+    """Return the logarithms of the probabilities, from logits (both: rows, labels)."""
     wide = logits.astype(np.float64)
-    found: NDArray[np.float64] = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
-    return found
+    logarithms: NDArray[np.float64] = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)
+    return logarithms

@@ -31,28 +31,28 @@ def main() -> int:
     parser.add_argument("--interleavings", type=int, default=interleavings.COUNT)
     parser.add_argument("--kills", type=int, default=kills.COUNT)
     parser.add_argument("--folder", type=Path, default=None)
-    given = parser.parse_args()
-    rows, claims = [], []
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    claims: list[Claim] = []
     with tempfile.TemporaryDirectory(prefix="rarefy-promises-") as temporary:
-        folder = given.folder or Path(temporary)
-        if given.interleavings:
-            mixed = interleavings.measure(given.interleavings, folder / "interleavings", SEED)
-            rows.append({"part": "interleavings", "commit": COMMIT} | summary(mixed))
-            claims.append(of_interleavings(mixed))
+        folder = options.folder or Path(temporary)
+        if options.interleavings:
+            outcomes = interleavings.measure(options.interleavings, folder / "interleavings", SEED)
+            rows.append({"part": "interleavings", "commit": COMMIT} | summary(outcomes))
+            claims.append(claim_of_interleavings(outcomes))
             print(f"what the interleavings cannot show: {interleavings.LIMITS}")
-        if given.kills:
-            struck = kills.measure(given.kills, folder / "kills", SEED)
-            rows += [
-                {"part": "kills", "commit": COMMIT} | row
-                for row in struck
-                if row["ended"] or row["violations"]
-            ]
-            claims.append(of_kills(struck))
+        if options.kills:
+            attempts = kills.measure(options.kills, folder / "kills", SEED)
+            for attempt in attempts:
+                if attempt["ended"] or attempt["violations"]:
+                    rows.append({"part": "kills", "commit": COMMIT} | attempt)
+            claims.append(claim_of_kills(attempts))
             print(f"what the kills cannot show: {kills.LIMITS}")
-    left = [("interleavings", given.interleavings), ("kills", given.kills)]
-    for part in [name for name, count in left if not count]:
-        kept = earlier(part)
-        rows, claims = [*rows, *kept[0]], [*claims, *kept[1]]
+    for part, count in (("interleavings", options.interleavings), ("kills", options.kills)):
+        if not count:
+            earlier_rows, earlier_claims = earlier(part)
+            rows += earlier_rows
+            claims += earlier_claims
     return finish("promises", rows, claims, SEED)
 
 
@@ -61,10 +61,13 @@ def earlier(part: str) -> tuple[list[dict[str, Any]], list[Claim]]:
     if not RESULTS.is_file():
         return [], []
     record = json.loads(RESULTS.read_text())
-    rows = [row for row in record["rows"] if row["part"] == part]
+    rows = []
+    for row in record["rows"]:
+        if row["part"] == part:
+            rows.append({"commit": record["commit"]} | row)
     word = "SIGKILLs" if part == "kills" else "interleavings"
     claims = [Claim(**claim) for claim in record["must_show"] if f" {word} " in claim["claim"]]
-    return [{"commit": record["commit"]} | row for row in rows], claims
+    return rows, claims
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -81,31 +84,33 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def of_interleavings(rows: list[dict[str, Any]]) -> Claim:
+def claim_of_interleavings(rows: list[dict[str, Any]]) -> Claim:
     """Return the claim on the interleavings: none of them violates a promise."""
-    found = summary(rows)
-    wrong, operations = len(found["violations"]), sum(found["outcomes"].values())
+    total = summary(rows)
+    wrong = len(total["violations"])
+    operations = sum(total["outcomes"].values())
     return Claim(
         f"{len(rows)} interleavings of {interleavings.PROCESSES} processes: every tag points at "
         "whole bytes, histories are linear, no move and nothing in use is lost",
         f"no violation in {interleavings.COUNT}",
-        f"{wrong} with a violation; {operations} operations, {found['moves']} moves of tags",
+        f"{wrong} with a violation; {operations} operations, {total['moves']} moves of tags",
         wrong == 0 and len(rows) >= interleavings.COUNT,
     )
 
 
-def of_kills(rows: list[dict[str, Any]]) -> Claim:
+def claim_of_kills(rows: list[dict[str, Any]]) -> Claim:
     """Return the claim on the kills: no attempt violates a promise."""
     ended = [row for row in rows if row["ended"]]
     digests = {row["digest"] for row in ended}
     wrong = [row for row in rows if row["violations"]]
     steps = sum(len(row["made"]) for row in rows)
+    count = kills.killed(rows)
     return Claim(
-        f"{kills.killed(rows)} SIGKILLs over {len(ended)} runs of a chain of 10 steps on MiniLM: "
+        f"{count} SIGKILLs over {len(ended)} runs of a chain of 10 steps on MiniLM: "
         "the same bundle as without, all artifacts whole, nothing published is computed again",
         f"no violation in {kills.COUNT}",
         f"{len(wrong)} with a violation; {steps} steps, {len(digests)} digest(s) of the bundle",
-        not wrong and len(digests) == 1 and kills.killed(rows) >= kills.COUNT,
+        not wrong and len(digests) == 1 and count >= kills.COUNT,
     )
 
 

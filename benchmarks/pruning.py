@@ -1,4 +1,4 @@
-"""Pruning by measured latency: whether it lands where it was asked to, and what it is worth.
+"""Pruning by measured latency: whether it lands on its target, and what it is worth.
 
     python -m benchmarks.pruning --home DIR [--mpnet CHECKPOINT --rows DIR]
 
@@ -19,20 +19,23 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import curves, planned
+from benchmarks import planned
 from benchmarks.ablation import interval
 from benchmarks.bundle import ROOT
 from benchmarks.record import HERE, Claim, finish, here, is_of_now, note_now
 from exporters.build import build
 from pipeline.measure import latency, statistics
 from pipeline.model.runtime import BundleModel
+from pipeline.report import wording
+from pipeline.report.figures.chart import HEIGHT, Axis, Font, Plot, style
+from pipeline.report.pictures import WIDE, stand_alone
 from pipeline.stage import Context
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
@@ -52,6 +55,17 @@ SEEDS = (0, 1, 2)
 RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
 NEAR = 0.10
 TIMED = 300
+APART = 15.0
+"""Pixels between the names of two curves."""
+NAMES = 220.0
+"""Pixels kept free at the right for the names."""
+SPEEDUP = "times faster than before, in int8 · faster →"
+
+
+def equal_count(share: float, unit: Unit, total: int) -> int:
+    """Return a share of a layer's units, rounded as the kernels like it, and at least one step."""
+    step = MULTIPLES[unit]
+    return max(step, round(share * total / step) * step)
 
 
 class Uniform(Speedup):
@@ -61,18 +75,12 @@ class Uniform(Speedup):
         """Return equal counts, the most that keep within the budget."""
         budget = self.table.ms(self._counted(self.origin)) / asked
         for share in np.linspace(1, 0, 2001).tolist():
-            counts = {
-                unit: [
-                    max(
-                        MULTIPLES[unit],
-                        round(share * len(values) / MULTIPLES[unit]) * MULTIPLES[unit],
-                    )
-                    for values in ranked
-                ]
-                for unit, ranked in importance.items()
-            }
-            depth = range(len(next(iter(counts.values()))))
-            if self.table.ms([{u: counts[u][at] for u in counts} for at in depth]) <= budget:
+            counts: dict[Unit, list[int]] = {}
+            for unit, layers in importance.items():
+                counts[unit] = [equal_count(share, unit, len(values)) for values in layers]
+            by_layer = zip(*counts.values(), strict=True)
+            layer_counts = [dict(zip(counts, layer, strict=True)) for layer in by_layer]
+            if self.table.ms(layer_counts) <= budget:
                 return counts
         raise ModelError(f"{asked}: out of reach")
 
@@ -95,26 +103,27 @@ class Model(NamedTuple):
     data: Path
 
 
-def answered(checkpoint: Path, data: Path, folder: Path) -> list[list[float]]:
-    """Return the logits of a checkpoint's fp32 bundle for the eval rows."""
+def eval_logits(checkpoint: Path, data: Path, folder: Path) -> list[list[float]]:
+    """Return the logits (rows, labels) of a checkpoint's fp32 bundle for the eval rows."""
     notes = Notes(folder / "answers.json")
 
-    def ask() -> list[list[float]]:
+    def predict() -> list[list[float]]:
         task, split = planned.rows(checkpoint, data)
         bundle = folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
         build(checkpoint, bundle, task=task, split=split, form="deploy", samples=False)
-        found: list[list[float]] = BundleModel(bundle, threads=2).units(split.texts).tolist()
-        return found
+        logits: list[list[float]] = BundleModel(bundle, threads=2).units(split.texts).tolist()
+        return logits
 
-    return notes.get("logits", ask)
+    return notes.get("logits", predict)
 
 
-def right(checkpoint: Path, data: Path, folder: Path) -> NDArray[np.bool_]:
-    """Return which eval rows a checkpoint answers rightly."""
-    labels = np.array(planned.rows(checkpoint, data)[1].labels)
-    found: NDArray[np.bool_] = np.array(answered(checkpoint, data, folder)).argmax(1) == labels
-    return found
+def correct_rows(checkpoint: Path, data: Path, folder: Path) -> NDArray[np.bool_]:
+    """Return whether a checkpoint labels each eval row correctly (rows)."""
+    _, split = planned.rows(checkpoint, data)
+    logits = np.array(eval_logits(checkpoint, data, folder))
+    correct: NDArray[np.bool_] = logits.argmax(1) == np.array(split.labels)
+    return correct
 
 
 def landing(model: Model, home: Path) -> Iterator[dict[str, Any]]:
@@ -122,16 +131,16 @@ def landing(model: Model, home: Path) -> Iterator[dict[str, Any]]:
     name, source, data = model
     profile = planned.run(Profile(), source, home / "profile", data=data)
     table = latency_table.load(profile)
-    for asked in TARGETS:
-        folder = home / f"to-{asked}"
-        stage = Prune(speedup=asked, table="profile")
+    for target in TARGETS:
+        folder = home / f"to-{target}"
+        stage = Prune(speedup=target, table="profile")
         output = planned.run(stage, source, folder, data=data, profile=profile)
         yield {
             "model": name,
-            "asked": asked,
+            "asked": target,
             "speedup": timed(source, output, data, folder)._asdict(),
-            "accuracy": float(right(output, data, folder).mean()),
-            "before": float(right(source, data, home).mean()),
+            "accuracy": float(correct_rows(output, data, folder).mean()),
+            "before": float(correct_rows(source, data, home).mean()),
             "tokens": table.tokens,
         }
 
@@ -143,41 +152,47 @@ def timed(source: Path, pruned: Path, data: Path, folder: Path) -> Interval:
     def measure() -> list[float]:
         task, split = planned.rows(source, data)
         bundles = {}
-        for name, each in (("whole", source), ("pruned", pruned)):
-            int8, bundles[name] = folder / f"{name}-int8", folder / f"{name}-bundle"
-            for begun in (int8, bundles[name]):  # by a run that was stopped
-                shutil.rmtree(begun, ignore_errors=True)
-            planned_as = planned.int8(each, int8)
-            bundles[name].mkdir()
-            build(planned_as, bundles[name], task=task, split=split, form="deploy", samples=False)
-        found = latency.measure(bundles, split.texts[:TIMED], processes=9, seconds=60)
-        return list(found.ratio("whole", "pruned"))
+        for name, checkpoint in (("whole", source), ("pruned", pruned)):
+            int8 = folder / f"{name}-int8"
+            bundle = folder / f"{name}-bundle"
+            for partial in (int8, bundle):  # of a run that was stopped
+                shutil.rmtree(partial, ignore_errors=True)
+            planned.int8(checkpoint, int8)
+            bundle.mkdir()
+            build(int8, bundle, task=task, split=split, form="deploy", samples=False)
+            bundles[name] = bundle
+        times = latency.measure(bundles, split.texts[:TIMED], processes=9, seconds=60)
+        return list(times.ratio("whole", "pruned"))
 
     return Interval(*notes.get("ratio", measure))
 
 
-def comparison(model: Model, home: Path, asked: float) -> dict[str, Any]:
+def comparison(model: Model, home: Path, target: float) -> dict[str, Any]:
     """Return how much more accurate uneven pruning is than the same share everywhere.
 
     A row's difference is the mean over the seeds, so that a row counts once.
     """
     _, source, data = model
     profile = planned.run(Profile(), source, home / "profile", data=data)
-    sides: dict[str, list[NDArray[np.bool_]]] = {"uneven": [], "uniform": []}
+    correct: dict[str, list[NDArray[np.bool_]]] = {"uneven": [], "uniform": []}
     speedups: dict[str, list[float]] = {"uneven": [], "uniform": []}
     for seed in SEEDS:
         for side, kind in (("uneven", Prune), ("uniform", UniformPrune)):
-            folder = home / f"{side}-{asked}-{seed}"
-            stage = kind(speedup=asked, table="profile", **RECOVERY)
+            folder = home / f"{side}-{target}-{seed}"
+            stage = kind(speedup=target, table="profile", **RECOVERY)
             output = planned.run(stage, source, folder, seed, data, profile=profile)
-            sides[side].append(right(output, data, folder))
+            correct[side].append(correct_rows(output, data, folder))
             speedups[side].append(planned.metrics(folder)["speedup"]["value"])
-    ours, theirs = (np.mean(sides[side], axis=0) for side in ("uneven", "uniform"))
+    accuracies = {}
+    for side, seeds in correct.items():
+        accuracies[side] = [float(rows.mean()) for rows in seeds]
+    uneven = np.mean(correct["uneven"], axis=0)
+    uniform = np.mean(correct["uniform"], axis=0)
     return {
-        "comparison": asked,
-        "accuracy": {side: [float(each.mean()) for each in sides[side]] for side in sides},
+        "comparison": target,
+        "accuracy": accuracies,
         "speedup": speedups,
-        "difference": interval(ours - theirs, len(TARGETS))._asdict(),
+        "difference": interval(uneven - uniform, len(TARGETS))._asdict(),
     }
 
 
@@ -192,8 +207,10 @@ def half(model: Model, home: Path) -> dict[str, Any]:
         planned.run(Prune(neurons=0.5), source, folder, data=data)
         seconds.write_text(json.dumps(time.perf_counter() - started))
     output = folder / "output"
-    before, after = right(source, data, home), right(output, data, folder)
-    gains, losses = int((after & ~before).sum()), int((before & ~after).sum())
+    before = correct_rows(source, data, home)
+    after = correct_rows(output, data, folder)
+    gains = int((after & ~before).sum())
+    losses = int((before & ~after).sum())
     return {
         "half": name,
         "seconds": json.loads(seconds.read_text()),
@@ -204,46 +221,126 @@ def half(model: Model, home: Path) -> dict[str, Any]:
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
-    """Return what must be shown."""
-    made = []
-    for row in (row for row in rows if "asked" in row):
-        found, asked = row["speedup"], row["asked"]
-        made.append(
-            Claim(
-                f"{row['model']} pruned to {asked}×, timed in int8 at {row['tokens']} tokens",
-                f"within {NEAR:.0%}",
-                f"{found['value']:.2f}× [{found['low']:.2f}, {found['high']:.2f}]; accuracy "
-                f"{row['before']:.1%} before, {row['accuracy']:.1%} after, in float and untrained",
-                abs(found["value"] / asked - 1) <= NEAR,
-            )
-        )
-    for row in (row for row in rows if "comparison" in row):
-        difference = Interval(**row["difference"])
-        means = {side: np.mean(values) for side, values in row["accuracy"].items()}
-        paces = {side: np.mean(values) for side, values in row["speedup"].items()}
-        made.append(
-            Claim(
-                f"6×384 at {row['comparison']}×: uneven against the same share of every layer",
-                "more accurate, the interval without zero, and no slower",
-                f"{100 * difference.value:+.2f} points [{100 * difference.low:+.2f}, "
-                f"{100 * difference.high:+.2f}] ({means['uneven']:.1%} at {paces['uneven']:.2f}×, "
-                f"{means['uniform']:.1%} at {paces['uniform']:.2f}×)",
-                bool(difference.low > 0 and paces["uneven"] >= 0.99 * paces["uniform"]),
-            )
-        )
-    for row in (row for row in rows if "half" in row):
-        difference = Interval(**row["difference"])
-        made.append(
-            Claim(
-                "a fine-tuned 12×768 without half of its neurons, untrained",
-                "in under 5 minutes",
-                f"{row['seconds'] / 60:.1f} minutes; accuracy {row['before']:.1%} before, "
-                f"{row['after']:.1%} after ({100 * difference.value:+.2f} points "
-                f"[{100 * difference.low:+.2f}, {100 * difference.high:+.2f}])",
-                row["seconds"] < 300,
-            )
-        )
-    return made
+    """Return the claim of each row, by the kind of measurement."""
+    claims = [landing_claim(row) for row in rows if "asked" in row]
+    claims += [comparison_claim(row) for row in rows if "comparison" in row]
+    claims += [half_claim(row) for row in rows if "half" in row]
+    return claims
+
+
+def landing_claim(row: dict[str, Any]) -> Claim:
+    """Claim that pruning lands where its target was."""
+    speedup, target = row["speedup"], row["asked"]
+    return Claim(
+        f"{row['model']} pruned to {target}×, timed in int8 at {row['tokens']} tokens",
+        f"within {NEAR:.0%}",
+        f"{speedup['value']:.2f}× [{speedup['low']:.2f}, {speedup['high']:.2f}]; accuracy "
+        f"{row['before']:.1%} before, {row['accuracy']:.1%} after, in float and untrained",
+        abs(speedup["value"] / target - 1) <= NEAR,
+    )
+
+
+def comparison_claim(row: dict[str, Any]) -> Claim:
+    """Claim that uneven pruning is better than the same share of every layer."""
+    accuracy = {side: np.mean(values) for side, values in row["accuracy"].items()}
+    speedup = {side: np.mean(values) for side, values in row["speedup"].items()}
+    no_slower = speedup["uneven"] >= 0.99 * speedup["uniform"]
+    return Claim(
+        f"6×384 at {row['comparison']}×: uneven against the same share of every layer",
+        "more accurate, the interval without zero, and no slower",
+        f"{points(row['difference'])} ({accuracy['uneven']:.1%} at {speedup['uneven']:.2f}×, "
+        f"{accuracy['uniform']:.1%} at {speedup['uniform']:.2f}×)",
+        bool(row["difference"]["low"] > 0 and no_slower),
+    )
+
+
+def half_claim(row: dict[str, Any]) -> Claim:
+    """Claim how long it takes to remove half of the neurons."""
+    return Claim(
+        "a fine-tuned 12×768 without half of its neurons, untrained",
+        "in under 5 minutes",
+        f"{row['seconds'] / 60:.1f} minutes; accuracy {row['before']:.1%} before, "
+        f"{row['after']:.1%} after ({points(row['difference'])})",
+        row["seconds"] < 300,
+    )
+
+
+def points(difference: dict[str, float]) -> str:
+    """Return a difference of shares in percentage points, with its interval."""
+    value, low, high = (100 * difference[end] for end in ("value", "low", "high"))
+    return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
+
+
+class Place(NamedTuple):
+    """What a model became: how many times faster, and its accuracy as a share."""
+
+    speedup: float
+    accuracy: float
+
+
+class Curve(NamedTuple):
+    """Places by falling accuracy, of pruning by latency (``ours``) or of another way."""
+
+    name: str
+    places: list[Place]
+    ours: bool
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the accuracy of the rows against the measured speed-up. Nothing is drawn of no rows."""
+    curves = [*_untrained(rows), *_recovered(rows)]
+    if curves:
+        path.write_text(stand_alone(_picture(curves), "light"))
+
+
+def _untrained(rows: list[dict[str, Any]]) -> Iterable[Curve]:
+    """Yield each model as it was, and as pruned to each speed-up without training."""
+    curves: dict[str, list[Place]] = {}
+    for row in rows:
+        if "asked" not in row:
+            continue
+        places = curves.setdefault(row["model"], [Place(1.0, row["before"])])
+        places.append(Place(row["speedup"]["value"], row["accuracy"]))
+    for model, places in curves.items():
+        yield Curve(f"{model}, untrained", places, True)
+
+
+def _recovered(rows: list[dict[str, Any]]) -> Iterable[Curve]:
+    """Yield both ways of pruning after recovery, as means of the seeds."""
+    compared = [row for row in rows if "comparison" in row]
+    names = {"uneven": "after an epoch", "uniform": "after an epoch, equal shares"}
+    for side, name in names.items():
+        places = []
+        for row in compared:
+            speedup = float(np.mean(row["speedup"][side]))
+            places.append(Place(speedup, float(np.mean(row["accuracy"][side]))))
+        if places:
+            yield Curve(f"6×384, {name}", places, side == "uneven")
+
+
+def _picture(curves: list[Curve]) -> str:
+    places = [place for curve in curves for place in curve.places]
+    least = min(place.accuracy for place in places)
+    most = max(place.accuracy for place in places)
+    room = 0.08 * (most - least)
+    fastest = max(place.speedup for place in places)
+    speedup = Axis(SPEEDUP, 1, fastest, "{:.1f}×".format, inset=(10, NAMES))
+    accuracy = Axis("Accuracy", least - room, most + room, wording.share)
+    plot = Plot("pruning", WIDE, HEIGHT, "Accuracy against speed-up", x=speedup, y=accuracy)
+    for curve in curves:
+        with plot.tooltip(curve.name):
+            plot.series(curve.places, style(curve.ours))
+            for place in curve.places:
+                plot.dot(*plot.place(*place), curve.ours)
+        values = [f"{place.accuracy:.1%} at {place.speedup:.2f}×" for place in curve.places]
+        plot.descriptions.append(f"{curve.name}: {', '.join(values)}")
+    x = plot.area.right - NAMES + 16
+    y = plot.area.top
+    for curve in sorted(curves, key=lambda curve: -curve.places[-1].accuracy):
+        y = max(plot.up(curve.places[-1].accuracy), y + APART)
+        font = Font(style(curve.ours).font.colour)
+        plot.text(x, y, curve.name, font)
+    return plot.svg()
 
 
 def main() -> int:
@@ -254,12 +351,13 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--mpnet", type=Path, help="a fine-tuned 12×768 checkpoint")
     parser.add_argument("--rows", type=Path, help="folder of its train.jsonl and eval.jsonl")
-    given = parser.parse_args()
-    home = given.home.resolve()
+    options = parser.parse_args()
+    home = options.home.resolve()
     small = Model("6×384", planned.teacher(), planned.DATA)
     large = None
-    if given.mpnet:
-        large = Model(LARGE, given.mpnet.resolve(), (given.rows or planned.DATA).resolve())
+    if options.mpnet:
+        data = options.rows or planned.DATA
+        large = Model(LARGE, options.mpnet.resolve(), data.resolve())
         planned.rows(large.source, large.data)  # its labels must be those of the rows
     rows: list[dict[str, Any]] = []
     if RESULTS.is_file() and large is None:
@@ -272,20 +370,20 @@ def main() -> int:
             shutil.rmtree(home / name, ignore_errors=True)
         note_now(note)
 
-    def done(row: dict[str, Any]) -> None:
+    def add(row: dict[str, Any]) -> None:
         row |= here()
         print(json.dumps(row), file=sys.stderr, flush=True)
         rows.append(row)  # of a run that is stopped, the folders are kept, and the old record
 
     for row in landing(small, home / "6x384"):
-        done(row)
-    for asked in TARGETS:
-        done(comparison(small, home / "6x384", asked))
+        add(row)
+    for target in TARGETS:
+        add(comparison(small, home / "6x384", target))
     if large:
-        done(half(large, home / "12x768"))
+        add(half(large, home / "12x768"))
         for row in landing(large, home / "12x768"):
-            done(row)
-    curves.draw(rows, PICTURE)
+            add(row)
+    draw(rows, PICTURE)
     return finish("pruning", rows, claims(rows), seed=0)
 
 

@@ -24,10 +24,10 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -41,7 +41,7 @@ from pipeline.terms.interval import Interval
 REAL = "rows"
 LENGTHS = (8, 16, 32, 64, 128, 256)
 LEAST = {REAL: 1.4, "8": 1.2, "16": 1.2, "32": 1.2, "64": 1.0, "128": 1.0, "256": 1.0}
-"""Where -> our speed over the fastest of theirs. At 12×768 the short lengths need only be ahead."""
+"""Length -> our speed over the fastest of theirs. At 12×768 short rows need only be ahead."""
 HEATS, FINALS, ROUNDS = 2, 9, 5
 TIMED, COUNTED = 200, 256
 SECONDS = 6.0
@@ -50,18 +50,36 @@ WORKER = "benchmarks.race_worker"
 TOOLS = ("ours", "olive", "optimum", "openvino")
 FLOAT = ("openvino-float", "openvino-fp32")
 
+Times = dict[str, list[list[float]]]
+"""Form -> process × calls, in ms."""
+
+
+class Setup(NamedTuple):
+    """How a tool answers many rows: a form, its workers on two cores, and rows a batch."""
+
+    form: str
+    workers: int
+    batch: int
+
 
 def tool(form: str) -> str:
     return form.split("-")[0]
 
 
-def fastest(models: dict[str, list[list[float]]], forms: list[str], named: str) -> str:
-    """Return the form of a tool with the least median."""
-    own = [form for form in forms if tool(form) == named]
-    return min(own, key=lambda form: statistics.percentile_of(models[form], 50))
+def fastest(times: Times, forms: Iterable[str]) -> str:
+    """Return the form with the least median."""
+    return min(forms, key=lambda form: statistics.percentile_of(times[form], 50))
 
 
-def kept(path: Path, make: Any) -> Any:
+def fastest_of_tools(times: Times, forms: list[str]) -> set[str]:
+    """Return each tool's form with the least median."""
+    best = set()
+    for name in TOOLS:
+        best.add(fastest(times, [form for form in forms if tool(form) == name]))
+    return best
+
+
+def resumed(path: Path, make: Callable[[], Any]) -> Any:
     """Return what a JSON file has; make and write it if it is missing."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,19 +100,25 @@ class Race:
     def __init__(self, home: Path, name: str) -> None:
         self.name, self.folder = name, home / name
         contestants.prepare(home, name)
-        made = contestants.made(home, name)
-        found = kept(
-            self.folder / "fails.json", lambda: {f: self._fails(p) for f, p in made.items()}
-        )
-        self.broken = {form: found[form] for form in made if found[form]}
-        """Forms that cannot answer a row of some length, with what they say: they do not race."""
-        self.forms = {form: path for form, path in made.items() if form not in self.broken}
+        folders = contestants.convert(home, name)
+
+        def failures() -> dict[str, str | None]:
+            return {form: self._failure(folder) for form, folder in folders.items()}
+
+        self.broken: dict[str, str] = {}
+        """Forms that cannot answer a row of some length, with their error: they do not race."""
+        self.forms: dict[str, Path] = {}
+        for form, error in resumed(self.folder / "fails.json", failures).items():
+            if error:
+                self.broken[form] = error
+            else:
+                self.forms[form] = folders[form]
         self.texts = json.loads((self.folder / "eval.json").read_text())
 
-    def _fails(self, form: Path) -> str | None:
+    def _failure(self, form: Path) -> str | None:
         request = {"job": "fails", "form": str(form), "lengths": LENGTHS}
-        answer: str | None = call(request, f"{self.name}: {form.name} at each length")["fails"]
-        return answer
+        error: str | None = call(request, f"{self.name}: {form.name} at each length")["fails"]
+        return error
 
     def session(self, kind: str, number: int, names: list[str]) -> dict[str, Any]:
         """Return the timings of one process with these forms."""
@@ -115,28 +139,33 @@ class Race:
             "cores": [cores[number % len(cores)]],
         }
         path = self.folder / "times" / f"{kind}-{number}.json"
-        return kept(path, lambda: call(request, f"{self.name}: {kind} {number + 1}"))
+        timings: dict[str, Any] = resumed(
+            path, lambda: call(request, f"{self.name}: {kind} {number + 1}")
+        )
+        return timings
 
-    def latencies(self) -> dict[str, dict[str, list[list[float]]]]:
-        """Return where -> form -> process × calls, of the final."""
+    def latencies(self) -> dict[str, Times]:
+        """Return length -> form -> process × calls, of the final."""
         heats = [self.session("heat", number, list(self.forms)) for number in range(HEATS)]
         int8 = [form for form in self.forms if form not in FLOAT]
-        fast = {fastest(models, int8, each) for models in where(heats).values() for each in TOOLS}
-        finalists = [f for f in self.forms if f in fast or f in FLOAT or tool(f) == "ours"]
+        finalists_of: set[str] = {*FLOAT}
+        for times in by_length(heats).values():
+            finalists_of |= fastest_of_tools(times, int8)
+        finalists = [form for form in self.forms if form in finalists_of or tool(form) == "ours"]
         finals = [self.session("final", number, finalists) for number in range(FINALS)]
         for number, final in enumerate(finals):
             if final["busy"]:
                 print(f"final {number + 1}: {'; '.join(final['busy'])}", file=sys.stderr)
-        return where(finals)
+        return by_length(finals)
 
     def logits(self, form: str) -> np.ndarray[Any, Any]:
-        """Return a form's answers to the eval rows, or those of PyTorch in float."""
+        """Return a form's logits of the eval rows (rows, labels), or those of PyTorch in float."""
         if form == "float":
-            return np.array(kept(self.folder / "answers" / "float.json", self._float))
+            return np.array(resumed(self.folder / "answers" / "float.json", self._float))
         request = {"job": "answers", "form": str(self.forms[form]), "texts": self.texts}
         path = self.folder / "answers" / f"{form}.json"
-        found = kept(path, lambda: call(request, f"{self.name}: answers of {form}"))
-        return np.array(found["logits"])
+        reply = resumed(path, lambda: call(request, f"{self.name}: answers of {form}"))
+        return np.array(reply["logits"])
 
     def _float(self) -> list[list[float]]:
         import torch
@@ -144,129 +173,175 @@ class Race:
 
         model = AutoModelForSequenceClassification.from_pretrained(self.folder / "checkpoint")
         model.eval()
+        logits = []
         with torch.no_grad():
-            ids = (torch.tensor([json.loads(text)]) for text in self.texts)
-            return [model(row, attention_mask=row * 0 + 1).logits[0].tolist() for row in ids]
+            for text in self.texts:
+                ids = torch.tensor([json.loads(text)])
+                output = model(ids, attention_mask=torch.ones_like(ids))
+                logits.append(output.logits[0].tolist())
+        return logits
 
-    def rate(self, form: str, workers: int, batch: int, turn: int) -> float:
+    def rate(self, setup: Setup, turn: int) -> float:
+        """Return the rows a second of a form in a turn."""
+        form, workers, batch = setup
+        threads = 3 - workers
         cores = machine.cores()[:2]
+        shares = [cores]
+        if workers == 2:
+            shares = [[core] for core in cores]
         request = {
             "job": "rate",
             "form": str(self.forms[form]),
             "texts": self.texts[:COUNTED],
-            "cores": [[core] for core in cores] if workers == 2 else [cores],
+            "cores": shares,
             "batch": batch,
             "seconds": 1.0,
             "seed": turn,
         }
-        what = f"{form}-{workers}x{3 - workers}-{batch}-{turn}"
-        path = self.folder / "rates" / f"{what}.json"
-        found = kept(path, lambda: call(request, f"{self.name}: rows a second {what}", 3 - workers))
-        return float(found["rate"])
+        title = f"{form}-{workers}x{threads}-{batch}-{turn}"
+        path = self.folder / "rates" / f"{title}.json"
+        reply = resumed(path, lambda: call(request, f"{self.name}: rows a second {title}", threads))
+        return float(reply["rate"])
 
-    def rates(self, forms: list[str]) -> dict[str, tuple[tuple[str, int, int], list[list[float]]]]:
-        """Return tool -> its best form, workers and batch, and rows a second, one a round."""
-        tried = {each: self.rate(*each, 0) for each in product(forms, (2, 1), BATCHES)}
-        best = {}
-        for each in tried:
-            name = tool(each[0])
-            best[name] = max(best.get(name, each), each, key=tried.__getitem__)
+    def rates(self, forms: list[str]) -> dict[str, tuple[Setup, list[list[float]]]]:
+        """Return tool -> its best setup, and its rows a second, one a round."""
+        trials = {}
+        for form, workers, batch in product(forms, (2, 1), BATCHES):
+            setup = Setup(form, workers, batch)
+            trials[setup] = self.rate(setup, 0)
+        best: dict[str, Setup] = {}
+        for setup, rate in trials.items():
+            name = tool(setup.form)
+            if name not in best or rate > trials[best[name]]:
+                best[name] = setup
         order = np.random.default_rng(0)
-        found: dict[str, list[list[float]]] = {name: [] for name in best}
+        rates: dict[str, list[list[float]]] = {name: [] for name in best}
         for turn in range(1, ROUNDS + 1):
             for name in order.permutation(sorted(best)).tolist():
-                found[name].append([self.rate(*best[name], turn)])
-        return {name: (best[name], found[name]) for name in best}
+                rates[name].append([self.rate(best[name], turn)])
+        return {name: (setup, rates[name]) for name, setup in best.items()}
 
     def run(self) -> tuple[list[dict[str, Any]], list[Claim]]:
         """Return a row for each form, and the claims."""
         times = self.latencies()
-        ranked = list(times[REAL])
+        rows = self.qualities()
+        for form in times[REAL]:
+            medians = {}
+            for length, models in times.items():
+                median = statistics.percentile_interval(models[form], 50)
+                medians[length] = median._asdict()
+            rows[form]["ms"] = medians
+        # A batch is like a long row; the forms for VNNI have the same kernels as the default ones.
+        plain = [form for form in times[REAL] if form not in FLOAT and not form.endswith("vnni")]
+        best = fastest_of_tools(times[REAL], plain) | fastest_of_tools(times["256"], plain)
+        rates = self.rates(sorted(best))
+        for setup, rounds in rates.values():
+            rows[setup.form]["rate"] = {
+                "workers × threads, batch": f"{setup.workers}×{3 - setup.workers}, {setup.batch}",
+                "rows a second": statistics.percentile_interval(rounds, 50)._asdict(),
+            }
+        broken = []
+        for form, error in self.broken.items():
+            broken.append({"model": self.name, "form": form, "fails": error})
+        return [*rows.values(), *broken], self.claims(rows, times, rates)
+
+    def qualities(self) -> dict[str, dict[str, Any]]:
+        """Return form -> its size, and how its answers differ from the float model's."""
         labels = np.array(json.loads((self.folder / "labels.json").read_text()))
         exact = planned.logarithms(self.logits("float"))
-        right = exact.argmax(1) == labels
-        rows: dict[str, dict[str, Any]] = {}
+        float_correct = exact.argmax(1) == labels
+        rows = {}
         for form, folder in self.forms.items():
             logs = planned.logarithms(self.logits(form))
-            good = logs.argmax(1) == labels
-            gains, losses = int((good & ~right).sum()), int((right & ~good).sum())
+            correct = logs.argmax(1) == labels
+            gains = int((correct & ~float_correct).sum())
+            losses = int((float_correct & ~correct).sum())
+            change = statistics.paired_difference(gains, losses, len(correct))
+            divergence = (np.exp(exact) * (exact - logs)).sum(1)
             rows[form] = {
                 "model": self.name,
                 "form": form,
                 "size": sum(path.stat().st_size for path in folder.glob("model.*")),
                 "seconds": json.loads((folder / "seconds.json").read_text()),
-                "kl": float((np.exp(exact) * (exact - logs)).sum(1).mean()),
-                "accuracy": float(good.mean()),
-                "accuracy_change": statistics.paired_difference(gains, losses, len(good))._asdict(),
+                "kl": float(divergence.mean()),
+                "accuracy": float(correct.mean()),
+                "accuracy_change": change._asdict(),
             }
-            if form in ranked:
-                rows[form]["ms"] = {
-                    at: statistics.percentile_interval(models[form], 50)._asdict()
-                    for at, models in times.items()
-                }
-        # A batch is like a long row; the forms for VNNI have the same kernels as the default ones.
-        plain = [form for form in ranked if form not in FLOAT and not form.endswith("vnni")]
-        best = {fastest(times[at], plain, each) for at in (REAL, "256") for each in TOOLS}
-        counted = self.rates(sorted(best))
-        for form, rates in counted.values():
-            rows[form[0]]["rate"] = {
-                "workers × threads, batch": f"{form[1]}×{3 - form[1]}, {form[2]}",
-                "rows a second": statistics.percentile_interval(rates, 50)._asdict(),
-            }
-        broken = [{"model": self.name, "form": f, "fails": said} for f, said in self.broken.items()]
-        return [*rows.values(), *broken], list(self.claims(rows, times, counted))
+        return rows
 
-    def claims(self, rows: Any, times: Any, counted: Any) -> Iterator[Claim]:
-        """Compare one of our forms that are right on every CPU with the fastest of theirs.
+    def claims(
+        self,
+        rows: dict[str, dict[str, Any]],
+        times: dict[str, Times],
+        rates: dict[str, tuple[Setup, list[list[float]]]],
+    ) -> list[Claim]:
+        """Compare one of our forms that are correct on every CPU with the fastest of theirs.
 
         It is the fastest of those that are at least as near to float as the nearest of theirs, or,
         if none is, the fastest.
         """
+        theirs = [form for form in rows if tool(form) != "ours" and form not in FLOAT]
+        nearest = min(rows[form]["kl"] for form in theirs)
         real = times[REAL]
-        int8 = [form for form in rows if tool(form) != "ours" and form not in FLOAT]
-        nearest = min(rows[form]["kl"] for form in int8)
         mine = [form for form in real if tool(form) == "ours" and not form.endswith("vnni")]
         near = [form for form in mine if rows[form]["kl"] <= nearest]
-        ours = min(near or mine, key=lambda form: statistics.percentile_of(real[form], 50))
-        theirs = [form for form in real if tool(form) != "ours" and form not in FLOAT]
-        for at, models in times.items():
-            best = min(theirs, key=lambda form: statistics.percentile_of(models[form], 50))
-            ratio = statistics.percentile_ratio(models[best], models[ours], 50)
-            least = LEAST[at] if at == REAL or self.name == "6x384" else min(LEAST[at], 1.0)
-            yield Claim(
-                f"{self.name}, {at if at == REAL else f'{at} tokens'}: {ours} against the fastest",
-                f"at least {least}×",
-                f"{shown(ratio)}× the speed of {best}",
-                ratio.value >= least,
+        ours = fastest(real, near or mine)
+        claims = [self._speed_claim(length, models, ours) for length, models in times.items()]
+        claims.append(self._rate_claim(rates))
+        for title, key, unit in (("mean KL to float", "kl", 1.0), ("size", "size", 1e6)):
+            values = {form: rows[form][key] for form in theirs}
+            least = min(values, key=values.__getitem__)
+            claim = Claim(
+                f"{self.name}, {title}: {ours} against the least of theirs",
+                "no larger",
+                f"{rows[ours][key] / unit:.3g}; {least} {values[least] / unit:.3g}",
+                rows[ours][key] <= values[least],
             )
-        rival = max(
-            (name for name in counted if name != "ours"),
-            key=lambda name: statistics.percentile_of(counted[name][1], 50),
+            claims.append(claim)
+        return claims
+
+    def _speed_claim(self, length: str, models: Times, ours: str) -> Claim:
+        best = fastest(
+            models, [form for form in models if tool(form) != "ours" and form not in FLOAT]
         )
-        ratio = statistics.percentile_ratio(counted["ours"][1], counted[rival][1], 50)
-        yield Claim(
-            f"{self.name}, rows a second on two cores: {counted['ours'][0][0]} against the fastest",
+        ratio = statistics.percentile_ratio(models[best], models[ours], 50)
+        least = LEAST[length]
+        if length != REAL and self.name != "6x384":
+            least = min(least, 1.0)
+        title = length if length == REAL else f"{length} tokens"
+        return Claim(
+            f"{self.name}, {title}: {ours} against the fastest",
+            f"at least {least}×",
+            f"{shown(ratio)}× the speed of {best}",
+            ratio.value >= least,
+        )
+
+    def _rate_claim(self, rates: dict[str, tuple[Setup, list[list[float]]]]) -> Claim:
+        medians = {
+            name: statistics.percentile_of(rounds, 50) for name, (_, rounds) in rates.items()
+        }
+        our_setup, our_rounds = rates["ours"]
+        del medians["ours"]
+        rival = max(medians, key=medians.__getitem__)
+        setup, rounds = rates[rival]
+        ratio = statistics.percentile_ratio(our_rounds, rounds, 50)
+        return Claim(
+            f"{self.name}, rows a second on two cores: {our_setup.form} against the fastest",
             "ahead",
-            f"{shown(ratio)}× those of {counted[rival][0][0]}",
+            f"{shown(ratio)}× those of {setup.form}",
             ratio.value > 1,
         )
-        for what, key, unit in (("mean KL to float", "kl", 1.0), ("size", "size", 1e6)):
-            least = min(int8, key=lambda form: rows[form][key])
-            yield Claim(
-                f"{self.name}, {what}: {ours} against the least of theirs",
-                "no larger",
-                f"{rows[ours][key] / unit:.3g}; {least} {rows[least][key] / unit:.3g}",
-                rows[ours][key] <= rows[least][key],
-            )
 
 
-def where(sessions: list[dict[str, Any]]) -> dict[str, dict[str, list[list[float]]]]:
-    """Return where -> form -> process × calls: real rows, and each length."""
+def by_length(sessions: list[dict[str, Any]]) -> dict[str, Times]:
+    """Return length -> form -> process × calls: real rows, and each fixed length."""
     forms = [name for name in sessions[0]["wall"] if not name.startswith("(")]
-    found = {REAL: {form: [one["wall"][form] for one in sessions] for form in forms}}
-    for at in sessions[0]["fixed"]:
-        found[at] = {form: [one["fixed"][at][form] for one in sessions] for form in forms}
-    return found
+    times = {REAL: {form: [session["wall"][form] for session in sessions] for form in forms}}
+    for length in sessions[0]["fixed"]:
+        times[length] = {
+            form: [session["fixed"][length][form] for session in sessions] for form in forms
+        }
+    return times
 
 
 def shown(ratio: Interval) -> str:
@@ -275,28 +350,41 @@ def shown(ratio: Interval) -> str:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of a model: ms at one thread, batch 1, hot."""
-    drawn = Table(
-        *("form", REAL, *map(str, LENGTHS), "rows/s", "as", "accuracy", "KL", "MB", "s"),
-        title=rows[0]["model"],
+    columns = [REAL, *map(str, LENGTHS)]
+    table = Table(
+        *("form", *columns, "rows/s", "as", "accuracy", "KL", "MB", "s"), title=rows[0]["model"]
     )
     for row in rows:
         if "fails" in row:
-            drawn.add_row(row["form"], "fails at", row["fails"].partition(":")[0])
+            table.add_row(row["form"], "fails at", row["fails"].partition(":")[0])
             continue
-        ms = row.get("ms", {})
-        rate = row.get("rate", {"workers × threads, batch": "", "rows a second": None})
-        speed = rate["rows a second"]
-        drawn.add_row(
+        medians = row.get("ms", {})
+        cells = [f"{medians[at]['value']:.3g}" if at in medians else "" for at in columns]
+        speed = setup = ""
+        if "rate" in row:
+            speed = f"{row['rate']['rows a second']['value']:.0f}"
+            setup = row["rate"]["workers × threads, batch"]
+        table.add_row(
             row["form"],
-            *(f"{ms[at]['value']:.3g}" if at in ms else "" for at in (REAL, *map(str, LENGTHS))),
-            f"{speed['value']:.0f}" if speed else "",
-            rate["workers × threads, batch"],
+            *cells,
+            speed,
+            setup,
             f"{row['accuracy']:.2%}",
             f"{row['kl']:.2g}",
             f"{row['size'] / 1e6:.1f}",
             f"{row['seconds']:.0f}",
         )
-    return drawn
+    return table
+
+
+def remove_ours(folder: Path) -> None:
+    """Remove what was measured, and our forms; what other tools made stays."""
+    shutil.rmtree(folder / "times", ignore_errors=True)
+    shutil.rmtree(folder / "rates", ignore_errors=True)
+    (folder / "fails.json").unlink(missing_ok=True)
+    for form in contestants.OURS:
+        shutil.rmtree(folder / "forms" / form, ignore_errors=True)
+        (folder / "answers" / f"{form}.json").unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -307,27 +395,24 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--again", action="store_true", help="make and time ours again")
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(contestants.MODELS))
-    given = parser.parse_args()
-    names = given.models or list(contestants.MODELS)
+    options = parser.parse_args()
+    names = options.models or list(contestants.MODELS)
     for name in names:
         if name not in contestants.MODELS:
             parser.error(f"no model {name!r}, only {', '.join(contestants.MODELS)}")
-    home, rows, claims = given.home.resolve(), list[dict[str, Any]](), list[Claim]()
-    for name in names:  # what other tools made stays
-        note = home / f"{name}.measured.json"
-        if is_of_now(note) and not given.again:
-            continue
-        for old in ("times", "rates", *(f"forms/{each}" for each in contestants.OURS)):
-            shutil.rmtree(home / name / old, ignore_errors=True)
-        (home / name / "fails.json").unlink(missing_ok=True)
-        for each in contestants.OURS:
-            (home / name / "answers" / f"{each}.json").unlink(missing_ok=True)
-        note_now(note)
+    home = options.home.resolve()
     for name in names:
-        found = Race(home, name).run()
-        Console(width=160).print(table(found[0]))
-        rows += found[0]
-        claims += found[1]
+        note = home / f"{name}.measured.json"
+        if options.again or not is_of_now(note):
+            remove_ours(home / name)
+            note_now(note)
+    rows: list[dict[str, Any]] = []
+    claims: list[Claim] = []
+    for name in names:
+        model_rows, model_claims = Race(home, name).run()
+        Console(width=160).print(table(model_rows))
+        rows += model_rows
+        claims += model_claims
     return finish("race", rows, claims, seed=0)
 
 

@@ -34,8 +34,9 @@ class Contender:
     def __init__(self, directory: Path, *, provider: str = "cpu", threads: int = 1) -> None:
         self.threads, self.provider = threads, provider
         if (directory / "signature.json").is_file():
-            asked = json.loads((directory / "session_options.json").read_text())["providers"]
-            self.provider = "openvino" if asked == ["OpenVINO"] else provider
+            options = json.loads((directory / "session_options.json").read_text())
+            if options["providers"] == ["OpenVINO"]:
+                self.provider = "openvino"
             model = BundleModel(directory, provider=self.provider, threads=threads)
             self.inputs, self.run = model.inputs, model.run
         elif (directory / "model.onnx").is_file():
@@ -71,10 +72,13 @@ class Contender:
     def feed(self, rows: list[list[int]]) -> dict[str, Any]:
         """Return rows as one padded batch (0 is the padding of all these models' masks)."""
         width = max(map(len, rows))
-        ids = np.array([row + [0] * (width - len(row)) for row in rows])
-        mask = np.array([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        return {name: every[name] for name in self.inputs}
+        ids = np.zeros((len(rows), width), np.int64)
+        mask = np.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = row
+            mask[number, : len(row)] = 1
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        return {name: feed[name] for name in self.inputs}
 
     @cached_property
     def _row(self) -> Any:
@@ -104,7 +108,8 @@ def answers(request: dict[str, Any]) -> dict[str, Any]:
 
 def rate(request: dict[str, Any]) -> dict[str, Any]:
     """Return the rows a second of some workers, each on its own cores, at the same time."""
-    context, workers = multiprocessing.get_context("spawn"), len(request["cores"])
+    context = multiprocessing.get_context("spawn")
+    workers = len(request["cores"])
     gate = context.Barrier(workers)
     with ProcessPoolExecutor(workers, context, initializer=_gate, initargs=(gate,)) as pool:
         return {"rate": sum(pool.map(_work, [request] * workers, range(workers)))}
@@ -124,18 +129,20 @@ def _work(request: dict[str, Any], worker: int) -> float:
     size = request["batch"]
     batches = [rows[at : at + size] for at in range(0, len(rows), size)]
     order = np.random.default_rng(request["seed"]).permutation(len(batches)).tolist()
-    own = [batches[at] for at in order[worker :: len(request["cores"])]]
-    feeds = [model.feed(batch) for batch in own]
+    share = [batches[number] for number in order[worker :: len(request["cores"])]]
+    feeds = [model.feed(batch) for batch in share]
     for feed in feeds:
         model.run(feed)
     barrier.wait()
-    started, passes = time.perf_counter(), 0
-    while (spent := time.perf_counter() - started) < request["seconds"] or not passes:
+    started = time.perf_counter()
+    passes = 0
+    seconds = 0.0
+    while seconds < request["seconds"]:
         for feed in feeds:
             model.run(feed)
         passes += 1
-        spent = time.perf_counter() - started
-    return passes * sum(map(len, own)) / spent
+        seconds = time.perf_counter() - started
+    return passes * sum(map(len, share)) / seconds
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:

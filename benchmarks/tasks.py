@@ -27,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "tasks.json"
 SEED = 0
 RECIPES = ("concepts", "ratings", "rerank", "addresses", "parts-of-speech", "search")
-KEPT = {"search": 0.95}
-"""The share of the teacher's main score that must be kept, if it is not 97 %."""
+RETAINED = dict.fromkeys(RECIPES, 0.97) | {"search": 0.95}
+"""The share of the teacher's main score that must be retained."""
 SPEED, SIZE = 5.0, 4.0
 UNTRAINED = {"epochs": 1, "learning_rate": 1e-9}
 TOO_FAR = {"heads": 0.75, "neurons": 0.9}
@@ -39,21 +39,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument("--home", type=Path, default=None)
-    given = parser.parse_args()
-    chosen = given.names or list(RECIPES)
-    rows = [row for row in earlier() if row["recipe"] not in chosen]
+    options = parser.parse_args()
+    names = options.names or list(RECIPES)
+    rows = [row for row in earlier() if row["recipe"] not in names]
     with tempfile.TemporaryDirectory(prefix="rarefy-tasks-") as temporary:
-        home = given.home or Path(temporary)
-        for name in chosen:
-            rows.append(measured(name, home))
-            print(json.dumps(rows[-1], ensure_ascii=False), file=sys.stderr)
+        home = options.home or Path(temporary)
+        for name in names:
+            row = measured(name, home)
+            rows.append(row)
+            print(json.dumps(row, ensure_ascii=False), file=sys.stderr)
     rows.sort(key=lambda row: RECIPES.index(row["recipe"]))
-    return finish("tasks", rows, [claim for row in rows for claim in claims(row)], SEED)
+    results: list[Claim] = []
+    for row in rows:
+        results += claims(row)
+    return finish("tasks", rows, results, SEED)
 
 
 def earlier() -> list[dict[str, Any]]:
     """Return the rows of the record, each with the commit that it was measured at."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    if not RESULTS.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"]
     return rows
 
 
@@ -65,69 +71,90 @@ def measured(name: str, home: Path) -> dict[str, Any]:
 
     _, output = run(ROOT / f"examples/{name}.yaml", home)
     minutes = sum(row["seconds"] for row in output["ledger"]) / 60  # of cached stages too
-    data = read(home / "runs" / name)
-    found, reference = data.measurements, facts.reference(data)
-    assert found is not None
+    report = read(home / "runs" / name)
+    measurements = report.measurements
+    reference = facts.reference(report)
+    assert measurements is not None
     assert reference is not None
-    fast, kept = facts.speedup(data, next(iter(found.latency))), facts.retained(data)
-    wrong_code, wrong = spoiled(name, home)
+    target = next(iter(measurements.latency))
+    speedup = facts.speedup(report, target)
+    retained = facts.retained(report)
+    assert speedup is not None
+    assert retained is not None
+    metric = measurements.main
+    student_size = measurements.models[CANDIDATE].size
+    teacher_size = measurements.models[reference].size
+    wrong_code, wrong_metrics = run_wrong(name, home)
     return {
         "recipe": name,
         **here(),
-        "task": found.task,
-        "metric": found.main,
-        "eval": len(found.truth),
-        "teacher": found.score(found.main, reference)._asdict(),
-        "student": found.score(found.main, CANDIDATE)._asdict(),
-        "retained": kept._asdict() if kept else None,
-        "speedup": fast._asdict() if fast else None,
-        "smaller": found.models[reference].size / found.models[CANDIDATE].size,
-        "size": found.models[CANDIDATE].size,
+        "task": measurements.task,
+        "metric": metric,
+        "eval": len(measurements.truth),
+        "teacher": measurements.score(metric, reference)._asdict(),
+        "student": measurements.score(metric, CANDIDATE)._asdict(),
+        "retained": retained._asdict(),
+        "speedup": speedup._asdict(),
+        "smaller": teacher_size / student_size,
+        "size": student_size,
         "outcome": output["outcome"],
         "minutes": round(minutes, 1),
         "wrong_exit_code": wrong_code,
-        "wrong_failed": wrong,
+        "wrong_failed": wrong_metrics,
     }
 
 
 def run(recipe: Path, home: Path) -> tuple[int, dict[str, Any]]:
     """Run a recipe; return its exit code and its output as JSON."""
-    command = [Path(sys.executable).with_name("rarefy"), "run", recipe, "--engine", "inline"]
+    rarefy = str(Path(sys.executable).with_name("rarefy"))
+    command = [rarefy, "run", str(recipe), "--engine", "inline", "--json"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "RAREFY_HOME": str(home)}
-    done = subprocess.run(
-        [*command, "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    process = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, check=False
     )
-    if not done.stdout:
-        raise SystemExit(f"{recipe}: no verdict (exit code {done.returncode})")
-    return done.returncode, json.loads(done.stdout)
+    if not process.stdout:
+        raise SystemExit(f"{recipe}: no verdict (exit code {process.returncode})")
+    return process.returncode, json.loads(process.stdout)
 
 
-def spoiled(name: str, home: Path) -> tuple[int, list[str]]:
+def run_wrong(name: str, home: Path) -> tuple[int, list[str]]:
     """Run a recipe with a wrong student; return its exit code and the metrics that failed."""
-    values = yaml.safe_load((ROOT / f"examples/{name}.yaml").read_text())
-    values["name"] = f"{name}-wrong"
-    stages = [stage for stage in values["stages"] if isinstance(stage, dict)]
-    distilled = any("distill" in stage for stage in stages)
-    for stage in stages:
-        if "distill" in stage:
-            stage["distill"] |= UNTRAINED
-        if "recover_epochs" in stage.get("prune", {}):
-            for key in ("recover_epochs", "learning_rate"):
-                stage["prune"].pop(key, None)
-            stage["prune"] |= {} if distilled else TOO_FAR
+    recipe = yaml.safe_load((ROOT / f"examples/{name}.yaml").read_text())
+    recipe["name"] = f"{name}-wrong"
+    spoil(recipe["stages"])
     path = ROOT / f"examples/{name}-wrong.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     try:
         code, output = run(path, home)
     finally:
         path.unlink()
-    return code, [each["metric"] for each in output["budgets"] if each["outcome"] == "fail"]
+    missed = [budget["metric"] for budget in output["budgets"] if budget["outcome"] == "fail"]
+    return code, missed
+
+
+def spoil(stages: list[Any]) -> None:
+    """Let a recipe's student hardly learn; without one, let it prune too far and not recover."""
+    with_parameters = [stage for stage in stages if isinstance(stage, dict)]
+    distilled = any("distill" in stage for stage in with_parameters)
+    for stage in with_parameters:
+        if "distill" in stage:
+            stage["distill"] |= UNTRAINED
+        prune = stage.get("prune", {})
+        if "recover_epochs" not in prune:
+            continue
+        del prune["recover_epochs"]
+        prune.pop("learning_rate", None)
+        if not distilled:
+            prune |= TOO_FAR
 
 
 def claims(row: dict[str, Any]) -> list[Claim]:
     """Return what one recipe must show."""
-    name, metric, share = row["recipe"], row["metric"], KEPT.get(row["recipe"], 0.97)
-    kept, fast = row["retained"], row["speedup"]
+    name = row["recipe"]
+    metric = row["metric"]
+    share = RETAINED[name]
+    retained = row["retained"]
+    speedup = row["speedup"]
     return [
         Claim(
             f"{name} ({row['task']}): the verdict passes",
@@ -136,17 +163,17 @@ def claims(row: dict[str, Any]) -> list[Claim]:
             row["outcome"] == "pass",
         ),
         Claim(
-            f"{name}: share of the teacher's {metric} kept, with its 95 % interval",
+            f"{name}: share of the teacher's {metric} retained, with its 95 % interval",
             f"at least {share:.0%}",
-            f"{kept['value']:.1%} [{kept['low']:.1%}, {kept['high']:.1%}]; teacher "
+            f"{retained['value']:.1%} [{retained['low']:.1%}, {retained['high']:.1%}]; teacher "
             f"{row['teacher']['value']:.3f}",
-            kept["value"] >= share,
+            retained["value"] >= share,
         ),
         Claim(
             f"{name}: faster than the teacher in fused fp32 ONNX Runtime, one thread",
             f"at least {SPEED:g}x (median)",
-            f"{fast['value']:.2f}x [{fast['low']:.2f}, {fast['high']:.2f}]",
-            fast["value"] >= SPEED,
+            f"{speedup['value']:.2f}x [{speedup['low']:.2f}, {speedup['high']:.2f}]",
+            speedup["value"] >= SPEED,
         ),
         Claim(
             f"{name}: smaller than the teacher's bundle",

@@ -32,7 +32,7 @@ from exporters.providers import Products
 from pipeline.model import arithmetic, blockwise, checkpoint, openvino_session, quantization
 from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Plan
-from pipeline.model.runtime import DEVICES, BundleModel
+from pipeline.model.runtime import BundleModel, is_on_cpu
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.terms.errors import DataError, ModelError
@@ -89,7 +89,7 @@ class _Target:
 
     def level(self, precision: str) -> str:
         """Return the session's optimization level for a graph's precision."""
-        if precision == "int8" and self.products == "qdq" and DEVICES[self.provider] == "cpu":
+        if precision == "int8" and self.products == "qdq" and is_on_cpu(self.provider):
             return fusion.QDQ_LEVEL
         return fusion.LEVEL[self.provider]
 
@@ -358,7 +358,7 @@ def _in_int8(
     fusion.check_integer(graph, plan.integer_modules)
     # Pairs of quantizers are floats at a lower level than that of the session that ships.
     level = parity.LEVEL
-    if DEVICES[target.provider] == "cpu":
+    if is_on_cpu(target.provider):
         level = target.level("int8")
     return parity.check(task, graph, expected, "int8", last, level)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import onnx_ir as ir
 from exporters import saving
 from exporters.passes import integer_matmul, smooth
 from exporters.passes.graph import constant, node
+from pipeline.measure.timer import TIMER
 from pipeline.model.quantization import LinearPlan, Plan
 
 BLOCK, BLOCKS, LEAD = 20, 5, 4
@@ -19,19 +19,12 @@ TIMES = 3
 STEADY = 1.25
 """The most that a form's median of blocks may be of its fastest block."""
 OPSET = {"": 20, "com.microsoft": 1}
-Timer = Callable[[Any, dict[str, Any]], float]
-"""Times a block of calls of a session with a feed: the median in ms."""
 
 
 def block_median(session: Any, feed: dict[str, Any]) -> float:
     """Return the median in ms of a block of calls; the first ones warm up and do not count."""
-    times = []
-    for _ in range(LEAD + BLOCK):
-        start = time.perf_counter_ns()
-        session.run(None, feed)
-        elapsed = time.perf_counter_ns() - start
-        times.append(elapsed / 1e6)
-    return float(np.median(times[LEAD:]))
+    times = TIMER.time_calls(lambda: session.run(None, feed), BLOCK, LEAD)
+    return float(np.median(times))
 
 
 def milliseconds(
@@ -40,7 +33,7 @@ def milliseconds(
     tokens: int,
     forms: Mapping[str, LinearPlan | None],
     threads: int,
-    timer: Timer = block_median,
+    timer: Callable[[Any, dict[str, Any]], float] = block_median,
 ) -> dict[str, float]:
     """Return the time in ms of each form of a group of layers.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from pipeline.model.onnx_runtime import TENSORRT
-from pipeline.model.runtime import DEVICES
+from pipeline.model.runtime import is_on_cpu
 from pipeline.terms.vocabulary import PORTABLE
 
 Products = Literal["fused", "qdq"]
@@ -52,7 +52,7 @@ def refusal(
             "int8 on the cuda provider is slower than fp16; "
             "write quantize: {precision: fp16} for this target"
         )
-    if DEVICES[provider] == "cpu" and precision == "fp16":
+    if is_on_cpu(provider) and precision == "fp16":
         instead = "{precision: int8}"
         if static:
             instead = "{precision: int8, mode: static}"

@@ -27,10 +27,9 @@ from flows.commands.init import init
 from flows.commands.load import load
 from flows.commands.plan import plan
 from flows.commands.predict import predict
-from flows.commands.promote import promote
+from flows.commands.promote import promote, rollback
 from flows.commands.recipe import recipe
 from flows.commands.report import report
-from flows.commands.rollback import rollback
 from flows.commands.run import run
 from flows.commands.runs import runs
 from flows.commands.schedule import schedule
@@ -104,17 +103,18 @@ def main(arguments: list[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         # As after Ctrl-C: what was started is ended, and finished stages are kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _encode()
-    given = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in given
-    verbose = "-v" in given or "--verbose" in given
+    _set_encoding()
+    if arguments is None:
+        arguments = sys.argv[1:]
+    as_json = "--json" in arguments
+    verbose = "-v" in arguments or "--verbose" in arguments
     if not verbose:  # these warnings address callers of the libraries, not users of rarefy
         warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
     with github.guarded():
-        sys.exit(_run(given, verbose, as_json))
+        sys.exit(_run(arguments, verbose, as_json))
 
 
-def _encode() -> None:
+def _set_encoding() -> None:
     """Let stdout take any text: a terminal shows "?" for what it lacks, and programs get UTF-8.
 
     A locale's own encoding would make JSON, YAML or HTML of another, or an error, of a label.
@@ -127,29 +127,34 @@ def _encode() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def _run(given: list[str], verbose: bool, as_json: bool) -> int:
+def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
     """Run a command and return its exit code; report an error as one line."""
     try:
-        code = cli.main(given, prog_name="rarefy", standalone_mode=False)
-        with pipe.told():  # or Python itself would find out at its end, and exit with 120
+        code = cli.main(arguments, prog_name="rarefy", standalone_mode=False)
+        with (
+            pipe.closed_pipe_raised()
+        ):  # or Python itself would find out at its end, and exit with 120
             sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        code = _say("interrupted; finished stages are kept, run again to resume", 130, as_json)
+        code = _report("interrupted; finished stages are kept, run again to resume", 130, as_json)
     except click.ClickException as error:
         error.message = redact(error.message)
         if as_json:
-            code = _say(error.format_message(), 2, as_json)
+            code = _report(error.format_message(), 2, as_json)
         else:
             error.show()
             code = 2
     except pipe.BrokenError as broken:
-        code = pipe.CODE if pipe.nobody_reads() else _failed(broken.error, verbose, as_json)
+        code = (
+            pipe.EXIT_CODE if pipe.nobody_reads() else report_error(broken.error, verbose, as_json)
+        )
     except Exception as error:
-        code = _failed(error, verbose, as_json)
+        code = report_error(error, verbose, as_json)
     return code if isinstance(code, int) else 0
 
 
-def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
+def report_error(error: Exception, verbose: bool, as_json: bool) -> int:
+    """Report an error as one line, with --verbose after its traceback; return the exit code."""
     from pipeline.store import locks
     from pipeline.terms.errors import ProviderError, RarefyError
 
@@ -160,12 +165,13 @@ def _failed(error: Exception, verbose: bool, as_json: bool) -> int:
 
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, RarefyError):
-        return _say(str(error), error.exit_code, as_json)
+        return _report(str(error), error.exit_code, as_json)
     text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
-    return _say(f"{text} (`rarefy -v …` shows the traceback)", 1, as_json)
+    return _report(f"{text} (`rarefy -v …` shows the traceback)", 1, as_json)
 
 
-def _say(message: str, code: int, as_json: bool) -> int:
+def _report(message: str, code: int, as_json: bool) -> int:
+    """Print an error on stderr, with --json also on stdout; return its exit code."""
     message = redact(message)
     pipe.nobody_reads()  # what nobody reads is discarded, and the code stays
     if as_json:

@@ -35,32 +35,43 @@ class Columns:
 
     def called(self, names: Sequence[str]) -> list[str]:
         """Return the columns with one of these names, in capitals or not, in the names' order."""
-        found = {name.casefold(): name for name in self.names} | {name: name for name in self.names}
-        return [found[name] for name in names if name in found]
+        columns = {name.casefold(): name for name in self.names}
+        columns |= {name: name for name in self.names}
+        return [columns[name] for name in names if name in columns]
 
     def text(self) -> str | None:
         """Return the likely text column: by name, else the one with the longest strings, or None.
 
         A column without strings is never the text.
         """
-        lengths = {
-            name: sum(len(value) for value in values if isinstance(value, str)) / len(values)
-            for name, values in self.values.items()
-            if values and any(isinstance(value, str) for value in values)
-        }
-        named = [name for name in self.called(TEXTS) if name in lengths]
-        return named[0] if named else max(lengths, key=lambda name: lengths[name], default=None)
+        lengths = {}
+        for name, values in self.values.items():
+            strings = [value for value in values if isinstance(value, str)]
+            if strings:
+                lengths[name] = sum(map(len, strings)) / len(values)
+        for name in self.called(TEXTS):
+            if name in lengths:
+                return name
+        return max(lengths, key=lambda name: lengths[name], default=None)
 
     def label(self, text: str | None) -> str | None:
         """Return the likely label column: by name, else the one with the fewest values, or None.
 
         A column whose values are all different, such as an id, is a label only by its name.
         """
-        found = {name: present(values) for name, values in self.values.items() if name != text}
-        counts = {name: len(set(map(str, values))) for name, values in found.items()}
-        named = [name for name in self.called(LABELS) if counts.get(name, 0) > 1]
-        likely = [name for name in counts if 1 < counts[name] < len(found[name])]
-        return named[0] if named else min(likely, key=lambda name: counts[name], default=None)
+        counts = {}
+        candidates = []
+        for name, values in self.values.items():
+            if name == text:
+                continue
+            cells = present(values)
+            counts[name] = len(set(map(str, cells)))
+            if 1 < counts[name] < len(cells):
+                candidates.append(name)
+        for name in self.called(LABELS):
+            if counts.get(name, 0) > 1:
+                return name
+        return min(candidates, key=lambda name: counts[name], default=None)
 
 
 def present(values: Sequence[Any]) -> list[Any]:
@@ -84,8 +95,8 @@ def read(path: Path) -> Columns:
 
         raise table_file.not_unicode(str(path), error) from None
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot read its columns: {reason}") from None
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise DataError(f"{path}: cannot read its columns: {lines[0]}") from None
     if path.suffix.lower() in (".csv", ".tsv") and _is_conll(table):
         raise DataError(
             f"{path}: looks like CoNLL, with a word in each line; token-classification reads a JSON"
@@ -95,36 +106,55 @@ def read(path: Path) -> Columns:
 
 
 def _is_conll(table: Columns) -> bool:
-    """Return True if the lines of a table, its header too, are words with their tags.
+    """Return whether the lines of a table, its header too, are words with their tags.
 
     Their columns may also be parted by blanks, so that they are one here.
     """
-    *before, last = table.names or [""]
-    if table.names and table.names[0].startswith("-DOCSTART-"):
+    if not table.names:
+        return False
+    if table.names[0].startswith("-DOCSTART-"):
         return True
-    lines = [str(line).split() for line in (last, *present(table.values.get(last, ())))]
-    parted = before or all(len(line) > 1 for line in lines)
-    tagged = all(line and CONLL.fullmatch(line[-1]) for line in lines)
-    return bool(parted) and tagged and len(lines) > 1
+    last = table.names[-1]
+    lines = [last.split()]
+    for value in present(table.values[last]):
+        lines.append(str(value).split())
+    if len(lines) == 1:
+        return False
+    if len(table.names) == 1 and any(len(line) == 1 for line in lines):
+        return False
+    return all(line and CONLL.fullmatch(line[-1]) for line in lines)
 
 
 def _table(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of a file's first rows by name."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        from pyarrow import parquet
+        return _parquet(path)
+    if suffix == ".csv":
+        return _csv(path, ",")
+    if suffix == ".tsv":
+        return _csv(path, "\t")
+    if suffix == ".jsonl":
+        return _json_lines(path)
+    return _as_a_run_reads(path)
 
-        file = parquet.ParquetFile(path)
-        batch = next(file.iter_batches(ROWS), None)
-        return dict(
-            file.schema_arrow.empty_table().to_pydict() if batch is None else batch.to_pydict()
-        )
-    if suffix in (".csv", ".tsv"):
-        return _csv(path, "\t" if suffix == ".tsv" else ",")
-    if suffix != ".jsonl":
-        return _as_a_run_reads(path)
+
+def _parquet(path: Path) -> dict[str, list[Any]]:
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(path)
+    batch = next(file.iter_batches(ROWS), None)
+    if batch is None:
+        batch = file.schema_arrow.empty_table()
+    columns: dict[str, list[Any]] = batch.to_pydict()
+    return columns
+
+
+def _json_lines(path: Path) -> dict[str, list[Any]]:
     with path.open(encoding=ENCODING) as file:
-        rows = [json.loads(line) for line in itertools.islice(filter(str.strip, file), ROWS)]
-    names = dict.fromkeys(name for row in rows for name in row)
+        lines = filter(str.strip, file)
+        rows = [json.loads(line) for line in itertools.islice(lines, ROWS)]
+    names = dict.fromkeys(itertools.chain.from_iterable(rows))
     return {name: [row.get(name) for row in rows] for name in names}
 
 
@@ -132,13 +162,15 @@ def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
     from pipeline.stage import table_file
 
     csv.field_size_limit(table_file.LONGEST)
-    plain = table_file.form(table_file.Source("train", str(path), path, "")) == "unquoted"
+    source = table_file.Source("train", str(path), path, "")
+    unquoted = table_file.form(source) == "unquoted"
     with path.open(encoding=ENCODING, newline="") as file:
         reader = csv.DictReader(
-            file, delimiter=separator, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+            file, delimiter=separator, quoting=csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
         )
-        rows = [row for _, row in zip(range(ROWS), reader, strict=False)]
-    return {name: [row[name] for row in rows] for name in reader.fieldnames or []}
+        rows = list(itertools.islice(reader, ROWS))
+    names = reader.fieldnames or []
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def _as_a_run_reads(path: Path) -> dict[str, list[Any]]:
@@ -149,4 +181,5 @@ def _as_a_run_reads(path: Path) -> dict[str, list[Any]]:
     with table_file.opened(source) as table:
         names = table.names
         rows = list(itertools.islice(table.rows(names), ROWS))
-    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    values = map(list, zip(*rows, strict=True))
+    return dict(zip(names, values, strict=True))

@@ -146,12 +146,14 @@ def _score_row(scores: dict[str, Any]) -> list[str]:
 
 def _latency_row(times: dict[str, Any]) -> list[str]:
     """Return the row of the median latency."""
+    provider = times["provider"]
     threads = plural(times["threads"], "thread")
-    values = [_bounds(times[f"{side}_p50"], "ms") for side in SIDES]
+    candidate, baseline = (_bounds(times[f"{side}_p50"], "ms") for side in SIDES)
     ratio = _bounds(times["ratio"], "×")
-    change = f"{CHANGES[times['change']]} {exactly(percent, times['margin'])}"
-    name = f"latency p50 ({times['provider']}, {threads})"
-    return [name, *values, f"{ratio} the baseline's: {change}"]
+    change = CHANGES[times["change"]]
+    margin = exactly(percent, times["margin"])
+    comparison = f"{ratio} the baseline's: {change} {margin}"
+    return [f"latency p50 ({provider}, {threads})", candidate, baseline, comparison]
 
 
 def _difference(scores: dict[str, Any], unit: str) -> str:
@@ -181,13 +183,16 @@ def _basis(scores: dict[str, Any]) -> str:
 
 
 def _flips(scores: dict[str, Any]) -> str:
-    """Return how many answers differ, and how many blocks only one side has right."""
-    flips, answers, blocks = (scores[key] for key in ("flips", "answers", "blocks"))
+    """Return how many predictions differ, and how many blocks only one side predicts correctly."""
+    flips = scores["flips"]
+    predictions = scores["answers"]
+    blocks = scores["blocks"]
     total = f"of {plural(blocks, scores['block'])}"
     changes = f"{scores['gains']} better, {scores['losses']} worse"
-    if answers == blocks:
+    if predictions == blocks:
         return f"{flips} {total} differ: {changes}"
-    return f"{flips} of {plural(answers, 'answer')} differ; {total}, {changes}"
+    count_of_predictions = plural(predictions, "answer")
+    return f"{flips} of {count_of_predictions} differ; {total}, {changes}"
 
 
 def _plus(value: float) -> str:

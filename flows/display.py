@@ -33,7 +33,7 @@ EVERY = 30.0
 class Shows(Protocol):
     """What shows a run as it goes on."""
 
-    def starting(self, what: str) -> None: ...
+    def starting(self, activity: str) -> None: ...
     def started(self, identifier: str) -> None: ...
     def progress(self, done: float, total: float, note: str) -> None: ...
     def waiting(self, why: str = ...) -> None: ...
@@ -68,7 +68,9 @@ class Display:
         )
         self._task: TaskID | None = None
         self._clock = clock
-        self._stage, self._began, self._printed = "", 0.0, 0.0
+        self._stage = ""
+        self._began = 0.0
+        self._printed = 0.0
         self._warned: set[str] = set()
 
     def __enter__(self) -> Display:
@@ -83,12 +85,12 @@ class Display:
     ) -> None:
         self._progress.stop()
 
-    def starting(self, what: str) -> None:
+    def starting(self, activity: str) -> None:
         """Show what is being started; in a terminal, until the first stage begins."""
         if self._progress.disable:
-            self.say(what, "dim")
+            self.say(activity, "dim")
         else:
-            self._begin(what)
+            self._begin(activity)
 
     def started(self, identifier: str) -> None:
         """Show that a stage begins."""
@@ -96,10 +98,10 @@ class Display:
         self._began = self._printed = self._clock()
         self._begin(identifier)
 
-    def _begin(self, what: str) -> None:
+    def _begin(self, activity: str) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(what, total=None, note="")
+        self._task = self._progress.add_task(activity, total=None, note="")
 
     def progress(self, done: float, total: float, note: str) -> None:
         """Show how far the stage has got; outside a terminal, once every half minute.
@@ -109,12 +111,14 @@ class Display:
         if self._task is None:
             return
         self._progress.update(self._task, completed=done, total=total or None, note=note)
-        due = not (done or total) or self._clock() - self._printed >= EVERY
-        if self._progress.disable and due:
-            self._printed = self._clock()
-            share = f"/{_count(total)} ({done / total:.0%})".replace("%", " %") if total else ""
-            elapsed = timedelta(seconds=int(self._printed - self._began))
-            self.say(f"{self._stage:<12} {_count(done)}{share}  {elapsed}  {note}")
+        if not self._progress.disable:
+            return
+        now = self._clock()
+        waits = not done and not total
+        if waits or now - self._printed >= EVERY:
+            self._printed = now
+            elapsed = timedelta(seconds=int(now - self._began))
+            self.say(f"{self._stage:<12} {_progress_text(done, total)}  {elapsed}  {note}")
 
     def waiting(self, why: str = "another run is executing this stage") -> None:
         self.say(f"{why}; waiting for it to finish", "yellow")
@@ -122,16 +126,7 @@ class Display:
     def finished(self, row: LedgerRow) -> None:
         if self.quiet:
             return
-        line = Text(f"{row.id:<12} {row.kind:<11}")
-        accuracy = ""
-        if row.accuracy:
-            unit = known(row.metric or "accuracy").unit
-            accuracy = f"{row.metric} {bounds(Interval(*row.accuracy), unit)}"
-        parameters = "" if row.parameters is None else count(row.parameters)
-        line.append(f"{accuracy:<36}{parameters:>9} {size(row.size):>9} ")
-        line.append("cached".rjust(8) if row.cached else f"{row.seconds:7.1f}s", "dim")
-        line.append(f"  {row.digest[:12]}", "dim")
-        self.console.print(line, soft_wrap=True)
+        self.console.print(_ledger_line(row), soft_wrap=True)
         if row.note:
             self._warned.add(f"{row.id} {row.note}")
             self.say(f"warning: {row.id} {row.note}", "yellow")
@@ -147,58 +142,92 @@ class Display:
             self.console.print(Text(text, style), soft_wrap=True)
 
 
+def _progress_text(done: float, total: float) -> str:
+    """Return how far a stage has got: the number that is done and, if known, the share."""
+    if not total:
+        return _count(done)
+    percent = round(100 * done / total)
+    return f"{_count(done)}/{_count(total)} ({percent} %)"
+
+
+def _ledger_line(row: LedgerRow) -> Text:
+    """Return a finished stage as a line: kind, score, parameters, size, time and digest."""
+    score = parameters = ""
+    if row.accuracy:
+        unit = known(row.metric or "accuracy").unit
+        score = f"{row.metric} {bounds(Interval(*row.accuracy), unit)}"
+    if row.parameters is not None:
+        parameters = count(row.parameters)
+    time_taken = f"{row.seconds:7.1f}s"
+    if row.cached:
+        time_taken = "  cached"
+    line = Text(f"{row.id:<12} {row.kind:<11}")
+    line.append(f"{score:<36}{parameters:>9} {size(row.size):>9} ")
+    line.append(f"{time_taken}  {row.digest[:12]}", "dim")
+    return line
+
+
 def _draws_bars(console: Console) -> bool:
     """Return whether a bar can be updated: in a terminal, or in a notebook with ipywidgets."""
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
-def as_text(shown: RenderableType, width: int = 160) -> str:
+def as_text(renderable: RenderableType, width: int = 160) -> str:
     """Return the text that a terminal would show, without colours."""
     console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
-        console.print(shown)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+        console.print(renderable)
+    lines = capture.get().rstrip().splitlines()
+    return "\n".join(map(str.rstrip, lines))
 
 
 def show_verdict(
-    judged: Verdict | None, console: Console, measured: Measurements | None = None
+    verdict: Verdict | None, console: Console, measured: Measurements | None = None
 ) -> None:
     """Print the outcome of every budget and, if there is no verdict, the reasons.
 
     If ``measured`` has the fastest float form, also the speed-up over it, and if it has a linear
     model, what that is.
     """
-    if judged is None:
+    if verdict is None:
         return
-    show_table(verdict_table(judged), console)
-    for line in [*facts.float_speedups(measured), *filter(None, [facts.linear_line(measured)])]:
-        console.print(line, soft_wrap=True)
-    for line in doubts(judged):
+    show_table(verdict_table(verdict), console)
+    lines = list(facts.float_speedups(measured))
+    linear = facts.linear_line(measured)
+    if linear:
+        lines.append(linear)
+    for line in lines + doubts(verdict):
         console.print(line, soft_wrap=True)
 
 
-def doubts(judged: Verdict | None) -> list[str]:
+def doubts(verdict: Verdict | None) -> list[str]:
     """Return in a line each why there is no verdict; a missed budget stays one in spite of it."""
-    word = "note" if judged and judged.outcome == "fail" else "no verdict"
-    return [f"{word}: {sentence}" for sentence in (judged.evidence if judged else ())]
+    if verdict is None:
+        return []
+    word = "no verdict"
+    if verdict.outcome == "fail":
+        word = "note"
+    return [f"{word}: {sentence}" for sentence in verdict.evidence]
 
 
-def verdict_line(judged: Verdict | None, absent: Sequence[str], none: str = "none") -> str:
+def verdict_line(verdict: Verdict | None, absent: Sequence[str], none: str = "none") -> str:
     """Return a run's last line: its outcome, and that a first release was compared with nothing.
 
     ``absent``: the tags that do not exist yet; ``none``: what to say if there is no verdict.
     """
-    outcome = judged.outcome if judged else none
-    first = headline.first_release(absent)
-    return f"verdict: {outcome}" + (f" ({first[0].lower()}{first[1:-1]})" if first else "")
+    line = f"verdict: {verdict.outcome if verdict else none}"
+    sentence = headline.first_release(absent)
+    if sentence:
+        line += f" ({sentence[0].lower()}{sentence[1:-1]})"
+    return line
 
 
-def verdict_table(judged: Verdict) -> Table:
+def verdict_table(verdict: Verdict) -> Table:
     """Return a table of the budgets, each with its outcome, its name and the reason."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "budget", "reason"):
         table.add_column(column)
-    for budget in judged.budgets:
+    for budget in verdict.budgets:
         sign, colour = SYMBOL[budget.outcome], COLOUR[budget.outcome]
         name = f"{budget.metric} {budget.form}"
         if budget.level == "warn":

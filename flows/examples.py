@@ -1,14 +1,21 @@
-"""The example recipes that come with rarefy, and how to copy them to another folder."""
+"""The example recipes that come with rarefy, how to copy them, and the line for editors.
+
+The first line of a recipe tells an editor where the schema is, with which it completes keys.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import editor
 from pipeline.store import disk
 from pipeline.store.home import Home
 from pipeline.terms.errors import RecipeError
+
+SCHEMA_COMMENT = "# yaml-language-server:"
+"""The start of the line that tells an editor where the schema is."""
 
 
 @dataclass(frozen=True)
@@ -23,63 +30,117 @@ class Example:
 def folder() -> Path:
     """Return the examples' folder: in the installed package, else in the source tree."""
     packaged = Path(__file__).parent / "recipes"
-    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "examples"
+    if packaged.is_dir():
+        return packaged
+    return Path(__file__).parents[1] / "examples"
 
 
 def examples() -> list[Example]:
     """Return all example recipes, sorted by name."""
-    return [Example(path.stem, path, about(path)) for path in sorted(folder().glob("*.yaml"))]
+    paths = sorted(folder().glob("*.yaml"))
+    return [Example(path.stem, path, about(path)) for path in paths]
 
 
 def find(name: str) -> Example:
     """Return an example by name. Raises RecipeError, which lists the names, if it is unknown."""
-    known = {example.name: example for example in examples()}
-    if name not in known:
-        names = ", ".join(known) or "none"
+    by_name = {example.name: example for example in examples()}
+    if name not in by_name:
+        names = ", ".join(by_name) or "none"
         raise RecipeError(f"{name}: no such example; available: {names}")
-    return known[name]
+    return by_name[name]
 
 
 def about(path: Path) -> str:
     """Return the first comment line of a recipe, ignoring the editor's schema line."""
     for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") and not line.startswith(editor.COMMENT):
+        if line.startswith("#") and not line.startswith(SCHEMA_COMMENT):
             return line.lstrip("# ").strip()
     return ""
 
 
-def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
-    """Copy an example to ``target`` (a .yaml file or a folder) with the files that it names.
+def schema_line(recipe: Path, home: Home) -> str:
+    """Write the schema of the installed stages into ``home``; return the line that names it.
 
-    Files keep their paths relative to the recipe. Returns the written files, the recipe first.
-    Raises RecipeError if a file already exists with other contents, unless ``force``.
+    Raises RecipeError if ``home`` cannot be a folder.
     """
-    recipe = target if target.suffix in (".yaml", ".yml") else target / example.path.name
-    line, lines = editor.schema_line(recipe, home), example.path.read_text(encoding="utf-8")
-    text = "".join(e for e in lines.splitlines(keepends=True) if not e.startswith(editor.COMMENT))
-    contents = {recipe: (line + text).encode()}
-    for path in _named(example):
-        contents[recipe.parent / path.relative_to(example.path.resolve().parent)] = (
-            path.read_bytes()
-        )
-    for goal, content in contents.items():
-        same = goal.is_file() and goal.read_bytes() == content
-        if not force and goal.exists() and not same:
-            raise RecipeError(f"{goal} already exists; --force replaces it")
-    for goal, content in contents.items():
-        with disk.placing(goal):
-            goal.write_bytes(content)
+    from pipeline.recipe.schema import json_schema
+
+    path = home.path / "recipe.schema.json"
+    schema = json.dumps(json_schema(), indent=1)
+    with disk.placing(path):
+        path.write_text(schema, encoding="utf-8")
+    base = recipe.resolve().parent
+    relative = Path(os.path.relpath(path.resolve(), base)).as_posix()
+    return f"{SCHEMA_COMMENT} $schema={relative}\n"
+
+
+def copy(example: Example, target: Path, home: Home, force: bool) -> list[Path]:
+    """Copy an example with the files that it names; they keep their paths relative to it.
+
+    Args:
+        example: The example to copy.
+        target: A .yaml file, or the folder for the copy.
+        home: The folder for the schema that the copy's first line names.
+        force: Whether to replace files that exist with other contents.
+
+    Returns:
+        The written files, the recipe first.
+
+    Raises:
+        RecipeError: A file exists with other contents, or none can be written at its place.
+    """
+    recipe = target
+    if target.suffix not in (".yaml", ".yml"):
+        recipe = target / example.path.name
+    source_folder = example.path.resolve().parent
+    contents = {recipe: _recipe_bytes(example, recipe, home)}
+    for path in _named_files(example):
+        destination = recipe.parent / path.relative_to(source_folder)
+        contents[destination] = path.read_bytes()
+    if not force:
+        for destination, content in contents.items():
+            _check_free(destination, content)
+    for destination, content in contents.items():
+        with disk.placing(destination):
+            destination.write_bytes(content)
     return list(contents)
 
 
-def _named(example: Example) -> list[Path]:
+def _recipe_bytes(example: Example, recipe: Path, home: Home) -> bytes:
+    """Return an example's text for another place: with that place's line for editors."""
+    text = schema_line(recipe, home)
+    for line in example.path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.startswith(SCHEMA_COMMENT):
+            text += line
+    return text.encode()
+
+
+def _check_free(path: Path, content: bytes) -> None:
+    """Raise RecipeError if there is something at a path other than a file with this content."""
+    if not path.exists():
+        return
+    if not path.is_file() or path.read_bytes() != content:
+        raise RecipeError(f"{path} already exists; --force replaces it")
+
+
+def _named_files(example: Example) -> list[Path]:
     """Return the files that an example names in its own folder, and their licences."""
     from pipeline.recipe import recipe as recipes
 
     loaded = recipes.load(example.path)
-    named = [loaded.base / reference for reference in loaded.recipe.data.references.values()]
-    named += [path for step in loaded.steps for path in step.stage.files(loaded.base)]
-    found = {path.resolve() for path in named if path.is_file()}
-    beside = {path for path in found if path.is_relative_to(loaded.base)}
-    licences = {path.parent / name for path in beside for name in ("LICENSE", "README.md")}
-    return sorted(beside | {path for path in licences if path.is_file()})
+    base = loaded.base
+    paths = [base / reference for reference in loaded.recipe.data.references.values()]
+    for step in loaded.steps:
+        paths += step.stage.files(base)
+    files: set[Path] = set()
+    for path in paths:
+        file = path.resolve()
+        if file.is_file() and file.is_relative_to(base):
+            files.add(file)
+    licences: set[Path] = set()
+    for file in files:
+        for name in ("LICENSE", "README.md"):
+            licence = file.parent / name
+            if licence.is_file():
+                licences.add(licence)
+    return sorted(files | licences)

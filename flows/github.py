@@ -41,7 +41,7 @@ class _Guarded:
 
 def harmless(text: str) -> str:
     """Return a text in which no line is a workflow command: ``::`` becomes ``: :``."""
-    return _COMMAND.sub(lambda found: f"{found[0]} ", text)
+    return _COMMAND.sub(lambda match: f"{match[0]} ", text)
 
 
 @contextmanager
@@ -88,13 +88,22 @@ def summarize(text: str) -> None:
     if not name:
         return
     path = Path(name)
-    room = SUMMARY_BYTES - (path.stat().st_size if path.exists() else 0)
+    room = SUMMARY_BYTES
+    if path.exists():
+        room -= path.stat().st_size
     if len(text.encode()) > room:
-        kept = text.encode()[: max(0, room - len(CUT.encode()))].decode(errors="ignore")
-        # Cut at a line's end: half a line could be half a table row.
-        text = kept[: kept.rfind("\n")] + CUT if "\n" in kept else ""
+        text = _cut(text, room)
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def _cut(text: str, room: int) -> str:
+    """Return a text that is cut to so many bytes, with a note; "" if not a line fits."""
+    size = max(0, room - len(CUT.encode()))
+    start = text.encode()[:size].decode(errors="ignore")
+    lines, newline, _ = start.rpartition("\n")
+    # Cut at a line's end: half a line could be half a table row.
+    return lines + CUT if newline else ""
 
 
 def output(values: Mapping[str, str]) -> None:

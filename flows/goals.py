@@ -17,16 +17,23 @@ class Goal:
     stages: tuple[str, ...]
     budgets: tuple[str, ...]
 
-    def of_trained(self) -> Goal:
+    def for_trained_model(self) -> Goal:
         """Return the goal for a model that is trained already: it is the teacher itself."""
-        stages = tuple(stage for stage in self.stages if stage != TEACHER)
-        own = (budget.replace("against: finetune", "against: model") for budget in self.budgets)
-        return replace(self, stages=stages, budgets=tuple(own))
+        stages = [stage for stage in self.stages if stage != TEACHER]
+        budgets = []
+        for budget in self.budgets:
+            budgets.append(budget.replace("against: finetune", "against: model"))
+        return replace(self, stages=tuple(stages), budgets=tuple(budgets))
 
     def without_labels(self) -> Goal:
-        """Return the goal for a trained model whose own answers are the truth."""
-        budgets = (AGREEMENT if "{main}" in budget else budget for budget in self.budgets)
-        return replace(self, budgets=tuple(budgets)).of_trained()
+        """Return the goal for a trained model whose own predictions are the truth."""
+        trained = self.for_trained_model()
+        budgets = []
+        for budget in trained.budgets:
+            if "{main}" in budget:
+                budget = AGREEMENT
+            budgets.append(budget)
+        return replace(trained, budgets=tuple(budgets))
 
 
 TEACHER = "finetune: {epochs: 3, learning_rate: {rate}} # the teacher, and the budgets' baseline"

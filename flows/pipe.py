@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 import rich_click as click
 
-CODE: Final = 141
+EXIT_CODE: Final = 141
 """128 + SIGPIPE, as a shell reports a program that a closed pipe ended."""
 
 
@@ -31,16 +31,16 @@ class Group(click.RichGroup):
     """A group of commands that raises BrokenError; click would exit 1, whoever's pipe it was."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.RichContext:
-        with told():  # --help and --version, which write while they are parsed
+        with closed_pipe_raised():  # --help and --version, which write while they are parsed
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with told():
+        with closed_pipe_raised():
             return super().invoke(ctx)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def closed_pipe_raised() -> Iterator[None]:
     """Raise BrokenError if something writes to a closed pipe."""
     try:
         yield
@@ -51,7 +51,7 @@ def told() -> Iterator[None]:
     except SystemExit as ended:
         # rich discards the output of a closed pipe by itself, and exits with 1.
         if isinstance(ended.__context__, BrokenPipeError):
-            raise SystemExit(CODE) from None
+            raise SystemExit(EXIT_CODE) from None
         raise
 
 

@@ -38,8 +38,8 @@ class PlanView:
     lacking: list[str]
 
     @classmethod
-    def of(cls, plan: Plan, last: Path) -> PlanView:
-        """Plan all steps; ``last`` is the folder of the recipe's last run, which need not exist.
+    def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
+        """Plan all steps; ``last_folder`` is that of the recipe's last run, which need not exist.
 
         Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
@@ -54,7 +54,7 @@ class PlanView:
                     runs[step.id] = run
             elif scoring.missing(plan, step.artifact):
                 unscored.add(step.id)
-        needs = evidence.needs(plan, last)
+        needs = evidence.needs(plan, last_folder)
         lacking = providers.lacking(plan, steps)
         return cls(plan, steps, needs, frozenset(unscored), runs, lacking)
 
@@ -76,7 +76,8 @@ class PlanView:
     @property
     def summary(self) -> str:
         """The rows of each split and the labels, if there are any."""
-        counts = [f"{count} {name}" for name, count in self.plan.summary.rows.items()]
+        rows = self.plan.summary.rows
+        counts = [f"{count} {split}" for split, count in rows.items()]
         summary = f"data: {', '.join(counts)} rows"
         if self.plan.labels:
             summary += f"; labels: {', '.join(self.plan.labels)}"
@@ -126,7 +127,9 @@ class PlanView:
         }
 
     def _step_json(self, step: Planned) -> dict[str, Any]:
-        run = self.last_runs.get(step.id)
+        last_run = None
+        if step.id in self.last_runs:
+            last_run = self._run_json(step.id, self.last_runs[step.id])
         return {
             "id": step.id,
             "stage": step.stage.name,
@@ -134,7 +137,7 @@ class PlanView:
             "cached": step.cached,
             "state": self._state(step),
             "digest": step.artifact.digest if step.artifact else None,
-            "last_run": self._run_json(step.id, run) if run else None,
+            "last_run": last_run,
         }
 
     def _run_json(self, identifier: str, run: LastRun) -> dict[str, Any]:
@@ -145,12 +148,17 @@ class PlanView:
         }
 
     def __repr__(self) -> str:
-        notes = "".join(f"\nnote: {note}" for note in self.notes)
-        return f"{as_text(self.table())}\n{self.summary}{notes}"
+        lines = [as_text(self.table()), self.summary]
+        for note in self.notes:
+            lines.append(f"note: {note}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        return f"{html_table(COLUMNS, self.rows())}<p>{escape(self.summary)}</p><ul>{notes}</ul>"
+        html = html_table(COLUMNS, self.rows())
+        html += f"<p>{escape(self.summary)}</p><ul>"
+        for note in self.notes:
+            html += f"<li>{escape(note)}</li>"
+        return f"{html}</ul>"
 
 
 def _need_json(need: Need) -> dict[str, Any]:

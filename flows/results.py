@@ -135,11 +135,14 @@ class Result:
 
 def _cells(row: LedgerRow) -> list[str]:
     score = interval = parameters = ""
+    time = "cached"
     if row.accuracy:
         score, low, high = (wording.score(value, row.metric) for value in row.accuracy)
         interval = f"{low} – {high}"
     if row.parameters is not None:
         parameters = wording.count(row.parameters)
-    time = "cached" if row.cached else wording.duration(row.seconds)
-    kind, size = wording.kind(row.kind), wording.size(row.size)
+    if not row.cached:
+        time = wording.duration(row.seconds)
+    kind = wording.kind(row.kind)
+    size = wording.size(row.size)
     return [row.id, kind, score, interval, parameters, size, time, row.digest[:12]]

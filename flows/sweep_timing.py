@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.measure import alone, latency, machine, memory
+from pipeline.measure.lengths import rows_to_time
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import check_machine
@@ -68,22 +69,17 @@ class Clock:
             folder: The sweep's.
             directory: digest -> the folder of a bundle.
         """
-        import numpy as np
-
         settings = Validate()
         for step in loaded.steps:
             if isinstance(step.stage, Validate):
                 settings = step.stage
-        texts, pairs = plan.task.served(plan.rows[NAME])  # timing asks for no answers to them
         seed = loaded.recipe.seed
-        count = min(settings.rows, len(texts))
-        rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
-        if pairs is not None:
-            pairs = [pairs[row] for row in rows]
+        # Timing asks for no answers to them.
+        texts, pairs = rows_to_time(plan.task, plan.rows[NAME], settings.rows, seed)
         return cls(
             path=folder / FILE,
             target=loaded.recipe.targets[0],
-            texts=[texts[row] for row in rows],
+            texts=texts,
             pairs=pairs,
             settings=settings,
             seed=seed,

@@ -16,8 +16,8 @@ SHORT = 128
 """Tokens up to which plain operators train faster in bfloat16 on a CPU.
 
 PyTorch's fused kernel (``scaled_dot_product_attention`` without dropout) multiplies small matrices
-slowly on its way back; with dropout there is little between the two. ``benchmarks/attention.py``
-measures both. In fp32 PyTorch's choice stays.
+slowly on its way back; with dropout there is little between the two
+(``benchmarks/results/attention.json``). In fp32 PyTorch's choice stays.
 """
 
 

@@ -20,12 +20,13 @@ from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Part
-from stages import domain, novel, spans, transfer_set
+from stages import novel, spans, transfer_set
+from stages.domain import ranked
 from stages.novel import Novel
 from stages.parameters import refuse_unread
 from stages.transfer_set import TEXTS, Pair
 
-Made = tuple[str, Pair]
+Variant = tuple[str, Pair]
 """How a row was made, and the row."""
 
 
@@ -101,10 +102,11 @@ class Augment(Stage):
 
         Raises DataError if one is missing, empty or of an unknown format.
         """
-        found = [sources.data_file(each.file, base, "augment.texts") for each in self.texts]
-        for path, each in zip(found, self.texts, strict=True):
-            table_file.check(Source("unlabelled", each.file, path, sha256=""))
-        return tuple(found)
+        paths = [sources.data_file(text.file, base, "augment.texts") for text in self.texts]
+        for path, text in zip(paths, self.texts, strict=True):
+            source = Source("unlabelled", text.file, path, sha256="")
+            table_file.check(source)
+        return tuple(paths)
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the new rows, each once; report how many of each kind, and how many were not new.
@@ -112,73 +114,94 @@ class Augment(Stage):
         Raises DataError if there is none.
         """
         new = Novel(context.splits, singly=context.task.singly)
-        roles = transfer_set.write(context.output, self._made(context, new))
+        roles = transfer_set.write(context.output, self._rows(context, new))
         if not len(new):
             raise DataError(
                 "augment: no new text: the rows are too short to cut, or all texts are known"
             )
-        counts = {"texts": len(new)} | dict(sorted(new.counts.items()))
-        metrics = tuple(Metric(name=name, value=count) for name, count in counts.items())
-        return Draft(roles, {TEXTS: len(new)}, metrics)
+        metrics = [Metric(name="texts", value=len(new))]
+        for name, count in sorted(new.counts.items()):
+            metrics.append(Metric(name=name, value=count))
+        return Draft(roles, {TEXTS: len(new)}, tuple(metrics))
 
-    def _made(self, context: Context, new: Novel) -> Iterator[Pair]:
+    def _rows(self, context: Context, new: Novel) -> Iterator[Pair]:
         """Yield new rows: those of files, then of train."""
-        for path, each in zip(self.files(context.base), self.texts, strict=True):
-            yield from islice(self._from_file(context, path, each, new), each.rows)
-        left, wanted = sum(1 for _ in self._cut(context, "counting texts")), self.most
+        for path, text in zip(self.files(context.base), self.texts, strict=True):
+            rows = self._from_file(context, path, text, new)
+            yield from islice(rows, text.rows)
+        left = sum(1 for _ in self._variants(context, "counting texts"))
+        missing = self.most
         draw = random.Random(f"{context.seed} most")  # noqa: S311
-        for how, row in self._cut(context, "cutting texts"):
-            if draw.random() * left < wanted:  # so the end of train gives as many as its start
-                wanted -= 1
+        for how, row in self._variants(context, "cutting texts"):
+            if draw.random() * left < missing:  # so the end of train gives as many as its start
+                missing -= 1
                 if new.add(row, how):
                     yield row
             left -= 1
 
     def _from_file(
-        self, context: Context, path: Path, wanted: TextFile, new: Novel
+        self, context: Context, path: Path, text: TextFile, new: Novel
     ) -> Iterator[Pair]:
         """Yield the new rows of a file; the nearest first if some are to be chosen."""
-        rows, blank = _read(context.task, path, wanted.file, context.work)
+        rows, blank = _read(context.task, path, text.file, context.work)
         if blank:
             new.counts["without_text"] += blank
         places: Sequence[int] = range(len(rows))
-        fewer = wanted.rows is not None and wanted.rows < len(rows)
-        if fewer and wanted.choose == "random":
-            draw = random.Random(f"{context.seed} {wanted.file}")  # noqa: S311
-            places = draw.sample(places, len(rows))
-        elif fewer:
-            context.progress(0, 1, f"{wanted.file}: choosing the nearest texts")
-            like = map(_joined, novel.rows(context.split("train")))
-            text = lambda place: _joined(novel.pair(rows, place))  # noqa: E731
-            places = domain.ranked(text, new.places(rows), like)
+        if text.rows is not None and text.rows < len(rows):
+            if text.choose == "random":
+                draw = random.Random(f"{context.seed} {text.file}")  # noqa: S311
+                places = draw.sample(places, len(rows))
+            else:
+                context.progress(0, 1, f"{text.file}: choosing the nearest texts")
+                places = _nearest(rows, new.places(rows), context.split("train"))
         for place in places:
             row = novel.pair(rows, place)
             if new.add(row, "from_files"):
                 yield row
 
-    def _cut(self, context: Context, note: str) -> Iterator[Made]:
+    def _variants(self, context: Context, note: str) -> Iterator[Variant]:
         """Yield what all training rows give, with how it was made; the same each time."""
-        train, draw = context.split("train"), random.Random(context.seed)  # noqa: S311
+        train = context.split("train")
+        draw = random.Random(context.seed)  # noqa: S311
         for number, row in enumerate(novel.rows(train), 1):
-            yield from self._of(row, novel.pair(train, draw.randrange(len(train))), draw)
+            place = draw.randrange(len(train))
+            other = novel.pair(train, place)
+            yield from self._variants_of_row(row, other, draw)
             context.progress(number, len(train), note)
 
-    def _of(self, row: Pair, other: Pair, draw: random.Random) -> Iterator[Made]:
+    def _variants_of_row(self, row: Pair, other: Pair, draw: random.Random) -> Iterator[Variant]:
         """Yield what one row gives; ``other``: another row, to splice with."""
-        second = row[1] is not None and draw.random() < 0.5
-        text, twin = (row[1] or "", other[1] or "") if second else (row[0], other[0])
+        first, second = row
+        if second is not None and draw.random() < 0.5:
+            for how, text in self._variants_of_text(second, other[1] or "", draw):
+                yield how, (first, text)
+        else:
+            for how, text in self._variants_of_text(first, other[0], draw):
+                yield how, (text, second)
 
-        def put(new: str) -> Pair:
-            return (row[0], new) if second else (new, row[1])
-
-        for part in spans.clauses(text) if self.clauses else ():
-            yield "clauses", put(part)
+    def _variants_of_text(
+        self, text: str, other: str, draw: random.Random
+    ) -> Iterator[tuple[str, str]]:
+        """Yield what one text gives, with how it was made."""
+        if self.clauses:
+            for part in spans.clauses(text):
+                yield "clauses", part
         for part in spans.spans(text, self.spans, draw):
-            yield "spans", put(part)
+            yield "spans", part
         for _ in range(self.splices):
-            yield "splices", put(spans.splice(text, twin, draw))
+            yield "splices", spans.splice(text, other, draw)
         for _ in range(self.noised):
-            yield "noised", put(spans.noised(text, draw))
+            yield "noised", spans.noised(text, draw)
+
+
+def _nearest(rows: Split, places: Sequence[int], domain: Split) -> list[int]:
+    """Return the places of rows, those that read most like the domain's first."""
+
+    def text(place: int) -> str:
+        return _joined(novel.pair(rows, place))
+
+    examples = map(_joined, novel.rows(domain))
+    return ranked(text, places, examples)
 
 
 def _joined(row: Pair) -> str:
@@ -191,20 +214,21 @@ def _read(task: Task, path: Path, reference: str, folder: Path) -> tuple[Split, 
     Raises DataError if it lacks a column or rows.
     """
     source = Source("unlabelled", reference, path, file_sha256(path))
-    columns, found = list(task.text_columns), [Texts(folder) for _ in task.text_columns]
+    columns = [Texts(folder) for _ in task.text_columns]
     number = 0
     with table_file.opened(source) as table:
-        missing = [column for column in columns if column not in table.names]
-        if missing:
-            names = ", ".join(table.names) or "none"
-            raise DataError(f"{reference}: no column {missing[0]!r}; the file has {names}")
-        for number, row in enumerate(table.rows(columns), 1):
-            read = task.read_row(row, (), source, number)
-            if not isinstance(read, str):
-                for texts, text in zip(found, read[0], strict=True):
-                    texts.append(text)
-    if not len(found[0]):
+        for name in task.text_columns:
+            if name not in table.names:
+                names = ", ".join(table.names) or "none"
+                raise DataError(f"{reference}: no column {name!r}; the file has {names}")
+        for number, values in enumerate(table.rows(list(task.text_columns)), 1):
+            row = task.read_row(values, (), source, number)
+            if isinstance(row, str):
+                continue
+            for texts, text in zip(columns, row[0], strict=True):
+                texts.append(text)
+    if not len(columns[0]):
         raise DataError(f"{reference}: no row has a text")
-    pairs = found[1] if len(found) > 1 else None
-    made = Split("unlabelled", reference, source.sha256, found[0], pairs, None)
-    return made, number - len(made)
+    pairs = columns[1] if len(columns) > 1 else None
+    rows = Split("unlabelled", reference, source.sha256, columns[0], pairs, None)
+    return rows, number - len(rows)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.model.batches import rows_of_equal_length, split_rows
 from pipeline.stage import Context
 from stages.parameters import CALIBRATION_BATCH, Row
 
@@ -21,7 +21,8 @@ def sample(context: Context, tokenizer: Any, count: int, name: str = "train") ->
     """
     split = context.split(name)
     draw = random.Random(context.seed)  # noqa: S311
-    chosen = draw.sample(range(len(split)), min(count, len(split)))
+    few = min(count, len(split))
+    chosen = draw.sample(range(len(split)), few)
     return context.task.examples(tokenizer, split, chosen)
 
 
@@ -34,13 +35,16 @@ def batches(
     is spent on padding. ``rows`` may lie on disk: those of one batch are held at a time.
     """
     shapes = [_shape(row) for row in rows]
-    ordered = sorted(range(len(shapes)), key=shapes.__getitem__)
-    for _, group in groupby(ordered, key=shapes.__getitem__):
-        same = list(group)
-        for start in range(0, len(same), size):
-            part = [rows[at] for at in same[start : start + size]]
-            yield {key: torch.tensor([row[key] for row in part], device=device) for key in part[0]}
+    for _, places in rows_of_equal_length(shapes):
+        for few in split_rows(places, size):
+            part = [rows[place] for place in few]
+            batch = {}
+            for key in part[0]:
+                values = [row[key] for row in part]
+                batch[key] = torch.tensor(values, device=device)
+            yield batch
 
 
 def _shape(row: Row) -> list[int]:
+    """Return the lengths of a row's lists."""
     return [len(value) for value in row.values() if isinstance(value, list)]

@@ -18,19 +18,22 @@ from pipeline.stage.bag_of_words import cut
 def ranked(text: Callable[[int], str], places: Sequence[int], domain: Iterable[str]) -> list[int]:
     """Return the places of texts to choose from, those nearest to the domain's first.
 
-    ``text(place)`` is one of them, read when it is asked for.
+    Args:
+        text: returns the text at a place.
+        places: the places to choose from.
+        domain: the texts of the domain.
     """
-    own, general = _counts(domain), _counts(map(text, places))
-    known = len(own | general)
-    own_total, general_total = own.total() + known, general.total() + known
+    inside, general = _counts(domain), _counts(map(text, places))
+    vocabulary = len(inside | general)
+    inside_total, general_total = inside.total() + vocabulary, general.total() + vocabulary
 
     def difference(place: int) -> float:
-        words = list(_words(text(place)))
-        logs = (
-            math.log((general[word] + 1) / general_total) - math.log((own[word] + 1) / own_total)
-            for word in words
-        )
-        return sum(logs) / max(1, len(words))
+        logs = []
+        for word in _words(text(place)):
+            in_general = math.log((general[word] + 1) / general_total)
+            in_domain = math.log((inside[word] + 1) / inside_total)
+            logs.append(in_general - in_domain)
+        return sum(logs) / max(1, len(logs))
 
     return sorted(places, key=difference)
 

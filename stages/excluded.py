@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.model import parts
 from pipeline.model.architectures import ARCHITECTURES
-from pipeline.model.architectures.description import Config
+from pipeline.model.architectures.description import Architecture, Config
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.naming import nearest
 from pipeline.terms.wording import plural
@@ -25,22 +25,33 @@ def check(names: Sequence[str], config: Config) -> None:
     Only what is certain before there is a model: names in the layers of a described family. A head
     may have any others, which ``candidates`` checks.
     """
-    row, depth = ARCHITECTURES.get(str(config.get("model_type"))), parts.depth(config)
-    if row is None or depth is None:
+    family, depth = ARCHITECTURES.get(str(config.get("model_type"))), parts.depth(config)
+    if family is None or depth is None:
         return
-    units = (row.heads, row.neurons)
-    paths = [path for each in units for path in (*(m.path for m in each.makers), each.reader)]
-    known = [f"{row.layers}.{layer}.{path}" for layer in range(depth) for path in paths]
+    layers = _linear_layers(family, depth)
     for name in names:
         prefix = name.partition(".")[0]  # "bert", which a body without a head does not have
-        both = [*known, *(f"{prefix}.{each}" for each in known)]
-        if any(f"{name}.".startswith(f"{each}.") for each in both):
+        candidates = [*layers, *(f"{prefix}.{layer}" for layer in layers)]
+        if any(f"{name}.".startswith(f"{layer}.") for layer in candidates):
             continue  # or it is a part of a factorized layer
-        if near := nearest(name, both, SIMILAR):
+        near = nearest(name, candidates, SIMILAR)
+        if near:
             raise ModelError(
                 f"exclude: no linear layer {name!r} in a {config['model_type']} with "
                 f"{plural(depth, 'layer')}; did you mean {near!r}?"
             )
+
+
+def _linear_layers(family: Architecture, depth: int) -> list[str]:
+    """Return the paths of the linear layers of heads and neurons in a model's layers."""
+    paths = []
+    for units in (family.heads, family.neurons):
+        paths += [maker.path for maker in units.makers]
+        paths.append(units.reader)
+    layers = []
+    for layer in range(depth):
+        layers += [f"{family.layers}.{layer}.{path}" for path in paths]
+    return layers
 
 
 def candidates(network: Any, exclude: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -53,11 +64,13 @@ def candidates(network: Any, exclude: Sequence[str]) -> tuple[list[str], list[st
     from stages import sensitivity
 
     layers = sensitivity.linear_layers(network)
-    known = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    linear = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     for name in exclude:
-        if name not in known:
-            near = f"{', '.join(layers[:3])}, …" if layers else "none but the last"
-            raise RecipeError(f"quantize.exclude: no linear layer {name!r}; the model has {near}")
+        if name not in linear:
+            some = "none but the last"
+            if layers:
+                some = f"{', '.join(layers[:3])}, …"
+            raise RecipeError(f"quantize.exclude: no linear layer {name!r}; the model has {some}")
     if not layers:  # as GPT-2, whose layers are transformers' Conv1D
         log.warning("quantize: the model has no linear layers but its last, so they stay in float")
     fixed = set(parts.position_projections(network))  # the export folds them into constants

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from exporters import providers
-from pipeline.model.runtime import DEVICES
+from pipeline.model.runtime import is_on_cpu
 from pipeline.stage import Asked, Context, Draft, Quantization, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
@@ -90,7 +90,7 @@ class Export(Stage):
                 "have; write a recipe of its own for it"
             )
         own = self._target(targets)
-        cpus = [each for each in targets if DEVICES[each.provider] == "cpu"]
+        cpus = [each for each in targets if is_on_cpu(each.provider)]
         narrow = [each.name for each in cpus if each.isa != "vnni"]
         if own.isa != "vnni" or not narrow:
             return None

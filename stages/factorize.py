@@ -157,10 +157,9 @@ class Factorize(Stage):
         if errors:
             mean = round(sum(errors.values()) / len(errors), 6)
             worst = round(max(errors.values()), 6)
-            metrics += [
-                Metric(name="relative_error_mean", split="train", value=mean, n=len(rows)),
-                Metric(name="relative_error_worst", split="train", value=worst, n=len(rows)),
-            ]
+            for kind, value in (("mean", mean), ("worst", worst)):
+                name = f"relative_error_{kind}"
+                metrics.append(Metric(name=name, split="train", value=value, n=len(rows)))
         return ranks
 
     def _replace(
@@ -195,15 +194,17 @@ def eligible(network: Any) -> dict[str, Any]:
 
     from pipeline.model import checkpoint
 
-    inside = {module for layer in checkpoint.encoder_layers(network) for module in layer.modules()}
-    thin_parts = {
-        child for module in inside if hasattr(module, "down") for child in module.children()
-    }
-    return {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and module in inside and module not in thin_parts
-    }
+    candidates = set()
+    for layer in checkpoint.encoder_layers(network):
+        candidates.update(layer.modules())
+    for module in list(candidates):
+        if hasattr(module, "down"):
+            candidates.difference_update(module.children())
+    layers = {}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and module in candidates:
+            layers[name] = module
+    return layers
 
 
 def measure(
@@ -215,8 +216,19 @@ def measure(
 ) -> tuple[list[Tensor], list[float]]:
     """Return each layer's Σ x·xᵀ over all tokens, and the mean squared gradient at its output.
 
-    The gradient is that of each row's own loss (``loss`` sums over a batch), as in the empirical
-    Fisher information. It estimates what a small error in the output costs.
+    The gradient is that of each row's own loss, as in the empirical Fisher information. It
+    estimates what a small error in the output costs.
+
+    Args:
+        network: in eval mode.
+        layers: its linear layers, by name.
+        batches: unpadded rows with labels.
+        loss: the loss, summed over the rows of a batch.
+        progress: called with the number of batches done and the total.
+
+    Returns:
+        For each layer, the second moments (inputs, inputs) of its inputs in float64, and the sum
+        over tokens of the mean squared gradient.
     """
     import torch
 
@@ -228,19 +240,23 @@ def measure(
         # float64, because a float32 sum over thousands of tokens may have no Cholesky factor.
         tokens = inputs[0].detach().flatten(0, -2).double()
         moment = tokens.T @ tokens
-        moments[linear] = moments[linear].add_(moment) if linear in moments else moment
+        if linear in moments:
+            moment = moments[linear].add_(moment)
+        moments[linear] = moment
         outputs.append((linear, output))
         return output.clone()  # DeBERTa scales a projection in place, which hides its gradient
 
     handles = [linear.register_forward_hook(see) for linear in layers.values()]
     try:
         for done, batch in enumerate(batches):
-            found = loss(network, batch)
+            total = loss(network, batch)
+            tensors = [output for _, output in outputs]
             # DeBERTa may compute a projection that it does not use.
-            gradients = torch.autograd.grad(found, [made for _, made in outputs], allow_unused=True)
+            gradients = torch.autograd.grad(total, tensors, allow_unused=True)
             for (linear, _), gradient in zip(outputs, gradients, strict=True):
                 if gradient is not None:
-                    squares[linear] += float(gradient.square().mean(-1).sum())
+                    by_token = gradient.square().mean(-1)
+                    squares[linear] += float(by_token.sum())
             outputs.clear()
             progress(done + 1, len(batches))
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipeline.stage.split import Split
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
-from pipeline.terms.vocabulary import Isa, Target
+from pipeline.terms.vocabulary import Isa, Target, first_cpu_target
 from stages import ranges, sensitivity, smoothing
 
 FLOAT = "float"
@@ -34,22 +34,30 @@ PROCESSES, SECONDS = 5, 60.0
 
 @dataclass
 class Finalists:
-    """Exports plans of a network into the work folder, and measures them on the first target."""
+    """Exports plans of a network into the work folder, and measures them on the first target.
+
+    Attributes:
+        context: the run's context.
+        network: the float network.
+        tokenizer: its tokenizer.
+        together: rows of equal length that are predicted at once, where answers are compared.
+        isa: the width of weights; None: that of the first target with a CPU.
+    """
 
     context: Context
     network: Any
     tokenizer: Any
     together: int = 1
-    """Rows of equal length that answer at once, where answers are compared."""
     isa: Isa | None = None
-    """The width of weights; None: that of the first target with a CPU."""
 
     def build(self, plan: Plan | None) -> Path:
         """Return the bundle of a plan, or of the float model; an earlier one is used again.
 
         Raises ModelError if its answers are far from PyTorch's.
         """
-        name = value_sha256(plan.model_dump(mode="json"))[:16] if plan else FLOAT
+        name = FLOAT
+        if plan is not None:
+            name = value_sha256(plan.model_dump(mode="json"))[:16]
         folder = self.context.work / "bundles" / name
         if folder.is_dir():
             return folder
@@ -77,25 +85,27 @@ class Finalists:
 
         One whose answers are far from PyTorch's is left out. Raises ModelError if both are.
         """
-        problem, some = ModelError(""), False
-        for make in (
-            lambda: rounded(self.network),
-            lambda: smoothed(self.context, self.network, self.tokenizer),
-        ):
+        problem, built = ModelError(""), 0
+        for smooth in (False, True):
             try:
-                bundle = self.build(make())
+                if smooth:
+                    plan = smoothed(self.context, self.network, self.tokenizer)
+                else:
+                    plan = rounded(self.network)
+                bundle = self.build(plan)
             except ModelError as error:
                 problem = error
                 continue
-            some = True
+            built += 1
             yield bundle
-        if not some:
+        if not built:
             raise problem
 
     def damage(self, bundle: Path) -> float:
         """Return the mean divergence of a bundle's answers to development rows from float's."""
         answers = torch.from_numpy(self._answers(bundle))
-        return float(self.context.task.divergence(self._exact, answers).mean())
+        divergence = self.context.task.divergence(self._exact, answers)
+        return float(divergence.mean())
 
     def time(self, bundles: Mapping[str, Path]) -> Latency:
         """Time bundles, of which one is named ``FLOAT``, on development rows.
@@ -104,20 +114,19 @@ class Finalists:
         """
         texts, pairs = self.context.task.served(self._split)
 
-        def once() -> Latency:
-            return latency.measure(
-                bundles,
-                texts,
-                pairs,
-                threads=self._target.threads,
-                processes=PROCESSES,
-                seconds=SECONDS,
-                seed=self.context.seed,
-                progress=self.context.progress,
-            )
-
+        measure = partial(
+            latency.measure,
+            bundles,
+            texts,
+            pairs,
+            threads=self._target.threads,
+            processes=PROCESSES,
+            seconds=SECONDS,
+            seed=self.context.seed,
+            progress=self.context.progress,
+        )
         with alone.measuring(alone.noted(self.context.progress)):
-            return latency.undisturbed(once)
+            return latency.undisturbed(measure)
 
     @cached_property
     def _checkpoint(self) -> Path:
@@ -134,7 +143,7 @@ class Finalists:
 
     @property
     def _target(self) -> Target:
-        return next(each for each in self.context.targets if each.provider == "cpu")
+        return first_cpu_target(self.context.targets)
 
     @cached_property
     def _split(self) -> Split:
@@ -148,9 +157,8 @@ class Finalists:
 
     def _answers(self, bundle: Path) -> NDArray[np.float32]:
         texts, pairs = self.context.task.requests(self._split)
-        return BundleModel(bundle, threads=self.context.threads).units(
-            texts, pairs, together=self.together
-        )
+        model = BundleModel(bundle, threads=self.context.threads)
+        return model.units(texts, pairs, together=self.together)
 
 
 def rounded(network: Any) -> Plan:
@@ -167,8 +175,7 @@ def smoothed(context: Context, network: Any, tokenizer: Any) -> Plan:
     rows = ranges.rows(context, tokenizer, "train", ROWS)
     groups = smoothing.groups(network, list(plan.linears), rows[0])
     factors = smoothing.factors(network, groups, rows, "avx2", context.progress)
-    layers = {
-        name: layer.model_copy(update={"factors": factors.get(name)})
-        for name, layer in plan.linears.items()
-    }
+    layers = {}
+    for name, layer in plan.linears.items():
+        layers[name] = layer.model_copy(update={"factors": factors.get(name)})
     return plan.model_copy(update={"linears": layers})

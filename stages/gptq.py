@@ -30,33 +30,39 @@ HELD = 2**30
 def rounded_layers(
     model: nn.Module, names: Sequence[str], rows: Sequence[Row], progress: Progress = silent
 ) -> dict[str, Blocks]:
-    """Return the weights of linear layers (outputs × inputs) in 4 bits, for the inputs in rows.
+    """Return the weights of linear layers (outputs, inputs) in 4 bits, for the inputs in rows.
 
     Those that a bundle cannot store in 4 bits are left out, and those that no row reaches.
     """
     names = [name for name in names if takes_int4(linear(model, name).out_features)]
-    found: dict[str, Blocks] = {}
+    blocks: dict[str, Blocks] = {}
     for part in _parts(model, names):
         moments: dict[str, Tensor] = {}
 
         def see(name: str, values: Tensor, moments: dict[str, Tensor] = moments) -> None:
             tokens = values.flatten(0, -2).double()
             if name not in moments:
-                moments[name] = torch.zeros(2 * tokens.shape[-1:], dtype=torch.float64)
+                width = tokens.shape[-1]
+                moments[name] = torch.zeros(width, width, dtype=torch.float64)
             moments[name].addmm_(tokens.T, tokens)
 
         ranges.watch(model, part, rows, see, progress, "inputs")
         for name in part:
-            progress(len(found), len(names), f"rounding {name} to 4 bits")
+            progress(len(blocks), len(names), f"rounding {name} to 4 bits")
             if name in moments:
-                found[name] = rounded(linear(model, name).weight.detach(), moments.pop(name))
-    return found
+                weight = linear(model, name).weight.detach()
+                blocks[name] = rounded(weight, moments.pop(name))
+    return blocks
 
 
 def rounded(weight: Tensor, moment: Tensor) -> Blocks:
-    """Round a weight (outputs × inputs); ``moment``: Σ x·xᵀ of its inputs, in float64.
+    """Round a weight to 4 bits.
 
     A block's steps are chosen when its first column is reached, from what its columns are by then.
+
+    Args:
+        weight: (outputs, inputs).
+        moment: (inputs, inputs), Σ over tokens of x·xᵀ in float64.
     """
     left, columns = weight.double().clone(), weight.shape[1]
     spread = _inverse_root(moment)
@@ -64,18 +70,23 @@ def rounded(weight: Tensor, moment: Tensor) -> Blocks:
     scales, zeros = [], []
     for start in range(0, columns, BLOCK):
         end = min(start + BLOCK, columns)
-        own, errors = left[:, start:end], torch.empty(len(left), end - start, dtype=torch.float64)
-        scale, zero = blockwise.steps(own.float().numpy())
-        step, middle = torch.from_numpy(scale).double(), torch.from_numpy(zero).double()
-        for at in range(end - start):
-            code = ((own[:, at] / step).round() + middle).clamp(0, blockwise.LARGEST)
-            codes[:, start + at] = code.numpy()
-            row = spread[start + at]
-            errors[:, at] = (own[:, at] - (code - middle) * step) / row[start + at]
-            own[:, at + 1 :] -= errors[:, at, None] * row[start + at + 1 : end]
-        left[:, end:] -= errors @ spread[start:end, end:]
+        scale, zero = blockwise.steps(left[:, start:end].float().numpy())
         scales.append(scale)
         zeros.append(zero)
+        step = torch.from_numpy(scale).double()
+        middle = torch.from_numpy(zero).double()
+        errors = torch.empty(len(left), end - start, dtype=torch.float64)
+        for place in range(start, end):
+            column, row = left[:, place], spread[place]
+            code = (column / step).round() + middle
+            code = code.clamp(0, blockwise.LARGEST)
+            codes[:, place] = code.numpy()
+            difference = column - (code - middle) * step
+            error = difference / row[place]
+            errors[:, place - start] = error
+            following = slice(place + 1, end)
+            left[:, following] -= error[:, None] * row[following]
+        left[:, end:] -= errors @ spread[start:end, end:]
     return Blocks(codes, np.stack(scales, axis=1), np.stack(zeros, axis=1))
 
 
@@ -83,8 +94,10 @@ def _inverse_root(moment: Tensor) -> Tensor:
     """Return the upper Cholesky factor of the inverse of the damped second moments."""
     damped = moment.clone()
     diagonal = damped.diagonal()
-    diagonal += DAMPING * diagonal.mean().clamp(min=1e-12)  # inputs that are never there, too
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    mean = diagonal.mean().clamp(min=1e-12)  # for inputs that are always 0
+    diagonal += DAMPING * mean
+    root = torch.linalg.cholesky(damped)
+    inverse = torch.cholesky_inverse(root)
     return torch.linalg.cholesky(inverse, upper=True)
 
 
@@ -92,11 +105,12 @@ def _parts(model: nn.Module, names: Sequence[str]) -> Iterator[list[str]]:
     """Yield layers in order, as many at once as have moments of at most ``HELD`` bytes."""
     part, size = list[str](), 0
     for name in names:
-        own = 8 * linear(model, name).in_features ** 2
-        if part and size + own > HELD:
+        inputs = linear(model, name).in_features
+        moment = 8 * inputs**2
+        if part and size + moment > HELD:
             yield part
             part, size = [], 0
         part.append(name)
-        size += own
+        size += moment
     if part:
         yield part

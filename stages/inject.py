@@ -18,7 +18,7 @@ from stages import knowledge, training
 from stages.parameters import Training
 
 if TYPE_CHECKING:
-    from stages.lessons import Lessons
+    from stages.lessons import InjectionRows
 
 
 class Inject(Training):
@@ -94,8 +94,7 @@ class Inject(Training):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train on the facts, probe before and after, and save the body."""
         from pipeline.model import checkpoint
-        from stages import lessons as teaching
-        from stages import masked_lm
+        from stages import lessons, masked_lm
 
         facts = knowledge.read(self.files(context.base)[0])
         training.prepare(context)
@@ -103,7 +102,7 @@ class Inject(Training):
         if tokenizer.mask_token_id is None:
             raise ModelError("inject: the tokenizer has no mask token")
         network, head_is_new = masked_lm.open_model(model.directory)
-        lessons = teaching.prepare(
+        injection = lessons.prepare(
             context,
             tokenizer,
             facts,
@@ -113,54 +112,58 @@ class Inject(Training):
         )
         loss = masked_lm.MaskedTokenLoss(network)
         if head_is_new:
-            rows = lessons.text_rows(self.head_epochs * len(lessons.texts))
+            rows = injection.text_rows(self.head_epochs * len(injection.texts))
             masked_lm.train_head(context, self, network, tokenizer, rows, loss)
             del rows
-        before = self._probe(context, network, tokenizer, lessons, loss)
-        rows = lessons.rows(self.epochs, self.text_share)
+        before = self._probe(context, network, tokenizer, injection, loss)
+        rows = injection.rows(self.epochs, self.text_share)
         trained = training.train(context, self, network, tokenizer, rows, loss, epochs=1)
-        after = self._probe(context, network, tokenizer, lessons, loss)
+        after = self._probe(context, network, tokenizer, injection, loss)
         body, roles = masked_lm.save_body(network, tokenizer, model.directory, context.output)
         metrics = (
             trained.metric("masked_lm_loss"),
-            *self._left_out(lessons),
+            *self._left_out(injection),
             *_metrics("before", before),
             *_metrics("after", after),
         )
         return Draft(roles, checkpoint.describe(body), metrics)
 
-    def _left_out(self, lessons: Lessons) -> list[Metric]:
+    def _left_out(self, injection: InjectionRows) -> list[Metric]:
         """Return how many of the learned facts the control does not teach."""
         if not self.shuffled:
             return []
-        count = len(lessons.learned)
-        return [Metric(name="left_out_facts", value=count - len(lessons.taught), n=count)]
+        count = len(injection.learned)
+        left_out = count - len(injection.taught)
+        return [Metric(name="left_out_facts", value=left_out, n=count)]
 
     def _probe(
-        self, context: Context, network: Any, tokenizer: Any, lessons: Lessons, loss: Any
+        self, context: Context, network: Any, tokenizer: Any, injection: InjectionRows, loss: Any
     ) -> dict[str, Any]:
         """Return the ranks of the masked tokens for held-out and for learned facts."""
         from stages import masked_lm
 
-        return {
-            "held_out": masked_lm.probe(context, network, tokenizer, loss, lessons.asked(True)),
-            "learned": masked_lm.probe(context, network, tokenizer, loss, lessons.asked(False)),
-        }
+        ranks = {}
+        for name in ("held_out", "learned"):
+            rows = injection.probe_rows(name == "held_out")
+            ranks[name] = masked_lm.probe(context, network, tokenizer, loss, rows)
+        return ranks
 
 
 def _metrics(when: str, ranks: dict[str, Any]) -> list[Metric]:
     """Return top-1, top-10 and mean reciprocal rank of each probe; n counts masked tokens."""
     metrics = []
     for name, rank in ranks.items():
+        first, among_ten = rank == 1, rank <= 10
+        reciprocal = 1 / rank.double()
         values = {
-            "top1": (rank == 1).double().mean(),
-            "top10": (rank <= 10).double().mean(),
-            "mrr": (1 / rank.double()).mean(),
+            "top1": first.double().mean(),
+            "top10": among_ten.double().mean(),
+            "mrr": reciprocal.mean(),
         }
-        metrics += [
-            Metric(name=f"cloze_{name}_{key}_{when}", value=round(value.item(), 6), n=len(rank))
-            for key, value in values.items()
-        ]
+        for key, value in values.items():
+            metric = f"cloze_{name}_{key}_{when}"
+            rounded = round(value.item(), 6)
+            metrics.append(Metric(name=metric, value=rounded, n=len(rank)))
     return metrics
 
 

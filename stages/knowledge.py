@@ -61,48 +61,58 @@ def read(path: Path) -> list[Fact]:
     rows = _jsonl(path) if path.suffix == ".jsonl" else _tsv(path)
     facts: dict[Fact, None] = {}
     for line, row in rows:
-        names = next((c for c in COLUMNS if c[0] in row and c[2] in row), None)
-        if names is None:
-            known = ", ".join(map(str, row)) or "none"
-            raise DataError(
-                f"{path}:{line}: needs columns 'subject' and 'object', or 'term' and 'text'; "
-                f"found {known}"
-            )
-        values = [row[names[0]], row.get(names[1]) or GLOSS, row[names[2]]]
-        for name, value in zip(names, values, strict=True):
-            if not isinstance(value, str) or not value.strip():
-                raise DataError(f"{path}:{line}: {name}: expected text, found {value!r}")
-        facts[Fact(*(value.strip() for value in values))] = None
+        fact = _fact(row, f"{path}:{line}")
+        facts[fact] = None
     if len(facts) < 2:
         raise DataError(f"{path}: found {len(facts)} distinct facts; at least two are needed")
     return list(facts)
 
 
+def _fact(row: Mapping[str, Any], place: str) -> Fact:
+    """Return the fact of a row. Raises DataError at ``place`` if a column or a text is missing."""
+    columns = next((names for names in COLUMNS if names[0] in row and names[2] in row), None)
+    if columns is None:
+        names = ", ".join(map(str, row)) or "none"
+        raise DataError(
+            f"{place}: needs columns 'subject' and 'object', or 'term' and 'text'; found {names}"
+        )
+    subject, relation, target = columns
+    values = [row[subject], row.get(relation) or GLOSS, row[target]]
+    for name, value in zip(columns, values, strict=True):
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"{place}: {name}: expected text, found {value!r}")
+    return Fact(*(value.strip() for value in values))
+
+
 def check_templates(templates: Mapping[str, str], facts: Sequence[Fact]) -> None:
     """Raise DataError if there is a template for a relation that no fact has."""
-    known = sorted({fact.relation for fact in facts})
-    if unused := sorted(templates.keys() - set(known)):
+    relations = {fact.relation for fact in facts}
+    unused = sorted(templates.keys() - relations)
+    if unused:
+        some = sorted(relations)[:5]
+        if len(relations) > 5:
+            some.append("…")
         raise DataError(
-            f"inject.templates: no fact has the relation {unused[0]!r}, but "
-            f"{', '.join(known[:5])}{', …' if known[5:] else ''}"
+            f"inject.templates: no fact has the relation {unused[0]!r}, but {', '.join(some)}"
         )
 
 
 def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        rows = (row for row in reader if row)
+        rows = filter(None, reader)
         try:
             header = next(rows, [])
             for row in rows:
+                line = reader.line_num
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}:{reader.line_num}: {len(row)} columns; "
-                        f"the header has {len(header)}"
+                        f"{path}:{line}: {len(row)} columns; the header has {len(header)}"
                     )
-                yield reader.line_num, dict(zip(header, row, strict=True))
+                yield line, dict(zip(header, row, strict=True))
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{reader.line_num + 1}: not valid UTF-8: {error}") from None
+            line = reader.line_num + 1
+            raise DataError(f"{path}:{line}: not valid UTF-8: {error}") from None
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -140,16 +150,20 @@ def split(
     """
     groups: dict[tuple[str, ...], list[Fact]] = {}
     for fact in draw.sample(facts, len(facts)):
-        groups.setdefault(_reading(fact), []).append(fact)
-    wanted = max(1, round(held_out * len(facts)))
+        group = groups.setdefault(_reading(fact), [])
+        group.append(fact)
+    most = max(1, round(held_out * len(facts)))
     learned: list[Fact] = []
-    kept: list[Fact] = []
+    reserved: list[Fact] = []
     for group in groups.values():
-        (kept if len(kept) + len(group) <= wanted else learned).extend(group)
-    if not kept:
-        kept = min(groups.values(), key=len)
-        learned = [fact for fact in learned if fact not in kept]
-    return learned, kept
+        side = learned
+        if len(reserved) + len(group) <= most:
+            side = reserved
+        side.extend(group)
+    if not reserved:
+        reserved = min(groups.values(), key=len)
+        learned = [fact for fact in learned if fact not in reserved]
+    return learned, reserved
 
 
 def _reading(fact: Fact) -> tuple[str, ...]:
@@ -168,20 +182,27 @@ def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
     """
     relations: dict[str, list[int]] = {}
     for position, fact in enumerate(facts):
-        relations.setdefault(fact.relation, []).append(position)
+        positions = relations.setdefault(fact.relation, [])
+        positions.append(position)
     dealt: dict[int, Fact] = {}
     for positions in relations.values():
         order = draw.sample(positions, len(positions))
-        if len({normalized(facts[position].object) for position in positions}) > 1:
-            for own, other in zip(order, order[1:] + order[:1], strict=True):
-                dealt[own] = replace(facts[own], object=facts[other].object)
+        objects = {normalized(facts[position].object) for position in positions}
+        if len(objects) == 1:
+            continue
+        rotated = order[1:] + order[:1]
+        for position, other in zip(order, rotated, strict=True):
+            dealt[position] = replace(facts[position], object=facts[other].object)
     return [dealt[position] for position in sorted(dealt)]
 
 
-def template_of(relation: str, own: Mapping[str, str]) -> str:
+def template_of(relation: str, templates: Mapping[str, str]) -> str:
     """Return a relation's template: the recipe's, a built-in, or the relation used as a verb."""
-    words = own.get(relation) or TEMPLATES.get(relation)
-    return words or "{subject} " + relation.replace("_", " ").translate(_ESCAPED) + " {object}."
+    template = templates.get(relation) or TEMPLATES.get(relation)
+    if template:
+        return template
+    verb = relation.replace("_", " ").translate(_ESCAPED)
+    return f"{{subject}} {verb} {{object}}."
 
 
 _ESCAPED = str.maketrans({"{": "{{", "}": "}}"})
@@ -189,20 +210,24 @@ _ESCAPED = str.maketrans({"{": "{{", "}": "}}"})
 
 def check_template(template: str) -> None:
     """Raise ValueError unless a template contains {subject} and {object} exactly once each."""
-    fields = sorted(field for _, field, _, _ in Formatter().parse(template) if field is not None)
-    if fields != ["object", "subject"]:
+    fields = Formatter().parse(template)
+    names = [name for _, name, _, _ in fields if name is not None]
+    if sorted(names) != ["object", "subject"]:
         raise ValueError(
             f"template {template!r} must contain {{subject}} and {{object}} exactly once each"
         )
 
 
-def verbalise(fact: Fact, own: Mapping[str, str]) -> Sentence:
-    """Turn a fact into a sentence with its relation's template; ``own`` overrides templates."""
+def verbalise(fact: Fact, templates: Mapping[str, str]) -> Sentence:
+    """Turn a fact into a sentence with its relation's template; ``templates`` are the recipe's."""
+    template = template_of(fact.relation, templates)
     text, spans = "", {}
-    for literal, field, _, _ in Formatter().parse(template_of(fact.relation, own)):
+    for literal, name, _, _ in Formatter().parse(template):
         text += literal
-        if field is not None:
-            value = getattr(fact, field).rstrip(".") or getattr(fact, field)
-            spans[field] = (len(text), len(text) + len(value))
+        if name is not None:
+            value = getattr(fact, name)
+            value = value.rstrip(".") or value
+            start = len(text)
             text += value
+            spans[name] = (start, len(text))
     return Sentence(text, spans["subject"], spans["object"])

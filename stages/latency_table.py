@@ -35,19 +35,27 @@ class Curve:
     two: tuple[float, ...]
 
     def ms(self, count: int, *, last: bool) -> float:
-        """Return the ms of a layer with that many units, to be compared with other counts only.
+        """Return the ms of a layer with that many units, to compare with other counts only.
 
         ``last``: of the last layer, together with all that is in no layer.
         """
-        between = np.array(self.one) if last else np.array(self.two) - np.array(self.one)
-        return float(np.interp(count, self.counts, between))
+        times = np.array(self.one)
+        if not last:
+            times = np.array(self.two) - times
+        return float(np.interp(count, self.counts, times))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A machine's times for a model. ``tokens``: the median length of the rows they are of.
+    """A machine's times for a model.
 
-    ``model``: what its layers are like (see ``model_of``). ``precision``: int8 or float.
+    Attributes:
+        machine: digest of the machine's fingerprint.
+        threads: threads of the target.
+        tokens: the median length of the rows that were timed.
+        curves: times by the number of heads and of neurons.
+        model: what its layers are like (see ``model_of``).
+        precision: int8 or float.
     """
 
     machine: str
@@ -59,22 +67,24 @@ class Table:
 
     def ms(self, layers: Sequence[Mapping[Unit, int]]) -> float:
         """Return the ms of a model with these units in its layers."""
-        whole = {kind: curve.counts[-1] for kind, curve in self.curves.items()}
-        curve = next(iter(self.curves.values()))
+        first = next(iter(self.curves.values()))
         total = 0.0
         for place, counts in enumerate(layers):
             last = place == len(layers) - 1
-            total += curve.ms(curve.counts[-1], last=last)
-            for kind, each in self.curves.items():
+            total += first.ms(first.counts[-1], last=last)
+            for kind, curve in self.curves.items():
                 if kind in counts:
-                    total += each.ms(counts[kind], last=last) - each.ms(whole[kind], last=last)
+                    whole = curve.ms(curve.counts[-1], last=last)
+                    total += curve.ms(counts[kind], last=last) - whole
         return total
 
     def save(self, directory: Path) -> None:
         """Write the table as JSON."""
         curves = {kind: vars(curve) for kind, curve in self.curves.items()}
         value = {"schema": SCHEMA, **vars(self), "curves": curves}
-        (directory / FILE).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2)
+        file = directory / FILE
+        file.write_text(text + "\n", encoding="utf-8")
 
 
 def load(directory: Path) -> Table:
@@ -85,10 +95,10 @@ def load(directory: Path) -> Table:
     value = json.loads(path.read_text(encoding="utf-8"))
     if value.pop("schema") != SCHEMA:
         raise ModelError("prune.table: another version of rarefy made it; run 'profile' again")
-    curves = {
-        kind: Curve(*(tuple(curve[name]) for name in ("counts", "one", "two")))
-        for kind, curve in value.pop("curves").items()
-    }
+    curves = {}
+    for kind, curve in value.pop("curves").items():
+        one, two = tuple(curve["one"]), tuple(curve["two"])
+        curves[kind] = Curve(tuple(curve["counts"]), one, two)
     return Table(curves=curves, **value)
 
 
@@ -104,5 +114,8 @@ def model_of(network: Any) -> dict[str, Any]:
 
 def grid(most: int, multiple: int) -> tuple[int, ...]:
     """Return counts to measure, spread from the least to ``most``, in multiples of ``multiple``."""
-    made = {max(multiple, round(share * most / multiple) * multiple) for share in SHARES[:-1]}
-    return tuple(sorted({min(count, most) for count in made} | {most}))
+    counts = {most}
+    for share in SHARES[:-1]:
+        nearest = round(share * most / multiple) * multiple
+        counts.add(min(max(multiple, nearest), most))
+    return tuple(sorted(counts))

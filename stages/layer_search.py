@@ -26,14 +26,20 @@ ROWS = 128
 class Removal:
     """The layers that go from a network, in steps or at once.
 
-    ``able``: the layers that may go, ``count``: how many of them do, ``left``: those that have not
-    gone; all as the whole network counts them. ``rows`` decide which are needed least.
+    Attributes:
+        context: the run's context.
+        network: the network, from which layers are removed in place.
+        rows: decide which layers are needed least.
+        candidates: the layers that may go, as the whole network counts them.
+        count: how many of them go.
+        left: the layers that have not gone, as the whole network counts them.
+        gone: how many have gone.
     """
 
     context: Context
     network: Any
     rows: list[Row]
-    able: Collection[int]
+    candidates: Collection[int]
     count: int
     left: list[int]
     gone: int = 0
@@ -46,16 +52,15 @@ class Removal:
         more = math.ceil(share * self.count) - self.gone
         if more <= 0:
             return list(range(len(self.left)))
-        able = {at for at, layer in enumerate(self.left) if layer in self.able}
-        gone = able
-        if more < len(able):
+        gone = {place for place, layer in enumerate(self.left) if layer in self.candidates}
+        if more < len(gone):
             batches = list(calibration.batches(self.rows, self.context.device))
-            gone = least_needed(self.context, self.network, more, batches, able)
-        kept = [at for at in range(len(self.left)) if at not in gone]
-        surgery.keep_layers(self.network, kept)
-        self.left = [self.left[at] for at in kept]
+            gone = least_needed(self.context, self.network, more, batches, gone)
+        retained = [place for place in range(len(self.left)) if place not in gone]
+        surgery.keep_layers(self.network, retained)
+        self.left = [self.left[place] for place in retained]
         self.gone += more
-        return kept
+        return retained
 
 
 def least_needed(
@@ -63,42 +68,55 @@ def least_needed(
     network: Any,
     count: int,
     batches: list[dict[str, Tensor]],
-    able: Collection[int] | None = None,
+    candidates: Collection[int] | None = None,
     whole: Tensor | None = None,
 ) -> set[int]:
     """Choose ``count`` layers one by one, each time the one whose removal changes answers least.
 
-    ``able``: the candidates; None: all, without the first if the model cannot do without it.
-    The change is measured as the mean divergence from ``whole``, the answers of the whole model; by
-    default the network's own as it is now. What was measured is kept in ``context.work``, by the
-    depth too: before another search, a stage removes layers.
+    The changes are notes in ``context.work``, by the depth too: before another search, a stage
+    removes layers.
+
+    Args:
+        context: the run's context.
+        network: the network, which does not change.
+        count: how many layers to choose.
+        batches: unpadded rows.
+        candidates: the layers to choose from; None: all, without the first if the model cannot do
+            without it.
+        whole: (units, width), the raw outputs of the whole model, from which the mean divergence
+            is measured; None: the network's own as it is now.
     """
     task, notes = context.task, Notes(context.work / "layers.json")
     layers = checkpoint.encoder_layers(network)
-    first = int(parts.first_stays(network.config.to_dict()))
-    origin = cache(lambda: outputs(task, network, batches) if whole is None else whole)
+    start = int(parts.first_stays(network.config.to_dict()))
+    candidates = range(start, len(layers)) if candidates is None else candidates
+
+    @cache
+    def exact() -> Tensor:
+        return outputs(task, network, batches) if whole is None else whole
 
     def change(without: list[int]) -> float:
-        """Return what the answers change if these layers go."""
-        exact = origin()
+        """Return the divergence of the answers if these layers go."""
+        reference = exact()
         with surgery.skipped([layers[index] for index in without]):
-            found = task.divergence(exact, outputs(task, network, batches))
-        return float(found.mean())
+            divergence = task.divergence(reference, outputs(task, network, batches))
+        return float(divergence.mean())
 
     gone: set[int] = set()
     for step in range(count):
         changes = {}
-        for candidate in range(first, len(layers)):
-            if candidate not in gone and (able is None or candidate in able):
-                without = sorted({*gone, candidate})
-                key = f"{len(layers)} layers without {without}"
-                changes[candidate] = notes.get(key, lambda without=without: change(without))
+        for layer in range(start, len(layers)):
+            if layer in gone or layer not in candidates:
+                continue
+            without = sorted({*gone, layer})
+            key = f"{len(layers)} layers without {without}"
+            changes[layer] = notes.get(key, lambda without=without: change(without))
         gone.add(min(changes, key=changes.__getitem__))
         context.progress(step + 1, count, "layers")
     return gone
 
 
 def outputs(task: Task, network: Any, batches: list[dict[str, Tensor]]) -> Tensor:
-    """Return the raw outputs of all batches: units × width."""
+    """Return the raw outputs of all batches: (units, width)."""
     with torch.no_grad():
         return torch.cat([task.outputs(network, batch) for batch in batches])

@@ -18,7 +18,7 @@ from stages.parameters import Row
 PROBED = 1000
 """The probe asks for at most this many facts of each kind."""
 
-Lesson = tuple[Encoded, Sentence]
+EncodedFact = tuple[Encoded, Sentence]
 
 
 @dataclass(frozen=True)
@@ -36,54 +36,74 @@ class TaskTexts:
         """Yield the texts at some places, in their order."""
         for start in range(0, len(places), training.CHUNK):
             chunk = places[start : start + training.CHUNK]
-            found: dict[int, Encoded] = {}
+            by_place: dict[int, Encoded] = {}
             first = 0
             for split in self.splits:
-                own = [place for place in chunk if first <= place < first + len(split)]
-                texts = [split.texts[place - first] for place in own]
-                pairs = split.pairs and [split.pairs[place - first] for place in own]
-                if own:
-                    encoded = encode(self.tokenizer, texts, pairs, self.length)
-                    found |= zip(own, encoded, strict=True)
+                inside = [place for place in chunk if first <= place < first + len(split)]
+                if inside:
+                    rows = self._encode(split, [place - first for place in inside])
+                    by_place.update(zip(inside, rows, strict=True))
                 first += len(split)
-            yield from (found[place] for place in chunk)
+            for place in chunk:
+                yield by_place[place]
+
+    def _encode(self, split: Split, rows: Sequence[int]) -> list[Encoded]:
+        """Return some rows of a split."""
+        texts = [split.texts[row] for row in rows]
+        pairs = split.pairs and [split.pairs[row] for row in rows]
+        return encode(self.tokenizer, texts, pairs, self.length)
 
 
 @dataclass(frozen=True)
-class Lessons:
+class InjectionRows:
     """Facts to learn, facts held out, and the task's text. Every pass draws new masks.
 
-    ``taught`` is what training uses: ``learned``, or in the control run ``learned`` shuffled.
+    Attributes:
+        taught: what training uses: ``learned``, or in the control run ``learned`` shuffled.
+        learned: the facts to learn.
+        held_out: the facts that only the probe asks for.
+        texts: the task's text.
+        mask: the id of the mask token.
+        draw: draws texts and masks.
     """
 
-    taught: list[Lesson]
-    learned: list[Lesson]
-    held_out: list[Lesson]
+    taught: list[EncodedFact]
+    learned: list[EncodedFact]
+    held_out: list[EncodedFact]
     texts: TaskTexts
     mask: int
     draw: random.Random
 
     def rows(self, epochs: int, text_share: float) -> list[Row]:
         """Return every taught fact once per pass, and text to make ``text_share`` of all rows."""
-        rows = [
-            masked(text, words_of_fact(text, sentence, self.draw), self.mask)
-            for _ in range(epochs)
-            for text, sentence in self.taught
-        ]
-        return asking(rows) + self.text_rows(round(len(rows) * text_share / (1 - text_share)))
+        rows = []
+        for _ in range(epochs):
+            for text, sentence in self.taught:
+                words = words_of_fact(text, sentence, self.draw)
+                rows.append(masked(text, words, self.mask))
+        texts = round(len(rows) * text_share / (1 - text_share))
+        return with_masks(rows) + self.text_rows(texts)
 
     def text_rows(self, count: int) -> list[Row]:
         """Return ``count`` masked task texts, repeated with other masks if there are fewer."""
         places, chosen = range(len(self.texts)), list[int]()
         while len(chosen) < count:
-            chosen += self.draw.sample(places, min(len(places), count - len(chosen)))
-        texts = self.texts.encoded(chosen)
-        return asking([masked(text, words_of_text(text, self.draw), self.mask) for text in texts])
+            few = min(len(places), count - len(chosen))
+            chosen += self.draw.sample(places, few)
+        rows = []
+        for text in self.texts.encoded(chosen):
+            words = words_of_text(text, self.draw)
+            rows.append(masked(text, words, self.mask))
+        return with_masks(rows)
 
-    def asked(self, held_out: bool) -> list[Row]:
+    def probe_rows(self, held_out: bool) -> list[Row]:
         """Return the probe's rows, which are the same at every call."""
-        facts = (self.held_out if held_out else self.learned)[:PROBED]
-        return asking([masked(text, cloze_words(text, s), self.mask) for text, s in facts])
+        facts = self.held_out if held_out else self.learned
+        rows = []
+        for text, sentence in facts[:PROBED]:
+            words = cloze_words(text, sentence)
+            rows.append(masked(text, words, self.mask))
+        return with_masks(rows)
 
 
 def prepare(
@@ -94,45 +114,60 @@ def prepare(
     held_out: float,
     templates: Mapping[str, str],
     shuffled: bool = False,
-) -> Lessons:
+) -> InjectionRows:
     """Split the facts into learned and held out, verbalise them, and tokenize them.
 
-    With ``shuffled``, each learned subject is taught with the object of another fact, and the probe
-    asks for its own object. Facts of relations that have one object are not taught.
+    Args:
+        context: the run's context.
+        tokenizer: the model's tokenizer.
+        facts: distinct facts.
+        held_out: the share of facts to hold out.
+        templates: the recipe's templates by relation.
+        shuffled: teach each learned subject with the object of another fact; the probe asks for
+            its own object. Facts of relations that have one object are not taught.
 
-    Raises DataError if nothing is left to learn or to shuffle, or nothing to ask for within the
-    recipe's max_length.
+    Raises:
+        DataError: if nothing is left to learn or to shuffle, or nothing to ask for within the
+            recipe's max_length.
     """
     draw = random.Random(context.seed)  # noqa: S311
     length = context.task.max_length
-    learned, kept = knowledge.split(facts, held_out, draw)
+    learned, reserved = knowledge.split(facts, held_out, draw)
 
-    def lessons_of(chosen: Sequence[Fact]) -> list[Lesson]:
-        sentences = [knowledge.verbalise(fact, templates) for fact in chosen]
-        encoded = encode(tokenizer, [each.text for each in sentences], None, length)
-        return list(zip(encoded, sentences, strict=True))
+    def encoded(facts: Sequence[Fact]) -> list[EncodedFact]:
+        sentences = [knowledge.verbalise(fact, templates) for fact in facts]
+        texts = [sentence.text for sentence in sentences]
+        return list(zip(encode(tokenizer, texts, None, length), sentences, strict=True))
 
     if not learned:
         raise DataError("inject: all facts read alike, so holding some out leaves nothing to learn")
-    own = lessons_of(learned)
-    dealt = knowledge.shuffled(learned, draw) if shuffled else learned
-    if not dealt:
-        raise DataError(
-            "inject.shuffled: no relation of the learned facts has two objects, so none can be "
-            "shuffled"
-        )
-    taught = lessons_of(dealt) if shuffled else own
+    learned_rows = encoded(learned)
+    taught_rows = learned_rows
+    if shuffled:
+        dealt = knowledge.shuffled(learned, draw)
+        if not dealt:
+            raise DataError(
+                "inject.shuffled: no relation of the learned facts has two objects, so none can be "
+                "shuffled"
+            )
+        taught_rows = encoded(dealt)
     splits = [context.splits[name] for name in ("train", "unlabelled") if name in context.splits]
-    texts = TaskTexts(tokenizer, splits, length)
-    lessons = Lessons(taught, own, lessons_of(kept), texts, tokenizer.mask_token_id, draw)
-    if not lessons.asked(True) or not lessons.asked(False):
+    rows = InjectionRows(
+        taught=taught_rows,
+        learned=learned_rows,
+        held_out=encoded(reserved),
+        texts=TaskTexts(tokenizer, splits, length),
+        mask=tokenizer.mask_token_id,
+        draw=draw,
+    )
+    if not rows.probe_rows(True) or not rows.probe_rows(False):
         raise DataError(
             f"inject: with a share of {held_out:g} held out and texts cut to {length} tokens, "
             f"{len(facts)} facts leave none to learn or none to probe"
         )
-    return lessons
+    return rows
 
 
-def asking(rows: list[Row]) -> list[Row]:
+def with_masks(rows: list[Row]) -> list[Row]:
     """Drop rows in which nothing is masked because the masked words were cut off."""
     return [row for row in rows if any(label >= 0 for label in row["labels"])]

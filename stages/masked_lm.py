@@ -44,7 +44,8 @@ class Encoded:
     def inside(self, span: tuple[int, int]) -> list[Word]:
         """Return the words of the first text that overlap a span of characters."""
         start, end = span
-        return [w for w in self.words if w.part == 0 and w.start < end and w.end > start]
+        first_text = [word for word in self.words if word.part == 0]
+        return [word for word in first_text if word.start < end and word.end > start]
 
 
 def open_model(directory: Path) -> tuple[Any, bool]:
@@ -66,17 +67,19 @@ def open_model(directory: Path) -> tuple[Any, bool]:
         raise ModelError(f"inject: no masked-language model for this body: {reason}") from error
     except RuntimeError as error:
         raise ModelError(_misfit("has weights of other shapes")) from error
-    prefix, missing = f"{model.base_model_prefix}.", sorted(report["missing_keys"])
-    body = [name for name in missing if name.startswith(prefix) and ".pooler." not in name]
-    if body:  # which transformers draws at random
-        raise ModelError(_misfit(f"has no weights for {body[0]}"))
-    new = any(not name.startswith(prefix) for name in missing)
+    prefix = f"{model.base_model_prefix}."
+    new = False
+    for name in sorted(report["missing_keys"]):
+        if not name.startswith(prefix):
+            new = True
+        elif ".pooler." not in name:  # which transformers draws at random
+            raise ModelError(_misfit(f"has no weights for {name}"))
     return model.float(), new
 
 
-def _misfit(what: str) -> str:
+def _misfit(problem: str) -> str:
     return (
-        f"inject: no masked-language model for this body: it {what}; give the model as it was "
+        f"inject: no masked-language model for this body: it {problem}; give the model as it was "
         "before it was compressed"
     )
 
@@ -107,50 +110,62 @@ def encode(
     Words are those of the text, with punctuation apart: SentencePiece has it in the word before,
     and takes all that is written without spaces for one word. Words that share a token are one.
     """
-    encoded = tokenizer(
-        list(texts),
-        list(pairs) if pairs is not None else None,
-        truncation=True,
-        max_length=max_length,
-    )
+    second = None if pairs is None else list(pairs)
+    encoded = tokenizer(list(texts), second, truncation=True, max_length=max_length)
     rows = []
-    for at, encoding in enumerate(encoded.encodings):
-        found: list[Word] = []
-        for part, given in enumerate((texts[at], None if pairs is None else pairs[at])):
-            own = [place for place, of in enumerate(encoding.sequence_ids) if of == part]
-            found += _words(given, part, {place: encoding.offsets[place] for place in own})
-        rows.append(Encoded({key: encoded[key][at] for key in encoded}, found))
+    for number, encoding in enumerate(encoded.encodings):
+        words = _words(texts[number], 0, _offsets(encoding, 0))
+        if pairs is not None:
+            words += _words(pairs[number], 1, _offsets(encoding, 1))
+        row = {key: encoded[key][number] for key in encoded}
+        rows.append(Encoded(row, words))
     return rows
 
 
-def _words(text: str | None, part: int, offsets: Mapping[int, tuple[int, int]]) -> list[Word]:
+def _offsets(encoding: Any, part: int) -> dict[int, tuple[int, int]]:
+    """Return the characters of each token of the first text (0) or of the second (1)."""
+    offsets = {}
+    for token, (sequence, span) in enumerate(
+        zip(encoding.sequence_ids, encoding.offsets, strict=True)
+    ):
+        if sequence == part:
+            offsets[token] = span
+    return offsets
+
+
+def _words(text: str, part: int, offsets: Mapping[int, tuple[int, int]]) -> list[Word]:
     """Return the words of a text that have tokens; ``offsets``: each token's characters."""
-    places = _places(text or "")
-    starts, ends = [start for start, _ in places], [end for _, end in places]
-    joined, tokens = list(range(len(places))), dict[int, list[int]]()
+    places = _places(text)
+    starts = [start for start, _ in places]
+    ends = [end for _, end in places]
+    joined = list(range(len(places)))
+    tokens: dict[int, list[int]] = {}
     for token, (start, end) in offsets.items():
         first, last = bisect_right(ends, start), bisect_left(starts, end) - 1
         if first <= last:  # or it is a space
-            joined[first : last + 1] = [joined[first]] * (last + 1 - first)
-            tokens.setdefault(joined[first], []).append(token)
+            word = joined[first]
+            joined[first : last + 1] = [word] * (last + 1 - first)
+            tokens.setdefault(word, []).append(token)
     last_of = {first: place for place, first in enumerate(joined)}
-    return [
+    words = []
+    for first, word_tokens in tokens.items():
         # Of a word that is cut off, what is left.
-        Word(tuple(own), starts[first], min(ends[last_of[first]], offsets[own[-1]][1]), part)
-        for first, own in tokens.items()
-    ]
+        cut = offsets[word_tokens[-1]][1]
+        end = min(ends[last_of[first]], cut)
+        words.append(Word(tuple(word_tokens), starts[first], end, part))
+    return words
 
 
 def _places(text: str) -> list[tuple[int, int]]:
     """Return where the words of a text are, or its characters if it has no spaces between words."""
-    found, space = spans.units(text)
+    characters, space = spans.units(text)
     if space:
         return words.split(text, words.OWN)
-    places, at = [], 0
-    for each in found:
-        at = text.index(each, at)
-        places.append((at, at + len(each)))
-        at += len(each)
+    places, end = [], 0
+    for character in characters:
+        start = text.index(character, end)
+        end = start + len(character)
+        places.append((start, end))
     return places
 
 
@@ -173,7 +188,8 @@ def words_of_text(text: Encoded, draw: random.Random) -> list[Word]:
     """Draw 15 % of the words, but at least one."""
     if not text.words:
         return []
-    return draw.sample(text.words, max(1, round(MASKED_SHARE * len(text.words))))
+    count = max(1, round(MASKED_SHARE * len(text.words)))
+    return draw.sample(text.words, count)
 
 
 def words_of_fact(text: Encoded, sentence: Sentence, draw: random.Random) -> list[Word]:
@@ -207,9 +223,8 @@ def train_head(
     A new head answers at random, and would lead the body astray.
     """
     network.base_model.requires_grad_(False)
-    faster = parameters.model_copy(
-        update={"learning_rate": min(10 * parameters.learning_rate, 5e-3)}
-    )
+    rate = min(10 * parameters.learning_rate, 5e-3)
+    faster = parameters.model_copy(update={"learning_rate": rate})
     training.train(context, faster, network, tokenizer, rows, loss, epochs=1, name="head")
     network.requires_grad_(True)
 
@@ -221,17 +236,17 @@ class MaskedTokenLoss:
     """
 
     def __init__(self, model: Any) -> None:
-        self._asked: Tensor | None = None
+        self._masked: Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._select)
 
     def _select(self, _: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0][self._asked],)
+        return (inputs[0][self._masked],)
 
     def logits(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits, masked tokens × vocabulary, and the original tokens."""
+        """Return logits (masked tokens, vocabulary) and the original tokens."""
         labels = batch.pop("labels")
-        self._asked = labels != IGNORED
-        return model(**batch).logits, labels[self._asked]
+        self._masked = labels != IGNORED
+        return model(**batch).logits, labels[self._masked]
 
     def __call__(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
         return losses.hard(*self.logits(model, batch))
@@ -240,7 +255,7 @@ class MaskedTokenLoss:
 def probe(
     context: Context, model: Any, tokenizer: Any, loss: MaskedTokenLoss, rows: Sequence[Row]
 ) -> Tensor:
-    """Predict the masked tokens; return the rank of each true token in the vocabulary, from 1.
+    """Predict the masked tokens; return the rank of each true token, from 1.
 
     LAMA (Petroni et al. 2019, arXiv 1909.01066). A word of several tokens is predicted with all of
     them masked, and each token counts.
@@ -249,11 +264,14 @@ def probe(
     model.to(context.device).eval()
     for start in range(0, len(rows), 32):
         batch = collate(rows[start : start + 32], tokenizer)
-        batch = {key: value.to(context.device) for key, value in batch.items()}
+        for key, value in batch.items():
+            batch[key] = value.to(context.device)
         with torch.inference_mode():
             logits, truth = loss.logits(model, batch)
-        right = logits.gather(1, truth[:, None])
-        ranks.append((logits > right).sum(dim=1).cpu() + 1)
-        context.progress(min(start + 32, len(rows)), len(rows), "cloze probe")
+        correct = logits.gather(1, truth[:, None])
+        better = (logits > correct).sum(dim=1)
+        ranks.append(better.cpu() + 1)
+        done = min(start + 32, len(rows))
+        context.progress(done, len(rows), "cloze probe")
     model.cpu()
     return torch.cat(ranks)

@@ -14,23 +14,29 @@ SPLITS = frozenset({"train", "dev", "eval"})
 
 
 class Novel:
-    """Counts what it is asked about; ``counts`` has how each new row was made, and what was not.
+    """Tells new rows from those of the splits and from each other, and counts both.
 
     Case, punctuation, spaces and the order of a pair do not count. In memory is a hash of each
-    row, a hundred bytes. With ``singly``, for models that read each text of a pair alone, a row
-    with one text of dev or eval is not new either.
+    row, a hundred bytes.
+
+    Attributes:
+        counts: how many new rows were made in each way, and how many rows were not new, and why.
+
+    Args:
+        splits: the recipe's splits.
+        singly: whether models read each text of a pair alone; then a row with one text of dev or
+            eval is not new either.
     """
 
     def __init__(self, splits: Mapping[str, Split], *, singly: bool = False) -> None:
-        self._known = {
-            name: {
-                known
-                for row in rows(splits[name])
-                for known in digests(row, singly=singly and name != "train")
-            }
-            for name in ("train", "dev", "eval")
-            if name in splits
-        }
+        self._digests: dict[str, set[bytes]] = {}
+        for name in ("train", "dev", "eval"):
+            if name not in splits:
+                continue
+            alone = singly and name != "train"
+            self._digests[name] = set()
+            for row in rows(splits[name]):
+                self._digests[name].update(digests(row, singly=alone))
         self._seen: set[bytes] = set()
         self.counts: Counter[str] = Counter()
 
@@ -39,33 +45,35 @@ class Novel:
 
     def add(self, row: Pair, how: str) -> bool:
         """Return whether a row is new; count it as ``how``, or as why it is not."""
-        known = self.known(row)
-        self.counts[known or how] += 1
-        if known is None:
+        reason = self.reason(row)
+        self.counts[reason or how] += 1
+        if reason is None:
             self._seen.add(digest(row))
-        return known is None
+        return reason is None
 
-    def known(self, row: Pair) -> str | None:
+    def reason(self, row: Pair) -> str | None:
         """Return why a row is not new: ``repeated`` or, e.g., ``in_eval``; None if it is.
 
         A row is in eval if a text of it is there alone, as the queries of a search are.
         """
-        own, asked = digest(row), set(digests(row, singly=True))
-        for name, known in self._known.items():
-            if not known.isdisjoint(asked):
+        parts = set(digests(row, singly=True))
+        for name, stored in self._digests.items():
+            if not stored.isdisjoint(parts):
                 return f"in_{name}"
-        return "repeated" if own in self._seen else None
+        return "repeated" if digest(row) in self._seen else None
 
     def places(self, split: Split) -> list[int]:
         """Return the places of a split's new rows, each once; count why the others are not."""
-        own: dict[bytes, int] = {}
+        first: dict[bytes, int] = {}
         for place, row in enumerate(rows(split)):
-            known = self.known(row) or ("repeated" if digest(row) in own else None)
-            if known is None:
-                own[digest(row)] = place
+            reason = self.reason(row)
+            if reason is None and digest(row) in first:
+                reason = "repeated"
+            if reason is None:
+                first[digest(row)] = place
             else:
-                self.counts[known] += 1
-        return list(own.values())
+                self.counts[reason] += 1
+        return list(first.values())
 
 
 def rows(split: Split) -> Iterator[Pair]:
@@ -75,4 +83,6 @@ def rows(split: Split) -> Iterator[Pair]:
 
 def pair(split: Split, place: int) -> Pair:
     """Return a row of a split as a pair of texts."""
-    return split.texts[place], None if split.pairs is None else split.pairs[place]
+    if split.pairs is None:
+        return split.texts[place], None
+    return split.texts[place], split.pairs[place]

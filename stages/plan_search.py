@@ -11,9 +11,10 @@ bundles, as they ship: the divergence of their answers, and their latency.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
-from pipeline.terms.vocabulary import Isa
+from pipeline.terms.vocabulary import Isa, first_cpu_target
 from stages import ranges, smoothing
 from stages.bisection import most_within
 from stages.finalists import FLOAT, Finalists
@@ -51,12 +52,17 @@ Forms = tuple[str, ...]
 
 
 @dataclass(eq=False)
-class Tried:
+class Candidate:
     """A plan that was tried.
 
-    ``damage``: simulated; of a finalist, its bundle's. ``ms``: the median latency as a difference
-    to float's, from the table of products; at the end the latency itself, which is measured for
-    finalists, with its ``interval``, and scaled from the finalists' for others.
+    Attributes:
+        forms: the form of each group.
+        layers: the layers in int8.
+        damage: the simulated quantization error; of a finalist, its bundle's.
+        ms: the median latency as a difference to float's, from the table of matmuls; at the end
+            the latency itself, which is measured for finalists, and scaled from the finalists' for
+            others.
+        interval: the latency, if it was measured.
     """
 
     forms: Forms
@@ -67,22 +73,26 @@ class Tried:
 
     def record(self, front: bool, chosen: bool) -> dict[str, Any]:
         """Return the plan as JSON, without ranges and factors."""
+        interval = None
+        if self.interval is not None:
+            interval = [self.interval.low, self.interval.high]
+        groups = {form: self.forms.count(form) for form in sorted(set(self.forms))}
         return {
             "ms": self.ms,
-            "interval": None if self.interval is None else [self.interval.low, self.interval.high],
+            "interval": interval,
             "damage": self.damage,
             "front": front,
             "chosen": chosen,
-            "groups": {form: self.forms.count(form) for form in sorted(set(self.forms))},
+            "groups": groups,
         }
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found: the plan, all that were tried, and float's latency in ms."""
+class SearchResult:
+    """The plan that a search chose, all that it tried, and float's latency in ms."""
 
-    chosen: Tried
-    tried: list[Tried]
+    chosen: Candidate
+    tried: list[Candidate]
     calibration: Calibration
     float_ms: Interval
     seconds: float
@@ -92,9 +102,8 @@ class Found:
 
         ``front``: no other plan is both faster and nearer to float (the Pareto front).
         """
-        ordered = sorted(self.tried, key=lambda each: (each.ms, each.damage))
         rows, least = [], float("inf")
-        for plan in ordered:
+        for plan in sorted(self.tried, key=lambda plan: (plan.ms, plan.damage)):
             rows.append(plan.record(plan.damage < least, plan is self.chosen))
             least = min(least, plan.damage)
         return {"schema": SCHEMA, "limit": limit, "seconds": self.seconds, "plans": rows}
@@ -102,10 +111,22 @@ class Found:
 
 @dataclass
 class Search:
-    """One search. ``names``: the layers that may be int8; ``rows``: training rows to calibrate on.
+    """One search.
 
-    ``limit``: the most damage; ``seconds``: after this time no more groups or bundles are tried,
-    and what was not tried stays float. Half of it is kept for the bundles.
+    Attributes:
+        context: the run's context.
+        network: the float network.
+        tokenizer: its tokenizer.
+        names: the layers that may be int8.
+        rows: training rows to calibrate on.
+        isa: the width of weights.
+        limit: the largest quantization error.
+        seconds: after this time no more groups or bundles are tried, and what was not tried stays
+            float. Half of it is kept for the bundles.
+        percentile: that of calibration by percentile.
+        embeddings: what the vocabulary is stored in.
+        tried: the plans that were tried, by their forms.
+        notes: the measurements, which outlast a kill.
     """
 
     context: Context
@@ -118,29 +139,36 @@ class Search:
     seconds: float
     percentile: float
     embeddings: Embeddings
-    tried: dict[Forms, Tried] = field(default_factory=dict)
+    tried: dict[Forms, Candidate] = field(default_factory=dict)
     notes: Notes = field(init=False)
 
     def __post_init__(self) -> None:
         """Start the clock; after a kill, it goes on."""
         self.notes = Notes(self.context.work / "search.json")
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Return the fastest plan within the limit; of those equally fast, that of least damage."""
-        self.tried[self._all(FLOAT)] = Tried(self._all(FLOAT), {}, 0.0, 0.0)
-        quickest = tuple(max(saved, key=saved.__getitem__) for saved in self.savings)
-        for forms in (quickest, *(self._all(form) for form in self.forms)):
-            self._try(forms)
-        if self.tried[quickest].damage > NEAR * self.limit:
-            steps = self._steps()
-            alone = self.notes.get("vocabulary", lambda: self.more.damage({}))
-            for part in PARTS:
-                most_within(
-                    alone + part * (self.limit - alone),
-                    len(steps),
-                    lambda count: self._try(self._after(steps[:count])).damage,
-                )
-        return self._measured()
+        exact = self._all(FLOAT)
+        self.tried[exact] = Candidate(exact, {}, 0.0, 0.0)
+        fastest = tuple(max(saved, key=saved.__getitem__) for saved in self.savings)
+        self._try(fastest)
+        for form in self.forms:
+            self._try(self._all(form))
+        if self.tried[fastest].damage > NEAR * self.limit:
+            self._try_within_limit()
+        return self._measure()
+
+    def _try_within_limit(self) -> None:
+        """Try the plans that take as many steps as shares of the limit allow."""
+        steps = self._steps()
+        tables = self.notes.get("vocabulary", lambda: self.more.damage({}))
+
+        def damage(count: int) -> float:
+            return self._try(self._after(steps[:count])).damage
+
+        for part in PARTS:
+            limit = tables + part * (self.limit - tables)
+            most_within(limit, len(steps), damage)
 
     # What there is to choose from
 
@@ -153,48 +181,53 @@ class Search:
     def forms(self) -> dict[str, Layers]:
         """All layers in each form of int8."""
         plain = self._plain
-        factors = smoothing.factors(
-            self.network, self.groups, self.rows, self.isa, self.context.progress
-        )
+        network, progress = self.network, self.context.progress
+        factors = smoothing.factors(network, self.groups, self.rows, self.isa, progress)
         self.notes.save()
-        smooth = {
-            name: layer.model_copy(update={"factors": factors.get(name)})
-            for name, layer in plain.items()
-        }
-        moved = ranges.histograms(
-            self.network, self.names, self.rows, self.context.progress, factors
-        )
+        smooth = {}
+        for name, layer in plain.items():
+            smooth[name] = layer.model_copy(update={"factors": factors.get(name)})
+        moved = ranges.histograms(network, self.names, self.rows, progress, factors)
         self.notes.save()
+        static = ranged(plain, self._histograms, self.calibration)
+        static_smooth = ranged(smooth, moved, self.calibration)
         return {
             "dynamic": plain,
-            "static": ranged(plain, self._histograms, self.calibration),
+            "static": static,
             "dynamic smooth": smooth,
-            "static smooth": ranged(smooth, moved, self.calibration),
+            "static smooth": static_smooth,
         }
 
     @cached_property
     def savings(self) -> list[dict[str, float]]:
         """What each form saves of each group's time, in ms a call; float saves nothing."""
-        tokens = int(np.median([len(row["input_ids"]) for row in self._dev(MORE)]))
-        threads = next(each.threads for each in self.context.targets if each.provider == "cpu")
-        found = []
+        lengths = [len(row["input_ids"]) for row in self._dev(MORE)]
+        tokens = int(np.median(lengths))
+        target = first_cpu_target(self.context.targets)
+        by_group = []
         with alone.measuring(alone.noted(self.context.progress)):
-            for at, group in enumerate(self.groups):
-                self.context.progress(at, len(self.groups), "timing products")
-                ms = self._ms(group, tokens, threads)
-                found.append({form: ms[FLOAT] - ms[form] for form in ms})
-        return found
+            for group in self.groups:
+                self.context.progress(len(by_group), len(self.groups), "timing products")
+                ms = self._ms(group, tokens, target.threads)
+                by_group.append({form: ms[FLOAT] - ms[form] for form in ms})
+        return by_group
 
     def _ms(self, group: Sequence[str], tokens: int, threads: int) -> dict[str, float]:
         """Return the time in ms of a group's products in each form."""
-        weights = [self.network.get_submodule(name).weight for name in group]
-        outputs, inputs = [len(weight) for weight in weights], weights[0].shape[1]
-        forms = {FLOAT: None} | {form: layers[group[0]] for form, layers in self.forms.items()}
-        divided = "divided" if self.forms["dynamic smooth"][group[0]].factors else "plain"
-        ms: dict[str, float] = self.notes.get(
-            f"ms of {divided} {inputs} × {outputs}, {tokens} tokens, {threads} threads",
-            lambda: products.milliseconds(inputs, outputs, tokens, forms, threads),
-        )
+        layers = [self.network.get_submodule(name) for name in group]
+        outputs = [len(layer.weight) for layer in layers]
+        inputs = layers[0].weight.shape[1]
+        forms: dict[str, LinearPlan | None] = {FLOAT: None}
+        for form, plans in self.forms.items():
+            forms[form] = plans[group[0]]
+        smooth = forms["dynamic smooth"]
+        divided = "divided" if smooth and smooth.factors else "plain"
+        key = f"ms of {divided} {inputs} × {outputs}, {tokens} tokens, {threads} threads"
+
+        def measure() -> dict[str, float]:
+            return products.milliseconds(inputs, outputs, tokens, forms, threads)
+
+        ms: dict[str, float] = self.notes.get(key, measure)
         return ms
 
     @cached_property
@@ -208,13 +241,16 @@ class Search:
     @cached_property
     def calibration(self) -> Calibration:
         """The calibration that does least damage if all layers are static."""
+
+        def damage(how: Calibration) -> float:
+            layers = ranged(self._plain, self._histograms, how)
+            return self.few.damage(layers)
+
         damages = {}
         for method in METHODS:
             how = Calibration(method=method, percentile=self.percentile, rows=len(self.rows))
-            damages[how] = self.notes.get(
-                f"all static by {method}",
-                lambda how=how: self.few.damage(ranged(self._plain, self._histograms, how)),
-            )
+            key = f"all static by {method}"
+            damages[how] = self.notes.get(key, lambda how=how: damage(how))
         return min(damages, key=damages.__getitem__)
 
     # Damage
@@ -233,75 +269,126 @@ class Search:
     def _dev(self, count: int) -> list[Row]:
         return ranges.rows(self.context, self.tokenizer, "dev", count)
 
-    def _try(self, forms: Forms) -> Tried:
+    def _try(self, forms: Forms) -> Candidate:
         """Return a plan with its simulated damage."""
         if forms not in self.tried:
             layers = self._layers(forms)
             self.context.progress(0, 1, f"trying {len(layers)} layers in int8 together")
             damage = self.notes.get(" ".join(forms), lambda: self.more.damage(layers))
-            saved = sum(found[form] for found, form in zip(self.savings, forms, strict=True))
-            self.tried[forms] = Tried(forms, layers, damage, -saved)
+            saved = []
+            for savings, form in zip(self.savings, forms, strict=True):
+                saved.append(savings[form])
+            self.tried[forms] = Candidate(forms, layers, damage, -sum(saved))
         return self.tried[forms]
 
     def _steps(self) -> list[tuple[int, str]]:
         """Return the changes of a group's form, those of least damage per time saved first."""
+        slopes = []
+        for group, options in enumerate(self._options()):
+            for slope, form in hull(options):
+                slopes.append((slope, group, form))
+        slopes.sort(key=lambda entry: entry[0])
+        return [(group, form) for _, group, form in slopes]
+
+    def _options(self) -> list[list[tuple[float, float, str]]]:
+        """Return ms saved, damage and form of what was tried of each group, while there is time."""
         options: list[list[tuple[float, float, str]]] = [[] for _ in self.groups]
-        every = [(at, form) for form in self.forms for at in range(len(self.groups))]
-        for done, (at, form) in enumerate(every):
-            layers = {name: self.forms[form][name] for name in self.groups[at]}
-            key = f"group {at} {form}"
-            if self.notes.seconds > self.seconds / 2 and key not in self.notes.values:
-                break
-            self.context.progress(done, len(every), f"trying {self.groups[at][0]}, {form}")
-            damage = self.notes.get(key, lambda layers=layers: self.few.damage(layers))
-            options[at].append((self.savings[at][form], damage, form))
-        slopes = [
-            (slope, at, form) for at, given in enumerate(options) for slope, form in hull(given)
-        ]
-        return [(at, form) for _, at, form in sorted(slopes, key=lambda each: each[0])]
+        total, done = len(self.forms) * len(self.groups), 0
+        for form, layers_of_form in self.forms.items():
+            for group, names in enumerate(self.groups):
+                layers = {name: layers_of_form[name] for name in names}
+                key = f"group {group} {form}"
+                if self.notes.seconds > self.seconds / 2 and key not in self.notes.values:
+                    return options
+                self.context.progress(done, total, f"trying {names[0]}, {form}")
+                damage = self.notes.get(key, lambda layers=layers: self.few.damage(layers))
+                saved = self.savings[group][form]
+                options[group].append((saved, damage, form))
+                done += 1
+        return options
 
     def _after(self, steps: Sequence[tuple[int, str]]) -> Forms:
+        """Return the form of each group after some steps from float."""
         forms = [FLOAT for _ in self.groups]
-        for at, form in steps:
-            forms[at] = form
+        for group, form in steps:
+            forms[group] = form
         return tuple(forms)
 
     def _all(self, form: str) -> Forms:
         return tuple(form for _ in self.groups)
 
     def _layers(self, forms: Forms) -> Layers:
-        return {
-            name: self.forms[form][name]
-            for form, group in zip(forms, self.groups, strict=True)
-            if form != FLOAT
-            for name in group
-        }
+        layers = {}
+        for form, group in zip(forms, self.groups, strict=True):
+            if form == FLOAT:
+                continue
+            for name in group:
+                layers[name] = self.forms[form][name]
+        return layers
 
     # Finalists
 
     def plan(self, layers: Layers) -> Plan:
         """Return the plan that has these layers in int8."""
-        fixed = {layer.low is not None for layer in layers.values()}
+        static = {layer.low is not None for layer in layers.values()}
+        mode = "dynamic"
+        if len(static) == 2:
+            mode = "mixed"
+        elif static == {True}:
+            mode = "static"
         return Plan(
-            mode="mixed" if len(fixed) == 2 else "static" if fixed == {True} else "dynamic",
+            mode=mode,
             calibration=self.calibration,
             embeddings=self.embeddings if layers else "float",
             linears=layers,
         )
 
-    def _measured(self) -> Found:
-        """Build and time the fastest plans; return what was found."""
+    def _measure(self) -> SearchResult:
+        """Build and time the fastest plans; return the result."""
         bundles = Finalists(self.context, self.network, self.tokenizer, isa=self.isa)
         exact = self.tried[self._all(FLOAT)]
-        chosen = {FLOAT: exact}
-        built, seen = {FLOAT: bundles.build(None)}, list[Layers]()
+        built = {FLOAT: bundles.build(None)}
         self.notes.save()
-        within = [each for each in self.tried.values() if each.damage <= 2 * self.limit]
-        for number, plan in enumerate(sorted(within, key=lambda each: each.ms)):
+        chosen = {FLOAT: exact}
+        for plan, bundle in self._build(bundles, exact):
+            name = " ".join(plan.forms)
+            chosen[name], built[name] = plan, bundle
+        timed = bundles.time(built)
+        self.notes.save()
+        if timed.throttled:
+            log.warning("quantize: %s, so the plan may not be the fastest", timed.throttled)
+        for name, plan in chosen.items():
+            plan.interval = timed.percentile(name, 50)
+        float_ms = exact.interval
+        assert float_ms is not None
+        self._scale_ms(list(chosen.values()), float_ms)
+        fastest = min(chosen, key=lambda name: chosen[name].ms)
+        equal = [name for name in chosen if timed.ratio(name, fastest).low <= 1]
+        best = chosen[min(equal, key=lambda name: chosen[name].damage)]
+        if not best.layers:
+            reason = "is faster than float" if len(chosen) > 1 else "was found"
+            log.warning(
+                "quantize: no plan within max_joint_damage (%.2g) %s, so all layers and the "
+                "vocabulary stay float",
+                self.limit,
+                reason,
+            )
+        tried = list(self.tried.values())
+        return SearchResult(best, tried, self.calibration, float_ms, self.notes.seconds)
+
+    def _build(self, bundles: Finalists, exact: Candidate) -> Iterator[tuple[Candidate, Path]]:
+        """Yield the finalists and their bundles: the fastest plans whose bundles are within limits.
+
+        A plan is within reach up to twice the limit in simulation.
+        """
+        reachable = [plan for plan in self.tried.values() if plan.damage <= 2 * self.limit]
+        reachable.sort(key=lambda plan: plan.ms)
+        finalists, seen = 0, list[Layers]()
+        for number, plan in enumerate(reachable):
             late = number > 0 and self.notes.seconds > self.seconds  # one is tried in any case
-            if late or len(built) > FINALISTS or plan is exact:
-                break
-            self.context.progress(len(built), FINALISTS + 1, "building a finalist")
+            if late or finalists == FINALISTS or plan is exact:
+                return
+            self.context.progress(finalists + 1, FINALISTS + 1, "building a finalist")
             if plan.layers in seen:
                 continue  # where nothing is smoothed, a smooth form is the same
             seen.append(plan.layers)
@@ -313,40 +400,35 @@ class Search:
                 self.notes.save()
             plan.damage = bundles.damage(bundle)
             if plan.damage <= self.limit:
-                name = " ".join(plan.forms)
-                chosen[name], built[name] = plan, bundle
-        timed = bundles.time(built)
-        self.notes.save()
-        if timed.throttled:
-            log.warning("quantize: %s, so the plan may not be the fastest", timed.throttled)
-        for name, plan in chosen.items():
-            plan.interval = timed.percentile(name, 50)
-        float_ms = exact.interval
-        assert float_ms is not None
-        pairs = [(plan.ms, plan.interval) for plan in chosen.values() if plan.ms]
-        scale = np.median([(at.value - float_ms.value) / ms for ms, at in pairs if at] or [1.0])
+                finalists += 1
+                yield plan, bundle
+
+    def _scale_ms(self, finalists: Sequence[Candidate], float_ms: Interval) -> None:
+        """Replace the difference to float of each plan by its latency in ms.
+
+        It is measured for finalists. For others the table's difference is scaled by the median of
+        what it was for finalists.
+        """
+        scales = []
+        for plan in finalists:
+            if plan.ms and plan.interval:
+                difference = plan.interval.value - float_ms.value
+                scales.append(difference / plan.ms)
+        scale = float(np.median(scales or [1.0]))
         for plan in self.tried.values():
-            guess = float_ms.value + float(scale) * plan.ms
-            plan.ms = plan.interval.value if plan.interval else guess
-        fastest = min(chosen, key=lambda name: chosen[name].ms)
-        equal = [name for name in chosen if timed.ratio(name, fastest).low <= 1]
-        best = min(equal, key=lambda name: chosen[name].damage)
-        if not chosen[best].layers:
-            log.warning(
-                "quantize: no plan within max_joint_damage (%.2g) %s, so all layers and the "
-                "vocabulary stay float",
-                *(self.limit, "is faster than float" if len(chosen) > 1 else "was found"),
-            )
-        tried = list(self.tried.values())
-        return Found(chosen[best], tried, self.calibration, float_ms, self.notes.seconds)
+            if plan.interval:
+                plan.ms = plan.interval.value
+            else:
+                plan.ms = float_ms.value + scale * plan.ms
 
 
 def ranged(layers: Layers, histograms: Mapping[str, ranges.Histogram], how: Calibration) -> Layers:
     """Return the layers with the static ranges that a method chooses."""
-    return {
-        name: layer.model_copy(update=ranges.choose(histograms[name], how)._asdict())
-        for name, layer in layers.items()
-    }
+    static = {}
+    for name, layer in layers.items():
+        limits = ranges.choose(histograms[name], how)
+        static[name] = layer.model_copy(update=limits._asdict())
+    return static
 
 
 def hull(options: Sequence[tuple[float, float, str]]) -> list[tuple[float, str]]:
@@ -355,13 +437,16 @@ def hull(options: Sequence[tuple[float, float, str]]) -> list[tuple[float, str]]
     Each step is (damage per ms saved, form). They are the lower convex hull: a form is left out if
     others, or a mix of two, save as much with less damage. So the first number only grows.
     """
-    steps, saved, damage = list[tuple[float, str]](), 0.0, 0.0
+    steps: list[tuple[float, str]] = []
+    saved, damage = 0.0, 0.0
     while True:
-        beyond = [each for each in options if each[0] > saved]
+        beyond = []
+        for ms, error, form in options:
+            if ms > saved:
+                slope = (error - damage) / (ms - saved)
+                beyond.append((slope, -ms, error, form))
         if not beyond:
             return steps
-        slope, more, worse, form = min(
-            ((other - damage) / (ms - saved), -ms, other, form) for ms, other, form in beyond
-        )
+        slope, negative_ms, damage, form = min(beyond)
         steps.append((slope, form))
-        saved, damage = -more, worse
+        saved = -negative_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from pipeline.model.architectures.description import Config
 from pipeline.stage import Asked, Context, Draft, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
+from pipeline.terms.vocabulary import first_cpu_target
 from stages import training
 from stages.allocation import MULTIPLES
 from stages.latency_table import Curve, Table, grid, model_of
@@ -69,56 +71,60 @@ class Profile(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the table; report the ms of one layer more."""
-        from pipeline.model import parts
-
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
-        config = network.config.to_dict()
-        counted = {*zip(parts.neuron_counts(network), parts.head_counts(network), strict=True)}
-        if len(counted) > 1:
-            raise ModelError("profile: the layers differ already; profile before pruning")
-        most = {"neurons": max(parts.neuron_counts(network))}
-        if not parts.of(network).heads_stay(config):
-            most["heads"] = max(parts.head_counts(network))
+        most = self._most(network)
+        points = []
+        for kind, number in most.items():
+            for count in grid(number, MULTIPLES[kind]):
+                points.append((kind, count))
         bundles: dict[str, Path] = {}
-        points = [
-            (kind, count)
-            for kind, number in most.items()
-            for count in grid(number, MULTIPLES[kind])
-        ]
         for done, (kind, count) in enumerate(points):
             context.progress(done, len(points), f"exporting {count} {kind}")
             for depth in (1, 2):
-                name = f"{depth}-{kind}-{count}"
-                if count == most[kind]:
-                    name = f"{depth}-whole"
+                name = _bundle_name(depth, kind, count, most)
                 if name not in bundles:
                     small = self._small(network, depth, kind, count)
                     bundles[name] = self._exported(context, small, tokenizer, name)
         timed = self._timed(context, bundles)
         ms = {name: timed.percentile(name, 50).value for name in bundles}
-
-        def curve(kind: str) -> Curve:
-            counts = tuple(count for each, count in points if each == kind)
-            names = [f"{kind}-{c}" if c != most[kind] else "whole" for c in counts]
-            one, two = (tuple(ms[f"{depth}-{name}"] for name in names) for depth in (1, 2))
-            return Curve(counts, one, two)
-
-        target = next(each for each in context.targets if each.provider == "cpu")
+        curves = {}
+        for kind in most:
+            counts = tuple(count for unit, count in points if unit == kind)
+            times = []
+            for depth in (1, 2):
+                names = [_bundle_name(depth, kind, count, most) for count in counts]
+                times.append(tuple(ms[name] for name in names))
+            curves[kind] = Curve(counts, *times)
+        fingerprint = machine.fingerprint()
         table = Table(
-            machine=machine.digest(machine.fingerprint()),
-            threads=target.threads,
+            machine=machine.digest(fingerprint),
+            threads=first_cpu_target(context.targets).threads,
             tokens=int(np.median(timed.tokens)),
-            curves={kind: curve(kind) for kind in most},
+            curves=curves,
             model=model_of(network),
             precision=self.precision,
         )
         table.save(context.output)
-        layer = ms["2-whole"] - ms["1-whole"]
-        metric = Metric(
-            name="layer_ms", value=round(layer, 6), n=sum(map(len, timed.samples["1-whole"]))
-        )
+        layer_ms = round(ms["2-whole"] - ms["1-whole"], 6)
+        calls = sum(map(len, timed.samples["1-whole"]))
+        metric = Metric(name="layer_ms", value=layer_ms, n=calls)
         return Draft({"latencies.json": "latencies"}, metrics=(metric,), lasts=not timed.throttled)
+
+    def _most(self, network: Any) -> dict[str, int]:
+        """Return the number of neurons, and of heads if they can be removed, in each layer.
+
+        Raises ModelError if the layers differ.
+        """
+        from pipeline.model import parts
+
+        neurons, heads = parts.neuron_counts(network), parts.head_counts(network)
+        if len({*zip(neurons, heads, strict=True)}) > 1:
+            raise ModelError("profile: the layers differ already; profile before pruning")
+        most = {"neurons": max(neurons)}
+        if not parts.of(network).heads_stay(network.config.to_dict()):
+            most["heads"] = max(heads)
+        return most
 
     def _small(self, network: Any, depth: int, kind: str, count: int) -> Any:
         """Return a copy with the first layers, of which each has ``count`` units of a kind."""
@@ -129,32 +135,41 @@ class Profile(Stage):
 
         small = copy.deepcopy(network)
         surgery.keep_layers(small, range(depth))
-        for part in surgery.parts(small, "neurons" if kind == "neurons" else "heads"):
-            surgery.keep_units(part, torch.arange(min(count, part.count)))
+        for part in surgery.parts(small, kind):
+            retained = torch.arange(min(count, part.count))
+            surgery.keep_units(part, retained)
         checkpoint.count_heads(small)
         return small
 
     def _exported(self, context: Context, small: Any, tokenizer: Any, name: str) -> Path:
         from stages.finalists import Finalists
 
-        own = replace(context, work=context.work / name)
-        made = Finalists(own, small, tokenizer)
-        return next(made.int8()) if self.precision == "int8" else made.build(None)
+        subcontext = replace(context, work=context.work / name)
+        finalists = Finalists(subcontext, small, tokenizer)
+        if self.precision == "int8":
+            return next(finalists.int8())
+        return finalists.build(None)
 
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
         from stages.finalists import PROCESSES
 
         texts, pairs = context.task.served(context.split("dev"))
-        target = next(each for each in context.targets if each.provider == "cpu")
-        return latency.undisturbed(
-            lambda: latency.measure(
-                bundles,
-                texts,
-                pairs,
-                threads=target.threads,
-                processes=PROCESSES,
-                seconds=self.seconds,
-                seed=context.seed,
-                progress=context.progress,
-            )
+        measure = partial(
+            latency.measure,
+            bundles,
+            texts,
+            pairs,
+            threads=first_cpu_target(context.targets).threads,
+            processes=PROCESSES,
+            seconds=self.seconds,
+            seed=context.seed,
+            progress=context.progress,
         )
+        return latency.undisturbed(measure)
+
+
+def _bundle_name(depth: int, kind: str, count: int, most: Mapping[str, int]) -> str:
+    """Return the name of the bundle of a model with so many layers and units in each."""
+    if count == most[kind]:
+        return f"{depth}-whole"
+    return f"{depth}-{kind}-{count}"

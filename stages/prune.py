@@ -17,6 +17,7 @@ from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.quantity import Quantity
 from pipeline.terms.vocabulary import STATIC, THIN
 from stages import recovery, training, transfer_set
+from stages.fisher import CRITERIA
 from stages.parameters import (
     Training,
     cpu_has_bf16,
@@ -92,7 +93,7 @@ class Prune(Stage):
         ge=1,
         description="with vocabulary: remove also what it uses less often, to be spelled",
     )
-    method: Literal["fisher", "taylor", "magnitude"] = Field(
+    method: Literal[*CRITERIA] = Field(  # type: ignore[valid-type]
         default="fisher", description="criterion that ranks heads and neurons"
     )
     rescale: bool = Field(default=True, description="rescale the remaining units by least squares")
@@ -254,31 +255,41 @@ class Prune(Stage):
         speedup = self._speedup(context, origin, network, tokenizer)
         if speedup:
             speedup.reach(layers_too=not self.layers)
-        start = unit_search.measured(network) if self._units else None
-        macs = unit_search.share(self.macs, self.parameters, network, start) if start else 0.0
-        lesson = None
+        start, macs = None, 0.0
+        if self._units:
+            start = unit_search.measured(network)
+            macs = unit_search.share(self.macs, self.parameters, network, start)
+        imitation = None
         if self.recover_epochs:
             texts = self._transfer(context)
-            lesson = recovery.lesson(context, model, network, tokenizer, texts)
-        small = bool(self.parameters) and not macs  # as few as asked for, so nothing goes in steps
-        rounds = self.rounds if start else max(1, min(self.rounds, removal.count if removal else 1))
-        for number in range(1, (1 if small else rounds) + 1):
+            imitation = recovery.prepare(context, model, network, tokenizer, texts)
+        small = bool(self.parameters) and not macs  # few enough already: nothing goes in steps
+        rounds = self._count_rounds(removal)
+        for number in range(1, 2 if small else rounds + 1):
             network.to(context.device)
             if removal:
-                kept = removal.step(number / rounds)
-                start = start.of(kept) if start else None
+                layers = removal.step(number / rounds)
+                start = start.select(layers) if start else None
             if start and not small:
                 removed = self._removed(speedup, macs, number, start)
                 metrics += unit_search.remove(context, network, rows, removed)
             network.cpu()
-            if lesson is not None:
+            if imitation is not None:
                 knobs = self._recovery()
-                metrics.append(recovery.train(context, knobs, network, tokenizer, lesson, number))
+                loss = recovery.train(context, knobs, network, tokenizer, imitation, number)
+                metrics.append(loss)
         roles = checkpoint.save(network, tokenizer, context.output)
         facts = checkpoint.describe(network)
-        removed = round(1 - facts["parameters"] / before, 6)
-        metrics.append(Metric(name="parameters_removed", value=removed))
+        share = round(1 - facts["parameters"] / before, 6)
+        metrics.append(Metric(name="parameters_removed", value=share))
         return Draft(roles, facts, tuple(metrics))
+
+    def _count_rounds(self, removal: Removal | None) -> int:
+        """Return the number of rounds, of which each removes a layer at least if only layers go."""
+        if self._units:
+            return self.rounds
+        layers = removal.count if removal else 1
+        return max(1, min(self.rounds, layers))
 
     def _prune_vocabulary(
         self, context: Context, network: Any, tokenizer: Any, metrics: list[Metric]
@@ -302,10 +313,10 @@ class Prune(Stage):
         if not self.layers:
             return None
         whole = list(range(len(checkpoint.encoder_layers(network))))
-        kept, count = self._kept_layers(len(whole)), self._count_gone(len(whole))
-        able = [layer for layer in whole if kept is None or layer not in kept]
+        retained, count = self._kept_layers(len(whole)), self._count_gone(len(whole))
+        candidates = [layer for layer in whole if retained is None or layer not in retained]
         rows = calibration.sample(context, tokenizer, layer_search.ROWS, "dev")
-        return layer_search.Removal(context, network, rows, able, count, whole)
+        return layer_search.Removal(context, network, rows, candidates, count, whole)
 
     def _speedup(
         self, context: Context, origin: Any, network: Any, tokenizer: Any

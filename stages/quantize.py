@@ -26,6 +26,7 @@ from stages.parameters import changed
 from stages.planning import SEARCH, copied, narrowest, symmetric
 
 if TYPE_CHECKING:
+    from stages.rows import Rows
     from stages.sensitivity import Sensitivity
 
 log = logging.getLogger(__name__)
@@ -114,30 +115,36 @@ class Quantize(Stage):
 
     @model_validator(mode="after")
     def _every_parameter_is_used(self) -> Quantize:
-        given = set(changed(self, type(self).model_fields))
-        if self.precision == "fp16" and (unused := sorted(given - {"precision"})):
+        names = set(changed(self, type(self).model_fields))
+        unused = sorted(names - {"precision"})
+        if self.precision == "fp16" and unused:
             raise ValueError(
                 f"{unused[0]!r} is not of 'precision: fp16', which takes all of a graph"
             )
         if self.mode == "search":
-            if unused := sorted(given & CHOSEN_BY_SEARCH):
-                raise ValueError(f"{unused[0]!r} is not of 'mode: search', which decides it itself")
-        elif "minutes" in given:
+            self._check_search(names)
+        elif "minutes" in names:
             raise ValueError("'minutes' is of 'mode: search'")
-        if self.weights == "int4":
-            if self.mode == "search":
-                raise ValueError("'mode: search' chooses among plans in int8; leave 'weights' out")
-            if self.smooth:
-                raise ValueError("'smooth' is for weights in int8")
-        if "calibration" in given and self.mode == "dynamic":
+        if self.weights == "int4" and self.smooth:
+            raise ValueError("'smooth' is for weights in int8")
+        if "calibration" in names and self.mode == "dynamic":
             raise ValueError(
                 "'calibration' is of 'mode: static'; dynamic ranges are each row's own"
             )
-        if "percentile" in given and self.mode != "search" and self.calibration != "percentile":
+        if "percentile" in names and self.mode != "search" and self.calibration != "percentile":
             raise ValueError("'percentile' is of 'calibration: percentile'")
-        if not self.sensitivity and (unused := sorted(given & LIMITS)):
+        unused = sorted(names & LIMITS)
+        if not self.sensitivity and unused:
             raise ValueError(f"{unused[0]!r} is a limit of what 'sensitivity' measures")
         return self
+
+    def _check_search(self, names: set[str]) -> None:
+        """Raise ValueError if the recipe gives a parameter that a search decides itself."""
+        unused = sorted(names & CHOSEN_BY_SEARCH)
+        if unused:
+            raise ValueError(f"{unused[0]!r} is not of 'mode: search', which decides it itself")
+        if self.weights == "int4":
+            raise ValueError("'mode: search' chooses among plans in int8; leave 'weights' out")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check, as far as is certain, that the model has the layers in ``exclude``."""
@@ -175,80 +182,96 @@ class Quantize(Stage):
             plan = Plan(precision="fp16")
         else:
             tokenizer = checkpoint.load_tokenizer(model.directory)
-            make = self._searched if self.mode == "search" else self._chosen
-            plan, metrics, about = make(context, network, tokenizer)
+            make_plan = self._searched if self.mode == "search" else self._chosen
+            plan, metrics, about = make_plan(context, network, tokenizer)
         quantization.write(plan, context.output)
         roles[quantization.FILE] = "plan"
         if (context.output / blockwise.FILE).is_file():
             roles[blockwise.FILE] = "int4"
         if about:
             roles[SEARCH] = "search"
+        integer = len(plan.integer_modules)
         facts["quantization"] = {
             "precision": plan.precision,
             "mode": plan.mode,
-            "integer": len(plan.integer_modules),
+            "integer": integer,
             "int4": len(plan.int4_modules),
-            "float": len(plan.linears) - len(plan.integer_modules),
-        } | about
+            "float": len(plan.linears) - integer,
+            **about,
+        }
         return Draft(roles=roles, model=facts, metrics=tuple(metrics))
 
     def _chosen(
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
-        from stages import gptq, ranges, smoothing
+        from stages import gptq, ranges
 
         names, candidates = excluded.candidates(network, self.exclude)
-        isa, progress = narrowest(context.targets), context.progress
         layers = {name: LinearPlan(precision="int8") for name in candidates}
-        how, rows = None, list[Any]()
+        how, int4 = None, NO_BLOCKS
         four = self.weights == "int4"
         if four or self.mode == "static" or self.smooth:
             rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
             how = Calibration(
                 method=self.calibration, percentile=self.percentile, rows=self.calibration_rows
             )
-            factors = dict[str, tuple[float, ...]]()
-            if self.smooth:
-                groups = smoothing.groups(network, candidates, rows[0])
-                factors = smoothing.factors(network, groups, rows, isa, progress)
-            limits = dict[str, ranges.Range]()
-            if self.mode == "static":
-                limits = ranges.measure(network, candidates, rows, how, progress, factors)
-                if symmetric(context.targets):
-                    limits = {name: ranges.widened(each) for name, each in limits.items()}
-            for name in candidates:
-                low, high = limits.get(name, (None, None))
-                layers[name] = LinearPlan(
-                    precision="int8", low=low, high=high, factors=factors.get(name)
-                )
-        kept, metrics, embeddings = layers, list[Metric](), self.embeddings
-        int4 = gptq.rounded_layers(network, candidates, rows, progress) if four else {}
-        in_int4 = {name: planning.in_int4(kept[name]) for name in int4}
+            layers = self._calibrated(context, network, candidates, rows, how)
+            if four:
+                int4 = gptq.rounded_layers(network, candidates, rows, context.progress)
+        retained, embeddings = layers, self.embeddings
+        in_int4 = {name: planning.in_int4(layers[name]) for name in int4}
+        metrics: list[Metric] = []
         if self.sensitivity:
             measured = self._sensitivity(context, network, tokenizer, int4)
             embeddings = self._tolerated(measured)
-            layers, kept, damage = self._tolerant(context, measured, layers)
-            in_int4 = {name: planning.in_int4(kept[name]) for name in int4 if name in kept}
+            layers, retained, damage = self._tolerant(context, measured, layers)
+            in_int4 = {name: planning.in_int4(retained[name]) for name in int4 if name in retained}
             if in_int4:
-                _, in_int4, together = self._tolerant(context, measured, in_int4, kept)
+                _, in_int4, together = self._tolerant(context, measured, in_int4, retained)
                 damage = together if in_int4 else damage
-            if kept:
+            if retained:
                 metrics.append(Metric(name="quantization_kl", split="dev", value=damage))
-        kept = {**kept, **in_int4}
+        retained = {**retained, **in_int4}
         if four:
             metrics.insert(0, Metric(name="int4_layers", value=len(in_int4), n=len(names)))
         if in_int4:
             blockwise.write({name: int4[name] for name in in_int4}, context.output)
-        metrics.insert(0, Metric(name="integer_layers", value=len(kept), n=len(names)))
-        linears = {
-            name: kept.get(name)
-            or planning.in_float(layers[name].damage if name in layers else None)
-            for name in names
-        }
+        metrics.insert(0, Metric(name="integer_layers", value=len(retained), n=len(names)))
+        linears = {}
+        for name in names:
+            layer = retained.get(name)
+            if layer is None:
+                damage_alone = layers[name].damage if name in layers else None
+                layer = planning.in_float(damage_alone)
+            linears[name] = layer
         mode = "static" if self.mode == "static" else "dynamic"
         plan = Plan(mode=mode, calibration=how, embeddings=embeddings, linears=linears)
         return plan, metrics, {}
+
+    def _calibrated(
+        self, context: Context, network: Any, names: list[str], rows: Rows, how: Calibration
+    ) -> dict[str, LinearPlan]:
+        """Return layers in int8, with their factors and static ranges if the recipe wants them."""
+        from stages import ranges, smoothing
+
+        isa, progress = narrowest(context.targets), context.progress
+        factors: dict[str, tuple[float, ...]] = {}
+        if self.smooth:
+            groups = smoothing.groups(network, names, rows[0])
+            factors = smoothing.factors(network, groups, rows, isa, progress)
+        limits: dict[str, ranges.Range] = {}
+        if self.mode == "static":
+            limits = ranges.measure(network, names, rows, how, progress, factors)
+            if symmetric(context.targets):
+                limits = {name: ranges.widened(ends) for name, ends in limits.items()}
+        layers = {}
+        for name in names:
+            low, high = limits.get(name, (None, None))
+            layers[name] = LinearPlan(
+                precision="int8", low=low, high=high, factors=factors.get(name)
+            )
+        return layers
 
     def _sensitivity(
         self, context: Context, network: Any, tokenizer: Any, int4: Mapping[str, Blocks] = NO_BLOCKS
@@ -266,10 +289,13 @@ class Quantize(Stage):
         What layers do together is then measured with the embeddings rounded so. A search has no
         limit for what one layer does.
         """
-        alone = [] if self.mode == "search" else [self.max_damage]
-        limit = min([*alone, self.max_joint_damage])
+        limit, limits = self.max_joint_damage, "max_joint_damage"
+        if self.mode != "search":
+            limit = min(self.max_damage, limit)
+            limits = f"max_damage or {limits}"
         widths: tuple[Embeddings, ...] = ("int4", "int8", "float")
-        for narrow, wider in itertools.pairwise(widths[widths.index(self.embeddings) :]):
+        first = widths.index(self.embeddings)
+        for narrow, wider in itertools.pairwise(widths[first:]):
             measured.embeddings = narrow
             damage = measured.damage({})
             if damage <= limit:
@@ -277,7 +303,11 @@ class Quantize(Stage):
             log.warning(
                 "quantize.embeddings: in %s they alone do %.2g of damage, more than %s (%.2g); "
                 "they are in %s",
-                *(narrow, damage, "max_damage or " * len(alone) + "max_joint_damage", limit, wider),
+                narrow,
+                damage,
+                limits,
+                limit,
+                wider,
             )
         measured.embeddings = "float"
         return "float"
@@ -287,31 +317,37 @@ class Quantize(Stage):
         context: Context,
         measured: Sensitivity,
         layers: dict[str, LinearPlan],
-        beside: Mapping[str, LinearPlan] = NOTHING,
+        others: Mapping[str, LinearPlan] = NOTHING,
     ) -> tuple[dict[str, LinearPlan], dict[str, LinearPlan], float]:
         """Return all layers with their damage, those that may be rounded, and the latter's damage.
 
         A layer's damage is only measured if all layers together do more than one alone may.
-        ``beside``: how other layers are rounded, and these where they are not as in ``layers``.
+
+        Args:
+            context: the run's context.
+            measured: measures damage.
+            layers: how layers are rounded.
+            others: how other layers are rounded, and these where they are not as in ``layers``.
         """
-        kept = list(layers)
+        candidates = list(layers)
 
         def together(count: int) -> float:
             context.progress(0, 1, f"trying {count} layers together")
-            return measured.damage({**beside, **{name: layers[name] for name in kept[:count]}})
+            rounded = {name: layers[name] for name in candidates[:count]}
+            return measured.damage({**others, **rounded})
 
-        damage = together(len(kept))
+        damage = together(len(candidates))
         if damage <= min(self.max_damage, self.max_joint_damage):
             return layers, layers, damage
         damages = measured.damages(layers, context.progress)
-        layers = {
-            name: layer.model_copy(update={"damage": damages[name]})
-            for name, layer in layers.items()
-        }
-        kept = [name for name in layers if damages[name] <= self.max_damage]
-        kept.sort(key=damages.__getitem__)
-        count, damage = most_within(self.max_joint_damage, len(kept), together)
-        return layers, {name: layers[name] for name in kept[:count]}, damage
+        with_damage = {}
+        for name, layer in layers.items():
+            with_damage[name] = layer.model_copy(update={"damage": damages[name]})
+        layers = with_damage
+        candidates = [name for name in layers if damages[name] <= self.max_damage]
+        candidates.sort(key=damages.__getitem__)
+        count, damage = most_within(self.max_joint_damage, len(candidates), together)
+        return layers, {name: layers[name] for name in candidates[:count]}, damage
 
     def _searched(
         self, context: Context, network: Any, tokenizer: Any
@@ -321,35 +357,39 @@ class Quantize(Stage):
         from stages.plan_search import Search
 
         names, candidates = excluded.candidates(network, self.exclude)
-        embeddings = self._tolerated(self._sensitivity(context, network, tokenizer))
+        measured = self._sensitivity(context, network, tokenizer)
+        embeddings = self._tolerated(measured)
+        rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
         search = Search(
-            context,
-            network,
-            tokenizer,
-            candidates,
-            ranges.rows(context, tokenizer, "train", self.calibration_rows),
-            narrowest(context.targets),
-            self.max_joint_damage,
-            60 * self.minutes,
-            self.percentile,
-            embeddings,
+            context=context,
+            network=network,
+            tokenizer=tokenizer,
+            names=candidates,
+            embeddings=embeddings,
+            rows=rows,
+            isa=narrowest(context.targets),
+            limit=self.max_joint_damage,
+            seconds=60 * self.minutes,
+            percentile=self.percentile,
         )
-        found = search.run()
-        record = found.record(self.max_joint_damage)
-        (context.output / SEARCH).write_text(json.dumps(record, indent=1) + "\n")
-        plan, best = search.plan(found.chosen.layers), found.chosen
+        result = search.run()
+        record = result.record(self.max_joint_damage)
+        text = json.dumps(record, indent=1)
+        (context.output / SEARCH).write_text(text + "\n")
+        best = result.chosen
+        plan = search.plan(best.layers)
         linears = {name: plan.linears.get(name) or planning.in_float(None) for name in names}
         assert best.interval is not None
-        metrics = [
-            Metric(name="integer_layers", value=len(best.layers), n=len(names)),
-            Metric(name="quantization_kl", split="dev", value=best.damage),
-            _ms("plan_ms", best.interval),
-            _ms("float_ms", found.float_ms),
-            Metric(name="search_seconds", value=round(found.seconds, 1), n=len(found.tried)),
-        ]
-        front = [
-            f"{row['ms']:.3g} ms: {row['damage']:.2g}" for row in record["plans"] if row["front"]
-        ]
+        layers_metric = Metric(name="integer_layers", value=len(best.layers), n=len(names))
+        kl_metric = Metric(name="quantization_kl", split="dev", value=best.damage)
+        seconds = round(result.seconds, 1)
+        seconds_metric = Metric(name="search_seconds", value=seconds, n=len(result.tried))
+        plan_ms, float_ms = _ms("plan_ms", best.interval), _ms("float_ms", result.float_ms)
+        metrics = [layers_metric, kl_metric, plan_ms, float_ms, seconds_metric]
+        front = []
+        for row in record["plans"]:
+            if row["front"]:
+                front.append(f"{row['ms']:.3g} ms: {row['damage']:.2g}")
         return plan.model_copy(update={"linears": linears}), metrics, {"front": front}
 
 

@@ -3,12 +3,15 @@
 A wide range rounds all inputs coarsely, a narrow one cuts the largest. Wu et al. 2020 (arXiv
 2004.09602, section 3.3) compare the methods. Rows are on disk and read twice; in memory, only their
 lengths and targets grow with their number.
+
+DeBERTa calls the layers of queries and keys twice: then with its table of positions, which is no
+input of an exported layer. So in a family that is described, the first call of a pass counts.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.quantization import Calibration
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import Row, inputs_of
 from pipeline.terms.progress import Progress, silent
-from stages import calibration, calls
+from stages import calibration
 from stages.rows import Rows
 from stages.training import CHUNK
 
@@ -29,7 +33,7 @@ BINS = 2048
 STEPS = 255
 """Steps of an unsigned 8-bit integer."""
 SHARES = np.geomspace(1, 1 / 32, 31)
-"""How much of each side of the largest range is tried."""
+"""The shares of each side of the largest range that are tried."""
 Floats = NDArray[np.float64]
 Factors = Mapping[str, Sequence[float]]
 """What the inputs of a layer are divided by before they are rounded, one for each channel."""
@@ -62,12 +66,33 @@ class Histogram:
 
 def rows(context: Context, tokenizer: Any, name: str, count: int) -> Rows:
     """Return tokenized rows spread evenly over a split, in a file in ``context.work``."""
-    split, found = context.split(name), Rows(context.work)
+    split = context.split(name)
+    tokenized = Rows(context.work)
     chosen = split.evenly(count)
     for start in range(0, len(chosen), CHUNK):
         part = chosen[start : start + CHUNK]
-        found.extend(context.task.examples(tokenizer, split, part))
-    return found
+        tokenized.extend(context.task.examples(tokenizer, split, part))
+    return tokenized
+
+
+@contextlib.contextmanager
+def calls_with_text(model: Any) -> Iterator[Callable[[str], bool]]:
+    """Yield ``reads_text(name)``, which says once for each call of a layer if it reads the text."""
+    config = getattr(model, "config", None)
+    first_only = getattr(config, "model_type", None) in ARCHITECTURES
+    called = set[str]()
+
+    def reads_text(name: str) -> bool:
+        first = name not in called
+        if first_only:
+            called.add(name)
+        return first
+
+    hook = model.register_forward_pre_hook(lambda *_: called.clear())
+    try:
+        yield reads_text
+    finally:
+        hook.remove()
 
 
 @torch.no_grad()
@@ -79,15 +104,21 @@ def measure(
     progress: Progress = silent,
     factors: Factors = NONE,
 ) -> dict[str, Range]:
-    """Return the range of the input of each module ``names`` over ``rows``.
+    """Return the range of the input of each module over rows.
 
-    Inputs are divided by the module's ``factors``, if it has some.
+    Args:
+        model: in eval mode.
+        names: paths of modules.
+        rows: tokenized rows.
+        how: the method of calibration.
+        progress: called with rows that are done.
+        factors: (inputs,) for some modules, by which their inputs are divided.
     """
     ends = _ends(model, names, rows, progress, factors)
     if how.method == "min-max":
         return ends
-    found = _histograms(model, ends, rows, progress, factors)
-    return {name: choose(histogram, how) for name, histogram in found.items()}
+    counted = _histograms(model, ends, rows, progress, factors)
+    return {name: choose(histogram, how) for name, histogram in counted.items()}
 
 
 @torch.no_grad()
@@ -117,11 +148,14 @@ def choose(histogram: Histogram, how: Calibration) -> Range:
         return _percentile(histogram, how.percentile)
     cost = {"mse": squared_error, "entropy": divergence}[how.method]
     low, high = histogram.ends
-    tried = [Range(low, high)]
-    tried += [Range(low * share, high) for share in SHARES[1:]] if low < 0 else []
-    best = min(tried, key=lambda one: cost(histogram, one))
-    tried = [best, *(Range(best.low, high * share) for share in SHARES[1:])] if high > 0 else [best]
-    return min(tried, key=lambda one: cost(histogram, one))
+    candidates = [Range(low, high)]
+    if low < 0:
+        candidates += [Range(low * share, high) for share in SHARES[1:]]
+    best = min(candidates, key=lambda limits: cost(histogram, limits))
+    candidates = [best]
+    if high > 0:
+        candidates += [Range(best.low, high * share) for share in SHARES[1:]]
+    return min(candidates, key=lambda limits: cost(histogram, limits))
 
 
 def widened(limits: Range) -> Range:
@@ -135,8 +169,10 @@ def widened(limits: Range) -> Range:
 
 def squared_error(histogram: Histogram, limits: Range) -> float:
     """Return the mean squared error of inputs that are rounded within ``limits``."""
-    errors = (histogram.middles - _rounded(histogram.middles, limits)) ** 2
-    return float((histogram.counts * errors).sum() / histogram.counts.sum())
+    rounded = _rounded(histogram.middles, limits)
+    errors = (histogram.middles - rounded) ** 2
+    total = (histogram.counts * errors).sum()
+    return float(total / histogram.counts.sum())
 
 
 def divergence(histogram: Histogram, limits: Range) -> float:
@@ -146,34 +182,42 @@ def divergence(histogram: Histogram, limits: Range) -> float:
     if not inside.any():
         return float("inf")
     first, last = np.flatnonzero(inside)[[0, -1]]
-    cut = histogram.counts[first : last + 1].copy()
-    place = (middles[first : last + 1] - limits.low) / (limits.high - limits.low)
-    level, used = np.rint(place * STEPS).astype(int), cut > 0
-    sums, parts = np.bincount(level, weights=cut), np.bincount(level, weights=used)
-    spread = np.where(used, sums[level] / np.maximum(parts[level], 1), 0)
+    end = last + 1
+    cut = histogram.counts[first:end].copy()
+    place = (middles[first:end] - limits.low) / (limits.high - limits.low)
+    level = np.rint(place * STEPS).astype(int)
+    used = cut > 0
+    sums = np.bincount(level, weights=cut)
+    parts = np.bincount(level, weights=used)
+    mean = sums[level] / np.maximum(parts[level], 1)
+    spread = np.where(used, mean, 0)
+    spread = np.maximum(spread, 1e-9)
     cut[0] += histogram.counts[:first].sum()
-    cut[-1] += histogram.counts[last + 1 :].sum()
-    truth, seen = cut / cut.sum(), np.maximum(spread, 1e-9)
-    seen = seen / seen.sum()
-    full = truth > 0
-    return float((truth[full] * np.log(truth[full] / seen[full])).sum())
+    cut[-1] += histogram.counts[end:].sum()
+    full = cut > 0
+    exact = (cut / cut.sum())[full]
+    rounded = (spread / spread.sum())[full]
+    terms = exact * np.log(exact / rounded)
+    return float(terms.sum())
 
 
 def _percentile(histogram: Histogram, percent: float) -> Range:
     total = np.cumsum(histogram.counts) / histogram.counts.sum()
     tail = (100 - percent) / 200
     first = int(np.searchsorted(total, tail, side="right"))
-    last = min(int(np.searchsorted(total, 1 - tail)), BINS - 1)
-    start = histogram.ends.low
-    return Range(
-        min(start + histogram.width * first, 0.0), max(start + histogram.width * (last + 1), 0.0)
-    )
+    last = int(np.searchsorted(total, 1 - tail))
+    end = min(last, BINS - 1) + 1
+    start, width = histogram.ends.low, histogram.width
+    low = min(start + width * first, 0.0)
+    high = max(start + width * end, 0.0)
+    return Range(low, high)
 
 
 def _rounded(values: Floats, limits: Range) -> Floats:
     scale = max((limits.high - limits.low) / STEPS, 1e-12)
     zero = np.rint(-limits.low / scale)
-    return (np.clip(np.rint(values / scale) + zero, 0, STEPS) - zero) * scale
+    codes = np.clip(np.rint(values / scale) + zero, 0, STEPS)
+    return (codes - zero) * scale
 
 
 def _ends(
@@ -187,9 +231,11 @@ def _ends(
     ends = dict.fromkeys(names, Range(0.0, 0.0))
 
     def see(name: str, values: torch.Tensor) -> None:
-        low, high = torch.aminmax(_divided(values, factors.get(name)))
+        divided = _divided(values, factors.get(name))
+        low, high = torch.aminmax(divided)
         before = ends[name]
-        ends[name] = Range(min(before.low, float(low)), max(before.high, float(high)))
+        least, most = min(before.low, float(low)), max(before.high, float(high))
+        ends[name] = Range(least, most)
 
     watch(model, names, rows, see, progress, "recording input ranges")
     return ends
@@ -202,22 +248,26 @@ def _histograms(
     progress: Progress,
     factors: Factors = NONE,
 ) -> dict[str, Histogram]:
-    found = {name: Histogram(limits, np.zeros(BINS)) for name, limits in ends.items()}
+    distributions = {name: Histogram(limits, np.zeros(BINS)) for name, limits in ends.items()}
 
     def see(name: str, values: torch.Tensor) -> None:
         low, high = ends[name]
+        histogram = distributions[name]
         if low < high:
-            counts = torch.histc(_divided(values, factors.get(name)).float(), BINS, low, high)
-            found[name].counts += counts.double().numpy()
+            divided = _divided(values, factors.get(name))
+            counts = torch.histc(divided.float(), BINS, low, high)
+            histogram.counts += counts.double().numpy()
         else:
-            found[name].counts[0] += values.numel()
+            histogram.counts[0] += values.numel()
 
     watch(model, list(ends), rows, see, progress, "counting inputs")
-    return found
+    return distributions
 
 
 def _divided(values: torch.Tensor, factors: Sequence[float] | None) -> torch.Tensor:
-    return values if factors is None else values / torch.tensor(factors)
+    if factors is None:
+        return values
+    return values / torch.tensor(factors)
 
 
 @torch.no_grad()
@@ -229,16 +279,26 @@ def watch(
     progress: Progress = silent,
     note: str = "",
 ) -> None:
-    """Run the rows and show each module's input (rows × … × inputs) to ``see``."""
+    """Run rows through a model, and show ``see`` the inputs of modules.
+
+    Args:
+        model: in eval mode.
+        names: paths of modules.
+        rows: tokenized rows.
+        see: called with a module's path and its input (rows, …, inputs), for each batch.
+        progress: called with rows that are done.
+        note: what is being done.
+    """
     done = 0
-    with calls.of_text(model) as reads_text, contextlib.ExitStack() as hooks:
+    with calls_with_text(model) as reads_text, contextlib.ExitStack() as hooks:
         for name in names:
 
             def show(_: Any, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
                 if reads_text(name):
                     see(name, inputs[0].detach())
 
-            hook = model.get_submodule(name).register_forward_pre_hook(show)
+            module = model.get_submodule(name)
+            hook = module.register_forward_pre_hook(show)
             hooks.callback(hook.remove)
         for batch in calibration.batches(rows, "cpu"):
             progress(done, len(rows), note)

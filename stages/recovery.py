@@ -16,25 +16,34 @@ ALPHA, TEMPERATURE = 0.9, 2.0
 """Weight of the unpruned model's answers, and the temperature that softens them."""
 
 
-def lesson(
+def prepare(
     context: Context, model: Artifact, network: Any, tokenizer: Any, transfer: Artifact | None
 ) -> tuple[Rows, Loss]:
     """Return the rows of recovery, and the loss of imitating the unpruned model on them.
 
-    Unlabelled rows are learned as in distillation, but not a corpus. ``transfer``: a transfer set,
-    whose texts join, and whose answers are learned if it has some.
+    Unlabelled rows are learned as in distillation, but not a corpus.
+
+    Args:
+        context: the run's context.
+        model: the unpruned model.
+        network: the network to recover.
+        tokenizer: its tokenizer.
+        transfer: a transfer set, whose texts join, and whose answers are learned if it has some.
     """
     from stages import teacher as teaching
 
-    learned = transfer_set.learned(context, transfer)
-    splits = [split for split in learned if split.name != "corpus"]  # recovery is short
+    splits = []
+    for split in transfer_set.learned(context, transfer):
+        if split.name != "corpus":  # recovery is short
+            splits.append(split)
     rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
     if transfer_set.has_answers(transfer):
         answers = teaching.stored_outputs(context, transfer, splits, rows)
     else:
         answers = teaching.answers(context, model, *splits)
-    (answers,) = teaching.goals(context, network, tokenizer, rows, answers)
-    return rows, teaching.imitation(context.task, answers, alpha=ALPHA, temperature=TEMPERATURE)
+    (outputs,) = teaching.goals(context, network, tokenizer, rows, answers)
+    loss = teaching.imitation(context.task, outputs, alpha=ALPHA, temperature=TEMPERATURE)
+    return rows, loss
 
 
 def train(
@@ -42,18 +51,27 @@ def train(
     parameters: Training,
     network: Any,
     tokenizer: Any,
-    lesson: tuple[Rows, Loss],
+    imitation: tuple[Rows, Loss],
     number: int,
 ) -> Metric:
-    """Train the pruned network on the unpruned one's answers; ``number``: the round.
+    """Train the pruned network on the unpruned one's answers; return the loss.
 
     Of the round, only what a killed run needs to begin the next one is kept on disk.
+
+    Args:
+        context: the run's context.
+        parameters: how to train.
+        network: the pruned network.
+        tokenizer: its tokenizer.
+        imitation: what ``prepare`` returned.
+        number: of the round, from 1.
     """
     from stages import trainer
 
-    rows, loss = lesson
+    rows, loss = imitation
     training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
     name = "recovery" if number == 1 else f"recovery-{number}"
     trained = training.train(context, parameters, network, tokenizer, rows, loss, name=name)
     trainer.shed(context.work / name)
-    return trained.metric(f"{name.replace('-', '_')}_loss")
+    metric = name.replace("-", "_")
+    return trained.metric(f"{metric}_loss")

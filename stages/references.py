@@ -44,12 +44,10 @@ def choose(
 ) -> References:
     """Return the references by id in the recipe's order, then the tags that budgets name."""
     if models == "all":
-        family = _ancestors(context, candidate)
-        compared = {n: a for n, a in family.items() if a.kind is Kind.CHECKPOINT}
+        compared = _of_kind(Kind.CHECKPOINT, _ancestors(context, candidate))
     else:
         compared = {name: context.artifacts[name] for name in models}
-    tagged = context.baselines
-    compared |= {name: a for name, a in tagged.items() if a.kind is Kind.CHECKPOINT}
+    compared |= _of_kind(Kind.CHECKPOINT, context.baselines)
     chosen: dict[str, Artifact] = {}
     aliases: dict[str, str] = {}
     names: dict[frozenset[tuple[str, str]], str] = {}
@@ -59,8 +57,12 @@ def choose(
             chosen[name] = artifact
         else:
             aliases[name] = same
-    bundles = {name: a for name, a in tagged.items() if a.kind is Kind.BUNDLE}
+    bundles = _of_kind(Kind.BUNDLE, context.baselines)
     return References(chosen, bundles, aliases)
+
+
+def _of_kind(kind: Kind, artifacts: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    return {name: artifact for name, artifact in artifacts.items() if artifact.kind is kind}
 
 
 def export(
@@ -71,16 +73,18 @@ def export(
     An export does not depend on budgets, targets or what else is measured, so it is kept for the
     next measurement: after an edit of a limit, only what is timed anew takes time.
     """
-    built, folder = {}, context.kept or context.work
+    folder = context.kept or context.work
+    built = {}
     for name, artifact in checkpoints.items():
         progress = steps.next(f"exporting {name} as a reference")
-        built[name] = folder / "references" / provider / artifact.digest
-        if not _whole(built[name]):
-            _build(artifact, built[name], context, provider, split, progress)
+        bundle = folder / "references" / provider / artifact.digest
+        if not _whole(bundle):
+            _build(artifact, bundle, context, provider, split, progress)
+        built[name] = bundle
     return built
 
 
-def fastest(
+def export_fastest(
     context: Context, checkpoints: Mapping[str, Artifact], split: Split, steps: Steps
 ) -> dict[str, Path]:
     """Export checkpoints for OpenVINO as well; return nothing, and warn, if it cannot have them.
@@ -149,8 +153,12 @@ def _sums(export: Path) -> Path:
 
 def _hashes(folder: Path) -> dict[str, str]:
     """Return relative path -> sha256 of all files in a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+    hashes = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            hashes[name] = file_sha256(path)
+    return hashes
 
 
 def _ancestors(context: Context, model: Artifact) -> dict[str, Artifact]:

@@ -1,7 +1,7 @@
-"""Rescale the units that pruning kept, layer by layer, to reproduce the original outputs.
+"""Rescale the remaining units after pruning, layer by layer, to reproduce the original outputs.
 
-Kwon et al. 2022 (arXiv 2204.09656), §4.3. In the order of the forward pass, the kept heads and
-neurons get factors that bring the residual stream as close as possible to the unpruned model's,
+Kwon et al. 2022 (arXiv 2204.09656), §4.3. In the order of the forward pass, the remaining heads
+and neurons get factors that bring the residual stream as close as possible to the unpruned model's,
 by least squares over calibration tokens. The factors are folded into the weights.
 """
 
@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.stage.tasks.task import inputs_of
-from stages import fisher
 from stages.surgery import Part, bias_of, scale_units, weight_of
 
 Batch = dict[str, Tensor]
 
+GREATEST_SCALE = 10.0
+"""A layer is not rescaled if a factor exceeds this: it would fit noise (Kwon et al., §4.3)."""
+
 
 class _Enough(Exception):  # noqa: N818
-    """Stops a forward pass once it has reached the wanted part."""
+    """Stops a forward pass once it has reached the part that is rescaled."""
 
 
 def rescale(
@@ -49,8 +51,8 @@ def rescale(
     abandoned = 0
     for index, (part, original) in enumerate(zip(parts, whole_parts, strict=True)):
         equations = _equations(model, part, whole, original, batches)
-        gram, right = equations.totals()
-        scales = fisher.solve_scales(gram.cpu(), right.cpu())
+        gram, correlation = equations.totals()
+        scales = solve_scales(gram.cpu(), correlation.cpu())
         if scales is None:
             abandoned += 1
         else:
@@ -59,11 +61,68 @@ def rescale(
     return abandoned
 
 
+class NormalEquations:
+    """The normal equations G·scales = r for a part's scales, accumulated over tokens.
+
+    The units' outputs add up to the layer's: target ≈ Σ scale_u · inputs_u · weight_uᵀ. With one
+    equation for every token and output, G = (XᵀX) ∘ (WᵀW), summed over each unit's columns, and
+    r is Σ over tokens of X ∘ (target·W). Both are sums over tokens and can be built in batches.
+
+    Args:
+        weight: (outputs, units · width), W.
+        width: columns per unit.
+    """
+
+    def __init__(self, weight: Tensor, width: int) -> None:
+        self.weight, self.width = weight.double(), width
+        columns = weight.shape[1]
+        self.moment = torch.zeros(columns, columns, dtype=torch.double, device=weight.device)
+        self.correlation = torch.zeros(columns, dtype=torch.double, device=weight.device)
+
+    def add(self, inputs: Tensor, target: Tensor) -> None:
+        """Add tokens; ``inputs``: (tokens, units · width), ``target``: (tokens, outputs)."""
+        inputs, target = inputs.double(), target.double()
+        self.moment.addmm_(inputs.T, inputs)
+        self.correlation += (inputs * (target @ self.weight)).sum(0)
+
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Return G (units, units) and r (units,)."""
+        width = self.width
+        units = len(self.correlation) // width
+        gram = self.moment * (self.weight.T @ self.weight)
+        by_unit = gram.reshape(units, width, units, width)
+        correlation = self.correlation.reshape(units, width)
+        return by_unit.sum((1, 3)), correlation.sum(1)
+
+
+def solve_scales(gram: Tensor, correlation: Tensor, damping: float = 0.01) -> Tensor | None:
+    """Return the scales (units,), regularized towards 1.
+
+    Returns None if a scale exceeds GREATEST_SCALE or the equations are singular.
+
+    Args:
+        gram: (units, units), G of the normal equations.
+        correlation: (units,), r of the normal equations.
+        damping: weight of the regularization, as a share of the mean of G's diagonal.
+    """
+    ones = torch.ones_like(correlation)
+    identity = torch.eye(len(correlation), dtype=gram.dtype)
+    ridge = damping * gram.diagonal().mean() * identity
+    factor, failed = torch.linalg.cholesky_ex(gram + ridge)
+    if failed:
+        return None
+    residual = correlation - gram @ ones
+    scales = ones + torch.cholesky_solve(residual[:, None], factor)[:, 0]
+    if not (scales.abs() <= GREATEST_SCALE).all():
+        return None
+    return scales
+
+
 def _equations(
     model: Any, part: Part, whole: Any, original: Part, batches: list[Batch]
-) -> fisher.NormalEquations:
+) -> NormalEquations:
     """Accumulate one part's normal equations, whose target is the unpruned residual stream."""
-    equations = fisher.NormalEquations(weight_of(part.sink).detach(), part.width)
+    equations = NormalEquations(weight_of(part.sink).detach(), part.width)
     bias = bias_of(part.sink)
     shift = 0.0 if bias is None else bias.detach()
     for batch in batches:
@@ -74,7 +133,7 @@ def _equations(
 
 
 def _reach(model: Any, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the residual stream before a part (tokens × hidden) and its units (× columns)."""
+    """Return the residual stream before a part (tokens, hidden) and its units (tokens, columns)."""
     seen: list[Tensor] = []
 
     def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -95,7 +154,7 @@ def _reach(model: Any, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _stream_after(model: Any, part: Part, batch: Batch) -> Tensor:
-    """Return the residual stream after a part: tokens × hidden."""
+    """Return the residual stream after a part: (tokens, hidden)."""
     seen: list[Tensor] = []
 
     def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -20,6 +20,8 @@ from stages import ranges, sensitivity
 
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """α of the paper: 0 leaves all range in the inputs, 1 moves all of it into the weights."""
+NONE = 0.0
+"""The strength of inputs that are not divided."""
 WORTH = 0.5
 """The most of a group's error that may be left: a division costs time wherever it is not folded."""
 LEAST = 1e-5
@@ -44,49 +46,68 @@ def factors(
     channels, which a scale takes away anyway; no largest input counts as less than ``SHARE`` of
     the middle channel's. α is the one with which the group's outputs have the
     least squared error after rounding: one α for all groups makes some of them worse.
+
+    Args:
+        model: in eval mode.
+        groups: paths of the linear layers that read the same inputs.
+        rows: tokenized calibration rows.
+        isa: the width of weights.
+        progress: called with rows that are done.
     """
     members = {names[0]: list(names) for names in groups}
     largest = _largest_inputs(model, list(members), rows, progress)
-    tried = {
-        first: {
-            strength: _factors(_weights(model, names), largest[first], strength)
-            for strength in STRENGTHS
-        }
-        for first, names in members.items()
-    }
-    few = rows[:: max(1, len(rows) // ROWS)]
-    errors: dict[float | None, dict[str, float]] = {}
-    for strength in (None, *STRENGTHS):
-        layers = {
-            first: LinearPlan(precision="int8", factors=strength and tried[first][strength])
-            for first in members
-        }
-        note = f"trying smoothing with strength {strength or 0:g}"
-        errors[strength] = _errors(model, members, layers, few, isa, progress, note)
-    found = dict[str, tuple[float, ...]]()
+    every = max(1, len(rows) // ROWS)
+    few = rows[::every]
+    layers: dict[float, dict[str, LinearPlan]] = {}
+    errors: dict[float, dict[str, float]] = {}
+    for strength in (NONE, *STRENGTHS):
+        layers[strength] = {}
+        for first, names in members.items():
+            values = None
+            if strength != NONE:
+                weights = _weights(model, names)
+                values = _factors(weights, largest[first], strength)
+            layers[strength][first] = LinearPlan(precision="int8", factors=values)
+        note = f"trying smoothing with strength {strength:g}"
+        plan = layers[strength]
+        errors[strength] = _errors(model, members, plan, few, isa, progress, note)
+    chosen: dict[str, tuple[float, ...]] = {}
     for first, names in members.items():
-        best = min(STRENGTHS, key=lambda strength: errors[strength][first])
-        if errors[best][first] <= WORTH * errors[None][first]:
-            found |= dict.fromkeys(names, tried[first][best])
-    return found
+        by_strength = {strength: errors[strength][first] for strength in STRENGTHS}
+        best = min(by_strength, key=by_strength.__getitem__)
+        if by_strength[best] <= WORTH * errors[NONE][first]:
+            chosen |= dict.fromkeys(names, layers[best][first].factors)
+    return chosen
 
 
 def _weights(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
-    """Return the weights of some layers, each outputs × inputs."""
+    """Return the weights of some layers, each (outputs, inputs)."""
     return [sensitivity.linear(model, name).weight.detach() for name in names]
 
 
 def _factors(weights: Sequence[Tensor], largest: Tensor, strength: float) -> tuple[float, ...]:
-    heaviest = torch.stack([weight.abs().amax(dim=0) for weight in weights]).amax(dim=0)
+    """Return a factor for each input of a group of layers.
+
+    Args:
+        weights: (outputs, inputs) of each layer.
+        largest: (inputs,), the largest magnitude of each.
+        strength: α of the paper.
+    """
+    by_layer = [weight.abs().amax(dim=0) for weight in weights]
+    heaviest = torch.stack(by_layer).amax(dim=0)
+    heaviest = heaviest.clamp(min=LEAST)
     powers = strength * _expected(largest).log()
-    powers -= (1 - strength) * heaviest.clamp(min=LEAST).log()
-    return tuple(_short(value) for value in (powers - powers.mean()).exp().tolist())
+    powers -= (1 - strength) * heaviest.log()
+    ratios = (powers - powers.mean()).exp()
+    return tuple(_short(value) for value in ratios.tolist())
 
 
 def _expected(largest: Tensor) -> Tensor:
     """Return the largest magnitude of each input that is expected of rows to come."""
     used = largest[largest > 0]
-    middle = float(used.median()) if len(used) else 0.0
+    middle = 0.0
+    if len(used):
+        middle = float(used.median())
     return largest.clamp(min=max(SHARE * middle, LEAST))
 
 
@@ -101,16 +122,17 @@ def _errors(
 ) -> dict[str, float]:
     """Return the squared error of each group's outputs, rounded as the plan of its first says."""
     errors = dict.fromkeys(members, 0.0)
-    weights = {
-        name: sensitivity.rounded_weight(sensitivity.linear(model, name), layers[first], isa)
-        for first, names in members.items()
-        for name in names
-    }
+    weights = {}
+    for first, names in members.items():
+        for name in names:
+            linear = sensitivity.linear(model, name)
+            weights[name] = sensitivity.rounded_weight(linear, layers[first], isa)
 
     def see(first: str, values: Tensor) -> None:
         rounded = sensitivity.rounded_inputs(values, layers[first])
         for name in members[first]:
-            exact = functional.linear(values, sensitivity.linear(model, name).weight)
+            linear = sensitivity.linear(model, name)
+            exact = functional.linear(values, linear.weight)
             error = functional.linear(rounded, weights[name]) - exact
             errors[first] += float(error.square().sum())
 
@@ -126,26 +148,30 @@ def _short(value: float) -> float:
 def _largest_inputs(
     model: nn.Module, names: Sequence[str], rows: Sequence[Row], progress: Progress
 ) -> Mapping[str, torch.Tensor]:
-    """Return the largest magnitude of each input of each layer."""
-    found: dict[str, torch.Tensor] = {}
+    """Return the largest magnitude (inputs,) of each input of each layer."""
+    largest: dict[str, torch.Tensor] = {}
 
     def see(name: str, values: torch.Tensor) -> None:
-        largest = values.abs().flatten(0, -2).amax(dim=0)
-        found[name] = torch.maximum(found[name], largest) if name in found else largest
+        tokens = values.abs().flatten(0, -2)
+        greatest = tokens.amax(dim=0)
+        if name in largest:
+            greatest = torch.maximum(largest[name], greatest)
+        largest[name] = greatest
 
     ranges.watch(model, names, rows, see, progress, "recording the largest inputs")
-    return found
+    return largest
 
 
 def groups(model: nn.Module, names: Sequence[str], row: Row) -> list[list[str]]:
     """Return the layers that read the same inputs together, such as queries, keys and values."""
-    read: dict[str, torch.Tensor] = {}
+    inputs: dict[str, torch.Tensor] = {}
 
     def see(name: str, values: torch.Tensor) -> None:
-        read.setdefault(name, values)
+        inputs.setdefault(name, values)
 
     ranges.watch(model, names, [row], see)
-    found: dict[int, list[str]] = {}
-    for name, values in read.items():
-        found.setdefault(values.data_ptr(), []).append(name)
-    return list(found.values())
+    by_address: dict[int, list[str]] = {}
+    for name, values in inputs.items():
+        members = by_address.setdefault(values.data_ptr(), [])
+        members.append(name)
+    return list(by_address.values())

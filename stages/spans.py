@@ -37,7 +37,8 @@ def unspaced(text: str) -> bool:
     if text.isascii():
         return False
     letters = [character for character in text if character.isalpha()]
-    return 2 * sum(UNSPACED.match(each) is not None for each in letters) > len(letters)
+    unspaced_letters = sum(UNSPACED.match(letter) is not None for letter in letters)
+    return 2 * unspaced_letters > len(letters)
 
 
 def units(text: str) -> tuple[list[str], str]:
@@ -49,13 +50,13 @@ def units(text: str) -> tuple[list[str], str]:
     words = text.split()
     if not unspaced(text) or (len(words) > 1 and len(text) <= RUN * len(words)):
         return words, " "
-    found: list[str] = []
+    characters: list[str] = []
     for character in text.strip():
-        if found and _joins(found[-1][-1], character):
-            found[-1] += character
+        if characters and _joins(characters[-1][-1], character):
+            characters[-1] += character
         else:
-            found.append(character)
-    return found, ""
+            characters.append(character)
+    return characters, ""
 
 
 def clauses(text: str) -> list[str]:
@@ -63,15 +64,15 @@ def clauses(text: str) -> list[str]:
 
     Those of one word are left out, and the whole text if nothing cuts it.
     """
-    found: list[list[str]] = [[]]
+    runs: list[list[str]] = [[]]
     words, space = units(text)
     for word in words:
-        if found[-1] and word.lower() in CONJUNCTIONS:
-            found.append([])
-        found[-1].append(word)
+        if runs[-1] and word.lower() in CONJUNCTIONS:
+            runs.append([])
+        runs[-1].append(word)
         if _END.search(word):
-            found.append([])
-    parts = [_trimmed(words, space) for words in found if len(words) >= SHORTEST]
+            runs.append([])
+    parts = [_trimmed(run, space) for run in runs if len(run) >= SHORTEST]
     return [part for part in parts if part and part != text]
 
 
@@ -85,17 +86,20 @@ def spans(text: str, count: int, draw: random.Random) -> list[str]:
     longest = min(LONGEST, len(words) - 1)
     if longest < SHORTEST:
         return []
-    found = []
+    parts = []
     for _ in range(count):
         length = draw.randint(SHORTEST, longest)
         start = draw.randint(0, len(words) - length)
-        found.append(_trimmed(words[start : start + length], space))
-    return [part for part in found if part]
+        run = words[start : start + length]
+        parts.append(_trimmed(run, space))
+    return [part for part in parts if part]
 
 
 def splice(first: str, second: str, draw: random.Random) -> str:
     """Return a clause of one text followed by a clause of another."""
-    return " ".join(draw.choice(clauses(text) or [text]) for text in (first, second))
+    start = draw.choice(clauses(first) or [first])
+    end = draw.choice(clauses(second) or [second])
+    return f"{start} {end}"
 
 
 def noised(text: str, draw: random.Random) -> str:
@@ -104,15 +108,18 @@ def noised(text: str, draw: random.Random) -> str:
     words = [word for word in words if draw.random() >= DROPPED]
     if len(words) < SHORTEST:
         return text
-    at = draw.randrange(len(words) - 1)
-    words[at], words[at + 1] = words[at + 1], words[at]
+    place = draw.randrange(len(words) - 1)
+    words[place : place + 2] = [words[place + 1], words[place]]
     return space.join(words)
 
 
 def _joins(last: str, character: str) -> bool:
     """Return whether a character is a mark, or goes on with a word in ASCII."""
-    word = (last + character).isascii() and not (last.isspace() or character.isspace())
-    return word or unicodedata.category(character)[0] == "M"
+    both = last + character
+    if both.isascii() and not (last.isspace() or character.isspace()):
+        return True
+    category = unicodedata.category(character)
+    return category[0] == "M"
 
 
 def _trimmed(words: Sequence[str], space: str) -> str:

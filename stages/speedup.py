@@ -31,22 +31,36 @@ from stages.surgery import Unit
 log = logging.getLogger(__name__)
 
 CLOSE = 0.03
-"""By how much a measured speed-up may miss the one that was asked for without a second search."""
+"""By how much a measured speed-up may miss the recipe's without a second search."""
 FAR = 0.1
 """By how much it may miss it without a warning."""
 Ranked = Mapping[Unit, Sequence[Tensor]]
+"""The importance (units,) of each part's units, by kind."""
+Choose = Callable[[dict[Unit, list[int]]], list[Tensor]]
+"""Returns the units to keep, in the order of the forward pass, if parts keep so many."""
 
 
 @dataclass
 class Speedup:
-    """One search. ``network`` is ``origin`` after layers that were asked to go have gone."""
+    """One search.
+
+    Attributes:
+        context: the run's context.
+        origin: the input.
+        network: the input without the layers that the recipe removes.
+        tokenizer: its tokenizer.
+        directory: that of the table of times.
+        target: the speed-up of the recipe, as a factor.
+        measured: the speed-up of the pruned model, once it is timed.
+        missed: by what share it misses ``target``.
+    """
 
     context: Context
     origin: Any
     network: Any
     tokenizer: Any
     directory: Path
-    asked: float
+    target: float
     measured: Interval | None = None
     missed: float = 0.0
 
@@ -54,12 +68,12 @@ class Speedup:
     def table(self) -> Table:
         """The table of times. Raises ModelError if they are of another model, or not of int8."""
         table = latency_table.load(self.directory)
-        own = latency_table.model_of(self.origin)
-        for key, theirs in table.model.items():
-            if own[key] != theirs:
+        shape = latency_table.model_of(self.origin)
+        for key, value in table.model.items():
+            if shape[key] != value:
                 raise ModelError(
-                    f"prune.table: it is of a model with {key} {theirs}, but this one has "
-                    f"{own[key]}; put 'profile' right before"
+                    f"prune.table: it is of a model with {key} {value}, but this one has "
+                    f"{shape[key]}; put 'profile' right before"
                 )
         if table.precision != "int8":
             raise ModelError(
@@ -67,7 +81,8 @@ class Speedup:
                 "profile in int8"
             )
         for unit, curve in table.curves.items():
-            most = max(part.count for part in surgery.parts(self.origin, unit))
+            layers = surgery.parts(self.origin, unit)
+            most = max(part.count for part in layers)
             if most > curve.counts[-1]:
                 raise ModelError(
                     f"prune.table: it ends at {curve.counts[-1]} {unit}, but a layer has {most}; "
@@ -77,11 +92,11 @@ class Speedup:
 
     def check(self) -> None:
         """Raise ModelError if the speed-up is out of reach, before anything is trained for it."""
-        worthless = {
-            unit: [torch.zeros(part.count) for part in surgery.parts(self.network, unit)]
-            for unit in self.kinds
-        }
-        self.counts(worthless, self.asked)
+        equal = {}
+        for unit in self.kinds:
+            layers = surgery.parts(self.network, unit)
+            equal[unit] = [torch.zeros(part.count) for part in layers]
+        self.counts(equal, self.target)
 
     def reach(self, *, layers_too: bool) -> None:
         """Remove the layers that are needed least until heads and neurons can give the rest.
@@ -101,108 +116,111 @@ class Speedup:
                 batches = list(calibration.batches(rows, self.context.device))
                 whole = layer_search.outputs(self.context.task, self.network, batches)
             gone = layer_search.least_needed(self.context, self.network, 1, batches, whole=whole)
-            surgery.keep_layers(self.network, [at for at in range(depth) if at not in gone])
+            retained = [layer for layer in range(depth) if layer not in gone]
+            surgery.keep_layers(self.network, retained)
 
     @property
     def kinds(self) -> list[Unit]:
         """The units whose times are in the table, heads first."""
-        wanted: tuple[Unit, ...] = ("heads", "neurons")
-        return [unit for unit in wanted if unit in self.table.curves]
+        units: tuple[Unit, ...] = ("heads", "neurons")
+        return [unit for unit in units if unit in self.table.curves]
 
-    def search(
-        self,
-        importance: Ranked,
-        chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
-        part: float = 1,
-    ) -> list[Tensor]:
+    def search(self, importance: Ranked, choose: Choose, part: float = 1) -> list[Tensor]:
         """Return the units to keep, one entry per part in the order of the forward pass.
 
-        ``importance``: of each unit of each part; ``chosen`` returns which units are kept if parts
-        keep so many. The pruned model is exported and timed beside the input, and the budget is
-        corrected by what it missed. A ``part`` of the way there is not timed. Raises ModelError if
-        the speed-up is out of reach.
+        The pruned model is exported and timed together with the input, and the budget is corrected
+        by what it missed.
+
+        Args:
+            importance: (units,) for each part, by kind.
+            choose: returns which units are kept if parts keep so many.
+            part: how much of the way to go, 1 for all; less is not timed.
+
+        Raises:
+            ModelError: if the speed-up is out of reach.
         """
         if part < 1:
-            return chosen(self.counts(importance, self.asked**part))
-        found = self.notes.get("found", lambda: self._found(importance, chosen))
-        self.measured = Interval(*found["measured"])
-        self.missed = found["missed"]
+            return choose(self.counts(importance, self.target**part))
+        nearest = self.notes.get("found", lambda: self._nearest(importance, choose))
+        self.measured = Interval(*nearest["measured"])
+        self.missed = nearest["missed"]
         if self.missed > FAR:
             log.warning(
                 "prune: the nearest to a speed-up of %.3g× has %.3g×, as the table's times say "
                 "little about the whole model",
-                self.asked,
+                self.target,
                 self.measured.value,
             )
-        return chosen(found["counts"])
+        return choose(nearest["counts"])
 
     @cached_property
     def notes(self) -> Notes:
-        """What was found, so that a killed run goes on with the same model."""
+        """The results of the search, so that a killed run goes on with the same model."""
         return Notes(self.context.work / "speedup.json")
 
-    def _found(
-        self, importance: Ranked, chosen: Callable[[dict[Unit, list[int]]], list[Tensor]]
-    ) -> dict[str, Any]:
+    def _nearest(self, importance: Ranked, choose: Choose) -> dict[str, Any]:
         """Return the counts that come nearest to the speed-up, and what was measured of them."""
-        asked, nearest = self.asked, dict[str, Any]()
+        speedup, nearest = self.target, dict[str, Any]()
         for number in range(SEARCHES):
             try:
-                counts = self.counts(importance, asked)
+                counts = self.counts(importance, speedup)
             except ModelError:
                 if not nearest:
                     raise
-                break  # the correction asks for more than there is
+                break  # the correction is out of reach
             self.context.progress(number, SEARCHES, "timing the pruned model")
             key = f"timed {value_sha256(counts)}"
-            measured = Interval(
-                *self.notes.get(key, lambda counts=counts: list(self._measure(chosen, counts)))
-            )
-            missed = abs(measured.value / self.asked - 1)
+            ratio = self.notes.get(key, lambda counts=counts: list(self._measure(choose, counts)))
+            measured = Interval(*ratio)
+            missed = abs(measured.value / self.target - 1)
             if not nearest or missed < nearest["missed"]:
                 nearest = {"missed": missed, "counts": counts, "measured": list(measured)}
             if missed <= CLOSE:
                 break
-            asked = max(1.01, asked * self.asked / measured.value)
+            speedup = max(1.01, speedup * self.target / measured.value)
         return nearest
 
-    def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
+    def counts(self, importance: Ranked, speedup: float) -> dict[Unit, list[int]]:
         """Return how many units each part keeps: the least importance lost for the speed-up."""
-        choices = {
-            unit: [
-                allocation.choice(
-                    values, unit, partial(self._ms, unit, last=place == len(ranked) - 1)
-                )
-                for place, values in enumerate(ranked)
-            ]
-            for unit, ranked in importance.items()
-        }
-        flat = [choice for unit in choices for choice in choices[unit]]
-        now = self.table.ms(self._counted(self.origin))
-        rest = self.table.ms(self._counted(self.network))
+        choices: dict[Unit, list[allocation.Choice]] = {}
+        for unit, ranked in importance.items():
+            choices[unit] = []
+            for place, values in enumerate(ranked, 1):
+                cost = partial(self._ms, unit, last=place == len(ranked))
+                choice = allocation.choice(values, unit, cost)
+                choices[unit].append(choice)
+        flat = allocation.flatten(choices)
+        now = self.table.ms(self._units(self.origin))
+        rest = self.table.ms(self._units(self.network))
         rest -= sum(float(choice.cost[-1]) for choice in flat)
         try:
-            return allocation.spend(choices, now / asked - rest)
+            return allocation.spend(choices, now / speedup - rest)
         except ModelError as error:
-            most = now / (rest + sum(float(choice.cost.min()) for choice in flat))
+            least = sum(float(choice.cost.min()) for choice in flat)
+            most = now / (rest + least)
             raise ModelError(
-                f"prune.speedup: {asked:.3g}× is out of reach; fewer heads and neurons give "
+                f"prune.speedup: {speedup:.3g}× is out of reach; fewer heads and neurons give "
                 f"{most:.2f}× at most, so remove layers as well"
             ) from error
 
     def _ms(self, unit: Unit, counts: NDArray[np.int64], *, last: bool) -> NDArray[np.float64]:
         curve = self.table.curves[unit]
+        times = [curve.ms(int(count), last=last) for count in counts]
         # Noise must not make fewer units look dearer than more.
-        return np.maximum.accumulate([curve.ms(int(count), last=last) for count in counts])
+        return np.maximum.accumulate(times)
 
-    def _counted(self, network: Any) -> list[dict[str, int]]:
+    def _units(self, network: Any) -> list[dict[str, int]]:
         """Return the units in each layer of a network."""
-        parts = {unit: surgery.parts(network, unit) for unit in self.kinds}
-        depth = len(next(iter(parts.values())))
-        return [{unit: parts[unit][place].count for unit in parts} for place in range(depth)]
+        layers: list[dict[str, int]] = []
+        for unit in self.kinds:
+            for place, part in enumerate(surgery.parts(network, unit)):
+                if place == len(layers):
+                    layers.append({})
+                layers[place][unit] = part.count
+        return layers
 
     def metrics(self) -> list[Metric]:
-        """Return the measured speed-up, and by what share it misses the one asked for, if far."""
+        """Return the measured speed-up, and by what share it misses the recipe's, if far."""
         if self.measured is None:
             return []
         metrics = [Metric(name="speedup", **self.measured._asdict())]
@@ -210,16 +228,12 @@ class Speedup:
             metrics.append(Metric(name="speedup_missed", value=round(self.missed, 4)))
         return metrics
 
-    def _measure(
-        self,
-        chosen: Callable[[dict[Unit, list[int]]], list[Tensor]],
-        counts: dict[Unit, list[int]],
-    ) -> Interval:
+    def _measure(self, choose: Choose, counts: dict[Unit, list[int]]) -> Interval:
         """Return the ratio of the input's median latency to the pruned model's, both in int8."""
         name = value_sha256(counts)[:12]
         small = copy.deepcopy(self.network)
         parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
-        surgery.keep_all(small, parts, chosen(counts))
+        surgery.keep_all(small, parts, choose(counts))
         whole, bundle = self._whole
         pruned = next(self._finalists(f"pruned-{name}", small).int8())
         timed = whole.time({FLOAT: bundle, "pruned": pruned})
@@ -234,5 +248,5 @@ class Speedup:
         return whole, next(whole.int8())
 
     def _finalists(self, name: str, network: Any) -> Finalists:
-        own = replace(self.context, work=self.context.work / name)
-        return Finalists(own, network.cpu(), self.tokenizer)
+        context = replace(self.context, work=self.context.work / name)
+        return Finalists(context, network.cpu(), self.tokenizer)

@@ -90,9 +90,10 @@ class Static(Stage):
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         rows = training.labelled_rows(context, tokenizer, context.split("train"))
-        means, counts = token_means.of(context, network, tokenizer, rows, ROWS)
-        table, kept = token_means.reduced(means, min(self.width, *means.shape))
-        rare = SMOOTHING / (SMOOTHING + counts / counts.sum())
+        means, counts = token_means.token_means(context, network, tokenizer, rows, ROWS)
+        table, variance = token_means.reduced(means, min(self.width, *means.shape))
+        probability = counts / counts.sum()
+        rarity = SMOOTHING / (SMOOTHING + probability)
         config = StaticConfig(
             vocab_size=len(means),
             hidden_size=table.shape[1],
@@ -106,9 +107,10 @@ class Static(Stage):
         student = StaticForSequenceClassification(config)
         context.task.start(student, context.split("train"))
         with torch.no_grad():
-            student.static.embeddings.weight.copy_(table * rare[:, None])
+            weighted = table * rarity[:, None]
+            student.static.embeddings.weight.copy_(weighted)
             if self.buckets:
                 student.static.pairs.weight.zero_()
         roles = checkpoint.save(student.eval(), tokenizer, context.output)
-        metric = Metric(name="variance_kept", value=round(kept, 4))
+        metric = Metric(name="variance_kept", value=round(variance, 4))
         return Draft(roles, checkpoint.describe(student), (metric,))

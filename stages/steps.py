@@ -15,13 +15,14 @@ class Steps:
     total: int
     done: int = -1
 
-    def next(self, what: str) -> Progress:
+    def next(self, note: str) -> Progress:
         """Begin the next step and return the callback for its own progress."""
         self.done += 1
         done = self.done
-        self.progress(done, self.total, what)
+        self.progress(done, self.total, note)
 
         def report(part: float, whole: float, note: str) -> None:
-            self.progress(done + part / max(whole, 1e-9), self.total, note)
+            share = part / max(whole, 1e-9)
+            self.progress(done + share, self.total, note)
 
         return report

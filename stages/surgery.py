@@ -78,28 +78,27 @@ def parts(model: Any, unit: Unit) -> list[Part]:
 
     Raises ModelError if the family is not described or its heads cannot be removed one by one.
     """
-    row = model_parts.of(model)
+    family = model_parts.of(model)
+    units, width, shared = family.neurons, 1, None
     if unit == "heads":
         model_parts.check_heads(model.config.to_dict())
-    units = row.heads if unit == "heads" else row.neurons
-    width = model_parts.head_size(model) if unit == "heads" else 1
-    shared = row.attention if unit == "heads" and row.shares_positions else None
+        units, width = family.heads, model_parts.head_size(model)
+        if family.shares_positions:
+            shared = family.attention
     return [_part(layer, units, width, shared) for layer in checkpoint.encoder_layers(model)]
 
 
 def _part(layer: Any, units: Units, width: int, shared: str | None) -> Part:
-    producers = tuple(
-        Producer(*_locate(layer, maker.path), maker.blocks, maker.each)
-        for maker in model_parts.makers(layer, units)
-    )
-    return Part(
-        producers,
-        consumer=_locate(layer, units.reader),
-        inlet=_locate(layer, units.entry),
-        width=width,
-        vectors=tuple(_locate(layer, path) for path in units.vectors),
-        shared=layer.get_submodule(shared) if shared else None,
-    )
+    producers = []
+    for maker in model_parts.makers(layer, units):
+        parent, name = _locate(layer, maker.path)
+        producers.append(Producer(parent, name, maker.blocks, maker.each))
+    vectors = tuple(_locate(layer, path) for path in units.vectors)
+    attention = None
+    if shared:
+        attention = layer.get_submodule(shared)
+    consumer, inlet = _locate(layer, units.reader), _locate(layer, units.entry)
+    return Part(tuple(producers), consumer, inlet, width, vectors, attention)
 
 
 def _locate(layer: Any, path: str) -> tuple[nn.Module, str]:
@@ -110,47 +109,65 @@ def _locate(layer: Any, path: str) -> tuple[nn.Module, str]:
 def columns(units: Tensor, width: int, blocks: int = 1, total: int = 0) -> Tensor:
     """Return the columns of units: in each block, unit u has columns u·width … (u + 1)·width − 1.
 
-    ``total`` is the number of units in a block.
+    Args:
+        units: (retained units,), their indices.
+        width: columns per unit.
+        blocks: blocks of columns that each have all units.
+        total: the number of units in a block.
+
+    Returns:
+        (blocks · retained units · width,) indices of columns.
     """
+    offsets = torch.arange(width, device=units.device)
+    block = (units[:, None] * width + offsets).flatten()
     starts = torch.arange(blocks, device=units.device) * total * width
-    one = (units[:, None] * width + torch.arange(width, device=units.device)).flatten()
-    return (starts[:, None] + one).flatten()
+    return (starts[:, None] + block).flatten()
 
 
 def forward_order(by_unit: Iterable[Sequence[T]]) -> list[T]:
     """Interleave lists that have one entry per layer: all of the first layer, then the second."""
-    return [each for layer in zip(*by_unit, strict=True) for each in layer]
+    ordered: list[T] = []
+    for layer in zip(*by_unit, strict=True):
+        ordered.extend(layer)
+    return ordered
 
 
 def weight_of(linear: Any) -> Tensor:
-    """Return the outputs × inputs matrix of a linear layer, plain or factorized."""
-    return linear.up.weight @ linear.down.weight if hasattr(linear, "down") else linear.weight
+    """Return the (outputs, inputs) matrix of a linear layer, plain or factorized."""
+    if hasattr(linear, "down"):
+        return linear.up.weight @ linear.down.weight
+    return linear.weight
 
 
 def bias_of(linear: Any) -> Tensor | None:
-    bias: Tensor | None = linear.up.bias if hasattr(linear, "up") else linear.bias
+    """Return the bias (outputs,) of a linear layer, plain or factorized, if it has one."""
+    last = getattr(linear, "up", linear)
+    bias: Tensor | None = last.bias
     return bias
 
 
-def keep_units(part: Part, kept: Tensor) -> None:
-    """Keep only the units ``kept`` (indices in rising order) of a part."""
-    total, chosen = part.count, columns(kept, part.width)
+def keep_units(part: Part, retained: Tensor) -> None:
+    """Keep only the units ``retained`` (indices in rising order) of a part."""
+    total, chosen = part.count, columns(retained, part.width)
     with torch.no_grad():
-        for made in part.producers:
-            outputs = columns(kept, made.each * part.width, made.blocks, total)
-            setattr(made.parent, made.name, _slice_outputs(made.linear, outputs))
+        for producer in part.producers:
+            rows = columns(retained, producer.each * part.width, producer.blocks, total)
+            smaller = _slice_outputs(producer.linear, rows)
+            setattr(producer.parent, producer.name, smaller)
         for parent, name in part.vectors:
-            setattr(parent, name, nn.Parameter(getattr(parent, name)[chosen]))
+            vector = getattr(parent, name)[chosen]
+            setattr(parent, name, nn.Parameter(vector))
         parent, name = part.consumer
-        setattr(parent, name, _slice_inputs(getattr(parent, name), chosen))
-        if part.shared is not None and len(kept) < total:
-            shared_heads.keep(part.shared, kept)
+        smaller = _slice_inputs(part.sink, chosen)
+        setattr(parent, name, smaller)
+        if part.shared is not None and len(retained) < total:
+            shared_heads.keep(part.shared, retained)
 
 
-def keep_all(model: Any, parts: Sequence[Part], kept: Sequence[Tensor]) -> None:
+def keep_all(model: Any, parts: Sequence[Part], retained: Sequence[Tensor]) -> None:
     """Keep only some units of a model's parts: for each part, their indices in rising order."""
     device = next(model.parameters()).device
-    for part, units in zip(parts, kept, strict=True):
+    for part, units in zip(parts, retained, strict=True):
         keep_units(part, units.to(device))
     checkpoint.count_heads(model)
 
@@ -159,7 +176,10 @@ def _slice_outputs(linear: Any, chosen: Tensor) -> Any:
     if hasattr(linear, "up"):
         linear.up = _slice_outputs(linear.up, chosen)
         return linear
-    return _linear(linear.weight[chosen], None if linear.bias is None else linear.bias[chosen])
+    bias = linear.bias
+    if bias is not None:
+        bias = bias[chosen]
+    return _linear(linear.weight[chosen], bias)
 
 
 def _slice_inputs(linear: Any, chosen: Tensor) -> Any:
@@ -180,26 +200,26 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def scale_units(part: Part, scales: Tensor) -> None:
     """Fold one factor per unit into the layer that reads the units."""
-    sink = part.sink
-    thin = sink.down if hasattr(sink, "down") else sink
+    reader = getattr(part.sink, "down", part.sink)
+    factors = scales.to(reader.weight).repeat_interleave(part.width)
     with torch.no_grad():
-        thin.weight.mul_(scales.to(thin.weight).repeat_interleave(part.width))
+        reader.weight.mul_(factors)
 
 
-def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Keep only the layers ``kept``, and update the config.
+def keep_layers(model: Any, retained: Sequence[int]) -> None:
+    """Keep only the layers ``retained``, and update the config.
 
     Raises ModelError if the model cannot do without another layer.
     """
-    model_parts.check_layers(model.config.to_dict(), kept)
+    model_parts.check_layers(model.config.to_dict(), retained)
     layers = checkpoint.encoder_layers(model)
-    chosen = [layers[index] for index in kept]
+    chosen = [layers[index] for index in retained]
     del layers[:]
     layers.extend(chosen)
     model.config.num_hidden_layers = len(chosen)
     for key in model_parts.of(model).per_layer:
         values = getattr(model.config, key)
-        setattr(model.config, key, [values[index] for index in kept])
+        setattr(model.config, key, [values[index] for index in retained])
 
 
 @contextmanager
@@ -207,7 +227,9 @@ def skipped(layers: Sequence[nn.Module]) -> Iterator[None]:
     """Make layers pass their input through unchanged inside a ``with`` block."""
 
     def bypass(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
+        if isinstance(output, tuple):
+            return (inputs[0], *output[1:])
+        return inputs[0]
 
     handles = [layer.register_forward_hook(bypass) for layer in layers]
     try:

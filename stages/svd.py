@@ -22,9 +22,9 @@ from pipeline.terms.errors import ModelError
 class Decomposition:
     """The singular value decomposition of W·L, where L·Lᵀ is the inputs' second moment.
 
-    ``left``      outputs × n, orthonormal columns
-    ``values``    n singular values, in falling order
-    ``right``     n × inputs: Vᵀ·L⁻¹, which makes left · diag(values) · right equal to W
+    ``left``      (outputs, n), orthonormal columns
+    ``values``    (n,), the singular values, in falling order
+    ``right``     (n, inputs): Vᵀ·L⁻¹, which makes left · diag(values) · right equal to W
     """
 
     left: Tensor
@@ -37,35 +37,44 @@ class Decomposition:
         return len(self.left), self.right.shape[1]
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """Return the best product of a rank: down (rank × inputs) and up (outputs × rank)."""
+        """Return the best product of a rank: down (rank, inputs) and up (outputs, rank)."""
         root = self.values[:rank].sqrt()
-        return root[:, None] * self.right[:rank], self.left[:, :rank] * root
+        down = root[:, None] * self.right[:rank]
+        up = self.left[:, :rank] * root
+        return down, up
 
     def relative_error(self, rank: int) -> float:
         """Return ‖(W − W_rank)·X‖ / ‖W·X‖ over the calibration tokens X; 0 if W·X is 0."""
         energy = self.values.square()
         whole = energy.sum()
-        return float((energy[rank:].sum() / whole).sqrt()) if whole > 0 else 0.0
+        if not whole > 0:
+            return 0.0
+        lost = energy[rank:].sum() / whole
+        return float(lost.sqrt())
 
 
 def decompose(weight: Tensor, moment: Tensor, damping: float = 1e-6) -> Decomposition:
     """Decompose a layer's weight in the metric of its inputs.
 
-    Args:
-        weight: outputs × inputs.
-        moment: inputs × inputs, Σ over tokens of x·xᵀ.
-        damping: added to the moment's diagonal, as a share of its mean. Directions that the
-            calibration rows never use keep a little weight, and the factor has an inverse.
-
     The moment's factor is that of its eigenvalues. It has no Cholesky factor where rounding made a
     small eigenvalue negative, which depends on the CPU.
+
+    Args:
+        weight: (outputs, inputs).
+        moment: (inputs, inputs), Σ over tokens of x·xᵀ.
+        damping: added to the moment's diagonal, as a share of its mean. Directions that the
+            calibration rows never use keep a little weight, and the factor has an inverse.
     """
     weight, moment = weight.double(), moment.double()
-    ridge = damping * moment.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    smallest = torch.finfo(torch.float64).tiny
+    mean = moment.diagonal().mean().clamp(min=smallest)
+    ridge = damping * mean
     squares, basis = torch.linalg.eigh(moment)
     roots = (squares.clamp(min=0) + ridge).sqrt()
-    left, values, right = torch.linalg.svd(weight @ (basis * roots), full_matrices=False)
-    return Decomposition(left, values, (right / roots) @ basis.T)
+    scaled = weight @ (basis * roots)
+    left, values, right = torch.linalg.svd(scaled, full_matrices=False)
+    inverse = (right / roots) @ basis.T
+    return Decomposition(left, values, inverse)
 
 
 def choose_ranks(
@@ -93,59 +102,73 @@ def choose_ranks(
         ModelError: if even the least ranks are above the budget.
     """
     greatest = max(weights, default=0) or 1.0  # prices below are for losses of about this size
-    weights = [weight / greatest for weight in weights]
-    options = [
-        _options(layer, weight, multiple)
-        for layer, weight in zip(decompositions, weights, strict=True)
-    ]
+    options = []
+    for layer, weight in zip(decompositions, weights, strict=True):
+        options.append(_options(layer, weight / greatest, multiple))
 
     def choose(price: float) -> list[int]:
         return [int((loss + price * cost).argmin()) for cost, loss in options]
 
-    def total(choice: Sequence[int]) -> float:
-        return sum(float(cost[at]) for at, (cost, _) in zip(choice, options, strict=True))
+    def total(price: float) -> float:
+        parameters = 0.0
+        for place, (cost, _) in zip(choose(price), options, strict=True):
+            parameters += float(cost[place])
+        return parameters
 
-    least, whole = (sum(float(f(cost)) for cost, _ in options) for f in (torch.min, torch.max))
+    least = sum(float(cost.min()) for cost, _ in options)
+    whole = sum(float(cost.max()) for cost, _ in options)
     if least > budget:
         raise ModelError(
             f"factorize.ratio: {budget / whole:.0%} is too little; ranks of {multiple} or more "
             f"leave {least / whole:.0%}"
         )
     low, high = 0.0, 1e-12
-    while total(choose(high)) > budget and high < 1e30:
+    while total(high) > budget and high < 1e30:
         high *= 4
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if total(choose(middle)) <= budget else (middle, high)
-    return [at * multiple if at else None for at in choose(high)]
+        if total(middle) <= budget:
+            high = middle
+        else:
+            low = middle
+    ranks: list[int | None] = []
+    for place in choose(high):
+        ranks.append(place * multiple if place else None)
+    return ranks
 
 
 def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor, Tensor]:
     """Return cost and loss of a layer's options: whole, then each rank that saves parameters."""
     outputs, inputs = layer.shape
-    beyond = layer.values.square().flip(0).cumsum(0).flip(0)
-    beyond = torch.cat([beyond, beyond.new_zeros(1)])
-    most = (inputs * outputs - 1) // (inputs + outputs)
+    whole, by_rank = outputs * inputs, outputs + inputs
+    energy = layer.values.square().flip(0)
+    beyond = energy.cumsum(0).flip(0)
+    none = beyond.new_zeros(1)
+    beyond = torch.cat([beyond, none])
+    most = (whole - 1) // by_rank
     ranks = torch.arange(multiple, max(most + 1, multiple), multiple)
-    cost = torch.cat([torch.tensor([inputs * outputs]), ranks * (inputs + outputs)]).double()
-    return cost, weight * torch.cat([beyond.new_zeros(1), beyond[ranks]]).cpu()
+    cost = torch.cat([torch.tensor([whole]), ranks * by_rank])
+    loss = weight * torch.cat([none, beyond[ranks]])
+    return cost.double(), loss.cpu()
 
 
 def thin_rows(table: Tensor, often: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     """Approximate the rows of a table by a narrow table times a matrix.
 
     Args:
-        table: rows × columns.
-        often: rows; how much an error in each row counts.
+        table: (rows, columns).
+        often: (rows,), how much an error in each row counts.
         rank: columns of the narrow table.
 
     Returns:
-        The narrow table (rows × rank), the matrix (columns × rank), and the relative error: the
+        The narrow table (rows, rank), the matrix (columns, rank), and the relative error: the
         root of the lost share of the weighted sum of squares.
     """
     wide = table.double()
-    moment = (wide * often.double()[:, None]).T @ wide
-    squares, basis = torch.linalg.eigh(moment)
+    weighted = wide * often.double()[:, None]
+    squares, basis = torch.linalg.eigh(weighted.T @ wide)
+    squares = squares.clamp(min=0)
     up = basis[:, -rank:]
-    lost = squares[:-rank].clamp(min=0).sum() / squares.clamp(min=0).sum()
-    return wide @ up, up, float(lost.sqrt())
+    lost = squares[:-rank].sum()
+    error = (lost / squares.sum()).sqrt()
+    return wide @ up, up, float(error)

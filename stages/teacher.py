@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pipeline.model.batches import order_by_length
 from pipeline.stage import Context, losses, similarity
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
@@ -245,7 +246,7 @@ def _run_batches(
     tokens: Spans,
 ) -> None:
     """Write the files in a folder, longest rows last; resume where an earlier run stopped."""
-    order = np.argsort(lengths(rows), kind="stable").tolist()
+    order = order_by_length(lengths(rows).tolist())
     done = _finished_rows(directory)
     logit_path, state_path = directory / LOGITS, directory / HIDDEN
     logit_path.touch()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model import parts
+from pipeline.model.batches import order_by_length
 from pipeline.stage import Context
 from pipeline.stage.tasks.task import inputs_of
 from stages.parameters import TEACHER_BATCH, Row
@@ -17,57 +18,103 @@ from stages.rows import lengths
 from stages.trainer import collate, use_bf16
 
 
-def of(
+def token_means(
     context: Context, network: Any, tokenizer: Any, rows: Sequence[Row], most: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean last hidden state of each token, and how often each occurs: vocabulary × h.
+    """Return the mean last hidden state of each token, and how often each token occurs.
 
-    Of the rows, ``most`` at most are read. A token that occurs in none of them is read alone.
+    A token that occurs in no row that is read is read alone.
+
+    Args:
+        context: the run's context.
+        network: the teacher.
+        tokenizer: its tokenizer.
+        rows: tokenized rows.
+        most: how many of them to read at most.
+
+    Returns:
+        The means (vocabulary, hidden) and the counts (vocabulary,).
     """
-    body = parts.body(network).to(context.device).eval()
     size = network.get_input_embeddings().num_embeddings
-    chosen = np.random.default_rng(context.seed).permutation(len(rows))[:most]
-    total, counts = torch.zeros(size, parts.width(network.config) or 0), torch.zeros(size)
-
-    def read(batch: Sequence[Row], place: slice) -> None:
-        tensors = {k: v.to(context.device) for k, v in collate(batch, tokenizer).items()}
-        with (
-            torch.inference_mode(),
-            torch.autocast(
-                context.device, torch.bfloat16, enabled=use_bf16(context.device, network)
-            ),
-        ):
-            states = body(**inputs_of(tensors)).last_hidden_state.float().cpu()
-        there = tensors["attention_mask"][:, place].cpu().bool()
-        ids = tensors["input_ids"][:, place].cpu()[there]
-        total.index_add_(0, ids, states[:, place][there])
-        counts.index_add_(0, ids, torch.ones(len(ids)))
-
-    order = chosen[np.argsort(lengths(rows)[chosen], kind="stable")]
+    reader = _Reader(context, network, tokenizer, size)
+    draw = np.random.default_rng(context.seed)
+    chosen = draw.permutation(len(rows))[:most]
+    sizes = lengths(rows)[chosen]
+    order = chosen[order_by_length(sizes.tolist())]
     for start in range(0, len(order), TEACHER_BATCH):
-        read([rows[row] for row in order[start : start + TEACHER_BATCH]], slice(None))
+        places = order[start : start + TEACHER_BATCH]
+        batch = [rows[place] for place in places]
+        reader.read(batch, slice(None))
         context.progress(start, len(order), "tokens in the training rows")
-    seen = counts.clone()
-    alone = [token for token in range(size) if not counts[token]]
-    before = tokenizer("")["input_ids"][:1]
-    for start in range(0, len(alone), 8 * TEACHER_BATCH):
-        batch = [_alone(tokenizer, token) for token in alone[start : start + 8 * TEACHER_BATCH]]
-        read(batch, slice(len(before), len(before) + 1))
-        context.progress(start, len(alone), "tokens alone")
+    occurrences = reader.counts.clone()
+    unseen = [token for token in range(size) if not occurrences[token]]
+    first = len(tokenizer("")["input_ids"][:1])
+    place = slice(first, first + 1)
+    for start in range(0, len(unseen), 8 * TEACHER_BATCH):
+        tokens = unseen[start : start + 8 * TEACHER_BATCH]
+        batch = [_alone(tokenizer, token) for token in tokens]
+        reader.read(batch, place)
+        context.progress(start, len(unseen), "tokens alone")
     network.cpu()
-    return total / counts.clamp(min=1)[:, None], seen
+    divisors = reader.counts.clamp(min=1)
+    means = reader.total / divisors[:, None]
+    return means, occurrences
+
+
+class _Reader:
+    """Sums a teacher's last hidden states by token.
+
+    ``total``   (vocabulary, hidden), the sums
+    ``counts``  (vocabulary,), how many states are in each
+    """
+
+    def __init__(self, context: Context, network: Any, tokenizer: Any, size: int) -> None:
+        self.device = context.device
+        self.tokenizer = tokenizer
+        self.body = parts.body(network).to(self.device).eval()
+        self.bf16 = use_bf16(self.device, network)
+        self.total = torch.zeros(size, parts.width(network.config) or 0)
+        self.counts = torch.zeros(size)
+
+    def read(self, batch: Sequence[Row], place: slice) -> None:
+        """Add the states of the tokens at some places of each row."""
+        tensors = collate(batch, self.tokenizer)
+        for key, values in tensors.items():
+            tensors[key] = values.to(self.device)
+        rounding = torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
+        with torch.inference_mode(), rounding:
+            states = self.body(**inputs_of(tensors)).last_hidden_state
+            states = states.float().cpu()
+        mask = tensors["attention_mask"][:, place]
+        present = mask.cpu().bool()
+        ids = tensors["input_ids"][:, place]
+        ids = ids.cpu()[present]
+        self.total.index_add_(0, ids, states[:, place][present])
+        self.counts.index_add_(0, ids, torch.ones(len(ids)))
 
 
 def reduced(means: Tensor, width: int) -> tuple[Tensor, float]:
-    """Return rows × width principal components, of unit variance on average, and the share kept."""
+    """Return the principal components of rows, of unit variance on average, and the share retained.
+
+    Args:
+        means: (rows, columns).
+        width: the number of components.
+
+    Returns:
+        The components (rows, width), and the share of the variance that they have.
+    """
     centred = means - means.mean(dim=0)
-    values, vectors = torch.linalg.eigh((centred.T @ centred).double() / len(means))
-    kept = values[-width:].sum() / values.sum()
-    table = centred @ vectors[:, -width:].flip(1).float()
-    return table / table.std(), float(kept)
+    products = (centred.T @ centred).double()
+    values, vectors = torch.linalg.eigh(products / len(means))
+    retained = values[-width:].sum()
+    share = retained / values.sum()
+    largest = vectors[:, -width:].flip(1)
+    table = centred @ largest.float()
+    return table / table.std(), float(share)
 
 
 def _alone(tokenizer: Any, token: int) -> Row:
-    empty = tokenizer("")["input_ids"]
-    ids = [*empty[:1], token, *empty[1:]]
+    """Return the row of one token."""
+    ids = list(tokenizer("")["input_ids"])
+    ids.insert(1, token)
     return {"input_ids": ids, "attention_mask": [1] * len(ids)}

@@ -24,6 +24,7 @@ from transformers.trainer import OPTIMIZER_NAME
 from transformers.trainer_pt_utils import safe_globals
 
 from pipeline.model import parts
+from pipeline.model.batches import batches_by_length
 from pipeline.model.words import FIRST, NO_WORD
 from pipeline.stage import Context
 from pipeline.stage.values import IGNORED
@@ -200,8 +201,7 @@ def mean_loss(
     if row_groups is not None:
         batches = length_grouped(lengths(rows), batch_size, 1, seed=0, groups=row_groups)
     else:
-        order = np.argsort(lengths(rows), kind="stable")
-        batches = _cut(order, batch_size)
+        batches = list(batches_by_length(lengths(rows).tolist(), batch_size))
 
     def judge(network: Any) -> float:
         total, count = 0.0, 0

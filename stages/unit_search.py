@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,9 @@ from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Metric
 from pipeline.terms.errors import ModelError
 from pipeline.terms.progress import Progress
-from stages import calibration, fisher, multiply_adds, rescaling, surgery
+from stages import allocation, calibration, fisher, rescaling, surgery
 from stages.allocation import MULTIPLES
-from stages.fisher import Sensitivity
+from stages.fisher import CRITERIA, Sensitivity
 from stages.parameters import Row
 from stages.speedup import Speedup
 from stages.surgery import Part, Unit
@@ -30,7 +30,7 @@ Sets = Mapping[Unit, list[Part]]
 """The parts of each kind, in the order of the layers."""
 
 MISSED = 5
-"""Percentage points by which a share may be missed without a word."""
+"""Percentage points by which a share may be missed without a warning."""
 RESCALE_ROWS = 256
 """Rows of the least-squares problem: thousands of tokens for at most thousands of unknowns."""
 
@@ -47,23 +47,26 @@ class Start:
         """The multiply-adds of all units."""
         return sum(map(sum, self.costs.values()))
 
-    def of(self, layers: Sequence[int]) -> Start:
+    def select(self, layers: Sequence[int]) -> Start:
         """Return what some of the layers have."""
-        return Start(
-            {unit: [counts[at] for at in layers] for unit, counts in self.units.items()},
-            {unit: [costs[at] for at in layers] for unit, costs in self.costs.items()},
-        )
+        units, costs = {}, {}
+        for unit, counts in self.units.items():
+            units[unit] = [counts[layer] for layer in layers]
+            costs[unit] = [self.costs[unit][layer] for layer in layers]
+        return Start(units, costs)
 
 
 def measured(network: Any) -> Start:
     """Return what a network has; heads that cannot be removed are not counted."""
-    stay = parts.of(network).heads_stay(network.config.to_dict())
-    kinds: tuple[Unit, ...] = ("neurons",) if stay else ("heads", "neurons")
-    found = {unit: surgery.parts(network, unit) for unit in kinds}
-    return Start(
-        {unit: [part.count for part in found[unit]] for unit in kinds},
-        {unit: [multiply_adds.of_part(part) for part in found[unit]] for unit in kinds},
-    )
+    kinds: tuple[Unit, ...] = ("heads", "neurons")
+    if parts.of(network).heads_stay(network.config.to_dict()):
+        kinds = ("neurons",)
+    units, costs = {}, {}
+    for unit in kinds:
+        layers = surgery.parts(network, unit)
+        units[unit] = [part.count for part in layers]
+        costs[unit] = [allocation.multiply_adds_of_part(part) for part in layers]
+    return Start(units, costs)
 
 
 def share(macs: float, parameters: int | None, network: Any, start: Start) -> float:
@@ -75,10 +78,12 @@ def share(macs: float, parameters: int | None, network: Any, start: Start) -> fl
         macs = share_beyond(parameters, network, start)
     if not macs:
         return macs
-    sets = {unit: surgery.parts(network, unit) for unit in start.units}
-    alike = {unit: [torch.zeros(part.count) for part in sets[unit]] for unit in sets}
+    sets, equal = {}, {}
+    for unit in start.units:
+        sets[unit] = surgery.parts(network, unit)
+        equal[unit] = [torch.zeros(part.count) for part in sets[unit]]
     try:
-        multiply_adds.counts(alike, sets, (1 - macs) * start.cost)
+        allocation.counts_for_multiply_adds(equal, sets, (1 - macs) * start.cost)
     except ModelError as error:
         if parameters is None:
             raise
@@ -95,7 +100,8 @@ def share_beyond(parameters: int, network: Any, start: Start) -> float:
     For each token, a weight is one multiply-add. Raises ModelError if the rest has more.
     """
     units = start.cost
-    rest = sum(weight.numel() for weight in network.parameters()) - units
+    total = sum(weight.numel() for weight in network.parameters())
+    rest = total - units
     if parameters <= rest:
         raise ModelError(
             f"prune.parameters: {parameters:,} is out of reach, as {rest:,.0f} are not of "
@@ -106,17 +112,26 @@ def share_beyond(parameters: int, network: Any, start: Start) -> float:
 
 @dataclass(frozen=True)
 class Removed:
-    """What one of several rounds removes, which together remove what was asked for.
+    """What one of several rounds removes, which together remove what the recipe says.
 
     Heads and neurons go by their ``shares``, or together: a share of the multiply-adds (``macs``),
-    or as many as a ``speedup`` needs. ``number``: of the round, from 1; ``start``: what the layers
-    that are left had before the first.
+    or as many as a ``speedup`` needs.
+
+    Attributes:
+        shares: the share of each kind of units to remove in all rounds.
+        macs: the share of the multiply-adds to remove in all rounds, or 0.
+        speedup: the search for a speed-up, if there is one.
+        method: the criterion of ``fisher.CRITERIA`` that ranks units.
+        rescale: whether the remaining units are rescaled.
+        rounds: the number of rounds.
+        number: of the round, from 1.
+        start: what the layers that are left had before the first round.
     """
 
     shares: Mapping[Unit, float]
     macs: float
     speedup: Speedup | None
-    method: Literal["fisher", "taylor", "magnitude"]
+    method: str
     rescale: bool
     rounds: int
     number: int
@@ -142,21 +157,25 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     """Remove a round's heads and neurons in place, and rescale the remaining ones."""
     sets = {unit: surgery.parts(network, unit) for unit in removed.kinds(network)}
     ordered = surgery.forward_order(sets.values())
-    few = list(calibration.batches(spread(rows, RESCALE_ROWS), context.device))
-    again = "" if removed.number == 1 else f"_{removed.number}"
-    metrics = _mean_loss(context.task, network, few, f"calibration_loss_before{again}")
-    kept = _kept(context, network, rows, sets, removed)
+    rescaling_rows = spread(rows, RESCALE_ROWS)
+    few = list(calibration.batches(rescaling_rows, context.device))
+    suffix = ""
+    if removed.number > 1:
+        suffix = f"_{removed.number}"
+    metrics = _mean_loss(context.task, network, few, f"calibration_loss_before{suffix}")
+    retained = _retained(context, network, rows, sets, removed)
     if removed.speedup:
         metrics += removed.speedup.metrics()
     whole = copy.deepcopy(network) if removed.rescale else None
-    surgery.keep_all(network, ordered, kept)
+    surgery.keep_all(network, ordered, retained)
     if whole is not None:
         whole_parts = surgery.forward_order(surgery.parts(whole, unit) for unit in sets)
         note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
         abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
-        name = f"rescaling_abandoned{again}"
+        name = f"rescaling_abandoned{suffix}"
         metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
-    return metrics + _mean_loss(context.task, network, few, f"calibration_loss{again}")
+    metrics += _mean_loss(context.task, network, few, f"calibration_loss{suffix}")
+    return metrics
 
 
 def spread(rows: list[Row], count: int) -> list[Row]:
@@ -168,61 +187,73 @@ def spread(rows: list[Row], count: int) -> list[Row]:
     return [rows[at * len(rows) // few] for at in range(few)]
 
 
-def _kept(
+def _retained(
     context: Context, network: Any, rows: list[Row], sets: Sets, removed: Removed
 ) -> list[Tensor]:
     """Return the units to keep, one entry per part in the order of the forward pass.
 
     Heads and neurons are ranked across the whole model: each alone by the share of them that goes,
     or together by what they cost. The ranking decides how many units a part keeps, and which. The
-    Fisher blocks then correct which ones.
+    Fisher blocks then correct which ones, if the criterion says so.
     """
+    criterion = CRITERIA[removed.method]
     sensitivities: dict[Unit, list[Sensitivity]] = {}
-    if removed.method != "magnitude":
+    if criterion.needs_gradients:
         sensitivities = _sensitivities(context, network, rows, sets)
-    importance = {
-        unit: _importance(sets[unit], sensitivities.get(unit), removed.method) for unit in sets
-    }
+    importance: dict[Unit, list[Tensor]] = {}
+    for unit, layers in sets.items():
+        gradients = sensitivities.get(unit) or [None] * len(layers)
+        pairs = zip(layers, gradients, strict=True)
+        importance[unit] = [criterion.importance(part, gradient) for part, gradient in pairs]
 
-    def chosen(counts: Mapping[Unit, list[int]]) -> list[Tensor]:
-        kept = {
-            unit: [fisher.best(*each) for each in zip(ranked, counts[unit], strict=True)]
-            for unit, ranked in importance.items()
-        }
-        if removed.method == "fisher":
-            kept = {
-                unit: [
-                    fisher.rearrange(each.fisher, units)
-                    for each, units in zip(sensitivities[unit], kept[unit], strict=True)
-                ]
-                for unit in sets
-            }
-        return surgery.forward_order(kept.values())
+    def choose(counts: Mapping[Unit, list[int]]) -> list[Tensor]:
+        """Return the units to keep if parts keep so many."""
+        by_unit = []
+        for unit, ranked in importance.items():
+            chosen = []
+            for layer, values in enumerate(ranked):
+                units = allocation.best(values, counts[unit][layer])
+                if criterion.corrects:
+                    units = fisher.rearrange(sensitivities[unit][layer].fisher, units)
+                chosen.append(units)
+            by_unit.append(chosen)
+        return surgery.forward_order(by_unit)
 
     if removed.speedup:
-        return removed.speedup.search(importance, chosen, removed.number / removed.rounds)
+        return removed.speedup.search(importance, choose, removed.number / removed.rounds)
     if removed.macs:
         budget = removed.left(removed.macs) * removed.start.cost
-        return chosen(multiply_adds.counts(importance, sets, budget))
-    counts = {
-        unit: fisher.keep_counts(
-            ranked,
-            round(removed.left(removed.shares[unit]) * sum(removed.start.units[unit])),
-            least=MULTIPLES[unit],
-            multiple=MULTIPLES[unit],
-        )
-        for unit, ranked in importance.items()
-    }
+        return choose(allocation.counts_for_multiply_adds(importance, sets, budget))
+    counts = _counts_by_share(importance, removed)
     if removed.number == removed.rounds:
-        for unit, left in counts.items():
-            whole, asked = sum(removed.start.units[unit]), 100 * removed.shares[unit]
-            gone = 100 * (1 - sum(left) / whole)
-            if not gone:
-                log.warning("prune.%s: %.3g %% of %d rounds to none", unit, asked, whole)
-            elif gone < asked - MISSED:
-                said = "prune.%s: %.3g %% were asked for, and %.3g %% go, as each layer keeps some"
-                log.warning(said, unit, asked, gone)
-    return chosen(counts)
+        _warn_of_missed_shares(counts, removed)
+    return choose(counts)
+
+
+def _counts_by_share(
+    importance: Mapping[Unit, list[Tensor]], removed: Removed
+) -> dict[Unit, list[int]]:
+    """Return how many units each part keeps if a share of each kind goes."""
+    counts = {}
+    for unit, ranked in importance.items():
+        before = sum(removed.start.units[unit])
+        places = round(removed.left(removed.shares[unit]) * before)
+        multiple = MULTIPLES[unit]
+        counts[unit] = allocation.keep_counts(ranked, places, least=multiple, multiple=multiple)
+    return counts
+
+
+def _warn_of_missed_shares(counts: Mapping[Unit, list[int]], removed: Removed) -> None:
+    """Warn if far less than a share goes, because each layer keeps some of its units."""
+    for unit, left in counts.items():
+        whole = sum(removed.start.units[unit])
+        percent = 100 * removed.shares[unit]
+        gone = 100 * (1 - sum(left) / whole)
+        if not gone:
+            log.warning("prune.%s: %.3g %% of %d rounds to none", unit, percent, whole)
+        elif gone < percent - MISSED:
+            text = "prune.%s: %.3g %% were asked for, and %.3g %% go, as each layer keeps some"
+            log.warning(text, unit, percent, gone)
 
 
 def _sensitivities(
@@ -230,21 +261,11 @@ def _sensitivities(
 ) -> dict[Unit, list[Sensitivity]]:
     """Return the loss's sensitivity to each layer's units."""
     batches = list(calibration.batches(rows, context.device))
-    watched = _watched(batches, context.progress, "gradients of the masks")
+    reported = _report(batches, context.progress, "gradients of the masks")
     ordered = surgery.forward_order(sets.values())
-    found = fisher.sensitivities(network, ordered, watched, context.task.summed())
-    return {unit: found[at :: len(sets)] for at, unit in enumerate(sets)}
-
-
-def _importance(
-    layers: list[Part], sensitivities: list[Sensitivity] | None, method: str
-) -> list[Tensor]:
-    """Return the importance of each unit in each layer; the least important go first."""
-    if sensitivities is None:
-        return [fisher.magnitude(part) for part in layers]
-    if method == "taylor":
-        return [each.taylor for each in sensitivities]
-    return [each.fisher.diagonal() for each in sensitivities]
+    loss = context.task.summed()
+    sums = fisher.sensitivities(network, ordered, reported, loss)
+    return {unit: sums[start :: len(sets)] for start, unit in enumerate(sets)}
 
 
 def _mean_loss(task: Task, network: Any, batches: list[Batch], name: str) -> list[Metric]:
@@ -254,15 +275,19 @@ def _mean_loss(task: Task, network: Any, batches: list[Batch], name: str) -> lis
     """
     if task.body_only:
         return []
+    losses, rows = [], 0
     with torch.no_grad():
-        total = sum(
-            float(task.loss(task.outputs(network, batch), batch, total=True)) for batch in batches
-        )
-    mean = total / sum(len(batch["input_ids"]) for batch in batches)
+        for batch in batches:
+            outputs = task.outputs(network, batch)
+            loss = task.loss(outputs, batch, total=True)
+            losses.append(float(loss))
+            rows += len(batch["input_ids"])
+    mean = sum(losses) / rows
     return [Metric(name=name, split="train", value=round(mean, 4))]
 
 
-def _watched(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:
+def _report(batches: list[Batch], progress: Progress, note: str) -> Iterator[Batch]:
+    """Yield batches, and report each that is done."""
     for done, batch in enumerate(batches):
         yield batch
         progress(done + 1, len(batches), note)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.measure import answers, engines, examples, machine, slices
+from pipeline.measure.lengths import rows_to_time
 from pipeline.measure.measurements import (
     CANDIDATE,
     FASTEST_FLOAT,
@@ -28,7 +30,11 @@ from pipeline.terms.vocabulary import Name, Target
 from stages import references
 from stages.export import Export
 from stages.parameters import EXPORTING
+from stages.references import References
 from stages.steps import Steps
+
+if TYPE_CHECKING:
+    from pipeline.measure.cold_start import ColdStart
 
 REFERENCE = "reference"
 FEWEST_TOKENS = 4
@@ -101,7 +107,8 @@ class Validate(Stage):
 
     def check_length(self, longest: int) -> None:
         """Raise RecipeError if a row cannot have one of the lengths to measure at."""
-        if any(not FEWEST_TOKENS <= length <= longest for length in self.lengths):
+        possible = range(FEWEST_TOKENS, longest + 1)
+        if not set(self.lengths).issubset(possible):
             raise RecipeError(
                 f"lengths: {list(self.lengths)}: give lengths from {FEWEST_TOKENS} to {longest}, "
                 "the data's max_length"
@@ -121,211 +128,240 @@ class Validate(Stage):
 
         Timed budgets decide when sampling stops. All others can be judged without measuring again.
         """
+        timed = [budget for budget in asked.budgets if metrics.known(budget.metric).timed]
+        targets = [target.model_dump(mode="json") for target in asked.targets]
+        budgets = [budget.model_dump(mode="json") for budget in timed]
         return {
             "machine": machine.fingerprint(),
-            "targets": [target.model_dump(mode="json") for target in asked.targets],
-            "budgets": [budget.model_dump(mode="json") for budget in _timed(asked.budgets)],
+            "targets": targets,
+            "budgets": budgets,
             "slices": asked.slices,
             "baselines": asked.baselines,
         }
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Export the references, measure everything, and write what was found."""
+        """Export the references, measure everything, and write the measurements."""
         split = context.split("eval")
         task = context.task
         truth = task.truth(split)
         if not truth:
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
-        providers = dict.fromkeys(target.provider for target in context.targets)
+        providers = list(dict.fromkeys(target.provider for target in context.targets))
         if "openvino" in providers:
             openvino_session.check_operators(model.directory / runtime.MODEL)
         chosen = references.choose(self.models, context, model)
-        floats = self._floats(chosen.checkpoints) if any(map(_on_cpu, providers)) else {}
-        count = 1 + len(chosen.all) + len(floats)
-        parts = len(chosen.checkpoints) * len(providers) + len(floats)
-        parts += 2 * count + len(context.targets)
-        parts += len(_elsewhere(context.targets)) + (self.cold_starts > 0) + self.linear
-        steps = Steps(context.progress, parts)
-        built = {
-            provider: {CANDIDATE: model.directory}
-            | references.export(context, chosen.checkpoints, _plain(provider), split, steps)
-            | {name: artifact.directory for name, artifact in chosen.bundles.items()}
-            for provider in providers
-        }
-        fastest = references.fastest(context, floats, split, steps)
-        for provider in filter(_on_cpu, providers):
-            built[provider] |= fastest
-        directories = built[context.targets[0].provider]
+        floats: dict[str, Artifact] = {}
+        if any(map(runtime.is_on_cpu, providers)):
+            floats = self._fastest_floats(chosen.checkpoints)
+        steps = Steps(context.progress, self._count_steps(context, chosen, len(floats), providers))
+        session = Session(self, context, steps)
+        built = session.build(model, chosen, floats, providers)
+        first = context.targets[0].provider
+        directories = built[first]
         artifacts = {CANDIDATE: model, **chosen.all, **floats}
-        tokens = slices.token_counts(model.directory, split, context.targets[0].provider)
-        ran_by = engines.providers(directories, context.targets[0].provider)
+        tokens = slices.token_counts(model.directory, split, first)
+        ran_by = engines.providers(directories, first)
+        models = {}
+        for name, directory in directories.items():
+            artifact, provider = artifacts[name], ran_by[name]
+            models[name] = session.measure_model(artifact, directory, provider)
         measured = Measurements(
             machine=machine.fingerprint(),
-            task=context.task.name,
-            labels=list(context.task.labels),
-            unlabelled=context.task.unlabelled,
+            task=task.name,
+            labels=list(task.labels),
+            unlabelled=task.unlabelled,
             data=split.sha256,
             truth=truth,
             groups=task.groups(split),
             slices=slices.of(split, task, tokens),
-            models={
-                name: self._measure(context, artifacts[name], directory, ran_by[name], steps)
-                for name, directory in directories.items()
-            },
+            models=models,
             aliases=chosen.aliases,
-            baselines={n: a.digest for n, a in context.baselines.items()},
+            baselines={name: tagged.digest for name, tagged in context.baselines.items()},
             latency={},
         )
         if self.linear:
-            measured.linear = _linear(context, steps)
-        self._answer_elsewhere(model, measured, context, steps)
+            measured.linear = session.measure_linear()
+        for target in first_of_other_providers(context.targets):
+            measured.elsewhere[target.name] = session.answer(model, target)
         if self.cold_starts:
-            self._start(directories, measured, context, steps)
+            for name, times in session.start(directories).items():
+                measured.models[name].cold_start = [start.total for start in times]
         for target in context.targets:
-            bundles = built[target.provider]
-            measured.latency[target.name] = self._time(bundles, target, measured, context, steps)
+            latency = session.time(built[target.provider], target, measured)
+            measured.latency[target.name] = latency
         if self.examples:
             measured.samples.extend(examples.choose(task, split, truth, measured.models))
         roles = answers.save(measured, context.output)
         steady = not any(timed.throttled for timed in measured.latency.values())
-        return Draft(roles, metrics=_metrics(context, measured), lasts=steady)
+        numbers = _metrics(context, measured)
+        return Draft(roles, metrics=numbers, lasts=steady)
 
-    def _floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    def _fastest_floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
         """Return the checkpoint to measure in OpenVINO too, under a name of its own, if any."""
-        first = next(iter(checkpoints.values()), None)
-        wanted = self.fastest_float and openvino_session.installed()
-        return {FASTEST_FLOAT: first} if first and wanted else {}
+        if not checkpoints or not self.fastest_float or not openvino_session.installed():
+            return {}
+        return {FASTEST_FLOAT: next(iter(checkpoints.values()))}
 
-    def _measure(
-        self, context: Context, artifact: Artifact, directory: Path, provider: str, steps: Steps
-    ) -> ModelMeasurement:
+    def _count_steps(
+        self, context: Context, chosen: References, floats: int, providers: Sequence[str]
+    ) -> int:
+        """Return in how many steps progress is shown."""
+        exports = len(chosen.checkpoints) * len(providers) + floats
+        models = 1 + len(chosen.all) + floats
+        steps = exports + 2 * models + len(context.targets)
+        steps += len(first_of_other_providers(context.targets))
+        if self.cold_starts:
+            steps += 1
+        if self.linear:
+            steps += 1
+        return steps
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of the stage: its parameters, its data, and the progress that is shown."""
+
+    settings: Validate
+    context: Context
+    steps: Steps
+
+    def build(
+        self,
+        model: Artifact,
+        chosen: References,
+        floats: Mapping[str, Artifact],
+        providers: Sequence[str],
+    ) -> dict[str, dict[str, Path]]:
+        """Export the references for each provider; return provider -> model -> its bundle.
+
+        Args:
+            model: The candidate.
+            chosen: What it is compared with.
+            floats: The checkpoints that are also measured in OpenVINO, on CPUs.
+            providers: Those of the targets.
+        """
+        context, split = self.context, self.context.split("eval")
+        built: dict[str, dict[str, Path]] = {}
+        for provider in providers:
+            # Beside OpenVINO, references run in ONNX Runtime on the CPU.
+            plain = "cpu" if runtime.is_on_cpu(provider) else provider
+            bundles = {CANDIDATE: model.directory}
+            bundles |= references.export(context, chosen.checkpoints, plain, split, self.steps)
+            for name, artifact in chosen.bundles.items():
+                bundles[name] = artifact.directory
+            built[provider] = bundles
+        fastest = references.export_fastest(context, floats, split, self.steps)
+        for provider in filter(runtime.is_on_cpu, providers):
+            built[provider] |= fastest
+        return built
+
+    def measure_model(self, artifact: Artifact, directory: Path, provider: str) -> ModelMeasurement:
         """Predict the whole split on the first target, and measure size and peak memory."""
         from pipeline.measure import accuracy, memory
 
-        target, split = context.targets[0], context.split("eval")
-        options: dict[str, Any] = {"provider": provider, "threads": target.threads}
-        progress = steps.next("answering the eval split")
+        context = self.context
+        task, target, split = context.task, context.targets[0], context.split("eval")
+        progress = self.steps.next("answering the eval split")
         # Answers are not timed, and more threads give the same answers sooner.
         threads = max(target.threads, context.threads)
-        task = context.task
         loaded = runtime.BundleModel(directory, provider=provider, threads=threads)
-        given = accuracy.model_answers(loaded, task, split, progress)
-        steps.next("measuring memory" if self.memory else "measuring size")
-        texts, pairs = task.requests(split)
-        peak = memory.peak(directory, texts, pairs, **options) if self.memory else None
-        return ModelMeasurement(
+        table = accuracy.model_answers(loaded, task, split, progress)
+        measurement = ModelMeasurement(
             digest=artifact.digest,
             size=memory.size(directory),
             parameters=artifact.manifest.model.get("parameters"),
             precision=loaded.precision,
-            memory=peak.host if peak else None,
-            device_memory=peak.device if peak else None,
-            answers=accuracy.as_table(given),
+            answers=accuracy.as_table(table),
         )
+        if not self.settings.memory:
+            self.steps.next("measuring size")
+            return measurement
+        self.steps.next("measuring memory")
+        texts, pairs = task.requests(split)
+        peak = memory.peak(directory, texts, pairs, provider=provider, threads=target.threads)
+        measurement.memory = peak.host
+        measurement.device_memory = peak.device
+        return measurement
 
-    def _answer_elsewhere(
-        self, model: Artifact, measured: Measurements, context: Context, steps: Steps
-    ) -> None:
-        """Predict the whole split on each target whose provider is not the first target's."""
+    def measure_linear(self) -> Linear:
+        """Train the linear model, and measure it on the eval split."""
+        from pipeline.measure import linear
+
+        context = self.context
+        splits = [context.split(name) for name in ("train", "dev", "eval")]
+        progress = self.steps.next("training the linear model")
+        return linear.measure(context.task, *splits, seed=context.seed, progress=progress)
+
+    def answer(self, model: Artifact, target: Target) -> list[list[float]]:
+        """Predict the whole split on a target; return units × columns."""
         from pipeline.measure import accuracy
 
-        for target in _elsewhere(context.targets):
-            given = accuracy.bundle_answers(
-                model.directory,
-                context.task,
-                context.split("eval"),
-                provider=target.provider,
-                threads=max(target.threads, context.threads),
-                progress=steps.next(f"answering on {target.name}"),
-            )
-            measured.elsewhere[target.name] = accuracy.as_table(given)
+        table = accuracy.bundle_answers(
+            model.directory,
+            self.context.task,
+            self.context.split("eval"),
+            provider=target.provider,
+            threads=max(target.threads, self.context.threads),
+            progress=self.steps.next(f"answering on {target.name}"),
+        )
+        return accuracy.as_table(table)
 
-    def _start(
-        self, bundles: Mapping[str, Path], measured: Measurements, context: Context, steps: Steps
-    ) -> None:
-        """Start the bundles in fresh processes, in turn, on the first target; record the ms."""
+    def start(self, bundles: Mapping[str, Path]) -> dict[str, list[ColdStart]]:
+        """Start the bundles in fresh processes, in turn, on the first target."""
         from pipeline.measure import cold_start
 
-        target = context.targets[0]
+        context = self.context
         texts, pairs = context.task.served(context.split("eval"))
-        starts = cold_start.measure(
+        return cold_start.measure(
+            bundles,
+            texts,
+            pairs,
+            provider=context.targets[0].provider,
+            threads=context.targets[0].threads,
+            runs=self.settings.cold_starts,
+            seed=context.seed,
+            progress=self.steps.next("starting each model in fresh processes"),
+        )
+
+    def time(self, bundles: Mapping[str, Path], target: Target, measured: Measurements) -> Latency:
+        """Time the bundles on the same rows of the split until all timed budgets are decided."""
+        from pipeline.measure import latency
+
+        settings, context = self.settings, self.context
+        split = context.split("eval")
+        texts, pairs = rows_to_time(context.task, split, settings.rows, context.seed)
+        cold: int | None = settings.processes
+        budgets = _budgets_on(target, context.asked.budgets)
+        if any(budget.caches == "cold" for budget in budgets):
+            cold = None  # all processes
+        return latency.measure(
             bundles,
             texts,
             pairs,
             provider=target.provider,
             threads=target.threads,
-            runs=self.cold_starts,
+            processes=settings.processes,
+            seconds=settings.seconds,
             seed=context.seed,
-            progress=steps.next("starting each model in fresh processes"),
-        )
-        for name, times in starts.items():
-            measured.models[name].cold_start = [start.total for start in times]
-
-    def _time(
-        self,
-        bundles: Mapping[str, Path],
-        target: Target,
-        measured: Measurements,
-        context: Context,
-        steps: Steps,
-    ) -> Latency:
-        """Time the bundles on the same rows of the split until all timed budgets are decided."""
-        import numpy as np
-
-        from pipeline.measure import latency
-        from pipeline.verdict.judge import judge
-
-        texts, pairs = context.task.served(context.split("eval"))
-        count = min(self.rows, len(texts))
-        rows = np.random.default_rng(context.seed).choice(len(texts), count, replace=False)
-        budgets = [b for b in _timed(context.asked.budgets) if b.target in (None, target.name)]
-
-        def clear(timed: Latency) -> bool:
-            so_far = measured.model_copy(update={"latency": {target.name: timed}})
-            judged = judge(budgets, [target], so_far, trusted=True)
-            return all(result.outcome != "inconclusive" for result in judged.budgets)
-
-        return latency.measure(
-            bundles,
-            [texts[row] for row in rows],
-            None if pairs is None else [pairs[row] for row in rows],
-            provider=target.provider,
-            threads=target.threads,
-            processes=self.processes,
-            seconds=self.seconds,
-            seed=context.seed,
-            lengths=self.lengths,
-            cold=None if any(b.caches == "cold" for b in budgets) else self.processes,
-            clear=clear if budgets else None,
-            progress=steps.next(f"timing on {target.name}"),
+            lengths=settings.lengths,
+            cold=cold,
+            clear=context.stopping_rule(target, measured),
+            progress=self.steps.next(f"timing on {target.name}"),
         )
 
 
-def _linear(context: Context, steps: Steps) -> Linear:
-    from pipeline.measure import linear
-
-    splits = (context.split(name) for name in ("train", "dev", "eval"))
-    progress = steps.next("training the linear model")
-    return linear.measure(context.task, *splits, seed=context.seed, progress=progress)
-
-
-def _plain(provider: str) -> str:
-    """Return the provider on which references run: beside OpenVINO, ONNX Runtime on the CPU."""
-    return "cpu" if _on_cpu(provider) else provider
-
-
-def _on_cpu(provider: str) -> bool:
-    return runtime.DEVICES[provider] == "cpu"
-
-
-def _elsewhere(targets: tuple[Target, ...]) -> list[Target]:
+def first_of_other_providers(targets: Sequence[Target]) -> list[Target]:
     """Return the first target of each provider other than the first target's."""
-    firsts = {target.provider: target for target in reversed(targets)}
-    return [target for target in targets[1:] if firsts[target.provider] is target]
+    firsts: dict[str, Target] = {}
+    for target in targets:
+        firsts.setdefault(target.provider, target)
+    return list(firsts.values())[1:]
 
 
-def _timed(budgets: tuple[Budget, ...]) -> list[Budget]:
-    return [budget for budget in budgets if metrics.known(budget.metric).timed]
+def _budgets_on(target: Target, budgets: Sequence[Budget]) -> list[Budget]:
+    """Return the budgets that are judged by the calls on a target."""
+    timed = [budget for budget in budgets if metrics.known(budget.metric).timed]
+    return [budget for budget in timed if budget.target in (None, target.name)]
 
 
 def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]:
@@ -335,20 +371,22 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
     from pipeline.measure import statistics
 
     candidate = measurements.models[CANDIDATE]
-    numbers = [*_scores(context.task, measurements)]
+    numbers = list(_scores(context.task, measurements))
     numbers.append(Metric(name="size", value=candidate.size))
     if candidate.memory is not None:
         numbers.append(Metric(name="memory", value=candidate.memory))
     if candidate.cold_start:
-        numbers.append(Metric(name="cold_start", value=float(np.median(candidate.cold_start))))
+        middle = float(np.median(candidate.cold_start))
+        numbers.append(Metric(name="cold_start", value=middle))
     for target, timed in measurements.latency.items():
         samples = timed.samples[CANDIDATE]
         count = sum(map(len, samples))
         for percentile in metrics.PERCENTILES:
-            if statistics.carries(percentile, count):
-                interval = timed.percentile(CANDIDATE, percentile)
-                name = f"latency_p{percentile}.{target}"
-                numbers.append(Metric(name=name, **interval._asdict(), n=count))
+            if not statistics.carries(percentile, count):
+                continue
+            interval = timed.percentile(CANDIDATE, percentile)
+            name = f"latency_p{percentile}.{target}"
+            numbers.append(Metric(name=name, **interval._asdict(), n=count))
     return tuple(numbers)
 
 
@@ -358,12 +396,12 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
 
     from pipeline.measure import accuracy
 
-    given, truth = measurements.table(CANDIDATE), measurements.truth
-    groups = measurements.groups
-    broken = float(np.mean(~np.isfinite(given).all(axis=1)))
+    task_type, table = type(task), measurements.table(CANDIDATE)
+    truth, groups = measurements.truth, measurements.groups
+    finite = np.isfinite(table).all(axis=1)
+    broken = float(np.mean(~finite))
     if not broken:
-        return accuracy.metrics(type(task), task.formulas(truth), given, truth, "eval", groups)
-    return (
-        *accuracy.metrics(type(task), [measurements.main], given, truth, "eval", groups),
-        Metric(name="not_a_number", split="eval", value=broken, n=len(given)),
-    )
+        return accuracy.metrics(task_type, task.formulas(truth), table, truth, "eval", groups)
+    main = accuracy.metrics(task_type, [measurements.main], table, truth, "eval", groups)
+    share = Metric(name="not_a_number", split="eval", value=broken, n=len(table))
+    return (*main, share)

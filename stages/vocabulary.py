@@ -5,7 +5,7 @@ occurs in the training texts, all single characters and bytes (so any word can s
 and the special tokens. Text made of kept tokens is still split into the same tokens:
 
 - WordPiece takes the longest matching token, and only other tokens are removed.
-- BPE applies the same merges (``stages/byte_pairs.py``).
+- BPE applies the same merges (see ``closure``).
 - Unigram takes the path of the highest score. Its tokens and their scores are kept, so only other
   paths are removed. An unknown character scores less than the worst token by a fixed amount
   (Kudo 2018, arXiv 1804.10959; as sentencepiece does), so the worst token is kept as well.
@@ -18,14 +18,13 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Metric
 from pipeline.terms.errors import ModelError
-from stages import byte_pairs
 
 CHUNK = 1000
 """Texts that are tokenized at once."""
@@ -59,35 +58,40 @@ def prune(
     Returns the smaller tokenizer, and the estimated share of new text's tokens that none has shown.
     """
     counts = count_tokens(tokenizer, chain.from_iterable(map(texts_of, splits)))
-    often = Counter({token: n for token, n in counts.items() if n >= least_count})
-    kept = kept_ids(tokenizer, often, fixed_ids(network))
-    smaller = prune_tokenizer(tokenizer, kept)
-    check_numbers(tokenizer, smaller, kept)
+    often = {token for token, count in counts.items() if count >= least_count}
+    retained = retained_ids(tokenizer, often, fixed_ids(network))
+    smaller = prune_tokenizer(tokenizer, retained)
+    check_numbers(tokenizer, smaller, retained)
     if least_count == 1:  # what is spelled otherwise is split otherwise
-        check_split(tokenizer, smaller, kept, chain.from_iterable(map(texts_of, splits)))
-    prune_embeddings(network, kept)
-    rate, total = unseen_rate(counts), sum(counts.values())
+        texts = chain.from_iterable(map(texts_of, splits))
+        check_split(tokenizer, smaller, retained, texts)
+    prune_embeddings(network, retained)
+    rate, total = unseen_rate(counts), counts.total()
     return smaller, Metric(name="unseen_token_rate", split="train", value=rate, n=total)
 
 
-def check_numbers(whole: Any, small: Any, kept: Sequence[int]) -> None:
-    """Raise ModelError if a pruned tokenizer has other numbers than the rows that are kept.
+def check_numbers(whole: Any, small: Any, retained: Sequence[int]) -> None:
+    """Raise ModelError if a pruned tokenizer has other numbers than the rows that are retained.
 
     It has not by construction, unless the tokenizer's class rebuilds it from other settings.
     """
-    if whole.convert_ids_to_tokens(list(kept)) != small.convert_ids_to_tokens(range(len(small))):
+    before = whole.convert_ids_to_tokens(list(retained))
+    after = small.convert_ids_to_tokens(range(len(small)))
+    if before != after:
         raise ModelError("prune.vocabulary: the tokenizer cannot be renumbered")
 
 
-def check_split(whole: Any, small: Any, kept: Sequence[int], texts: Iterable[str]) -> None:
+def check_split(whole: Any, small: Any, retained: Sequence[int], texts: Iterable[str]) -> None:
     """Raise ModelError if a pruned tokenizer splits one of the texts into other tokens.
 
     It does not by construction, unless the tokenizer's class rebuilds it from other settings.
     """
     for chunk in _chunks(texts):
-        pruned = _encode(small, chunk, special=True)
-        for text, old, new in zip(chunk, _encode(whole, chunk, special=True), pruned, strict=True):
-            if old != [kept[index] for index in new]:
+        before = _encode(whole, chunk, special=True)
+        after = _encode(small, chunk, special=True)
+        for text, old, new in zip(chunk, before, after, strict=True):
+            renumbered = [retained[index] for index in new]
+            if old != renumbered:
                 raise ModelError(
                     f"prune.vocabulary: the pruned tokenizer splits a training text differently: "
                     f"{text[:80]!r}"
@@ -114,14 +118,22 @@ def unseen_rate(counts: Counter[int]) -> float:
     The Good-Turing estimate is the share of tokens that were seen exactly once (Good 1953).
     """
     total = sum(counts.values())
-    return sum(1 for count in counts.values() if count == 1) / total if total else 1.0
+    if not total:
+        return 1.0
+    once = sum(1 for count in counts.values() if count == 1)
+    return once / total
 
 
-def kept_ids(tokenizer: Any, counts: Counter[int], fixed: Collection[int] = ()) -> list[int]:
+def retained_ids(tokenizer: Any, seen: Iterable[int], fixed: Collection[int] = ()) -> list[int]:
     """Return the old ids to keep, in rising order; an id's position in the list is its new id.
 
-    ``fixed`` are ids that the model needs (``fixed_ids``). Raises ModelError if the tokenizer is
-    neither WordPiece, BPE nor Unigram.
+    Args:
+        tokenizer: a fast tokenizer.
+        seen: ids that the texts use.
+        fixed: ids that the model needs (``fixed_ids``).
+
+    Raises:
+        ModelError: if the tokenizer is neither WordPiece, BPE nor Unigram.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     model = state["model"]
@@ -130,15 +142,16 @@ def kept_ids(tokenizer: Any, counts: Counter[int], fixed: Collection[int] = ()) 
             f"prune.vocabulary: the tokenizer is {model['type']}, but only {', '.join(KINDS[:-1])} "
             f"and {KINDS[-1]} can be pruned"
         )
-    special = {entry["id"] for entry in state["added_tokens"]}
-    known = set(tokenizer.get_vocab().values())
+    retained = {entry["id"] for entry in state["added_tokens"]}
+    retained.update(seen)
+    ids = set(tokenizer.get_vocab().values())
+    retained.update(ids.intersection(fixed))
     vocabulary = _vocabulary(model)
-    kept = special | set(counts) | known.intersection(fixed)
-    kept |= {vocabulary[token] for token in _alphabet(model, vocabulary)}
+    retained.update(vocabulary[token] for token in _alphabet(model, vocabulary))
     if model["type"] == "BPE":
-        tokens = [token for token, index in vocabulary.items() if index in kept]
-        kept |= {vocabulary[token] for token in byte_pairs.closure(model, tokens)}
-    return sorted(kept)
+        tokens = [token for token, index in vocabulary.items() if index in retained]
+        retained.update(vocabulary[token] for token in closure(model, tokens))
+    return sorted(retained)
 
 
 def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
@@ -151,48 +164,54 @@ def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
 
 def _alphabet(model: dict[str, Any], vocabulary: dict[str, int]) -> set[str]:
     """Return the tokens that any text may need: single characters, bytes, the unknown token."""
+    needed = set()
     if model["type"] == "Unigram":
-        needed = {min(model["vocab"], key=lambda entry: entry[1])[0]}
+        worst = min(model["vocab"], key=lambda entry: entry[1])
+        needed.add(worst[0])
         if model["unk_id"] is not None:
-            needed.add(model["vocab"][model["unk_id"]][0])
-    else:
-        needed = {token for token in [model["unk_token"]] if token in vocabulary}
-    spelled = {
-        token
-        for token in vocabulary
-        if len(byte_pairs.symbols(model, token)) == 1 or BYTE.fullmatch(token)
-    }
-    return needed | spelled
+            unknown = model["vocab"][model["unk_id"]]
+            needed.add(unknown[0])
+    elif model["unk_token"] in vocabulary:
+        needed.add(model["unk_token"])
+    for token in vocabulary:
+        if len(symbols(model, token)) == 1 or BYTE.fullmatch(token):
+            needed.add(token)
+    return needed
 
 
-def prune_tokenizer(tokenizer: Any, kept: Sequence[int]) -> Any:
-    """Return a tokenizer of the same class with only the ids in ``kept``, renumbered."""
+def prune_tokenizer(tokenizer: Any, retained: Sequence[int]) -> Any:
+    """Return a tokenizer of the same class with only the ids in ``retained``, renumbered."""
     from pipeline.model import checkpoint
 
     with tempfile.TemporaryDirectory(prefix="rarefy-tokenizer-") as directory:
-        written = {Path(path) for path in tokenizer.save_pretrained(directory)}
+        files = {Path(path) for path in tokenizer.save_pretrained(directory)}
         path = Path(directory) / "tokenizer.json"
-        state = renumber(json.loads(path.read_text(encoding="utf-8")), kept)
-        path.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+        state = json.loads(path.read_text(encoding="utf-8"))
+        text = json.dumps(renumber(state, retained), ensure_ascii=False)
+        path.write_text(text, encoding="utf-8")
         # Another file with the whole vocabulary could take precedence over tokenizer.json.
-        for other in written:
+        for other in files:
             if other.suffix != ".json" or other.name == "vocab.json":
                 other.unlink(missing_ok=True)
         return checkpoint.load_tokenizer(Path(directory))
 
 
-def renumber(state: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
-    """Return tokenizer.json's content with only the ids in ``kept``, renumbered."""
-    new = {old: index for index, old in enumerate(kept)}
+def renumber(state: dict[str, Any], retained: Sequence[int]) -> dict[str, Any]:
+    """Return tokenizer.json's content with only the ids in ``retained``, renumbered."""
+    new = {old: index for index, old in enumerate(retained)}
     model = state["model"]
-    vocabulary = {token: new[index] for token, index in _vocabulary(model).items() if index in new}
+    vocabulary = {}
+    for token, index in _vocabulary(model).items():
+        if index in new:
+            vocabulary[token] = new[index]
     if model["type"] == "Unigram":
         model["vocab"] = [entry for index, entry in enumerate(model["vocab"]) if index in new]
         model["unk_id"] = new.get(model["unk_id"])
     else:
-        model["vocab"] = dict(sorted(vocabulary.items(), key=lambda entry: entry[1]))
+        ordered = sorted(vocabulary.items(), key=lambda entry: entry[1])
+        model["vocab"] = dict(ordered)
     if model["type"] == "BPE":
-        model["merges"] = byte_pairs.kept_merges(model, vocabulary)
+        model["merges"] = retained_merges(model, vocabulary)
     for entry in state["added_tokens"]:
         entry["id"] = new[entry["id"]]
     _renumber_template(state.get("post_processor"), new)
@@ -204,8 +223,9 @@ def _renumber_template(processor: dict[str, Any] | None, new: dict[int, int]) ->
     if processor is None:
         return
     for name in ("cls", "sep"):  # BertProcessing, RobertaProcessing: [token, id]
-        if name in processor:
-            processor[name][1] = new[processor[name][1]]
+        pair = processor.get(name)
+        if pair is not None:
+            pair[1] = new[pair[1]]
     for token in (processor.get("special_tokens") or {}).values():  # TemplateProcessing
         token["ids"] = [new[index] for index in token["ids"]]
     for part in processor.get("processors") or []:  # Sequence
@@ -220,7 +240,8 @@ def fixed_ids(model: Any) -> set[int]:
     """
     from torch import nn
 
-    ids = {index for named in _config_ids(model.config).values() for index in named}
+    ids: set[int] = set()
+    ids.update(*_config_ids(model.config).values())
     words = model.get_input_embeddings()
     for table in model.modules():
         if isinstance(table, nn.Embedding) and table is not words and table.padding_idx:
@@ -230,16 +251,20 @@ def fixed_ids(model: Any) -> set[int]:
 
 def _config_ids(config: Any) -> dict[str, list[int]]:
     """Return the token ids in a config, by name; a name may stand for several (``eos``)."""
-    found = {}
+    ids = {}
     for name in config.to_dict():
-        value = getattr(config, name, None) if name.endswith("_token_id") else None
-        if value is not None:
-            found[name] = value if isinstance(value, list) else [value]
-    return found
+        if not name.endswith("_token_id"):
+            continue
+        value = getattr(config, name, None)
+        if isinstance(value, list):
+            ids[name] = value
+        elif value is not None:
+            ids[name] = [value]
+    return ids
 
 
-def prune_embeddings(model: Any, kept: Sequence[int]) -> None:
-    """Keep only the embeddings of the ids in ``kept``, and renumber the config's token ids.
+def prune_embeddings(model: Any, retained: Sequence[int]) -> None:
+    """Keep only the embeddings of the ids in ``retained``, and renumber the config's token ids.
 
     The output embeddings of a language model shrink in the same way, tied or not.
     """
@@ -247,18 +272,93 @@ def prune_embeddings(model: Any, kept: Sequence[int]) -> None:
 
     if not hasattr(model.get_input_embeddings(), "weight"):
         raise ModelError("prune.vocabulary: the embeddings are factorized; prune before factorize")
-    new = {index: place for place, index in enumerate(kept)}
-    rows = torch.tensor(kept)
+    new = {index: place for place, index in enumerate(retained)}
+    rows = torch.tensor(retained)
     words, scores = model.get_input_embeddings(), model.get_output_embeddings()
-    parts = [words.weight, getattr(scores, "weight", None), getattr(scores, "bias", None)]
+    tables = [words.weight, getattr(scores, "weight", None), getattr(scores, "bias", None)]
+    # Tied weights are one tensor, whose rows move once.
+    distinct = {id(table): table for table in tables if table is not None}
     padding = words.padding_idx
     with torch.no_grad():
-        # Tied weights are one tensor, whose rows move once.
-        for table in {id(part): part for part in parts if part is not None}.values():
-            table[: len(kept)] = table[rows]
-    model.resize_token_embeddings(len(kept), mean_resizing=False)
+        for table in distinct.values():
+            table[: len(retained)] = table[rows]
+    model.resize_token_embeddings(len(retained), mean_resizing=False)
     model.get_input_embeddings().padding_idx = new.get(padding)
     for name, ids in _config_ids(model.config).items():
         renumbered = [new[index] for index in ids if index in new]
-        several = isinstance(getattr(model.config, name), list)
-        setattr(model.config, name, renumbered if several else next(iter(renumbered), None))
+        value: Any = renumbered
+        if not isinstance(getattr(model.config, name), list):
+            value = next(iter(renumbered), None)
+        setattr(model.config, name, value)
+
+
+def closure(model: dict[str, Any], tokens: Iterable[str]) -> set[str]:
+    """Return the tokens, and every token that the merges pass through to form one of them.
+
+    A word is encoded by applying, again and again, the merge of lowest rank among its adjacent
+    pairs (Sennrich et al. 2016, arXiv 1508.07909). No merge crosses the borders of a token in the
+    result, so a token is formed by the same merges in every word: those that encode the token on
+    its own. If the results of these merges are kept as well, and the merges keep their order, text
+    made of kept tokens is split as before: at each step the merge that was chosen is still there,
+    and the merges that it was preferred to have only become fewer.
+
+    ``model`` is the "model" of tokenizer.json. A token that no merges form, such as a special
+    token, stands alone.
+    """
+    ranks = {(left, right): rank for rank, (left, right) in enumerate(model["merges"])}
+    closed: set[str] = set()
+    for token in tokens:
+        closed.add(token)
+        passed = _merge(model, ranks, token)
+        if passed[-1:] == [token]:
+            closed.update(passed)
+    return closed
+
+
+def retained_merges(model: dict[str, Any], tokens: Collection[str]) -> list[list[str]]:
+    """Return the merges whose parts and result are among ``tokens``, in the same order."""
+    merges = []
+    for left, right in model["merges"]:
+        parts = (left, right, _joined(model, left, right))
+        if all(part in tokens for part in parts):
+            merges.append([left, right])
+    return merges
+
+
+def symbols(model: dict[str, Any], token: str) -> list[str]:
+    """Return the symbols that a token is merged from: one per character, marked as the model does.
+
+    The model may mark every symbol that continues a word (``continuing_subword_prefix``), and the
+    one that ends it (``end_of_word_suffix``).
+    """
+    prefix = model.get("continuing_subword_prefix") or ""
+    suffix = model.get("end_of_word_suffix") or ""
+    bare = token.removeprefix(prefix).removesuffix(suffix)
+    parts = [prefix + letter for letter in bare]
+    if parts and not token.startswith(prefix):
+        parts[0] = bare[0]
+    if parts and token.endswith(suffix):
+        parts[-1] += suffix
+    return parts
+
+
+def _merge(model: dict[str, Any], ranks: dict[tuple[str, str], int], token: str) -> list[str]:
+    """Return all symbols that occur while a token is encoded, the last merge's result last."""
+    parts = symbols(model, token)
+    passed = list(parts)
+    while len(parts) > 1:
+        pairs = list(pairwise(parts))
+        ranked = [ranks.get(pair, len(ranks)) for pair in pairs]
+        rank = min(ranked)
+        if rank == len(ranks):
+            return []
+        place = ranked.index(rank)
+        merged = _joined(model, *pairs[place])
+        parts[place : place + 2] = [merged]
+        passed.append(merged)
+    return passed
+
+
+def _joined(model: dict[str, Any], left: str, right: str) -> str:
+    prefix = model.get("continuing_subword_prefix") or ""
+    return left + right.removeprefix(prefix)

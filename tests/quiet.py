@@ -16,5 +16,5 @@ def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # No test waits for the measurement of another one, or of the user's.
         patch.setenv("RAREFY_LOCKS", str(tmp_path_factory.mktemp("locks")))
-        patch.setattr("pipeline.measure.drift.found", lambda calls, sizes: None)
+        patch.setattr("pipeline.measure.drift.find_drift", lambda calls, sizes: None)
         yield

@@ -179,7 +179,7 @@ import rarefy
 builtins.__import__ = other_system
 names = [getattr(rarefy, name) for name in rarefy.__all__]
 from flows import cli, planned
-from flows.commands import artifact, plan, predict, promote, remote, rollback
+from flows.commands import artifact, plan, predict, promote
 from pipeline.release import answering
 from pipeline.store import garbage
 """

@@ -27,33 +27,46 @@ FORMS = {
 
 def environment(tool: str, home: Path) -> Path:
     """Return the Python of a tool's environment; install it if it is missing."""
-    folder, wanted = home / "peers" / tool, HERE / tool / "requirements.txt"
-    python, done = folder / "venv" / "bin" / "python", folder / "installed.txt"
-    if not done.is_file() or done.read_text() != wanted.read_text():
+    folder = home / "peers" / tool
+    python = folder / "venv" / "bin" / "python"
+    pins = HERE / tool / "requirements.txt"
+    installed = folder / "installed.txt"
+    if not installed.is_file() or installed.read_text() != pins.read_text():
         print(f"installing {tool}", file=sys.stderr)
         venv.create(folder / "venv", with_pip=True, clear=True)
         install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*install, "--requirement", str(wanted)], check=True)
-        shutil.copy(wanted, done)
+        subprocess.run([*install, "--requirement", str(pins)], check=True)
+        shutil.copy(pins, installed)
     return python
 
 
 def convert(tool: str, form: str, home: Path, model: Path, output: Path) -> None:
-    """Write a form of ``model``'s checkpoint, with its calibration rows; note the seconds taken."""
+    """Write a form of a model's checkpoint, with its calibration rows; note the seconds taken.
+
+    Args:
+        tool: one of ``FORMS``.
+        form: one of the tool's.
+        home: the race's folder, with the tool's environment.
+        model: the model's folder in it.
+        output: the folder to write.
+    """
     python = environment(tool, home)
-    command = [python, HERE / tool / "convert.py", model / "checkpoint", model / "rows.json"]
+    inputs = [model / "checkpoint", model / "rows.json"]
+    command = [str(path) for path in (python, HERE / tool / "convert.py", *inputs)]
     print(f"{model.name}: {tool} {form}", file=sys.stderr)
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    started, log = time.monotonic(), model / f"{tool}-{form}.log"
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    variables.pop("PYTHONPATH", None)
+    log = model / f"{tool}-{form}.log"
+    started = time.monotonic()
     with log.open("w") as file, tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(  # in a folder of its own: Optimum leaves files where it runs
-            [*command, form, output],
-            env=kept | {"HF_HUB_OFFLINE": "1"},
+        process = subprocess.run(  # in a folder of its own: Optimum leaves files where it runs
+            [*command, form, str(output)],
+            env=variables,
             stdout=file,
             stderr=file,
             cwd=folder,
         )
-    if done.returncode:
+    if process.returncode:
         lines = log.read_text().splitlines() or ["it printed nothing"]
         sys.exit(f"{tool} cannot write {form} ({log}): {lines[-1]}")
     seconds(output, time.monotonic() - started)

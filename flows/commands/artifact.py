@@ -1,4 +1,4 @@
-"""``rarefy artifact``: list, verify, tag, compare and delete the artifacts of the store."""
+"""``rarefy artifact``: list, verify, tag, copy, compare and delete the artifacts of the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from flows.commands.remote import pull, push
 from flows.options import home_option, json_option, show_json, show_table, stdout
 from pipeline.store.home import Home
 from pipeline.terms import wording
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
 @click.group(short_help="List, show, verify, tag, push, pull, compare and delete artifacts.")
 def artifact() -> None:
     """Manage the store. REF is a tag, a digest, or at least the first six digits of a digest."""
-
-
-artifact.add_command(push)
-artifact.add_command(pull)
 
 
 @artifact.command("ls", short_help="List artifacts with kind, stage, digest, size, age and tags.")
@@ -51,18 +46,20 @@ def list_artifacts(kind: str | None, limit: int, home: Home, as_json: bool) -> N
         show_json(rows)
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("kind", "stage", "digest", "size", "age", "tags"):
-        right = column in ("size", "age")
-        table.add_column(column, justify="right" if right else "left", no_wrap=column == "digest")
+    for column in ("kind", "stage"):
+        table.add_column(column)
+    table.add_column("digest", no_wrap=True)
+    for column in ("size", "age"):
+        table.add_column(column, justify="right")
+    table.add_column("tags")
     for row in rows[:limit]:
-        table.add_row(
-            row["kind"],
-            row["stage"],
-            row["digest"][:12],
-            wording.size(row["size"]),
-            "" if row["age"] is None else wording.duration(row["age"]),
-            " ".join([*row["tags"], *(f"({name})" for name in row["past_tags"])]),
-        )
+        age = ""
+        if row["age"] is not None:
+            age = wording.duration(row["age"])
+        past_tags = [f"({name})" for name in row["past_tags"]]
+        tags = " ".join(row["tags"] + past_tags)
+        size = wording.size(row["size"])
+        table.add_row(row["kind"], row["stage"], row["digest"][:12], size, age, tags)
     show_table(table)
     if len(rows) > limit:
         click.echo(f"the newest {limit} of {len(rows):,}; --limit lists more", err=True)
@@ -96,9 +93,9 @@ def show(reference: str, home: Home, as_json: bool) -> None:
             }
         )
         return
-    _show(stored, tags, parents)
+    show_artifact(stored, tags, parents)
     for move in reversed(moves):
-        stdout().print(f"{'history':<12} {told(move)}", soft_wrap=True)
+        stdout().print(f"{'history':<12} {describe_move(move)}", soft_wrap=True)
 
 
 @artifact.command(short_help="Hash files again; exit 6 if one is damaged.")
@@ -117,25 +114,30 @@ def verify(references: tuple[str, ...], everything: bool, home: Home, as_json: b
     if everything == bool(references):
         raise click.UsageError("give the artifacts to verify, or --all")
     store = home.store()
-    digests = store.digests() if everything else [_digest(store, name) for name in references]
-    checked: dict[str, list[str]] = {}
+    digests = [_digest(store, name) for name in references]
+    if everything:
+        digests = store.digests()
+    problems: dict[str, list[str]] = {}
     newer = 0
     for digest in digests:
         try:
-            checked[digest] = store.verify(digest)
+            problems[digest] = store.verify(digest)
         except NewerError as error:
-            checked[digest] = [str(error)]
+            problems[digest] = [str(error)]
             newer += 1
         except RecipeError:
             if not everything:
                 raise
             # Another process has just deleted it.
-    damaged = sum(1 for problems in checked.values() if problems) - newer
+    damaged = len(list(filter(None, problems.values()))) - newer
     if as_json:
-        show_json([{"digest": d, "ok": not p, "problems": p} for d, p in checked.items()])
+        rows = []
+        for digest, reasons in problems.items():
+            rows.append({"digest": digest, "ok": not reasons, "problems": reasons})
+        show_json(rows)
     else:
-        for digest, problems in checked.items():
-            click.echo(f"{digest[:12]} {'; '.join(problems) or 'ok'}")
+        for digest, reasons in problems.items():
+            click.echo(f"{digest[:12]} {'; '.join(reasons) or 'ok'}")
         if damaged:
             click.echo(
                 f"{damaged} damaged; `rarefy artifact gc --damaged --yes` deletes them, and the "
@@ -205,7 +207,10 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
         disposable = collector.delete_all(disposable)
     freed = sum(garbage.size for garbage in disposable)
     if as_json:
-        rows = [{"path": str(g.path), "size": g.size, "reason": g.reason} for g in disposable]
+        rows = []
+        for garbage in disposable:
+            path = str(garbage.path)
+            rows.append({"path": path, "size": garbage.size, "reason": garbage.reason})
         show_json({"deleted": yes, "bytes": freed, "garbage": rows})
         return
     for garbage in disposable:
@@ -227,47 +232,114 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
     store = home.store()
     rows = differences(store.open(first), store.open(second))
     if as_json:
-        show_json([{"what": what, "a": a, "b": b} for what, a, b in rows])
+        show_json([{"what": name, "a": a, "b": b} for name, a, b in rows])
         return
-    for what, a, b in rows:
-        click.echo(f"{what}: {a} -> {b}")
+    for name, a, b in rows:
+        click.echo(f"{name}: {a} -> {b}")
     if not rows:
         click.echo("no differences", err=True)
 
 
+@artifact.command(short_help="Copy an artifact to another store: s3://, gs://, az://, file://.")
+@click.argument("reference", metavar="REF")
+@click.argument("url", metavar="URL")
+@click.option("--tag", metavar="NAME", help="Point this tag of that store at the artifact.")
+@home_option
+@json_option
+def push(reference: str, url: str, tag: str | None, home: Home, as_json: bool) -> None:
+    """Copy REF to the store at URL; files that the store already has are not sent again.
+
+    Only REF itself is sent, not the artifacts that it was made from. Credentials are read from
+    the environment, as the cloud's own tools do.
+
+    Example: `rarefy artifact push production s3://models/rarefy --tag production`
+    """
+    from pipeline.store import remote
+
+    store = home.store()
+    digest = store.open(reference).digest
+    sent = remote.push(store, digest, url, tag)
+    if as_json:
+        show_json({"digest": digest, "url": url, "tag": tag, "bytes": sent})
+        return
+    click.echo(f"{url}#{tag or digest[:12]} -> {digest[:12]}; sent {wording.size(sent)}")
+
+
+@artifact.command(short_help="Copy an artifact from another store; its hashes are checked first.")
+@click.argument("address", metavar="URL#REF")
+@click.option("--tag", metavar="NAME", help="Point this tag of this store at the artifact.")
+@home_option
+@json_option
+def pull(address: str, tag: str | None, home: Home, as_json: bool) -> None:
+    """Copy REF, a tag or a digest, from the store at URL; an existing artifact is kept.
+
+    Example: `rarefy artifact pull s3://models/rarefy#production --tag production`
+    """
+    from pipeline.store import remote
+    from pipeline.store.tags import check_name
+
+    if tag is not None:
+        check_name(tag)
+    store = home.store()
+    url, reference = remote.split(address)
+    pulled = remote.pull(store, url, reference)
+    line = f"{pulled.digest} ({pulled.kind})"
+    if tag is not None:
+        store.tag(tag, pulled.digest)
+        line += f", {tag}"
+    if as_json:
+        show_json({"digest": pulled.digest, "kind": pulled.kind, "tag": tag})
+        return
+    click.echo(line)
+
+
 def listing(store: Store) -> list[dict[str, Any]]:
     """Return every artifact's kind, stage, digest, size, age in seconds and tags, newest first."""
-    from pipeline.store import disk, listed
-    from pipeline.store.artifact import NewerError
-    from pipeline.terms.errors import IntegrityError, RecipeError
+    from pipeline.terms.errors import RecipeError
 
-    rows = []
     tags: dict[str, list[str]] = {}
-    past: dict[str, list[str]] = {}
+    past_tags: dict[str, list[str]] = {}
     for name, tag in store.all_tags().items():
         tags.setdefault(tag.digest, []).append(name)
-        for digest in {move.digest for move in tag.moves} - {tag.digest}:
-            past.setdefault(digest, []).append(name)
+        past_digests = {move.digest for move in tag.moves} - {tag.digest}
+        for digest in past_digests:
+            past_tags.setdefault(digest, []).append(name)
+    rows = []
     for digest in store.digests():
-        row: dict[str, Any] = {"kind": "damaged", "stage": "", "digest": digest, "size": 0}
-        row |= {"age": None, "tags": tags.get(digest, []), "past_tags": past.get(digest, [])}
         try:
-            found = listed.read(store, digest)
-            now = time.time()
-            made = found.started or disk.changed(store.directory(digest)) or now
-            age = round(now - made, 1)
-            row |= {"kind": found.kind, "stage": found.stage, "size": found.size, "age": age}
-        except NewerError:
-            row["kind"] = "newer"
+            row = _listed(store, digest)
         except RecipeError:
             continue  # another process has just deleted it
-        except IntegrityError:
-            pass  # listed as damaged; `verify` shows what is wrong
+        row["tags"] = tags.get(digest, [])
+        row["past_tags"] = past_tags.get(digest, [])
         rows.append(row)
     return sorted(rows, key=lambda row: (row["age"] is None, row["age"]))
 
 
-def told(move: Move) -> str:
+def _listed(store: Store, digest: str) -> dict[str, Any]:
+    """Return an artifact's kind, stage, digest, size in bytes and age in seconds.
+
+    The kind is "newer" or "damaged" if it cannot be read; `verify` shows what is wrong.
+    """
+    from pipeline.store import disk, listed
+    from pipeline.store.artifact import NewerError
+    from pipeline.terms.errors import IntegrityError
+
+    row: dict[str, Any] = {"kind": "damaged", "stage": "", "digest": digest, "size": 0, "age": None}
+    try:
+        entry = listed.read(store, digest)
+    except NewerError:
+        row["kind"] = "newer"
+        return row
+    except IntegrityError:
+        return row
+    now = time.time()
+    created = entry.started or disk.changed(store.directory(digest)) or now
+    age = round(now - created, 1)
+    return row | {"kind": entry.kind, "stage": entry.stage, "size": entry.size, "age": age}
+
+
+def describe_move(move: Move) -> str:
     """Return one move of a tag as text: time, reason, new and old digest, run and verdict."""
     when = datetime.fromtimestamp(move.time).isoformat(" ", "seconds")
     source = f" (was {move.previous[:12]})" if move.previous else ""
@@ -286,9 +358,9 @@ def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
-    todo = [(parent.digest, parent.role) for parent in stored.manifest.parents]
-    while todo:
-        digest, role = todo.pop(0)
+    queue = _parents(stored)
+    while queue:
+        digest, role = queue.pop(0)
         if digest in seen:
             continue
         seen.add(digest)
@@ -300,18 +372,24 @@ def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
             continue
         row |= {"stage": parent.manifest.stage.name, "kind": str(parent.kind)}
         rows.append(row)
-        todo += [(each.digest, each.role) for each in parent.manifest.parents]
+        queue += _parents(parent)
     return rows
+
+
+def _parents(stored: Artifact) -> list[tuple[str, str]]:
+    """Return the digest and the role of each artifact that another was made from."""
+    return [(parent.digest, parent.role) for parent in stored.manifest.parents]
 
 
 def differences(first: Artifact, second: Artifact) -> list[tuple[str, Any, Any]]:
     """Return (name, first value, second value) for each difference; None if one lacks it."""
-    a, b = _facts(first), _facts(second)
-    return [
-        (key, a.get(key), b.get(key))
-        for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key)
-    ]
+    first_facts, second_facts = _facts(first), _facts(second)
+    rows = []
+    for name in sorted(first_facts.keys() | second_facts.keys()):
+        values = first_facts.get(name), second_facts.get(name)
+        if values[0] != values[1]:
+            rows.append((name, *values))
+    return rows
 
 
 def _facts(stored: Artifact) -> dict[str, Any]:
@@ -323,25 +401,55 @@ def _facts(stored: Artifact) -> dict[str, Any]:
         "version": manifest.stage.version,
         "source": manifest.source.reference if manifest.source else None,
     }
-    facts |= {f"parameters.{key}": value for key, value in manifest.stage.parameters.items()}
-    for role in {each.role for each in manifest.parents}:  # a report has several references
-        digests = [each.digest[:12] for each in manifest.parents if each.role == role]
+    for key, value in manifest.stage.parameters.items():
+        facts[f"parameters.{key}"] = value
+    parents: dict[str, list[str]] = {}
+    for parent in manifest.parents:  # a report has several references
+        parents.setdefault(parent.role, []).append(parent.digest[:12])
+    for role, digests in parents.items():
         facts[f"parents.{role}"] = ", ".join(digests)
-    facts |= {f"data.{each.split}": each.sha256[:12] for each in manifest.data}
-    facts |= {f"model.{key}": value for key, value in manifest.model.items()}
-    facts |= {
-        f"files.{each.path}": f"{each.sha256[:12]} ({each.size} B)" for each in manifest.files
-    }
+    for data in manifest.data:
+        facts[f"data.{data.split}"] = data.sha256[:12]
+    for key, value in manifest.model.items():
+        facts[f"model.{key}"] = value
+    for file in manifest.files:
+        facts[f"files.{file.path}"] = f"{file.sha256[:12]} ({file.size} B)"
     for metric in manifest.metrics:
-        facts[f"metrics.{'.'.join(filter(None, (metric.split, metric.name)))}"] = metric.value
+        name = metric.name
+        if metric.split:
+            name = f"{metric.split}.{metric.name}"
+        facts[f"metrics.{name}"] = metric.value
     return facts
 
 
-def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:
-    manifest = stored.manifest
+def show_artifact(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:
+    """Print an artifact's manifest, run record and lineage, a line for each fact.
+
+    Args:
+        stored: The artifact.
+        tags: The tags that point at it.
+        parents: Its ancestors, as ``lineage`` returns them.
+    """
     console = stdout()
+    lines = _manifest_lines(stored, tags)
+    for key, value in stored.run_record().items():
+        lines.append(("run", f"{key}: {value}"))
+    for file in stored.manifest.files:
+        lines.append(("file", f"{file.path}  {wording.size(file.size)}  {file.role}"))
+    for row in parents:
+        origin = "not in the store"
+        if row["stage"]:
+            origin = f"{row['stage']} ({row['kind']})"
+        lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {origin}"))
+    for key, value in lines:
+        console.print(f"{key:<12} {value}", soft_wrap=True)
+
+
+def _manifest_lines(stored: Artifact, tags: list[str]) -> list[tuple[str, Any]]:
+    """Return what a manifest says of an artifact as key and text, without files and parents."""
+    manifest = stored.manifest
     stage = manifest.stage
-    lines = [
+    lines: list[tuple[str, Any]] = [
         ("digest", stored.digest),
         ("kind", manifest.kind),
         ("stage", f"{stage.name}, version {stage.version}"),
@@ -352,23 +460,23 @@ def _show(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> N
     if manifest.source:
         licence = manifest.source.licence or "not stated"
         lines.append(("source", f"{manifest.source.reference} (licence: {licence})"))
-    lines += [("parameter", f"{key}: {value}") for key, value in stage.parameters.items()]
-    lines += [("data", f"{d.split}: {d.rows} rows, sha256 {d.sha256[:12]}") for d in manifest.data]
-    lines += [("model", f"{key}: {value}") for key, value in manifest.model.items()]
+    for key, value in stage.parameters.items():
+        lines.append(("parameter", f"{key}: {value}"))
+    for data in manifest.data:
+        lines.append(("data", f"{data.split}: {data.rows} rows, sha256 {data.sha256[:12]}"))
+    for key, value in manifest.model.items():
+        lines.append(("model", f"{key}: {value}"))
     for metric in manifest.metrics:
-        bounded = metric.low is not None and metric.high is not None
-        bounds = f" [{metric.low:.4g}, {metric.high:.4g}]" if bounded else ""
-        lines.append(("metric", f"{metric.name}: {metric.value:.6g}{bounds}"))
-    lines += [("run", f"{key}: {value}") for key, value in stored.run_record().items()]
-    lines += [("file", f"{e.path}  {wording.size(e.size)}  {e.role}") for e in manifest.files]
-    for row in parents:
-        what = f"{row['stage']} ({row['kind']})" if row["stage"] else "not in the store"
-        lines.append(("from", f"{row['digest'][:12]}  {row['role']}: {what}"))
-    for key, value in lines:
-        console.print(f"{key:<12} {value}", soft_wrap=True)
+        text = f"{metric.name}: {metric.value:.6g}"
+        if metric.low is not None and metric.high is not None:
+            text += f" [{metric.low:.4g}, {metric.high:.4g}]"
+        lines.append(("metric", text))
+    return lines
 
 
 def _digest(store: Store, name: str) -> str:
-    """Return what a name stands for. Raises RecipeError if there is nothing (any more)."""
+    """Return the digest of an artifact's name. Raises RecipeError if there is no artifact."""
     digest = store.resolve(name)
-    return digest if store.directory(digest).is_dir() else store.open(name).digest
+    if not store.directory(digest).is_dir():
+        store.open(name)  # raises the error that says what is missing
+    return digest

@@ -43,7 +43,7 @@ def bundle(
     datasets: tuple[str, ...],
     home: Home,
     as_json: bool,
-) -> int:
+) -> None:
     """Write the bundle NAME to the new folder OUT, in the form that another tool loads.
 
     NAME is a run, a folder, a tag, a digest or URL#TAG. **hub**: a repository of the Hugging Face
@@ -62,65 +62,81 @@ def bundle(
     stated = Stated(licence, base, datasets)
     _check_options(form, model, tracking, stated)
     folder.check_new(out)
-    found = bundles.find(name, home)
-    if out.resolve().is_relative_to(found.directory.resolve()):
+    files = bundles.find(name, home)
+    if out.resolve().is_relative_to(files.directory.resolve()):
         raise RecipeError(f"{out}: this is inside the bundle itself; name another folder")
-    known = provenance.of(found, home)
-    named, more = model or known.name or "model", {}
-    with folder.whole(out) as fresh:
-        bundles.check_bytes(found)
-        digest = found.manifest.digest if found.manifest else None
-        read = source.read(found.directory, found.name, digest)
+    origin = provenance.of(files, home)
+    model = model or origin.name
+    missing = []
+    registered: dict[str, Any] = {}
+    with folder.whole(out) as draft:
+        bundles.check_bytes(files)
+        digest = files.manifest.digest if files.manifest else None
+        contents = source.read(files.directory, files.name, digest)
         if form == "hub":
             from exporters.forms import hub
 
-            hub.write(read, fresh, known, stated)
+            hub.write(contents, draft, origin, stated)
+            missing = stated.missing(origin)
         elif form == "triton":
             from exporters.forms import triton
 
-            triton.write(read, fresh, named)
+            triton.write(contents, draft, model or "model")
         else:
             from exporters.forms import mlflow
 
-            if not mlflow.write(read, fresh):
+            if not mlflow.write(contents, draft):
                 click.echo("note: no flavor onnx, as ONNX's checker refuses the graph", err=True)
-            more = _register(found, read, known, tracking, model or known.name)
-    missing = stated.missing(known) if form == "hub" else []
-    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+            registered = _register(files, contents, origin, tracking, model)
+    paths = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     if as_json:
         show_json(
-            {"bundle": found.digest, "for": form, "out": str(out), "files": files}
-            | {"verdict": known.verdict.outcome if known.verdict else None}
-            | {"missing": missing, **more, "exit_code": 0}
+            {
+                "bundle": files.digest,
+                "for": form,
+                "out": str(out),
+                "files": paths,
+                "verdict": origin.verdict.outcome if origin.verdict else None,
+                "missing": missing,
+                **registered,
+                "exit_code": 0,
+            }
         )
-        return 0
-    click.echo(f"{out}: {len(files)} files for {form}")
-    if more:
-        click.echo(f"{more['model']} version {more['version']} on {more['tracking_uri']}")
-    if known.caveat:
-        click.echo(f"note: {known.caveat}", err=True)
-    for what in missing:
-        click.echo(f"note: the card does not name the {what}", err=True)
-    return 0
+        return
+    click.echo(f"{out}: {len(paths)} files for {form}")
+    if registered:
+        version, uri = registered["version"], registered["tracking_uri"]
+        click.echo(f"{registered['model']} version {version} on {uri}")
+    if origin.caveat:
+        click.echo(f"note: {origin.caveat}", err=True)
+    for field in missing:
+        click.echo(f"note: the card does not name the {field}", err=True)
 
 
 def _check_options(form: str, model: str | None, tracking: str | None, stated: Stated) -> None:
     """Raise UsageError if an option is given that the form has no place for."""
-    for option, given, forms in (
-        ("--name", model, ("mlflow", "triton")),
-        ("--tracking-uri", tracking, ("mlflow",)),
-        ("--license, --base-model and --dataset", any(vars(stated).values()), ("hub",)),
-    ):
-        if given and form not in forms:
-            raise click.UsageError(f"{option}: only with --for {' or '.join(forms)}")
+    if model and form == "hub":
+        raise click.UsageError("--name: only with --for mlflow or triton")
+    if tracking and form != "mlflow":
+        raise click.UsageError("--tracking-uri: only with --for mlflow")
+    if any(vars(stated).values()) and form != "hub":
+        raise click.UsageError("--license, --base-model and --dataset: only with --for hub")
 
 
 def _register(
-    found: Bundle, read: Source, known: Provenance, tracking: str | None, named: str | None
+    files: Bundle, contents: Source, origin: Provenance, tracking: str | None, model: str | None
 ) -> dict[str, Any]:
-    """Register the model on the tracking server, if there is one; return what --json says of it.
+    """Register a bundle on the tracking server, if there is one; return what --json says of it.
 
-    Raises RecipeError if it has no name: bundles of other tasks would be versions of one model.
+    Args:
+        files: The bundle.
+        contents: What the forms need of its files.
+        origin: The run that made the bundle, and its verdict.
+        tracking: The value of --tracking-uri.
+        model: The registered model's name.
+
+    Raises:
+        RecipeError: There is no name: bundles of other tasks would be versions of one model.
     """
     from exporters.forms import mlflow_registry
     from pipeline.release import provenance
@@ -129,8 +145,13 @@ def _register(
     uri = mlflow_registry.address(tracking)
     if uri is None:
         return {}
-    if named is None:
+    if model is None:
         raise RecipeError("no run is known of this bundle, so its model has no name; give --name")
-    pages = provenance.pages(known, found)
-    done = mlflow_registry.register(read, known, pages, uri, named)
-    return {"model": done.model, "version": done.version, "run": done.run, "tracking_uri": uri}
+    pages = provenance.pages(origin, files)
+    version = mlflow_registry.register(contents, origin, pages, uri, model)
+    return {
+        "model": version.model,
+        "version": version.version,
+        "run": version.run,
+        "tracking_uri": uri,
+    }

@@ -81,23 +81,21 @@ def ci(
     """
     from flows.jobs import Job
 
+    options = {
+        "--baseline": baseline,
+        "--out": out,
+        "--first": first,
+        "--fresh": fresh,
+        "--lenient": lenient,
+        **given_where(),
+    }
     job = Job(
         recipe=str(recipe),
         home=str(home.path),
         out=str(out),
         device=device,
         threads=threads,
-        command=_command(
-            recipe,
-            {
-                "--baseline": baseline,
-                "--out": out,
-                "--first": first,
-                "--fresh": fresh,
-                "--lenient": lenient,
-                **given_where(),
-            },
-        ),
+        command=_command(recipe, options),
         first=first,
         fresh=fresh,
         baseline=baseline,
@@ -142,20 +140,23 @@ def _load(job: Job) -> LoadedRecipe:
     from pipeline.terms.errors import RecipeError
 
     loaded = recipes.load(Path(job.recipe))
-    pointed = loaded if job.baseline is None else baselines.with_baseline(loaded, job.baseline)
-    if not pointed.recipe.budgets:
+    own_budgets = len(loaded.recipe.budgets)
+    if job.baseline is not None:
+        loaded = baselines.with_baseline(loaded, job.baseline)
+    if not loaded.recipe.budgets:
         raise RecipeError(
             f"{job.recipe} has no budgets, so this gate would let everything pass; "
             "add some, or give a --baseline"
         )
-    if added := pointed.recipe.budgets[len(loaded.recipe.budgets) :]:
+    added = loaded.recipe.budgets[own_budgets:]
+    if added:
         budgets = ", ".join(f"{b.metric} {b.form} {b.limit:.0%}" for b in added)
         click.echo(
             f"note: {job.recipe} has no budget against a tag; these were added against "
             f"{job.baseline!r}: {budgets}",
             err=True,
         )
-    return pointed
+    return loaded
 
 
 def _report(
@@ -168,20 +169,20 @@ def _report(
     from pipeline.run import outcome
 
     data, code = result.outcome.data, result.exit_code(job.strict)
-    judged = data.verdict
-    verdict = "none" if judged is None else judged.outcome
+    verdict = data.verdict
+    verdict_text = "none" if verdict is None else verdict.outcome
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)
     github.annotate(annotations.render(data, job.strict, _file(job.recipe), list(budgets)))
     github.summarize(Path(paths["summary"]).read_text(encoding="utf-8"))
-    github.output({"outcome": verdict, "report": paths["report"]})
+    github.output({"outcome": verdict_text, "report": paths["report"]})
     if as_json:
         show_json(outcome.as_json(result.outcome, paths, code))
         return code
     console = stderr()
-    show_verdict(judged, console, data.measurements)
+    show_verdict(verdict, console, data.measurements)
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
-    click.echo(verdict_line(judged, data.absent))
+    click.echo(verdict_line(verdict, data.absent))
     return code
 
 
@@ -215,6 +216,11 @@ def _draw_broken(job: Job, reason: str) -> None:
 
 def _file(recipe: str) -> str:
     """Return the recipe's path relative to the repository's root, as GitHub names files."""
-    path, root = Path(recipe).resolve(), os.environ.get("GITHUB_WORKSPACE")
-    inside = root is not None and path.is_relative_to(Path(root).resolve())
-    return str(path.relative_to(Path(root or "").resolve())) if inside else recipe
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if workspace is None:
+        return recipe
+    path = Path(recipe).resolve()
+    root = Path(workspace).resolve()
+    if not path.is_relative_to(root):
+        return recipe
+    return str(path.relative_to(root))

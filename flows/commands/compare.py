@@ -48,12 +48,6 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     help="Exit 3 if accuracy, latency or size is worse by more than this, e.g. 5%.",
 )
 @click.option("--strict", is_flag=True, help="Exit 4 if --max-regression is inconclusive.")
-@click.option(
-    "--margin",
-    metavar="SHARE",
-    callback=_share,
-    help="The smallest latency change to report; default: --max-regression, else 5%.",
-)
 @rows_options
 @click.option(
     "--label",
@@ -85,7 +79,6 @@ def compare(
     baseline: str,
     limit: float | None,
     strict: bool,
-    margin: float | None,
     recipe: Path | None,
     table: Path | None,
     text: tuple[str, ...],
@@ -100,7 +93,8 @@ def compare(
     """Compare CANDIDATE with BASELINE: each is a run, a folder, a tag, a digest or a URL#tag.
 
     Both models answer the same rows. They are timed in turn, in short blocks of calls, until it is
-    clear whether the latency changed by the margin, or until --seconds have passed.
+    clear whether the latency changed by --max-regression (without it, by 5%), or until --seconds
+    have passed.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -113,10 +107,11 @@ def compare(
     from pipeline.terms.vocabulary import Target
 
     bundle = find(candidate, home)
-    runs_on: Any = own_provider.chosen(bundle.directory, provider)
-    target = Target(provider=runs_on, threads=threads)
-    source, base = None if table is None else rows_of(table, text, label), Path()
-    if source is None:
+    execution_provider: Any = own_provider.chosen(bundle.directory, provider)
+    target = Target(provider=execution_provider, threads=threads)
+    if table is not None:
+        source, base = rows_of(table, text, label), Path()
+    else:
         loaded = recipe_of(candidate, recipe, home)
         source, base = loaded.recipe.data, loaded.base
     notes: list[str] = []
@@ -131,7 +126,7 @@ def compare(
             home,
             target=target,
             effort=comparing.Effort(rows=rows, processes=5, seconds=seconds),
-            margin=margin or limit or comparing.MARGIN,
+            margin=limit or comparing.MARGIN,
             progress=display.progress,
         )
         for note in [*notes, *_notes(comparison.latency)]:

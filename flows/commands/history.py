@@ -56,43 +56,59 @@ def history(
     from pipeline.verdict.history import FILE, History
 
     past = History(home.path / FILE)
-    known = past.recipes()
-    if not known and page is not None:
-        raise RecipeError(f"{page} was not written: {NOTHING}")
-    if not known:
-        show_json([]) if as_json else click.echo(NOTHING)
+    recipes = past.recipes()
+    if not recipes:
+        if page is not None:
+            raise RecipeError(f"{page} was not written: {NOTHING}")
+        if as_json:
+            show_json([])
+        else:
+            click.echo(NOTHING)
         return
-    name = _name(recipe, known)
+    name = _name(recipe, recipes)
     if page is not None and metrics:
         raise click.UsageError("--metric is of the table and of --json; the page has all metrics")
     if page is not None:
         _write(past, name, home, page)
-        show_json({"page": str(page)}) if as_json else click.echo(str(page))
+        if as_json:
+            show_json({"page": str(page)})
+        else:
+            click.echo(str(page))
         return
     verdicts = past.verdicts(name)
     if as_json:
-        shown = verdicts[-limit:]
-        _keys(shown, metrics)  # raises for unknown ones
-        show_json([_plain(verdict, metrics) for verdict in reversed(shown)])
+        latest = verdicts[-limit:]
+        _keys(latest, metrics)  # raises for unknown ones
+        show_json([_as_json(verdict, metrics) for verdict in reversed(latest)])
         return
     show_table(_table(verdicts, limit, metrics, named=name is None))
 
 
-def _name(reference: str | None, known: list[str]) -> str | None:
-    """Return the name of the recipe. Raises RecipeError if it has no verdict."""
-    from pipeline.recipe import recipe as recipes
+def _name(reference: str | None, names: list[str]) -> str | None:
+    """Return the name of a recipe that is given by name or file; None for all recipes.
+
+    Raises RecipeError if it is not among ``names``, the recipes with a verdict.
+    """
+    from pipeline.recipe.recipe import load
     from pipeline.terms.errors import RecipeError
 
-    if reference is None or reference in known:
+    if reference is None or reference in names:
         return reference
-    name = recipes.load(Path(reference)).recipe.name if Path(reference).is_file() else reference
-    if name not in known:
-        raise RecipeError(f"{name}: no recipe of this name has a verdict; known: {_list(known)}")
+    name = reference
+    if Path(reference).is_file():
+        name = load(Path(reference)).recipe.name
+    if name not in names:
+        raise RecipeError(f"{name}: no recipe of this name has a verdict; known: {_first(names)}")
     return name
 
 
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _first(names: list[str]) -> str:
+    """Return the first eight of some names, and how many more there are."""
+    text = ", ".join(names[:8])
+    more = len(names) - 8
+    if more > 0:
+        text += f" and {more} more"
+    return text
 
 
 def _write(past: History, name: str | None, home: Home, page: Path) -> None:
@@ -118,16 +134,20 @@ def _releases(home: Home) -> list[Release]:
     if not (home.path / "store").is_dir():
         return []
     tags = home.store().all_tags()
-    return [
-        Release(name, move.digest, datetime.fromtimestamp(move.time, UTC).isoformat())
-        for name, tag in tags.items()
-        for move in tag.moves
-        if move.why == "promote"
-    ]
+    releases = []
+    for name, tag in tags.items():
+        for move in tag.moves:
+            if move.why == "promote":
+                when = datetime.fromtimestamp(move.time, UTC).isoformat()
+                releases.append(Release(name, move.digest, when))
+    return releases
 
 
-def _plain(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
+def _as_json(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
     machine = past.machine
+    numbers = past.plain
+    if metrics:
+        numbers = [number for number in numbers if number.metric in metrics]
     return {
         "time": past.time,
         "measured_at": past.measured,
@@ -145,7 +165,7 @@ def _plain(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
             "onnxruntime": machine.runtime,
         },
         "baselines": past.baselines,
-        "numbers": [one._asdict() for one in past.plain if not metrics or one.metric in metrics],
+        "numbers": [number._asdict() for number in numbers],
         "budgets": [budget.model_dump() for budget in past.budgets],
     }
 
@@ -160,10 +180,12 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     from pipeline.terms.outcomes import SYMBOL
     from pipeline.verdict.readings import readings
 
-    shown = verdicts[-limit:]
-    keys = _keys(shown, metrics)
+    keys = _keys(verdicts[-limit:], metrics)
+    titles = ["time (UTC)", "bundle", "verdict"]
+    if named:
+        titles.insert(1, "recipe")
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("time (UTC)", *(("recipe",) if named else ()), "bundle", "verdict"):
+    for title in titles:
         table.add_column(title, no_wrap=True)
     for key in keys:
         place = f" on {key.target}" if key.target else ""
@@ -171,22 +193,27 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     followed: dict[tuple[str, Key], Followed] = {}
     rows = []
     for past in verdicts:
-        sign, colour = SYMBOL[past.standing], COLOUR[past.standing]
+        outcome = past.standing
         cells = [Text(past.time[:16].replace("T", " "))]
-        cells += [Text(past.recipe)] if named else []
-        cells += [Text((past.bundle or "–")[:12]), Text(f"{sign} {past.standing}", colour)]
+        if named:
+            cells.append(Text(past.recipe))
+        cells.append(Text((past.bundle or "–")[:12]))
+        cells.append(Text(f"{SYMBOL[outcome]} {outcome}", COLOUR[outcome]))
         numbers = readings(past)
         for key in keys:
-            line = followed.setdefault((past.recipe, key), [])
-            line += [(past, numbers[key])] if key in numbers else []
-            cells.append(_cell(key, line) if key in numbers else Text("–", "dim"))
+            if key not in numbers:
+                cells.append(Text("–", "dim"))
+                continue
+            series_so_far = followed.setdefault((past.recipe, key), [])
+            series_so_far.append((past, numbers[key]))
+            cells.append(_cell(key, series_so_far))
         rows.append(cells)
     for cells in reversed(rows[-limit:]):
         table.add_row(*cells)
     return table
 
 
-def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
+def _keys(verdicts: list[Past], metrics: tuple[str, ...]) -> list[Key]:
     """Return the columns: all numbers of ``metrics``, or by default the usual metrics' values.
 
     Raises RecipeError for a metric that no verdict has.
@@ -194,17 +221,24 @@ def _keys(shown: list[Past], metrics: tuple[str, ...]) -> list[Key]:
     from pipeline.terms.errors import RecipeError
     from pipeline.verdict.readings import readings
 
-    there = list(dict.fromkeys(key for past in reversed(shown) for key in readings(past)))
-    names = sorted({key.metric for key in there})
+    keys: dict[Key, None] = {}
+    for past in reversed(verdicts):
+        keys |= dict.fromkeys(readings(past))
+    names = sorted({key.metric for key in keys})
     for metric in metrics:
         if metric not in names:
             raise RecipeError(
                 f"--metric {metric}: no verdict has it; known: {', '.join(names) or 'none'}"
             )
     if not metrics:
-        usual = {*USUAL, *(one.metric for past in shown for one in past.plain)}
-        return [key for key in there if key.form is None and key.metric in usual]
-    return [key for metric in metrics for key in there if key.metric == metric]
+        usual = set(USUAL)
+        for past in verdicts:
+            usual |= {number.metric for number in past.plain}
+        return [key for key in keys if key.form is None and key.metric in usual]
+    columns: list[Key] = []
+    for metric in metrics:
+        columns += [key for key in keys if key.metric == metric]
+    return columns
 
 
 def _cell(key: Key, followed: Followed) -> Text:
@@ -216,8 +250,10 @@ def _cell(key: Key, followed: Followed) -> Text:
     if reading.value is None:
         return Text("no number", "dim")
     text = Text(series.shown(key, reading.value))
-    if bounds := series.interval(key, reading):
+    bounds = series.interval(key, reading)
+    if bounds:
         text.append(f" [{bounds}]", "dim")
-    if change := series.change(key, followed):
+    change = series.change(key, followed)
+    if change:
         text.append(f" {change.text}", "green" if change.better else "red")
     return text

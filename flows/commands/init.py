@@ -8,19 +8,31 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from flows.checks import takes_vnni
 from flows.goals import GOALS
 from flows.options import NO_LABEL, home_option, json_option, show_json
-from flows.recognised import EMBEDDINGS, TEXT, Recognised
+from flows.recognised import (
+    EMBEDDINGS,
+    MULTI,
+    SCORES,
+    TEXT,
+    TOKENS,
+    Recognised,
+    recognise,
+    tags_as_text,
+)
 from pipeline.model.sources import DEMO_MODEL
 from pipeline.store.home import Home
+from pipeline.terms.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
+    from flows.columns import Columns
     from pipeline.run.plan import Plan
+    from pipeline.stage.locating import Located
     from pipeline.terms.vocabulary import Data
 
 REFERENCES = ("package:", "hub:")
@@ -59,6 +71,11 @@ class Answers:
     trained: bool = False
     """Whether the model is trained for the task and the labels of the data."""
     allow_pickle: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The recipe's folder."""
+        return self.path.resolve().parent
 
 
 @click.command(short_help="Write a recipe; asks for whatever the flags do not give.")
@@ -102,53 +119,36 @@ def init(
 
     Example: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`
     """
-    from pipeline.recipe import recipe as recipes
-    from pipeline.run.plan import Plan
-    from pipeline.terms.errors import RecipeError
-
     if path.is_dir():
         path = path / "recipe.yaml"
     if path.exists() and not force:
         raise RecipeError(f"{path} already exists; --force replaces it")
-    ask = _Ask(yes)
-    train = ask("train", "Training rows (file)", train, None)
-    evaluation = ask("eval", "Eval rows (file)", evaluation, _sibling(train))
-    found = _columns(ask, train, text, label, task)
-    if found.task == EMBEDDINGS and not found.label and len(found.text) > 1:
-        corpus = ask("corpus", "What queries search (file)", corpus, _beside(train, "corpus"))
-    model = ask("model", "Pretrained model", model, DEMO_MODEL)
-    if not found.label and not task and found.task == TEXT:
-        found = replace(found, task=_task_of(model, found.text, allow_pickle))
+    prompt = _Prompt(yes)
+    train = prompt("train", "Training rows (file)", train, None)
+    evaluation = prompt("eval", "Eval rows (file)", evaluation, _eval_file(train))
+    columns = _columns(prompt, train, text, label, task)
+    if columns.task == EMBEDDINGS and not columns.label and len(columns.text) > 1:
+        corpus_file = _named_like(train, "corpus")
+        corpus = prompt("corpus", "What queries search (file)", corpus, corpus_file)
+    model = prompt("model", "Pretrained model", model, DEMO_MODEL)
+    if not columns.label and not task and columns.task == TEXT:
+        columns = replace(columns, task=_task_of(model, columns.text, allow_pickle))
+    goals = click.Choice(list(GOALS))
     answers = Answers(
         path=path,
-        name=name or slug(path.stem if path.stem != "recipe" else path.resolve().parent.name),
+        name=name or _default_name(path),
         model=model,
         train=train,
         eval=evaluation,
-        text=found.text,
-        label=found.label,
-        task=found.task,
-        group=found.group,
+        text=columns.text,
+        label=columns.label,
+        task=columns.task,
+        group=columns.group,
         corpus=corpus,
-        goal=ask("goal", f"Goal ({_goals()})", goal, "balanced", click.Choice(list(GOALS))),
+        goal=prompt("goal", f"Goal ({_goals()})", goal, "balanced", goals),
         allow_pickle=allow_pickle,
     )
-    before = path.read_bytes() if path.exists() else None
-    _write(answers, home)
-    notes = []
-    try:
-        plan = Plan(recipes.load(path), home.store())
-        if plan.task_class.unlabelled and not label:
-            notes.append(GUESSED)
-        if trained := _trained(plan):
-            notes.append(f"the model {trained}, {KEPT}")
-            _write(replace(answers, trained=True), home)
-            plan = Plan(recipes.load(path), home.store())
-        plan.steps()
-    except BaseException:  # leave no recipe that fails
-        path.unlink() if before is None else path.write_bytes(before)
-        raise
-    notes += plan.warnings
+    notes = _write_checked(answers, home, guessed=not label)
     if as_json:
         show_json({"recipe": str(path), "warnings": notes})
         return
@@ -158,9 +158,52 @@ def init(
     click.echo(f"next: rarefy plan {path}, then rarefy run {path}", err=True)
 
 
+def _write_checked(answers: Answers, home: Home, guessed: bool) -> list[str]:
+    """Write a recipe, plan it, and return what to tell the user of it.
+
+    If the model is trained for the task already, the recipe is written for that.
+
+    Args:
+        answers: What the recipe is written from.
+        home: The folder for artifacts and the schema.
+        guessed: Whether the user has not said that the rows have no labels.
+
+    Raises:
+        RarefyError: The recipe cannot be planned. Its file is then as it was before.
+    """
+    path = answers.path
+    before = path.read_bytes() if path.exists() else None
+    _write(answers, home)
+    notes = []
+    try:
+        plan = _plan(path, home)
+        if plan.task_class.unlabelled and guessed:
+            notes.append(GUESSED)
+        training = _describe_training(plan)
+        if training:
+            notes.append(f"the model {training}, {KEPT}")
+            _write(replace(answers, trained=True), home)
+            plan = _plan(path, home)
+        plan.steps()
+    except BaseException:  # leave no recipe that fails
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+        raise
+    return notes + plan.warnings
+
+
+def _plan(path: Path, home: Home) -> Plan:
+    from pipeline.recipe import recipe as recipes
+    from pipeline.run.plan import Plan
+
+    return Plan(recipes.load(path), home.store())
+
+
 @dataclass(frozen=True)
-class _Ask:
-    """The source of an answer: the flag if given, the default with --yes, else the user."""
+class _Prompt:
+    """The source of an answer: the flag's value, the default with --yes, else the user."""
 
     silent: bool
 
@@ -168,19 +211,31 @@ class _Ask:
         self,
         flag: str,
         question: str,
-        given: str | None,
+        value: str | None,
         default: str | None,
         kind: click.ParamType | None = None,
     ) -> str:
-        if given is not None:
-            return given
+        """Return the answer to a question.
+
+        Args:
+            flag: The option that answers it, without dashes.
+            question: The text of the prompt.
+            value: The option's value, or None if the command was called without it.
+            default: The answer without one, or None if there is no default.
+            kind: What the user may answer; default: any text.
+
+        Raises:
+            UsageError: There is no answer, and nobody to ask.
+        """
+        if value is not None:
+            return value
         if not self.silent:
-            return self._asked(flag, question, default, kind)
+            return self._ask_user(flag, question, default, kind)
         if default is None:
             raise click.UsageError(f"--{flag} is needed with --yes")
         return default
 
-    def _asked(
+    def _ask_user(
         self, flag: str, question: str, default: str | None, kind: click.ParamType | None
     ) -> str:
         try:
@@ -190,59 +245,108 @@ class _Ask:
         except click.Abort:
             if sys.stdin.isatty():
                 raise
-            needed = f"--{flag} … --yes" if default is None else "--yes"
+            options = "--yes"
+            if default is None:
+                options = f"--{flag} … --yes"
             raise click.UsageError(
-                f"no terminal to ask at: give {needed}, which takes the defaults of the rest"
+                f"no terminal to ask at: give {options}, which takes the defaults of the rest"
             ) from None
         return answer
 
 
 def _columns(
-    ask: _Ask, train: str, text: tuple[str, ...], label: tuple[str, ...], task: str | None
+    prompt: _Prompt, train: str, text: tuple[str, ...], label: tuple[str, ...], task: str | None
 ) -> Recognised:
-    """Return the task and its columns; the prompts list the columns of a local file."""
-    from flows import columns
-    from flows.recognised import TOKENS, recognise, tags_as_text
-    from pipeline.terms.errors import DataError
+    """Return the task and its columns; the prompts list the columns of a local file.
 
-    if train.startswith(REFERENCES):
-        table = columns.Columns({})
-    else:
-        table = columns.read(Path(train).expanduser())
-    offer = f", one of {', '.join(table.names)}" if table.names else ""
-    given = None if not label else tuple(name for name in label if name != NO_LABEL)
-    found = recognise(table, text, given)
+    Args:
+        prompt: Answers what the options do not.
+        train: The training rows, a file or a reference.
+        text: The values of --text.
+        label: The values of --label.
+        task: The value of --task.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or holds tags as text.
+    """
+    from flows.columns import Columns, read
+
+    table = Columns({})
+    if not train.startswith(REFERENCES):
+        table = read(Path(train).expanduser())
+    offer = ""
+    if table.names:
+        offer = f", one of {', '.join(table.names)}"
+    label_columns = _without_none(label) if label else None
     if not text:
-        likely = ", ".join(found.text) if found else None
-        asked = ask("text", f"Text column{offer} (for pairs: two, with a comma)", None, likely)
-        text = found.text if found and asked == likely else _parts(asked)
-        found = recognise(table, text, given)
-    if given is None:
-        known = found is not None and bool(table.names)
-        likely = (", ".join(found.label) or NO_LABEL) if found and known else None
-        asked = ask("label", f"Label column{offer}", None, likely)
-        named = found.label if found and likely and asked == likely else _parts(asked)
-        given = tuple(name for name in named if name != NO_LABEL)
-        found = recognise(table, text, given)
-    for column in (*text, *given):
+        text = _text_columns(prompt, table, label_columns, offer)
+    if label_columns is None:
+        label_columns = _label_columns(prompt, table, text, offer)
+    for column in (*text, *label_columns):
         if table.names and column not in table.names:
             raise DataError(f"{train}: no column {column!r}; it has {', '.join(table.names)}")
-    likely_task = found.task if found else TEXT
-    for column in given:
+    recognised = recognise(table, text, label_columns)
+    likely_task, group = TEXT, None
+    if recognised is not None:
+        likely_task = recognised.task
+        if task in (None, recognised.task):
+            group = recognised.group
+    for column in label_columns:
         values = table.values.get(column, [])
-        as_text = any(isinstance(value, str) for value in values)
-        if as_text and (TOKENS in (task, likely_task) or (not task and tags_as_text(values))):
+        if _has_texts(values) and _read_as_tags(values, task, likely_task):
             raise DataError(
                 f"{train}: column {column!r} holds tags as text; token-classification needs a list "
                 "in each row, as JSON lines have"
             )
-    group = found.group if found and task in (None, found.task) else None
-    return Recognised(task or likely_task, text, given, group)
+    return Recognised(task or likely_task, text, label_columns, group)
+
+
+def _text_columns(
+    prompt: _Prompt, table: Columns, label: tuple[str, ...] | None, offer: str
+) -> tuple[str, ...]:
+    """Return the text columns as the user answers; the recognised ones are the default."""
+    recognised = recognise(table, (), label)
+    likely = None
+    if recognised is not None:
+        likely = ", ".join(recognised.text)
+    answer = prompt("text", f"Text column{offer} (for pairs: two, with a comma)", None, likely)
+    if recognised is not None and answer == likely:
+        return recognised.text  # its names may contain commas
+    return _split(answer)
+
+
+def _label_columns(
+    prompt: _Prompt, table: Columns, text: tuple[str, ...], offer: str
+) -> tuple[str, ...]:
+    """Return the label columns as the user answers; the recognised ones are the default."""
+    recognised = recognise(table, text, None)
+    likely = None
+    if recognised is not None and table.names:
+        likely = ", ".join(recognised.label) or NO_LABEL
+    answer = prompt("label", f"Label column{offer}", None, likely)
+    if recognised is not None and answer == likely:
+        return _without_none(recognised.label)
+    return _without_none(_split(answer))
+
+
+def _without_none(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the label columns without the word for rows that have no labels."""
+    return tuple(column for column in columns if column != NO_LABEL)
+
+
+def _has_texts(values: list[Any]) -> bool:
+    return any(isinstance(value, str) for value in values)
+
+
+def _read_as_tags(values: list[Any], task: str | None, likely_task: str) -> bool:
+    """Return whether a label column would be read as, or looks like, the tags of words."""
+    if TOKENS in (task, likely_task):
+        return True
+    return not task and tags_as_text(values)
 
 
 def _task_of(model: str, text: tuple[str, ...], allow_pickle: bool) -> str:
-    """Return the task of a model that is to answer rows without labels."""
-    from flows.recognised import MULTI, SCORES, TOKENS
+    """Return the task of a model that is to label rows itself."""
     from pipeline.stage import locating, tasks
 
     located = locating.locate(model, Path(), allow_pickle)
@@ -250,39 +354,55 @@ def _task_of(model: str, text: tuple[str, ...], allow_pickle: bool) -> str:
         if tasks.find(name).head(located.config) is not None:
             return name
     headless = tasks.find(TEXT).head(located.config) is None
-    embeds = headless and located.pooling is not None and len(text) == 1
-    return EMBEDDINGS if embeds else TEXT
+    if headless and located.pooling is not None and len(text) == 1:
+        return EMBEDDINGS
+    return TEXT
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _split(text: str) -> tuple[str, ...]:
+    """Return the parts of a text between commas, without empty ones."""
+    parts = map(str.strip, text.split(","))
+    return tuple(filter(None, parts))
 
 
-def _sibling(train: str) -> str | None:
+def _eval_file(train: str) -> str | None:
     """Return the file next to the training rows that looks like the eval split, or None."""
-    names = ("eval", "test", "validation", "valid", "dev")
-    return next((found for name in names if (found := _beside(train, name))), None)
+    for name in ("eval", "test", "validation", "valid", "dev"):
+        file = _named_like(train, name)
+        if file is not None:
+            return file
+    return None
 
 
-def _beside(train: str, name: str) -> str | None:
+def _named_like(train: str, name: str) -> str | None:
     """Return the file that has another name where the training rows have ``train``, or None."""
     path = Path(train)
-    beside = path.with_name(path.name.replace("train", name))
-    return str(beside) if beside != path and beside.is_file() else None
+    neighbour = path.with_name(path.name.replace("train", name))
+    if neighbour == path or not neighbour.is_file():
+        return None
+    return str(neighbour)
 
 
 def _goals() -> str:
     return "; ".join(f"{name}: {goal.about}" for name, goal in GOALS.items())
 
 
+def _default_name(path: Path) -> str:
+    """Return the name of a recipe that was given none: its file's, or else its folder's."""
+    if path.stem == "recipe":
+        return slug(path.resolve().parent.name)
+    return slug(path.stem)
+
+
 def slug(text: str) -> str:
     """Return a valid recipe name that is as close to the text as possible."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:64] or "recipe"
+    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
+    return name.strip("._-")[:64] or "recipe"
 
 
 def _write(answers: Answers, home: Home) -> None:
     """Write the recipe of these answers. Raises RecipeError if no file can be there."""
-    from flows.editor import schema_line
+    from flows.examples import schema_line
     from pipeline.store import disk
 
     content = schema_line(answers.path, home) + recipe_text(answers)
@@ -290,7 +410,7 @@ def _write(answers: Answers, home: Home) -> None:
         answers.path.write_text(content, encoding="utf-8")
 
 
-def _trained(plan: Plan) -> str:
+def _describe_training(plan: Plan) -> str:
     """Say for what the model is trained if that is the task and the labels of the rows, else "".
 
     Scores have no names: any head for one counts. Embeddings are trained by what says how to pool.
@@ -309,49 +429,91 @@ def _trained(plan: Plan) -> str:
 
 def recipe_text(answers: Answers) -> str:
     """Return the recipe with comments. Raises ModelError if the model cannot be read."""
-    from pipeline.model import parts
     from pipeline.stage import locating, tasks
 
-    base = answers.path.resolve().parent
-    model = _reference(answers.model, base)
     located = locating.locate(answers.model, Path(), answers.allow_pickle)
-    layers = parts.depth(located.config) or 6
-    wide = (parts.width(located.config) or 0) >= WIDE_BODY
-    length = min(128, located.positions or 128)
-    task, rows = tasks.find(answers.task), _data(answers)
-    bare = task.bare(rows)
+    task = tasks.find(answers.task)
+    rows = _data(answers)
+    unlabelled = task.bare(rows)
     goal = GOALS[answers.goal]
-    if bare or answers.trained:
-        goal = goal.without_labels() if bare else goal.of_trained()
-    filled = {
-        "{half}": str(max(1, layers // 2)),
-        "{rate}": "3e-5" if wide else "7e-5",
-        "{main}": next(iter(task.scored(rows)), "spearman"),
-        "{validate}": "validate: {linear: true}" if task.linear else "validate",
-    }
+    if unlabelled:
+        goal = goal.without_labels()
+    elif answers.trained:
+        goal = goal.for_trained_model()
+    values = _goal_values(located.config)
+    values["{main}"] = next(iter(task.scored(rows)), "spearman")
+    values["{validate}"] = "validate: {linear: true}" if task.linear else "validate"
+    target = "{name: cpu, provider: cpu, threads: 1}"
+    if takes_vnni():
+        target += WIDE
     lines = [
         f"# {answers.name}: {goal.about}.",
-        f"name: {_scalar(answers.name)}",
-        f"model: {_scalar(model)}{TRAINED if answers.trained else START}",
-        *(["allow_pickle: true # its weights can run code when loaded"] * answers.allow_pickle),
+        *_model_lines(answers),
         f"task: {answers.task}",
-        "data: # paths are relative to this file's folder",
-        f"  train: {_scalar(_reference(answers.train, base))}",
-        f"  eval: {_scalar(_reference(answers.eval, base))} # never trained on",
-        *([f"  corpus: {_scalar(_reference(answers.corpus, base))}"] if answers.corpus else ()),
-        "  # unlabelled: more.jsonl # text from the same domain, for the teacher to label",
-        f"  text: {_listed(answers.text)}",
-        f"  label: {_listed(answers.label) if answers.label else NULL if bare else 'null'}",
-        *([f"  group: {_scalar(answers.group)} # rows to rank"] if answers.group else ()),
-        f"  max_length: {length} # tokens; longer rows are truncated and counted",
+        *_data_lines(answers, unlabelled),
+        f"  max_length: {_max_length(located)} # tokens; longer rows are truncated and counted",
         "stages: # in order; `rarefy recipe show` explains each one and shows its defaults",
-        *(f"  - {_filled(stage, filled)}" for stage in goal.stages),
+        *_items(goal.stages, values),
         "targets: # where latency is measured",
-        f"  - {{name: cpu, provider: cpu, threads: 1}}{WIDE if takes_vnni() else ''}",
+        f"  - {target}",
         "budgets: # the exit code is 3 if one is missed",
-        *(f"  - {_filled(budget, filled)}" for budget in goal.budgets),
+        *_items(goal.budgets, values),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _goal_values(config: Any) -> dict[str, str]:
+    """Return what a goal's placeholders for the model stand for, by the model's config."""
+    from pipeline.model import parts
+
+    layers = parts.depth(config) or 6
+    half = max(1, layers // 2)
+    rate = "7e-5"
+    if (parts.width(config) or 0) >= WIDE_BODY:
+        rate = "3e-5"
+    return {"{half}": str(half), "{rate}": rate}
+
+
+def _max_length(located: Located) -> int:
+    """Return the tokens of the longest row that the recipe lets a model read."""
+    return min(128, located.positions or 128)
+
+
+def _model_lines(answers: Answers) -> list[str]:
+    """Return the recipe's lines for its name and its model."""
+    model = _scalar(_reference(answers.model, answers.folder))
+    comment = TRAINED if answers.trained else START
+    lines = [f"name: {_scalar(answers.name)}", f"model: {model}{comment}"]
+    if answers.allow_pickle:
+        lines.append("allow_pickle: true # its weights can run code when loaded")
+    return lines
+
+
+def _data_lines(answers: Answers, unlabelled: bool) -> list[str]:
+    """Return the recipe's lines for its data; ``unlabelled``: the model labels the rows itself."""
+    train = _scalar(_reference(answers.train, answers.folder))
+    evaluation = _scalar(_reference(answers.eval, answers.folder))
+    lines = [
+        "data: # paths are relative to this file's folder",
+        f"  train: {train}",
+        f"  eval: {evaluation} # never trained on",
+    ]
+    if answers.corpus:
+        corpus = _scalar(_reference(answers.corpus, answers.folder))
+        lines.append(f"  corpus: {corpus}")
+    label = "null"
+    if answers.label:
+        label = _listed(answers.label)
+    elif unlabelled:
+        label = NULL
+    lines += [
+        "  # unlabelled: more.jsonl # text from the same domain, for the teacher to label",
+        f"  text: {_listed(answers.text)}",
+        f"  label: {label}",
+    ]
+    if answers.group:
+        lines.append(f"  group: {_scalar(answers.group)} # rows to rank")
+    return lines
 
 
 def _data(answers: Answers) -> Data:
@@ -368,26 +530,35 @@ def _data(answers: Answers) -> Data:
     )
 
 
-def _filled(line: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        line = line.replace(name, value)
-    return line
+def _items(lines: tuple[str, ...], values: dict[str, str]) -> list[str]:
+    """Return lines as the items of a YAML list, with their placeholders filled in."""
+    items = []
+    for line in lines:
+        for placeholder, value in values.items():
+            line = line.replace(placeholder, value)
+        items.append(f"  - {line}")
+    return items
 
 
 def _listed(names: tuple[str, ...]) -> str:
+    """Return names as YAML: one as it is, several as a list."""
     text = ", ".join(map(_scalar, names))
     return text if len(names) == 1 else f"[{text}]"
 
 
-def _reference(given: str, base: Path) -> str:
+def _reference(reference: str, base: Path) -> str:
     """Return a path as the recipe writes it, relative to the recipe's folder."""
-    if given.startswith(REFERENCES):
-        return given
-    path = Path(given).expanduser()
-    return given if path.is_absolute() else Path(os.path.relpath(path, base)).as_posix()
+    if reference.startswith(REFERENCES):
+        return reference
+    path = Path(reference).expanduser()
+    if path.is_absolute():
+        return reference
+    return Path(os.path.relpath(path, base)).as_posix()
 
 
 def _scalar(value: str) -> str:
     """Return a string as YAML: plain if it cannot be misread, else quoted."""
-    plain = PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null")
-    return value if plain and not value.endswith(":") else json.dumps(value, ensure_ascii=False)
+    plain = PLAIN.fullmatch(value) and not value.endswith(":")
+    if plain and value.lower() not in ("true", "false", "null"):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -87,13 +87,6 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     help="Exit 3 if the p99 exceeds this at any rate, 4 if that is inconclusive.",
 )
 @rows_options
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Seed of the random arrivals.",
-)
 @home_option
 @json_option
 def load(
@@ -131,22 +124,33 @@ def load(
     with Display(stderr(), quiet=as_json) as display:
         for rate in rates:
             display.started("load")
-            asked = {"rate": rate, "progress": display.progress, **options}
             with alone.measuring(display.waiting):
-                runs.append(loading.measure(model.directory, split.texts, split.pairs, **asked))
-            for note in _notes(runs[-1]):
+                run = loading.measure(
+                    model.directory,
+                    split.texts,
+                    split.pairs,
+                    rate=rate,
+                    progress=display.progress,
+                    **options,
+                )
+            runs.append(run)
+            for note in _notes(run):
                 display.say(f"note: at {rate:g} requests/s, {note}", "yellow")
-    judged = [] if max_p99 is None else [judging.judge(run, max_p99) for run in runs]
-    code = CODES.get(worst(word for word, _ in judged) or "pass", 0)
+    verdicts = []
+    if max_p99 is not None:
+        verdicts = [judging.judge(run, max_p99) for run in runs]
+    code = CODES.get(worst(outcome for outcome, _ in verdicts) or "pass", 0)
     if as_json:
-        shown = [_as_json(run) for run in runs]
-        for one, (word, reason) in zip(shown, judged, strict=False):
-            one["p99"] = {"limit_ms": max_p99, "outcome": word, "reason": reason}
-        show_json({"bundle": model.digest, "rows": len(split), "exit_code": code, "runs": shown})
+        runs_json = [_as_json(run) for run in runs]
+        for run_json, (outcome, reason) in zip(runs_json, verdicts, strict=False):
+            run_json["p99"] = {"limit_ms": max_p99, "outcome": outcome, "reason": reason}
+        show_json(
+            {"bundle": model.digest, "rows": len(split), "exit_code": code, "runs": runs_json}
+        )
         return code
     _show(runs)
-    for word, reason in judged:
-        click.echo(f"{word}: {reason}")
+    for outcome, reason in verdicts:
+        click.echo(f"{outcome}: {reason}")
     return code
 
 
@@ -161,8 +165,9 @@ def rows(
     from pipeline.stage.tasks.text_classification import TextClassification
 
     if table is not None:
-        source, found = rows_of(table, text), find(bundle, home)
-        name, _ = baselines.answers_of(found.name, found.directory, TextClassification)
+        source = rows_of(table, text)
+        files = find(bundle, home)
+        name, _ = baselines.answers_of(files.name, files.directory, TextClassification)
         return data.read_text(source, tasks.find(name), source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
@@ -254,7 +259,9 @@ def _cell(run: Load, percent: int, *, of_service: bool = False) -> str:
     interval = run.percentile(percent, of_service=of_service)
     if not interval:
         return "–"
-    return ("" if of_service else _at_least(run)) + number(interval.value)
+    if of_service:
+        return number(interval.value)
+    return _at_least(run) + number(interval.value)
 
 
 def _at_least(run: Load) -> str:

@@ -41,8 +41,8 @@ def plan(
 ) -> None:
     """Check RECIPE, its data and its model, and show what `rarefy run` would do.
 
-    Also shows what each stage needs in disk, memory and time, and whether the eval split has
-    enough rows for the budgets' margins.
+    Also shows how long each stage took and how much memory it used when it last ran on this
+    machine, and whether the eval split has enough rows for the budgets' margins.
 
     A stage `module:Class` is imported, so code beside the recipe runs. With --no-code, a recipe
     with such a stage is refused.
@@ -55,16 +55,17 @@ def plan(
     from pipeline.run.plan import Plan
     from pipeline.terms.errors import RecipeError
 
-    if no_code and (own := recipes.check_form(recipe)):
+    stages = recipes.check_form(recipe) if no_code else []
+    if stages:
         raise RecipeError(
-            f"{recipe}: to plan it, {', '.join(own)} must be imported, which --no-code forbids; "
+            f"{recipe}: to plan it, {', '.join(stages)} must be imported, which --no-code forbids; "
             "`rarefy recipe check --no-code` checks its form"
         )
     loaded = recipes.load(recipe)
     if baseline is not None:
         loaded = baselines.with_baseline(loaded, baseline)
     plan = Plan(loaded, home.store(), device, first=first)
-    view = PlanView.of(plan, home.runs / loaded.recipe.name)
+    view = PlanView.from_plan(plan, home.runs / loaded.recipe.name)
     if as_json:
         show_json(view.as_json())
         return
@@ -72,5 +73,7 @@ def plan(
     show_table(view.table(), console)
     console.print(f"\n{view.summary}")
     for note in view.notes:
-        doubt = note in view.doubts
-        console.print(f"{'warning' if doubt else 'note'}: {note}", style="bold red" * doubt)
+        if note in view.doubts:
+            console.print(f"warning: {note}", style="bold red")
+        else:
+            console.print(f"note: {note}")

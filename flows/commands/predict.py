@@ -9,13 +9,16 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from flows.options import home_option, json_option, provider_option
 from pipeline.store.home import Home
 from pipeline.terms.errors import DataError
+
+if TYPE_CHECKING:
+    from pipeline.release.answering import Bundle
 
 Row = tuple[str, str | None]
 UNDECODED = re.compile("[\ud800-\udfff]")
@@ -59,55 +62,102 @@ def predict(
     if not texts and not pairs and (sys.stdin is None or sys.stdin.isatty()):  # None: it is closed
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
     model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
-    given: list[Row] = [*((text, None) for text in texts), *pairs]
-    for rows in [given] if given else _arriving(model.reads_pairs):
-        for paired, alike in itertools.groupby(rows, lambda row: row[1] is not None):
-            firsts, seconds = zip(*alike, strict=True)
-            alone = 1 if len(firsts) == 1 else None  # the graph is not asked if rows interact
-            answers = model.predict(firsts, seconds if paired else None, batch_size=alone)
-            for text, second, answer in zip(firsts, seconds, answers, strict=True):
-                _answer(text, second, answer, as_json)
+    if not texts and not pairs:
+        for rows in arriving_rows(model.reads_pairs):
+            _predict(model, rows, as_json)
+        return
+    single_texts: list[Row] = [(text, None) for text in texts]
+    _predict(model, [*single_texts, *pairs], as_json)
 
 
-def _arriving(paired: bool) -> Iterator[list[Row]]:
+def _predict(model: Bundle, rows: list[Row], as_json: bool) -> None:
+    """Print the predictions for rows in their order; each run of texts, or of pairs, is a batch."""
+    for paired, group in itertools.groupby(rows, _is_pair):
+        firsts, seconds = zip(*group, strict=True)
+        batch_size = None
+        if len(firsts) == 1:
+            batch_size = 1  # the graph is not asked if rows interact
+        predictions = model.predict(firsts, seconds if paired else None, batch_size=batch_size)
+        for first, second, prediction in zip(firsts, seconds, predictions, strict=True):
+            _show(first, second, prediction, as_json)
+
+
+def _is_pair(row: Row) -> bool:
+    return row[1] is not None
+
+
+def arriving_rows(paired: bool) -> Iterator[list[Row]]:
     """Yield the rows of stdin's lines without blank ones: those together that arrive together.
 
-    ``paired``: whether a tab divides a line.
-
     So a file is answered in batches, and a program that waits for the answer to its line gets it.
-    Raises DataError at the first line that cannot be decoded, after the rows before it.
+
+    Args:
+        paired: Whether a tab divides a line into two texts.
+
+    Raises:
+        DataError: A line cannot be decoded; the rows before it have been yielded.
     """
-    encoding, errors = sys.stdin.encoding, sys.stdin.errors or "strict"
-    errors = "surrogateescape" if errors == "strict" else errors  # strict loses the lines before
-    decode = codecs.getincrementaldecoder(encoding)(errors)
-    decoder, rest, ended = io.IncrementalNewlineDecoder(decode, translate=True), "", False
-    count, begun = 0, False
-    while not ended:
-        read: bytes = sys.stdin.buffer.read1(AT_ONCE)  # type: ignore[union-attr]
-        ended = not read
-        try:
-            *lines, rest = (rest + decoder.decode(read, final=ended)).split("\n")
-        except UnicodeDecodeError as error:  # UTF-16 has bytes that cannot be escaped
-            raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
-        lines += [rest] if ended else []
-        if lines and not begun:
-            lines[0], begun = lines[0].removeprefix(BYTE_ORDER_MARK), True
-        good = list(itertools.takewhile(lambda line: not UNDECODED.search(line), lines))
-        parts = [line.partition("\t") if paired else (line, "", "") for line in good]
-        if rows := [
-            (first, second if tab else None)
-            for first, tab, second in parts
-            if (first + second).strip()
-        ]:
+    count = 0
+    for lines in _arriving_lines():
+        decoded = list(itertools.takewhile(_is_decoded, lines))
+        rows = [_row(line, paired) for line in decoded if line.strip()]
+        if rows:
             yield rows
-        count += len(good)
-        if len(good) < len(lines):
-            raise DataError(f"line {count + 1} of stdin is not valid {encoding.upper()}")
+        count += len(decoded)
+        if len(decoded) < len(lines):
+            encoding = sys.stdin.encoding.upper()
+            raise DataError(f"line {count + 1} of stdin is not valid {encoding}")
 
 
-def _answer(text: str, second: str | None, given: Any, as_json: bool) -> None:
+def _is_decoded(line: str) -> bool:
+    return UNDECODED.search(line) is None
+
+
+def _arriving_lines() -> Iterator[list[str]]:
+    """Yield the lines of stdin, those together that arrive together.
+
+    Bytes that cannot be decoded are escaped, because to be strict would lose the lines before them.
+
+    Raises DataError if they cannot be escaped either, as in UTF-16.
+    """
+    errors = sys.stdin.errors or "strict"
+    if errors == "strict":
+        errors = "surrogateescape"
+    decode = codecs.getincrementaldecoder(sys.stdin.encoding)(errors)
+    decoder = io.IncrementalNewlineDecoder(decode, translate=True)
+    rest = ""
+    first, ended = True, False
+    while not ended:
+        data: bytes = sys.stdin.buffer.read1(AT_ONCE)  # type: ignore[union-attr]
+        ended = not data
+        try:
+            rest += decoder.decode(data, final=ended)
+        except UnicodeDecodeError as error:
+            raise DataError(f"stdin is not valid {error.encoding.upper()}") from error
+        *lines, rest = rest.split("\n")
+        if ended:
+            lines.append(rest)
+        if lines and first:
+            lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
+            first = False
+        yield lines
+
+
+def _row(line: str, paired: bool) -> Row:
+    """Return the text of a line, or its two texts if rows are pairs and it has a tab."""
+    if not paired:
+        return line, None
+    first, tab, second = line.partition("\t")
+    return first, second if tab else None
+
+
+def _show(first: str, second: str | None, prediction: Any, as_json: bool) -> None:
+    """Print a prediction for a text, or for a pair of texts, as a line."""
     if as_json:
-        answer = {"text": text, "pair": second} | given._asdict()
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        row = {"text": first, "pair": second, **prediction._asdict()}
+        click.echo(json.dumps(row, ensure_ascii=False))
         return
-    click.echo("\t".join([*given.columns(), text, *([second] if second is not None else [])]))
+    cells = [*prediction.columns(), first]
+    if second is not None:
+        cells.append(second)
+    click.echo("\t".join(cells))

@@ -1,4 +1,4 @@
-"""``rarefy promote``: move a tag to a bundle, but only if the bundle's verdict is a pass."""
+"""``rarefy promote`` and ``rollback``: move a tag to a bundle that passed, and move it back."""
 
 from __future__ import annotations
 
@@ -48,39 +48,101 @@ def promote(
     """
     from pipeline.release import promotion
 
-    alias = follow(registered, tracking, tag)
+    alias = _alias(registered, tracking, tag)
+    find_version = alias.find if alias else None
     try:
-        done = promotion.promote(run, tag, home, url, alias.find if alias else None)
+        promoted = promotion.promote(run, tag, home, url, find_version)
     except promotion.MissedError as error:
         if not as_json:
             for reason in error.missed:
                 click.echo(f"missed: {reason}", err=True)
             raise
         show_json(
-            {"tag": tag, "digest": error.digest, "run": str(error.run), "moved": False}
-            | {"missed": error.missed, "exit_code": error.exit_code}
+            {
+                "tag": tag,
+                "digest": error.digest,
+                "run": str(error.run),
+                "moved": False,
+                "missed": error.missed,
+                "exit_code": error.exit_code,
+            }
         )
         return error.exit_code
     if alias is not None:
         alias.move()
     if as_json:
         show_json(
-            {"tag": tag, "digest": done.digest, "run": str(done.run), "moved": done.moved}
-            | {"from": done.before, "pushed": url, **said(alias), "exit_code": 0}
+            {
+                "tag": tag,
+                "digest": promoted.digest,
+                "run": str(promoted.run),
+                "moved": promoted.moved,
+                "from": promoted.before,
+                "pushed": url,
+                **_alias_json(alias),
+                "exit_code": 0,
+            }
         )
         return 0
-    click.echo(_moved(tag, done.digest, done.before))
+    if promoted.before == promoted.digest:
+        click.echo(f"{tag} already points at {promoted.digest[:12]}")
+    else:
+        _show_move(tag, promoted.digest, promoted.before)
     if url is not None:
-        click.echo(f"{url}#{tag} -> {done.digest[:12]}")
-    if alias is not None:
-        click.echo(f"{alias.model}@{alias.alias} -> version {alias.version}")
+        click.echo(f"{url}#{tag} -> {promoted.digest[:12]}")
+    _show_alias(alias)
     return 0
 
 
-def follow(registered: str | None, tracking: str | None, tag: str) -> Alias | None:
-    """Return the alias that follows a tag, or None if none is to; its names are checked.
+@click.command(short_help="Move a tag back to the artifact it pointed at before.")
+@click.argument("tag")
+@click.option(
+    "--to", "target", metavar="DIGEST", help="Move back to this artifact of the tag's history."
+)
+@alias_options
+@home_option
+@json_option
+def rollback(
+    tag: str,
+    target: str | None,
+    registered: str | None,
+    tracking: str | None,
+    home: Home,
+    as_json: bool,
+) -> None:
+    """Undo the last move of TAG. Each further rollback goes one move further back.
 
-    Raises RecipeError if MLflow would not allow them, or no tracking server is known.
+    The artifact's bytes are hashed first. If they are damaged, the tag does not move and the exit
+    code is 6. TAG may be a tag of a remote store, URL#TAG. `rarefy artifact show TAG` shows the
+    history. With --mlflow, the model's alias of the tag's name moves with it; if no version of the
+    model is the earlier artifact, nothing moves.
+
+    Example: `rarefy rollback production`
+    """
+    from pipeline.release import promotion
+
+    alias = _alias(registered, tracking, tag)
+    find_version = alias.find if alias else None
+    before, digest = promotion.rollback(tag, home, target, find_version)
+    if alias is not None:
+        alias.move()
+    if as_json:
+        show_json({"tag": tag, "digest": digest, "from": before, **_alias_json(alias)})
+        return
+    _show_move(tag, digest, before)
+    _show_alias(alias)
+
+
+def _alias(registered: str | None, tracking: str | None, tag: str) -> Alias | None:
+    """Return the alias in MLflow that follows a tag, or None if none is to.
+
+    Args:
+        registered: The name of the registered model, or None.
+        tracking: The tracking server; None: MLFLOW_TRACKING_URI.
+        tag: The tag, perhaps of a remote store.
+
+    Raises:
+        RecipeError: MLflow would not allow the names, or no tracking server is known.
     """
     if registered is None:
         return None
@@ -88,17 +150,27 @@ def follow(registered: str | None, tracking: str | None, tag: str) -> Alias | No
     from pipeline.terms.vocabulary import REMOTE_TAG
 
     name = tag.rpartition(REMOTE_TAG)[2]
-    alias = mlflow_registry.Alias(mlflow_registry.address(tracking), registered, name)
+    address = mlflow_registry.address(tracking)
+    alias = mlflow_registry.Alias(address, registered, name)
     alias.check()
     return alias
 
 
-def said(alias: Alias | None) -> dict[str, str | None]:
-    """Return what --json says of an alias."""
-    return {} if alias is None else {"model": alias.model, "version": alias.version}
+def _alias_json(alias: Alias | None) -> dict[str, str | None]:
+    """Return what --json prints of an alias."""
+    if alias is None:
+        return {}
+    return {"model": alias.model, "version": alias.version}
 
 
-def _moved(tag: str, digest: str, before: str | None) -> str:
-    if before == digest:
-        return f"{tag} already points at {digest[:12]}"
-    return f"{tag} -> {digest[:12]}" + (f" (was {before[:12]})" if before else "")
+def _show_alias(alias: Alias | None) -> None:
+    if alias is not None:
+        click.echo(f"{alias.model}@{alias.alias} -> version {alias.version}")
+
+
+def _show_move(tag: str, digest: str, before: str | None) -> None:
+    """Print where a tag points now and, if it existed, where it pointed before."""
+    line = f"{tag} -> {digest[:12]}"
+    if before:
+        line += f" (was {before[:12]})"
+    click.echo(line)

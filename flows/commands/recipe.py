@@ -6,6 +6,7 @@ import inspect
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +42,14 @@ def list_examples(as_json: bool) -> None:
 
     from flows.examples import examples
 
-    found = examples()
+    rows = examples()
     if as_json:
-        show_json([{"name": e.name, "about": e.about, "path": str(e.path)} for e in found])
+        show_json([{"name": row.name, "about": row.about, "path": str(row.path)} for row in rows])
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for example in found:
+    for example in rows:
         table.add_row(example.name, example.about)
     show_table(table)
 
@@ -90,10 +91,8 @@ def show(recipe: Path, as_json: bool) -> None:
 
     loaded = recipes.load(recipe)
     if as_json:
-        show_json(
-            as_values(loaded)
-            | {"about": {step.id: inspect.getdoc(step.stage) or "" for step in loaded.steps}}
-        )
+        about = {step.id: inspect.getdoc(step.stage) or "" for step in loaded.steps}
+        show_json(as_values(loaded) | {"about": about})
         return
     click.echo(as_yaml(loaded), nl=False)
 
@@ -114,40 +113,69 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
 
     Example: `rarefy recipe check recipes/*.yaml`
     """
+    code = 0
+    checks = []
+    for path in recipes:
+        check = _check(path, no_code, home)
+        checks.append(check)
+        code = code or check.exit_code
+        if not as_json:
+            click.echo(check.line, err=check.error is not None)
+    if as_json:
+        show_json([check.as_json() for check in checks])
+    return code
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What came of the check of a recipe; ``unchecked`` names its stages that were not imported."""
+
+    path: Path
+    error: str | None = None
+    exit_code: int = 0
+    unchecked: tuple[str, ...] = ()
+    warnings: list[str] | None = None
+
+    @property
+    def line(self) -> str:
+        if self.error is not None:
+            return self.error
+        if not self.unchecked:
+            return f"ok {self.path}"
+        return (
+            f"ok {self.path} (only its form: {', '.join(self.unchecked)} was not imported, so its "
+            "parameters, the order of stages, data and model were not checked)"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        values = {"recipe": str(self.path), "ok": self.error is None, "error": self.error}
+        if self.unchecked:
+            values["unchecked"] = self.unchecked
+        if self.warnings is not None:
+            values["warnings"] = self.warnings
+        return values
+
+
+def _check(path: Path, no_code: bool, home: Home) -> _Check:
+    """Plan a recipe, or check its form if ``no_code`` and it has stages of its own."""
     from pipeline.recipe.recipe import check_form, load
     from pipeline.run.plan import Plan
     from pipeline.terms.errors import RarefyError
 
-    code, answers = 0, []
-    for path in recipes:
-        answer: dict[str, Any] = {"recipe": str(path), "ok": True, "error": None}
-        try:
-            own = check_form(path) if no_code else []
-            if own:
-                answer["unchecked"] = own
-                answers.append(answer)
-                if not as_json:
-                    click.echo(
-                        f"ok {path} (only its form: {', '.join(own)} was not imported, so its "
-                        "parameters, the order of stages, data and model were not checked)"
-                    )
-                continue
-            # A missing tag gives a warning, not an error: it may exist where the recipe will run.
-            with _store(home) as store:
-                plan = Plan(load(path), store, first=True)
-                plan.steps()
-                answer["warnings"] = plan.warnings
-        except RarefyError as error:
-            code = code or error.exit_code
-            message = str(error)
-            named = message if str(path) in message else f"{path}: {message}"
-            answer |= {"ok": False, "error": named}
-        answers.append(answer)
-        if not as_json:
-            click.echo(f"ok {path}" if answer["ok"] else answer["error"], err=not answer["ok"])
-    if as_json:
-        show_json(answers)
-    return code
+    try:
+        stages = check_form(path) if no_code else []
+        if stages:
+            return _Check(path, unchecked=tuple(stages))
+        # A missing tag gives a warning, not an error: it may exist where the recipe will run.
+        with _store(home) as store:
+            plan = Plan(load(path), store, first=True)
+            plan.steps()
+            return _Check(path, warnings=plan.warnings)
+    except RarefyError as error:
+        message = str(error)
+        if str(path) not in message:
+            message = f"{path}: {message}"
+        return _Check(path, message, error.exit_code)
 
 
 @contextmanager

@@ -52,8 +52,8 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     if form is not None:
         click.echo(page.read_text(encoding="utf-8"), nl=False)
     elif as_json:
-        judged = data.verdict.outcome if data.verdict else None
-        show_json({"run": data.name, "report": str(path), "verdict": judged})
+        outcome = data.verdict.outcome if data.verdict else None
+        show_json({"run": data.name, "report": str(path), "verdict": outcome})
     else:
         click.echo(str(path))
     if show:
@@ -75,5 +75,5 @@ def find_run(reference: str | None, home: Home) -> Path:
     for directory in home.folders(reference):
         if (directory / "run.json").is_file():
             return directory
-    known = sorted(path.parent.name for path in home.runs.glob("*/run.json"))
-    raise RecipeError(f"{reference}: no such run; available: {', '.join(known) or 'none'}")
+    names = sorted(path.parent.name for path in home.runs.glob("*/run.json"))
+    raise RecipeError(f"{reference}: no such run; available: {', '.join(names) or 'none'}")

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from pipeline.run.logbook import Entry, Logbook
 
 PATIENCE = 60.0
-STOPPED = ("interrupted", "killed", "error")
 """Seconds that a cancelled run has to stop."""
+STOPPED = ("interrupted", "killed", "error")
+"""The states of a run that did not come to its end."""
 COLOURS = {"pass": "green", "fail": "red", "error": "red", "running": "cyan", "killed": "red"}
 run_argument = click.argument("reference", metavar="RUN")
 
@@ -62,21 +63,23 @@ def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
     book = _book(home)
     for error in book.unreadable().values():
         click.echo(f"note: {error}", err=True)
-    found = [each for each in book.entries() if name in (None, each.name)]
+    entries = [entry for entry in book.entries() if name in (None, entry.name)]
     if as_json:
-        show_json([_plain(entry) for entry in found[:limit]])
+        show_json([_as_json(entry) for entry in entries[:limit]])
         return
-    if not found:
-        click.echo(f"no runs{f' of {name}' if name else ''} in {home.path}", err=True)
+    if not entries:
+        of_recipe = f" of {name}" if name else ""
+        click.echo(f"no runs{of_recipe} in {home.path}", err=True)
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("run", "state", "steps", "at", "started", "took"):
         table.add_column(column, no_wrap=column == "run")
-    for entry in found[:limit]:
+    for entry in entries[:limit]:
         state = Text(entry.state, COLOURS.get(entry.state, ""))
-        done = f"{len(entry.steps)}/{entry.total}"
+        steps = f"{len(entry.steps)}/{entry.total}"
+        started = _local_time(entry.started)
         took = duration(entry.seconds)
-        table.add_row(entry.id, state, done, entry.step or "", _clock(entry.started), took)
+        table.add_row(entry.id, state, steps, entry.step or "", started, took)
     show_table(table)
 
 
@@ -94,16 +97,17 @@ def show(reference: str, home: Home, as_json: bool) -> None:
     book = _book(home)
     entry = book.find(reference)
     if as_json:
-        show_json(_plain(entry) | {"log": str(book.log(entry.id))})
+        show_json(_as_json(entry) | {"log": str(book.log(entry.id))})
         return
     lines = [("run", entry.id), ("state", entry.state)]
-    lines += [("reason", entry.message)] if entry.message else []
+    if entry.message:
+        lines.append(("reason", entry.message))
     lines += [
         ("recipe", entry.job["recipe"]),
         ("command", entry.job["command"]),
         ("engine", entry.engine),
         ("process", f"{entry.pid} on {entry.host}"),
-        ("started", _clock(entry.started)),
+        ("started", _local_time(entry.started)),
         ("took", duration(entry.seconds)),
         ("folder", entry.job["out"]),
         ("log", str(book.log(entry.id))),
@@ -111,7 +115,8 @@ def show(reference: str, home: Home, as_json: bool) -> None:
     for step in entry.steps:
         took = "cached" if step.cached else duration(step.seconds)
         lines.append(("step", f"{step.id:<12} {step.digest[:12]}  {took}"))
-    lines += [("step", f"{entry.step:<12} running")] if entry.step else []
+    if entry.step:
+        lines.append(("step", f"{entry.step:<12} running"))
     for key, value in lines:
         stdout().print(f"{key:<9} {value}", soft_wrap=True)
 
@@ -158,20 +163,11 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
 
     Example: `rarefy runs cancel demo`
     """
-    from pipeline.run import logbook
     from pipeline.terms.errors import ProviderError, RecipeError
 
     book = _book(home)
     entry = book.find(reference)
-    if entry.state != "running":
-        raise RecipeError(f"{entry.id} is not running: {entry.state}")
-    if entry.host != platform.node():
-        raise RecipeError(f"{entry.id} runs on {entry.host}: cancel it there")
-    if entry.space not in (None, logbook.space()):
-        raise RecipeError(
-            f"{entry.id} runs in another container or on another machine that is called "
-            f"{entry.host}: cancel it there"
-        )
+    _check_stoppable(entry)
     try:
         os.kill(entry.pid, signal.Signals[entry.stop])
     except ProcessLookupError:
@@ -181,6 +177,36 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
         raise ProviderError(
             f"{entry.id}: process {entry.pid} belongs to another user, who can cancel it"
         ) from None
+    _wait_for_end(book, entry)
+    ended = book.find(entry.id)
+    if as_json:
+        show_json(_as_json(ended))
+    elif ended.state in STOPPED:
+        click.echo(f"cancelled {entry.id}; {_going_on(entry)}")
+    else:
+        click.echo(f"{entry.id} had come to its end: {ended.state}")
+
+
+def _check_stoppable(entry: Entry) -> None:
+    """Raise RecipeError if a run does not run, or not where this process could stop it."""
+    from pipeline.run import logbook
+    from pipeline.terms.errors import RecipeError
+
+    if entry.state != "running":
+        raise RecipeError(f"{entry.id} is not running: {entry.state}")
+    if entry.host != platform.node():
+        raise RecipeError(f"{entry.id} runs on {entry.host}: cancel it there")
+    if entry.space not in (None, logbook.space()):
+        raise RecipeError(
+            f"{entry.id} runs in another container or on another machine that is called "
+            f"{entry.host}: cancel it there"
+        )
+
+
+def _wait_for_end(book: Logbook, entry: Entry) -> None:
+    """Wait until a run that was told to stop has ended. Raises ProviderError if it does not."""
+    from pipeline.terms.errors import ProviderError
+
     deadline = time.monotonic() + PATIENCE
     while book.alive(entry):
         if time.monotonic() > deadline:
@@ -190,13 +216,6 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
                 "are kept either way"
             )
         time.sleep(0.1)
-    ended = book.find(entry.id)
-    if as_json:
-        show_json(_plain(ended))
-    elif ended.state in STOPPED:
-        click.echo(f"cancelled {entry.id}; {_going_on(entry)}")
-    else:
-        click.echo(f"{entry.id} had come to its end: {ended.state}")
 
 
 @runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")
@@ -234,14 +253,15 @@ def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
         )
     if job.ci:
         return ci.carry_out(job, entry.engine, as_json)
-    loaded, default = jobs.load(job), Home(Path(job.home)).runs
-    if Path(job.out) == default / entry.name:
-        job = replace(job, out=str(default / loaded.recipe.name))
+    loaded = jobs.load(job)
+    folder = Home(Path(job.home)).runs
+    if Path(job.out) == folder / entry.name:
+        job = replace(job, out=str(folder / loaded.recipe.name))
     return run.carry_out(job, loaded, entry.engine, as_json)
 
 
 def _going_on(entry: Entry) -> str:
-    """Return how a run that was stopped is gone on with."""
+    """Return the sentence that says how a run that was stopped goes on."""
     from flows import jobs, recipe_source
 
     if entry.job["command"] == jobs.IN_PYTHON:
@@ -257,9 +277,9 @@ def _book(home: Home) -> Logbook:
     return Logbook(home)
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
+def _as_json(entry: Entry) -> dict[str, Any]:
     return entry.model_dump(by_alias=True) | {"seconds": round(entry.seconds, 1)}
 
 
-def _clock(moment: float) -> str:
+def _local_time(moment: float) -> str:
     return datetime.fromtimestamp(moment).isoformat(" ", "seconds")

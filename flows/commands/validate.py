@@ -48,18 +48,21 @@ def validate(
     console = stderr()
     with Display(console, quiet=as_json) as display:
         display.started("validate")
-        done = remeasure.validate(
+        measured = remeasure.validate(
             bundle, home, recipe=recipe, device=device, first=first, progress=display.progress
         )
-        for warning in done.warnings:
+        for warning in measured.warnings:
             display.say(f"note: {warning}", "yellow")
-    judged, code = done.verdict, done.exit_code(strict)
+    judged, code = measured.verdict, measured.exit_code(strict)
     if as_json:
-        shown = judged.model_dump(mode="json", by_alias=True)
-        summary = {"bundle": done.bundle.digest, "exit_code": code, "warnings": done.warnings}
-        summary["absent"] = done.absent
-        show_json(summary | shown)
+        summary = {
+            "bundle": measured.bundle.digest,
+            "exit_code": code,
+            "warnings": measured.warnings,
+            "absent": measured.absent,
+        }
+        show_json(summary | judged.model_dump(mode="json", by_alias=True))
         return code
-    show_verdict(judged, console, done.measurements)
-    click.echo(verdict_line(judged, done.absent))
+    show_verdict(judged, console, measured.measurements)
+    click.echo(verdict_line(judged, measured.absent))
     return code

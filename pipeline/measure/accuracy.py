@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.answers import decimals
+from pipeline.model.batches import batches_by_length
 from pipeline.model.words import FIRST, NO_WORD
 from pipeline.stage.tasks.task import NOT_INPUTS
 from pipeline.store.artifact import Metric
@@ -50,16 +51,20 @@ def checkpoint_outputs(
     starts = range(0, len(split), PART)
     parts = [split]
     if len(starts) > 1 and not task.singly:  # those that are read singly come column by column
-        ranges = [range(start, min(start + PART, len(split))) for start in starts]
-        parts = [development.picked(split, rows, split.name, split.sha256) for rows in ranges]
+        parts = []
+        for start in starts:
+            rows = range(start, min(start + PART, len(split)))
+            parts.append(development.picked(split, rows, split.name, split.sha256))
     outputs = []
     for number, part in enumerate(parts):
 
-        def said(done: float, total: float, note: str, number: int = number) -> None:
+        def report(done: float, total: float, note: str, number: int = number) -> None:
             progress(number * total + done, len(parts) * total, note)
 
-        outputs.append(_outputs(model, tokenizer, task, part, said, device))
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        outputs.append(_outputs(model, tokenizer, task, part, report, device))
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate(outputs)
 
 
 def _outputs(
@@ -71,16 +76,18 @@ def _outputs(
     rows = task.asked(tokenizer, split)
     counts = [task.units(row) for row in rows]
     firsts = np.concatenate([[0], np.cumsum(counts)])
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
-    result = np.empty((int(firsts[-1]), task.width_of(model)))
+    lengths = [len(row["input_ids"]) for row in rows]
+    outputs = np.empty((int(firsts[-1]), task.width_of(model)))
+    done = 0
     with torch.inference_mode():
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            batch = _batch(tokenizer, [rows[row] for row in chosen], device)
-            places = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in chosen])
-            result[places] = task.outputs(model, batch).float().cpu().numpy()
-            progress(start + len(chosen), len(order), "scoring")
-    return task.merged(result, rows)
+        for places in batches_by_length(lengths, BATCH):
+            batch = _batch(tokenizer, [rows[place] for place in places], device)
+            units = [np.arange(firsts[place], firsts[place + 1]) for place in places]
+            answers = task.outputs(model, batch)
+            outputs[np.concatenate(units)] = answers.float().cpu().numpy()
+            done += len(places)
+            progress(done, len(rows), "scoring")
+    return task.merged(outputs, rows)
 
 
 def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[str, Any]:
@@ -90,15 +97,19 @@ def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[
     """
     import torch
 
-    places: list[list[int]] = [row[FIRST] for row in rows if FIRST in row]
-    inputs = [{key: row[key] for key in row if key not in NOT_INPUTS} for row in rows]
-    batch = dict(tokenizer.pad(inputs, return_tensors="pt", padding_side="right").to(device))
-    if not places:
+    inputs = []
+    for row in rows:
+        inputs.append({key: value for key, value in row.items() if key not in NOT_INPUTS})
+    padded = tokenizer.pad(inputs, return_tensors="pt", padding_side="right")
+    batch = dict(padded.to(device))
+    words: list[list[int]] = [row[FIRST] for row in rows if FIRST in row]
+    if not words:
         return batch
-    padded = torch.full((len(rows), max(map(len, places))), NO_WORD)
-    for row, found in enumerate(places):
-        padded[row, : len(found)] = torch.tensor(found, dtype=torch.long)
-    return batch | {FIRST: padded.to(device)}
+    firsts = torch.full((len(rows), max(map(len, words))), NO_WORD)
+    for number, places in enumerate(words):
+        firsts[number, : len(places)] = torch.tensor(places, dtype=torch.long)
+    batch[FIRST] = firsts.to(device)
+    return batch
 
 
 def bundle_answers(
@@ -137,15 +148,11 @@ def metrics(
     from pipeline.measure import scores
 
     rows = len(task.right(answers, truth))
-    return tuple(
-        Metric(
-            name=name,
-            split=split,
-            n=rows,
-            **scores.alone(task, name, answers, truth, groups=groups)._asdict(),
-        )
-        for name in names
-    )
+    numbers = []
+    for name in names:
+        interval = scores.alone(task, name, answers, truth, groups=groups)
+        numbers.append(Metric(name=name, split=split, n=rows, **interval._asdict()))
+    return tuple(numbers)
 
 
 def as_table(answers: NDArray[np.float64]) -> list[list[float]]:

@@ -40,7 +40,8 @@ def decimals(table: NDArray[np.float64]) -> int:
     import numpy as np
 
     largest = np.abs(table).max(initial=_LEAST, where=np.isfinite(table))
-    return DIGITS + max(0, -1 - math.floor(math.log10(largest)))
+    exponent = math.floor(math.log10(largest))
+    return DIGITS + max(0, -1 - exponent)
 
 
 def save(measured: Measurements, folder: Path) -> dict[str, str]:
@@ -66,8 +67,10 @@ def write(measured: Measurements, path: Path) -> Measurements:
     from safetensors.numpy import save
 
     tables = {f"model/{name}": model.answers for name, model in measured.models.items()}
-    tables |= {f"elsewhere/{name}": table for name, table in measured.elsewhere.items()}
-    tables |= {LINEAR: measured.linear.answers} if measured.linear else {}
+    for target, table in measured.elsewhere.items():
+        tables[f"elsewhere/{target}"] = table
+    if measured.linear:
+        tables[LINEAR] = measured.linear.answers
     arrays = {name: _narrow(np.asarray(table, float)) for name, table in tables.items()}
     # Not ``save_file``, which lets nobody but this user read the file, whatever the umask.
     path.write_bytes(save(arrays, metadata={"schema": SCHEMA}))
@@ -86,15 +89,14 @@ def read(measured: Measurements, path: Path) -> Measurements:
     if file_sha256(path) != measured.answers_sha256:
         raise ValueError(f"{path.name} belongs to other measurements")
     tables = {name: _widen(table).tolist() for name, table in load_file(path).items()}
-    models = {
-        name: model.model_copy(update={"answers": tables[f"model/{name}"]})
-        for name, model in measured.models.items()
-    }
-    elsewhere = {
-        name.partition("/")[2]: table
-        for name, table in tables.items()
-        if name.startswith("elsewhere/")
-    }
+    models = {}
+    for name, model in measured.models.items():
+        models[name] = model.model_copy(update={"answers": tables[f"model/{name}"]})
+    elsewhere = {}
+    for name, table in tables.items():
+        room, _, target = name.partition("/")
+        if room == "elsewhere" and target:
+            elsewhere[target] = table
     whole: dict[str, Any] = {"models": models, "elsewhere": elsewhere, "answers_sha256": ""}
     if measured.linear:
         whole["linear"] = measured.linear.model_copy(update={"answers": tables[LINEAR]})
@@ -106,7 +108,9 @@ def _narrow(table: NDArray[np.float64]) -> NDArray[Any]:
     import numpy as np
 
     narrow = table.astype(np.float32)
-    return narrow if np.array_equal(_widen(narrow), table, equal_nan=True) else table
+    if np.array_equal(_widen(narrow), table, equal_nan=True):
+        return narrow
+    return table
 
 
 def _widen(table: NDArray[Any]) -> NDArray[np.float64]:

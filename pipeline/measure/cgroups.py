@@ -18,31 +18,42 @@ ENDLESS = 2**60
 
 def quota(root: Path = ROOT, own: Path = OWN) -> str | None:
     """Return the least CPU time of a period, as ``microseconds period``; None without a limit."""
-    found = []
+    quotas = []
     for folder in _folders("cpu", root, own):
-        both = _read(folder / "cpu.max") or " ".join(
-            _read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")
-        )
-        if match := re.fullmatch(r"(\d+) (\d+)", both):
-            found.append((int(match[1]) / int(match[2]), both))
-    return min(found)[1] if found else None
+        text = _read(folder / "cpu.max")  # version 2
+        if not text:
+            microseconds = _read(folder / "cpu.cfs_quota_us")
+            period = _read(folder / "cpu.cfs_period_us")
+            text = f"{microseconds} {period}"
+        match = re.fullmatch(r"(\d+) (\d+)", text)
+        if match:
+            share = int(match[1]) / int(match[2])
+            quotas.append((share, text))
+    if not quotas:
+        return None
+    _, least = min(quotas)
+    return least
 
 
 def throttled(root: Path = ROOT, own: Path = OWN) -> int:
     """Return in how many periods the process's groups had used up their time."""
-    texts = (_read(folder / "cpu.stat") for folder in _folders("cpu", root, own))
-    counts = (re.search(r"^nr_throttled (\d+)", text, re.MULTILINE) for text in texts)
-    return sum(int(count[1]) for count in counts if count)
+    periods = 0
+    for folder in _folders("cpu", root, own):
+        text = _read(folder / "cpu.stat")
+        count = re.search(r"^nr_throttled (\d+)", text, re.MULTILINE)
+        if count:
+            periods += int(count[1])
+    return periods
 
 
 def memory(root: Path = ROOT, own: Path = OWN) -> int | None:
     """Return the least limit in bytes, None if there is none."""
-    limits = [
-        int(text)
-        for folder in _folders("memory", root, own)
-        for name in ("memory.max", "memory.limit_in_bytes")
-        if (text := _read(folder / name)).isdigit() and int(text) < ENDLESS
-    ]
+    limits = []
+    for folder in _folders("memory", root, own):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name)
+            if text.isdigit() and int(text) < ENDLESS:
+                limits.append(int(text))
     return min(limits, default=None)
 
 
@@ -54,7 +65,8 @@ def _folders(controller: str, root: Path, own: Path) -> Iterator[Path]:
         names, _, path = rest.partition(":")
         if names and controller not in names.split(","):
             continue
-        for base in (root / names, root / controller) if names else (root, root / "unified"):
+        bases = (root / names, root / controller) if names else (root, root / "unified")
+        for base in bases:
             inside = base / path.lstrip("/")
             for folder in (inside, *inside.parents):
                 if folder == root or not folder.is_relative_to(base):

@@ -1,4 +1,7 @@
-"""Precision, recall and F1 per class for candidate and reference, and the rows that flipped."""
+"""Each class's scores and flips, and whether a model's confidence matches its accuracy.
+
+Calibration is by Guo et al. 2017, "On calibration of modern neural networks" (arXiv 1706.04599).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from pipeline.measure.measurements import CANDIDATE, Measurements
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from pipeline.terms.interval import Interval
 
 
 @dataclass(frozen=True)
@@ -41,44 +46,110 @@ class ClassResult:
     won: int
 
 
+@dataclass(frozen=True)
+class Bin:
+    """The rows in one confidence bin, with their mean confidence and accuracy."""
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A model's expected calibration error (15 bins) and its non-empty bins by confidence.
+
+    ``confidence`` and ``accuracy`` are means over all rows.
+    """
+
+    ece: Interval
+    confidence: float
+    accuracy: float
+    bins: tuple[Bin, ...]
+
+
 def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
     """Return every class in label order; empty if the task has no labels.
 
     Raises KeyError if a model was not measured.
     """
     task, truth = measurements.scored_by, measurements.truth
-    tables = [measurements.table(model) for model in (CANDIDATE, reference)]
+    tables = [measurements.table(CANDIDATE), measurements.table(reference)]
     marks = task.marks(tables, truth, measurements.labels)
     if marks is None:
         return []
-    true, (ours, theirs) = marks.true, marks.given
+    true = marks.true
+    ours, theirs = marks.given
     rows = true.sum(axis=0)
-    lost, won = (true & theirs & ~ours).sum(axis=0), (true & ours & ~theirs).sum(axis=0)
-    candidate, other = (
-        _scores(given, true, task.recalls(table, truth))
-        for given, table in zip((ours, theirs), tables, strict=True)
-    )
-    return [
-        ClassResult(label, int(rows[at]), candidate[at], other[at], int(lost[at]), int(won[at]))
-        for at, label in enumerate(marks.names)
-    ]
+    lost = (true & theirs & ~ours).sum(axis=0)
+    won = (true & ours & ~theirs).sum(axis=0)
+    our_recalls, their_recalls = (task.recalls(table, truth) for table in tables)
+    candidate = _scores(ours, true, our_recalls)
+    other = _scores(theirs, true, their_recalls)
+    results = []
+    for number, label in enumerate(marks.names):
+        result = ClassResult(
+            label=label,
+            rows=int(rows[number]),
+            candidate=candidate[number],
+            reference=other[number],
+            lost=int(lost[number]),
+            won=int(won[number]),
+        )
+        results.append(result)
+    return results
 
 
 def _scores(
-    given: NDArray[np.bool_], true: NDArray[np.bool_], recalls: NDArray[np.float64] | None
+    predicted: NDArray[np.bool_], true: NDArray[np.bool_], recalls: NDArray[np.float64] | None
 ) -> list[Scores]:
-    counts = [part.sum(axis=0).tolist() for part in (given & true, given, true)]
-    sharp = [None] * given.shape[1] if recalls is None else recalls.tolist()
-    return [
-        Scores(
-            _share(hit, predicted),
-            _share(hit, actual),
-            _share(2 * hit, predicted + actual),
-            recall if actual else None,
-        )
-        for hit, predicted, actual, recall in zip(*counts, sharp, strict=True)
-    ]
+    """Return a model's scores on each class.
+
+    Args:
+        predicted: Whether the model gives a row a class, ``(rows, classes)``.
+        true: Whether it has it, ``(rows, classes)``.
+        recalls: At 1 % false positives, ``(classes,)``; None if classes have no threshold.
+    """
+    hits = (predicted & true).sum(axis=0).tolist()
+    predictions = predicted.sum(axis=0).tolist()
+    actual = true.sum(axis=0).tolist()
+    scores = []
+    for number, hit in enumerate(hits):
+        recall_1_fpr = None
+        if recalls is not None and actual[number]:
+            recall_1_fpr = float(recalls[number])
+        predicted_rows, actual_rows = predictions[number], actual[number]
+        precision = _share(hit, predicted_rows)
+        recall = _share(hit, actual_rows)
+        f1 = _share(2 * hit, predicted_rows + actual_rows)
+        scores.append(Scores(precision, recall, f1, recall_1_fpr))
+    return scores
 
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def calibration(measurements: Measurements, model: str) -> Calibration | None:
+    """Return a measured model's calibration, None if an answer is NaN or infinite."""
+    import numpy as np
+
+    from pipeline.stage.formulas import BINS
+
+    probabilities = measurements.table(model)
+    if not np.isfinite(probabilities).all():
+        return None
+    confidence = probabilities.max(axis=1)
+    correct = measurements.right(model)
+    numbers = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = []
+    for number in np.unique(numbers):
+        inside = numbers == number
+        sure, accuracy = confidence[inside].mean(), correct[inside].mean()
+        bins.append(Bin(int(inside.sum()), float(sure), float(accuracy)))
+    return Calibration(
+        ece=measurements.score("ece", model),
+        confidence=float(confidence.mean()),
+        accuracy=float(correct.mean()),
+        bins=tuple(bins),
+    )

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.measure import engines, fresh, lengths
+from pipeline.measure import engines, fresh
+from pipeline.measure.lengths import character_lengths, select_rows
+from pipeline.model.batches import order_by_length
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.interval import Interval
 from pipeline.terms.progress import Progress, silent
@@ -53,27 +55,27 @@ def measure(
     """
     if not texts:
         raise EvidenceError("a cold start needs at least one row to answer")
-    characters = lengths.of(texts, pairs)
-    row = sorted(range(len(texts)), key=characters.__getitem__)[len(texts) // 2]
-    request = {
-        "text": texts[row],
-        "pair": None if pairs is None else [pairs[row]],
-        "threads": threads,
-    }
+    characters = character_lengths(texts, pairs)
+    middle = order_by_length(characters)[len(texts) // 2]
+    text, pair = select_rows(texts, pairs, [middle])
+    request: dict[str, Any] = {"texts": text, "pairs": pair, "threads": threads}
     ran_by = engines.providers(bundles, provider)
     generator = np.random.default_rng(seed)
     names = list(bundles)
-    found: dict[str, list[ColdStart]] = {name: [] for name in names}
+    starts: dict[str, list[ColdStart]] = {name: [] for name in names}
+    total = (runs + 1) * len(names)
+    done = 0
     for number in range(runs + 1):
-        for place, index in enumerate(generator.permutation(len(names)).tolist()):
+        for index in generator.permutation(len(names)).tolist():
             name = names[index]
-            done, total = number * len(names) + place, (runs + 1) * len(names)
             progress(done, total, f"cold starts on {provider}: {done + 1} of {total}")
-            own = {"directory": str(bundles[name].resolve()), "provider": ran_by[name]}
-            start = _start(request | own, name)
+            request["directory"] = str(bundles[name].resolve())
+            request["provider"] = ran_by[name]
+            start = _start(request, name)
             if number:
-                found[name].append(start)
-    return found
+                starts[name].append(start)
+            done += 1
+    return starts
 
 
 def _start(request: dict[str, Any], name: str) -> ColdStart:
@@ -86,7 +88,9 @@ def _start(request: dict[str, Any], name: str) -> ColdStart:
         threads=request["threads"],
     )
     moments = [began, answer["imported"], answer["loaded"], answer["answered"]]
-    parts = [(b - a) / 1e6 for a, b in itertools.pairwise(moments)]
+    parts = []
+    for before, after in itertools.pairwise(moments):
+        parts.append((after - before) / 1e6)
     return ColdStart(sum(parts), *parts)
 
 
@@ -105,7 +109,8 @@ def median(values: Sequence[float]) -> Interval:
     outside = int(binom.ppf(0.025, n, 0.5))
     if not outside:
         raise ValueError(f"{n} values are too few for a 95 % interval of the median")
-    return Interval(float(np.median(ascending)), ascending[outside - 1], ascending[n - outside])
+    middle = float(np.median(ascending))
+    return Interval(middle, ascending[outside - 1], ascending[n - outside])
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
@@ -114,4 +119,5 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
     The interval inverts a sign test (Thompson 1936): it only assumes that rounds are independent.
     Load that slows a whole round slows both models and cancels out of the ratio.
     """
-    return median([over / under for over, under in zip(numerator, denominator, strict=True)])
+    ratios = [over / under for over, under in zip(numerator, denominator, strict=True)]
+    return median(ratios)

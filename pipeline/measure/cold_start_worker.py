@@ -24,17 +24,16 @@ def main() -> None:
     importlib.import_module(library(request["provider"]))
     imported = time.monotonic_ns()
     try:
-        model = BundleModel(
-            Path(request["directory"]), provider=request["provider"], threads=request["threads"]
-        )
+        provider, threads = request["provider"], request["threads"]
+        model = BundleModel(Path(request["directory"]), provider=provider, threads=threads)
         loaded = time.monotonic_ns()
-        model.units([request["text"]], request["pair"])
+        model.units(request["texts"], request["pairs"])
         answered = time.monotonic_ns()
     except RarefyError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    found = {"imported": imported, "loaded": loaded, "answered": answered}
-    (folder / "answer.json").write_text(json.dumps(found))
+    moments = {"imported": imported, "loaded": loaded, "answered": answered}
+    (folder / "answer.json").write_text(json.dumps(moments))
 
 
 if __name__ == "__main__":

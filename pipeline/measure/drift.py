@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 CHANGE = 1.25
 CHANCE = 0.002
@@ -13,35 +14,51 @@ ALIKE = 20
 """Calls of about one size, by which each of them is measured."""
 
 
-def found(calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]]) -> str | None:
+def find_drift(calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]]) -> str | None:
     """Return a sentence if one model's calls became lastingly longer or shorter, else None.
 
-    ``calls``: process × calls in ms, in time order; ``sizes``: how many tokens each call computes.
     Each call is divided by the median of some twenty calls of about its size, from all of the
     session: of its own row there may be no other. A change is reported if the medians before and
     after a cut through the session differ by a quarter and a Mann–Whitney test is significant.
+
+    Args:
+        calls: Of each process, its calls in ms, in time order.
+        sizes: Of each process, how many tokens each call computes.
     """
     from scipy.stats import mannwhitneyu
 
-    times = np.concatenate([np.asarray(process, dtype=float) for process in calls])
-    tokens = np.concatenate([np.asarray(process) for process in sizes])
-    by_chance = np.random.default_rng(0).permutation(len(times))  # equal sizes, early and late
-    order = np.lexsort((by_chance, tokens))
-    for alike in np.array_split(order, max(1, len(order) // ALIKE)):
-        times[alike] /= np.median(times[alike])
+    times = _relative_times(calls, sizes)
     worst, sentence = CHANGE, None
     for cut in CUTS:
-        before, after = np.split(times, [int(len(times) * cut)])
+        place = int(len(times) * cut)
+        before, after = times[:place], times[place:]
         if not len(before) or not len(after):
             continue
         ratio = float(np.median(after) / np.median(before))
         size = max(ratio, 1 / ratio)
-        if size > worst and mannwhitneyu(before, after).pvalue < CHANCE:
-            worst = size
-            parts = [f"in the last {1 - cut:.0%}", f"in the first {cut:.0%}"]
-            longer, shorter = parts if ratio > 1 else reversed(parts)
-            sentence = (
-                f"calls took {size:.2f} times as long {longer} of the session as {shorter}, "
-                "which suggests throttling or other load on the machine"
-            )
+        if size <= worst or mannwhitneyu(before, after).pvalue >= CHANCE:
+            continue
+        worst = size
+        longer, shorter = f"in the last {1 - cut:.0%}", f"in the first {cut:.0%}"
+        if ratio <= 1:
+            longer, shorter = shorter, longer
+        sentence = (
+            f"calls took {size:.2f} times as long {longer} of the session as {shorter}, "
+            "which suggests throttling or other load on the machine"
+        )
     return sentence
+
+
+def _relative_times(
+    calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]]
+) -> NDArray[np.float64]:
+    """Return all calls ``(calls,)``, each relative to the median of calls of about its size."""
+    times_of = [np.asarray(process, dtype=float) for process in calls]
+    tokens_of = [np.asarray(process) for process in sizes]
+    times, tokens = np.concatenate(times_of), np.concatenate(tokens_of)
+    shuffled = np.random.default_rng(0).permutation(len(times))  # equal sizes, early and late
+    order = np.lexsort((shuffled, tokens))
+    groups = max(1, len(order) // ALIKE)
+    for group in np.array_split(order, groups):
+        times[group] /= np.median(times[group])
+    return times

@@ -15,7 +15,10 @@ def providers(bundles: Mapping[str, Path], provider: str) -> dict[str, str]:
     What it is compared with runs as it is deployed (``own_provider.beside``), so that a speed-up
     over ONNX Runtime in fp32 means the same on a target of OpenVINO's.
     """
-    return {
-        name: provider if name == CANDIDATE else own_provider.beside(directory, provider)
-        for name, directory in bundles.items()
-    }
+    by_name = {}
+    for name, directory in bundles.items():
+        if name == CANDIDATE:
+            by_name[name] = provider
+        else:
+            by_name[name] = own_provider.beside(directory, provider)
+    return by_name

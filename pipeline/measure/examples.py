@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.measure.measurements import CANDIDATE, ModelMeasurement
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.stage.split import Split
     from pipeline.stage.tasks import Task
 
@@ -29,26 +32,55 @@ def choose(
     if not truth:
         return []
     ours = np.asarray(models[CANDIDATE].answers, dtype=float)
-    right, said, wanted = task.right(ours, truth), task.said(ours, split), task.wanted(split)
-    sure = task.sureness(ours, truth)
-    teacher = next((name for name in models if name != CANDIDATE), None)
-    theirs = ours if teacher is None else np.asarray(models[teacher].answers, dtype=float)
-    known, reference = task.right(theirs, truth), task.said(theirs, split)
-    blocks = task.blocks(split)
-    order = np.arange(len(right)) if sure is None else np.argsort(-sure, kind="stable")
-    kinds = {LOST: ~right & known, WON: right & ~known, SURE: ~right}
-    found: list[dict[str, str]] = []
+    references = [name for name in models if name != CANDIDATE]
+    theirs = ours
+    if references:
+        theirs = np.asarray(models[references[0]].answers, dtype=float)
+    correct, reference_correct = task.right(ours, truth), task.right(theirs, truth)
+    confidence = task.sureness(ours, truth)
+    order = np.arange(len(correct))
+    if confidence is not None:
+        order = np.argsort(-confidence, kind="stable")
+    columns = _columns(task, split, ours, theirs if references else None)
+    if confidence is not None:
+        columns["sureness"] = [f"{share:.0%}" for share in confidence]
+    kinds = {
+        LOST: ~correct & reference_correct,
+        WON: correct & ~reference_correct,
+        SURE: ~correct,
+    }
+    samples: list[dict[str, str]] = []
     shown: set[int] = set()
-    for kind, rows in kinds.items():
-        picked = [row for row in order[rows[order]].tolist() if row not in shown][:EACH]
-        shown.update(picked)
-        found += [
-            {"kind": kind, "text": split.texts[row if blocks is None else blocks[row]]}
-            | ({} if split.pairs is None or blocks is not None else {"pair": split.pairs[row]})
-            | {"truth": wanted[row]}
-            | ({} if teacher is None else {"reference": reference[row]})
-            | {"candidate": said[row]}
-            | ({} if sure is None else {"sureness": f"{sure[row]:.0%}"})
-            for row in picked
-        ]
-    return found
+    for kind, of_kind in kinds.items():
+        rows = [row for row in order[of_kind[order]].tolist() if row not in shown]
+        for row in rows[:EACH]:
+            sample = {"kind": kind}
+            for name, values in columns.items():
+                sample[name] = values[row]
+            samples.append(sample)
+        shown.update(rows[:EACH])
+    return samples
+
+
+def _columns(
+    task: Task, split: Split, ours: NDArray[np.float64], theirs: NDArray[np.float64] | None
+) -> dict[str, Sequence[str]]:
+    """Return what is shown of each row as text, in the order of an example's keys.
+
+    Args:
+        task: Says what answers mean.
+        split: The rows; if blocks of several are compared, each is shown by one of them.
+        ours: The candidate's answers, ``(units, columns)``.
+        theirs: Those of the reference, None if there is none.
+    """
+    blocks = task.blocks(split)
+    columns: dict[str, Sequence[str]] = {"text": split.texts}
+    if blocks is not None:
+        columns["text"] = [split.texts[row] for row in blocks]
+    elif split.pairs is not None:
+        columns["pair"] = split.pairs
+    columns["truth"] = task.wanted(split)
+    if theirs is not None:
+        columns["reference"] = task.said(theirs, split)
+    columns["candidate"] = task.said(ours, split)
+    return columns

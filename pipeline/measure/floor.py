@@ -29,7 +29,8 @@ def learned_nothing(
     if not len(truth) or len(answers) != task.expected(truth):
         return None
     main = next(iter(task.formulas(truth)))
-    return below(task, scores.alone(task, main, answers, truth, groups=groups), truth)
+    score = scores.alone(task, main, answers, truth, groups=groups)
+    return below(task, score, truth)
 
 
 def of_model(measured: Measurements, model: str) -> str | None:
@@ -39,7 +40,8 @@ def of_model(measured: Measurements, model: str) -> str | None:
     answers = measured.table(model)
     if not np.isfinite(answers).all():
         return None  # which fails on its own
-    return learned_nothing(measured.scored_by, answers, measured.truth, measured.groups)
+    task, truth = measured.scored_by, measured.truth
+    return learned_nothing(task, answers, truth, measured.groups)
 
 
 def below(task: type[Task], score: Interval, truth: Sequence[Any]) -> str | None:
@@ -49,12 +51,11 @@ def below(task: type[Task], score: Interval, truth: Sequence[Any]) -> str | None
     if floor is None or score.low > floor:
         return None
     unit = metrics.known(main).unit
-    if other := task.beside(truth):  # which has read the rows: to be no better is not nothing
-        return (
-            f"is not significantly above {other[0]}'s {quantity(floor, unit)}: its {main} is "
-            f"{bounds(score, unit)}"
-        )
+    value, least = bounds(score, unit), quantity(floor, unit)
+    rival = task.beside(truth)
+    if rival:  # which has read the rows: to be no better is not nothing
+        return f"is not significantly above {rival[0]}'s {least}: its {main} is {value}"
     return (
-        f"has learned nothing: its {main} of {bounds(score, unit)} is not significantly above the "
-        f"{quantity(floor, unit)} of {task.trivial}"
+        f"has learned nothing: its {main} of {value} is not significantly above the {least} of "
+        f"{task.trivial}"
     )

@@ -68,14 +68,13 @@ def _environment(threads: int) -> dict[str, str]:
 
     PYTHONPATH makes the import independent of the working directory.
     """
+    environment = dict(os.environ)
     root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    paths = [root, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment["OMP_NUM_THREADS"] = str(threads)
+    environment["TOKENIZERS_PARALLELISM"] = "false"
+    return environment
 
 
 def _wait(

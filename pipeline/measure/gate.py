@@ -44,8 +44,10 @@ def measure(
 
     def judged(timed: Latency) -> Comparison:
         ours, theirs = timed.samples[CANDIDATE], timed.samples[BASELINE]
-        found = compare(ours, theirs, margin, looks=timed.looks, block=timed.block)
-        return found._replace(change="inconclusive") if timed.throttled else found
+        comparison = compare(ours, theirs, margin, looks=timed.looks, block=timed.block)
+        if timed.throttled:
+            return comparison._replace(change="inconclusive")
+        return comparison
 
     def clear(timed: Latency) -> bool:
         return judged(timed).change != "inconclusive"
@@ -74,14 +76,18 @@ def compare(
     whole interval is within the margin. ``margin`` is a share, 0.05 for 5 %.
     """
     ratio = statistics.percentile_ratio(candidate, baseline, percentile, looks=looks)
+    slowest, fastest = 1 + margin, 1 / (1 + margin)
+    p = None
+    if percentile == 50 and ratio.value < 1:
+        p = statistics.slower(baseline, candidate, block)
+    elif percentile == 50:
+        p = statistics.slower(candidate, baseline, block)
+    significant = p is None or p < CHANCE
     change: Change = "inconclusive"
-    sides = (baseline, candidate) if ratio.value < 1 else (candidate, baseline)
-    p = statistics.slower(*sides, block) if percentile == 50 else None
-    sure = p is None or p < CHANCE
-    if ratio.low > 1 + margin:
-        change = "regression" if sure else "inconclusive"
-    elif ratio.high < 1 / (1 + margin):
-        change = "improvement" if sure else "inconclusive"
-    elif ratio.low >= 1 / (1 + margin) and ratio.high <= 1 + margin:
+    if ratio.low > slowest and significant:
+        change = "regression"
+    elif ratio.high < fastest and significant:
+        change = "improvement"
+    elif fastest <= ratio.low and ratio.high <= slowest:
         change = "equal"
     return Comparison(change, ratio, p)

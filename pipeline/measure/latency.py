@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 from pipeline.measure import drift, fresh, machine, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency
 from pipeline.measure.stopping import Rule
-from pipeline.model.runtime import DEVICES
+from pipeline.measure.timer import TIMER, Timer
+from pipeline.model.runtime import is_on_cpu
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import EvidenceError
 from pipeline.terms.progress import Progress, silent
@@ -38,26 +38,44 @@ def measure(
     cold: int | None = 0,
     clear: Callable[[Latency], bool] | None = None,
     progress: Progress = silent,
+    timer: Timer = TIMER,
+    run_process: Callable[..., dict[str, Any]] = fresh.call,
 ) -> Latency:
     """Time each bundle on the same rows, in short blocks that take turns in random order.
 
-    ``bundles``: name -> directory; ``provider`` runs the candidate, and the others as
-    ``engines.providers`` says, or with ``alike`` all of them. Fresh processes run one after the
-    other. Each loads all bundles, is pinned to ``threads`` quiet cores, warms up until its times
-    are steady, and times blocks of calls. Without ``clear``, exactly ``processes`` of them run.
-    With it, they are the minimum: sampling goes on until ``clear`` returns True for the latencies
-    so far, ``seconds`` are over, or the last look of ``stopping.Rule`` is reached. ``lengths``:
-    each process also times some calls at these numbers of tokens. The first ``cold`` processes
-    (None: all) also time calls that each find emptied caches, those of a CPU. The baseline (the
-    first bundle that is not the candidate) is loaded and timed twice: the interval of its median
-    against itself is the session's noise floor.
+    Fresh processes run one after the other. Each loads all bundles, is pinned to quiet cores, warms
+    up until its times are steady, and times blocks of calls. The baseline (the first bundle that is
+    not the candidate) is loaded and timed twice: the interval of its median against itself is the
+    session's noise floor.
 
-    Raises ProviderError if the provider is not active, EvidenceError if a process dies or there
-    are no texts.
+    Args:
+        bundles: name -> directory.
+        texts: The rows to time, one at a time.
+        pairs: Their second texts, if rows are pairs.
+        provider: Runs the candidate; the others run as ``engines.providers`` says.
+        alike: ``provider`` runs all of them.
+        threads: Of one call; as many cores.
+        processes: So many run; with ``clear``, at least so many.
+        seconds: The limit of the session; at least ``processes`` run.
+        seed: Of the order of rows and models.
+        lengths: Each process also times some calls at these numbers of tokens.
+        cold: So many processes (None: all) also time calls that each find emptied caches, those of
+            a CPU.
+        clear: Says if the latencies so far are clear enough. Sampling goes on until it returns
+            True, ``seconds`` are over, or the last look of ``stopping.Rule`` is reached.
+        progress: Shows how far it is.
+        timer: The clock of the session.
+        run_process: Runs a worker; see ``fresh.call``.
+
+    Raises:
+        ProviderError: The provider is not active.
+        EvidenceError: A process dies, or there are no texts.
     """
     if not texts:
         raise EvidenceError("a latency measurement needs at least one row to time")
-    twice = next((name for name in bundles if name != CANDIDATE), next(iter(bundles)))
+    names = list(bundles)
+    references = [name for name in names if name != CANDIDATE]
+    twice = (references or names)[0]
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
         "twice": twice,
@@ -69,27 +87,42 @@ def measure(
         "seconds": seconds / SHARE,
         "lengths": list(lengths),
     }
-    sample = value_sha256([request["texts"], request["pairs"]])[:16]
+    sample = value_sha256([request["texts"], request["pairs"]])
     rule = Rule(processes, seconds, clear)
-    started = time.monotonic()
-
-    def spent() -> float:
-        return time.monotonic() - started
-
-    def report(note: str) -> None:
-        progress(min(spent(), seconds), seconds, note)
-
+    started = timer.seconds()
     answers: list[dict[str, Any]] = []
     while True:
-        emptied = DEVICES[provider] == "cpu" and (cold is None or len(answers) < cold)
-        also = request | {"cold": emptied}
-        answers.append(_sample(also, seed, len(answers), 600 + 10 * seconds, report))
-        count, elapsed = len(answers), spent()
+        number = len(answers)
+        note = f"timing on {provider}, process {number + 1}"
+
+        def tick(note: str = note) -> None:
+            spent = timer.seconds() - started
+            progress(min(spent, seconds), seconds, note)
+
+        times_cold = cold is None or number < cold
+        request["cold"] = times_cold and is_on_cpu(provider)
+        request["seed"] = [seed, number]
+        request["cores"] = process_cores(threads, number)
+        answer = run_process(
+            "pipeline.measure.latency_worker",
+            request,
+            what=f"latency on {provider}: process {number + 1}",
+            timeout=600 + 10 * seconds,
+            threads=threads,
+            tick=tick,
+            remedy="; give it more seconds, or shorter rows or fewer models to measure",
+        )
+        answers.append(answer)
+        count, elapsed = len(answers), timer.seconds() - started
         if count not in rule.looks and not rule.over(count, elapsed):
             continue
-        timed = gather(answers, list(bundles), twice, provider, threads, len(rule.looks))
-        timed.seconds, timed.stopped = elapsed, rule.stopped(timed, count, elapsed)
-        timed.rows, timed.seed, timed.sample = len(texts), seed, sample
+        looks = len(rule.looks)
+        timed = gather(answers, names, twice, provider, threads, looks)
+        timed.seconds = elapsed
+        timed.stopped = rule.stopped(timed, count, elapsed)
+        timed.rows = len(texts)
+        timed.seed = seed
+        timed.sample = sample[:16]
         if timed.stopped:
             progress(seconds, seconds, f"timed on {provider}")
             return timed
@@ -104,44 +137,34 @@ def undisturbed(measure: Callable[[], Latency]) -> Latency:
     return timed
 
 
-def _sample(
-    request: dict[str, Any], seed: int, number: int, timeout: float, report: Callable[[str], None]
-) -> dict[str, Any]:
-    """Return the timings of one fresh process; ``report`` gets a progress note while it runs."""
-    provider, threads = request["provider"], request["threads"]
-    return fresh.call(
-        "pipeline.measure.latency_worker",
-        request | {"seed": [seed, number], "cores": _cores(threads, number)},
-        what=f"latency on {provider}: process {number + 1}",
-        timeout=timeout,
-        threads=threads,
-        tick=lambda: report(f"timing on {provider}, process {number + 1}"),
-        remedy="; give it more seconds, or shorter rows or fewer models to measure",
-    )
-
-
-def _cores(threads: int, number: int) -> list[int]:
+def process_cores(threads: int, number: int) -> list[int]:
     """Return quiet cores for a process, rotated so that processes use different cores."""
-    every = machine.cores(threads)
-    cores = machine.quiet_cores(QUIET, threads) if threads < len(every) else every
+    usable = machine.cores(threads)
+    cores = usable
+    if threads < len(usable):
+        cores = machine.quiet_cores(QUIET, threads)
     if len(cores) < threads:
-        cores = every
-    start = (len(cores) - threads * (number + 1)) % len(cores)
-    return [cores[(start + offset) % len(cores)] for offset in range(min(threads, len(cores)))]
+        cores = usable
+    start = len(cores) - threads * (number + 1)
+    places = range(start, start + min(threads, len(cores)))
+    return [cores[place % len(cores)] for place in places]
 
 
-def _gathered(notes: list[list[str]]) -> list[str]:
+def merge_notes(notes: Sequence[Sequence[str]]) -> list[str]:
     """Merge the notes of processes that differ only in numbers.
 
     Each merged note gives the count of processes that reported it and keeps the highest number.
     """
-    alike: dict[str, list[str]] = {}
-    for sentence in (sentence for process in notes for sentence in process):
-        alike.setdefault(re.sub(r"[\d.]+", "#", sentence), []).append(sentence)
-    return [
-        f"in {len(sentences)} of {len(notes)} processes, {max(sentences, key=_first_number)}"
-        for sentences in alike.values()
-    ]
+    variants: dict[str, list[str]] = {}
+    for sentences in notes:
+        for sentence in sentences:
+            without_numbers = re.sub(r"[\d.]+", "#", sentence)
+            variants.setdefault(without_numbers, []).append(sentence)
+    merged = []
+    for sentences in variants.values():
+        worst = max(sentences, key=_first_number)
+        merged.append(f"in {len(sentences)} of {len(notes)} processes, {worst}")
+    return merged
 
 
 def _first_number(sentence: str) -> float:
@@ -157,41 +180,56 @@ def gather(
     threads: int,
     looks: int,
 ) -> Latency:
-    """Combine the processes' answers about the models ``names``.
+    """Combine the processes' answers.
 
-    ``twice``: the model that each process timed twice; ``looks``: the number of points at which
-    sampling may stop.
+    Args:
+        answers: Of each process, what ``latency_worker.run`` returns.
+        names: The models.
+        twice: The model that each process timed twice.
+        provider: What ran the candidate.
+        threads: Of one call.
+        looks: The number of points at which sampling may stop.
     """
 
-    def by_model(calls: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
-        return {name: [process[name] for process in calls] for name in names} if calls else {}
+    def by_model(processes: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+        if not processes:
+            return {}
+        return {name: [process[name] for process in processes] for name in names}
 
-    def each(key: str) -> list[Any]:
+    def by_process(key: str) -> list[Any]:
         return [answer[key] for answer in answers]
 
-    samples = by_model(each("wall"))
-    emptied = [cold for cold in each("cold") if cold]
-    noise = statistics.percentile_ratio(samples[twice], each("again"), 50, looks=looks)
-    busy = _gathered(each("busy"))
+    samples = by_model(by_process("wall"))
+    cold = [clocks for clocks in by_process("cold") if clocks]
+    again = by_process("again")
+    noise = statistics.percentile_ratio(samples[twice], again, 50, looks=looks)
+    busy = merge_notes(by_process("busy"))
     physical = len(machine.cores(threads))
     if threads > physical:
         busy.append(f"{threads} threads shared {physical} cores")
+    fixed = {}
+    for length in answers[0]["fixed"]:
+        fixed[length] = by_model([process[length] for process in by_process("fixed")])
+    tokens = []
+    for lengths in by_process("tokens"):
+        tokens += lengths
+    device = {}
+    if not is_on_cpu(provider):
+        device = by_model(by_process("device"))
+    throttled = drift.find_drift(samples[twice], by_process("sizes"))
     return Latency(
         samples=samples,
-        cpu=by_model(each("cpu")),
-        tokenizer=by_model(each("tokenizer")),
-        device=by_model(each("device")) if DEVICES[provider] != "cpu" else {},
-        fixed={
-            length: by_model([fixed[length] for fixed in each("fixed")])
-            for length in answers[0]["fixed"]
-        },
-        cold=by_model([cold["wall"] for cold in emptied]),
-        cold_tokenizer=by_model([cold["tokenizer"] for cold in emptied]),
+        cpu=by_model(by_process("cpu")),
+        tokenizer=by_model(by_process("tokenizer")),
+        device=device,
+        fixed=fixed,
+        cold=by_model([clocks["wall"] for clocks in cold]),
+        cold_tokenizer=by_model([clocks["tokenizer"] for clocks in cold]),
         block=answers[0]["block"],
-        tokens=[length for lengths in each("tokens") for length in lengths],
+        tokens=tokens,
         noise=(noise.low, noise.high),
         busy=busy,
-        throttled=drift.found(samples[twice], each("sizes")),
+        throttled=throttled,
         looks=looks,
         provider=provider,
         threads=threads,

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import gc
 import os
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measure import caches, engines, fresh, machine
-from pipeline.measure.lengths import tokens
-from pipeline.model.runtime import DEVICES, BundleModel
+from pipeline.measure import engines, fresh, machine
+from pipeline.measure.lengths import select_rows, token_lengths
+from pipeline.measure.timer import TIMER, Timer
+from pipeline.model.runtime import BundleModel, is_on_cpu
 
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id
@@ -37,6 +39,10 @@ COLD = 16
 STEADY, WARM = 0.05, 0.5
 FEWEST = 3
 """Blocks of a warm-up, and rows in each: two blocks must each be as fast as the one before."""
+CACHES = 256 * 2**20
+"""Bytes: more than the last-level cache that one core can use."""
+CACHE_LINE = 64
+"""Bytes that a cache holds together."""
 
 
 class Timed(NamedTuple):
@@ -53,8 +59,9 @@ class Rows(NamedTuple):
     texts: list[str]
     pairs: list[str] | None
 
-    def of(self, row: int) -> tuple[list[str], list[str] | None]:
-        return [self.texts[row]], None if self.pairs is None else [self.pairs[row]]
+    def request(self, row: int) -> tuple[list[str], list[str] | None]:
+        """Return one row as a bundle reads it: its texts, and its second texts."""
+        return select_rows(self.texts, self.pairs, [row])
 
 
 @dataclass
@@ -65,11 +72,146 @@ class Calls:
     ms: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, model: str, clocks: dict[str, float]) -> None:
+        """Add one call of a model: clock -> ms."""
         for clock, ms in clocks.items():
-            self.ms.setdefault(clock, {}).setdefault(model, []).append(ms)
+            by_model = self.ms.setdefault(clock, {})
+            by_model.setdefault(model, []).append(ms)
 
     def by_model(self, clock: str) -> dict[str, list[float]]:
+        """Return model -> ms of all its calls; empty if nothing was timed by that clock."""
         return self.ms.get(clock, {})
+
+
+@dataclass(frozen=True)
+class Session:
+    """The models of one process, the rows that they are called with, and the clock.
+
+    ``lengths``: the tokens of each row. ``random`` draws rows, and the order of the models.
+    """
+
+    models: list[Timed]
+    rows: Rows
+    lengths: list[int]
+    random: np.random.Generator
+    timer: Timer = TIMER
+
+    def warm_up(self, seconds: float) -> bool:
+        """Run blocks of the same rows, short to long, until all models' times are steady.
+
+        Slow models have short blocks, because it takes three to tell. Returns False if the time was
+        over first.
+        """
+        for timed in self.models:
+            self._meet_lengths(timed)
+        by_length = np.argsort(self.lengths, kind="stable")
+        middle = int(by_length[len(by_length) // 2])
+        began = self.timer.seconds()
+        for timed in self.models:
+            self.time_call(timed, middle)
+        turn = self.timer.seconds() - began
+        deadline = began + seconds
+        fitting = int(seconds / FEWEST / max(turn, 1e-9)) - LEAD
+        count = min(BLOCK, len(self.lengths), max(FEWEST, fitting))
+        places = np.linspace(0, len(self.lengths) - 1, count)
+        block = by_length[places.astype(int)].tolist()
+        last = np.zeros((len(self.models), len(block)))
+        steady, passes = 0, 0
+        while steady < 2:
+            passes += 1
+            calls = Calls()
+            self.time_block(block, calls)
+            wall = calls.by_model("wall")
+            times = np.array([wall[timed.name] for timed in self.models])
+            changes = np.median(last / times, axis=1) - 1
+            if np.all(np.abs(changes) <= STEADY):
+                steady += 1
+            else:
+                steady = 0
+            last = times
+            if passes >= FEWEST and self.timer.seconds() > deadline:
+                return steady >= 2
+        return True
+
+    def _meet_lengths(self, timed: Timed) -> None:
+        """Call a model once with a row of each length, if its runtime compiles for a new length.
+
+        A server has met them all soon.
+        """
+        if timed.model.provider == "cpu":
+            return
+        row_of_length = {length: row for row, length in enumerate(self.lengths)}
+        for row in row_of_length.values():
+            self.time_call(timed, row)
+
+    def time_blocks(self, seconds: float) -> Calls:
+        """Go over the rows, each time in a new random order, until time or blocks are used up."""
+        calls = Calls()
+        order: list[int] = []
+        deadline = self.timer.seconds() + seconds
+        blocks = 0
+        while blocks < LEAST or (self.timer.seconds() < deadline and blocks < MOST):
+            while len(order) < BLOCK:
+                order += self.random.permutation(len(self.rows.texts)).tolist()
+            self.time_block(order[:BLOCK], calls)
+            del order[:BLOCK]
+            blocks += 1
+        return calls
+
+    def time_block(self, rows: list[int], calls: Calls) -> None:
+        """Time the same rows on every model, one model after the other in random order."""
+        for timed in self._in_random_order():
+            for row in (rows * LEAD)[-LEAD:]:
+                self.time_call(timed, row)
+            for row in rows:
+                calls.add(timed.name, self.time_call(timed, row))
+        calls.rows += rows
+
+    def time_cold(self, count: int, empty_caches: Callable[[], None]) -> Calls:
+        """Time ``count`` calls of every model, each right after ``empty_caches``."""
+        calls = Calls()
+        for row in self.random.integers(0, len(self.rows.texts), count).tolist():
+            for timed in self._in_random_order():
+                empty_caches()
+                calls.add(timed.name, self.time_call(timed, row))
+        return calls
+
+    def time_call(self, timed: Timed, row: int) -> dict[str, float]:
+        """Run one row from text to logits on a model; return clock -> ms."""
+        text, pair = self.rows.request(row)
+        began = self.timer.wall()
+        feed = timed.model.encode(text, pair)[0]
+        cpu_before = self.timer.cpu()
+        before = self.timer.wall()
+        timed.model.run(feed)
+        after = self.timer.wall()
+        clocks = {
+            "wall": (after - before) / 1e6,
+            "cpu": (self.timer.cpu() - cpu_before) / 1e6,
+            "tokenizer": (before - began) / 1e6,
+        }
+        if timed.on_device:
+            clocks["device"] = timed.model.device_ms(feed)
+        return clocks
+
+    def time_lengths(self, lengths: list[int]) -> dict[str, dict[str, list[float]]]:
+        """Time inputs of exact lengths, made of the rows' tokens; return length -> model -> ms."""
+        by_length: dict[str, dict[str, list[float]]] = {}
+        for length in lengths:
+            feeds = {}
+            for timed in self.models:
+                encoded = timed.model.encode(*self.rows)
+                feeds[timed.name] = feed_of_length(encoded, length)
+            times: dict[str, list[float]] = {timed.name: [] for timed in self.models}
+            for timed in self._in_random_order():
+                call = partial(timed.model.run, feeds[timed.name])
+                # A provider may also compile for a new length.
+                times[timed.name] = self.timer.time_calls(call, FIXED, LEAD)
+            by_length[str(length)] = times
+        return by_length
+
+    def _in_random_order(self) -> list[Timed]:
+        order = self.random.permutation(len(self.models)).tolist()
+        return [self.models[place] for place in order]
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -82,35 +224,45 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         os.sched_setaffinity(0, request["cores"])
     random = np.random.default_rng(request["seed"])
     rows, seconds = Rows(request["texts"], request["pairs"]), request["seconds"]
-    models = _load(request, random)
-    lengths = tokens(models[0].model, *rows)
-    sizes = [_size(feed) for feed in models[0].model.encode(*rows)]
+    models = load(request, random)
+    first = models[0].model
+    lengths = token_lengths(first, *rows)
+    sizes = [_size(feed) for feed in first.encode(*rows)]
+    session = Session(models, rows, lengths, random)
     gc.collect()
     gc.disable()
     before = machine.snapshot()
-    steady = _warm_up(models, rows, lengths, max(seconds, WARM), random)
-    calls = _blocks(models, rows, seconds, random)
+    steady = session.warm_up(max(seconds, WARM))
+    calls = session.time_blocks(seconds)
     busy = machine.busy(before, machine.snapshot(), request["threads"])
     if not steady:
         busy.append("times were not steady when the warm-up ended")
-    once = [timed for timed in models if timed.name != AGAIN]
+    distinct = [timed for timed in models if timed.name != AGAIN]
+    once = replace(session, models=distinct)
+    fixed = once.time_lengths(request["lengths"])
+    cold = {}
+    if request["cold"]:
+        empty = partial(empty_caches, larger_memory())
+        cold = once.time_cold(COLD, empty).ms
     wall = calls.by_model("wall")
+    tokens = [lengths[row] for row in calls.rows]
+    computed = [sizes[row] for row in calls.rows]
     return {
         "wall": wall,
         "again": wall[AGAIN],
         "cpu": calls.by_model("cpu"),
         "tokenizer": calls.by_model("tokenizer"),
         "device": calls.by_model("device"),
-        "tokens": [lengths[row] for row in calls.rows],
-        "sizes": [sizes[row] for row in calls.rows],
-        "fixed": _fixed(once, rows, request["lengths"], random),
-        "cold": _cold(once, rows, COLD, random) if request["cold"] else {},
+        "tokens": tokens,
+        "sizes": computed,
+        "fixed": fixed,
+        "cold": cold,
         "block": BLOCK,
         "busy": busy,
     }
 
 
-def _load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
+def load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
     """Load every bundle, and the one that is timed twice under a second name as well.
 
     A model's speed varies by a few percent with the place of its weights in memory, which depends
@@ -118,162 +270,55 @@ def _load(request: dict[str, Any], random: np.random.Generator) -> list[Timed]:
     the intervals include.
     """
     bundles = {name: Path(path) for name, path in request["bundles"].items()}
-    provided, alike = request["provider"], request["alike"]
-    providers = dict.fromkeys(bundles, provided) if alike else engines.providers(bundles, provided)
+    if request["alike"]:
+        providers = dict.fromkeys(bundles, request["provider"])
+    else:
+        providers = engines.providers(bundles, request["provider"])
     names = [*bundles, AGAIN]
-
-    def opened(name: str) -> Timed:
-        same = request["twice"] if name == AGAIN else name
-        provider = providers[same]
-        model = BundleModel(bundles[same], provider=provider, threads=request["threads"])
-        return Timed(name, model, DEVICES[provider] != "cpu")
-
-    models = [opened(name) for name in random.permutation(names).tolist()]
-    return sorted(models, key=lambda timed: names.index(timed.name))
+    models: dict[str, Timed] = {}
+    for name in random.permutation(names).tolist():
+        bundle = request["twice"] if name == AGAIN else name
+        provider = providers[bundle]
+        model = BundleModel(bundles[bundle], provider=provider, threads=request["threads"])
+        models[name] = Timed(name, model, not is_on_cpu(provider))
+    return [models[name] for name in names]
 
 
-def _warm_up(
-    models: list[Timed], rows: Rows, lengths: list[int], seconds: float, random: np.random.Generator
-) -> bool:
-    """Run blocks of the same rows, short to long, until all models' times are steady.
-
-    Slow models have short blocks, because it takes three to tell. Returns False if the time was
-    over first.
-    """
-    for timed in models:
-        _meet_lengths(timed, rows, lengths)
-    by_length = np.argsort(lengths, kind="stable")
-    began = time.perf_counter()
-    for timed in models:
-        _call(timed, rows, int(by_length[len(by_length) // 2]))
-    turn = time.perf_counter() - began
-    deadline = began + seconds
-    fitting = int(seconds / FEWEST / max(turn, 1e-9)) - LEAD
-    count = min(BLOCK, len(lengths), max(FEWEST, fitting))
-    chosen = by_length[np.linspace(0, len(lengths) - 1, count).astype(int)].tolist()
-    last, steady, passes = np.zeros((len(models), len(chosen))), 0, 0
-    while steady < 2:
-        passes += 1
-        calls = Calls()
-        _block(models, rows, chosen, calls, random)
-        wall = calls.by_model("wall")
-        now = np.array([wall[timed.name] for timed in models])
-        steady = steady + 1 if np.all(np.abs(np.median(last / now, axis=1) - 1) <= STEADY) else 0
-        last = now
-        if passes >= FEWEST and time.perf_counter() > deadline:
-            return steady >= 2
-    return True
-
-
-def _meet_lengths(timed: Timed, rows: Rows, lengths: list[int]) -> None:
-    """Call a model once with a row of each length, if its runtime compiles for a new length.
-
-    A server has met them all soon.
-    """
-    if timed.model.provider != "cpu":
-        for row in dict(zip(lengths, range(len(lengths)), strict=True)).values():
-            _call(timed, rows, row)
-
-
-def _blocks(models: list[Timed], rows: Rows, seconds: float, random: np.random.Generator) -> Calls:
-    """Go over the rows, each time in a new random order, until time or blocks are used up."""
-    calls = Calls()
-    order: list[int] = []
-    deadline = time.perf_counter() + seconds
-    done = 0
-    while done < LEAST or (time.perf_counter() < deadline and done < MOST):
-        while len(order) < BLOCK:
-            order += random.permutation(len(rows.texts)).tolist()
-        _block(models, rows, order[:BLOCK], calls, random)
-        del order[:BLOCK]
-        done += 1
-    return calls
-
-
-def _block(
-    models: list[Timed], rows: Rows, chosen: list[int], calls: Calls, random: np.random.Generator
-) -> None:
-    """Time the same rows on every model, one model after the other in random order."""
-    for index in random.permutation(len(models)).tolist():
-        timed = models[index]
-        for row in (chosen * LEAD)[-LEAD:]:
-            _call(timed, rows, row)
-        for row in chosen:
-            calls.add(timed.name, _call(timed, rows, row))
-    calls.rows += chosen
-
-
-def _cold(
-    models: list[Timed], rows: Rows, calls: int, random: np.random.Generator
-) -> dict[str, dict[str, list[float]]]:
-    """Time calls of every model that each find emptied caches; return clock -> model -> ms."""
-    memory, found = caches.memory(), Calls()
-    for row in random.integers(0, len(rows.texts), calls).tolist():
-        for index in random.permutation(len(models)).tolist():
-            caches.empty(memory)
-            found.add(models[index].name, _call(models[index], rows, row))
-    return found.ms
-
-
-def _call(timed: Timed, rows: Rows, row: int) -> dict[str, float]:
-    """Run one row from text to logits on a model; return clock -> ms."""
-    text, pair = rows.of(row)
-    began = time.perf_counter_ns()
-    feed = timed.model.encode(text, pair)[0]
-    cpu_before = time.process_time_ns()
-    before = time.perf_counter_ns()
-    timed.model.run(feed)
-    after = time.perf_counter_ns()
-    clocks = {
-        "wall": (after - before) / 1e6,
-        "cpu": (time.process_time_ns() - cpu_before) / 1e6,
-        "tokenizer": (before - began) / 1e6,
-    }
-    if timed.on_device:
-        clocks["device"] = timed.model.device_ms(feed)
-    return clocks
-
-
-def _fixed(
-    models: list[Timed], rows: Rows, lengths: list[int], random: np.random.Generator
-) -> dict[str, dict[str, list[float]]]:
-    """Time inputs of exact lengths, made of the rows' tokens; return length -> model -> ms."""
-    by_length: dict[str, dict[str, list[float]]] = {}
-    for length in lengths:
-        feeds = [_of_length(timed.model.encode(*rows), length) for timed in models]
-        times: dict[str, list[float]] = {timed.name: [] for timed in models}
-        for index in random.permutation(len(models)).tolist():
-            for _ in range(LEAD):  # a provider may also compile for a new length
-                models[index].model.run(feeds[index])
-            for _ in range(FIXED):
-                before = time.perf_counter_ns()
-                models[index].model.run(feeds[index])
-                times[models[index].name].append((time.perf_counter_ns() - before) / 1e6)
-        by_length[str(length)] = times
-    return by_length
-
-
-def _of_length(feeds: list[Feed], length: int) -> Feed:
+def feed_of_length(feeds: list[Feed], length: int) -> Feed:
     """Return one input of ``length`` tokens: the rows' tokens joined, special tokens at the ends.
 
     The joined tokens are repeated or cut to fit.
+
+    Args:
+        feeds: Each row's inputs, each ``(1, tokens)`` or with a row per window.
+        length: Of the result, in tokens.
+
+    Returns:
+        Inputs of shape ``(1, length)``.
     """
-    line = {
-        name: np.concatenate([feed[name][:1, 1:-1] for feed in feeds], axis=1) for name in feeds[0]
-    }
-    ends = feeds[0]
-    return {
-        name: np.concatenate(
-            [ends[name][:1, :1], np.resize(tokens[0], (1, length - 2)), ends[name][:1, -1:]],
-            axis=1,
-        )
-        for name, tokens in line.items()
-    }
+    feed = {}
+    for name, ends in feeds[0].items():
+        inner = [row[name][:1, 1:-1] for row in feeds]
+        tokens = np.concatenate(inner, axis=1)[0]
+        fitted = np.resize(tokens, (1, length - 2))
+        first, last = ends[:1, :1], ends[:1, -1:]
+        feed[name] = np.concatenate([first, fitted, last], axis=1)
+    return feed
 
 
 def _size(feed: Feed) -> int:
     """Return how many tokens a call computes: those of all windows of a text."""
     return max(int(array.size) for array in feed.values())
+
+
+def larger_memory() -> NDArray[np.int64]:
+    """Return memory that is larger than the caches: writing to it throws out everything else."""
+    return np.zeros(CACHES // 8, dtype=np.int64)
+
+
+def empty_caches(larger: NDArray[np.int64]) -> None:
+    """Write to each line of the larger memory, as other programs do; takes some 20 ms."""
+    larger[:: CACHE_LINE // 8] += 1
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ transformer (Wang & Manning 2012, "Baselines and bigrams", ACL).
 
 from __future__ import annotations
 
+import itertools
 import pickle
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.measurements import Linear
+from pipeline.measure.timer import TIMER, Timer
 from pipeline.stage import bag_of_words
 from pipeline.stage.development import picked
 from pipeline.stage.split import Split
@@ -39,17 +40,32 @@ CALLS = 300
 
 
 def measure(
-    task: Task, train: Split, dev: Split, evaluated: Split, seed: int, progress: Progress = silent
+    task: Task,
+    train: Split,
+    dev: Split,
+    evaluated: Split,
+    seed: int,
+    progress: Progress = silent,
+    timer: Timer = TIMER,
 ) -> Linear:
-    """Train the model on ``train``, choose its regularization on ``dev``, and answer ``evaluated``.
+    """Train the model, choose its regularization, and answer rows; time it from text to answer.
 
-    The task must say what its ``linear`` form is. Its time is from text to answer, one row a call.
+    Args:
+        task: It must say what its ``linear`` form is.
+        train: The rows to learn from, of which ``MOST`` at most are drawn.
+        dev: The rows on which the regularization is chosen.
+        evaluated: The rows to answer, all at once, and to time, one a call.
+        seed: Of the draw.
+        progress: Shows how far it is.
+        timer: The clock.
     """
     import numpy as np
 
-    started = time.perf_counter()
-    rows = np.random.default_rng(seed).permutation(len(train))[:MOST].tolist()
-    texts, own = [_text(train, row) for row in rows], _targets(task, train, rows)
+    started = timer.seconds()
+    order = np.random.default_rng(seed).permutation(len(train))
+    rows = order[:MOST].tolist()
+    texts = [_text(train, row) for row in rows]
+    targets = _targets(task, train, rows)
     vectors = _vectors(len(rows))
     try:
         words = vectors.fit_transform(texts)
@@ -60,23 +76,23 @@ def measure(
     best, least = None, np.inf
     for done, strength in enumerate(STRENGTHS):
         progress(done, len(STRENGTHS), "training the linear model")
-        model = _model(task, strength, own).fit(words, own)
-        loss = _loss(task, _outputs(task, model, held_out), truth)
+        model = _model(task, strength, targets).fit(words, targets)
+        outputs = _outputs(task, model, held_out)
+        loss = _loss(task, outputs, truth)
         if loss < least:
             best, least = model, loss
-    task = task.choose(_outputs(task, best, held_out), dev) if task.chooses else task
-    seconds = time.perf_counter() - started
+    if task.chooses:
+        task = task.choose(_outputs(task, best, held_out), dev)
+    seconds = timer.seconds() - started
 
     def answer(texts: Sequence[str]) -> NDArray[np.float64]:
-        return task.answers(_outputs(task, best, vectors.transform(texts)))
+        words = vectors.transform(texts)
+        return task.answers(_outputs(task, best, words))
 
-    asked = [_text(evaluated, row) for row in range(len(evaluated))]
-    answers = answer(asked)
-    times = []
-    for text in [asked[place % len(asked)] for place in range(CALLS)]:
-        before = time.perf_counter()
-        answer([text])
-        times.append(1000 * (time.perf_counter() - before))
+    texts = [_text(evaluated, row) for row in range(len(evaluated))]
+    answers = answer(texts)
+    queue = itertools.cycle(texts)
+    times = timer.time_calls(lambda: answer([next(queue)]), CALLS)
     progress(len(STRENGTHS), len(STRENGTHS), "training the linear model")
     return Linear(
         size=len(pickle.dumps((vectors, best))),
@@ -88,7 +104,9 @@ def measure(
 
 
 def _text(split: Split, row: int) -> str:
-    return split.texts[row] if split.pairs is None else f"{split.texts[row]} {split.pairs[row]}"
+    if split.pairs is None:
+        return split.texts[row]
+    return f"{split.texts[row]} {split.pairs[row]}"
 
 
 def _targets(task: Task, split: Split, rows: Sequence[int]) -> NDArray[Any]:
@@ -96,7 +114,9 @@ def _targets(task: Task, split: Split, rows: Sequence[int]) -> NDArray[Any]:
     import numpy as np
 
     chosen = picked(split, rows, split.name, split.sha256)
-    return np.array(task.truth(chosen) if task.linear == "flags" else list(chosen.labels or ()))
+    if task.linear == "flags":
+        return np.array(task.truth(chosen))
+    return np.array(list(chosen.labels or ()))
 
 
 def _vectors(rows: int) -> Any:
@@ -113,17 +133,19 @@ def _vectors(rows: int) -> Any:
     )
 
 
-def _model(task: Task, strength: float, own: NDArray[Any]) -> Any:
+def _model(task: Task, strength: float, targets: NDArray[Any]) -> Any:
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
     if task.linear == "scores":
         return Ridge(alpha=1 / strength)
-    if task.linear == "classes" and (own == own[0]).all():
+    if task.linear == "classes" and (targets == targets[0]).all():
         return DummyClassifier()  # of one class, as a model's own answers may be, nothing is fitted
     logistic = LogisticRegression(C=strength, max_iter=1000)
-    return OneVsRestClassifier(logistic) if task.linear == "flags" else logistic
+    if task.linear == "flags":
+        return OneVsRestClassifier(logistic)
+    return logistic
 
 
 def _outputs(task: Task, model: Any, words: Any) -> NDArray[np.float64]:
@@ -131,15 +153,18 @@ def _outputs(task: Task, model: Any, words: Any) -> NDArray[np.float64]:
     import numpy as np
 
     if task.linear == "scores":
-        return np.asarray(model.predict(words), float)[:, None]
+        predictions = np.asarray(model.predict(words), float)
+        return predictions[:, None]
+    rows = words.shape[0]
     if task.linear == "flags":
-        given = np.asarray(model.decision_function(words), float).reshape(words.shape[0], -1)
-        for column, each in enumerate(model.estimators_):
-            if not hasattr(each, "coef_"):  # all training rows have the label, or none
-                given[:, column] = SURE if each.y_[0] else -SURE
-        return given
-    outputs = np.full((words.shape[0], len(task.labels)), -SURE)  # a label that train lacks
-    outputs[:, model.classes_] = np.log(np.maximum(model.predict_proba(words), 1e-12))
+        logits = np.asarray(model.decision_function(words), float).reshape(rows, -1)
+        for column, estimator in enumerate(model.estimators_):
+            if not hasattr(estimator, "coef_"):  # all training rows have the label, or none
+                logits[:, column] = SURE if estimator.y_[0] else -SURE
+        return logits
+    outputs = np.full((rows, len(task.labels)), -SURE)  # a label that train lacks
+    probabilities = np.maximum(model.predict_proba(words), 1e-12)
+    outputs[:, model.classes_] = np.log(probabilities)
     return outputs
 
 
@@ -148,7 +173,10 @@ def _loss(task: Task, outputs: NDArray[np.float64], truth: NDArray[Any]) -> floa
     import numpy as np
 
     if task.linear == "scores":
-        return float(np.square(outputs[:, 0] - truth).mean())
+        errors = outputs[:, 0] - truth
+        return float(np.square(errors).mean())
     if task.linear == "flags":
-        return float(np.logaddexp(0, np.where(truth == 1, -outputs, outputs)).mean())
-    return float(-outputs[np.arange(len(truth)), truth].mean())
+        against_truth = np.where(truth == 1, -outputs, outputs)
+        return float(np.logaddexp(0, against_truth).mean())
+    of_truth = outputs[np.arange(len(truth)), truth]
+    return float(-of_truth.mean())

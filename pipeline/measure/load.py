@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.measure import fresh, machine, statistics
-from pipeline.measure.load_worker import COUNTER, START
+from pipeline.measure.load_worker import COUNTER, START, Served
 from pipeline.measure.queueing import Arrivals, arrivals, fifo, replayed
 from pipeline.model import runtime
 from pipeline.terms.errors import EvidenceError, RecipeError
@@ -67,18 +67,21 @@ class Load:
     def achieved(self) -> float:
         """The throughput: answers per second, from the first request to the last answer."""
         answered = len(self.service)
-        last = np.max(np.add(self.sent, np.divide(self.response, 1e3))[:answered])
+        ended = np.add(self.sent, np.divide(self.response, 1e3))
+        last = np.max(ended[:answered])
         return answered / max(float(last), self.seconds)
 
     @property
     def utilisation(self) -> float:
         """The share of time that the workers were busy."""
-        return sum(self.service) / 1e3 / self.workers / (len(self.service) / self.achieved)
+        duration = len(self.service) / self.achieved
+        return sum(self.service) / 1e3 / self.workers / duration
 
     @property
     def demand(self) -> float:
         """The offered load as a share of the workers' time; at 1 or more, no queue is stable."""
-        return self.rate * float(np.mean(self.service)) / 1e3 / self.workers
+        service = float(np.mean(self.service))
+        return self.rate * service / 1e3 / self.workers
 
     @property
     def saturated(self) -> str | None:
@@ -90,8 +93,9 @@ class Load:
             return f"{self.rate:g} requests a second need {self.demand:.0%} of the workers' time"
         if self.unanswered:
             return f"requests still waited {PATIENCE:g} s after the last was sent"
-        waited = np.asarray(self.response) - np.asarray(self.service)
-        later = waited[len(waited) // 2 :]
+        waited = np.subtract(self.response, self.service)
+        half = len(waited) // 2
+        later = waited[half:]
         if len(later) >= BLOCKS and float(later.min()) > LATE:
             return "no request found a free worker in the second half of the run"
         return None
@@ -99,7 +103,8 @@ class Load:
     @property
     def ideal(self) -> NDArray[np.float64]:
         """The answers' response times in ms of an ideal queue with the measured service times."""
-        sent = [moment * 1e3 for moment in self.sent[: len(self.service)]]
+        answered_first = self.sent[: len(self.service)]
+        sent = [moment * 1e3 for moment in answered_first]
         answered = fifo(sent, self.service, self.workers)
         return np.subtract(answered, sent)
 
@@ -110,7 +115,8 @@ class Load:
         The machine or this test's own processes delayed them. Such delays only lengthen responses.
         """
         answered = np.asarray(self.response[: len(self.service)])
-        return float(np.mean(answered - self.ideal > LATE))
+        delay = answered - self.ideal
+        return float(np.mean(delay > LATE))
 
     def percentile(self, percent: float, *, of_service: bool = False) -> Interval | None:
         """Return a percentile in ms, None if the sample is too small for it.
@@ -123,12 +129,14 @@ class Load:
         if len(values) < BLOCKS or not statistics.carries(percent, len(values)):
             return None
         blocks = [block.tolist() for block in np.array_split(values, BLOCKS)]
-        found = statistics.percentile_interval(blocks, percent)
+        of_run = statistics.percentile_interval(blocks, percent)
         if of_service or self.demand >= 1:  # an endless run would have no percentile
-            return found
-        ratios = self._replayed[:, round(10 * percent)]
-        low, high = found.value * np.quantile(ratios, (0.025, 0.975))
-        return Interval(found.value, min(found.low, float(low)), max(found.high, float(high)))
+            return of_run
+        value = of_run.value
+        column = round(10 * percent)
+        ratios = self._replayed[:, column]
+        low, high = value * np.quantile(ratios, (0.025, 0.975))
+        return Interval(value, min(of_run.low, float(low)), max(of_run.high, float(high)))
 
     @cached_property
     def _replayed(self) -> NDArray[np.float64]:
@@ -175,26 +183,41 @@ def measure(
             "raise the rate or the duration"
         )
     until = seconds + PATIENCE
-    runtime.check_rows(runtime.read(directory, runtime.SIGNATURE), paired=pairs is not None)
-    rows = np.random.default_rng([seed, 1]).integers(0, len(texts), len(sent)).tolist()
+    signature = runtime.read(directory, runtime.SIGNATURE)
+    runtime.check_rows(signature, paired=pairs is not None)
+    generator = np.random.default_rng([seed, 1])
+    rows = generator.integers(0, len(texts), len(sent)).tolist()
+    note = f"{rate:g} requests a second, {plural(workers, 'worker')}"
+    request = {
+        "directory": str(directory.resolve()),
+        "texts": list(texts),
+        "pairs": None if pairs is None else list(pairs),
+        "rows": rows,
+        "sent": sent,
+        "until": until,
+        "provider": provider,
+        "threads": threads,
+    }
+
+    def report(done: float) -> None:
+        progress(done, seconds, note)
+
     with tempfile.TemporaryDirectory(prefix="rarefy-load-") as name:
-        request = {
-            "directory": str(directory.resolve()),
-            "texts": list(texts),
-            "pairs": None if pairs is None else list(pairs),
-            "rows": rows,
-            "sent": sent,
-            "until": until,
-            "provider": provider,
-            "threads": threads,
-            "folder": name,
-        }
-        note = f"{rate:g} requests a second, {plural(workers, 'worker')}"
-        answers, busy = _run(request, workers, seconds, lambda done: progress(done, seconds, note))
-    served = sorted(entry for answer in answers for entry in answer["served"])
-    taken = served[-1][0] + 1 if served else len(sent)
-    if len(served) != taken:
-        raise EvidenceError(f"{taken - len(served)} of {taken} requests got no answer")
+        request["folder"] = name
+        answers, busy = _run(request, workers, seconds, report)
+    served = []
+    for answer in answers:
+        served += [Served(*reply) for reply in answer["served"]]
+    served.sort()
+    taken = len(sent)
+    if served:
+        taken = served[-1].request + 1
+    unanswered = taken - len(served)
+    if unanswered:
+        raise EvidenceError(f"{unanswered} of {taken} requests got no answer")
+    ended = [reply.ended for reply in served]
+    service = [(reply.ended - reply.began) * 1e3 for reply in served]
+    broken = [reply for reply in served if not reply.finite]
     return Load(
         rate=rate,
         workers=workers,
@@ -202,9 +225,9 @@ def measure(
         provider=provider,
         seconds=seconds,
         sent=sent,
-        response=responses(sent, [end for *_, end, _ in served], until),
-        service=[(end - began) * 1e3 for _, began, end, _ in served],
-        broken=sum(not finite for *_, finite in served),
+        response=responses(sent, ended, until),
+        service=service,
+        broken=len(broken),
         busy=busy,
         kind=kind,
     )
@@ -212,7 +235,8 @@ def measure(
 
 def responses(sent: Sequence[float], ended: Sequence[float], until: float) -> list[float]:
     """Return the response times in ms; a request that was not answered has waited to ``until``."""
-    ends = [*ended, *[until] * (len(sent) - len(ended))]
+    waiting = len(sent) - len(ended)
+    ends = [*ended, *[until] * waiting]
     return [(end - moment) * 1e3 for end, moment in zip(ends, sent, strict=True)]
 
 
@@ -229,9 +253,12 @@ def _run(
             raise EvidenceError("the load test was stopped")
 
     def call(number: int) -> dict[str, Any]:
+        own_request = dict(request)
+        own_request["number"] = number
+        own_request["cores"] = worker_cores(threads, number, workers)
         return fresh.call(
             "pipeline.measure.load_worker",
-            request | {"number": number, "cores": _cores(threads, number, workers)},
+            own_request,
             what=f"worker {number + 1} of {workers}",
             timeout=600 + 20 * seconds,
             threads=threads,
@@ -247,7 +274,8 @@ def _run(
             _start(folder, repr(begin))
             before = machine.snapshot()
             while not all(_is_done(call) for call in calls):
-                report(min(max(time.monotonic() - begin, 0), seconds))
+                passed = time.monotonic() - begin
+                report(min(max(passed, 0), seconds))
                 time.sleep(0.2)
             after = machine.snapshot()
         except BaseException:  # also of a worker: the others need not go on
@@ -286,14 +314,17 @@ def _noise(
     cpu = sum(answer["cpu"] for answer in answers)
     switches = sum(answer["switches"] for answer in answers)
     ours = replace(after, process=after.process + cpu, switches=before.switches + switches)
-    signs = machine.busy(before, ours, threads * len(answers))
-    cores = len(machine.cores(threads * len(answers)))
-    if threads * len(answers) > cores:
+    running = threads * len(answers)
+    signs = machine.busy(before, ours, running)
+    cores = len(machine.cores(running))
+    if running > cores:
         signs.append(f"{len(answers)} workers × {threads} threads shared {cores} cores")
     return signs
 
 
-def _cores(threads: int, number: int, workers: int) -> list[int]:
+def worker_cores(threads: int, number: int, workers: int) -> list[int]:
     """Return a worker's own cores; workers share cores only if there are too few."""
     cores = machine.cores(threads * workers)
-    return [cores[(threads * number + at) % len(cores)] for at in range(min(threads, len(cores)))]
+    first = threads * number
+    places = range(first, first + min(threads, len(cores)))
+    return [cores[place % len(cores)] for place in places]

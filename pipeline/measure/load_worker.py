@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.measure import fresh, lengths, machine
+from pipeline.measure import fresh, machine
+from pipeline.measure.lengths import character_lengths, select_rows
+from pipeline.model.batches import order_by_length
 from pipeline.model.runtime import BundleModel
 
 WARM = 30
@@ -54,8 +56,11 @@ def serve(
     requests: their times count from when they should have been sent (Tene, "How not to measure
     latency"). What is taken is answered, so the requests that no worker answers are the last ones.
     """
-    served = []
-    while clock.monotonic() < until and (index := next(taken, None)) is not None:
+    served: list[Served] = []
+    while clock.monotonic() < until:
+        index = next(taken, None)
+        if index is None:
+            return served
         ahead = sent[index] - clock.monotonic()
         if ahead > 0:
             clock.sleep(ahead)
@@ -83,39 +88,39 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     texts, pairs, rows = request["texts"], request["pairs"], request["rows"]
-    model = BundleModel(
-        Path(request["directory"]), provider=request["provider"], threads=request["threads"]
-    )
+    folder = Path(request["folder"])
+    provider, threads = request["provider"], request["threads"]
+    model = BundleModel(Path(request["directory"]), provider=provider, threads=threads)
 
     def answer(row: int) -> bool:
-        pair = None if pairs is None else [pairs[row]]
-        return bool(np.isfinite(model.units([texts[row]], pair)).all())
+        outputs = model.units(*select_rows(texts, pairs, [row]))
+        return bool(np.isfinite(outputs).all())
 
-    by_length = sorted(range(len(texts)), key=lengths.of(texts, pairs).__getitem__)
-    for row in [by_length[0], by_length[-1], *by_length[:: max(1, len(texts) // WARM)]]:
+    by_length = order_by_length(character_lengths(texts, pairs))
+    step = max(1, len(texts) // WARM)
+    for row in (by_length[0], by_length[-1], *by_length[::step]):
         answer(row)
     gc.collect()
     gc.disable()
-    folder = Path(request["folder"])
-    begin = _wait_for_start(folder, request["number"])
+    begin = wait_for_start(folder, request["number"])
     if begin is None:
         return {"served": [], "cpu": 0.0, "switches": 0}
+    taken = take(folder / COUNTER, len(rows))
+    sent = [begin + moment for moment in request["sent"]]
+    until = begin + request["until"]
     before = machine.snapshot()
-    served = serve(
-        take(folder / COUNTER, len(rows)),
-        [begin + moment for moment in request["sent"]],
-        lambda index: answer(rows[index]),
-        begin + request["until"],
-    )
+    served = serve(taken, sent, lambda index: answer(rows[index]), until)
     after = machine.snapshot()
-    return {
-        "served": [(index, b - begin, e - begin, finite) for index, b, e, finite in served],
-        "cpu": after.process - before.process,
-        "switches": after.switches - before.switches,
-    }
+    since_start = []
+    for reply in served:
+        began, ended = reply.began - begin, reply.ended - begin
+        since_start.append((reply.request, began, ended, reply.finite))
+    cpu = after.process - before.process
+    switches = after.switches - before.switches
+    return {"served": since_start, "cpu": cpu, "switches": switches}
 
 
-def _wait_for_start(folder: Path, number: int) -> float | None:
+def wait_for_start(folder: Path, number: int) -> float | None:
     """Report that this worker is ready; return the common start time on the monotonic clock.
 
     Returns None if another worker failed and the test is cancelled.

@@ -48,16 +48,24 @@ def fingerprint() -> dict[str, Any]:
     """
     import psutil
 
-    cpu, physical, fastest = _cpu(), len(topology.physical(allowed())), len(cores())
-    counts = {"physical": physical, "logical": len(allowed()), "quota": cgroups.quota()}
-    return {
+    cpu, flags = _cpu()
+    logical = allowed()
+    physical, fastest = len(topology.physical(logical)), len(cores())
+    counts = {"physical": physical, "logical": len(logical), "quota": cgroups.quota()}
+    if fastest < physical:
+        counts["fastest"] = fastest
+    memory = psutil.virtual_memory().total / 2**30
+    facts = {
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu[0],
-        "flags": list(cpu[1]),
-        "cores": counts | ({"fastest": fastest} if fastest < physical else {}),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "cpu": cpu,
+        "flags": list(flags),
+        "cores": counts,
+        "memory_gib": round(memory),
         "gpus": list(gpus()),
-        **({"gpus in use": _in_use()} if len(set(gpus())) > 1 else {}),
+    }
+    if len(set(gpus())) > 1:
+        facts["gpus in use"] = _in_use()
+    return facts | {
         "gpu_driver": _gpu_driver(),
         "providers": list(providers()),
         "python": platform.python_version(),
@@ -76,21 +84,21 @@ def flat(facts: dict[str, Any], within: str = "") -> dict[str, str]:
     for name, value in facts.items():
         if isinstance(value, dict):
             text |= flat(value, f"{within}{name}.")
+        elif isinstance(value, list):
+            text[within + name] = ", ".join(map(str, value))
         else:
-            text[within + name] = (
-                ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            )
+            text[within + name] = str(value)
     return text
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """Return the facts that differ, by dotted name; a missing fact is "none"."""
     old, new = flat(first), flat(second)
-    return {
-        name: (old.get(name, "none"), new.get(name, "none"))
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    }
+    changed = {}
+    for name in old | new:
+        if old.get(name) != new.get(name):
+            changed[name] = (old.get(name, "none"), new.get(name, "none"))
+    return changed
 
 
 def providers() -> tuple[str, ...]:
@@ -100,9 +108,11 @@ def providers() -> tuple[str, ...]:
     installed, onnxruntime wins and the GPU is not available.
     """
     libraries = _libraries()
-    if "onnxruntime-gpu" in libraries and "onnxruntime" not in libraries and gpus():
-        return ("cuda", "cpu")
-    return ("cpu",) if "onnxruntime" in libraries or "onnxruntime-gpu" in libraries else ()
+    if "onnxruntime" in libraries:
+        return ("cpu",)
+    if "onnxruntime-gpu" not in libraries:
+        return ()
+    return ("cuda", "cpu") if gpus() else ("cpu",)
 
 
 def cores(threads: int = 1) -> list[int]:
@@ -140,11 +150,12 @@ def quiet_cores(busy: float, threads: int = 1) -> list[int]:
     if len(online) != len(shares):
         online = range(len(shares))
     used = dict(zip(online, shares, strict=True))
-
-    def share(core: int) -> float:
-        return max(used.get(cpu, 0.0) for cpu in topology.siblings(core))
-
-    return [core for core in cores(threads) if core in used and share(core) <= 100 * busy]
+    quiet = []
+    for core in cores(threads):
+        percent = max(used.get(cpu, 0.0) for cpu in topology.siblings(core))
+        if core in used and percent <= 100 * busy:
+            quiet.append(core)
+    return quiet
 
 
 def allowed() -> Sequence[int]:
@@ -156,7 +167,8 @@ def allowed() -> Sequence[int]:
 
 @cache
 def _libraries() -> dict[str, str]:
-    return {name: known for name in LIBRARIES if (known := version(name))}
+    versions = {name: version(name) for name in LIBRARIES}
+    return {name: number for name, number in versions.items() if number}
 
 
 @cache
@@ -166,11 +178,13 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return _brand() or platform.processor() or platform.machine(), ()
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     present = set(flags[1].split()) if flags else set()
-    name = model[1].strip() if model else _arm(text) or platform.machine()
-    return name, tuple(flag for flag in FLAGS if flag in present)
+    of_kernels = tuple(flag for flag in FLAGS if flag in present)
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    if model:
+        return model[1].strip(), of_kernels
+    return _arm(text) or platform.machine(), of_kernels
 
 
 def _arm(text: str) -> str:
@@ -180,10 +194,15 @@ def _arm(text: str) -> str:
     the rate of a timer there, which makers choose.
     """
     entries = re.split(r"\n\s*\n", text)
-    own = (each for each in entries if re.search(rf"^processor\s*:\s*{cores()[0]}$", each, re.M))
+    timed = re.compile(rf"^processor\s*:\s*{cores()[0]}$", re.MULTILINE)
+    matching = [entry for entry in entries if timed.search(entry)]
+    entry = (matching or entries)[0]
     keys = ("CPU implementer", "CPU part", "CPU variant", "CPU revision", "BogoMIPS")
-    found = dict(re.findall(rf"^({'|'.join(keys)})\s*:\s*(\S+)", next(own, entries[0]), re.M))
-    return ", ".join(f"{key} {found[key]}" for key in keys if key in found)
+    names = "|".join(keys)
+    pairs = re.findall(rf"^({names})\s*:\s*(\S+)", entry, re.MULTILINE)
+    numbers = dict(pairs)
+    present = [key for key in keys if key in numbers]
+    return ", ".join(f"{key} {numbers[key]}" for key in present)
 
 
 def _brand() -> str:
@@ -218,7 +237,9 @@ def _in_use() -> dict[str, str]:
 
 def _gpu_driver() -> str | None:
     path = Path("/proc/driver/nvidia/version")
-    return path.read_text().splitlines()[0].strip() if path.is_file() else None
+    if not path.is_file():
+        return None
+    return path.read_text().splitlines()[0].strip()
 
 
 @dataclass(frozen=True)
@@ -241,9 +262,8 @@ def snapshot() -> Snapshot:
     import psutil
 
     times = psutil.cpu_times()
-    working = sum(
-        getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")
-    )
+    kinds = ("user", "nice", "system", "irq", "softirq")
+    working = sum(getattr(times, kind, 0.0) for kind in kinds)
     return Snapshot(
         clock=time.perf_counter(),
         machine=working,
@@ -271,12 +291,14 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     """
     seconds, signs = after.clock - before.clock, []
     logical = os.cpu_count() or 1
-    others = (after.machine - before.machine - (after.process - before.process)) / seconds
+    worked = after.machine - before.machine
+    by_others = worked - (after.process - before.process)
+    others = by_others / seconds
     if others > OTHERS:
         signs.append(f"other processes used {others:.2f} of {logical} cores")
     # Of the time that CPUs wanted to work, one at least: nothing can be stolen from an idle one.
     stolen = after.steal - before.steal
-    steal = stolen / max(stolen + after.machine - before.machine, seconds)
+    steal = stolen / max(stolen + worked, seconds)
     if steal > STEAL:
         signs.append(f"the hypervisor took {steal:.1%} of the CPU time")
     switches = (after.switches - before.switches) / seconds

@@ -114,8 +114,11 @@ class Latency(_Record):
         if not whole:
             return alone
         tokenizer = (self.cold_tokenizer if cold else self.tokenizer).get(model, [])
-        pairs = zip(alone, tokenizer, strict=False)
-        return [[a + b for a, b in zip(*process, strict=True)] for process in pairs]
+        both = []
+        for model_ms, tokenizer_ms in zip(alone, tokenizer, strict=False):
+            pairs = zip(model_ms, tokenizer_ms, strict=True)
+            both.append([first + second for first, second in pairs])
+        return both
 
     def percentile(
         self, model: str, percent: float, *, whole: bool = False, cold: bool = False
@@ -184,8 +187,10 @@ class Measurements(_Record):
         from pipeline.stage import tasks
         from pipeline.stage.tasks import unlabelled
 
-        found = tasks.find(self.task)
-        return unlabelled.of(found) if self.unlabelled else found
+        task = tasks.find(self.task)
+        if self.unlabelled:
+            return unlabelled.of(task)
+        return task
 
     @property
     def main(self) -> str:
@@ -253,16 +258,14 @@ class Measurements(_Record):
         Targets with one provider share them; while targets are timed, some have no latency yet.
         """
         timed = self.latency.get(target or "")
-        own = [
-            name
-            for name in self.elsewhere
-            if name == target
-            or (timed and name in self.latency and self.latency[name].provider == timed.provider)
-        ]
-        if not own:
-            return self
-        ours = self.models[CANDIDATE].model_copy(update={"answers": self.elsewhere[own[0]]})
-        return self.model_copy(update={"models": self.models | {CANDIDATE: ours}})
+        for name, answers in self.elsewhere.items():
+            other = self.latency.get(name)
+            alike = timed and other and other.provider == timed.provider
+            if name == target or alike:
+                candidate = self.models[CANDIDATE].model_copy(update={"answers": answers})
+                models = self.models | {CANDIDATE: candidate}
+                return self.model_copy(update={"models": models})
+        return self
 
     def name_of(self, stage: str) -> str | None:
         """Return the measured model that represents a stage id, None if there is none."""

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pipeline.measure import fresh, lengths
+from pipeline.measure import fresh
+from pipeline.measure.lengths import character_lengths, select_rows
 
 PAPERS = (
     *("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json"),
@@ -44,39 +45,43 @@ def peak(
 
     Raises ProviderError and EvidenceError as ``fresh.call`` does.
     """
-    own = lengths.of(texts, pairs)
-    longest = sorted(range(len(texts)), key=own.__getitem__, reverse=True)[:ROWS]
+    characters = character_lengths(texts, pairs)
+    longest_first = sorted(range(len(texts)), key=characters.__getitem__, reverse=True)
+    longest, second = select_rows(texts, pairs, longest_first[:ROWS])
     request: dict[str, Any] = {
         "directory": str(directory.resolve()),
-        "texts": [texts[row] for row in longest],
-        "pairs": None if pairs is None else [pairs[row] for row in longest],
+        "texts": longest,
+        "pairs": second,
         "provider": provider,
         "threads": threads,
     }
 
-    def call(asked: dict[str, Any]) -> dict[str, Any]:
+    def call() -> dict[str, Any]:
         return fresh.call(
             "pipeline.measure.memory_worker",
-            asked,
+            request,
             what=f"memory of {directory.name}",
             timeout=600,
             threads=threads,
             remedy="; write validate: {memory: false}, or shorten the rows (data.max_length)",
         )
 
-    found, empty = call(request), call(request | {"directory": None})
-    return Peak(max(found["peak"] - empty["peak"], 0), found["device"])
+    loaded = call()
+    request["directory"] = None
+    imports_only = call()
+    host = loaded["peak"] - imports_only["peak"]
+    return Peak(max(host, 0), loaded["device"])
 
 
 def size(directory: Path) -> int:
     """Return the bytes of all files needed to answer, including tokenizer and external data."""
-    return sum(
-        path.stat().st_size
-        for path in directory.rglob("*")
-        if path.is_file()
-        and path.relative_to(directory).parts[0] != "samples"
-        and path.relative_to(directory).as_posix() not in PAPERS
-    )
+    total = 0
+    for path in directory.rglob("*"):
+        inside = path.relative_to(directory)
+        needed = inside.parts[0] != "samples" and inside.as_posix() not in PAPERS
+        if needed and path.is_file():
+            total += path.stat().st_size
+    return total
 
 
 def peak_of_process() -> int:
@@ -86,10 +91,11 @@ def peak_of_process() -> int:
     process. VmHWM belongs to this program alone.
     """
     status = PROCESS / "status"
-    if status.exists():
-        line = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
-        if line:
-            return int(line[1]) * 1024
+    if not status.exists():
+        return _resident(subprocesses=False)
+    line = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+    if line:
+        return int(line[1]) * 1024
     return _resident(subprocesses=False)
 
 
@@ -122,5 +128,5 @@ def _resident(*, subprocesses: bool) -> int:
     import resource
 
     who = resource.RUSAGE_CHILDREN if subprocesses else resource.RUSAGE_SELF
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(who).ru_maxrss * unit
+    peak = resource.getrusage(who).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

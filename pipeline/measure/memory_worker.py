@@ -3,29 +3,69 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy  # noqa: F401  the imports that answering needs, in both measurements
 import tokenizers  # noqa: F401
 
-from pipeline.measure import device, fresh, memory
-from pipeline.model.runtime import DEVICES, BundleModel, library
+from pipeline.measure import fresh, machine, memory
+from pipeline.model.runtime import BundleModel, is_on_cpu, library
+
+QUERY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 
 
-def run(request: dict[str, Any]) -> dict[str, Any]:
+def gpu_memory() -> int | None:
+    """Return the bytes in use on the first NVIDIA device, None if the driver does not report them.
+
+    On all of them if the driver may number them otherwise than CUDA: those of several models, or
+    parts of one. The memory of all processes is counted. The driver reports a process's own share
+    by its PID on the host, which differs from the PID that the process sees in a container.
+    """
+    command = [*QUERY, *device_options()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    amounts = done.stdout.split()
+    if not amounts or not all(amount.isdigit() for amount in amounts):
+        return None
+    return sum(map(int, amounts)) * 2**20
+
+
+def device_options() -> list[str]:
+    """Return the options of nvidia-smi for the device that CUDA calls the first; [] for all."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    name = visible.partition(",")[0].strip()
+    if name.startswith("GPU-"):
+        return ["--id", name]
+    one_model = len(set(machine.gpus())) < 2
+    numbered_alike = one_model or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    if name.isdigit() and numbered_alike:
+        return ["--id", name]
+    return []
+
+
+def run(
+    request: dict[str, Any], gpu_memory: Callable[[], int | None] = gpu_memory
+) -> dict[str, Any]:
     """Load and run the bundle (none if ``directory`` is None); return the peaks in bytes."""
     importlib.import_module(library(request["provider"]))
     if request["directory"] is None:
         return {"peak": memory.peak_of_process(), "device": None}
-    on_gpu = DEVICES[request["provider"]] != "cpu"
-    before = device.used() if on_gpu else None
+    on_gpu = not is_on_cpu(request["provider"])
+    before = gpu_memory() if on_gpu else None
     options = {"provider": request["provider"], "threads": request["threads"]}
     model = BundleModel(Path(request["directory"]), **options)
     model.units(request["texts"], request["pairs"])
-    after = device.used() if on_gpu else None
+    after = gpu_memory() if on_gpu else None
+    rise = None
     # A context alone takes some of it: without a rise, another process has given back as much.
-    rise = None if before is None or after is None or after <= before else after - before
+    if before is not None and after is not None and after > before:
+        rise = after - before
     return {"peak": memory.peak_of_process(), "device": rise}
 
 

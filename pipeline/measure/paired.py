@@ -82,31 +82,31 @@ def compare(
     score may be 0. If it is 0, they are infinite or NaN. The ratio to a score that may be negative,
     of which more is less, is NaN with its bounds. If a score is NaN, so are all bounds.
     """
-    ours, theirs = (_whole(score, blocks) for score in (candidate, reference))
-    first, second = (influences(score, blocks) for score in (candidate, reference))
-    each = (_largest(first, ours, blocks), _largest(second, theirs, blocks))
-    largest = max(*each, heaviest)
+    ours, theirs = _whole(candidate, blocks), _whole(reference, blocks)
+    first, second = influences(candidate, blocks), influences(reference, blocks)
+    our_largest, their_largest = _largest(first, ours, blocks), _largest(second, theirs, blocks)
+    largest = max(our_largest, their_largest, heaviest)
     unseen = unseen_block(first - second, largest)
     draws = _draw((candidate, reference), blocks, seed, resamples)
-    two_sided, one_sided = (
-        _ends(draws.scores[0] - draws.scores[1], draws, tail, each)
-        for tail, each in ((0.025, unseen), (0.05, unseen._replace(part=1.0)))
-    )
-    difference = [float(np.quantile(*end)) for end in (*two_sided, *one_sided)]
+    our_scores, their_scores = draws.scores
+    differences = our_scores - their_scores
+    two_sided = _ends(differences, draws, 0.025, unseen)
+    whole_block = unseen._replace(part=1.0)
+    one_sided = _ends(differences, draws, 0.05, whole_block)
+    difference_bounds, ratio_bounds = [], []
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = [
-            float(np.quantile(1 + end / draws.scores[1], tail))
-            for end, tail in (*two_sided, *one_sided)
-        ]
-        value = float(np.float64(ours) / theirs)
-    if np.quantile(draws.scores[1], 0.025) < 0:
-        value, ratio = math.nan, [math.nan] * len(ratio)
-    return Bootstrap(
-        _nested(ours - theirs, *difference),
-        _nested(value, *ratio),
-        Interval(ours - theirs, *difference[2:]),
-        Interval(value, *ratio[2:]),
-    )
+        ratio = float(np.float64(ours) / theirs)
+        for end, tail in (*two_sided, *one_sided):
+            ratios = 1 + end / their_scores
+            ratio_bound = np.quantile(ratios, tail)
+            difference_bound = np.quantile(end, tail)
+            ratio_bounds.append(float(ratio_bound))
+            difference_bounds.append(float(difference_bound))
+    if np.quantile(their_scores, 0.025) < 0:
+        ratio, ratio_bounds = math.nan, [math.nan] * 4
+    difference, difference90 = _nested(ours - theirs, *difference_bounds)
+    ratios, ratios90 = _nested(ratio, *ratio_bounds)
+    return Bootstrap(difference, ratios, difference90, ratios90)
 
 
 def alone(
@@ -120,10 +120,13 @@ def alone(
     """Return a score with its 95 % interval; ``heaviest`` as for ``compare``."""
     value, influence = _whole(score, blocks), influences(score, blocks)
     largest = max(_largest(influence, value, blocks), heaviest)
-    unseen = unseen_block(influence - value, largest)
+    changes = influence - value
+    unseen = unseen_block(changes, largest)
     draws = _draw((score,), blocks, seed, resamples)
-    ends = _ends(draws.scores[0] - value, draws, 0.025, unseen)
-    return Interval(value, *(value + float(np.quantile(*end)) for end in ends))
+    differences = draws.scores[0] - value
+    lower, upper = _ends(differences, draws, 0.025, unseen)
+    low, high = np.quantile(*lower), np.quantile(*upper)
+    return Interval(value, value + float(low), value + float(high))
 
 
 def by_group(score: Score, groups: Sequence[int], blocks: int) -> tuple[Score, int]:
@@ -138,8 +141,11 @@ def by_group(score: Score, groups: Sequence[int], blocks: int) -> tuple[Score, i
     at_once = max(1, _CHUNK // len(number))
 
     def of_groups(weights: Floats) -> Floats:
-        parts = range(0, len(weights), at_once)
-        return np.concatenate([score(weights[at : at + at_once, number]) for at in parts])
+        parts = []
+        for start in range(0, len(weights), at_once):
+            of_blocks = weights[start : start + at_once, number]
+            parts.append(score(of_blocks))
+        return np.concatenate(parts)
 
     return of_groups, len(names)
 
@@ -153,7 +159,8 @@ def unevenness(groups: Sequence[int]) -> float:
     if not len(groups):
         return 1.0
     _, sizes = np.unique(groups, return_counts=True)
-    return float(np.mean(sizes**2) / np.mean(sizes) ** 2)
+    mean_square, mean = np.mean(sizes**2), np.mean(sizes)
+    return float(mean_square / mean**2)
 
 
 def influences(score: Score, blocks: int) -> Floats:
@@ -166,15 +173,17 @@ def influences(score: Score, blocks: int) -> Floats:
     if blocks == 1:
         return np.array([whole])
     starts = np.arange(0, blocks, size)
-    found, step = [], max(1, _CHUNK // blocks)
+    step = max(1, _CHUNK // blocks)
+    values = []
     for first in range(0, len(starts), step):
         chunk = starts[first : first + step]
         weights = np.ones((len(chunk), blocks))
         for row, start in enumerate(chunk):
             weights[row, start : start + size] = 0.0
         left = weights.sum(axis=1)
-        found.append(whole + left * (whole - score(weights)))
-    return np.concatenate(found)
+        changes = whole - score(weights)
+        values.append(whole + left * changes)
+    return np.concatenate(values)
 
 
 def unseen_block(changes: Floats, largest: float) -> Unseen:
@@ -191,9 +200,12 @@ def unseen_block(changes: Floats, largest: float) -> Unseen:
     most = float(np.abs(changes).max())
     if not most > _ROUNDING * largest:
         return Unseen(largest, 1.0)
-    differing = float(np.sum((changes / most) ** 2))
+    relative = changes / most
+    differing = float(np.sum(relative**2))
     new = FEW / (differing + FEW)
-    return Unseen(most + max(largest - most, 0.0) * new, LEAST_UNSEEN + (1 - LEAST_UNSEEN) * new)
+    beyond = max(largest - most, 0.0)
+    reach = most + beyond * new
+    return Unseen(reach, LEAST_UNSEEN + (1 - LEAST_UNSEEN) * new)
 
 
 def _ends(
@@ -202,29 +214,34 @@ def _ends(
     """Return, for the lower and the upper end, the draws and the quantile of them."""
     share = draws.share_of(unseen.part)
     seen = (1 - share) * drawn
-    return (seen - share * unseen.reach, tail), (seen + share * unseen.reach, 1 - tail)
+    reach = share * unseen.reach
+    return (seen - reach, tail), (seen + reach, 1 - tail)
 
 
 def _draw(scores: tuple[Score, ...], blocks: int, seed: int, resamples: int) -> _Draws:
     generator = np.random.default_rng(seed)
-    found, totals = [], []
+    drawn, totals = [], []
     for weights in _weights(generator, blocks, resamples):
         total = weights.sum(axis=1)
         weights *= blocks / total[:, None]
-        found.append(np.stack([score(weights) for score in scores]))
+        drawn.append(np.stack([score(weights) for score in scores]))
         totals.append(total)
-    return _Draws(np.concatenate(found, axis=1), np.concatenate(totals), generator)
+    return _Draws(np.concatenate(drawn, axis=1), np.concatenate(totals), generator)
 
 
 def _weights(generator: np.random.Generator, blocks: int, resamples: int) -> Iterator[Floats]:
     chunk = max(1, _CHUNK // blocks)
     for start in range(0, resamples, chunk):
-        yield generator.exponential(size=(min(chunk, resamples - start), blocks))
+        rows = min(chunk, resamples - start)
+        yield generator.exponential(size=(rows, blocks))
 
 
-def _nested(value: float, low: float, high: float, low90: float, high90: float) -> Interval:
-    """Return the 95 % interval, which holds the 90 % one although that adds more of a block."""
-    return Interval(value, min(low, low90), max(high, high90))
+def _nested(
+    value: float, low: float, high: float, low90: float, high90: float
+) -> tuple[Interval, Interval]:
+    """Return the 95 % interval, wide enough to hold the 90 % one, which adds more of a block."""
+    wide = Interval(value, min(low, low90), max(high, high90))
+    return wide, Interval(value, low90, high90)
 
 
 def _largest(influence: Floats, value: float, blocks: int) -> float:
@@ -232,8 +249,9 @@ def _largest(influence: Floats, value: float, blocks: int) -> float:
 
     In groups, it is the mean block of each group.
     """
-    each = value + (influence - value) / _size(blocks)
-    return float(max(each.max(), 0.0) - min(each.min(), 0.0))
+    values = value + (influence - value) / _size(blocks)
+    best, worst = max(values.max(), 0.0), min(values.min(), 0.0)
+    return float(best - worst)
 
 
 def _size(blocks: int) -> int:
@@ -241,4 +259,5 @@ def _size(blocks: int) -> int:
 
 
 def _whole(score: Score, blocks: int) -> float:
-    return float(score(np.ones((1, blocks)))[0])
+    value = score(np.ones((1, blocks)))[0]
+    return float(value)

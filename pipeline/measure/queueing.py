@@ -25,12 +25,13 @@ def arrivals(rate: float, seconds: float, seed: int, kind: Arrivals = "poisson")
     request every 1/rate, starting at 0.
     """
     if kind == "constant":
-        return [float(moment) for moment in np.arange(0, seconds, 1 / rate)]
+        return np.arange(0, seconds, 1 / rate).tolist()
     generator = np.random.default_rng(seed)
     moments: list[float] = []
-    now = 0.0
-    while (now := now + float(generator.exponential(1 / rate))) < seconds:
+    now = float(generator.exponential(1 / rate))
+    while now < seconds:
         moments.append(now)
+        now += float(generator.exponential(1 / rate))
     return moments
 
 
@@ -43,7 +44,8 @@ def fifo(sent: Sequence[float], service: Sequence[float], workers: int) -> NDArr
     free = [0.0] * workers
     answered = np.empty(len(sent))
     for index, (moment, length) in enumerate(zip(sent, service, strict=True)):
-        answered[index] = max(moment, heapq.heappop(free)) + length
+        began = max(moment, heapq.heappop(free))
+        answered[index] = began + length
         heapq.heappush(free, float(answered[index]))
     return answered
 
@@ -58,11 +60,12 @@ def replayed(
     other for longer than a short run lasts, so its own spread says too little.
     """
     generator = np.random.default_rng(seed)
+    service_times = np.asarray(service)
     short = min(count, REPLAYED // 40)
     times = min(200, REPLAYED // short)
 
     def percentiles(requests: int) -> NDArray[np.float64]:
-        lengths = generator.choice(np.asarray(service), requests)
+        lengths = generator.choice(service_times, requests)
         gaps = np.full(requests, 1e3 / rate)
         if kind == "poisson":
             gaps = generator.exponential(1e3 / rate, requests)
@@ -71,7 +74,10 @@ def replayed(
         return np.asarray(np.percentile(response, TENTHS), np.float64)
 
     endless = percentiles(LONG)
-    return np.array([endless / percentiles(short) for _ in range(times)])
+    ratios = []
+    for _ in range(times):
+        ratios.append(endless / percentiles(short))
+    return np.array(ratios)
 
 
 def _waited(
@@ -81,6 +87,8 @@ def _waited(
     if workers > 1:
         answered = fifo(sent.tolist(), service.tolist(), workers)
         return answered - sent - service
-    steps = np.concatenate([[0.0], np.cumsum(service[:-1] - np.diff(sent))])
+    gaps = np.diff(sent)
+    rises = np.cumsum(service[:-1] - gaps)
+    steps = np.concatenate([[0.0], rises])
     waited: NDArray[np.float64] = steps - np.minimum.accumulate(steps)
     return waited

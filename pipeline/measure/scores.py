@@ -55,33 +55,43 @@ def alone(
     ``groups`` does. A row answered NaN counts as wrong; the calibration error of such answers is
     NaN.
     """
-    right = task.right(answers, truth)
-    accuracy = share(right, seed, groups)
+    correct = task.right(answers, truth)
+    accuracy = share(correct, seed, groups)
     if name == "accuracy":
         return accuracy
     formula = task.formulas(truth)[name]
-    score, blocks = paired.by_group(formula(answers, truth), groups, len(right))
+    score, blocks = paired.by_group(formula(answers, truth), groups, len(correct))
+    if name == "ece" and task.counted:
+        drawn = statistics.bootstrap(score, blocks, seed)
+        wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
+        low = _least_error(answers, correct, accuracy, seed, groups)
+        high = max(wide.high, wide.value + accuracy.value - accuracy.low)
+        return _within(name, Interval(wide.value, low, high))
     heaviest = 0.0 if name == "ece" else _heaviest(task, name, truth, groups, answers)
-    if not task.counted or (len(groups) and name != "ece"):
-        return _within(name, paired.alone(score, blocks, seed, heaviest=heaviest))
+    if not task.counted or len(groups):
+        interval = paired.alone(score, blocks, seed, heaviest=heaviest)
+        return _within(name, interval)
     drawn = statistics.bootstrap(score, blocks, seed)
-    if name != "ece":
-        weight = _unseen(1.0, heaviest, int((~right).sum()))
-        return _within(name, _no_surer(drawn, accuracy, weight))
-    wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
-    low = _least_error(answers, right, accuracy, seed, groups)
-    high = max(wide.high, wide.value + accuracy.value - accuracy.low)
-    return _within(name, Interval(wide.value, low, high))
+    mistakes = int((~correct).sum())
+    weight = _unseen(1.0, heaviest, mistakes)
+    return _within(name, _no_surer(drawn, accuracy, weight))
 
 
 @once
-def share(right: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = ()) -> Interval:
-    """Return the share of blocks that are right with its 95 % interval: Wilson's without groups."""
+def share(correct: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = ()) -> Interval:
+    """Return the share of correct blocks with its 95 % interval: Wilson's without groups.
+
+    Args:
+        correct: Whether each block is, ``(blocks,)``.
+        seed: Of the draws of groups.
+        groups: Of each block; empty if each is its own.
+    """
     if not len(groups):
-        return statistics.wilson(int(right.sum()), len(right))
-    score, blocks = paired.by_group(formulas.share(right), groups, len(right))
+        return statistics.wilson(int(correct.sum()), len(correct))
+    score, blocks = paired.by_group(formulas.share(correct), groups, len(correct))
     heaviest = paired.unevenness(groups)
-    return _within("accuracy", paired.alone(score, blocks, seed, heaviest=heaviest))
+    interval = paired.alone(score, blocks, seed, heaviest=heaviest)
+    return _within("accuracy", interval)
 
 
 @once
@@ -100,33 +110,31 @@ def compare(
 
     If the reference scores 0, the ratio is infinite or NaN.
     """
-    right = [task.right(side, truth) for side in (ours, theirs)]
+    ours_correct, theirs_correct = task.right(ours, truth), task.right(theirs, truth)
     formula = task.formulas(truth)[name]
     if not task.counted or len(groups):
-        first, second = (
-            paired.by_group(formula(side, truth), groups, len(right[0])) for side in (ours, theirs)
-        )
+        rows = len(ours_correct)
+        first, _ = paired.by_group(formula(ours, truth), groups, rows)
+        second, blocks = paired.by_group(formula(theirs, truth), groups, rows)
         heaviest = _heaviest(task, name, truth, groups, ours, theirs)
-        return _bounded(name, paired.compare(first[0], *second, seed, heaviest=heaviest))
-    gains, losses = flips(*right)
-    two_sided = statistics.paired_difference(gains, losses, len(truth))
-    one_sided = statistics.paired_difference(gains, losses, len(truth), 0.90, HALF_A_ROW)
+        comparison = paired.compare(first, second, blocks, seed, heaviest=heaviest)
+        return _bounded(name, comparison)
+    rows = len(truth)
+    gains, losses = flips(ours_correct, theirs_correct)
+    difference = statistics.paired_difference(gains, losses, rows)
+    difference90 = statistics.paired_difference(gains, losses, rows, 0.90, HALF_A_ROW)
     drawn, base = _resampled(formula, ours, theirs, np.asarray(truth), seed)
-    difference, difference90 = two_sided, one_sided
     if name != "accuracy":
-        seen = _weight(drawn, gains, losses, len(truth))
+        seen = _weight(drawn, gains, losses, rows)
         heaviest = _heaviest(task, name, truth, (), ours, theirs)
         weight = _unseen(seen, heaviest, gains + losses)
-        difference = _no_surer(drawn.difference, two_sided, weight)
-        difference90 = _no_surer(drawn.difference90, one_sided, weight)
-    if base == 0:
-        return Bootstrap(difference, drawn.ratio, difference90, drawn.ratio90)
-    return Bootstrap(
-        difference,
-        _wider(drawn.ratio, *(1 + bound / base for bound in difference[1:])),
-        difference90,
-        _wider(drawn.ratio90, *(1 + bound / base for bound in difference90[1:])),
-    )
+        difference = _no_surer(drawn.difference, difference, weight)
+        difference90 = _no_surer(drawn.difference90, difference90, weight)
+    ratio, ratio90 = drawn.ratio, drawn.ratio90
+    if base != 0:
+        ratio = _wider_ratio(ratio, difference, base)
+        ratio90 = _wider_ratio(ratio90, difference90, base)
+    return Bootstrap(difference, ratio, difference90, ratio90)
 
 
 @once
@@ -150,7 +158,8 @@ def agreement(
     agreed = np.bincount(block, same, minlength=len(units)).astype(float)
     score, blocks = paired.by_group(ratio(agreed, units), groups, len(units))
     heaviest = paired.unevenness(groups)
-    return _within("agreement", paired.alone(score, blocks, seed, heaviest=heaviest))
+    interval = paired.alone(score, blocks, seed, heaviest=heaviest)
+    return _within("agreement", interval)
 
 
 @once
@@ -167,30 +176,39 @@ def divergence(
     gives a narrow interval.
     """
     nats = task.nats(ours, theirs)
-    return _within("kl", paired.alone(*paired.by_group(mean(nats), groups, len(nats)), seed))
+    score, blocks = paired.by_group(mean(nats), groups, len(nats))
+    return _within("kl", paired.alone(score, blocks, seed))
 
 
 def _within(name: str, interval: Interval) -> Interval:
     """Return the interval inside the values that a metric can have."""
     least, most = metrics.known(name).ends
-    return Interval(*(min(max(end, least), most) for end in interval))  # NaN stays
+    return _clipped(interval, least, most)
+
+
+def _clipped(interval: Interval, least: float, most: float) -> Interval:
+    ends = [min(max(end, least), most) for end in interval]  # NaN stays
+    return Interval(*ends)
 
 
 def _bounded(name: str, both: Bootstrap) -> Bootstrap:
     """Return a comparison whose bounds are differences and ratios that two scores can have."""
     least, most = metrics.known(name).ends
     reach = most - least
-    differences = (Interval(*(min(max(end, -reach), reach) for end in both[at])) for at in (0, 2))
-    ratios = [both.ratio, both.ratio90]
+    difference = _clipped(both.difference, -reach, reach)
+    difference90 = _clipped(both.difference90, -reach, reach)
+    ratio, ratio90 = both.ratio, both.ratio90
     if least == 0:
-        ratios = [Interval(*(max(end, 0.0) for end in ratio)) for ratio in ratios]
-    first, second = differences
-    return Bootstrap(first, ratios[0], second, ratios[1])
+        ratio = _clipped(ratio, 0.0, math.inf)
+        ratio90 = _clipped(ratio90, 0.0, math.inf)
+    return Bootstrap(difference, ratio, difference90, ratio90)
 
 
 def flips(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:
     """Return the number of rows that only the first model has right, and only the second."""
-    return int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
+    gains = np.sum(ours & ~theirs)
+    losses = np.sum(theirs & ~ours)
+    return int(gains), int(losses)
 
 
 def chance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[int] = ()) -> float:
@@ -202,8 +220,9 @@ def chance(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Sequence[
     if not len(groups):
         return statistics.mcnemar(*flips(ours, theirs))
     _, number = np.unique(groups, return_inverse=True)
-    change = np.bincount(number, ours.astype(float) - theirs).astype(int)
-    return statistics.sign_flips(change[change != 0])
+    change = ours.astype(float) - theirs
+    by_group = np.bincount(number, change).astype(int)
+    return statistics.sign_flips(by_group[by_group != 0])
 
 
 @once
@@ -213,17 +232,16 @@ def difference(
     """Return the difference of two shares of right blocks: Tango's interval without groups."""
     if not len(groups):
         return statistics.paired_difference(*flips(ours, theirs), len(ours))
-    first, second = (
-        paired.by_group(formulas.share(side), groups, len(side)) for side in (ours, theirs)
-    )
+    first, _ = paired.by_group(formulas.share(ours), groups, len(ours))
+    second, blocks = paired.by_group(formulas.share(theirs), groups, len(theirs))
     heaviest = paired.unevenness(groups)
-    found = paired.compare(first[0], *second, heaviest=heaviest)
-    return _bounded("accuracy", found).difference
+    comparison = paired.compare(first, second, blocks, heaviest=heaviest)
+    return _bounded("accuracy", comparison).difference
 
 
 def _least_error(
     probabilities: Floats,
-    right: NDArray[np.bool_],
+    correct: NDArray[np.bool_],
     accuracy: Interval,
     seed: int,
     groups: Sequence[int],
@@ -234,9 +252,10 @@ def _least_error(
     is biased upwards, and so is its bootstrap. The difference of the means has no such bias, and
     by the triangle inequality the true error is at least as large.
     """
-    gap = right - probabilities.max(axis=1)
-    mean_gap = statistics.bootstrap(*paired.by_group(mean(gap), groups, len(right)), seed)
-    mean_gap = _no_surer(mean_gap, accuracy)
+    gap = correct - probabilities.max(axis=1)
+    score, blocks = paired.by_group(mean(gap), groups, len(correct))
+    drawn = statistics.bootstrap(score, blocks, seed)
+    mean_gap = _no_surer(drawn, accuracy)
     return max(mean_gap.low, -mean_gap.high)
 
 
@@ -246,11 +265,13 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
     This is the ratio of the standard errors of the two differences: the bootstrap's for the score,
     and accuracy's own.
     """
-    variance = (gains + losses) / rows - ((gains - losses) / rows) ** 2
+    flipped, drift = (gains + losses) / rows, (gains - losses) / rows
+    variance = flipped - drift**2
     if variance <= 0:
         return 1.0
     _, low, high = drawn.difference90
-    return max(1.0, (high - low) / (2 * Z90) / math.sqrt(variance / rows))
+    error = (high - low) / (2 * Z90)
+    return max(1.0, error / math.sqrt(variance / rows))
 
 
 def _heaviest(
@@ -267,14 +288,21 @@ def _heaviest(
     if the task knows an answer that weighs more: one label more that is missed, or found by a model
     that finds none (``missed``, ``found``).
     """
-    top, formula = metrics.known(name).ends[1], task.formulas(truth)[name]
-    most = top if math.isfinite(top) else float(task.counted and len(groups) > 0)
+    formula = task.formulas(truth)[name]
+    _, most = metrics.known(name).ends
+    if not math.isfinite(most):
+        most = float(task.counted and len(groups) > 0)
     for side in sides:
-        finds_none = float(formula(side, truth)(np.ones((1, len(task.right(side, truth)))))[0]) == 0
-        for answer in (task.missed, task.found) if finds_none else (task.missed,):
-            rows, changed = answer(side, truth)
+        changes = [task.missed(side, truth)]
+        blocks = len(task.right(side, truth))
+        score = formula(side, truth)
+        values = score(np.ones((1, blocks)))
+        if float(values[0]) == 0:
+            changes.append(task.found(side, truth))
+        for rows, changed in changes:
             if len(rows):
-                most = max(most, _moved(formula, side, truth, rows, changed))
+                moved = _moved(formula, side, truth, rows, changed)
+                most = max(most, moved)
     return most * paired.unevenness(groups)
 
 
@@ -285,13 +313,19 @@ def _moved(
 
     Times the number of rows, as for ``_heaviest``.
     """
+    count, changes = len(side), len(rows)
     longer = [*truth, *(truth[row] for row in rows)]
-    score, each = formula(np.concatenate([side, changed]), longer), np.arange(len(rows))
-    weights = np.zeros((1 + len(rows), len(longer)))
-    weights[:, : len(side)] = 1.0
-    weights[1 + each, rows], weights[1 + each, len(side) + each] = 0.0, 1.0
-    found = score(weights)
-    return len(side) * float(np.abs(found - found[0]).max())
+    answers = np.concatenate([side, changed])
+    score = formula(answers, longer)
+    # The first row of weights is the answers as they are; each other one has a change instead.
+    weights = np.zeros((1 + changes, len(longer)))
+    weights[:, :count] = 1.0
+    places = np.arange(changes)
+    weights[1 + places, rows] = 0.0
+    weights[1 + places, count + places] = 1.0
+    values = score(weights)
+    moved = np.abs(values - values[0])
+    return count * float(moved.max())
 
 
 def _unseen(seen: float, heaviest: float, differing: int) -> float:
@@ -299,7 +333,8 @@ def _unseen(seen: float, heaviest: float, differing: int) -> float:
 
     As in ``paired.unseen_block``.
     """
-    return seen + max(heaviest - seen, 0.0) * paired.FEW / (differing + paired.FEW)
+    beyond = max(heaviest - seen, 0.0)
+    return seen + beyond * paired.FEW / (differing + paired.FEW)
 
 
 def _resampled(
@@ -314,23 +349,38 @@ def _resampled(
     Rows with the same truth and answers are interchangeable, so the counts of each kind of row are
     drawn. This gives the same distribution as drawing single rows in a fraction of the time.
     """
-    answers = [formulas.answers(side) for side in (ours, theirs)]
-    kinds, counts = np.unique(np.stack([truth, *answers]), axis=1, return_counts=True)
+    our_answers, their_answers = formulas.answers(ours), formulas.answers(theirs)
+    rows = np.stack([truth, our_answers, their_answers])
+    kinds, counts = np.unique(rows, axis=1, return_counts=True)
+    true, our_labels, their_labels = kinds
     labels = ours.shape[1]
     certain = np.vstack([np.eye(labels), np.full(labels, np.nan)])  # answers() is −1 for NaN
-    scores = [metric(certain[kind], kinds[0]) for kind in kinds[1:]]
-    draws = np.random.default_rng(seed).multinomial(
-        len(truth), counts / len(truth), statistics.RESAMPLES
-    )
-    first, second = (float(score(counts[None].astype(float))[0]) for score in scores)
-    ours, theirs = (score(draws.astype(float)) for score in scores)
-    return statistics.paired(ours, theirs, (first, second)), second
+    our_score = metric(certain[our_labels], true)
+    their_score = metric(certain[their_labels], true)
+    generator = np.random.default_rng(seed)
+    shares = counts / len(truth)
+    draws = generator.multinomial(len(truth), shares, statistics.RESAMPLES)
+    weights = draws.astype(float)
+    whole = counts[None].astype(float)
+    first = float(our_score(whole)[0])
+    second = float(their_score(whole)[0])
+    ours_drawn, theirs_drawn = our_score(weights), their_score(weights)
+    return statistics.paired(ours_drawn, theirs_drawn, (first, second)), second
 
 
 def _no_surer(interval: Interval, accuracy: Interval, weight: float = 1.0) -> Interval:
     """Widen a score's bounds to at least ``weight`` times the distance of accuracy's bounds."""
-    low, high = (weight * (bound - accuracy.value) for bound in accuracy[1:])
-    return _wider(interval, max(interval.value + low, -1.0), min(interval.value + high, 1.0))
+    down = weight * (accuracy.low - accuracy.value)
+    up = weight * (accuracy.high - accuracy.value)
+    low = max(interval.value + down, -1.0)
+    high = min(interval.value + up, 1.0)
+    return _wider(interval, low, high)
+
+
+def _wider_ratio(ratio: Interval, difference: Interval, base: float) -> Interval:
+    """Widen a ratio to at least that of the difference to the reference's score, ``base``."""
+    low, high = 1 + difference.low / base, 1 + difference.high / base
+    return _wider(ratio, low, high)
 
 
 def _wider(interval: Interval, low: float, high: float) -> Interval:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +58,17 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
     part of the row that stands for it, and there is none by length.
     """
     blocks = task.blocks(split)
-    slicings = {LENGTH: by_length(tokens)} if blocks is None else {}
-    if (by_target := task.parts(split)) is not None:
+    slicings = {}
+    if blocks is None:
+        slicings[LENGTH] = by_length(tokens)
+    by_target = task.parts(split)
+    if by_target is not None:
         slicings[task.parted_by] = by_target
     for column, values in split.columns.items():
-        of_block = values if blocks is None else [values[row] for row in blocks]
-        slicings[f"column {column}" if column in slicings else column] = by_value(of_block)
+        name = f"column {column}" if column in slicings else column
+        if blocks is not None:
+            values = [values[row] for row in blocks]
+        slicings[name] = by_value(values)
     return slicings
 
 
@@ -72,15 +77,15 @@ def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
 
     Of two texts that the bundle reads one by one, as embeddings are, those of the longer.
     """
-    from pipeline.measure.lengths import tokens
+    from pipeline.measure.lengths import token_lengths
     from pipeline.model.runtime import BundleModel
 
     model = BundleModel(bundle, provider=provider)
     rows = [(split.texts, split.pairs)]
     if split.pairs is not None and not model.signature.get("pairs"):
         rows = [(split.texts, None), (split.pairs, None)]
-    counts = [tokens(model, *columns) for columns in rows]
-    return list(map(max, zip(*counts, strict=True)))
+    counts = [token_lengths(model, *columns) for columns in rows]
+    return [max(lengths) for lengths in zip(*counts, strict=True)]
 
 
 def by_length(tokens: Sequence[int]) -> list[str]:
@@ -88,25 +93,27 @@ def by_length(tokens: Sequence[int]) -> list[str]:
     import numpy as np
 
     lengths = np.asarray(tokens)
-    edges = np.unique(np.quantile(lengths, QUANTILES, method="inverted_cdf"))
+    quartiles = np.quantile(lengths, QUANTILES, method="inverted_cdf")
+    edges = np.unique(quartiles)
     bucket = np.searchsorted(edges, lengths)
     names = {}
     for number in np.unique(bucket).tolist():
         inside = lengths[bucket == number]
         low, high = int(inside.min()), int(inside.max())
         span = f"{low}" if low == high else f"{low}–{high}"
-        names[number] = f"{span} token{'' if high == 1 else 's'}"
+        unit = "token" if high == 1 else "tokens"
+        names[number] = f"{span} {unit}"
     return [names[number] for number in bucket.tolist()]
 
 
 def by_value(values: Sequence[str]) -> list[str]:
     """Return each row's value; rare values and all but the 19 most frequent become ``(rare)``."""
     counts = Counter(values)
-    kept = {value for value, count in counts.items() if count >= FEWEST_ROWS}
+    parts = {value for value, count in counts.items() if count >= FEWEST_ROWS}
     if len(counts) > MOST_PARTS:
         order = sorted(counts, key=lambda value: (-counts[value], value))
-        kept &= set(order[: MOST_PARTS - 1])
-    return [value if value in kept else OTHER for value in values]
+        parts &= set(order[: MOST_PARTS - 1])
+    return [value if value in parts else OTHER for value in values]
 
 
 def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
@@ -119,37 +126,36 @@ def compare(measurements: Measurements, reference: str) -> list[SliceResult]:
     from pipeline.measure import scores
 
     ours, theirs = measurements.right(CANDIDATE), measurements.right(reference)
-    parts = [
-        (slicing, part, np.asarray(values) == part)
-        for slicing, values in measurements.slices.items()
-        if len(set(values)) > 1
-        for part in dict.fromkeys(values)
-    ]
     groups = np.asarray(measurements.groups, dtype=int)
-    sides = [
-        (ours[rows], theirs[rows], groups[rows].tolist() if len(groups) else ())
-        for *_, rows in parts
-    ]
     vacuous = measurements.is_truth(reference)
-    chances = [1.0 if vacuous else scores.chance(*side) for side in sides]
     results = []
-    for (slicing, part, _), (first, second, group), p, corrected in zip(
-        parts, sides, chances, holm(chances), strict=True
-    ):
-        difference = scores.difference(first, second, group)
-        results.append(
-            SliceResult(
+    for slicing, values in measurements.slices.items():
+        parts = list(dict.fromkeys(values))
+        if len(parts) < 2:
+            continue
+        for part in parts:
+            rows = np.asarray(values) == part
+            first, second = ours[rows], theirs[rows]
+            group = groups[rows].tolist() if len(groups) else []
+            p = 1.0
+            if not vacuous:
+                p = scores.chance(first, second, group)
+            result = SliceResult(
                 slicing=slicing,
                 part=part,
                 rows=len(first),
                 candidate=scores.share(first, groups=group),
                 reference=scores.share(second, groups=group),
-                difference=difference,
+                difference=scores.difference(first, second, group),
                 p=p,
-                corrected_p=corrected,
-                worse=difference.value < 0 and corrected < SIGNIFICANT,
+                corrected_p=p,
+                worse=False,
             )
-        )
+            results.append(result)
+    corrected = holm([result.p for result in results])
+    for number, p in enumerate(corrected):
+        worse = results[number].difference.value < 0 and p < SIGNIFICANT
+        results[number] = replace(results[number], corrected_p=p, worse=worse)
     return sorted(results, key=lambda result: (result.difference.value, result.p))
 
 
@@ -161,8 +167,9 @@ def holm(chances: Sequence[float]) -> list[float]:
     """
     corrected = [0.0] * len(chances)
     least = 0.0
-    order = sorted(range(len(chances)), key=lambda at: chances[at])
-    for rank, at in enumerate(order):
-        least = max(least, min(1.0, (len(chances) - rank) * chances[at]))
-        corrected[at] = least
+    order = sorted(range(len(chances)), key=chances.__getitem__)
+    for rank, place in enumerate(order):
+        product = (len(chances) - rank) * chances[place]
+        least = max(least, min(1.0, product))
+        corrected[place] = least
     return corrected

@@ -42,8 +42,8 @@ def wilson(successes: int, n: int) -> Interval:
     """Return a proportion with Wilson's score interval (Wilson 1927)."""
     from scipy.stats import binomtest
 
-    found = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return Interval(successes / n, float(found.low), float(found.high))
+    bounds = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return Interval(successes / n, float(bounds.low), float(bounds.high))
 
 
 def mcnemar(gains: int, losses: int) -> float:
@@ -54,9 +54,11 @@ def mcnemar(gains: int, losses: int) -> float:
     """
     from scipy.stats import binomtest
 
-    if gains + losses == 0:
+    flips = gains + losses
+    if flips == 0:
         return 1.0
-    return float(binomtest(gains, gains + losses, 0.5).pvalue)
+    test = binomtest(gains, flips, 0.5)
+    return float(test.pvalue)
 
 
 def sign_flips(changes: Sequence[int]) -> float:
@@ -65,15 +67,18 @@ def sign_flips(changes: Sequence[int]) -> float:
     Fisher's randomization test of paired differences (Fisher 1935, "The Design of Experiments",
     section 21). ``changes``: integers, none of them 0.
     """
-    sizes = np.abs(np.asarray(changes, dtype=int))
+    signed = np.asarray(changes, dtype=int)
+    sizes = np.abs(signed)
     chance = np.ones(1)  # of each sum, from minus to plus the sum of the sizes, in steps of two
     for size in sizes.tolist():
         nothing = np.zeros(size)
-        chance = (np.concatenate([chance, nothing]) + np.concatenate([nothing, chance])) / 2
+        minus = np.concatenate([chance, nothing])
+        plus = np.concatenate([nothing, chance])
+        chance = (minus + plus) / 2
     whole = int(sizes.sum())
     sums = 2 * np.arange(len(chance)) - whole
-    seen = abs(int(np.sum(np.asarray(changes, dtype=int))))
-    return min(1.0, float(chance[np.abs(sums) >= seen].sum()))
+    as_far = np.abs(sums) >= abs(int(signed.sum()))
+    return min(1.0, float(chance[as_far].sum()))
 
 
 def paired_difference(
@@ -93,11 +98,16 @@ def paired_difference(
     z = float(norm.ppf(0.5 + confidence / 2))
 
     def statistic(delta: float, moved: float) -> float:
-        b = -gains - losses + (2 * n - gains + losses) * delta
+        spread = delta * (1 - delta)
+        slope = 2 * n - gains + losses
+        b = -gains - losses + slope * delta
         c = -losses * delta * (1 - delta)
-        nuisance = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-        variance = n * (2 * nuisance + delta * (1 - delta))
-        return (gains - losses + moved - n * delta) / math.sqrt(max(variance, 1e-12))
+        discriminant = max(b * b - 8 * n * c, 0.0)
+        root = math.sqrt(discriminant)
+        nuisance = (root - b) / (4 * n)
+        variance = n * (2 * nuisance + spread)
+        distance = gains - losses + moved - n * delta
+        return distance / math.sqrt(max(variance, 1e-12))
 
     def below(delta: float) -> float:
         return statistic(delta, -correction) - z
@@ -107,9 +117,12 @@ def paired_difference(
 
     edge = 1 - 1e-9
     value = (gains - losses) / n
-    low = -1.0 if below(-edge) < 0 else brentq(below, -edge, value)
-    high = 1.0 if above(edge) > 0 else brentq(above, value, edge)
-    return Interval(value, float(low), float(high))
+    low, high = -1.0, 1.0
+    if below(-edge) >= 0:
+        low = float(brentq(below, -edge, value))
+    if above(edge) <= 0:
+        high = float(brentq(above, value, edge))
+    return Interval(value, low, high)
 
 
 def non_inferiority(
@@ -128,24 +141,39 @@ def non_inferiority(
 def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
     """Return a metric with its 95 % percentile bootstrap interval over rows."""
     value = float(score(np.ones((1, rows)))[0])
-    draws = np.concatenate([score(weights) for weights in _weights(rows, resamples, seed)])
-    return _interval(value, draws, 0.95)
+    chunks = [score(weights) for weights in _weights(rows, resamples, seed)]
+    return _interval(value, np.concatenate(chunks), 0.95)
 
 
 def paired(ours: Floats, theirs: Floats, whole: tuple[float, float]) -> Bootstrap:
     """Return the difference and ratio from both models' draws and their scores on all rows.
 
     A draw in which both score 0 may have any ratio, so each end takes it for the worst.
+
+    Args:
+        ours: The candidate's score in each draw, ``(draws,)``.
+        theirs: The reference's.
+        whole: Both scores on all rows.
     """
+    our_score, their_score = whole
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios, ratio = ours / theirs, float(np.float64(whole[0]) / whole[1])
-    lower, upper = (np.where(np.isnan(ratios), worst, ratios) for worst in (-np.inf, np.inf))
-    differences, difference = ours - theirs, whole[0] - whole[1]
+        ratios = ours / theirs
+        ratio = float(np.float64(our_score) / their_score)
+    undefined = np.isnan(ratios)
+    lower = np.where(undefined, -np.inf, ratios)
+    upper = np.where(undefined, np.inf, ratios)
+
+    def ratio_interval(confidence: float) -> Interval:
+        low = _interval(ratio, lower, confidence).low
+        high = _interval(ratio, upper, confidence).high
+        return Interval(ratio, low, high)
+
+    differences, difference = ours - theirs, our_score - their_score
     return Bootstrap(
         _interval(difference, differences, 0.95),
-        Interval(ratio, _interval(ratio, lower, 0.95).low, _interval(ratio, upper, 0.95).high),
+        ratio_interval(0.95),
         _interval(difference, differences, 0.90),
-        Interval(ratio, _interval(ratio, lower, 0.90).low, _interval(ratio, upper, 0.90).high),
+        ratio_interval(0.90),
     )
 
 
@@ -155,8 +183,11 @@ def _weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
     chunk = max(1, _CHUNK // rows)
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
-        drawn = generator.integers(0, rows, (n, rows)) + rows * np.arange(n)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=n * rows).reshape(n, rows).astype(float)
+        drawn = generator.integers(0, rows, (n, rows))
+        offsets = rows * np.arange(n)
+        cells = drawn + offsets[:, None]
+        counts = np.bincount(cells.ravel(), minlength=n * rows)
+        yield counts.reshape(n, rows).astype(float)
 
 
 def carries(percentile: float, n: int) -> bool:
@@ -166,8 +197,9 @@ def carries(percentile: float, n: int) -> bool:
     below the largest sample with 97.5 % probability each. The median needs 6 samples, p90 36,
     p95 72, p99 368.
     """
-    share = percentile / 100
-    return max(share**n, (1 - share) ** n) <= 0.025
+    below = percentile / 100
+    above = 1 - below
+    return max(below**n, above**n) <= 0.025
 
 
 def samples_needed(percentile: float) -> int:
@@ -177,7 +209,8 @@ def samples_needed(percentile: float) -> int:
 
 def percentile_of(samples: Sequence[Sequence[float]], percentile: float) -> float:
     """Return a percentile of all calls of several processes (process × calls, not empty)."""
-    return float(np.percentile(np.concatenate([np.asarray(p, float) for p in samples]), percentile))
+    calls = np.concatenate([np.asarray(process, float) for process in samples])
+    return float(np.percentile(calls, percentile))
 
 
 @once
@@ -189,7 +222,9 @@ def percentile_interval(
     ``samples``: process × calls. See ``_between_processes``.
     """
     arrays = [np.asarray(process, dtype=float) for process in samples]
-    draws = [np.percentile(drawn, percentile) for (drawn,) in _resample([arrays], seed)]
+    draws = []
+    for (calls,) in _resample([arrays], seed):
+        draws.append(np.percentile(calls, percentile))
     value = percentile_of(samples, percentile)
     return _between_processes(value, np.array(draws), len(arrays), looks)
 
@@ -207,16 +242,16 @@ def percentile_ratio(
     Position i of a process is the same row for both models, and the bootstrap draws the same
     processes for both. See ``_between_processes``.
     """
-    pair = [
-        [np.asarray(process, dtype=float) for process in model]
-        for model in (numerator, denominator)
-    ]
-    over, under = (percentile_of(model, percentile) for model in (numerator, denominator))
-    draws = [
-        np.percentile(first, percentile) / np.percentile(second, percentile)
-        for first, second in _resample(pair, seed)
-    ]
-    return _between_processes(over / under, np.array(draws), len(pair[0]), looks)
+    first = [np.asarray(process, dtype=float) for process in numerator]
+    second = [np.asarray(process, dtype=float) for process in denominator]
+    draws = []
+    for over, under in _resample([first, second], seed):
+        ratio = np.percentile(over, percentile) / np.percentile(under, percentile)
+        draws.append(ratio)
+    whole_over = percentile_of(numerator, percentile)
+    whole_under = percentile_of(denominator, percentile)
+    value = whole_over / whole_under
+    return _between_processes(value, np.array(draws), len(first), looks)
 
 
 def slower(
@@ -231,18 +266,21 @@ def slower(
     """
     from scipy.stats import wilcoxon
 
-    first, second = (
-        np.log([middle for process in model for middle in _medians(process, block)])
-        for model in (candidate, baseline)
-    )
-    ratios = first - second
-    return float(wilcoxon(ratios, alternative="greater").pvalue) if ratios.any() else 1.0
+    ratios = np.log(_medians(candidate, block)) - np.log(_medians(baseline, block))
+    if not ratios.any():
+        return 1.0
+    test = wilcoxon(ratios, alternative="greater")
+    return float(test.pvalue)
 
 
-def _medians(calls: Sequence[float], block: int) -> Iterator[float]:
-    """Yield the median of each ``block`` calls; a shorter rest is one more."""
-    for start in range(0, len(calls), block):
-        yield float(np.median(calls[start : start + block]))
+def _medians(samples: Sequence[Sequence[float]], block: int) -> list[float]:
+    """Return the median of each ``block`` calls of a process; a shorter rest is one more."""
+    medians = []
+    for calls in samples:
+        for start in range(0, len(calls), block):
+            middle = np.median(calls[start : start + block])
+            medians.append(float(middle))
+    return medians
 
 
 def _between_processes(value: float, draws: Floats, processes: int, looks: int) -> Interval:
@@ -260,8 +298,11 @@ def _between_processes(value: float, draws: Floats, processes: int, looks: int) 
 
     if processes == 1:
         return _interval(value, draws, 1 - 0.05 / looks)
-    error = float(np.std(np.log(draws))) * math.sqrt(processes / (processes - 1))
-    reach = float(t.ppf(1 - 0.025 / looks, processes - 1)) * error
+    spread = float(np.std(np.log(draws)))
+    error = spread * math.sqrt(processes / (processes - 1))
+    confidence = 1 - 0.025 / looks
+    quantile = float(t.ppf(confidence, processes - 1))
+    reach = quantile * error
     return Interval(value, value * math.exp(-reach), value * math.exp(reach))
 
 
@@ -271,18 +312,23 @@ def _resample(models: list[list[Floats]], seed: int) -> Iterator[list[Floats]]:
     If there is only one process, its calls are drawn.
     """
     generator = np.random.default_rng(seed)
-    processes = len(models[0])
+    processes, calls = len(models[0]), len(models[0][0])
     for _ in range(DRAWS):
         if processes == 1:
-            at = generator.integers(0, len(models[0][0]), len(models[0][0]))
-            yield [model[0][at] for model in models]
-        else:
-            drawn = generator.integers(0, processes, processes)
-            yield [np.concatenate([model[process] for process in drawn]) for model in models]
+            places = generator.integers(0, calls, calls)
+            yield [model[0][places] for model in models]
+            continue
+        drawn = generator.integers(0, processes, processes)
+        joined = []
+        for model in models:
+            parts = [model[process] for process in drawn]
+            joined.append(np.concatenate(parts))
+        yield joined
 
 
 def _interval(value: float, draws: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):  # ratios to zero: infinite draws, infinite or NaN bounds
-        low, high = np.quantile(draws, [tail, 1 - tail])
+        bounds = np.quantile(draws, [tail, 1 - tail])
+    low, high = bounds
     return Interval(value, float(low), float(high))

@@ -29,11 +29,16 @@ class Rule:
         """The numbers of processes after which to look at the data."""
         if self.clear is None:
             return [self.processes]
-        return [math.ceil(self.processes * GROWTH**look) for look in range(LOOKS)]
+        counts = []
+        for look in range(LOOKS):
+            count = self.processes * GROWTH**look
+            counts.append(math.ceil(count))
+        return counts
 
     def over(self, count: int, spent: float) -> bool:
         """Return whether one more process, after ``count`` in ``spent`` s, exceeds ``seconds``."""
-        return count >= self.processes and spent * (count + 1) / count > self.seconds
+        expected = spent * (count + 1) / count
+        return count >= self.processes and expected > self.seconds
 
     def stopped(self, gathered: Latency, count: int, spent: float) -> str:
         """Return why sampling stops after ``count`` processes, "" if it goes on."""
@@ -41,6 +46,6 @@ class Rule:
             return "the results were clear"
         if count == self.looks[-1]:
             return f"the limit of {count} processes was reached"
-        return (
-            f"the time limit of {self.seconds:g} s was reached" if self.over(count, spent) else ""
-        )
+        if self.over(count, spent):
+            return f"the time limit of {self.seconds:g} s was reached"
+        return ""

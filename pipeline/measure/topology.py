@@ -13,21 +13,30 @@ DEVICES = Path("/sys/devices")
 
 def physical(usable: Collection[int]) -> list[int]:
     """Return the first usable logical CPU of each physical core."""
-    return sorted({min(siblings(cpu).intersection(usable)) for cpu in usable})
+    firsts = set()
+    for cpu in usable:
+        shared = siblings(cpu).intersection(usable)
+        firsts.add(min(shared))
+    return sorted(firsts)
 
 
 def fastest(cpus: Collection[int]) -> list[int]:
     """Return the CPUs of the fastest kind: Intel's P-cores, or those of the greatest capacity."""
-    if performance := listed(_read("cpu_core/cpus")):
+    performance = listed(_read("cpu_core/cpus"))
+    if performance:
         return [cpu for cpu in cpus if cpu in performance]
-    capacities = [int(_read(f"system/cpu/cpu{cpu}/cpu_capacity") or 0) for cpu in cpus]
-    greatest = max(capacities, default=0)
-    return [cpu for cpu, own in zip(cpus, capacities, strict=True) if own == greatest]
+    capacities = {}
+    for cpu in cpus:
+        text = _read(f"system/cpu/cpu{cpu}/cpu_capacity")
+        capacities[cpu] = int(text or 0)
+    greatest = max(capacities.values(), default=0)
+    return [cpu for cpu in cpus if capacities[cpu] == greatest]
 
 
 def siblings(cpu: int) -> set[int]:
     """Return the logical CPUs of this one's core, itself included."""
-    return {cpu} | listed(_read(f"system/cpu/cpu{cpu}/topology/thread_siblings_list"))
+    others = _read(f"system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return {cpu} | listed(others)
 
 
 def online() -> list[int]:
@@ -37,11 +46,12 @@ def online() -> list[int]:
 
 def listed(text: str) -> set[int]:
     """Return the CPUs of a list as Linux writes it, such as "0-3,8,10-11"."""
-    found: set[int] = set()
+    cpus: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return found
+        end = int(last or first) + 1
+        cpus.update(range(int(first), end))
+    return cpus
 
 
 def _read(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.model.runtime import DEVICES, OPTIONS, PROVIDERS, check_available, read
+from pipeline.model.runtime import OPTIONS, PROVIDERS, check_available, is_on_cpu, read
 from pipeline.terms.errors import ProviderError
 
 
@@ -39,7 +39,7 @@ def beside(directory: Path, provider: str) -> str:
     On a CPU that is ONNX Runtime's, or OpenVINO if the bundle was made for it: what the bundle is
     deployed with. On a GPU it is the candidate's.
     """
-    if DEVICES[provider] != "cpu":
+    if not is_on_cpu(provider):
         return provider
     if of(directory) == "openvino":
         return "openvino"

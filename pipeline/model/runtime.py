@@ -53,6 +53,11 @@ def library(provider: str) -> str:
     return "onnxruntime"
 
 
+def is_on_cpu(provider: str) -> bool:
+    """Return whether a provider computes on the CPU, in its memory."""
+    return DEVICES[provider] == "cpu"
+
+
 def available() -> list[str]:
     """Return ``PROVIDERS``' names of those that the installed libraries include.
 
@@ -71,7 +76,7 @@ def available() -> list[str]:
 def check_available(provider: str) -> None:
     """Raise ProviderError if a provider is not installed, or a GPU's does not start here."""
     check_included(provider)
-    if DEVICES[provider] != "cpu" and (why := onnx_runtime.inactive(PROVIDERS[provider])):
+    if not is_on_cpu(provider) and (why := onnx_runtime.inactive(PROVIDERS[provider])):
         raise ProviderError(f"provider {provider!r} is not active: {why}")
 
 

@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.model import own_provider
+from pipeline.model.batches import rows_of_equal_length, split_rows
 from pipeline.model.runtime import BundleModel
 from pipeline.release import bundles
 from pipeline.stage import tasks
@@ -22,7 +23,6 @@ from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import check_threads
 
-T = TypeVar("T")
 Row = tuple[str, str | None]
 Feed = dict[str, NDArray[np.int64]]
 """The model's inputs by name, each of rows × tokens."""
@@ -106,9 +106,9 @@ class Bundle:
 
         Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
         int8 takes the range of its activations over a whole batch, so a row's answer depends on
-        the rows beside it (``benchmarks/batches.py``). By default such a bundle therefore answers
-        row by row, as it was validated, and any other in batches of 32, of long rows fewer (see
-        ``fastest_batch``).
+        the rows beside it (``benchmarks/results/batches.json``). By default such a bundle
+        therefore answers row by row, as it was validated, and any other in batches of 32, of long
+        rows fewer (see ``fastest_batch``).
 
         Raises DataError if ``texts`` and ``pairs`` differ in number, or one of them is a single
         text, if the bundle does not read pairs, or only them, if something given is no text or has
@@ -178,10 +178,9 @@ class Bundle:
         requests = self._tokenize(rows)
         lengths = [self._length(feed) for feed, _ in requests]
         outputs: list[Any] = [None] * len(requests)
-        by_length = sorted(range(len(requests)), key=lengths.__getitem__)
-        for length, places in itertools.groupby(by_length, key=lengths.__getitem__):
+        for length, places in rows_of_equal_length(lengths):
             size = batch_size or _batch_size(length)
-            for batch in _batches(places, size):
+            for batch in split_rows(places, size):
                 feeds = [requests[place][0] for place in batch]
                 for place, raw in zip(batch, self._run_batch(feeds), strict=True):
                     outputs[place] = self._model.units_of(raw, requests[place][1])
@@ -237,9 +236,3 @@ def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:
             window, characters = [], 0
     if window:
         yield window
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    source = iter(items)
-    while batch := list(itertools.islice(source, size)):
-        yield batch

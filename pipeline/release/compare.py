@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.measure import accuracy, alone, engines, gate, machine, memory, scores
+from pipeline.measure.lengths import rows_to_time
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.release import bundles
 from pipeline.release.bundles import Bundle
@@ -126,7 +127,7 @@ def compare(
     for side, bundle in sides.items():
         runs_on = target.model_copy(update={"provider": providers[side]})
         models[side] = measure_side(bundle, task, split, runs_on, progress)
-    texts, pairs = rows_to_time(task, split, effort.rows)
+    texts, pairs = rows_to_time(task, split, effort.rows, SEED)
     with alone.measuring(alone.noted(progress)):
         change, latency = gate.measure(
             candidate.directory,
@@ -169,17 +170,6 @@ def measure_side(
         parameters=parameters,
         answers=accuracy.as_table(answers),
     )
-
-
-def rows_to_time(task: Task, split: Split, most: int) -> tuple[list[str], list[str] | None]:
-    """Draw at most ``most`` requests from a split; return their texts, and their second texts."""
-    texts, pairs = task.served(split)
-    count = min(most, len(texts))
-    rows = np.random.default_rng(SEED).choice(len(texts), count, replace=False)
-    timed_texts = [texts[row] for row in rows]
-    if pairs is None:
-        return timed_texts, None
-    return timed_texts, [pairs[row] for row in rows]
 
 
 def truth_for(task: Task, split: Split, baseline: ModelMeasurement) -> list[Any]:

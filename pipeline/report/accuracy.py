@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.measure import calibration, classes, examples, slices
-from pipeline.measure.calibration import Calibration
-from pipeline.measure.classes import ClassResult
+from pipeline.measure import classes, examples, slices
+from pipeline.measure.classes import Calibration, ClassResult
 from pipeline.measure.measurements import CANDIDATE, Measurements
 from pipeline.measure.slices import SIGNIFICANT, SliceResult
 from pipeline.report import facts
@@ -71,7 +70,7 @@ def _calibrations(measured: Measurements, reference: str) -> dict[str, Calibrati
     for model in (CANDIDATE, reference):
         calibrated = None
         if measured.scored_by.by_class:
-            calibrated = calibration.of(measured, model)
+            calibrated = classes.calibration(measured, model)
         if calibrated is not None:
             calibrations[model] = calibrated
     return calibrations

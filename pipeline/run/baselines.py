@@ -62,10 +62,10 @@ def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifa
 
     Raises RecipeError at the budget if a tag does not exist, unless this is a ``first`` release.
     """
-    found = {}
+    artifacts = {}
     for name in loaded.tags:
         try:
-            found[name] = open_tag(store, name)
+            artifacts[name] = open_tag(store, name)
         except RecipeError as error:
             if not (first and isinstance(error, NoTagError)):
                 raise _no_baseline(loaded, name, error) from None
@@ -73,14 +73,15 @@ def resolve(loaded: LoadedRecipe, store: Store, first: bool) -> dict[str, Artifa
                 check_first(name, error, loaded.ids)
             except RecipeError as mistyped:
                 raise _no_baseline(loaded, name, mistyped) from None
-    return found
+    return artifacts
 
 
 def _no_baseline(loaded: LoadedRecipe, name: str, error: RecipeError) -> RecipeError:
     hint = ""
     if isinstance(error, NoTagError):
-        near = nearest(name, [*loaded.ids, *error.known])
-        hint = f"; did you mean {near!r}?" if near else ""
+        near = nearest(name, [*loaded.ids, *error.tags])
+        if near:
+            hint = f"; did you mean {near!r}?"
         # With its command: `deploy` and `schedule`, which say this too, have no such option.
         hint += "; for a first release: `rarefy run --first` or `rarefy ci --first`"
     if name == loaded.baseline:  # of which the recipe's file says nothing
@@ -109,7 +110,7 @@ def check_first(name: str, missing: NoTagError, ids: Sequence[str]) -> None:
             f"there is no tag {name!r}, but there is {near!r}; correct the name, or give the tag "
             "or the stage another"
         )
-    near = misspelt(tag, missing.known)
+    near = misspelt(tag, missing.tags)
     if near is not None:
         raise RecipeError(
             f"there is no tag {tag!r}, but there is {near!r}; correct the name, or, if it is "
@@ -119,22 +120,34 @@ def check_first(name: str, missing: NoTagError, ids: Sequence[str]) -> None:
 
 def skipped(loaded: LoadedRecipe, absent: Sequence[str]) -> list[str]:
     """Return a sentence for each tag that does not exist yet, with the budgets against it."""
-    return [
-        f"first release: the tag {name!r} does not exist yet, so these budgets are skipped: "
-        + ", ".join(f"{b.metric} {b.form}" for b in loaded.recipe.budgets if b.against == name)
-        for name in absent
-    ]
+    sentences = []
+    for name in absent:
+        budgets = []
+        for budget in loaded.recipe.budgets:
+            if budget.against == name:
+                budgets.append(f"{budget.metric} {budget.form}")
+        sentences.append(
+            f"first release: the tag {name!r} does not exist yet, so these budgets are skipped: "
+            f"{', '.join(budgets)}"
+        )
+    return sentences
 
 
 def doubts(loaded: LoadedRecipe, absent: Sequence[str]) -> list[str]:
     """Return a sentence for each of these tags that is rather the wrong name of a stage."""
-    against = {b.against: b.form for b in loaded.recipe.budgets if b.form in OF_STAGES}
-    return [
-        f"{name!r} is neither a tag yet nor one of the stages {', '.join(loaded.ids)}, "
-        f"with which {against[name]} usually compares; if one is meant, this budget checks nothing"
-        for name in absent
-        if name in against
-    ]
+    forms = {}
+    for budget in loaded.recipe.budgets:
+        if budget.form in OF_STAGES:
+            forms[budget.against] = budget.form
+    sentences = []
+    for name in absent:
+        if name in forms:
+            sentences.append(
+                f"{name!r} is neither a tag yet nor one of the stages {', '.join(loaded.ids)}, "
+                f"with which {forms[name]} usually compares; if one is meant, this budget checks "
+                "nothing"
+            )
+    return sentences
 
 
 def _pulled(store: Store, name: str) -> Artifact:
@@ -153,17 +166,22 @@ def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[
     the model does not say what it predicts.
     """
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        config = _read_json(directory / "config.json")
         if (directory / SIGNATURE).is_file():
-            named = config["id2label"]
-            signature = json.loads((directory / SIGNATURE).read_text(encoding="utf-8"))
-            return str(signature["task"]), [named[key] for key in sorted(named, key=int)]
-        own = task.head(config)
+            by_index = config["id2label"]
+            signature = _read_json(directory / SIGNATURE)
+            ordered = [by_index[key] for key in sorted(by_index, key=int)]
+            return str(signature["task"]), ordered
+        labels = task.head(config)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        own = None
-    if own is None:
+        labels = None
+    if labels is None:
         raise ModelError(f"{name}: config.json does not name the labels")
-    return task.name, own
+    return task.name, labels
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def check(name: str, directory: Path, task: Task) -> None:
@@ -194,29 +212,35 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
     if credentials.found_in(tag):
         raise RecipeError(f"--baseline: {credentials.REFUSED}")
     ids = loaded.ids
-    if tag in ids or (REMOTE_TAG not in tag and not NAME.fullmatch(tag)):
-        what = "is a stage of the recipe" if tag in ids else "is not a valid tag name"
-        raise RecipeError(f"baseline {tag!r} {what}; give a tag, or URL#tag for a remote store")
+    problem = None
+    if tag in ids:
+        problem = "is a stage of the recipe"
+    elif REMOTE_TAG not in tag and not NAME.fullmatch(tag):
+        problem = "is not a valid tag name"
+    if problem:
+        raise RecipeError(f"baseline {tag!r} {problem}; give a tag, or URL#tag for a remote store")
+    budgets = []
     for position, budget in enumerate(loaded.recipe.budgets):
         name = budget.against
-        if name in loaded.tags and (near := misspelt(name, ids, NEAR_STAGE)):
-            raise loaded.where.say(
-                ("budgets", position, "against"),
-                f"{name!r} is not a stage of this recipe, but there is {near!r}; correct the name, "
-                f"or write the tag {tag!r} itself",
-            )
-    budgets = tuple(
-        budget.model_copy(update={"against": tag}) if budget.against in loaded.tags else budget
-        for budget in loaded.recipe.budgets
-    )
+        if name in loaded.tags:
+            near = misspelt(name, ids, NEAR_STAGE)
+            if near:
+                raise loaded.where.say(
+                    ("budgets", position, "against"),
+                    f"{name!r} is not a stage of this recipe, but there is {near!r}; correct the "
+                    f"name, or write the tag {tag!r} itself",
+                )
+            budget = budget.model_copy(update={"against": tag})
+        budgets.append(budget)
     if not loaded.tags:
         main = {"metric": _main_score(loaded.recipe)}
-        budgets += tuple(Budget(against=tag, **main | usual) for usual in USUAL)
-    recipe = loaded.recipe.model_copy(update={"budgets": budgets})
+        budgets += [Budget(against=tag, **main | usual) for usual in USUAL]
+    recipe = loaded.recipe.model_copy(update={"budgets": tuple(budgets)})
     return replace(loaded, recipe=recipe, baseline=tag)
 
 
 def _main_score(recipe: Recipe) -> str:
     """Return the name of the task's main score; without labels, agreement with the own model."""
     task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
-    return next(iter(task.scored(recipe.data)), "accuracy")
+    scores = task.scored(recipe.data)
+    return next(iter(scores), "accuracy")

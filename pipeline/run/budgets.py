@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.model.runtime import DEVICES
+from pipeline.model.runtime import is_on_cpu
 from pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Kind
@@ -69,7 +69,7 @@ def _is_on_gpu(budget: Budget, target: Target) -> bool:
     """Return whether a budget is about a target whose model is on a GPU."""
     if budget.target not in (None, target.name):
         return False
-    return DEVICES[target.provider] != "cpu"
+    return not is_on_cpu(target.provider)
 
 
 def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:

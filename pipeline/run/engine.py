@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 from pydantic_core import to_json
 
 from pipeline.measure import alone, memory
+from pipeline.measure.measurements import Latency, Measurements
 from pipeline.model import sources
 from pipeline.recipe.recipe import MODEL
 from pipeline.run import decisions, last_runs, providers, quantized, scoring
@@ -46,6 +47,7 @@ from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import IntegrityError, RarefyError
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.versions import distribution_version, versions
+from pipeline.terms.vocabulary import Target
 from pipeline.verdict.record import LedgerRow
 
 Named = TypeVar("Named", DataRecord, Source)
@@ -377,7 +379,15 @@ class Run:
             asked=plan.asked,
             baselines=plan.baselines,
             progress=progress,
+            stopping_rule=self._stopping_rule,
         )
+
+    def _stopping_rule(
+        self, target: Target, measurements: Measurements
+    ) -> Callable[[Latency], bool] | None:
+        from pipeline.verdict import judge  # only what is timed needs it
+
+        return judge.stopping_rule(self.plan.asked.budgets, target, measurements)
 
     def _run_stage(
         self, identifier: str, stage: Stage, context: Context, inputs: dict[str, Artifact]

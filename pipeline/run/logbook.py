@@ -35,7 +35,7 @@ Engine = Literal["prefect", "inline"]
 FOLDER: Final = "logs"
 _NUMBERED: Final = re.compile(rb'"schema":\s*"rarefy\.logbook/(\d+)"')
 KEPT: Final = 500
-"""The runs whose entries and logs are kept."""
+"""The number of runs whose entries and logs are kept."""
 
 
 class Step(BaseModel):
@@ -113,12 +113,13 @@ class Page:
             self.update(state="interrupted", **ended)
             return
         if isinstance(error, RarefyError):
-            said = str(error)
-            self.say(f"error: {said}")
+            message = str(error)
+            self.say(f"error: {message}")
         else:
-            said = f"unexpected {type(error).__name__}: {error}"
+            message = f"unexpected {type(error).__name__}: {error}"
             self.say("".join(traceback.format_exception(error)))
-        self.update(state="error", message=next(iter(said.splitlines()), ""), **ended)
+        first_line = next(iter(message.splitlines()), "")
+        self.update(state="error", message=first_line, **ended)
 
     def _write(self) -> None:
         text = self.entry.model_dump_json(by_alias=True, indent=1)
@@ -173,22 +174,26 @@ class Logbook:
 
     def entries(self) -> list[Entry]:
         """Return the runs whose entries can be read, the latest first."""
-        found = [each for each in self._all().values() if isinstance(each, Entry)]
-        return sorted(found, key=lambda entry: entry.started, reverse=True)
+        entries = [entry for entry in self._all().values() if isinstance(entry, Entry)]
+        return sorted(entries, key=lambda entry: entry.started, reverse=True)
 
     def unreadable(self) -> dict[str, RarefyError]:
         """Return what is wrong with the other entries, by id: damage, or a newer version."""
-        return {key: each for key, each in self._all().items() if isinstance(each, RarefyError)}
+        entries = self._all()
+        return {key: error for key, error in entries.items() if isinstance(error, RarefyError)}
 
     def _all(self) -> dict[str, Entry | RarefyError]:
-        found: dict[str, Entry | RarefyError] = {}
-        for file in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else ():
+        """Return all entries by id, or what is wrong with them."""
+        entries: dict[str, Entry | RarefyError] = {}
+        for file in sorted(self.folder.glob("*.json")):
             try:
-                if entry := self._read(file):
-                    found[file.stem] = entry
+                entry = self._read(file)
             except (IntegrityError, NewerError) as error:
-                found[file.stem] = error
-        return found
+                entries[file.stem] = error
+                continue
+            if entry is not None:
+                entries[file.stem] = entry
+        return entries
 
     def find(self, reference: str) -> Entry:
         """Return the run with this id or beginning of an id, or the latest of a recipe's name.
@@ -200,12 +205,12 @@ class Logbook:
         for entry in entries:
             if reference in (entry.id, entry.name):
                 return entry
-        found = [entry for entry in entries if entry.id.startswith(reference)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(entry.id for entry in found[:5])
-            raise RecipeError(f"{reference}: {len(found)} runs have an id that begins so: {ids}")
+        matches = [entry for entry in entries if entry.id.startswith(reference)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            ids = ", ".join(entry.id for entry in matches[:5])
+            raise RecipeError(f"{reference}: {len(matches)} runs have an id that begins so: {ids}")
         for identifier, error in self.unreadable().items():
             if identifier.startswith(reference):
                 raise error
@@ -264,9 +269,8 @@ class Logbook:
         again = Entry.model_validate_json(file.read_bytes())
         if again.state != "running":
             return again
-        last = max(
-            disk.changed(file), disk.changed(self.log(again.id))
-        )  # when it last said something
+        written, logged = disk.changed(file), disk.changed(self.log(again.id))
+        last = max(written, logged)
         return again.model_copy(update={"state": "killed", "ended": last})
 
     def _forget(self) -> None:
@@ -286,8 +290,10 @@ class Logbook:
 def _is_newer(file: Path) -> bool:
     """Return whether an entry has the schema of a later version, which may change anything else."""
     number = _NUMBERED.search(file.read_bytes())
-    own = str(Entry.model_fields["schema_"].default)
-    return number is not None and int(number[1]) > int(own.rpartition("/")[2])
+    if number is None:
+        return False
+    current = str(Entry.model_fields["schema_"].default)
+    return int(number[1]) > int(current.rpartition("/")[2])
 
 
 def space() -> str | None:

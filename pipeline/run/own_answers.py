@@ -52,9 +52,15 @@ def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """The targets that ``model`` gives to the rows of those ``splits`` that it answers.
+    """The targets that a model gives to the rows of those splits that it answers.
 
-    ``about`` is everything else that its answers depend on: how rows are read, the task, libraries.
+    Attributes:
+        store: keeps the targets.
+        model: the recipe's model.
+        task: its task.
+        splits: the splits by name.
+        device: where the model runs.
+        about: everything else that its answers depend on: how rows are read, the task, libraries.
     """
 
     store: Store
@@ -75,26 +81,28 @@ class OwnAnswers:
                 continue
             with self.store.lock(key, waiting):
                 if self.store.note(key) is None:
-                    self.store.keep_note(key, {"targets": self._targets(split, progress)})
+                    targets = self._targets(split, progress)
+                    self.store.keep_note(key, {"targets": targets})
 
     def attached(self) -> dict[str, Split]:
         """Return the splits with the answers as their targets.
 
         Raises EvidenceError if the model has not answered them yet.
         """
-        found = dict(self.splits)
+        splits = dict(self.splits)
         for name, split in self._answered().items():
-            known = self.store.note(self._key(split))
-            if known is None:
+            note = self.store.note(self._key(split))
+            if note is None:
                 raise EvidenceError(
                     f"data.label is null, and the model's own answers to {split.reference} are "
                     "not in this store: run the recipe to create them"
                 )
-            found[name] = replace(split, labels=known["targets"])
-        return found
+            splits[name] = replace(split, labels=note["targets"])
+        return splits
 
     def _answered(self) -> dict[str, Split]:
-        return {n: split for n, split in self.splits.items() if n in self.task.answered}
+        answered = self.task.answered
+        return {name: split for name, split in self.splits.items() if name in answered}
 
     def _key(self, split: Split) -> str:
         value = {
@@ -111,12 +119,13 @@ class OwnAnswers:
 
         from pipeline.measure import accuracy
 
-        def said(done: float, total: float, note: str) -> None:
+        def report(done: float, total: float, note: str) -> None:
             progress(done, total, f"{split.name}: the model's own answers")
 
         directory = self.model.directory
-        answers = accuracy.checkpoint_answers(directory, self.task, split, said, self.device)
-        broken = int(np.sum(~np.isfinite(answers).all(axis=1)))
+        answers = accuracy.checkpoint_answers(directory, self.task, split, report, self.device)
+        finite = np.isfinite(answers).all(axis=1)
+        broken = int(np.sum(~finite))
         if broken:
             raise RarefyError(
                 f"model: outputs NaN for {broken} of {len(answers)} rows of {split.reference}, so "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -52,6 +52,18 @@ class Asked:
     baselines: dict[str, str] = field(default_factory=dict)
 
 
+StoppingRule = Callable[[Target, Any], Callable[[Any], bool] | None]
+"""Gets a target and what was measured so far (``measure.measurements.Measurements``).
+
+Returns what says of the latencies there (``Latency``) whether they suffice; None if nobody asks.
+"""
+
+
+def never_stop(target: Target, measurements: Any) -> None:
+    """Ask nothing of latencies: as many are measured as the stage's parameters say."""
+    return
+
+
 @dataclass
 class Context:
     """Everything that a stage receives besides its parameters.
@@ -67,6 +79,7 @@ class Context:
     ``asked``     targets, budgets and slices of the recipe; ``environment`` must return whatever
                   the stage reads from it
     ``baselines`` the artifacts of the tags that budgets compare with
+    ``stopping_rule`` when enough is timed for the recipe's budgets
     """
 
     task: Task
@@ -82,6 +95,7 @@ class Context:
     baselines: dict[str, Artifact] = field(default_factory=dict)
     progress: Progress = silent
     kept: Path | None = None
+    stopping_rule: StoppingRule = never_stop
 
     @property
     def targets(self) -> tuple[Target, ...]:

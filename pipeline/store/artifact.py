@@ -140,11 +140,10 @@ class Manifest(Record):
         schema is read first, because a newer version may change anything else.
         """
         values = json.loads(data)
-        schema = values.get("schema") if isinstance(values, dict) else None
-        number = _NUMBERED.fullmatch(schema) if isinstance(schema, str) else None
-        if number and int(number[1]) > int(SCHEMA.rpartition("/")[2]):
+        version = _schema_version(values)
+        if version > _schema_version({"schema": SCHEMA}):
             raise NewerError(
-                f"{name}: made by a newer version of rarefy (manifest schema {number[1]}); "
+                f"{name}: made by a newer version of rarefy (manifest schema {version}); "
                 "upgrade rarefy"
             )
         return cls.model_validate(values)
@@ -162,6 +161,14 @@ class Manifest(Record):
     def size(self) -> int:
         """Total size of all files in bytes."""
         return sum(entry.size for entry in self.files)
+
+
+def _schema_version(values: Any) -> int:
+    """Return the number of a manifest's schema; 0 if there is none."""
+    if not isinstance(values, dict):
+        return 0
+    match = _NUMBERED.fullmatch(str(values.get("schema")))
+    return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True)
@@ -185,8 +192,8 @@ class Artifact:
         """
         if self.kind is not Kind.TRANSFER_SET:
             return self.digest
-        read = self.manifest.model_dump(mode="json", include={"kind", "files", "model"})
-        return hashlib.sha256(canonical_json(read)).hexdigest()
+        content = self.manifest.model_dump(mode="json", include={"kind", "files", "model"})
+        return hashlib.sha256(canonical_json(content)).hexdigest()
 
     @property
     def short(self) -> str:
@@ -195,7 +202,8 @@ class Artifact:
 
     def path(self, name: str) -> Path:
         """Return the path of a file in the manifest. Raises KeyError if it is not listed."""
-        if all(entry.path != name for entry in self.manifest.files):
+        names = {entry.path for entry in self.manifest.files}
+        if name not in names:
             raise KeyError(f"artifact {self.short} has no file {name!r}")
         return self.directory / name
 
@@ -217,6 +225,7 @@ def list_files(directory: Path, roles: dict[str, str] | None = None) -> tuple[Fi
     Raises IntegrityError if there is a link (it does not survive a copy and can point outside the
     directory), a pipe, a socket, or a file name that is not portable.
     """
+    roles = roles or {}
     entries = []
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -224,9 +233,9 @@ def list_files(directory: Path, roles: dict[str, str] | None = None) -> tuple[Fi
         name = path.relative_to(directory).as_posix()
         if "\\" in name or not name.isprintable():
             raise IntegrityError(f"{directory}: {name!r} is not a portable file name; rename it")
-        if path.is_file() and name not in (MANIFEST, RUN):
-            role = (roles or {}).get(name, "other")
-            entries.append(
-                FileEntry(path=name, size=path.stat().st_size, sha256=file_sha256(path), role=role)
-            )
+        if path.is_dir() or name in (MANIFEST, RUN):
+            continue
+        size = path.stat().st_size
+        role = roles.get(name, "other")
+        entries.append(FileEntry(path=name, size=size, sha256=file_sha256(path), role=role))
     return tuple(entries)

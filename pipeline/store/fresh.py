@@ -23,28 +23,29 @@ class Fresh(Store):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self._made: dict[str, str] = {}
+        self._published: dict[str, str] = {}
         self._notes: dict[str, str] = {}
-        self._begun: set[str] = set()
+        self._started: set[str] = set()
 
     def publish(
         self, directory: Path, manifest: Manifest, run: dict[str, Any], **options: Any
     ) -> Artifact:
         artifact = super().publish(directory, manifest, run, **options)
-        self._made[manifest.stage.fingerprint] = artifact.digest
+        self._published[manifest.stage.fingerprint] = artifact.digest
         return artifact
 
     def lookup(self, fingerprint: str) -> Artifact | None:
-        digest = self._made.get(fingerprint)
-        return None if digest is None else self.open(digest)
+        if fingerprint not in self._published:
+            return None
+        return self.open(self._published[fingerprint])
 
     def work(self, fingerprint: str, *, resume: bool = True) -> Path:
-        begun = fingerprint in self._begun
-        self._begun.add(fingerprint)
-        return super().work(fingerprint, resume=resume and begun)
+        started = fingerprint in self._started
+        self._started.add(fingerprint)
+        return super().work(fingerprint, resume=resume and started)
 
     def note(self, key: str) -> Any:
-        return json.loads(self._notes[key]) if key in self._notes else None
+        return json.loads(self._notes.get(key, "null"))
 
     def keep_note(self, key: str, value: Any) -> None:
         self._notes[key] = json.dumps(value)

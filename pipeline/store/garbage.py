@@ -59,41 +59,43 @@ class Collector:
         Raises IntegrityError or NewerError if an artifact that is needed cannot be read: what it
         was made from is then unknown, so nothing may be deleted.
         """
-        found = []
+        pieces = []
         needed = self.needed()
         for digest in self.store.digests():
             if reason := self._reason(digest, needed):
                 path = self.store.directory(digest)
-                found.append(Garbage(path, disk.size(path), reason, "artifact"))
+                pieces.append(Garbage(path, disk.size(path), reason, "artifact"))
         if self.damaged:
-            return found
+            return pieces
         lease.sweep(self.store.root)
         for path in (self.store.root / "tmp").iterdir():
             with locks.if_free(self._lock(path, "draft")) as free:
                 if free:
-                    found.append(Garbage(path, disk.size(path), "draft of a dead process", "draft"))
+                    pieces.append(
+                        Garbage(path, disk.size(path), "draft of a dead process", "draft")
+                    )
         for path in (self.store.root / "work").iterdir():
             with locks.if_free(self._lock(path, "work")) as free:
                 if free and self._old(path):
-                    found.append(Garbage(path, disk.size(path), "unfinished work", "work"))
-        return found
+                    pieces.append(Garbage(path, disk.size(path), "unfinished work", "work"))
+        return pieces
 
     def delete(self, garbage: Garbage) -> bool:
         """Delete a piece of garbage; return False if it is needed by now or already gone."""
         return bool(self.delete_all([garbage]))
 
-    def delete_all(self, found: Iterable[Garbage]) -> list[Garbage]:
+    def delete_all(self, pieces: Iterable[Garbage]) -> list[Garbage]:
         """Delete garbage; return the pieces that were neither needed by now nor already gone."""
         deleted, artifacts = [], []
-        for garbage in found:
+        for garbage in pieces:
             if garbage.kind == "artifact":
                 artifacts.append(garbage)
             elif doomed := self._take(garbage):
                 remove(doomed)
                 deleted.append(garbage)
         size = 1 if self.damaged else BATCH  # the guard is not held while gigabytes are hashed
-        for batch in (artifacts[at : at + size] for at in range(0, len(artifacts), size)):
-            deleted += self._delete_artifacts(batch)
+        for start in range(0, len(artifacts), size):
+            deleted += self._delete_artifacts(artifacts[start : start + size])
         return deleted
 
     def _delete_artifacts(self, batch: list[Garbage]) -> list[Garbage]:
@@ -114,7 +116,9 @@ class Collector:
         lock = self._lock(garbage.path, garbage.kind)
         with locks.if_free(lock) as free:
             work = garbage.kind == "work"
-            if not free or not garbage.path.exists() or (work and not self._old(garbage.path)):
+            if not free or not garbage.path.exists():
+                return None
+            if work and not self._old(garbage.path):
                 return None
             try:
                 doomed = self.store.hide(garbage.path)
@@ -132,7 +136,9 @@ class Collector:
         try:
             if self.damaged:
                 problems = self.store.verify(digest)
-                return f"damaged: {problems[0]}{self._tagged(digest)}" if problems else None
+                if not problems:
+                    return None
+                return f"damaged: {problems[0]}{self._describe_tags(digest)}"
             if digest in needed or not self._old(self.store.directory(digest)):
                 return None
             with suppress(IntegrityError):
@@ -141,25 +147,27 @@ class Collector:
             return None  # RecipeError: another process has just deleted it
         return "not needed by any tag"
 
-    def _tagged(self, digest: str) -> str:
-        """Return which tags point at an artifact, as a part of a sentence."""
+    def _describe_tags(self, digest: str) -> str:
+        """Return which tags point at an artifact, as a part of a sentence; "" if none does."""
         names = [name for name, tag in self.store.all_tags().items() if tag.digest == digest]
-        return f"; of the tag {', '.join(map(repr, names))}, which will point at nothing" * bool(
-            names
-        )
+        if not names:
+            return ""
+        return f"; of the tag {', '.join(map(repr, names))}, which will point at nothing"
 
     def needed(self) -> set[str]:
         """Return what tags keep, with all its ancestors, and what living processes use."""
         if self.damaged:
             return set()
-        kept = (tag.kept for tag in self.store.all_tags().values())
-        return self._reachable(set().union(*kept)) | lease.leased(self.store.root)
+        protected: set[str] = set()
+        for tag in self.store.all_tags().values():
+            protected |= tag.protected
+        return self._reachable(protected) | lease.leased(self.store.root)
 
     def _reachable(self, digests: Iterable[str]) -> set[str]:
         seen: set[str] = set()
-        todo = list(digests)
-        while todo:
-            digest = todo.pop()
+        queue = list(digests)
+        while queue:
+            digest = queue.pop()
             if digest in seen or not self.store.directory(digest).is_dir():
                 continue
             seen.add(digest)
@@ -168,7 +176,7 @@ class Collector:
                     self._parents[digest] = listed.read(self.store, digest).parents
                 except RecipeError:
                     continue  # another process has just deleted it
-            todo += self._parents[digest]
+            queue += self._parents[digest]
         return seen
 
     def _old(self, path: Path) -> bool:

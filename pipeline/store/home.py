@@ -23,10 +23,11 @@ class Home:
     path: Path
 
     @classmethod
-    def of(cls, given: Path | str | None) -> Home:
-        """Return the home in this folder; if none is given, the environment's or the default."""
-        place = given if given is not None else os.environ.get(VARIABLE) or DEFAULT
-        return cls(Path(place).expanduser())
+    def of(cls, folder: Path | str | None) -> Home:
+        """Return the home in a folder; None: that of the environment, or the default."""
+        if folder is None:
+            folder = os.environ.get(VARIABLE) or DEFAULT
+        return cls(Path(folder).expanduser())
 
     @property
     def runs(self) -> Path:
@@ -42,7 +43,9 @@ class Home:
         A bare name is a run's before it is a folder's; with a slash, it is a path.
         """
         path = Path(reference)
-        return [self.runs / path, path] if path.name == reference else [path]
+        if path.name != reference:
+            return [path]
+        return [self.runs / path, path]
 
     def store(self, *, fresh: bool = False, remote: str | None = None) -> Store:
         """Return the store; a ``fresh`` one believes no earlier work.

@@ -56,7 +56,8 @@ def _published(directory: str, digest: str) -> dict[str, Any] | None:
         if values["schema"] != SCHEMA:
             return None
         for entry in values["files"]:
-            if os.stat(f"{directory}/{entry['path']}").st_size != entry["size"]:  # noqa: PTH116
+            path = f"{directory}/{entry['path']}"
+            if os.stat(path).st_size != entry["size"]:  # noqa: PTH116 - Path takes longer
                 return None
     except (OSError, ValueError, KeyError):
         return None
@@ -66,6 +67,7 @@ def _published(directory: str, digest: str) -> dict[str, Any] | None:
 def _started(directory: str) -> float | None:
     try:
         with open(f"{directory}/{RUN}", "rb") as file:  # noqa: PTH123
-            return datetime.fromisoformat(json.load(file)["started"]).timestamp()
+            started = json.load(file)["started"]
+        return datetime.fromisoformat(started).timestamp()
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -83,37 +83,44 @@ def pull(store: Store, url: str, reference: str) -> Artifact:
     """
     remote = Remote.open(url)
     digest = remote.resolve(reference)
-    if here := _whole(store, digest):
-        return here
+    local = _undamaged(store, digest)
+    if local is not None:
+        return local
     manifest = remote.manifest(digest)
     work = f"pull-{digest}"
     with store.lock(work), disk.speaking(store.root):
-        if here := _whole(store, digest):
-            return here  # another process has pulled it meanwhile
+        local = _undamaged(store, digest)
+        if local is not None:
+            return local  # another process has pulled it meanwhile
         folder = store.work(work)  # stays if the transfer breaks off, and the next one goes on
-        begun, pulled = any(folder.iterdir()), None
+        resumed = any(folder.iterdir())
+        pulled = None
         for entry in manifest.files:
-            remote.fetch(f"{_ARTIFACTS}/{digest}/{entry.path}", folder / entry.path, entry.size)
+            path = f"{_ARTIFACTS}/{digest}/{entry.path}"
+            remote.fetch(path, folder / entry.path, entry.size)
         try:
             pulled = store.adopt(folder, manifest, remote.run_record(digest))
         except IntegrityError as error:
-            if not begun:
+            if not resumed:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise IntegrityError(
                     f"{url}: {error}; delete {_ARTIFACTS}/{digest[:12]}… there and push it again"
                 ) from None
         shutil.rmtree(folder, ignore_errors=True)  # still there if a run has just made the artifact
-    return pulled or pull(store, url, digest)  # what an earlier attempt had left may be the damage
+    if pulled is None:
+        return pull(store, url, digest)  # what an earlier attempt had left may be the damage
+    return pulled
 
 
-def _whole(store: Store, digest: str) -> Artifact | None:
+def _undamaged(store: Store, digest: str) -> Artifact | None:
     """Return an artifact, now in use, if the store has all of its files and none is damaged."""
     try:
-        here = store.open(digest)
-        whole = store.use(digest) and not store.verify(digest)
+        artifact = store.open(digest)
+        if store.use(digest) and not store.verify(digest):
+            return artifact
     except (RecipeError, IntegrityError):
-        return None
-    return here if whole else None
+        pass
+    return None
 
 
 def find_tag(url: str, name: str) -> Tag | None:
@@ -146,18 +153,27 @@ def same(one: str, other: str) -> bool:
 
     Hosts and accounts, which are in no path, count if both name one.
     """
-    (here, ours), (there, theirs) = _place(one), _place(other)
-    named = ours.keys() & theirs.keys()
-    return here == there and all(ours[key] == theirs[key] for key in named)
+    one_place, one_hosts = _place(one)
+    other_place, other_hosts = _place(other)
+    if one_place != other_place:
+        return False
+    return all(one_hosts[key] == other_hosts[key] for key in one_hosts.keys() & other_hosts.keys())
 
 
 def _place(reference: str) -> tuple[str, dict[str, str]]:
+    """Return where a tag is, in one spelling, and the host and account if its URL names them."""
     url, name = split(reference)
     remote = Remote.open(url)
-    root = os.path.realpath(remote.root) if remote.on_disk else remote.root
-    given = remote.system.storage_options
-    hosts = {key: str(given[key]) for key in ("host", "account_name") if given.get(key)}
-    return f"{min(remote.protocols)}:{root}{REMOTE_TAG}{name}", hosts
+    root = remote.root
+    if remote.on_disk:
+        root = os.path.realpath(root)
+    options = remote.system.storage_options
+    hosts = {}
+    for key in ("host", "account_name"):
+        if options.get(key):
+            hosts[key] = str(options[key])
+    protocol = min(remote.protocols)
+    return f"{protocol}:{root}{REMOTE_TAG}{name}", hosts
 
 
 class Remote(RemoteFiles):
@@ -193,8 +209,10 @@ class Remote(RemoteFiles):
             matches = [name for name in self.names(_ARTIFACTS) if name.startswith(reference)]
             if len(matches) == 1:
                 return matches[0]
-            found = f"{len(matches)} artifacts match" if matches else "no artifact matches"
-            raise RecipeError(f"{self.url}#{reference}: {found} this digest prefix")
+            problem = "no artifact matches"
+            if matches:
+                problem = f"{len(matches)} artifacts match"
+            raise RecipeError(f"{self.url}#{reference}: {problem} this digest prefix")
         tag = self.find_tag(reference)
         if tag is None:
             self.check_place()
@@ -250,12 +268,14 @@ class Remote(RemoteFiles):
             self.check_bytes(digest)
             for _ in range(ATTEMPTS):
                 seen = self.look(path)
-                current = None if seen.data is None else parse(seen.data, f"{self.url}/{path}")
+                current = None
+                if seen.data is not None:
+                    current = parse(seen.data, f"{self.url}/{path}")
                 check_unmoved(f"{self.url}#{name}", current, expect)
                 if current is not None and current.digest == digest:
                     return
-                data = moved(current, digest, why, run, verdict).file()
-                if self.swap(path, data, seen):
+                tag = moved(current, digest, why, run, verdict)
+                if self.swap(path, tag.file(), seen):
                     return
         raise EvidenceError(f"{self.url}#{name}: others keep moving this tag; try again")
 
@@ -276,8 +296,9 @@ class Remote(RemoteFiles):
 
     def run_record(self, digest: str) -> dict[str, Any]:
         """Read an artifact's run record. Returns {} if it is missing or unreadable."""
+        data = self.read(f"{_ARTIFACTS}/{digest}/{RUN}")
         try:
-            record = json.loads(self.read(f"{_ARTIFACTS}/{digest}/{RUN}") or b"{}")
+            record = json.loads(data or b"{}")
         except ValueError:
             return {}
         return record if isinstance(record, dict) else {}
@@ -286,12 +307,12 @@ class Remote(RemoteFiles):
         """Return whether the manifest is there, and each file with its size; no file is read."""
         folder = f"{_ARTIFACTS}/{artifact.digest}"
         present = self.sizes(folder)
-        files = artifact.manifest.files
-        return (
-            MANIFEST in present
-            and all(present.get(entry.path) == entry.size for entry in files)
-            and self.read(f"{folder}/{MANIFEST}") == artifact.manifest.canonical()
-        )
+        if MANIFEST not in present:
+            return False
+        for entry in artifact.manifest.files:
+            if present.get(entry.path) != entry.size:
+                return False
+        return self.read(f"{folder}/{MANIFEST}") == artifact.manifest.canonical()
 
     def send(self, artifact: Artifact) -> int:
         """Send the files that are missing or damaged there, then the manifest.
@@ -299,7 +320,8 @@ class Remote(RemoteFiles):
         Returns the number of bytes sent, without the manifest and the run record. Raises
         IntegrityError if a file is not whole there after it was sent.
         """
-        folder, sent = f"{_ARTIFACTS}/{artifact.digest}", 0
+        folder = f"{_ARTIFACTS}/{artifact.digest}"
+        sent = 0
         present = self.sizes(folder)
         for entry in artifact.manifest.files:
             path = f"{folder}/{entry.path}"
@@ -309,8 +331,9 @@ class Remote(RemoteFiles):
             sent += entry.size
             if self.sha256(path) != entry.sha256:
                 raise IntegrityError(f"{self.url}: {path} did not arrive whole; push again")
-        last = artifact.manifest.canonical()
-        if MANIFEST not in present or self.read(f"{folder}/{MANIFEST}") != last:
-            self.write(f"{folder}/{RUN}", json.dumps(artifact.run_record()).encode())
-            self.write(f"{folder}/{MANIFEST}", last)
+        manifest = artifact.manifest.canonical()
+        if MANIFEST not in present or self.read(f"{folder}/{MANIFEST}") != manifest:
+            record = json.dumps(artifact.run_record())
+            self.write(f"{folder}/{RUN}", record.encode())
+            self.write(f"{folder}/{MANIFEST}", manifest)
         return sent

@@ -170,30 +170,34 @@ class RemoteFiles:
         missing although a manifest lists it.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        begun = target.stat().st_size if target.is_file() else 0
-        if begun == size and target.is_file():
-            return
-        if begun > size:
-            begun = 0
-        full, web = f"{self.root}/{path}", bool(self.protocols & READ_ONLY)
+        start = 0
+        if target.is_file():
+            start = target.stat().st_size
+            if start == size:
+                return
+        if start > size:
+            start = 0
+        full = f"{self.root}/{path}"
+        from_web = bool(self.protocols & READ_ONLY)
         with _speaking(self.url):
             try:
-                if (web and not begun) or not self._appended(full, target, begun):
+                if (from_web and not start) or not self._append(full, target, start):
                     self.system.get_file(full, str(target))
             except FileNotFoundError as error:
                 self._check_missing(error)
                 raise IntegrityError(f"{self.url}: {path} is missing on the remote") from None
 
-    def _appended(self, full: str, target: Path, begun: int) -> bool:
+    def _append(self, full: str, target: Path, start: int) -> bool:
         """Download a file from a place on; return False if it can only be read from its start.
 
         In order, so that what a kill leaves is the file's beginning: s3fs, gcsfs and adlfs download
         parts at once, into a file that has its full size before they are there.
         """
-        with self.system.open(full, "rb") as there, target.open("ab" if begun else "wb") as here:
+        mode = "ab" if start else "wb"
+        with self.system.open(full, "rb") as source, target.open(mode) as destination:
             try:
-                there.seek(begun)
-                shutil.copyfileobj(there, here, _CHUNK)
+                source.seek(start)
+                shutil.copyfileobj(source, destination, _CHUNK)
             except ValueError:  # a web server without ranges, which some say only when asked
                 return False
         return True
@@ -216,10 +220,10 @@ class RemoteFiles:
         Not in the file's folder: a process that is killed leaves it behind, and an artifact with a
         file that its manifest does not list is damaged. What was left behind long ago goes.
         """
-        for left in disk.temporaries(Path(self.root)):
+        for leftover in disk.temporaries(Path(self.root)):
             with suppress(FileNotFoundError, PermissionError):  # in use, removed, or another's
-                if time.time() - left.stat().st_mtime > _LONG:
-                    left.unlink()
+                if time.time() - leftover.stat().st_mtime > _LONG:
+                    leftover.unlink()
         final = Path(self.root, path)
         fresh = disk.temporary(Path(self.root, final.name))
         try:
@@ -271,9 +275,9 @@ class RemoteFiles:
                     head = self.system.call_s3(
                         "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED"
                     )
-                    known = head.get("ChecksumSHA256", "")
-                    if known and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
-                        return base64.b64decode(known).hex()
+                    checksum = head.get("ChecksumSHA256", "")
+                    if checksum and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT":
+                        return base64.b64decode(checksum).hex()
                 with self.system.open(full, "rb") as file:
                     return hashlib.file_digest(file, "sha256").hexdigest()
             except FileNotFoundError:

@@ -29,7 +29,7 @@ class Shared(Store):
     def __init__(self, root: Path, url: str) -> None:
         super().__init__(root)
         self.url = url
-        self._there: dict[str, Artifact] = {}
+        self._remote_only: dict[str, Artifact] = {}
         self.used: set[str] = set()
         """The keys of the notes that were read or kept."""
 
@@ -38,45 +38,45 @@ class Shared(Store):
 
         Raises what ``Store.lookup`` and reading the remote raise.
         """
-        here = super().lookup(fingerprint)
-        if here is not None:
-            return here
-        there = Remote.open(self.url)
-        digest = _digest(there.read(_entry(fingerprint)), there.url, fingerprint)
+        local = super().lookup(fingerprint)
+        if local is not None:
+            return local
+        remote_store = Remote.open(self.url)
+        digest = _digest(remote_store.read(_entry(fingerprint)), remote_store.url, fingerprint)
         if digest is None:
             return None
         if self.directory(digest).is_dir():
             return self.open(digest)
-        if digest not in self._there:
+        if digest not in self._remote_only:
             try:
-                manifest = there.manifest(digest)
+                manifest = remote_store.manifest(digest)
             except RecipeError:
                 return None  # it was deleted there; its entry means nothing, as in any store
-            self._there[digest] = Artifact(self.directory(digest), manifest, digest)
-        return self._there[digest]
+            self._remote_only[digest] = Artifact(self.directory(digest), manifest, digest)
+        return self._remote_only[digest]
 
     def use(self, digest: str, lease: Lease | None = None) -> bool:
         """Take an artifact into use; True also if it is only in the remote."""
-        return super().use(digest, lease) or digest in self._there
+        return super().use(digest, lease) or digest in self._remote_only
 
     def bring(self, digest: str) -> None:
         """Fetch an artifact's files if they are only in the remote; they are checked."""
-        if digest in self._there and not self.directory(digest).is_dir():
+        if digest in self._remote_only and not self.directory(digest).is_dir():
             remote.pull(self, self.url, digest)
 
     def note(self, key: str) -> Any:
         """Return a derived fact that is known here or there, and keep it here."""
         self.used.add(key)
-        known = super().note(key)
-        if known is not None:
-            return known
+        value = super().note(key)
+        if value is not None:
+            return value
         try:
-            known = json.loads(Remote.open(self.url).read(_note(key)) or b"null")
+            value = json.loads(Remote.open(self.url).read(_note(key)) or b"null")
         except ValueError:
             return None
-        if known is not None:
-            super().keep_note(key, known)
-        return known
+        if value is not None:
+            super().keep_note(key, value)
+        return value
 
     def keep_note(self, key: str, value: Any) -> None:
         self.used.add(key)
@@ -92,34 +92,36 @@ def share(store: Store, artifacts: Iterable[Artifact], url: str) -> int:
     (Who takes it checks each byte, and ``push`` mends what was damaged later.) Work that the next
     run repeats is sent without an entry. Raises what ``remote.push`` raises.
     """
-    there = Remote.open(url)
-    there.check_writable()
+    remote_store = Remote.open(url)
+    remote_store.check_writable()
     sent = 0
     for artifact in artifacts:
         if not store.directory(artifact.digest).is_dir():
             continue  # it came from there, and nothing here read its files
         fingerprint = artifact.manifest.stage.fingerprint
-        done = store.lookup(fingerprint)
-        lasts = done is not None and done.digest == artifact.digest
-        if lasts and _has(there, artifact):
+        cached = store.lookup(fingerprint)
+        lasts = cached is not None and cached.digest == artifact.digest
+        if lasts and _has(remote_store, artifact):
             continue
         store.check(artifact.digest)
-        sent += there.send(artifact)
+        sent += remote_store.send(artifact)
         if lasts:
-            there.write(_entry(fingerprint), json.dumps({"digest": artifact.digest}).encode())
+            remote_store.write(
+                _entry(fingerprint), json.dumps({"digest": artifact.digest}).encode()
+            )
     for key in sorted(store.used if isinstance(store, Shared) else ()):
-        known = store.note(key)
-        if known is not None and there.read(_note(key)) is None:
-            there.write(_note(key), json.dumps(known).encode())
+        value = store.note(key)
+        if value is not None and remote_store.read(_note(key)) is None:
+            remote_store.write(_note(key), json.dumps(value).encode())
     return sent
 
 
-def _has(there: Remote, artifact: Artifact) -> bool:
+def _has(remote_store: Remote, artifact: Artifact) -> bool:
     """Return whether a remote has an artifact, and that its work is done."""
     fingerprint = artifact.manifest.stage.fingerprint
     with suppress(IntegrityError):  # a damaged entry is written again
-        digest = _digest(there.read(_entry(fingerprint)), there.url, fingerprint)
-        return digest == artifact.digest and there.has(artifact)
+        digest = _digest(remote_store.read(_entry(fingerprint)), remote_store.url, fingerprint)
+        return digest == artifact.digest and remote_store.has(artifact)
     return False
 
 

@@ -33,17 +33,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.store import disk, integrity, locks
+from pipeline.store import disk, locks
 from pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
 from pipeline.store.lease import Lease
 from pipeline.store.tags import ANY, Tag, Why, check_name, check_unmoved, moved, parse, unknown
 from pipeline.terms.digests import file_sha256, is_beginning, is_sha256
-from pipeline.terms.errors import IntegrityError, RecipeError
+from pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 from pipeline.terms.vocabulary import NAME
 
 SCHEMA = 1
 GUARD = "store"
 """The lock of the guard: who holds it decides which artifacts exist and where tags point."""
+REMEDY = "remove it with `rarefy artifact gc --damaged --yes`, and the next run rebuilds it"
 
 
 class Store:
@@ -246,7 +247,7 @@ class Store:
         digest = self.resolve(reference)
         directory = self.directory(digest)
         try:
-            return integrity.opened(directory, digest)
+            return _open(directory, digest)
         except IntegrityError:
             if directory.is_dir():
                 raise
@@ -257,7 +258,8 @@ class Store:
 
         Raises RecipeError if nothing matches, or if several artifacts match the prefix.
         """
-        if tag := self.find_tag(reference):
+        tag = self.find_tag(reference)
+        if tag is not None:
             return tag.digest
         matches = []
         if is_sha256(reference):
@@ -297,15 +299,16 @@ class Store:
     def check(self, digest: str) -> None:
         """Hash every file of an artifact again. Raises IntegrityError if one is damaged."""
         artifact = self.open(digest)
-        if problems := self._changes(artifact):
-            made = artifact.manifest.stage.name
+        problems = self._changes(artifact)
+        if problems:
+            stage = artifact.manifest.stage.name
             raise IntegrityError(
-                f"artifact {artifact.short} ({made}) is damaged: {problems[0]}; {integrity.REMEDY}"
+                f"artifact {artifact.short} ({stage}) is damaged: {problems[0]}; {REMEDY}"
             )
 
     def _changes(self, artifact: Artifact) -> list[str]:
         try:
-            return integrity.changes(artifact)
+            return _changes(artifact)
         except FileNotFoundError:
             raise self._unknown(artifact.digest) from None  # it was deleted while it was read
 
@@ -374,13 +377,18 @@ class Store:
         except (FileNotFoundError, IsADirectoryError):
             return None
         except PermissionError as error:
-            raise integrity.unreadable(path, error) from error
+            raise _unreadable(path, error) from error
         return parse(data, str(path))
 
     def all_tags(self) -> dict[str, Tag]:
         """Return a mapping of tag name -> tag with its history."""
         names = sorted(path.stem for path in (self.root / "tags").glob("*.json"))
-        return {name: tag for name in names if (tag := self.find_tag(name))}
+        tags = {}
+        for name in names:
+            tag = self.find_tag(name)
+            if tag is not None:
+                tags[name] = tag
+        return tags
 
     def _tag_file(self, name: str) -> Path:
         return self.root / "tags" / f"{name}.json"
@@ -403,3 +411,56 @@ class Store:
     def directory(self, digest: str) -> Path:
         """Return where an artifact is, or would be."""
         return self.root / "artifacts" / "sha256" / digest
+
+
+def _open(directory: Path, digest: str) -> Artifact:
+    """Return the artifact in a directory, after checking its manifest and the files' sizes.
+
+    Raises IntegrityError if they are wrong, NewerError if a newer version of rarefy made the
+    artifact, and ProviderError if this user may not read it.
+    """
+    name = f"artifact {digest[:12]}"
+    try:
+        manifest = Manifest.parse((directory / MANIFEST).read_bytes(), name)
+    except PermissionError as error:
+        raise _unreadable(directory / MANIFEST, error) from error
+    except (OSError, ValueError):
+        raise IntegrityError(f"{name}: its manifest is damaged; {REMEDY}") from None
+    if manifest.digest != digest:
+        raise IntegrityError(f"{name}: its manifest was modified; {REMEDY}")
+    for entry in manifest.files:
+        path = directory / entry.path
+        if not path.is_file() or path.stat().st_size != entry.size:
+            raise IntegrityError(f"{name}: {entry.path} is missing or truncated; {REMEDY}")
+    return Artifact(directory, manifest, digest)
+
+
+def _changes(artifact: Artifact) -> list[str]:
+    """Hash every file again; return how the files differ from the manifest.
+
+    Raises FileNotFoundError if a file has vanished since the artifact was opened, ProviderError if
+    this user may not read one.
+    """
+    problems = []
+    for entry in artifact.manifest.files:
+        path = artifact.directory / entry.path
+        try:
+            changed = file_sha256(path) != entry.sha256
+        except PermissionError as error:
+            raise _unreadable(path, error) from error
+        if changed:
+            problems.append(f"{entry.path}: the content has changed since it was published")
+    listed = {MANIFEST, RUN, *(entry.path for entry in artifact.manifest.files)}
+    for path in artifact.directory.rglob("*"):
+        name = path.relative_to(artifact.directory).as_posix()
+        if path.is_file() and name not in listed:
+            problems.append(f"{name}: not listed in the manifest")
+    return problems
+
+
+def _unreadable(path: Path, error: OSError) -> ProviderError:
+    """Return the error of a user who may not read a file of the store."""
+    return ProviderError(
+        f"{path}: cannot read this file: {error.strerror}; another user owns it: get read "
+        "permission for the store"
+    )

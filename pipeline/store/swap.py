@@ -86,7 +86,7 @@ def replace(system: Any, path: str, data: bytes, seen: Seen) -> None:
 
 
 def _replace(system: Any, path: str, data: bytes, seen: Seen) -> None:
-    known = protocols(system)
+    names = protocols(system)
     new = seen.data is None
     if isinstance(system, LocalFileSystem):
         disk.write_text(Path(path), data.decode())
@@ -94,9 +94,9 @@ def _replace(system: Any, path: str, data: bytes, seen: Seen) -> None:
         system.pipe_file(path, data)
     elif new:
         system.pipe_file(path, data, mode="create")
-    elif known & S3:
+    elif names & S3:
         system.pipe_file(path, data, IfMatch=seen.version)
-    elif known & AZURE:
+    elif names & AZURE:
         from azure.core import MatchConditions
 
         condition = MatchConditions.IfNotModified
@@ -124,12 +124,12 @@ def _replace(system: Any, path: str, data: bytes, seen: Seen) -> None:
 
 def _version_key(system: Any) -> str | None:
     """Return the key of a file's version in ``info``; None if the service has no such condition."""
-    known = protocols(system)
-    if known & S3:
+    names = protocols(system)
+    if names & S3:
         return "ETag"
-    if known & GOOGLE:
+    if names & GOOGLE:
         return "generation"
-    return "etag" if known & AZURE else None
+    return "etag" if names & AZURE else None
 
 
 def _refused(error: BaseException) -> bool:

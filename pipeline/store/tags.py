@@ -20,7 +20,7 @@ from pipeline.terms.vocabulary import NAME
 
 ANY: Final = "*"
 """The value of ``expect`` that skips the check of what a tag points at before it moves."""
-KEPT = 10
+PROTECTED_MOVES = 10
 """How many entries of each tag's history protect their artifacts from garbage collection."""
 
 
@@ -33,11 +33,11 @@ Why = Literal["tag", "promote", "rollback"]
 
 
 class NoTagError(RecipeError):
-    """A tag does not exist (yet), e.g. before the first release; ``known`` lists existing tags."""
+    """A tag does not exist (yet), e.g. before the first release; ``tags`` are the existing ones."""
 
-    def __init__(self, message: str, known: Iterable[str]) -> None:
-        self.known = list(known)
-        super().__init__(f"{message} (tags: {', '.join(self.known) or 'none'})")
+    def __init__(self, message: str, tags: Iterable[str]) -> None:
+        self.tags = list(tags)
+        super().__init__(f"{message} (tags: {', '.join(self.tags) or 'none'})")
 
 
 class Move(BaseModel):
@@ -90,13 +90,14 @@ class Tag(BaseModel):
     @property
     def before(self) -> str | None:
         """The digest that a rollback goes back to, or None if there is none."""
-        return next(iter(self.stack[-2:-1]), None)
+        stack = self.stack
+        return stack[-2] if len(stack) > 1 else None
 
     @property
-    def kept(self) -> set[str]:
+    def protected(self) -> set[str]:
         """Digests protected from garbage collection: recent moves, and what rollbacks reach."""
-        recent = {move.digest for move in self.moves[-KEPT:]}
-        return {self.digest, *recent, *self.stack[-KEPT:]}
+        recent = {move.digest for move in self.moves[-PROTECTED_MOVES:]}
+        return {self.digest, *recent, *self.stack[-PROTECTED_MOVES:]}
 
     def file(self) -> bytes:
         """Return the content of the tag's file."""
@@ -122,9 +123,12 @@ def moved(
 ) -> Tag:
     """Return the tag moved to ``digest``; ``verdict`` is the outcome that allowed the move."""
     now = time.time()
-    previous = tag.digest if tag else None
+    moves: tuple[Move, ...] = ()
+    previous = None
+    if tag is not None:
+        moves, previous = tag.moves, tag.digest
     move = Move(digest=digest, time=now, previous=previous, why=why, run=run, verdict=verdict)
-    return Tag(digest=digest, time=now, moves=(*(tag.moves if tag else ()), move))
+    return Tag(digest=digest, time=now, moves=(*moves, move))
 
 
 def parse(data: bytes, where: str) -> Tag:

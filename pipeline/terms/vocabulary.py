@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -200,3 +201,8 @@ class Target(Part):
         if self.isa != "avx2" and self.provider != "cpu":
             raise ValueError(f"'isa' is of the cpu provider; remove it from {self.name!r}")
         return self
+
+
+def first_cpu_target(targets: Iterable[Target]) -> Target:
+    """Return the first target that ONNX Runtime runs on the CPU; the recipe has one."""
+    return next(target for target in targets if target.provider == "cpu")

@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.measure import cold_start, gate, statistics
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.measure.statistics import Bootstrap
+from pipeline.stage.formulas import Floats
 from pipeline.terms.budget import Budget, misfit
 from pipeline.terms.interval import Interval
 from pipeline.terms.metrics import METRICS
@@ -44,7 +45,7 @@ def broken_answers(measurements: Measurements) -> BudgetResult | None:
     return None
 
 
-def beaten(measurements: Measurements) -> BudgetResult | None:
+def judge_linear(measurements: Measurements) -> BudgetResult | None:
     """Return whether the candidate beats the linear model; None if there is none, or it is broken.
 
     It fails if its main score is no better, whatever it keeps of a larger model's: the cheap model
@@ -53,39 +54,35 @@ def beaten(measurements: Measurements) -> BudgetResult | None:
     if measurements.linear is None or broken_answers(measurements):
         return None
     main = measurements.main
-    both = measurements.compare(main, measurements.table(CANDIDATE), measurements.linear_table())
-    lost = _negated(both.difference90)
-    change = [signed(value) for value in both.difference90]
-    better = lost.value < 0
+    candidate, linear = measurements.table(CANDIDATE), measurements.linear_table()
+    comparison = measurements.compare(main, candidate, linear)
+    drop = _negated(comparison.difference90)
+    value, low, high = map(signed, comparison.difference90)
     reason = (
-        f"{main} differs from the linear model's by {change[0]} points [{change[1]}, {change[2]}] "
+        f"{main} differs from the linear model's by {value} points [{low}, {high}] "
         "(one-sided 95 % bounds)"
     )
+    outcome: Outcome = "pass"
+    if drop.value >= 0:
+        outcome = "fail"
+        reason = f"{reason}: a transformer does not pay here"
     return BudgetResult(
         metric=main,
         form="max_drop",
         limit=0,
         against=LINEAR,
-        **lost._asdict(),
-        outcome="pass" if better else "fail",
-        reason=reason if better else f"{reason}: a transformer does not pay here",
+        **drop._asdict(),
+        outcome=outcome,
+        reason=reason,
     )
 
 
 def judge_one(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
     """Judge one budget on one target; None is the target of metrics that no target affects."""
-    try:
-        if reason := misfit(budget):
-            raise lookup.MissingError(reason)
-        judge = _EVALUATE[METRICS[budget.metric].kind]
-        finding = judge(budget, target, measurements.on(target))
-        finding = _unless_throttled(finding, budget, target, measurements)
-    except lookup.MissingError as missing:
-        finding = Finding(None, "fail", str(missing))
-    shown = finding.interval
-    if shown is not None and not all(map(math.isfinite, shown)):
-        reason = f"{budget.metric} is not a finite number: {finding.reason}"
-        shown, finding = None, Finding(None, "fail", reason)
+    finding = _find(budget, target, measurements)
+    value = low = high = None
+    if finding.interval is not None:
+        value, low, high = finding.interval
     return BudgetResult(
         metric=budget.metric,
         form=budget.form,
@@ -94,12 +91,28 @@ def judge_one(budget: Budget, target: str | None, measurements: Measurements) ->
         target=target,
         caches=budget.caches,
         level=budget.level,
-        value=shown.value if shown else None,
-        low=shown.low if shown else None,
-        high=shown.high if shown else None,
+        value=value,
+        low=low,
+        high=high,
         outcome=finding.outcome,
         reason=finding.reason,
     )
+
+
+def _find(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    """Return the finding of a budget; it fails if something is missing or not a finite number."""
+    reason = misfit(budget)
+    if reason:
+        return Finding(None, "fail", reason)
+    judge = _JUDGES[METRICS[budget.metric].kind]
+    try:
+        finding = judge(budget, target, measurements.on(target))
+    except lookup.MissingError as missing:
+        return Finding(None, "fail", str(missing))
+    finding = _unless_throttled(finding, budget, target, measurements)
+    if finding.interval is not None and not all(map(math.isfinite, finding.interval)):
+        return Finding(None, "fail", f"{budget.metric} is not a finite number: {finding.reason}")
+    return finding
 
 
 def _unless_throttled(
@@ -132,22 +145,36 @@ def _at_most(interval: Interval, limit: float) -> Outcome:
 
 def _at_limit(outcome: Outcome, lacking: str = "") -> str:
     """Return why an outcome is inconclusive, "" for others; ``lacking``: what data would help."""
-    reason = "; inconclusive because the interval includes the limit"
-    return reason + lacking if outcome == "inconclusive" else ""
+    if outcome != "inconclusive":
+        return ""
+    return f"; inconclusive because the interval includes the limit{lacking}"
 
 
-def _limit(text: str, *, least: bool) -> str:
-    return f"at least {text} is required" if least else f"at most {text} is allowed"
+def _compare(
+    interval: Interval, budget: Budget, unit: str, *, least: bool, lacking: str = ""
+) -> tuple[Outcome, str, str]:
+    """Compare a value with the limit; return the outcome, the value and the limit in words.
+
+    Args:
+        interval: The value.
+        budget: It has the limit.
+        unit: Of both.
+        least: The value must be at least the limit, else at most.
+        lacking: What data would help if neither is sure.
+    """
+    limit = required(budget.limit, unit)
+    if least:
+        outcome, text = _at_least(interval, budget.limit), f"at least {limit} is required"
+    else:
+        outcome, text = _at_most(interval, budget.limit), f"at most {limit} is allowed"
+    return outcome, bounds(interval, unit, budget.limit), text + _at_limit(outcome, lacking)
 
 
 def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
     """Judge ``min`` and ``max``."""
     unit = METRICS[budget.metric].unit
-    least = budget.form == "min"
-    outcome = _at_least(interval, budget.limit) if least else _at_most(interval, budget.limit)
-    limit, shown = _limit(required(budget.limit, unit), least=least), budget.limit
-    text = f"{budget.metric} is {bounds(interval, unit, shown)}{where}; {limit}{_at_limit(outcome)}"
-    return Finding(interval, outcome, text)
+    outcome, shown, limit = _compare(interval, budget, unit, least=budget.form == "min")
+    return Finding(interval, outcome, f"{budget.metric} is {shown}{where}; {limit}")
 
 
 # Scores of the eval rows
@@ -155,79 +182,99 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
-    task, truth, groups = measurements.scored_by, measurements.truth, measurements.groups
-    if budget.metric not in task.formulas(truth):
-        known = ", ".join(task.formulas(truth))
-        raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {known}")
+    task = measurements.scored_by
+    formulas = task.formulas(measurements.truth)
+    if budget.metric not in formulas:
+        names = ", ".join(formulas)
+        raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {names}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
         return _absolute(budget, measurements.score_of(budget.metric, ours), "")
-    theirs = lookup.answers(measurements, lookup.against(budget, measurements))
-    both = measurements.compare(budget.metric, ours, theirs)
-    right = [task.right(side, truth) for side in (ours, theirs)]
+    reference = lookup.against(budget, measurements)
+    theirs = lookup.answers(measurements, reference)
+    comparison = measurements.compare(budget.metric, ours, theirs)
+    lacking = _lacking_rows(budget, measurements, comparison, ours, theirs)
+    if budget.form == "max_drop":
+        return _drop(budget, comparison, lacking)
+    return _retained(budget, comparison, lacking)
+
+
+def _lacking_rows(
+    budget: Budget,
+    measurements: Measurements,
+    comparison: Bootstrap,
+    ours: Floats,
+    theirs: Floats,
+) -> str:
+    """Return how many rows a budget on a score needs if there are too few; see ``power``."""
+    task, truth, groups = measurements.scored_by, measurements.truth, measurements.groups
+    theirs_correct = task.right(theirs, truth)
     if task.counted and power.counts_rows(budget.metric) and not groups:
-        lacking = power.lacking(budget, *right)
-    else:
-        base = task.formulas(truth)[budget.metric](theirs, truth)(np.ones((1, len(right[1]))))
-        drawn, name = len(right[1]), task.block(truth)
-        if groups:
-            drawn, name = len(set(groups)), "group"
-        lacking = power.lacking_blocks(budget, both, float(base[0]), drawn, name)
-    return (
-        _drop(budget, both, lacking) if budget.form == "max_drop" else _kept(budget, both, lacking)
-    )
+        return power.lacking(budget, task.right(ours, truth), theirs_correct)
+    blocks = len(theirs_correct)
+    formula = task.formulas(truth)[budget.metric]
+    score = formula(theirs, truth)
+    reference = float(score(np.ones((1, blocks)))[0])
+    block = task.block(truth)
+    if groups:
+        blocks, block = len(set(groups)), "group"
+    return power.lacking_blocks(budget, comparison, reference, blocks, block)
 
 
-def _drop(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
+def _drop(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop``; the finding holds the drop, so a positive value is worse."""
-    outcome: Outcome = statistics.non_inferiority(both.difference90, budget.limit)
-    drop = _negated(both.difference90)
-    change = [beside(signed, value, -budget.limit) for value in both.difference90]
-    text = (
-        f"{budget.metric} differs from {budget.against}'s by {change[0]} points "
-        f"[{change[1]}, {change[2]}] (one-sided 95 % bounds); "
-        f"the non-inferiority margin is {required(budget.limit, 'points')}"
+    difference = comparison.difference90
+    outcome: Outcome = statistics.non_inferiority(difference, budget.limit)
+    value, low, high = [beside(signed, end, -budget.limit) for end in difference]
+    margin = required(budget.limit, "points")
+    reason = (
+        f"{budget.metric} differs from {budget.against}'s by {value} points "
+        f"[{low}, {high}] (one-sided 95 % bounds); the non-inferiority margin is {margin}"
     )
-    return Finding(drop, outcome, text + _at_limit(outcome, lacking))
+    return Finding(_negated(difference), outcome, reason + _at_limit(outcome, lacking))
 
 
-def _kept(budget: Budget, both: Bootstrap, lacking: str) -> Finding:
+def _retained(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     """Judge ``min_retained`` and ``max_regression`` of a score."""
     sides = " (one-sided 95 % bounds)"
-    if math.isfinite(both.difference90.value) and not all(map(math.isfinite, both.ratio90)):
+    ratio = comparison.ratio90
+    has_ratio = all(map(math.isfinite, ratio))
+    has_difference = math.isfinite(comparison.difference90.value)
+    if has_difference and not has_ratio:
         near = f"{budget.metric} of {budget.against} is too near 0, or below, for a share of it"
         return Finding(None, "inconclusive", near + lacking)
     if budget.form == "max_regression":
-        lost = Interval(*(1 - both.ratio90[at] for at in (0, 2, 1)))
+        lost = Interval(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
         return _regression(budget, lost, sides, lacking)
-    outcome = _at_least(both.ratio90, budget.limit)
-    text = (
-        f"{budget.metric} is {bounds(both.ratio90, '%', budget.limit)} of {budget.against}'s"
-        f"{sides}; {_limit(required(budget.limit, '%'), least=True)}"
-    )
-    return Finding(both.ratio90, outcome, text + _at_limit(outcome, lacking))
+    outcome, shown, limit = _compare(ratio, budget, "%", least=True, lacking=lacking)
+    reason = f"{budget.metric} is {shown} of {budget.against}'s{sides}; {limit}"
+    return Finding(ratio, outcome, reason)
 
 
 def _worse(budget: Budget, ratio: Interval, where: str) -> Finding:
     """Judge ``max_regression`` by a ratio to the reference; a lower ratio is better."""
-    return _regression(budget, Interval(*(value - 1 for value in ratio)), where)
+    loss = Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1)
+    return _regression(budget, loss, where)
 
 
 def _regression(budget: Budget, interval: Interval, note: str, lacking: str = "") -> Finding:
     outcome = _at_most(interval, budget.limit)
-    shown, word, limit = interval, "worse", budget.limit
+    limit = required(budget.limit, "%")
+    word = "worse"
+    shown = bounds(interval, "%", budget.limit)
     if interval.value < 0:
-        shown, word, limit = _negated(interval), "better", -limit
-    text = (
-        f"{budget.metric} is {bounds(shown, '%', limit)} {word} than {budget.against}'s"
-        f"{note}; a regression of at most {required(budget.limit, '%')} is allowed"
+        word = "better"
+        shown = bounds(_negated(interval), "%", -budget.limit)
+    reason = (
+        f"{budget.metric} is {shown} {word} than {budget.against}'s"
+        f"{note}; a regression of at most {limit} is allowed"
     )
-    return Finding(interval, outcome, text + _at_limit(outcome, lacking))
+    return Finding(interval, outcome, reason + _at_limit(outcome, lacking))
 
 
 def _negated(interval: Interval) -> Interval:
     """Return minus an interval; of 0 it is 0, not the -0 that reports would show."""
-    return Interval(*(0 - interval[at] for at in (0, 2, 1)))
+    return Interval(0 - interval.value, 0 - interval.high, 0 - interval.low)
 
 
 def _agreement(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
@@ -235,19 +282,23 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
         return _score(budget, target, measurements)
     if measurements.unlabelled:
         ours = lookup.answers(measurements, CANDIDATE)
-        own = measurements.score_of(budget.metric, ours)
-        return _absolute(budget, own, " with the recipe's model")
+        agreement = measurements.score_of(budget.metric, ours)
+        return _absolute(budget, agreement, " with the recipe's model")
     name = lookup.first_reference(budget, measurements)
-    ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    return _absolute(budget, measurements.agreement(ours, theirs), f" with {name}")
+    ours = lookup.answers(measurements, CANDIDATE)
+    theirs = lookup.answers(measurements, name)
+    agreement = measurements.agreement(ours, theirs)
+    return _absolute(budget, agreement, f" with {name}")
 
 
 def _divergence(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     name, task = lookup.first_reference(budget, measurements), measurements.scored_by
     if not task.probable:
         raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
-    ours, theirs = lookup.answers(measurements, CANDIDATE), lookup.answers(measurements, name)
-    return _absolute(budget, measurements.divergence(ours, theirs), f" nats from {name}")
+    ours = lookup.answers(measurements, CANDIDATE)
+    theirs = lookup.answers(measurements, name)
+    divergence = measurements.divergence(ours, theirs)
+    return _absolute(budget, divergence, f" nats from {name}")
 
 
 # Timings
@@ -256,43 +307,49 @@ def _divergence(budget: Budget, target: str | None, measurements: Measurements) 
 def _latency(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a latency percentile, alone or against that of a reference."""
     timed = lookup.timed(measurements, target)
-    name, _, number_ = budget.metric.rpartition("_p")
-    percentile, whole, cold = int(number_), name == "end_to_end", budget.caches == "cold"
+    name, _, percent = budget.metric.rpartition("_p")
+    percentile = int(percent)
+    whole, cold = name == "end_to_end", budget.caches == "cold"
     place = f"{target} with cold caches" if cold else f"{target}"
     ours = lookup.samples(timed, CANDIDATE, target, whole, cold)
-    if lacking := _lacking(ours, percentile):
-        return lacking
+    shortage = _too_few(ours, percentile)
+    if shortage:
+        return shortage
     if budget.against is None:
-        own = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold)
-        return _absolute(budget, own, f" on {place}")
-    theirs = lookup.samples(timed, lookup.against(budget, measurements), target, whole, cold)
+        interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold)
+        return _absolute(budget, interval, f" on {place}")
+    reference = lookup.against(budget, measurements)
+    theirs = lookup.samples(timed, reference, target, whole, cold)
     if budget.form == "min_speedup":
         return _faster(budget, ours, theirs, percentile, f"{budget.against} on {place}", timed)
-    compared = gate.compare(
-        ours,
-        theirs,
-        budget.limit,
-        percentile=percentile,
-        looks=timed.looks,
-        block=1 if cold else timed.block,
+    block = 1 if cold else timed.block
+    comparison = gate.compare(
+        ours, theirs, budget.limit, percentile=percentile, looks=timed.looks, block=block
     )
-    finding = _worse(budget, compared.ratio, f" on {place}")
-    if finding.outcome == "fail" and compared.p is not None and compared.change != "regression":
-        weak = (
-            "inconclusive because Wilcoxon's signed-rank test is not significant "
-            f"(p = {compared.p:.3f}, level {gate.CHANCE})"
-        )
-        return Finding(finding.interval, "inconclusive", f"{finding.reason}; {weak}")
-    return finding
+    finding = _worse(budget, comparison.ratio, f" on {place}")
+    significant = comparison.p is None or comparison.change == "regression"
+    if finding.outcome != "fail" or significant:
+        return finding
+    weak = (
+        "inconclusive because Wilcoxon's signed-rank test is not significant "
+        f"(p = {comparison.p:.3f}, level {gate.CHANCE})"
+    )
+    return Finding(finding.interval, "inconclusive", f"{finding.reason}; {weak}")
 
 
 def _speedup(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge the ratio of medians to ``against``, by default the first reference."""
     timed = lookup.timed(measurements, target)
-    name = budget.against or lookup.first_reference(budget, measurements)
-    model = lookup.against(budget, measurements) if budget.against else name
-    ours, theirs = lookup.samples(timed, CANDIDATE, target), lookup.samples(timed, model, target)
-    return _lacking(ours, 50) or _faster(budget, ours, theirs, 50, f"{name} on {target}", timed)
+    if budget.against:
+        name, model = budget.against, lookup.against(budget, measurements)
+    else:
+        name = model = lookup.first_reference(budget, measurements)
+    ours = lookup.samples(timed, CANDIDATE, target)
+    theirs = lookup.samples(timed, model, target)
+    shortage = _too_few(ours, 50)
+    if shortage:
+        return shortage
+    return _faster(budget, ours, theirs, 50, f"{name} on {target}", timed)
 
 
 def _faster(
@@ -304,15 +361,12 @@ def _faster(
     timed: Latency,
 ) -> Finding:
     ratio = statistics.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
-    most = budget.form == "max"
-    outcome = _at_most(ratio, budget.limit) if most else _at_least(ratio, budget.limit)
-    limit = _limit(required(budget.limit, "×"), least=not most)
+    outcome, shown, limit = _compare(ratio, budget, "×", least=budget.form != "max")
     at = "" if percentile == 50 else f" at p{percentile}"
-    text = f"{bounds(ratio, '×', budget.limit)} faster than {what}{at}; {limit}{_at_limit(outcome)}"
-    return Finding(ratio, outcome, text)
+    return Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
 
 
-def _lacking(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:
+def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:
     """Return an inconclusive finding if the percentile needs more samples, None otherwise."""
     count = sum(map(len, samples))
     if statistics.carries(percentile, count):
@@ -327,21 +381,32 @@ def _lacking(samples: Sequence[Sequence[float]], percentile: int) -> Finding | N
 
 def _count(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge size, memory and parameters, which have no interval."""
-    unit = METRICS[budget.metric].unit
+    metric = METRICS[budget.metric]
     ours = lookup.amount(measurements, CANDIDATE, budget.metric)
     if budget.against is None:
-        return _absolute(budget, Interval(ours, ours, ours), "")
-    theirs = lookup.amount(measurements, lookup.against(budget, measurements), budget.metric)
-    shown = f"{quantity(ours, unit)} vs. {quantity(theirs, unit)}"
+        return _absolute(budget, _exact(ours), "")
+    reference = lookup.against(budget, measurements)
+    theirs = lookup.amount(measurements, reference, budget.metric)
+    our_amount, their_amount = quantity(ours, metric.unit), quantity(theirs, metric.unit)
+    both = f"{our_amount} vs. {their_amount}"
     if budget.form == "min_shrink":
-        ratio = theirs / ours if ours else math.inf
-        less = METRICS[budget.metric].less
-        limit = _limit(required(budget.limit, "×"), least=True)
-        text = f"{beside(number, ratio, budget.limit)}× {less} than {budget.against} ({shown}); "
-        exact = Interval(ratio, ratio, ratio)
-        return Finding(exact, _at_least(exact, budget.limit), text + limit)
+        return _shrink(budget, ours, theirs, both)
     ratio = ours / theirs if theirs else math.inf
-    return _worse(budget, Interval(ratio, ratio, ratio), f" ({shown})")
+    return _worse(budget, _exact(ratio), f" ({both})")
+
+
+def _shrink(budget: Budget, ours: float, theirs: float, both: str) -> Finding:
+    """Judge ``min_shrink``; ``both``: the two amounts in words."""
+    ratio = theirs / ours if ours else math.inf
+    shown, less = beside(number, ratio, budget.limit), METRICS[budget.metric].less
+    limit = required(budget.limit, "×")
+    reason = f"{shown}× {less} than {budget.against} ({both}); at least {limit} is required"
+    exact = _exact(ratio)
+    return Finding(exact, _at_least(exact, budget.limit), reason)
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value)
 
 
 def _cold_start(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
@@ -355,7 +420,8 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
         return Finding(None, "inconclusive", reason)
     if budget.against is None:
         return _absolute(budget, cold_start.median(ours), "")
-    theirs = lookup.starts(measurements, lookup.against(budget, measurements))
+    reference = lookup.against(budget, measurements)
+    theirs = lookup.starts(measurements, reference)
     if len(theirs) != len(ours):
         raise lookup.MissingError(
             f"{budget.against} and the candidate have different numbers of cold starts, "
@@ -364,14 +430,12 @@ def _cold_start(budget: Budget, target: str | None, measurements: Measurements) 
     if budget.form == "max_regression":
         return _worse(budget, cold_start.ratio(ours, theirs), "")
     ratio = cold_start.ratio(theirs, ours)
-    outcome = _at_least(ratio, budget.limit)
-    limit = _limit(required(budget.limit, "×"), least=True) + _at_limit(outcome)
-    shown = bounds(ratio, "×", budget.limit)
-    text = f"{budget.metric} is {shown} faster than {budget.against}'s; {limit}"
-    return Finding(ratio, outcome, text)
+    outcome, shown, limit = _compare(ratio, budget, "×", least=True)
+    reason = f"{budget.metric} is {shown} faster than {budget.against}'s; {limit}"
+    return Finding(ratio, outcome, reason)
 
 
-_EVALUATE: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
+_JUDGES: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
     "score": _score,
     "error": _score,
     "agreement": _agreement,

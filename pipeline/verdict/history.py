@@ -21,7 +21,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.terms.outcomes import Outcome
@@ -95,45 +95,47 @@ class History:
             if judged == _latest(database, data.name):
                 return False
             facts = json.dumps(machine.facts, sort_keys=True)
-            database.execute(
-                "INSERT OR IGNORE INTO machines VALUES (?, ?)", (machine.digest, facts)
-            )
+            _insert(database, "OR IGNORE INTO machines", [(machine.digest, facts)])
             row = (
-                *(data.created, data.name, data.command, bundle, data.verdict.outcome),
-                *(json.dumps(data.verdict.evidence), commit, machine.digest, measured, judged),
+                None,  # SQLite numbers the rows
+                data.created,
+                data.name,
+                data.command,
+                bundle,
+                data.verdict.outcome,
+                json.dumps(data.verdict.evidence),
+                commit,
+                machine.digest,
+                measured,
+                judged,
                 data.measured,
             )
-            added = database.execute(
-                "INSERT INTO verdicts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
-            ).lastrowid
+            _insert(database, "INTO verdicts", [row])
+            (added,) = database.execute("SELECT last_insert_rowid()").fetchone()
             numbers = [*map(_plain_row, plain), *map(_budget_row, data.verdict.budgets)]
-            database.executemany(
-                "INSERT INTO numbers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(added, *number) for number in numbers],
-            )
-            database.executemany(
-                "INSERT INTO baselines VALUES (?, ?, ?)",
-                [(added, *tag) for tag in data.measurements.baselines.items()],
-            )
+            _insert(database, "INTO numbers", [(added, *number) for number in numbers])
+            tags = data.measurements.baselines.items()
+            _insert(database, "INTO baselines", [(added, *tag) for tag in tags])
         return True
 
     def recipes(self) -> list[str]:
         """Return the names of all recipes, the one with the latest verdict first."""
         with self._open() as database:
-            rows = database.execute("SELECT recipe FROM verdicts GROUP BY recipe ORDER BY max(id)")
-            return [name for (name,) in rows][::-1]
+            rows = database.execute(
+                "SELECT recipe FROM verdicts GROUP BY recipe ORDER BY max(id) DESC"
+            )
+            return [name for (name,) in rows]
 
     def count(self, recipe: str | None = None) -> dict[Outcome, int]:
         """Return the number of verdicts by standing (see ``Past.standing``)."""
         with self._open() as database:
-            return dict(
-                database.execute(
-                    "SELECT CASE WHEN outcome = 'pass' AND evidence <> '[]' THEN 'inconclusive' "
-                    "ELSE outcome END AS standing, count(*) FROM verdicts "
-                    "WHERE ?1 IS NULL OR recipe = ?1 GROUP BY standing",
-                    (recipe,),
-                )
+            rows = database.execute(
+                "SELECT CASE WHEN outcome = 'pass' AND evidence <> '[]' THEN 'inconclusive' "
+                "ELSE outcome END AS standing, count(*) FROM verdicts "
+                "WHERE ?1 IS NULL OR recipe = ?1 GROUP BY standing",
+                (recipe,),
             )
+            return dict(rows)
 
     def verdicts(
         self, recipe: str | None = None, limit: int | None = None, bundle: str | None = None
@@ -153,21 +155,18 @@ class History:
                 "ORDER BY id DESC LIMIT ?2",
                 (recipe, -1 if limit is None else limit, bundle),
             ).fetchall()
-            by_id: dict[int, Past] = {}
-            for row in reversed(rows):
-                by_id[row[0]] = _past(row)
+            pasts = [_past(row) for row in reversed(rows)]
+            by_id = {past.id: past for past in pasts}
             since = (min(by_id, default=0),)
-            for verdict, *number in database.execute(
-                "SELECT * FROM numbers WHERE verdict >= ? ORDER BY rowid", since
-            ):
+            query = "SELECT * FROM numbers WHERE verdict >= ? ORDER BY rowid"
+            for verdict, *number in database.execute(query, since):
                 if verdict in by_id:
                     _put(by_id[verdict], number)
-            for verdict, tag, digest in database.execute(
-                "SELECT verdict, tag, digest FROM baselines WHERE verdict >= ?", since
-            ):
+            query = "SELECT verdict, tag, digest FROM baselines WHERE verdict >= ?"
+            for verdict, tag, digest in database.execute(query, since):
                 if verdict in by_id:
                     by_id[verdict].baselines[tag] = digest
-        return list(by_id.values())
+        return pasts
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -184,8 +183,8 @@ class History:
             finally:
                 database.close()
         except sqlite3.DatabaseError as error:
-            unusable = isinstance(error, sqlite3.OperationalError) and "no such" not in str(error)
-            if unusable:
+            operational = isinstance(error, sqlite3.OperationalError)
+            if operational and "no such" not in str(error):
                 raise ProviderError(f"{self.path}: the history cannot be used: {error}") from None
             raise IntegrityError(
                 f"{self.path}: the history of verdicts is damaged ({error}); move the file away "
@@ -203,7 +202,8 @@ class History:
         A process that was killed while it wrote leaves a journal beside the file, with which the
         next connection undoes what was half written: it has to write for that.
         """
-        if not self.path.exists() or not self.path.stat().st_size:
+        written = self.path.exists() and self.path.stat().st_size > 0
+        if not written:
             return sqlite3.connect(":memory:")
         database = self._connected("ro")
         try:
@@ -242,19 +242,23 @@ def plain_numbers(measurements: Measurements) -> list[Plain]:
     if candidate is None:
         return []
     numbers = []
+    main, size = measurements.main, candidate.size
     expected = measurements.scored_by.expected(measurements.truth)
     if measurements.truth and len(candidate.answers) == expected:
-        finite = all(math.isfinite(p) for row in candidate.answers for p in row)
-        share = measurements.score(measurements.main, CANDIDATE) if finite else (None, None, None)
-        numbers.append(Plain(measurements.main, None, *share))
+        score = Plain(main, None, None, None, None)
+        if all(math.isfinite(number) for row in candidate.answers for number in row):
+            score = Plain(main, None, *measurements.score(main, CANDIDATE))
+        numbers.append(score)
     for target, timed in measurements.latency.items():
         samples = timed.samples.get(CANDIDATE)
-        if samples and all(samples):
-            p50 = timed.percentile(CANDIDATE, 50)
-            # Without bounds, nobody takes it for a change of the model.
-            known = (p50.value, None, None) if timed.throttled else p50
-            numbers.append(Plain("latency_p50", target, *known))
-    return [*numbers, Plain("size", None, *[candidate.size] * 3)]
+        if not samples or not all(samples):
+            continue
+        median = Plain("latency_p50", target, *timed.percentile(CANDIDATE, 50))
+        if timed.throttled:  # without bounds, nobody takes it for a change of the model
+            median = median._replace(low=None, high=None)
+        numbers.append(median)
+    numbers.append(Plain("size", None, size, size, size))
+    return numbers
 
 
 def commit(folder: Path) -> str | None:
@@ -276,7 +280,18 @@ def _latest(database: sqlite3.Connection, recipe: str) -> str | None:
     """Return the digest of a recipe's latest verdict, None if it has none."""
     query = "SELECT judged FROM verdicts WHERE recipe = ? ORDER BY id DESC LIMIT 1"
     row = database.execute(query, (recipe,)).fetchone()
-    return None if row is None else str(row[0])
+    if row is None:
+        return None
+    return str(row[0])
+
+
+def _insert(
+    database: sqlite3.Connection, into: str, rows: Sequence[tuple[int | float | str | None, ...]]
+) -> None:
+    """Insert rows, which have a value for every column of the table."""
+    if rows:
+        places = ", ".join("?" * len(rows[0]))
+        database.executemany(f"INSERT {into} VALUES ({places})", rows)  # noqa: S608
 
 
 def _machine(measurements: Measurements) -> Machine:
@@ -287,41 +302,63 @@ def _machine(measurements: Measurements) -> Machine:
     """
     from pipeline.measure import machine
 
-    targets = {
-        name: f"{timed.provider or 'cpu'}, {timed.threads} threads{_blocks(timed.block)}"
-        + (f", {plural(timed.rows, 'row')}" if timed.rows else "")
-        for name, timed in measurements.latency.items()
-    }
+    targets = {name: _settings(timed) for name, timed in measurements.latency.items()}
     truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]
     how = {"eval data": measurements.data[:12], "truth": truth, "target": targets}
     facts = measurements.machine | {name: fact for name, fact in how.items() if fact}
     return Machine(machine.digest(facts), facts)
 
 
-def _blocks(calls: int) -> str:
-    return f", blocks of {calls} calls" if calls > 1 else ""
+def _settings(timed: Latency) -> str:
+    """Return in words how a target's calls were made."""
+    text = f"{timed.provider or 'cpu'}, {timed.threads} threads"
+    if timed.block > 1:
+        text += f", blocks of {timed.block} calls"
+    if timed.rows:
+        text += f", {plural(timed.rows, 'row')}"
+    return text
 
 
-def _plain_row(one: Plain) -> tuple[Any, ...]:
-    return (one.metric, one.target, *_finite(one.value, one.low, one.high), *(None,) * 6, "hot")
+def _plain_row(number: Plain) -> tuple[Any, ...]:
+    bounds = _finite(number.value, number.low, number.high)
+    without_budget = [None] * 6
+    return (number.metric, number.target, *bounds, *without_budget, "hot")
 
 
-def _budget_row(one: BudgetResult) -> tuple[Any, ...]:
-    asked = (one.form, one.limit, one.against, one.level, one.outcome, one.reason, one.caches)
-    return (one.metric, one.target, *_finite(one.value, one.low, one.high), *asked)
+def _budget_row(result: BudgetResult) -> tuple[Any, ...]:
+    bounds = _finite(result.value, result.low, result.high)
+    budget = (result.form, result.limit, result.against, result.level)
+    judged = (result.outcome, result.reason, result.caches)
+    return (result.metric, result.target, *bounds, *budget, *judged)
 
 
 def _finite(*values: float | None) -> list[float | None]:
     """Replace NaN and infinity by None, because SQL cannot store them."""
-    return [value if value is not None and math.isfinite(value) else None for value in values]
+    storable: list[float | None] = []
+    for value in values:
+        if value is None or not math.isfinite(value):
+            storable.append(None)
+        else:
+            storable.append(value)
+    return storable
 
 
 def _past(row: Sequence[Any]) -> Past:
-    number, time, recipe, command, bundle, outcome, evidence, commit, digest, facts = row[:10]
-    again, measured = row[10:]
-    machine = Machine(digest, json.loads(facts))
-    verdict = (number, time, recipe, command, bundle, outcome, json.loads(evidence), commit)
-    return Past(*verdict, machine, bool(again), measured)
+    number, time, recipe, command, bundle, outcome, evidence, commit = row[:8]
+    digest, facts, again, measured = row[8:]
+    return Past(
+        id=number,
+        time=time,
+        recipe=recipe,
+        command=command,
+        bundle=bundle,
+        outcome=outcome,
+        evidence=json.loads(evidence),
+        commit=commit,
+        machine=Machine(digest, json.loads(facts)),
+        again=bool(again),
+        measured=measured,
+    )
 
 
 def _put(past: Past, row: Sequence[Any]) -> None:
@@ -333,4 +370,5 @@ def _put(past: Past, row: Sequence[Any]) -> None:
 
 
 def _sha256(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+    joined = "\0".join(texts)
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()

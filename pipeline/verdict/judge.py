@@ -2,63 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from pipeline.measure.measurements import CANDIDATE, Measurements
+from pipeline.measure import floor
+from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from pipeline.terms.budget import Budget
-from pipeline.terms.metrics import METRICS
+from pipeline.terms.metrics import METRICS, known
 from pipeline.terms.outcomes import worst
 from pipeline.terms.vocabulary import Target
 from pipeline.verdict import findings
-from pipeline.verdict.footing import Footing
-from pipeline.verdict.verdict import Verdict
+from pipeline.verdict.verdict import BudgetResult, Verdict
+
+COMPARED = ("agreement", "divergence", "speedup")
+"""The kinds of metrics that compare with the first reference if the budget does not say which."""
 
 
 def judge(
-    budgets: Sequence[Budget],
-    targets: Sequence[Target],
-    measurements: Measurements,
-    *,
-    trusted: bool = False,
+    budgets: Sequence[Budget], targets: Sequence[Target], measurements: Measurements
 ) -> Verdict:
     """Judge every budget on every target that it applies to.
 
     A budget that cannot be judged fails, and its reason says why. A candidate that answers NaN or
     infinity fails the verdict, whatever the budgets are. If a target was throttled during the
     measurement and a budget of level error needs its timings, ``evidence`` says so and the verdict
-    cannot pass. Budgets against a model that has learned nothing are inconclusive, unless all are
-    ``trusted``. If a linear model was measured, a candidate that does not beat it fails as well.
+    cannot pass. Budgets against a model that has learned nothing are inconclusive. If a linear
+    model was measured, a candidate that does not beat it fails as well.
     """
-    results, clocked = [], set()
-    answering = [None, *measurements.elsewhere]
-    for place in answering:
-        if broken := findings.broken_answers(measurements.on(place)):
+    results: list[BudgetResult] = []
+    for place in (None, *measurements.elsewhere):
+        broken = findings.broken_answers(measurements.on(place))
+        if broken:
             results.append(broken)
+    references = References(measurements)
     for budget in budgets:
-        known = METRICS.get(budget.metric)
-        timed = known is not None and known.timed
-        answered = known is not None and known.from_rows
-        everywhere: list[str | None] = answering if answered else [None]
-        everywhere = [target.name for target in targets] if timed else everywhere
-        places = [budget.target] if budget.target else everywhere
-        if budget.level == "error":
-            clocked |= {place for place in places if timed}
-            if known is not None and known.kind == "cold_start":
-                clocked.add(targets[0].name)
-        results += [findings.judge_one(budget, place, measurements) for place in places]
-    if not trusted:
-        footing = Footing(measurements)
-        results = [footing.check(result) for result in results]
-    if beside := findings.beaten(measurements):
-        results.append(beside)
+        for place in _places(budget, targets, measurements):
+            result = findings.judge_one(budget, place, measurements)
+            results.append(references.check(result))
+    rival = findings.judge_linear(measurements)
+    if rival:
+        results.append(rival)
+    evidence = _disturbances(budgets, targets, measurements)
     outcome = worst(result.outcome for result in results if result.level == "error") or "pass"
-    evidence = [
-        f"{name}: {timed.throttled}; its timings cannot support a verdict"
-        for name, timed in measurements.latency.items()
-        if timed.throttled and name in clocked
-    ]
     if evidence and outcome == "pass":
         outcome = "inconclusive"
     candidate = measurements.models.get(CANDIDATE)
     digest = candidate.digest if candidate else None
     return Verdict(outcome=outcome, bundle=digest, budgets=results, evidence=evidence)
+
+
+def stopping_rule(
+    budgets: Sequence[Budget], target: Target, measurements: Measurements
+) -> Callable[[Latency], bool] | None:
+    """Return what says whether calls on a target suffice: whether its timed budgets are decided.
+
+    Args:
+        budgets: The recipe's.
+        target: Where the calls are timed.
+        measurements: All but the latencies on the target.
+
+    Returns:
+        A function of the latencies so far; None if no budget is timed on the target.
+    """
+    timed = []
+    for budget in budgets:
+        if known(budget.metric).timed and budget.target in (None, target.name):
+            timed.append(budget)
+    if not timed:
+        return None
+
+    def is_decided(latency: Latency) -> bool:
+        so_far = measurements.model_copy(update={"latency": {target.name: latency}})
+        results = [findings.judge_one(budget, target.name, so_far) for budget in timed]
+        return all(result.outcome != "inconclusive" for result in results)
+
+    return is_decided
+
+
+def _places(
+    budget: Budget, targets: Sequence[Target], measurements: Measurements
+) -> list[str | None]:
+    """Return the targets on which a budget is judged; None stands for all that answer alike."""
+    if budget.target:
+        return [budget.target]
+    metric = METRICS.get(budget.metric)
+    if metric is not None and metric.timed:
+        return [target.name for target in targets]
+    if metric is not None and metric.from_rows:
+        return [None, *measurements.elsewhere]
+    return [None]
+
+
+def _disturbances(
+    budgets: Sequence[Budget], targets: Sequence[Target], measurements: Measurements
+) -> list[str]:
+    """Return why timings that a budget of level error needs cannot support a verdict."""
+    clocked: set[str | None] = set()
+    for budget in budgets:
+        metric = METRICS.get(budget.metric)
+        if budget.level != "error" or metric is None:
+            continue
+        if metric.timed:
+            clocked.update(_places(budget, targets, measurements))
+        if metric.kind == "cold_start":
+            clocked.add(targets[0].name)
+    evidence = []
+    for name, timed in measurements.latency.items():
+        if timed.throttled and name in clocked:
+            evidence.append(f"{name}: {timed.throttled}; its timings cannot support a verdict")
+    return evidence
+
+
+class References:
+    """The references of some measurements, and which of them have learned nothing.
+
+    A share of what such a model has learned is no verdict.
+    """
+
+    def __init__(self, measurements: Measurements) -> None:
+        self._measured = measurements
+        self._shortfalls: dict[str, str | None] = {}
+
+    def check(self, result: BudgetResult) -> BudgetResult:
+        """Return a result as it is, or inconclusive if its reference has learned nothing."""
+        name = self._reference(result)
+        if name is None:
+            return result
+        if name not in self._shortfalls:
+            self._shortfalls[name] = floor.of_model(self._measured, name)
+        shortfall = self._shortfalls[name]
+        if shortfall is None:
+            return result
+        reason = f"{result.reason}; inconclusive because {result.against or name} {shortfall}"
+        return result.model_copy(update={"outcome": "inconclusive", "reason": reason})
+
+    def _reference(self, result: BudgetResult) -> str | None:
+        """Return the model that a result compares the candidate with, None if there is none."""
+        if result.against:
+            name = self._measured.name_of(result.against)
+            return None if name == CANDIDATE else name
+        if known(result.metric).kind not in COMPARED or not self._measured.references:
+            return None
+        return self._measured.references[0]

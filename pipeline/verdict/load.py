@@ -26,7 +26,8 @@ def judge(load: Load, limit: float) -> tuple[Outcome, str]:
     shown = f"{least}{bounds(p99, 'ms', limit)}"
     text = f"p99 is {shown} at {load.rate:g} requests a second; {allowed}"
     if p99.low > limit:
-        if float(np.percentile(load.ideal, 99)) > limit:
+        ideal = float(np.percentile(load.ideal, 99))
+        if ideal > limit:
             return "fail", text
         late = f"inconclusive because the machine delayed {load.late:.0%} of the responses"
         return "inconclusive", f"{text}; {late}"

@@ -19,8 +19,8 @@ def against(budget: Budget, measurements: Measurements) -> str:
     """Return the measured model that a budget compares with."""
     name = measurements.name_of(budget.against or "")
     if name is None or name == CANDIDATE:
-        known = ", ".join([*measurements.references, *measurements.aliases]) or "none"
-        raise MissingError(f"{budget.against!r} was not measured as a reference; measured: {known}")
+        names = ", ".join([*measurements.references, *measurements.aliases]) or "none"
+        raise MissingError(f"{budget.against!r} was not measured as a reference; measured: {names}")
     return name
 
 
@@ -40,39 +40,43 @@ def model(measurements: Measurements, name: str) -> ModelMeasurement:
 
 def amount(measurements: Measurements, name: str, metric: str) -> float:
     """Return a model's size, memory or parameters."""
-    found = getattr(model(measurements, name), metric)
-    if found is None:
+    value = getattr(model(measurements, name), metric)
+    if value is None:
         raise MissingError(f"{metric} of {name} was not measured")
-    return float(found)
+    return float(value)
 
 
 def starts(measurements: Measurements, name: str) -> list[float]:
     """Return a model's cold starts in ms."""
-    found = model(measurements, name).cold_start
-    if not found:
+    times = model(measurements, name).cold_start
+    if not times:
         raise MissingError(f"cold start of {name} was not measured")
-    if not all(map(math.isfinite, found)):
+    if not all(map(math.isfinite, times)):
         raise MissingError(f"a cold start of {name} is not a finite number")
-    return found
+    return times
 
 
 def answers(measurements: Measurements, name: str) -> Floats:
-    """Return a model's answers. Raises MissingError if one is missing or not finite."""
-    found = np.asarray(model(measurements, name).answers, dtype=float)
+    """Return a model's answers, ``(units, columns)``.
+
+    Raises MissingError if one is missing or not finite.
+    """
+    table = np.asarray(model(measurements, name).answers, dtype=float)
     rows = measurements.scored_by.expected(measurements.truth)
-    if found.ndim != 2 or len(found) != rows or not rows:
-        raise MissingError(f"{name} has answers for {len(found)} of {rows} rows")
-    broken = int(np.sum(~np.isfinite(found).all(axis=1)))
+    if table.ndim != 2 or len(table) != rows or not rows:
+        raise MissingError(f"{name} has answers for {len(table)} of {rows} rows")
+    finite = np.isfinite(table).all(axis=1)
+    broken = int(np.sum(~finite))
     if broken:
         raise MissingError(f"{name} answered NaN or infinity on {broken} of {rows} rows")
-    return found
+    return table
 
 
 def timed(measurements: Measurements, target: str | None) -> Latency:
     """Return what was timed on a target."""
     if target is None or target not in measurements.latency:
-        known = ", ".join(measurements.latency) or "none"
-        raise MissingError(f"target {target!r} was not timed; timed: {known}")
+        names = ", ".join(measurements.latency) or "none"
+        raise MissingError(f"target {target!r} was not timed; timed: {names}")
     return measurements.latency[target]
 
 
@@ -87,6 +91,7 @@ def samples(
     if not calls or not all(calls):
         so = " with cold caches" if cold else ""
         raise MissingError(f"{name} was not timed on {target}{so}")
-    if not all(math.isfinite(ms) for process in calls for ms in process):
-        raise MissingError(f"a timing of {name} on {target} is not a finite number")
+    for process in calls:
+        if not all(map(math.isfinite, process)):
+            raise MissingError(f"a timing of {name} on {target} is not a finite number")
     return calls

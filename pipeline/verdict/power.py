@@ -57,17 +57,21 @@ class Need:
 
     @property
     def text(self) -> str:
+        budget = self.budget
         share = f"{self.disagreement:.1%}".replace(".0%", "%")
         origin = f"{share} of the answers differed in the last run"
         if not self.measured:
             origin = f"assuming that {share} of the answers differ"
         if self.error is not None:
             origin = f"the difference of the last run had a standard error of {points(self.error)}"
-        return (
-            f"{self.budget.metric} {self.budget.form} against {self.budget.against}: a margin of "
+        text = (
+            f"{budget.metric} {budget.form} against {budget.against}: a margin of "
             f"{self.margin:.1%} needs about {self.needed:,} eval rows ({origin}); the split has "
-            f"{self.rows:,}" + ("" if self.enough else ", so expect 'inconclusive'")
+            f"{self.rows:,}"
         )
+        if self.enough:
+            return text
+        return f"{text}, so expect 'inconclusive'"
 
 
 def needs(
@@ -85,26 +89,37 @@ def needs(
     ``earlier``: measurements of the same recipe. They give the observed disagreement and the
     reference's accuracy; without them, defaults are assumed.
     """
-    asked = []
+    by_budget: list[Need] = []
     for budget in budgets:
-        known = METRICS.get(budget.metric)
-        if known is None or known.kind not in ("score", "agreement") or budget.against is None:
+        metric = METRICS.get(budget.metric)
+        if metric is None or metric.kind not in ("score", "agreement") or budget.against is None:
             continue
-        if not counted or not counts_rows(budget.metric):
-            asked += _from_error(budget, rows, earlier)
-            continue
-        seen = None if earlier is None else _seen(earlier, budget.against)
-        share, reference = seen or (DISAGREEMENT, REFERENCE)
-        margin = margin_of(budget, reference)
-        if margin > 0:
-            needed = rows_needed(margin, share)
-            asked.append(Need(budget, margin, share, seen is not None, rows, needed))
-    return asked
+        if counted and counts_rows(budget.metric):
+            by_budget += _from_disagreement(budget, budget.against, rows, earlier)
+        else:
+            by_budget += _from_error(budget, rows, earlier)
+    return by_budget
 
 
 def counts_rows(metric: str) -> bool:
     """Return whether a score is the share of rows; in others, such as macro F1, some weigh more."""
     return metric == "accuracy" or METRICS[metric].kind == "agreement"
+
+
+def _from_disagreement(
+    budget: Budget, against: str, rows: int, earlier: Measurements | None
+) -> list[Need]:
+    """Return what a budget on a score that counts rows needs; empty if it allows no drop."""
+    disagreement, reference, measured = DISAGREEMENT, REFERENCE, False
+    shares = _seen(earlier, against) if earlier else None
+    if shares:
+        disagreement, reference = shares
+        measured = True
+    margin = margin_of(budget, reference)
+    if margin <= 0:
+        return []
+    needed = rows_needed(margin, disagreement)
+    return [Need(budget, margin, disagreement, measured, rows, needed)]
 
 
 def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list[Need]:
@@ -117,19 +132,22 @@ def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list
     task, ours, theirs = earlier.scored_by, earlier.table(CANDIDATE), earlier.table(name)
     if budget.metric not in task.formulas(earlier.truth):
         return []
-    both = earlier.compare(budget.metric, ours, theirs)
+    comparison = earlier.compare(budget.metric, ours, theirs)
     blocks = len(task.right(ours, earlier.truth))
-    margin = margin_of(budget, earlier.score(budget.metric, name).value)
-    error = standard_error(both)
+    reference = earlier.score(budget.metric, name)
+    margin = margin_of(budget, reference.value)
+    error = standard_error(comparison)
     if not margin > 0 or not math.isfinite(error):
         return []
     needed = blocks_needed(margin, error, blocks)
-    return [Need(budget, margin, 0.0, True, rows, math.ceil(needed * rows / blocks), error)]
+    needed_rows = math.ceil(needed * rows / blocks)
+    return [Need(budget, margin, 0.0, True, rows, needed_rows, error)]
 
 
 def standard_error(both: Bootstrap) -> float:
     """Return the standard error of a difference, from its one-sided 95 % bounds."""
-    return (both.difference90.high - both.difference90.low) / (2 * Z_BOUND)
+    bounds = both.difference90
+    return (bounds.high - bounds.low) / (2 * Z_BOUND)
 
 
 def blocks_needed(margin: float, error: float, blocks: int) -> int:
@@ -137,15 +155,17 @@ def blocks_needed(margin: float, error: float, blocks: int) -> int:
 
     ``error``: the standard error of the difference on ``blocks`` blocks; it shrinks as 1/√blocks.
     """
-    return math.ceil(blocks * ((Z_BOUND + Z_POWER) * error / margin) ** 2)
+    factor = (Z_BOUND + Z_POWER) * error / margin
+    return math.ceil(blocks * factor**2)
 
 
 def margin_of(budget: Budget, reference: float) -> float:
     """Return the absolute drop that a budget allows if the reference scores ``reference``."""
     if budget.form == "max_drop":
         return budget.limit
-    share = 1 - budget.limit if budget.form == "min_retained" else budget.limit
-    return share * reference
+    if budget.form == "min_retained":
+        return (1 - budget.limit) * reference
+    return budget.limit * reference
 
 
 def rows_needed(margin: float, disagreement: float) -> int:
@@ -159,10 +179,13 @@ def rows_needed(margin: float, disagreement: float) -> int:
     from pipeline.measure.scores import HALF_A_ROW
 
     middle = disagreement + 2 * margin
-    losses = (math.sqrt(middle**2 - 4 * disagreement * margin * (1 + margin)) + middle) / 4
+    discriminant = middle**2 - 4 * disagreement * margin * (1 + margin)
+    losses = (math.sqrt(discriminant) + middle) / 4
     at_margin = 2 * losses - margin * (1 + margin)
-    reach = Z_BOUND * math.sqrt(at_margin) + Z_POWER * math.sqrt(disagreement)
-    root = (reach + math.sqrt(reach**2 + 4 * margin * HALF_A_ROW)) / (2 * margin)
+    bound = Z_BOUND * math.sqrt(at_margin)
+    reach = bound + Z_POWER * math.sqrt(disagreement)
+    corrected = math.sqrt(reach**2 + 4 * margin * HALF_A_ROW)
+    root = (reach + corrected) / (2 * margin)
     return math.ceil(root**2)
 
 
@@ -174,7 +197,8 @@ def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) 
     margin = margin_of(budget, float(theirs.mean()))
     if margin <= 0:
         return ""
-    needed = rows_needed(margin, float((ours != theirs).mean()))
+    disagreement = float((ours != theirs).mean())
+    needed = rows_needed(margin, disagreement)
     if needed <= len(ours):
         return ""
     return f"; about {needed:,} eval rows are needed, but the split has only {len(ours):,}"
@@ -190,8 +214,8 @@ def lacking_blocks(
     needed = blocks_needed(margin, error, blocks)
     if needed <= blocks:
         return ""
-    asked = plural(needed, f"eval {block}")
-    return f"; about {asked} are needed, but the split has only {blocks:,}"
+    more = plural(needed, f"eval {block}")
+    return f"; about {more} are needed, but the split has only {blocks:,}"
 
 
 def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | None:
@@ -205,4 +229,5 @@ def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | N
     if name is None or CANDIDATE not in measurements.models or not measurements.truth:
         return None
     ours, theirs = measurements.right(CANDIDATE), measurements.right(name)
-    return float((ours != theirs).mean()), float(theirs.mean())
+    disagreement = (ours != theirs).mean()
+    return float(disagreement), float(theirs.mean())

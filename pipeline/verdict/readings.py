@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pipeline.measure import machine
@@ -54,7 +54,9 @@ class Machine:
         """The version of onnxruntime."""
         libraries = self.facts.get("libraries") or {}
         version = libraries.get("onnxruntime") or libraries.get("onnxruntime-gpu")
-        return None if version is None else str(version)
+        if version is None:
+            return None
+        return str(version)
 
 
 @dataclass(frozen=True)
@@ -120,30 +122,40 @@ class Reading:
     def bounds(self) -> tuple[float, float]:
         """The interval of a reading that has a value; both bounds are the value if it is exact."""
         assert self.value is not None
-        low = self.value if self.low is None else self.low
-        return low, self.value if self.high is None else self.high
+        low, high = self.low, self.high
+        if low is None:
+            low = self.value
+        if high is None:
+            high = self.value
+        return low, high
 
 
 def readings(past: Past) -> dict[Key, Reading]:
     """Return a verdict's numbers by what they measure, those recorded without a budget first."""
-    by_key = {
-        Key(one.metric, one.target): Reading(one.value, one.low, one.high) for one in past.plain
-    }
+    by_key = {}
+    for number in past.plain:
+        key = Key(number.metric, number.target)
+        by_key[key] = Reading(number.value, number.low, number.high)
     for budget in past.budgets:
-        relative = () if budget.form in ("min", "max") else (budget.form, budget.against)
-        key = Key(budget.metric, budget.place, *relative)
-        before = by_key.get(key) or Reading(budget.value, budget.low, budget.high)
-        strict = max if budget.form.startswith("min") else min
-        limit = strict(budget.limit, before.limits.get(budget.form, budget.limit))
-        by_key[key] = Reading(
-            before.value,
-            before.low,
-            before.high,
-            worst([before.outcome, budget.outcome]),
-            before.limits | {budget.form: limit},
-            (*before.reasons, budget.reason),
-        )
+        key = Key(budget.metric, budget.place)
+        if budget.form not in ("min", "max"):
+            key = key._replace(form=budget.form, against=budget.against)
+        reading = by_key.get(key)
+        if reading is None:
+            reading = Reading(budget.value, budget.low, budget.high)
+        by_key[key] = _with_budget(reading, budget)
     return by_key
+
+
+def _with_budget(reading: Reading, budget: BudgetResult) -> Reading:
+    """Return a reading with the limit, outcome and reason of one more budget on it."""
+    strictest = max if budget.form.startswith("min") else min
+    limit = reading.limits.get(budget.form, budget.limit)
+    limits = dict(reading.limits)
+    limits[budget.form] = strictest(budget.limit, limit)
+    outcome = worst([reading.outcome, budget.outcome])
+    reasons = (*reading.reasons, budget.reason)
+    return replace(reading, outcome=outcome, limits=limits, reasons=reasons)
 
 
 def comparable(key: Key, first: Past, second: Past) -> bool:
@@ -152,8 +164,10 @@ def comparable(key: Key, first: Past, second: Past) -> bool:
     They may if both come from the same machine or the metric does not depend on the machine. If
     they are relative to a tag, it must have pointed at the same bundle.
     """
-    moved = first.baselines.get(key.against or "") != second.baselines.get(key.against or "")
-    return not moved and (key.exact or first.machine.digest == second.machine.digest)
+    tag = key.against or ""
+    if first.baselines.get(tag) != second.baselines.get(tag):
+        return False
+    return key.exact or first.machine.digest == second.machine.digest
 
 
 def apart(key: Key, first: Reading, second: Reading) -> bool:
@@ -163,8 +177,10 @@ def apart(key: Key, first: Reading, second: Reading) -> bool:
     """
     if first.value is None or second.value is None:
         return False
-    (low, high), (other_low, other_high) = first.bounds, second.bounds
-    if not key.exact and (low == high or other_low == other_high):
+    low, high = first.bounds
+    other_low, other_high = second.bounds
+    without_interval = low == high or other_low == other_high
+    if without_interval and not key.exact:
         return False
     return high < other_low or other_high < low
 

@@ -56,14 +56,17 @@ class Verdict(BaseModel):
     @property
     def missed(self) -> list[str]:
         """The reasons of the error-level budgets that failed."""
-        return [b.reason for b in self.budgets if b.outcome == "fail" and b.level == "error"]
+        return self._reasons("fail")
 
     @property
     def undecided(self) -> list[str]:
         """The reasons of the error-level budgets that are inconclusive."""
-        return [
-            b.reason for b in self.budgets if b.outcome == "inconclusive" and b.level == "error"
-        ]
+        return self._reasons("inconclusive")
+
+    def _reasons(self, outcome: Outcome) -> list[str]:
+        """Return the reasons of the error-level budgets with an outcome."""
+        decisive = [budget for budget in self.budgets if budget.level == "error"]
+        return [budget.reason for budget in decisive if budget.outcome == outcome]
 
     def exit_code(self, strict: bool) -> int:
         """Return 0 for pass, 3 for a missed budget, 4 for no verdict.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 import rich_click as click
 
-from flows.cli import _failed, cli, main
+from flows.cli import cli, main, report_error
 from flows.options import show_json, stdout
 from tests.project import Project, Said
 
@@ -110,7 +110,7 @@ def test_no_traceback_unless_verbose(project: Project, rarefy: Callable[..., Sai
 
 
 def test_what_was_not_expected_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _failed(RuntimeError("a wire"), verbose=False, as_json=False) == 1
+    assert report_error(RuntimeError("a wire"), verbose=False, as_json=False) == 1
     said = "rarefy: unexpected RuntimeError: a wire (`rarefy -v …` shows the traceback)\n"
     assert capsys.readouterr().err == said
 

@@ -19,12 +19,12 @@ def test_without_labels_the_model_itself_is_the_teacher(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOALS)
 def test_a_trained_model_is_the_teacher_of_the_same_stages(name: str) -> None:
-    goal, own = GOALS[name], GOALS[name].of_trained()
-    assert own.stages == goal.stages[1:]
-    assert [b.replace("against: model", "against: finetune") for b in own.budgets] == [
+    goal, trained = GOALS[name], GOALS[name].for_trained_model()
+    assert trained.stages == goal.stages[1:]
+    assert [b.replace("against: model", "against: finetune") for b in trained.budgets] == [
         *goal.budgets
     ]
-    assert "finetune" not in " ".join((*own.stages, *own.budgets))
+    assert "finetune" not in " ".join((*trained.stages, *trained.budgets))
 
 
 @pytest.mark.parametrize("name", GOALS)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from stages import byte_pairs
+from stages import vocabulary
 
 MERGES = [["b", "c"], ["a", "b"], ["ab", "c"], ["a", "bc"], ["d", "e"], ["abc", "de"]]
 VOCABULARY = ["a", "b", "c", "d", "e", "bc", "ab", "abc", "de", "abcde", "<s>"]
@@ -22,14 +22,14 @@ def model(**changes):
 
 def test_the_tokens_that_merges_pass_through_are_kept():
     """ "abc" is formed as a + bc, because bc has the lower rank; "ab" is not needed."""
-    assert byte_pairs.closure(model(), ["abc"]) == {"a", "b", "c", "bc", "abc"}
-    assert byte_pairs.closure(model(), ["abcde"]) == {*"abcde", "bc", "abc", "de", "abcde"}
-    assert byte_pairs.closure(model(), ["<s>", "d"]) == {"<s>", "d"}
+    assert vocabulary.closure(model(), ["abc"]) == {"a", "b", "c", "bc", "abc"}
+    assert vocabulary.closure(model(), ["abcde"]) == {*"abcde", "bc", "abc", "de", "abcde"}
+    assert vocabulary.closure(model(), ["<s>", "d"]) == {"<s>", "d"}
 
 
 def test_merges_stay_if_parts_and_result_do():
-    kept = byte_pairs.closure(model(), ["abc"])
-    assert byte_pairs.kept_merges(model(), kept) == [["b", "c"], ["a", "bc"]]
+    kept = vocabulary.closure(model(), ["abc"])
+    assert vocabulary.retained_merges(model(), kept) == [["b", "c"], ["a", "bc"]]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_symbols_carry_the_marks_of_their_place(token, symbols):
     marks = model(continuing_subword_prefix="##", end_of_word_suffix="</w>")
     if "</w>" not in token:
         symbols = [symbol.removesuffix("</w>") for symbol in symbols]
-    assert byte_pairs.symbols(marks, token) == symbols
+    assert vocabulary.symbols(marks, token) == symbols
 
 
 @st.composite
@@ -82,11 +82,11 @@ def test_text_of_kept_tokens_is_split_as_before(encoding, data):
     whole = Tokenizer.from_str(json.dumps(state | {"model": encoding}))
     chosen = data.draw(st.sets(st.sampled_from(sorted(encoding["vocab"])), max_size=6))
     letters = {
-        token for token in encoding["vocab"] if len(byte_pairs.symbols(encoding, token)) == 1
+        token for token in encoding["vocab"] if len(vocabulary.symbols(encoding, token)) == 1
     }
-    kept = byte_pairs.closure(encoding, chosen | letters)
+    kept = vocabulary.closure(encoding, chosen | letters)
     smaller = {token: index for index, token in enumerate(sorted(kept))}
-    merges = byte_pairs.kept_merges(encoding, kept)
+    merges = vocabulary.retained_merges(encoding, kept)
     small = Tokenizer.from_str(
         json.dumps(state | {"model": encoding | {"vocab": smaller, "merges": merges}})
     )

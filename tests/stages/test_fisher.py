@@ -1,13 +1,15 @@
-"""Importance and scales, checked against finite differences and least squares."""
+"""The importance of heads and neurons, checked against finite differences and the weights."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from pipeline.model import checkpoint
 from stages import fisher, surgery
+from stages.prune import Prune
 from tests.models import TASK
 from tests.stages.classifiers import IDS, MASK, PATHS, classifier, masked_logits
 
@@ -74,14 +76,6 @@ def test_magnitude_is_that_of_value_and_gate_wherever_they_are_in_the_matrix(kin
         torch.testing.assert_close(fisher.magnitude(surgery.parts(model, unit)[1]), expected)
 
 
-def test_ranking_is_global_with_a_floor_and_multiples():
-    importance = [torch.arange(64.0) + 100, torch.arange(64.0)]
-    assert fisher.keep_counts(importance, 64, least=1) == [63, 1]
-    assert fisher.keep_counts(importance, 64, least=16, multiple=16) == [48, 16]
-    assert fisher.keep_counts(importance, 128, least=16, multiple=16) == [64, 64]
-    assert fisher.best(torch.tensor([3.0, 9.0, 1.0, 5.0]), 2).tolist() == [1, 3]
-
-
 def test_rearranging_keeps_one_of_two_twins():
     # Units 0 and 1 are redundant: each looks cheaper than unit 2; removing both is costly.
     gradients = torch.tensor([[1.0, 1.0, 1.2, 9.0], [1.0, 1.0, -1.2, 9.0]])
@@ -91,19 +85,8 @@ def test_rearranging_keeps_one_of_two_twins():
     assert len({0, 1} & set(kept.tolist())) == 1
 
 
-def test_scales_are_the_least_squares_solution():
-    torch.manual_seed(0)
-    inputs, weight = torch.randn(50, 12), torch.randn(6, 12)
-    target = torch.randn(50, 6)
-    columns = [
-        (inputs[:, u * 3 : u * 3 + 3] @ weight[:, u * 3 : u * 3 + 3].T).flatten() for u in range(4)
-    ]
-    expected = torch.linalg.lstsq(torch.stack(columns, 1).double(), target.flatten().double())
-    equations = fisher.NormalEquations(weight, 3)
-    for start, end in ((0, 7), (7, 8), (8, 50)):  # batching does not change the sums
-        equations.add(inputs[start:end], target[start:end])
-    gram, right = equations.totals()
-    torch.testing.assert_close(
-        fisher.solve_scales(gram, right, damping=1e-12), expected.solution, atol=1e-6, rtol=1e-6
-    )
-    assert fisher.solve_scales(gram, 1000 * right) is None
+def test_a_recipe_offers_the_criteria_of_the_table():
+    choices = Prune.model_json_schema()["properties"]["method"]["enum"]
+    assert choices == list(fisher.CRITERIA)
+    with pytest.raises(ValidationError, match="method"):
+        Prune(heads=0.5, method="unheard-of")

@@ -38,7 +38,7 @@ def masked(rows):
 def test_every_row_asks_for_something(prepared):
     made, _ = prepared
     assert min(masked(made.rows(2, 0.5))) > 0
-    assert min(masked(made.asked(True)) + masked(made.asked(False))) > 0
+    assert min(masked(made.probe_rows(True)) + masked(made.probe_rows(False))) > 0
 
 
 def test_text_is_as_large_a_share_as_was_asked_for(prepared):
@@ -78,7 +78,7 @@ def test_only_texts_that_are_drawn_are_tokenized(prepared, make_context, monkeyp
 
 def test_the_probe_asks_the_same_at_every_call_and_training_does_not(prepared):
     made, _ = prepared
-    assert made.asked(True) == made.asked(True)
+    assert made.probe_rows(True) == made.probe_rows(True)
     assert made.rows(1, 0.0) != made.rows(1, 0.0)
 
 

@@ -16,7 +16,7 @@ from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
 from stages import finalists, notes, plan_search
-from stages.plan_search import Found, Tried, hull
+from stages.plan_search import Candidate, SearchResult, hull
 from stages.quantize import Quantize
 from stages.sensitivity import Sensitivity
 
@@ -42,10 +42,10 @@ def test_a_form_that_saves_less_for_more_damage_is_passed_over():
 
 def test_the_front_has_the_plans_that_no_other_beats():
     tried = [
-        Tried(("a",), {}, damage, ms)
+        Candidate(("a",), {}, damage, ms)
         for damage, ms in [(0.0, 9.0), (0.1, 5.0), (0.2, 6.0), (0.3, 4.0), (0.3, 4.5)]
     ]
-    found = Found(tried[1], tried, Calibration(rows=1), Interval(9, 8, 10), 1.0)
+    found = SearchResult(tried[1], tried, Calibration(rows=1), Interval(9, 8, 10), 1.0)
     rows = found.record(0.5)["plans"]
     front = [(row["ms"], row["damage"]) for row in rows if row["front"]]
     assert front == [(4.0, 0.3), (5.0, 0.1), (9.0, 0.0)]

@@ -86,3 +86,24 @@ def test_heads_and_neurons_of_other_families_are_rescaled_to_their_residual_stre
         ratio = part.sink.weight / original.sink.weight
         torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=0.1, rtol=0)
         assert (ratio[:, : part.width] - 1).abs().max() < 0.1
+
+
+def test_scales_are_the_least_squares_solution():
+    torch.manual_seed(0)
+    inputs, weight = torch.randn(50, 12), torch.randn(6, 12)
+    target = torch.randn(50, 6)
+    columns = [
+        (inputs[:, u * 3 : u * 3 + 3] @ weight[:, u * 3 : u * 3 + 3].T).flatten() for u in range(4)
+    ]
+    expected = torch.linalg.lstsq(torch.stack(columns, 1).double(), target.flatten().double())
+    equations = rescaling.NormalEquations(weight, 3)
+    for start, end in ((0, 7), (7, 8), (8, 50)):  # batching does not change the sums
+        equations.add(inputs[start:end], target[start:end])
+    gram, correlation = equations.totals()
+    torch.testing.assert_close(
+        rescaling.solve_scales(gram, correlation, damping=1e-12),
+        expected.solution,
+        atol=1e-6,
+        rtol=1e-6,
+    )
+    assert rescaling.solve_scales(gram, 1000 * correlation) is None

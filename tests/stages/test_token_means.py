@@ -13,7 +13,7 @@ def test_a_token_is_the_mean_of_its_last_hidden_states(tuned, make_context):
     context = make_context(rows=12)
     network, tokenizer = training.open_network(context, tuned)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
-    means, counts = token_means.of(context, network, tokenizer, rows, most=12)
+    means, counts = token_means.token_means(context, network, tokenizer, rows, most=12)
     body, states = checkpoint.load(tuned.directory).base_model, {}
     for text in context.split("train").texts:
         batch = tokenizer(text, return_tensors="pt")

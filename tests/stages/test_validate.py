@@ -17,10 +17,11 @@ from pipeline.terms.budget import Budget
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.progress import silent
 from pipeline.terms.vocabulary import Target
+from pipeline.verdict.findings import judge_one
 from pipeline.verdict.judge import judge
 from stages.export import Export
 from stages.steps import Steps
-from stages.validate import Validate, _elsewhere
+from stages.validate import Session, Validate, first_of_other_providers
 from tests.models import LABELS, sentences
 from tests.searches import search
 from tests.stages.chains import QUICK, eval_split, made_artifact, read_measurements
@@ -52,7 +53,8 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
         # Two processes on a busy machine say nothing of the time.
         Budget(metric="latency_p50", min_speedup=0.01, against="quantize", level="warn"),
     ]
-    assert judge(budgets, context.targets, found, trusted=True).outcome == "pass"
+    decisive = [budget for budget in budgets if budget.level == "error"]
+    assert {judge_one(budget, None, found).outcome for budget in decisive} == {"pass"}
     assert judge(budgets, context.targets, found).outcome == "inconclusive", "nobody was trained"
     names = {metric.name for metric in draft.metrics}
     assert {"accuracy", "macro_f1", "ece", "size", "memory", "latency_p50.cpu"} <= names
@@ -159,8 +161,9 @@ def test_a_search_is_timed_and_started_with_its_queries(context, monkeypatch):
         monkeypatch.setattr(module, "measure", measure)
     task = SentenceEmbeddings((), 8, ("query", "positive"))
     context = dataclasses.replace(context, task=task, splits={"eval": search()})
-    Validate()._time({}, Target(), None, context, Steps(silent, 2))
-    Validate()._start({}, None, context, Steps(silent, 2))
+    session = Session(Validate(), context, Steps(silent, 2))
+    session.time({}, Target(), None)
+    session.start({})
     assert asked == [(["dull", "warm"], None)] * 2
 
 
@@ -172,7 +175,7 @@ def test_answers_are_taken_once_a_provider():
         Target(name="engine", provider="tensorrt"),
         Target(name="gpu-2", provider="cuda", threads=2),
     )
-    assert [target.name for target in _elsewhere(targets)] == ["gpu", "engine"]
+    assert [target.name for target in first_of_other_providers(targets)] == ["gpu", "engine"]
 
 
 def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers
 
-from benchmarks import vocabulary as measurements
 from pipeline.model import checkpoint
 from pipeline.model.sources import model_directory
 from pipeline.stage.split import Split
@@ -37,7 +36,7 @@ def minilm():
 @pytest.fixture(scope="module")
 def pruned(minilm):
     tokenizer = checkpoint.load_tokenizer(minilm)
-    kept = vocabulary.kept_ids(tokenizer, vocabulary.count_tokens(tokenizer, TEXTS))
+    kept = vocabulary.retained_ids(tokenizer, vocabulary.count_tokens(tokenizer, TEXTS))
     return tokenizer, vocabulary.prune_tokenizer(tokenizer, kept), kept
 
 
@@ -120,7 +119,7 @@ FEW = 40
 def test_each_kind_splits_known_text_as_before_and_spells_the_rest(folders, kind):
     whole = checkpoint.load_tokenizer(folders[kind])
     known = tokenizers.corpus(FEW)[-FEW:]
-    kept = vocabulary.kept_ids(whole, vocabulary.count_tokens(whole, known))
+    kept = vocabulary.retained_ids(whole, vocabulary.count_tokens(whole, known))
     small = vocabulary.prune_tokenizer(whole, kept)
     assert type(small) is type(whole)
     assert len(small) == len(kept) < 0.9 * len(whole)
@@ -251,7 +250,7 @@ def test_other_tokenizers_are_refused():
     with pytest.raises(
         ModelError, match="is WordLevel, but only WordPiece, BPE and Unigram can be"
     ):
-        vocabulary.kept_ids(tokenizer, {0: 1})
+        vocabulary.retained_ids(tokenizer, {0: 1})
 
 
 @settings(max_examples=150, deadline=None)
@@ -267,7 +266,7 @@ def test_unigram_keeps_the_best_path_of_kept_tokens(data):
     whole = Tokenizer(models.Unigram(table, unk_id=unknown))
     seen = data.draw(st.sets(st.integers(0, len(pieces)), max_size=8))
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=whole)
-    kept = vocabulary.kept_ids(fast, dict.fromkeys(seen, 1))
+    kept = vocabulary.retained_ids(fast, dict.fromkeys(seen, 1))
     state = vocabulary.renumber(json.loads(whole.to_str()), kept)
     small = Tokenizer.from_str(json.dumps(state))
     for text in data.draw(st.lists(st.text("abcd", max_size=9), min_size=5, max_size=5)):
@@ -282,19 +281,5 @@ def test_an_unknown_character_costs_as_much_as_before():
     whole = Tokenizer(models.Unigram([("?", 0.0), *parts.items(), ("zz", -25.0)], unk_id=0))
     assert whole.encode("abcdef").tokens == ["ab", "cd", "ef"], "-30 is more than -35 - 1"
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=whole)
-    kept = vocabulary.kept_ids(fast, {1: 1, 2: 1, 3: 1, 4: 1})
+    kept = vocabulary.retained_ids(fast, {1: 1, 2: 1, 3: 1, 4: 1})
     assert kept == [0, 1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "xlm-roberta"])
-def test_the_benchmark_finds_the_same_splits_on_small_tokenizers(folders, kind):
-    whole = checkpoint.load_tokenizer(folders[kind])
-    texts = tokenizers.corpus()
-    others = {"other": texts[-300:], "languages": [*tokenizers.OTHERS]}
-    row = measurements.measure(whole, texts[-300 - FEW : -300], others)
-    assert row["train_same_split"] == 1
-    assert row["tokens"]["before"] == len(whole) > row["tokens"]["after"]
-    found = row["other"]["other"]
-    assert found["of_kept_tokens"] == found["of_them_same_split"] > 5
-    assert found["after"]["tokens_per_word"] > found["before"]["tokens_per_word"]
-    assert found["after"]["unknown_or_bytes"] <= found["before"]["unknown_or_bytes"]

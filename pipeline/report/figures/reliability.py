@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pipeline.measure.calibration import Bin
+from pipeline.measure.classes import Bin
 from pipeline.measure.measurements import CANDIDATE
 from pipeline.report import wording
 from pipeline.report.figures.chart import MUTED, Axis, Plot, style

@@ -92,7 +92,7 @@ def test_lines_are_answered_when_they_arrive(monkeypatch: pytest.MonkeyPatch) ->
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        arriving = predict._arriving(paired=True)
+        arriving = predict.arriving_rows(paired=True)
         os.write(writing, "one\n \ntwo\thalf of \u00e9".encode()[:-1])
         assert next(arriving) == [("one", None)]
         os.write(writing, "\u00e9\nthree\nfour".encode()[1:])
@@ -103,9 +103,9 @@ def test_lines_are_answered_when_they_arrive(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe(monkeypatch, b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n")
-    assert list(predict._arriving(paired=False)) == [[("one", None), ("\ufefftwo", None)]]
+    assert list(predict.arriving_rows(paired=False)) == [[("one", None), ("\ufefftwo", None)]]
     pipe(monkeypatch, b"\xef\xbb\xbf\n")
-    assert list(predict._arriving(paired=False)) == []
+    assert list(predict.arriving_rows(paired=False)) == []
 
 
 def test_a_closed_stdin_has_no_lines(
@@ -162,7 +162,7 @@ def test_a_line_that_is_not_utf_8_is_counted_over_all_that_arrived(
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        arriving = predict._arriving(paired=False)
+        arriving = predict.arriving_rows(paired=False)
         os.write(writing, b"one\ntwo\nthr")
         assert next(arriving) == [("one", None), ("two", None)]
         os.write(writing, b"ee\nfour, cut off \xc3")
@@ -176,7 +176,7 @@ def test_an_encoding_whose_wrong_bytes_cannot_be_escaped(monkeypatch: pytest.Mon
     cut = io.TextIOWrapper(io.BytesIO("one\n".encode("utf-16") + b"\x00"), encoding="utf-16")
     monkeypatch.setattr("sys.stdin", cut)
     with pytest.raises(DataError, match="stdin is not valid UTF-16"):
-        list(predict._arriving(paired=False))
+        list(predict.arriving_rows(paired=False))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.measure import calibration
+from pipeline.measure import classes
 from pipeline.measure.measurements import Measurements, ModelMeasurement
 
 
@@ -28,7 +28,7 @@ def _simulated(gap, rows=20_000):
 
 
 def test_the_error_is_the_sum_of_its_bins():
-    found = calibration.of(_simulated(0.05, 500), "candidate")
+    found = classes.calibration(_simulated(0.05, 500), "candidate")
     gaps = sum(b.rows * abs(b.accuracy - b.confidence) for b in found.bins)
     assert gaps / sum(b.rows for b in found.bins) == pytest.approx(found.ece.value)
     assert [b.confidence for b in found.bins] == sorted(b.confidence for b in found.bins)
@@ -36,7 +36,7 @@ def test_the_error_is_the_sum_of_its_bins():
 
 @pytest.mark.parametrize("gap", [0.0, 0.05])
 def test_a_model_too_sure_by_a_known_gap_has_that_error(gap):
-    found = calibration.of(_simulated(gap), "candidate")
+    found = classes.calibration(_simulated(gap), "candidate")
     assert found.confidence - found.accuracy == pytest.approx(gap, abs=0.01)
     assert found.ece.value == pytest.approx(gap, abs=0.012)
     assert found.ece.low <= found.ece.value <= found.ece.high
@@ -45,4 +45,4 @@ def test_a_model_too_sure_by_a_known_gap_has_that_error(gap):
 def test_answers_that_are_no_numbers_have_no_calibration():
     measured = _measured(np.array([0.9, 0.8]), np.array([True, True]))
     measured.models["candidate"].answers[0] = [float("nan"), 0.1]
-    assert calibration.of(measured, "candidate") is None
+    assert classes.calibration(measured, "candidate") is None

@@ -44,13 +44,13 @@ def test_the_pair_of_median_length_is_that_of_both_texts(tmp_path, monkeypatch):
     asked = []
 
     def call(_module, request, **_named):
-        asked.append((request["text"], request["pair"]))
+        asked.append((request["texts"], request["pairs"]))
         return {"imported": 0, "loaded": 0, "answered": 0}
 
     monkeypatch.setattr(cold_start.fresh, "call", call)
     pairs = ["a passage of many words", "", "word"]
     cold_start.measure({"candidate": tmp_path}, ["a", "aa", "aaa"], pairs, runs=1)
-    assert asked == [("aaa", ["word"])] * 2
+    assert asked == [(["aaa"], ["word"])] * 2
 
 
 def test_no_rows_is_an_error(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.measure.drift import found
+from pipeline.measure.drift import find_drift
 
 
 def _session(processes=6, calls=60, seed=0, rows=60):
@@ -21,7 +21,7 @@ FEW = {"processes": 5, "calls": 40, "rows": 200}
 
 @pytest.mark.parametrize("session", [{}, FEW, FEW | {"rows": 2000}, FEW | {"rows": 1}])
 def test_a_steady_machine_is_never_called_throttled(session):
-    assert all(found(*_session(seed=seed, **session)) is None for seed in range(200))
+    assert all(find_drift(*_session(seed=seed, **session)) is None for seed in range(200))
 
 
 @pytest.mark.parametrize("session", [FEW, FEW | {"rows": 2000}, FEW | {"rows": 1}])
@@ -33,7 +33,7 @@ def test_rows_that_are_timed_once_do_not_hide_a_change(session, at):
         times, sizes = _session(seed=seed, **session)
         flat = np.concatenate(times)
         flat[at:] *= 1.5
-        missed += found([flat], [np.concatenate(sizes)]) is None
+        missed += find_drift([flat], [np.concatenate(sizes)]) is None
     assert missed == 0
 
 
@@ -41,10 +41,10 @@ def test_a_machine_that_becomes_slower_or_faster_is_found():
     times, sizes = _session()
     slower = [process * (1.5 if number >= 3 else 1) for number, process in enumerate(times)]
     faster = [process * (1 if number >= 3 else 1.5) for number, process in enumerate(times)]
-    assert "times as long in the last 50% of the session as in the first 50%" in found(
+    assert "times as long in the last 50% of the session as in the first 50%" in find_drift(
         slower, sizes
     )
-    assert "times as long in the first 50% of the session as in the last 50%" in found(
+    assert "times as long in the first 50% of the session as in the last 50%" in find_drift(
         faster, sizes
     )
 
@@ -52,4 +52,4 @@ def test_a_machine_that_becomes_slower_or_faster_is_found():
 def test_a_change_within_one_process_is_found_too():
     times, sizes = _session(processes=2, calls=200, rows=200)
     times[1][100:] *= 2
-    assert "times as long in the last " in found(times, sizes)
+    assert "times as long in the last " in find_drift(times, sizes)

@@ -49,7 +49,7 @@ def test_bundles_are_timed_as_they_are_deployed_or_all_alike(tmp_path, alike):
         "alike": alike,
         "threads": 1,
     }
-    timed = latency_worker._load(request, np.random.default_rng(0))
+    timed = latency_worker.load(request, np.random.default_rng(0))
     found = {each.name: each.model.provider for each in timed}
     assert found == {
         "own": "cpu" if alike else "openvino",

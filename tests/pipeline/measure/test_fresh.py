@@ -101,11 +101,11 @@ def test_a_process_computes_with_the_threads_that_it_is_given(tmp_path, monkeypa
 def test_each_process_has_cores_of_its_own_while_there_are_enough(monkeypatch):
     monkeypatch.setattr(machine, "cores", lambda _threads: [0, 2, 4, 6])
     monkeypatch.setattr(machine, "quiet_cores", lambda _busy, _threads: [2, 4, 6])
-    assert sorted(core for n in range(3) for core in latency._cores(1, n)) == [2, 4, 6]
-    assert [len(set(latency._cores(2, number))) for number in range(4)] == [2] * 4
-    assert set(latency._cores(2, 0)) <= {2, 4, 6}
-    assert sorted(latency._cores(4, 0)) == [0, 2, 4, 6]
-    assert sorted(latency._cores(9, 0)) == [0, 2, 4, 6]
+    assert sorted(core for n in range(3) for core in latency.process_cores(1, n)) == [2, 4, 6]
+    assert [len(set(latency.process_cores(2, number))) for number in range(4)] == [2] * 4
+    assert set(latency.process_cores(2, 0)) <= {2, 4, 6}
+    assert sorted(latency.process_cores(4, 0)) == [0, 2, 4, 6]
+    assert sorted(latency.process_cores(9, 0)) == [0, 2, 4, 6]
     monkeypatch.setattr(machine, "quiet_cores", lambda _busy, _threads: [6])
-    assert len(set(latency._cores(2, 0))) == 2, "too few quiet ones"
-    assert [load._cores(2, number, 3) for number in range(3)] == [[0, 2], [4, 6], [0, 2]]
+    assert len(set(latency.process_cores(2, 0))) == 2, "too few quiet ones"
+    assert [load.worker_cores(2, number, 3) for number in range(3)] == [[0, 2], [4, 6], [0, 2]]

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pipeline.measure import caches, drift, fresh, latency, latency_worker, statistics, stopping
-from pipeline.measure.latency_worker import BLOCK, COLD, FEWEST, FIXED, LEAD, LEAST, Rows
+from pipeline.measure import drift, latency, latency_worker, statistics, stopping
+from pipeline.measure.latency_worker import (
+    BLOCK,
+    COLD,
+    FEWEST,
+    FIXED,
+    LEAD,
+    LEAST,
+    Calls,
+    Rows,
+    Session,
+    Timed,
+)
+from pipeline.measure.timer import Timer
 from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
 
-LOOK = drift.found  # before the fixture quiet_machine takes it away
+LOOK = drift.find_drift  # before the fixture quiet_machine takes it away
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +54,9 @@ class Machine:
         self.pace, self.now, self.count = pace, 0.0, 0
         self.slower = lambda process: 1.0
 
-    def monotonic(self):
-        return self.now
+    @property
+    def timer(self):
+        return Timer(wall=lambda: round(self.now * 1e9))
 
     def call(self, module, request, **named):
         self.now += 1.0
@@ -72,22 +86,10 @@ class Machine:
         }
 
 
-@pytest.fixture
-def simulate(monkeypatch):
-    """Return a factory of simulated machines for ``latency.measure`` to run on."""
-
-    def start(**pace):
-        machine = Machine(**pace)
-        monkeypatch.setattr(fresh, "call", machine.call)
-        monkeypatch.setattr(latency, "time", machine)
-        return machine
-
-    return start
-
-
 def measure(machine, **options):
     """Measure models at the machine's paces; no folder is opened."""
     models = {name: Path(name) for name in machine.pace}
+    options |= {"timer": machine.timer, "run_process": machine.call}
     return latency.measure(models, bundles.texts(), **options)
 
 
@@ -130,17 +132,17 @@ def test_calls_with_emptied_caches_are_timed_beside_the_others(timed):
 def test_an_input_of_a_fixed_length_has_so_many_tokens():
     feeds = [{"input_ids": np.array([[1, *range(10, 10 + n), 2]])} for n in (3, 5)]
     for length in (4, 8, 32):
-        (made,) = latency_worker._of_length(feeds, length)["input_ids"]
+        (made,) = latency_worker.feed_of_length(feeds, length)["input_ids"]
         assert len(made) == length
         assert (made[0], made[-1]) == (1, 2)  # [CLS] and [SEP]
         assert set(made[1:-1].tolist()) <= {10, 11, 12, 13, 14}
 
 
 @pytest.fixture
-def clocked(monkeypatch):
+def clocked():
     """Two models on a simulated clock: a token takes 1 ms of one, 20 ms of the other.
 
-    Returns the models and the list of what happens: the name of the model of each call.
+    Returns a session on them, and the list of what happens: the name of the model of each call.
     """
     clock, calls = SimpleNamespace(now=0), []
 
@@ -156,49 +158,41 @@ def clocked(monkeypatch):
             calls.append(self.name)
             clock.now += self.pace * 1_000_000 * feed["input_ids"].shape[1]
 
-    monkeypatch.setattr(
-        latency_worker,
-        "time",
-        SimpleNamespace(
-            perf_counter=lambda: clock.now / 1e9,
-            perf_counter_ns=lambda: clock.now,
-            process_time_ns=lambda: clock.now,
-        ),
-    )
+    timer = Timer(wall=lambda: clock.now, cpu=lambda: clock.now)
     paces = (("quick", 1), ("slow", 20))
-    return [latency_worker.Timed(name, Model(name, pace), False) for name, pace in paces], calls
+    models = [Timed(name, Model(name, pace), False) for name, pace in paces]
+    rows = Rows(bundles.texts(), None)
+    lengths = [len(text.split()) for text in rows.texts]
+    return Session(models, rows, lengths, np.random.default_rng(0), timer), calls
 
 
 @pytest.mark.parametrize(("pace", "block"), [(0.01, BLOCK), (50, FEWEST)])
 def test_a_warm_up_of_slow_models_compares_short_blocks(clocked, pace, block):
     """With blocks of a second, the time was over before the first comparison."""
-    models, calls = clocked
-    for timed in models:
+    session, calls = clocked
+    for timed in session.models:
         timed.model.pace *= pace
-    rows = Rows(bundles.texts(), None)
-    tokens = [len(text.split()) for text in rows.texts]
-    assert latency_worker._warm_up(models, rows, tokens, 2.0, np.random.default_rng(0))
+    assert session.warm_up(2.0)
     assert len(calls) == 2 + 2 * FEWEST * (LEAD + block)
 
 
 def test_a_warm_up_that_does_not_settle_says_so(clocked):
-    models, _ = clocked
-    rows = Rows(bundles.texts(), None)
-    tokens = [len(text.split()) for text in rows.texts]
-    real = models[1].model.run
+    session, _ = clocked
+    slow = session.models[1].model
+    real = slow.run
 
     def slower_and_slower(feed):
-        models[1].model.pace *= 1.01
+        slow.pace *= 1.01
         real(feed)
 
-    models[1].model.run = slower_and_slower
-    assert not latency_worker._warm_up(models, rows, tokens, 2.0, np.random.default_rng(0))
+    slow.run = slower_and_slower
+    assert not session.warm_up(2.0)
 
 
 def test_a_time_stands_at_the_row_that_took_it(clocked):
-    models, _ = clocked
+    session, _ = clocked
     rows = bundles.texts()
-    found = latency_worker._blocks(models, Rows(rows, None), 0.0, np.random.default_rng(0))
+    found = session.time_blocks(0.0)
     tokens = np.array([len(rows[row].split()) for row in found.rows])
     assert len(tokens) == LEAST * BLOCK
     for name, pace in (("quick", 1), ("slow", 20)):
@@ -207,10 +201,8 @@ def test_a_time_stands_at_the_row_that_took_it(clocked):
 
 
 def test_a_model_is_called_in_blocks_of_which_the_first_calls_are_left_out(clocked):
-    models, calls = clocked
-    found = latency_worker._blocks(
-        models, Rows(bundles.texts(), None), 0.0, np.random.default_rng(0)
-    )
+    session, calls = clocked
+    found = session.time_blocks(0.0)
     blocks = [(name, len(list(run))) for name, run in itertools.groupby(calls)]
     assert sum(length for _, length in blocks) == 2 * LEAST * (LEAD + BLOCK)
     assert all(length % (LEAD + BLOCK) == 0 for _, length in blocks)
@@ -218,68 +210,70 @@ def test_a_model_is_called_in_blocks_of_which_the_first_calls_are_left_out(clock
 
 
 def test_models_take_turns_in_random_order(clocked):
-    models, calls = clocked
-    random, first = np.random.default_rng(0), []
+    session, calls = clocked
+    first = []
     for _ in range(20):
         calls.clear()
-        latency_worker._block(
-            models, Rows(bundles.texts(), None), [0], latency_worker.Calls(), random
-        )
+        session.time_block([0], Calls())
         first.append(calls[0])
     assert set(first) == {"quick", "slow"}
 
 
 def test_few_rows_are_timed_several_times_in_a_block(clocked):
-    models, _ = clocked
-    found = latency_worker._blocks(
-        models, Rows(bundles.texts(3), None), 0.0, np.random.default_rng(0)
-    )
+    session, _ = clocked
+    found = replace(session, rows=Rows(bundles.texts(3), None)).time_blocks(0.0)
     assert len(found.rows) == LEAST * BLOCK
     assert set(found.rows) == {0, 1, 2}
 
 
-def test_caches_are_emptied_before_each_cold_call(clocked, monkeypatch):
-    models, calls = clocked
-    monkeypatch.setattr(caches, "empty", lambda _: calls.append("emptied"))
-    latency_worker._cold(models, Rows(bundles.texts(), None), 5, np.random.default_rng(0))
+def test_every_line_of_the_larger_memory_is_written():
+    memory = latency_worker.larger_memory()
+    latency_worker.empty_caches(memory)
+    assert memory.nbytes == latency_worker.CACHES
+    assert memory.reshape(-1, 8).sum(axis=1).all()
+
+
+def test_caches_are_emptied_before_each_cold_call(clocked):
+    session, calls = clocked
+    session.time_cold(5, lambda: calls.append("emptied"))
     assert calls[::2] == ["emptied"] * 10
     assert sorted(calls[1::2]) == ["quick"] * 5 + ["slow"] * 5
 
 
-def test_sampling_goes_on_until_it_is_clear(simulate):
+def test_sampling_goes_on_until_it_is_clear():
     seen = []
 
     def clear(found):
         seen.append(len(found.samples["candidate"]))
         return len(seen) == 2
 
-    machine = simulate(candidate=0.1, teacher=0.5)
+    machine = Machine(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=60, clear=clear)
     assert seen == [2, 4]  # the next would be 7 and 11
     assert found.looks == stopping.LOOKS
     assert found.stopped == "the results were clear"
 
 
-def test_sampling_ends_when_the_time_is_over(simulate):
-    machine = simulate(candidate=0.1, teacher=0.5)
+def test_sampling_ends_when_the_time_is_over():
+    machine = Machine(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=5.5, clear=lambda _: False)
     assert len(found.samples["candidate"]) == 5  # a sixth would end after 6 s
     assert found.stopped == "the time limit of 5.5 s was reached"
 
 
-def test_at_least_the_processes_that_were_asked_for_are_started(simulate):
-    machine = simulate(candidate=0.1, teacher=0.5)
+def test_at_least_the_processes_that_were_asked_for_are_started():
+    machine = Machine(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=0.1, clear=lambda _: False)
     assert len(found.samples["candidate"]) == 2
     assert found.stopped == "the time limit of 0.1 s was reached"
 
 
-def test_a_runner_that_is_throttled_half_way_is_found(simulate, monkeypatch):
+def test_a_runner_that_is_throttled_half_way_is_found(monkeypatch):
     """From the third process on, everything takes twice as long."""
-    monkeypatch.setattr(drift, "found", LOOK)
-    machine = simulate(candidate=0.1, teacher=0.5)
+    monkeypatch.setattr(drift, "find_drift", LOOK)
+    machine = Machine(candidate=0.1, teacher=0.5)
     assert measure(machine, processes=4, seconds=1).throttled is None
-    machine = simulate(candidate=0.1, teacher=0.5)
+    machine = Machine(candidate=0.1, teacher=0.5)
     machine.slower = lambda process: 2.0 if process >= 2 else 1.0
     assert "times as long in the last " in measure(machine, processes=4, seconds=1).throttled
 
@@ -341,22 +335,22 @@ def test_processes_answers_are_gathered_by_model_and_process():
 
 def test_what_processes_say_alike_is_said_once_with_the_worst():
     said = [["others used 0.20 of 2 cores"], [], ["others used 1.52 of 2 cores", "not steady"]]
-    assert latency._gathered(said) == [
+    assert latency.merge_notes(said) == [
         "in 2 of 3 processes, others used 1.52 of 2 cores",
         "in 1 of 3 processes, not steady",
     ]
 
 
-def test_twenty_times_the_work_is_seen_slower(simulate):
-    timed = measure(simulate(candidate=0.1, teacher=2.0), processes=5, seconds=1)
+def test_twenty_times_the_work_is_seen_slower():
+    timed = measure(Machine(candidate=0.1, teacher=2.0), processes=5, seconds=1)
     teacher, candidate = timed.samples["teacher"], timed.samples["candidate"]
     found = statistics.percentile_ratio(teacher, candidate, 50, seed=0)
     assert found.low < 20 < found.high
     assert found.high - found.low < 2
 
 
-def test_the_first_processes_time_cold_caches_as_many_as_are_asked_for(simulate):
-    machine = simulate(candidate=0.1, teacher=2.0)
+def test_the_first_processes_time_cold_caches_as_many_as_are_asked_for():
+    machine = Machine(candidate=0.1, teacher=2.0)
     timed = measure(machine, processes=3, seconds=1, cold=2)
     assert len(timed.samples["candidate"]) == 3
     assert len(timed.cold["candidate"]) == len(timed.cold_tokenizer["teacher"]) == 2
@@ -367,15 +361,15 @@ def test_the_first_processes_time_cold_caches_as_many_as_are_asked_for(simulate)
     assert timed.rows > 0
 
 
-def test_the_noise_floor_is_about_one(simulate):
+def test_the_noise_floor_is_about_one():
     """A model compared with itself does not show a twenty-fold difference."""
-    low, high = measure(simulate(candidate=0.1, teacher=2.0), processes=5, seconds=1).noise
+    low, high = measure(Machine(candidate=0.1, teacher=2.0), processes=5, seconds=1).noise
     assert 0.9 < low <= 1 <= high < 1.1
 
 
-def test_positions_are_the_same_row_for_all(simulate):
+def test_positions_are_the_same_row_for_all():
     """In all processes, in order, each call's time is matched with the tokens of its row."""
-    timed = measure(simulate(candidate=0.1, teacher=2.0), processes=3, seconds=1)
+    timed = measure(Machine(candidate=0.1, teacher=2.0), processes=3, seconds=1)
     for name, pace in (("candidate", 0.1), ("teacher", 2.0)):
         calls = np.array([ms for process in timed.samples[name] for ms in process])
         np.testing.assert_allclose(calls, pace * np.array(timed.tokens), rtol=0.2)

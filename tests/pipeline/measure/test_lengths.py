@@ -8,8 +8,8 @@ from tests.pipeline.measure import bundles
 
 
 def test_a_pair_is_as_long_as_both_its_texts():
-    assert lengths.of(["a", "four"], None) == [1, 4]
-    assert lengths.of(["a", "four"], ["longer", ""]) == [7, 4]
+    assert lengths.character_lengths(["a", "four"], None) == [1, 4]
+    assert lengths.character_lengths(["a", "four"], ["longer", ""]) == [7, 4]
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ def test_a_text_that_is_read_in_windows_is_as_long_as_it_is(tmp_path, reads, cou
     (there / "signature.json").write_text(json.dumps(signature))
     (there / "tokenizer_config.json").write_text("{}")
     texts = [" ".join(bundles.WORDS[:1] * count) for count in (3, 12, 90)]
-    assert lengths.tokens(BundleModel(there), texts, None) == counted
+    assert lengths.token_lengths(BundleModel(there), texts, None) == counted

@@ -153,7 +153,7 @@ def test_a_worker_meets_the_shortest_and_the_longest_pair_first(tmp_path, monkey
             return np.zeros((1, 2))
 
     monkeypatch.setattr(load_worker, "BundleModel", Model)
-    monkeypatch.setattr(load_worker, "_wait_for_start", lambda *_: None)
+    monkeypatch.setattr(load_worker, "wait_for_start", lambda *_: None)
     monkeypatch.setattr(load_worker, "gc", SimpleNamespace(collect=list, disable=list))
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
     pairs = ["a passage of many words", "", "word"]
@@ -165,8 +165,8 @@ def test_a_worker_meets_the_shortest_and_the_longest_pair_first(tmp_path, monkey
 
 def test_workers_use_the_fastest_cores_while_there_are_enough_for_all(monkeypatch):
     monkeypatch.setattr(machine, "cores", lambda threads: [0, 2] if threads <= 2 else [0, 2, 4, 5])
-    assert [load._cores(1, number, 2) for number in range(2)] == [[0], [2]]
-    assert [load._cores(1, number, 4) for number in range(4)] == [[0], [2], [4], [5]]
+    assert [load.worker_cores(1, number, 2) for number in range(2)] == [[0], [2]]
+    assert [load.worker_cores(1, number, 4) for number in range(4)] == [[0], [2], [4], [5]]
 
 
 def test_answers_that_are_no_numbers_are_counted(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from pipeline.measure import memory, memory_worker
+from pipeline.measure import machine, memory, memory_worker
 from pipeline.terms.errors import ProviderError
 from tests.pipeline.measure import bundles
 
@@ -88,11 +88,43 @@ def test_the_size_counts_what_is_needed_to_answer(tmp_path):
 def test_memory_of_a_gpu_that_did_not_rise_was_not_measured(monkeypatch, tmp_path, used, told):
     """Another process has given back as much."""
     answers = iter(used)
-    monkeypatch.setattr(memory_worker.device, "used", lambda: next(answers))
     monkeypatch.setattr(memory_worker, "BundleModel", lambda *_, **__: MagicMock())
     request = {"provider": "cuda", "directory": str(tmp_path), "threads": 1}
-    found = memory_worker.run(request | {"texts": ["a"], "pairs": None})
+    found = memory_worker.run(request | {"texts": ["a"], "pairs": None}, lambda: next(answers))
     assert found["device"] == told
+
+
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [("echo 120; echo 30", 150 * MEGABYTE), ("echo '[N/A]'", None), ("exit 9", None), (None, None)],
+)
+def test_the_drivers_word_is_taken_only_where_it_is_a_number(tmp_path, monkeypatch, told, used):
+    if told is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{told}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert memory_worker.gpu_memory() == used
+
+
+@pytest.mark.parametrize(
+    ("visible", "order", "gpus", "asked"),
+    [
+        (None, None, ["L4"], "--id 0"),
+        ("1,0", None, ["L4", "L4"], "--id 1"),
+        ("1", None, ["L4", "A100"], ""),  # CUDA counts the fastest first, the driver by its place
+        ("1", "PCI_BUS_ID", ["L4", "A100"], "--id 1"),
+        ("GPU-3f", None, ["L4", "A100"], "--id GPU-3f"),
+        ("MIG-3f", None, ["A100"], ""),
+    ],
+)
+def test_the_device_that_is_used_is_asked_for(monkeypatch, visible, order, gpus, asked):
+    for name, value in (("CUDA_VISIBLE_DEVICES", visible), ("CUDA_DEVICE_ORDER", order)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, "gpus", lambda: tuple(gpus))
+    assert " ".join(memory_worker.device_options()) == asked
 
 
 METER = """

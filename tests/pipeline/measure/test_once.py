@@ -77,5 +77,5 @@ def test_answers_that_were_changed_in_place_are_scored_again():
 
 
 def test_the_summary_draws_no_calibration_that_it_does_not_show(monkeypatch):
-    monkeypatch.setattr("pipeline.measure.calibration.of", lambda *_: pytest.fail("not shown"))
+    monkeypatch.setattr("pipeline.measure.classes.calibration", lambda *_: pytest.fail("not shown"))
     assert "Worst slice" in markdown.render(report_data(measurements=loses_a_slice()))

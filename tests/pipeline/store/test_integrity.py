@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pipeline.store.artifact import MANIFEST
-from pipeline.store.integrity import REMEDY
+from pipeline.store.store import REMEDY
 from pipeline.terms.errors import IntegrityError
 from tests.pipeline.store.artifacts import damage, overwrite, publish
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.store.tags import KEPT, Tag, moved, parse
+from pipeline.store.tags import PROTECTED_MOVES, Tag, moved, parse
 from pipeline.terms.errors import IntegrityError
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -74,13 +74,13 @@ def test_a_damaged_file_is_named(data):
 def test_every_rollback_within_the_kept_moves_finds_its_bytes():
     digests = [f"{number:064x}" for number in range(30)]
     tag = promoted(*digests)
-    for _ in range(KEPT - 1):
-        assert tag.before in tag.kept
+    for _ in range(PROTECTED_MOVES - 1):
+        assert tag.before in tag.protected
         tag = back(tag)
-    assert digests[0] not in tag.kept
+    assert digests[0] not in tag.protected
 
 
 def test_what_was_rolled_back_from_is_kept_so_that_the_way_forward_stays():
     tag = back(promoted(A, B))
     assert B not in tag.stack
-    assert B in tag.kept
+    assert B in tag.protected

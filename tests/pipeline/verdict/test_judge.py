@@ -3,7 +3,7 @@ import pytest
 from pipeline.measure.measurements import Latency
 from pipeline.terms.budget import Budget
 from pipeline.terms.vocabulary import Target
-from pipeline.verdict.judge import judge
+from pipeline.verdict.judge import judge, stopping_rule
 from tests.pipeline.verdict.measured import CPU, answers_right, calls_of, one
 
 
@@ -142,3 +142,26 @@ def test_a_drop_of_nothing_is_zero_without_a_sign(measurements):
     same = measurements.model_copy(update={"models": measurements.models | twins})
     found = one(same, metric="accuracy", max_drop="1 %", against="finetune")
     assert str(found.value) == "0.0"
+
+
+def test_timing_stops_when_every_timed_budget_of_the_target_is_decided(measurements):
+    budgets = [
+        Budget(metric="accuracy", min=0.9),  # inconclusive, but no more calls decide it
+        Budget(metric="speedup", min_speedup=3, against="finetune"),
+        Budget(metric="latency_p50", max=1e-9, target="two"),
+    ]
+    is_decided = stopping_rule(budgets, Target(), measurements)
+    assert is_decided(measurements.latency["cpu"])
+    few = {
+        name: [process[:3] for process in calls[:1]]
+        for name, calls in measurements.latency["cpu"].samples.items()
+    }
+    assert not is_decided(Latency(samples=few))
+
+
+def test_without_a_timed_budget_of_the_target_nothing_is_asked_of_its_calls(measurements):
+    budgets = [
+        Budget(metric="accuracy", min=0.9),
+        Budget(metric="latency_p50", max=1, target="two"),
+    ]
+    assert stopping_rule(budgets, Target(), measurements) is None

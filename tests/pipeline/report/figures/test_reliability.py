@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.measure.calibration import Bin
+from pipeline.measure.classes import Bin
 from pipeline.report.figures.reliability import reliability
 
 SVG = "{http://www.w3.org/2000/svg}"
