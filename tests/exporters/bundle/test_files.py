@@ -143,6 +143,7 @@ def test_the_config_describes_the_model_and_nothing_of_this_machine(deployed):
     assert not {"_name_or_path", "transformers_version"} & set(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp_path, side):
     made = bundles.classifier(tmp_path / "made", tokens={"truncation_side": side})
