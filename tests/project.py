@@ -132,11 +132,13 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 
 @pytest.fixture
 def own_environment() -> Iterator[None]:
-    """Isolate the environment variables that commands set for Prefect from other tests."""
+    """Isolate what commands set for the process, variables and threads, from other tests."""
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
+    if torch := sys.modules.get("torch"):  # its sums are rounded otherwise with more threads
+        torch.set_num_threads(int(before.get("OMP_NUM_THREADS", "1")))
 
 
 def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
