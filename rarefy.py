@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # what is public here is loaded on first use, by ``__getattr_
     from pipeline.recipe.writing import Entry, step
     from pipeline.release.answering import Bundle
     from pipeline.release.promotion import Promotion
-    from pipeline.stage import Asked, Context, Draft, Stage
+    from pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
     from pipeline.stage.split import Split
     from pipeline.stage.tasks.text_classification import Prediction
     from pipeline.store.artifact import Artifact, Kind, Metric
@@ -73,7 +73,8 @@ __all__ += ["Augment", "Distill", "Finetune", "Label", "Profile", "Static"]
 __all__ += ["Adapt", "Export", "Factorize", "Inject", "Merge", "Prune", "Quantize"]
 __all__ += ["BudgetResult", "Bundle", "Prediction", "Result", "Validate", "Verdict", "plan", "run"]
 __all__ += ["compare", "promote", "rollback", "validate"]
-__all__ += ["Artifact", "Asked", "Context", "Draft", "Kind", "Metric", "Split", "Stage"]
+__all__ += ["Artifact", "Context", "Draft", "Kind", "Metric", "Policy", "Requirements", "Split"]
+__all__ += ["Stage", "StageCheck"]
 __all__ += ["BudgetError", "DataError", "ModelError", "RarefyError", "RecipeError", "checkpoint"]
 __all__ += ["EvidenceError", "IntegrityError", "ProviderError"]
 

@@ -16,7 +16,7 @@ from benchmarks.bundle import ROOT
 from pipeline.measure import machine
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.stage import Asked, Context, Stage, tasks
+from pipeline.stage import Context, Requirements, Stage, tasks
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
@@ -110,7 +110,7 @@ def run(
         output=output,
         artifacts={name: artifact(path) for name, path in artifacts.items()},
         base=folder,
-        asked=Asked(targets=(Target(name="cpu"),)),
+        requirements=Requirements(targets=(Target(name="cpu"),)),
     )
     draft = stage.run(context, artifact(source))
     metrics = {metric.name: metric.model_dump() for metric in draft.metrics}

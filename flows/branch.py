@@ -15,7 +15,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from pipeline.stage.development import NAME
 from pipeline.store import shared
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.store.home import DEFAULT, VARIABLE, Home
-from pipeline.sweep import scoring
+from pipeline.sweep import fields, scoring
 from pipeline.sweep.branch import Branch, Folder, StepRow, hopeless
 from pipeline.sweep.sweep_file import Stop
 from pipeline.terms.credentials import redact
@@ -49,7 +48,7 @@ class Assignment(BaseModel):
 
     name: str
     values: dict[str, Any]
-    text: str = Field(description="the variant's recipe, in YAML")
+    text: str = Field(description="the variant's recipe, in YAML, without budgets")
     threads: int
     device: str
     base: Path | None = Field(
@@ -67,7 +66,6 @@ class Assignment(BaseModel):
     store: str | None = Field(
         default=None, description="the store through which workers share what they made"
     )
-    first: bool = False
     stops: tuple[Stop, ...] = ()
     others: list[Branch] = Field(
         default=[],
@@ -91,7 +89,6 @@ class _Record:
             name=assignment.name,
             values=assignment.values,
             state="running",
-            started=_now(),
             worker=f"{platform.node()}:{os.getpid()}",
         )
         self.update()
@@ -105,11 +102,15 @@ class _Record:
     @property
     def others(self) -> list[Branch]:
         """The other branches, as far as this worker knows them."""
-        return self._others if self._folder is None else self._folder.branches()
+        if self._folder is None:
+            return self._others
+        return self._folder.branches()
 
 
 def run(values: dict[str, Any]) -> dict[str, Any]:
-    """Run a branch in this process.
+    """Run a branch in this process, whose threads it sets: results depend on their number.
+
+    Dask and Ray set the environment variables of their workers to one thread, others to none.
 
     Args:
         values: The fields of an ``Assignment``.
@@ -120,11 +121,15 @@ def run(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Exception: An error that may pass (``flows.passing``): the branch is worth another attempt.
     """
+    import torch
+    from threadpoolctl import threadpool_limits
+
     assignment = Assignment.model_validate(values)
     record = _Record(assignment)
     try:
         _check_folder(assignment)
-        with _threads(assignment.threads), _recipe(assignment) as loaded:
+        torch.set_num_threads(assignment.threads)
+        with threadpool_limits(assignment.threads), _recipe(assignment) as loaded:
             _run_steps(assignment, loaded, record)
     except Exception as error:
         if passing.may_pass(error):
@@ -132,30 +137,15 @@ def run(values: dict[str, Any]) -> dict[str, Any]:
         reason = str(error)
         if not isinstance(error, RarefyError):
             reason = redact(f"unexpected {type(error).__name__}: {error}")
-        record.update(state="failed", why=reason.partition("\n")[0], ended=_now())
+        record.update(state="failed", why=reason.partition("\n")[0])
     return record.branch.model_dump(mode="json", by_alias=True)
-
-
-def needed(plan: Plan) -> list[str]:
-    """Return the ids of the steps of a branch, in order: no reports, unless a later step reads one.
-
-    Measurements of a branch are made later, of all branches beside each other.
-    """
-    kinds = plan.kinds()
-    inputs = set[str]()
-    steps = []
-    for identifier in reversed(plan.loaded.ids):
-        if identifier in inputs or kinds[identifier] is not Kind.REPORT:
-            steps.append(identifier)
-            inputs.update(parent for _, parent in plan.parents(identifier))
-    return steps[::-1]
 
 
 def environments(plan: Plan) -> dict[str, Any]:
     """Return what else the steps of a branch depend on, by id: on its targets or the CPU."""
     values = {}
-    for identifier in needed(plan):
-        values[identifier] = plan.stage_of(identifier).environment(plan.asked)
+    for identifier in fields.steps_of_branch(plan.loaded):
+        values[identifier] = plan.stage_of(identifier).environment(plan.requirements)
     plain: dict[str, Any] = json.loads(json.dumps(values))  # as they arrive at a worker
     return plain
 
@@ -169,7 +159,6 @@ def open_run(assignment: Assignment, loaded: LoadedRecipe) -> Run:
         device=assignment.device,
         threads=assignment.threads,
         command="rarefy sweep",
-        first=assignment.first,
         store=assignment.store,
     )
     run = jobs.open_run(job, loaded)
@@ -208,9 +197,9 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
     run = open_run(assignment, loaded)
     _check_machine(assignment, run.plan)
     record.update(rows=run.plan.sources[NAME].sha256)
-    judged = {stop.after for stop in assignment.stops}
-    rows: list[StepRow] = []
-    steps = needed(run.plan)
+    steps = fields.steps_of_branch(loaded)
+    stops = assignment.stops
+    judged = {stop.after for stop in stops}
     for identifier in steps:
         record.update(step=identifier)
         finished = run.execute(identifier)
@@ -223,17 +212,16 @@ def _run_steps(assignment: Assignment, loaded: LoadedRecipe, record: _Record) ->
             cached=finished.cached,
             seconds=finished.seconds,
         )
-        rows.append(row)
         if identifier in judged:
             score = _score(run, finished.artifact)
             row.accuracy = score.get("accuracy")
-            record.update(steps=list(rows), metric=score.get("metric"))
-            reason = hopeless(assignment.stops, record.branch, record.others)
-            if reason is not None:
-                record.update(state="stopped", why=reason, ended=_now())
-                return
-        record.update(steps=list(rows))
-    record.update(**_result(run, steps), state="done", step=None, ended=_now())
+            record.update(metric=score.get("metric"))
+        record.update(steps=[*record.branch.steps, row])
+        reason = identifier in judged and hopeless(stops, record.branch, record.others)
+        if reason:
+            record.update(state="stopped", why=reason)
+            return
+    record.update(**_result(run, steps), state="done", step=None)
 
 
 def _check_lasts(run: Run, finished: Finished) -> None:
@@ -262,14 +250,16 @@ def _result(run: Run, steps: Sequence[str]) -> dict[str, Any]:
 
     It delivers what its last ``validate`` measures, or else the last (``pipeline.run.outcome``).
     """
-    artifacts = [run.finished[identifier].artifact for identifier in steps]
-    bundles = [artifact for artifact in artifacts if artifact.kind is Kind.BUNDLE]
+    bundle = None
+    for identifier in steps:
+        artifact = run.finished[identifier].artifact
+        if artifact.kind is Kind.BUNDLE:
+            bundle = artifact
     for step in run.plan.loaded.steps:
         if isinstance(step.stage, Validate):
-            bundles.append(run.finished[step.input].artifact)
-    if not bundles:
+            bundle = run.finished[step.input].artifact
+    if bundle is None:
         return {}
-    bundle = bundles[-1]
     run.check(bundle)  # its files may still be in a remote store
     size = memory.size(bundle.directory)
     return _score(run, bundle) | {"bundle": bundle.digest, "size": size}
@@ -285,24 +275,6 @@ def _recipe(assignment: Assignment) -> Iterator[LoadedRecipe]:
         document = yaml_source.parse(assignment.text.encode(), assignment.name)
         places = Places(assignment.name, document.lines)
         yield recipes.check(document.values, assignment.text, base, places, None)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch and the BLAS libraries use ``count`` threads; results depend on their number.
-
-    Dask and Ray set the environment variables of their workers to one thread, others to none.
-    """
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def end_with(parent: int) -> None:
@@ -348,10 +320,6 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 
 def _home(path: Path | str | None) -> Home:
     return Home.of(path or os.environ.get(VARIABLE) or Path.home() / DEFAULT)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 if __name__ == "__main__":

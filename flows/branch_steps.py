@@ -9,6 +9,7 @@ from typing import Any
 from flows import branch
 from pipeline.run.plan import Plan, Planned
 from pipeline.stage.development import NAME
+from pipeline.sweep import fields
 from pipeline.sweep.branch import Branch
 
 
@@ -26,16 +27,12 @@ class Steps:
     @classmethod
     def from_plan(cls, plan: Plan, planned: Sequence[Planned]) -> Steps:
         """Return the steps of a plan that a branch runs."""
-        artifacts = {step.id: step.artifact for step in planned}
-        digests: dict[str, str | None] = {}
-        for identifier in branch.needed(plan):
-            artifact = artifacts[identifier]
-            digests[identifier] = None
-            if artifact is not None:
-                digests[identifier] = artifact.digest
-        environments = branch.environments(plan)
-        rows = plan.sources[NAME].sha256
-        return cls(digests, environments, rows)
+        ids = fields.steps_of_branch(plan.loaded)
+        digests = {}
+        for step in planned:
+            if step.id in ids:
+                digests[step.id] = step.artifact and step.artifact.digest
+        return cls(digests, branch.environments(plan), plan.sources[NAME].sha256)
 
     def match(self, record: Branch) -> bool:
         """Return whether what is known of a branch comes from data and code as they are now.

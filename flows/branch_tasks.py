@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,11 +17,11 @@ from contextlib import (
     ExitStack,
     contextmanager,
     nullcontext,
-    redirect_stdout,
 )
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlparse
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
@@ -34,6 +34,8 @@ from flows.workers import Where, Workers
 from pipeline.terms.errors import ProviderError, RarefyError
 
 NAME: Final = "rarefy-sweep"
+SECONDS: Final = 20.0
+"""How long a cluster may take to answer."""
 TRIES: Final = 3
 """How often a worker starts a branch whose process dies."""
 
@@ -84,12 +86,9 @@ def run(where: Where, name: str, threads: int, body: Callable[[Workers], None]) 
         with open_crew(where, threads) as crew:
             body(crew)
 
-    token = _body.set(work)
-    try:
-        with server_guard.running(), tags("rarefy", f"sweep:{name}"):
-            sweep(name, where.on, where.workers)
-    finally:
-        _body.reset(token)
+    _body.set(work)
+    with server_guard.running(), tags("rarefy", f"sweep:{name}"):
+        sweep(name, where.on, where.workers)
 
 
 class Crew:
@@ -140,25 +139,28 @@ def open_crew(where: Where, threads: int) -> Iterator[Crew]:
     Raises:
         ProviderError: The cluster does not answer.
     """
-    options: Callable[[], AbstractContextManager[Any]] = nullcontext
     with ExitStack() as stack:
         try:
-            if where.on == "dask":
-                runner = stack.enter_context(_dask(where))
-            elif where.on == "ray":
-                from prefect_ray.context import remote_options
-
-                options = partial(remote_options, num_cpus=threads)
-                stack.enter_context(redirect_stdout(sys.stderr))  # Ray says there who died
-                runner = stack.enter_context(_ray(where, threads))
-            else:
-                runner = stack.enter_context(ThreadPoolTaskRunner(max_workers=where.workers))
+            runner = stack.enter_context(_runner(where, threads))
         except (OSError, ValueError) as error:
             name = where.on.capitalize()
             raise ProviderError(f"{where.address}: no {name} cluster answers: {error}") from error
         _interrupted.clear()
         stack.callback(_interrupted.set)  # or the runner would wait for what still runs
+        options: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if where.on == "ray":
+            from prefect_ray.context import remote_options
+
+            options = partial(remote_options, num_cpus=threads)
         yield Crew(runner, where.workers, options)
+
+
+def _runner(where: Where, threads: int) -> TaskRunner[Any]:
+    if where.on == "dask":
+        return _dask(where)
+    if where.on == "ray":
+        return _ray(where, threads)
+    return ThreadPoolTaskRunner(max_workers=where.workers)
 
 
 def _dask(where: Where) -> TaskRunner[Any]:
@@ -182,7 +184,9 @@ def _ray(where: Where, threads: int) -> TaskRunner[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from prefect_ray import RayTaskRunner
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    place = urlparse(f"//{where.address}".replace("//ray://", "//"))
+    if place.port is not None:  # Ray itself would try without an end
+        socket.create_connection((place.hostname, place.port), SECONDS).close()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if where.address is None:
         options |= {"num_cpus": where.workers * threads, "include_dashboard": False}

@@ -35,7 +35,6 @@ from pipeline.sweep.branch import Branch
 from pipeline.sweep.sweep_file import Choices, Range, SweepFile
 from pipeline.sweep.variants import Variant, variant
 from pipeline.terms.digests import value_sha256
-from pipeline.terms.errors import IntegrityError
 
 ATTEMPTS: Final = 10
 """How often TPE is asked for a new variant: it draws near the best that it knows."""
@@ -53,9 +52,6 @@ class Trials:
     Args:
         file: The sweep.
         folder: The sweep's folder. If there is none, nothing is written.
-
-    Raises:
-        IntegrityError: The study's file is damaged.
     """
 
     def __init__(self, file: SweepFile, folder: Path) -> None:
@@ -137,13 +133,9 @@ class Trials:
                 self._study.tell(trial.number, costs if measured else None, state)
 
     def restart(self) -> None:
-        """Begin a new study of the same variants: the results of the old one count no more."""
-        trials = self._trials(TrialState.RUNNING, *MEASURED)
+        """Begin a new study: the results of the old one count no more."""
         optuna.delete_study(study_name=self._study.study_name, storage=self._storage)
         self._open()
-        for trial in trials:
-            self._study.enqueue_trial(trial.params)
-            self._study.ask(self._space)
 
     def _variant(self, trial: Trial | FrozenTrial) -> Variant:
         """Return the variant of a trial, with its values in the order of the sweep's file."""
@@ -155,13 +147,11 @@ class Trials:
 
 
 def _storage(folder: Path) -> BaseStorage:
+    """Return the file of a sweep's study; without a folder, a study in memory."""
     if not folder.is_dir():
         return InMemoryStorage()
     path = folder / STUDY
-    try:
-        return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError):
-        raise IntegrityError(f"{path}: the file is damaged; delete it") from None
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _distribution(choices: Choices) -> BaseDistribution:

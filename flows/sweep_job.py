@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flows.workers import Where
 from pipeline.store import disk, locks
 from pipeline.store.home import Home
 from pipeline.sweep.branch import Folder
 from pipeline.sweep.sweep_file import Sweep
-from pipeline.terms.errors import IntegrityError, RecipeError
+from pipeline.terms.errors import RecipeError
 
 SETTINGS: Final = "settings.json"
 """The file with what all branches of a folder have in common."""
@@ -45,15 +45,10 @@ class Job:
 
         Raises RecipeError if one is at work there, or if there can be no such folder.
         """
-        try:
-            with disk.speaking(self.out):
-                self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = error.strerror or error
-            raise RecipeError(
-                f"{self.out}: cannot make this folder: {reason}; give another --out"
-            ) from error
-        with locks.if_free(self.out / disk.LOCK) as free:
+        lock = self.out / disk.LOCK
+        with disk.placing(lock):
+            lock.touch()
+        with locks.if_free(lock) as free:
             if not free:
                 raise RecipeError(
                     f"{self.out}: this sweep runs already; wait until it ends, or give another "
@@ -70,9 +65,13 @@ class Job:
         self.out.mkdir(parents=True, exist_ok=True)
         if not Folder(self.out).branches():
             disk.remove(self.out / STUDY)
-        settings = {"sweep": self.sweep.digest, "threads": job.threads, "device": job.device}
-        disk.write(self.out / SETTINGS, settings)
+        disk.write(self.out / SETTINGS, job.settings)
         return job
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all branches have in common: results differ with it, and would not compare."""
+        return {"sweep file": self.sweep.digest, "device": self.device, "threads": self.threads}
 
     def settled(self, threads: int | None) -> Job:
         """Return the job with the threads that the sweep began with, if a branch has begun.
@@ -82,25 +81,16 @@ class Job:
 
         Raises:
             RecipeError: The folder is another sweep's, or it began with other threads or on another
-                device: results differ, and branches would not compare.
-            IntegrityError: The file with the settings is missing or damaged.
+                device.
         """
         if not Folder(self.out).branches():
             return self
-        path = self.out / SETTINGS
-        if not path.exists():
-            raise IntegrityError(f"{path}: the file is missing; delete {self.out}")
-        if disk.read(path, "sweep") != self.sweep.digest:
-            raise RecipeError(
-                f"{self.out} has the branches of another sweep, or of other values of this one, or "
-                "in another order; give another --out, or delete it (what its branches made stays "
-                "in the store)"
-            )
-        for option, value in (("threads", threads), ("device", self.device)):
-            begun = disk.read(path, option)
-            if value not in (None, begun):
+        begun = {name: disk.read(self.out / SETTINGS, name) for name in self.settings}
+        job = replace(self, threads=threads or begun["threads"])
+        for name, value in job.settings.items():
+            if value != begun[name]:
                 raise RecipeError(
-                    f"{self.out}: this sweep began with --{option} {begun}; give the same, or "
-                    "another --out"
+                    f"{self.out}: this sweep began with {name} {begun[name]}; give the same, or "
+                    "another --out (what its branches made stays in the store)"
                 )
-        return replace(self, threads=disk.read(path, "threads"))
+        return job

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pipeline.measure import alone, latency, machine, memory
+from pipeline.measure import alone, latency, machine
 from pipeline.measure.lengths import rows_to_time
 from pipeline.measure.measurements import Latency
 from pipeline.recipe.recipe import LoadedRecipe
-from pipeline.run import check_machine
 from pipeline.run.plan import Plan
 from pipeline.stage.development import NAME
 from pipeline.store import disk
@@ -29,10 +28,8 @@ from pipeline.terms.wording import plural
 from stages.validate import Validate
 
 FILE: Final = "timing.json"
-SESSION: Final = 16
+SESSION: Final = 8
 """Bundles of a session at most: each of its processes loads them all."""
-SHARE: Final = 0.3
-"""Of the memory, what the files of a session's bundles may have: loaded, they take more."""
 USUAL: Final = 4
 """Models that the recipe's own time limit is meant for; more of them get more time."""
 
@@ -43,8 +40,8 @@ class Clock:
 
     path: Path
     target: Target
-    texts: Sequence[str]
-    pairs: Sequence[str] | None
+    texts: list[str]
+    pairs: list[str] | None
     settings: Validate
     seed: int
     directory: Callable[[str], Path]
@@ -76,15 +73,8 @@ class Clock:
         seed = loaded.recipe.seed
         # Timing asks for no answers to them.
         texts, pairs = rows_to_time(plan.task, plan.rows[NAME], settings.rows, seed)
-        return cls(
-            path=folder / FILE,
-            target=loaded.recipe.targets[0],
-            texts=texts,
-            pairs=pairs,
-            settings=settings,
-            seed=seed,
-            directory=directory,
-        )
+        target = loaded.recipe.targets[0]
+        return cls(folder / FILE, target, texts, pairs, settings, seed, directory)
 
     def __post_init__(self) -> None:
         """Take the times that are on disk, if what they depend on is the same."""
@@ -97,13 +87,23 @@ class Clock:
         """What times depend on besides the bundles."""
         target = self.target.model_dump(mode="json")
         settings = self.settings.model_dump(mode="json")
-        pairs = None if self.pairs is None else list(self.pairs)
-        return value_sha256([machine.fingerprint(), target, settings, list(self.texts), pairs])
+        return value_sha256([machine.fingerprint(), target, settings, self.texts, self.pairs])
 
     @property
     def times(self) -> Mapping[str, Interval]:
         """All times, in doubt or not."""
         return self.doubtful | self.certain
+
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with the times."""
+        if not self.doubtful:
+            return []
+        bundles = plural(len(self.doubtful), "bundle")
+        return [
+            f"the latencies of {bundles} are in doubt: something slowed this machine down each "
+            "time; the same command takes them again"
+        ]
 
     def time(
         self,
@@ -126,22 +126,9 @@ class Clock:
         with alone.measuring(lambda why: say(f"{why}; waiting for it to finish")):
             while new:
                 reference = list(self.certain)[:1]
-                count = self._capacity(reference, new)
+                count = SESSION - len(reference)
                 self._session(reference, new[:count], progress, say)
                 new = new[count:]
-
-    def _capacity(self, reference: Sequence[str], new: Sequence[str]) -> int:
-        """Return how many of the new bundles one process can load, one at least."""
-        digests = [*reference, *new]
-        sizes = [memory.size(self.directory(digest)) for digest in digests]
-        limit = SHARE * check_machine.total_memory()
-        total = max(sizes)  # one of them is loaded twice
-        count = 0
-        for size in sizes[:SESSION]:
-            total += size
-            if total <= limit:
-                count += 1
-        return max(1, count - len(reference))
 
     def _session(
         self,
@@ -165,7 +152,7 @@ class Clock:
         disk.write(self.path, {"key": self.key, "ms": self.certain})
 
     def _measured(self, digests: Sequence[str], progress: Progress) -> Latency:
-        seconds = self.settings.seconds * max(1.0, len(digests) / USUAL)
+        share = max(1.0, len(digests) / USUAL)
         directories = {digest: self.directory(digest) for digest in digests}
         return self.measure(
             directories,
@@ -175,7 +162,7 @@ class Clock:
             alike=True,  # whatever each was exported for
             threads=self.target.threads,
             processes=self.settings.processes,
-            seconds=seconds,
+            seconds=self.settings.seconds * share,
             seed=self.seed,
             progress=progress,
         )
@@ -187,15 +174,6 @@ def _scaled(time: Interval, now: Interval, before: Interval) -> Interval:
     The three are measured apart, so their relative errors add up in squares.
     """
     value = time.value * before.value / now.value
-    # What makes the result smaller: time and ``before`` at their low ends, ``now`` at its high one.
-    shrinking = [time.value / time.low, before.value / before.low, now.high / now.value]
-    growing = [time.high / time.value, before.high / before.value, now.value / now.low]
-    low = value / _combined(shrinking)
-    high = value * _combined(growing)
-    return Interval(value, low, high)
-
-
-def _combined(factors: Sequence[float]) -> float:
-    """Return the factor by which independent errors change a product."""
-    logarithms = [math.log(factor) for factor in factors]
-    return math.exp(math.hypot(*logarithms))
+    errors = [math.log(measured.high / measured.low) / 2 for measured in (time, now, before)]
+    factor = math.exp(math.hypot(*errors))
+    return Interval(value, value / factor, value * factor)

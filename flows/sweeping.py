@@ -17,29 +17,25 @@ from typing import TYPE_CHECKING, Any, Final
 from flows import recipe_source
 from flows.branch import Assignment
 from flows.branch_steps import Steps
-from flows.sweep_display import SweepDisplay
+from flows.display import Display
 from flows.sweep_job import Job
 from flows.sweep_timing import Clock
 from flows.workers import Workers
 from pipeline.recipe.recipe import LoadedRecipe
 from pipeline.run import check_machine
 from pipeline.run.plan import Plan
-from pipeline.stage.development import NAME
 from pipeline.store import disk, remote
 from pipeline.store.artifact import Kind
 from pipeline.store.lease import Lease
 from pipeline.sweep import variants
-from pipeline.sweep.branch import Branch, Folder, hopeless
+from pipeline.sweep.branch import ENDED, Branch, Folder, hopeless
 from pipeline.sweep.variants import Variant
 from pipeline.terms.credentials import redact
-from pipeline.terms.errors import EvidenceError, ProviderError, RarefyError, RecipeError
-from pipeline.terms.wording import plural
+from pipeline.terms.errors import ProviderError, RarefyError, RecipeError
 
 if TYPE_CHECKING:
     from flows.searching import Trials
 
-MANY: Final = 20
-"""Branches whose planning is worth a line."""
 PAUSE: Final = 0.5
 """Seconds between two looks at the display."""
 BATCH: Final = 4
@@ -58,22 +54,24 @@ class Sweeping:
         ProviderError: A search needs optuna.
     """
 
-    def __init__(self, job: Job, display: SweepDisplay) -> None:
+    def __init__(self, job: Job, display: Display) -> None:
         self.job, self.display = job, display
         self.folder = Folder(job.out)
         self.store = job.home.store(remote=job.store)
         self.branches: dict[str, Branch] = {}
         self._steps: dict[str, Steps] = {}
-        self._recipes: dict[str, LoadedRecipe] = {}
-        self._refusals: list[type[RarefyError]] = []
-        """The kinds of errors of the branches that cannot run."""
+        self._refusals: list[RarefyError] = []
+        """The errors of the branches that cannot run."""
         self._plans: dict[str, Plan] = {}
         """A plan for each model and data: large files are not hashed again for each branch."""
         self._records = {branch.name: branch for branch in self.folder.branches()}
         search = job.sweep.file.search
         self._for_speed = search is not None and "latency" in search.goals
         self.trials = _trials(job)
-        self._add(variants.grid(job.sweep) if self.trials is None else self.trials.variants)
+        if self.trials is None:
+            self._add(variants.grid(job.sweep))
+        else:
+            self._add(self.trials.variants)
         self._check()
 
     @cached_property
@@ -93,18 +91,10 @@ class Sweeping:
 
     @property
     def notes(self) -> list[str]:
-        """What is wrong with the development rows, or was with this machine."""
+        """What is wrong with the times."""
         if not self._plans:
             return []
-        warnings = self._plan_with_rows.summary.warnings
-        notes = [warning for warning in warnings if warning.startswith(f"{NAME}:")]
-        if self.clock.doubtful:
-            bundles = plural(len(self.clock.doubtful), "bundle")
-            notes.append(
-                f"the latencies of {bundles} are in doubt: something slowed this machine down each "
-                "time; the same command takes them again"
-            )
-        return notes
+        return self.clock.notes
 
     @property
     def waiting(self) -> list[str]:
@@ -112,15 +102,17 @@ class Sweeping:
         return [name for name, branch in self.branches.items() if branch.state == "waiting"]
 
     @property
-    def failed(self) -> dict[str, str | None]:
-        """Why branches have failed, by their names."""
+    def reasons(self) -> dict[str, str]:
+        """Why branches have failed or were stopped, by their names."""
         branches = self.branches.values()
-        return {branch.name: branch.why for branch in branches if branch.state == "failed"}
+        return {branch.name: branch.why for branch in branches if branch.why is not None}
 
     @property
     def trials_left(self) -> int:
         """How many variants a search may still ask for."""
-        return 0 if self.trials is None else self.trials.left
+        if self.trials is None:
+            return 0
+        return self.trials.left
 
     @property
     def left(self) -> bool:
@@ -128,7 +120,7 @@ class Sweeping:
         return bool(self.waiting) or self.trials_left > 0
 
     def run(self, workers: Workers) -> None:
-        """Run all branches that have not ended. Raises EvidenceError if none is done."""
+        """Run all branches that have not ended."""
         self._begin()
         running: dict[Future[dict[str, Any]], str] = {}
         while True:
@@ -138,18 +130,15 @@ class Sweeping:
                 break
             for future in wait(running, PAUSE, FIRST_COMPLETED).done:
                 self._end(running.pop(future), future)
-            self.display.update(self.branches.values())
+            ended = [branch for branch in self.branches.values() if branch.state in ENDED]
+            self.display.progress(len(ended), len(self.branches), "branches")
             if self._for_speed and not running:
                 self.time()
-        if not any(branch.state == "done" for branch in self.branches.values()):
-            raise EvidenceError(f"no branch came to its end: {self._reason()}")
 
     def time(self) -> None:
         """Time the bundles of all branches that are done, beside each other."""
-        bundles = {}
-        for name, branch in self.branches.items():
-            if branch.state == "done" and branch.bundle is not None:
-                bundles[name] = branch.bundle
+        branches = self.branches.values()
+        bundles = {branch.name: branch.bundle for branch in branches if branch.state == "done"}
         if not bundles:
             return
         self.clock.time(bundles.values(), self.display.progress, self.display.say)
@@ -166,18 +155,16 @@ class Sweeping:
 
     def _add(self, added: Sequence[Variant]) -> None:
         """Take in variants: plan them, and see which have ended before."""
-        if len(added) > MANY:
-            self.display.say(f"planning {len(added)} branches", "dim")
         records = []
         for one in added:
             branch = Branch(name=one.name, values=one.values)
             self.branches[one.name] = branch
             try:
-                self._recipes[one.name] = variants.recipe(self.job.sweep, one.values)
-                self._steps[one.name] = self._plan(self._recipes[one.name])
+                loaded = variants.recipe(self.job.sweep, one.values)
+                self._steps[one.name] = self._plan(loaded)
             except RarefyError as error:  # values that do not go together, or not on this machine
                 branch.state, branch.why = "failed", str(error)
-                self._refusals.append(type(error))
+                self._refusals.append(error)
                 continue
             record = self._records.get(one.name)
             if record is not None and self._steps[one.name].match(record):
@@ -191,11 +178,10 @@ class Sweeping:
         plan = Plan(loaded, self.store, self.job.device, self.job.threads, self.job.first)
         recipe = loaded.recipe
         files = f"{recipe.model} {recipe.allow_pickle} {recipe.data!r}"
-        if files in self._plans:
-            earlier = self._plans[files]
-            plan.sources = earlier.sources
-            plan.located = earlier.located
-            plan.importer = earlier.importer
+        earlier = self._plans.get(files, plan)
+        plan.sources = earlier.sources
+        plan.located = earlier.located
+        plan.importer = earlier.importer
         planned = plan.steps()
         self._plans[files] = plan
         check_machine.check(plan, planned)
@@ -218,19 +204,17 @@ class Sweeping:
                 f"'export' to {sweep.file.recipe}"
             )
         if not self._steps and self.trials is None:
-            reason = self._reason()
-            kind = self._refusals[0]
-            raise kind(f"{sweep.path}: no combination of values can run: {reason}")
+            raise self._refusals[0]
 
     def _begin(self) -> None:
         """Write what was found out when the branches were planned."""
+        for branch in list(self.branches.values()):
+            self._note(branch)  # others would be judged by what it was
+            if branch.state == "failed":
+                self._say(branch)
         if self.trials is not None and self.trials.measured.intersection(self.waiting):
             self.trials.restart()  # a result came from other data or code
-        for branch in list(self.branches.values()):
-            if branch.state != "waiting" or branch.name in self._records:
-                self._note(branch)  # others would be judged by what it was
-            if branch.state == "failed":
-                self.display.end(branch)
+            self.branches.clear()
 
     def _note(self, branch: Branch) -> None:
         """Note what is known of a branch: on disk, and in the search."""
@@ -269,20 +253,20 @@ class Sweeping:
 
     def _assignment(self, name: str) -> dict[str, Any]:
         """Return what a worker needs to run a branch."""
-        job, loaded = self.job, self._recipes[name]
+        job, values = self.job, self.branches[name].values
+        # The tags that budgets name are of our own store, and branches are not judged.
+        loaded = variants.recipe(job.sweep, {**values, "budgets": []})
         assignment = Assignment(
             name=name,
-            values=self.branches[name].values,
+            values=values,
             text=loaded.text,
             threads=job.threads,
             device=job.device,
             store=job.store,
-            first=job.first,
             stops=job.sweep.file.stop,
             environments=self._steps[name].environments,
         )
         if job.apart:
-            assignment.text = variants.without_budgets(loaded)  # their tags are of our own store
             path = job.out / "recipes" / f"{name}.yaml"
             path.parent.mkdir(exist_ok=True)
             disk.write_text(path, assignment.text)
@@ -304,15 +288,13 @@ class Sweeping:
             failed = {"state": "failed", "why": f"given up: {reason}"}
             branch = self.branches[name].model_copy(update=failed)
         self._note(branch)
-        self.display.end(branch)
+        self._say(branch)
 
-    def _reason(self) -> str:
-        """Return why the first branch that has not come to its end has not."""
-        for state in ("failed", "stopped"):
-            for branch in self.branches.values():
-                if branch.state == state:
-                    return f"{branch.name}: {branch.why}"
-        return "nothing was to run"
+    def _say(self, branch: Branch) -> None:
+        """Show a branch that has ended."""
+        result = branch.why or branch.facts
+        line = f"{branch.name:<32} {branch.state:<8} {result}; {branch.seconds:.1f} s"
+        self.display.say(line)
 
 
 def _trials(job: Job) -> Trials | None:

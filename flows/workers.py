@@ -5,10 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
-from urllib.parse import urlparse
 
 from flows import prefect_server
-from pipeline.terms.errors import RecipeError
 
 On = Literal["inline", "threads", "dask", "ray"]
 
@@ -24,22 +22,8 @@ class Where:
     @property
     def elsewhere(self) -> bool:
         """Whether the workers may be on other machines."""
-        return self.address is not None and self.place[0] not in prefect_server.LOOPBACK
-
-    @property
-    def place(self) -> tuple[str | None, int | None]:
-        """The host and port of the address, as far as it names them.
-
-        Raises RecipeError if it is no address.
-        """
-        address = self.address or ""
-        if "://" not in address:
-            address = f"//{address}"
-        try:
-            parsed = urlparse(address)
-            return parsed.hostname, parsed.port
-        except ValueError as error:
-            raise RecipeError(f"{self.address}: this is no address: {error}") from None
+        address = self.address or prefect_server.LOOPBACK[0]
+        return not any(host in address for host in prefect_server.LOOPBACK)
 
 
 class Workers(Protocol):

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Context, Draft, Quantization, Stage
-from pipeline.stage.tasks import Task
+from pipeline.stage import Context, Draft, Policy, StageCheck
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import ModelError, RecipeError
-from pipeline.terms.vocabulary import STATIC, Target
+from pipeline.terms.vocabulary import STATIC
 from pipeline.terms.wording import plural
 from stages import training
 from stages.parameters import Loss, Training
-from stages.planning import holds_weights
+from stages.planning import check_weights
 
 if TYPE_CHECKING:
     from stages.rows import Rows
@@ -44,7 +43,7 @@ class Adapt(Training):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
-    quantization: ClassVar[Quantization] = "keeps"
+    policy: ClassVar[Policy] = Policy(quantization="keeps")
 
     method: Literal["lora", "dora"] = Field(
         default="lora", description="DoRA also trains magnitudes"
@@ -62,20 +61,19 @@ class Adapt(Training):
         default=5e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
     )
 
-    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan with weights that may not change."""
-        return holds_weights(maker)
-
     def references(self) -> dict[str, str]:
         return {"teacher": self.teacher} if self.teacher else {}
 
-    def check_task(self, task: type[Task]) -> None:
-        """Raise RecipeError if nothing is to be learned without a teacher."""
-        if self.teacher is None and task.unlabelled and "train" not in task.answered:
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if nothing is to be learned, or the plan's weights may not change."""
+        task = recipe.task
+        has_no_targets = task.unlabelled and "train" not in task.answered
+        if self.teacher is None and has_no_targets:
             raise RecipeError(
                 f"teacher is missing: without it, {task.name} learns nothing from texts alone; "
                 "write 'teacher: model'"
             )
+        check_weights(recipe.planner)
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that there are layers for adapters: attention's, if only they get one."""

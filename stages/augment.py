@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.model import sources
-from pipeline.stage import Context, Draft, Stage, table_file
+from pipeline.stage import Context, Draft, Policy, Stage, table_file
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import Task
@@ -67,8 +67,7 @@ class Augment(Stage):
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = novel.SPLITS
     libraries: ClassVar[tuple[str, ...]] = ()
-    aside: ClassVar[bool] = True
-    reads_input: ClassVar[bool] = False
+    policy: ClassVar[Policy] = Policy(aside=True, reads_input=False)
 
     spans: int = Field(
         default=5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row"

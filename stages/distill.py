@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Context, Draft, Stage, locating
+from pipeline.stage import Context, Draft, StageCheck, locating
 from pipeline.stage.locating import Located
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
@@ -22,7 +22,6 @@ from stages.transfer_set import TRANSFER, Answering
 
 if TYPE_CHECKING:
     from pipeline.stage.split import Split
-    from pipeline.stage.tasks import Task
     from stages.aims import StateLoss
     from stages.teacher import TeacherOutputs
 
@@ -146,18 +145,16 @@ class Distill(Keeping):
         steps = {"teacher": self.teacher, TRANSFER: self.transfer}
         return {role: step for role, step in steps.items() if step}
 
-    def check_task(self, task: type[Task]) -> None:
-        """Raise RecipeError if ``temperature`` or ``alpha`` means nothing for a task."""
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if a parameter means nothing for the task, or for stored answers."""
+        task = recipe.task
         if not task.smooths and changed(self, ("temperature",)):
             raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
         if task.body_only and not self.hidden_weight and changed(self, ("alpha",)):
             raise RecipeError(
                 f"alpha: {task.name} learns no labels beside the answers; leave it out"
             )
-
-    def check_named(self, stages: Mapping[str, Stage]) -> None:
-        """Raise RecipeError if the transfer set has answers and something else is asked for."""
-        if isinstance(stages.get(self.transfer or ""), Answering):
+        if isinstance(recipe.stages.get(self.transfer or ""), Answering):
             self._check_stored_answers()
 
     def _check_stored_answers(self) -> None:

@@ -7,17 +7,16 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from exporters import providers
-from pipeline.model.runtime import is_on_cpu
-from pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage import Context, Draft, Policy, Requirements, StageCheck
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.versions import version
-from pipeline.terms.vocabulary import Target
+from stages.bundle_targets import Bundling
 from stages.parameters import EXPORTING
 from stages.planning import symmetric
 
 
-class Export(Stage):
+class Export(Bundling):
     """Write the model as ONNX for a target and apply its quantization plan.
 
     ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they
@@ -38,83 +37,50 @@ class Export(Stage):
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
-    quantization: ClassVar[Quantization] = "keeps"
+    policy: ClassVar[Policy] = Policy(quantization="keeps")
 
-    target: str | None = Field(
-        default=None, description="name of a target; default: the recipe's first"
-    )
-    products: providers.Products = Field(
-        default="fused",
-        description="int8 products as ONNX Runtime's own operators, or as pairs of QuantizeLinear "
-        "and DequantizeLinear for other runtimes; for TensorRT and OpenVINO always the latter",
-    )
     samples: Literal["dev", "none"] = Field(
         default="dev", description="rows that the bundle contains word for word, with its answers"
     )
 
-    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan that the target's provider cannot have, or has only to be slower."""
-        facts = ("precision", "mode", "embeddings", "weights")
-        precision, mode, *widths = (getattr(maker, name, None) for name in facts)
-        target = self._target(targets)
-        given = (precision, mode, target.provider, self.products, "int4" in widths)
-        if refused := providers.refusal(*given):
-            return refused
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if the target's provider cannot have the plan, or only slower."""
+        planner = recipe.planner
+        if planner is None:
+            return
+        precision = getattr(planner, "precision", None)
+        mode = getattr(planner, "mode", None)
+        widths = [getattr(planner, name, None) for name in ("embeddings", "weights")]
+        has_int4 = "int4" in widths
+        target = self.chosen_target(recipe.targets)
+        refusal = providers.refusal(precision, mode, target.provider, self.products, has_int4)
+        if refusal:
+            raise RecipeError(refusal)
         static = precision == "int8" and mode == "static"
-        if static and target.provider == "tensorrt" and not symmetric(targets):
-            return (
+        if static and target.provider == "tensorrt" and not symmetric(recipe.targets):
+            raise RecipeError(
                 "the plan has ranges for CPUs too, and TensorRT would get wider ones, as wide "
                 "below zero as above it, with which no damage is measured; write a recipe of its "
                 f"own for {target.name!r}"
             )
-        return None
 
-    def fuses(self, targets: tuple[Target, ...]) -> bool:
-        """Return whether the bundle gets operators that only ONNX Runtime has."""
-        return self._target(targets).provider == "cpu" and self.products == "fused"
-
-    def refused_by(self, targets: tuple[Target, ...]) -> str | None:
-        """Return why a target refuses the bundle in int8, or its CPUs may; None if none does.
-
-        Operators that only ONNX Runtime has are those of its provider for CPUs.
-        """
-        other = next((each for each in targets if each.provider != "cpu"), None)
-        if other is not None and self.fuses(targets):
-            if other.provider == "openvino":
-                return (
-                    f"the target {other.name!r} runs in OpenVINO, which has no operators of ONNX "
-                    "Runtime's own; write quantize: {mode: static} and export: {products: qdq}"
-                )
-            return (
-                f"the bundle has int8 operators for CPUs, which the target {other.name!r} does not "
-                "have; write a recipe of its own for it"
-            )
-        own = self._target(targets)
-        cpus = [each for each in targets if is_on_cpu(each.provider)]
-        narrow = [each.name for each in cpus if each.isa != "vnni"]
-        if own.isa != "vnni" or not narrow:
-            return None
-        return (
-            f"the bundle is for {own.name!r}, whose isa is vnni, and CPUs of {narrow[0]!r} may "
-            f"refuse it; write export: {{target: {narrow[0]}}}, or the same isa for both"
-        )
-
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return what determines the graph (provider, the width of weights), session and check."""
-        target = self._target(asked.targets)
-        checked = {"openvino": version("openvino")} if target.provider == "openvino" else {}
-        return {
+        target = self.chosen_target(requirements.targets)
+        facts: dict[str, Any] = {
             "provider": target.provider,
             "threads": target.threads,
             "isa": target.isa,
-            **checked,
         }
+        if target.provider == "openvino":
+            facts["openvino"] = version("openvino")  # which the parity check runs
+        return facts
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Build the bundle in its deployable form."""
         from exporters.build import build
 
-        target = self._target(context.targets)
+        target = self.chosen_target(context.targets)
         info = build(
             model.directory,
             context.output,
@@ -137,12 +103,3 @@ class Export(Stage):
         )
         facts = info.model | {"operators": info.operators, "passes": info.passes}
         return Draft(roles=info.roles, model=facts, metrics=metrics)
-
-    def _target(self, targets: tuple[Target, ...]) -> Target:
-        if self.target is None:
-            return targets[0]
-        for target in targets:
-            if target.name == self.target:
-                return target
-        known = ", ".join(target.name for target in targets)
-        raise RecipeError(f"export.target: the recipe has no target {self.target!r}, only {known}")

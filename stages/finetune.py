@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.stage import Context, Draft
-from pipeline.stage.tasks import Task
+from pipeline.stage import Context, Draft, Policy, StageCheck
 from pipeline.store.artifact import Artifact, Kind
 from pipeline.terms.errors import RecipeError
 from stages import training
@@ -29,8 +28,7 @@ class Finetune(Keeping):
     version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    needs_labels: ClassVar[bool] = True
-    trains_all_weights: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(needs_labels=True, trains_all_weights=True)
 
     label_smoothing: float = Field(
         default=0.0,
@@ -39,8 +37,9 @@ class Finetune(Keeping):
         description="share of the target probability spread over all labels",
     )
 
-    def check_task(self, task: type[Task]) -> None:
+    def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if there are no labels to smooth."""
+        task = recipe.task
         if self.label_smoothing and not task.smooths:
             raise RecipeError(f"label_smoothing: {task.name} has no labels to smooth; leave it out")
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from pipeline.model import sources
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Context, Draft
+from pipeline.stage import Context, Draft, Policy
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from stages import knowledge, training
@@ -48,7 +48,7 @@ class Inject(Training):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
     produces: ClassVar[Kind | None] = Kind.ENCODER
     reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
-    trains_all_weights: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(trains_all_weights=True)
 
     facts: str = Field(
         description="TSV with a header or JSONL: subject, relation, object; or term, text"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
@@ -51,8 +51,7 @@ class Label(transfer_set.Answering):
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
-    aside: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
+    policy: ClassVar[Policy] = Policy(aside=True, seeded=False)
     needs: ClassVar[Mapping[str, Kind]] = {
         TRANSFER: Kind.TRANSFER_SET,
         ANSWERS: Kind.TRANSFER_SET,
@@ -92,7 +91,17 @@ class Label(transfer_set.Answering):
             steps[ANSWERS] = self.answers
         return steps
 
-    def check_task(self, task: type[Task]) -> None:
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if a parameter does not fit the task, or an earlier stage.
+
+        For example, if an earlier stage has no texts, or no answers to the same texts.
+        """
+        self._check_task(recipe.task)
+        transfer_set.check_texts(recipe.stages, self.transfer)
+        if self.answers:
+            self._check_answers(self.answers, recipe.stages)
+
+    def _check_task(self, task: type[Task]) -> None:
         """Raise RecipeError if answers have no probability to compare, or no export can answer."""
         if self.confidence and task.linear != "classes":
             raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
@@ -105,28 +114,32 @@ class Label(transfer_set.Answering):
         if several and task.body_only:
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
-    def check_named(self, stages: Mapping[str, Stage]) -> None:
-        """Raise RecipeError if an earlier stage has no texts, or no answers to the same texts."""
-        transfer_set.check_texts(stages, self.transfer)
-        if not self.answers:
-            return
-        earlier = stages[self.answers]
+    def _check_answers(self, name: str, stages: Mapping[str, Stage]) -> None:
+        """Raise RecipeError if an earlier stage has no answers, or none to the same texts.
+
+        Args:
+            name: the earlier stage's id, ``answers``.
+            stages: all earlier stages, by id.
+        """
+        earlier = stages.get(name)
+        if earlier is None or earlier.produces is not Kind.TRANSFER_SET:
+            return  # the check of kinds refuses it
         if not isinstance(earlier, Label):
-            raise RecipeError(f"answers: {self.answers!r} has no answers; name a label stage")
+            raise RecipeError(f"answers: {name!r} has no answers; name a label stage")
         if self.transfer and not earlier.transfer:
             raise RecipeError(
-                f"answers: {self.answers!r} has none to the texts of {self.transfer!r}; give it "
+                f"answers: {name!r} has none to the texts of {self.transfer!r}; give it "
                 f"'transfer: {self.transfer}' as well"
             )
         if earlier.transfer and not self.transfer:
             raise RecipeError(
-                f"answers: {self.answers!r} has some to the texts of {earlier.transfer!r}; write "
-                f"'transfer: {self.answers}' here as well"
+                f"answers: {name!r} has some to the texts of {earlier.transfer!r}; write "
+                f"'transfer: {name}' here as well"
             )
         if self.transfer:
-            check_answered(stages, self.transfer, self.answers)
+            check_answered(stages, self.transfer, name)
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teachers then answer."""
         return {"cpu_bf16": cpu_has_bf16()}
 
@@ -271,7 +284,7 @@ class Label(transfer_set.Answering):
         export_context = replace(
             context,
             work=context.work / f"{artifact.short}-export",
-            asked=Asked(targets=(Target(),)),
+            requirements=Requirements(targets=(Target(),)),
         )
         finalists = Finalists(export_context, network, tokenizer, together=TOGETHER)
         if self.engine != "float":
@@ -369,7 +382,7 @@ def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> 
     *_, origin = _trace_texts(stages, answers, complete=True)
     if origin in _trace_texts(stages, transfer):
         return
-    if isinstance(stages[origin], Label):
+    if isinstance(stages.get(origin), Label):
         raise RecipeError(
             f"answers: {answers!r} kept only the texts that the 'confidence' of {origin!r} let "
             f"pass; give 'transfer: {answers}' as well"
@@ -387,7 +400,7 @@ def _trace_texts(stages: Mapping[str, Stage], step: str, *, complete: bool = Fal
     """
     steps = [step]
     while True:
-        stage = stages[steps[-1]]
+        stage = stages.get(steps[-1])
         if not isinstance(stage, Label) or not stage.transfer:
             return steps
         if complete and stage.confidence:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import checkpoint, quantization
-from pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from pipeline.stage.tasks.task import Row, Task, inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
-from pipeline.terms.vocabulary import Target
-from stages.planning import holds_weights, symmetric
+from stages.planning import check_weights, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,15 +37,15 @@ class Merge(Stage):
     version: ClassVar[int] = 6
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
-    quantization: ClassVar[Quantization] = "keeps"
+    policy: ClassVar[Policy] = Policy(quantization="keeps")
 
-    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse a plan with weights that may not change."""
-        return holds_weights(maker)
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if the plan's weights may not change."""
+        check_weights(recipe.planner)
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the form of static ranges, if it is not the usual one."""
-        return {"ranges": "symmetric"} if symmetric(asked.targets) else {}
+        return {"ranges": "symmetric"} if symmetric(requirements.targets) else {}
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the merged checkpoint."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from pipeline.stage import Asked, Context, Stage
+from pipeline.stage import Context, Requirements, Stage
 from pipeline.stage.split import Split
 from pipeline.store.artifact import Metric
 
@@ -73,7 +73,7 @@ class Training(Stage):
         default="linear", description="how the learning rate changes after warm-up"
     )
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how training rounds."""
         return {"cpu_bf16": cpu_has_bf16()}
 

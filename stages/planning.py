@@ -10,6 +10,7 @@ from pipeline.model import blockwise, quantization
 from pipeline.model.quantization import LinearPlan
 from pipeline.stage import Stage
 from pipeline.store.artifact import Artifact
+from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Isa, Target
 
 SEARCH: Final = "search.json"
@@ -40,14 +41,13 @@ def in_float(damage: float | None) -> LinearPlan:
     return LinearPlan(precision="float", damage=damage)
 
 
-def holds_weights(planner: Stage) -> str | None:
-    """Return why weights may not change after a plan, or None: in int4 they are the plan."""
+def check_weights(planner: Stage | None) -> None:
+    """Raise RecipeError if a stage's plan forbids changing weights: in int4 they are the plan."""
     if getattr(planner, "weights", None) == "int4":
-        return (
+        raise RecipeError(
             "weights in int4 are rounded for the weights as they are; move 'quantize' behind it, "
             "or write quantize: {weights: int8}"
         )
-    return None
 
 
 def copied(model: Artifact, output: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from pipeline.measure import latency, machine
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import first_cpu_target
@@ -42,19 +42,17 @@ class Profile(Stage):
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
-    aside: ClassVar[bool] = True
-    seeded: ClassVar[bool] = False
-    timed: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(aside=True, seeded=False, timed=True)
 
     precision: str = Field(default="int8", pattern="^(int8|float)$", description="int8 or float")
     seconds: float = Field(default=60, gt=0, le=3600, description="time limit of the timing")
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the machine's fingerprint and the target that is timed.
 
         Raises RecipeError if no target is ONNX Runtime on a CPU.
         """
-        timed = [each for each in asked.targets if each.provider == "cpu"]
+        timed = [each for each in requirements.targets if each.provider == "cpu"]
         if not timed:
             raise RecipeError("profile: it times on a CPU; add such a target")
         return {"machine": machine.fingerprint(), "target": timed[0].model_dump(mode="json")}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Context, Draft, Stage, StageCheck
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.quantity import Quantity
@@ -26,7 +26,7 @@ from stages.parameters import (
 from stages.transfer_set import TRANSFER
 
 if TYPE_CHECKING:
-    from pipeline.stage import Asked
+    from pipeline.stage import Requirements
     from stages.layer_search import Removal
     from stages.speedup import Speedup
     from stages.surgery import Unit
@@ -151,20 +151,21 @@ class Prune(Stage):
         named = {TABLE: self.table, TRANSFER: self.transfer}
         return {role: name for role, name in named.items() if name}
 
-    def check_named(self, stages: Mapping[str, Stage]) -> None:
+    def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the table has times of other models than a speed-up is of.
 
         Also if a transfer set has no texts whose tokens could stay, and nothing learns its answers.
         """
         if not self.recover_epochs:
-            transfer_set.check_texts(stages, self.transfer)
-        if getattr(stages.get(self.table or ""), "precision", "int8") != "int8":
+            transfer_set.check_texts(recipe.stages, self.transfer)
+        table = recipe.stages.get(self.table or "")
+        if getattr(table, "precision", "int8") != "int8":
             raise RecipeError(
                 f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
                 "leave out its 'precision'"
             )
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
         return {"cpu_bf16": cpu_has_bf16()} if self.recover_epochs else {}
 

@@ -16,7 +16,7 @@ from pipeline.model import blockwise, checkpoint, quantization
 from pipeline.model.architectures.description import Config
 from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
-from pipeline.stage import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.interval import Interval
@@ -70,7 +70,7 @@ class Quantize(Stage):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
-    quantization: ClassVar[Quantization] = "plans"
+    policy: ClassVar[Policy] = Policy(quantization="plans")
 
     precision: Literal["int8", "fp16"] = Field(default="int8", description="fp16 is for GPUs")
     mode: Literal["dynamic", "static", "search"] = Field(
@@ -151,18 +151,18 @@ class Quantize(Stage):
         excluded.check(self.exclude, config)
         return config
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return what the plan depends on: the targets' width of weights; and for a search, more.
 
         Raises RecipeError if a search has no CPU to time on.
         """
         if self.precision != "int8":
             return {}
-        found: dict[str, Any] = {"isa": narrowest(asked.targets)}
-        if symmetric(asked.targets):
+        found: dict[str, Any] = {"isa": narrowest(requirements.targets)}
+        if symmetric(requirements.targets):
             found["ranges"] = "symmetric"
         if self.mode == "search":
-            timed = [each for each in asked.targets if each.provider == "cpu"]
+            timed = [each for each in requirements.targets if each.provider == "cpu"]
             if not timed:
                 raise RecipeError("quantize.mode: search times int8 on a CPU; add such a target")
             found |= {"machine": machine.fingerprint(), "threads": timed[0].threads}

@@ -73,7 +73,7 @@ def export(
     An export does not depend on budgets, targets or what else is measured, so it is kept for the
     next measurement: after an edit of a limit, only what is timed anew takes time.
     """
-    folder = context.kept or context.work
+    folder = context.shared or context.work
     built = {}
     for name, artifact in checkpoints.items():
         progress = steps.next(f"exporting {name} as a reference")

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from pipeline.model.architectures.description import Config
-from pipeline.stage import Asked, Context, Draft, Stage
-from pipeline.stage.tasks import Task
+from pipeline.stage import Context, Draft, Requirements, Stage, StageCheck
 from pipeline.store.artifact import Artifact, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import STATIC
@@ -55,14 +54,14 @@ class Static(Stage):
     )
     neurons: int = Field(default=256, ge=16, le=4096, description="of the hidden layer")
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teacher then reads."""
         return {"cpu_bf16": cpu_has_bf16()}
 
-    def check_task(self, task: type[Task]) -> None:
+    def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the task does not ask for one answer from a text's logits."""
-        if task.linear is None:
-            raise RecipeError(f"a bag of words cannot answer {task.name}")
+        if recipe.task.linear is None:
+            raise RecipeError(f"a bag of words cannot answer {recipe.task.name}")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Return the student's config, in which no layers are described.

@@ -79,7 +79,7 @@ def named(context: Context, step: str) -> Split:
 def check_texts(stages: Mapping[str, Stage], transfer: str | None) -> None:
     """Raise RecipeError if ``transfer`` names a stage that only answers the recipe's own rows.
 
-    ``stages``: by id, as ``Stage.check_named`` gets them.
+    ``stages``: all earlier stages, by id.
     """
     stage = stages.get(transfer or "")
     if transfer and isinstance(stage, Answering) and not stage.transfer:

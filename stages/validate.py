@@ -20,7 +20,7 @@ from pipeline.measure.measurements import (
     ModelMeasurement,
 )
 from pipeline.model import openvino_session, runtime
-from pipeline.stage import Asked, Context, Draft, Stage
+from pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms import metrics
@@ -28,7 +28,7 @@ from pipeline.terms.budget import Budget
 from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Name, Target
 from stages import references
-from stages.export import Export
+from stages.bundle_targets import Bundling
 from stages.parameters import EXPORTING
 from stages.references import References
 from stages.steps import Steps
@@ -65,9 +65,7 @@ class Validate(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (*EXPORTING, "scikit-learn", "scipy")
     needs: ClassVar[Mapping[str, Kind]] = {REFERENCE: Kind.CHECKPOINT}
-    sees_ancestors: ClassVar[bool] = True
-    timed: ClassVar[bool] = True
-    keeps: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(sees_ancestors=True, timed=True, keeps_files=True)
 
     models: tuple[Name, ...] | Literal["all"] = Field(
         default="all",
@@ -100,43 +98,43 @@ class Validate(Stage):
         names = () if self.models == "all" else self.models
         return {f"{REFERENCE}:{name}": name for name in names}
 
-    def check_task(self, task: type[Task]) -> None:
-        """Raise RecipeError if no linear model can be trained for the task."""
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if something cannot be measured for the task, its rows or a target.
+
+        That is a linear model, a length that no row has, or an int8 bundle that a target refuses.
+        """
+        task = recipe.task
         if self.linear and task.linear is None:
             raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
-
-    def check_length(self, longest: int) -> None:
-        """Raise RecipeError if a row cannot have one of the lengths to measure at."""
+        longest = recipe.max_length
         possible = range(FEWEST_TOKENS, longest + 1)
         if not set(self.lengths).issubset(possible):
             raise RecipeError(
                 f"lengths: {list(self.lengths)}: give lengths from {FEWEST_TOKENS} to {longest}, "
                 "the data's max_length"
             )
+        if isinstance(recipe.exporter, Bundling):
+            recipe.exporter.check_targets(recipe.targets)
 
-    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Refuse an int8 bundle that one of the targets cannot run."""
-        return maker.refused_by(targets) if isinstance(maker, Export) else None
-
-    def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
+    def measures(self, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
         """Return the checkpoints that are measured together with the bundle."""
         names = kinds if self.models == "all" else self.models
         return tuple(name for name in names if kinds[name] is Kind.CHECKPOINT)
 
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the machine's fingerprint and everything in the recipe that affects measurement.
 
         Timed budgets decide when sampling stops. All others can be judged without measuring again.
         """
-        timed = [budget for budget in asked.budgets if metrics.known(budget.metric).timed]
-        targets = [target.model_dump(mode="json") for target in asked.targets]
+        timed = [budget for budget in requirements.budgets if metrics.known(budget.metric).timed]
+        targets = [target.model_dump(mode="json") for target in requirements.targets]
         budgets = [budget.model_dump(mode="json") for budget in timed]
         return {
             "machine": machine.fingerprint(),
             "targets": targets,
             "budgets": budgets,
-            "slices": asked.slices,
-            "baselines": asked.baselines,
+            "slices": requirements.slices,
+            "baselines": requirements.baselines,
         }
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -331,7 +329,7 @@ class Session:
         split = context.split("eval")
         texts, pairs = rows_to_time(context.task, split, settings.rows, context.seed)
         cold: int | None = settings.processes
-        budgets = _budgets_on(target, context.asked.budgets)
+        budgets = _budgets_on(target, context.requirements.budgets)
         if any(budget.caches == "cold" for budget in budgets):
             cold = None  # all processes
         return latency.measure(

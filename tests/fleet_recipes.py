@@ -42,7 +42,7 @@ class Measure(Judge):
     """Measure for some seconds, in every run anew, and alone on the machine."""
 
     name: ClassVar[str] = "measure"
-    timed: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(timed=True)
     seconds: float = 5
 
     def run(self, context, model):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stage import Asked, Context
+from pipeline.stage import Context, Requirements
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.text_classification import TextClassification
 from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
@@ -216,7 +216,7 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
             "output": output,
             "artifacts": {},
             "base": tmp_path,
-            "asked": Asked(targets=changes.pop("targets", ())),
+            "requirements": Requirements(targets=changes.pop("targets", ())),
         }
         return Context(**(values | changes))
 

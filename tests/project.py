@@ -51,7 +51,7 @@ from typing import ClassVar
 
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
-from pipeline.stage import Draft, Stage
+from pipeline.stage import Draft, Policy, Stage
 
 
 class Head(Stage):

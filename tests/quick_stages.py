@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.stage import Context, Draft, Stage
+from pipeline.stage import Context, Draft, Policy, Stage
 from pipeline.store.artifact import Artifact, Kind, Metric
 
 
@@ -87,8 +87,7 @@ class Alone(Word):
     """Write down the input, which it does not read."""
 
     name: ClassVar[str] = "alone"
-    aside: ClassVar[bool] = True
-    reads_input: ClassVar[bool] = False
+    policy: ClassVar[Policy] = Policy(aside=True, reads_input=False)
 
     def run(self, context: Context, model: Artifact) -> Draft:
         (context.output / "word.txt").write_text(f"{model} {sorted(context.artifacts)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +27,6 @@ if TYPE_CHECKING:
     from flows.workers import On
 
 
-class Executor(click.Choice[str]):
-    """The executors, and what to use instead of one that is gone."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value == "processes":
-            self.fail("use threads: each branch has a process of its own there", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 @click.command(short_help="Run many variants of a recipe, and choose the best for a purpose.")
 @click.argument("sweep", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
@@ -47,7 +37,7 @@ class Executor(click.Choice[str]):
 )
 @click.option(
     "--on",
-    type=Executor(["inline", "threads", "dask", "ray"]),
+    type=click.Choice(["inline", "threads", "dask", "ray"]),
     help="Where branches run; default: threads, each of which starts a process for each branch.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Branches at once; default: one per core.")
@@ -99,14 +89,12 @@ def sweep(
     """
     from flows import branches_on, measuring, sweep_answers
     from flows.display import Display
-    from flows.sweep_display import SweepDisplay
     from flows.sweep_job import Job
     from flows.sweeping import Sweeping
     from flows.workers import Where
     from pipeline.measure import machine
     from pipeline.sweep import sweep_file, winner
 
-    began = time.monotonic()
     loaded = sweep_file.load(sweep)
     cores = machine.usable()
     executor = _executor(on, dask, ray)
@@ -124,30 +112,25 @@ def sweep(
         first=first,
     )
     console = stderr()
-    shown = SweepDisplay(console, quiet=as_json)
+    display = Display(console, quiet=as_json)
     if dry_run:
-        return _dry_run(Sweeping(job.settled(threads), shown), as_json)
+        return _dry_run(Sweeping(job.settled(threads), display), as_json)
     winner.check(loaded)
-    with job.held():
+    with job.held(), measuring.limited(home, verbose()), display:
+        display.started("sweep")
         job = job.opened(threads)
-        sweeping = Sweeping(job, shown)
-        with measuring.limited(home, verbose()):
-            with shown:
-                if sweeping.left:
-                    branches_on.run(
-                        where, home, loaded.file.name, job.threads, sweeping.run, verbose()
-                    )
-                sweeping.time()
-            with Display(console, quiet=as_json) as display:
-                swept = sweep_answers.conclude(
-                    job,
-                    list(sweeping.branches.values()),
-                    display,
-                    command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
-                    began=began,
-                    notes=sweeping.notes,
-                    verbose=verbose(),
-                )
+        sweeping = Sweeping(job, display)
+        if sweeping.left:
+            name = loaded.file.name
+            branches_on.run(where, home, name, job.threads, sweeping.run, verbose())
+        sweeping.time()
+        swept = sweep_answers.conclude(
+            job,
+            list(sweeping.branches.values()),
+            display,
+            command=f"{as_given('threads', 'as_json')} --threads {job.threads}",
+            notes=sweeping.notes,
+        )
     if as_json:
         show_json(swept.as_json())
         return swept.exit_code
@@ -158,31 +141,24 @@ def sweep(
 
 def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
     """Return the executor. Raises UsageError if an address is for another one."""
-    if dask and ray:
-        raise click.UsageError("give --dask or --ray, not both")
-    cluster: On = "dask" if dask else "ray"
-    if not dask and not ray:
-        return on or "threads"
-    if on not in (None, cluster):
-        raise click.UsageError(f"--on {on} and --{cluster} contradict each other")
-    return cluster
+    executors: set[Any] = {on, dask and "dask", ray and "ray"}
+    executors.discard(None)
+    if len(executors) > 1:
+        raise click.UsageError("--on, --dask and --ray contradict each other")
+    return next(iter(executors), "threads")
 
 
 def _dry_run(sweeping: Sweeping, as_json: bool) -> int:
     """Say how much there is to do."""
-    from pipeline.terms.wording import plural
-
-    job = sweeping.job
-    failed = sweeping.failed
-    counts = {"branches": len(sweeping.branches), "waiting": len(sweeping.waiting)}
+    counts = {
+        "branches": len(sweeping.branches),
+        "waiting": len(sweeping.waiting),
+        "trials": sweeping.trials_left,
+    }
     if as_json:
-        show_json({**counts, "failed": failed, "trials": sweeping.trials_left})
+        show_json({**counts, "reasons": sweeping.reasons})
         return 0
-    click.echo(f"{counts['branches']} branches, {counts['waiting']} to run")
-    if job.sweep.file.search is not None:
-        click.echo(f"a search asks for {sweeping.trials_left} more")
-    for name, reason in failed.items():
-        click.echo(f"{name} failed: {reason}")
-    threads = plural(job.threads, "thread")
-    click.echo(f"on {job.where.on}: {job.where.workers} at once, {threads} each")
+    for name, reason in sweeping.reasons.items():
+        click.echo(f"{name}: {reason}")
+    click.echo("{branches} branches, {waiting} to run, {trials} more trials".format(**counts))
     return 0

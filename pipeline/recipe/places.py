@@ -52,10 +52,10 @@ class Places:
             at = at[:-1]
         return self.lines.get(at, 1)
 
-    def asked(
+    def call(
         self, at: yaml_source.Location, hook: Callable[..., T], *arguments: Any, check: bool = False
     ) -> T:
-        """Return what a method of a stage answers.
+        """Call a method of a stage and return its result.
 
         An error of code that is not ours is an error of this place. With ``check``, a RecipeError
         is, too.
@@ -118,7 +118,7 @@ def _is_union_tag(part: str | int) -> bool:
     """Return whether pydantic added this part to name a union's member; it is not a key."""
     if not isinstance(part, str):
         return False
-    return part in ("str", "function-before[parse(), float]") or "[" in part
+    return part in ("str", "Range", "function-before[parse(), float]") or "[" in part
 
 
 def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:

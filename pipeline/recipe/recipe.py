@@ -170,14 +170,14 @@ class LoadedRecipe:
             current = self.step(current).input
         return chain[::-1]
 
-    def asked(self, hook: Callable[..., T], *given: Any, check: bool = False) -> T:
-        """Return what a method of a stage answers; see ``Places.asked``."""
+    def call(self, hook: Callable[..., T], *arguments: Any, check: bool = False) -> T:
+        """Call a method of a stage and return its result; see ``Places.call``."""
         stage = getattr(hook, "__self__", None)
         step = next((step for step in self.steps if step.stage is stage), None)
         if step is None:  # of the import, which is ours
-            return hook(*given)
+            return hook(*arguments)
         at = ("stages", step.position, step.stage.name)
-        return self.where.asked(at, hook, *given, check=check)
+        return self.where.call(at, hook, *arguments, check=check)
 
     def error(self, step: Step, message: str) -> RecipeError:
         """Return an error about a step, with the step's file and line."""
@@ -275,7 +275,7 @@ def _steps(recipe: Recipe, folder: Path, where: Places) -> tuple[Step, ...]:
         elif source not in sources:
             message = f"{source!r} is not an earlier stage{hint(source, earlier)}"
             raise where.say((*at, "from"), message)
-        references = where.asked(stage_at, stage.references)
+        references = where.call(stage_at, stage.references)
         for role, reference in references.items():
             if reference not in sources:
                 message = f"{role}: {reference!r} is not an earlier stage{hint(reference, earlier)}"
@@ -319,7 +319,7 @@ def _end(steps: list[Step]) -> str:
     if not steps:
         return MODEL
     last = steps[-1]
-    return last.input if last.stage.aside else last.id
+    return last.input if last.stage.policy.aside else last.id
 
 
 def _entry(

@@ -19,7 +19,7 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
     if problems:
         raise loaded.where.say(("budgets",), problems[0])
     reports = [step for step in loaded.steps if step.stage.produces is Kind.REPORT]
-    if recipe.budgets and all(step.stage.aside for step in reports):
+    if recipe.budgets and all(step.stage.policy.aside for step in reports):
         raise loaded.where.say(
             ("stages",), "no 'validate' stage measures the budgets; add one after 'export'"
         )
@@ -77,15 +77,16 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
 
     It measures what it reads: the steps of its chain, and those that it names.
     """
-    judges = [
-        step for step in loaded.steps if step.stage.produces is Kind.REPORT and not step.stage.aside
-    ]
+    judges = []
+    for step in loaded.steps:
+        if step.stage.produces is Kind.REPORT and not step.stage.policy.aside:
+            judges.append(step)
     if not judges:
         return
     last = judges[-1]
     inputs = {MODEL, *loaded.ancestors(last), *last.stage.references().values()}
     readable = {name: kind for name, kind in kinds.items() if name in inputs}
-    measured = loaded.asked(last.stage.measures, readable)
+    measured = loaded.call(last.stage.measures, readable)
     for position, budget in enumerate(loaded.recipe.budgets):
         name = budget.against
         if name not in kinds or name in measured:

@@ -7,8 +7,9 @@ from typing import Final
 
 from pipeline.model.architectures.description import Config
 from pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
+from pipeline.run import quantized
 from pipeline.run.decisions import HEADED
-from pipeline.stage import Stage, locating, tasks
+from pipeline.stage import Stage, StageCheck, locating, tasks
 from pipeline.stage.locating import Located
 from pipeline.stage.tasks import Task
 from pipeline.store.artifact import Kind
@@ -26,28 +27,23 @@ def check_known(loaded: LoadedRecipe) -> None:
         raise loaded.where.say(("task",), str(error)) from error
 
 
-def check_task(loaded: LoadedRecipe, task: type[Task]) -> None:
-    """Raise RecipeError if the task has no windows, or a stage cannot be used for it."""
+def check_windows(loaded: LoadedRecipe, task: type[Task]) -> None:
+    """Raise RecipeError if the recipe wants windows of long texts, and the task has none."""
     data = loaded.recipe.data
-    columns = len(data.text_columns)
     reason = None
     if task.no_windows:
         reason = f"{task.name}: {task.no_windows}"
-    elif columns > 1:
+    elif len(data.text_columns) > 1:
         reason = "a pair of texts has no windows"
     if data.long_texts == "windows" and reason is not None:
         raise loaded.where.say(("data", "long_texts"), f"{reason}; leave it out")
-    for step in loaded.steps:
-        loaded.asked(step.stage.check_task, task, check=True)
-        loaded.asked(step.stage.check_columns, columns, check=True)
 
 
 def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> None:
     """Raise RecipeError if the recipe's model cannot read its texts.
 
     That is so if its table of positions is too short, or if embeddings would be others than the
-    model's, because it reads texts in another way. Also raises it if a stage's parameter does not
-    fit the data's length.
+    model's, because it reads texts in another way.
     """
     longest = loaded.recipe.data.max_length
     positions = located.positions
@@ -56,8 +52,59 @@ def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> Non
         raise loaded.where.say(("data", "max_length"), problem)
     if task.body_only and located.other_texts is not None:
         raise loaded.where.say(("model",), located.other_texts)
+
+
+def check_stages(loaded: LoadedRecipe, task: type[Task]) -> None:
+    """Let each stage check its parameters against the rest of the recipe.
+
+    Nothing but the recipe is needed: neither its model nor its data are opened. Raises RecipeError
+    with the stage's file and line if a parameter does not fit.
+    """
+    kinds = _declared_kinds(loaded)
+    planners = quantized.follow(loaded, kinds)
+    earlier: dict[str, Stage] = {}
     for step in loaded.steps:
-        loaded.asked(step.stage.check_length, longest, check=True)
+        stage_check = StageCheck(
+            task=task,
+            max_length=loaded.recipe.data.max_length,
+            targets=loaded.recipe.targets,
+            stages=dict(earlier),
+            planner=_planner(loaded, step, planners),
+            exporter=_exporter(loaded, step, kinds, planners),
+        )
+        loaded.call(step.stage.check, stage_check, check=True)
+        earlier[step.id] = step.stage
+
+
+def _declared_kinds(loaded: LoadedRecipe) -> dict[str, Kind]:
+    """Return the kinds of all outputs, by step id, as the stages declare them.
+
+    Whether the recipe's model has a head, which its files and the data decide, is not known here.
+    """
+    kinds = {MODEL: Kind.CHECKPOINT}
+    for step in loaded.steps:
+        kinds[step.id] = step.stage.produces or kinds[step.input]
+    return kinds
+
+
+def _planner(loaded: LoadedRecipe, step: Step, planners: Mapping[str, str | None]) -> Stage | None:
+    """Return the stage whose quantization plan a step keeps; None if it keeps none."""
+    planner = planners[step.id]
+    if planner is None or planner == step.id:
+        return None
+    return loaded.step(planner).stage
+
+
+def _exporter(
+    loaded: LoadedRecipe,
+    step: Step,
+    kinds: Mapping[str, Kind],
+    planners: Mapping[str, str | None],
+) -> Stage | None:
+    """Return the stage that makes a step's input, if that is a bundle with a plan; else None."""
+    if kinds[step.input] is not Kind.BUNDLE or planners[step.input] is None:
+        return None
+    return loaded.step(step.input).stage
 
 
 def check_positions(loaded: LoadedRecipe, configs: Mapping[str, Config]) -> None:
@@ -98,9 +145,7 @@ def follow_configs(loaded: LoadedRecipe, first: Mapping[str, Config]) -> dict[st
         references = {role: configs[name] for role, name in step.stage.references().items()}
         config = configs[step.input]
         try:
-            configs[step.id] = loaded.asked(
-                step.stage.follow_model, config, references, loaded.base
-            )
+            configs[step.id] = loaded.call(step.stage.follow_model, config, references, loaded.base)
         except ModelError as error:
             raise loaded.error(step, str(error)) from error
     return configs
@@ -120,7 +165,6 @@ def follow_kinds(loaded: LoadedRecipe, first: Mapping[str, Kind]) -> dict[str, K
         RecipeError: a stage cannot take what an earlier step makes.
     """
     kinds = dict(first)
-    earlier: dict[str, Stage] = {}
     for step in loaded.steps:
         stage = step.stage
         input_kind = kinds[step.input]
@@ -130,9 +174,7 @@ def follow_kinds(loaded: LoadedRecipe, first: Mapping[str, Kind]) -> dict[str, K
             problem = _wrong_reference(stage, role, name, kinds)
             if problem is not None:
                 raise loaded.error(step, f"{role}: {problem}")
-        loaded.asked(stage.check_named, earlier, check=True)
         kinds[step.id] = stage.produces or input_kind
-        earlier[step.id] = stage
     return kinds
 
 

@@ -37,9 +37,9 @@ def check(plan: Plan, steps: Iterable[Planned]) -> None:
             continue
         memory = _input_weights(plan, step, sizes)
         disk = 0
-        if step.id == MODEL or step.stage.trains_all_weights:
+        if step.id == MODEL or step.stage.policy.trains_all_weights:
             disk = memory
-        if step.stage.trains_all_weights:
+        if step.stage.policy.trains_all_weights:
             memory *= COPIES
         _check_disk(plan, step, disk, free)
         if plan.device == "cpu":
@@ -71,7 +71,7 @@ def _input_weights(plan: Plan, step: Planned, sizes: dict[str, int]) -> int:
     """
     if step.id == MODEL:
         return sum(path.stat().st_size for path in plan.located.weights)
-    if step.kind not in MODELS or not step.stage.reads_input:
+    if step.kind not in MODELS or not step.stage.policy.reads_input:
         return 0
     return sizes.get(plan.loaded.step(step.id).input, 0)
 

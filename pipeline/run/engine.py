@@ -262,15 +262,17 @@ class Run:
 
     def _alone(self, identifier: str, waiting: Callable[..., None]) -> AbstractContextManager[None]:
         """Let a stage that times have the machine for itself."""
-        timed = self.plan.stage_of(identifier).timed
-        return alone.measuring(waiting) if timed else nullcontext()
+        stage = self.plan.stage_of(identifier)
+        if not stage.policy.timed:
+            return nullcontext()
+        return alone.measuring(waiting)
 
     def _kept(
         self, identifier: str, waiting: Callable[..., None]
     ) -> AbstractContextManager[Path | None]:
         """Give a stage that keeps files the folder that its runs share."""
         stage = self.plan.stage_of(identifier)
-        if not stage.keeps:
+        if not stage.policy.keeps_files:
             return nullcontext()
         return shared_folder(self.plan, stage, waiting)
 
@@ -363,7 +365,7 @@ class Run:
         providers.check_device(plan.device, stage)
         splits: dict[str, Split] = {}
         for name in plan.reads(stage):  # none of the import, before which there are no answers
-            rows = plan.splits if stage.reads_input else plan.rows
+            rows = plan.splits if stage.policy.reads_input else plan.rows
             splits[name] = rows[name]
         return Context(
             task=plan.task,
@@ -372,11 +374,11 @@ class Run:
             device=plan.device,
             threads=plan.threads,
             work=work,
-            kept=folder,
+            shared=folder,
             output=output,
             artifacts=inputs,
             base=plan.loaded.base,
-            asked=plan.asked,
+            requirements=plan.requirements,
             baselines=plan.baselines,
             progress=progress,
             stopping_rule=self._stopping_rule,
@@ -387,7 +389,7 @@ class Run:
     ) -> Callable[[Latency], bool] | None:
         from pipeline.verdict import judge  # only what is timed needs it
 
-        return judge.stopping_rule(self.plan.asked.budgets, target, measurements)
+        return judge.stopping_rule(self.plan.requirements.budgets, target, measurements)
 
     def _run_stage(
         self, identifier: str, stage: Stage, context: Context, inputs: dict[str, Artifact]
@@ -411,7 +413,7 @@ class Run:
                 return draft
             discovery.ready(type(stage))
             model = None
-            if stage.reads_input:
+            if stage.policy.reads_input:
                 model = context.artifacts[self.plan.loaded.step(identifier).input]
             draft = stage.run(context, model)  # type: ignore[arg-type]
             _check_draft(draft)

@@ -42,7 +42,7 @@ def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
             f"head for {task.name}; give a label column, or a finetuned model",
         )
     for step in loaded.steps:
-        if step.stage.needs_labels:
+        if step.stage.policy.needs_labels:
             raise loaded.error(
                 step,
                 "data.label is null, and the model would only learn its own answers; begin with "

@@ -25,7 +25,16 @@ from pipeline.run import (
     quantized,
 )
 from pipeline.run.own_answers import OwnAnswers
-from pipeline.stage import Asked, Stage, corpus, data, development, discovery, locating, tasks
+from pipeline.stage import (
+    Requirements,
+    Stage,
+    corpus,
+    data,
+    development,
+    discovery,
+    locating,
+    tasks,
+)
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import unlabelled
@@ -208,9 +217,9 @@ class Plan:
         return tuple(budget for budget in budgets if budget.against not in absent)
 
     @property
-    def asked(self) -> Asked:
+    def requirements(self) -> Requirements:
         """The parts of the recipe, other than its stages, that a stage may read."""
-        return Asked(
+        return Requirements(
             targets=self.loaded.recipe.targets,
             budgets=self.budgets,
             slices=self.loaded.recipe.data.slices,
@@ -289,14 +298,15 @@ class Plan:
         DataError or ModelError if the recipe's data or model cannot be used.
         """
         check_chain.check_known(self.loaded)
-        check_chain.check_task(self.loaded, self.task_class)
+        check_chain.check_windows(self.loaded, self.task_class)
+        check_chain.check_stages(self.loaded, self.task_class)
         budgets.check(self.loaded, self.task_class)
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
         check_chain.check_model(self.loaded, self.located, self.task_class)
         own_answers.check(self.loaded, self.task_class, self._imported_kind())
         kinds = self.kinds()
-        quantized.follow(self.loaded, kinds)
+        quantized.check(self.loaded, kinds)
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
@@ -332,13 +342,13 @@ class Plan:
         step = self.loaded.step(identifier)
         references = step.stage.references()
         parents = list(references.items())
-        if step.stage.sees_ancestors:
+        if step.stage.policy.sees_ancestors:
             named = {step.input, *references.values()}
             ancestors = self.loaded.ancestors(step)
             if self._imported_kind() is Kind.CHECKPOINT:
                 ancestors = [MODEL, *ancestors]
             parents += [("reference", name) for name in ancestors if name not in named]
-        if step.stage.reads_input:
+        if step.stage.policy.reads_input:
             parents.append(("input", step.input))
         return parents
 
@@ -365,7 +375,7 @@ class Plan:
             value |= self._surroundings(stage, read)
             value["parents"] = []
             for role, name in parents:
-                key = name if stage.sees_ancestors else role
+                key = name if stage.policy.sees_ancestors else role
                 value["parents"].append([key, known[name].identity])
         return value_sha256(value)
 
@@ -376,7 +386,7 @@ class Plan:
         loaded.
         """
         stage, files = self.stage_of(identifier), {}
-        for path in self.loaded.asked(stage.files, self.loaded.base):
+        for path in self.loaded.call(stage.files, self.loaded.base):
             if not path.is_file():
                 raise self.loaded.error(self.loaded.step(identifier), f"{path}: no such file")
             files[path] = file_sha256(path)
@@ -393,7 +403,7 @@ class Plan:
             "seed": self.seed(stage),
             "libraries": versions(libraries),
             "device": self.device,
-            "environment": self.loaded.asked(stage.environment, self.asked),
+            "environment": self.loaded.call(stage.environment, self.requirements),
         }
         if self.task_class.unlabelled:
             value["own answers"] = own_answers.VERSION
@@ -404,7 +414,7 @@ class Plan:
         for step in self.loaded.steps:
             if step.stage is stage and step.seed is not None:
                 return step.seed
-        return self.loaded.recipe.seed if stage.seeded else 0
+        return self.loaded.recipe.seed if stage.policy.seeded else 0
 
     def _data(self, stage: Stage) -> dict[str, Any]:
         left_out = self.summary.left_out

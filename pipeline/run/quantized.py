@@ -1,7 +1,7 @@
 """Follow a quantization plan along the chain, from the stage that writes it to the bundle.
 
 A plan names modules and the ranges of their inputs, so it is valid only for the weights it was
-made for. A stage declares in ``Stage.quantization`` whether it keeps the plan.
+made for. A stage declares in ``Policy.quantization`` whether it keeps the plan.
 """
 
 from __future__ import annotations
@@ -25,53 +25,53 @@ FACTS = "quantization"
 def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | None]:
     """Return for each step the id of the step whose plan its output carries; None if no plan.
 
-    A bundle implements the plan, so steps after it have none. Raises RecipeError if a step would
-    lose a plan or cannot carry it out.
+    A bundle implements the plan, so steps after it have none.
     """
     planners: dict[str, str | None] = dict.fromkeys(kinds)
     for step in loaded.steps:
-        stage = step.stage
-        planner = planners[step.input]
-        if kinds[step.input] is Kind.BUNDLE:
-            if planner:
-                _check(loaded, step, step.input)
-            planner = None
-        if stage.quantization == "plans":
+        quantization_policy = step.stage.policy.quantization
+        if quantization_policy == "plans":
             planners[step.id] = step.id
-        elif planner is None or kinds[step.id] not in MODELS:
-            continue
-        elif stage.quantization == "keeps":
-            planners[step.id] = planner
-            _check(loaded, step, planner)
-        else:
-            problem = f"would lose the quantization plan of {planner!r}; move {planner!r} after it"
-            raise loaded.error(step, problem)
+        elif quantization_policy == "keeps" and kinds[step.id] in MODELS:
+            planners[step.id] = _planner_of_input(step, kinds, planners)
     return planners
 
 
-def _check(loaded: LoadedRecipe, step: Step, maker: str) -> None:
-    """Raise RecipeError if a step cannot have what the step ``maker`` makes."""
-    stage = loaded.step(maker).stage
-    problem = loaded.asked(step.stage.misfit, stage, loaded.recipe.targets)
-    if problem:
-        raise loaded.error(step, problem)
+def check(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> None:
+    """Raise RecipeError if a step would lose the plan of its input."""
+    planners = follow(loaded, kinds)
+    for step in loaded.steps:
+        planner = _planner_of_input(step, kinds, planners)
+        is_model = kinds[step.id] in MODELS
+        if planner and is_model and step.stage.policy.quantization == "loses":
+            problem = f"would lose the quantization plan of {planner!r}; move {planner!r} after it"
+            raise loaded.error(step, problem)
+
+
+def _planner_of_input(
+    step: Step, kinds: Mapping[str, Kind], planners: Mapping[str, str | None]
+) -> str | None:
+    """Return the id of the step whose plan a step gets with its input; None if there is none."""
+    if kinds[step.input] is Kind.BUNDLE:
+        return None
+    return planners[step.input]
 
 
 def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft) -> Draft:
     """Copy the input's plan to the output of a stage that keeps it; return the extended draft.
 
-    Raises RarefyError if what the stage wrote contradicts its ``quantization``, and ModelError if
+    Raises RarefyError if what the stage wrote contradicts its policy, and ModelError if
     it changed weights that the plan has in int4.
     """
     source = model.directory / quantization.FILE
     target = output / quantization.FILE
     has_plan = target.is_file()
-    plans = stage.quantization == "plans"
+    plans = stage.policy.quantization == "plans"
     if plans and not has_plan:
         raise RarefyError(
             f"the stage declares quantization = 'plans' but wrote no {quantization.FILE}"
         )
-    keeps = stage.quantization == "keeps" and source.is_file()
+    keeps = stage.policy.quantization == "keeps" and source.is_file()
     if has_plan and not keeps and not plans:
         raise RarefyError(
             f"the stage wrote {quantization.FILE} but does not declare quantization = 'plans'"

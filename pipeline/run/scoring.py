@@ -122,11 +122,11 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
         )
     groups = task.groups(split)
     scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, name, groups)
-    note = floor.below(type(task), _interval(scores[0]), truth)
+    note = floor.below(type(task), interval(scores[0]), truth)
     return {"metrics": [metric.model_dump() for metric in scores], "note": note}
 
 
-def _interval(metric: Metric) -> Interval:
+def interval(metric: Metric) -> Interval:
     """Return a metric with its interval; the value alone if it has none."""
     low = metric.value if metric.low is None else metric.low
     high = metric.value if metric.high is None else metric.high

@@ -1,5 +1,5 @@
 """The API for stage authors: ``from pipeline.stage import Stage, Context, Draft``."""
 
-from pipeline.stage.contract import Asked, Context, Draft, Quantization, Stage
+from pipeline.stage.contract import Context, Draft, Policy, Requirements, Stage, StageCheck
 
-__all__ = ["Asked", "Context", "Draft", "Quantization", "Stage"]
+__all__ = ["Context", "Draft", "Policy", "Requirements", "Stage", "StageCheck"]

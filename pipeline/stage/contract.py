@@ -20,7 +20,67 @@ from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Target
 
 Quantization = Literal["loses", "keeps", "plans"]
-"""How a stage treats a quantization plan; see ``Stage.quantization``."""
+"""How a stage treats a quantization plan; see ``Policy.quantization``."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Rare switches of a stage; the defaults suit most."""
+
+    quantization: Quantization = "loses"
+    """What happens to the input's quantization plan (``pipeline/model/quantization.py``).
+
+    "loses": the output has no plan, so the stage cannot come after ``quantize``. "keeps": module
+    names and input ranges stay about the same, so the plan stays valid; the engine copies it, and a
+    bundle gets its precision. Weights that the plan has in int4 must not
+    change at all. "plans": the stage writes a plan.
+    """
+
+    needs_labels: bool = False
+    """Whether it is pointless on rows whose only labels are the answers of the recipe's model."""
+
+    sees_ancestors: bool = False
+    """Whether the stage also receives all earlier artifacts, which then join the fingerprint."""
+
+    aside: bool = False
+    """Whether the next stage goes on from this one's input, since its output is not a model.
+
+    A later stage names it in ``references``.
+    """
+
+    reads_input: bool = True
+    """Whether the stage reads its input; if not, another input does not make it run again.
+
+    ``run`` then gets None for it, and no answers of the recipe's model to rows without labels.
+    """
+
+    trains_all_weights: bool = False
+    """Whether it trains all weights of its input with AdamW, and removes none of them.
+
+    It then needs memory for four times the weights: themselves, their gradients and two moments.
+    A run is refused if the machine has less.
+    """
+
+    seeded: bool = True
+    """Whether the recipe's seed shapes the output; if not, the stage gets 0 instead.
+
+    Another seed of the recipe does not make it run again then. (A seed in its own entry does.)
+    """
+
+    timed: bool = False
+    """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
+
+    A stage that times now and then takes ``pipeline.measure.alone`` itself. Either says when
+    something is measured, not what, so it is not part of the fingerprint.
+    """
+
+    keeps_files: bool = False
+    """Whether it leaves files in ``context.shared`` for runs with other parameters or budgets.
+
+    One run at a time has that directory, and ``gc`` may empty it between two. A file in it must
+    follow from its name, the task, how rows are read and the versions of code and libraries alone,
+    such as one named by the digest of the artifact that it was made of.
+    """
 
 
 @dataclass(frozen=True)
@@ -40,7 +100,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requirements:
     """The parts of a recipe, besides its stages, that a stage's output may depend on.
 
     ``baselines`` maps each tag that budgets compare with to its digest.
@@ -71,13 +131,14 @@ class Context:
     ``output``    an empty directory whose contents become the artifact
     ``work``      a directory kept until the stage succeeds; a long stage saves its progress here
                   so that it can resume after the run is killed
-    ``kept``      a directory that stays, which later runs of the stage share if it ``keeps`` files
+    ``shared``    a directory that later runs of the stage share; None unless its policy is
+                  ``keeps_files``
     ``splits``    the data splits that the stage lists in ``reads``
     ``artifacts`` its input and the artifacts it lists in ``references``, by step id
     ``progress``  called as progress(done, total, note); cheap, so call it often
     ``device``    "cpu" or "cuda"
-    ``asked``     targets, budgets and slices of the recipe; ``environment`` must return whatever
-                  the stage reads from it
+    ``requirements`` targets, budgets and slices of the recipe; ``environment`` must return whatever
+                  the stage reads from them
     ``baselines`` the artifacts of the tags that budgets compare with
     ``stopping_rule`` when enough is timed for the recipe's budgets
     """
@@ -91,25 +152,45 @@ class Context:
     output: Path
     artifacts: dict[str, Artifact]
     base: Path
-    asked: Asked = Asked()
+    requirements: Requirements = Requirements()
     baselines: dict[str, Artifact] = field(default_factory=dict)
     progress: Progress = silent
-    kept: Path | None = None
+    shared: Path | None = None
     stopping_rule: StoppingRule = never_stop
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        return self.asked.targets
+        return self.requirements.targets
 
     def split(self, name: str) -> Split:
         """Return a data split. Raises RecipeError if the stage does not have it; see ``reads``."""
         if name not in self.splits:
-            known = ", ".join(self.splits) or "none"
+            names = ", ".join(self.splits) or "none"
             raise RecipeError(
-                f"data.{name}: the stage needs this split but received only {known}; define it in "
+                f"data.{name}: the stage needs this split but received only {names}; define it in "
                 "the recipe and list it in the stage's 'reads'"
             )
         return self.splits[name]
+
+
+@dataclass(frozen=True)
+class StageCheck:
+    """The rest of a recipe, as far as it is known before a run, for the check of one stage.
+
+    ``task``       the class of the recipe's task
+    ``max_length`` the most tokens of a row, ``data.max_length``
+    ``targets``    the recipe's targets
+    ``stages``     all earlier stages, by step id
+    ``planner``    the stage whose quantization plan this one keeps; None if there is no plan
+    ``exporter``   the stage that makes the input, if that is a bundle with a plan; else None
+    """
+
+    task: type[Task]
+    max_length: int
+    targets: tuple[Target, ...] = (Target(),)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    planner: Stage | None = None
+    exporter: Stage | None = None
 
 
 class Stage(BaseModel):
@@ -140,60 +221,8 @@ class Stage(BaseModel):
 
     Those that read the data are added for a stage that reads some.
     """
-    quantization: ClassVar[Quantization] = "loses"
-    """What happens to the input's quantization plan (``pipeline/model/quantization.py``).
-
-    "loses": the output has no plan, so the stage cannot come after ``quantize``. "keeps": module
-    names and input ranges stay about the same, so the plan stays valid; the engine copies it, and a
-    bundle gets its precision. Weights that the plan has in int4 must not
-    change at all. "plans": the stage writes a plan.
-    """
-
-    needs_labels: ClassVar[bool] = False
-    """Whether it is pointless on rows whose only labels are the answers of the recipe's model."""
-
-    sees_ancestors: ClassVar[bool] = False
-    """Whether the stage also receives all earlier artifacts, which then join the fingerprint."""
-
-    aside: ClassVar[bool] = False
-    """Whether the next stage goes on from this one's input, since its output is not a model.
-
-    A later stage names it in ``references``.
-    """
-
-    reads_input: ClassVar[bool] = True
-    """Whether the stage reads its input; if not, another input does not make it run again.
-
-    ``run`` then gets None for it, and no answers of the recipe's model to rows without labels.
-    """
-
-    trains_all_weights: ClassVar[bool] = False
-    """Whether it trains all weights of its input with AdamW, and removes none of them.
-
-    It then needs memory for four times the weights: themselves, their gradients and two moments.
-    A run is refused if the machine has less.
-    """
-
-    seeded: ClassVar[bool] = True
-    """Whether the recipe's seed shapes the output; if not, the stage gets 0 instead.
-
-    Another seed of the recipe does not make it run again then. (A seed in its own entry does.)
-    """
-
-    timed: ClassVar[bool] = False
-    """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
-
-    A stage that times now and then takes ``pipeline.measure.alone`` itself. Either says when
-    something is measured, not what, so it is not part of the fingerprint.
-    """
-
-    keeps: ClassVar[bool] = False
-    """Whether it leaves files in ``context.kept`` for later runs with other parameters or budgets.
-
-    One run at a time has that directory, and ``gc`` may empty it between two. A file in it must
-    follow from its name, the task, how rows are read and the versions of code and libraries alone,
-    such as one named by the digest of the artifact that it was made of.
-    """
+    policy: ClassVar[Policy] = Policy()
+    """What the engine may and must not do with the stage; the defaults suit most."""
 
     needs: ClassVar[Mapping[str, Kind]] = {}
     """The kind of the artifact that each role of ``references`` needs; a model if not listed.
@@ -211,35 +240,16 @@ class Stage(BaseModel):
         """Return the files that the stage reads besides the splits; ``base``: recipe's folder."""
         return ()
 
-    def measures(self, kinds: dict[str, Kind]) -> tuple[str, ...]:
+    def measures(self, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
         """Return the ids, from a mapping of step id -> kind, that budgets may compare with."""
-        return tuple(kinds) if self.produces is Kind.REPORT and not self.aside else ()
+        is_report = self.produces is Kind.REPORT and not self.policy.aside
+        return tuple(kinds) if is_report else ()
 
-    def check_task(self, task: type[Task]) -> None:
-        """Raise RecipeError if a parameter means nothing for the recipe's task.
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if a parameter does not fit the rest of the recipe.
 
-        Called by ``rarefy recipe check`` and before a run.
-        """
-        return
-
-    def check_columns(self, count: int) -> None:
-        """Raise RecipeError if the stage cannot work on rows of ``count`` texts (``data.text``).
-
-        Called by ``rarefy recipe check`` and before a run.
-        """
-        return
-
-    def check_length(self, longest: int) -> None:
-        """Raise RecipeError if a parameter does not fit ``data.max_length``, which is ``longest``.
-
-        Called by ``rarefy recipe check`` and before a run.
-        """
-        return
-
-    def check_named(self, stages: Mapping[str, Stage]) -> None:
-        """Raise RecipeError if a stage in ``references()`` makes what this one cannot use.
-
-        Called by ``rarefy recipe check`` and before a run, with all earlier stages by id.
+        Called by ``rarefy recipe check`` and before a run, before the model and the data are
+        opened and the kinds of artifacts are checked. The message begins with the parameter.
         """
         return
 
@@ -253,15 +263,7 @@ class Stage(BaseModel):
         """
         return config
 
-    def misfit(self, maker: Stage, targets: tuple[Target, ...]) -> str | None:
-        """Return why this stage cannot have the plan or the bundle of an earlier one; else None.
-
-        Called by ``rarefy recipe check`` and before a run, if the stage keeps a plan, with the
-        stage that makes it, and if it takes a bundle that has one, with the stage that makes that.
-        """
-        return None
-
-    def environment(self, asked: Asked) -> dict[str, Any]:
+    def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return what else the output depends on besides data and parameters: machine, targets."""
         return {}
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.report.wording import score
+from pipeline.report import wording
 from pipeline.store import disk
 from pipeline.sweep.questions import Goal
 from pipeline.sweep.sweep_file import Stop
@@ -62,8 +62,6 @@ class Branch(BaseModel):
         default=None, description="the digest of the bundle that it delivers"
     )
     latency: Interval | None = None
-    started: str | None = None
-    ended: str | None = None
     worker: str | None = Field(default=None, description="the process that ran it, as host:pid")
 
     @property
@@ -75,6 +73,19 @@ class Branch(BaseModel):
     def seconds(self) -> float:
         """The seconds of the steps that it made, and did not find in the store."""
         return sum(step.seconds for step in self.steps if not step.cached)
+
+    @property
+    def facts(self) -> str:
+        """What was measured of it, in words."""
+        facts = []
+        if self.accuracy is not None:
+            score = wording.score(self.accuracy.value, self.metric)
+            facts.append(f"{self.metric} {score} on dev")
+        if self.latency is not None:
+            facts.append(wording.milliseconds(self.latency.value))
+        if self.size is not None:
+            facts.append(wording.size(self.size))
+        return "; ".join(facts)
 
     def cost(self, goal: Goal) -> float:
         """Return what is to be small: the size, the latency or the accuracy's negative.
@@ -100,7 +111,7 @@ class Folder:
         """Write what is known of a branch."""
         self._records.mkdir(parents=True, exist_ok=True)
         text = branch.model_dump_json(by_alias=True, indent=1)
-        disk.write_text(self._records / f"{branch.name}.json", f"{text}\n")
+        disk.write_text(self._records / f"{branch.name}.json", text)
 
     def branches(self) -> list[Branch]:
         """Return all branches by name. Raises IntegrityError if a file is damaged."""
@@ -130,27 +141,20 @@ def hopeless(stops: Sequence[Stop], branch: Branch, others: Iterable[Branch]) ->
         branch: The branch, up to the step that was finished last.
         others: The branches that it is compared with; itself may be among them.
     """
-    if not branch.steps or branch.steps[-1].accuracy is None:
-        return None
-    last = branch.steps[-1].id
-    value = branch.steps[-1].accuracy.value
     for stop in stops:
-        if stop.after != last:
+        *_, last = branch.steps
+        if stop.after != last.id or last.accuracy is None:
             continue
-        least = stop.min_accuracy
-        if stop.points is not None:
-            least = _best(last, [branch, *others]) - stop.points
-        if least is not None and value < least:
-            reached = f"{score(value, branch.metric)} after {last}"
-            return f"{reached}; at least {score(least, branch.metric)} {stop.words}"
+        value = last.accuracy.value
+        least = stop.least(max([value, *_scores(last.id, others)]))
+        if value < least:
+            reached = wording.score(value, branch.metric)
+            limit = wording.score(least, branch.metric)
+            return f"{reached} after {last.id}; at least {limit} {stop.words}"
     return None
 
 
-def _best(step: str, branches: Iterable[Branch]) -> float:
-    """Return the best score that a branch reached at a step."""
-    scores = []
-    for branch in branches:
-        for row in branch.steps:
-            if row.id == step and row.accuracy is not None:
-                scores.append(row.accuracy.value)
-    return max(scores)
+def _scores(step: str, branches: Iterable[Branch]) -> list[float]:
+    """Return the scores that branches reached at a step."""
+    rows = [row for branch in branches for row in branch.steps if row.id == step]
+    return [row.accuracy.value for row in rows if row.accuracy is not None]

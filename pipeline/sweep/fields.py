@@ -6,18 +6,21 @@ parameters, and the value ``off`` leaves the step out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
-from pipeline.recipe.recipe import BESIDE, LoadedRecipe, Recipe
+from pipeline.recipe.recipe import BESIDE, MODEL, LoadedRecipe, Recipe
+from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 
 OFF: Final = "off"
+ISA: Final = "targets.0.isa"
 FREE: Final = (
-    *("model", "seed", "targets.0.isa"),
+    *("model", "seed", ISA),
     *("data.max_length", "data.long_texts", "data.unlabelled", "data.train"),
 )
 """What may vary besides the parameters of steps."""
@@ -28,33 +31,34 @@ FIXED: Final = (
 )
 
 
-def check(loaded: LoadedRecipe, path: str) -> None:
-    """Raise RecipeError if there is no such field, or if it must be the same in all branches."""
-    steps = [step.id for step in loaded.steps]
-    first = split(path, steps)[0]
-    if first in steps:
-        if first in Recipe.model_fields:
-            raise RecipeError(f"{first!r} is a step and a key of the recipe; rename it with 'as'")
-        return
-    if first not in Recipe.model_fields:
-        raise RecipeError(f"no step and no key of the recipe{hint(first, steps)}")
-    if path not in FREE:
-        raise RecipeError(FIXED)
+def problem(loaded: LoadedRecipe, path: str) -> str | None:
+    """Return why a field must be the same in all branches, or that there is none; else None."""
+    ids = loaded.ids
+    first = split(path, ids)[0]
     data = loaded.recipe.data
+    if first in ids[1:]:
+        if first in steps_of_branch(loaded):
+            return None
+        return f"branches do not run {first!r}: winners do"
+    if first not in Recipe.model_fields:
+        return f"no step and no key of the recipe{hint(first, ids)}"
+    if path not in FREE:
+        return FIXED
     if data.label is None and path in FREE_WITH_LABELS:
-        raise RecipeError(
+        return (
             "without labels, the model's own answers are the truth, so branches that differ in "
             "this would be compared with different truths"
         )
     if path == "data.train" and not data.dev_file:
-        raise RecipeError(
+        return (
             "the development rows are cut from train, so branches would be compared on different "
             "rows; name a file of them in data.dev"
         )
+    return None
 
 
 def with_values(
-    loaded: LoadedRecipe, values: Mapping[str, Any], changes: Mapping[str, Any], name: str = ""
+    loaded: LoadedRecipe, values: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> LoadedRecipe:
     """Return a recipe with other values of some fields.
 
@@ -64,54 +68,56 @@ def with_values(
     Args:
         loaded: The recipe.
         values: What its file has.
-        changes: Path -> value.
-        name: Another name for the recipe.
+        changes: Path -> value; ``name`` is the recipe's.
 
     Raises:
         RecipeError: The values do not fit.
     """
     document = _copy(values)
-    if any(path.startswith("targets.") for path in changes):
-        document.setdefault("targets", [{}])
-    if name:
-        document["name"] = name
-    entries: dict[str, dict[str, Any]] = {}
-    for step in loaded.steps:
-        entries[step.id] = _entry(document["stages"][step.position], step.id)
+    entries = {step.id: _entry(document["stages"][step.position], step.id) for step in loaded.steps}
     omitted = set()
     for path in sorted(changes, key=len):  # a whole step before its fields
         value = _copy(changes[path])
         first, *rest = split(path, entries)
-        if first not in entries:
-            _set(document, path.split("."), value, path)
+        if path == ISA:
+            document.setdefault("targets", [{}])[0]["isa"] = value
+        elif first not in entries:
+            _set(document, path.split("."), value)
         elif value == OFF and not rest:
             omitted.add(first)
         else:
             stage = _stage(entries[first])
-            _set(entries[first], [stage, *rest], value, path)
-    document["stages"] = [_shorten(entries[step]) for step in entries if step not in omitted]
+            _set(entries[first], [stage, *rest], value)
+    document["stages"] = [entries[step] for step in entries if step not in omitted]
     text = yaml_source.dump(document)
-    parsed = yaml_source.parse(text.encode(), loaded.where.source).values
-    return recipes.check(parsed, text, loaded.base, loaded.where, None)
+    return recipes.check(document, text, loaded.base, loaded.where, None)
 
 
 def _copy(value: Any) -> Any:
     """Return a copy of plain values; what an alias named twice is there twice."""
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copy(item) for item in value]
-    return value
+    return json.loads(json.dumps(value))
+
+
+def steps_of_branch(loaded: LoadedRecipe) -> list[str]:
+    """Return the ids of the steps of a branch, in order: no reports, unless a later step reads one.
+
+    Branches are measured later, all of them beside each other.
+    """
+    inputs = set[str]()
+    ids = []
+    for step in reversed(loaded.steps):
+        if step.id in inputs or step.stage.produces is not Kind.REPORT:
+            ids.append(step.id)
+            inputs.update([step.input, *step.stage.references().values()])
+    return [MODEL, *reversed(ids)]
 
 
 def split(path: str, steps: Collection[str]) -> list[str]:
     """Return a path's first part, a step's id if it begins with one, and its other parts."""
-    candidates = [step for step in steps if f"{path}.".startswith(f"{step}.")]
-    first = path.partition(".")[0]
-    if candidates:
-        first = max(candidates, key=len)
-    rest = path[len(first) + 1 :]
-    return [first, *rest.split(".")] if rest else [first]
+    ids = [step for step in steps if f"{path}.".startswith(f"{step}.")]
+    first = max(ids, key=len, default=path.partition(".")[0])
+    rest = path[len(first) :]
+    return [first, *rest.split(".")[1:]]
 
 
 def _entry(entry: Any, step: str) -> dict[str, Any]:
@@ -119,8 +125,10 @@ def _entry(entry: Any, step: str) -> dict[str, Any]:
 
     Without it, the id would depend on the steps before, which may be left out.
     """
-    mapping = {entry: None} if isinstance(entry, str) else entry
-    return {**mapping, "as": step}
+    mapping = {entry: {}} if isinstance(entry, str) else dict(entry)
+    if step != _stage(mapping):
+        mapping["as"] = step
+    return mapping
 
 
 def _stage(entry: Mapping[str, Any]) -> str:
@@ -128,26 +136,12 @@ def _stage(entry: Mapping[str, Any]) -> str:
     return next(key for key in entry if key not in BESIDE)
 
 
-def _shorten(entry: dict[str, Any]) -> dict[str, Any] | str:
-    """Return an entry without an id that it has anyway."""
-    stage = _stage(entry)
-    if entry["as"] == stage:
-        del entry["as"]
-    return stage if entry == {stage: None} else entry
-
-
-def _set(container: Any, keys: list[str], value: Any, path: str) -> None:
-    """Set a value in nested plain values; mappings that are missing are made."""
-    key: Any = keys[0]
-    if isinstance(container, list):
-        if not key.isdigit() or int(key) >= len(container):
-            raise RecipeError(f"{path}: {key!r} is no place in a list of {len(container)}")
-        key = int(key)
-    if len(keys) == 1:
-        container[key] = value
-        return
-    if isinstance(container, dict) and container.get(key) is None:
-        container[key] = {}
-    if not isinstance(container[key], dict | list):
-        raise RecipeError(f"{path}: {key!r} has no fields")
-    _set(container[key], keys[1:], value, path)
+def _set(container: dict[str, Any], keys: list[str], value: Any) -> None:
+    """Set a value in nested mappings; those that are missing are made."""
+    for key in keys[:-1]:
+        if container.get(key) is None:
+            container[key] = {}
+        container = container[key]
+        if not isinstance(container, dict):
+            raise RecipeError(f"{'.'.join(keys)}: {key!r} has no fields")
+    container[keys[-1]] = value

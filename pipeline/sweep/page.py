@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, geometric_mean
 from typing import Any, Final
@@ -21,18 +22,21 @@ WIDTH: Final = 760
 def render(record: SweepRecord) -> str:
     """Return the page."""
     metrics = [branch.metric for branch in record.branches if branch.metric]
-    metric = metrics[0] if metrics else "accuracy"
+    metric = next(iter(metrics), "accuracy")
     front = record.front
+    figure = _figure(record, metric)
+    rows = sorted(record.branches, key=_rank)
+    effects = _effects(record)
     return render_page(
         "sweep.html.j2",
         {"text": as_text},
         record=record,
         states=STATES,
         metric=metric,
-        figure=_figure(record, metric),
+        figure=figure,
         front=front,
-        rows=_rows(record, front),
-        effects=_effects(record),
+        rows=rows,
+        effects=effects,
         mean=_mean,
     )
 
@@ -41,10 +45,9 @@ def as_text(value: Any) -> str:
     """Return a varied value as text."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, dict):
-        parts = [f"{key}: {as_text(item)}" for key, item in value.items()]
-        return ", ".join(parts) or "as it is"
-    return str(value)
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{key}: {item}" for key, item in value.items()) or "as it is"
 
 
 def _figure(record: SweepRecord, metric: str) -> str | None:
@@ -54,24 +57,25 @@ def _figure(record: SweepRecord, metric: str) -> str | None:
         if branch.complete and branch.latency and branch.accuracy:
             is_answer = branch.name in chosen
             points.append(facts.Point(branch.name, branch.latency, branch.accuracy, is_answer))
-    return tradeoff(points, WIDTH, "sweep", metric, chosen) if points else None
+    if not points:
+        return None
+    return tradeoff(points, WIDTH, "sweep", metric, chosen)
 
 
-def _rows(record: SweepRecord, front: list[Branch]) -> list[Branch]:
-    """Return the front's branches by accuracy, then the others that are done, then the rest."""
-    by_accuracy = sorted(record.branches, key=lambda branch: branch.cost("accuracy"))
-    others = [branch for branch in by_accuracy if branch not in front]
-    return front + sorted(others, key=lambda branch: not branch.complete)
+def _rank(branch: Branch) -> tuple[bool, float]:
+    """Return what branches are listed by: the complete ones first, the most accurate first."""
+    return not branch.complete, branch.cost("accuracy")
 
 
 def _effects(record: SweepRecord) -> list[tuple[str, str, list[Branch]]]:
     """Return the complete branches that have a value, with its field, for all values."""
+    complete = [branch for branch in record.branches if branch.complete]
     effects = []
     for path in record.vary:
-        groups: dict[str, list[Branch]] = {}
-        for branch in record.branches:
-            if branch.complete:
-                groups.setdefault(as_text(branch.values.get(path)), []).append(branch)
+        groups = defaultdict[str, list[Branch]](list)
+        for branch in complete:
+            value = as_text(branch.values.get(path))
+            groups[value].append(branch)
         if 1 < len(groups) <= MOST_VALUES:
             effects += [(path, value, group) for value, group in groups.items()]
     return effects
@@ -80,4 +84,6 @@ def _effects(record: SweepRecord) -> list[tuple[str, str, list[Branch]]]:
 def _mean(branches: Sequence[Branch], goal: Goal) -> float:
     """Return the mean of branches: arithmetic of the accuracy, geometric of latency and size."""
     costs = [branch.cost(goal) for branch in branches]
-    return -fmean(costs) if goal == "accuracy" else geometric_mean(costs)
+    if goal == "accuracy":
+        return -fmean(costs)
+    return geometric_mean(costs)

@@ -60,11 +60,7 @@ class Question(Part):
     @property
     def limits(self) -> dict[Goal, float]:
         """Goal -> its limit, in ms or bytes."""
-        limits: dict[Goal, float] = {}
-        if self.under.latency is not None:
-            limits["latency"] = self.under.latency
-        if self.under.size is not None:
-            limits["size"] = self.under.size
+        limits: dict[Any, float] = self.under.model_dump(exclude_none=True)
         return limits
 
     @property

@@ -31,7 +31,6 @@ class Answer(BaseModel):
     report: str | None = Field(
         default=None, description="the report of its run, in the sweep's folder"
     )
-    metric: str | None = None
     accuracy: Interval | None = None
     outcome: str | None = None
     missed: list[str] = Field(default_factory=list)
@@ -44,19 +43,16 @@ class SweepRecord(BaseModel):
 
     schema_: Literal["rarefy.sweep/1"] = Field(default=SCHEMA, alias="schema")
     name: str
-    created: str = Field(description="ISO 8601, UTC")
     command: str
     threads: int = Field(description="of a branch, on which its results depend")
     device: str
     recipe: str
-    task: str
     target: str
     vary: dict[str, Any]
     branches: list[Branch]
     answers: list[Answer] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list, description="what the answers do not tell")
     seconds: float = Field(description="of all branches' steps that were not found in the store")
-    wall: float = Field(description="seconds of the whole sweep, since its last start")
     machine: dict[str, Any]
 
     @property
@@ -65,4 +61,6 @@ class SweepRecord(BaseModel):
         return pareto.front(self.branches)
 
     def branch(self, name: str | None) -> Branch | None:
-        return next((branch for branch in self.branches if branch.name == name), None)
+        """Return a branch by its name, None if there is none."""
+        names = {branch.name: branch for branch in self.branches}
+        return names.get(name or "")

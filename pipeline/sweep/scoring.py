@@ -24,10 +24,8 @@ def on_dev(
 
     It is measured once and kept in the store. Raises what ``pipeline.run.scoring.score`` raises.
     """
-    scored = scoring.score(plan, artifact, check, silent, lambda: None, split=NAME).metrics
-    if not scored:
+    scores = scoring.score(plan, artifact, check, silent, lambda: None, split=NAME)
+    if not scores.metrics:
         return None
-    main = scored[0]
-    low = main.value if main.low is None else main.low
-    high = main.value if main.high is None else main.high
-    return main.name, Interval(main.value, low, high)
+    main = scores.metrics[0]
+    return main.name, scoring.interval(main)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice, product
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.recipe import recipe as recipes
 from pipeline.recipe import yaml_source
@@ -22,7 +19,6 @@ from pipeline.run.scoring import SCORED
 from pipeline.stage import tasks
 from pipeline.stage.development import NAME
 from pipeline.stage.tasks import unlabelled
-from pipeline.store.artifact import Kind
 from pipeline.sweep import fields
 from pipeline.sweep.questions import DEFAULT_QUESTIONS, GOALS, Goal, Points, Question, of_kind
 from pipeline.terms import credentials
@@ -30,14 +26,11 @@ from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.naming import hint
 from pipeline.terms.quantity import Quantity
-from pipeline.terms.vocabulary import NAME as RECIPE_NAME
 from pipeline.terms.vocabulary import Name, Part
 from pipeline.terms.wording import points
 
 MOST: Final = 1000
 """Branches of a grid."""
-TRIED: Final = 200
-"""Combinations with which a value is tried before it counts as wrong."""
 
 
 class Range(Part):
@@ -54,10 +47,6 @@ class Range(Part):
         if self.log and self.low <= 0:
             raise ValueError("a logarithmic range must be above 0")
         return self
-
-    @property
-    def ends(self) -> tuple[int | float, int | float]:
-        return self.low, self.high
 
     @property
     def whole(self) -> bool:
@@ -99,21 +88,14 @@ class Stop(Part):
             return "is asked for"
         return f"is within {points(self.points)} of the best"
 
-
-def _choices(value: Any) -> Any:
-    """Say plainly what is wrong with choices; what pydantic says is about the union of types."""
-    if isinstance(value, dict):
-        for key in value:
-            if key not in Range.model_fields:
-                raise ValueError(f"unknown key {key!r}{hint(key, Range.model_fields)}")
-    elif not isinstance(value, list | tuple | Range):
-        raise ValueError("give a list of values, or {low: …, high: …} for a search")
-    elif value in ([], ()):
-        raise ValueError("give at least one value")
-    return value
+    def least(self, best: float) -> float:
+        """Return the score that a branch needs. ``best``: the best at the same step."""
+        if self.min_accuracy is not None:
+            return self.min_accuracy
+        return best - (self.points or 0.0)
 
 
-Choices = Annotated[Range | tuple[Any, ...], BeforeValidator(_choices)]
+Choices = Annotated[tuple[Any, ...], Field(min_length=1)] | Range
 
 
 class SweepFile(Part):
@@ -126,22 +108,16 @@ class SweepFile(Part):
     stop: tuple[Stop, ...] = ()
     ask: Annotated[tuple[Question, ...], Field(min_length=1)] = DEFAULT_QUESTIONS
 
-    @field_validator("ask")
-    @classmethod
-    def _distinct(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
-        names = [question.name for question in value]
-        if len(set(names)) != len(names):
-            raise ValueError("the same question stands there twice")
-        return value
-
     def named(self, question: Question) -> str:
         """Return the name of the recipe that answers a question; its run and history have it."""
         return f"{self.name}-{question.name}"
 
     def values(self, path: str) -> tuple[Any, ...]:
-        """Return the values of a field, of a range its ends."""
+        """Return the values of a field, none of a range."""
         choices = self.vary[path]
-        return choices.ends if isinstance(choices, Range) else choices
+        if isinstance(choices, Range):
+            return ()
+        return choices
 
     @property
     def combinations(self) -> int:
@@ -165,11 +141,9 @@ class Sweep:
 
         The order of ``vary`` is in the names. Budgets and the recipe's name are the winner's alone.
         """
-        values = self.file.model_dump(mode="json", include={"name", "vary"})
+        values = self.file.model_dump(mode="json")
         vary = list(values["vary"].items())
-        recipe = dict(self.values)
-        recipe.pop("budgets", None)
-        recipe.pop("name", None)
+        recipe = self.values | {"budgets": None, "name": None}
         return value_sha256([values["name"], vary, recipe])
 
 
@@ -187,8 +161,6 @@ def load(path: Path) -> Sweep:
     Raises RecipeError with file, line and key.
     """
     document = yaml_source.read(path)
-    if not isinstance(document.values, dict):
-        raise RecipeError(f"{path}:1: a sweep must be a mapping with name, recipe and vary")
     where = Places(str(path), document.lines)
     if credentials.found_in(document.text):
         raise RecipeError(f"{path}: {credentials.REFUSED}")
@@ -199,15 +171,16 @@ def load(path: Path) -> Sweep:
     source = path.parent / file.recipe
     sweep = Sweep(path, file, where, recipes.load(source), yaml_source.read(source).values)
     _check_rows(sweep)
-    _check_questions(sweep)
-    reports = _reports(sweep.recipe)
-    for key in file.vary:
-        _check_field(sweep, key, reports)
-        _check_values(sweep, key)
+    for key, choices in file.vary.items():
+        problem = fields.problem(sweep.recipe, key)
+        if isinstance(choices, Range) and file.search is None:
+            problem = "a range needs 'search'; or list the values to try"
+        if problem is not None:
+            raise where.say(("vary", key), problem)
     if file.search is None and file.combinations > MOST:
         message = f"{file.combinations} combinations; the limit is {MOST}: use 'search'"
         raise where.say(("vary",), message)
-    _check_stops(sweep, reports)
+    _check_stops(sweep)
     return sweep
 
 
@@ -224,86 +197,13 @@ def _check_rows(sweep: Sweep) -> None:
         )
 
 
-def _check_questions(sweep: Sweep) -> None:
-    """Raise RecipeError if the recipe of an answer cannot have its name."""
-    for position, question in enumerate(sweep.file.ask):
-        name = sweep.file.named(question)
-        if not RECIPE_NAME.fullmatch(name):
-            message = f"the recipe of its answer would be named {name!r}, which is too long"
-            raise sweep.where.say(("ask", position), message)
-
-
-def _check_field(sweep: Sweep, key: str, reports: Collection[str]) -> None:
-    """Raise RecipeError if a field cannot vary. ``reports``: the steps that only measure."""
-    place = ("vary", key)
-    try:
-        fields.check(sweep.recipe, key)
-    except RecipeError as error:
-        raise sweep.where.say(place, str(error)) from None
-    step = fields.split(key, sweep.recipe.ids)[0]
-    if step in reports:
-        raise sweep.where.say(place, f"branches do not run {step!r}: winners do")
-    if isinstance(sweep.file.vary[key], Range) and sweep.file.search is None:
-        raise sweep.where.say(place, "a range needs 'search'; or list the values to try")
-
-
-def _check_values(sweep: Sweep, key: str) -> None:
-    """Raise RecipeError if a value of a field cannot be."""
-    values = sweep.file.values(key)
-    texts = [json.dumps(value) for value in values]
-    for position, value in enumerate(values):
-        problem = _clash(sweep, key, value) or _misfit(sweep, key, value)
-        if texts.index(texts[position]) < position:
-            problem = "stands there twice"
-        if problem is not None:
-            raise sweep.where.say(("vary", key, position), f"{value!r} {problem}")
-
-
-def _clash(sweep: Sweep, key: str, value: Any) -> str | None:
-    """Return which field of a value another path varies, None if none does."""
-    for path in sweep.file.vary:
-        name = path.removeprefix(f"{key}.")
-        if isinstance(value, dict) and name in value:
-            return f"sets {name!r}, which {path} varies"
-    return None
-
-
-def _misfit(sweep: Sweep, key: str, value: Any) -> str | None:
-    """Return why a value fits neither alone nor with any of the first others; None if it does.
-
-    Some values go together only: no heads to remove is an error, but not beside neurons.
-    """
-    others = [path for path in sweep.file.vary if path != key]
-    combinations = product(*[sweep.file.values(path) for path in others])
-    first: RecipeError | None = None
-    for combination in chain([()], islice(combinations, TRIED)):
-        changes = dict(zip(others, combination))  # noqa: B905 (alone, there are no others)
-        try:
-            fields.with_values(sweep.recipe, sweep.values, changes | {key: value})
-        except RecipeError as error:
-            first = first or error
-        else:
-            return None
-    return f"does not fit the recipe: {first}"
-
-
-def _check_stops(sweep: Sweep, reports: Collection[str]) -> None:
+def _check_stops(sweep: Sweep) -> None:
     """Raise RecipeError if a rule names a step that has no score in a branch."""
-    scored = []
-    for step in sweep.recipe.steps:
-        if step.id not in reports and step.stage.produces in (None, *SCORED):
-            scored.append(step.id)
+    ids = fields.steps_of_branch(sweep.recipe)
+    steps = [step for step in sweep.recipe.steps if step.id in ids]
+    scored = [step.id for step in steps if step.stage.produces in (None, *SCORED)]
     for position, stop in enumerate(sweep.file.stop):
         if stop.after not in scored:
             message = f"{stop.after!r} is no step of branches with a score"
             place = ("stop", position, "after")
             raise sweep.where.say(place, f"{message}{hint(stop.after, scored)}")
-
-
-def _reports(recipe: LoadedRecipe) -> list[str]:
-    """Return the ids of the steps that only measure: no other step reads what they write."""
-    inputs = set()
-    for step in recipe.steps:
-        inputs.update([step.input, *step.stage.references().values()])
-    reports = [step.id for step in recipe.steps if step.stage.produces is Kind.REPORT]
-    return [step for step in reports if step not in inputs]

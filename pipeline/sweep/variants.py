@@ -15,10 +15,6 @@ from pipeline.sweep.sweep_file import Sweep
 from pipeline.terms.digests import value_sha256
 
 LONGEST: Final = 48
-_PLAIN: Final = re.compile(r"[a-z0-9._]+(?:-[a-z0-9._]+)*")
-"""What a name can hold as it is."""
-_NUMBER: Final = re.compile(r"[-+.\de]+|true|false")
-"""A text that reads like a value that is no text."""
 
 
 @dataclass(frozen=True)
@@ -29,44 +25,23 @@ class Variant:
     values: dict[str, Any]
 
 
-def variant(values: Mapping[str, Any]) -> Variant:
-    """Return the variant with these values."""
-    words = {}
-    for path, value in values.items():
-        field = path.split(".")[-1]
-        words[field] = _word(value)
-    parts = [f"{field}-{word}" for field, word in words.items()]
-    text = "-".join(parts).lower()
-    name = re.sub(r"[^a-z0-9._]+", "-", text).strip("-._")
-    distinct = len(words) == len(values)
-    if distinct and len(name) <= LONGEST and all(map(_is_plain, values.values())):
-        return Variant(name, dict(values))
-    start = name[:LONGEST].strip("-._")
-    digest = value_sha256(dict(values))
-    return Variant(f"{start}-{digest[:8]}", dict(values))
+def variant(values: dict[str, Any]) -> Variant:
+    """Return the variant with these values; its name ends with their digest if it must."""
+    words = {path.split(".")[-1]: _word(value) for path, value in values.items()}
+    parts = map("-".join, words.items())
+    text = "-".join(parts)
+    name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
+    distinct = name == text and len(words) == len(values)
+    if not distinct or len(name) > LONGEST:
+        digest = value_sha256(values)
+        name = f"{name[:LONGEST]}-{digest[:8]}"
+    return Variant(name, values)
 
 
 def _word(value: Any) -> str:
-    return re.sub(r"^([0-9.]+) %$", r"\1pct", str(value))
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a name can hold a value as it is, and no other value reads like it.
-
-    A text that reads as a number does.
-    """
-    if not _PLAIN.fullmatch(_word(value)):
-        return False
-    if isinstance(value, str):
-        return not _NUMBER.fullmatch(value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def without_budgets(loaded: LoadedRecipe) -> str:
-    """Return the text of a recipe without its budgets, which branches do not judge."""
-    values = yaml_source.parse(loaded.text.encode(), loaded.where.source).values
-    values.pop("budgets", None)
-    return yaml_source.dump(values)
+    """Return a value as YAML, in which no two values look alike."""
+    text = yaml_source.dump(value).removesuffix("\n...\n").strip()
+    return re.sub(r"^([0-9.]+) %$", r"\1pct", text)
 
 
 def grid(sweep: Sweep) -> list[Variant]:
@@ -90,6 +65,6 @@ def grid(sweep: Sweep) -> list[Variant]:
     return variants
 
 
-def recipe(sweep: Sweep, values: Mapping[str, Any], name: str = "") -> LoadedRecipe:
+def recipe(sweep: Sweep, values: Mapping[str, Any]) -> LoadedRecipe:
     """Return the recipe with a variant's values. Raises RecipeError if they do not go together."""
-    return fields.with_values(sweep.recipe, sweep.values, values, name)
+    return fields.with_values(sweep.recipe, sweep.values, values)

@@ -7,7 +7,6 @@ the store.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +27,9 @@ def place(sweep: Sweep, question: Question) -> Path:
 
 
 def check(sweep: Sweep) -> None:
-    """Raise RecipeError if a file of an answer cannot be written, or is not from a sweep."""
-    folder, recipe = sweep.recipe.base, sweep.recipe.path
-    if not os.access(folder, os.W_OK):
-        raise RecipeError(
-            f"{folder}: the recipes of the answers are written here, and this folder cannot be "
-            f"written; copy {recipe} and its data to one of yours"
-        )
+    """Raise RecipeError if a recipe cannot be named for its question, or a file is in its place."""
     for question in sweep.file.ask:
+        variants.recipe(sweep, {"name": sweep.file.named(question)})
         path = place(sweep, question)
         if path.exists() and not _is_ours(path):
             raise RecipeError(
@@ -49,19 +43,15 @@ def _is_ours(path: Path) -> bool:
 
 
 def write(sweep: Sweep, question: Question, branch: Branch, command: str) -> None:
-    """Write the recipe of a chosen branch. ``command``: what repeats its run."""
+    """Write the recipe of a chosen branch. ``command``: what repeats its run.
+
+    Raises RecipeError if it cannot be written.
+    """
     name = sweep.file.named(question)
-    loaded = variants.recipe(sweep, branch.values, name)
-    values = []
-    for path, value in branch.values.items():
-        text = json.dumps(value)
-        values.append(f"{path} = {text}")
-    choice = ", ".join(values)
-    lines = [
-        f"{HEAD}{question.words()} of {sweep.file.name}: {choice}",
-        PURPOSE,
-        f"# {command}",
-        loaded.text,
-    ]
-    file = place(sweep, question)
-    disk.write_text(file, "\n".join(lines))
+    loaded = variants.recipe(sweep, {**branch.values, "name": name})
+    choice = json.dumps(branch.values)
+    purpose = f"{question.words()} of {sweep.file.name}: {choice}"
+    text = f"{HEAD}{purpose}\n{PURPOSE}\n# {command}\n{loaded.text}"
+    path = place(sweep, question)
+    with disk.placing(path):
+        disk.write_text(path, text)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -68,62 +64,9 @@ def test_an_error_inline_is_the_future_s(monkeypatch: pytest.MonkeyPatch) -> Non
         Inline().submit({"name": "a"}).result()
 
 
-def test_a_ray_cluster_that_is_not_there_is_one_line(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(branches_on, "find_spec", lambda _: object())
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
-        where = Where("ray", 1, address)
-        with pytest.raises(ProviderError, match="no Ray cluster answers: ") as raised:
-            branches_on.run(where, Home(project.home), "trial", 1, lambda _: None)
-        assert raised.value.exit_code == 5
-
-
-@contextmanager
-def listening(*said: bytes) -> Iterator[str]:
-    """Listen, and say something to the first who connects; or nothing, and keep them waiting."""
-    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as kept:
-
-        def serve() -> None:
-            connection = kept.enter_context(server.accept()[0])
-            for each in said:
-                connection.sendall(each)
-
-        answering = threading.Thread(target=serve)
-        answering.start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-        answering.join()
-
-
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        ((), "no Ray cluster answers: timed out"),
-        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "what listens there is no Ray cluster"),
-    ],
-)
-def test_what_listens_but_is_no_ray_cluster_is_one_line(said: tuple[bytes, ...], why: str) -> None:
-    """The second is what Ray's own dashboard says."""
-    with listening(*said) as address, pytest.raises(ProviderError) as raised:
-        branches_on.check_ray(Where("ray", 1, address), seconds=0.5)
-    assert str(raised.value).startswith(f"{address}: {why}")
-
-
-def test_what_speaks_as_ray_does_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings with one value, in two pieces; with TLS, nothing can be said before Ray does."""
-    frame = bytes([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 255, 255])
-    with listening(frame[:2], frame[2:]) as address:
-        branches_on.check_ray(Where("ray", 1, f"ray://{address}"))
-    monkeypatch.setenv("RAY_USE_TLS", "1")
-    with listening() as address:
-        branches_on.check_ray(Where("ray", 1, address))
-
-
 def test_what_a_branch_prints_is_no_answer_of_the_sweep(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(branch, "run", lambda given: print("loud") or given)
-    Inline().submit({"name": "a"})
+    where = Where("inline")
+    branches_on.run(where, Home(project.home), "trial", 1, lambda _: print("loud"))
     assert capsys.readouterr() == ("", "loud\n")

@@ -11,13 +11,11 @@ import pytest
 from pipeline.sweep.branch import Branch
 from pipeline.sweep.sweep_file import Range, SweepFile
 from pipeline.sweep.variants import Variant
-from pipeline.terms.errors import IntegrityError
 from pipeline.terms.interval import Interval
 
 pytest.importorskip("optuna")
 
 from flows.searching import Trials
-from flows.sweep_job import STUDY
 
 VARY: dict[str, Any] = {
     "distill.layers": (1, 2, 3),
@@ -159,12 +157,12 @@ def test_a_branch_is_told_once_all_goals_are_known(tmp_path: Path) -> None:
         assert study.measured == {one.name}
 
 
-def test_a_study_that_begins_anew_has_the_variants_but_no_results(tmp_path: Path) -> None:
+def test_a_study_that_begins_anew_asks_for_the_same(tmp_path: Path) -> None:
     variants = searched(tmp_path, 12)
     study = trials(tmp_path)
     study.restart()
-    assert (study.variants, study.measured, study.left) == (variants, set(), 0)
-    assert trials(tmp_path).variants == variants
+    assert (study.variants, study.measured, study.left) == ([], set(), 12)
+    assert searched(tmp_path, 12) == variants
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
@@ -174,9 +172,3 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
 
 def test_the_number_of_trials_is_the_limit(tmp_path: Path) -> None:
     assert len(searched(tmp_path, 99, trials=3)) == 3
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / STUDY).write_text('{"trials": [1]}\n{}\n')
-    with pytest.raises(IntegrityError, match=r"study\.log: the file is damaged"):
-        trials(tmp_path)

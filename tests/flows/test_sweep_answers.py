@@ -28,12 +28,10 @@ from tests.pipeline.sweep import factory
 def swept(*answers: Answer) -> Swept:
     record = SweepRecord(
         name="many",
-        created="2026-11-27T12:00:00+00:00",
         command="rarefy sweep sweep.yaml",
         threads=1,
         device="cpu",
         recipe="base",
-        task="text-classification",
         target="cpu",
         vary={"distill.layers": [1, 2]},
         branches=[
@@ -42,7 +40,6 @@ def swept(*answers: Answer) -> Swept:
         ],
         answers=list(answers),
         seconds=10.0,
-        wall=6.0,
         machine={},
     )
     return Swept(record, Path("out"))
@@ -67,12 +64,10 @@ def test_the_exit_code_is_that_of_the_worst_answer(answers: list[Answer], code: 
 
 
 def test_the_table_has_a_row_for_each_question() -> None:
-    found = answer(
-        "small", "pass", metric="accuracy", accuracy=Interval(0.77, 0.7, 0.8), recipe="q.yaml"
-    )
+    found = answer("small", "pass", accuracy=Interval(0.77, 0.7, 0.8), recipe="q.yaml")
     text = as_text(swept(found, answer(None, None)).table()).replace("\u00a0", " ")
     first, second = text.splitlines()[1:]
-    for words in ("the fastest", "small", "80.0 %", "1 ms", "77.0 %", "pass", "q.yaml"):
+    for words in ("the fastest", "small", "80.0 %", "1 ms", "pass", "q.yaml"):
         assert words in first
     assert second.split() == ["the", "fastest", "none"]
 
@@ -123,7 +118,6 @@ def concluded(
             branches,
             display,
             command="rarefy sweep it.yaml",
-            began=0.0,
             notes=notes,
             run=run or (lambda *_: made("b" * 64)),
         )
@@ -193,11 +187,15 @@ def test_a_run_that_makes_another_bundle_than_its_branch_is_no_answer(tmp_path: 
     assert "many" in (tmp_path / "sweep.html").read_text()
 
 
-def test_too_few_development_rows_are_said(tmp_path: Path) -> None:
-    (note,) = concluded(tmp_path).record.notes
-    assert "within ±2 points, and 1 are asked for" in note
-    wide = [{"least": "latency", "within": "3 %"}]
-    assert concluded(tmp_path, ask=wide).record.notes == []
-    notes = ["dev: choices are made on the training rows themselves"]
-    assert concluded(tmp_path, ask=wide, notes=notes).record.notes == notes
+def test_notes_stand_in_the_record_and_on_the_page(tmp_path: Path) -> None:
+    notes = ["the latencies of 1 bundle are in doubt"]
+    assert concluded(tmp_path, notes=notes).record.notes == notes
     assert notes[0] in (tmp_path / sweep_answers.PAGE).read_text()
+
+
+def test_a_sweep_without_a_finished_branch_has_no_answer(tmp_path: Path) -> None:
+    branches = [factory.branch("large", 0.9, 8.0, 1, state="failed", why="export: no")]
+    with Display(stderr(), quiet=True) as display:
+        swept = sweep_answers.conclude(job(tmp_path), branches, display, command="rarefy sweep")
+    assert swept.exit_code == 4
+    assert "export: no" in (tmp_path / sweep_answers.PAGE).read_text()

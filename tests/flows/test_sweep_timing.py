@@ -186,16 +186,3 @@ def test_rows_are_timed_though_no_model_has_answered_them(project: Project) -> N
     loaded = recipes.load(recipe)
     plan = Plan(loaded, Store(project.home / "store"))
     assert Clock.for_recipe(loaded, plan, project.folder, lambda digest: project.folder).texts
-
-
-def test_a_session_has_as_many_bundles_as_the_memory(
-    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One of them is loaded twice."""
-    monkeypatch.setattr(sweep_timing.check_machine, "total_memory", lambda: 1100)
-    clock(tmp_path, machine).time(["a", "b", "c", "d"])
-    assert machine.sessions == [["a", "b"], ["a", "c"], ["a", "d"]]
-    monkeypatch.setattr(sweep_timing.check_machine, "total_memory", lambda: 100)
-    (tmp_path / "small").mkdir()
-    clock(tmp_path / "small", machine).time(["a", "b"])
-    assert machine.sessions[3:] == [["a"], ["a", "b"]]

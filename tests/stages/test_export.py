@@ -11,7 +11,7 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
-from pipeline.stage import Asked
+from pipeline.stage import Requirements
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
@@ -108,6 +108,6 @@ def test_the_bundle_carries_the_threads_of_its_target(tuned, make_context):
 
 
 def test_other_threads_are_another_bundle():
-    asked = Asked(targets=TARGETS)
-    assert Export().environment(asked)["threads"] == 1
-    assert Export(target="server").environment(asked)["threads"] == 4
+    requirements = Requirements(targets=TARGETS)
+    assert Export().environment(requirements)["threads"] == 1
+    assert Export(target="server").environment(requirements)["threads"] == 4

@@ -333,7 +333,7 @@ def test_answers_to_other_splits_are_refused_before_a_teacher_is_asked(
 
 
 def test_answers_without_texts_are_no_texts_to_answer(workshop):
-    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment, write"
+    said = r"trial.yaml:\d+: .*transfer: 'label' has answers but no texts; name an augment stage"
     with pytest.raises(RecipeError, match=said):
         workshop.open("quick:Head", "label", {"label": {"transfer": "label"}}).plan.steps()
 

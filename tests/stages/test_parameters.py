@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.stage import Asked, Stage, discovery, tasks
+from pipeline.stage import Requirements, Stage, StageCheck, discovery, tasks
 from pipeline.terms.errors import RecipeError
 from stages import parameters
 from stages.adapt import Adapt
@@ -32,7 +32,7 @@ def test_a_cpu_with_bfloat16_trains_another_model(monkeypatch: pytest.MonkeyPatc
     found = []
     for has in (True, False):
         monkeypatch.setattr(parameters, "cpu_has_bf16", lambda has=has: has)
-        found.append(Training().environment(Asked()))
+        found.append(Training().environment(Requirements()))
     assert found[0] != found[1]
 
 
@@ -47,7 +47,7 @@ def test_a_cpu_with_bfloat16_trains_another_model(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_stage_with_an_environment_of_its_own_notes_the_cpu_too(stage: Stage) -> None:
-    assert "cpu_bf16" in stage.environment(Asked())
+    assert "cpu_bf16" in stage.environment(Requirements())
 
 
 RECORDED: list[Stage] = [
@@ -103,12 +103,13 @@ def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(task, given
     made = Distill(teacher="model", **given)
     (key,) = given
     with pytest.raises(RecipeError, match=f"^{key}: .*{task}.*; leave it out$"):
-        made.check_task(tasks.find(task))
-    made.check_task(tasks.find("text-classification"))
-    made.check_task(tasks.find("token-classification"))
-    Distill(teacher="model", temperature=2.0, alpha=0.9).check_task(tasks.find(task))
+        made.check(StageCheck(tasks.find(task), 128))
+    made.check(StageCheck(tasks.find("text-classification"), 128))
+    made.check(StageCheck(tasks.find("token-classification"), 128))
+    defaults = Distill(teacher="model", temperature=2.0, alpha=0.9)
+    defaults.check(StageCheck(tasks.find(task), 128))
 
 
 def test_alpha_weighs_embeddings_against_states_inside_a_teacher() -> None:
     stage = Distill(layers=1, alpha=0.5, hidden_weight=1)
-    stage.check_task(tasks.find("sentence-embeddings"))
+    stage.check(StageCheck(tasks.find("sentence-embeddings"), 128))

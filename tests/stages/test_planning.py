@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from pipeline.stage import StageCheck, tasks
 from pipeline.store.artifact import Kind
+from pipeline.terms.errors import RecipeError
 from pipeline.terms.vocabulary import Target
 from stages.adapt import Adapt
 from stages.merge import Merge
-from stages.planning import FILES, copied, holds_weights, narrowest, symmetric
+from stages.planning import FILES, copied, narrowest, symmetric
 from stages.quantize import Quantize
 from tests.models import artifact_of
 
@@ -20,10 +24,10 @@ def targets(*providers: str, isa: str = "avx2") -> tuple[Target, ...]:
 
 @pytest.mark.parametrize("stage", [Adapt(), Merge()])
 def test_weights_in_4_bits_do_not_change_any_more(stage):
-    assert stage.misfit(Quantize(), ()) is None
-    said = str(stage.misfit(Quantize(weights="int4"), ()))
-    assert said == holds_weights(Quantize(weights="int4"))
-    assert "move 'quantize' behind it" in said
+    facts = StageCheck(tasks.find("text-classification"), 128, planner=Quantize())
+    stage.check(facts)
+    with pytest.raises(RecipeError, match="move 'quantize' behind it"):
+        stage.check(replace(facts, planner=Quantize(weights="int4")))
 
 
 def test_ranges_are_symmetric_for_tensorrt_alone():

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from exporters.passes import embeddings
 from pipeline.model import blockwise, checkpoint, quantization
-from pipeline.stage import Asked
+from pipeline.stage import Requirements
 from pipeline.store.artifact import Kind
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import RecipeError
@@ -122,9 +122,9 @@ HALF = Target(name="half", provider="cuda")
 
 
 def test_a_plan_depends_on_the_width_that_is_measured():
-    asked = Asked(targets=(Target(name="new", isa="vnni"), HALF))
-    assert Quantize().environment(asked) == {"isa": "vnni"}
-    assert Quantize(precision="fp16").environment(Asked(targets=(HALF,))) == {}
+    requirements = Requirements(targets=(Target(name="new", isa="vnni"), HALF))
+    assert Quantize().environment(requirements) == {"isa": "vnni"}
+    assert Quantize(precision="fp16").environment(Requirements(targets=(HALF,))) == {}
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,10 @@ def test_ranges_are_symmetric_if_int8_is_for_tensorrt_alone(targets, wanted, tun
     plan, _ = planned(stage, make_context(targets=targets), tuned)
     ratios = [-layer.low / layer.high for layer in plan.integer_layers.values()]
     assert all(ratio == pytest.approx(128 / 127) for ratio in ratios) is wanted
-    asked = Asked(targets=targets)
-    assert (stage.environment(asked).get("ranges") == "symmetric") is wanted
-    assert stage.environment(asked).get("ranges") == Merge().environment(asked).get("ranges")
+    requirements = Requirements(targets=targets)
+    assert (stage.environment(requirements).get("ranges") == "symmetric") is wanted
+    ranges_of_merge = Merge().environment(requirements).get("ranges")
+    assert stage.environment(requirements).get("ranges") == ranges_of_merge
 
 
 def test_layers_are_tried_alone_only_if_together_they_do_more_than_one_may(tuned, make_context):
@@ -347,8 +348,8 @@ def test_a_parameter_that_would_do_nothing_is_refused(parameters, message):
 
 def test_a_search_needs_a_cpu_and_is_of_its_machine():
     with pytest.raises(RecipeError, match=r"quantize\.mode: search times int8 on a CPU"):
-        Quantize(mode="search").environment(Asked(targets=(Target(provider="cuda"),)))
-    found = Quantize(mode="search").environment(Asked(targets=(Target(threads=2),)))
+        Quantize(mode="search").environment(Requirements(targets=(Target(provider="cuda"),)))
+    found = Quantize(mode="search").environment(Requirements(targets=(Target(threads=2),)))
     assert found["threads"] == 2
     assert found["machine"]["cpu"]
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.measure import cold_start, latency
 from pipeline.model import openvino_session
 from pipeline.report import facts
-from pipeline.stage import Asked
+from pipeline.stage import Requirements
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
 from pipeline.store.artifact import Kind
@@ -106,7 +106,7 @@ def test_a_float_form_that_openvino_cannot_have_is_left_out(
 def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(context, chain, tmp_path):
     pytest.importorskip("openvino")
     target = Target(name="ov", provider="openvino")
-    context.asked = Asked((target,))
+    context.requirements = Requirements((target,))
     exported = dataclasses.replace(context, output=tmp_path, splits={"dev": eval_split("dev")})
     built = Export().run(exported, chain["distill"])
     bundle = made_artifact(tmp_path, Kind.BUNDLE, [chain["distill"]])
@@ -131,7 +131,7 @@ def test_operators_of_onnx_runtimes_own_are_refused_before_anything_is_measured(
     gelu = next(node for node in graph.graph.node if node.op_type == "Gelu")
     gelu.domain = "com.microsoft"
     onnx.save(graph, bundle / "model.onnx")
-    context.asked = Asked((Target(), Target(name="ov", provider="openvino")))
+    context.requirements = Requirements((Target(), Target(name="ov", provider="openvino")))
     with pytest.raises(ModelError, match=r"com\.microsoft.*write export: \{products: qdq\}"):
         Validate(**QUICK).run(context, dataclasses.replace(chain["export"], directory=bundle))
 
@@ -238,12 +238,12 @@ def test_named_models_are_checked_with_the_recipe():
 def test_another_machine_is_another_result(monkeypatch):
     from pipeline.measure import machine
 
-    here = Validate().environment(Asked(targets=(Target(),)))
-    assert here == Validate().environment(Asked(targets=(Target(),)))
-    assert here != Validate().environment(Asked(targets=(Target(threads=2),)))
+    here = Validate().environment(Requirements(targets=(Target(),)))
+    assert here == Validate().environment(Requirements(targets=(Target(),)))
+    assert here != Validate().environment(Requirements(targets=(Target(threads=2),)))
     facts = machine.fingerprint() | {"cpu": "another"}
     monkeypatch.setattr(machine, "fingerprint", lambda: facts)
-    assert Validate().environment(Asked(targets=(Target(),))) != here
+    assert Validate().environment(Requirements(targets=(Target(),))) != here
 
 
 @pytest.mark.slow

@@ -60,10 +60,7 @@ def test_a_dry_run_says_how_much_there_is_and_makes_no_folder(
     path = sweeps.write(project, "export.samples: [dev, none]")
     said = rarefy("sweep", path, "--dry-run", "--workers", "1", "--threads", "1")
     assert said.code == 0
-    assert said.out.splitlines() == [
-        "2 branches, 2 to run",
-        "on threads: 1 at once, 1 thread each",
-    ]
+    assert said.out.splitlines() == ["2 branches, 2 to run, 0 more trials"]
     told = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)
     assert (told["branches"], told["waiting"]) == (2, 2)
     assert not (project.home / "sweeps").exists()
@@ -77,10 +74,10 @@ def test_a_dry_run_says_which_values_do_not_go_together(
     path = sweeps.write(project, vary, stages=stages)
     said = rarefy("sweep", path, "--dry-run")
     assert said.code == 0, said.err
-    (line,) = [line for line in said.out.splitlines() if " failed: " in line]
+    line = said.out.splitlines()[0]
     assert "'mode: search' chooses among plans in int8" in line
-    (failed,) = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)["failed"].items()
-    assert line == f"{failed[0]} failed: {failed[1]}"
+    (failed,) = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)["reasons"].items()
+    assert line == f"{failed[0]}: {failed[1]}"
 
 
 def test_a_missing_extra_is_exit_code_5_before_anything_starts(
@@ -106,9 +103,8 @@ def test_a_search_without_optuna_is_exit_code_5(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--dask", "a:1", "--ray", "b:2"), "not both"),
+        (("--dask", "a:1", "--ray", "b:2"), "contradict"),
         (("--on", "ray", "--dask", "a:1"), "contradict"),
-        (("--on", "processes"), "use threads"),
     ],
 )
 def test_addresses_that_contradict_are_wrong_usage(
@@ -120,10 +116,10 @@ def test_addresses_that_contradict_are_wrong_usage(
 
 
 def test_a_wrong_file_is_named_with_its_line(project: Project, rarefy: Callable[..., Said]) -> None:
-    path = sweeps.write(project, "head.scales: [1, 2]")
+    path = sweeps.write(project, "hed.scale: [1, 2]")
     said = rarefy("sweep", path)
     assert said.code == 2
-    assert f"rarefy: {path}:4: vary.head.scales" in said.err
+    assert f"rarefy: {path}:4: vary.hed.scale" in said.err
     assert rarefy("sweep", project.folder / "nowhere.yaml").code == 2
 
 
@@ -147,7 +143,7 @@ def test_the_folder_of_another_sweep_is_refused(
     path = sweeps.write(project, "head.note: [c, d]")
     said = rarefy("sweep", path, "--out", project.folder / "out", "--on", "inline")
     assert said.code == 2
-    assert "has the branches of another sweep" in said.err
+    assert "began with sweep file" in said.err
 
 
 def test_one_sweep_at_a_time_has_a_folder(project: Project, rarefy: Callable[..., Said]) -> None:
@@ -167,7 +163,7 @@ def test_a_dry_run_refuses_what_the_command_would(
     Folder(job.out).write(Branch(name="note-a", values={"head.note": "a"}))
     assert rarefy("sweep", path, "--dry-run", *HERE).code == 0
     said = rarefy("sweep", path, "--dry-run", "--threads", "7")
-    assert (said.code, "began with --threads 1" in said.err) == (2, True)
+    assert (said.code, "began with threads 1" in said.err) == (2, True)
 
 
 def test_the_command_is_recorded_with_its_options(project: Project) -> None:
@@ -184,4 +180,5 @@ def test_if_all_branches_fail_the_exit_code_is_4(
     path = sweeps.write(project, "seed: [0, 1]", stages=BROKEN, budgets="")
     said = rarefy("sweep", path, *HERE)
     assert said.code == 4
-    assert "no branch came to its end: seed-0: break: the weights are made of cheese" in said.err
+    assert "seed-0" in said.err
+    assert "failed   break: the weights are made of cheese" in said.err

@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.measure import alone
 from pipeline.run.plan import Plan
+from pipeline.stage import Policy
 from pipeline.terms.errors import ProviderError
 from stages.profile import Profile
 from stages.validate import Validate
@@ -163,8 +164,8 @@ def test_whatever_times_has_the_machine_for_itself(
 
 
 def test_the_stages_that_time_say_so() -> None:
-    assert Profile.timed
-    assert Validate.timed
+    assert Profile.policy.timed
+    assert Validate.policy.timed
 
 
 def test_a_stage_that_times_runs_alone_and_its_fingerprint_does_not_know(
@@ -186,7 +187,7 @@ def test_a_stage_that_times_runs_alone_and_its_fingerprint_does_not_know(
         assert taken == []
         plan, before = planned()
         assert before is not None
-        monkeypatch.setattr(type(plan.stage_of("word")), "timed", True)
+        monkeypatch.setattr(type(plan.stage_of("word")), "policy", Policy(timed=True))
         assert planned()[1] == before
         workshop.run({"quick:Word": {"word": "alone"}})
     assert taken == ["taken"]

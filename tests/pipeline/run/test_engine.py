@@ -195,17 +195,18 @@ def test_two_recipes_modules_of_the_same_name_stay_apart(helped, tmp_path):
 NOTEBOOK = """
 from typing import ClassVar
 
+from pipeline.stage import Policy
 from quick import Word
 
 
 class Cell(Word):
     name: ClassVar[str] = "cell"
-    keeps: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(keeps_files=True)
 
     def run(self, context, model):
-        progress = [path.name for path in (*context.work.iterdir(), *context.kept.iterdir())]
+        progress = [path.name for path in (*context.work.iterdir(), *context.shared.iterdir())]
         assert not progress, "it is of other code"
-        (context.kept / "mark").touch()
+        (context.shared / "mark").touch()
         return super().run(context, model)
 """
 

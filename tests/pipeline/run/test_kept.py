@@ -13,7 +13,7 @@ from tests.conftest import VALIDATE, Workshop
 KEEPER = '''
 from typing import ClassVar
 
-from pipeline.stage import Draft, Stage
+from pipeline.stage import Draft, Policy, Stage
 from pipeline.store.artifact import Kind
 
 
@@ -23,13 +23,13 @@ class Keeper(Stage):
     name: ClassVar[str] = "keeper"
     consumes: ClassVar = frozenset({Kind.ENCODER})
     produces: ClassVar = Kind.REPORT
-    keeps: ClassVar[bool] = True
+    policy: ClassVar[Policy] = Policy(keeps_files=True)
     word: str
 
     def run(self, context, model):
-        found = sorted(path.name for path in context.kept.iterdir())
+        found = sorted(path.name for path in context.shared.iterdir())
         (context.output / "found.txt").write_text(" ".join(found))
-        (context.kept / self.word).touch()
+        (context.shared / self.word).touch()
         return Draft()
 '''
 

@@ -20,7 +20,7 @@ import shutil
 from typing import ClassVar
 
 from pipeline.model import checkpoint
-from pipeline.stage import Draft, Stage
+from pipeline.stage import Draft, Policy, Stage
 from pipeline.store.artifact import Kind
 from stages.export import Export
 
@@ -41,7 +41,7 @@ class Faithful(Silent):
     """The same, and says that a plan stays true."""
 
     name: ClassVar[str] = "faithful"
-    quantization: ClassVar = "keeps"
+    policy: ClassVar[Policy] = Policy(quantization="keeps")
 
 
 class Reckless(Faithful):
@@ -61,7 +61,7 @@ class Empty(Silent):
     """Says that it plans, and does not."""
 
     name: ClassVar[str] = "empty"
-    quantization: ClassVar = "plans"
+    policy: ClassVar[Policy] = Policy(quantization="plans")
 
 
 class Smuggler(Silent):
@@ -115,7 +115,7 @@ class Keen(Silent):
     """Writes a plan of its own, and says that it keeps one."""
 
     name: ClassVar[str] = "keen"
-    quantization: ClassVar = "keeps"
+    policy: ClassVar[Policy] = Policy(quantization="keeps")
 
     def run(self, context, model):
         draft = super().run(context, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import BaseModel
 
 from pipeline.stage import Context, Stage
 from pipeline.store.artifact import Kind
@@ -22,3 +23,25 @@ def test_a_stage_without_run_says_so():
     assert Lazy.consumes == {Kind.CHECKPOINT}
     with pytest.raises(NotImplementedError):
         Lazy().run(None, None)
+
+
+def test_the_author_of_a_stage_meets_fifteen_members():
+    members = {*vars(Stage), *Stage.__annotations__} - set(dir(BaseModel))
+    public = {name for name in members if not name.startswith("_")}
+    assert public == {
+        "name",
+        "version",
+        "consumes",
+        "produces",
+        "reads",
+        "libraries",
+        "needs",
+        "policy",
+        "references",
+        "files",
+        "measures",
+        "check",
+        "follow_model",
+        "environment",
+        "run",
+    }

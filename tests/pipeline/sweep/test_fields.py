@@ -75,8 +75,7 @@ def test_fields_outside_the_stages_are_set_by_their_path(tmp_path: Path) -> None
 def test_what_would_make_branches_incomparable_is_refused(
     tmp_path: Path, path: str, says: str
 ) -> None:
-    with pytest.raises(RecipeError, match=says):
-        fields.check(factory.load(tmp_path).recipe, path)
+    assert says in str(fields.problem(factory.load(tmp_path).recipe, path))
 
 
 def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> None:
@@ -85,8 +84,8 @@ def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> N
         update={"data": recipe.recipe.data.model_copy(update={"label": None})}
     )
 
-    with pytest.raises(RecipeError, match="different truths"):
-        fields.check(replace(recipe, recipe=values), "model")
+    problem = fields.problem(replace(recipe, recipe=values), "model")
+    assert "different truths" in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,6 @@ def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> N
     [
         ({"distill.layerz": 1}, "unknown key"),
         ({"distill.layers.deep": 1}, "has no fields"),
-        ({"targets.one.isa": "vnni"}, "no place in a list"),
     ],
 )
 def test_values_that_do_not_fit_are_errors(

@@ -33,7 +33,6 @@ def record(**given: object) -> SweepRecord:
             branch="small",
             recipe="fastest.yaml",
             report="fastest/report.html",
-            metric="accuracy",
             accuracy=Interval(0.81, 0.79, 0.83),
             outcome="fail",
             missed=["accuracy is <less> than asked"],
@@ -42,18 +41,15 @@ def record(**given: object) -> SweepRecord:
     ]
     values: dict[str, object] = {
         "name": "many",
-        "created": "2026-11-27T00:00:00+00:00",
         "command": "rarefy sweep sweep.yaml",
         "threads": 1,
         "device": "cpu",
         "recipe": "base.yaml",
-        "task": "text-classification",
         "target": "cpu, 1 thread",
         "vary": {"distill.layers": [1, 2, 3, 6]},
         "branches": branches,
         "answers": answers,
         "seconds": 8.0,
-        "wall": 5.0,
         "machine": {},
     }
     return SweepRecord.model_validate(values | given)

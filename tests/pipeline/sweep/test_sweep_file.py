@@ -42,12 +42,7 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
     ("given", "says"),
     [
         ({"vary": {}}, "sweep.yaml:.*vary: .*at least 1"),
-        ({"vary": {"distill.layers": []}}, "at least one value"),
-        (
-            {"vary": {"distill.layers": [1, 1]}},
-            r"sweep.yaml:\d+: vary.distill.layers\[1\]: 1 stands",
-        ),
-        ({"vary": {"distill.layers": [0]}}, r"sweep.yaml:\d+: .*0 does not fit the recipe"),
+        ({"vary": {"distill.layers": []}}, "at least 1 item"),
         ({"vary": {"nothing.here": [0]}}, r"sweep.yaml:\d+: vary.nothing.here: no step"),
         (
             {"vary": {"distill.alpha": {"low": 0, "high": 1}}},
@@ -81,13 +76,11 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
             "is a size; expected a time",
         ),
         ({"ask": [{"most": "accuracy", "under": {"latenzy": "1 ms"}}]}, "did you mean 'latency'"),
-        ({"name": "n" * 60}, "too long"),
-        ({"vary": {"distill.layers": 2}}, r"sweep.yaml:\d+: .*give a list of values"),
-        ({"vary": {"seed": {"lo": 1, "high": 2}}}, "unknown key 'lo', did you mean 'low'"),
+        ({"vary": {"distill.layers": 2}}, r"sweep.yaml:\d+: .*vary.distill.layers: give a list"),
+        ({"vary": {"seed": {"lo": 1, "high": 2}}}, "vary.seed.lo: unknown key"),
         ({"vary": {"validate.seconds": [10, 20]}}, "branches do not run 'validate'"),
         ({"stop": [{"after": "distill"}]}, "either points or min_accuracy"),
         ({"ask": [{"most": "accuracy", "within": "1 %"}]}, "within goes with least"),
-        ({"ask": [{"most": "accuracy"}, {"most": "accuracy"}]}, "twice"),
         ({"serch": {"trials": 3}}, "did you mean 'search'"),
         ({"recipe": "missing.yaml"}, "no such recipe"),
     ],
@@ -116,23 +109,6 @@ def test_rows_without_right_answers_choose_nothing(tmp_path: Path) -> None:
         sweep_file.load(path)
 
 
-def test_values_that_fit_only_together_are_no_error(tmp_path: Path) -> None:
-    vary = {"slim.heads": ["0 %", "25 %"], "slim.neurons": ["0 %", "50 %"]}
-
-    assert factory.load(tmp_path, vary=vary).file.combinations == 4
-    with pytest.raises(RecipeError, match=r"'0 %' does not fit the recipe: .*nothing to remove"):
-        factory.load(tmp_path, vary={"slim.heads": ["0 %", "25 %"]})
-
-
-def test_a_field_is_not_varied_twice(tmp_path: Path) -> None:
-    vary = {"slim.heads": ["25 %", "50 %"], "slim": [{"neurons": 0.3}, {"heads": 0.1}]}
-
-    with pytest.raises(
-        RecipeError, match=r"sweep.yaml:\d+: .* sets 'heads', which slim.heads varies"
-    ):
-        factory.load(tmp_path, vary=vary)
-
-
 def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
     kept = json.loads((Path(__file__).parents[3] / "schema" / "sweep.schema.json").read_text())
 
@@ -142,7 +118,7 @@ def test_the_schema_in_the_repository_is_that_of_the_code() -> None:
 def test_a_list_is_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text("- 1\n")
 
-    with pytest.raises(RecipeError, match="must be a mapping"):
+    with pytest.raises(RecipeError, match=r"sweep.yaml:1: .*valid dictionary"):
         sweep_file.load(tmp_path / "sweep.yaml")
 
 

@@ -48,7 +48,7 @@ def test_a_variants_recipe_has_its_values_and_may_have_another_name(tmp_path: Pa
     sweep = factory.load(tmp_path)
     one = variants.grid(sweep)[2]
 
-    made = variants.recipe(sweep, one.values, "other")
+    made = variants.recipe(sweep, {**one.values, "name": "other"})
 
     assert made.recipe.name == "other"
     assert made.step("distill").stage.model_dump()["layers"] == 1
