@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.record import Claim, finish
 from pipeline.measure import scores, statistics
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.interval import Interval
 
 TRIALS, ECE_TRIALS = 2000, 400
@@ -113,7 +113,9 @@ def simulate(truth: Truth, rows: int) -> dict[tuple[str, str], dict[str, float]]
         for name in ("accuracy", "macro_f1"):
             ours, theirs = truth.scores(name)
             difference, ratio = ours - theirs, ours / theirs
-            estimate = scores.compare(TextClassification, name, candidate, reference, labels, trial)
+            estimate = scores.compare(
+                TEXT_CLASSIFICATION, name, candidate, reference, labels, trial
+            )
             covers = _holds(estimate.difference, difference)
             passes = statistics.non_inferiority(estimate.difference90, -difference) == "pass"
             outcomes[name, "difference"].append((covers, passes))
@@ -176,7 +178,7 @@ def calibration(rows: int, gap: float) -> dict[str, float]:
         sure = generator.uniform(0.5, 1, rows)
         truth = (generator.random(rows) >= sure - gap).astype(np.int64)
         probabilities = np.stack([sure, 1 - sure], axis=1)
-        interval = scores.alone(TextClassification, "ece", probabilities, truth, trial)
+        interval = scores.alone(TEXT_CLASSIFICATION, "ece", probabilities, truth, trial)
         covers += _holds(interval, gap)
         passes += interval.high <= gap
         fails += interval.low > gap

@@ -32,7 +32,7 @@ from benchmarks.record import Claim, finish
 from pipeline.measure import paired, scores, statistics
 from pipeline.stage.formulas import Floats, Formula, Labels, Score
 from pipeline.stage.scoring import entities, means, multi_label, ranking, regression
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.interval import Interval
 
 SEED = 0
@@ -225,7 +225,7 @@ def agreeing(change: Change, sentences: int, trials: int) -> dict[str, Any]:
         chance = np.where(is_anew, change.harm, OTHERS)
         differs = generator.random((sentences, WORDS)) < chance
         candidate = np.where(differs.reshape(-1, 1), opposite, reference)
-        interval = scores.agreement(TokenClassification, reference, candidate, truth, trial)
+        interval = scores.agreement(TOKEN_CLASSIFICATION, reference, candidate, truth, trial)
         intervals.append(interval)
     return {
         "score": AGREEMENT,

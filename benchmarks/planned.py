@@ -59,7 +59,7 @@ def int8(source: Path, folder: Path) -> Path:
 def rows(source: Path, data: Path = DATA) -> tuple[Task, Split]:
     """Return the task of a checkpoint, and the eval rows of a data set: the demo's by default."""
     named = json.loads((source / "config.json").read_text())["label2id"]
-    task = tasks.find("text-classification")(tuple(named), LENGTH, ("text",))
+    task = tasks.find("text-classification").bind(tuple(named), LENGTH, ("text",))
     lines = [json.loads(line) for line in (data / EVAL.name).read_text().splitlines()]
     labels = [named[str(line["label"])] for line in lines]
     return task, split([line["text"] for line in lines], labels)

@@ -173,7 +173,7 @@ def build(
     )
     if target_provider == "openvino" and openvino_session.installed():
         close = _check_openvino(task, output, precision, expected)
-    if precision != "fp32" and task.chooses and split.labels is not None:
+    if precision != "fp32" and task.head.chooses and split.labels is not None:
         task = files.choose(output, task, split, target_provider)
     if samples:
         files.write_samples(output, task, split, target_provider)
@@ -192,7 +192,7 @@ def build(
         roles=files.roles(output, samples=samples),
         model=description,
     )
-    files.write_program(output, files.answering_task(task), target_provider)
+    files.write_program(output, task.presenter.answers_like, target_provider)
     facts = card_facts(info, target_provider, threads, task, split, samples)
     files.write_card(output, facts)
     files.write_sums(output)
@@ -249,7 +249,7 @@ def trace(
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     progress(1, 4, "computing PyTorch's answers")
     names = [str(value.name) for value in graph.graph.inputs]
-    encoded = task.encode(tokenizer, split, split.evenly(ROWS))
+    encoded = task.encoder.encode(tokenizer, split, split.evenly(ROWS))
     rows = [{name: row[name] for name in names} for row in encoded]
     longer = parity.long_rows(model.config, rows, task.max_length)
     padding = tokenizer.pad_token_id or 0
@@ -437,7 +437,7 @@ def card_facts(
     info: BuildInfo, provider: str, threads: int, task: Task, split: Split, samples: bool
 ) -> dict[str, Any]:
     """Return the values of the model card's template."""
-    _, pairs = task.requests(split)
+    _, pairs = task.encoder.requests(split)
     changed = [f"{name} {count}" for name, count in info.passes.items() if count]
     idle = [name for name, count in info.passes.items() if not count]
     return {
@@ -456,7 +456,7 @@ def card_facts(
         "idle": ", ".join(idle),
         "size": info.size,
         "max_length": task.max_length,
-        "windows": task.windows or task.of_words,
+        "windows": task.windows or task.encoder.of_words,
         "difference": info.parity.max_difference,
         "agreement": info.parity.agreement,
         "rows": info.parity.rows,

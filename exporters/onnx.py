@@ -36,7 +36,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
 
     Args:
         model: a PreTrainedModel with the task's head.
-        task: says which of the model's outputs the graph gives (``Task.raw``).
+        task: says which of the model's outputs the graph gives (``Head.graph_output``).
         input_names: the ``INPUTS`` that the tokenizer returns; each is batch × sequence, int64.
 
     Returns:
@@ -61,7 +61,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
         example["token_type_ids"].zero_()
     with _eager_attention(model), _whole_gelu(model), _quiet(), torch.no_grad():
         try:
-            graph = trace(_output_of(model, names, task).eval(), example, task.output)
+            graph = trace(_output_of(model, names, task).eval(), example, task.head.output_name)
         except Exception as error:
             cause = error.__cause__ or error
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
@@ -109,7 +109,7 @@ def _output_of(model: Any, names: tuple[str, ...], task: Task) -> Any:
 
         def forward(self, *tensors: Any) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
-            return task.raw(self.model(**inputs), inputs, self.model.config)
+            return task.head.graph_output(self.model(**inputs), inputs, self.model.config)
 
     return Output()
 

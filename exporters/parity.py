@@ -177,14 +177,14 @@ def compare(
             f"export: after {what}, a logit differs from PyTorch's by {difference:.2g}; "
             f"{precision} allows {limit:.2g}"
         )
-    likely = task.answers(want)
-    drifted = task.answers(have)
-    same = task.alike(likely, drifted)
+    exact = task.head.predictions(want)
+    rough = task.head.predictions(have)
+    rounding = task.head.rounding(exact, rough)
     if precision != "fp32":
-        decided = same[task.decided(likely)]
-        _check_answers(task.gradual(likely), task.gradual(drifted), decided, what)
+        decided = rounding.same[rounding.decided]
+        _check_answers(rounding.exact, rounding.rough, decided, what)
         _check_noise(want, have, what)
-    return Parity(difference, float(same.mean()), len(want))
+    return Parity(difference, float(rounding.same.mean()), len(want))
 
 
 def _flat(outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
@@ -261,7 +261,7 @@ def _answer(task: Task, model: Any, feed: Feed) -> NDArray[np.float32]:
 
     with torch.no_grad():
         tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
-        raw = task.raw(model(**tensors), tensors, model.config)
+        raw = task.head.graph_output(model(**tensors), tensors, model.config)
     outputs: NDArray[np.float32] = raw.float().numpy()
     return outputs
 

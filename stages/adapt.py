@@ -67,7 +67,7 @@ class Adapt(Training):
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if nothing is to be learned, or the plan's weights may not change."""
         task = recipe.task
-        has_no_targets = task.unlabelled and "train" not in task.answered
+        has_no_targets = task.unlabelled and "train" not in task.reader.self_labelled
         if self.teacher is None and has_no_targets:
             raise RecipeError(
                 f"teacher is missing: without it, {task.name} learns nothing from texts alone; "
@@ -137,7 +137,8 @@ class Adapt(Training):
         """
         split = context.split("train")
         if self.teacher is None:
-            return training.lessons(context, tokenizer, split), context.task.training()
+            loss = context.task.objective.training_loss()
+            return training.lessons(context, tokenizer, split), loss
         from stages import teacher as teaching
 
         rows = training.labelled_rows(context, tokenizer, split, numbered=True)

@@ -112,7 +112,7 @@ class Augment(Stage):
 
         Raises DataError if there is none.
         """
-        new = Novel(context.splits, singly=context.task.singly)
+        new = Novel(context.splits, singly=context.task.reader.singly)
         roles = transfer_set.write(context.output, self._rows(context, new))
         if not len(new):
             raise DataError(
@@ -221,7 +221,7 @@ def _read(task: Task, path: Path, reference: str, folder: Path) -> tuple[Split, 
                 names = ", ".join(table.names) or "none"
                 raise DataError(f"{reference}: no column {name!r}; the file has {names}")
         for number, values in enumerate(table.rows(list(task.text_columns)), 1):
-            row = task.read_row(values, (), source, number)
+            row = task.reader.read_row(values, (), source, number)
             if isinstance(row, str):
                 continue
             for texts, text in zip(columns, row[0], strict=True):

@@ -23,7 +23,7 @@ def sample(context: Context, tokenizer: Any, count: int, name: str = "train") ->
     draw = random.Random(context.seed)  # noqa: S311
     few = min(count, len(split))
     chosen = draw.sample(range(len(split)), few)
-    return context.task.examples(tokenizer, split, chosen)
+    return context.task.encoder.examples(tokenizer, split, chosen)
 
 
 def batches(

@@ -148,9 +148,9 @@ class Distill(Keeping):
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if a parameter means nothing for the task, or for stored answers."""
         task = recipe.task
-        if not task.smooths and changed(self, ("temperature",)):
+        if not task.objective.smooths and changed(self, ("temperature",)):
             raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
-        if task.body_only and not self.hidden_weight and changed(self, ("alpha",)):
+        if task.head.body_only and not self.hidden_weight and changed(self, ("alpha",)):
             raise RecipeError(
                 f"alpha: {task.name} learns no labels beside the answers; leave it out"
             )

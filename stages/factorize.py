@@ -150,7 +150,8 @@ class Factorize(Stage):
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
         batches = list(calibration.batches(rows, context.device))
         note = lambda done, total: context.progress(done, total, "inputs")  # noqa: E731
-        moments, weights = measure(network, layers, batches, context.task.summed(), note)
+        loss = context.task.objective.summed_loss()
+        moments, weights = measure(network, layers, batches, loss, note)
         network.cpu()
         ranks, errors = self._replace(context, network, layers, moments, weights)
         metrics.append(Metric(name="factorized_layers", value=len(ranks), n=len(layers)))

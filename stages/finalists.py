@@ -21,6 +21,7 @@ from pipeline.model.runtime import BundleModel
 from pipeline.stage import Context
 from pipeline.stage.development import picked
 from pipeline.stage.split import Split
+from pipeline.stage.tasks.task import timed_requests
 from pipeline.store import disk
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import ModelError
@@ -104,7 +105,7 @@ class Finalists:
     def damage(self, bundle: Path) -> float:
         """Return the mean divergence of a bundle's answers to development rows from float's."""
         answers = torch.from_numpy(self._answers(bundle))
-        divergence = self.context.task.divergence(self._exact, answers)
+        divergence = self.context.task.objective.divergence(self._exact, answers)
         return float(divergence.mean())
 
     def time(self, bundles: Mapping[str, Path]) -> Latency:
@@ -112,7 +113,7 @@ class Finalists:
 
         If something else slowed the machine down, they are timed again.
         """
-        texts, pairs = self.context.task.served(self._split)
+        texts, pairs = timed_requests(self.context.task, self._split)
 
         measure = partial(
             latency.measure,
@@ -156,7 +157,7 @@ class Finalists:
         return torch.from_numpy(self._answers(self.build(None)))
 
     def _answers(self, bundle: Path) -> NDArray[np.float32]:
-        texts, pairs = self.context.task.requests(self._split)
+        texts, pairs = self.context.task.encoder.requests(self._split)
         model = BundleModel(bundle, threads=self.context.threads)
         return model.units(texts, pairs, together=self.together)
 

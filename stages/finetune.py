@@ -40,7 +40,7 @@ class Finetune(Keeping):
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if there are no labels to smooth."""
         task = recipe.task
-        if self.label_smoothing and not task.smooths:
+        if self.label_smoothing and not task.objective.smooths:
             raise RecipeError(f"label_smoothing: {task.name} has no labels to smooth; leave it out")
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -50,12 +50,12 @@ class Finetune(Keeping):
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         rows = training.lessons(context, tokenizer, context.split("train"))
-        loss = context.task.training(self.label_smoothing)
+        loss = context.task.objective.training_loss(self.label_smoothing)
         judge = None
         dev_splits = self.judged_on(context)
         if dev_splits:
             dev_rows = training.lessons(context, tokenizer, *dev_splits)
-            dev_loss = context.task.training()
+            dev_loss = context.task.objective.training_loss()
             judge = training.mean_loss(context, tokenizer, dev_rows, dev_loss)
         trained = training.train(
             context, self, network, tokenizer, rows, loss, judge=judge, patience=self.patience

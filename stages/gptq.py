@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from exporters.passes.packed import takes_int4
 from pipeline.model import blockwise
 from pipeline.model.blockwise import BLOCK, Blocks
-from pipeline.stage.tasks.task import Row
+from pipeline.stage.tasks.encoder import Row
 from pipeline.terms.progress import Progress, silent
 from stages import ranges
 from stages.sensitivity import linear

@@ -101,17 +101,17 @@ class Label(transfer_set.Answering):
         if self.answers:
             self._check_answers(self.answers, recipe.stages)
 
-    def _check_task(self, task: type[Task]) -> None:
+    def _check_task(self, task: Task) -> None:
         """Raise RecipeError if answers have no probability to compare, or no export can answer."""
-        if self.confidence and task.linear != "classes":
+        if self.confidence and task.objective.linear != "classes":
             raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
-        if self.engine in ("int8", "float") and task.linear is None:
+        if self.engine in ("int8", "float") and task.objective.linear is None:
             raise RecipeError(
                 f"engine: {self.engine} is for labels and scores of rows, not for {task.name}; "
                 "write auto or pytorch"
             )
         several = self.teachers or self.answers
-        if several and task.body_only:
+        if several and task.head.body_only:
             raise RecipeError(f"teachers: the answers of {task.name} have no mean")
 
     def _check_answers(self, name: str, stages: Mapping[str, Stage]) -> None:
@@ -309,7 +309,7 @@ class Label(transfer_set.Answering):
         """
         if not self.confidence:
             return None
-        probabilities = task.answers(outputs.numpy())
+        probabilities = task.head.predictions(outputs.numpy())
         sure = probabilities.max(axis=1) >= self.confidence
         if not sure.any():
             raise ModelError(
@@ -352,7 +352,7 @@ def _export_problem(context: Context) -> str | None:
     task = context.task
     if task.windows:
         return "an export reads long texts in windows, but a teacher reads their beginning"
-    if task.linear is None or context.device != "cpu":
+    if task.objective.linear is None or context.device != "cpu":
         return "it is for labels and scores of rows, on a CPU"
     return None
 

@@ -99,7 +99,7 @@ def least_needed(
         """Return the divergence of the answers if these layers go."""
         reference = exact()
         with surgery.skipped([layers[index] for index in without]):
-            divergence = task.divergence(reference, outputs(task, network, batches))
+            divergence = task.objective.divergence(reference, outputs(task, network, batches))
         return float(divergence.mean())
 
     gone: set[int] = set()
@@ -119,4 +119,4 @@ def least_needed(
 def outputs(task: Task, network: Any, batches: list[dict[str, Tensor]]) -> Tensor:
     """Return the raw outputs of all batches: (units, width)."""
     with torch.no_grad():
-        return torch.cat([task.outputs(network, batch) for batch in batches])
+        return torch.cat([task.head.outputs(network, batch) for batch in batches])

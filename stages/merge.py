@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import checkpoint, quantization
 from pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
-from pipeline.stage.tasks.task import Row, Task, inputs_of
+from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.encoder import Row
+from pipeline.stage.tasks.head import inputs_of
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError
 from stages.planning import check_weights, symmetric
@@ -54,7 +56,7 @@ class Merge(Stage):
             raise ModelError(f"merge: {model.short} has no adapter to merge")
         tokenizer = checkpoint.load_tokenizer(model.directory)
         split = context.split("train")
-        rows = context.task.examples(tokenizer, split, range(min(ROWS, len(split))))
+        rows = context.task.encoder.examples(tokenizer, split, range(min(ROWS, len(split))))
         merged, difference = _merge(context, adapted, rows)
         roles = checkpoint.save(merged, tokenizer, context.output)
         plan = quantization.read(model.directory)
@@ -98,7 +100,7 @@ def _raw_outputs(task: Task, model: Any, feeds: Sequence[dict[str, Tensor]]) -> 
     outputs = []
     for feed in feeds:
         result = model(**inputs_of(feed))
-        outputs.append(task.raw(result, feed, model.config))
+        outputs.append(task.head.graph_output(result, feed, model.config))
     return outputs
 
 

@@ -23,7 +23,7 @@ from exporters import products
 from pipeline.measure import alone
 from pipeline.model.quantization import Calibration, Embeddings, LinearPlan, Method, Plan
 from pipeline.stage import Context
-from pipeline.stage.tasks.task import Row
+from pipeline.stage.tasks.encoder import Row
 from pipeline.terms.errors import ModelError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Isa, first_cpu_target

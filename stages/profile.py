@@ -15,6 +15,7 @@ from pydantic import Field
 from pipeline.measure import latency, machine
 from pipeline.model.architectures.description import Config
 from pipeline.stage import Context, Draft, Policy, Requirements, Stage
+from pipeline.stage.tasks.task import timed_requests
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import first_cpu_target
@@ -151,7 +152,7 @@ class Profile(Stage):
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
         from stages.finalists import PROCESSES
 
-        texts, pairs = context.task.served(context.split("dev"))
+        texts, pairs = timed_requests(context.task, context.split("dev"))
         measure = partial(
             latency.measure,
             bundles,

@@ -23,7 +23,8 @@ from torch import nn
 from pipeline.model.architectures import ARCHITECTURES
 from pipeline.model.quantization import Calibration
 from pipeline.stage import Context
-from pipeline.stage.tasks.task import Row, inputs_of
+from pipeline.stage.tasks.encoder import Row
+from pipeline.stage.tasks.head import inputs_of
 from pipeline.terms.progress import Progress, silent
 from stages import calibration
 from stages.rows import Rows
@@ -71,7 +72,7 @@ def rows(context: Context, tokenizer: Any, name: str, count: int) -> Rows:
     chosen = split.evenly(count)
     for start in range(0, len(chosen), CHUNK):
         part = chosen[start : start + CHUNK]
-        tokenized.extend(context.task.examples(tokenizer, split, part))
+        tokenized.extend(context.task.encoder.examples(tokenizer, split, part))
     return tokenized
 
 

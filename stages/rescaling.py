@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.stage.tasks.task import inputs_of
+from pipeline.stage.tasks.head import inputs_of
 from stages.surgery import Part, bias_of, scale_units, weight_of
 
 Batch = dict[str, Tensor]

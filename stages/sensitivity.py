@@ -21,7 +21,7 @@ from pipeline.model import parts, quantization
 from pipeline.model.blockwise import Blocks
 from pipeline.model.quantization import Embeddings, LinearPlan
 from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.task import Row
+from pipeline.stage.tasks.encoder import Row
 from pipeline.terms.errors import ModelError
 from pipeline.terms.progress import Progress
 from pipeline.terms.vocabulary import Isa
@@ -182,7 +182,7 @@ class Sensitivity:
     def _damage(self, layers: Mapping[str, LinearPlan]) -> float:
         with quantized(self.model, layers, self.isa, self.int4):
             answers = self._answers()
-        divergence = self.task.divergence(self.exact, answers)
+        divergence = self.task.objective.divergence(self.exact, answers)
         read = ~self.exact.isnan().all(dim=-1)  # a word may be cut off: its divergence is 0
         return float(divergence.sum() / read.sum())
 
@@ -203,7 +203,7 @@ class Sensitivity:
     @torch.no_grad()
     def _answers(self) -> torch.Tensor:
         """Return the raw outputs (units, width), in the order of the batches."""
-        return torch.cat([self.task.outputs(self.model, batch) for batch in self.batches])
+        return torch.cat([self.task.head.outputs(self.model, batch) for batch in self.batches])
 
 
 def rounded_weight(module: nn.Linear, layer: LinearPlan, isa: Isa) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.model.quantization import LinearPlan
-from pipeline.stage.tasks.task import Row
+from pipeline.stage.tasks.encoder import Row
 from pipeline.terms.progress import Progress, silent
 from pipeline.terms.vocabulary import Isa
 from stages import ranges, sensitivity

@@ -60,7 +60,7 @@ class Static(Stage):
 
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the task does not ask for one answer from a text's logits."""
-        if recipe.task.linear is None:
+        if recipe.task.objective.linear is None:
             raise RecipeError(f"a bag of words cannot answer {recipe.task.name}")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
@@ -104,7 +104,7 @@ class Static(Stage):
             problem_type=network.config.problem_type,
         )
         student = StaticForSequenceClassification(config)
-        context.task.start(student, context.split("train"))
+        context.task.head.initialize(student, context.split("train"))
         with torch.no_grad():
             weighted = table * rarity[:, None]
             student.static.embeddings.weight.copy_(weighted)

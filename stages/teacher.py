@@ -142,7 +142,7 @@ def outputs(
     teacher.to(context.device).eval()
     _run_batches(context, teacher, tokenizer, rows, layers, batch_size, directory, units, tokens)
     teacher.cpu()
-    width = context.task.width_of(teacher)
+    width = context.task.head.width(teacher)
     logits = torch.from_numpy(mapped.opened(directory / LOGITS, units.total, width))
     hidden_size = int(teacher.config.hidden_size) if layers else 0
     return TeacherOutputs(
@@ -185,9 +185,9 @@ def _chunks(outputs_of_splits: Iterable[Tensor]) -> Iterator[NDArray[np.float32]
 
 def _unit_spans(task: Task, rows: Sequence[Row]) -> Spans:
     """Return where the units of each row stand among all units."""
-    if task.unit_per_row:
+    if task.encoder.unit_per_row:
         return Spans(np.arange(len(rows) + 1))
-    return Spans.from_counts([task.units(row) for row in rows])
+    return Spans.from_counts([task.encoder.count_units(row) for row in rows])
 
 
 def goals(
@@ -210,7 +210,7 @@ def goals(
         *teacher_outputs: the first are those for ``rows``.
     """
     task, first = context.task, teacher_outputs[0]
-    matrix = task.fitting(first.logits, task.width_of(student))
+    matrix = task.objective.projection(first.logits, task.head.width(student))
     if matrix is None:
         return list(teacher_outputs)
     if matrix.shape[1] < matrix.shape[0]:
@@ -278,7 +278,7 @@ def _forward(
     bf16 = use_bf16(context.device, teacher)
     autocast = torch.autocast(context.device, torch.bfloat16, enabled=bf16)
     with torch.inference_mode(), autocast, captured_states(teacher, layers) as states:
-        raw = context.task.outputs(teacher, batch).float().cpu()
+        raw = context.task.head.outputs(teacher, batch).float().cpu()
     if not layers:
         return raw, torch.empty(len(rows), 0, 0)
     joined = torch.cat([states[layer] for layer in layers], dim=-1)
@@ -343,10 +343,13 @@ def imitation(
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
         rows = batch["row"].tolist()
         with captured_states(student, layers) as states:
-            raw = task.outputs(student, batch)
+            raw = task.head.outputs(student, batch)
         goal = teacher_outputs.raw(rows).to(raw.device)
-        soft = _squared_difference(raw, goal) if squared else task.imitation(raw, goal, temperature)
-        hard = task.loss(raw, batch, total=False)
+        if squared:
+            soft = _squared_difference(raw, goal)
+        else:
+            soft = task.objective.imitation(raw, goal, temperature)
+        hard = task.objective.loss(raw, batch, total=False)
         total = alpha * soft + (1 - alpha) * hard
         if state_loss is None:
             return total

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.model import parts
 from pipeline.model.batches import order_by_length
 from pipeline.stage import Context
-from pipeline.stage.tasks.task import inputs_of
+from pipeline.stage.tasks.head import inputs_of
 from stages.parameters import TEACHER_BATCH, Row
 from stages.rows import lengths
 from stages.trainer import collate, use_bf16

@@ -72,16 +72,16 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
         network = with_head(context, artifact.directory)
     else:
         network = checkpoint.load(artifact.directory)
-        context.task.check_head(network, artifact.short)
+        context.task.head.check(network, artifact.short)
     return network, checkpoint.load_tokenizer(artifact.directory)
 
 
 def with_head(context: Context, directory: Path) -> Any:
     """Return the model in a folder with the task's head: its own, or a new one."""
-    network = context.task.load_model(str(directory))
+    network = context.task.head.load(str(directory))
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    if context.task.head(config) is None:
-        context.task.start(network, context.split("train"))
+    if context.task.head.labels_of(config) is None:
+        context.task.head.initialize(network, context.split("train"))
     return network
 
 
@@ -107,12 +107,13 @@ def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bo
     index. Texts without targets that are read ``singly`` are there once in each split, e.g. a query
     with forty documents.
     """
-    return _tokenized(context, context.task.examples, tokenizer, splits, numbered, once=True)
+    encode = context.task.encoder.examples
+    return _tokenized(context, encode, tokenizer, splits, numbered, once=True)
 
 
 def lessons(context: Context, tokenizer: Any, *splits: Split) -> Rows:
     """Tokenize splits as ``labelled_rows`` does, into rows for training without a teacher."""
-    return _tokenized(context, context.task.lessons, tokenizer, splits)
+    return _tokenized(context, context.task.encoder.training_rows, tokenizer, splits)
 
 
 def _tokenized(
@@ -137,7 +138,7 @@ def _tokenized(
 
     rows = Rows(context.work, numbered=numbered)
     for split in splits:
-        distinct = once and context.task.singly and split.labels is None
+        distinct = once and context.task.reader.singly and split.labels is None
         seen: set[bytes] = set()
         for start in range(0, len(split), CHUNK):
             end = min(start + CHUNK, len(split))

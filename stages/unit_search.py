@@ -263,7 +263,7 @@ def _sensitivities(
     batches = list(calibration.batches(rows, context.device))
     reported = _report(batches, context.progress, "gradients of the masks")
     ordered = surgery.forward_order(sets.values())
-    loss = context.task.summed()
+    loss = context.task.objective.summed_loss()
     sums = fisher.sensitivities(network, ordered, reported, loss)
     return {unit: sums[start :: len(sets)] for start, unit in enumerate(sets)}
 
@@ -273,13 +273,13 @@ def _mean_loss(task: Task, network: Any, batches: list[Batch], name: str) -> lis
 
     A body's has gradients that tell something, but its value is a sum with random signs: none.
     """
-    if task.body_only:
+    if task.head.body_only:
         return []
     losses, rows = [], 0
     with torch.no_grad():
         for batch in batches:
-            outputs = task.outputs(network, batch)
-            loss = task.loss(outputs, batch, total=True)
+            outputs = task.head.outputs(network, batch)
+            loss = task.objective.loss(outputs, batch, total=True)
             losses.append(float(loss))
             rows += len(batch["input_ids"])
     mean = sum(losses) / rows

@@ -22,6 +22,7 @@ from pipeline.measure.measurements import (
 from pipeline.model import openvino_session, runtime
 from pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.task import groups_of_blocks, timed_requests
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms import metrics
 from pipeline.terms.budget import Budget
@@ -104,7 +105,7 @@ class Validate(Stage):
         That is a linear model, a length that no row has, or an int8 bundle that a target refuses.
         """
         task = recipe.task
-        if self.linear and task.linear is None:
+        if self.linear and task.objective.linear is None:
             raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
         longest = recipe.max_length
         possible = range(FEWEST_TOKENS, longest + 1)
@@ -141,7 +142,7 @@ class Validate(Stage):
         """Export the references, measure everything, and write the measurements."""
         split = context.split("eval")
         task = context.task
-        truth = task.truth(split)
+        truth = task.scorer.truth(split)
         if not truth:
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
         providers = list(dict.fromkeys(target.provider for target in context.targets))
@@ -170,7 +171,7 @@ class Validate(Stage):
             unlabelled=task.unlabelled,
             data=split.sha256,
             truth=truth,
-            groups=task.groups(split),
+            groups=groups_of_blocks(task, split),
             slices=slices.of(split, task, tokens),
             models=models,
             aliases=chosen.aliases,
@@ -275,7 +276,7 @@ class Session:
             self.steps.next("measuring size")
             return measurement
         self.steps.next("measuring memory")
-        texts, pairs = task.requests(split)
+        texts, pairs = task.encoder.requests(split)
         peak = memory.peak(directory, texts, pairs, provider=provider, threads=target.threads)
         measurement.memory = peak.host
         measurement.device_memory = peak.device
@@ -309,7 +310,7 @@ class Session:
         from pipeline.measure import cold_start
 
         context = self.context
-        texts, pairs = context.task.served(context.split("eval"))
+        texts, pairs = timed_requests(context.task, context.split("eval"))
         return cold_start.measure(
             bundles,
             texts,
@@ -394,12 +395,12 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
 
     from pipeline.measure import accuracy
 
-    task_type, table = type(task), measurements.table(CANDIDATE)
+    table = measurements.table(CANDIDATE)
     truth, groups = measurements.truth, measurements.groups
     finite = np.isfinite(table).all(axis=1)
     broken = float(np.mean(~finite))
     if not broken:
-        return accuracy.metrics(task_type, task.formulas(truth), table, truth, "eval", groups)
-    main = accuracy.metrics(task_type, [measurements.main], table, truth, "eval", groups)
+        return accuracy.metrics(task, task.scorer.formulas(truth), table, truth, "eval", groups)
+    main = accuracy.metrics(task, [measurements.main], table, truth, "eval", groups)
     share = Metric(name="not_a_number", split="eval", value=broken, n=len(table))
     return (*main, share)

@@ -11,14 +11,14 @@ import pytest
 
 from pipeline.stage import Context, Requirements
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 
 GOOD = ("fine", "lovely", "great", "warm", "bright", "clever")
 BAD = ("dull", "awful", "cold", "poor", "clumsy", "grey")
 FILL = ("the", "film", "is", "a", "very", "story", "and", "actor", "scene", "with", "kind", "of")
 LABELS = ("negative", "positive")
-TASK = TextClassification(LABELS, 32, ("text",))
+TASK = TEXT_CLASSIFICATION.bind(LABELS, 32, ("text",))
 
 
 def sentences(count: int, seed: int = 0) -> tuple[list[str], list[int]]:
@@ -207,7 +207,7 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         texts, labels = sentences(16, seed=9)
         evaluated = Split("eval", "eval.jsonl", "1" * 64, texts, None, labels)
         values: dict[str, Any] = {
-            "task": TextClassification(LABELS, 32, ("text",)),
+            "task": TEXT_CLASSIFICATION.bind(LABELS, 32, ("text",)),
             "splits": {"train": split, "dev": held_out, "eval": evaluated},
             "seed": 0,
             "device": "cpu",
@@ -227,4 +227,4 @@ def probabilities(bundle: Path, texts: Any, pairs: Any = None) -> Any:
     """Return a bundle's probabilities for each text: rows × labels."""
     from pipeline.model.runtime import BundleModel
 
-    return TASK.answers(BundleModel(bundle).units(texts, pairs))
+    return TASK.head.predictions(BundleModel(bundle).units(texts, pairs))

@@ -70,7 +70,7 @@ class Head(Stage):
         from stages import training
 
         training.prepare(context)
-        network = context.task.load_model(str(model.directory))
+        network = context.task.head.load(str(model.directory))
         tokenizer = checkpoint.load_tokenizer(model.directory)
         train = context.split("train")
         labels = list(train.labels)

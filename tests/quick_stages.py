@@ -128,7 +128,7 @@ class Head(Stage):
 
         write_down(context, self.name)
         torch.manual_seed(context.seed)
-        network = context.task.load_model(str(model.directory))
+        network = context.task.head.load(str(model.directory))
         with torch.no_grad():
             bias = network.classifier.bias
             bias.copy_(float(self.fill) + 0.01 * torch.arange(len(bias)))

@@ -43,7 +43,6 @@ TASKS = {
     "token-classification": "task_token_classification.py",
 }
 """A task -> the file that makes its answers."""
-PLAIN = "text-classification"
 """The task whose answers a task of another package gives, unless it is based on one of ours."""
 HUB_TAGS: Mapping[str, str] = {
     "token-classification": "token-classification",
@@ -108,8 +107,8 @@ def write_model(
     config = describing(model)
     config["id2label"] = {str(index): label for index, label in enumerate(task.labels)}
     config["label2id"] = {label: index for index, label in enumerate(task.labels)}
-    config |= task.chosen()
-    config |= task.reading(split)
+    config |= task.settings
+    config |= task.presenter.bundle_settings(split)
     write_json(output / "config.json", config)
     signature = _signature(graph, task, split)
     if tokenizer.truncation_side == "left":
@@ -165,10 +164,10 @@ def choose(output: Path, task: Task, split: Split, provider: str) -> Task:
     They are computed on the CPU if this machine lacks the bundle's provider.
     """
     model = opened(output, provider)
-    outputs = model.units(*task.requests(split))
-    chosen = task.choose(outputs, split)
-    write_json(output / "config.json", model.config | chosen.chosen())
-    return chosen
+    outputs = model.units(*task.encoder.requests(split))
+    chosen = task.head.choose(outputs, split)
+    write_json(output / "config.json", model.config | chosen)
+    return task.of_model(chosen)
 
 
 def write_samples(output: Path, task: Task, split: Split, provider: str) -> None:
@@ -176,17 +175,18 @@ def write_samples(output: Path, task: Task, split: Split, provider: str) -> None
 
     The answer is computed on the CPU if this machine lacks the bundle's provider.
     """
-    texts, pairs = task.requests(split)
+    texts, pairs = task.encoder.requests(split)
     texts = list(texts[:SAMPLES])
     if pairs is not None:
         pairs = list(pairs[:SAMPLES])
     model = opened(output, provider)
-    answers = task.answers(model.units(texts, pairs))
-    rows = [task.given(text) for text in texts]
+    answers = task.head.predictions(model.units(texts, pairs))
+    rows = [task.presenter.user_text(text) for text in texts]
     (output / "samples").mkdir()
     write_json(output / "samples/request.json", {"texts": rows, "pairs": pairs})
     # Rounded last, as predict.py does: two labels may be equal in six decimals.
-    predictions = [_rounded(answer._asdict()) for answer in task.reply(rows, answers)]
+    shown = task.presenter.postprocess(rows, answers)
+    predictions = [_rounded(answer._asdict()) for answer in shown]
     write_json(output / "samples/response.json", {"predictions": predictions})
 
 
@@ -210,7 +210,7 @@ def write_card(output: Path, facts: dict[str, Any]) -> None:
 def write_program(output: Path, task: str, provider: str) -> None:
     """Copy predict.py, and the files of its session and its task, as they are.
 
-    ``task``: the name of one of ``TASKS``; see ``answering_task``.
+    ``task``: the name of one of ``TASKS``; see ``Presenter.answers_like``.
     """
     shutil.copyfile(HERE / "predict.py", output / PROGRAM)
     session = SESSIONS.get(provider, "session_onnxruntime.py")
@@ -236,18 +236,6 @@ def write_sums(output: Path) -> None:
         name = path.relative_to(output).as_posix()
         lines.append(f"{file_sha256(path)}  {name}\n")
     (output / SUMS).write_text("".join(lines))
-
-
-def answering_task(task: Task) -> str:
-    """Return the name of the task whose file answers for one: itself, or the nearest base of it.
-
-    A task of another package that has no base among ours answers like text-classification.
-    """
-    for base in type(task).__mro__:
-        name = str(vars(base).get("name"))
-        if name in TASKS:
-            return name
-    return PLAIN
 
 
 def hub_tag(task: str, pairs: bool) -> str:
@@ -292,7 +280,7 @@ def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:
     inputs = []
     for value in graph.graph.inputs:
         inputs.append(_tensor(value, "int64", ["batch", "sequence"]))
-    _, pairs = task.requests(split)
+    _, pairs = task.encoder.requests(split)
     signature = {
         "schema": "rarefy.signature/1",
         "task": task.name,
@@ -301,7 +289,7 @@ def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:
         "max_length": task.max_length,
         "pairs": pairs is not None,
     }
-    if task.of_words:
+    if task.encoder.of_words:
         signature["words"] = True
     if task.windows:
         signature["windows"] = True

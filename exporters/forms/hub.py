@@ -17,7 +17,7 @@ from exporters.forms.hub_card import Stated
 from exporters.forms.source import Source, check_anywhere
 from pipeline.model import pooling
 from pipeline.model.pooling import Pooling
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.verdict.provenance import Provenance
 
 SUFFIX = {"fp32": "", "int8": "_quantized", "fp16": "_fp16"}
@@ -44,7 +44,7 @@ def write(
     need.
     """
     check_anywhere(source, "hub")
-    embeds = source.task == SentenceEmbeddings.name
+    embeds = source.task == SENTENCE_EMBEDDINGS.name
     name = f"model{SUFFIX[source.precision]}.onnx"
     (folder / "onnx").mkdir()
     graph.copy(source, folder / "onnx" / name, weights=f"{name}_data", hidden=embeds)

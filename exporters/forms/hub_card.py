@@ -9,7 +9,7 @@ from typing import Any
 
 from exporters.bundle import files
 from exporters.forms.source import Source
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.terms import metrics
 from pipeline.terms.vocabulary import STATIC
 from pipeline.terms.wording import escape
@@ -116,7 +116,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         "precision": source.precision,
         "max_length": source.max_length,
         "dtype": dtype,
-        "embeds": source.task == SentenceEmbeddings.name,
+        "embeds": source.task == SENTENCE_EMBEDDINGS.name,
         "pairs": bool(signature.get("pairs")),
         "least_runtime": source.least_runtime,
         "digest": source.digest,
@@ -145,7 +145,7 @@ def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:
 
     library = "sentence-transformers"
     tags = ["onnx", "rarefy"]
-    if source.task != SentenceEmbeddings.name:
+    if source.task != SENTENCE_EMBEDDINGS.name:
         library = "transformers.js"
         tags.append(library)
     datasets = stated.datasets or provenance.datasets

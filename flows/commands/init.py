@@ -177,7 +177,7 @@ def _write_checked(answers: Answers, home: Home, guessed: bool) -> list[str]:
     notes = []
     try:
         plan = _plan(path, home)
-        if plan.task_class.unlabelled and guessed:
+        if plan.unbound_task.unlabelled and guessed:
             notes.append(GUESSED)
         training = _describe_training(plan)
         if training:
@@ -417,10 +417,10 @@ def _describe_training(plan: Plan) -> str:
     """
     from pipeline.store.artifact import Kind
 
-    task, model = plan.task_class, plan.located
+    task, model = plan.unbound_task, plan.located
     if task.unlabelled:
         return ""
-    if task.body_only:
+    if task.head.body_only:
         return "makes sentence embeddings" if model.pooling is not None else ""
     if model.kind(task, plan.labels) is not Kind.CHECKPOINT:
         return ""
@@ -434,15 +434,15 @@ def recipe_text(answers: Answers) -> str:
     located = locating.locate(answers.model, Path(), answers.allow_pickle)
     task = tasks.find(answers.task)
     rows = _data(answers)
-    unlabelled = task.bare(rows)
+    unlabelled = task.reader.lacks_labels(rows)
     goal = GOALS[answers.goal]
     if unlabelled:
         goal = goal.without_labels()
     elif answers.trained:
         goal = goal.for_trained_model()
     values = _goal_values(located.config)
-    values["{main}"] = next(iter(task.scored(rows)), "spearman")
-    values["{validate}"] = "validate: {linear: true}" if task.linear else "validate"
+    values["{main}"] = next(iter(task.scorer.score_names(rows)), "spearman")
+    values["{validate}"] = "validate: {linear: true}" if task.objective.linear else "validate"
     target = "{name: cpu, provider: cpu, threads: 1}"
     if takes_vnni():
         target += WIDE

@@ -162,18 +162,18 @@ def rows(
     from pipeline.release.origin import recipe_of
     from pipeline.run import baselines
     from pipeline.stage import data, tasks
-    from pipeline.stage.tasks.text_classification import TextClassification
+    from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 
     if table is not None:
         source = rows_of(table, text)
         files = find(bundle, home)
-        name, _ = baselines.answers_of(files.name, files.directory, TextClassification)
-        return data.read_text(source, tasks.find(name), source.eval, Path())
+        name, _ = baselines.answers_of(files.name, files.directory, TEXT_CLASSIFICATION)
+        return data.read_text(source, tasks.find(name).reader, source.eval, Path())
     loaded = recipe_of(bundle, recipe, home)
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
-    if task.singly:  # as ``Task.served``; a document's id beside a query may be a number
+    if task.reader.singly:  # as ``timed_requests``; a document's id beside a query may be a number
         recipe_data = recipe_data.model_copy(update={"text": recipe_data.text_columns[0]})
-    return data.read_text(recipe_data, task, recipe_data.eval, loaded.base)
+    return data.read_text(recipe_data, task.reader, recipe_data.eval, loaded.base)
 
 
 def _notes(run: Load) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.measure.answers import decimals
 from pipeline.model.batches import batches_by_length
 from pipeline.model.words import FIRST, NO_WORD
-from pipeline.stage.tasks.task import NOT_INPUTS
+from pipeline.stage.tasks.head import NOT_INPUTS
 from pipeline.store.artifact import Metric
 from pipeline.terms.progress import Progress
 
@@ -34,7 +34,8 @@ def checkpoint_answers(
 
     config = checkpoint.read_config(directory).to_dict()
     outputs = checkpoint_outputs(directory, task, split, progress, device)
-    return task.kept(task.of_model(config).answers(outputs), split)
+    predictions = task.of_model(config).head.predictions(outputs)
+    return task.scorer.retained(predictions, split)
 
 
 def checkpoint_outputs(
@@ -50,7 +51,9 @@ def checkpoint_outputs(
     tokenizer = checkpoint.load_tokenizer(directory)
     starts = range(0, len(split), PART)
     parts = [split]
-    if len(starts) > 1 and not task.singly:  # those that are read singly come column by column
+    if (
+        len(starts) > 1 and not task.reader.singly
+    ):  # those that are read singly come column by column
         parts = []
         for start in starts:
             rows = range(start, min(start + PART, len(split)))
@@ -73,21 +76,21 @@ def _outputs(
     import numpy as np
     import torch
 
-    rows = task.asked(tokenizer, split)
-    counts = [task.units(row) for row in rows]
+    rows = task.encoder.encode_requests(tokenizer, split)
+    counts = [task.encoder.count_units(row) for row in rows]
     firsts = np.concatenate([[0], np.cumsum(counts)])
     lengths = [len(row["input_ids"]) for row in rows]
-    outputs = np.empty((int(firsts[-1]), task.width_of(model)))
+    outputs = np.empty((int(firsts[-1]), task.head.width(model)))
     done = 0
     with torch.inference_mode():
         for places in batches_by_length(lengths, BATCH):
             batch = _batch(tokenizer, [rows[place] for place in places], device)
             units = [np.arange(firsts[place], firsts[place + 1]) for place in places]
-            answers = task.outputs(model, batch)
+            answers = task.head.outputs(model, batch)
             outputs[np.concatenate(units)] = answers.float().cpu().numpy()
             done += len(places)
             progress(done, len(rows), "scoring")
-    return task.merged(outputs, rows)
+    return task.encoder.merge_windows(outputs, rows)
 
 
 def _batch(tokenizer: Any, rows: Sequence[dict[str, Any]], device: str) -> dict[str, Any]:
@@ -132,12 +135,13 @@ def model_answers(
     model: BundleModel, task: Task, split: Split, progress: Progress
 ) -> NDArray[np.float64]:
     """Return the answers of a bundle that is loaded; see ``bundle_answers``."""
-    outputs = model.units(*task.requests(split), progress=progress)
-    return task.kept(task.of_model(model.config).answers(outputs), split)
+    outputs = model.units(*task.encoder.requests(split), progress=progress)
+    predictions = task.of_model(model.config).head.predictions(outputs)
+    return task.scorer.retained(predictions, split)
 
 
 def metrics(
-    task: type[Task],
+    task: Task,
     names: Iterable[str],
     answers: NDArray[np.float64],
     truth: Sequence[Any],
@@ -147,7 +151,7 @@ def metrics(
     """Return scores of answers (units × columns) with intervals, as stored in a manifest."""
     from pipeline.measure import scores
 
-    rows = len(task.right(answers, truth))
+    rows = len(task.scorer.correct(answers, truth))
     numbers = []
     for name in names:
         interval = scores.alone(task, name, answers, truth, groups=groups)

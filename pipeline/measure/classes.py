@@ -73,21 +73,23 @@ def compare(measurements: Measurements, reference: str) -> list[ClassResult]:
 
     Raises KeyError if a model was not measured.
     """
+    if measurements.unlabelled:  # a model's predictions are no labels
+        return []
     task, truth = measurements.scored_by, measurements.truth
     tables = [measurements.table(CANDIDATE), measurements.table(reference)]
-    marks = task.marks(tables, truth, measurements.labels)
-    if marks is None:
+    table_of_labels = task.presenter.label_table(tables, truth, measurements.labels)
+    if table_of_labels is None:
         return []
-    true = marks.true
-    ours, theirs = marks.given
+    true = table_of_labels.true
+    ours, theirs = table_of_labels.predicted
     rows = true.sum(axis=0)
     lost = (true & theirs & ~ours).sum(axis=0)
     won = (true & ours & ~theirs).sum(axis=0)
-    our_recalls, their_recalls = (task.recalls(table, truth) for table in tables)
+    our_recalls, their_recalls = (task.presenter.recalls(table, truth) for table in tables)
     candidate = _scores(ours, true, our_recalls)
     other = _scores(theirs, true, their_recalls)
     results = []
-    for number, label in enumerate(marks.names):
+    for number, label in enumerate(table_of_labels.names):
         result = ClassResult(
             label=label,
             rows=int(rows[number]),

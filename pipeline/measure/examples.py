@@ -36,8 +36,11 @@ def choose(
     theirs = ours
     if references:
         theirs = np.asarray(models[references[0]].answers, dtype=float)
-    correct, reference_correct = task.right(ours, truth), task.right(theirs, truth)
-    confidence = task.sureness(ours, truth)
+    correct, reference_correct = (
+        task.scorer.correct(ours, truth),
+        task.scorer.correct(theirs, truth),
+    )
+    confidence = task.presenter.confidence(ours, truth)
     order = np.arange(len(correct))
     if confidence is not None:
         order = np.argsort(-confidence, kind="stable")
@@ -73,14 +76,14 @@ def _columns(
         ours: The candidate's answers, ``(units, columns)``.
         theirs: Those of the reference, None if there is none.
     """
-    blocks = task.blocks(split)
+    blocks = task.scorer.blocks(split)
     columns: dict[str, Sequence[str]] = {"text": split.texts}
     if blocks is not None:
         columns["text"] = [split.texts[row] for row in blocks]
     elif split.pairs is not None:
         columns["pair"] = split.pairs
-    columns["truth"] = task.wanted(split)
+    columns["truth"] = task.presenter.describe_target(split)
     if theirs is not None:
-        columns["reference"] = task.said(theirs, split)
-    columns["candidate"] = task.said(ours, split)
+        columns["reference"] = task.presenter.describe_prediction(theirs, split)
+    columns["candidate"] = task.presenter.describe_prediction(ours, split)
     return columns

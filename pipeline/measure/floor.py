@@ -14,21 +14,22 @@ from pipeline.measure import scores
 from pipeline.measure.measurements import Measurements
 from pipeline.stage.formulas import Floats
 from pipeline.stage.tasks import Task
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.terms import metrics
 from pipeline.terms.interval import Interval
 from pipeline.terms.wording import bounds, quantity
 
 
 def learned_nothing(
-    task: type[Task], answers: Floats, truth: Sequence[Any], groups: Sequence[int] = ()
+    task: Task, answers: Floats, truth: Sequence[Any], groups: Sequence[int] = ()
 ) -> str | None:
     """Return in one sentence, without a subject, that a model is not above the floor, or None.
 
     ``answers``: units × columns, as many as the truth asks for. None also if the task has no floor.
     """
-    if not len(truth) or len(answers) != task.expected(truth):
+    if not len(truth) or len(answers) != count_predictions(task, truth):
         return None
-    main = next(iter(task.formulas(truth)))
+    main = next(iter(task.scorer.formulas(truth)))
     score = scores.alone(task, main, answers, truth, groups=groups)
     return below(task, score, truth)
 
@@ -44,18 +45,18 @@ def of_model(measured: Measurements, model: str) -> str | None:
     return learned_nothing(task, answers, truth, measured.groups)
 
 
-def below(task: type[Task], score: Interval, truth: Sequence[Any]) -> str | None:
+def below(task: Task, score: Interval, truth: Sequence[Any]) -> str | None:
     """Return the sentence of ``learned_nothing`` for a main score that is known already."""
-    main = next(iter(task.formulas(truth)))
-    floor = task.floor(truth)
+    main = next(iter(task.scorer.formulas(truth)))
+    floor = task.scorer.floor(truth)
     if floor is None or score.low > floor:
         return None
     unit = metrics.known(main).unit
     value, least = bounds(score, unit), quantity(floor, unit)
-    rival = task.beside(truth)
+    rival = task.scorer.baseline(truth)
     if rival:  # which has read the rows: to be no better is not nothing
         return f"is not significantly above {rival[0]}'s {least}: its {main} is {value}"
     return (
         f"has learned nothing: its {main} of {value} is not significantly above the {least} of "
-        f"{task.trivial}"
+        f"{task.scorer.trivial}"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.model import windows
+from pipeline.stage.tasks.task import timed_requests
 
 if TYPE_CHECKING:
     from pipeline.model.runtime import BundleModel
@@ -29,7 +30,7 @@ def rows_to_time(
     """
     import numpy as np
 
-    texts, pairs = task.served(split)
+    texts, pairs = timed_requests(task, split)
     count = min(most, len(texts))
     rows = np.random.default_rng(seed).choice(len(texts), count, replace=False)
     return select_rows(texts, pairs, rows)

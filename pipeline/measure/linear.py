@@ -81,13 +81,14 @@ def measure(
         loss = _loss(task, outputs, truth)
         if loss < least:
             best, least = model, loss
-    if task.chooses:
-        task = task.choose(_outputs(task, best, held_out), dev)
+    if task.head.chooses:
+        chosen = task.head.choose(_outputs(task, best, held_out), dev)
+        task = task.of_model(chosen)
     seconds = timer.seconds() - started
 
     def answer(texts: Sequence[str]) -> NDArray[np.float64]:
         words = vectors.transform(texts)
-        return task.answers(_outputs(task, best, words))
+        return task.head.predictions(_outputs(task, best, words))
 
     texts = [_text(evaluated, row) for row in range(len(evaluated))]
     answers = answer(texts)
@@ -114,8 +115,8 @@ def _targets(task: Task, split: Split, rows: Sequence[int]) -> NDArray[Any]:
     import numpy as np
 
     chosen = picked(split, rows, split.name, split.sha256)
-    if task.linear == "flags":
-        return np.array(task.truth(chosen))
+    if task.objective.linear == "flags":
+        return np.array(task.scorer.truth(chosen))
     return np.array(list(chosen.labels or ()))
 
 
@@ -138,12 +139,12 @@ def _model(task: Task, strength: float, targets: NDArray[Any]) -> Any:
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
-    if task.linear == "scores":
+    if task.objective.linear == "scores":
         return Ridge(alpha=1 / strength)
-    if task.linear == "classes" and (targets == targets[0]).all():
+    if task.objective.linear == "classes" and (targets == targets[0]).all():
         return DummyClassifier()  # of one class, as a model's own answers may be, nothing is fitted
     logistic = LogisticRegression(C=strength, max_iter=1000)
-    if task.linear == "flags":
+    if task.objective.linear == "flags":
         return OneVsRestClassifier(logistic)
     return logistic
 
@@ -152,11 +153,11 @@ def _outputs(task: Task, model: Any, words: Any) -> NDArray[np.float64]:
     """Return what stands for a network's raw outputs: rows × labels, or rows × 1."""
     import numpy as np
 
-    if task.linear == "scores":
+    if task.objective.linear == "scores":
         predictions = np.asarray(model.predict(words), float)
         return predictions[:, None]
     rows = words.shape[0]
-    if task.linear == "flags":
+    if task.objective.linear == "flags":
         logits = np.asarray(model.decision_function(words), float).reshape(rows, -1)
         for column, estimator in enumerate(model.estimators_):
             if not hasattr(estimator, "coef_"):  # all training rows have the label, or none
@@ -172,10 +173,10 @@ def _loss(task: Task, outputs: NDArray[np.float64], truth: NDArray[Any]) -> floa
     """Return the log loss, or for scores the mean squared error."""
     import numpy as np
 
-    if task.linear == "scores":
+    if task.objective.linear == "scores":
         errors = outputs[:, 0] - truth
         return float(np.square(errors).mean())
-    if task.linear == "flags":
+    if task.objective.linear == "flags":
         against_truth = np.where(truth == 1, -outputs, outputs)
         return float(np.logaddexp(0, against_truth).mean())
     of_truth = outputs[np.arange(len(truth)), truth]

@@ -182,20 +182,20 @@ class Measurements(_Record):
         return [name for name in self.models if name != CANDIDATE]
 
     @property
-    def scored_by(self) -> type[Task]:
+    def scored_by(self) -> Task:
         """The task, which says how answers are scored."""
         from pipeline.stage import tasks
         from pipeline.stage.tasks import unlabelled
 
         task = tasks.find(self.task)
         if self.unlabelled:
-            return unlabelled.of(task)
+            return unlabelled.without_labels(task)
         return task
 
     @property
     def main(self) -> str:
         """The name of the task's main score."""
-        return next(iter(self.scored_by.formulas(self.truth)))
+        return next(iter(self.scored_by.scorer.formulas(self.truth)))
 
     def table(self, model: str) -> NDArray[np.float64]:
         """Return a model's answers: units × columns."""
@@ -212,7 +212,7 @@ class Measurements(_Record):
 
     def right(self, model: str) -> NDArray[np.bool_]:
         """Return for each eval row whether a model answers it rightly."""
-        return self.scored_by.right(self.table(model), self.truth)
+        return self.scored_by.scorer.correct(self.table(model), self.truth)
 
     def score(self, name: str, model: str) -> Interval:
         """Return a score of a model's answers with its interval; see ``scores.alone``."""

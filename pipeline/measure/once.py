@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import ParamSpec, TypeVar
 
+from pipeline.stage.tasks import Task
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -23,16 +25,16 @@ MOST = 1000
 def once(function: Callable[P, T]) -> Callable[P, T]:
     """Keep the newest results of a function whose result depends on its arguments alone.
 
-    A task may be the first argument: classes are compared as they are, all else by its bytes.
+    A task may be the first argument: tasks are compared as they are, all else by its bytes.
     """
     kept: dict[Hashable, T] = {}
     lock = threading.Lock()
 
     @functools.wraps(function)
     def kept_or_computed(*arguments: P.args, **named: P.kwargs) -> T:
-        classes = tuple(each for each in arguments if isinstance(each, type))
-        others = [None if isinstance(each, type) else each for each in arguments]
-        key = classes, hashlib.sha256(pickle.dumps([others, named])).digest()
+        tasks = tuple(each for each in arguments if isinstance(each, Task))
+        others = [None if isinstance(each, Task) else each for each in arguments]
+        key = tasks, hashlib.sha256(pickle.dumps([others, named])).digest()
         with lock:
             if key in kept:
                 return kept[key]

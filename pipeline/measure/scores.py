@@ -42,7 +42,7 @@ Z90 = 1.645
 
 @once
 def alone(
-    task: type[Task],
+    task: Task,
     name: str,
     answers: Floats,
     truth: Sequence[Any],
@@ -55,20 +55,20 @@ def alone(
     ``groups`` does. A row answered NaN counts as wrong; the calibration error of such answers is
     NaN.
     """
-    correct = task.right(answers, truth)
+    correct = task.scorer.correct(answers, truth)
     accuracy = share(correct, seed, groups)
     if name == "accuracy":
         return accuracy
-    formula = task.formulas(truth)[name]
+    formula = task.scorer.formulas(truth)[name]
     score, blocks = paired.by_group(formula(answers, truth), groups, len(correct))
-    if name == "ece" and task.counted:
+    if name == "ece" and task.scorer.counted:
         drawn = statistics.bootstrap(score, blocks, seed)
         wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
         low = _least_error(answers, correct, accuracy, seed, groups)
         high = max(wide.high, wide.value + accuracy.value - accuracy.low)
         return _within(name, Interval(wide.value, low, high))
     heaviest = 0.0 if name == "ece" else _heaviest(task, name, truth, groups, answers)
-    if not task.counted or len(groups):
+    if not task.scorer.counted or len(groups):
         interval = paired.alone(score, blocks, seed, heaviest=heaviest)
         return _within(name, interval)
     drawn = statistics.bootstrap(score, blocks, seed)
@@ -96,7 +96,7 @@ def share(correct: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = 
 
 @once
 def compare(
-    task: type[Task],
+    task: Task,
     name: str,
     ours: Floats,
     theirs: Floats,
@@ -110,9 +110,12 @@ def compare(
 
     If the reference scores 0, the ratio is infinite or NaN.
     """
-    ours_correct, theirs_correct = task.right(ours, truth), task.right(theirs, truth)
-    formula = task.formulas(truth)[name]
-    if not task.counted or len(groups):
+    ours_correct, theirs_correct = (
+        task.scorer.correct(ours, truth),
+        task.scorer.correct(theirs, truth),
+    )
+    formula = task.scorer.formulas(truth)[name]
+    if not task.scorer.counted or len(groups):
         rows = len(ours_correct)
         first, _ = paired.by_group(formula(ours, truth), groups, rows)
         second, blocks = paired.by_group(formula(theirs, truth), groups, rows)
@@ -139,7 +142,7 @@ def compare(
 
 @once
 def agreement(
-    task: type[Task],
+    task: Task,
     ours: Floats,
     theirs: Floats,
     truth: Sequence[Any],
@@ -151,7 +154,7 @@ def agreement(
     Wilson's takes units as independent. Words of a sentence and rows of a query are not: they tend
     to differ together, so there whole blocks are drawn.
     """
-    same, block = task.same(ours, theirs), task.block_of_unit(truth)
+    same, block = task.scorer.agreement(ours, theirs), task.scorer.block_of_unit(truth)
     if block is None:
         return share(same, seed, groups)
     units = np.bincount(block).astype(float)
@@ -164,7 +167,7 @@ def agreement(
 
 @once
 def divergence(
-    task: type[Task],
+    task: Task,
     ours: Floats,
     theirs: Floats,
     seed: int = SEED,
@@ -175,7 +178,7 @@ def divergence(
     Kullback-Leibler, in nats. Unlike agreement, it uses every row's probabilities, so a small split
     gives a narrow interval.
     """
-    nats = task.nats(ours, theirs)
+    nats = task.scorer.divergence(ours, theirs)
     score, blocks = paired.by_group(mean(nats), groups, len(nats))
     return _within("kl", paired.alone(score, blocks, seed))
 
@@ -275,7 +278,7 @@ def _weight(drawn: Bootstrap, gains: int, losses: int, rows: int) -> float:
 
 
 def _heaviest(
-    task: type[Task],
+    task: Task,
     name: str,
     truth: Sequence[Any],
     groups: Sequence[int],
@@ -286,20 +289,23 @@ def _heaviest(
     ``sides``: the answers of each model. It is at least what a block has of a mean, from nothing to
     the greatest value of the score, so that a score of 0 in all blocks has a width too. It is more
     if the task knows an answer that weighs more: one label more that is missed, or found by a model
-    that finds none (``missed``, ``found``).
+    that finds none (``Scorer.missed_labels``, ``Scorer.new_labels``).
     """
-    formula = task.formulas(truth)[name]
+    formula = task.scorer.formulas(truth)[name]
     _, most = metrics.known(name).ends
     if not math.isfinite(most):
-        most = float(task.counted and len(groups) > 0)
+        most = float(task.scorer.counted and len(groups) > 0)
     for side in sides:
-        changes = [task.missed(side, truth)]
-        blocks = len(task.right(side, truth))
+        changes = [task.scorer.missed_labels(side, truth)]
+        blocks = len(task.scorer.correct(side, truth))
         score = formula(side, truth)
         values = score(np.ones((1, blocks)))
         if float(values[0]) == 0:
-            changes.append(task.found(side, truth))
-        for rows, changed in changes:
+            changes.append(task.scorer.new_labels(side, truth))
+        for change in changes:
+            if change is None:
+                continue
+            rows, changed = change
             if len(rows):
                 moved = _moved(formula, side, truth, rows, changed)
                 most = max(most, moved)

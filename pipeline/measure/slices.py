@@ -57,13 +57,13 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
     becomes ``column …``. If blocks of several rows are compared, such as queries, each is in the
     part of the row that stands for it, and there is none by length.
     """
-    blocks = task.blocks(split)
+    blocks = task.scorer.blocks(split)
     slicings = {}
     if blocks is None:
         slicings[LENGTH] = by_length(tokens)
-    by_target = task.parts(split)
+    by_target = task.presenter.target_slices(split)
     if by_target is not None:
-        slicings[task.parted_by] = by_target
+        slicings[task.presenter.slice_name] = by_target
     for column, values in split.columns.items():
         name = f"column {column}" if column in slicings else column
         if blocks is not None:

@@ -103,8 +103,8 @@ def _regressions(budget: dict[str, Any], recipe: Mapping[str, Any]) -> list[dict
     if "task" in recipe and "data" in recipe:
         with suppress(RarefyError):  # an unknown task or column is an error of its own
             task, columns = tasks.find(recipe["task"]), recipe["data"]
-            main = next(iter(task.scored(columns)), main)
-            if task.bare(columns):
+            main = next(iter(task.scorer.score_names(columns)), main)
+            if task.reader.lacks_labels(columns):
                 main = AGREEMENT
                 main_budget = dict(budget)
                 main_budget["max_drop"] = main_budget.pop("max_regression")

@@ -142,8 +142,8 @@ def _metrics() -> Iterator[tuple[str, ...]]:
     scores_of = {}
     for name in tasks.names():
         task = tasks.find(name)
-        scores = {*task.scored(plain), *task.scored(ranked)}
-        if task.probable:
+        scores = {*task.scorer.score_names(plain), *task.scorer.score_names(ranked)}
+        if task.scorer.probable:
             scores.update(of_kind("divergence"))
         scores_of[name] = scores
     for key, metric in METRICS.items():

@@ -67,9 +67,8 @@ class Bundle:
         bundles.check_bytes(self.files)
         provider = own_provider.chosen(self.files.directory, provider)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
-        task_class = tasks.find(self._model.task)
         max_length = self._model.signature["max_length"]
-        task = task_class(self._model.labels, max_length, ())
+        task = tasks.find(self._model.task).bind(self._model.labels, max_length)
         self._task = task.of_model(self._model.config)
 
     @property
@@ -161,7 +160,7 @@ class Bundle:
 
     def _tokenize(self, rows: list[Row]) -> list[Any]:
         """Return each row's feed, and what its units are found by."""
-        texts = [self._task.ask(text) for text, _ in rows]
+        texts = [self._task.presenter.preprocess(text) for text, _ in rows]
         seconds = [pair for _, pair in rows]
         if all(pair is None for pair in seconds):
             return self._model.asked(texts, None)
@@ -184,9 +183,9 @@ class Bundle:
                 feeds = [requests[place][0] for place in batch]
                 for place, raw in zip(batch, self._run_batch(feeds), strict=True):
                     outputs[place] = self._model.units_of(raw, requests[place][1])
-        answers = self._task.answers(np.concatenate(outputs))
+        answers = self._task.head.predictions(np.concatenate(outputs))
         texts = [text for text, _ in rows]
-        return list(self._task.reply(texts, answers))
+        return list(self._task.presenter.postprocess(texts, answers))
 
     def _run_batch(self, feeds: list[Feed]) -> list[NDArray[np.float32]]:
         """Return the output for each feed, run as one batch; a feed may have several rows."""

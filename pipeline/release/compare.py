@@ -17,7 +17,8 @@ from pipeline.run import baselines
 from pipeline.stage import data, tasks
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import Task, unlabelled
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.task import groups_of_blocks
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.store.home import Home
 from pipeline.terms.budget import REGRESSIONS, Budget
 from pipeline.terms.errors import EvidenceError
@@ -178,15 +179,15 @@ def truth_for(task: Task, split: Split, baseline: ModelMeasurement) -> list[Any]
     Raises EvidenceError if one of these is NaN or infinite.
     """
     if not task.unlabelled:
-        return task.truth(split)
+        return task.scorer.truth(split)
     answers = np.asarray(baseline.answers, dtype=float)
     if not np.isfinite(answers).all():
         raise EvidenceError(
             f"the baseline outputs NaN for rows of {split.reference}, so its answers cannot be "
             "the truth"
         )
-    labels = task.targets_of(answers, split)
-    return task.truth(replace(split, labels=labels))
+    labels = task.objective.targets(answers, split)
+    return task.scorer.truth(replace(split, labels=labels))
 
 
 def collect(
@@ -200,7 +201,7 @@ def collect(
         unlabelled=task.unlabelled,
         data=split.sha256,
         truth=truth,
-        groups=task.groups(split),
+        groups=groups_of_blocks(task, split),
         models=models,
         latency={},
     )
@@ -222,7 +223,9 @@ def compare_answers(measurements: Measurements) -> dict[str, Any]:
     agreement = measurements.agreement(candidate, baseline)
     difference = measurements.compare(metric, candidate, baseline).difference
     p = None
-    counted = task.counted and not measurements.unlabelled  # or the baseline is always correct
+    counted = (
+        task.scorer.counted and not measurements.unlabelled
+    )  # or the baseline is always correct
     if counted:
         p = scores.chance(*correct, measurements.groups)
     values: dict[str, Any] = {"metric": metric}
@@ -232,11 +235,11 @@ def compare_answers(measurements: Measurements) -> dict[str, Any]:
     return values | {
         "difference": difference._asdict(),
         "p": p,
-        "tested": counted or not task.counted,
+        "tested": counted or not task.scorer.counted,
         "groups": len(set(measurements.groups)),
         "agreement": agreement._asdict(),
         "answers": len(candidate),
-        "block": task.block(truth),
+        "block": task.scorer.block_name(truth),
         "blocks": len(correct[0]),
         "gains": gains,
         "losses": losses,
@@ -276,8 +279,8 @@ def read_rows(
     Raises ModelError if the candidate does not name its task and labels, DataError if the rows have
     others.
     """
-    name, labels = baselines.answers_of(candidate.name, candidate.directory, TextClassification)
-    task_class = unlabelled.of_data(tasks.find(name), table)
-    task = task_class(tuple(labels), table.max_length, table.text_columns)
+    name, labels = baselines.answers_of(candidate.name, candidate.directory, TEXT_CLASSIFICATION)
+    unbound_task = unlabelled.for_data(tasks.find(name), table)
+    task = unbound_task.bind(labels, table.max_length, table.text_columns)
     files = data.locate(table, base)
-    return task, data.evaluated(table, task_class, files, labels, warnings)
+    return task, data.evaluated(table, task.reader, files, labels, warnings)

@@ -59,7 +59,7 @@ def build(data: ReportData) -> AccuracyView | None:
         classes=sorted(by_class, key=lambda result: -(result.lost + result.won)),
         calibration=_calibrations(measured, reference),
         examples=_examples(measured.samples, measured.references[0]),
-        marked=measured.scored_by.marked,
+        marked=measured.scored_by.presenter.table_rows,
         sharp=any(result.candidate.recall_1_fpr is not None for result in by_class),
     )
 
@@ -67,9 +67,10 @@ def build(data: ReportData) -> AccuracyView | None:
 def _calibrations(measured: Measurements, reference: str) -> dict[str, Calibration]:
     """Return the calibration of both models; empty if they do not choose one class of several."""
     calibrations = {}
+    has_ece = "ece" in measured.scored_by.scorer.formulas(measured.truth)
     for model in (CANDIDATE, reference):
         calibrated = None
-        if measured.scored_by.by_class:
+        if has_ece:
             calibrated = classes.calibration(measured, model)
         if calibrated is not None:
             calibrations[model] = calibrated

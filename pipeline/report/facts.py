@@ -137,7 +137,7 @@ def divergence(data: ReportData) -> Interval | None:
     Returns None if there is no reference, or predictions are no probabilities.
     """
     measured = data.measurements
-    if measured is None or not measured.references or not measured.scored_by.probable:
+    if measured is None or not measured.references or not measured.scored_by.scorer.probable:
         return None
     ours = measured.table(CANDIDATE)
     theirs = measured.table(measured.references[0])
@@ -184,16 +184,16 @@ def flips(data: ReportData) -> Flips | None:
     task = measured.scored_by
     ours = measured.table(CANDIDATE)
     theirs = measured.table(name)
-    correct = task.right(ours, measured.truth)
-    reference_correct = task.right(theirs, measured.truth)
+    correct = task.scorer.correct(ours, measured.truth)
+    reference_correct = task.scorer.correct(theirs, measured.truth)
     won, lost = scores.flips(correct, reference_correct)
     p = None
     if not measured.is_truth(name):
         p = scores.chance(correct, reference_correct, measured.groups)
     by_class = tuple(classes.compare(measured, name))
-    if not by_class or task.marked != "row":
+    if not by_class or task.presenter.table_rows != "row":
         return Flips(name, len(correct), lost, won, 0, p, ())
-    differ = int((~task.same(ours, theirs)).sum())
+    differ = int((~task.scorer.agreement(ours, theirs)).sum())
     return Flips(name, len(measured.truth), lost, won, differ - lost - won, p, by_class)
 
 
@@ -209,7 +209,7 @@ def block(data: ReportData) -> str:
     """Return what the task calls what is counted and compared, such as a query or a row."""
     measured = data.measurements
     if measured is not None:
-        return measured.scored_by.block(measured.truth)
+        return measured.scored_by.scorer.block_name(measured.truth)
     return "row"
 
 
@@ -242,7 +242,7 @@ def without_model(data: ReportData) -> tuple[str, float] | None:
     """Return the name and main score of what needs no model, such as BM25, if the task has it."""
     measured = data.measurements
     if measured is not None:
-        return measured.scored_by.beside(measured.truth)
+        return measured.scored_by.scorer.baseline(measured.truth)
     return None
 
 

@@ -92,7 +92,7 @@ def render(data: ReportData) -> str:
         main = measured.main
         target_count = len(measured.latency)
         cold_starts = _cold_starts(measured)
-        by_class = measured.scored_by.by_class
+        by_class = "ece" in measured.scored_by.scorer.formulas(measured.truth)
     view = accuracy.build(data)
     changed = facts.flips(data)
     nodes = [_node(node, data.lineage) for node in data.lineage[:MAX_NODES]]

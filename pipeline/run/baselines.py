@@ -159,7 +159,7 @@ def _pulled(store: Store, name: str) -> Artifact:
     return remote.pull(store, url, reference)
 
 
-def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[str]]:
+def answers_of(name: str, directory: Path, task: Task) -> tuple[str, list[str]]:
     """Return the name of a model's task and the labels that it predicts.
 
     A checkpoint does not say its task, so its head must be one of ``task``. Raises ModelError if
@@ -172,7 +172,7 @@ def answers_of(name: str, directory: Path, task: type[Task]) -> tuple[str, list[
             signature = _read_json(directory / SIGNATURE)
             ordered = [by_index[key] for key in sorted(by_index, key=int)]
             return str(signature["task"]), ordered
-        labels = task.head(config)
+        labels = task.head.labels_of(config)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         labels = None
     if labels is None:
@@ -186,7 +186,7 @@ def _read_json(path: Path) -> Any:
 
 def check(name: str, directory: Path, task: Task) -> None:
     """Raise ModelError if a model is not for this task and its labels, in this order."""
-    check_alike(name, answers_of(name, directory, type(task)), task)
+    check_alike(name, answers_of(name, directory, task), task)
 
 
 def check_alike(name: str, other: tuple[str, list[str]], task: Task) -> None:
@@ -241,6 +241,6 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
 
 def _main_score(recipe: Recipe) -> str:
     """Return the name of the task's main score; without labels, agreement with the own model."""
-    task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
-    scores = task.scored(recipe.data)
+    task = unlabelled.for_data(tasks.find(recipe.task), recipe.data)
+    scores = task.scorer.score_names(recipe.data)
     return next(iter(scores), "accuracy")

@@ -12,7 +12,7 @@ from pipeline.terms.budget import Budget, find_problems
 from pipeline.terms.vocabulary import Target
 
 
-def check(loaded: LoadedRecipe, task: type[Task]) -> None:
+def check(loaded: LoadedRecipe, task: Task) -> None:
     """Raise RecipeError if a budget makes no sense, or nothing measures it."""
     recipe = loaded.recipe
     problems = find_problems(recipe.budgets)
@@ -28,7 +28,7 @@ def check(loaded: LoadedRecipe, task: type[Task]) -> None:
             raise loaded.where.say(("budgets", position, key), problem)
 
 
-def _problems(recipe: Recipe, budget: Budget, task: type[Task]) -> Iterator[tuple[str, str]]:
+def _problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str, str]]:
     """Yield why a budget cannot be judged: the key that is wrong, and a sentence."""
     for target in recipe.targets:
         if budget.caches == "cold" and _is_on_gpu(budget, target):
@@ -44,22 +44,22 @@ def _problems(recipe: Recipe, budget: Budget, task: type[Task]) -> Iterator[tupl
             budget.form,
             "agreement is with a reference already, unless data.label is null; use 'min'",
         )
-    if budget.metric == "kl" and not task.probable:
+    if budget.metric == "kl" and not task.scorer.probable:
         yield "metric", f"the answers of {task.name} are no probabilities, so they have no kl"
 
 
-def _score_problems(recipe: Recipe, budget: Budget, task: type[Task]) -> Iterator[tuple[str, str]]:
+def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str, str]]:
     """Yield why a budget on a score cannot be judged."""
     metric = budget.metric
     if task.unlabelled:
-        if metric not in task.scores:
+        if metric not in task.scorer.score_names(recipe.data):
             yield (
                 "metric",
                 f"{metric} needs labels, but data.label is null; agreement and kl compare "
                 "with the model's own answers",
             )
         return
-    scores = task.scored(recipe.data)
+    scores = task.scorer.score_names(recipe.data)
     if scores and metric not in scores:
         names = ", ".join(scores)
         yield "metric", f"{task.name} has no {metric} for such data; its scores are {names}"

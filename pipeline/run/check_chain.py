@@ -27,19 +27,19 @@ def check_known(loaded: LoadedRecipe) -> None:
         raise loaded.where.say(("task",), str(error)) from error
 
 
-def check_windows(loaded: LoadedRecipe, task: type[Task]) -> None:
+def check_windows(loaded: LoadedRecipe, task: Task) -> None:
     """Raise RecipeError if the recipe wants windows of long texts, and the task has none."""
     data = loaded.recipe.data
     reason = None
-    if task.no_windows:
-        reason = f"{task.name}: {task.no_windows}"
+    if task.encoder.no_windows:
+        reason = f"{task.name}: {task.encoder.no_windows}"
     elif len(data.text_columns) > 1:
         reason = "a pair of texts has no windows"
     if data.long_texts == "windows" and reason is not None:
         raise loaded.where.say(("data", "long_texts"), f"{reason}; leave it out")
 
 
-def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> None:
+def check_model(loaded: LoadedRecipe, located: Located, task: Task) -> None:
     """Raise RecipeError if the recipe's model cannot read its texts.
 
     That is so if its table of positions is too short, or if embeddings would be others than the
@@ -50,11 +50,11 @@ def check_model(loaded: LoadedRecipe, located: Located, task: type[Task]) -> Non
     if positions is not None and longest > positions:
         problem = f"{longest} tokens, but the model has positions for only {positions}"
         raise loaded.where.say(("data", "max_length"), problem)
-    if task.body_only and located.other_texts is not None:
+    if task.head.body_only and located.other_texts is not None:
         raise loaded.where.say(("model",), located.other_texts)
 
 
-def check_stages(loaded: LoadedRecipe, task: type[Task]) -> None:
+def check_stages(loaded: LoadedRecipe, task: Task) -> None:
     """Let each stage check its parameters against the rest of the recipe.
 
     Nothing but the recipe is needed: neither its model nor its data are opened. Raises RecipeError

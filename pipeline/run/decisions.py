@@ -22,7 +22,7 @@ def choose(context: Context, kind: Kind, directory: Path) -> None:
     model whose own answers are the truth does not receive the rows: it keeps what it has.
     """
     task = context.task
-    if not task.chooses or kind not in HEADED:
+    if not task.head.chooses or kind not in HEADED:
         return
     split = context.splits.get(NAME)
     if split is None or split.labels is None:
@@ -30,7 +30,7 @@ def choose(context: Context, kind: Kind, directory: Path) -> None:
     from pipeline.measure import accuracy
 
     outputs = accuracy.checkpoint_outputs(directory, task, split, context.progress, context.device)
-    decisions = task.choose(outputs, split).chosen()
+    decisions = task.head.choose(outputs, split)
     path = directory / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     text = json.dumps(config | decisions, indent=2, sort_keys=True)

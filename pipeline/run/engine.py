@@ -256,7 +256,7 @@ class Run:
     def _ask_model(self, model: Artifact, progress: Progress, waiting: Callable[..., None]) -> None:
         """Count the tokens of the rows, and let the recipe's model label rows without labels."""
         self.plan.count_lengths(model, self.check, progress)
-        if self.plan.task_class.unlabelled:
+        if self.plan.unbound_task.unlabelled:
             self.check(model)
             self.plan.own_answers(model).keep(progress, waiting)
 

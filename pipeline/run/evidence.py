@@ -18,7 +18,7 @@ def needs(plan: Plan, last: Path) -> list[Need]:
     """
     rows = plan.summary.rows["eval"]
     # Of rows in groups, nobody knows how many would do before a run has told.
-    counted = plan.task_class.counted and plan.loaded.recipe.data.group is None
+    counted = plan.unbound_task.scorer.counted and plan.loaded.recipe.data.group is None
     return power.needs(plan.budgets, rows, _earlier(last), counted=counted)
 
 

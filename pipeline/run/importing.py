@@ -47,19 +47,19 @@ class ImportModel(Stage):
         from pipeline.model import checkpoint
 
         task = context.task
-        has_head = located.kind(type(task), task.labels) is Kind.CHECKPOINT
+        has_head = located.kind(task, task.labels) is Kind.CHECKPOINT
         context.progress(0, 1, "reading the weights")
         with tempfile.TemporaryDirectory(dir=context.work) as folder:
             copied = self._copy(located, Path(folder))
             weights = [copied / path.name for path in located.weights]
             try:
-                complete = has_head and not task.body_only
+                complete = has_head and not task.head.body_only
                 loaded = pretrained.load(copied, weights, complete=complete)
                 tokenizer = checkpoint.load_tokenizer(copied)
             except RarefyError as error:  # name the user's folder
                 error.args = (str(error).replace(str(copied), str(located.directory)),)
                 raise
-            model = loaded.model.base_model if task.body_only else loaded.model
+            model = loaded.model.base_model if task.head.body_only else loaded.model
             if located.pooling is not None:
                 pooling.note(model.config, located.pooling)
             padding.note(model.config, tokenizer)

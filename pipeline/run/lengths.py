@@ -31,7 +31,7 @@ class Lengths:
         for name, rows in self.over.items():
             if not rows:
                 continue
-            in_windows = task.of_words or (task.windows and name not in TAUGHT)
+            in_windows = task.encoder.of_words or (task.windows and name not in TAUGHT)
             how = "read in windows" if in_windows else "truncated"
             limit = f"max_length ({task.max_length} tokens)"
             warnings.append(f"{name}: {plural(rows, 'row')} longer than {limit}, {how}")
@@ -54,7 +54,7 @@ def count(directory: Path, task: Task, splits: dict[str, Split], progress: Progr
         over[name] = 0
         for start in range(0, len(split), BATCH):
             rows = range(start, min(start + BATCH, len(split)))
-            lengths = task.lengths(tokenizer, split, rows)
+            lengths = task.encoder.lengths(tokenizer, split, rows)
             over[name] += sum(length > task.max_length for length in lengths)
             progress(rows.stop, len(split), f"{name}: counting tokens")
     return Lengths(over)

@@ -22,13 +22,13 @@ from pipeline.terms.progress import Progress
 VERSION = 2
 
 
-def check(loaded: LoadedRecipe, task: type[Task], imported: Kind) -> None:
+def check(loaded: LoadedRecipe, task: Task, imported: Kind) -> None:
     """Raise RecipeError if data without labels has no model that can label it.
 
     ``imported``: the kind of the recipe's model.
     """
     if not task.unlabelled:
-        if loaded.recipe.data.label is None and not task.searches:
+        if loaded.recipe.data.label is None and not task.reader.searches:
             raise loaded.where.say(
                 ("data", "label"),
                 f"data.label is null, but the answers of {task.name} are no truth to learn or "
@@ -101,7 +101,7 @@ class OwnAnswers:
         return splits
 
     def _answered(self) -> dict[str, Split]:
-        answered = self.task.answered
+        answered = self.task.reader.self_labelled
         return {name: split for name, split in self.splits.items() if name in answered}
 
     def _key(self, split: Split) -> str:
@@ -131,4 +131,4 @@ class OwnAnswers:
                 f"model: outputs NaN for {broken} of {len(answers)} rows of {split.reference}, so "
                 "its own answers cannot be the truth"
             )
-        return self.task.targets_of(answers, split)
+        return self.task.objective.targets(answers, split)

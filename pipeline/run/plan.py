@@ -113,7 +113,7 @@ class Plan:
         if note is not None:
             return data.Summary(**note)
         folder = self.store.root / "tmp"
-        _, summary = data.load(recipe.data, self.task_class, self.sources, folder=folder)
+        _, summary = data.load(recipe.data, self.unbound_task.reader, self.sources, folder=folder)
         self.store.keep_note(key, vars(summary))
         return summary
 
@@ -121,7 +121,7 @@ class Plan:
     def warnings(self) -> list[str]:
         """Warnings about the data and the model; those about the import only once it has run."""
         warnings = list(self.summary.warnings)
-        warnings += self.located.warnings(self.task_class, self.labels)
+        warnings += self.located.warnings(self.unbound_task, self.labels)
         warnings += self.located.length_warnings(self.loaded.recipe.data.max_length)
         model = self._imported
         if model is not None:
@@ -153,7 +153,7 @@ class Plan:
     @property
     def truth(self) -> dict[str, Any]:
         """What scores depend on besides the data, if it has no labels: who answered it."""
-        if not self.task_class.unlabelled:
+        if not self.unbound_task.unlabelled:
             return {}
         model = self._imported
         digest = model.digest if model else None
@@ -234,8 +234,8 @@ class Plan:
     @cached_property
     def labels(self) -> list[str]:
         """The labels in output order: the model's own order if it has exactly these labels."""
-        head = self.task_class.head(self.located.config) or []
-        if self.task_class.unlabelled:
+        head = self.unbound_task.head.labels_of(self.located.config) or []
+        if self.unbound_task.unlabelled:
             return head
         labels = self.summary.labels
         return head if set(head) == set(labels) else labels
@@ -247,7 +247,7 @@ class Plan:
         If they have no labels, the targets are the imported model's own answers. Raises
         EvidenceError if it has not answered them yet.
         """
-        if not self.task_class.unlabelled:
+        if not self.unbound_task.unlabelled:
             return self.rows
         model = self._imported
         if model is None:
@@ -262,17 +262,17 @@ class Plan:
         """The rows as they are in the data."""
         recipe = self.loaded.recipe.data
         folder = self.store.root / "tmp"
-        splits, _ = data.load(recipe, self.task_class, self.sources, self.labels, folder)
+        splits, _ = data.load(recipe, self.unbound_task.reader, self.sources, self.labels, folder)
         return splits
 
     @cached_property
-    def task_class(self) -> type[tasks.Task]:
-        return unlabelled.of_data(tasks.find(self.loaded.recipe.task), self.loaded.recipe.data)
+    def unbound_task(self) -> tasks.Task:
+        return unlabelled.for_data(tasks.find(self.loaded.recipe.task), self.loaded.recipe.data)
 
     @cached_property
     def task(self) -> tasks.Task:
         recipe = self.loaded.recipe
-        return self.task_class(
+        return self.unbound_task.bind(
             labels=tuple(self.labels),
             max_length=recipe.data.max_length,
             text_columns=recipe.data.text_columns,
@@ -285,7 +285,7 @@ class Plan:
 
         Raises RarefyError if that of a plug-in has changed since it was loaded.
         """
-        return tasks.code_of(self.loaded.recipe.task)
+        return tasks.code_of(self.unbound_task)
 
     @cached_property
     def importer(self) -> importing.ImportModel:
@@ -298,13 +298,13 @@ class Plan:
         DataError or ModelError if the recipe's data or model cannot be used.
         """
         check_chain.check_known(self.loaded)
-        check_chain.check_windows(self.loaded, self.task_class)
-        check_chain.check_stages(self.loaded, self.task_class)
-        budgets.check(self.loaded, self.task_class)
+        check_chain.check_windows(self.loaded, self.unbound_task)
+        check_chain.check_stages(self.loaded, self.unbound_task)
+        budgets.check(self.loaded, self.unbound_task)
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
-        check_chain.check_model(self.loaded, self.located, self.task_class)
-        own_answers.check(self.loaded, self.task_class, self._imported_kind())
+        check_chain.check_model(self.loaded, self.located, self.unbound_task)
+        own_answers.check(self.loaded, self.unbound_task, self._imported_kind())
         kinds = self.kinds()
         quantized.check(self.loaded, kinds)
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
@@ -330,7 +330,7 @@ class Plan:
         return check_chain.follow_kinds(self.loaded, {MODEL: self._imported_kind()})
 
     def _imported_kind(self) -> Kind:
-        return self.located.kind(self.task_class, self.labels)
+        return self.located.kind(self.unbound_task, self.labels)
 
     def stage_of(self, identifier: str) -> Stage:
         return self.importer if identifier == MODEL else self.loaded.step(identifier).stage
@@ -367,7 +367,7 @@ class Plan:
         }
         if identifier == MODEL:
             value["kind"] = self._imported_kind()
-            value["body"] = self.task_class.body_only
+            value["body"] = self.unbound_task.head.body_only
             value["libraries"] = versions(stage.libraries)
             if self.reads(stage):
                 value |= self._data(stage)
@@ -405,7 +405,7 @@ class Plan:
             "device": self.device,
             "environment": self.loaded.call(stage.environment, self.requirements),
         }
-        if self.task_class.unlabelled:
+        if self.unbound_task.unlabelled:
             value["own answers"] = own_answers.VERSION
         return value
 
@@ -434,8 +434,8 @@ class Plan:
 
     def _chooses(self, stage: Stage) -> bool:
         """Return whether the task chooses something for the model that a stage makes."""
-        if not self.task_class.chooses:
+        if not self.unbound_task.head.chooses:
             return False
         if stage is self.importer:
-            return not self.task_class.unlabelled and self._imported_kind() in decisions.HEADED
+            return not self.unbound_task.unlabelled and self._imported_kind() in decisions.HEADED
         return stage.produces in (None, *decisions.HEADED)

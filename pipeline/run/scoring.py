@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.measure import machine
 from pipeline.run.plan import READERS, Plan
 from pipeline.stage import corpus
+from pipeline.stage.tasks.task import groups_of_blocks
 from pipeline.store.artifact import Artifact, Kind, Metric
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import DataError, RarefyError
@@ -97,7 +98,7 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
 
     split = plan.splits[name]
     task = plan.task
-    truth = task.truth(split)
+    truth = task.scorer.truth(split)
     if not truth:
         raise DataError(f"{split.reference}: the {name} split needs labels")
     if artifact.kind is Kind.BUNDLE:
@@ -120,9 +121,9 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
             "answers; did its training diverge?"
         )
-    groups = task.groups(split)
-    scores = accuracy.metrics(type(task), task.formulas(truth), answers, truth, name, groups)
-    note = floor.below(type(task), interval(scores[0]), truth)
+    groups = groups_of_blocks(task, split)
+    scores = accuracy.metrics(task, task.scorer.formulas(truth), answers, truth, name, groups)
+    note = floor.below(task, interval(scores[0]), truth)
     return {"metrics": [metric.model_dump() for metric in scores], "note": note}
 
 

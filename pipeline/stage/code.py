@@ -58,6 +58,18 @@ class Code(NamedTuple):
     source: Source | None
     helpers: dict[str, Source]
 
+    def digests(self) -> list[str]:
+        """Return the sha256 of the file, and then of each module that it imports; [] for ours.
+
+        Raises RarefyError if one has changed since it was loaded.
+        """
+        sources = [helper for _, helper in sorted(self.helpers.items())]
+        if self.source is not None:
+            sources.insert(0, self.source)
+        for source in sources:
+            source.check()
+        return [source.sha256 for source in sources]
+
 
 _classes: WeakKeyDictionary[type, Code] = WeakKeyDictionary()
 _folders: list[str] = []
@@ -212,30 +224,26 @@ def note(kind: type) -> None:
 
     Raises RarefyError if a file of it has changed since it was loaded.
     """
-    module = sys.modules.get(kind.__module__)
-    top = kind.__module__.partition(".")[0]
+    _classes[kind] = of_module(kind.__module__)
+
+
+def of_module(name: str) -> Code:
+    """Return the code of a module that was just read; no code for our own modules.
+
+    Raises RarefyError if a file of it has changed since it was loaded.
+    """
+    nothing = Code(None, {})
+    module = sys.modules.get(name)
+    top = name.partition(".")[0]
     if module is None or top in OWN:
-        return
+        return nothing
     file = _file(module)
     if file is None or file.suffix != ".py" or not file.is_file():
-        return
+        return nothing
     names = imports(file.read_bytes(), module.__name__, module.__package__ or "")
     helpers = _helpers(names, top)
     helpers.pop(module.__name__, None)
-    _classes[kind] = Code(_source(module.__name__, file), helpers)
-
-
-def digests(kind: type) -> list[str]:
-    """Return the sha256 of a noted class's file and of the modules that it imports; [] for ours.
-
-    Raises RarefyError if one has changed since it was loaded.
-    """
-    code = code_of(kind)
-    helpers = [helper for _, helper in sorted(code.helpers.items())]
-    sources = helpers if code.source is None else [code.source, *helpers]
-    for source in sources:
-        source.check()
-    return [source.sha256 for source in sources]
+    return Code(_source(module.__name__, file), helpers)
 
 
 def code_of(kind: type) -> Code:

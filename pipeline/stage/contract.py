@@ -185,7 +185,7 @@ class StageCheck:
     ``exporter``   the stage that makes the input, if that is a bundle with a plan; else None
     """
 
-    task: type[Task]
+    task: Task
     max_length: int
     targets: tuple[Target, ...] = (Target(),)
     stages: Mapping[str, Stage] = field(default_factory=dict)

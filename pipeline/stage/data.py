@@ -14,7 +14,7 @@ from pipeline.model import sources
 from pipeline.stage import alike, corpus, development, table_file
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source, Table
-from pipeline.stage.tasks.file_rows import FileRows
+from pipeline.stage.tasks.reader import Reader
 from pipeline.stage.texts import Texts
 from pipeline.stage.values import as_text, is_missing
 from pipeline.terms.digests import file_sha256, value_sha256
@@ -60,11 +60,11 @@ def locate(data: Data, base: Path) -> dict[str, Source]:
     return located
 
 
-def read_text(data: Data, task: type[FileRows], reference: str, base: Path) -> Split:
+def read_text(data: Data, reader: Reader, reference: str, base: Path) -> Split:
     """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
     path = sources.data_file(reference, base, "data")
     source = Source("unlabelled", reference, path, file_sha256(path))
-    raw = _rows(data, task, source, [], list)
+    raw = _rows(data, reader, source, [], list)
     return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
 
 
@@ -93,7 +93,7 @@ def reading(data: Data) -> dict[str, Any]:
 
 def load(
     data: Data,
-    task: type[FileRows],
+    reader: Reader,
     located: dict[str, Source],
     order: list[str] | None = None,
     folder: Path | None = None,
@@ -102,7 +102,7 @@ def load(
 
     Args:
         data: the recipe's columns and how rows are read.
-        task: reads the texts and the target of a row.
+        reader: reads the texts and the target of a row.
         located: the files of the splits, from ``locate``.
         order: the labels of an existing model in its order; None without one.
         folder: where the texts are kept that are not held in memory; see ``Texts``.
@@ -114,7 +114,7 @@ def load(
         DataError: a column is missing or unsuitable, a split is empty, train teaches nothing,
             another split has a label that train lacks, or a file changed since it was located.
     """
-    _check_search(data, task)
+    _check_search(data, reader)
     warnings: list[str] = []
     documents = None
     if corpus.NAME in located:
@@ -125,16 +125,16 @@ def load(
         is_a_file = not (cut and name == development.NAME) and name != corpus.NAME
         if is_a_file:
             store = list if name == "eval" else partial(Texts, folder)
-            raw[name] = _rows(data, task, source, warnings, store)
+            raw[name] = _rows(data, reader, source, warnings, store)
     names = order or []
     targets = raw["train"].targets
     if not names and targets is not None:
-        names = task.names(targets, located["train"])
+        names = reader.labels(targets, located["train"])
     splits, counts = {}, {}
     for name, rows in raw.items():
-        splits[name] = _split(task, located[name], rows, names, warnings)
+        splits[name] = _split(reader, located[name], rows, names, warnings)
         if rows.targets is not None:
-            counts[name] = task.counts(rows.targets, names)
+            counts[name] = reader.count_labels(rows.targets, names)
             absent = [repr(label) for label, count in counts[name].items() if not count]
             if absent:
                 warnings.append(f"{name}: no row has the label {', '.join(absent[:3])}")
@@ -142,10 +142,10 @@ def load(
         splits["eval"] = corpus.searching(splits["eval"], documents)
         splits[corpus.NAME] = documents.split()
     if cut:
-        _cut_development(data, task, located[development.NAME], splits, names, warnings)
-    if task.queries and data.group:
+        _cut_development(data, reader, located[development.NAME], splits, names, warnings)
+    if reader.queries and data.group:
         _share_grades(splits)
-    left_out = _leave_out(splits, warnings, singly=task.singly)
+    left_out = _leave_out(splits, warnings, singly=reader.singly)
     _warn_overlap(splits, warnings, cut=cut)
     sizes = {name: len(split) for name, split in splits.items()}
     return splits, Summary(names, sizes, counts, warnings, left_out)
@@ -153,7 +153,7 @@ def load(
 
 def _cut_development(
     data: Data,
-    task: type[FileRows],
+    reader: Reader,
     dev: Source,
     splits: dict[str, Split],
     names: list[str],
@@ -163,14 +163,14 @@ def _cut_development(
 
     Args:
         data: has the share of train that is cut off.
-        task: says in which stratum a target is.
+        reader: says in which stratum a target is.
         dev: the source of the new split.
         splits: gets the new split, and train without its rows.
         names: the labels in order.
         warnings: gets what is wrong with the new split.
     """
     train = splits["train"]
-    strata = [task.stratum(target) for target in train.labels or ()]
+    strata = [reader.stratum(target) for target in train.labels or ()]
     splits["train"], splits[dev.name] = development.cut(train, strata, data.share, dev)
     warning = development.warning(train, splits[dev.name], data.share)
     if warning:
@@ -189,7 +189,7 @@ def _cut_development(
 
 def evaluated(
     data: Data,
-    task: type[FileRows],
+    reader: Reader,
     located: dict[str, Source],
     labels: list[str],
     warnings: list[str],
@@ -198,7 +198,7 @@ def evaluated(
 
     Args:
         data: the recipe's columns and how rows are read.
-        task: reads the texts and the target of a row.
+        reader: reads the texts and the target of a row.
         located: the files of the splits, from ``locate``.
         labels: those of the model, in its order.
         warnings: gets the warnings about the rows.
@@ -206,20 +206,22 @@ def evaluated(
     Raises:
         DataError: as ``load`` does, and for a label that the model does not have.
     """
-    _check_search(data, task)
+    _check_search(data, reader)
     shown = ", ".join(labels[:SHOWN])
     if len(labels) > SHOWN:
         shown += ", …"
     source = replace(located["eval"], labels_of=f"the model's labels ({shown})")
-    split = _split(task, source, _rows(data, task, source, warnings, list), labels, warnings)
+    split = _split(reader, source, _rows(data, reader, source, warnings, list), labels, warnings)
     if corpus.NAME not in located:
         return split
     return corpus.searching(split, corpus.read(located[corpus.NAME]))
 
 
-def _check_search(data: Data, task: type[FileRows]) -> None:
-    if data.search_option and not task.searches:
-        raise DataError(f"data.{data.search_option}: {task.name} searches nothing; leave it out")
+def _check_search(data: Data, reader: Reader) -> None:
+    if data.search_option and not reader.searches:
+        raise DataError(
+            f"data.{data.search_option}: {reader.task.name} searches nothing; leave it out"
+        )
 
 
 @dataclass
@@ -233,19 +235,19 @@ class _Raw:
 
 
 def _split(
-    task: type[FileRows], source: Source, rows: _Raw, names: list[str], warnings: list[str]
+    reader: Reader, source: Source, rows: _Raw, names: list[str], warnings: list[str]
 ) -> Split:
     """Return rows as a split, their targets as numbers: places in ``names`` if they are labels.
 
     Raises DataError if the eval split has too few rows for the task's scores.
     """
     if source.name == "eval":
-        _check_count(task, source, rows)
+        _check_count(reader, source, rows)
     labels = None
     if rows.targets is not None:
-        labels = task.indexed(rows.targets, names, source)
+        labels = reader.index_targets(rows.targets, names, source)
         if rows.groups is not None:
-            warnings += task.check_groups(labels, rows.groups, source)
+            warnings += reader.check_groups(labels, rows.groups, source)
     return Split(
         source.name,
         source.reference,
@@ -259,15 +261,15 @@ def _split(
     )
 
 
-def _check_count(task: type[FileRows], source: Source, rows: _Raw) -> None:
+def _check_count(reader: Reader, source: Source, rows: _Raw) -> None:
     """Raise DataError if the eval split has too few rows for the task's scores."""
     count = len(rows.texts)
     fault = f"{source.reference}: eval has {plural(count, 'row')}"
-    if count < task.fewest:
-        raise DataError(f"{fault}; {task.name} of such rows needs at least {task.fewest}")
-    if count >= FEWEST or not task.correlates or rows.targets is None:
+    if count < reader.fewest:
+        raise DataError(f"{fault}; {reader.task.name} of such rows needs at least {reader.fewest}")
+    if count >= FEWEST or not reader.correlates or rows.targets is None:
         return
-    ranked = task.queries and rows.groups is not None
+    ranked = reader.queries and rows.groups is not None
     if not ranked:
         raise DataError(f"{fault}; a correlation of fewer than {FEWEST} has no meaning")
 
@@ -293,12 +295,12 @@ class _Columns:
     negatives: str | None
 
     @classmethod
-    def of_split(cls, data: Data, task: type[FileRows], split: str) -> _Columns:
+    def of_split(cls, data: Data, reader: Reader, split: str) -> _Columns:
         """Return the columns that a split needs; unlabelled rows have texts alone."""
         texts = tuple(data.text_columns)
         if split == "unlabelled":
             return cls(texts, (), (), None, None)
-        targets = tuple(task.target_columns(data))
+        targets = tuple(reader.target_columns(data))
         slices = tuple(data.slices) if split == "eval" else ()
         negatives = data.negatives if split in ("train", "dev") else None
         return cls(texts, targets, slices, data.group, negatives)
@@ -333,7 +335,7 @@ class _Columns:
 
 def _rows(
     data: Data,
-    task: type[FileRows],
+    reader: Reader,
     source: Source,
     warnings: list[str],
     store: Callable[[], Any],
@@ -342,14 +344,14 @@ def _rows(
 
     Args:
         data: the columns of the recipe.
-        task: reads the texts and the target of a row.
+        reader: reads the texts and the target of a row.
         source: the file.
         warnings: gets how many rows were left out, and why.
         store: makes what holds a column of texts: a list, ``Texts``.
 
     Raises DataError if a column is missing, a row is wrong, or none is usable.
     """
-    columns = _Columns.of_split(data, task, source.name)
+    columns = _Columns.of_split(data, reader, source.name)
     source = replace(source, targets=columns.targets)
     texts = [store() for _ in columns.texts]
     targets: list[Any] = []
@@ -366,10 +368,10 @@ def _rows(
     with table_file.opened(source) as table:
         columns.check(table, source)
         for column in columns.targets:
-            task.check_column(_once(table, column), column, source)
+            reader.check_column(_once(table, column), column, source)
         for number, row in enumerate(table.rows(columns.names), 1):
             values = columns.values(row)
-            read = task.read_row(values.texts, values.targets, source, number)
+            read = reader.read_row(values.texts, values.targets, source, number)
             if isinstance(read, str):
                 left_out[read] += 1
                 continue
@@ -385,7 +387,7 @@ def _rows(
                 column_values.append(shared(text))
             if columns.group:
                 absent = is_missing(values.group)
-                if absent and task.queries:
+                if absent and reader.queries:
                     raise DataError(
                         f"{source.reference}: row {number} has no value in {columns.group!r}, "
                         "whose rows with the same value are one query"

@@ -65,9 +65,9 @@ class Located:
     prompts: tuple[str, ...] = ()
     """What it puts before queries or documents if it is asked to, which nothing here does."""
 
-    def kind(self, task: type[Task], labels: Sequence[str]) -> Kind:
+    def kind(self, task: Task, labels: Sequence[str]) -> Kind:
         """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
-        labels_of_head = task.head(self.config)
+        labels_of_head = task.head.labels_of(self.config)
         has_head = labels_of_head is not None and set(labels_of_head) == set(labels)
         return Kind.CHECKPOINT if has_head else Kind.ENCODER
 
@@ -80,14 +80,14 @@ class Located:
             f"{self.trained_length}"
         ]
 
-    def warnings(self, task: type[Task], labels: Sequence[str]) -> list[str]:
+    def warnings(self, task: Task, labels: Sequence[str]) -> list[str]:
         """Return a warning if the model's head is for another task or other labels.
 
         Of embeddings, if the model is made for another comparison of them, or for prompts.
         """
-        if task.body_only:
+        if task.head.body_only:
             return self._of_embeddings()
-        labels_of_head = task.head(self.config)
+        labels_of_head = task.head.labels_of(self.config)
         if labels_of_head is None:
             head = heads.replaced(self.config, labels)
             if not head:

@@ -187,8 +187,8 @@ def load(path: Path) -> Sweep:
 def _check_rows(sweep: Sweep) -> None:
     """Raise RecipeError if there are no development rows to choose by."""
     recipe = sweep.recipe.recipe
-    task = unlabelled.of_data(tasks.find(recipe.task), recipe.data)
-    has_scores = not task.unlabelled or NAME in task.answered
+    task = unlabelled.for_data(tasks.find(recipe.task), recipe.data)
+    has_scores = not task.unlabelled or NAME in task.reader.self_labelled
     if recipe.data.corpus or not has_scores:
         raise sweep.where.say(
             ("recipe",),

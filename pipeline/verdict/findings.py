@@ -183,7 +183,7 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
     task = measurements.scored_by
-    formulas = task.formulas(measurements.truth)
+    formulas = task.scorer.formulas(measurements.truth)
     if budget.metric not in formulas:
         names = ", ".join(formulas)
         raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {names}")
@@ -208,14 +208,14 @@ def _lacking_rows(
 ) -> str:
     """Return how many rows a budget on a score needs if there are too few; see ``power``."""
     task, truth, groups = measurements.scored_by, measurements.truth, measurements.groups
-    theirs_correct = task.right(theirs, truth)
-    if task.counted and power.counts_rows(budget.metric) and not groups:
-        return power.lacking(budget, task.right(ours, truth), theirs_correct)
+    theirs_correct = task.scorer.correct(theirs, truth)
+    if task.scorer.counted and power.counts_rows(budget.metric) and not groups:
+        return power.lacking(budget, task.scorer.correct(ours, truth), theirs_correct)
     blocks = len(theirs_correct)
-    formula = task.formulas(truth)[budget.metric]
+    formula = task.scorer.formulas(truth)[budget.metric]
     score = formula(theirs, truth)
     reference = float(score(np.ones((1, blocks)))[0])
-    block = task.block(truth)
+    block = task.scorer.block_name(truth)
     if groups:
         blocks, block = len(set(groups)), "group"
     return power.lacking_blocks(budget, comparison, reference, blocks, block)
@@ -293,7 +293,7 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
 
 def _divergence(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     name, task = lookup.first_reference(budget, measurements), measurements.scored_by
-    if not task.probable:
+    if not task.scorer.probable:
         raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
     ours = lookup.answers(measurements, CANDIDATE)
     theirs = lookup.answers(measurements, name)

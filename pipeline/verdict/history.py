@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.terms.digests import value_sha256
 from pipeline.terms.errors import IntegrityError, ProviderError
 from pipeline.terms.outcomes import Outcome
@@ -243,7 +244,7 @@ def plain_numbers(measurements: Measurements) -> list[Plain]:
         return []
     numbers = []
     main, size = measurements.main, candidate.size
-    expected = measurements.scored_by.expected(measurements.truth)
+    expected = count_predictions(measurements.scored_by, measurements.truth)
     if measurements.truth and len(candidate.answers) == expected:
         score = Plain(main, None, None, None, None)
         if all(math.isfinite(number) for row in candidate.answers for number in row):

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from pipeline.stage.formulas import Floats
+from pipeline.stage.tasks.task import count_predictions
 from pipeline.terms.budget import Budget
 
 
@@ -62,7 +63,7 @@ def answers(measurements: Measurements, name: str) -> Floats:
     Raises MissingError if one is missing or not finite.
     """
     table = np.asarray(model(measurements, name).answers, dtype=float)
-    rows = measurements.scored_by.expected(measurements.truth)
+    rows = count_predictions(measurements.scored_by, measurements.truth)
     if table.ndim != 2 or len(table) != rows or not rows:
         raise MissingError(f"{name} has answers for {len(table)} of {rows} rows")
     finite = np.isfinite(table).all(axis=1)

@@ -84,7 +84,7 @@ def needs(
     """Return the rows that each budget on a relative score needs; the split has ``rows``.
 
     ``counted``: whether the task's scores count right rows that are independent; see
-    ``Task.counted``.
+    ``Scorer.counted``.
 
     ``earlier``: measurements of the same recipe. They give the observed disagreement and the
     reference's accuracy; without them, defaults are assumed.
@@ -130,10 +130,10 @@ def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list
     if earlier is None or name is None or CANDIDATE not in earlier.models or not earlier.truth:
         return []
     task, ours, theirs = earlier.scored_by, earlier.table(CANDIDATE), earlier.table(name)
-    if budget.metric not in task.formulas(earlier.truth):
+    if budget.metric not in task.scorer.formulas(earlier.truth):
         return []
     comparison = earlier.compare(budget.metric, ours, theirs)
-    blocks = len(task.right(ours, earlier.truth))
+    blocks = len(task.scorer.correct(ours, earlier.truth))
     reference = earlier.score(budget.metric, name)
     margin = margin_of(budget, reference.value)
     error = standard_error(comparison)

@@ -61,7 +61,7 @@ def bundle(run):
 @pytest.fixture(scope="module")
 def task(run, bundle):
     model = BundleModel(bundle)
-    made = tasks.find(model.task)(model.labels, model.signature["max_length"], ())
+    made = tasks.find(model.task).bind(model.labels, model.signature["max_length"], ())
     return made.of_model(model.config)
 
 
@@ -101,9 +101,9 @@ def test_the_graph_answers_as_pytorch_does_in_windows_too(run, task):
 
 def test_scoring_bundle_command_and_runner_give_the_same_answers(bundle, task, rarefy):
     given = [LONG, LONG.split(), "the  fine film, awful!", ""]
-    asked = [task.ask(text) for text in given]
-    answers = task.answers(BundleModel(bundle).units(asked))
-    wanted = [answer._asdict() for answer in task.reply(given, answers)]
+    asked = [task.presenter.preprocess(text) for text in given]
+    answers = task.head.predictions(BundleModel(bundle).units(asked))
+    wanted = [answer._asdict() for answer in task.presenter.postprocess(given, answers)]
     assert sum(len(one["tags"]) for one in wanted) == len(answers)
     assert [answer._asdict() for answer in Bundle(bundle).predict(given)] == wanted
     lines = rarefy("predict", bundle, "--json", given[0], given[2]).out.splitlines()

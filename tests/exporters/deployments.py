@@ -12,10 +12,10 @@ import numpy as np
 from pipeline.model import checkpoint, quantization
 from pipeline.model.quantization import Calibration, LinearPlan, Plan
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from stages import ranges, sensitivity
 
-TASK = TextClassification(("negative", "positive"), 64, ("text",))
+TASK = TEXT_CLASSIFICATION.bind(("negative", "positive"), 64, ("text",))
 TEXTS = [
     "A film of rare warmth, and funny besides.",
     "Dull.",
@@ -30,7 +30,7 @@ SPLIT = Split("train", "train.jsonl", "0" * 64, TEXTS, None, [0] * len(TEXTS))
 def plan_for(directory, mode="dynamic"):
     model = checkpoint.load(directory)
     names = sensitivity.linear_layers(model)
-    rows = TASK.encode(checkpoint.load_tokenizer(directory), SPLIT)
+    rows = TASK.encoder.encode(checkpoint.load_tokenizer(directory), SPLIT)
     how, limits = None, {}
     if mode == "static":
         how = Calibration(rows=len(rows))

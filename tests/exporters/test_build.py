@@ -24,8 +24,8 @@ from pipeline.model.quantization import LinearPlan, Plan
 from pipeline.model.runtime import BundleModel
 from pipeline.release.answering import Bundle
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import ModelError, ProviderError
 from stages import finalists, surgery
@@ -42,8 +42,8 @@ pytestmark = pytest.mark.slow
     [
         (TINY, False, "text-classification"),
         (replace(TINY, windows=True), True, "text-classification"),
-        (TokenClassification(("O", "B-A"), 8, ("text",)), True, "token-classification"),
-        (SentenceEmbeddings((), 8, ("text",)), False, "sentence-similarity"),
+        (TOKEN_CLASSIFICATION.bind(("O", "B-A"), 8, ("text",)), True, "token-classification"),
+        (SENTENCE_EMBEDDINGS.bind((), 8, ("text",)), False, "sentence-similarity"),
     ],
 )
 def test_the_card_is_told_what_becomes_of_long_texts_and_what_the_hub_calls_the_task(

@@ -206,7 +206,7 @@ def test_half_precision_runs_on_cuda(minilm, tmp_path):
     output = tmp_path / "bundle"
     output.mkdir()
     build(source, output, task=TASK, split=SPLIT, form="deploy", target_provider="cuda")
-    answers = TASK.answers(BundleModel(output, provider="cuda").units(TEXTS))
+    answers = TASK.head.predictions(BundleModel(output, provider="cuda").units(TEXTS))
     assert np.allclose(answers.sum(axis=1), 1)
 
 

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from exporters import parity
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
-from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
+from pipeline.stage.tasks.regression import REGRESSION
 from pipeline.terms.errors import ModelError
 from tests.exporters.graphs import exported
 from tests.models import TASK
@@ -28,9 +28,9 @@ def test_a_graph_that_answers_otherwise_is_refused_by_the_name_of_the_pass(rows)
 
 
 def test_decisions_close_to_their_threshold_are_no_drift() -> None:
-    task = MultiLabelClassification(("a", "b", "c"), 8, ("text",))
+    task = MULTI_LABEL_CLASSIFICATION.bind(("a", "b", "c"), 8, ("text",))
     logits = np.full((4, 3), 0.01, np.float32)
-    assert (task.answers(logits)[:, 3:] != task.answers(-logits)[:, 3:]).all()
+    assert (task.head.predictions(logits)[:, 3:] != task.head.predictions(-logits)[:, 3:]).all()
     close = parity.compare(task, [logits], [-logits], "int8", "test")
     assert close.agreement == 0
     with pytest.raises(ModelError, match=r"answers differ from PyTorch's by 0\.27 on average"):
@@ -38,7 +38,8 @@ def test_decisions_close_to_their_threshold_are_no_drift() -> None:
 
 
 def test_decisions_far_from_their_threshold_must_stay() -> None:
-    task = MultiLabelClassification(("a", "b"), 8, ("text",), thresholds=(0.5, 0.3))
+    task = MULTI_LABEL_CLASSIFICATION.bind(("a", "b"), 8, ("text",))
+    task = task.of_model({"thresholds": {"a": 0.5, "b": 0.3}})
     logits = np.tile(np.array([[3.0, -0.35]], np.float32), (20, 1))
     other = logits.copy()
     other[:3, 1] -= 0.6
@@ -53,10 +54,10 @@ RARE = np.random.default_rng(1).normal(-4.0, 0.6, (200, 28)).astype(np.float32)
 @pytest.mark.parametrize(
     ("task", "logits", "other"),
     [
-        (Regression((), 8, ("text",)), SCORES, np.full_like(SCORES, 1000)),
-        (Regression((), 8, ("text",)), SCORES, SCORES[::-1]),
+        (REGRESSION.bind((), 8, ("text",)), SCORES, np.full_like(SCORES, 1000)),
+        (REGRESSION.bind((), 8, ("text",)), SCORES, SCORES[::-1]),
         (
-            MultiLabelClassification(
+            MULTI_LABEL_CLASSIFICATION.bind(
                 tuple(map(str, range(28))), 8, ("text",), (0.05, *(0.5,) * 27)
             ),
             RARE,
@@ -76,7 +77,7 @@ def test_answers_that_do_not_tell_rows_apart_are_refused(task, logits, other) ->
 @pytest.mark.parametrize("precision", parity.TOLERANCE)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_answer_that_is_no_number_is_an_error_in_any_precision(precision, bad) -> None:
-    task = MultiLabelClassification(("a", "b"), 8, ("text",))
+    task = MULTI_LABEL_CLASSIFICATION.bind(("a", "b"), 8, ("text",))
     logits = np.tile(np.array([[3.0, -3.0]], np.float32), (200, 1))
     other = logits.copy()
     other[7, 1] = bad
@@ -86,7 +87,7 @@ def test_an_answer_that_is_no_number_is_an_error_in_any_precision(precision, bad
 
 def test_bf16_may_differ_more_than_fp32_and_not_at_will() -> None:
     """It has eight bits of precision: half a percent of the largest value, in each operator."""
-    task = MultiLabelClassification(("a", "b"), 8, ("text",))
+    task = MULTI_LABEL_CLASSIFICATION.bind(("a", "b"), 8, ("text",))
     logits = np.tile(np.array([[3.0, -3.0]], np.float32), (20, 1))
     assert parity.compare(task, [logits], [logits * 0.98], "bf16", "test").agreement == 1
     with pytest.raises(ModelError, match=r"fp32 allows 0\.0003"):

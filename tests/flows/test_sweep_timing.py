@@ -13,7 +13,7 @@ from flows import sweep_timing
 from flows.sweep_timing import Clock
 from pipeline.recipe import recipe as recipes
 from pipeline.run.plan import Plan
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.store.store import Store
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
@@ -171,7 +171,7 @@ def test_a_recipe_s_own_settings_and_rows_are_used(project: Project) -> None:
 def test_a_search_is_timed_by_its_queries(project: Project) -> None:
     sweeps.write(project)
     loaded = recipes.load(project.folder / "tiny.yaml")
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     plan: Any = SimpleNamespace(task=task, rows={"dev": lessons()})
     timer = Clock.for_recipe(loaded, plan, project.folder, lambda digest: project.folder)
     assert (sorted(timer.texts), timer.pairs) == (["dull", "warm"], None)

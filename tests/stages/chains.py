@@ -5,11 +5,11 @@ from __future__ import annotations
 from pipeline.measure import answers
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.store.artifact import Artifact, Manifest, Parent, StageRecord, list_files
 from tests.models import LABELS, sentences, tell_apart, write_encoder
 
-TASK = TextClassification(LABELS, 32, ("text",))
+TASK = TEXT_CLASSIFICATION.bind(LABELS, 32, ("text",))
 
 
 ROWS = 60
@@ -42,7 +42,7 @@ def eval_split(name="eval"):
 def make_checkpoint(folder, layers):
     """A random classifier, identified by its number of layers."""
     encoder = write_encoder(folder / "encoder", layers=layers)
-    model = TASK.load_model(str(encoder))
+    model = TASK.head.load(str(encoder))
     tell_apart(model.classifier)
     directory = folder / "checkpoint"
     directory.mkdir()

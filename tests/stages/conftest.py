@@ -11,7 +11,7 @@ from exporters.build import build
 from pipeline.model import checkpoint
 from pipeline.stage import Context
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.store.artifact import Kind
 from pipeline.terms.vocabulary import Target
 from stages.finetune import Finetune
@@ -25,7 +25,7 @@ def context_below(directory: Path, rows: int) -> Context:
     """Return a context whose folders outlive a single test."""
     texts, labels = sentences(rows)
     return Context(
-        task=TextClassification(LABELS, 32, ("text",)),
+        task=TEXT_CLASSIFICATION.bind(LABELS, 32, ("text",)),
         splits={"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)},
         seed=0,
         device="cpu",

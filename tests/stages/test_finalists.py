@@ -11,7 +11,7 @@ import torch
 from pipeline.measure import alone, latency
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan, Plan
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from pipeline.terms.vocabulary import Target
@@ -104,7 +104,7 @@ def test_a_search_is_timed_by_its_queries(make_context, monkeypatch):
         return SimpleNamespace(throttled=None)
 
     monkeypatch.setattr(latency, "measure", measure)
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     context = make_context(task=task, splits={"dev": lessons()}, targets=(Target(),))
     Finalists(context, None, None).time({})
     assert asked == [(["warm", "dull"], None)]

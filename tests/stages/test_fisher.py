@@ -30,7 +30,7 @@ def test_mask_gradients_are_those_of_finite_differences(kind, step, tolerance):
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
     torch.set_default_dtype(torch.float64)
     try:
-        heads, neurons = fisher.mask_gradients(model, parts, batch, TASK.summed())
+        heads, neurons = fisher.mask_gradients(model, parts, batch, TASK.objective.summed_loss())
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import ClassObjective
 from stages import layer_search, surgery
 from tests.stages.classifiers import IDS, MASK, classifier
 
@@ -45,7 +45,7 @@ def other(make_context, tmp_path):
 def test_a_killed_search_measures_nothing_twice(make_context, other, monkeypatch):
     """Three layers are tried alone, then two more with the one that went."""
     expected = layer_search.least_needed(other, classifier("bert"), 2, [BATCH])
-    real, tried = TextClassification.divergence, []
+    real, tried = ClassObjective.divergence, []
 
     def killed(self, *answers):
         tried.append(answers)
@@ -53,7 +53,7 @@ def test_a_killed_search_measures_nothing_twice(make_context, other, monkeypatch
             raise KeyboardInterrupt
         return real(self, *answers)
 
-    monkeypatch.setattr(TextClassification, "divergence", killed)
+    monkeypatch.setattr(ClassObjective, "divergence", killed)
     with pytest.raises(KeyboardInterrupt):
         layer_search.least_needed(make_context(), classifier("bert"), 2, [BATCH])
     assert layer_search.least_needed(make_context(), classifier("bert"), 2, [BATCH]) == expected
@@ -80,13 +80,13 @@ def test_what_went_before_counts_if_the_whole_model_s_answers_are_given(make_con
     model = classifier("bert")
     context = make_context()
     whole = layer_search.outputs(context.task, model, [BATCH]) + 1
-    seen, real = [], TextClassification.divergence
+    seen, real = [], ClassObjective.divergence
 
     def divergence(self, exact, found):
         seen.append(exact)
         return real(self, exact, found)
 
-    monkeypatch.setattr(TextClassification, "divergence", divergence)
+    monkeypatch.setattr(ClassObjective, "divergence", divergence)
     layer_search.least_needed(context, model, 1, [BATCH], whole=whole)
     assert seen
     assert all(exact is whole for exact in seen)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.measure import latency
 from pipeline.model import checkpoint, parts
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError, RecipeError
 from pipeline.terms.vocabulary import Target
@@ -71,7 +71,7 @@ def test_a_search_is_timed_by_its_queries(make_context, monkeypatch):
         return SimpleNamespace(throttled="the clock fell" if len(asked) == 1 else None)
 
     monkeypatch.setattr(latency, "measure", timed)
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     context = make_context(task=task, splits={"dev": lessons()}, targets=(Target(),))
     Profile()._timed(context, {})
     assert asked == [(["warm", "dull"], None)] * 2, "once more, as the first was disturbed"

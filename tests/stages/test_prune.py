@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import ClassObjective
 from pipeline.store.artifact import Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import recovery, surgery, transfer_set
@@ -173,11 +173,11 @@ def test_recovery_learns_unlabelled_text_as_distillation_does(tuned, make_contex
 def test_recovery_learns_answers_in_the_width_of_the_network(tuned, make_context, monkeypatch):
     asked = []
 
-    def fitting(self, outputs, width):
+    def projection(self, outputs, width):
         asked.append((outputs.shape[1], width))
         return torch.eye(2, dtype=torch.double)
 
-    monkeypatch.setattr(TextClassification, "fitting", fitting)
+    monkeypatch.setattr(ClassObjective, "projection", projection)
     Prune(neurons=0.5, recover_epochs=1, calibration_rows=16).run(make_context(rows=32), tuned)
     assert asked == [(2, 2)]
 

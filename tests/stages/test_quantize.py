@@ -53,7 +53,7 @@ def test_static_records_what_each_layer_is_fed(tuned, make_context):
     plan, _ = planned(Quantize(mode="static", calibration_rows=32), context, tuned)
     network = checkpoint.load(context.output)
     tokenizer = checkpoint.load_tokenizer(context.output)
-    rows = context.task.encode(tokenizer, context.split("train"), range(0, 64, 2))
+    rows = context.task.encoder.encode(tokenizer, context.split("train"), range(0, 64, 2))
     name = "bert.encoder.layer.1.output.dense"
     seen = []
     network.get_submodule(name).register_forward_hook(lambda m, x, y: seen.append(x[0]))

@@ -51,7 +51,7 @@ def test_rows_are_spread_over_the_split_and_lie_on_disk(chunk, tuned, make_conte
     found = ranges.rows(context, tokenizer, "train", 20)
     assert isinstance(found, Rows)
     split = context.split("train")
-    assert list(found) == context.task.examples(tokenizer, split, split.evenly(20))
+    assert list(found) == context.task.encoder.examples(tokenizer, split, split.evenly(20))
     assert len(ranges.rows(context, tokenizer, "train", 1000)) == 64
 
 

@@ -26,7 +26,8 @@ def test_rows_are_what_the_task_encodes(tiny_encoder, make_context):
         row | {"labels": label, "row": index}
         for index, (row, label) in enumerate(
             zip(
-                context.task.encode(tokenizer, split) + context.task.encode(tokenizer, more),
+                context.task.encoder.encode(tokenizer, split)
+                + context.task.encoder.encode(tokenizer, more),
                 [*split.labels, -100, -100],
                 strict=True,
             )
@@ -49,7 +50,7 @@ def test_training_on_them_gives_the_same_bytes_as_on_a_list(tiny_encoder, make_c
         network, tokenizer = training.open_network(context, tiny_encoder)
         rows = kind(training.labelled_rows(context, tokenizer, context.split("train")))
         stage = Finetune(learning_rate=2e-3, epochs=1, batch_size=8)
-        training.train(context, stage, network, tokenizer, rows, TASK.training())
+        training.train(context, stage, network, tokenizer, rows, TASK.objective.training_loss())
         return network
 
     assert same_weights(trained("rows", lambda rows: rows), trained("list", list))

@@ -11,7 +11,7 @@ from transformers import AlbertModel, BertModel
 from pipeline.model import checkpoint
 from pipeline.model.quantization import LinearPlan
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.progress import silent
 from stages import sensitivity
 from stages.sensitivity import Replay, layers_of
@@ -54,7 +54,7 @@ def test_tables_are_rounded_as_a_bundle_stores_them_inside_the_block_only(precis
 
 def test_words_that_are_cut_off_do_not_dilute_the_damage(tmp_path):
     """Taggers answer them with NaN in training's rows, whatever is rounded."""
-    task = TokenClassification(("O", "B-X"), 12, ("text",))
+    task = TOKEN_CLASSIFICATION.bind(("O", "B-X"), 12, ("text",))
     text = "good food bad food good food bad food good food"
     model = write_model(tmp_path, "bert", "AutoModelForTokenClassification", task.labels)
     tokenizer = checkpoint.load_tokenizer(tmp_path)
@@ -63,7 +63,7 @@ def test_words_that_are_cut_off_do_not_dilute_the_damage(tmp_path):
     damages = []
     for more in (0, 30):  # words that are cut off
         split = Split("dev", "dev.jsonl", "0" * 64, [text + " bad" * more], None, None)
-        rows = task.encode(tokenizer, split)
+        rows = task.encoder.encode(tokenizer, split)
         measured = sensitivity.Sensitivity(task, model, rows, "avx2")
         assert int(measured.exact.isnan().any(-1).sum()) == more
         damages.append(measured.damage(layers))

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.regression import Regression
+from pipeline.stage.tasks.regression import REGRESSION
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import RecipeError
 from stages.distill import Distill
@@ -116,7 +116,7 @@ def scored():
 
 
 def test_scores_start_from_their_mean(tiny_encoder, make_context):
-    context = make_context(splits=scored(), task=Regression((), 32, ("text",)))
+    context = make_context(splits=scored(), task=REGRESSION.bind((), 32, ("text",)))
     Finetune(epochs=1).run(context, tiny_encoder)
     teacher = artifact_of(context.output, Kind.CHECKPOINT)
     again = make_context(splits=scored(), task=context.task)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.store.artifact import Kind
 from stages import teacher as teaching
 from stages import trainer, training, transfer_set
@@ -78,7 +78,7 @@ def test_answers_are_mapped_from_the_disk_while_a_student_learns(tuned, make_con
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux lists as mapped")
 def test_goals_in_another_width_are_mapped_from_the_disk(make_context, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHUNK", 7)
-    context = make_context(rows=20, task=SentenceEmbeddings((), 32, ("text",)))
+    context = make_context(rows=20, task=SENTENCE_EMBEDDINGS.bind((), 32, ("text",)))
     teacher = artifact_of(write_encoder(tmp_path / "teacher"), Kind.CHECKPOINT)
     asked = teaching.answers(context, teacher)
     for width in (32, 16, 64):
@@ -163,7 +163,7 @@ def test_scores_far_from_0_are_taught_and_trained_where_training_is_in_bf16(
     texts, labels = sentences(32)
     scores = [2015 + 3.0 * label for label in labels]
     split = Split("train", "train.jsonl", "0" * 64, texts, None, scores)
-    context = make_context(task=Regression((), 32, ("text",)), splits={"train": split})
+    context = make_context(task=REGRESSION.bind((), 32, ("text",)), splits={"train": split})
     network, tokenizer = training.open_network(context, tiny_encoder)
     with torch.no_grad():
         network.classifier.weight.mul_(1000)  # answers that differ by more than fp32's steps
@@ -173,9 +173,9 @@ def test_scores_far_from_0_are_taught_and_trained_where_training_is_in_bf16(
     seen: list[int] = []
 
     def loss(model, batch):
-        outputs = context.task.outputs(model, batch)
+        outputs = context.task.head.outputs(model, batch)
         seen.append(len(outputs.unique()))
-        return context.task.imitation(outputs, answers.raw(batch["row"].tolist()), 1.0)
+        return context.task.objective.imitation(outputs, answers.raw(batch["row"].tolist()), 1.0)
 
     training.train(context, Finetune(epochs=1), network, tokenizer, rows, loss)
     assert seen[0] > 16
@@ -191,7 +191,7 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
     wide = artifact_of(write_encoder(tmp_path / "wide"), Kind.CHECKPOINT)
     write_encoder(tmp_path / "small", layers=1, hidden=16)
     make = partial(
-        make_context, task=SentenceEmbeddings((), 32, ("text",)), artifacts={"wide": wide}
+        make_context, task=SENTENCE_EMBEDDINGS.bind((), 32, ("text",)), artifacts={"wide": wide}
     )
     first = make(rows=128, work=tmp_path / "first")
     stage = Distill(student="small", learning_rate=4e-3, epochs=6, batch_size=16)
@@ -208,7 +208,7 @@ def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_cont
 
 def test_an_adapter_of_embeddings_teaches(make_context, tmp_path):
     body = artifact_of(write_encoder(tmp_path / "body", layers=1), Kind.CHECKPOINT)
-    task = SentenceEmbeddings((), 32, ("text",))
+    task = SENTENCE_EMBEDDINGS.bind((), 32, ("text",))
     adapting = make_context(8, task=task, artifacts={"body": body}, work=tmp_path / "adapting")
     Adapt(teacher="body").run(adapting, body)
     adapter = artifact_of(adapting.output, Kind.ADAPTER)

@@ -81,7 +81,7 @@ def test_a_machine_with_two_gpus_trains_on_one(tiny_encoder, make_context, monke
 
 def test_a_diverging_training_says_so_in_one_line(tiny_encoder, make_context):
     def not_a_number(model, batch):
-        return TASK.training()(model, batch) * float("nan")
+        return TASK.objective.training_loss()(model, batch) * float("nan")
 
     context = make_context(rows=8)
     training.prepare(context)
@@ -97,7 +97,7 @@ KILLED = """
     from pipeline.store.artifact import Kind
     from pipeline.stage.split import Split
     from pipeline.stage import Context
-    from pipeline.stage.tasks.text_classification import TextClassification
+    from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
     from stages import trainer
     from stages.finetune import Finetune
     from tests import models
@@ -112,7 +112,7 @@ KILLED = """
 
     texts, labels = models.sentences(64)
     context = Context(
-        task=TextClassification(models.LABELS, 32, ("text",)),
+        task=TEXT_CLASSIFICATION.bind(models.LABELS, 32, ("text",)),
         splits={{"train": Split("train", "train.jsonl", "0" * 64, texts, None, labels)}},
         seed=0, device="cpu", threads=1, work=Path({work!r}), output=Path({output!r}),
         artifacts={{}}, base=Path("."), progress=progress,
@@ -367,7 +367,14 @@ def judged(context, encoder, losses, epochs, patience=None):
     given = iter(losses)
     judge = lambda _: next(given)  # noqa: E731
     trained = training.train(
-        context, stage, network, tokenizer, rows, TASK.training(), judge=judge, patience=patience
+        context,
+        stage,
+        network,
+        tokenizer,
+        rows,
+        TASK.objective.training_loss(),
+        judge=judge,
+        patience=patience,
     )
     return network, trained
 

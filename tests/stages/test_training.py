@@ -8,10 +8,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.errors import ModelError
 from stages import trainer, training
 from stages.finetune import Finetune
@@ -45,9 +45,9 @@ def test_a_single_step_trains(schedule, tiny_encoder, make_context):
 
 
 def test_a_checkpoint_with_other_labels_is_refused(tiny_encoder, make_context):
-    network = make_context().task.load_model(str(tiny_encoder.directory))
+    network = make_context().task.head.load(str(tiny_encoder.directory))
     with pytest.raises(ModelError, match=r"labels are negative, positive, but the data's are a, b"):
-        TextClassification(("a", "b"), 8, ("text",)).check_head(network, "finetune")
+        TEXT_CLASSIFICATION.bind(("a", "b"), 8, ("text",)).head.check(network, "finetune")
 
 
 IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
@@ -100,7 +100,7 @@ def test_a_rate_that_a_model_does_not_use_stays_zero():
 
 
 def test_a_new_head_is_prepared_for_the_rows_and_the_model_s_own_is_not(tmp_path, make_context):
-    context = make_context(task=Regression((), 32, ("text",)))
+    context = make_context(task=REGRESSION.bind((), 32, ("text",)))
     bare, headed = tmp_path / "bare", tmp_path / "headed"
     write_model(bare, "bert")
     own = write_model(headed, "bert", "AutoModelForSequenceClassification", ("score",))
@@ -122,7 +122,7 @@ def test_equal_texts_are_embedded_once_unless_they_have_targets(
     tiny_encoder, make_context, monkeypatch
 ):
     monkeypatch.setattr(training, "CHUNK", 2)
-    context = make_context(task=SentenceEmbeddings((), 32, ("query", "document")))
+    context = make_context(task=SENTENCE_EMBEDDINGS.bind((), 32, ("query", "document")))
     columns = {"texts": ["warm", "warm", "dull", "warm"], "pairs": ["fine", "film", "fine", "warm"]}
     found = texts_of(context, tiny_encoder, **columns, negatives=[("dull",), (), ("actor",), ()])
     assert sorted(found) == ["actor", "dull", "film", "fine", "warm"]
@@ -134,7 +134,7 @@ def test_equal_texts_are_embedded_once_unless_they_have_targets(
 
 def test_a_loss_is_judged_by_words_if_words_are_the_units(tiny_encoder, make_context):
     """Two texts of a word and one of eight, of which seven are read; all tags are 1."""
-    task = TokenClassification(("O", "B-GOOD"), 9, ("text",))
+    task = TOKEN_CLASSIFICATION.bind(("O", "B-GOOD"), 9, ("text",))
     texts = ["fine", "fine", " ".join(["dull"] * 8)]
     split = Split("train", "t", "0" * 64, texts, None, [[1], [1], [1] * 8])
     context = make_context(task=task, splits={"train": split})
@@ -176,7 +176,14 @@ def trained_twice(context, encoder, epochs=1, **options):
     layer.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     for name in ("first", "second"):
         training.train(
-            context, stage, network, tokenizer, rows, TASK.training(), name=name, **options
+            context,
+            stage,
+            network,
+            tokenizer,
+            rows,
+            TASK.objective.training_loss(),
+            name=name,
+            **options,
         )
     return seen
 
@@ -214,7 +221,14 @@ def test_an_average_is_judged_in_the_precision_of_the_epochs(
         rows = training.labelled_rows(context, tokenizer, context.split("train"))
         stage = Finetune(epochs=5, batch_size=8)
         training.train(
-            context, stage, network, tokenizer, rows, TASK.training(), judge=judge, patience=1
+            context,
+            stage,
+            network,
+            tokenizer,
+            rows,
+            TASK.objective.training_loss(),
+            judge=judge,
+            patience=1,
         )
 
     judged([3, 2, 1, 4, 4, 9])

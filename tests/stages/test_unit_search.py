@@ -9,7 +9,7 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.terms.errors import ModelError
 from stages import calibration, unit_search
 from stages.prune import Prune
@@ -125,7 +125,7 @@ def test_many_rounds_remove_what_one_removes(fresh, make_context, shares, rounds
 def test_only_a_task_with_a_loss_has_one_on_the_calibration_rows(
     fresh, tiny_encoder, make_context, embeds
 ):
-    task = {"task": SentenceEmbeddings((), 32, ("text",))} if embeds else {}
+    task = {"task": SENTENCE_EMBEDDINGS.bind((), 32, ("text",))} if embeds else {}
     context = make_context(rows=16, **task)
     draft = Prune(neurons=0.5).run(context, tiny_encoder if embeds else fresh)
     told = {metric.name for metric in draft.metrics}

@@ -11,7 +11,7 @@ from pipeline.model import openvino_session
 from pipeline.report import facts
 from pipeline.stage import Requirements
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.store.artifact import Kind
 from pipeline.terms.budget import Budget
 from pipeline.terms.errors import ModelError, RecipeError
@@ -159,7 +159,7 @@ def test_a_search_is_timed_and_started_with_its_queries(context, monkeypatch):
 
     for module in (latency, cold_start):
         monkeypatch.setattr(module, "measure", measure)
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     context = dataclasses.replace(context, task=task, splits={"eval": search()})
     session = Session(Validate(), context, Steps(silent, 2))
     session.time({}, Target(), None)
@@ -256,7 +256,7 @@ def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain):
     found = read_measurements(context)
     assert found.linear is not None
     assert found.score("accuracy", "candidate").value < 0.7  # nobody trained it
-    right = found.scored_by.right(found.linear_table(), found.truth)
+    right = found.scored_by.scorer.correct(found.linear_table(), found.truth)
     assert right.mean() > 0.9
     judged = judge([], context.targets, found)
     assert judged.outcome == "fail"

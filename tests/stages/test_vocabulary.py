@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers
 from pipeline.model import checkpoint
 from pipeline.model.sources import model_directory
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import ModelError
 from stages import vocabulary
@@ -65,9 +65,9 @@ def test_special_tokens_stay(pruned):
 
 
 def test_real_classifier_answers_the_same(minilm, tmp_path, make_context):
-    task = TextClassification(LABELS, 64, ("text",))
+    task = TEXT_CLASSIFICATION.bind(LABELS, 64, ("text",))
     torch.manual_seed(0)
-    model, tokenizer = task.load_model(str(minilm)), checkpoint.load_tokenizer(minilm)
+    model, tokenizer = task.head.load(str(minilm)), checkpoint.load_tokenizer(minilm)
     checkpoint.save(model, tokenizer, tmp_path / "model")
     split = Split("train", "train.jsonl", "0" * 64, TEXTS, None, [1, 0, 1])
     context = make_context(task=task, splits={"train": split})

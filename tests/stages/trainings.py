@@ -14,7 +14,9 @@ def fit(context, encoder, **parameters):
     network, tokenizer = training.open_network(context, encoder)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
     stage = Finetune(**({"learning_rate": 2e-3, "epochs": 2, "batch_size": 8} | parameters))
-    trained = training.train(context, stage, network, tokenizer, rows, TASK.training())
+    trained = training.train(
+        context, stage, network, tokenizer, rows, TASK.objective.training_loss()
+    )
     return network, trained
 
 

@@ -115,7 +115,7 @@ def _scores(measured: Measurements) -> Iterator[Measured]:
     """Yield the candidate's other scores; none if it outputs NaN."""
     answers = measured.models[CANDIDATE].answers
     if measured.truth and all(math.isfinite(p) for row in answers for p in row):
-        for metric in measured.scored_by.formulas(measured.truth):
+        for metric in measured.scored_by.scorer.formulas(measured.truth):
             if metric != measured.main:
                 yield _make(metric, CANDIDATE, None, measured.score(metric, CANDIDATE))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,38 +24,52 @@ class BM25:
     """An index of documents. Needs memory for their distinct words, not for documents × words."""
 
     def __init__(self, documents: Sequence[str], k1: float = K1, b: float = B) -> None:
-        from scipy.sparse import csr_array
+        """Index documents.
 
+        Args:
+            documents: texts.
+            k1: how fast repeated words stop to count.
+            b: how much a document's length counts, from 0 to 1.
+        """
         counts = [Counter(words(document)) for document in documents]
         self.vocabulary: dict[str, int] = {}
         for count in counts:
             for word in count:
                 self.vocabulary.setdefault(word, len(self.vocabulary))
-        row = np.repeat(np.arange(len(counts)), [len(count) for count in counts])
-        column = np.array([self.vocabulary[word] for count in counts for word in count], np.int64)
-        often = np.array([n for count in counts for n in count.values()], dtype=float)
+        table = self._table(counts)
         lengths = np.array([count.total() for count in counts], dtype=float)
-        holding = np.bincount(column, minlength=len(self.vocabulary))
+        holding = np.bincount(table.indices, minlength=len(self.vocabulary))
         rarity = np.log1p((len(counts) - holding + 0.5) / (holding + 0.5))
-        longer = 1 - b + b * lengths / max(lengths.mean(), 1e-12)
-        weight = rarity[column] * often / (often + k1 * longer[row])
-        shape = (len(counts), len(self.vocabulary))
-        self.weights = csr_array((weight, (row, column)), shape=shape)
+        mean_length = max(lengths.mean(), 1e-12)
+        length_factor = 1 - b + b * lengths / mean_length
+        rows = np.repeat(np.arange(len(counts)), np.diff(table.indptr))
+        saturation = table.data + k1 * length_factor[rows]
+        table.data = rarity[table.indices] * table.data / saturation
+        self.weights = table
 
     def scores(self, queries: Sequence[str]) -> Floats:
-        """Return the score of every document for each query: queries × documents.
+        """Return the score of every document for each query: (queries, documents).
 
         A word that stands twice in a query counts twice.
         """
+        counts = []
+        for query in queries:
+            counts.append(Counter(word for word in words(query) if word in self.vocabulary))
+        table: Floats = (self._table(counts) @ self.weights.T).toarray()
+        return table
+
+    def _table(self, counts: Sequence[Counter[str]]) -> Any:
+        """Return how often each word of the vocabulary is in each text: sparse, (texts, words)."""
         from scipy.sparse import csr_array
 
-        known = [
-            Counter(self.vocabulary[word] for word in words(query) if word in self.vocabulary)
-            for query in queries
-        ]
-        row = np.repeat(np.arange(len(known)), [len(count) for count in known])
-        column = np.array([word for count in known for word in count], dtype=np.int64)
-        often = np.array([n for count in known for n in count.values()], dtype=float)
-        asked = csr_array((often, (row, column)), shape=(len(known), len(self.vocabulary)))
-        found: Floats = (asked @ self.weights.T).toarray()
-        return found
+        ends = np.cumsum([0, *map(len, counts)])
+        columns: list[int] = []
+        frequencies: list[int] = []
+        for count in counts:
+            columns += [self.vocabulary[word] for word in count]
+            frequencies += count.values()
+        values = np.array(frequencies, dtype=float)
+        shape = (len(counts), len(self.vocabulary))
+        table = csr_array((values, np.array(columns, dtype=np.int64), ends), shape=shape)
+        table.sort_indices()
+        return table

@@ -17,6 +17,8 @@ from pipeline.stage.scoring.means import ratio
 
 Scheme = Literal["BIO", "BIOES", "IO", "bare"]
 OUTSIDE = "O"
+NO_ENTITY = (OUTSIDE, ".")
+"""The letters of tags that are in no entity."""
 UNTYPED = "_"
 """The type of the entity of a tag that is a letter only, as in seqeval."""
 
@@ -46,9 +48,9 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
     """
     names = set(tags) - {OUTSIDE}
     untyped = names <= set("BIES")
-    marks = {tag[:1] if untyped or _has_prefix(tag) else "" for tag in names}
-    if "" in marks:
+    if not untyped and not all(map(_has_prefix, names)):
         return "bare"
+    marks = {tag[:1] for tag in names}
     if marks & {"E", "S"}:
         return "BIOES"
     return "IO" if marks == {"I"} else "BIO"
@@ -61,100 +63,116 @@ def spans(tags: Sequence[str], scheme: Scheme = "BIO") -> list[Span]:
     """
     if scheme == "bare":
         tags = [tag if tag == OUTSIDE else f"I-{tag}" for tag in tags]
-    parts = [(tag[:1], tag[1:].split("-", 1)[-1] or UNTYPED) for tag in tags]
-    parts.append((OUTSIDE, UNTYPED))
-    found, start, before, kind_before = [], 0, OUTSIDE, UNTYPED
-    for at, (mark, kind) in enumerate(parts):
-        inside = mark not in ("O", ".")
-        was_inside = before not in ("O", ".")
-        changed = kind != kind_before
-        closed = before in ("E", "S") or mark in ("B", "S", "O", ".")
-        if was_inside and (closed or changed):
-            found.append(Span(start, at, kind_before))
-        if inside and (mark in ("B", "S") or before in ("E", "S", "O", ".") or changed):
+    spans: list[Span] = []
+    start = 0
+    last_mark, last_type = OUTSIDE, UNTYPED
+    for at, tag in enumerate([*tags, OUTSIDE]):
+        mark = tag[:1]
+        kind = tag[1:].split("-", 1)[-1] or UNTYPED
+        is_other = kind != last_type
+        ends = last_mark in ("E", "S") or mark in ("B", "S", *NO_ENTITY)
+        if last_mark not in NO_ENTITY and (ends or is_other):
+            spans.append(Span(start, at, last_type))
+        begins = mark in ("B", "S") or last_mark in ("E", "S", *NO_ENTITY)
+        if mark not in NO_ENTITY and (begins or is_other):
             start = at
-        before, kind_before = mark, kind
-    return found
+        last_mark, last_type = mark, kind
+    return spans
 
 
-def tags_of(found: Iterable[Span], words: int, scheme: Scheme = "BIO") -> list[str]:
+def tags_of(spans: Iterable[Span], words: int, scheme: Scheme = "BIO") -> list[str]:
     """Return the tags of a sentence with these spans of words, which must not overlap."""
     tags = [OUTSIDE] * words
-    for start, end, kind in found:
+    for start, end, kind in spans:
         after = "" if kind == UNTYPED else f"-{kind}"
-        tags[start:end] = [kind if scheme == "bare" else f"I{after}"] * (end - start)
+        inside = kind if scheme == "bare" else f"I{after}"
+        tags[start:end] = [inside] * (end - start)
         if scheme in ("BIO", "BIOES"):
             tags[start] = f"B{after}"
         if scheme == "BIOES":
-            tags[end - 1] = f"{'S' if end - start == 1 else 'E'}{after}"
+            mark = "S" if end - start == 1 else "E"
+            tags[end - 1] = f"{mark}{after}"
     return tags
 
 
 def counts(
-    answered: Iterable[Sequence[str]], truth: Iterable[Sequence[str]], scheme: Scheme = "BIO"
+    predicted: Iterable[Sequence[str]], truth: Iterable[Sequence[str]], scheme: Scheme = "BIO"
 ) -> Counts:
-    """Return the entities of each sentence. ``answered``, ``truth``: each sentence's tags."""
-    table = []
-    for pair in zip(answered, truth, strict=True):
-        ours, theirs = (set(spans(tags, scheme)) for tags in pair)
-        table.append([len(ours & theirs), len(ours), len(theirs)])
-    return Counts(*np.array(table, dtype=float).reshape(-1, 3).T.copy())
+    """Return the entities of each sentence. ``predicted``, ``truth``: each sentence's tags."""
+    rows = []
+    for predicted_tags, true_tags in zip(predicted, truth, strict=True):
+        ours, theirs = set(spans(predicted_tags, scheme)), set(spans(true_tags, scheme))
+        rows.append([len(ours & theirs), len(ours), len(theirs)])
+    table = np.array(rows, dtype=float).reshape(-1, 3)
+    return Counts(*table.T.copy())
 
 
-def f1(found: Counts) -> Score:
+def f1(counts: Counts) -> Score:
     """Return the F1 of all entities (micro) as a function of sentence weights.
 
     It is 0 if a draw has no entities at all.
     """
-    return ratio(2 * found.correct, found.predicted + found.true)
+    return ratio(2 * counts.correct, counts.predicted + counts.true)
 
 
 def same_tag_f1(truth: Iterable[Sequence[str]], names: Iterable[str], scheme: Scheme) -> float:
-    """Return the best F1 of an answer that gives every word the same tag of ``names``."""
-    alone, whole = Counter[str](), Counter[str]()
+    """Return the best F1 of a prediction that gives every word the same tag of ``names``."""
+    of_one_word, of_sentence = Counter[str](), Counter[str]()
     sentences = words = true = 0
     for tags in truth:
-        found = spans(tags, scheme)
-        sentences, words, true = sentences + 1, words + len(tags), true + len(found)
-        alone.update(span.type for span in found if span.end - span.start == 1)
-        whole.update(span.type for span in found if span.end - span.start == len(tags))
+        entities = spans(tags, scheme)
+        sentences += 1
+        words += len(tags)
+        true += len(entities)
+        for entity in entities:
+            length = entity.end - entity.start
+            of_one_word[entity.type] += length == 1
+            of_sentence[entity.type] += length == len(tags)
     best = 0.0
     for name in set(names) - {OUTSIDE}:
         two = spans([name, name], scheme)
-        # Each word becomes an entity, as with B-, or all words of a sentence together.
-        right, given = (alone, words) if len(two) == 2 else (whole, sentences)
-        best = max(best, 2 * right[two[0].type] / (given + true))
+        kind = two[0].type
+        # All words of a sentence become one entity; with B-, each word becomes one.
+        correct, predicted = of_sentence[kind], sentences
+        if len(two) == 2:
+            correct, predicted = of_one_word[kind], words
+        best = max(best, 2 * correct / (predicted + true))
     return best
 
 
-def precision(found: Counts) -> Score:
+def precision(counts: Counts) -> Score:
     """Return the share of predicted entities that are right; 0 if none is predicted."""
-    return ratio(found.correct, found.predicted)
+    return ratio(counts.correct, counts.predicted)
 
 
-def recall(found: Counts) -> Score:
+def recall(counts: Counts) -> Score:
     """Return the share of true entities that are found; 0 if there are none."""
-    return ratio(found.correct, found.true)
+    return ratio(counts.correct, counts.true)
 
 
-def token_accuracy(right: np.ndarray, lengths: Sequence[int]) -> Score:
-    """Return the share of words with the right tag as a function of sentence weights.
+def token_accuracy(correct: np.ndarray, lengths: Sequence[int]) -> Score:
+    """Return the share of words with the true tag as a function of sentence weights.
 
-    ``right``: words of all sentences; ``lengths``: each sentence's number of words.
+    Args:
+        correct: whether the tag of each word of all sentences is correct, (words,).
+        lengths: each sentence's number of words.
     """
     sentence = np.repeat(np.arange(len(lengths)), lengths)
-    hits = np.bincount(sentence, np.asarray(right, dtype=float), len(lengths)).astype(float)
+    weights = np.asarray(correct, dtype=float)
+    hits = np.bincount(sentence, weights, len(lengths)).astype(float)
     return ratio(hits, np.asarray(lengths, dtype=float))
 
 
 def tagged(indices: Labels, labels: Sequence[str], lengths: Sequence[int]) -> list[list[str]]:
     """Return each sentence's tags from the label indices of all words; ``O`` for an index of -1."""
     names = [*labels, OUTSIDE]  # -1 is the last
-    ends = np.cumsum(lengths)
-    return [
-        [names[index] for index in indices[end - length : end]]
-        for length, end in zip(lengths, ends, strict=True)
-    ]
+    sentences = []
+    start = 0
+    for length in lengths:
+        end = start + length
+        sentences.append([names[index] for index in indices[start:end]])
+        start = end
+    return sentences
 
 
 def _has_prefix(tag: str) -> bool:

@@ -1,13 +1,14 @@
 """Multi-label classification: any number of labels per row, each with its own threshold.
 
-``outputs``: rows × 2L, the probabilities of L labels and then the decisions (0 or 1) that the
-model's thresholds make of them. ``truth``: rows × L of 0 and 1. A row answered NaN has all its
+``outputs``: the probabilities of L labels and then the decisions (0 or 1) that the model's
+thresholds make of them, (rows, 2L). ``truth``: 0 and 1, (rows, L). A row of NaN has all its
 decisions wrong and ranks below every other row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -58,13 +59,13 @@ def mean_average_precision(outputs: Floats, truth: ArrayLike) -> Score:
         by_row = np.ascontiguousarray(weights.T)
         total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
         for curve in curves:
-            found, flagged = curve(by_row)
-            positives = np.cumsum(found, axis=0)
-            precision = np.divide(positives, flagged, out=np.zeros_like(flagged), where=flagged > 0)
-            whole, any_found = positives[-1], positives[-1] > 0
-            area = np.einsum("vd,vd->d", found, precision)
-            total += np.divide(area, whole, out=np.zeros_like(whole), where=any_found)
-            occurring += any_found
+            at_value, flagged = curve(by_row)
+            positives = np.cumsum(at_value, axis=0)
+            precision = _over(positives, flagged)
+            every = positives[-1]
+            area = np.einsum("vd,vd->d", at_value, precision)
+            total += _over(area, every)
+            occurring += every > 0
         return _over(total, occurring)
 
     return score
@@ -84,9 +85,9 @@ def recall_at(false_positives: float) -> Formula:
             by_row = np.ascontiguousarray(weights.T)
             total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
             for curve in curves:
-                best, whole = _found(curve, by_row, false_positives)
-                total += np.divide(best, whole, out=np.zeros_like(whole), where=whole > 0)
-                occurring += whole > 0
+                hits, every = _hits(curve, by_row, false_positives)
+                total += _over(hits, every)
+                occurring += every > 0
             return _over(total, occurring)
 
         return score
@@ -96,29 +97,38 @@ def recall_at(false_positives: float) -> Formula:
 
 def recalls_at(false_positives: float, outputs: Floats, truth: ArrayLike) -> Floats:
     """Return each label's recall at a false-positive budget; NaN for a label that never occurs."""
-    curves = _curves(outputs, truth)
-    found = [_found(curve, np.ones((len(outputs), 1)), false_positives) for curve in curves]
-    return np.array([best[0] / whole[0] if whole[0] else np.nan for best, whole in found])
+    once = np.ones((len(outputs), 1))
+    recalls = []
+    for curve in _curves(outputs, truth):
+        hits, every = _hits(curve, once, false_positives)
+        recalls.append(hits[0] / every[0] if every[0] else np.nan)
+    return np.array(recalls)
 
 
 def nats(ours: Floats, theirs: Floats) -> Floats:
     """Return for each row Σ over labels of KL(theirs ‖ ours) of yes or no, in nats.
 
-    ``ours`` and ``theirs``: probabilities, rows × L.
+    Args:
+        ours: probabilities, (rows, L).
+        theirs: probabilities, (rows, L).
     """
-    sides = ((theirs, ours), (1 - theirs, 1 - ours))
-    summed: Floats = sum(formulas.relative(p, q).sum(axis=1) for p, q in sides)
-    return np.clip(summed, 0, None)
+    of_yes: Floats = formulas.relative(theirs, ours).sum(axis=1)
+    of_no: Floats = formulas.relative(1 - theirs, 1 - ours).sum(axis=1)
+    return np.clip(of_yes + of_no, 0, None)
 
 
 def thresholds(probabilities: Floats, truth: Labels) -> Floats:
     """Return the threshold of each label that maximizes its F1: flagged if p ≥ threshold.
 
-    ``probabilities`` and ``truth``: rows × L of a development split. A threshold stands half way
-    between two neighbouring probabilities (the lowest half way to 0). Of thresholds with the same
-    F1, the one nearest to ``FALLBACK`` is taken, and of two as near the higher. A label without
-    positive rows gets ``FALLBACK``: every threshold has F1 0 there, and the rule would be noise
-    (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1").
+    A threshold stands half way between two neighbouring probabilities (the lowest half way to 0).
+    Of thresholds with the same F1, the one nearest to ``FALLBACK`` is taken, and of two as near the
+    higher. A label without positive rows gets ``FALLBACK``: every threshold has F1 0 there, and the
+    rule would be noise (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers
+    to maximize F1").
+
+    Args:
+        probabilities: of a development split, (rows, L).
+        truth: 0 and 1, (rows, L).
     """
     columns = zip(np.nan_to_num(probabilities).T, truth.T, strict=True)
     return np.array([_threshold(*column) for column in columns])
@@ -132,19 +142,20 @@ def _threshold(probabilities: Floats, truth: Labels) -> float:
     hits = np.cumsum(np.bincount(inverse, truth, len(values)))
     flagged = np.cumsum(np.bincount(inverse, minlength=len(values)))
     f1 = 2 * hits / (flagged + truth.sum())
-    cuts = (values + np.append(values[1:], 0.0)) / 2
-    cuts = np.where(
-        cuts > np.append(values[1:], -1.0), cuts, values
-    )  # neighbours in floating point
+    half_way = (values + np.append(values[1:], 0.0)) / 2
+    # Between neighbours in floating point there is nothing half way.
+    is_between = half_way > np.append(values[1:], -1.0)
+    cuts = np.where(is_between, half_way, values)
     best = cuts[f1 >= f1.max() * (1 - 1e-12)]
     return float(min(best, key=lambda cut: (abs(cut - FALLBACK), -cut)))
 
 
 def _decided(outputs: Floats, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows × labels: which labels are rightly found, and which decisions are wrong."""
+    """Return which labels are hit, and which decisions are wrong, (rows, labels) both."""
     truth = np.asarray(truth)
     decisions = outputs[:, truth.shape[1] :]
-    return (decisions == 1) & (truth == 1), decisions != truth
+    hit = (decisions == 1) & (truth == 1)
+    return hit, decisions != truth
 
 
 def _curves(outputs: Floats, truth: ArrayLike) -> list[Curve]:
@@ -164,30 +175,34 @@ def _curve(values: Floats, truth: Labels) -> Curve:
 
     order = np.argsort(-values, kind="stable")
     true = order[truth[order] == 1]
-    reached = np.unique(-values[true])  # distinct, the highest first
-    ends = np.append(np.searchsorted(-values[order], reached, "right"), len(order)) - 1
-    true_ends = np.append(np.searchsorted(-values[true], reached, "right"), len(true)) - 1
+    distinct = np.unique(-values[true])  # the highest first
 
-    positives, rows = (
-        csr_array((np.ones(len(at)), at, np.append(0, last + 1)), shape=(len(last), len(order)))
-        for at, last in ((true, true_ends), (order, ends))
-    )
+    def sums(rows: Labels) -> Any:
+        """Return what sums rows between two of the values: (values + 1, all rows)."""
+        ends = np.searchsorted(-values[rows], distinct, "right")
+        bounds = np.concatenate([[0], ends, [len(rows)]])
+        shape = (len(bounds) - 1, len(order))
+        return csr_array((np.ones(len(rows)), rows, bounds), shape=shape)
+
+    positives, all_rows = sums(true), sums(order)
 
     def curve(by_row: Floats) -> tuple[Floats, Floats]:
-        return positives @ by_row, np.cumsum(rows @ by_row, axis=0)
+        return positives @ by_row, np.cumsum(all_rows @ by_row, axis=0)
 
     return curve
 
 
-def _found(curve: Curve, by_row: Floats, false_positives: float) -> tuple[Floats, Floats]:
-    """Return the weight of a label's rows that the budget lets be found, and of all its rows."""
-    found, flagged = curve(by_row)
-    positives = np.cumsum(found, axis=0)
+def _hits(curve: Curve, by_row: Floats, false_positives: float) -> tuple[Floats, Floats]:
+    """Return the weight of a label's rows that the budget lets be flagged, and of all its rows."""
+    at_value, flagged = curve(by_row)
+    positives = np.cumsum(at_value, axis=0)
     negatives = flagged - positives
     allowed = negatives <= (false_positives + _SLACK) * negatives[-1]
     return np.where(allowed, positives, 0.0).max(axis=0), positives[-1]
 
 
-def _over(total: Floats, occurring: Floats) -> Floats:
-    found: Floats = np.divide(total, occurring, out=np.zeros_like(total), where=occurring > 0)
-    return found
+def _over(numerator: Floats, denominator: Floats) -> Floats:
+    """Return a ratio; 0 where the denominator is not positive."""
+    zeros = np.zeros_like(numerator)
+    ratio: Floats = np.divide(numerator, denominator, out=zeros, where=denominator > 0)
+    return ratio

@@ -10,47 +10,60 @@ from pipeline.stage.scoring.entities import Span
 from pipeline.terms.errors import DataError
 
 
-def words_of(found: Iterable[Span], words: Sequence[tuple[int, int]], text: str) -> list[Span]:
+def words_of(spans: Iterable[Span], words: Sequence[tuple[int, int]], text: str) -> list[Span]:
     """Return spans of characters as spans of words, sorted.
 
-    ``words``: the first character of each word and the one after its last. A span that begins or
-    ends within a word takes the whole word.
+    A span that begins or ends within a word takes the whole word.
 
-    Raises DataError if a span is empty or outside the text, holds no word, or shares a character
-    or a word with another one.
+    Args:
+        spans: of characters.
+        words: the first character of each word and the one after its last.
+        text: in which they are.
+
+    Raises:
+        DataError: a span is empty or outside the text, holds no word, or shares a character or a
+            word with another one.
     """
-    starts, ends = (
-        (np.array(side, dtype=int) for side in zip(*words, strict=True))
-        if words
-        else (
-            np.zeros(0, dtype=int),
-            np.zeros(0, dtype=int),
-        )
-    )
-    taken: list[Span] = []
+    places = np.array(words, dtype=int).reshape(-1, 2)
+    starts, ends = places[:, 0], places[:, 1]
+    of_words: list[Span] = []
     last = Span(0, 0, "")
-    for span in sorted(found):
-        if not 0 <= span.start < span.end <= len(text):
-            raise DataError(
-                f"span {_told(span)} is not within the text, which has {len(text)} characters"
-            )
-        if span.start < last.end:
-            raise DataError(f"spans {_told(last)} and {_told(span)} overlap")
-        first, end = np.searchsorted(ends, span.start, "right"), np.searchsorted(starts, span.end)
+    for span in sorted(spans):
+        _check(span, last, text)
+        first = int(np.searchsorted(ends, span.start, "right"))
+        end = int(np.searchsorted(starts, span.end))
         if first >= end:
-            raise DataError(f"span {_told(span)} holds no word: {text[span.start : span.end]!r}")
-        if taken and first < taken[-1].end:
+            characters = text[span.start : span.end]
+            raise DataError(f"span {_in_words(span)} holds no word: {characters!r}")
+        if of_words and first < of_words[-1].end:
             word = text[starts[first] : ends[first]]
-            raise DataError(f"spans {_told(last)} and {_told(span)} share the word {word!r}")
-        taken.append(Span(int(first), int(end), span.type))
+            raise DataError(
+                f"spans {_in_words(last)} and {_in_words(span)} share the word {word!r}"
+            )
+        of_words.append(Span(first, end, span.type))
         last = span
-    return taken
+    return of_words
 
 
-def characters_of(found: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[Span]:
+def _check(span: Span, last: Span, text: str) -> None:
+    """Raise DataError unless a span is within the text and begins after the last one."""
+    if not 0 <= span.start < span.end <= len(text):
+        raise DataError(
+            f"span {_in_words(span)} is not within the text, which has {len(text)} characters"
+        )
+    if span.start < last.end:
+        raise DataError(f"spans {_in_words(last)} and {_in_words(span)} overlap")
+
+
+def characters_of(spans: Iterable[Span], words: Sequence[tuple[int, int]]) -> list[Span]:
     """Return spans of words as spans of characters, from the first word to the last."""
-    return [Span(words[start][0], words[end - 1][1], kind) for start, end, kind in found]
+    of_characters = []
+    for span in spans:
+        first, _ = words[span.start]
+        _, end = words[span.end - 1]
+        of_characters.append(Span(first, end, span.type))
+    return of_characters
 
 
-def _told(span: Span) -> str:
+def _in_words(span: Span) -> str:
     return f"{span.start}–{span.end} ({span.type})"

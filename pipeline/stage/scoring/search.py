@@ -1,8 +1,8 @@
 """A search by embeddings, reduced to what it is scored and compared by.
 
-``found`` holds one row for each query: the first ten documents, then for each document that the
-query should find how many are nearer and how many as near (itself included; see ``ranking``).
-``wanted`` are those documents, by place in the corpus.
+A **hit table** holds one row for each query: the first ten documents, then for each document that
+the query should find how many are nearer and how many as near (itself included; see ``ranking``).
+``relevant`` are the documents that each query should find, by place in the corpus.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.stage.scoring.embeddings import normalize
 from pipeline.stage.scoring.means import mean, undefined
 from pipeline.stage.scoring.ranking import TOP, Places
 
-Wanted = Sequence[Sequence[int]]
+Relevant = Sequence[Sequence[int]]
 """The documents that each query should find."""
 DIGITS = 4  # of BM25's scores
 NONE = -1
@@ -30,51 +30,80 @@ SAME_AT_LEAST = 0.5
 HELD = 8_000_000  # scores held at once: 32 MB
 
 
-def truth(queries: Sequence[str], documents: Sequence[str], wanted: Wanted) -> list[dict[str, Any]]:
+def truth(
+    queries: Sequence[str], documents: Sequence[str], relevant: Relevant
+) -> list[dict[str, Any]]:
     """Return for each query the documents that it should find, and BM25's nDCG@10 for it."""
-    plain = ranking.ndcg(places(by_words(queries, documents, wanted))).round(DIGITS)
+    hits = by_words(queries, documents, relevant)
+    ndcg = ranking.ndcg(places(hits)).round(DIGITS).tolist()
     return [
-        {"documents": list(places_of), "bm25": value}
-        for places_of, value in zip(wanted, plain.tolist(), strict=True)
+        {"documents": list(of_query), "bm25": value}
+        for of_query, value in zip(relevant, ndcg, strict=True)
     ]
 
 
-def by_words(queries: Sequence[str], documents: Sequence[str], wanted: Wanted) -> Floats:
-    """Return what each query finds by its words, with BM25."""
+def by_words(queries: Sequence[str], documents: Sequence[str], relevant: Relevant) -> Floats:
+    """Return the hit table of queries by their words, with BM25."""
     index = BM25(documents)
-    return by_scores(lambda chunk: index.scores(queries[chunk]), len(documents), wanted)
+
+    def score(chunk: slice) -> NDArray[np.floating[Any]]:
+        return index.scores(queries[chunk])
+
+    return by_scores(score, len(documents), relevant)
 
 
 def distinct(texts: Sequence[str]) -> tuple[Labels, Labels]:
     """Return the first row of each distinct text, and the place of each row's text among them."""
     place: dict[str, int] = {}
-    text = np.array([place.setdefault(text, len(place)) for text in texts], dtype=np.int64)
-    return np.unique(text, return_index=True)[1], text
+    places = [place.setdefault(text, len(place)) for text in texts]
+    number = np.array(places, dtype=np.int64)
+    _, first = np.unique(number, return_index=True)
+    return first, number
 
 
 def by_cosine(
-    queries: Floats, documents: Floats, wanted: Wanted, text: Labels | None = None
+    queries: Floats, documents: Floats, relevant: Relevant, text: Labels | None = None
 ) -> Floats:
-    """Return what each query finds by the cosine of embeddings (one a row).
+    """Return the hit table of queries by the cosine of embeddings.
 
-    ``documents``: one for each distinct text; ``text``: each document's, if several have the same.
     A query has NaN if its own embedding or that of any document is not finite.
+
+    Args:
+        queries: (queries, width).
+        documents: one for each distinct text, (texts, width).
+        relevant: the documents that each query should find.
+        text: the number of each document's text, if several have the same, (documents,).
     """
-    each = np.arange(len(documents)) if text is None else text
-    finite = (np.where(np.isfinite(side), side, 0) for side in (queries, documents))
-    near, corpus = (normalize(side).astype(np.float32) for side in finite)
-    # By text, not by document: documents with the same text must be exactly as near.
-    found = by_scores(lambda chunk: (near[chunk] @ corpus.T)[:, each], len(each), wanted)
+    if text is None:
+        text = np.arange(len(documents))
+    near, corpus = _directions(queries), _directions(documents)
+
+    def score(chunk: slice) -> NDArray[np.floating[Any]]:
+        # By text, not by document: documents with the same text must be exactly as near.
+        cosines: NDArray[np.floating[Any]] = near[chunk] @ corpus.T
+        return cosines[:, text]
+
+    hits = by_scores(score, len(text), relevant)
     broken = ~np.isfinite(queries).all(axis=1) | ~np.isfinite(documents).all()
-    found[broken] = np.nan
-    return found
+    hits[broken] = np.nan
+    return hits
+
+
+def _directions(embeddings: Floats) -> NDArray[np.float32]:
+    """Return embeddings of length 1 in fp32; values that are not finite count as 0."""
+    finite = np.where(np.isfinite(embeddings), embeddings, 0)
+    return normalize(finite).astype(np.float32)
 
 
 def neighbours(embeddings: Floats, text: Labels) -> Floats:
-    """Return the ten nearest other rows of each row by cosine: rows × 10, the nearest first.
+    """Return the ten nearest other rows of each row by cosine: (rows, 10), the nearest first.
 
-    ``embeddings``: one for each distinct text; ``text``: each row's. Of equally near rows, the
-    earlier ones are taken. -1 where there are fewer other rows; NaN if an embedding is not finite.
+    Of equally near rows, the earlier ones are taken. -1 where there are fewer other rows; NaN if
+    an embedding is not finite.
+
+    Args:
+        embeddings: one for each distinct text, (texts, width).
+        text: the number of each row's text, (rows,).
     """
     rows = np.arange(len(text))
     if not np.isfinite(embeddings).all():
@@ -83,36 +112,44 @@ def neighbours(embeddings: Floats, text: Labels) -> Floats:
 
     def score(chunk: slice) -> NDArray[np.floating[Any]]:
         # By text, not by row: rows with the same text must be exactly as near.
-        found = (near[text[chunk]] @ near.T)[:, text]
-        own = rows[chunk]
-        found[np.arange(len(own)), own] = -np.inf
-        return found
+        by_text: NDArray[np.floating[Any]] = near[text[chunk]] @ near.T
+        cosines = by_text[:, text]
+        numbers = rows[chunk]
+        cosines[np.arange(len(numbers)), numbers] = -np.inf
+        return cosines
 
-    found = by_scores(score, len(rows), [()] * len(rows))
-    found[found == rows[:, None]] = NONE
-    return found
+    nearest = by_scores(score, len(rows), [()] * len(rows))
+    nearest[nearest == rows[:, None]] = NONE
+    return nearest
 
 
 def by_scores(
-    score: Callable[[slice], NDArray[np.floating[Any]]], documents: int, wanted: Wanted
+    score: Callable[[slice], NDArray[np.floating[Any]]], documents: int, relevant: Relevant
 ) -> Floats:
-    """Return what each query finds: queries × (10 + 2 · the most documents that one should find).
+    """Return the hit table of queries by the scores of all documents.
 
-    ``score``: maps a slice of queries to queries × documents.
     Of equally near documents, the earlier ones are taken among the first ten.
+
+    Args:
+        score: maps a slice of queries to scores, (queries, documents).
+        documents: the number of documents.
+        relevant: the documents that each query should find.
+
+    Returns:
+        (queries, 10 + 2 · the most documents that one should find).
     """
-    queries, width = len(wanted), max(map(len, wanted), default=0)
-    found = np.full((queries, TOP + 2 * width), float(NONE))
+    queries, width = len(relevant), max(map(len, relevant), default=0)
+    hits = np.full((queries, TOP + 2 * width), float(NONE))
     step = max(1, HELD // max(documents, 1))
     for start in range(0, queries, step):
         scores = score(slice(start, start + step))
         for query, row in enumerate(scores, start):
             first = _first(row)
-            found[query, : len(first)] = first
-            for at, document in enumerate(wanted[query]):
-                found[query, TOP + at] = np.sum(row > row[document])
-                found[query, TOP + width + at] = np.sum(row == row[document])
-    return found
+            hits[query, : len(first)] = first
+            for at, document in enumerate(relevant[query]):
+                hits[query, TOP + at] = np.sum(row > row[document])
+                hits[query, TOP + width + at] = np.sum(row == row[document])
+    return hits
 
 
 def _first(scores: NDArray[np.floating[Any]]) -> Labels:
@@ -124,40 +161,52 @@ def _first(scores: NDArray[np.floating[Any]]) -> Labels:
     return best
 
 
-def places(found: Floats) -> Places:
+def places(hits: Floats) -> Places:
     """Return the places of the documents that queries should find; each has relevance 1."""
-    width = (found.shape[1] - TOP) // 2
-    higher, equal = found[:, TOP : TOP + width], found[:, TOP + width :]
+    width = (hits.shape[1] - TOP) // 2
+    higher, equal = hits[:, TOP : TOP + width], hits[:, TOP + width :]
     query, at = np.nonzero(equal > 0)
-    one = np.ones(len(query))
-    whole = (side[query, at].astype(np.int64) for side in (higher, equal))
-    return Places(len(found), query, one, *whole)
+    return Places(
+        len(hits),
+        query,
+        np.ones(len(query)),
+        higher[query, at].astype(np.int64),
+        equal[query, at].astype(np.int64),
+    )
 
 
-def first_is_right(found: Floats) -> NDArray[np.bool_]:
+def first_is_correct(hits: Floats) -> NDArray[np.bool_]:
     """Return for each query whether the first document is one that it should find."""
-    shares = ranking.recall(places(found), 1)
-    wanted = (found[:, (found.shape[1] + TOP) // 2 :] > 0).sum(axis=1)
-    return np.asarray(shares * wanted > 0.5)  # of several tied ones, less than half are wrong
+    shares = ranking.recall(places(hits), 1)
+    equal = hits[:, (hits.shape[1] + TOP) // 2 :]
+    relevant = (equal > 0).sum(axis=1)
+    return np.asarray(shares * relevant > 0.5)  # of several tied ones, less than half are wrong
 
 
 def overlap(ours: Floats, theirs: Floats) -> Floats:
     """Return for each row the share of the first ten that two models have in common."""
-    first, second = (np.where(side[:, :TOP] >= 0, side[:, :TOP], np.nan) for side in (ours, theirs))
-    both = (first[:, :, None] == second[:, None, :]).any(axis=2).sum(axis=1)
-    share: Floats = both / np.maximum(np.isfinite(first).sum(axis=1), 1)
+    first, second = _top(ours), _top(theirs)
+    in_both = (first[:, :, None] == second[:, None, :]).any(axis=2)
+    count = np.isfinite(first).sum(axis=1)
+    share: Floats = in_both.sum(axis=1) / np.maximum(count, 1)
     return share
 
 
+def _top(hits: Floats) -> Floats:
+    """Return the first ten of each row, NaN where there are fewer."""
+    top = hits[:, :TOP]
+    return np.where(top >= 0, top, np.nan)
+
+
 def formula(measure: Callable[[Places], Floats]) -> Callable[[Floats, object], Score]:
-    """Return a score of ``found`` by weights of queries; ``measure``: e.g. ``ranking.ndcg``."""
+    """Return a score of hit tables by weights of queries; ``measure``: e.g. ``ranking.ndcg``."""
 
-    def scored(found: Floats, _: object) -> Score:
-        if not np.isfinite(found).all():
+    def score(hits: Floats, _: object) -> Score:
+        if not np.isfinite(hits).all():
             return undefined
-        return mean(measure(places(found)))
+        return mean(measure(places(hits)))
 
-    return scored
+    return score
 
 
 SCORES: Final[Mapping[str, Formula]] = {

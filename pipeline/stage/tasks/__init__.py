@@ -1,4 +1,4 @@
-"""Tasks, one file each: rows, the model's head, losses, answers and how they are scored."""
+"""Tasks: what a model learns to predict, in six parts; and where installed tasks are found."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 from pipeline.stage import code
-from pipeline.stage.tasks.task import Task
+from pipeline.stage.tasks.task import PARTS, Task
 from pipeline.terms.errors import RarefyError, RecipeError
 from pipeline.terms.naming import hint
 
-__all__ = ["Task", "code_of", "find", "names"]
+__all__ = ["PARTS", "Task", "code_of", "find", "names"]
 
 ENTRY_POINTS = "rarefy.tasks"
 
+_codes: dict[str, code.Code] = {}
+"""The code of each task that was loaded, by its name."""
 
-def find(name: str) -> type[Task]:
-    """Return a task's class, whose code ``code.digests`` knows if it is not ours.
+
+def find(name: str) -> Task:
+    """Return an installed task, whose code ``code_of`` knows from then on.
 
     Raises RecipeError with the most similar name if the task is unknown, or with the reason if it
     cannot be loaded.
@@ -28,27 +31,32 @@ def find(name: str) -> type[Task]:
         points = _points(tuple(sys.path))
     if name not in points:
         raise RecipeError(f"unknown task {name!r}{hint(name, points)}")
+    point = points[name]
     try:
         with code.printing_to_stderr():
-            found: type[Task] = points[name].load()
-        code.note(found)
+            task = point.load()
+        if not isinstance(task, Task):
+            raise TypeError(f"{type(task).__name__} is no Task")
+        if task.name != name:
+            raise ValueError(f"its name is {task.name!r}")
+        _codes[name] = code.of_module(point.module)
     except RarefyError:
         raise
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise RecipeError(
-            f"task {name} ({points[name].value}) cannot be loaded: {reason}"
-        ) from error
-    return found
+        raise RecipeError(f"task {name} ({point.value}) cannot be loaded: {reason}") from error
+    return task
 
 
-def code_of(name: str) -> list[str]:
+def code_of(task: Task) -> list[str]:
     """Return what stands for a task's code in fingerprints: for one of ours its version, if not 1.
 
-    Raises RecipeError as ``find`` does, and RarefyError if a plug-in's code has changed since.
+    Raises RarefyError if a plug-in's code has changed since it was loaded.
     """
-    found = find(name)
-    return [*code.digests(found), *([f"version {found.version}"] if found.version > 1 else [])]
+    digests = _codes[task.name].digests() if task.name in _codes else []
+    if task.version > 1:
+        digests.append(f"version {task.version}")
+    return digests
 
 
 def names() -> list[str]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.stage.tasks.task import Row, inputs_of
+from pipeline.stage.tasks.encoder import Row
+from pipeline.stage.tasks.head import inputs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,91 +19,105 @@ UNSCORED = math.nan
 POSITIVE, NEGATIVE = "positive.", "negative."
 """What the keys of a row's second and third text begin with."""
 Tokens = Callable[[Any, Sequence[str]], list[Row]]
+Embed = Callable[[Any, Mapping[str, "Tensor"]], "Tensor"]
+"""Returns the embeddings of a batch of single texts by a model, (texts, width)."""
 
 
 def negatives(split: Split, row: int) -> Sequence[str]:
     """Return the texts that a row's query must not find; empty if none are given."""
-    return split.negatives[row] if split.negatives is not None else ()
+    if split.negatives is None:
+        return ()
+    return split.negatives[row]
 
 
 def rows(tokens: Tokens, tokenizer: Any, split: Split, chosen: Sequence[int]) -> list[Row]:
     """Return rows of a text, its second one (``positive.``) and, if given, a negative.
 
     A row with several negatives is there once for each. One with none has its positive instead,
-    which the loss does not count. ``tokens``: tokenizes texts, each for itself.
+    which the loss does not count.
+
+    Args:
+        tokens: tokenizes texts, each for itself.
+        tokenizer: of transformers.
+        split: pairs of texts, perhaps with scores or negatives.
+        chosen: the rows of the split.
     """
     assert split.pairs is not None
-    given = [
-        (row, negative)
-        for row in chosen
-        for negative in negatives(split, row) or (split.pairs[row],)
-    ]
-    first = tokens(tokenizer, [split.texts[row] for row, _ in given])
-    further = {POSITIVE: tokens(tokenizer, [split.pairs[row] for row, _ in given])}
+    numbers: list[int] = []
+    wrong: list[str] = []
+    for row in chosen:
+        texts = negatives(split, row) or (split.pairs[row],)
+        numbers += [row] * len(texts)
+        wrong += texts
+    first = tokens(tokenizer, [split.texts[row] for row in numbers])
+    further = {POSITIVE: tokens(tokenizer, [split.pairs[row] for row in numbers])}
     if split.negatives is not None:
-        further[NEGATIVE] = tokens(tokenizer, [negative for _, negative in given])
-    found = []
-    for at, (row, _) in enumerate(given):
-        lesson: Row = dict(first[at])
-        for begin, encoded in further.items():
-            lesson |= {begin + key: value for key, value in encoded[at].items()}
-        score = UNSCORED if split.labels is None else float(split.labels[row])
-        found.append(lesson | {"labels": score})
-    return found
+        further[NEGATIVE] = tokens(tokenizer, wrong)
+    examples = []
+    for at, row in enumerate(numbers):
+        example: Row = dict(first[at])
+        for prefix, encoded in further.items():
+            example |= {prefix + key: value for key, value in encoded[at].items()}
+        example["labels"] = UNSCORED if split.labels is None else float(split.labels[row])
+        examples.append(example)
+    return examples
 
 
-def loss(
-    outputs: Callable[[Any, Mapping[str, Tensor]], Tensor], model: Any, batch: Mapping[str, Tensor]
-) -> Tensor:
+def loss(embed: Embed, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     """Return the loss of a batch of ``rows``: by scores, or by the documents of the batch.
 
-    ``outputs``: embeds a batch of single texts.
+    Args:
+        embed: embeds a batch of single texts.
+        model: the network that is trained.
+        batch: as ``rows`` makes them, padded.
     """
     import torch
     from torch.nn import functional
 
     from pipeline.stage import similarity
 
-    query, second = _part(batch), _part(batch, POSITIVE)
-    first, found = outputs(model, query), outputs(model, second)
+    query, positive = _texts_of(batch), _texts_of(batch, POSITIVE)
+    queries, documents = embed(model, query), embed(model, positive)
     if not batch["labels"].isnan().any():
-        cosines = functional.cosine_similarity(first.float(), found.float())
+        cosines = functional.cosine_similarity(queries.float(), documents.float())
         return similarity.order(cosines, batch["labels"])
-    documents = [second]
+    texts = [positive]
     if f"{NEGATIVE}input_ids" in batch:
-        documents.append(_part(batch, NEGATIVE))
-        found = torch.cat([found, outputs(model, documents[-1])])
-    return similarity.ranking(first, found, _right(query, documents))
+        negative = _texts_of(batch, NEGATIVE)
+        texts.append(negative)
+        documents = torch.cat([documents, embed(model, negative)])
+    return similarity.ranking(queries, documents, _relevant(query, texts))
 
 
-def _part(batch: Mapping[str, Tensor], begin: str = "") -> dict[str, Tensor]:
-    """Return the inputs of the rows' first texts, or of those whose keys begin with ``begin``."""
+def _texts_of(batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Return the inputs of the rows' first texts, or of those whose keys begin with ``prefix``."""
     inputs = inputs_of(batch)
-    if not begin:
+    if not prefix:
         return {key: value for key, value in inputs.items() if "." not in key}
-    return {key.removeprefix(begin): inputs[key] for key in inputs if key.startswith(begin)}
+    return {key.removeprefix(prefix): inputs[key] for key in inputs if key.startswith(prefix)}
 
 
-def _right(query: Mapping[str, Tensor], documents: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return rows × documents: which have the tokens of a text that the row's query should find.
+def _relevant(query: Mapping[str, Tensor], documents: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Return which documents have the tokens of a text that the row's query should find.
 
-    It may have several, each in a row of its own. ``documents``: first the rows' own.
+    It may have several, each in a row of its own. ``documents``: first the rows' own. The result is
+    (rows, documents).
     """
-    return (_same([query]).float() @ _same(documents).float()) > 0
+    same_query = _equal_tokens([query]).float()
+    same_document = _equal_tokens(documents).float()
+    return (same_query @ same_document) > 0
 
 
-def _same(texts: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return rows × texts: which have the tokens of the row's own, the first, text."""
+def _equal_tokens(texts: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Return which texts have the tokens of the row's own, the first, text: (rows, texts)."""
     import torch
     from torch.nn import functional
 
-    width = max(part["input_ids"].shape[1] for part in texts)
-    ids = [
-        functional.pad(
-            part["input_ids"].masked_fill(part["attention_mask"] == 0, -1),
-            (0, width - part["input_ids"].shape[1]),
-            value=-1,
-        )
-        for part in texts
-    ]
-    return (ids[0][:, None] == torch.cat(ids)[None]).all(dim=2)
+    longest = max(part["input_ids"].shape[1] for part in texts)
+    padded = []
+    for part in texts:
+        ids = part["input_ids"].masked_fill(part["attention_mask"] == 0, -1)
+        padding = longest - ids.shape[1]
+        padded.append(functional.pad(ids, (0, padding), value=-1))
+    own, every = padded[0][:, None], torch.cat(padded)[None]
+    return (own == every).all(dim=2)

@@ -29,8 +29,10 @@ class Entities(NamedTuple):
 
     def columns(self) -> list[str]:
         """Return the entities as a line's column."""
-        told = [f"{found['type']}: {found['text']} ({found['score']:.3f})" for found in self[0]]
-        return ["; ".join(told) or "no entities"]
+        parts = []
+        for entity in self.entities:
+            parts.append(f"{entity['type']}: {entity['text']} ({entity['score']:.3f})")
+        return ["; ".join(parts) or "no entities"]
 
 
 class Tagged(NamedTuple):
@@ -44,39 +46,51 @@ class Tagged(NamedTuple):
         return [self.tag, f"{self.score:.3f}"]
 
 
-def of_words(answers: NDArray[np.float64], labels: Sequence[str]) -> list[Tagged]:
-    """Return each word's most probable tag; ``O`` for an answer that is NaN.
+def of_words(predictions: NDArray[np.float64], labels: Sequence[str]) -> list[Tagged]:
+    """Return each word's most probable tag; ``O`` for a prediction that is NaN.
 
-    ``answers``: words × tags.
+    ``predictions``: (words, tags).
     """
     names = [*labels, entities.OUTSIDE]
-    best, shares = formulas.answers(answers), answers.round(DIGITS).tolist()
-    return [
-        Tagged(names[index], row[index] if index >= 0 else math.nan)
-        for index, row in zip(best, shares, strict=True)
-    ]
+    rows = predictions.round(DIGITS).tolist()
+    tagged = []
+    for index, shares in zip(formulas.answers(predictions), rows, strict=True):
+        share = shares[index] if index >= 0 else math.nan
+        tagged.append(Tagged(names[index], share))
+    return tagged
 
 
 def of_text(
     text: str, words: Sequence[tuple[int, int]], tagged: Sequence[Tagged], labels: Sequence[str]
 ) -> Entities:
-    """Return the entities of one text, whose tags are written in the scheme of ``labels``."""
+    """Return the entities of one text.
+
+    Args:
+        text: as a user wrote it.
+        words: the first character of each word and the one after its last.
+        tagged: each word's tag.
+        labels: the tags of the model, in whose scheme the tags are written.
+    """
     scheme = entities.scheme_of(labels)
     spans = entities.spans([word.tag for word in tagged], scheme)
-    told = []
+    rows = []
     for span, (start, end, kind) in zip(spans, offsets.characters_of(spans, words), strict=True):
         shares = [word.score for word in tagged[span.start : span.end]]
         score = round(sum(shares) / len(shares), DIGITS)
-        told.append(
+        rows.append(
             {"type": kind, "text": text[start:end], "start": start, "end": end, "score": score}
         )
-    return Entities(told, entities.tags_of(spans, len(words), scheme))
+    return Entities(rows, entities.tags_of(spans, len(words), scheme))
 
 
 def in_words(words: Sequence[str], tags: Sequence[str], labels: Sequence[str]) -> str:
     """Return a sentence with its entities in brackets: ``lives in [City: New York]``."""
-    shown, last = [], 0
+    pieces: list[str] = []
+    last = 0
     for start, end, kind in entities.spans(tags, entities.scheme_of(labels)):
-        shown += [*words[last:start], f"[{kind}: {' '.join(words[start:end])}]"]
+        pieces += words[last:start]
+        entity = " ".join(words[start:end])
+        pieces.append(f"[{kind}: {entity}]")
         last = end
-    return " ".join([*shown, *words[last:]])
+    pieces += words[last:]
+    return " ".join(pieces)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.stage import formulas
 from pipeline.stage.formulas import Formula, Score
 from pipeline.stage.scoring import entities
-from pipeline.stage.tasks.shown import Marks
+from pipeline.stage.tasks.presenter import LabelTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,33 +18,39 @@ TAGS, NAMES = "tags", "names"
 """The keys of a sentence in the truth."""
 
 
-def _entities(score: Any) -> Formula:
-    def formula(answers: formulas.Floats, truth: Sequence[Any]) -> Score:
+def _by_entity(score: Any) -> Formula:
+    """Return a score of entities as a formula of predictions (words, tags) and the truth."""
+
+    def formula(predictions: formulas.Floats, truth: Sequence[Any]) -> Score:
         names, tags, lengths = read(truth)
-        answered = entities.tagged(formulas.answers(answers), names, lengths)
+        predicted = entities.tagged(formulas.answers(predictions), names, lengths)
         true = entities.tagged(tags, names, lengths)
-        found: Score = score(entities.counts(answered, true, entities.scheme_of(names)))
-        return found
+        counts = entities.counts(predicted, true, entities.scheme_of(names))
+        by_weights: Score = score(counts)
+        return by_weights
 
     return formula
 
 
-def _token_accuracy(answers: formulas.Floats, truth: Sequence[Any]) -> Score:
+def _token_accuracy(predictions: formulas.Floats, truth: Sequence[Any]) -> Score:
     _, tags, lengths = read(truth)
-    return entities.token_accuracy(formulas.answers(answers) == tags, lengths)
+    return entities.token_accuracy(formulas.answers(predictions) == tags, lengths)
 
 
 def read(truth: Sequence[Any]) -> tuple[list[str], NDArray[np.int64], list[int]]:
     """Return the names of the tags, the true tag of all words, and each sentence's length."""
     import numpy as np
 
-    tags = [row[TAGS] for row in truth]
-    flat = np.array([tag for row in tags for tag in row], np.int64)
-    return list(truth[0][NAMES]), flat, [len(row) for row in tags]
+    tags: list[int] = []
+    lengths = []
+    for sentence in truth:
+        tags += sentence[TAGS]
+        lengths.append(len(sentence[TAGS]))
+    return list(truth[0][NAMES]), np.array(tags, np.int64), lengths
 
 
 def floor(truth: Sequence[Any]) -> float | None:
-    """Return the entity F1 of the best answer that gives every word the same tag.
+    """Return the entity F1 of the best prediction that gives every word the same tag.
 
     None if all words have one: such rows cannot tell whether anything was learned.
     """
@@ -55,31 +61,37 @@ def floor(truth: Sequence[Any]) -> float | None:
     return entities.same_tag_f1(true, names, entities.scheme_of(names))
 
 
-def marks(tables: Sequence[NDArray[np.float64]], truth: Sequence[Any]) -> Marks:
-    """Return the type of each entity that the truth or a model has, once for each of them."""
+def label_table(tables: Sequence[NDArray[np.float64]], truth: Sequence[Any]) -> LabelTable:
+    """Return the type of each entity that the truth or a model has, once for each of them.
+
+    ``tables``: the predictions of several models, (words, tags) each.
+    """
     import numpy as np
 
     names, tags, lengths = read(truth)
     scheme = entities.scheme_of(names)
-    found = [
-        {
-            (row, span)
-            for row, sentence in enumerate(entities.tagged(given, names, lengths))
-            for span in entities.spans(sentence, scheme)
-        }
-        for given in (tags, *map(formulas.answers, tables))
-    ]
-    every = sorted(set().union(*found))
+    sides = []
+    for indices in (tags, *map(formulas.answers, tables)):
+        side: set[tuple[int, entities.Span]] = set()
+        for row, sentence in enumerate(entities.tagged(indices, names, lengths)):
+            side.update((row, span) for span in entities.spans(sentence, scheme))
+        sides.append(side)
+    every = sorted(set().union(*sides))
     types = sorted({span.type for _, span in every})
-    kind = np.array([[span.type == name for name in types] for _, span in every], bool)
-    kind = kind.reshape(len(every), len(types))
-    true, *given = (kind & np.array([[one in side] for one in every], bool) for side in found)
-    return Marks(types, true, given)
+    is_type = np.zeros((len(every), len(types)), bool)
+    for at, (_, span) in enumerate(every):
+        is_type[at, types.index(span.type)] = True
+    tables_of_sides = []
+    for side in sides:
+        in_side = np.array([[entity in side] for entity in every], bool).reshape(-1, 1)
+        tables_of_sides.append(is_type & in_side)
+    true, *predicted = tables_of_sides
+    return LabelTable(types, true, predicted)
 
 
 SCORES: Final[Mapping[str, Formula]] = {
-    "entity_f1": _entities(entities.f1),
-    "entity_precision": _entities(entities.precision),
-    "entity_recall": _entities(entities.recall),
+    "entity_f1": _by_entity(entities.f1),
+    "entity_precision": _by_entity(entities.precision),
+    "entity_recall": _by_entity(entities.recall),
     "token_accuracy": _token_accuracy,
 }

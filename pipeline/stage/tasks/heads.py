@@ -12,6 +12,8 @@ from pipeline.terms.errors import ModelError
 
 SEQUENCE = "ForSequenceClassification"
 TOKENS = "ForTokenClassification"
+CLASSIFIER = "text-classification"
+"""What optimum calls the task of a sequence classifier."""
 PROBLEM = "problem_type"
 OUTPUTS = 2
 """The outputs of a head if config.json does not say: transformers leaves its default out."""

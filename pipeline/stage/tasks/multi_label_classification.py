@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pipeline.stage.formulas import Formula
 from pipeline.stage.scoring import multi_label
 from pipeline.stage.tasks import heads, labels
+from pipeline.stage.tasks.head import Head, Rounding
 from pipeline.stage.tasks.label_lists import NotLabelsError, flag, flagged, listed
-from pipeline.stage.tasks.sequences import SequenceTask
-from pipeline.stage.tasks.shown import Marks
-from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
+from pipeline.stage.tasks.objective import Objective
+from pipeline.stage.tasks.presenter import NOT_A_NUMBER, LabelTable, Presenter
+from pipeline.stage.tasks.reader import ALL_SPLITS, Reader
+from pipeline.stage.tasks.scorer import RareRows, Scorer
+from pipeline.stage.tasks.sequences import SequenceEncoder
+from pipeline.stage.tasks.task import Task
+from pipeline.stage.tasks.text_classification import shares_in_words
 from pipeline.stage.values import IGNORED, is_missing
 from pipeline.terms.errors import DataError
 from pipeline.terms.naming import repeated
@@ -52,66 +56,45 @@ class Prediction(NamedTuple):
 
     def columns(self) -> list[str]:
         """Return the answer as a line's columns."""
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in self.probabilities.items())
-        return [", ".join(self.labels) or NONE, shares]
+        return [_in_words(self.labels), shares_in_words(self.probabilities)]
 
 
-@dataclass(frozen=True)
-class MultiLabelClassification(SequenceTask):
-    """A sequence classifier with a sigmoid for each label, in the order of the model's outputs.
+class LabelsReader(Reader):
+    """Reads the names of each row's labels."""
 
-    Answers are rows × 2L: the probabilities of L labels, and then the decisions, 0 or 1. The
-    ``thresholds`` are those of one model (see ``of_model``), or none yet.
-    """
+    self_labelled = ALL_SPLITS
 
-    thresholds: tuple[float, ...] = ()
-
-    name: ClassVar[str] = "multi-label-classification"
-    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "flags"
-    chooses: ClassVar[bool] = True
-    answers_itself: ClassVar[bool] = True
-    probable: ClassVar[bool] = True
-    scores: ClassVar[Mapping[str, Formula]] = {
-        "micro_f1": multi_label.micro_f1,
-        "macro_f1": multi_label.macro_f1,
-        "mean_average_precision": multi_label.mean_average_precision,
-        "subset_accuracy": multi_label.subset_accuracy,
-        "recall_1_fpr": multi_label.recall_at(FALSE_POSITIVES),
-    }
-
-    @classmethod
-    def target_columns(cls, data: Data) -> tuple[str, ...]:
+    def target_columns(self, data: Data) -> tuple[str, ...]:
         """Return the column of lists, or the columns of 0 and 1, whose names are the labels."""
         twice = repeated(data.label_columns)
         if twice is not None:
             raise DataError(f"data.label: the column {twice!r} is named twice")
         return data.label_columns
 
-    @classmethod
-    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+    def check_column(self, values: Iterable[Any], column: str, source: Source) -> None:
         """Raise DataError if one of several columns of 0 and 1 is 0 in every row of train.
 
         Or if the only column has no lists, but 0 and 1 as text: "0" would be a label.
         """
         if source.name != "train":
             return
+        present = (value for value in values if not is_missing(value))
         if len(source.targets) < 2:
-            known = (value for value in values if not is_missing(value))
-            if {isinstance(value, str) and flag(value) is not None for value in known} == {True}:
+            are_flags = {isinstance(value, str) and flag(value) is not None for value in present}
+            if are_flags == {True}:
                 raise DataError(
                     f"{source.reference}: column {column!r} has only 0 and 1, and is no list of "
                     "labels; with one label, the task is text-classification"
                 )
             return
-        if all(is_missing(value) or flag(value) is False for value in values):
+        if all(flag(value) is False for value in present):
             raise DataError(
                 f"{source.reference}: column {column!r} is 0 in every row, so its label cannot be "
                 "learned; leave it out of data.label"
             )
 
-    @classmethod
     def read_row(
-        cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
+        self, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
     ) -> tuple[tuple[str, ...], Any] | str:
         """Return a row's texts and the names of its labels.
 
@@ -125,57 +108,122 @@ class MultiLabelClassification(SequenceTask):
         except NotLabelsError as error:
             raise DataError(f"{source.reference}: row {number}: {error}") from error
 
-    @classmethod
-    def target(cls, values: tuple[Any, ...]) -> tuple[str, ...] | None:
+    def target(self, values: tuple[Any, ...]) -> tuple[str, ...] | None:
         """Return the names of the row's labels; an empty list is a row without any."""
-        return None if is_missing(values[0]) else listed(values[0])
+        if is_missing(values[0]):
+            return None
+        return listed(values[0])
 
-    @classmethod
-    def names(cls, targets: Iterable[tuple[str, ...]], source: Source) -> list[str]:
+    def labels(self, targets: Iterable[tuple[str, ...]], source: Source) -> list[str]:
         """Return the labels that occur, in a stable order."""
-        found = {label for target in targets for label in target}
-        if not found:
+        names = _union(targets)
+        if not names:
             raise DataError(f"{source.reference}: no row of train has a label")
-        return labels.ordered(found, source)
+        return labels.ordered(names, source)
 
-    @classmethod
-    def indexed(
-        cls, targets: Sequence[tuple[str, ...]], names: Sequence[str], source: Source
+    def index_targets(
+        self, targets: Sequence[tuple[str, ...]], names: Sequence[str], source: Source
     ) -> list[tuple[int, ...]]:
         """Return the indices of each row's labels; equal rows share one tuple."""
-        place = labels.places({label for target in targets for label in target}, names, source)
-        known: dict[tuple[int, ...], tuple[int, ...]] = {}
-        rows = (tuple(sorted(place[label] for label in target)) for target in targets)
-        return [known.setdefault(row, row) for row in rows]
+        place = labels.places(_union(targets), names, source)
+        shared: dict[tuple[int, ...], tuple[int, ...]] = {}
+        rows = []
+        for target in targets:
+            indices = tuple(sorted(place[label] for label in target))
+            rows.append(shared.setdefault(indices, indices))
+        return rows
 
-    @classmethod
-    def counts(cls, targets: Iterable[tuple[str, ...]], names: Sequence[str]) -> dict[str, int]:
+    def count_labels(
+        self, targets: Iterable[tuple[str, ...]], names: Sequence[str]
+    ) -> dict[str, int]:
         """Return the number of rows that have each label."""
-        counted = Counter(label for target in targets for label in target)
-        return {label: counted[label] for label in names}
+        counts: Counter[str] = Counter()
+        for target in targets:
+            counts.update(target)
+        return {label: counts[label] for label in names}
 
-    @classmethod
-    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
+
+class LabelsEncoder(SequenceEncoder):
+    """Trains on 0 or 1 for each label."""
+
+    def target(self, split: Split, row: int) -> list[int]:
+        """Return 0 or 1 for each label, or -100 without labels."""
+        count = len(self.task.labels)
+        if not split.labels:
+            return [IGNORED] * count
+        return _flags(split.labels[row], count)
+
+
+class LabelsHead(Head):
+    """The head of a sequence classifier with a sigmoid for each label.
+
+    Predictions are (rows, 2L): the probabilities of L labels, and then the decisions, 0 or 1.
+    """
+
+    chooses: ClassVar[bool] = True
+
+    def labels_of(self, config: Mapping[str, Any]) -> list[str] | None:
         """Return the labels of a sequence classifier that says it is for several labels."""
         if config.get(heads.PROBLEM) != PROBLEM:
             return None
         return heads.labels(config, heads.SEQUENCE, PROBLEM)
 
-    def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
-        """Return rows with 0 or 1 for each label as ``labels``, or -100 without labels."""
-        encoded = self.encode(tokenizer, split, rows)
-        unknown = [IGNORED] * len(self.labels)
-        targets = [self._flags(split.labels[row]) if split.labels else unknown for row in rows]
-        return [row | {"labels": target} for row, target in zip(encoded, targets, strict=True)]
-
-    def load_model(self, directory: str) -> Any:
+    def load(self, directory: str) -> Any:
         """Return the sequence classifier for the body in ``directory``; see ``heads.load``."""
-        return heads.load(Path(directory), "text-classification", self.labels, PROBLEM)
+        return heads.load(Path(directory), heads.CLASSIFIER, self.task.labels, PROBLEM)
+
+    def predictions(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return probabilities and decisions, (rows, 2L); the decisions of a NaN row are NaN."""
+        import numpy as np
+
+        shares = _sigmoid(outputs)
+        decisions = (shares >= self._thresholds()).astype(float)
+        decisions[~np.isfinite(shares).all(axis=1)] = np.nan
+        return np.hstack([shares, decisions])
+
+    def rounding(self, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> Rounding:
+        """Compare probabilities; a row is decided if all are at least 0.1 from their threshold."""
+        import numpy as np
+
+        exact_shares, rough_shares = _probabilities(exact), _probabilities(rough)
+        distances = abs(exact_shares - self._thresholds())
+        decided = np.asarray((distances >= DECIDED).all(axis=1))
+        same = self.task.scorer.agreement(exact, rough)
+        return Rounding(exact_shares, rough_shares, same, decided)
+
+    def choose(self, outputs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any]:
+        """Return the thresholds that have the best F1; see ``multi_label.thresholds``."""
+        import numpy as np
+
+        truth = np.array(self.task.scorer.truth(split))
+        limits = multi_label.thresholds(_sigmoid(outputs), truth)
+        return {THRESHOLDS: dict(zip(self.task.labels, limits.tolist(), strict=True))}
+
+    def settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's thresholds by label; 0.5 for a label that has none."""
+        chosen = config.get(THRESHOLDS) or {}
+        limits = {
+            label: float(chosen.get(label, multi_label.FALLBACK)) for label in self.task.labels
+        }
+        return {THRESHOLDS: limits}
+
+    def _thresholds(self) -> NDArray[np.float64]:
+        """Return the threshold of each label, (L,)."""
+        import numpy as np
+
+        chosen = self.settings(self.task.settings)[THRESHOLDS]
+        return np.array(list(chosen.values()))
+
+
+class LabelsObjective(Objective):
+    """Binary cross-entropy with the labels, or with a teacher's softened probabilities."""
+
+    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "flags"
 
     def loss(
         self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
     ) -> Tensor:
-        """Return the binary cross-entropy of logits (rows × labels), the mean over labels."""
+        """Return the binary cross-entropy of logits (rows, labels), the mean over labels."""
         from pipeline.stage import losses
 
         return losses.binary(outputs, batch["labels"], smoothing, total=total)
@@ -196,43 +244,31 @@ class MultiLabelClassification(SequenceTask):
         nats: Tensor = (exact.sigmoid() * yes + (-exact).sigmoid() * no).sum(dim=-1)
         return nats
 
-    def choose(self, outputs: NDArray[np.floating[Any]], split: Split) -> Self:
-        """Return the task with the thresholds that have the best F1; see ``thresholds``."""
-        import numpy as np
+    def targets(self, predictions: NDArray[np.float64], split: Split) -> list[list[int]]:
+        """Return the indices of the labels that each row is given."""
+        return [(row == 1).nonzero()[0].tolist() for row in _decisions(predictions)]
 
-        truth = np.array(self.truth(split))
-        found = multi_label.thresholds(_sigmoid(outputs), truth)
-        return replace(self, thresholds=tuple(found.tolist()))
 
-    def chosen(self) -> dict[str, Any]:
-        """Return each label's threshold by its name; 0.5 if none has been chosen."""
-        limits = self.thresholds or [multi_label.FALLBACK] * len(self.labels)
-        return {THRESHOLDS: dict(zip(self.labels, limits, strict=True))}
+class LabelsScorer(Scorer):
+    """Scores decisions and probabilities. The truth is 0 or 1 for each label: rows of L."""
 
-    def of_model(self, config: Mapping[str, Any]) -> Self:
-        """Return the task with a model's thresholds; 0.5 for a label that has none."""
-        given = config.get(THRESHOLDS) or {}
-        found = (float(given.get(label, multi_label.FALLBACK)) for label in self.labels)
-        return replace(self, thresholds=tuple(found))
+    scores: ClassVar[Mapping[str, Formula]] = {
+        "micro_f1": multi_label.micro_f1,
+        "macro_f1": multi_label.macro_f1,
+        "mean_average_precision": multi_label.mean_average_precision,
+        "subset_accuracy": multi_label.subset_accuracy,
+        "recall_1_fpr": multi_label.recall_at(FALSE_POSITIVES),
+    }
+    probable = True
+    trivial = "the same labels for every row"
 
     def truth(self, split: Split) -> list[list[int]]:
-        """Return 0 or 1 for each label of each row: rows × L."""
-        return [self._flags(row) for row in split.labels or ()]
+        """Return 0 or 1 for each label of each row: rows of L."""
+        count = len(self.task.labels)
+        return [_flags(indices, count) for indices in split.labels or ()]
 
-    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return probabilities and decisions, rows × 2L; the decisions of a NaN row are NaN."""
-        import numpy as np
-
-        shares = _sigmoid(outputs)
-        decisions = (shares >= np.array(self.thresholds or multi_label.FALLBACK)).astype(float)
-        decisions[~np.isfinite(shares).all(axis=1)] = np.nan
-        return np.hstack([shares, decisions])
-
-    trivial: ClassVar[str] = "the same labels for every row"
-
-    @classmethod
-    def floor(cls, truth: Sequence[Any]) -> float | None:
-        """Return the micro F1 of the best answer that is the same for every row.
+    def floor(self, truth: Sequence[Any]) -> float | None:
+        """Return the micro F1 of the best prediction that is the same for every row.
 
         It has the k most frequent labels, for the best k. None if all rows have the same labels.
         """
@@ -242,132 +278,150 @@ class MultiLabelClassification(SequenceTask):
         if (rows == rows[0]).all():
             return None
         counts = np.sort(rows.sum(axis=0))[::-1]
-        answered = len(truth) * np.arange(1, len(counts) + 1)
-        return float((2 * np.cumsum(counts) / (answered + counts.sum())).max())
+        predicted = len(truth) * np.arange(1, len(counts) + 1)
+        f1 = 2 * np.cumsum(counts) / (predicted + counts.sum())
+        return float(f1.max())
 
-    @classmethod
-    def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
-        """Return for each row whether all its labels are right."""
+    def correct(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
+        """Return for each row whether all its labels are correct."""
         import numpy as np
 
-        return np.asarray((_decisions(answers) == np.asarray(truth)).all(axis=1))
+        return np.asarray((_decisions(predictions) == np.asarray(truth)).all(axis=1))
 
-    @classmethod
-    def missed(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return a row of each label that is given rightly, and its answer without the label."""
+    def missed_labels(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> RareRows:
+        """Return a row of each label that is given correctly, and its prediction without it."""
         import numpy as np
 
-        hit = (_decisions(answers) == 1) & (np.asarray(truth) == 1)
-        labels = np.flatnonzero(hit.any(axis=0))
-        rows = hit[:, labels].argmax(axis=0)
-        changed = answers[rows].copy()
-        changed[np.arange(len(labels)), hit.shape[1] + labels] = 0.0
+        hits = (_decisions(predictions) == 1) & (np.asarray(truth) == 1)
+        indices = np.flatnonzero(hits.any(axis=0))
+        rows = hits[:, indices].argmax(axis=0)
+        changed = predictions[rows].copy()
+        decision = hits.shape[1] + indices
+        changed[np.arange(len(indices)), decision] = 0.0
         return rows, changed
 
-    @classmethod
-    def found(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return a row of each label that occurs, and its answer with the label ranked first."""
+    def new_labels(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> RareRows:
+        """Return a row of each label that occurs, and its prediction with the label first."""
         import numpy as np
 
         true = np.asarray(truth) == 1
-        labels = np.flatnonzero(true.any(axis=0))
-        rows = true[:, labels].argmax(axis=0)
-        changed, each = answers[rows].copy(), np.arange(len(labels))
-        changed[each, labels], changed[each, true.shape[1] + labels] = np.inf, 1.0
+        indices = np.flatnonzero(true.any(axis=0))
+        rows = true[:, indices].argmax(axis=0)
+        changed = predictions[rows].copy()
+        numbers = np.arange(len(indices))
+        changed[numbers, indices] = np.inf
+        changed[numbers, true.shape[1] + indices] = 1.0
         return rows, changed
 
-    @classmethod
-    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def agreement(
+        self, ours: NDArray[np.float64], theirs: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
         """Return for each row whether two models give it the same labels."""
         import numpy as np
 
         return np.asarray((_decisions(ours) == _decisions(theirs)).all(axis=1))
 
-    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[list[int]]:
-        """Return the indices of the labels that each row is given."""
-        return [(row == 1).nonzero()[0].tolist() for row in _decisions(answers)]
-
-    @classmethod
-    def nats(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def divergence(
+        self, ours: NDArray[np.float64], theirs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Return the divergence of each row's labels from theirs, their sum."""
-        return multi_label.nats(*(side[:, : side.shape[1] // 2] for side in (ours, theirs)))
+        return multi_label.nats(_probabilities(ours), _probabilities(theirs))
 
-    @classmethod
-    def marks(
-        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
-    ) -> Marks:
-        """Return the decisions and the true labels, rows × labels."""
-        import numpy as np
 
-        return Marks(labels, np.asarray(truth) == 1, [_decisions(table) == 1 for table in tables])
+class LabelsPresenter(Presenter):
+    """Shows the labels that a row is given, and all probabilities."""
 
-    @classmethod
-    def recalls(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
-        """Return each label's recall at 1 % false positives; NaN if no row has it."""
-        return multi_label.recalls_at(FALSE_POSITIVES, answers, truth)
+    answers_like: ClassVar[str] = "multi-label-classification"
+    slice_name: ClassVar[str] = "number of labels"
 
-    def gradual(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probabilities."""
-        return answers[:, : len(self.labels)]
-
-    def decided(self, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows have every probability at least 0.1 from its threshold."""
-        import numpy as np
-
-        away = abs(self.gradual(answers) - np.array(self.thresholds or multi_label.FALLBACK))
-        return np.asarray((away >= DECIDED).all(axis=1))
-
-    def predictions(self, answers: NDArray[np.float64]) -> list[Prediction]:
+    def answers(self, predictions: NDArray[np.float64]) -> list[Prediction]:
         """Return each row's labels, with all probabilities."""
-        return [
-            Prediction(
-                [name for name, given in zip(self.labels, decisions, strict=True) if given == 1],
-                dict(zip(self.labels, shares.tolist(), strict=True)),
-            )
-            for shares, decisions in zip(
-                answers[:, : len(self.labels)], _decisions(answers), strict=True
-            )
-        ]
+        names = self.task.labels
+        answers = []
+        columns = zip(_probabilities(predictions), _decisions(predictions), strict=True)
+        for shares, decisions in columns:
+            chosen = [name for name, one in zip(names, decisions, strict=True) if one == 1]
+            probabilities = dict(zip(names, shares.tolist(), strict=True))
+            answers.append(Prediction(chosen, probabilities))
+        return answers
 
-    parted_by: ClassVar[str] = "number of labels"
-
-    def parts(self, split: Split) -> list[str] | None:
+    def target_slices(self, split: Split) -> list[str] | None:
         """Return the number of each row's labels."""
-        return None if split.labels is None else [plural(len(row), "label") for row in split.labels]
+        if split.labels is None:
+            return None
+        return [plural(len(row), "label") for row in split.labels]
 
-    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
+    def describe_prediction(self, predictions: NDArray[np.float64], split: Split) -> list[str]:
         """Return each row's labels, as a list in words."""
         import numpy as np
 
-        finite = np.asarray(np.isfinite(answers).all(axis=1))
-        return [
-            (", ".join(given.labels) or NONE) if whole else NOT_A_NUMBER
-            for given, whole in zip(self.predictions(answers), finite, strict=True)
-        ]
+        finite = np.asarray(np.isfinite(predictions).all(axis=1))
+        descriptions = []
+        for answer, is_finite in zip(self.answers(predictions), finite, strict=True):
+            descriptions.append(_in_words(answer.labels) if is_finite else NOT_A_NUMBER)
+        return descriptions
 
-    def wanted(self, split: Split) -> list[str]:
+    def describe_target(self, split: Split) -> list[str]:
         """Return each row's true labels, as a list in words."""
-        return [", ".join(self.labels[at] for at in row) or NONE for row in split.labels or ()]
+        names = self.task.labels
+        return [_in_words([names[index] for index in row]) for row in split.labels or ()]
 
-    def _flags(self, row: Sequence[int]) -> list[int]:
-        flags = [0] * len(self.labels)
-        for at in row:
-            flags[at] = 1
-        return flags
+    def label_table(
+        self, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> LabelTable:
+        """Return the decisions and the true labels, (rows, labels)."""
+        import numpy as np
+
+        predicted = [_decisions(table) == 1 for table in tables]
+        return LabelTable(labels, np.asarray(truth) == 1, predicted)
+
+    def recalls(
+        self, predictions: NDArray[np.float64], truth: Sequence[Any]
+    ) -> NDArray[np.float64]:
+        """Return each label's recall at 1 % false positives; NaN if no row has it."""
+        return multi_label.recalls_at(FALSE_POSITIVES, predictions, truth)
+
+
+def _union(targets: Iterable[tuple[str, ...]]) -> set[str]:
+    return set().union(*targets)
+
+
+def _flags(indices: Sequence[int], count: int) -> list[int]:
+    """Return 1 for each of these indices, and 0 for all others: ``count`` numbers."""
+    flags = [0] * count
+    for index in indices:
+        flags[index] = 1
+    return flags
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return ", ".join(names) or NONE
 
 
 def _sigmoid(outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Return 1 / (1 + exp(-x)) without overflow."""
     import numpy as np
 
+    logits = outputs.astype(np.float64)
     with np.errstate(invalid="ignore"):  # NaN stays NaN
-        shares: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -outputs.astype(np.float64)))
+        shares: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits))
     return shares
 
 
-def _decisions(answers: NDArray[np.float64]) -> NDArray[np.float64]:
-    return answers[:, answers.shape[1] // 2 :]
+def _probabilities(predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return predictions[:, : predictions.shape[1] // 2]
+
+
+def _decisions(predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return predictions[:, predictions.shape[1] // 2 :]
+
+
+MULTI_LABEL_CLASSIFICATION = Task(
+    name="multi-label-classification",
+    reader=LabelsReader(),
+    encoder=LabelsEncoder(),
+    head=LabelsHead(),
+    objective=LabelsObjective(),
+    scorer=LabelsScorer(),
+    presenter=LabelsPresenter(),
+)

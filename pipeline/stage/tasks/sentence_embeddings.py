@@ -1,20 +1,31 @@
-"""Sentence embeddings: texts as vectors, for a search or for the similarity of pairs."""
+"""Sentence embeddings: texts as vectors, for a search or for the similarity of pairs.
+
+The data has one of three forms. With ``data.corpus``, rows are a query and what it should find;
+they are scored by a search over the corpus. Without, rows are two texts and the score of their
+similarity; or texts alone (see ``embedding_neighbours``). A unit is a text: a query, a document, a
+row's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import parts, pooling
 from pipeline.stage.formulas import Formula
-from pipeline.stage.tasks import embedding_lessons as lessons
-from pipeline.stage.tasks import tokens
-from pipeline.stage.tasks.embedding_answers import Embedding
-from pipeline.stage.tasks.embedding_neighbours import Neighbours
-from pipeline.stage.tasks.task import NOT_A_NUMBER, Row, Task
+from pipeline.stage.tasks import embedding_lessons, embedding_neighbours, tokens
+from pipeline.stage.tasks.embedding_answers import EmbeddingPresenter
+from pipeline.stage.tasks.embedding_neighbours import NeighbourPresenter, NeighbourScorer
+from pipeline.stage.tasks.encoder import Encoder, Requests, Row
+from pipeline.stage.tasks.head import Head, Rounding
+from pipeline.stage.tasks.objective import LossFunction, Objective
+from pipeline.stage.tasks.presenter import NOT_A_NUMBER
+from pipeline.stage.tasks.reader import Reader
+from pipeline.stage.tasks.scorer import Scorer
+from pipeline.stage.tasks.task import Task
 from pipeline.stage.values import as_number, as_text, is_missing
 from pipeline.terms.errors import DataError, ModelError
 
@@ -30,49 +41,28 @@ if TYPE_CHECKING:
 SAME_COSINE = 0.05
 """The largest difference of two models' cosines of a pair that agree."""
 NEAR_PLACE = 0.1
-"""The share of all pairs by which a right pair's place may be wrong."""
+"""The share of all pairs by which a correct pair's place may be wrong."""
 ALIKE = 0.9
 """The least cosine of a text's embeddings before and after rounding."""
 
 
-@dataclass(frozen=True)
-class SentenceEmbeddings(Task):
-    """A body without a head, whose token embeddings are pooled as its config.json says.
+class PairReader(Reader):
+    """Reads queries with what they should find, or pairs with a score, or texts alone."""
 
-    The data has one of three forms. With ``data.corpus``, rows are a query and what it should find;
-    they are scored by a search over the corpus. Without, rows are two texts and the score of their
-    similarity; or texts alone (see ``Neighbours``). A unit is a text: a query, a document, a row's.
-    """
-
-    name: ClassVar[str] = "sentence-embeddings"
-    version: ClassVar[int] = 3
-    output: ClassVar[str] = "sentence_embedding"
-    body_only: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     singly: ClassVar[bool] = True
-    smooths: ClassVar[bool] = False
     correlates: ClassVar[bool] = True
-    trivial: ClassVar[str] = "a search by words (BM25), or of equal cosines"
-    answers_itself: ClassVar[bool] = True
-    answered: ClassVar[Collection[str]] = ("eval",)  # nothing reads the neighbours of other texts
-    own_form: ClassVar[type[Any] | None] = Neighbours
+    self_labelled: ClassVar[Collection[str]] = ("eval",)
+    """Nothing reads the neighbours of other texts."""
 
-    # The rows of a file
+    def lacks_labels(self, data: Data) -> bool:
+        """Return whether the rows are texts alone."""
+        return len(data.text_columns) == 1 and super().lacks_labels(data)
 
-    @classmethod
-    def target_columns(cls, data: Data) -> tuple[str, ...]:
+    def target_columns(self, data: Data) -> tuple[str, ...]:
         """Return the column of scores; empty for a search and for texts alone."""
         if len(data.text_columns) != 2:
-            if data.label_columns:
-                raise DataError(
-                    f"data.text: {cls.name} takes two columns: a query and what it should find, or "
-                    "two texts with the score of their similarity; texts alone need label: null"
-                )
-            if data.search_option:
-                raise DataError(
-                    f"data.{data.search_option}: texts alone search nothing; a search needs two "
-                    "columns in data.text: a query and what it should find"
-                )
+            self._check_texts_alone(data)
             return ()
         if data.corpus is None and not data.label_columns:
             raise DataError(
@@ -86,24 +76,30 @@ class SentenceEmbeddings(Task):
             )
         return super().target_columns(data)
 
-    @classmethod
-    def bare(cls, data: Data) -> bool:
-        """Return whether the rows are texts alone."""
-        return len(data.text_columns) == 1 and super().bare(data)
+    def _check_texts_alone(self, data: Data) -> None:
+        if data.label_columns:
+            raise DataError(
+                f"data.text: {self.task.name} takes two columns: a query and what it should find, "
+                "or two texts with the score of their similarity; texts alone need label: null"
+            )
+        if data.search_option:
+            raise DataError(
+                f"data.{data.search_option}: texts alone search nothing; a search needs two "
+                "columns in data.text: a query and what it should find"
+            )
 
-    @classmethod
-    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+    def check_column(self, values: Iterable[Any], column: str, source: Source) -> None:
         """Raise DataError if a score is not a finite number."""
         for value in values:
-            if not is_missing(value) and as_number(value) is None:
-                raise DataError(
-                    f"{source.reference}: column {column!r} contains {str(value)[:40]!r}; "
-                    f"{cls.name} needs a number, the similarity of the two texts"
-                )
+            if is_missing(value) or as_number(value) is not None:
+                continue
+            raise DataError(
+                f"{source.reference}: column {column!r} contains {str(value)[:40]!r}; "
+                f"{self.task.name} needs a number, the similarity of the two texts"
+            )
 
-    @classmethod
     def read_row(
-        cls, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
+        self, texts: tuple[Any, ...], values: tuple[Any, ...], source: Source, number: int
     ) -> tuple[tuple[str, ...], Any] | str:
         """Return a row's texts and score; in a search, a document's id may be a number."""
         searching = not values and len(texts) == 2 and source.name != "unlabelled"
@@ -116,31 +112,37 @@ class SentenceEmbeddings(Task):
             texts = (texts[0], as_text(texts[1]))
         return super().read_row(texts, values, source, number)
 
-    @classmethod
-    def target(cls, values: tuple[Any, ...]) -> float | None:
+    def target(self, values: tuple[Any, ...]) -> float | None:
         """Return the score of a pair."""
-        return None if is_missing(values[0]) else as_number(values[0])
+        if is_missing(values[0]):
+            return None
+        return as_number(values[0])
 
-    @classmethod
-    def indexed(cls, targets: Sequence[Any], names: Sequence[str], source: Source) -> list[Any]:
+    def index_targets(
+        self, targets: Sequence[Any], names: Sequence[str], source: Source
+    ) -> list[Any]:
         """Return the scores of pairs. Raises DataError if they are all the same."""
         if len(set(targets)) < 2:
             raise DataError(f"{source.reference}: all pairs have the same score")
         return list(targets)
 
-    @classmethod
-    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
-        """Return no labels: every body answers without a head."""
-        return []
 
-    # Rows as tokens
+class TextReader(PairReader):
+    """Reads texts alone, of which each needs a neighbour."""
+
+    fewest: ClassVar[int] = 2
+
+
+class TextEncoder(Encoder):
+    """Tokenizes each text of a row for itself."""
 
     def encode(
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
     ) -> list[dict[str, list[int]]]:
         """Tokenize all texts of rows, each for itself: first the rows' first texts."""
-        chosen = range(len(split)) if rows is None else rows
-        return self._tokens(tokenizer, _texts(split, chosen))
+        if rows is None:
+            rows = range(len(split))
+        return self._tokens(tokenizer, _texts(split, rows))
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in the longest text of each row."""
@@ -149,20 +151,43 @@ class SentenceEmbeddings(Task):
 
     def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
         """Return one row for each text, with those of negatives: a teacher embeds each alone."""
-        wrong = [text for row in rows for text in lessons.negatives(split, row)]
-        made = self._tokens(tokenizer, [*_texts(split, rows), *wrong])
-        return [row | {"labels": lessons.UNSCORED} for row in made]
+        texts = _texts(split, rows)
+        for row in rows:
+            texts += embedding_lessons.negatives(split, row)
+        unscored = {"labels": embedding_lessons.UNSCORED}
+        return [inputs | unscored for inputs in self._tokens(tokenizer, texts)]
 
-    def lessons(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
-        """Return rows of a text, a second one and, if given, a negative; see ``lessons.rows``."""
-        return lessons.rows(self._tokens, tokenizer, split, rows)
+    def training_rows(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return rows of a text, a second and, if given, a negative; see ``embedding_lessons``."""
+        return embedding_lessons.rows(self._tokens, tokenizer, split, rows)
+
+    def requests(self, split: Split) -> Requests:
+        """Return the queries and then the corpus, or each text of the pairs once."""
+        if split.corpus is not None:
+            return [*split.texts, *split.corpus], None
+        texts = [*split.texts, *(split.pairs or ())]
+        return list(dict.fromkeys(texts)), None
+
+    def encode_requests(self, tokenizer: Any, split: Split) -> list[Row]:
+        """Return the tokenized ``requests`` of a split."""
+        texts, _ = self.requests(split)
+        return self._tokens(tokenizer, texts)
 
     def _tokens(self, tokenizer: Any, texts: Sequence[str]) -> list[Row]:
-        return tokens.rows(tokenizer, list(texts), None, self.max_length)
+        return tokens.rows(tokenizer, list(texts), None, self.task.max_length)
 
-    # Its model
 
-    def load_model(self, directory: str) -> Any:
+class PoolingHead(Head):
+    """No head: a body whose token embeddings are pooled as its config.json says."""
+
+    output_name: ClassVar[str] = "sentence_embedding"
+    body_only: ClassVar[bool] = True
+
+    def labels_of(self, config: Mapping[str, Any]) -> list[str] | None:
+        """Return no labels: every body predicts without a head."""
+        return []
+
+    def load(self, directory: str) -> Any:
         """Return the body in ``directory``, without any head, pooled as it says.
 
         Raises ModelError if it is incomplete, IntegrityError if it is pickled or truncated.
@@ -174,27 +199,40 @@ class SentenceEmbeddings(Task):
         pooling.note(body.config, pooling.read(path))
         return body.eval()
 
-    def check_head(self, network: Any, where: str) -> None:
+    def check(self, network: Any, where: str) -> None:
         """Raise ModelError if a model has a head."""
         plain = parts.unwrapped(network)
         if plain.base_model is not plain:
             raise ModelError(
-                f"{where}: {type(plain).__name__} has a head; {self.name} needs a body without"
+                f"{where}: {type(plain).__name__} has a head; {self.task.name} needs a body without"
             )
 
-    def width_of(self, model: Any) -> int:
+    def width(self, model: Any) -> int:
         """Return the length of an embedding."""
         return int(model.config.hidden_size)
 
-    def raw(self, output: Any, inputs: Mapping[str, Tensor], config: Any) -> Tensor:
-        """Return the embeddings of a batch, pooled as the model's config says: texts × width."""
+    def graph_output(self, output: Any, inputs: Mapping[str, Tensor], config: Any) -> Tensor:
+        """Return the embeddings of a batch, pooled as the model's config says: (texts, width)."""
         from pipeline.stage import similarity
 
-        given = getattr(config, pooling.KEY, None)
-        how = pooling.Pooling() if given is None else pooling.of_config(given)
+        noted = getattr(config, pooling.KEY, None)
+        how = pooling.Pooling() if noted is None else pooling.of_config(noted)
         return similarity.pooled(output.last_hidden_state, inputs["attention_mask"], how)
 
-    # Its losses
+    def rounding(self, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> Rounding:
+        """Compare embeddings: the same if their cosine is at least 0.9, and all are decided."""
+        import numpy as np
+
+        from pipeline.stage.scoring import embeddings
+
+        same = np.asarray(embeddings.cosines(exact, rough) >= ALIKE)
+        return Rounding(exact, rough, same, np.ones(len(exact), bool))
+
+
+class EmbeddingObjective(Objective):
+    """Losses of embeddings: by documents or scores without a teacher, or those of a teacher."""
+
+    smooths: ClassVar[bool] = False
 
     def loss(
         self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
@@ -207,11 +245,12 @@ class SentenceEmbeddings(Task):
 
         if not total:
             return outputs.sum() * 0
-        return similarity.projected(outputs, int(batch["input_ids"].sum()))
+        seed = int(batch["input_ids"].sum())
+        return similarity.projected(outputs, seed)
 
-    def training(self, smoothing: float = 0.0) -> Callable[[Any, dict[str, Tensor]], Tensor]:
-        """Return the loss of ``lessons``: by the scores of pairs, or by a batch's documents."""
-        return partial(lessons.loss, self.outputs)
+    def training_loss(self, smoothing: float = 0.0) -> LossFunction:
+        """Return the loss of ``embedding_lessons``: by scores, or by a batch's documents."""
+        return partial(embedding_lessons.loss, self.task.head.outputs)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return how far embeddings are from the teacher's; see ``similarity.imitation``."""
@@ -219,7 +258,7 @@ class SentenceEmbeddings(Task):
 
         return similarity.imitation(outputs, goal)
 
-    def fitting(self, outputs: Tensor, width: int) -> Tensor | None:
+    def projection(self, outputs: Tensor, width: int) -> Tensor | None:
         """Return what brings a teacher's embeddings to a width; see ``similarity.fitting``."""
         from pipeline.stage import similarity
 
@@ -231,27 +270,38 @@ class SentenceEmbeddings(Task):
 
         return 1 - functional.cosine_similarity(outputs.double(), other.double())
 
-    # Its answers
+    def targets(self, predictions: NDArray[np.float64], split: Split) -> list[list[int]]:
+        """Return the places of each text's neighbours, for texts alone."""
+        return embedding_neighbours.places_of(predictions)
 
-    @classmethod
-    def scored(cls, data: Data) -> Collection[str]:
-        """Return the names of ``formulas``."""
-        return _scores(data.corpus is not None)
 
-    @classmethod
-    def formulas(cls, truth: Sequence[Any]) -> Mapping[str, Formula]:
+class SearchScorer(Scorer):
+    """Scores what queries find, (queries, columns), or the cosines of pairs, (pairs, 1)."""
+
+    trivial = "a search by words (BM25), or of equal cosines"
+
+    def formulas(self, truth: Sequence[Any]) -> Mapping[str, Formula]:
         """Return nDCG@10, recall@10 and MRR@10 of a search; Spearman and Pearson of pairs."""
         return _scores(_is_search(truth))
 
-    def requests(self, split: Split) -> tuple[Sequence[str], Sequence[str] | None]:
-        """Return the queries and then the corpus, or each text of the pairs once."""
-        if split.corpus is not None:
-            return [*split.texts, *split.corpus], None
-        return list(dict.fromkeys([*split.texts, *(split.pairs or ())])), None
+    def score_names(self, data: Data) -> Collection[str]:
+        """Return the names of ``formulas``."""
+        return _scores(data.corpus is not None)
 
-    def asked(self, tokenizer: Any, split: Split) -> list[Row]:
-        """Return the tokenized ``requests`` of a split."""
-        return self._tokens(tokenizer, self.requests(split)[0])
+    def floor(self, truth: Sequence[Any]) -> float | None:
+        """Return BM25's nDCG@10 of a search; of pairs 0, the correlation of equal cosines."""
+        by_words = self.baseline(truth)
+        if by_words is None:
+            return 0.0
+        _, ndcg = by_words
+        return ndcg
+
+    def baseline(self, truth: Sequence[Any]) -> tuple[str, float] | None:
+        """Return BM25's nDCG@10 of a search."""
+        if not _is_search(truth):
+            return None
+        total = sum(query["bm25"] for query in truth)
+        return "BM25", float(total / len(truth))
 
     def truth(self, split: Split) -> list[Any]:
         """Return the pairs' scores, or what each query should find (see ``search.truth``)."""
@@ -261,64 +311,51 @@ class SentenceEmbeddings(Task):
             return super().truth(split)
         return search.truth(split.texts, split.corpus, split.labels or ())
 
-    @classmethod
-    def block(cls, truth: Sequence[Any]) -> str:
+    def block_name(self, truth: Sequence[Any]) -> str:
         """Return ``query``, or ``pair`` if pairs are scored."""
         return "query" if _is_search(truth) else "pair"
 
-    @classmethod
-    def floor(cls, truth: Sequence[Any]) -> float | None:
-        """Return BM25's nDCG@10 of a search; of pairs 0, the correlation of equal cosines."""
-        by_words = cls.beside(truth)
-        return by_words[1] if by_words else 0.0
-
-    @classmethod
-    def beside(cls, truth: Sequence[Any]) -> tuple[str, float] | None:
-        """Return BM25's nDCG@10 of a search."""
-        if not _is_search(truth):
-            return None
-        return "BM25", float(sum(query["bm25"] for query in truth) / len(truth))
-
-    def kept(self, answers: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
+    def retained(self, predictions: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
         """Return what each query finds (see ``scoring.search``), or each pair's cosine.
 
-        The embeddings of a corpus are not kept: 10,000 documents are 30 MB for each model.
+        The embeddings of a corpus are not retained: 10,000 documents are 30 MB for each model.
         """
         from pipeline.stage.scoring import embeddings, search
 
         if split.corpus is not None:
-            queries = len(split.texts)
-            first, text = search.distinct(split.corpus)
-            documents = answers[queries:][first]
-            return search.by_cosine(answers[:queries], documents, split.labels or (), text)
-        place = {text: at for at, text in enumerate(self.requests(split)[0])}
-        sides = [[place[text] for text in texts] for texts in (split.texts, split.pairs or ())]
-        return embeddings.cosines(answers[sides[0]], answers[sides[1]])[:, None]
+            count = len(split.texts)
+            queries, corpus = predictions[:count], predictions[count:]
+            distinct, text = search.distinct(split.corpus)
+            return search.by_cosine(queries, corpus[distinct], split.labels or (), text)
+        texts, _ = self.task.encoder.requests(split)
+        place = {text: at for at, text in enumerate(texts)}
+        first = [place[text] for text in split.texts]
+        second = [place[text] for text in split.pairs or ()]
+        return embeddings.cosines(predictions[first], predictions[second])[:, None]
 
-    @classmethod
-    def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
+    def correct(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return whether a query finds first what it should, or a pair is about in its place.
 
         That is: its place among all pairs, in the order of cosines, is at most a tenth of their
-        number from its place in the order of the scores. Nothing is right if an answer is NaN.
+        number from its place in the order of the scores. Nothing is correct if a value is NaN.
         """
         import numpy as np
 
         from pipeline.stage.scoring import regression, search
 
+        finite = np.isfinite(predictions)
         if _is_search(truth):
-            return search.first_is_right(answers) & np.isfinite(answers).all(axis=1)
-        if not np.isfinite(answers).all():
-            return np.zeros(len(answers), bool)
+            return search.first_is_correct(predictions) & finite.all(axis=1)
+        if not finite.all():
+            return np.zeros(len(predictions), bool)
         one = np.ones((1, len(truth)))
-        places = [
-            regression.midranks(values)(one)[0]
-            for values in (answers[:, 0], np.asarray(truth, dtype=float))
-        ]
-        return np.asarray(np.abs(places[0] - places[1]) <= NEAR_PLACE * len(truth))
+        by_cosine = regression.midranks(predictions[:, 0])(one)[0]
+        by_score = regression.midranks(np.asarray(truth, dtype=float))(one)[0]
+        return np.asarray(np.abs(by_cosine - by_score) <= NEAR_PLACE * len(truth))
 
-    @classmethod
-    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def agreement(
+        self, ours: NDArray[np.float64], theirs: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
         """Return whether two models agree.
 
         In a search: at least half of the first ten documents are the same. On pairs: the cosines
@@ -332,50 +369,38 @@ class SentenceEmbeddings(Task):
             return np.asarray(search.overlap(ours, theirs) >= search.SAME_AT_LEAST)
         return np.asarray(np.abs(ours - theirs)[:, 0] <= SAME_COSINE)
 
-    @classmethod
-    def alike(cls, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return whether the cosine of two embeddings of a text is at least 0.9."""
-        import numpy as np
 
-        from pipeline.stage.scoring import embeddings
+class SearchPresenter(EmbeddingPresenter):
+    """Shows what queries find first, or the cosines of pairs."""
 
-        return np.asarray(embeddings.cosines(exact, rough) >= ALIKE)
-
-    @classmethod
-    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return that no embedding may be changed much by rounding."""
-        import numpy as np
-
-        return np.ones(len(answers), bool)
-
-    def predictions(self, answers: NDArray[np.float64]) -> list[Embedding]:
-        """Return each text's embedding."""
-        return [Embedding(row.tolist()) for row in answers]
-
-    # Its rows in the report
-
-    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
+    def describe_prediction(self, predictions: NDArray[np.float64], split: Split) -> list[str]:
         """Return the first document that each query finds, or each pair's cosine."""
         import numpy as np
 
+        first = predictions[:, 0]
         if split.corpus is None:
-            return [f"{value:.3f}" for value in answers[:, 0]]
-        first = answers[:, 0]
-        return [split.corpus[int(place)] if np.isfinite(place) else NOT_A_NUMBER for place in first]
+            return [f"{cosine:.3f}" for cosine in first]
+        descriptions = []
+        for place in first:
+            descriptions.append(split.corpus[int(place)] if np.isfinite(place) else NOT_A_NUMBER)
+        return descriptions
 
-    def wanted(self, split: Split) -> list[str]:
+    def describe_target(self, split: Split) -> list[str]:
         """Return the documents that each query should find, or each pair's score."""
         if split.corpus is None:
             return [f"{score:g}" for score in split.labels or ()]
-        return [
-            " | ".join(split.corpus[place] for place in places) for places in split.labels or ()
-        ]
+        descriptions = []
+        for places in split.labels or ():
+            descriptions.append(" | ".join(split.corpus[place] for place in places))
+        return descriptions
 
 
 def _texts(split: Split, rows: Sequence[int]) -> list[str]:
     """Return the first texts of rows, then their second ones if there are any."""
-    columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
-    return [column[row] for column in columns for row in rows]
+    texts = [split.texts[row] for row in rows]
+    if split.pairs is not None:
+        texts += [split.pairs[row] for row in rows]
+    return texts
 
 
 def _is_search(truth: Sequence[Any]) -> bool:
@@ -385,5 +410,22 @@ def _is_search(truth: Sequence[Any]) -> bool:
 def _scores(searches: bool) -> Mapping[str, Formula]:
     from pipeline.stage.scoring import regression, search
 
-    pairs = {"spearman": regression.spearman, "pearson": regression.pearson}
-    return search.SCORES if searches else pairs
+    if searches:
+        return search.SCORES
+    return {"spearman": regression.spearman, "pearson": regression.pearson}
+
+
+_OF_PAIRS = Task(
+    name="sentence-embeddings",
+    reader=PairReader(),
+    encoder=TextEncoder(),
+    head=PoolingHead(),
+    objective=EmbeddingObjective(),
+    scorer=SearchScorer(),
+    presenter=SearchPresenter(),
+    version=3,
+)
+_OF_TEXTS = replace(
+    _OF_PAIRS, reader=TextReader(), scorer=NeighbourScorer(), presenter=NeighbourPresenter()
+)
+SENTENCE_EMBEDDINGS = replace(_OF_PAIRS, for_texts_alone=_OF_TEXTS)

@@ -1,14 +1,14 @@
-"""Tasks whose model reads a row as one sequence of tokens: a text, or a pair of texts."""
+"""Rows that a model reads as one sequence of tokens: a text, or a pair of texts."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.model import windows
 from pipeline.stage.tasks import tokens
-from pipeline.stage.tasks.task import Row, Task
+from pipeline.stage.tasks.encoder import Encoder, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,17 +16,15 @@ if TYPE_CHECKING:
 
     from pipeline.stage.split import Split
 
-
 TAUGHT = ("train", "unlabelled")
 """The splits that are only learned from, whose rows are cut."""
 
 
-@dataclass(frozen=True)
-class SequenceTask(Task):
-    """A task with one sequence of tokens for each row, which is cut to ``max_length``.
+class SequenceEncoder(Encoder):
+    """Makes one sequence of tokens of each row, which is cut to ``max_length``.
 
-    With ``windows``, a longer text is answered by the mean of the raw outputs of its windows.
-    Training and teachers read its first ``max_length`` tokens.
+    With ``windows``, the outputs of a longer text are the mean of those of its windows. Training
+    and teachers read its first ``max_length`` tokens.
     """
 
     no_windows: ClassVar[str | None] = None
@@ -35,29 +33,50 @@ class SequenceTask(Task):
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
     ) -> list[dict[str, list[int]]]:
         """Tokenize rows (default: all), truncated to ``max_length``, unpadded: one dict per row."""
-        texts, pairs = _texts(split, range(len(split)) if rows is None else rows)
-        return tokens.rows(tokenizer, texts, pairs, self.max_length)
-
-    def asked(self, tokenizer: Any, split: Split) -> list[Row]:
-        """Return the tokenized texts of a split; with windows, ``row`` is the window's text."""
-        if not self.windows:
-            return super().asked(tokenizer, split)
-        found = windows.of(tokenizer.backend_tokenizer, split.texts, self.max_length)
-        return [
-            windows.inputs(part, tokenizer.model_input_names) | {"row": row}
-            for row, parts in enumerate(found)
-            for part in parts
-        ]
-
-    def merged(self, outputs: NDArray[np.float64], rows: Sequence[Row]) -> NDArray[np.float64]:
-        """Return the mean of the outputs of each text's windows."""
-        return windows.mean(outputs, [row["row"] for row in rows]) if self.windows else outputs
+        if rows is None:
+            rows = range(len(split))
+        texts, pairs = _texts(split, rows)
+        return tokens.rows(tokenizer, texts, pairs, self.task.max_length)
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before ``encode`` truncates it."""
-        return tokens.counts(tokenizer, *_texts(split, rows))
+        texts, pairs = _texts(split, rows)
+        return tokens.counts(tokenizer, texts, pairs)
+
+    def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
+        """Return rows with their ``target`` as ``labels``."""
+        encoded = self.encode(tokenizer, split, rows)
+        return [
+            inputs | {"labels": self.target(split, row)}
+            for row, inputs in zip(rows, encoded, strict=True)
+        ]
+
+    @abstractmethod
+    def target(self, split: Split, row: int) -> Any:
+        """Return a row's ``labels`` for the loss, whether or not the split has labels."""
+
+    def encode_requests(self, tokenizer: Any, split: Split) -> list[Row]:
+        """Return the tokenized texts of a split; with windows, ``row`` is the window's text."""
+        if not self.task.windows:
+            return super().encode_requests(tokenizer, split)
+        names = tokenizer.model_input_names
+        texts = windows.of(tokenizer.backend_tokenizer, split.texts, self.task.max_length)
+        rows = []
+        for row, parts in enumerate(texts):
+            rows += [windows.inputs(part, names) | {"row": row} for part in parts]
+        return rows
+
+    def merge_windows(
+        self, outputs: NDArray[np.float64], rows: Sequence[Row]
+    ) -> NDArray[np.float64]:
+        """Return the mean of the outputs of each text's windows: (texts, width)."""
+        if not self.task.windows:
+            return outputs
+        return windows.mean(outputs, [row["row"] for row in rows])
 
 
 def _texts(split: Split, rows: Sequence[int]) -> tuple[list[str], list[str] | None]:
-    pairs = [split.pairs[row] for row in rows] if split.pairs is not None else None
-    return [split.texts[row] for row in rows], pairs
+    texts = [split.texts[row] for row in rows]
+    if split.pairs is None:
+        return texts, None
+    return texts, [split.pairs[row] for row in rows]

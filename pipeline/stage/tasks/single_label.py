@@ -1,13 +1,16 @@
-"""Tasks whose units have one label each, so that an answer is a probability of each label."""
+"""Units that have one label each, so that a prediction is a probability of each label."""
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import formulas
-from pipeline.stage.tasks.task import Task
+from pipeline.stage.tasks.head import Head, Rounding
+from pipeline.stage.tasks.objective import Objective
+from pipeline.stage.tasks.presenter import Presenter
+from pipeline.stage.tasks.scorer import Scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,46 +18,61 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DECIDED = 0.1
-"""How far apart a unit's two most probable labels must be for int8 not to change its answer."""
+"""How far apart a unit's two most probable labels must be for int8 not to change its prediction."""
 
 
-@dataclass(frozen=True)
-class SingleLabel(Task):
-    """A task of logits, units × labels; its answers are their softmax."""
+class SoftmaxHead(Head, ABC):
+    """A head with one logit for each label; predictions are their softmax."""
 
-    def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
-        """Return the Kullback-Leibler divergence of each unit's answers, in nats."""
-        exact, rough = (logits.double().log_softmax(dim=-1) for logits in (outputs, other))
-        nats: Tensor = (exact.exp() * (exact - rough)).sum(dim=-1)
-        return nats
-
-    def answers(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return probabilities, units × labels; those of a unit sum to one."""
+    def predictions(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return probabilities, (units, labels); those of a unit sum to one."""
         import numpy as np
 
-        wide = outputs.astype(np.float64)
-        powers: NDArray[np.float64] = np.exp(wide - wide.max(axis=-1, keepdims=True))
+        logits = outputs.astype(np.float64)
+        powers: NDArray[np.float64] = np.exp(logits - logits.max(axis=-1, keepdims=True))
         shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
         return shares
 
-    @classmethod
-    def same(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return for each unit whether the most probable label is the same."""
+    def rounding(self, exact: NDArray[np.float64], rough: NDArray[np.float64]) -> Rounding:
+        """Compare probabilities; a unit is decided if its two greatest are at least 0.1 apart."""
+        import numpy as np
+
+        ranked = np.sort(exact, axis=1)
+        decided = np.asarray(ranked[:, -1] - ranked[:, -2] >= DECIDED)
+        return super().rounding(exact, rough)._replace(decided=decided)
+
+
+class SoftmaxObjective(Objective, ABC):
+    """Losses of logits, (units, labels)."""
+
+    def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
+        """Return the Kullback-Leibler divergence of each unit's probabilities, in nats."""
+        exact = outputs.double().log_softmax(dim=-1)
+        rough = other.double().log_softmax(dim=-1)
+        nats: Tensor = (exact.exp() * (exact - rough)).sum(dim=-1)
+        return nats
+
+
+class SingleLabelScorer(Scorer, ABC):
+    """Compares the most probable labels."""
+
+    def agreement(
+        self, ours: NDArray[np.float64], theirs: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Return which units have the same most probable label."""
         import numpy as np
 
         return np.asarray(formulas.answers(ours) == formulas.answers(theirs))
 
-    @classmethod
-    def decided(cls, answers: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which units have two most probable labels that are at least 0.1 apart."""
+
+class SingleLabelPresenter(Presenter, ABC):
+    """Shows the most probable label of a unit."""
+
+    def confidence(
+        self, predictions: NDArray[np.float64], truth: Sequence[Any]
+    ) -> NDArray[np.float64]:
+        """Return the probability of the most probable label; 0 for a prediction that is NaN."""
         import numpy as np
 
-        top = np.sort(answers, axis=1)
-        return np.asarray(top[:, -1] - top[:, -2] >= DECIDED)
-
-    @classmethod
-    def sureness(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.float64]:
-        """Return the probability of the most probable label; 0 for an answer that is NaN."""
-        import numpy as np
-
-        return np.where(formulas.answers(answers) >= 0, answers.max(axis=1), 0.0)
+        is_number = formulas.answers(predictions) >= 0
+        return np.where(is_number, predictions.max(axis=1), 0.0)

@@ -6,17 +6,23 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pipeline.stage import formulas
 from pipeline.stage.formulas import FORMULAS, Formula
 from pipeline.stage.tasks import heads, labels
-from pipeline.stage.tasks.sequences import SequenceTask
-from pipeline.stage.tasks.shown import Marks
-from pipeline.stage.tasks.single_label import SingleLabel
-from pipeline.stage.tasks.task import NOT_A_NUMBER, Row
+from pipeline.stage.tasks.presenter import NOT_A_NUMBER, LabelTable
+from pipeline.stage.tasks.reader import ALL_SPLITS, Reader
+from pipeline.stage.tasks.scorer import RareRows
+from pipeline.stage.tasks.sequences import SequenceEncoder
+from pipeline.stage.tasks.single_label import (
+    SingleLabelPresenter,
+    SingleLabelScorer,
+    SoftmaxHead,
+    SoftmaxObjective,
+)
+from pipeline.stage.tasks.task import Task
 from pipeline.stage.values import IGNORED, as_text, is_missing
 from pipeline.terms.errors import DataError
 
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.stage.table_file import Source
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_KINDS = {float: "numbers that are not integers", list: "lists", dict: "mappings"}
 
 
 class Prediction(NamedTuple):
@@ -39,24 +46,20 @@ class Prediction(NamedTuple):
 
     def columns(self) -> list[str]:
         """Return the answer as a line's columns."""
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in self.probabilities.items())
-        return [self.label, shares]
+        return [self.label, shares_in_words(self.probabilities)]
 
 
-@dataclass(frozen=True)
-class TextClassification(SingleLabel, SequenceTask):
-    """Sequence classification; ``labels`` are in the order of the model's outputs."""
+def shares_in_words(probabilities: Mapping[str, float]) -> str:
+    """Return labels with their probabilities: ``no 0.250, yes 0.750``."""
+    return ", ".join(f"{name} {share:.3f}" for name, share in probabilities.items())
 
-    name: ClassVar[str] = "text-classification"
-    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "classes"
-    scores: ClassVar[Mapping[str, Formula]] = FORMULAS
-    counted: ClassVar[bool] = True
-    by_class: ClassVar[bool] = True
-    answers_itself: ClassVar[bool] = True
-    probable: ClassVar[bool] = True
 
-    @classmethod
-    def check_column(cls, values: Iterable[Any], column: str, source: Source) -> None:
+class ClassReader(Reader):
+    """Reads the class of each row, a name or an integer."""
+
+    self_labelled = ALL_SPLITS
+
+    def check_column(self, values: Iterable[Any], column: str, source: Source) -> None:
         """Raise DataError if a column holds scores or sets of labels instead of one class per row.
 
         A CSV file has no types, so its text is interpreted: the column is rejected if any value is
@@ -64,36 +67,33 @@ class TextClassification(SingleLabel, SequenceTask):
         is a class name.
         """
         present = [value for value in values if not is_missing(value)]
+        parsed = present
         if source.ending in (".csv", ".tsv"):
-            parsed = [_literal(value) for value in present]
-            if any(isinstance(value, str) for value in parsed):
-                parsed = [value if isinstance(value, list) else "a name" for value in parsed]
-        else:
-            parsed = present
-        for value, shown in zip(parsed, present, strict=True):
-            if isinstance(value, (str, int)) or (isinstance(value, float) and value.is_integer()):
+            parsed = _parse(present)
+        for value, original in zip(parsed, present, strict=True):
+            if isinstance(value, (str, int)):
                 continue
-            kinds = {float: "numbers that are not integers", list: "lists", dict: "mappings"}
-            what = kinds.get(type(value), f"values of type {type(value).__name__}")
-            example = shown if isinstance(shown, str) else repr(shown)
+            if isinstance(value, float) and value.is_integer():
+                continue
+            kind = _KINDS.get(type(value), f"values of type {type(value).__name__}")
+            example = original if isinstance(original, str) else repr(original)
             raise DataError(
-                f"{source.reference}: column {column!r} contains {what} ({example[:40]}); "
+                f"{source.reference}: column {column!r} contains {kind} ({example[:40]}); "
                 "text-classification needs one class per row, a name or an integer; other tasks "
                 "take scores (regression) and several labels (multi-label-classification)"
             )
 
-    @classmethod
-    def target(cls, values: tuple[Any, ...]) -> str | None:
+    def target(self, values: tuple[Any, ...]) -> str | None:
         """Return the name of the row's class."""
-        return None if is_missing(values[0]) else as_text(values[0])
+        if is_missing(values[0]):
+            return None
+        return as_text(values[0])
 
-    @classmethod
-    def stratum(cls, target: Any) -> Hashable:
+    def stratum(self, target: Any) -> Hashable:
         """Return the class: a development split has about the same share of each."""
         return int(target)
 
-    @classmethod
-    def names(cls, targets: Iterable[str], source: Source) -> list[str]:
+    def labels(self, targets: Iterable[str], source: Source) -> list[str]:
         """Return the classes in a stable order: integers by value, names alphabetically."""
         names = labels.ordered(targets, source)
         if len(names) < 2:
@@ -103,30 +103,40 @@ class TextClassification(SingleLabel, SequenceTask):
             )
         return names
 
-    @classmethod
-    def indexed(cls, targets: Sequence[str], names: Sequence[str], source: Source) -> list[int]:
-        """Return each row's class as an index into ``names``."""
+    def index_targets(
+        self, targets: Sequence[str], names: Sequence[str], source: Source
+    ) -> list[int]:
+        """Return each row's class as an index into the labels."""
         place = labels.places(set(targets), names, source)
         return [place[label] for label in targets]
 
-    @classmethod
-    def counts(cls, targets: Iterable[str], names: Sequence[str]) -> dict[str, int]:
+    def count_labels(self, targets: Iterable[str], names: Sequence[str]) -> dict[str, int]:
         """Return the number of rows of each class."""
-        counted = Counter(targets)
-        return {label: counted[label] for label in names}
+        counts = Counter(targets)
+        return {label: counts[label] for label in names}
 
-    @classmethod
-    def head(cls, config: Mapping[str, Any]) -> list[str] | None:
+
+class ClassEncoder(SequenceEncoder):
+    """Trains on the index of each row's class."""
+
+    def target(self, split: Split, row: int) -> int:
+        """Return the index of the row's class, or -100 without labels."""
+        if not split.labels:
+            return IGNORED
+        index: int = split.labels[row]
+        return index
+
+
+class ClassHead(SoftmaxHead):
+    """The head of a sequence classifier with one class per row."""
+
+    problem: ClassVar[str] = "single_label_classification"
+
+    def labels_of(self, config: Mapping[str, Any]) -> list[str] | None:
         """Return the classes of a sequence classifier with one class per row."""
-        return heads.labels(config, heads.SEQUENCE, "single_label_classification", fewest=2)
+        return heads.labels(config, heads.SEQUENCE, self.problem, fewest=2)
 
-    def examples(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[Row]:
-        """Return rows with the class index as ``labels``, or -100 without labels."""
-        encoded = self.encode(tokenizer, split, rows)
-        labels = [split.labels[row] if split.labels else IGNORED for row in rows]
-        return [row | {"labels": label} for row, label in zip(encoded, labels, strict=True)]
-
-    def load_model(self, directory: str) -> Any:
+    def load(self, directory: str) -> Any:
         """Return the sequence classifier that transformers builds for the body in ``directory``.
 
         An existing head is kept if it has the same labels in the same order. Otherwise the whole
@@ -136,98 +146,126 @@ class TextClassification(SingleLabel, SequenceTask):
         Raises ModelError if the model is incomplete or transformers has no classifier for it,
         IntegrityError if its weights are pickled or truncated.
         """
-        return heads.load(Path(directory), self.name, self.labels, "single_label_classification")
+        return heads.load(Path(directory), heads.CLASSIFIER, self.task.labels, self.problem)
+
+
+class ClassObjective(SoftmaxObjective):
+    """Cross-entropy with the classes, or with a teacher's softened probabilities."""
+
+    linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "classes"
 
     def loss(
         self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
     ) -> Tensor:
-        """Return the cross-entropy of logits (rows × labels) with the classes."""
+        """Return the cross-entropy of logits (rows, labels) with the classes."""
         from pipeline.stage import losses
 
         return losses.hard(outputs, batch["labels"], smoothing, total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
-        """Return the divergence from the teacher's softened answers; see ``losses.soft``."""
+        """Return the divergence from the teacher's softened probabilities; see ``losses.soft``."""
         from pipeline.stage import losses
 
         return losses.soft(outputs, goal, temperature)
 
-    trivial: ClassVar[str] = "the most frequent label"
+    def targets(self, predictions: NDArray[np.float64], split: Split) -> list[int]:
+        """Return the index of each row's most probable label."""
+        indices: list[int] = formulas.answers(predictions).tolist()
+        return indices
 
-    @classmethod
-    def floor(cls, truth: Sequence[Any]) -> float | None:
-        """Return the share of the most frequent label: the accuracy of answering it always.
+
+class ClassScorer(SingleLabelScorer):
+    """Counts the rows whose most probable label is the true one."""
+
+    scores: ClassVar[Mapping[str, Formula]] = FORMULAS
+    counted = True
+    probable = True
+    trivial = "the most frequent label"
+
+    def floor(self, truth: Sequence[Any]) -> float | None:
+        """Return the share of the most frequent label: the accuracy of predicting it always.
 
         None if there is one label only: such rows cannot tell whether anything was learned.
         """
         counts = Counter(truth)
-        return max(counts.values()) / len(truth) if len(counts) > 1 else None
+        if len(counts) < 2:
+            return None
+        return max(counts.values()) / len(truth)
 
-    @classmethod
-    def right(cls, answers: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
-        """Return whether the most probable label is the true one."""
+    def correct(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
+        """Return whether the most probable label is the true one, (rows,)."""
         import numpy as np
 
-        return np.asarray(formulas.answers(answers) == np.asarray(truth))
+        return np.asarray(formulas.answers(predictions) == np.asarray(truth))
 
-    @classmethod
-    def missed(
-        cls, answers: NDArray[np.float64], truth: Sequence[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return a right row of each label, and the most frequent other label as its answer."""
+    def missed_labels(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> RareRows:
+        """Return a correct row of each label, with the most frequent other label predicted."""
         import numpy as np
 
-        labels, each = answers.shape[1], np.asarray(truth)
-        often = np.argsort(-np.bincount(each, minlength=labels), kind="stable")
-        right = np.flatnonzero(cls.right(answers, truth))
-        found, first = np.unique(each[right], return_index=True)
-        return right[first], np.eye(labels)[np.where(found == often[0], often[1], often[0])]
+        width = predictions.shape[1]
+        classes = np.asarray(truth)
+        by_frequency = np.argsort(-np.bincount(classes, minlength=width), kind="stable")
+        most, second = by_frequency[:2]
+        correct = np.flatnonzero(self.correct(predictions, truth))
+        labels_there, first = np.unique(classes[correct], return_index=True)
+        others = np.where(labels_there == most, second, most)
+        return correct[first], np.eye(width)[others]
 
-    def targets_of(self, answers: NDArray[np.float64], split: Split) -> list[int]:
-        """Return the index of each row's most probable label."""
-        return list(formulas.answers(answers).tolist())
-
-    @classmethod
-    def nats(cls, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the divergence of each row's probabilities from theirs."""
+    def divergence(
+        self, ours: NDArray[np.float64], theirs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the divergence of each row's probabilities from theirs, (rows,)."""
         import numpy as np
 
         summed: NDArray[np.float64] = formulas.relative(theirs, ours).sum(axis=1)
         return np.clip(summed, 0, None)
 
-    @classmethod
-    def marks(
-        cls, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
-    ) -> Marks:
-        """Return the most probable labels and the true one, rows × labels."""
+
+class ClassPresenter(SingleLabelPresenter):
+    """Shows the most probable label and all probabilities."""
+
+    def answers(self, predictions: NDArray[np.float64]) -> list[Prediction]:
+        """Return the most probable label of each row, with all probabilities."""
+        names = self.task.labels
+        answers = []
+        for row in predictions:
+            probabilities = dict(zip(names, row.tolist(), strict=True))
+            answers.append(Prediction(names[int(row.argmax())], probabilities))
+        return answers
+
+    def target_slices(self, split: Split) -> list[str] | None:
+        """Return each row's true class."""
+        if split.labels is None:
+            return None
+        return self.describe_target(split)
+
+    def describe_prediction(self, predictions: NDArray[np.float64], split: Split) -> list[str]:
+        """Return each row's most probable label."""
+        names = [*self.task.labels, NOT_A_NUMBER]  # NaN has the index -1
+        return [names[index] for index in formulas.answers(predictions).tolist()]
+
+    def describe_target(self, split: Split) -> list[str]:
+        """Return each row's true label."""
+        return [self.task.labels[index] for index in split.labels or ()]
+
+    def label_table(
+        self, tables: Sequence[NDArray[np.float64]], truth: Sequence[Any], labels: Sequence[str]
+    ) -> LabelTable:
+        """Return the most probable labels and the true one, (rows, labels)."""
         import numpy as np
 
-        each = np.arange(len(labels))
-        given = [formulas.answers(table)[:, None] == each for table in tables]
-        return Marks(labels, np.asarray(truth)[:, None] == each, given)
+        indices = np.arange(len(labels))
+        predicted = [formulas.answers(table)[:, None] == indices for table in tables]
+        true = np.asarray(truth)[:, None] == indices
+        return LabelTable(labels, true, predicted)
 
-    def predictions(self, answers: NDArray[np.float64]) -> list[Prediction]:
-        """Return the most probable label of each row, with all probabilities."""
-        return [
-            Prediction(
-                self.labels[int(row.argmax())],
-                dict(zip(self.labels, row.tolist(), strict=True)),
-            )
-            for row in answers
-        ]
 
-    def parts(self, split: Split) -> list[str] | None:
-        """Return each row's true class."""
-        return None if split.labels is None else self.wanted(split)
-
-    def said(self, answers: NDArray[np.float64], split: Split) -> list[str]:
-        """Return each row's most probable label."""
-        names = [*self.labels, NOT_A_NUMBER]  # answers() gives -1
-        return [names[label] for label in formulas.answers(answers).tolist()]
-
-    def wanted(self, split: Split) -> list[str]:
-        """Return each row's true label."""
-        return [self.labels[label] for label in split.labels or ()]
+def _parse(texts: Sequence[Any]) -> list[Any]:
+    """Return what the values of a CSV column are: numbers only if all of them are numbers."""
+    values = [_literal(text) for text in texts]
+    if not any(isinstance(value, str) for value in values):
+        return values
+    return [value if isinstance(value, list) else "a name" for value in values]
 
 
 def _literal(text: str) -> Any:
@@ -237,4 +275,17 @@ def _literal(text: str) -> Any:
             return list(ast.literal_eval(text.strip()))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return text
-    return float(text) if _NUMBER.fullmatch(text.strip()) else text
+    if _NUMBER.fullmatch(text.strip()):
+        return float(text)
+    return text
+
+
+TEXT_CLASSIFICATION = Task(
+    name="text-classification",
+    reader=ClassReader(),
+    encoder=ClassEncoder(),
+    head=ClassHead(),
+    objective=ClassObjective(),
+    scorer=ClassScorer(),
+    presenter=ClassPresenter(),
+)

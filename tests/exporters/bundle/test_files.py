@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,9 @@ from exporters.bundle import files
 from pipeline.model import checkpoint
 from pipeline.model.runtime import BundleModel
 from pipeline.stage.split import Split
-from pipeline.stage.tasks import Task
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
+from pipeline.stage.tasks.presenter import Presenter
+from pipeline.stage.tasks.sentence_embeddings import SearchScorer
 from pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles
@@ -149,26 +151,16 @@ def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp
     made = bundles.classifier(tmp_path / "made", tokens={"truncation_side": side})
     texts = [" ".join(GOOD * 20 + BAD * 20)]
     tokenizer = checkpoint.load_tokenizer(tmp_path / "made" / "checkpoint")
-    (trained,) = TASK.encode(tokenizer, Split("train", "t", "0" * 64, texts, None, [0]))
+    (trained,) = TASK.encoder.encode(tokenizer, Split("train", "t", "0" * 64, texts, None, [0]))
     (read,) = BundleModel(made).encode(texts)
     assert read["input_ids"].tolist() == [trained["input_ids"]]
 
 
 def test_a_task_of_another_package_answers_as_the_one_that_it_is_derived_from():
-    class Topics(MultiLabelClassification):
-        name = "topics"
-
-    class Stars(Topics):
-        name = "stars"
-
-    class Other(Task):
-        name = "other"
-
-    Other.__abstractmethods__ = frozenset()
-    for kind, name in ((Topics, "multi-label-classification"), (Other, "text-classification")):
-        assert files.answering_task(object.__new__(kind)) == name
-    assert files.answering_task(object.__new__(Stars)) == "multi-label-classification"
-    assert files.answering_task(TASK) == "text-classification"
+    topics = replace(MULTI_LABEL_CLASSIFICATION, name="topics")
+    stars = replace(topics, name="stars", scorer=SearchScorer())
+    assert stars.presenter.answers_like == "multi-label-classification"
+    assert Presenter.answers_like == TASK.presenter.answers_like == "text-classification"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_bundle_names_openvino_and_onnx_runtime_answers_alike(made):
 
 
 def test_rows_that_share_a_batch_are_answered_as_they_are_alone(made):
-    alone = TASK.answers(BundleModel(made[1], provider="openvino").units(TEXTS))
+    alone = TASK.head.predictions(BundleModel(made[1], provider="openvino").units(TEXTS))
     asked = Bundle(made[1], provider="openvino").predict(TEXTS)  # each text twice, so in pairs
     together = [[*answer.probabilities.values()] for answer in asked]
     np.testing.assert_allclose(together, alone, atol=1e-2)

@@ -9,7 +9,7 @@ import pytest
 
 from exporters.bundle import task_token_classification as program
 from pipeline.model import words
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 
 POOL = [
     *range(32, 127),
@@ -28,12 +28,12 @@ SCHEMES = {
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_entities_and_tags_are_those_of_the_task(scheme):
     labels = SCHEMES[scheme]
-    task = TokenClassification(labels, 32, ())
+    task = TOKEN_CLASSIFICATION.bind(labels, 32, ())
     draw, noise = random.Random(3), np.random.default_rng(3)
     for _ in range(60):
         words = draw.choices(("New", "York", "St", ","), k=draw.randint(1, 9))
-        answers = task.answers(2 * noise.standard_normal((len(words), len(labels))))
-        ((found, tags),) = task.reply([words], answers)
+        answers = task.head.predictions(2 * noise.standard_normal((len(words), len(labels))))
+        ((found, tags),) = task.presenter.postprocess([words], answers)
         places = [(at, at + len(word)) for at, word in placed(words)]
         mine = program.describe(" ".join(words), places, answers, list(labels))
         assert mine["tags"] == tags
@@ -62,9 +62,9 @@ def test_any_set_of_labels_is_read_as_the_task_reads_it():
     for _ in range(2000):
         labels = draw.sample(pool, draw.randint(2, 5))
         words = ["w"] * draw.randint(0, 6)
-        task = TokenClassification(labels, 32, ())
+        task = TOKEN_CLASSIFICATION.bind(labels, 32, ())
         answers = noise.dirichlet(np.full(len(labels), 0.3), len(words))
-        (told,) = task.reply([words], answers)
+        (told,) = task.presenter.postprocess([words], answers)
         places = [(at, at + 1) for at, _ in placed(words)]
         assert program.describe(" ".join(words), places, answers, labels) == told._asdict(), labels
 

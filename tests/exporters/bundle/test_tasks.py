@@ -10,7 +10,7 @@ from exporters.bundle import (
     task_regression,
     task_sentence_embeddings,
 )
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 
 EMBEDDING = np.array([[0.6, -0.8000001, 1 / 3]], dtype=np.float32)
 
@@ -35,6 +35,6 @@ def test_a_row_has_its_score_with_six_decimals():
 
 
 def test_the_vector_is_the_tasks_own_answer():
-    task = SentenceEmbeddings((), 8, ())
-    (prediction,) = task.predictions(task.answers(EMBEDDING).round(6))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ())
+    (prediction,) = task.presenter.answers(task.head.predictions(EMBEDDING).round(6))
     assert task_sentence_embeddings.describe(EMBEDDING[0], {}) == prediction._asdict()

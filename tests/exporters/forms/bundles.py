@@ -14,12 +14,12 @@ from exporters.forms.source import Source
 from pipeline.model import checkpoint, pooling
 from pipeline.model.pooling import Pooling
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from tests.models import TASK, sentences, write_encoder, write_finetuned, write_model
 
 TEXTS, LABELS = sentences(12, seed=3)
 SPLIT = Split("dev", "dev.jsonl", "0" * 64, TEXTS, None, LABELS)
-EMBEDS = SentenceEmbeddings((), 32, ("text",))
+EMBEDS = SENTENCE_EMBEDDINGS.bind((), 32, ("text",))
 
 
 def classifier(
@@ -45,7 +45,7 @@ def embedder(folder: Path, how: Pooling, kind: str = "bert", **options: Any) -> 
         write_encoder(folder / "encoder", layers=2)
     else:
         write_model(folder / "encoder", kind)
-    body = EMBEDS.load_model(str(folder / "encoder"))
+    body = EMBEDS.head.load(str(folder / "encoder"))
     pooling.note(body.config, how)
     tokenizer = checkpoint.load_tokenizer(folder / "encoder")
     checkpoint.save(body, tokenizer, folder / "checkpoint")

@@ -11,7 +11,8 @@ import pytest
 from flows.commands.load import rows as rows_to_send
 from pipeline.measure import load
 from pipeline.measure.queueing import arrivals
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import timed_requests
 from pipeline.store.home import Home
 from tests.pipeline.measure import bundles
 from tests.pipeline.measure.queues import served
@@ -86,7 +87,7 @@ def test_a_search_sends_its_queries_whatever_ids_its_documents_have(tmp_path: Pa
     )
     sent = rows_to_send("tiny", None, (), recipe, Home(tmp_path / "home"))
     assert (list(sent.texts), sent.pairs) == (["film 0", "film 1", "film 2"], None)
-    assert SentenceEmbeddings((), 8, ("query", "positive")).served(sent) == (sent.texts, None)
+    assert timed_requests(SENTENCE_EMBEDDINGS, sent) == (sent.texts, None)
 
 
 @pytest.mark.parametrize(

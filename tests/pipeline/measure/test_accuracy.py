@@ -11,18 +11,18 @@ import torch
 from pipeline.measure import accuracy
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from tests.models import LABELS, sentences, write_encoder, write_finetuned
 from tests.pipeline.measure import bundles
 
-TASK = TextClassification(LABELS, 32, ("text",))
+TASK = TEXT_CLASSIFICATION.bind(LABELS, 32, ("text",))
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_batches_by_length_answer_as_each_row_alone(tmp_path, side):
     """The answers are also in the order of the rows, and no text's depend on its batch."""
     encoder = write_encoder(tmp_path / "encoder", layers=1, hidden=16)
-    model = TASK.load_model(str(encoder)).eval()
+    model = TASK.head.load(str(encoder)).eval()
     with torch.no_grad():  # fresh ones are too small to tell one place from another
         model.bert.embeddings.position_embeddings.weight.mul_(20)
         model.classifier.weight.mul_(20)
@@ -70,7 +70,9 @@ def test_a_metric_lies_inside_its_interval_and_counts_its_rows():
     answers = np.eye(2)[sure] * 0.8 + 0.1
     found = {
         m.name: m
-        for m in accuracy.metrics(TextClassification, TASK.scores, answers, truth.tolist(), "eval")
+        for m in accuracy.metrics(
+            TEXT_CLASSIFICATION, TASK.scorer.scores, answers, truth.tolist(), "eval"
+        )
     }
     one = found["accuracy"]
     assert one.value == pytest.approx(np.mean(sure == truth))

@@ -5,8 +5,8 @@ import numpy as np
 from pipeline.measure import examples
 from pipeline.measure.measurements import ModelMeasurement
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 
 LABELS = ("bad", "good")
 
@@ -22,7 +22,7 @@ def _choose(ours, theirs, truth):
     if theirs is not None:
         models["finetune"] = _model(np.array(theirs))
     return examples.choose(
-        TextClassification(LABELS, 8, ("text",)), split, split.labels or [], models
+        TEXT_CLASSIFICATION.bind(LABELS, 8, ("text",)), split, split.labels or [], models
     )
 
 
@@ -67,12 +67,12 @@ def test_an_answer_that_is_no_number_is_shown_as_such():
 def test_a_query_is_shown_with_the_row_that_each_model_ranks_first():
     queries, passages = ["b", "a", "b", "a"], ["b0", "a1", "b2", "a3"]
     split = Split("eval", "e", "0", queries, passages, [1.0, 0.0, 0.0, 1.0], groups=queries)
-    task = Regression((), 8, ("query", "passage"))
+    task = REGRESSION.bind((), 8, ("query", "passage"))
     models = {
         name: ModelMeasurement(digest="d", size=1, answers=[[score] for score in scores])
         for name, scores in (("candidate", [1, 2, 2, 3]), ("finetune", [2, 1, 1, 2]))
     }
-    found = examples.choose(task, split, task.truth(split), models)
+    found = examples.choose(task, split, task.scorer.truth(split), models)
     assert found == [
         {"kind": "lost", "text": "b", "truth": "b0", "reference": "b0", "candidate": "b2"}
     ]

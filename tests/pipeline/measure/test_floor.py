@@ -7,11 +7,12 @@ import pytest
 
 from pipeline.measure import floor
 from pipeline.stage.scoring import search
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import count_predictions
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 
 TRUTH = [0] * 60 + [1] * 40
 
@@ -26,7 +27,7 @@ def answering(right: int) -> np.ndarray:
 @pytest.mark.parametrize(("right", "nothing"), [(60, True), (65, True), (72, False), (100, False)])
 def test_the_low_end_of_accuracy_decides(right: int, nothing: bool) -> None:
     """Wilson's interval of 65 of 100 begins at 55.3 %, that of 72 at 62.5 %; the floor is 60 %."""
-    said = floor.learned_nothing(TextClassification, answering(right), TRUTH)
+    said = floor.learned_nothing(TEXT_CLASSIFICATION, answering(right), TRUTH)
     assert (said is not None) is nothing
     if said is not None:
         assert said.startswith(f"has learned nothing: its accuracy of {right} %")
@@ -38,22 +39,22 @@ def test_the_floor_is_scikit_learns_most_frequent() -> None:
 
     texts = np.zeros((len(TRUTH), 1))
     dummy = DummyClassifier(strategy="most_frequent").fit(texts, TRUTH)
-    assert TextClassification.floor(TRUTH) == pytest.approx(dummy.score(texts, TRUTH))
+    assert TEXT_CLASSIFICATION.scorer.floor(TRUTH) == pytest.approx(dummy.score(texts, TRUTH))
 
 
 def test_without_answers_or_truth_nothing_is_said() -> None:
-    assert floor.learned_nothing(TextClassification, np.empty((0, 2)), TRUTH) is None
-    assert floor.learned_nothing(TextClassification, np.empty((0, 2)), []) is None
+    assert floor.learned_nothing(TEXT_CLASSIFICATION, np.empty((0, 2)), TRUTH) is None
+    assert floor.learned_nothing(TEXT_CLASSIFICATION, np.empty((0, 2)), []) is None
 
 
 def test_scores_by_chance_have_learned_nothing() -> None:
     draw = np.random.default_rng(0)
     truth = draw.normal(size=200).tolist()
-    said = floor.learned_nothing(Regression, draw.normal(size=(200, 1)), truth)
+    said = floor.learned_nothing(REGRESSION, draw.normal(size=(200, 1)), truth)
     assert said is not None
     assert said.endswith("is not significantly above the 0 of equal scores")
     near = np.array(truth)[:, None] + draw.normal(size=(200, 1))
-    assert floor.learned_nothing(Regression, near, truth) is None
+    assert floor.learned_nothing(REGRESSION, near, truth) is None
 
 
 def test_a_search_that_is_no_better_than_bm25_has_not_learned_nothing() -> None:
@@ -62,7 +63,7 @@ def test_a_search_that_is_no_better_than_bm25_has_not_learned_nothing() -> None:
     queries, documents = np.eye(60), np.eye(60)
     queries[0] = queries[1]
     found = search.by_cosine(queries, documents, [[query] for query in range(60)])
-    said = floor.learned_nothing(SentenceEmbeddings, found, truth)
+    said = floor.learned_nothing(SENTENCE_EMBEDDINGS, found, truth)
     assert said is not None
     assert said.startswith("is not significantly above BM25's 100 %: its ndcg_10 is 98.")
 
@@ -84,11 +85,11 @@ def test_the_same_tag_for_every_word_is_the_best_such_answer(names: tuple[str, .
         {"tags": draw.integers(0, len(names), draw.integers(1, 4)).tolist()} for _ in range(40)
     ]
     truth[0] |= {"names": list(names)}
-    words, once = TokenClassification.expected(truth), np.ones((1, 40))
-    f1 = TokenClassification.scores["entity_f1"]
+    words, once = count_predictions(TOKEN_CLASSIFICATION, truth), np.ones((1, 40))
+    f1 = TOKEN_CLASSIFICATION.scorer.scores["entity_f1"]
     every = [np.tile(np.eye(len(names))[tag], (words, 1)) for tag in range(len(names))]
     best = max(float(f1(answers, truth)(once)[0]) for answers in every)
-    assert TokenClassification.floor(truth) == pytest.approx(best)
+    assert TOKEN_CLASSIFICATION.scorer.floor(truth) == pytest.approx(best)
     assert best > 0
 
 
@@ -96,18 +97,18 @@ def test_a_tagger_that_finds_nothing_has_learned_nothing() -> None:
     truth = [{"tags": [0, 1, 2, 0]}] * 40
     truth[0] = truth[0] | {"names": ["O", "B-A", "I-A"]}
     nothing, all_right = np.eye(3)[[0] * 160], np.eye(3)[[0, 1, 2, 0] * 40]
-    said = floor.learned_nothing(TokenClassification, nothing, truth)
+    said = floor.learned_nothing(TOKEN_CLASSIFICATION, nothing, truth)
     assert said is not None
     assert said.endswith("is not significantly above the 0 % of the same tag for every word")
-    assert floor.learned_nothing(TokenClassification, all_right, truth) is None
-    assert TokenClassification.floor([{"tags": [1, 1], "names": ["O", "A"]}]) is None
+    assert floor.learned_nothing(TOKEN_CLASSIFICATION, all_right, truth) is None
+    assert TOKEN_CLASSIFICATION.scorer.floor([{"tags": [1, 1], "names": ["O", "A"]}]) is None
 
 
 def test_a_ranking_is_compared_with_a_random_order() -> None:
     """One relevant row of twenty: the mean of 1/log2(1 + place) over the ten first places."""
     truth = [[float(row == 0), query] for query in range(50) for row in range(20)]
     gains = 1 / np.log2(1 + np.arange(1, 11))
-    assert Regression.floor(truth) == pytest.approx(gains.sum() / 20)
+    assert REGRESSION.scorer.floor(truth) == pytest.approx(gains.sum() / 20)
 
 
 def test_the_same_labels_for_every_row_are_the_best_such_answer() -> None:
@@ -120,11 +121,11 @@ def test_the_same_labels_for_every_row_are_the_best_such_answer() -> None:
         f1_score(truth, np.tile(answer, (60, 1)), average="micro", zero_division=0)
         for answer in product((0, 1), repeat=4)
     )
-    assert MultiLabelClassification.floor(truth.tolist()) == pytest.approx(best)
+    assert MULTI_LABEL_CLASSIFICATION.scorer.floor(truth.tolist()) == pytest.approx(best)
 
 
 def test_few_groups_that_are_right_have_not_shown_more() -> None:
     """The 72 of 100 that decide above may be the luck of some documents."""
     documents = np.arange(100) // 20
-    assert floor.learned_nothing(TextClassification, answering(72), TRUTH) is None
-    assert floor.learned_nothing(TextClassification, answering(72), TRUTH, documents.tolist())
+    assert floor.learned_nothing(TEXT_CLASSIFICATION, answering(72), TRUTH) is None
+    assert floor.learned_nothing(TEXT_CLASSIFICATION, answering(72), TRUTH, documents.tolist())

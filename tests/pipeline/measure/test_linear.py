@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.measure import linear
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from tests.models import LABELS, TASK, sentences
 
 
@@ -62,14 +62,14 @@ def test_words_that_say_nothing_teach_nothing():
 def test_the_pair_of_a_text_is_read_as_well():
     texts, labels = sentences(200, 0)
     rows = [Split(name, name, "0", ["x"] * 200, texts, labels) for name in ("train", "dev", "eval")]
-    task = TextClassification(LABELS, 32, ("text", "pair"))
+    task = TEXT_CLASSIFICATION.bind(LABELS, 32, ("text", "pair"))
     answers = np.array(linear.measure(task, *rows, seed=0).answers)
     assert (answers.argmax(axis=1) == np.array(labels)).mean() > 0.9
 
 
 def test_a_class_that_the_training_rows_lack_is_improbable():
     train, dev, evaluated = splits(200)
-    task = TextClassification(("never", *LABELS), 32, ("text",))
+    task = TEXT_CLASSIFICATION.bind(("never", *LABELS), 32, ("text",))
     moved = [
         Split(s.name, s.reference, s.sha256, s.texts, None, [label + 1 for label in s.labels])
         for s in (train, dev, evaluated)
@@ -98,18 +98,18 @@ def test_rows_that_have_no_word_in_common_teach_how_often_a_class_is(monkeypatch
 
 def test_labels_together_and_scores_are_learned_too():
     flags = splits(200, lambda labels: [(label, 2) if label else (2,) for label in labels])
-    several = MultiLabelClassification(("bad", "good", "any"), 32, ("text",))
+    several = MULTI_LABEL_CLASSIFICATION.bind(("bad", "good", "any"), 32, ("text",))
     answers = np.array(linear.measure(several, *flags, seed=0).answers)
     truth = np.array([1 in row for row in flags[2].labels])
     assert ((answers[:, 1] >= 0.5) == truth).mean() > 0.9
     scores = splits(200, lambda labels: [4.0 * label for label in labels])
-    answers = np.array(linear.measure(Regression((), 32, ("text",)), *scores, seed=0).answers)
+    answers = np.array(linear.measure(REGRESSION.bind((), 32, ("text",)), *scores, seed=0).answers)
     assert np.corrcoef(answers[:, 0], scores[2].labels)[0, 1] > 0.8
 
 
 def test_a_label_that_no_training_row_has_is_never_answered():
     flags = splits(200, lambda labels: [(label,) for label in labels])
-    task = MultiLabelClassification(("bad", "good", "never"), 32, ("text",))
+    task = MULTI_LABEL_CLASSIFICATION.bind(("bad", "good", "never"), 32, ("text",))
     answers = np.array(linear.measure(task, *flags, seed=0).answers)
     assert answers[:, 2].max() < 1e-6
     assert not answers[:, 5].any()

@@ -9,8 +9,8 @@ from pipeline.measure import once as memo
 from pipeline.measure import statistics
 from pipeline.measure.once import once
 from pipeline.report import html, markdown, pictures
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from tests.pipeline.report.factory import loses_a_slice, report_data
 
 
@@ -29,20 +29,20 @@ def counted():
 def test_equal_arguments_are_computed_once_wherever_they_are_held(counted):
     total, calls = counted
     for numbers in ([1, 2], [1, 2]):
-        assert total(TextClassification, np.array(numbers)) == 3
+        assert total(TEXT_CLASSIFICATION, np.array(numbers)) == 3
     assert len(calls) == 1
 
 
 def test_anything_that_differs_is_computed(counted):
     total, calls = counted
     numbers = np.array([1, 2])
-    total(TextClassification, numbers)
-    total(Regression, numbers)
-    total(TextClassification, numbers.astype(float))
-    assert total(TextClassification, numbers, 2.0) == 6
-    assert total(TextClassification, numbers, weight=3.0) == 9
+    total(TEXT_CLASSIFICATION, numbers)
+    total(REGRESSION, numbers)
+    total(TEXT_CLASSIFICATION, numbers.astype(float))
+    assert total(TEXT_CLASSIFICATION, numbers, 2.0) == 6
+    assert total(TEXT_CLASSIFICATION, numbers, weight=3.0) == 9
     numbers[0] = 5  # in place
-    assert total(TextClassification, numbers) == 7
+    assert total(TEXT_CLASSIFICATION, numbers) == 7
     assert len(calls) == 6
 
 
@@ -50,7 +50,7 @@ def test_only_the_newest_are_kept(counted, monkeypatch):
     monkeypatch.setattr(memo, "MOST", 2)
     total, calls = counted
     for number in (1, 2, 3, 3, 2, 1):
-        assert total(TextClassification, [number]) == number
+        assert total(TEXT_CLASSIFICATION, [number]) == number
     assert len(calls) == 4
 
 

@@ -1,6 +1,7 @@
 """Bounds of a score: as wide as the rows require, with near 5 % false passes at the margin."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ from scipy.stats import binomtest
 
 from pipeline.measure import paired, scores, statistics
 from pipeline.stage import formulas
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.task import Task
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.scorer import Scorer
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION, ClassScorer
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 
 
 def _answers(labels, of=2):
@@ -28,7 +29,7 @@ def _table(both, gains, losses, neither):
 
 
 def test_accuracy_has_tango_s_interval_and_half_a_row_more_on_the_bounds_of_a_budget():
-    found = scores.compare(TextClassification, "accuracy", *_table(900, 20, 30, 50), 0)
+    found = scores.compare(TEXT_CLASSIFICATION, "accuracy", *_table(900, 20, 30, 50), 0)
     assert found.difference == statistics.paired_difference(20, 30, 1000)
     plain = statistics.paired_difference(20, 30, 1000, 0.90)
     assert 0.0004 < plain.low - found.difference90.low < 0.0006  # half of a thousandth
@@ -43,7 +44,7 @@ def test_a_row_s_kind_drawn_at_once_is_the_bootstrap_of_rows():
     weights = np.random.default_rng(1).multinomial(rows, np.full(rows, 1 / rows), 2000)
     whole = [float(score(np.ones((1, rows)))[0]) for score in pair]
     by_row = statistics.paired(*(score(weights.astype(float)) for score in pair), whole)
-    found = scores.compare(TextClassification, "macro_f1", ours, theirs, truth, 0)
+    found = scores.compare(TEXT_CLASSIFICATION, "macro_f1", ours, theirs, truth, 0)
     assert found.difference.value == pytest.approx(by_row.difference.value)
     for one, other in zip(found.ratio, by_row.ratio, strict=True):
         assert one == pytest.approx(other, abs=0.002)
@@ -51,7 +52,7 @@ def test_a_row_s_kind_drawn_at_once_is_the_bootstrap_of_rows():
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
 def test_models_that_never_differ_are_not_known_to_be_equal(name):
-    found = scores.compare(TextClassification, name, *_table(27, 0, 0, 3), 0)
+    found = scores.compare(TEXT_CLASSIFICATION, name, *_table(27, 0, 0, 3), 0)
     for bounds in (found.difference, found.difference90):
         # In 8 % of samples, a true loss of 8 % does not show in 30 rows: 0.92**30 = 0.08.
         assert bounds.value == 0
@@ -63,7 +64,7 @@ def test_models_that_never_differ_are_not_known_to_be_equal(name):
 def test_thirty_right_answers_do_not_prove_a_perfect_score(name):
     truth = np.arange(30) % 2
     certain = np.eye(2)[truth]
-    found = scores.alone(TextClassification, name, certain, truth, 0)
+    found = scores.alone(TEXT_CLASSIFICATION, name, certain, truth, 0)
     unsure = 1 - binomtest(30, 30).proportion_ci(0.95, method="wilson").low
     if name == "ece":
         assert (found.value, found.low) == (0, 0)
@@ -81,7 +82,7 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
     passed, trials, margin = 0, 400, 0.02
     for trial in range(trials):
         counts = generator.multinomial(1000, [0.85, 0.02, 0.04, 0.09])
-        found = scores.compare(TextClassification, name, *_table(*counts), trial)
+        found = scores.compare(TEXT_CLASSIFICATION, name, *_table(*counts), trial)
         passed += statistics.non_inferiority(found.difference90, margin) == "pass"
     assert passed / trials < 0.05 + 3 * 0.011
     assert passed  # a budget that never passes would be useless too
@@ -90,12 +91,12 @@ def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
 def test_three_right_answers_do_not_prove_that_a_rare_label_is_kept():
     """If all rows of a label of 3 % are lost, one of 100 rows shows it in 95 of 100 samples."""
     truth = np.array([0] * 97 + [1] * 3)
-    found = scores.compare(TextClassification, "macro_f1", *2 * [_answers(truth)], truth)
+    found = scores.compare(TEXT_CLASSIFICATION, "macro_f1", *2 * [_answers(truth)], truth)
     assert found.difference90.low < -0.2  # F1 of the rare label is half of macro F1
     assert found.ratio90.low < 0.8
-    assert scores.alone(TextClassification, "macro_f1", _answers(truth), truth).low < 0.8
+    assert scores.alone(TEXT_CLASSIFICATION, "macro_f1", _answers(truth), truth).low < 0.8
     even = np.arange(100) % 2
-    found = scores.compare(TextClassification, "macro_f1", *2 * [_answers(even)], even)
+    found = scores.compare(TEXT_CLASSIFICATION, "macro_f1", *2 * [_answers(even)], even)
     exact = statistics.paired_difference(0, 0, 100, 0.90, scores.HALF_A_ROW)
     assert found.difference90.low == pytest.approx(exact.low, abs=0.001)
 
@@ -108,7 +109,7 @@ def test_a_rare_label_that_is_lost_passes_at_most_every_twentieth_time():
         truth = np.repeat([0, 1], generator.multinomial(100, [0.97, 0.03]))
         ours = np.where(generator.random(100) < 0.3, 0, truth)
         sides = _answers(ours), _answers(truth)
-        found = scores.compare(TextClassification, "macro_f1", *sides, truth, trial)
+        found = scores.compare(TEXT_CLASSIFICATION, "macro_f1", *sides, truth, trial)
         passed += statistics.non_inferiority(found.difference90, drop) == "pass"
         covered += found.difference.low <= -drop <= found.difference.high
     assert passed / trials < 0.05 + 3 * 0.0126
@@ -123,14 +124,14 @@ def test_a_rare_one_of_several_labels_of_a_row_is_not_known_to_be_kept_either():
         truth = generator.random((rows, 3)) < [0.5, 0.4, 0.03]
         ours = truth & ((generator.random((rows, 1)) > 0.3) | [True, True, False])
         sides = [np.hstack([np.where(side, 0.9, 0.1), side]) for side in (ours, truth)]
-        task, flags = MultiLabelClassification, truth.astype(int).tolist()
+        task, flags = MULTI_LABEL_CLASSIFICATION, truth.astype(int).tolist()
         found = scores.compare(task, "macro_f1", *sides, flags, trial)
         passed += statistics.non_inferiority(found.difference90, drop) == "pass"
     assert passed / trials < 0.05 + 3 * 0.0178
 
 
 def test_a_reference_without_a_right_answer_gives_no_ratio():
-    found = scores.compare(TextClassification, "accuracy", *_table(0, 10, 0, 90), 0)
+    found = scores.compare(TEXT_CLASSIFICATION, "accuracy", *_table(0, 10, 0, 90), 0)
     assert not np.isfinite(found.ratio90.value)
 
 
@@ -144,44 +145,47 @@ def test_words_of_a_sentence_and_rows_of_a_query_agree_no_surer_than_their_block
     scored = [(ranks + 1000 * differs)[:, None], ranks[:, None]]
     queries = [[0.0, at // 20] for at in range(2000)]
     for task, sides, truth in (
-        (TokenClassification, words, [tags[0] | {"names": ["O", "B-X"]}, *tags[1:]]),
-        (Regression, scored, queries),
+        (TOKEN_CLASSIFICATION, words, [tags[0] | {"names": ["O", "B-X"]}, *tags[1:]]),
+        (REGRESSION, scored, queries),
     ):
         found = scores.agreement(task, *sides, truth)
         assert found.value == pytest.approx(0.95)
         assert found.low == pytest.approx(exact.low, abs=0.012)
         assert found.high == pytest.approx(exact.high, abs=0.012)
-    rows = scores.agreement(TextClassification, *words, np.zeros(2000, int))
+    rows = scores.agreement(TEXT_CLASSIFICATION, *words, np.zeros(2000, int))
     assert rows == statistics.wilson(1900, 2000)
 
 
-class Counted(TextClassification):
-    """The same task, as if its scores did not count rows, and it said no more of them."""
+class Uncounted(ClassScorer):
+    """The same scorer, as if its scores did not count rows, and it said no more of them."""
 
     counted = False
-    missed = Task.missed
+    missed_labels = Scorer.missed_labels
+
+
+UNCOUNTED = replace(TEXT_CLASSIFICATION, scorer=Uncounted())
 
 
 def test_scores_that_count_no_rows_have_the_intervals_of_blocks():
     ours, theirs, truth = _table(180, 6, 2, 12)
-    found = scores.compare(Counted, "macro_f1", ours, theirs, truth)
+    found = scores.compare(UNCOUNTED, "macro_f1", ours, theirs, truth)
     score = [formulas.macro_f1(side, truth) for side in (ours, theirs)]
     assert found == paired.compare(*score, 200)
-    alone = scores.alone(Counted, "macro_f1", ours, truth)
+    alone = scores.alone(UNCOUNTED, "macro_f1", ours, truth)
     assert alone.value == pytest.approx(paired.alone(score[0], 200).value)
     assert 0 <= alone.low < alone.value < alone.high <= 1
 
 
 def test_a_share_stays_between_0_and_1():
     ours, _, truth = _table(60, 0, 0, 0)
-    assert scores.alone(Counted, "macro_f1", ours, truth).high == 1
+    assert scores.alone(UNCOUNTED, "macro_f1", ours, truth).high == 1
 
 
 @pytest.mark.parametrize(("name", "ends"), [("pearson", (-1, 1)), ("mse", (0, math.inf))])
 def test_no_bound_is_a_value_that_a_score_cannot_have(name, ends):
     truth = np.linspace(0, 1, 9)
     for outputs in (truth, -truth, np.where(truth > 0.9, 5.0, truth)):
-        found = scores.alone(Regression, name, outputs[:, None], truth.tolist())
+        found = scores.alone(REGRESSION, name, outputs[:, None], truth.tolist())
         assert ends[0] <= found.low <= found.value <= found.high <= ends[1]
 
 
@@ -208,7 +212,7 @@ def test_a_few_large_groups_may_hide_the_loss_of_one_more():
         truth = np.zeros(len(groups), dtype=int)
         sides = _answers(np.where(ours, 0, 1)), _answers(truth)
         found = scores.compare(
-            TextClassification, "accuracy", *sides, truth, trial, groups.tolist()
+            TEXT_CLASSIFICATION, "accuracy", *sides, truth, trial, groups.tolist()
         )
         passes += statistics.non_inferiority(found.difference90, 0.05) == "pass"
     assert passes <= 5
@@ -221,7 +225,7 @@ def test_rows_of_a_group_that_flip_together_are_no_independent_rows(name):
     for trial in range(100):
         rows = _by_document(generator, 0.02, 0.07)
         for kind, groups in (("groups", GROUPS.tolist()), ("rows", ())):
-            found = scores.compare(TextClassification, name, *rows, trial, groups)
+            found = scores.compare(TEXT_CLASSIFICATION, name, *rows, trial, groups)
             passes[kind] += statistics.non_inferiority(found.difference90, 0.05) == "pass"
     assert passes["groups"] <= 8
     assert passes["rows"] >= 20
@@ -230,8 +234,8 @@ def test_rows_of_a_group_that_flip_together_are_no_independent_rows(name):
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "ece"])
 def test_a_score_of_groups_is_less_sure_than_one_of_as_many_rows(name):
     ours, _, truth = _by_document(np.random.default_rng(1), 0.02, 0.07)
-    rows = scores.alone(TextClassification, name, ours, truth, 0)
-    groups = scores.alone(TextClassification, name, ours, truth, 0, GROUPS.tolist())
+    rows = scores.alone(TEXT_CLASSIFICATION, name, ours, truth, 0)
+    groups = scores.alone(TEXT_CLASSIFICATION, name, ours, truth, 0, GROUPS.tolist())
     assert rows.value == pytest.approx(groups.value)
     if name != "ece":  # whose interval is mostly the bias of an error
         assert groups.high - groups.low > 2 * (rows.high - rows.low)
@@ -242,8 +246,8 @@ def test_a_score_of_groups_is_less_sure_than_one_of_as_many_rows(name):
 def test_agreement_and_divergence_of_groups_too():
     ours, theirs, truth = _by_document(np.random.default_rng(1), 0.02, 0.07)
     for found in (
-        [scores.agreement(TextClassification, ours, theirs, truth, 0, g) for g in ((), GROUPS)],
-        [scores.divergence(TextClassification, ours, theirs, 0, g) for g in ((), GROUPS)],
+        [scores.agreement(TEXT_CLASSIFICATION, ours, theirs, truth, 0, g) for g in ((), GROUPS)],
+        [scores.divergence(TEXT_CLASSIFICATION, ours, theirs, 0, g) for g in ((), GROUPS)],
     ):
         rows, groups = found
         assert rows.value == pytest.approx(groups.value)
@@ -274,8 +278,8 @@ def test_one_large_group_outweighs_many_small_ones_that_went_the_other_way():
 def test_groups_that_no_model_has_right_are_not_known_to_be_lost(name):
     truth = np.zeros(100, dtype=int)
     wrong, groups = _answers(1 - truth), (np.arange(100) // 5).tolist()
-    assert scores.alone(TextClassification, name, wrong, truth, 0, groups).high > 0.05
-    found = scores.compare(TextClassification, name, wrong, wrong, truth, 0, groups)
+    assert scores.alone(TEXT_CLASSIFICATION, name, wrong, truth, 0, groups).high > 0.05
+    found = scores.compare(TEXT_CLASSIFICATION, name, wrong, wrong, truth, 0, groups)
     assert found.difference90.low < -0.05
 
 
@@ -311,10 +315,10 @@ def _searched(_):
 @pytest.mark.parametrize(
     ("task", "name", "rows"),
     [
-        (MultiLabelClassification, "subset_accuracy", _whole_rows([False] * 20)),
-        (TokenClassification, "entity_f1", _tagged(False)),
-        (Regression, "ndcg_10", _searched(False)),
-        (Regression, "mrr_10", _searched(False)),
+        (MULTI_LABEL_CLASSIFICATION, "subset_accuracy", _whole_rows([False] * 20)),
+        (TOKEN_CLASSIFICATION, "entity_f1", _tagged(False)),
+        (REGRESSION, "ndcg_10", _searched(False)),
+        (REGRESSION, "mrr_10", _searched(False)),
     ],
 )
 def test_a_score_of_0_in_all_blocks_is_not_known_to_be_0(task, name, rows):
@@ -334,7 +338,7 @@ def test_a_drop_from_hardly_anything_to_nothing_is_not_taken_for_none():
     for trial in range(60):
         theirs, truth = _whole_rows(generator.random(30) < 0.05)
         ours, _ = _whole_rows([False] * 30)
-        sides = MultiLabelClassification, "subset_accuracy", ours, theirs, truth
+        sides = MULTI_LABEL_CLASSIFICATION, "subset_accuracy", ours, theirs, truth
         passes += scores.compare(*sides, trial).difference90.low > -0.03
     assert passes <= 3
 
@@ -344,7 +348,7 @@ def test_a_rare_label_that_no_threshold_finds_is_not_known_to_be_lost():
     truth = (np.arange(100) < 5).astype(int)[:, None]
     probabilities = np.linspace(0, 1, 100)[:, None]
     answers = np.hstack([probabilities, truth])  # its threshold is not the score's
-    rows = MultiLabelClassification, "recall_1_fpr", answers
+    rows = MULTI_LABEL_CLASSIFICATION, "recall_1_fpr", answers
     exact = 1 - 0.05 ** (1 / 5)
     assert scores.alone(*rows, truth.tolist()).high > exact
     assert scores.compare(*rows, answers, truth.tolist()).difference90.low < -exact
@@ -354,6 +358,6 @@ def test_queries_that_all_fail_but_for_one_say_little_of_the_next():
     """The best seen is a tenth, but the next may be found at once."""
     outputs, truth = _searched(False)
     outputs[0] = 2.5  # before all but nine
-    found = scores.alone(Regression, "mrr_10", outputs, truth)
+    found = scores.alone(REGRESSION, "mrr_10", outputs, truth)
     assert found.value == pytest.approx(1 / 200)
     assert found.high > 0.1

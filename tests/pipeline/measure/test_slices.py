@@ -8,9 +8,9 @@ import pytest
 from pipeline.measure import slices
 from pipeline.measure.measurements import Measurements, ModelMeasurement
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.errors import DataError
 from tests.conftest import labelled_rows
 from tests.pipeline.measure import bundles
@@ -117,7 +117,7 @@ def test_a_column_named_as_a_slicing_of_ours_is_kept_apart():
     split = Split(
         "eval", "eval.jsonl", "0", ["a"] * 40, None, [0, 1] * 20, {"length": ["short"] * 40}
     )
-    found = slices.of(split, TextClassification(("bad", "good"), 8, ("text",)), [5] * 40)
+    found = slices.of(split, TEXT_CLASSIFICATION.bind(("bad", "good"), 8, ("text",)), [5] * 40)
     assert found["length"] == ["5 tokens"] * 40
     assert found["column length"] == ["short"] * 40
     assert found["label"][:2] == ["bad", "good"]
@@ -141,15 +141,18 @@ def test_queries_are_in_the_part_of_their_first_row_and_have_no_length():
     groups = ["b", "a", "b"] * 20
     columns = {"kind": ["x", "y", "z"] * 20}
     split = Split("eval", "e", "0", groups, groups, [1] * 60, columns, groups)
-    found = slices.of(split, Regression((), 8, ("q", "p")), [3] * 60)
+    found = slices.of(split, REGRESSION.bind((), 8, ("q", "p")), [3] * 60)
     assert found == {"kind": ["(rare)", "(rare)"]}  # two blocks: too few for parts of their own
 
 
 def test_parts_by_target_have_the_task_s_own_name():
     scored = Split("eval", "e", "0", ["a"] * 4, None, [1.0, 2.0, 3.0, 4.0])
-    assert list(slices.of(scored, Regression((), 8, ("t",)), [3] * 4)) == ["length", "true score"]
+    assert list(slices.of(scored, REGRESSION.bind((), 8, ("t",)), [3] * 4)) == [
+        "length",
+        "true score",
+    ]
     several = Split("eval", "e", "0", ["a"] * 2, None, [[0, 1], [1, 1]])
-    task = MultiLabelClassification(("x", "y"), 8, ("t",))
+    task = MULTI_LABEL_CLASSIFICATION.bind(("x", "y"), 8, ("t",))
     assert list(slices.of(several, task, [3] * 2)) == ["length", "number of labels"]
 
 

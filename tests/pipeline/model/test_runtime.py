@@ -70,7 +70,7 @@ def write_bundle(directory):
 def test_it_answers_with_probabilities(tmp_path):
     model = BundleModel(write_bundle(tmp_path))
     assert model.labels == ("negative", "positive")
-    answers = TASK.answers(model.units(["good film", "bad bad film", "film"]))
+    answers = TASK.head.predictions(model.units(["good film", "bad bad film", "film"]))
     share = np.exp([1, -2, 0]) / (1 + np.exp([1, -2, 0]))
     np.testing.assert_allclose(answers[:, 1], share, rtol=1e-6)
     np.testing.assert_allclose(answers.sum(axis=1), 1)
@@ -381,7 +381,7 @@ def test_a_gpu_answers_as_the_cpu_does(tmp_path, provider):
     bundle, texts = write_bundle(tmp_path), ["good film", "bad bad film", "film"]
     model = BundleModel(bundle, provider=provider)
     expected = probabilities(bundle, texts)
-    np.testing.assert_allclose(TASK.answers(model.units(texts)), expected, atol=1e-3)
+    np.testing.assert_allclose(TASK.head.predictions(model.units(texts)), expected, atol=1e-3)
     feed = model.encode(texts)[0]
     bound = model.resident(feed)
     model.session.run_with_iobinding(bound)

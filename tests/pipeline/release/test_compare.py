@@ -23,8 +23,8 @@ from pipeline.release.compare import (
 )
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import unlabelled
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.errors import DataError, EvidenceError
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Data, Target
@@ -137,13 +137,13 @@ def test_gains_are_rows_that_only_the_candidate_has_right() -> None:
 
 
 def test_a_search_is_timed_by_its_queries() -> None:
-    task = SentenceEmbeddings((), 8, ("query", "positive"))
+    task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     texts, pairs = rows_to_time(task, search(), 200, seed=0)
     assert (sorted(texts), pairs) == (["dull", "warm"], None)
 
 
 def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
-    task = unlabelled.of(TextClassification)(("no", "yes"), 8, ("text",))
+    task = unlabelled.without_labels(TEXT_CLASSIFICATION).bind(("no", "yes"), 8, ("text",))
     rows = Split("eval", "e.jsonl", "0", ["a", "b"], None, None)
     baseline = ModelMeasurement(digest="", size=1, answers=[[0.9, 0.1], [0.2, 0.8]])
     assert truth_for(task, rows, baseline) == [0, 1]
@@ -152,7 +152,7 @@ def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
     assert gathered.groups == []
     users = replace(rows, groups=["ann", "ann"])
     assert collect({}, task, users, [0, 1]).groups == [0, 0]
-    labelled = TextClassification(("no", "yes"), 8, ("text",))
+    labelled = TEXT_CLASSIFICATION.bind(("no", "yes"), 8, ("text",))
     assert truth_for(labelled, replace(rows, labels=[1, 1]), baseline) == [1, 1]
     broken = baseline.model_copy(update={"answers": [[float("nan")] * 2, [0.2, 0.8]]})
     with pytest.raises(EvidenceError, match=r"outputs NaN for rows of e\.jsonl, so its answers"):

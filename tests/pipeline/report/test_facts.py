@@ -10,7 +10,7 @@ from pipeline.measure import accuracy
 from pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Linear, Measurements
 from pipeline.report import facts, headline, html, markdown
 from pipeline.report.ci import numbers
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.budget import Budget
 from pipeline.terms.interval import Interval
 from pipeline.terms.vocabulary import Target
@@ -79,10 +79,10 @@ def _everywhere(metric: str) -> dict[str, tuple[float, float, float]]:
     data = report_data()
     measured = data.measurements
     answers = np.asarray(measured.models[CANDIDATE].answers)
-    task = TextClassification(("negative", "positive"), 128, ("text",))
+    task = TEXT_CLASSIFICATION.bind(("negative", "positive"), 128, ("text",))
     noted = {
         m.name: m
-        for m in accuracy.metrics(type(task), task.scores, answers, measured.truth, "eval")
+        for m in accuracy.metrics(task, task.scorer.scores, answers, measured.truth, "eval")
     }
     budget = Budget(metric=metric, max=1)
     judged = judge([budget], [Target(name="cpu")], measured).budgets[0]

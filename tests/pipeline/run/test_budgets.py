@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import ClassScorer
 from pipeline.terms.errors import RecipeError
 from tests.conftest import Workshop
 
@@ -78,7 +78,7 @@ def test_a_search_has_no_spearman(workshop: Workshop) -> None:
 def test_answers_that_are_no_probabilities_have_no_divergence(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TextClassification, "probable", False)
+    monkeypatch.setattr(ClassScorer, "probable", False)
     said = refused(workshop, {"metric": "kl", "max": 0.1}, "finetune", "export", VALIDATE)
     assert "the answers of text-classification are no probabilities, so they have no kl" in said
 

@@ -38,13 +38,13 @@ def test_thresholds_are_those_of_the_models_own_answers_to_the_development_rows(
     made = run.execute("finetune")
     task, split = run.plan.task, run.plan.splits["dev"]
     logits = accuracy.checkpoint_outputs(made.artifact.directory, task, split, silent)
-    expected = multi_label.thresholds(1 / (1 + np.exp(-logits)), np.array(task.truth(split)))
+    expected = multi_label.thresholds(1 / (1 + np.exp(-logits)), np.array(task.scorer.truth(split)))
     assert list(thresholds(made).values()) == pytest.approx(expected.tolist())
     # The score of the ledger is that of these decisions.
     evaluated = run.plan.splits["eval"]
     logits = accuracy.checkpoint_outputs(made.artifact.directory, task, evaluated, silent)
     decided = 1 / (1 + np.exp(-logits)) >= expected
-    truth = np.array(task.truth(evaluated))
+    truth = np.array(task.scorer.truth(evaluated))
     hits = (decided & (truth == 1)).sum()
     f1 = 2 * hits / (decided.sum() + truth.sum())
     assert made.scores[0].name == "micro_f1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.run.lengths import Lengths
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from tests.conftest import execute, labelled_rows
 from tests.models import TASK
 
@@ -36,5 +36,5 @@ def test_a_long_row_is_said_to_be_cut_where_it_is_only_learned_from():
         f"eval: 1 row {long}, read in windows",
         f"unlabelled: 3 rows {long}, truncated",
     ]
-    words = found.warnings(TokenClassification(("O", "B-A"), 32, ("text",)))
+    words = found.warnings(TOKEN_CLASSIFICATION.bind(("O", "B-A"), 32, ("text",)))
     assert words[0] == f"train: 2 rows {long}, read in windows", "as plain training does"

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.measure import accuracy, answers
 from pipeline.recipe.recipe import MODEL
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import ClassReader
 from pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from tests.conftest import QUICK, Workshop, execute, labelled_rows
 from tests.models import LABELS, write_encoder, write_finetuned, write_model
@@ -139,7 +139,7 @@ def test_the_one_output_of_a_cross_encoder_cannot_label(bare: Workshop) -> None:
 def test_a_task_whose_answers_are_no_truth_needs_labels(
     bare: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TextClassification, "answers_itself", False)
+    monkeypatch.setattr(ClassReader, "self_labelled", ())
     with pytest.raises(RecipeError, match="the answers of text-classification are no truth to"):
         bare.open(DISTILL, data=DATA).plan.steps()
 
@@ -199,7 +199,9 @@ def test_a_whole_chain_runs_to_a_verdict(
     measured = _measurements(bare, told)
     assert measured.references[0] == "model"
     assert measured.unlabelled
-    nats = measured.scored_by.nats(measured.table("candidate"), measured.table("model"))
+    nats = measured.scored_by.scorer.divergence(
+        measured.table("candidate"), measured.table("model")
+    )
     assert f"kl is {nats.mean():.2f}"[:9] in reasons[1]
 
 

@@ -109,19 +109,17 @@ def test_a_plan_needs_nothing_that_only_linux_has(workshop, monkeypatch):
 
 
 TASK = """
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import replace
 
 from pipeline.stage import formulas
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION, ClassScorer
 
 
-@dataclass(frozen=True)
-class Mine(TextClassification):
-    scores: ClassVar = {"first": formulas.accuracy}
+class MyScorer(ClassScorer):
+    scores = {"first": formulas.accuracy}
 
-    def load_model(self, directory):
-        return super().load_model(directory)
+
+MINE = replace(TEXT_CLASSIFICATION, name="mine", scorer=MyScorer())
 """
 
 
@@ -129,7 +127,7 @@ def test_an_edit_of_a_plug_in_task_is_no_cache_hit(workshop, monkeypatch):
     plugin, metadata = workshop.folder / "plugin", workshop.folder / "plugin/mytask-1.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mytask\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[rarefy.tasks]\nmine = mytask:Mine\n")
+    (metadata / "entry_points.txt").write_text("[rarefy.tasks]\nmine = mytask:MINE\n")
     monkeypatch.syspath_prepend(plugin)
 
     def head(text: str):

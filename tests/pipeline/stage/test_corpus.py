@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.stage import corpus, data
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import groups_of_blocks
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
 
@@ -19,7 +20,7 @@ TRAIN = [{"query": f"q{at}", "positive": "warm film"} for at in range(4)]
 EVAL = [{"query": "hot", "positive": "a"}, {"query": "ice", "positive": "c"}]
 
 
-def load(folder: Path, task: Any = SentenceEmbeddings, **changes: Any) -> Any:
+def load(folder: Path, task: Any = SENTENCE_EMBEDDINGS, **changes: Any) -> Any:
     rows = {"train": TRAIN, "eval": EVAL, "corpus": CORPUS}
     for name, default in rows.items():
         given = changes.pop(name, default)
@@ -28,7 +29,7 @@ def load(folder: Path, task: Any = SentenceEmbeddings, **changes: Any) -> Any:
     values = {name: f"{name}.jsonl" for name in rows}
     values |= {"text": ("query", "positive"), "label": None}
     table = Data(**(values | changes))
-    return data.load(table, task, data.locate(table, folder))[0]
+    return data.load(table, task.reader, data.locate(table, folder))[0]
 
 
 def test_a_query_of_eval_is_not_learned_from_without_a_word(tmp_path):
@@ -44,7 +45,7 @@ def test_a_query_of_eval_is_not_learned_from_without_a_word(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     files = {name: f"{name}.jsonl" for name in rows}
     table = Data(**files, text=("query", "positive"), label=None, dev="train.jsonl")
-    splits, summary = data.load(table, SentenceEmbeddings, data.locate(table, tmp_path))
+    splits, summary = data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, tmp_path))
     assert list(splits["unlabelled"].texts) == ["fresh"]
     assert "eval: 1 row is also in train, so accuracy is overestimated" in summary.warnings
 
@@ -75,8 +76,8 @@ def test_the_group_of_a_query_is_that_of_its_first_row(tmp_path):
     train = [row | {"user": "dan"} for row in TRAIN]
     split = load(tmp_path, eval=rows, train=train, group="user")["eval"]
     assert split.groups == ["ann", "ben", "ann"]
-    task = SentenceEmbeddings((), 32, ("query", "positive"))
-    assert task.groups(split) == [0, 1, 0]
+    task = SENTENCE_EMBEDDINGS.bind((), 32, ("query", "positive"))
+    assert groups_of_blocks(task, split) == [0, 1, 0]
 
 
 def test_a_byte_of_the_corpus_is_part_of_the_eval_split(tmp_path):
@@ -104,7 +105,7 @@ def test_a_byte_of_the_corpus_is_part_of_the_eval_split(tmp_path):
         ({"corpus": [*CORPUS, {"id": "d", "text": " "}]}, r"row 4, document 'd', has no text"),
         ({"corpus": [*CORPUS, {"id": None, "text": "x"}]}, r"row 4 has no id"),
         (
-            {"corpus": CORPUS, "task": TextClassification},
+            {"corpus": CORPUS, "task": TEXT_CLASSIFICATION},
             r"data.corpus: text-classification searches nothing",
         ),
     ],

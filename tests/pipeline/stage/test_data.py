@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.stage import data
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
@@ -33,7 +33,7 @@ def load(tmp_path: Path):
             text = rows if isinstance(rows, str) else jsonl(rows)
             (tmp_path / f"{name}.{ending}").write_text(text)
         recipe = Data(**{name: f"{name}.{ending}" for name in given}, **options)
-        return data.load(recipe, TextClassification, data.locate(recipe, tmp_path))
+        return data.load(recipe, TEXT_CLASSIFICATION.reader, data.locate(recipe, tmp_path))
 
     return do
 
@@ -75,7 +75,7 @@ def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
     for name, rows in {"train": TRAIN, "eval": EVAL}.items():
         datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
     recipe = Data(train="train.parquet", eval="eval.parquet")
-    splits, _ = data.load(recipe, TextClassification, data.locate(recipe, tmp_path))
+    splits, _ = data.load(recipe, TEXT_CLASSIFICATION.reader, data.locate(recipe, tmp_path))
     assert list(splits["train"].texts) == expected
 
 
@@ -142,7 +142,9 @@ def test_whole_numbers_that_a_gap_made_floats_are_classes(load, tmp_path):
     assert load(labelled(1.0, 0.0, None), labelled(1))[1].labels == ["0", "1"]
     (tmp_path / "floats.csv").write_text("text,label\na,1.0\nb,0.0\n")
     recipe = Data(train="floats.csv", eval="floats.csv")
-    assert data.load(recipe, TextClassification, data.locate(recipe, tmp_path))[1].labels == [
+    assert data.load(recipe, TEXT_CLASSIFICATION.reader, data.locate(recipe, tmp_path))[
+        1
+    ].labels == [
         "0.0",
         "1.0",
     ]
@@ -274,7 +276,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(load, tmp_path):
     located = data.locate(recipe, tmp_path)
     (tmp_path / "train.jsonl").write_text(jsonl(TRAIN).replace("dull", "gray"))
     with pytest.raises(DataError, match="changed while it was read; run again"):
-        data.load(recipe, TextClassification, located)
+        data.load(recipe, TEXT_CLASSIFICATION.reader, located)
 
 
 def test_the_digest_knows_every_byte_and_how_it_is_read(tmp_path):
@@ -391,5 +393,5 @@ def test_grades_of_dev_are_shares_of_the_greatest_in_train(tmp_path):
     columns = {"text": ("query", "text"), "label": "grade", "group": "query"}
     for dev in ("two.jsonl", "train.jsonl"):
         recipe = Data(train="train.jsonl", dev=dev, eval="eval.jsonl", **columns)
-        splits, _ = data.load(recipe, Regression, data.locate(recipe, tmp_path))
+        splits, _ = data.load(recipe, REGRESSION.reader, data.locate(recipe, tmp_path))
         assert splits["dev"].greatest_label == 3

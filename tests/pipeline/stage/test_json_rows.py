@@ -11,7 +11,7 @@ from datasets import Json, List, Value
 
 from pipeline.stage import data, json_rows, table_file
 from pipeline.stage.table_file import Source
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.digests import file_sha256
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
@@ -71,7 +71,7 @@ def test_dates_are_labels_texts_slices_and_groups(tmp_path):
     ]
     written(tmp_path / "rows.jsonl", rows)
     recipe = Data(train="rows.jsonl", eval="rows.jsonl", slices=("day",), dev="rows.jsonl")
-    splits, summary = data.load(recipe, TextClassification, data.locate(recipe, tmp_path))
+    splits, summary = data.load(recipe, TEXT_CLASSIFICATION.reader, data.locate(recipe, tmp_path))
     assert summary.labels == ["2020-01-01", "2020-01-02"]
     assert list(splits["eval"].texts) == [row["text"] for row in rows]
     assert set(splits["eval"].columns["day"]) == {"2020-01-01"}

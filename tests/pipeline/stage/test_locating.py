@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from pipeline.stage.locating import locate
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.models import configure, pickle_weights, write_model
@@ -86,8 +86,8 @@ def test_a_model_with_a_head_for_just_these_labels_is_a_checkpoint(workshop, mod
     names = {"0": "positive", "1": "negative"}
     configure(model, architectures=["BertForSequenceClassification"], id2label=names)
     run = workshop.open("quick:Word")
-    assert run.plan.located.kind(TextClassification, ["negative", "positive"]) is Kind.CHECKPOINT
-    assert run.plan.located.kind(TextClassification, ["a", "b"]) is Kind.ENCODER
+    assert run.plan.located.kind(TEXT_CLASSIFICATION, ["negative", "positive"]) is Kind.CHECKPOINT
+    assert run.plan.located.kind(TEXT_CLASSIFICATION, ["a", "b"]) is Kind.ENCODER
     assert run.plan.labels == ["positive", "negative"], "the model's own order of outputs"
 
 
@@ -230,9 +230,9 @@ def test_a_model_made_for_dot_products_is_said_to_be_compared_by_cosine(tmp_path
     for path in (model / "st").iterdir():
         shutil.move(path, model / path.name)
     found = locate("model", tmp_path, allow_pickle=False)
-    (said,) = found.warnings(SentenceEmbeddings, [])
+    (said,) = found.warnings(SENTENCE_EMBEDDINGS, [])
     assert said.startswith("model: config_sentence_transformers.json: similarity_fn_name is 'dot'")
-    assert found.warnings(TextClassification, ["a", "b"]) == [], "a new head is learned"
+    assert found.warnings(TEXT_CLASSIFICATION, ["a", "b"]) == [], "a new head is learned"
 
 
 @pytest.mark.parametrize("prompts", [{"query": "query: ", "document": ""}, {"query": ""}, None])
@@ -241,7 +241,7 @@ def test_prompts_that_nobody_puts_before_texts_are_said(tmp_path, model, prompts
     (model / "st/config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
     for path in (model / "st").iterdir():
         shutil.move(path, model / path.name)
-    said = locate("model", tmp_path, allow_pickle=False).warnings(SentenceEmbeddings, [])
+    said = locate("model", tmp_path, allow_pickle=False).warnings(SENTENCE_EMBEDDINGS, [])
     if prompts and any(prompts.values()):
         assert said[0].startswith("model: it has prompts ('query: '), and none is put before texts")
     else:

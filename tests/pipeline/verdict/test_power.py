@@ -134,9 +134,9 @@ def test_without_any_margin_there_is_nothing_to_count():
 
 
 def test_a_score_that_counts_no_rows_needs_what_the_last_run_s_error_says(monkeypatch):
-    from pipeline.stage.tasks.text_classification import TextClassification
+    from pipeline.stage.tasks.text_classification import ClassScorer
 
-    monkeypatch.setattr(TextClassification, "counted", False)
+    monkeypatch.setattr(ClassScorer, "counted", False)
     ours, theirs = np.arange(500) % 10 > 0, np.arange(500) % 10 != 1
     budgets = [Budget(metric="macro_f1", max_drop="0.5 %", against="finetune")]
     assert power.needs(budgets, 1000, counted=False) == [], "nothing is known before the first run"

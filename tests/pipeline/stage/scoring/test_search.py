@@ -66,9 +66,9 @@ def test_right_is_the_query_whose_first_document_is_wanted():
     queries, documents = sides()
     result = found(queries, documents)
     want = [int(result[at, 0]) in WANTED[at] for at in range(4)]
-    assert search.first_is_right(result).tolist() == want
+    assert search.first_is_correct(result).tolist() == want
     assert 0 < sum(want) < 4
-    assert not search.first_is_right(found(queries, np.ones_like(documents))).any()
+    assert not search.first_is_correct(found(queries, np.ones_like(documents))).any()
 
 
 def test_nan_in_a_query_breaks_it_and_nan_in_a_document_breaks_all():

@@ -16,7 +16,7 @@ from pipeline.report import html
 from pipeline.run import outcome
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import unlabelled
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
 from pipeline.store.home import Home
 from pipeline.terms.errors import DataError, RecipeError
 from pipeline.terms.vocabulary import Data
@@ -24,8 +24,8 @@ from tests.conftest import QUICK, execute
 from tests.models import write_encoder, write_model
 from tests.searches import TEXTS, write_texts
 
-BARE = unlabelled.of(SentenceEmbeddings)
-TASK = BARE((), 8, ("text",))
+BARE = unlabelled.without_labels(SENTENCE_EMBEDDINGS)
+TASK = BARE.bind((), 8, ("text",))
 VALUES: dict[str, Any] = {"task": "sentence-embeddings", "data": TEXTS}
 FILES = {"train": "t.jsonl", "eval": "e.jsonl", "label": None}
 
@@ -35,10 +35,14 @@ def split(count: int, labels: Any = None) -> Split:
 
 
 def test_one_text_column_alone_is_a_form_of_its_own() -> None:
-    assert SentenceEmbeddings.bare(Data(**FILES, text="a"))
-    assert not SentenceEmbeddings.bare(Data(**FILES, text=("a", "b"), corpus="c.jsonl"))
-    assert not SentenceEmbeddings.bare(Data(**FILES | {"label": "s"}, text=("a", "b")))
-    assert unlabelled.of_data(SentenceEmbeddings, Data(**FILES, text="a")) is BARE
+    assert SENTENCE_EMBEDDINGS.reader.lacks_labels(Data(**FILES, text="a"))
+    assert not SENTENCE_EMBEDDINGS.reader.lacks_labels(
+        Data(**FILES, text=("a", "b"), corpus="c.jsonl")
+    )
+    assert not SENTENCE_EMBEDDINGS.reader.lacks_labels(
+        Data(**FILES | {"label": "s"}, text=("a", "b"))
+    )
+    assert unlabelled.for_data(SENTENCE_EMBEDDINGS, Data(**FILES, text="a")) == BARE
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,7 @@ def test_one_text_column_alone_is_a_form_of_its_own() -> None:
 )
 def test_what_texts_alone_cannot_have_is_refused(changes, message) -> None:
     with pytest.raises(DataError, match=message):
-        SentenceEmbeddings.target_columns(Data(**(FILES | {"text": "a"} | changes)))
+        SENTENCE_EMBEDDINGS.reader.target_columns(Data(**(FILES | {"text": "a"} | changes)))
 
 
 def nearest(vectors: Any) -> list[list[int]]:
@@ -65,16 +69,20 @@ def nearest(vectors: Any) -> list[list[int]]:
 @pytest.mark.parametrize("count", [4, 40])
 def test_the_truth_is_the_ten_nearest_other_texts(count: int) -> None:
     vectors = np.random.default_rng(3).normal(size=(count, 6))
-    kept = TASK.kept(vectors, split(count))
+    kept = TASK.scorer.retained(vectors, split(count))
     assert kept.shape == (count, 10)
-    targets = TASK.targets_of(kept, split(count))
+    targets = TASK.objective.targets(kept, split(count))
     assert targets == nearest(vectors)
     assert json.loads(json.dumps(targets)) == targets
-    truth = TASK.truth(split(count, targets))
-    assert BARE.right(kept, truth).all()
+    truth = TASK.scorer.truth(split(count, targets))
+    assert BARE.scorer.correct(kept, truth).all()
     assert scores.alone(BARE, "agreement", kept, truth).value == 1
-    assert list(BARE.formulas(truth)) == ["agreement"] == list(BARE.scored(Data(**FILES)))
-    assert BARE.block(truth) == "text"
+    assert (
+        list(BARE.scorer.formulas(truth))
+        == ["agreement"]
+        == list(BARE.scorer.score_names(Data(**FILES)))
+    )
+    assert BARE.scorer.block_name(truth) == "text"
 
 
 def test_half_of_the_neighbours_is_enough_and_less_is_not() -> None:
@@ -83,16 +91,16 @@ def test_half_of_the_neighbours_is_enough_and_less_is_not() -> None:
         [[1, 2, 3, 4, 5, *range(20, 25)], [1, 2, 3, 4, *range(30, 36)], [9, 2, 1, *[-1] * 7]],
         dtype=float,
     )
-    assert BARE.right(found, truth).tolist() == [True, False, True]
-    assert not BARE.right(np.full((3, 10), np.nan), truth).any()
-    assert BARE.same(found, found[[1, 0, 2]]).tolist() == [False, False, True]
+    assert BARE.scorer.correct(found, truth).tolist() == [True, False, True]
+    assert not BARE.scorer.correct(np.full((3, 10), np.nan), truth).any()
+    assert BARE.scorer.agreement(found, found[[1, 0, 2]]).tolist() == [False, False, True]
 
 
 def test_equal_texts_are_each_other_s_neighbours_the_earlier_first() -> None:
     rows = Split("eval", "e", "0", ["a", "b", "a", "c", "a"], None, None)
-    assert TASK.requests(rows)[0] == ["a", "b", "c"]
-    kept = TASK.kept(np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), rows)
-    found = TASK.targets_of(kept, rows)
+    assert TASK.encoder.requests(rows)[0] == ["a", "b", "c"]
+    kept = TASK.scorer.retained(np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), rows)
+    found = TASK.objective.targets(kept, rows)
     assert found == [[2, 4, 3, 1], [3, 0, 2, 4], [0, 4, 3, 1], [1, 0, 2, 4], [0, 2, 3, 1]]
 
 
@@ -100,24 +108,24 @@ def test_many_texts_are_compared_in_chunks(monkeypatch) -> None:
     from pipeline.stage.scoring import search
 
     vectors = np.random.default_rng(1).normal(size=(50, 5))
-    whole = TASK.kept(vectors, split(50))
+    whole = TASK.scorer.retained(vectors, split(50))
     monkeypatch.setattr(search, "HELD", 150)
-    assert (TASK.kept(vectors, split(50)) == whole).all()
+    assert (TASK.scorer.retained(vectors, split(50)) == whole).all()
 
 
 def test_one_embedding_that_is_not_finite_may_be_anyone_s_neighbour() -> None:
     vectors = np.ones((4, 2))
     vectors[2, 0] = np.nan
-    kept = TASK.kept(vectors, split(4))
+    kept = TASK.scorer.retained(vectors, split(4))
     assert np.isnan(kept).all()
-    assert TASK.said(kept, split(4)) == ["not a number"] * 4
+    assert TASK.presenter.describe_prediction(kept, split(4)) == ["not a number"] * 4
 
 
 def test_the_report_shows_the_nearest_texts() -> None:
     rows = split(5, [[1, 2, 3, 4], [0], [0], [0], [0]])
     kept = np.array([[4, 3, 2, 1, *[-1] * 6]] * 5, dtype=float)
-    assert TASK.said(kept, rows)[0] == "text 4 | text 3 | text 2"
-    assert TASK.wanted(rows)[:2] == ["text 1 | text 2 | text 3", "text 0"]
+    assert TASK.presenter.describe_prediction(kept, rows)[0] == "text 4 | text 3 | text 2"
+    assert TASK.presenter.describe_target(rows)[:2] == ["text 1 | text 2 | text 3", "text 0"]
 
 
 def test_neighbours_drawn_at_random_are_the_floor() -> None:
@@ -127,10 +135,10 @@ def test_neighbours_drawn_at_random_are_the_floor() -> None:
         len(set(draw.choice(24, 10, replace=False)) & set(draw.choice(24, 10, replace=False))) >= 5
         for _ in range(4000)
     ]
-    assert BARE.floor(truth) == pytest.approx(np.mean(hits), abs=0.03)
-    assert BARE.floor([[1, 2], [0, 2], [0, 1]]) == 1, "all others are neighbours"
-    kept = TASK.kept(np.random.default_rng(3).normal(size=(9, 4)), split(9))
-    said = floor.learned_nothing(BARE, kept, TASK.targets_of(kept, split(9)))
+    assert BARE.scorer.floor(truth) == pytest.approx(np.mean(hits), abs=0.03)
+    assert BARE.scorer.floor([[1, 2], [0, 2], [0, 1]]) == 1, "all others are neighbours"
+    kept = TASK.scorer.retained(np.random.default_rng(3).normal(size=(9, 4)), split(9))
+    said = floor.learned_nothing(BARE, kept, TASK.objective.targets(kept, split(9)))
     assert said is not None
     assert "not significantly above the 100 % of neighbours drawn at random" in said
 

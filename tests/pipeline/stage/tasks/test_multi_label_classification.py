@@ -25,7 +25,7 @@ from pipeline.run.plan import Plan
 from pipeline.stage.scoring import multi_label
 from pipeline.stage.split import Split
 from pipeline.stage.tasks import unlabelled
-from pipeline.stage.tasks.multi_label_classification import MultiLabelClassification
+from pipeline.stage.tasks.multi_label_classification import MULTI_LABEL_CLASSIFICATION
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Store
 from pipeline.terms.errors import DataError, RarefyError
@@ -33,7 +33,7 @@ from tests.conftest import QUICK, VALIDATE
 from tests.models import write_encoder
 from tests.multi_label import LABELS, TASK, rows
 
-ONE = MultiLabelClassification(LABELS, 32, ("text",))
+ONE = MULTI_LABEL_CLASSIFICATION.bind(LABELS, 32, ("text",))
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "label": "labels", "dev": "25 %"}
 SPLIT = Split("dev", "f", "0" * 64, ["film", "scene", "actor"], None, [(0, 2), (), (1,)])
 
@@ -67,8 +67,10 @@ def test_a_row_has_any_number_of_labels_or_none(desk):
     assert plan.labels == sorted(LABELS)
     assert plan.summary.rows["eval"] == 24
     wanted = [row["labels"] for row in rows(24, seed=1)]
-    assert plan.task.wanted(split) == [", ".join(names) or "(none)" for names in wanted]
-    truth = plan.task.truth(split)
+    assert plan.task.presenter.describe_target(split) == [
+        ", ".join(names) or "(none)" for names in wanted
+    ]
+    truth = plan.task.scorer.truth(split)
     assert truth == [[int(label in names) for label in plan.labels] for names in wanted]
     assert plan.summary.counts["eval"] == dict.fromkeys(LABELS, 12)
 
@@ -99,7 +101,12 @@ def test_the_labels_of_a_csv_file_are_a_list_as_text_or_separated(desk):
     ]
     path.write_text("\n".join(["text,labels", *lines]) + "\n")
     plan = read(desk, eval="eval.csv")
-    assert plan.task.wanted(plan.splits["eval"]) == ["bad, good", "people", "bad, good", "(none)"]
+    assert plan.task.presenter.describe_target(plan.splits["eval"]) == [
+        "bad, good",
+        "people",
+        "bad, good",
+        "(none)",
+    ]
     assert "eval: 1 row without a label left out" in plan.summary.warnings
 
 
@@ -169,82 +176,89 @@ def test_a_label_column_named_twice_is_refused(desk):
 
 def test_a_row_without_labels_teaches_that_none_applies_and_an_unlabelled_one_nothing(tmp_path):
     tokenizer = checkpoint.load_tokenizer(write_encoder(tmp_path / "encoder", layers=1, hidden=16))
-    found = ONE.examples(tokenizer, SPLIT, [1, 0])
+    found = ONE.encoder.examples(tokenizer, SPLIT, [1, 0])
     assert [row["labels"] for row in found] == [[0, 0, 0], [1, 0, 1]]
     bare = Split("unlabelled", "f", "0" * 64, ["film"], None, None)
-    (row,) = ONE.examples(tokenizer, bare, [0])
+    (row,) = ONE.encoder.examples(tokenizer, bare, [0])
     batch = {"labels": torch.tensor([row["labels"], [1, 0, 1]])}
     outputs = torch.tensor([[9.0, 9.0, 9.0], [0.0, 0.0, 0.0]])
-    assert ONE.loss(outputs, batch, total=False).item() == pytest.approx(np.log(2))
-    assert ONE.loss(outputs[:1], {"labels": batch["labels"][:1]}, total=False).item() == 0
+    assert ONE.objective.loss(outputs, batch, total=False).item() == pytest.approx(np.log(2))
+    assert ONE.objective.loss(outputs[:1], {"labels": batch["labels"][:1]}, total=False).item() == 0
 
 
 def test_the_divergence_of_a_row_is_the_sum_over_its_labels():
     # p = 0.8 against q = 0.5, and equal answers: 0.8 ln 1.6 + 0.2 ln 0.4.
     exact, other = torch.tensor([[np.log(4.0), 40.0, 1.0]]), torch.tensor([[0.0, 40.0, 1.0]])
     expected = 0.8 * np.log(1.6) + 0.2 * np.log(0.4)
-    assert ONE.divergence(exact, other).tolist() == pytest.approx([expected])
+    assert ONE.objective.divergence(exact, other).tolist() == pytest.approx([expected])
 
 
 def test_the_head_is_for_several_labels(tmp_path):
     write_encoder(tmp_path / "encoder", layers=1, hidden=16)
-    model = ONE.load_model(str(tmp_path / "encoder"))
+    model = ONE.head.load(str(tmp_path / "encoder"))
     config = model.config.to_dict() | {"architectures": ["BertForSequenceClassification"]}
-    assert ONE.width_of(model) == 3
-    assert ONE.head(config) == list(LABELS)
-    assert ONE.head(config | {"problem_type": "single_label_classification"}) is None
-    assert ONE.head(config | {"problem_type": None}) is None
+    assert ONE.head.width(model) == 3
+    assert ONE.head.labels_of(config) == list(LABELS)
+    assert ONE.head.labels_of(config | {"problem_type": "single_label_classification"}) is None
+    assert ONE.head.labels_of(config | {"problem_type": None}) is None
 
 
 def test_thresholds_decide_the_answers_and_are_kept_by_label():
     logits = np.array([[2.0, -3.0, 0.0], [-1.0, -4.0, 0.1], [-2.0, 1.0, -1.0]])
-    chosen = ONE.choose(logits, SPLIT)
-    expected = multi_label.thresholds(1 / (1 + np.exp(-logits)), np.array(ONE.truth(SPLIT)))
-    assert chosen.thresholds == pytest.approx(expected)
-    again = MultiLabelClassification(LABELS, 32, ("text",)).of_model(chosen.chosen())
-    assert again == chosen
-    found = again.answers(logits)
+    chosen = ONE.head.choose(logits, SPLIT)
+    expected = multi_label.thresholds(1 / (1 + np.exp(-logits)), np.array(ONE.scorer.truth(SPLIT)))
+    assert list(chosen["thresholds"].values()) == pytest.approx(expected)
+    again = ONE.of_model(chosen)
+    assert again.settings == chosen
+    found = again.head.predictions(logits)
     assert found.shape == (3, 6)
     np.testing.assert_array_equal(found[:, 3:], found[:, :3] >= np.array(expected))
-    given = [row.labels for row in again.predictions(found)]
-    assert [", ".join(row) or "(none)" for row in given] == again.said(found, SPLIT)
-    assert ONE.of_model({}).thresholds == (0.5, 0.5, 0.5)
+    given = [row.labels for row in again.presenter.answers(found)]
+    assert [", ".join(row) or "(none)" for row in given] == again.presenter.describe_prediction(
+        found, SPLIT
+    )
+    assert ONE.of_model({}).settings == {"thresholds": dict.fromkeys(LABELS, 0.5)}
 
 
 def test_a_label_is_missed_in_a_row_that_has_it_rightly():
     truth = [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     decided = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]])
     answers = np.hstack([np.full((3, 3), 0.5), decided])
-    rows, changed = ONE.missed(answers, truth)
+    rows, changed = ONE.scorer.missed_labels(answers, truth)
     assert rows.tolist() == [0, 1], "the third label is found nowhere"
     assert changed[:, 3:].tolist() == [[0, 1, 0], [1, 0, 0]]
     assert (answers[:, 3:] == decided).all()
-    rows, changed = ONE.found(answers, truth)
+    rows, changed = ONE.scorer.new_labels(answers, truth)
     assert rows.tolist() == [0, 1, 2]
     assert changed[:, 3:].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     assert changed[:, :3].argmax(axis=1).tolist() == [0, 1, 2]
-    assert [len(side) for side in ONE.found(answers[:2], [[0, 1, 0]] * 2)] == [1, 1]
+    assert [len(side) for side in ONE.scorer.new_labels(answers[:2], [[0, 1, 0]] * 2)] == [1, 1]
 
 
 def test_a_row_is_right_if_all_its_labels_are():
     answers = np.array(
         [[0.9, 0.1, 0.9, 1, 0, 1], [0.1, 0.1, 0.6, 0, 0, 1], [np.nan] * 6], dtype=float
     )
-    truth = ONE.truth(SPLIT)
-    assert ONE.right(answers, truth).tolist() == [True, False, False]
+    truth = ONE.scorer.truth(SPLIT)
+    assert ONE.scorer.correct(answers, truth).tolist() == [True, False, False]
     other = answers.copy()
     other[1, 5] = 0
-    assert ONE.same(answers[:2], other[:2]).tolist() == [True, False]
-    assert ONE.said(answers, SPLIT) == ["bad, people", "people", "not a number"]
-    assert ONE.predictions(answers)[0].columns()[0] == "bad, people"
-    assert ONE.predictions(other)[1].columns()[0] == "(none)"
+    assert ONE.scorer.agreement(answers[:2], other[:2]).tolist() == [True, False]
+    assert ONE.presenter.describe_prediction(answers, SPLIT) == [
+        "bad, people",
+        "people",
+        "not a number",
+    ]
+    assert ONE.presenter.answers(answers)[0].columns()[0] == "bad, people"
+    assert ONE.presenter.answers(other)[1].columns()[0] == "(none)"
     # Of the second row, the third probability is 0.1 from its threshold and no closer.
-    assert ONE.decided(answers[:2] - 0.01).tolist() == [True, False]
+    moved = answers[:2] - 0.01
+    assert ONE.head.rounding(moved, moved).decided.tolist() == [True, False]
 
 
 def test_nan_outputs_are_wrong_whatever_the_truth():
-    found = ONE.answers(np.array([[np.nan, -5.0, -5.0], [0.0, -5.0, -5.0]]))
-    assert ONE.right(found, [[0, 0, 0], [1, 0, 0]]).tolist() == [False, True]
+    found = ONE.head.predictions(np.array([[np.nan, -5.0, -5.0], [0.0, -5.0, -5.0]]))
+    assert ONE.scorer.correct(found, [[0, 0, 0], [1, 0, 0]]).tolist() == [False, True]
 
 
 @pytest.mark.slow
@@ -264,7 +278,7 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
         budgets=[{"metric": "micro_f1", "min_retained": "97 %", "against": "finetune"}],
     )
     names = [metric.name for metric in finished["export"].scores]
-    assert names == list(MultiLabelClassification.scores)
+    assert names == list(MULTI_LABEL_CLASSIFICATION.scorer.scores)
     for step in ("finetune", "distill", "prune", "adapt", "quantize", "merge", "export"):
         assert list(config_of(finished[step].artifact)["thresholds"]) == list(LABELS), step
     bundle = finished["export"].artifact.directory
@@ -276,7 +290,7 @@ def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
     # The bundle is int8: its thresholds are the best for its own answers to the development rows.
     plan = desk.open("export", task=TASK, data=DATA).plan
     task, split = plan.task, plan.splits["dev"]
-    chosen = task.choose(BundleModel(bundle).units(*task.requests(split)), split).chosen()
+    chosen = task.head.choose(BundleModel(bundle).units(*task.encoder.requests(split)), split)
     assert config_of(finished["export"].artifact)["thresholds"] == chosen["thresholds"]
 
 
@@ -302,17 +316,19 @@ def _same_everywhere(bundle: Path, measured: Measurements) -> None:
 
 
 def test_a_model_s_own_labels_can_be_targets():
-    answers = ONE.answers(np.array([[2.0, -3.0, 0.1], [-1.0, -4.0, -0.1]]))
-    targets = ONE.targets_of(answers, SPLIT)
+    answers = ONE.head.predictions(np.array([[2.0, -3.0, 0.1], [-1.0, -4.0, -0.1]]))
+    targets = ONE.objective.targets(answers, SPLIT)
     assert targets == [[0, 2], []]
     assert json.loads(json.dumps(targets)) == targets
     sharp = ONE.of_model({"thresholds": {"bad": 0.9, "good": 0.01, "people": 0.5}})
-    assert sharp.targets_of(sharp.answers(np.array([[2.0, -3.0, 0.1]])), SPLIT) == [[1, 2]]
-    bare = unlabelled.of(MultiLabelClassification)(LABELS, 32, ("text",))
-    truth = bare.truth(replace(SPLIT, labels=[*targets, [1]]))
+    assert sharp.objective.targets(sharp.head.predictions(np.array([[2.0, -3.0, 0.1]])), SPLIT) == [
+        [1, 2]
+    ]
+    bare = unlabelled.without_labels(MULTI_LABEL_CLASSIFICATION).bind(LABELS, 32, ("text",))
+    truth = bare.scorer.truth(replace(SPLIT, labels=[*targets, [1]]))
     assert truth == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    assert list(bare.formulas(truth)) == ["agreement"]
-    assert scores.alone(type(bare), "agreement", answers, truth[:2]).value == 1
+    assert list(bare.scorer.formulas(truth)) == ["agreement"]
+    assert scores.alone(bare, "agreement", answers, truth[:2]).value == 1
 
 
 def test_the_divergence_is_the_sum_of_scipys_over_labels():
@@ -323,10 +339,10 @@ def test_the_divergence_is_the_sum_of_scipys_over_labels():
         sum(stats.entropy([q, 1 - q], [p, 1 - p]) for p, q in zip(*pair, strict=True))
         for pair in zip(ours, theirs, strict=True)
     ]
-    assert ONE.nats(*tables) == pytest.approx(expected)
+    assert ONE.scorer.divergence(*tables) == pytest.approx(expected)
     sure = np.array([[1.0, 0.0, 0.5, 1, 0, 1]])
-    assert np.isfinite(ONE.nats(sure, 1 - sure)).all()
-    assert ONE.nats(sure, sure).tolist() == [0]
+    assert np.isfinite(ONE.scorer.divergence(sure, 1 - sure)).all()
+    assert ONE.scorer.divergence(sure, sure).tolist() == [0]
 
 
 @pytest.mark.slow
@@ -364,5 +380,5 @@ def test_without_labels_the_model_s_own_labels_are_the_truth(desk, rarefy, monke
     outputs = accuracy.checkpoint_outputs(
         student.directory, plan.task, plan.splits["dev"], lambda *_: None
     )
-    chosen = plan.task.choose(outputs, plan.splits["dev"]).chosen()["thresholds"]
+    chosen = plan.task.head.choose(outputs, plan.splits["dev"])["thresholds"]
     assert config_of(student)["thresholds"] == pytest.approx(chosen), "by the model's own labels"

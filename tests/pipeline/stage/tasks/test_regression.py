@@ -1,4 +1,4 @@
-"""Regression: scores of rows, rankings of the rows of a query, and the model's one output."""
+"""REGRESSION: scores of rows, rankings of the rows of a query, and the model's one output."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from pipeline.stage import data
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
 from pipeline.stage.tasks import heads, unlabelled
-from pipeline.stage.tasks.regression import Prediction, Regression
+from pipeline.stage.tasks.regression import REGRESSION, Prediction, ScoreHead
+from pipeline.stage.tasks.task import groups_of_blocks
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from rarefy import Bundle
 from tests.conftest import VALIDATE
 from tests.models import sentences, write_encoder, write_model
 
-TASK = Regression((), 32, ("text",))
+TASK = REGRESSION.bind((), 32, ("text",))
 ONCE = np.ones((1, 8))
 
 
@@ -47,8 +48,8 @@ def grouped(relevance: list[float], groups: list[str]) -> Split:
 
 @pytest.mark.parametrize("values", [["1.5", "-2", "1e3"], [1, 2.5, None], [True, False], ["", 3]])
 def test_numbers_are_scores_in_any_form(values):
-    Regression.check_column(values, "score", source())
-    assert Regression.target((values[0],)) in (1.5, 1.0, None)
+    REGRESSION.reader.check_column(values, "score", source())
+    assert REGRESSION.reader.target((values[0],)) in (1.5, 1.0, None)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_numbers_are_scores_in_any_form(values):
 )
 def test_a_score_that_is_not_a_number_is_refused_with_its_column(value, shown):
     with pytest.raises(DataError) as caught:
-        Regression.check_column([1.0, value], "score", source())
+        REGRESSION.reader.check_column([1.0, value], "score", source())
     assert str(caught.value) == (
         f"train.jsonl: column 'score' contains '{shown}', which is not a number; regression needs "
         "a score for each row"
@@ -64,29 +65,29 @@ def test_a_score_that_is_not_a_number_is_refused_with_its_column(value, shown):
 
 
 def test_scores_that_are_all_the_same_are_refused():
-    assert Regression.indexed([1.0, 2.0], [], source()) == [1.0, 2.0]
+    assert REGRESSION.reader.index_targets([1.0, 2.0], [], source()) == [1.0, 2.0]
     with pytest.raises(DataError, match=r"all scores in eval are 2; regression needs different"):
-        Regression.indexed([2.0, 2.0], [], source("eval"))
+        REGRESSION.reader.index_targets([2.0, 2.0], [], source("eval"))
 
 
 def test_a_query_without_a_relevant_row_is_refused_in_eval_and_counted_in_train():
     targets, groups = [0.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]
-    assert Regression.check_groups(targets[:2], groups[:2], source("eval")) == []
-    assert Regression.check_groups(targets, groups, source()) == [
+    assert REGRESSION.reader.check_groups(targets[:2], groups[:2], source("eval")) == []
+    assert REGRESSION.reader.check_groups(targets, groups, source()) == [
         "train: 1 query without a relevant row, which only teach what is not relevant"
     ]
     with pytest.raises(DataError, match=r"^eval.jsonl: 1 query without a relevant row \('b'\)"):
-        Regression.check_groups(targets, groups, source("eval"))
+        REGRESSION.reader.check_groups(targets, groups, source("eval"))
     with pytest.raises(DataError, match=r"a relevance is -1; with data.group, scores are grades"):
-        Regression.check_groups([-1.0, 1.0], ["a", "a"], source())
+        REGRESSION.reader.check_groups([-1.0, 1.0], ["a", "a"], source())
 
 
 def test_the_truth_is_a_score_or_a_relevance_with_its_query():
-    assert TASK.truth(plain([1.5, 2])) == [1.5, 2.0]
-    truth = TASK.truth(grouped([0, 1, 2], ["b", "a", "b"]))
+    assert TASK.scorer.truth(plain([1.5, 2])) == [1.5, 2.0]
+    truth = TASK.scorer.truth(grouped([0, 1, 2], ["b", "a", "b"]))
     assert truth == [[0.0, 0], [1.0, 1], [2.0, 0]]
     assert json.loads(json.dumps(truth)) == truth
-    assert TASK.truth(Split("eval", "e", "0" * 64, ["a"], None, None)) == []
+    assert TASK.scorer.truth(Split("eval", "e", "0" * 64, ["a"], None, None)) == []
 
 
 def test_scores_of_rows_are_those_of_scipy():
@@ -94,7 +95,7 @@ def test_scores_of_rows_are_those_of_scipy():
     truth, answers = draw.normal(size=8), draw.normal(size=(8, 1))
     found = {
         name: formula(answers, truth.tolist())(ONCE)[0]
-        for name, formula in Regression.formulas(truth.tolist()).items()
+        for name, formula in REGRESSION.scorer.formulas(truth.tolist()).items()
     }
     assert list(found) == ["spearman", "pearson", "mse", "mae"]
     assert found["spearman"] == pytest.approx(stats.spearmanr(answers[:, 0], truth).statistic)
@@ -109,8 +110,8 @@ def test_scores_of_a_ranking_are_those_of_scikit_learn_by_query():
     names = [f"q{query}" for query in range(8) for _ in range(15)]
     order = draw.permutation(120)  # the rows of a query need not be together
     split = grouped(relevance.ravel()[order].tolist(), [names[row] for row in order])
-    truth = TASK.truth(split)
-    formulas = Regression.formulas(truth)
+    truth = TASK.scorer.truth(split)
+    formulas = REGRESSION.scorer.formulas(truth)
     assert list(formulas) == ["ndcg_10", "mrr_10"]
     found = formulas["ndcg_10"](scores.ravel()[order][:, None], truth)(ONCE)[0]
     assert found == pytest.approx(ndcg_score(relevance, scores, k=10))
@@ -119,20 +120,20 @@ def test_scores_of_a_ranking_are_those_of_scikit_learn_by_query():
 def test_a_right_score_is_within_half_a_standard_deviation():
     truth = [0.0, 0.0, 4.0, 4.0]  # the standard deviation is 2
     answers = np.array([[0.9], [1.1], [3.1], [np.nan]])
-    assert Regression.right(answers, truth).tolist() == [True, False, True, False]
+    assert REGRESSION.scorer.correct(answers, truth).tolist() == [True, False, True, False]
 
 
 def test_a_right_ranking_has_a_relevant_row_on_top():
     truth = [[0, 0], [1, 0], [1, 1], [0, 1], [2, 2], [0, 2], [1, 3], [0, 3]]
     answers = np.array([[1.0], [2.0], [1.0], [2.0], [1.0], [1.0], [np.nan], [np.nan]])
-    assert Regression.right(answers, truth).tolist() == [True, False, False, False]
+    assert REGRESSION.scorer.correct(answers, truth).tolist() == [True, False, False, False]
 
 
 def test_the_same_score_is_within_a_quarter_of_the_models_own_deviation():
     theirs = np.array([[0.0], [0.0], [4.0], [4.0]])
     ours = theirs + np.array([[0.3], [-0.3], [0.6], [np.nan]])
-    assert Regression.same(theirs, theirs).all()
-    assert Regression.same(ours, theirs).tolist() == [True, True, False, False]
+    assert REGRESSION.scorer.agreement(theirs, theirs).all()
+    assert REGRESSION.scorer.agreement(ours, theirs).tolist() == [True, True, False, False]
 
 
 def test_a_head_with_one_output_is_kept_and_another_is_not(tmp_path):
@@ -140,36 +141,38 @@ def test_a_head_with_one_output_is_kept_and_another_is_not(tmp_path):
     network = write_model(one, "bert", "AutoModelForSequenceClassification", ("LABEL_0",))
     write_model(two, "bert", "AutoModelForSequenceClassification", ("a", "b"))
     configs = [json.loads((path / "config.json").read_text()) for path in (one, two)]
-    assert [Regression.head(config) for config in configs] == [[], None]
-    kept = TASK.load_model(str(one))
+    assert [REGRESSION.head.labels_of(config) for config in configs] == [[], None]
+    kept = TASK.head.load(str(one))
     assert torch.equal(kept.classifier.weight, network.classifier.weight)
-    TASK.check_head(kept, "here")
+    TASK.head.check(kept, "here")
     several = configs[0] | {"problem_type": "multi_label_classification"}
     (one / "config.json").write_text(json.dumps(several))
-    kept = TASK.load_model(str(one))
+    kept = TASK.head.load(str(one))
     assert torch.equal(kept.classifier.weight, network.classifier.weight)
-    assert Regression.head(several) == [], "so it is neither said to be replaced nor scaled"
-    new = TASK.load_model(str(two))
+    assert REGRESSION.head.labels_of(several) == [], (
+        "so it is neither said to be replaced nor scaled"
+    )
+    new = TASK.head.load(str(two))
     assert new.classifier.weight.shape == (1, 16)
     assert new.config.problem_type == "regression"
     with pytest.raises(ModelError, match=r"^here: the model has 2 outputs, but regression needs"):
-        TASK.check_head(checkpoint.load(two), "here")
+        TASK.head.check(checkpoint.load(two), "here")
 
 
 def test_a_new_head_answers_the_mean_score(tiny_encoder):
     draw = np.random.default_rng(0)
     split = plain(draw.normal(50, 20, 200).tolist())
-    network = TASK.load_model(str(tiny_encoder.directory))
+    network = TASK.head.load(str(tiny_encoder.directory))
     before = heads.last_linear(network).weight.clone()
-    TASK.start(network, split)
+    TASK.head.initialize(network, split)
     last = heads.last_linear(network)
     assert last.bias.item() == pytest.approx(np.mean(split.labels), rel=1e-5)
     torch.testing.assert_close(last.weight, before * float(np.std(split.labels)))
 
 
 def test_a_ranking_has_no_scale_to_start_from(tiny_encoder):
-    network = TASK.load_model(str(tiny_encoder.directory))
-    TASK.start(network, grouped([5.0, 0.0], ["a", "a"]))
+    network = TASK.head.load(str(tiny_encoder.directory))
+    TASK.head.initialize(network, grouped([5.0, 0.0], ["a", "a"]))
     assert heads.last_linear(network).bias.item() == 0
 
 
@@ -179,40 +182,42 @@ def tokenizer(tmp_path_factory):
 
 
 def test_rows_to_train_on_have_their_score_and_their_query(tokenizer):
-    rows = TASK.examples(tokenizer, plain([1.5, 2.5]), [1])
+    rows = TASK.encoder.examples(tokenizer, plain([1.5, 2.5]), [1])
     assert [(row["labels"], row["group"]) for row in rows] == [(2.5, -1)]
-    rows = TASK.examples(tokenizer, grouped([0, 1, 2], ["a", "b", "b"]), [0, 1, 2])
+    rows = TASK.encoder.examples(tokenizer, grouped([0, 1, 2], ["a", "b", "b"]), [0, 1, 2])
     assert [(row["labels"], row["group"]) for row in rows] == [(0, 0), (0.5, 1), (1, 1)]
     of_train = replace(grouped([0, 1, 2], ["a", "b", "b"]), greatest=1.0)
-    rows = TASK.examples(tokenizer, of_train, [0, 1, 2])
+    rows = TASK.encoder.examples(tokenizer, of_train, [0, 1, 2])
     assert [row["labels"] for row in rows] == [0, 1, 1]
-    (row,) = TASK.examples(tokenizer, Split("u", "u", "0" * 64, ["a"], None, None), [0])
+    (row,) = TASK.encoder.examples(tokenizer, Split("u", "u", "0" * 64, ["a"], None, None), [0])
     assert math.isnan(row["labels"])
 
 
 def test_the_loss_of_scores_is_their_squared_error_and_rows_without_one_have_none():
     outputs = torch.tensor([[1.0], [2.0], [5.0]])
     batch = {"labels": torch.tensor([0.0, 4.0, math.nan]), "group": torch.full((3,), -1)}
-    assert TASK.loss(outputs, batch, total=True).item() == 5
-    assert TASK.loss(outputs, batch, total=False).item() == 2.5
+    assert TASK.objective.loss(outputs, batch, total=True).item() == 5
+    assert TASK.objective.loss(outputs, batch, total=False).item() == 2.5
     batch["labels"] = torch.full((3,), math.nan)
-    assert TASK.loss(outputs, batch, total=False).item() == 0
+    assert TASK.objective.loss(outputs, batch, total=False).item() == 0
 
 
 def test_what_matters_for_a_models_own_scores_is_how_they_move():
     model = torch.nn.Linear(2, 1, bias=False)
-    own = unlabelled.of(Regression)((), 32, ("text",))
+    own = unlabelled.without_labels(REGRESSION).bind((), 32, ("text",))
     rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 
-    def outputs(_, batch):
+    def outputs(self, model, batch):
         return model(batch["x"])
 
     def gradient(task, group):
         with torch.no_grad():
             batch = {"x": rows, "labels": model(rows)[:, 0], "group": torch.full((2,), group)}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(task), "outputs", lambda _, *given: outputs(*given))
-            (found,) = torch.autograd.grad(task.summed()(model, batch), [model.weight])
+            patch.setattr(ScoreHead, "outputs", outputs)
+            (found,) = torch.autograd.grad(
+                task.objective.summed_loss()(model, batch), [model.weight]
+            )
         return found.tolist()
 
     assert gradient(own, -1) == [[4.0, 6.0]]
@@ -222,17 +227,20 @@ def test_what_matters_for_a_models_own_scores_is_how_they_move():
 
 def test_a_student_is_as_far_off_as_its_scores():
     one, other = torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [3.0]])
-    assert TASK.imitation(one, other, 4.0).item() == 0.5
-    assert TASK.divergence(one, other).tolist() == [0.5, 0.0]  # the variance is 1
-    assert TASK.divergence(one, one).tolist() == [0.0, 0.0]
+    assert TASK.objective.imitation(one, other, 4.0).item() == 0.5
+    assert TASK.objective.divergence(one, other).tolist() == [0.5, 0.0]  # the variance is 1
+    assert TASK.objective.divergence(one, one).tolist() == [0.0, 0.0]
 
 
 def test_rows_in_words():
     split = plain([1.0, 2.5])
-    assert TASK.said(np.array([[1.2345], [np.nan]]), split) == ["1.23", "nan"]
-    assert TASK.wanted(split) == ["1", "2.5"]
-    assert TASK.blocks(split) is None
-    assert TASK.predictions(np.array([[1.5]])) == [Prediction(1.5)]
+    assert TASK.presenter.describe_prediction(np.array([[1.2345], [np.nan]]), split) == [
+        "1.23",
+        "nan",
+    ]
+    assert TASK.presenter.describe_target(split) == ["1", "2.5"]
+    assert TASK.scorer.blocks(split) is None
+    assert TASK.presenter.answers(np.array([[1.5]])) == [Prediction(1.5)]
     assert Prediction(1.5)._asdict() == {"score": 1.5}
     assert Prediction(1.23456).columns() == ["1.235"]
 
@@ -240,15 +248,15 @@ def test_rows_in_words():
 def test_queries_in_words():
     split = grouped([0, 1, 1, 0, 0], ["b", "a", "b", "b", "a"])
     answers = np.array([[0.5], [0.1], [0.2], [0.1], [0.2]])
-    assert TASK.blocks(split) == [0, 1]
-    assert TASK.said(answers, split) == ["passage 0", "passage 4"]
-    assert TASK.wanted(split) == ["passage 2", "passage 1"]
+    assert TASK.scorer.blocks(split) == [0, 1]
+    assert TASK.presenter.describe_prediction(answers, split) == ["passage 0", "passage 4"]
+    assert TASK.presenter.describe_target(split) == ["passage 2", "passage 1"]
 
 
 def test_rows_are_sliced_by_quarters_of_the_true_scores():
-    parts = TASK.parts(plain([1.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.5, 2.0]))
+    parts = TASK.presenter.target_slices(plain([1.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.5, 2.0]))
     assert parts == ["0.5 to 1", "2", "3 to 4", *["3 to 4"] * 3, "0.5 to 1", "2"]
-    assert TASK.parts(grouped([0, 1], ["a", "a"])) is None
+    assert TASK.presenter.target_slices(grouped([0, 1], ["a", "a"])) is None
 
 
 def write_ratings(workshop) -> dict:
@@ -286,22 +294,24 @@ def test_a_row_without_a_query_is_refused_with_its_place(tmp_path, name):
     columns = {"text": ("query", "text"), "label": "grade", "group": "id"}
     recipe = Data(train="train.jsonl", eval="eval.jsonl", **columns)
     with pytest.raises(DataError, match=rf"{name}\.jsonl: row 9 has no value in 'id'") as caught:
-        data.load(recipe, Regression, data.locate(recipe, tmp_path))
+        data.load(recipe, REGRESSION.reader, data.locate(recipe, tmp_path))
     assert "\n" not in str(caught.value)
 
 
 def test_scores_are_named_by_the_data():
     data = Data(train="t.jsonl", eval="e.jsonl", label="score")
     grouped_data = data.model_copy(update={"group": "query"})
-    assert list(Regression.scored(data)) == list(Regression.formulas([1.0]))
-    assert list(Regression.scored(grouped_data)) == list(Regression.formulas([[1.0, 0]]))
+    assert list(REGRESSION.scorer.score_names(data)) == list(REGRESSION.scorer.formulas([1.0]))
+    assert list(REGRESSION.scorer.score_names(grouped_data)) == list(
+        REGRESSION.scorer.formulas([[1.0, 0]])
+    )
 
 
 def test_a_model_s_own_answers_are_scores_or_the_highest_row_of_each_query():
     answers = np.array([[0.5], [-0.1], [0.2], [0.1]])
-    assert TASK.targets_of(answers, plain([0, 0, 0, 0])) == [0.5, -0.1, 0.2, 0.1]
+    assert TASK.objective.targets(answers, plain([0, 0, 0, 0])) == [0.5, -0.1, 0.2, 0.1]
     split = grouped([0, 0, 0, 0], ["b", "a", "b", "a"])
-    assert TASK.targets_of(answers, split) == [1, 0, 0, 1]
+    assert TASK.objective.targets(answers, split) == [1, 0, 0, 1]
 
 
 @pytest.mark.slow
@@ -393,4 +403,4 @@ def test_smoothed_labels_are_refused_by_recipe_check_with_the_stage_s_line(works
 def test_queries_are_groups_of_their_own():
     """The rows of a query are one block already, which is drawn as a whole."""
     split = grouped([0.0, 1.0, 0.0, 1.0], ["a", "a", "b", "b"])
-    assert TASK.groups(split) == []
+    assert groups_of_blocks(TASK, split) == []

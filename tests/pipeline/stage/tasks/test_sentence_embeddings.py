@@ -21,14 +21,15 @@ from pipeline.run import outcome
 from pipeline.stage import data
 from pipeline.stage.split import Split
 from pipeline.stage.tasks.embedding_answers import Embedding
-from pipeline.stage.tasks.sentence_embeddings import SentenceEmbeddings
+from pipeline.stage.tasks.sentence_embeddings import SENTENCE_EMBEDDINGS
+from pipeline.stage.tasks.task import count_predictions, timed_requests
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from tests.conftest import VALIDATE, execute
 from tests.models import write_model
 from tests.searches import CORPUS, PAIRS, SEARCH, lessons, search, write_pairs, write_search
 
-TASK = SentenceEmbeddings((), 8, ("first", "second"))
+TASK = SENTENCE_EMBEDDINGS.bind((), 8, ("first", "second"))
 FILES = {"train": "t.jsonl", "eval": "e.jsonl", "text": ("a", "b")}
 
 
@@ -53,14 +54,14 @@ def pairs(*rows: tuple[str, str, Any], **changes: Any) -> Split:
 )
 def test_a_form_that_data_cannot_have_is_refused(changes, message):
     with pytest.raises(DataError, match=message):
-        SentenceEmbeddings.target_columns(Data(**(FILES | changes)))
+        SENTENCE_EMBEDDINGS.reader.target_columns(Data(**(FILES | changes)))
 
 
 def read(folder: Any, rows: list[dict[str, Any]], **changes: Any) -> dict[str, Split]:
     for name in ("t.jsonl", "e.jsonl"):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = Data(**(FILES | {"label": "s"} | changes))
-    return data.load(table, SentenceEmbeddings, data.locate(table, folder))[0]
+    return data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, folder))[0]
 
 
 def test_scores_of_pairs_are_numbers_on_any_scale(tmp_path):
@@ -80,7 +81,7 @@ def test_too_few_scored_pairs_are_refused(tmp_path, count, said):
     for group in (None, "a"):
         table = Data(**(FILES | {"label": "s", "group": group}))
         with pytest.raises(DataError, match=f"e.jsonl: eval has {said}; a correlation of fewer"):
-            data.load(table, SentenceEmbeddings, data.locate(table, tmp_path))
+            data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, tmp_path))
 
 
 def test_equal_scores_of_eval_are_refused_before_anything_runs(tmp_path):
@@ -89,7 +90,7 @@ def test_equal_scores_of_eval_are_refused_before_anything_runs(tmp_path):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in found))
     table = Data(**(FILES | {"label": "s"}))
     with pytest.raises(DataError, match=r"^e.jsonl: all pairs have the same score$"):
-        data.load(table, SentenceEmbeddings, data.locate(table, tmp_path))
+        data.load(table, SENTENCE_EMBEDDINGS.reader, data.locate(table, tmp_path))
 
 
 # Rows as tokens
@@ -108,10 +109,10 @@ def test_a_teacher_reads_every_text_alone_and_training_reads_them_together(token
         ("dull", "a dull actor", None),
         negatives=[("cold", "grey"), ()],
     )
-    alone = TASK.examples(tokenizer, split, [0, 1])
+    alone = TASK.encoder.examples(tokenizer, split, [0, 1])
     words = [tokenizer.decode(row["input_ids"][1:-1]) for row in alone]
     assert words == ["warm", "dull", "warm film", "a dull actor", "cold", "grey"]
-    together = TASK.lessons(tokenizer, split, [0, 1])
+    together = TASK.encoder.training_rows(tokenizer, split, [0, 1])
     keys = ("input_ids", "positive.input_ids", "negative.input_ids")
     words = [[tokenizer.decode(row[key][1:-1]) for key in keys] for row in together]
     assert words == [
@@ -124,8 +125,8 @@ def test_a_teacher_reads_every_text_alone_and_training_reads_them_together(token
 
 def test_a_row_is_as_long_as_its_longest_text_before_it_is_cut(tokenizer):
     split = pairs(("warm " * 20, "film", 1.0), ("dull", "a dull actor", 2.0))
-    assert TASK.lengths(tokenizer, split, [0, 1]) == [22, 5]
-    assert max(len(row["input_ids"]) for row in TASK.encode(tokenizer, split)) == 8
+    assert TASK.encoder.lengths(tokenizer, split, [0, 1]) == [22, 5]
+    assert max(len(row["input_ids"]) for row in TASK.encoder.encode(tokenizer, split)) == 8
 
 
 # Its model
@@ -137,15 +138,15 @@ def test_a_body_keeps_its_pooling_and_a_head_is_left_out(tmp_path, pooling):
     if pooling:
         config = json.loads((tmp_path / "config.json").read_text()) | {KEY: pooling}
         (tmp_path / "config.json").write_text(json.dumps(config))
-    body = TASK.load_model(str(tmp_path))
-    TASK.check_head(body, "here")
+    body = TASK.head.load(str(tmp_path))
+    TASK.head.check(body, "here")
     assert getattr(body.config, KEY) == (pooling or {"mode": "mean", "normalize": True})
     batch = {"input_ids": torch.tensor([[2, 8, 3]]), "attention_mask": torch.ones(1, 3).long()}
     states = model.bert(**batch).last_hidden_state[0]
     want = states[0] if pooling else torch.nn.functional.normalize(states.mean(dim=0), dim=0)
-    assert torch.allclose(TASK.outputs(body, batch)[0], want, atol=1e-6)
+    assert torch.allclose(TASK.head.outputs(body, batch)[0], want, atol=1e-6)
     with pytest.raises(ModelError, match=r"^here: BertForSequenceClassification has a head"):
-        TASK.check_head(model, "here")
+        TASK.head.check(model, "here")
 
 
 # Answers
@@ -154,50 +155,50 @@ def test_a_body_keeps_its_pooling_and_a_head_is_left_out(tmp_path, pooling):
 def test_a_search_is_kept_as_what_each_query_finds():
     vectors = np.eye(4)[[0, 2, 0, 1, 2, 0]]  # warm, dull; the corpus
     split = search()
-    assert TASK.requests(split) == (["warm", "dull", *CORPUS], None)
-    kept, truth = TASK.kept(vectors, split), TASK.truth(split)
+    assert TASK.encoder.requests(split) == (["warm", "dull", *CORPUS], None)
+    kept, truth = TASK.scorer.retained(vectors, split), TASK.scorer.truth(split)
     assert truth == [{"documents": [0, 3], "bm25": 1.0}, {"documents": [2], "bm25": 1.0}]
-    assert TASK.floor(truth) == 1
-    assert TASK.beside(truth) == ("BM25", 1)
-    assert TASK.expected(truth) == len(kept) == 2
-    assert TASK.right(kept, truth).tolist() == [True, True]
-    assert TASK.said(kept, split) == ["warm film", "a dull actor"]
-    assert TASK.wanted(split) == ["warm film | warm film", "a dull actor"]
-    assert list(TASK.formulas(truth)) == ["ndcg_10", "recall_10", "mrr_10"]
-    assert scores.alone(SentenceEmbeddings, "ndcg_10", kept, truth).value == 1
-    worse = TASK.kept(vectors[[1, 0, 2, 3, 4, 5]], split)
-    assert TASK.right(worse, truth).tolist() == [False, False]
-    assert 0 < scores.alone(SentenceEmbeddings, "mrr_10", worse, truth).value < 1
+    assert TASK.scorer.floor(truth) == 1
+    assert TASK.scorer.baseline(truth) == ("BM25", 1)
+    assert count_predictions(TASK, truth) == len(kept) == 2
+    assert TASK.scorer.correct(kept, truth).tolist() == [True, True]
+    assert TASK.presenter.describe_prediction(kept, split) == ["warm film", "a dull actor"]
+    assert TASK.presenter.describe_target(split) == ["warm film | warm film", "a dull actor"]
+    assert list(TASK.scorer.formulas(truth)) == ["ndcg_10", "recall_10", "mrr_10"]
+    assert scores.alone(SENTENCE_EMBEDDINGS, "ndcg_10", kept, truth).value == 1
+    worse = TASK.scorer.retained(vectors[[1, 0, 2, 3, 4, 5]], split)
+    assert TASK.scorer.correct(worse, truth).tolist() == [False, False]
+    assert 0 < scores.alone(SENTENCE_EMBEDDINGS, "mrr_10", worse, truth).value < 1
 
 
 def test_a_server_is_asked_the_first_text_of_each_row():
     """Queries come one at a time; documents were embedded before."""
-    assert TASK.served(search()) == (["warm", "dull"], None)
-    assert TASK.served(lessons()) == (["warm", "dull"], None)
-    assert TASK.served(pairs(("a", "b", 0.0), ("a", "c", 5.0))) == (["a", "a"], None)
+    assert timed_requests(TASK, search()) == (["warm", "dull"], None)
+    assert timed_requests(TASK, lessons()) == (["warm", "dull"], None)
+    assert timed_requests(TASK, pairs(("a", "b", 0.0), ("a", "c", 5.0))) == (["a", "a"], None)
 
 
 def test_pairs_are_kept_as_their_cosines():
     split = pairs(("a", "b", 0.0), ("a", "c", 5.0), ("b", "b", 4.0))
-    assert TASK.requests(split)[0] == ["a", "b", "c"]
+    assert TASK.encoder.requests(split)[0] == ["a", "b", "c"]
     vectors = np.array([[1.0, 0], [0, 2], [3, 3]])
-    kept, truth = TASK.kept(vectors, split), TASK.truth(split)
+    kept, truth = TASK.scorer.retained(vectors, split), TASK.scorer.truth(split)
     assert kept[:, 0] == pytest.approx([0, 0.5**0.5, 1])
-    assert list(TASK.formulas(truth)) == ["spearman", "pearson"]
-    assert TASK.floor(truth) == 0
-    assert TASK.beside(truth) is None
-    assert scores.alone(SentenceEmbeddings, "spearman", kept, truth).value == pytest.approx(0.5)
-    assert TASK.right(kept, truth).tolist() == [True, False, False]
-    assert TASK.same(kept, kept + np.array([[0.04], [-0.04], [0.06]])).tolist() == [
+    assert list(TASK.scorer.formulas(truth)) == ["spearman", "pearson"]
+    assert TASK.scorer.floor(truth) == 0
+    assert TASK.scorer.baseline(truth) is None
+    assert scores.alone(SENTENCE_EMBEDDINGS, "spearman", kept, truth).value == pytest.approx(0.5)
+    assert TASK.scorer.correct(kept, truth).tolist() == [True, False, False]
+    assert TASK.scorer.agreement(kept, kept + np.array([[0.04], [-0.04], [0.06]])).tolist() == [
         True,
         True,
         False,
     ]
-    assert not TASK.right(np.full((3, 1), np.nan), truth).any()
+    assert not TASK.scorer.correct(np.full((3, 1), np.nan), truth).any()
 
 
 def test_an_answer_is_an_embedding():
-    (given,) = TASK.predictions(np.array([[0.6, 0.8, 0, 0, 0, 0]]))
+    (given,) = TASK.presenter.answers(np.array([[0.6, 0.8, 0, 0, 0, 0]]))
     assert given == Embedding([0.6, 0.8, 0, 0, 0, 0])
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from pipeline.model import checkpoint
 from pipeline.stage.split import Split
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from tests.models import LABELS, write_encoder, write_model
 
-TASK = TextClassification(LABELS, 6, ("text",))
+TASK = TEXT_CLASSIFICATION.bind(LABELS, 6, ("text",))
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +22,16 @@ def test_rows_are_cut_to_the_limit_and_their_whole_length_is_known(encoder):
     split = Split(
         "eval", "f", "0" * 64, ["the film", "a very fine story with a scene"], None, [0, 1]
     )
-    short, long = TASK.encode(tokenizer, split)
+    short, long = TASK.encoder.encode(tokenizer, split)
     assert (len(short["input_ids"]), len(long["input_ids"])) == (4, 6)
-    assert TASK.lengths(tokenizer, split, [0, 1]) == [4, 9]
-    assert TASK.encode(tokenizer, split, [1]) == [long]
-    assert TASK.encode(tokenizer, split, []) == []
+    assert TASK.encoder.lengths(tokenizer, split, [0, 1]) == [4, 9]
+    assert TASK.encoder.encode(tokenizer, split, [1]) == [long]
+    assert TASK.encoder.encode(tokenizer, split, []) == []
 
 
 def test_a_pair_is_two_segments(encoder):
     tokenizer = checkpoint.load_tokenizer(encoder)
-    (row,) = TASK.encode(tokenizer, Split("eval", "f", "0" * 64, ["film"], ["story"], [0]))
+    (row,) = TASK.encoder.encode(tokenizer, Split("eval", "f", "0" * 64, ["film"], ["story"], [0]))
     assert tokenizer.decode(row["input_ids"]) == "[CLS] film [SEP] story [SEP]"
 
 
@@ -39,19 +39,23 @@ LONG = ["the film", "a very fine story with a scene and the actor is warm", "dul
 
 
 def long_task(labels=LABELS):
-    return TextClassification(labels, 6, ("text",), windows=True)
+    return TEXT_CLASSIFICATION.bind(labels, 6, ("text",), windows=True)
 
 
 def test_long_texts_are_read_in_windows_if_the_recipe_says_so(encoder):
     tokenizer = checkpoint.load_tokenizer(encoder)
     split = Split("eval", "f", "0" * 64, LONG, None, [0, 1, 0])
-    rows = long_task().asked(tokenizer, split)
+    rows = long_task().encoder.encode_requests(tokenizer, split)
     owners = [row["row"] for row in rows]
     assert owners == sorted(owners)
     assert owners.count(0) == owners.count(2) == 1
     assert owners.count(1) == 5, "twelve words, four at a time, two of them new"
     assert all(len(row["input_ids"]) <= 6 for row in rows)
-    assert [len(row["input_ids"]) for row in long_task().encode(tokenizer, split)] == [4, 6, 3]
+    assert [len(row["input_ids"]) for row in long_task().encoder.encode(tokenizer, split)] == [
+        4,
+        6,
+        3,
+    ]
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from pipeline.stage.tasks.task import inputs_of
+from pipeline.stage.tasks.head import inputs_of
+from pipeline.stage.tasks.task import groups_of_blocks
 from tests.models import TASK
 
 
@@ -16,24 +19,24 @@ def test_a_model_gets_its_inputs_and_nothing_else():
 
 
 def test_a_summed_loss_is_the_mean_times_the_rows(tiny_encoder):
-    model = TASK.load_model(str(tiny_encoder.directory))
+    model = TASK.head.load(str(tiny_encoder.directory))
     batch = {
         "input_ids": torch.tensor([[2, 8, 3], [2, 9, 3]]),
         "attention_mask": torch.ones(2, 3, dtype=torch.long),
         "labels": torch.tensor([0, 1]),
     }
-    mean, total = TASK.training()(model, batch), TASK.summed()(model, batch)
+    mean = TASK.objective.training_loss()(model, batch)
+    total = TASK.objective.summed_loss()(model, batch)
     assert total.item() == pytest.approx(2 * mean.item(), rel=1e-6)
     assert batch.keys() == {"input_ids", "attention_mask", "labels"}
 
 
-def test_the_version_of_a_task_of_ours_stands_for_its_code(monkeypatch):
+def test_the_version_of_a_task_of_ours_stands_for_its_code():
     from pipeline.stage import tasks
 
-    name = "text-classification"
-    assert tasks.code_of(name) == []
-    monkeypatch.setattr(tasks.find(name), "version", 2)
-    assert tasks.code_of(name) == ["version 2"]
+    task = tasks.find("text-classification")
+    assert tasks.code_of(task) == []
+    assert tasks.code_of(replace(task, version=2)) == ["version 2"]
 
 
 def test_rows_belong_together_if_several_have_a_group():
@@ -42,7 +45,7 @@ def test_rows_belong_together_if_several_have_a_group():
     def groups(*names):
         rows = [f"row {at}" for at in range(3)]
         split = Split("eval", "e", "0" * 64, rows, None, [0, 1, 0], groups=names or None)
-        return TASK.groups(split)
+        return groups_of_blocks(TASK, split)
 
     assert groups() == []
     assert groups("ann", "ben", "cid") == [], "each row is a group of its own"
@@ -54,8 +57,8 @@ def test_few_groups_are_warned_of():
 
     source = SimpleNamespace(name="eval", reference="eval.jsonl")
     few, many = ["ann"] * 5 + ["ben"] * 5, [f"user {row // 2}" for row in range(60)]
-    (warning,) = TASK.check_groups([0] * 10, few, source)
+    (warning,) = TASK.reader.check_groups([0] * 10, few, source)
     assert "its rows are in only 2 groups" in warning
-    assert TASK.check_groups([0] * 60, many, source) == []
+    assert TASK.reader.check_groups([0] * 60, many, source) == []
     source.name = "train"
-    assert TASK.check_groups([0] * 10, few, source) == []
+    assert TASK.reader.check_groups([0] * 10, few, source) == []

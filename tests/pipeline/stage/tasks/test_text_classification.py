@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from pipeline.model import checkpoint
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.errors import IntegrityError, ModelError
 from tests.models import KINDS, LABELS, rename_weights, write_model
 
-TASK = TextClassification(LABELS, 6, ("text",))
+TASK = TEXT_CLASSIFICATION.bind(LABELS, 6, ("text",))
 OTHER = ("spam", "ham")
 HEADS = {  # the linear layers of each head, from transformers' modelling source
     "bert": ("classifier",),
@@ -30,7 +30,7 @@ IDS = torch.tensor([[2, 8, 9, 20, 11, 3]])
 
 def load(directory: Path, labels: tuple[str, ...] = LABELS) -> Any:
     torch.manual_seed(0)
-    return TextClassification(labels, 32, ("text",)).load_model(str(directory))
+    return TEXT_CLASSIFICATION.bind(labels, 32, ("text",)).head.load(str(directory))
 
 
 def same_body(one: Any, other: Any) -> bool:
@@ -59,7 +59,9 @@ def test_accuracy_and_macro_f1_by_hand():
     answers = np.array([[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 3 + [[0.9, 0.1]])
     truth = np.array([0, 0, 0, 1, 1, 1])
     once = np.ones((1, len(truth)))
-    found = {name: float(score(answers, truth)(once)[0]) for name, score in TASK.scores.items()}
+    found = {
+        name: float(score(answers, truth)(once)[0]) for name, score in TASK.scorer.scores.items()
+    }
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["macro_f1"] == pytest.approx(2 * 2 / (2 * 2 + 2))
     assert found["ece"] == pytest.approx(0.9 - 4 / 6)
@@ -67,7 +69,7 @@ def test_accuracy_and_macro_f1_by_hand():
 
 def test_a_label_is_missed_for_the_most_frequent_other_one():
     truth = [1, 2, 1, 1, 0, 2]
-    rows, changed = TASK.missed(np.eye(3)[[1, 2, 1, 1, 1, 2]], truth)
+    rows, changed = TASK.scorer.missed_labels(np.eye(3)[[1, 2, 1, 1, 1, 2]], truth)
     assert rows.tolist() == [0, 1], "the first label is found nowhere"
     assert changed.argmax(axis=1).tolist() == [2, 1]
 

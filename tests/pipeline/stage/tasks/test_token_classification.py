@@ -15,7 +15,8 @@ from pipeline.model.words import CUT_OFF
 from pipeline.stage import tasks
 from pipeline.stage.split import Split
 from pipeline.stage.table_file import Source
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.task import count_predictions
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 from pipeline.terms.errors import DataError, ModelError
 from pipeline.terms.vocabulary import Data
 from stages.trainer import collate
@@ -23,7 +24,7 @@ from tests import tokenizers
 from tests.tagged import TASK, tagged_rows
 
 LABELS = ("O", "B-A", "I-A", "B-B", "I-B")
-MADE = TokenClassification(LABELS, 16, ("tokens",))
+MADE = TOKEN_CLASSIFICATION.bind(LABELS, 16, ("tokens",))
 LONG = ("Überraschend", "gut", "``", "the", "film", "12345,") * 5
 SHORT = ("a", "fine", "film")
 
@@ -52,10 +53,10 @@ def source(tmp_path, name="train"):
 
 class TestRows:
     def test_it_is_found_by_its_name(self):
-        assert tasks.find("token-classification") is TokenClassification
+        assert tasks.find("token-classification") is TOKEN_CLASSIFICATION
 
     def test_a_row_is_words_joined_by_spaces_and_their_tags(self, tmp_path):
-        row = TokenClassification.read_row(
+        row = TOKEN_CLASSIFICATION.reader.read_row(
             (["New", "York."],), (["B-A", "I-A"],), source(tmp_path), 1
         )
         assert row == (("New York.",), ("B-A", "I-A"))
@@ -71,23 +72,25 @@ class TestRows:
         ],
     )
     def test_incomplete_rows_are_left_out(self, tmp_path, text, values, why):
-        assert TokenClassification.read_row((text,), values, source(tmp_path), 1) == why
+        assert TOKEN_CLASSIFICATION.reader.read_row((text,), values, source(tmp_path), 1) == why
 
     def test_a_wrong_row_is_named(self, tmp_path):
         with pytest.raises(DataError) as raised:
-            TokenClassification.read_row((["a", "b"],), (["O"],), source(tmp_path), 7)
+            TOKEN_CLASSIFICATION.reader.read_row((["a", "b"],), (["O"],), source(tmp_path), 7)
         assert str(raised.value) == "train.jsonl: row 7: 2 tokens, but 1 tag"
 
     def test_an_unknown_tag_in_eval_is_refused(self, tmp_path):
         with pytest.raises(DataError) as raised:
-            TokenClassification.indexed([("O", "B-C")], LABELS, source(tmp_path, "eval"))
+            TOKEN_CLASSIFICATION.reader.index_targets(
+                [("O", "B-C")], LABELS, source(tmp_path, "eval")
+            )
         assert "eval has the tag 'B-C', which does not occur in train" in str(raised.value)
 
     def test_a_column_of_text_and_a_pair_of_texts_are_refused(self, tmp_path):
         with pytest.raises(DataError, match="needs a list of tags"):
-            TokenClassification.check_column(["B-A O"], "tags", source(tmp_path))
+            TOKEN_CLASSIFICATION.reader.check_column(["B-A O"], "tags", source(tmp_path))
         with pytest.raises(DataError, match="takes one column"):
-            TokenClassification.target_columns(Data(train="a", eval="b", text=("x", "y")))
+            TOKEN_CLASSIFICATION.reader.target_columns(Data(train="a", eval="b", text=("x", "y")))
 
     @pytest.mark.parametrize(
         ("row", "said"),
@@ -137,8 +140,8 @@ class TestTokens:
     @pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert", "xlm-roberta"])
     def test_a_row_has_a_unit_for_every_word_whatever_the_tokenizer(self, tokenizer_of, kind):
         split = split_of(LONG, SHORT, labels=[[1] * len(LONG), [0] * len(SHORT)])
-        rows = MADE.examples(tokenizer_of(kind), split, range(2))
-        assert [MADE.units(row) for row in rows] == [len(LONG), len(SHORT)]
+        rows = MADE.encoder.examples(tokenizer_of(kind), split, range(2))
+        assert [MADE.encoder.count_units(row) for row in rows] == [len(LONG), len(SHORT)]
         assert [len(row["labels"]) for row in rows] == [len(LONG), len(SHORT)]
         assert all(len(row["input_ids"]) <= 16 for row in rows)
         cut = [place == CUT_OFF for place in rows[0]["first"]]
@@ -150,23 +153,25 @@ class TestTokens:
     def test_windows_answer_and_teach_every_word_once(self, tokenizer_of, kind):
         tags = [at % len(LABELS) for at in range(len(LONG))]
         split = split_of(LONG, SHORT, labels=[tags, [0] * len(SHORT)])
-        asked = MADE.asked(tokenizer_of(kind), split)
+        asked = MADE.encoder.encode_requests(tokenizer_of(kind), split)
         assert len(asked) > 3
-        assert sum(map(MADE.units, asked)) == len(LONG) + len(SHORT)
-        lessons = MADE.lessons(tokenizer_of(kind), split, range(2))
+        assert sum(map(MADE.encoder.count_units, asked)) == len(LONG) + len(SHORT)
+        lessons = MADE.encoder.training_rows(tokenizer_of(kind), split, range(2))
         assert [row["first"] for row in lessons] == [row["first"] for row in asked]
         assert [label for row in lessons for label in row["labels"]] == tags + [0] * len(SHORT)
 
     def test_rows_without_labels_have_none(self, tokenizer_of):
         split = split_of(LONG, SHORT)
-        for made in (MADE.examples, MADE.lessons):
+        for made in (MADE.encoder.examples, MADE.encoder.training_rows):
             rows = made(tokenizer_of("bert"), split, range(2))
             assert {label for row in rows for label in row["labels"]} == {-100}
 
     def test_lengths_are_those_of_the_whole_text(self, tokenizer_of):
         tokenizer = tokenizer_of("bert")
         split = split_of(LONG, SHORT)
-        assert MADE.lengths(tokenizer, split, [0]) == [len(tokenizer(split.texts[0]).input_ids)]
+        assert MADE.encoder.lengths(tokenizer, split, [0]) == [
+            len(tokenizer(split.texts[0]).input_ids)
+        ]
 
 
 class TestLosses:
@@ -174,7 +179,7 @@ class TestLosses:
     def batch(self, tokenizer_of):
         split = split_of(LONG, SHORT, labels=[[1] * len(LONG), [0] * len(SHORT)])
         tokenizer = tokenizer_of("bert")
-        return collate(MADE.examples(tokenizer, split, range(2)), tokenizer)
+        return collate(MADE.encoder.examples(tokenizer, split, range(2)), tokenizer)
 
     def logits(self, batch, seed=0):
         draw = torch.Generator().manual_seed(seed)
@@ -183,7 +188,7 @@ class TestLosses:
 
     def test_units_are_the_outputs_at_the_words_tokens_in_order(self, batch):
         logits = self.logits(batch)
-        units = MADE.select(SimpleNamespace(logits=logits), batch, None)
+        units = MADE.head.select(SimpleNamespace(logits=logits), batch, None)
         assert units.shape == (len(LONG) + len(SHORT), len(LABELS))
         for unit, place in zip(units[-len(SHORT) :], batch["first"][1], strict=False):
             assert torch.equal(unit, logits[1, place])
@@ -192,25 +197,25 @@ class TestLosses:
 
     def test_loss_is_the_cross_entropy_of_words_that_are_read(self, batch):
         logits = self.logits(batch)
-        units = MADE.select(SimpleNamespace(logits=logits), batch, None)
+        units = MADE.head.select(SimpleNamespace(logits=logits), batch, None)
         read = ~units.isnan().any(dim=1)
         tags = torch.tensor([1] * len(LONG) + [0] * len(SHORT))
         wanted = torch.nn.functional.cross_entropy(units[read], tags[read])
-        assert MADE.loss(units, batch, total=False).item() == pytest.approx(wanted.item())
-        summed = MADE.loss(units, batch, total=True).item()
+        assert MADE.objective.loss(units, batch, total=False).item() == pytest.approx(wanted.item())
+        summed = MADE.objective.loss(units, batch, total=True).item()
         assert summed == pytest.approx(wanted.item() * int(read.sum()), rel=1e-5)
-        MADE.loss(units, batch, total=False, smoothing=0.1).backward()
+        MADE.objective.loss(units, batch, total=False, smoothing=0.1).backward()
         assert logits.grad.isfinite().all()
 
     def test_without_a_label_the_loss_is_zero(self, batch):
-        units = MADE.select(SimpleNamespace(logits=self.logits(batch)), batch, None)
+        units = MADE.head.select(SimpleNamespace(logits=self.logits(batch)), batch, None)
         bare = batch | {"labels": torch.full_like(batch["labels"], -100)}
-        assert MADE.loss(units, bare, total=False).item() == 0
+        assert MADE.objective.loss(units, bare, total=False).item() == 0
 
     def test_imitation_and_divergence_leave_out_what_either_does_not_read(self, batch):
         logits, other = self.logits(batch), self.logits(batch, 1)
         ours, theirs = (
-            MADE.select(SimpleNamespace(logits=side), batch, None) for side in (logits, other)
+            MADE.head.select(SimpleNamespace(logits=side), batch, None) for side in (logits, other)
         )
         read = ~ours.isnan().any(dim=1)
         gone = theirs.detach().clone()
@@ -219,14 +224,14 @@ class TestLosses:
         both[-1] = False
         shares = theirs[both].softmax(dim=1)
         wanted = (shares * (shares.log() - ours[both].log_softmax(dim=1))).sum(dim=1).mean()
-        loss = MADE.imitation(ours, gone, 1.0)
+        loss = MADE.objective.imitation(ours, gone, 1.0)
         assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
         loss.backward()
         assert logits.grad.isfinite().all()
-        assert MADE.imitation(ours, torch.full_like(gone, float("nan")), 1.0).item() == 0
-        apart = MADE.divergence(ours, theirs)
+        assert MADE.objective.imitation(ours, torch.full_like(gone, float("nan")), 1.0).item() == 0
+        apart = MADE.objective.divergence(ours, theirs)
         assert torch.equal(apart == 0, ~read)
-        assert MADE.divergence(ours, ours).abs().max().item() == 0
+        assert MADE.objective.divergence(ours, ours).abs().max().item() == 0
 
 
 class TestAnswers:
@@ -241,15 +246,15 @@ class TestAnswers:
     @pytest.fixture
     def answers(self):
         flat = [LABELS.index(tag) for row in self.SAID for tag in row]
-        return MADE.answers(4 * np.eye(len(LABELS))[flat])
+        return MADE.head.predictions(4 * np.eye(len(LABELS))[flat])
 
     def test_answers_are_probabilities(self, answers):
         assert answers.shape == (6, 5)
         assert answers.sum(axis=1) == pytest.approx(1)
 
     def test_scores_are_seqevals_and_the_main_one_is_f1(self, split, answers):
-        truth = MADE.truth(split)
-        formulas = MADE.formulas(truth)
+        truth = MADE.scorer.truth(split)
+        formulas = MADE.scorer.formulas(truth)
         found = {
             name: float(formula(answers, truth)(np.ones((1, 3)))[0])
             for name, formula in formulas.items()
@@ -264,36 +269,46 @@ class TestAnswers:
                 "token_accuracy": seqeval.accuracy_score(theirs, ours),
             }
         )
-        value, low, high = scores.alone(TokenClassification, "entity_f1", answers, truth)
+        value, low, high = scores.alone(TOKEN_CLASSIFICATION, "entity_f1", answers, truth)
         assert low < value < high
 
     def test_a_sentence_is_right_if_all_its_tags_are(self, split, answers):
-        truth = MADE.truth(split)
-        assert MADE.right(answers, truth).tolist() == [False, True, False]
-        assert MADE.expected(truth) == len(answers)
+        truth = MADE.scorer.truth(split)
+        assert MADE.scorer.correct(answers, truth).tolist() == [False, True, False]
+        assert count_predictions(MADE, truth) == len(answers)
         answers[3] = np.nan
-        assert MADE.right(answers, truth).tolist() == [False, False, False]
-        assert MADE.sureness(answers, truth).tolist()[1] == 0
+        assert MADE.scorer.correct(answers, truth).tolist() == [False, False, False]
+        assert MADE.presenter.confidence(answers, truth).tolist()[1] == 0
 
     def test_answers_may_be_the_targets_of_rows_without_labels(self, split, answers):
-        targets = MADE.targets_of(answers, split)
+        targets = MADE.objective.targets(answers, split)
         assert targets == [[LABELS.index(tag) for tag in row] for row in self.SAID]
 
     def test_rows_are_told_with_their_entities(self, split, answers):
-        assert MADE.said(answers, split) == ["[A: a] b c", "d [B: e]", "[B: f]"]
-        assert MADE.wanted(split) == ["[A: a b] c", "d [B: e]", "[A: f]"]
+        assert MADE.presenter.describe_prediction(answers, split) == [
+            "[A: a] b c",
+            "d [B: e]",
+            "[B: f]",
+        ]
+        assert MADE.presenter.describe_target(split) == ["[A: a b] c", "d [B: e]", "[A: f]"]
 
 
 class TestBundles:
     def test_raw_text_is_split_as_the_data_is(self):
-        marks = MADE.reading(split_of(("Chicago,", "IL"), ("a", "b")))
+        marks = MADE.presenter.bundle_settings(split_of(("Chicago,", "IL"), ("a", "b")))
         assert marks == {"splitter": "blank"}
-        assert MADE.reading(split_of(("Chicago", ",", "IL"), SHORT)) == {"splitter": "words"}
-        assert MADE.reading(split_of(("我", "住在", "北京"))) == {"splitter": "words"}
-        assert MADE.reading(split_of(("मैं", "दिल्ली", "में"))) == {"splitter": "words"}
-        assert MADE.of_model(marks).ask("Chicago, IL ") == "Chicago, IL"
-        assert MADE.of_model({}).ask("Chicago, IL ") == "Chicago , IL"
-        assert MADE.of_model({}).ask("दिल्ली में") == "दिल्ली में"
+        assert MADE.presenter.bundle_settings(split_of(("Chicago", ",", "IL"), SHORT)) == {
+            "splitter": "words"
+        }
+        assert MADE.presenter.bundle_settings(split_of(("我", "住在", "北京"))) == {
+            "splitter": "words"
+        }
+        assert MADE.presenter.bundle_settings(split_of(("मैं", "दिल्ली", "में"))) == {
+            "splitter": "words"
+        }
+        assert MADE.of_model(marks).presenter.preprocess("Chicago, IL ") == "Chicago, IL"
+        assert MADE.of_model({}).presenter.preprocess("Chicago, IL ") == "Chicago , IL"
+        assert MADE.of_model({}).presenter.preprocess("दिल्ली में") == "दिल्ली में"
 
     def test_a_splitter_of_another_version_is_refused_in_one_line(self):
         with pytest.raises(ModelError, match=r"no splitter 'regex': [^\n]*run its recipe again$"):
@@ -301,10 +316,14 @@ class TestBundles:
 
     def test_entities_have_the_characters_of_the_text_that_was_given(self):
         texts = ["in  Rome.", ["in", "New", "York."], ""]
-        assert [MADE.ask(text) for text in texts] == ["in Rome .", "in New York.", ""]
+        assert [MADE.presenter.preprocess(text) for text in texts] == [
+            "in Rome .",
+            "in New York.",
+            "",
+        ]
         tags = ["O", "B-A", "O", "O", "B-B", "I-B"]
         rows = 4 * np.eye(len(LABELS))[[LABELS.index(tag) for tag in tags]]
-        found = MADE.reply(texts, MADE.answers(rows))
+        found = MADE.presenter.postprocess(texts, MADE.head.predictions(rows))
         told = [[(e["type"], e["text"], e["start"], e["end"]) for e in one[0]] for one in found]
         assert told == [[("A", "Rome", 4, 8)], [("B", "New York.", 3, 12)], []]
         assert [one.tags for one in found] == [tags[:3], tags[3:], []]
@@ -312,15 +331,15 @@ class TestBundles:
     @pytest.mark.parametrize("word", ["", "New York", "New\u00a0York", "a\tb", "a\u2028b", None, 3])
     def test_what_is_no_word_is_refused(self, word):
         with pytest.raises(DataError, match="token 2"):
-            MADE.ask(["in", word])
+            MADE.presenter.preprocess(["in", word])
 
     @pytest.mark.parametrize("given", [None, 7, float("nan"), "\ud800", ["a", "\ud800"]])
     def test_what_is_no_text_is_refused(self, given):
         with pytest.raises(DataError, match=r"is no text|is not valid Unicode"):
-            MADE.ask(given)
+            MADE.presenter.preprocess(given)
 
     @pytest.mark.parametrize("answers", [2, 4])
     def test_answers_that_do_not_fit_the_words_are_refused(self, answers):
-        rows = MADE.answers(4 * np.eye(len(LABELS))[:answers])
+        rows = MADE.head.predictions(4 * np.eye(len(LABELS))[:answers])
         with pytest.raises(DataError, match=f"{answers} answers to 3 words"):
-            MADE.reply([["in"], "New York"], rows)
+            MADE.presenter.postprocess([["in"], "New York"], rows)

@@ -8,73 +8,72 @@ from scipy import stats
 
 from pipeline.measure import floor, scores
 from pipeline.stage.tasks import unlabelled
-from pipeline.stage.tasks.regression import Regression
-from pipeline.stage.tasks.text_classification import TextClassification
-from pipeline.stage.tasks.token_classification import TokenClassification
+from pipeline.stage.tasks.regression import REGRESSION
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
+from pipeline.stage.tasks.token_classification import TOKEN_CLASSIFICATION
 
-BARE = unlabelled.of(TextClassification)
+BARE = unlabelled.without_labels(TEXT_CLASSIFICATION)
 
 
 def test_its_only_score_is_the_share_of_rows_answered_alike() -> None:
     answers = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     truth = [0, 1, 1, 1]
-    assert list(BARE.formulas(truth)) == ["agreement"]
+    assert list(BARE.scorer.formulas(truth)) == ["agreement"]
     share = scores.alone(BARE, "agreement", answers, truth)
     assert share.value == pytest.approx(3 / 4)
     assert share.low < 3 / 4 < share.high
 
 
 def test_everything_else_is_the_tasks_own() -> None:
-    assert unlabelled.of(TextClassification) is BARE, "one class for every caller"
-    assert issubclass(BARE, TextClassification)
+    assert unlabelled.without_labels(TEXT_CLASSIFICATION) == BARE, "so intervals are drawn once"
+    for part in ("reader", "encoder", "head", "objective", "presenter"):
+        assert getattr(BARE, part) == getattr(TEXT_CLASSIFICATION, part)
     assert BARE.name == "text-classification"
-    assert (BARE.unlabelled, TextClassification.unlabelled) == (True, False)
-    assert "accuracy" in TextClassification.scores, "the task itself is as before"
-
-
-def test_it_has_no_table_by_class() -> None:
-    answers = [np.array([[0.9, 0.1], [0.2, 0.8]])]
-    assert TextClassification.marks(answers, [0, 1], ["a", "b"]) is not None
-    assert BARE.marks(answers, [0, 1], ["a", "b"]) is None
+    assert (BARE.unlabelled, TEXT_CLASSIFICATION.unlabelled) == (True, False)
+    assert "accuracy" in TEXT_CLASSIFICATION.scorer.scores, "the task itself is as before"
 
 
 def test_the_divergence_is_scipys() -> None:
     draw = np.random.default_rng(0)
     ours, theirs = draw.dirichlet(np.ones(3), 50), draw.dirichlet(np.ones(3), 50)
-    nats = TextClassification.nats(ours, theirs)
+    nats = TEXT_CLASSIFICATION.scorer.divergence(ours, theirs)
     assert nats == pytest.approx([stats.entropy(q, p) for p, q in zip(ours, theirs, strict=True)])
-    mean = scores.divergence(TextClassification, ours, theirs)
+    mean = scores.divergence(TEXT_CLASSIFICATION, ours, theirs)
     assert mean.value == pytest.approx(nats.mean())
     assert 0 <= mean.low < mean.value < mean.high
 
 
 def test_a_probability_rounded_to_zero_does_not_make_it_infinite() -> None:
     ours, theirs = np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]])
-    assert np.isfinite(TextClassification.nats(ours, theirs)).all()
-    assert TextClassification.nats(ours, ours).tolist() == [0.0]
+    assert np.isfinite(TEXT_CLASSIFICATION.scorer.divergence(ours, theirs)).all()
+    assert TEXT_CLASSIFICATION.scorer.divergence(ours, ours).tolist() == [0.0]
 
 
 def test_a_model_that_answers_all_rows_alike_has_learned_nothing() -> None:
     alike = np.array([[0.9, 0.1]] * 40)
     assert "has learned nothing" in (floor.learned_nothing(BARE, alike, [0] * 40) or "")
-    assert floor.learned_nothing(TextClassification, alike, [0] * 40) is None, "nothing to tell by"
+    assert floor.learned_nothing(TEXT_CLASSIFICATION, alike, [0] * 40) is None, "nothing to tell by"
 
 
 def test_a_tagger_that_gives_every_word_the_same_tag_has_learned_nothing() -> None:
-    own = unlabelled.of(TokenClassification)
+    own = unlabelled.without_labels(TOKEN_CLASSIFICATION)
     names = {"names": ["O", "B-A"]}
     alike = [{"tags": [0, 0, 0]} | names, {"tags": [0]}, {"tags": [0, 0]}]
-    assert own.floor(alike) == 1
-    assert own.floor([{"tags": [0]} | names, {"tags": [1]}]) is None, "sentences of one tag each"
+    assert own.scorer.floor(alike) == 1
+    assert own.scorer.floor([{"tags": [0]} | names, {"tags": [1]}]) is None, (
+        "sentences of one tag each"
+    )
 
 
 def test_scores_agree_within_a_quarter_of_the_models_own_deviation() -> None:
     """A score that people gave is noisy, so there half of it is right."""
-    own = unlabelled.of(Regression)
+    own = unlabelled.without_labels(REGRESSION)
     truth = [0.0, 0.0, 4.0, 4.0]  # the standard deviation is 2
     answers = np.array([[0.4], [0.6], [3.1], [np.nan]])
-    assert own.formulas(truth)["agreement"](answers, truth)(np.ones((1, 4))).tolist() == [0.25]
-    assert own.right(answers, truth).tolist() == [True, False, False, False]
-    assert Regression.right(answers, truth).tolist() == [True, True, True, False]
+    assert own.scorer.formulas(truth)["agreement"](answers, truth)(np.ones((1, 4))).tolist() == [
+        0.25
+    ]
+    assert own.scorer.correct(answers, truth).tolist() == [True, False, False, False]
+    assert REGRESSION.scorer.correct(answers, truth).tolist() == [True, True, True, False]
     ranked = [[1.0, 0], [0.0, 0]]
-    assert own.right(np.array([[2.0], [1.0]]), ranked).tolist() == [True]
+    assert own.scorer.correct(np.array([[2.0], [1.0]]), ranked).tolist() == [True]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.stage.table_file import Source
-from pipeline.stage.tasks.text_classification import TextClassification
+from pipeline.stage.tasks.text_classification import TEXT_CLASSIFICATION
 from pipeline.terms.errors import DataError
 from pipeline.terms.vocabulary import Data
 
@@ -16,10 +16,10 @@ SOURCE = Source("train", "train.jsonl", Path("train.jsonl"), "0" * 64)
 
 def test_data_without_labels_has_no_target_columns():
     files = {"train": "t.jsonl", "eval": "e.jsonl"}
-    assert TextClassification.target_columns(Data(**files)) == ("label",)
-    assert TextClassification.target_columns(Data(**files, label=None)) == ()
+    assert TEXT_CLASSIFICATION.reader.target_columns(Data(**files)) == ("label",)
+    assert TEXT_CLASSIFICATION.reader.target_columns(Data(**files, label=None)) == ()
     with pytest.raises(DataError, match=r"^data.label: text-classification takes one column"):
-        TextClassification.target_columns(Data(**files, label=("a", "b")))
+        TEXT_CLASSIFICATION.reader.target_columns(Data(**files, label=("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ def test_data_without_labels_has_no_target_columns():
     ],
 )
 def test_a_row_has_its_texts_and_target_or_is_left_out_for_a_reason(texts, values, found):
-    assert TextClassification.read_row(texts, values, SOURCE, 1) == found
+    assert TEXT_CLASSIFICATION.reader.read_row(texts, values, SOURCE, 1) == found
