@@ -30,14 +30,14 @@ def shuffled(model: Any) -> Any:
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Trace once from now on, with nothing known yet; return what is traced."""
-    seen, real = [], inspect.unwrap(onnx._traced)
+    seen, real = [], inspect.unwrap(onnx.trace)
 
     def counted(module: Any, example: dict[str, Any], output: str) -> ir.Model:
         seen.append(module)
         traced: ir.Model = real(module, example, output)
         return traced
 
-    monkeypatch.setattr(onnx, "_traced", tracing.once(counted, tmp_path))
+    monkeypatch.setattr(onnx, "trace", tracing.once(counted, tmp_path))
     return seen
 
 
@@ -73,7 +73,7 @@ def test_another_models_graph_has_its_own_weights(
     first = onnx.export(classifier(kind), onnx.INPUTS, TASK)
     other = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
     assert len(traces) == 1
-    monkeypatch.setattr(onnx, "_traced", inspect.unwrap(onnx._traced))
+    monkeypatch.setattr(onnx, "trace", inspect.unwrap(onnx.trace))
     really = onnx.export(shuffled(classifier(kind)), onnx.INPUTS, TASK)
     assert told(other) == told(really)
     for graph in (other, really):  # a new node has a name of its own

@@ -153,8 +153,8 @@ def test_threads_are_fixed(project: Project) -> None:
     import torch
 
     stages = project.folder / "modules" / "quickstages.py"
-    see = "import torch\n        print('threads', torch.get_num_threads())\n        import random\n"
-    stages.write_text(stages.read_text().replace("import random\n", see))
+    see = "import torch\n        print('threads', torch.get_num_threads())\n"
+    stages.write_text(stages.read_text().replace("import torch\n", see, 1))
     before = torch.get_num_threads()
     with redirect_stdout(io.StringIO()) as printed:
         run(project, threads=before + 1)

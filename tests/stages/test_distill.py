@@ -258,6 +258,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
     assert hidden.stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -276,6 +277,7 @@ def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_a_student_learns_with_relus_and_ships_with_them(tuned, make_context, tmp_path):
     context = make_context(rows=256)
     stage = Distill(layers=1, learning_rate=2e-3, epochs=6, batch_size=16, activation="relu")

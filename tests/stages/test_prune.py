@@ -14,7 +14,6 @@ from pipeline.stage.tasks.text_classification import ClassObjective
 from pipeline.store.artifact import Kind, Metric
 from pipeline.terms.errors import ModelError, RecipeError
 from stages import recovery, surgery, transfer_set
-from stages.finetune import Finetune
 from stages.prune import Prune
 from tests.models import BAD, FILL, GOOD, artifact_of, sentences
 from tests.stages.classifiers import masked_logits
@@ -82,15 +81,12 @@ def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, m
 
 
 @pytest.mark.slow
-def test_recovery_brings_the_answers_back(tiny_encoder, make_context, tmp_path):
-    tuned = make_context(rows=256, work=tmp_path / "tuned")
-    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(tuned, tiny_encoder)
-    trained = artifact_of(tuned.output, Kind.CHECKPOINT)
+def test_recovery_brings_the_answers_back(tuned, make_context):
     losses = {}
     for epochs in (0, 3):
         context = make_context(rows=128)
-        Prune(layers=[0, 1], recover_epochs=epochs, learning_rate=2e-3).run(context, trained)
-        original, pruned = checkpoint.load(trained.directory), checkpoint.load(context.output)
+        Prune(layers=[0, 1], recover_epochs=epochs, learning_rate=2e-3).run(context, tuned)
+        original, pruned = checkpoint.load(tuned.directory), checkpoint.load(context.output)
         tokenizer = checkpoint.load_tokenizer(context.output)
         words = tokenizer([" ".join((*FILL[:5], w)) for w in (*GOOD, *BAD)], return_tensors="pt")
         with torch.no_grad():

@@ -13,9 +13,15 @@ from pipeline.model.pooling import Pooling, read
 from pipeline.run.plan import MODEL
 from pipeline.store.artifact import Kind
 from pipeline.terms.errors import IntegrityError, ModelError
-from tests.conftest import execute
+from tests.conftest import Workshop, execute
 from tests.models import LABELS, configure, pickle_weights, rename_weights, write_model
 from tests.pipeline.model.test_pooling import write
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """Nothing has been imported yet."""
+    return empty_workshop
 
 
 def test_the_import_is_a_model_that_loads_and_knows_itself(workshop):

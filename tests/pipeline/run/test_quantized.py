@@ -6,6 +6,14 @@ import pytest
 
 from pipeline.model import quantization
 from pipeline.terms.errors import ModelError, RarefyError, RecipeError
+from tests.conftest import Workshop
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """Nothing has been imported yet."""
+    return empty_workshop
+
 
 OWN = '''
 import shutil
