@@ -36,7 +36,7 @@ def apply(model: ir.Model, feeds: Sequence[parity.Feed]) -> tuple[ir.Model, int]
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     _weaken_masks(model)
-    in_fp32 = _counting(model) | _large(model, feeds)
+    in_fp32 = _counting(model) | large_steps(model, feeds)
     apart = [step for step in model.graph if step in in_fp32]
     kinds = [(value.type, value.shape) for value in model.graph.outputs]
     _set_apart(model, apart)
@@ -69,7 +69,7 @@ def _weaken_masks(model: ir.Model) -> None:
             del model.graph.initializers[str(value.name)]
 
 
-def _large(model: ir.Model, feeds: Sequence[parity.Feed]) -> set[ir.Node]:
+def large_steps(model: ir.Model, feeds: Sequence[parity.Feed]) -> set[ir.Node]:
     """Return the nodes that read or compute numbers beyond ``LARGEST`` for one of the feeds."""
     tried = model.clone()
     computed = []

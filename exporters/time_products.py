@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,19 @@ STEADY = 1.25
 OPSET = {"": 20, "com.microsoft": 1}
 
 
+def block_median(session: Any, feed: dict[str, Any]) -> float:
+    """Return the median in ms of a block of calls; the first ones warm up and do not count."""
+    times = TIMER.time_calls(lambda: session.run(None, feed), BLOCK, LEAD)
+    return float(np.median(times))
+
+
 def milliseconds(
     inputs: int,
     outputs: Sequence[int],
     tokens: int,
     forms: Mapping[str, LinearPlan | None],
     threads: int,
+    timer: Callable[[Any, dict[str, Any]], float] = block_median,
 ) -> dict[str, float]:
     """Return the time in ms of each form of a group of layers.
 
@@ -47,7 +54,7 @@ def milliseconds(
         medians: dict[str, list[float]] = {form: [] for form in names}
         for _ in range(BLOCKS):
             for at in random.permutation(len(names)).tolist():
-                median = _block(sessions[names[at]], feed)
+                median = timer(sessions[names[at]], feed)
                 medians[names[at]].append(median)
         if all(np.median(times) <= STEADY * min(times) for times in medians.values()):
             break
@@ -62,11 +69,6 @@ def _options(threads: int) -> Any:
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     return options
-
-
-def _block(session: Any, feed: dict[str, Any]) -> float:
-    times = TIMER.time_calls(lambda: session.run(None, feed), BLOCK, LEAD)
-    return float(np.median(times))
 
 
 def _graph(inputs: int, outputs: Sequence[int], layer: LinearPlan | None) -> ir.Model:

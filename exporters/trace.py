@@ -61,7 +61,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
         example["token_type_ids"].zero_()
     with _eager_attention(model), _whole_gelu(model), _quiet(), torch.no_grad():
         try:
-            graph = _traced(_output_of(model, names, task).eval(), example, task.head.output_name)
+            graph = trace(_output_of(model, names, task).eval(), example, task.head.output_name)
         except Exception as error:
             cause = error.__cause__ or error
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
@@ -78,7 +78,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     return graph
 
 
-def _traced(module: Any, example: dict[str, Any], output: str) -> ir.Model:
+def trace(module: Any, example: dict[str, Any], output: str) -> ir.Model:
     """Return the graph of a module, traced with these inputs; rows and their length may change."""
     import torch
 

@@ -21,7 +21,7 @@ from rarefy.pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.network import loopback_only
-from tests.project import here, made, own_environment, project, rarefy
+from tests.project import here, made, own_environment, project, rarefy, trained, trained_project
 from tests.quiet import quiet_machine
 from tests.registry import registry
 from tests.tracing import trace_always, trace_once
@@ -40,11 +40,16 @@ __all__ = [
     "tiny_encoder",
     "trace_always",
     "trace_once",
+    "trained",
+    "trained_project",
 ]
 """Fixtures defined in other modules and found here."""
 
-# Prefect reads its settings when it is imported, which a test may do before a command sets them.
+# Prefect and PyTorch read their settings when they are imported, which may be before a command sets
+# them. Without the second one, the threads of each worker spin while they wait, and take the cores
+# from the other workers: a training of a second then costs twenty.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -138,11 +143,38 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
-    """A workshop with data, a model and the stage module ``quick``."""
-    shutil.copytree(tiny_model, tmp_path / "model")
-    shutil.copyfile(QUICK_STAGES, tmp_path / "quick.py")
-    made = Workshop(tmp_path)
-    made.write_rows("train.jsonl", labelled_rows(24, seed=0))
-    made.write_rows("eval.jsonl", labelled_rows(12, seed=1))
-    return made
+def empty_workshop(tmp_path: Path, tiny_model: Path) -> Workshop:
+    """A workshop with data, a model and the stage module ``quick``, and nothing in its store."""
+    return _make_workshop(tmp_path, tiny_model)
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """An empty workshop, where a folder's ``conftest`` does not say otherwise."""
+    return empty_workshop
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The folder of a workshop whose model has been imported, to be copied."""
+    workshop = _make_workshop(tmp_path_factory.mktemp("furnished"), tiny_model)
+    run = workshop.open("quick:Word")
+    run.execute(MODEL)
+    run.lease.close()
+    return workshop.folder
+
+
+@pytest.fixture
+def furnished_workshop(tmp_path: Path, furnished: Path) -> Workshop:
+    """A workshop in whose store the model is already."""
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
+    return Workshop(tmp_path)
+
+
+def _make_workshop(folder: Path, model: Path) -> Workshop:
+    shutil.copytree(model, folder / "model")
+    shutil.copyfile(QUICK_STAGES, folder / "quick.py")
+    workshop = Workshop(folder)
+    workshop.write_rows("train.jsonl", labelled_rows(24, seed=0))
+    workshop.write_rows("eval.jsonl", labelled_rows(12, seed=1))
+    return workshop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -54,17 +55,15 @@ from rarefy.pipeline.stage import Draft, Policy, Stage
 
 
 class Head(Stage):
-    """Add a new head, and train it for a moment; ``shuffled``: on shuffled labels."""
+    """Add a new head, and train it for a moment; ``one_label``: as if all rows had the first."""
 
     name: ClassVar[str] = "head"
     consumes: ClassVar = frozenset({Kind.ENCODER})
     scale: float = 1.0
     note: str | None = None
-    shuffled: bool = False
+    one_label: bool = False
 
     def run(self, context, model):
-        import random
-
         import torch
 
         from rarefy.pipeline.model import checkpoint
@@ -75,8 +74,8 @@ class Head(Stage):
         tokenizer = checkpoint.load_tokenizer(model.directory)
         train = context.split("train")
         labels = list(train.labels)
-        if self.shuffled:
-            random.Random(0).shuffle(labels)
+        if self.one_label:
+            labels = [0] * len(labels)
         batch = tokenizer(list(train.texts), padding=True, return_tensors="pt")
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         for _ in range(30):
@@ -133,11 +132,13 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 
 @pytest.fixture
 def own_environment() -> Iterator[None]:
-    """Isolate the environment variables that commands set for Prefect from other tests."""
+    """Isolate what commands set for the process, variables and threads, from other tests."""
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
+    if torch := sys.modules.get("torch"):  # its sums are rounded otherwise with more threads
+        torch.set_num_threads(int(before.get("OMP_NUM_THREADS", "1")))
 
 
 def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
@@ -148,6 +149,12 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     modules = folder / "modules"
     modules.mkdir()
     (modules / "quickstages.py").write_text(STAGES)
+    return open_project(folder, patch)
+
+
+def open_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
+    """Make a project the current home, and its stages importable."""
+    modules = folder / "modules"
     patch.syspath_prepend(modules)
     patch.setenv("PYTHONPATH", str(modules))
     patch.setenv("RAREFY_HOME", str(folder / "home"))
@@ -155,9 +162,37 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     return Project(folder, folder / "home")
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project whose model has been imported and trained, to be copied."""
+    from rarefy.pipeline.recipe import recipe as recipes
+    from rarefy.pipeline.run.engine import Run
+    from rarefy.pipeline.run.plan.plan import Plan
+    from rarefy.pipeline.store.store import Store
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        project = make_project(folder, patch)
+        recipe = project.recipe("quickstages:Head")
+        run = Run(Plan(recipes.load(recipe), Store(project.home / "store"), threads=1))
+        run.plan.steps()
+        for step in (recipes.MODEL, "head"):
+            run.execute(step)
+        run.lease.close()
+        recipe.unlink()
+    return folder
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return make_project(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def trained_project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that has run nothing, in whose store the work of ``quickstages:Head`` is found."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return open_project(tmp_path, monkeypatch)
 
 
 BUDGETS = (

@@ -30,14 +30,14 @@ def shuffled(model: Any) -> Any:
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Trace once from now on, with nothing known yet; return what is traced."""
-    seen, real = [], inspect.unwrap(trace._traced)
+    seen, real = [], inspect.unwrap(trace.trace)
 
     def counted(module: Any, example: dict[str, Any], output: str) -> ir.Model:
         seen.append(module)
         traced: ir.Model = real(module, example, output)
         return traced
 
-    monkeypatch.setattr(trace, "_traced", tracing.once(counted, tmp_path))
+    monkeypatch.setattr(trace, "trace", tracing.once(counted, tmp_path))
     return seen
 
 
@@ -73,7 +73,7 @@ def test_another_models_graph_has_its_own_weights(
     first = trace.export(classifier(kind), trace.INPUTS, TASK)
     other = trace.export(shuffled(classifier(kind)), trace.INPUTS, TASK)
     assert len(traces) == 1
-    monkeypatch.setattr(trace, "_traced", inspect.unwrap(trace._traced))
+    monkeypatch.setattr(trace, "trace", inspect.unwrap(trace.trace))
     really = trace.export(shuffled(classifier(kind)), trace.INPUTS, TASK)
     assert told(other) == told(really)
     for graph in (other, really):  # a new node has a name of its own

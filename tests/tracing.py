@@ -25,7 +25,7 @@ import pytest
 from rarefy.exporters import trace as onnx
 
 Trace = Callable[[Any, dict[str, Any], str], ir.Model]
-"""``rarefy.exporters.trace._traced``: from a module, its inputs by name, and the name of its
+"""``rarefy.exporters.trace.trace``: from a module, its inputs by name, and the name of its
 output."""
 PLAIN = (int, float, bool, str, tuple, list, dict, set, type(None))
 NAMES = {"_name_or_path", "name_or_path", "transformers_version", "id2label", "label2id"}
@@ -77,14 +77,14 @@ def trace_once(
     folder = (base.parent if hasattr(request.config, "workerinput") else base) / "traced"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx, "_traced", once(onnx._traced, folder))
+        patch.setattr(onnx, "trace", once(onnx.trace, folder))
         yield
 
 
 @pytest.fixture
 def trace_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace every model of this test."""
-    monkeypatch.setattr(onnx, "_traced", inspect.unwrap(onnx._traced))
+    monkeypatch.setattr(onnx, "trace", inspect.unwrap(onnx.trace))
 
 
 def _structure(module: Any, example: dict[str, Any], output: str) -> str | None:

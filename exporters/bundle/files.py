@@ -163,7 +163,7 @@ def choose(output: Path, task: Task, split: Split, provider: str) -> Task:
 
     They are computed on the CPU if this machine lacks the bundle's provider.
     """
-    model = _opened(output, provider)
+    model = opened(output, provider)
     outputs = model.units(*task.encoder.requests(split))
     chosen = task.head.choose(outputs, split)
     write_json(output / "config.json", model.config | chosen)
@@ -179,7 +179,7 @@ def write_samples(output: Path, task: Task, split: Split, provider: str) -> None
     texts = list(texts[:SAMPLES])
     if pairs is not None:
         pairs = list(pairs[:SAMPLES])
-    model = _opened(output, provider)
+    model = opened(output, provider)
     answers = task.head.predictions(model.units(texts, pairs))
     rows = [task.presenter.user_text(text) for text in texts]
     (output / "samples").mkdir()
@@ -262,7 +262,7 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def _opened(output: Path, provider: str) -> BundleModel:
+def opened(output: Path, provider: str) -> BundleModel:
     try:
         check_available(provider)
     except ProviderError:

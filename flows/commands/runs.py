@@ -243,7 +243,7 @@ def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
     entry = _book(home).find(reference)
     if entry.state == "running":
         raise RecipeError(f"{entry.id} is still running; `rarefy runs logs -f` follows it")
-    job = jobs.Job(**entry.job)
+    job = jobs.Job.from_record(entry.job)
     job = replace(job, strict=strict or job.strict)
     if job.in_python:
         raise RecipeError(f"{entry.id}: its recipe was built in Python; {_going_on(entry)}")

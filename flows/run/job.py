@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +54,12 @@ class Job(RunOptions):
     command: str
     ci: bool = False
     """Whether it is a gate, which also writes the files that CI systems read."""
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> Job:
+        """Return the job in an entry of the logbook, without options that rarefy no longer has."""
+        names = {option.name for option in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
 
     @property
     def in_python(self) -> bool:

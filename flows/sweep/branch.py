@@ -254,7 +254,8 @@ def _result(run: Run, steps: Sequence[str]) -> dict[str, Any]:
     """Return what branches are compared by, of the bundle that the recipe's own run delivers.
 
     It delivers what its last ``validate`` measures, or else the last
-    (``rarefy.pipeline.run.outcome``).
+    (``rarefy.pipeline.run.outcome``). A
+    branch without ``export`` has only a score, of its last model.
     """
     bundle = None
     for identifier in steps:
@@ -265,7 +266,8 @@ def _result(run: Run, steps: Sequence[str]) -> dict[str, Any]:
         if isinstance(step.stage, Validate):
             bundle = run.finished[step.input].artifact
     if bundle is None:
-        return {}
+        scores = (_score(run, run.finished[identifier].artifact) for identifier in reversed(steps))
+        return next(filter(None, scores), {})
     run.check(bundle)  # its files may still be in a remote store
     size = memory.size(bundle.directory)
     return _score(run, bundle) | {"bundle": bundle.digest, "size": size}

@@ -153,5 +153,5 @@ def _dotted(at: yaml_file.Location) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if text else part
+            text += f".{part}" if text else str(part)
     return text or "recipe"

@@ -60,7 +60,7 @@ class Collector:
         was made from is then unknown, so nothing may be deleted.
         """
         pieces = []
-        needed = self._needed()
+        needed = self.needed()
         for digest in self.store.digests():
             if reason := self._reason(digest, needed):
                 path = self.store.directory(digest)
@@ -91,7 +91,7 @@ class Collector:
             if garbage.kind == "artifact":
                 artifacts.append(garbage)
             elif doomed := self._take(garbage):
-                _remove(doomed)
+                remove(doomed)
                 deleted.append(garbage)
         size = 1 if self.damaged else BATCH  # the guard is not held while gigabytes are hashed
         for start in range(0, len(artifacts), size):
@@ -102,14 +102,14 @@ class Collector:
         taken: list[tuple[Garbage, Path]] = []
         try:
             with self.store.guard():
-                needed = self._needed()
+                needed = self.needed()
                 for garbage in batch:
                     path = garbage.path
                     if path.is_dir() and self._reason(path.name, needed):
                         taken.append((garbage, self.store.hide(path)))
         finally:  # also of those before one that could not be moved
             for _, doomed in taken:
-                _remove(doomed)
+                remove(doomed)
         return [garbage for garbage, _ in taken]
 
     def _take(self, garbage: Garbage) -> Path | None:
@@ -154,7 +154,7 @@ class Collector:
             return ""
         return f"; of the tag {', '.join(map(repr, names))}, which will point at nothing"
 
-    def _needed(self) -> set[str]:
+    def needed(self) -> set[str]:
         """Return what tags keep, with all its ancestors, and what living processes use."""
         if self.damaged:
             return set()
@@ -185,7 +185,7 @@ class Collector:
         return False
 
 
-def _remove(doomed: Path) -> None:
+def remove(doomed: Path) -> None:
     if doomed.is_dir():
         shutil.rmtree(doomed, ignore_errors=True)
     else:  # a file that somebody put there

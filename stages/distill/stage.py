@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, StageCheck, located_model
@@ -120,6 +120,17 @@ class Distill(Keeping):
     learning_rate: float = Field(
         default=1e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
     )
+
+    @field_validator("alpha", "hidden_weight", mode="before")
+    @classmethod
+    def _stays_the_same(cls, weight: Any) -> Any:
+        """Refuse the first and the last of a weight that changes, as recipes once could say."""
+        if isinstance(weight, list | tuple):
+            raise ValueError(
+                "give one number; a weight that changes was removed before 0.1.0, because it "
+                "made no difference that can be told from chance"
+            )
+        return weight
 
     @model_validator(mode="after")
     def _has_a_student(self) -> Distill:

@@ -191,7 +191,7 @@ def test_it_is_said_that_tensorrt_may_compute_all_in_fp16(
     def norms(model, _):
         return {step for step in model.graph if step.op_type == "LayerNormalization"}
 
-    monkeypatch.setattr(half, "_large", norms)
+    monkeypatch.setattr(half, "large_steps", norms)
     source = copy_with(minilm, Plan(precision="fp16"), tmp_path / "checkpoint")
     output = tmp_path / "bundle"
     output.mkdir()

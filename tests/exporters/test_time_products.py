@@ -29,7 +29,7 @@ def test_a_larger_product_takes_longer():
     assert all(0 < small[form] < large[form] for form in FORMS)
 
 
-def test_times_that_something_else_disturbed_are_taken_again(monkeypatch):
+def test_times_that_something_else_disturbed_are_taken_again():
     asked = []
 
     def block(*_):
@@ -37,10 +37,10 @@ def test_times_that_something_else_disturbed_are_taken_again(monkeypatch):
         disturbed = len(asked) <= time_products.BLOCKS and len(asked) % 2
         return 9.0 if disturbed else 1.0
 
-    monkeypatch.setattr(time_products, "_block", block)
-    assert time_products.milliseconds(256, [64], 4, {"float": None}, 1) == {"float": 1.0}
+    assert time_products.milliseconds(256, [64], 4, {"float": None}, 1, block) == {"float": 1.0}
     assert len(asked) == 2 * time_products.BLOCKS
-    monkeypatch.setattr(time_products, "_block", lambda *_: float(asked.append(1) or len(asked)))
     del asked[:]
-    time_products.milliseconds(256, [64], 4, {"float": None}, 1)
+    time_products.milliseconds(
+        256, [64], 4, {"float": None}, 1, lambda *_: float(asked.append(1) or len(asked))
+    )
     assert len(asked) <= time_products.TIMES * time_products.BLOCKS

@@ -382,7 +382,7 @@ class Plan:
 
     def _surroundings(self, stage: Stage, read: Read) -> dict[str, Any]:
         """Return what a stage's output depends on besides its code, parameters and parents."""
-        libraries = stage.libraries
+        libraries = list(stage.libraries)
         if self.reads(stage):
             libraries += READERS
         value = self._data(stage) | {

@@ -27,7 +27,7 @@ NONE = -1
 """Fills rows up: there are fewer documents."""
 SAME_AT_LEAST = 0.5
 """The share of the first ten that two models must have in common to agree."""
-_HELD = 8_000_000  # scores held at once: 32 MB
+HELD = 8_000_000  # scores held at once: 32 MB
 
 
 def truth(
@@ -140,7 +140,7 @@ def by_scores(
     """
     queries, width = len(relevant), max(map(len, relevant), default=0)
     hits = np.full((queries, TOP + 2 * width), float(NONE))
-    step = max(1, _HELD // max(documents, 1))
+    step = max(1, HELD // max(documents, 1))
     for start in range(0, queries, step):
         scores = score(slice(start, start + step))
         for query, row in enumerate(scores, start):

@@ -82,7 +82,7 @@ def order(cosines: Tensor, scores: Tensor, scale: float = SCALE) -> Tensor:
     """
     gaps = cosines[:, None] - cosines[None, :]
     misordered = scores[:, None] < scores[None, :]
-    scaled = (scale * gaps).float()
+    scaled = scale * gaps.float()
     terms = scaled.masked_fill(~misordered, float("-inf")).flatten()
     one = torch.zeros(1, device=gaps.device)  # whose exponential is the 1 of the sum
     exponents = torch.cat([one, terms])

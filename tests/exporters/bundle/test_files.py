@@ -56,7 +56,7 @@ def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deplo
 
 def test_a_sample_has_the_label_that_is_ahead_by_less_than_six_decimals(tmp_path, monkeypatch):
     model = SimpleNamespace(units=lambda texts, pairs: np.array([[0.0, 1e-7]]))
-    monkeypatch.setattr(files, "_opened", lambda *_: model)
+    monkeypatch.setattr(files, "opened", lambda *_: model)
     split = Split("dev", "dev.jsonl", "0", ["a film"], None, None)
     files.write_samples(tmp_path, TASK, split, "cpu")
     (given,) = json.loads((tmp_path / "samples/response.json").read_text())["predictions"]
@@ -145,6 +145,7 @@ def test_the_config_describes_the_model_and_nothing_of_this_machine(deployed):
     assert not {"_name_or_path", "transformers_version"} & set(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_bundle_reads_the_end_of_a_long_text_that_the_model_was_trained_on(tmp_path, side):
     made = bundles.classifier(tmp_path / "made", tokens={"truncation_side": side})

@@ -14,6 +14,7 @@ from rarefy.exporters.forms import graph
 from rarefy.pipeline.model.pretrained.pooling import Pooling
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.terms.errors import ModelError
+from tests.breadth import broad
 from tests.exporters.forms import bundles
 
 IDS = np.array([[2, 6, 7, 8, 3], [2, 9, 3, 0, 0]], np.int64)
@@ -42,7 +43,13 @@ def pooled(hidden, how):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "normalize"), [("mean", True), ("mean", False), ("cls", False), ("last", True)]
+    ("mode", "normalize"),
+    [
+        ("mean", True),
+        pytest.param("mean", False, marks=pytest.mark.long),
+        ("cls", False),
+        ("last", True),
+    ],
 )
 def test_the_token_embeddings_are_those_that_the_graph_pools(tmp_path, mode, normalize):
     how = Pooling(mode, normalize)
@@ -56,7 +63,7 @@ def test_the_token_embeddings_are_those_that_the_graph_pools(tmp_path, mode, nor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["mpnet", "distilbert"])
+@pytest.mark.parametrize("kind", broad(("mpnet", "distilbert"), "mpnet"))
 def test_other_families_give_their_token_embeddings(tmp_path, kind):
     found = bundles.read(bundles.embedder(tmp_path / "made", Pooling(), kind))
     graph.copy(found, tmp_path / "copy.onnx", hidden=True)

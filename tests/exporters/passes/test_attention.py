@@ -26,6 +26,7 @@ def rewritten(name, rows):
     return graph, expected, count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_layer_s_attention_becomes_one_operator(name, rows):
     graph, expected, count = rewritten(name, rows)
@@ -59,6 +60,7 @@ def test_only_rows_with_padding_take_the_branch_with_a_mask(rows):
         assert moved == spoilt
 
 
+@pytest.mark.slow
 def test_attention_of_another_kind_stays_what_it_is(rows):
     """DeBERTa's scores have terms of their own for positions."""
     graph, expected, count = rewritten("DebertaV2", rows)

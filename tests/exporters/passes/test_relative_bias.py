@@ -147,6 +147,7 @@ def test_mpnet_s_buckets_are_not_computed_at_a_call(rows, tmp_path) -> None:
     assert "distances" not in loaded.initializers
 
 
+@pytest.mark.slow
 def test_layers_that_kept_other_heads_take_theirs_from_one_table(rows) -> None:
     network = tiny("MPNet")
     for part, kept in zip(surgery.parts(network, "heads"), ([2], [0, 1, 2]), strict=True):

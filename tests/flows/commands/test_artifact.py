@@ -35,11 +35,11 @@ class Stored:
 
 
 @pytest.fixture
-def stored(project: Project, rarefy: Callable[..., Said]) -> Stored:
-    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+def stored(trained_project: Project, rarefy: Callable[..., Said]) -> Stored:
+    recipe = trained_project.recipe("quickstages:Head", "quickstages:Judge")
     assert rarefy("run", recipe, "--engine", "inline").code == 0
     rows = json.loads(rarefy("artifact", "ls", "--json").out)
-    return Stored(rarefy, {row["stage"]: row["digest"] for row in rows}, project.home)
+    return Stored(rarefy, {row["stage"]: row["digest"] for row in rows}, trained_project.home)
 
 
 def test_list_shows_kind_stage_and_tags(stored: Stored) -> None:
@@ -136,9 +136,9 @@ def test_a_tag_is_taken_away(stored: Stored) -> None:
     assert stored.rarefy("artifact", "tag", "old", "--delete").code == 2
 
 
-def test_diff_names_what_differs(stored: Stored, project: Project) -> None:
-    recipe = project.recipe("quickstages:Head: {note: other}", name="other")
-    stored.rarefy("run", recipe, "--engine", "inline")
+def test_diff_names_what_differs(stored: Stored, trained_project: Project) -> None:
+    recipe = trained_project.recipe("quickstages:Head: {note: other}", name="other")
+    stored.rarefy("run", recipe, "--engine", "inline", "--threads", "1")  # as the other one
     heads = [row["digest"] for row in stored.json("ls") if row["stage"] == "head"]
     other = next(digest for digest in heads if digest != stored.digests["head"])
     found = stored.json("diff", stored.digests["head"], other)

@@ -61,6 +61,12 @@ OUTPUTS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def project(trained_project: Project) -> Project:
+    """Its model is trained already: what is judged here is what comes after."""
+    return trained_project
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """One project for all tests that export and measure, so the export is made once."""

@@ -19,6 +19,12 @@ PASSES = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
 
 
 @pytest.fixture
+def project(trained_project: Project) -> Project:
+    """Its model is trained already: what is judged here is what comes after."""
+    return trained_project
+
+
+@pytest.fixture
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     """A history in its own home, which the commands use."""
     monkeypatch.setenv("RAREFY_HOME", str(tmp_path / "home"))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from rarefy.pipeline.release.origin import recipe_of
-from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.store.home import Home
 from tests.project import Project, Said
 
@@ -24,16 +22,17 @@ def test_run_inline_prints_only_the_verdict(project: Project, rarefy: Callable[.
 
 
 def test_what_a_stage_prints_is_no_part_of_the_answer(
-    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    run = Run._run_stage
-
-    def loud(*given: Any) -> Any:
-        print("epoch 1")
-        return run(*given)
-
-    monkeypatch.setattr(Run, "_run_stage", loud)
-    said = rarefy("run", project.recipe("quickstages:Head"), "--engine", "inline", "--json")
+    (project.folder / "modules" / "loud.py").write_text(
+        "from quickstages import Head\n"
+        "class Loud(Head):\n"
+        "    name = 'loud'\n"
+        "    def run(self, context, model):\n"
+        "        print('epoch 1')\n"
+        "        return super().run(context, model)\n"
+    )
+    said = rarefy("run", project.recipe("loud:Loud"), "--engine", "inline", "--json")
     assert json.loads(said.out)["exit_code"] == 0
     assert "epoch 1" in said.err
 
@@ -45,10 +44,15 @@ def test_without_budgets_nothing_is_judged(project: Project, rarefy: Callable[..
 
 
 @pytest.mark.slow
-def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
+def test_a_teacher_that_has_learned_nothing_gives_no_verdict(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    """Every share of it is inconclusive, and the run, the ledger and the report say why."""
+    """Every share of it is inconclusive, and the run, the ledger and the report say why.
+
+    It is trained on one label and answers it, which is the floor exactly. A teacher of shuffled
+    labels is right in 10 to 15 of these 20 rows, depending on how a sum is rounded, and 15 are
+    significantly more than half.
+    """
     validate = (
         "validate: {processes: 2, seconds: 1, memory: false, fastest_float: false, cold_starts: 0}"
     )
@@ -58,7 +62,7 @@ def test_a_teacher_trained_on_shuffled_labels_gives_no_verdict(
         "  - {metric: parameters, max: 1000000}\n"
     )
     recipe = project.recipe(
-        "quickstages:Head: {shuffled: true}", "export", validate, budgets=budgets
+        "quickstages:Head: {one_label: true}", "export", validate, budgets=budgets
     )
     said = rarefy("run", recipe, "--engine", "inline", "--strict")
     assert said.code == 4

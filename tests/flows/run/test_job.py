@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from rarefy.flows import start
-from rarefy.flows.run.job import folder_name, words
+from rarefy.flows.run.job import Job, folder_name, words
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.run.logbook import Engine
 from rarefy.pipeline.store.home import Home
@@ -46,3 +46,9 @@ def test_a_deployment_has_a_folder_of_its_own(deployment: str | None, folder: st
 def test_options_that_are_not_given_are_no_words() -> None:
     given = {"--first": True, "--fresh": False, "--device": "auto", "--threads": 2, "--out": None}
     assert words(given) == ["--first", "--threads", "2"]
+
+
+def test_a_recorded_job_with_an_option_that_is_gone_is_read(project: Project) -> None:
+    """So a run of an earlier version is resumed."""
+    recorded = job(project, project.recipe("quickstages:Head"))
+    assert Job.from_record(asdict(recorded) | {"stage_timeout": None}) == recorded

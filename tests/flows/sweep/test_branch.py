@@ -48,6 +48,13 @@ def test_a_branch_makes_its_bundle_and_no_report(project: Project) -> None:
     assert made.worker.endswith(f":{os.getpid()}")
 
 
+def test_a_branch_without_a_bundle_has_the_score_of_its_last_model(project: Project) -> None:
+    made = run(project)
+    assert (made.state, made.bundle, made.size, made.metric) == ("done", None, None, "accuracy")
+    assert made.accuracy is not None
+    assert not made.complete
+
+
 def test_a_branch_is_ranked_by_the_bundle_that_its_recipe_s_run_delivers(project: Project) -> None:
     """``validate`` measures the first of two; the second is for others."""
     other = "{export: {samples: none}, as: other, from: head}"
@@ -146,8 +153,8 @@ def test_threads_are_fixed(project: Project) -> None:
     import torch
 
     stages = project.folder / "modules" / "quickstages.py"
-    see = "import torch\n        print('threads', torch.get_num_threads())\n        import random\n"
-    stages.write_text(stages.read_text().replace("import random\n", see))
+    see = "import torch\n        print('threads', torch.get_num_threads())\n"
+    stages.write_text(stages.read_text().replace("import torch\n", see, 1))
     before = torch.get_num_threads()
     with redirect_stdout(io.StringIO()) as printed:
         run(project, threads=before + 1)

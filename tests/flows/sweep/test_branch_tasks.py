@@ -101,8 +101,8 @@ def run(project: Project, *asked: tuple[str, bool]) -> tuple[list[list[dict[str,
     They print, which must not reach stdout.
     """
     stages = project.folder / "modules" / "quickstages.py"
-    loud = 'os.system("echo loud")\n        print("loud")\n        import random\n'
-    stages.write_text("import os\n" + stages.read_text().replace("import random\n", loud))
+    loud = 'import torch\n        os.system("echo loud")\n        print("loud")\n'
+    stages.write_text("import os\n" + stages.read_text().replace("import torch\n", loud, 1))
     script = project.folder / "run.py"
     script.write_text(RUN)
     given = [[on, assignments(project, on), kill] for on, kill in asked]

@@ -58,10 +58,10 @@ def test_each_worker_has_the_threads_and_the_cores_that_it_is_asked_for(
 ):
     made, pinned = bundles.make(tmp_path / "bundle"), []
 
-    def opening(_model, _directory, *, provider, threads):
+    def opening(_directory, *, provider, threads):
         raise OpenedError(provider, threads)
 
-    monkeypatch.setattr(worker.BundleModel, "__init__", opening)
+    monkeypatch.setattr(worker, "BundleModel", opening)
     monkeypatch.setattr(os, "sched_setaffinity", lambda *given: pinned.append(given))
     request = {
         "bundles": {"candidate": str(made)},

@@ -75,8 +75,8 @@ def test_a_slip_in_code_of_others_is_an_error_of_its_place(module: str) -> None:
     slip, refused = NameError("x"), RecipeError("rate: too large")
     said = RecipeError if module == "mine" else NameError
     with pytest.raises(said, match=r"x$" if said is NameError else r"^r\.yaml:3: .*NameError: x$"):
-        places.asked(("stages", 0), stage.files, slip)
+        places.call(("stages", 0), stage.files, slip)
     with pytest.raises(RecipeError, match=r"^rate: too large$"):
-        places.asked(("stages", 0), stage.files, refused)
+        places.call(("stages", 0), stage.files, refused)
     with pytest.raises(RecipeError, match=r"^r\.yaml:3: stages\[0\]: rate: too large$"):
-        places.asked(("stages", 0), stage.files, refused, check=True)
+        places.call(("stages", 0), stage.files, refused, check=True)

@@ -16,6 +16,12 @@ from tests.conftest import Workshop
 TUNE: dict[str, Any] = {"finetune": {"epochs": 1}}
 
 
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """Its model has not been written to the store yet."""
+    return empty_workshop
+
+
 def check(plan: Plan) -> None:
     check_machine.check(plan, plan.steps())
 

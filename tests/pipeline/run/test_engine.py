@@ -28,11 +28,11 @@ def cached(finished) -> list[bool]:
 # The same work is done once
 
 
-def test_the_second_run_is_all_cache_hits(workshop):
-    first, second = workshop.run(*CHAIN), workshop.run(*CHAIN)
+def test_the_second_run_is_all_cache_hits(empty_workshop):
+    first, second = empty_workshop.run(*CHAIN), empty_workshop.run(*CHAIN)
     assert cached(first) == [False] * 3
     assert cached(second) == [True] * 3
-    assert workshop.ran() == ["one", "two"]
+    assert empty_workshop.ran() == ["one", "two"]
     for name, step in first.items():
         assert second[name].artifact.digest == step.artifact.digest
         assert second[name].seconds == pytest.approx(step.seconds, abs=0.5)
@@ -223,18 +223,18 @@ def test_a_stage_of_a_notebook_runs_every_time_and_says_so(workshop, monkeypatch
     assert workshop.run({cell: {"word": "new"}}, "quick:Word")["word"].cached is False
 
 
-def test_a_stage_s_other_files_count_and_must_be_there(workshop):
+def test_a_stage_s_other_files_count_and_must_be_there(empty_workshop):
     stages = ("quick:Word", {"quick:Listen": {"to": "word", "file": "notes.txt"}})
     with pytest.raises(
         RecipeError, match=r"trial\.yaml:\d+: stages\[1\].*notes\.txt: no such file"
     ):
-        workshop.open(*stages).plan.steps()
-    assert workshop.ran() == [], "known before anything ran"
-    notes = workshop.folder / "notes.txt"
+        empty_workshop.open(*stages).plan.steps()
+    assert empty_workshop.ran() == [], "known before anything ran"
+    notes = empty_workshop.folder / "notes.txt"
     notes.write_text("a")
-    assert cached(workshop.run(*stages)) == [False, False, False]
+    assert cached(empty_workshop.run(*stages)) == [False, False, False]
     flip(notes, b"a", b"b")
-    assert cached(workshop.run(*stages)) == [True, True, False]
+    assert cached(empty_workshop.run(*stages)) == [True, True, False]
 
 
 def test_another_model_is_another_import(workshop):

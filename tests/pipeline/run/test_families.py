@@ -10,7 +10,14 @@ import pytest
 from rarefy.pipeline.run.plan import check_chain
 from rarefy.pipeline.run.plan.plan import MODEL
 from rarefy.pipeline.terms.errors import RecipeError
+from tests.conftest import Workshop
 from tests.models import configure, write_model
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """Its model is replaced by one of another family."""
+    return empty_workshop
 
 
 @pytest.fixture

@@ -13,9 +13,15 @@ from rarefy.pipeline.model.pretrained.pooling import Pooling, read
 from rarefy.pipeline.run.plan.plan import MODEL
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
-from tests.conftest import execute
+from tests.conftest import Workshop, execute
 from tests.models import LABELS, configure, pickle_weights, rename_weights, write_model
 from tests.pipeline.model.pretrained.test_pooling import write
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """Nothing has been imported yet."""
+    return empty_workshop
 
 
 def test_the_import_is_a_model_that_loads_and_knows_itself(workshop):

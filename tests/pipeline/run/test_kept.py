@@ -45,6 +45,7 @@ def found(workshop: Workshop, word: str, **changes: Any) -> str:
     return artifact.path("found.txt").read_text()
 
 
+@pytest.mark.slow
 def test_an_edited_limit_on_times_exports_no_reference_again(workshop, monkeypatch):
     """It decides how long to sample, so the times are measured again."""
     chain = ({"finetune": {"epochs": 1}}, "export", VALIDATE)

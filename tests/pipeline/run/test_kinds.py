@@ -5,6 +5,14 @@ from __future__ import annotations
 import pytest
 
 from rarefy.pipeline.terms.errors import RecipeError
+from tests.conftest import Workshop
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """Nothing has been imported yet."""
+    return empty_workshop
+
 
 INJECT = {"inject": {"facts": "train.jsonl"}}
 

@@ -126,14 +126,14 @@ def test_many_go_in_batches_and_what_was_tagged_between_two_stays(store, monkeyp
         publish(store, str(number), f"{number:064x}")
     collector = Collector(store, days=-1)
     *_, last = found = collector.find()
-    needed, walks, remove = collector._needed, [], collecting._remove
-    monkeypatch.setattr(collector, "_needed", lambda: walks.append(1) or needed())
+    needed, walks, remove = collector.needed, [], collecting.remove
+    monkeypatch.setattr(collector, "needed", lambda: walks.append(1) or needed())
 
     def tagging(doomed):  # between two batches, without the guard
         Store(store.root).tag("best", last.path.name)
         remove(doomed)
 
-    monkeypatch.setattr(collecting, "_remove", tagging)
+    monkeypatch.setattr(collecting, "remove", tagging)
     assert collector.delete_all(found) == found[:-1]
     assert len(walks) == 3
     assert store.digests() == [last.path.name]

@@ -171,6 +171,7 @@ def test_a_rank_that_saves_nothing_is_refused_before_anything_runs(tmp_path):
             Factorize(embeddings=64).follow_model(config, {}, tmp_path)
 
 
+@pytest.mark.slow
 def test_narrow_embeddings_are_saved_loaded_trained_and_exported(fresh, make_context, tmp_path):
     context = make_context(rows=32)
     draft = Factorize(embeddings=8).run(context, fresh)

@@ -189,6 +189,7 @@ def test_shards_that_are_there_are_not_answered_again(label, tuned, monkeypatch)
     assert not (again[50:] == 7).any()
 
 
+@pytest.mark.slow
 def test_an_export_that_is_not_near_is_not_used(label, tuned, monkeypatch):
     monkeypatch.setattr(module, "NEAR", -1.0)
     with pytest.raises(ModelError, match=r"label.engine: the int8 export's answers to dev differ"):

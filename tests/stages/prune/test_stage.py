@@ -13,7 +13,6 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind, Metric
 from rarefy.pipeline.tasks.classification.text import ClassObjective
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.finetune import Finetune
 from rarefy.stages.prune import Prune, recovery
 from rarefy.stages.surgery import units as surgery
 from rarefy.stages.transfer import files as transfer_set
@@ -83,15 +82,12 @@ def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, m
 
 
 @pytest.mark.slow
-def test_recovery_brings_the_answers_back(tiny_encoder, make_context, tmp_path):
-    tuned = make_context(rows=256, work=tmp_path / "tuned")
-    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(tuned, tiny_encoder)
-    trained = artifact_of(tuned.output, Kind.CHECKPOINT)
+def test_recovery_brings_the_answers_back(tuned, make_context):
     losses = {}
     for epochs in (0, 3):
         context = make_context(rows=128)
-        Prune(layers=[0, 1], recover_epochs=epochs, learning_rate=2e-3).run(context, trained)
-        original, pruned = checkpoint.load(trained.directory), checkpoint.load(context.output)
+        Prune(layers=[0, 1], recover_epochs=epochs, learning_rate=2e-3).run(context, tuned)
+        original, pruned = checkpoint.load(tuned.directory), checkpoint.load(context.output)
         tokenizer = checkpoint.load_tokenizer(context.output)
         words = tokenizer([" ".join((*FILL[:5], w)) for w in (*GOOD, *BAD)], return_tensors="pt")
         with torch.no_grad():

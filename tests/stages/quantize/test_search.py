@@ -104,6 +104,7 @@ def test_products_are_timed_while_nobody_else_measures(
     assert caught.value.args == (True,)
 
 
+@pytest.mark.slow
 def test_no_plan_over_the_limit_is_built_and_the_front_is_written(
     tuned, make_context, quick, limit
 ):
@@ -122,6 +123,7 @@ def test_no_plan_over_the_limit_is_built_and_the_front_is_written(
     assert len(plan.integer_modules) == values["integer_layers"]
 
 
+@pytest.mark.slow
 def test_a_search_says_that_its_last_timing_was_disturbed_each_time(
     tuned, make_context, quick, limit, monkeypatch, caplog
 ):
@@ -138,6 +140,7 @@ def test_a_search_says_that_its_last_timing_was_disturbed_each_time(
     assert "the CPU was busy, so the plan may not be the fastest" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_killed_search_measures_nothing_twice(tuned, make_context, quick, limit, monkeypatch):
     context = make_context(targets=(Target(),))
     real, calls = Sensitivity.damage, []
@@ -160,6 +163,7 @@ def test_a_killed_search_measures_nothing_twice(tuned, make_context, quick, limi
     assert again == len(noted() - before) > 0
 
 
+@pytest.mark.slow
 def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, quick, limit):
     context = make_context(targets=(Target(),))
     _, record = search(context, tuned, max_joint_damage=limit, minutes=1e-4)
@@ -168,6 +172,7 @@ def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, q
     assert not [key for key in notes if key.startswith("group ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("minutes", "most"), [(10, 99), (1e-4, 1)])
 def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
     tuned, make_context, quick, monkeypatch, caplog, minutes, most
@@ -188,6 +193,7 @@ def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
     assert "no plan within max_joint_damage (0.02) was found, so all layers and the" in caplog.text
 
 
+@pytest.mark.slow
 def test_plans_are_tried_with_their_vocabulary(tuned, make_context, quick, limit, monkeypatch):
     """Without it, all plans that were built could be over the limit, and float the answer."""
     real = Sensitivity.damage
@@ -203,6 +209,7 @@ def test_plans_are_tried_with_their_vocabulary(tuned, make_context, quick, limit
     assert all(row["damage"] >= limit for row in simulated)
 
 
+@pytest.mark.slow
 def test_forms_that_are_the_same_are_built_once(tuned, make_context, quick, monkeypatch):
     """Where nothing is smoothed, a smooth form is the plain one."""
     monkeypatch.setattr(plan_search.smoothing, "factors", lambda *_: {})
@@ -240,6 +247,7 @@ def clock(monkeypatch):
     return clock
 
 
+@pytest.mark.slow
 def test_what_comes_before_the_first_number_takes_of_the_time(
     tuned, make_context, quick, limit, monkeypatch, clock
 ):

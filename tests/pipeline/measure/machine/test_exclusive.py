@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from rarefy.pipeline.stage import Policy
 from rarefy.pipeline.terms.errors import ProviderError
 from rarefy.stages.prune.profile import Profile
 from rarefy.stages.validate import Validate
-from tests.conftest import Workshop
+from tests.conftest import Workshop, execute
 from tests.project import Project, Said
 
 HOLD = """
@@ -128,6 +129,24 @@ def test_a_lock_of_another_user_is_named(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda given, _: given != path)
     with pytest.raises(ProviderError, match=f"{exclusive.LOCKS}$"):
         exclusive.lock_file()
+
+
+def test_waiting_for_the_machine_is_no_time_of_the_stage(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+
+    @contextlib.contextmanager
+    def slow_limit(_: object) -> Iterator[None]:
+        time.sleep(1)
+        waited.append(True)
+        yield
+
+    run = workshop.open({"quick:Word": {"word": "slow"}})
+    monkeypatch.setattr(type(run.plan.stage_of("word")), "policy", Policy(timed=True))
+    with exclusive.also(slow_limit):
+        assert execute(run)["word"].seconds < 1
+    assert waited
 
 
 @pytest.mark.slow

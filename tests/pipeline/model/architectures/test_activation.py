@@ -9,12 +9,13 @@ from transformers import AutoModelForSequenceClassification
 
 from rarefy.pipeline.model.architectures import activation
 from rarefy.pipeline.terms.errors import ModelError
+from tests.breadth import broad
 from tests.families import FAMILIES, write_family
 
 DESCRIBED = [name for name in FAMILIES if name not in ("albert", "llama", "qwen3")]
 
 
-@pytest.mark.parametrize("family", DESCRIBED)
+@pytest.mark.parametrize("family", broad(DESCRIBED, "bert", "modernbert"))
 def test_a_model_has_its_new_activation_also_when_it_is_loaded_again(family, tmp_path):
     model = write_family(tmp_path / "old", family, "AutoModelForSequenceClassification").eval()
     rows = {"input_ids": torch.tensor([[5, 6, 7, 8]]), "attention_mask": torch.ones(1, 4).long()}

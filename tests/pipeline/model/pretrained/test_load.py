@@ -16,6 +16,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.pretrained import load as pretrained
 from rarefy.pipeline.model.pretrained.load import Pretrained
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
+from tests.breadth import broad
 from tests.families import FAMILIES, write_family
 from tests.models import KINDS, LABELS, configure, rename_weights, write_model
 
@@ -313,7 +314,7 @@ LANGUAGE = {"llama": "AutoModelForCausalLM", "qwen3": "AutoModelForCausalLM"}
 OTHER_HEADS = ("language", "AutoModelForTokenClassification", "AutoModelForSequenceClassification")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", broad(FAMILIES, "bert", "deberta-v3", "llama"))
 @pytest.mark.parametrize("head", OTHER_HEADS)
 def test_every_family_is_loaded_with_any_head_from_one_file_or_shards(tmp_path, family, head):
     if head == "language":

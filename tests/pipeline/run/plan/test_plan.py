@@ -22,18 +22,18 @@ from tests.conftest import execute
 from tests.pipeline.run.chains import CHAIN
 
 
-def test_a_plan_says_what_is_cached_and_runs_nothing(workshop):
-    assert [step.cached for step in workshop.open(*CHAIN).plan.steps()] == [False] * 3
-    workshop.run(*CHAIN)
+def test_a_plan_says_what_is_cached_and_runs_nothing(empty_workshop):
+    assert [step.cached for step in empty_workshop.open(*CHAIN).plan.steps()] == [False] * 3
+    empty_workshop.run(*CHAIN)
     changed = (CHAIN[0], {"quick:Word": {"word": "new"}, "as": "second"})
-    planned = workshop.open(*changed).plan.steps()
+    planned = empty_workshop.open(*changed).plan.steps()
     assert [(step.id, step.cached) for step in planned] == [
         ("model", True),
         ("word", True),
         ("second", False),
     ]
     assert planned[1].kind is Kind.REPORT
-    assert workshop.ran() == ["one", "two"]
+    assert empty_workshop.ran() == ["one", "two"]
 
 
 def test_a_stage_runs_again_if_a_new_eval_file_changes_the_unlabelled_rows_that_it_reads(workshop):
@@ -215,10 +215,10 @@ def test_what_can_be_known_before_is_said_before(workshop, changes, error, messa
     assert workshop.ran() == []
 
 
-def test_a_model_that_is_missing_is_named_by_the_parameter_that_asks_for_it(workshop):
+def test_a_model_that_is_missing_is_named_by_the_parameter_that_asks_for_it(empty_workshop):
     with pytest.raises(ModelError, match=r"distill\.student: gone: there is no directory"):
-        workshop.open("quick:Head", {"distill": {"student": "gone"}}).plan.steps()
-    assert workshop.store.digests() == []
+        empty_workshop.open("quick:Head", {"distill": {"student": "gone"}}).plan.steps()
+    assert empty_workshop.store.digests() == []
 
 
 def test_a_device_that_is_not_there(workshop, monkeypatch):
@@ -243,3 +243,12 @@ def test_a_file_that_a_stage_names_is_hashed_before_and_after_it_runs(workshop, 
     assert hashed == ["notes.txt"] * 3
     execute(run)  # from the cache
     assert hashed == ["notes.txt"] * 5
+
+
+def test_libraries_that_a_custom_stage_lists_stay_as_they_are(workshop, monkeypatch):
+    """Those that read the data count for a stage with rows, and not for the next plan."""
+    run = workshop.open("quick:Count")
+    kind = type(run.plan.stage_of("count"))
+    monkeypatch.setattr(kind, "libraries", ["torch"])
+    run.plan.steps()
+    assert kind.libraries == ["torch"]

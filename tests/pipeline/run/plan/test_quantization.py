@@ -6,6 +6,14 @@ import pytest
 
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.terms.errors import ModelError, RarefyError, RecipeError
+from tests.conftest import Workshop
+
+
+@pytest.fixture
+def workshop(empty_workshop: Workshop) -> Workshop:
+    """Nothing has been imported yet."""
+    return empty_workshop
+
 
 OWN = '''
 import shutil

@@ -111,7 +111,7 @@ def test_many_texts_are_compared_in_chunks(monkeypatch) -> None:
 
     vectors = np.random.default_rng(1).normal(size=(50, 5))
     whole = TASK.scorer.retained(vectors, split(50))
-    monkeypatch.setattr(search, "_HELD", 150)
+    monkeypatch.setattr(search, "HELD", 150)
     assert (TASK.scorer.retained(vectors, split(50)) == whole).all()
 
 

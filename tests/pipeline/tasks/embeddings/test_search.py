@@ -39,7 +39,7 @@ def test_the_scores_are_those_of_the_ranking_of_all_documents(tied, held, monkey
     relevance = np.array([[float(at in wanted) for at in range(40)] for wanted in WANTED])
     query = np.repeat(np.arange(4), 40)
     whole = ranking.by_group((near @ far.T).ravel(), relevance.ravel(), query, 4)
-    monkeypatch.setattr(search, "_HELD", held)
+    monkeypatch.setattr(search, "HELD", held)
     reduced = search.places(found(queries, documents))
     for measure in (ranking.ndcg, ranking.reciprocal_rank, lambda p: ranking.recall(p, 10)):
         assert measure(reduced) == pytest.approx(measure(whole))
