@@ -131,3 +131,50 @@ def test_a_conll_file_becomes_rows_as_the_page_says(
         {"tokens": ["EU", "acts"], "tags": ["B-ORG", "O"]},
         {"tokens": ["So"], "tags": ["O"]},
     ]
+
+
+WALK = re.compile(r"^\d+\. `([\w/.]+)`: `(\w+)`", flags=re.MULTILINE)
+LIMITS = {
+    "Change how heads are ranked": 3,
+    "Add a LoRA variant": 3,
+    "See where a budget is judged": 3,
+    "See where a latency is timed": 2,
+    "See where a row is tokenized": 4,
+}
+"""The most files that somebody should have to open."""
+
+
+@pytest.mark.parametrize("title", LIMITS)
+def test_the_walk_through_the_house_leads_there(title: str) -> None:
+    page = (ROOT / "docs/contributing/where-to-look.md").read_text()
+    walk = WALK.findall(page.split(f"## {title}\n")[1].split("\n## ")[0])
+    assert 0 < len(walk) <= LIMITS[title]
+    modules = [f"rarefy.{path.removesuffix('.py').replace('/', '.')}" for path, _ in walk]
+    imported = [imports(ROOT / path) for path, _ in walk]
+    for place, (path, name) in enumerate(walk):
+        assert name in defined(ROOT / path), f"{path} has no {name}"
+        earlier = set().union(*imported[:place])
+        known = imported[place].intersection(modules[:place])
+        assert not place or modules[place] in earlier or known, f"nothing leads to {path}"
+
+
+def defined(path: Path) -> set[str]:
+    """Return the names that a module defines at its top."""
+    names = set[str]()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            if isinstance(target, ast.Name):
+                names.add(target.id)
+    return names
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules that a module imports, anywhere in it."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
