@@ -216,7 +216,7 @@ def test_what_can_be_known_before_is_said_before(workshop, changes, error, messa
 
 
 def test_a_model_that_is_missing_is_named_by_the_parameter_that_asks_for_it(empty_workshop):
-    with pytest.raises(ModelError, match=r"distill\.student: gone: there is no directory"):
+    with pytest.raises(RecipeError, match=r"distill\.student: gone: there is no directory"):
         empty_workshop.open("quick:Head", {"distill": {"student": "gone"}}).plan.steps()
     assert empty_workshop.store.digests() == []
 
