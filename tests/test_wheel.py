@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import rarefy
 from tests.models import LABELS, sentences, write_encoder
 
 ROOT = Path(__file__).parents[1]
@@ -145,4 +146,4 @@ def test_an_installed_rarefy_runs_a_recipe_beside_packages_of_the_same_names(
     assert done.returncode == 0, done.stderr[-2000:]
     where, version = done.stdout.splitlines()[0].split()
     assert Path(where).is_relative_to(environment)
-    assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert version == rarefy.__version__

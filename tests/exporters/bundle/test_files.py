@@ -199,5 +199,5 @@ def test_the_program_of_a_bundle_is_copied_as_it_is(tmp_path, task, provider):
 
 
 def test_the_tasks_that_have_a_file_are_those_of_the_product():
-    ours = {p.name for p in entry_points(group="rarefy.tasks") if p.module.startswith("pipeline.")}
+    ours = {p.name for p in entry_points(group="rarefy.tasks") if p.module.startswith("rarefy.")}
     assert set(files.TASKS) == ours
