@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs/contributing").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n# (\S+(?: -> \S+)?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 pytestmark = pytest.mark.slow
-COPIED = ("pipeline", "exporters", "stages", "flows", "tests", "examples", "schema")
+COPIED = ("rarefy", "pipeline", "exporters", "stages", "flows", "tests", "examples", "schema")
 
 
 def blocks(page: Path) -> list[tuple[str, str, str]]:

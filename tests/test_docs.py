@@ -146,7 +146,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("title", LIMITS)
 def test_the_walk_through_the_house_leads_there(title: str) -> None:
-    page = (ROOT / "docs/contributing/where-to-look.md").read_text()
+    page = (ROOT / "docs/where-to-look.md").read_text()
     walk = WALK.findall(page.split(f"## {title}\n")[1].split("\n## ")[0])
     assert 0 < len(walk) <= LIMITS[title]
     modules = [f"rarefy.{path.removesuffix('.py').replace('/', '.')}" for path, _ in walk]

@@ -352,9 +352,9 @@ def _task_of(model: str, text: tuple[str, ...], allow_pickle: bool) -> str:
 
     located = located_model.locate(model, Path(), allow_pickle)
     for name in (SCORES, MULTI, TOKENS):
-        if tasks.find(name).head(located.config) is not None:
+        if tasks.find(name).head.labels_of(located.config) is not None:
             return name
-    headless = tasks.find(TEXT).head(located.config) is None
+    headless = tasks.find(TEXT).head.labels_of(located.config) is None
     if headless and located.pooling is not None and len(text) == 1:
         return EMBEDDINGS
     return TEXT

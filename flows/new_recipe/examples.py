@@ -29,10 +29,10 @@ class Example:
 
 def folder() -> Path:
     """Return the examples' folder: in the installed package, else in the source tree."""
-    packaged = Path(__file__).parent / "recipes"
+    packaged = Path(__file__).parents[1] / "recipes"
     if packaged.is_dir():
         return packaged
-    return Path(__file__).parents[2] / "examples"
+    return Path(__file__).resolve().parents[2] / "examples"
 
 
 def examples() -> list[Example]:

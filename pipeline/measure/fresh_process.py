@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import rarefy
 from rarefy.pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 
 Job = Callable[[dict[str, Any]], dict[str, Any]]
@@ -69,7 +70,7 @@ def _environment(threads: int) -> dict[str, str]:
     PYTHONPATH makes the import independent of the working directory.
     """
     environment = dict(os.environ)
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(rarefy.__file__).resolve().parents[1])
     paths = [root, environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     environment["OMP_NUM_THREADS"] = str(threads)

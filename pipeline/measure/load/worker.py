@@ -90,7 +90,6 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     texts, pairs, rows = request["texts"], request["pairs"], request["rows"]
-    folder = Path(request["folder"])
     provider, threads = request["provider"], request["threads"]
     model = BundleModel(Path(request["directory"]), provider=provider, threads=threads)
 
@@ -104,6 +103,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         answer(row)
     gc.collect()
     gc.disable()
+    folder = Path(request["folder"])
     begin = wait_for_start(folder, request["number"])
     if begin is None:
         return {"served": [], "cpu": 0.0, "switches": 0}

@@ -88,8 +88,8 @@ def test_each_worker_has_the_threads_and_the_cores_that_it_is_asked_for(
 
 def test_a_process_computes_with_the_threads_that_it_is_given(tmp_path, monkeypatch):
     (tmp_path / "says.py").write_text(
-        "import os\nfrom rarefy.pipeline.measure import fresh\n"
-        "fresh.serve(lambda _: {'threads': os.environ['OMP_NUM_THREADS']})\n"
+        "import os\nfrom rarefy.pipeline.measure import fresh_process\n"
+        "fresh_process.serve(lambda _: {'threads': os.environ['OMP_NUM_THREADS']})\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert fresh_process.call("says", {}, what="asking", timeout=30, threads=3) == {"threads": "3"}

@@ -64,7 +64,7 @@ def test_a_budget_after_a_short_form_is_said_where_it_is_written() -> None:
         assert str(said) == f"r.yaml:{line}: budgets[{written}].agianst: unknown key"
 
 
-@pytest.mark.parametrize("module", ["mine", "stages.mine"])
+@pytest.mark.parametrize("module", ["mine", "rarefy.stages.mine"])
 def test_a_slip_in_code_of_others_is_an_error_of_its_place(module: str) -> None:
     places = Places("r.yaml", {("stages", 0): 3})
 
