@@ -37,7 +37,7 @@ from rarefy.pipeline.terms.recipe_parts import Isa
 def apply(model: ir.Model, plan: Plan, isa: Isa = "avx2") -> int:
     """Rewrite the layers that are int8 in the plan. Returns their number.
 
-    ``isa``: the CPUs on which products must be exact; see ``quantization.weight_scales``.
+    ``isa``: the CPUs on which products must be exact; see ``plan.weight_scales``.
     """
     quantizers: dict[tuple[ir.Value, float | None, float | None], list[ir.Value]] = {}
     count = 0

@@ -187,7 +187,7 @@ def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--provider``, given to the command as ``provider``; see ``own_provider.chosen``."""
+    """Add ``--provider``, given to the command as ``provider``; see ``providers.chosen``."""
     return click.option(
         "--provider",
         type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),

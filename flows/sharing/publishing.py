@@ -31,7 +31,7 @@ def publish(run: Run, result: Result, url: str, place: str) -> None:
 
     The report goes whatever the verdict is: of a missed budget, people want to read it. The verdict
     goes last: if it is there, so is the record that `rarefy promote` reads. Raises what
-    ``remote.push`` raises.
+    ``artifacts.push`` raises.
 
     Args:
         run: The finished run.

@@ -68,7 +68,7 @@ def measure(
             True, ``seconds`` are over, or the last look of ``stopping.Rule`` is reached.
         progress: Shows how far it is.
         timer: The clock of the session.
-        run_process: Runs a worker; see ``fresh.call``.
+        run_process: Runs a worker; see ``fresh_process.call``.
 
     Raises:
         ProviderError: The provider is not active.
@@ -186,7 +186,7 @@ def gather(
     """Combine the processes' answers.
 
     Args:
-        answers: Of each process, what ``latency_worker.run`` returns.
+        answers: Of each process, what ``worker.run`` returns.
         names: The models.
         twice: The model that each process timed twice.
         provider: What ran the candidate.

@@ -50,7 +50,7 @@ def measure(
     just booted is therefore slower than the result. The monotonic clock is shared by all
     processes of a machine.
 
-    Raises ProviderError and EvidenceError as ``fresh.call`` does, and EvidenceError if there are
+    Raises ProviderError and EvidenceError as ``fresh_process.call`` does, and EvidenceError if there are
     no texts.
     """
     if not texts:

@@ -43,7 +43,7 @@ def peak(
     provider's own context; the runtime's arena never shrinks. As for timings, nothing else may use
     the GPU meanwhile.
 
-    Raises ProviderError and EvidenceError as ``fresh.call`` does.
+    Raises ProviderError and EvidenceError as ``fresh_process.call`` does.
     """
     characters = character_lengths(texts, pairs)
     longest_first = sorted(range(len(texts)), key=characters.__getitem__, reverse=True)

@@ -192,7 +192,7 @@ class LabelsHead(Head):
         return Rounding(exact_shares, rough_shares, same, decided)
 
     def choose(self, outputs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any]:
-        """Return the thresholds that have the best F1; see ``multi_label.thresholds``."""
+        """Return the thresholds that have the best F1; see ``multi_label_scores.thresholds``."""
         import numpy as np
 
         truth = np.array(self.task.scorer.truth(split))
