@@ -50,8 +50,8 @@ def measure(
     just booted is therefore slower than the result. The monotonic clock is shared by all
     processes of a machine.
 
-    Raises ProviderError and EvidenceError as ``fresh_process.call`` does, and EvidenceError if there are
-    no texts.
+    Raises ProviderError and EvidenceError as ``fresh_process.call`` does, and EvidenceError if
+    there are no texts.
     """
     if not texts:
         raise EvidenceError("a cold start needs at least one row to answer")
