@@ -305,7 +305,7 @@ def _judge_walks(rows: list[dict[str, Any]]) -> list[Claim]:
             judged.append(Claim(claim, f"≤{row['limit']}", str(number), 0 < number <= row["limit"]))
         elif row.get("contract") == "Stage":
             number = len(row["members"])
-            judged.append(Claim("members of Stage", "about 13", str(number), number <= 15))
+            judged.append(Claim("members of Stage", "about 13", str(number), number <= 14))
         elif "modules loaded by a plan" in row:
             number = row["modules loaded by a plan"]
             judged.append(Claim("modules that a plan loads", "≤110", str(number), number <= 110))
