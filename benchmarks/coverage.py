@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.record import Claim, finish
 from rarefy.pipeline.measure.statistics import intervals, scores
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
-from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.interval import HALF_A_ROW, Interval
 
 TRIALS, ECE_TRIALS = 2000, 400
 SEED = 0
@@ -149,7 +149,7 @@ def two_sided(gains: int, losses: int, rows: int) -> Interval:
 
 @cache
 def one_sided(gains: int, losses: int, rows: int) -> Interval:
-    return intervals.paired_difference(gains, losses, rows, 0.90, scores.HALF_A_ROW)
+    return intervals.paired_difference(gains, losses, rows, 0.90, HALF_A_ROW)
 
 
 def _tables(truth: Truth, rows: int) -> list[tuple[int, int, float]]:

@@ -82,8 +82,8 @@ def alternated(answers: dict[str, Callable[[str], Any]], rows: list[str]) -> dic
 def measured(home: Path, provider: str) -> dict[str, Any]:
     """Run the recipe for a provider, and return what was measured."""
     from rarefy.pipeline.measure.measurements import CANDIDATE
-    from rarefy.pipeline.model.runtime.bundle_model import PROVIDERS as NAMES
     from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+    from rarefy.pipeline.model.runtime.providers import PROVIDERS as NAMES
     from rarefy.pipeline.report import facts
     from rarefy.pipeline.run.folder import read
 
@@ -157,7 +157,7 @@ def main() -> int:
     """Measure every provider that is there, and record it."""
     import torch
 
-    from rarefy.pipeline.model.runtime import bundle_model
+    from rarefy.pipeline.model.runtime import providers
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -171,7 +171,7 @@ def main() -> int:
     rows, failed = [], 0
     for provider in PROVIDERS:
         try:
-            bundle_model.check_available(provider)
+            providers.check_available(provider)
         except ProviderError as error:
             print(error, file=sys.stderr)
             continue

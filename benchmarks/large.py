@@ -28,7 +28,7 @@ import psutil
 import yaml
 
 from benchmarks.record import Claim, finish, here
-from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.sources import references
 
 ROOT = Path(__file__).parent.parent

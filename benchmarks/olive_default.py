@@ -27,7 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rarefy.pipeline.model.runtime.bundle_model import MODEL, BundleModel
+from rarefy.pipeline.model.runtime.bundle_files import MODEL
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 VERSION = "olive-ai 0.13.0"
 WARMUP = 10

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from rarefy.exporters import fusion, half, parity, providers
+from rarefy.exporters import fusion, half, parity
 from rarefy.exporters import trace as onnx
 from rarefy.exporters.bundle import files
 from rarefy.exporters.passes import (
@@ -29,7 +29,6 @@ from rarefy.exporters.passes import (
     smooth,
 )
 from rarefy.exporters.passes.graph import producer
-from rarefy.exporters.providers import Products
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import cpu_arithmetic
@@ -37,8 +36,9 @@ from rarefy.pipeline.model.quantization import four_bits as blockwise
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.four_bits import Blocks
 from rarefy.pipeline.model.quantization.plan import Plan
-from rarefy.pipeline.model.runtime import openvino
-from rarefy.pipeline.model.runtime.bundle_model import BundleModel, is_on_cpu
+from rarefy.pipeline.model.runtime import openvino, providers
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.runtime.providers import Products, is_on_cpu
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import DataError, ModelError
 from rarefy.pipeline.terms.progress import Progress, silent

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.model.runtime.bundle_files import MODEL
 
 WEIGHTS = f"{MODEL}.data"
 LIMIT = 1_900_000_000

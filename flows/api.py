@@ -249,7 +249,7 @@ def rollback(tag: str, *, to: str | None = None, home: Path | str | None = None)
 
 
 def _device(device: str) -> str:
-    from rarefy.pipeline.run.engine import default_device
+    from rarefy.pipeline.measure.machine.fingerprint import default_device
     from rarefy.pipeline.terms.errors import ProviderError
 
     if device not in ("auto", "cpu", "cuda"):

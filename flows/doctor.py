@@ -126,7 +126,7 @@ def onnxruntime() -> Iterator[Check]:
 
 def _providers() -> Check:
     """Check which execution providers a session really gets; the build may list more."""
-    from rarefy.pipeline.model.runtime.bundle_model import PROVIDERS, available
+    from rarefy.pipeline.model.runtime.providers import PROVIDERS, available
 
     built = available()
     active, inactive = [], []

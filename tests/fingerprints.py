@@ -49,7 +49,7 @@ OUTSIDE = {
 
 DATA = ("rarefy.pipeline.tasks.load", "rarefy.pipeline.tasks.classification.text")
 """What makes rows of files, and tokens of rows, for every stage."""
-PLANS = ("rarefy.pipeline.run.plan.quantization",)
+PLANS = ("rarefy.pipeline.run.quantization",)
 """What copies a quantization plan to the output of a stage."""
 
 

@@ -12,17 +12,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from rarefy.exporters import providers, saving
+from rarefy.exporters import saving
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.model.runtime import tensorrt
-from rarefy.pipeline.model.runtime.bundle_model import (
-    MODEL,
-    OPTIONS,
-    PROVIDERS,
-    SIGNATURE,
-    BundleModel,
-    check_available,
-)
+from rarefy.pipeline.model.runtime import providers, tensorrt
+from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.runtime.providers import PROVIDERS, check_available
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ProviderError

@@ -8,7 +8,7 @@ from typing import Any
 
 from rarefy.exporters.forms.source import Source
 from rarefy.exporters.saving import WEIGHTS
-from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.terms.errors import ModelError
 
 HIDDEN = "last_hidden_state"

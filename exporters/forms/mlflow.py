@@ -12,9 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rarefy.exporters import providers
 from rarefy.exporters.forms.source import Source, check_anywhere, samples
-from rarefy.pipeline.model.runtime import bundle_model
+from rarefy.pipeline.model.runtime import bundle_files, providers
 from rarefy.pipeline.store.artifact import RUN
 from rarefy.pipeline.terms.errors import ProviderError
 from rarefy.pipeline.terms.versions import distribution_version
@@ -37,7 +36,7 @@ def write(source: Source, folder: Path) -> bool:
     """
     check_installed()
     save_model(folder, source=source)
-    return _is_standard(source.folder / bundle_model.MODEL)
+    return _is_standard(source.folder / bundle_files.MODEL)
 
 
 def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
@@ -70,11 +69,11 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     artifact = flavor["artifacts"][BUNDLE]
     place = artifact["path"]
     artifact["uri"] = place
-    options = bundle_model.read(source.folder, bundle_model.OPTIONS)
+    options = bundle_files.read(source.folder, bundle_files.OPTIONS)
     # When and on which machine the bundle was made is the house's own.
     (Path(path) / place / RUN).unlink(missing_ok=True)
-    if _is_standard(Path(path) / place / bundle_model.MODEL):
-        _add_onnx(model, f"{place}/{bundle_model.MODEL}", options, source.provider)
+    if _is_standard(Path(path) / place / bundle_files.MODEL):
+        _add_onnx(model, f"{place}/{bundle_files.MODEL}", options, source.provider)
     model.save(str(Path(path) / "MLmodel"))
 
 
@@ -97,7 +96,7 @@ def _add_onnx(model: Any, graph: str, options: dict[str, Any], provider: str) ->
         "onnx",
         onnx_version=distribution_version("onnx"),
         data=graph,
-        providers=[bundle_model.PROVIDERS[_PLAIN.get(provider, provider)]],
+        providers=[providers.PROVIDERS[_PLAIN.get(provider, provider)]],
         onnx_session_options={
             "graph_optimization_level": _LEVELS[options["graph_optimization_level"]],
             "execution_mode": options["execution_mode"],

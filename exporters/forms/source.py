@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.model.runtime import bundle_model, providers
-from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.model.runtime import bundle_files, bundle_model
+from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.graph_file import check_graph
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 
@@ -60,7 +60,7 @@ class Source:
     @property
     def provider(self) -> str:
         """The provider that the bundle is for, which gave its samples and its score."""
-        return providers.of(self.folder)
+        return bundle_files.provider_of(self.folder)
 
     @cached_property
     def graph(self) -> Any:
@@ -108,9 +108,9 @@ def read(folder: Path, name: str, digest: str | None) -> Source:
         ModelError: if a file is missing.
     """
     check_graph(folder / MODEL)
-    config = bundle_model.read(folder, "config.json")
-    tokenizer = bundle_model.read(folder, "tokenizer_config.json")
-    signature = bundle_model.read(folder, bundle_model.SIGNATURE)
+    config = bundle_files.read(folder, "config.json")
+    tokenizer = bundle_files.read(folder, "tokenizer_config.json")
+    signature = bundle_files.read(folder, bundle_files.SIGNATURE)
     return Source(folder, name, digest, config, tokenizer, signature)
 
 

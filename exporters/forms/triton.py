@@ -15,7 +15,7 @@ from typing import Any
 from rarefy.exporters.bundle.files import write_json
 from rarefy.exporters.forms import graph
 from rarefy.exporters.forms.source import Source, check_anywhere
-from rarefy.pipeline.model.runtime import bundle_model
+from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import NAME
 
@@ -60,8 +60,8 @@ def write(source: Source, folder: Path, name: str) -> None:
 
 def _graph(source: Source, folder: Path, name: str) -> None:
     """Write the model of the ONNX Runtime backend."""
-    graph.copy(source, folder / "1" / bundle_model.MODEL)
-    options = bundle_model.read(source.folder, bundle_model.OPTIONS)
+    graph.copy(source, folder / "1" / bundle_files.MODEL)
+    options = bundle_files.read(source.folder, bundle_files.OPTIONS)
     providers = set(options.get("providers", ()))
     kind = "KIND_CPU"
     if providers & GPU:

@@ -100,14 +100,14 @@ def compare(
     """
     from rarefy.flows.console.compared import ComparisonView
     from rarefy.flows.console.display import Display, show_verdict
-    from rarefy.pipeline.model.runtime import providers
+    from rarefy.pipeline.model.runtime import bundle_files
     from rarefy.pipeline.release import compare as comparing
     from rarefy.pipeline.release.bundles import find
     from rarefy.pipeline.release.origin import recipe_of
     from rarefy.pipeline.terms.recipe_parts import Target
 
     bundle = find(candidate, home)
-    execution_provider: Any = providers.chosen(bundle.directory, provider)
+    execution_provider: Any = bundle_files.chosen_provider(bundle.directory, provider)
     target = Target(provider=execution_provider, threads=threads)
     if table is not None:
         source, base = rows_of(table, text, label), Path()

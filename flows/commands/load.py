@@ -112,13 +112,13 @@ def load(
     from rarefy.flows.console.display import Display
     from rarefy.pipeline.measure.load import session as loading
     from rarefy.pipeline.measure.machine import exclusive
-    from rarefy.pipeline.model.runtime import providers
+    from rarefy.pipeline.model.runtime import bundle_files
     from rarefy.pipeline.release.bundles import find
     from rarefy.pipeline.terms.outcomes import worst
     from rarefy.pipeline.verdict import load as judging
 
     model = find(bundle, home)
-    options["provider"] = providers.chosen(model.directory, provider)
+    options["provider"] = bundle_files.chosen_provider(model.directory, provider)
     split = rows(bundle, table, text, recipe, home)
     runs = []
     with Display(stderr(), quiet=as_json) as display:

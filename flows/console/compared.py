@@ -8,9 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
-from rarefy.flows.console.display import as_text, doubts, verdict_table
+from rarefy.flows.console.display import doubts, verdict_table
+from rarefy.flows.console.options import as_text
 from rarefy.flows.console.views import html_table
-from rarefy.pipeline.model.runtime import providers
+from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.release import bundles
 from rarefy.pipeline.release import compare as comparing
@@ -118,7 +119,7 @@ def compare(
         baseline = baseline.files.directory
     source = recipe_of(bundle.name, recipe, place)
     task, split = comparing.read_rows(bundle, source.recipe.data, source.base, [])
-    provider: Any = providers.chosen(bundle.directory, None)
+    provider: Any = bundle_files.chosen_provider(bundle.directory, None)
     target = Target(provider=provider, threads=threads)
     comparison = comparing.compare(
         bundle,

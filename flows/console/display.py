@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import Final, Protocol
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -170,15 +170,6 @@ def _ledger_line(row: LedgerRow) -> Text:
 def _draws_bars(console: Console) -> bool:
     """Return whether a bar can be updated: in a terminal, or in a notebook with ipywidgets."""
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
-
-
-def as_text(renderable: RenderableType, width: int = 160) -> str:
-    """Return the text that a terminal would show, without colours."""
-    console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    lines = capture.get().rstrip().splitlines()
-    return "\n".join(map(str.rstrip, lines))
 
 
 def show_verdict(

@@ -18,7 +18,7 @@ from rarefy.flows.console.run_options import command_line_option
 from rarefy.pipeline.store import home
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
     from rarefy.pipeline.terms.recipe_parts import Data
@@ -88,7 +88,7 @@ def device_option(command: Callable[..., Any], **changes: Any) -> Callable[..., 
 def _device(value: str) -> str:
     if value != "auto":
         return value
-    from rarefy.pipeline.run.engine import default_device
+    from rarefy.pipeline.measure.machine.fingerprint import default_device
 
     return default_device()
 
@@ -187,7 +187,7 @@ def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--provider``, given to the command as ``provider``; see ``providers.chosen``."""
+    """Add ``--provider``, given to the command as ``provider``; see ``chosen_provider``."""
     return click.option(
         "--provider",
         type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
@@ -284,6 +284,17 @@ def show_table(table: Table, console: Console | None = None) -> None:
         console.width = PIPE
     console.print(table, soft_wrap=True)
     console.width = width
+
+
+def as_text(renderable: RenderableType, width: int = 160) -> str:
+    """Return the text that a terminal would show, without colours."""
+    from rich.console import Console
+
+    console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    lines = capture.get().rstrip().splitlines()
+    return "\n".join(map(str.rstrip, lines))
 
 
 def as_given(*left_out: str) -> str:

@@ -10,7 +10,8 @@ from typing import overload
 
 from rich.table import Table
 
-from rarefy.flows.console.display import as_text, doubts, verdict_line, verdict_table
+from rarefy.flows.console.display import doubts, verdict_line, verdict_table
+from rarefy.flows.console.options import as_text
 from rarefy.flows.console.views import html_table
 from rarefy.pipeline.report import wording
 from rarefy.pipeline.report.pictures import pictures

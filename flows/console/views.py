@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from rarefy.flows.console.display import as_text
+from rarefy.flows.console.options import as_text
 from rarefy.pipeline.run import check_machine, evidence, last_runs, providers, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned

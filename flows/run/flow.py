@@ -35,9 +35,10 @@ from rarefy.flows.server import guard, limits, logs, retry
 from rarefy.flows.server.logs import LogStream
 from rarefy.flows.sharing import publishing, recipe_source
 from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure.machine.fingerprint import default_device
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.report import markdown
-from rarefy.pipeline.run.engine import Run, default_device
+from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.store.home import DEFAULT, VARIABLE, Home
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.terms.digests import value_sha256

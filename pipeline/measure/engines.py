@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rarefy.pipeline.measure.measurements import CANDIDATE
-from rarefy.pipeline.model.runtime import providers as own_provider
+from rarefy.pipeline.model.runtime import bundle_files
 
 
 def providers(bundles: Mapping[str, Path], provider: str) -> dict[str, str]:
     """Return the provider of each bundle: of the candidate ``provider``, the target's.
 
-    What it is compared with runs as it is deployed (``own_provider.beside``), so that a speed-up
-    over ONNX Runtime in fp32 means the same on a target of OpenVINO's.
+    What it is compared with runs as it is deployed (``bundle_files.provider_beside``), so that a
+    speed-up over ONNX Runtime in fp32 means the same on a target of OpenVINO's.
     """
     by_name = {}
     for name, directory in bundles.items():
         if name == CANDIDATE:
             by_name[name] = provider
         else:
-            by_name[name] = own_provider.beside(directory, provider)
+            by_name[name] = bundle_files.provider_beside(directory, provider)
     return by_name

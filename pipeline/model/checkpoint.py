@@ -14,6 +14,7 @@ from rarefy.pipeline.model import padding, safe_loading
 from rarefy.pipeline.model import tokenizer as conversion
 from rarefy.pipeline.model.architectures import ARCHITECTURES, parts
 from rarefy.pipeline.model.architectures.parts import encoder_layers
+from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.terms.digests import canonical_json
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 
@@ -35,7 +36,6 @@ __all__ = [
 SHAPES = "shapes.json"
 ADAPTER = "adapter"
 TYPES = "token_type_ids"
-WEIGHTS = "model.safetensors"
 SCHEMA = "rarefy.shapes/1"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rarefy.pipeline.model.runtime.bundle_model import MODEL
+from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.store.tags import GoneError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data.values import given_text
 from rarefy.pipeline.model.batches import rows_of_equal_length, split_rows
-from rarefy.pipeline.model.runtime import providers
+from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.release import bundles
 from rarefy.pipeline.store.home import Home
@@ -65,7 +65,7 @@ class Bundle:
         self.home = Home.of(home)
         self.files = bundles.find(bundles.named(reference), self.home)
         bundles.check_bytes(self.files)
-        provider = providers.chosen(self.files.directory, provider)
+        provider = bundle_files.chosen_provider(self.files.directory, provider)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
         max_length = self._model.signature["max_length"]
         task = tasks.find(self._model.task).bind(self._model.labels, max_length)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline.measure.measurements import CANDIDATE
-from rarefy.pipeline.model.runtime import bundle_model
+from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.release import bundles, verdicts
 from rarefy.pipeline.release.bundles import Bundle
 from rarefy.pipeline.run import folder, names
@@ -271,7 +271,7 @@ def _task_at(url: str, digest: str | None) -> str | None:
     """Return the task of an artifact in another store, of which only a small file is read."""
     if digest is None:
         return None
-    signature = Remote.open(url).read(f"artifacts/sha256/{digest}/{bundle_model.SIGNATURE}")
+    signature = Remote.open(url).read(f"artifacts/sha256/{digest}/{bundle_files.SIGNATURE}")
     if signature is None:
         return None
     return str(json.loads(signature)["task"])
@@ -279,9 +279,9 @@ def _task_at(url: str, digest: str | None) -> str | None:
 
 def _task(directory: Path) -> str | None:
     """Return the task that a bundle is for; None if the artifact is no bundle."""
-    if not (directory / bundle_model.SIGNATURE).is_file():
+    if not (directory / bundle_files.SIGNATURE).is_file():
         return None
-    return str(bundle_model.read(directory, bundle_model.SIGNATURE)["task"])
+    return str(bundle_files.read(directory, bundle_files.SIGNATURE)["task"])
 
 
 def _as_measured(record: ReportData, baseline: str) -> str | None:

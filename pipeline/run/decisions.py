@@ -8,18 +8,17 @@ from typing import Final
 
 from rarefy.pipeline.data.development_split import NAME
 from rarefy.pipeline.stage import Context
-from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.store.artifact import HEADED, Kind
 
-HEADED: Final = (Kind.CHECKPOINT, Kind.ADAPTER)
-"""The kinds of models with a head, for which it decides; its export decides for a bundle."""
 CONFIG: Final = "config.json"
 
 
 def choose(context: Context, kind: Kind, directory: Path) -> None:
     """Decide for the model that a stage wrote to a directory, and write it to its config.json.
 
-    Does nothing for a task that decides nothing, for rows without labels, and for other kinds. A
-    model whose own answers are the truth does not receive the rows: it keeps what it has.
+    Does nothing for a task that decides nothing, for rows without labels, and for models without a
+    head; for a bundle, its export decides. A model whose own answers are the truth does not receive
+    the rows: it keeps what it has.
     """
     task = context.task
     if not task.head.chooses or kind not in HEADED:

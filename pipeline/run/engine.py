@@ -24,8 +24,8 @@ from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.measure.measurements import Latency, Measurements
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.recipe.recipe import MODEL
-from rarefy.pipeline.run import decisions, last_runs, providers, scoring
-from rarefy.pipeline.run.plan import quantization
+from rarefy.pipeline.run import decisions, last_runs, providers, quantization, scoring
+from rarefy.pipeline.run.plan import check_chain
 from rarefy.pipeline.run.plan.plan import Plan, Read
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.stage import Context, Draft, Stage, discovery
@@ -343,8 +343,11 @@ class Run:
         now = self.plan.read(identifier)
         if now == read:
             return
-        changed = [path for path, digest in read.files.items() if now.files.get(path) != digest]
-        source = changed[0] if changed else "its code"
+        source: Path | str = "its code"
+        for path, digest in read.files.items():
+            if now.files.get(path) != digest:
+                source = path
+                break
         raise RarefyError(
             f"{identifier}: {source} changed while the stage ran, so its result is not stored; run "
             "again"
@@ -437,7 +440,7 @@ class Run:
     def _check_precision(self, identifier: str, draft: Draft, inputs: dict[str, Artifact]) -> None:
         """Raise ModelError if a bundle's precision is not that of the recipe's last plan."""
         plan = self.plan
-        planner = quantization.follow(plan.loaded, plan.kinds())[identifier]
+        planner = check_chain.follow_plans(plan.loaded, plan.kinds())[identifier]
         if planner:
             self.check(inputs[planner])
         quantization.check_bundle(draft, planner, inputs)
@@ -461,10 +464,9 @@ class Run:
             if not math.isfinite(metric.value):
                 raise RarefyError(f"{identifier}: {metric.name} is {metric.value}; did it diverge?")
         base = plan.loaded.base
-        parents = [
-            Parent(digest=work.inputs[name].digest, role=role)
-            for role, name in plan.parents(identifier)
-        ]
+        parents = []
+        for role, name in plan.parents(identifier):
+            parents.append(Parent(digest=work.inputs[name].digest, role=role))
         record = StageRecord(
             name=stage.name,
             version=stage.version,
@@ -474,14 +476,17 @@ class Run:
         source = None
         if identifier == MODEL:
             source = _at(base, plan.located.source, "reference")
-        splits = [plan.splits[name].record() for name in plan.reads(stage)]
+        data = []
+        for name in plan.reads(stage):
+            split = plan.splits[name]
+            data.append(_at(base, split.record(), "name"))
         return Manifest(
             kind=plan.kinds()[identifier],
             files=files,
             parents=tuple(parents),
             stage=record,
             source=source,
-            data=tuple(_at(base, split, "name") for split in splits),
+            data=tuple(data),
             model=draft.model,
             metrics=draft.metrics,
         )
@@ -514,13 +519,3 @@ def _at(base: Path, record: Named, field: str) -> Named:
     """Return a copy of a manifest's record whose ``field`` holds no path of this machine."""
     name = references.portable(getattr(record, field), base)
     return record.model_copy(update={field: name})
-
-
-def default_device() -> str:
-    """Return "cuda" if there is a device and torch is built for it; does not import torch."""
-    if not Path("/dev/nvidiactl").exists():
-        return "cpu"
-    torch = distribution_version("torch")
-    if torch is None or "+cpu" in torch:
-        return "cpu"
-    return "cuda"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rarefy.pipeline.measure.measurements import Measurements
-from rarefy.pipeline.run import folder
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.verdict import power
 from rarefy.pipeline.verdict.power import Need
+
+if TYPE_CHECKING:
+    from rarefy.pipeline.measure.measurements import Measurements
 
 
 def needs(plan: Plan, last: Path) -> list[Need]:
@@ -24,6 +26,10 @@ def needs(plan: Plan, last: Path) -> list[Need]:
 
 def _earlier(last: Path) -> Measurements | None:
     """Return the last run's measurements; None if it has none that this version can read."""
+    if not last.is_dir():
+        return None
+    from rarefy.pipeline.run import folder  # which reads what a whole run has left
+
     try:
         return folder.read(last).measurements
     except (OSError, ValueError):

@@ -7,9 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
-from rarefy.pipeline.model import padding
-from rarefy.pipeline.model.pretrained import load as pretrained
-from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.stage import Context, Draft, Stage
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest
@@ -46,7 +43,9 @@ class ImportModel(Stage):
 
     def bring(self, located: Located, context: Context) -> Draft:
         """Load the model and tokenizer as published, and save both in the store's own format."""
-        from rarefy.pipeline.model import checkpoint
+        from rarefy.pipeline.model import checkpoint, padding
+        from rarefy.pipeline.model.pretrained import load as pretrained
+        from rarefy.pipeline.model.pretrained import pooling
 
         task = context.task
         has_head = located.kind(task, task.labels) is Kind.CHECKPOINT

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rarefy.pipeline.model.runtime import bundle_model, onnx_runtime
+from rarefy.pipeline.model.runtime import onnx_runtime
+from rarefy.pipeline.model.runtime import providers as runtimes
 from rarefy.pipeline.run import scoring
 from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.stage import Stage
@@ -25,7 +26,7 @@ def check(plan: Plan, steps: list[Planned], *, scored: bool = True) -> None:
         onnx_runtime.check_installed()
     if any(step.kind in MEASURED for step in steps):
         for target in plan.loaded.recipe.targets:
-            bundle_model.check_available(target.provider)
+            runtimes.check_available(target.provider)
 
 
 def check_device(device: str, stage: Stage) -> None:

@@ -15,7 +15,6 @@ from rarefy.pipeline.model import safe_loading
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.model.architectures.parts import of_unknown_heads
 from rarefy.pipeline.model.padding import SHIFTED
-from rarefy.pipeline.model.pretrained import load as pretrained
 from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.store.artifact import Kind, Source
@@ -161,7 +160,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         if (directory / "adapter" / "adapter_config.json").is_file():
             raise ModelError("it has an adapter beside its weights; name what 'merge' made of it")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
-        weights = pretrained.weight_files(directory, allow_pickle, setting=setting)
+        weights = safe_loading.weight_files(directory, allow_pickle, setting=setting)
     tokenizer = _existing(directory, TOKENIZER)
     if not tokenizer:
         raise ModelError(f"{model}: there is no tokenizer in {directory}")

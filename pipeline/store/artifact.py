@@ -48,6 +48,8 @@ class Kind(StrEnum):
 
 MODELS = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE})
 """The kinds that are a model."""
+HEADED = (Kind.CHECKPOINT, Kind.ADAPTER)
+"""The kinds of models with a head that can be trained."""
 
 
 class Record(BaseModel):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.interval import HALF_A_ROW
 from rarefy.pipeline.terms.metrics import METRICS
 from rarefy.pipeline.terms.wording import plural, points
 
@@ -176,8 +177,6 @@ def rows_needed(margin: float, disagreement: float) -> int:
     larger. Derived from Tango's statistic with a continuity correction of half a row, at the
     expected table.
     """
-    from rarefy.pipeline.measure.statistics.scores import HALF_A_ROW
-
     middle = disagreement + 2 * margin
     discriminant = middle**2 - 4 * disagreement * margin * (1 + margin)
     losses = (math.sqrt(discriminant) + middle) / 4
@@ -194,10 +193,12 @@ def lacking(budget: Budget, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) 
 
     ``ours`` and ``theirs`` say for each row whether the candidate and the reference are right.
     """
-    margin = margin_of(budget, float(theirs.mean()))
+    reference = float(theirs.mean())
+    margin = margin_of(budget, reference)
     if margin <= 0:
         return ""
-    disagreement = float((ours != theirs).mean())
+    differs = ours != theirs
+    disagreement = float(differs.mean())
     needed = rows_needed(margin, disagreement)
     if needed <= len(ours):
         return ""
@@ -228,6 +229,7 @@ def _seen(measurements: Measurements, reference: str) -> tuple[float, float] | N
     name = measurements.name_of(reference)
     if name is None or CANDIDATE not in measurements.models or not measurements.truth:
         return None
-    ours, theirs = measurements.right(CANDIDATE), measurements.right(name)
+    ours = measurements.right(CANDIDATE)
+    theirs = measurements.right(name)
     disagreement = (ours != theirs).mean()
     return float(disagreement), float(theirs.mean())

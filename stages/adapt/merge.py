@@ -13,7 +13,8 @@ from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.encoder import Row
 from rarefy.pipeline.tasks.head import inputs_of
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.stages.quantization.plans import check_weights, symmetric
+from rarefy.stages.common.bundle_targets import symmetric
+from rarefy.stages.quantization.plans import check_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

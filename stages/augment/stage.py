@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,12 +21,12 @@ from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.recipe_parts import Part
-from rarefy.stages.augment.domain import ranked
 from rarefy.stages.training.parameters import refuse_unread
 from rarefy.stages.transfer import files as transfer_set
-from rarefy.stages.transfer import novelty, spans
 from rarefy.stages.transfer.files import TEXTS, Pair
-from rarefy.stages.transfer.novelty import Novel
+
+if TYPE_CHECKING:
+    from rarefy.stages.transfer.novelty import Novel
 
 Variant = tuple[str, Pair]
 """How a row was made, and the row."""
@@ -67,7 +67,7 @@ class Augment(Stage):
     version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
-    reads: ClassVar[frozenset[str]] = novelty.SPLITS
+    reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "eval"})
     libraries: ClassVar[tuple[str, ...]] = ()
     policy: ClassVar[Policy] = Policy(aside=True, reads_input=False)
 
@@ -114,6 +114,8 @@ class Augment(Stage):
 
         Raises DataError if there is none.
         """
+        from rarefy.stages.transfer.novelty import Novel
+
         new = Novel(context.splits, singly=context.task.reader.singly)
         roles = transfer_set.write(context.output, self._rows(context, new))
         if not len(new):
@@ -156,7 +158,7 @@ class Augment(Stage):
                 context.progress(0, 1, f"{text.file}: choosing the nearest texts")
                 places = _nearest(rows, new.places(rows), context.split("train"))
         for place in places:
-            row = novelty.pair(rows, place)
+            row = transfer_set.pair(rows, place)
             if new.add(row, "from_files"):
                 yield row
 
@@ -164,9 +166,9 @@ class Augment(Stage):
         """Yield what all training rows give, with how it was made; the same each time."""
         train = context.split("train")
         draw = random.Random(context.seed)  # noqa: S311
-        for number, row in enumerate(novelty.rows(train), 1):
+        for number, row in enumerate(transfer_set.rows(train), 1):
             place = draw.randrange(len(train))
-            other = novelty.pair(train, place)
+            other = transfer_set.pair(train, place)
             yield from self._variants_of_row(row, other, draw)
             context.progress(number, len(train), note)
 
@@ -184,6 +186,8 @@ class Augment(Stage):
         self, text: str, other: str, draw: random.Random
     ) -> Iterator[tuple[str, str]]:
         """Yield what one text gives, with how it was made."""
+        from rarefy.stages.transfer import spans
+
         if self.clauses:
             for part in spans.clauses(text):
                 yield "clauses", part
@@ -197,11 +201,12 @@ class Augment(Stage):
 
 def _nearest(rows: Split, places: Sequence[int], domain: Split) -> list[int]:
     """Return the places of rows, those that read most like the domain's first."""
+    from rarefy.stages.augment.domain import ranked
 
     def text(place: int) -> str:
-        return _joined(novelty.pair(rows, place))
+        return _joined(transfer_set.pair(rows, place))
 
-    examples = map(_joined, novelty.rows(domain))
+    examples = map(_joined, transfer_set.rows(domain))
     return ranked(text, places, examples)
 
 

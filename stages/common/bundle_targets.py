@@ -1,14 +1,13 @@
-"""Which of a recipe's targets a bundle is made for, and which of the others can run it."""
+"""Which of a recipe's targets a bundle is made for, which can run it, and what int8 is there."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from rarefy.exporters.providers import Products
-from rarefy.pipeline.model.runtime.bundle_model import is_on_cpu
+from rarefy.pipeline.model.runtime.providers import Products, is_on_cpu
 from rarefy.pipeline.stage import Stage
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.terms.recipe_parts import Isa, Target
 
 
 class Bundling(Stage):
@@ -69,3 +68,15 @@ def _check_other_providers(targets: tuple[Target, ...]) -> None:
                 f"the bundle has int8 operators for CPUs, which the target {target.name!r} does "
                 "not have; write a recipe of its own for it"
             )
+
+
+def narrowest(targets: tuple[Target, ...]) -> Isa:
+    """Return ``vnni`` if that is what all of the recipe's CPUs have: the width to be measured."""
+    wide = [target.isa == "vnni" for target in targets if target.provider in ("cpu", "openvino")]
+    return "vnni" if wide and all(wide) else "avx2"
+
+
+def symmetric(targets: tuple[Target, ...]) -> bool:
+    """Return whether all of the recipe's targets that int8 is for have zero as the zero point."""
+    int8 = {target.provider for target in targets} - {"cuda"}  # which has fp16 only
+    return int8 == {"tensorrt"}

@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
-from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
@@ -20,8 +18,6 @@ from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks.task import timed_requests
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import first_cpu_target
-from rarefy.stages.prune.latency_table import Curve, Table, grid, model_of
-from rarefy.stages.prune.selection import MULTIPLES
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import EXPORTING
 
@@ -71,6 +67,11 @@ class Profile(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the table; report the ms of one layer more."""
+        import numpy as np
+
+        from rarefy.stages.prune.latency_table import Curve, Table, grid, model_of
+        from rarefy.stages.prune.selection import MULTIPLES
+
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         most = self._most(network)
@@ -151,6 +152,7 @@ class Profile(Stage):
         return finalists.build(None)
 
     def _timed(self, context: Context, bundles: dict[str, Path]) -> Any:
+        from rarefy.pipeline.measure.latency import session as latency
         from rarefy.stages.quantization.bundles import PROCESSES
 
         texts, pairs = timed_requests(context.task, context.split("dev"))

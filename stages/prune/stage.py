@@ -16,7 +16,6 @@ from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import STATIC, THIN
-from rarefy.stages.prune import recovery
 from rarefy.stages.prune.importance import CRITERIA
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
@@ -237,6 +236,7 @@ class Prune(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens; in rounds, layers, then heads and neurons, and train to recover; save."""
         from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.prune import recovery
         from rarefy.stages.prune import units as unit_search
         from rarefy.stages.training import calibration_rows as calibration
 

@@ -1,4 +1,4 @@
-"""What a quantization plan depends on besides the model, its files, and what it is not for."""
+"""What a quantization plan says of a layer, its files, and what it is not for."""
 
 from __future__ import annotations
 
@@ -12,24 +12,11 @@ from rarefy.pipeline.model.quantization.plan import LinearPlan
 from rarefy.pipeline.stage import Stage
 from rarefy.pipeline.store.artifact import Artifact
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.recipe_parts import Isa, Target
 
 SEARCH: Final = "search.json"
 """What a search for a plan has tried."""
 FILES: Final = frozenset({quantization.FILE, SEARCH, four_bits.FILE})
 """What a checkpoint has of its plan; its form in full precision needs none of it."""
-
-
-def narrowest(targets: tuple[Target, ...]) -> Isa:
-    """Return ``vnni`` if that is what all of the recipe's CPUs have: the width to be measured."""
-    wide = [target.isa == "vnni" for target in targets if target.provider in ("cpu", "openvino")]
-    return "vnni" if wide and all(wide) else "avx2"
-
-
-def symmetric(targets: tuple[Target, ...]) -> bool:
-    """Return whether all of the recipe's targets that int8 is for have zero as the zero point."""
-    int8 = {target.provider for target in targets} - {"cuda"}  # which has fp16 only
-    return int8 == {"tensorrt"}
 
 
 def in_int4(layer: LinearPlan) -> LinearPlan:

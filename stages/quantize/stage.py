@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.measure.machine import fingerprint
-from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.model.quantization import four_bits
 from rarefy.pipeline.model.quantization import plan as quantization
-from rarefy.pipeline.model.quantization.four_bits import Blocks
 from rarefy.pipeline.model.quantization.plan import (
     Calibration,
     Embeddings,
@@ -28,13 +25,12 @@ from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.stages.common.bisection import most_within
-from rarefy.stages.quantization import plans
-from rarefy.stages.quantization.plans import SEARCH, copied, narrowest, symmetric
+from rarefy.stages.common.bundle_targets import narrowest, symmetric
 from rarefy.stages.quantize import excluded
 from rarefy.stages.training.parameters import changed
 
 if TYPE_CHECKING:
+    from rarefy.pipeline.model.quantization.four_bits import Blocks
     from rarefy.stages.quantization.sensitivity import Sensitivity
     from rarefy.stages.training.rows import Rows
 
@@ -179,6 +175,10 @@ class Quantize(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Copy the checkpoint and add its quantization plan."""
+        from rarefy.pipeline.model import checkpoint
+        from rarefy.pipeline.model.quantization import four_bits
+        from rarefy.stages.quantization.plans import SEARCH, copied
+
         roles = copied(model, context.output)
         network = checkpoint.load(model.directory)
         if hasattr(network, "merge_and_unload"):
@@ -214,7 +214,8 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
-        from rarefy.stages.quantization import ranges
+        from rarefy.pipeline.model.quantization import four_bits
+        from rarefy.stages.quantization import plans, ranges
         from rarefy.stages.quantize import gptq
 
         names, candidates = excluded.candidates(network, self.exclude)
@@ -339,6 +340,8 @@ class Quantize(Stage):
             layers: how layers are rounded.
             others: how other layers are rounded, and these where they are not as in ``layers``.
         """
+        from rarefy.stages.common.bisection import most_within
+
         candidates = list(layers)
 
         def together(count: int) -> float:
@@ -363,7 +366,8 @@ class Quantize(Stage):
         self, context: Context, network: Any, tokenizer: Any
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that a search finds, its metrics and facts; write what was tried."""
-        from rarefy.stages.quantization import ranges
+        from rarefy.stages.quantization import plans, ranges
+        from rarefy.stages.quantization.plans import SEARCH
         from rarefy.stages.quantize.search import Search
 
         names, candidates = excluded.candidates(network, self.exclude)

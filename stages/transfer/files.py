@@ -45,6 +45,20 @@ Pair = tuple[str, str | None]
 """A row's text, and its second text if rows are pairs."""
 
 
+def rows(split: Split) -> Iterator[Pair]:
+    """Yield a split's rows as pairs of texts."""
+    for place in range(len(split)):
+        yield pair(split, place)
+
+
+def pair(split: Split, place: int) -> Pair:
+    """Return a row of a split as a pair of texts."""
+    text = split.texts[place]
+    if split.pairs is None:
+        return text, None
+    return text, split.pairs[place]
+
+
 def write(directory: Path, rows: Iterable[Pair]) -> dict[str, str]:
     """Write the rows to ``directory``; return path -> role."""
     with (directory / FILE).open("w", encoding="utf-8") as file:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from rarefy.pipeline.data.duplicates import digest, digests
 from rarefy.pipeline.data.split import Split
-from rarefy.stages.transfer.files import Pair
-
-SPLITS = frozenset({"train", "dev", "eval"})
-"""The splits whose rows are left out."""
+from rarefy.stages.transfer.files import Pair, rows
 
 
 class Novel:
@@ -74,15 +71,3 @@ class Novel:
             else:
                 self.counts[reason] += 1
         return list(first.values())
-
-
-def rows(split: Split) -> Iterator[Pair]:
-    """Yield a split's rows as pairs of texts."""
-    return (pair(split, place) for place in range(len(split)))
-
-
-def pair(split: Split, place: int) -> Pair:
-    """Return a row of a split as a pair of texts."""
-    if split.pairs is None:
-        return split.texts[place], None
-    return split.texts[place], split.pairs[place]

@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rarefy.pipeline.measure import engines
 from rarefy.pipeline.measure.machine import fingerprint
-from rarefy.pipeline.measure.measurements import (
-    CANDIDATE,
-    FASTEST_FLOAT,
-    Latency,
-    Linear,
-    Measurements,
-    ModelMeasurement,
-)
-from rarefy.pipeline.measure.predictions import examples, slices
-from rarefy.pipeline.measure.predictions import files as answers
-from rarefy.pipeline.measure.row_lengths import rows_to_time
-from rarefy.pipeline.model.runtime import bundle_model, openvino
+from rarefy.pipeline.model.runtime.bundle_files import MODEL
+from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
@@ -30,15 +19,20 @@ from rarefy.pipeline.tasks.task import groups_of_blocks, timed_requests
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, RecipeError
-from rarefy.pipeline.terms.recipe_parts import Name, Target
+from rarefy.pipeline.terms.recipe_parts import CANDIDATE, FASTEST_FLOAT, Name, Target
 from rarefy.stages.common.bundle_targets import Bundling
-from rarefy.stages.common.progress import Steps
 from rarefy.stages.training.parameters import EXPORTING
-from rarefy.stages.validate import references
-from rarefy.stages.validate.references import References
 
 if TYPE_CHECKING:
+    from rarefy.pipeline.measure.measurements import (
+        Latency,
+        Linear,
+        Measurements,
+        ModelMeasurement,
+    )
     from rarefy.pipeline.measure.memory.cold_start import ColdStart
+    from rarefy.stages.common.progress import Steps
+    from rarefy.stages.validate.references import References
 
 REFERENCE = "reference"
 FEWEST_TOKENS = 4
@@ -143,6 +137,14 @@ class Validate(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Export the references, measure everything, and write the measurements."""
+        from rarefy.pipeline.measure import engines
+        from rarefy.pipeline.measure.measurements import Measurements
+        from rarefy.pipeline.measure.predictions import examples, slices
+        from rarefy.pipeline.measure.predictions import files as answers
+        from rarefy.pipeline.model.runtime import openvino
+        from rarefy.stages.common.progress import Steps
+        from rarefy.stages.validate import references
+
         split = context.split("eval")
         task = context.task
         truth = task.scorer.truth(split)
@@ -150,10 +152,10 @@ class Validate(Stage):
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
         providers = list(dict.fromkeys(target.provider for target in context.targets))
         if "openvino" in providers:
-            openvino.check_operators(model.directory / bundle_model.MODEL)
+            openvino.check_operators(model.directory / MODEL)
         chosen = references.choose(self.models, context, model)
         floats: dict[str, Artifact] = {}
-        if any(map(bundle_model.is_on_cpu, providers)):
+        if any(map(is_on_cpu, providers)):
             floats = self._fastest_floats(chosen.checkpoints)
         steps = Steps(context.progress, self._count_steps(context, chosen, len(floats), providers))
         session = Session(self, context, steps)
@@ -200,6 +202,8 @@ class Validate(Stage):
 
     def _fastest_floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
         """Return the checkpoint to measure in OpenVINO too, under a name of its own, if any."""
+        from rarefy.pipeline.model.runtime import openvino
+
         if not checkpoints or not self.fastest_float or not openvino.installed():
             return {}
         return {FASTEST_FLOAT: next(iter(checkpoints.values()))}
@@ -242,32 +246,36 @@ class Session:
             floats: The checkpoints that are also measured in OpenVINO, on CPUs.
             providers: Those of the targets.
         """
+        from rarefy.stages.validate import references
+
         context, split = self.context, self.context.split("eval")
         built: dict[str, dict[str, Path]] = {}
         for provider in providers:
             # Beside OpenVINO, references run in ONNX Runtime on the CPU.
-            plain = "cpu" if bundle_model.is_on_cpu(provider) else provider
+            plain = "cpu" if is_on_cpu(provider) else provider
             bundles = {CANDIDATE: model.directory}
             bundles |= references.export(context, chosen.checkpoints, plain, split, self.steps)
             for name, artifact in chosen.bundles.items():
                 bundles[name] = artifact.directory
             built[provider] = bundles
         fastest = references.export_fastest(context, floats, split, self.steps)
-        for provider in filter(bundle_model.is_on_cpu, providers):
+        for provider in filter(is_on_cpu, providers):
             built[provider] |= fastest
         return built
 
     def measure_model(self, artifact: Artifact, directory: Path, provider: str) -> ModelMeasurement:
         """Predict the whole split on the first target, and measure size and peak memory."""
+        from rarefy.pipeline.measure.measurements import ModelMeasurement
         from rarefy.pipeline.measure.memory import memory
         from rarefy.pipeline.measure.predictions import predict as accuracy
+        from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
         context = self.context
         task, target, split = context.task, context.targets[0], context.split("eval")
         progress = self.steps.next("answering the eval split")
         # Answers are not timed, and more threads give the same answers sooner.
         threads = max(target.threads, context.threads)
-        loaded = bundle_model.BundleModel(directory, provider=provider, threads=threads)
+        loaded = BundleModel(directory, provider=provider, threads=threads)
         table = accuracy.model_answers(loaded, task, split, progress)
         measurement = ModelMeasurement(
             digest=artifact.digest,
@@ -329,6 +337,7 @@ class Session:
     def time(self, bundles: Mapping[str, Path], target: Target, measured: Measurements) -> Latency:
         """Time the bundles on the same rows of the split until all timed budgets are decided."""
         from rarefy.pipeline.measure.latency import session as latency
+        from rarefy.pipeline.measure.row_lengths import rows_to_time
 
         settings, context = self.settings, self.context
         split = context.split("eval")

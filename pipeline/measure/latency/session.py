@@ -14,7 +14,7 @@ from rarefy.pipeline.measure.latency.timer import TIMER, Timer
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency
 from rarefy.pipeline.measure.statistics import intervals
-from rarefy.pipeline.model.runtime.bundle_model import is_on_cpu
+from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import EvidenceError
 from rarefy.pipeline.terms.progress import Progress, silent

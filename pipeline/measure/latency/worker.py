@@ -24,7 +24,8 @@ from rarefy.pipeline.measure import engines, fresh_process
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.row_lengths import select_rows, token_lengths
-from rarefy.pipeline.model.runtime.bundle_model import BundleModel, is_on_cpu
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.runtime.providers import is_on_cpu
 
 Feed = dict[str, NDArray[np.int64]]
 AGAIN = "(again)"  # no stage can have this id

@@ -20,7 +20,7 @@ from rarefy.pipeline.measure.load.queueing import Arrivals, arrivals, fifo, repl
 from rarefy.pipeline.measure.load.worker import COUNTER, START, Served
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.statistics import intervals
-from rarefy.pipeline.model.runtime import bundle_model
+from rarefy.pipeline.model.runtime import bundle_files, bundle_model
 from rarefy.pipeline.terms.errors import EvidenceError, RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.progress import Progress, silent
@@ -185,7 +185,7 @@ def measure(
             "raise the rate or the duration"
         )
     until = seconds + PATIENCE
-    signature = bundle_model.read(directory, bundle_model.SIGNATURE)
+    signature = bundle_files.read(directory, bundle_files.SIGNATURE)
     bundle_model.check_rows(signature, paired=pairs is not None)
     generator = np.random.default_rng([seed, 1])
     rows = generator.integers(0, len(texts), len(sent)).tolist()

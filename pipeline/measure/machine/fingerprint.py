@@ -16,7 +16,7 @@ from typing import Any
 from rarefy.pipeline.measure.machine import cgroups
 from rarefy.pipeline.measure.machine import cores as topology
 from rarefy.pipeline.terms.digests import value_sha256
-from rarefy.pipeline.terms.versions import version
+from rarefy.pipeline.terms.versions import distribution_version, version
 
 LIBRARIES = (
     "onnxruntime",
@@ -137,6 +137,16 @@ def usable() -> int:
         return logical
     time, period = map(int, quota.split())
     return max(1, min(logical, math.ceil(time / period)))
+
+
+def default_device() -> str:
+    """Return "cuda" if there is a device and torch is built for it; does not import torch."""
+    if not Path("/dev/nvidiactl").exists():
+        return "cpu"
+    torch = distribution_version("torch")
+    if torch is None or "+cpu" in torch:
+        return "cpu"
+    return "cuda"
 
 
 def quiet_cores(busy: float, threads: int = 1) -> list[int]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy  # noqa: F401
 import tokenizers  # noqa: F401
 
-from rarefy.pipeline.model.runtime.bundle_model import BundleModel, library
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.runtime.providers import library
 from rarefy.pipeline.terms.errors import RarefyError
 
 

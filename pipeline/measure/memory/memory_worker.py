@@ -15,7 +15,8 @@ import tokenizers  # noqa: F401
 from rarefy.pipeline.measure import fresh_process
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.memory import memory
-from rarefy.pipeline.model.runtime.bundle_model import BundleModel, is_on_cpu, library
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.runtime.providers import is_on_cpu, library
 
 QUERY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 

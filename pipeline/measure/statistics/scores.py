@@ -28,14 +28,7 @@ from rarefy.pipeline.tasks.shared import formulas
 from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Labels
 from rarefy.pipeline.tasks.shared.means import mean, ratio
 from rarefy.pipeline.terms import metrics
-from rarefy.pipeline.terms.interval import Interval
-
-HALF_A_ROW = 0.5
-"""The continuity correction of one-sided bounds.
-
-Without it, a true drop equal to the margin passes up to 6 % of the time if few rows differ; with
-it, at most 5 % (``benchmarks/coverage.py`` sums over all tables).
-"""
+from rarefy.pipeline.terms.interval import HALF_A_ROW, Interval
 
 Z90 = 1.645
 """The normal quantile for a 90 % interval."""

@@ -8,7 +8,6 @@ never run.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,35 +36,6 @@ class Pretrained:
     model: Any
     left_out: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
-
-
-def weight_files(
-    directory: Path, allow_pickle: bool = False, *, setting: str | None = None
-) -> list[Path]:
-    """Return the weight files: safetensors, single or sharded, else pickled ones if allowed.
-
-    Raises ModelError if there are no weights, IntegrityError if there are only pickled ones and
-    they are not allowed; ``setting``: what of the recipe would allow them, if something does.
-    """
-    weights = _whole_or_shards(directory, checkpoint.WEIGHTS)
-    if weights:
-        return weights
-    pickled = _whole_or_shards(directory, "pytorch_model.bin")
-    if pickled and not allow_pickle:
-        raise IntegrityError(
-            f"{pickled[0].name} is a pickle file, which can run code when loaded; "
-            "convert it to safetensors"
-            + (
-                f", or set {setting!r} in the recipe (rarefy init: --allow-pickle)"
-                if setting
-                else ""
-            )
-        )
-    if not pickled:
-        raise ModelError(
-            f"there are no weights in {directory}; expected model.safetensors, single or sharded"
-        )
-    return pickled
 
 
 def load(directory: Path, weights: Sequence[Path], *, complete: bool = False) -> Pretrained:
@@ -231,44 +201,6 @@ class _Parts:
         """Return the modules of these weights, with at most two name parts: cls.predictions."""
         holders = {".".join(self._inside(name).split(".")[:-1][:2]) or name for name in names}
         return tuple(sorted(name for name in holders if name.rpartition(".")[0] not in holders))
-
-
-def _whole_or_shards(directory: Path, name: str) -> list[Path]:
-    """Return a file of weights, or the shards that its index names: others may be older ones.
-
-    Raises ModelError if one of them is missing, or if there is no index and they are not of one
-    model.
-    """
-    whole = directory / name
-    index = directory / f"{name}.index.json"
-    if whole.is_file():
-        return [whole]
-    if index.is_file():
-        named = _named_in(index)
-        if missing := [shard for shard in named if not (directory / shard).is_file()]:
-            raise ModelError(f"{missing[0]} is missing, one of {len(named)} in {index.name}")
-        return [directory / shard for shard in named]
-    shards = sorted(directory.glob(f"{whole.stem}-*-of-*{whole.suffix}"))
-    counts = {shard.stem.rpartition("-")[2] for shard in shards}
-    if shards and counts != {f"{len(shards):05}"}:
-        raise ModelError(
-            f"the shards in {directory} are not those of one model, e.g. {shards[0].name}; keep "
-            f"its own ones, or {index.name}"
-        )
-    return shards
-
-
-def _named_in(index: Path) -> list[str]:
-    try:
-        named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{index.name}: not an index of shards") from None
-    if not named or any(Path(str(shard)).name != shard for shard in named):
-        raise ModelError(f"{index.name}: its shards are not files beside it")
-    suffix = Path(index.name.removesuffix(".index.json")).suffix
-    if others := [shard for shard in named if Path(shard).suffix != suffix]:
-        raise ModelError(f"{index.name}: {others[0]} is no file of {suffix.removeprefix('.')}")
-    return named
 
 
 def _read(paths: Iterable[Path]) -> dict[str, Any]:

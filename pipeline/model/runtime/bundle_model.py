@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from rarefy.pipeline.model.quantization import cpu_arithmetic
 from rarefy.pipeline.model.runtime import onnx_runtime, openvino, tensorrt
+from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE, path_of, read
 from rarefy.pipeline.model.runtime.graph_file import check_graph, contains
+from rarefy.pipeline.model.runtime.providers import DEVICES, PROVIDERS, check_included
 from rarefy.pipeline.model.tokens import batches, windows, words
-from rarefy.pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
+from rarefy.pipeline.terms.errors import DataError, ModelError, ProviderError
 from rarefy.pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,82 +24,8 @@ if TYPE_CHECKING:
 
     Feed = dict[str, NDArray[np.int64]]
 
-MODEL = "model.onnx"
-SIGNATURE = "signature.json"
-OPTIONS = "session_options.json"
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": openvino.NAME,
-}
-"""What session_options.json calls a provider: ONNX Runtime's names, and OpenVINO itself."""
-DEVICES = {"cpu": "cpu", "openvino": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
-"""The device that holds a provider's tensors."""
-
 AT_RUN_TIME = "DynamicQuantize"
 """What the operators are called that find ranges of activations at run time."""
-
-
-def library(provider: str) -> str:
-    """Return the name of the module that runs a provider's bundles."""
-    if provider == "openvino":
-        return "openvino"
-    return "onnxruntime"
-
-
-def is_on_cpu(provider: str) -> bool:
-    """Return whether a provider computes on the CPU, in its memory."""
-    return DEVICES[provider] == "cpu"
-
-
-def available() -> list[str]:
-    """Return ``PROVIDERS``' names of those that the installed libraries include.
-
-    Raises ProviderError if ONNX Runtime is not installed.
-    """
-    onnx_runtime.check_installed()
-    import onnxruntime
-
-    if openvino.installed():
-        more = [openvino.NAME]
-    else:
-        more = []
-    return [*onnxruntime.get_available_providers(), *more]
-
-
-def check_available(provider: str) -> None:
-    """Raise ProviderError if a provider is not installed, or a GPU's does not start here."""
-    check_included(provider)
-    if not is_on_cpu(provider) and (why := onnx_runtime.inactive(PROVIDERS[provider])):
-        raise ProviderError(f"provider {provider!r} is not active: {why}")
-
-
-def check_included(provider: str) -> None:
-    """Raise ProviderError if the installed libraries do not include a provider."""
-    if provider not in PROVIDERS:
-        raise ProviderError(f"provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
-    if provider == "openvino":
-        openvino.check_installed()
-    elif provider == "cpu":  # every build has it, so it need not be imported
-        onnx_runtime.check_installed()
-    elif PROVIDERS[provider] not in available():
-        raise ProviderError(
-            f"provider {provider!r} is not active: the installed onnxruntime has only "
-            f"{', '.join(available())}"
-        )
-
-
-def read(directory: Path, name: str) -> dict[str, Any]:
-    """Return a JSON file of a bundle.
-
-    Raises ModelError if it is missing, IntegrityError if it is damaged.
-    """
-    try:
-        value: dict[str, Any] = json.loads(_file(directory, name).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{directory}/{name}: not valid JSON: {error}") from error
-    return value
 
 
 def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
@@ -114,15 +41,13 @@ def check_rows(signature: Mapping[str, Any], *, paired: bool) -> None:
 
 def ranges_at_run_time(graph: Any) -> bool:
     """Return whether an ONNX graph finds ranges of activations at run time, also in an ``If``."""
-    return any(
-        node.op_type.startswith(AT_RUN_TIME)
-        or any(
-            ranges_at_run_time(inner)
-            for attribute in node.attribute
-            for inner in (attribute.g, *attribute.graphs)
-        )
-        for node in graph.node
-    )
+    for node in graph.node:
+        if node.op_type.startswith(AT_RUN_TIME):
+            return True
+        for attribute in node.attribute:
+            if any(map(ranges_at_run_time, (attribute.g, *attribute.graphs))):
+                return True
+    return False
 
 
 class BundleModel:
@@ -158,7 +83,7 @@ class BundleModel:
         self.session = self._session(provider, threads)
         self.precision: str | None = getattr(self.session, "precision", None)
         """What floats are computed in if the runtime chooses, as OpenVINO does; else None."""
-        self.tokenizer = Tokenizer.from_file(str(_file(self.directory, "tokenizer.json")))
+        self.tokenizer = Tokenizer.from_file(str(path_of(self.directory, "tokenizer.json")))
         self.tokenizer.no_padding()
         side = self.signature.get("truncation_side", "right")
         self.tokenizer.enable_truncation(self.signature["max_length"], direction=side)
@@ -260,8 +185,10 @@ class BundleModel:
                 feed, places = feeds[rows[0]]
                 outputs[rows[0]] = self.units_of(self.run(feed), places)
             else:
-                every = [feeds[row][0] for row in rows]
-                joined = {name: np.concatenate([feed[name] for feed in every]) for name in every[0]}
+                grouped = [feeds[row][0] for row in rows]
+                joined = {}
+                for name in grouped[0]:
+                    joined[name] = np.concatenate([feed[name] for feed in grouped])
                 for row, output in zip(rows, self.run(joined), strict=True):
                     outputs[row] = output[None]
             done += len(rows)
@@ -326,7 +253,7 @@ class BundleModel:
     def _session(self, provider: str, threads: int | None) -> Any:
         check_included(provider)  # whether it starts is seen below, without a session more
         name = PROVIDERS[provider]
-        path = _file(self.directory, MODEL)
+        path = path_of(self.directory, MODEL)
         check_graph(path)
         if provider == "openvino":
             return openvino.Session(path, threads or self._threads())
@@ -366,8 +293,10 @@ class BundleModel:
 
     def _precision(self) -> str:
         """Return the precision in the graph's metadata, or "" if another tool made the graph."""
-        noted = {entry.key: entry.value for entry in self._graph().metadata_props}
-        return str(noted.get("precision", ""))
+        for entry in self._graph().metadata_props:
+            if entry.key == "precision":
+                return str(entry.value)
+        return ""
 
     @cached_property
     def rows_interact(self) -> bool:
@@ -377,14 +306,14 @@ class BundleModel:
         over the whole tensor. Kept, because the file with all weights is read for it. It is parsed
         only if it contains the name of such an operator: that takes twice its size in memory.
         """
-        if not contains(_file(self.directory, MODEL), AT_RUN_TIME.encode()):
+        if not contains(path_of(self.directory, MODEL), AT_RUN_TIME.encode()):
             return False
         return ranges_at_run_time(self._graph().graph)
 
     def _graph(self) -> Any:
         import onnx
 
-        return onnx.load(str(_file(self.directory, MODEL)), load_external_data=False)
+        return onnx.load(str(path_of(self.directory, MODEL)), load_external_data=False)
 
     def _threads(self) -> int:
         """Return the number of threads that the bundle was exported for."""
@@ -403,10 +332,3 @@ class BundleModel:
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
         options.log_severity_level = 3
         return options
-
-
-def _file(directory: Path, name: str) -> Path:
-    path = directory / name
-    if not path.exists():
-        raise ModelError(f"{directory}: {name} is missing; is this a bundle?")
-    return path

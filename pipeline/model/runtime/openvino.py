@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NAME: Final = "OpenVINO"
-"""What a bundle's session_options.json calls it."""
 PRECISION: Final = "INFERENCE_PRECISION_HINT"
 PRECISIONS: Final = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 """OpenVINO's names of the types that it computes floats in, and ours."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline import tasks
-from rarefy.pipeline.model.runtime.bundle_model import SIGNATURE
+from rarefy.pipeline.model.runtime.bundle_files import SIGNATURE
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rarefy.pipeline.model.runtime.bundle_model import is_on_cpu
+from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task

@@ -8,11 +8,9 @@ from typing import Final
 from rarefy.pipeline import tasks
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
-from rarefy.pipeline.run.decisions import HEADED
-from rarefy.pipeline.run.plan import quantization
 from rarefy.pipeline.stage import Stage, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
-from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.store.artifact import HEADED, MODELS, Kind
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 
@@ -62,7 +60,7 @@ def check_stages(loaded: LoadedRecipe, task: Task) -> None:
     with the stage's file and line if a parameter does not fit.
     """
     kinds = _declared_kinds(loaded)
-    planners = quantization.follow(loaded, kinds)
+    planners = follow_plans(loaded, kinds)
     earlier: dict[str, Stage] = {}
     for step in loaded.steps:
         stage_check = StageCheck(
@@ -177,6 +175,41 @@ def follow_kinds(loaded: LoadedRecipe, first: Mapping[str, Kind]) -> dict[str, K
                 raise loaded.error(step, f"{role}: {problem}")
         kinds[step.id] = stage.produces or input_kind
     return kinds
+
+
+def follow_plans(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | None]:
+    """Return for each step the id of the step whose plan its output carries; None if no plan.
+
+    A bundle implements the plan, so steps after it have none.
+    """
+    planners: dict[str, str | None] = dict.fromkeys(kinds)
+    for step in loaded.steps:
+        quantization_policy = step.stage.policy.quantization
+        if quantization_policy == "plans":
+            planners[step.id] = step.id
+        elif quantization_policy == "keeps" and kinds[step.id] in MODELS:
+            planners[step.id] = _planner_of_input(step, kinds, planners)
+    return planners
+
+
+def check_plans(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> None:
+    """Raise RecipeError if a step would lose the plan of its input."""
+    planners = follow_plans(loaded, kinds)
+    for step in loaded.steps:
+        planner = _planner_of_input(step, kinds, planners)
+        is_model = kinds[step.id] in MODELS
+        if planner and is_model and step.stage.policy.quantization == "loses":
+            problem = f"would lose the quantization plan of {planner!r}; move {planner!r} after it"
+            raise loaded.error(step, problem)
+
+
+def _planner_of_input(
+    step: Step, kinds: Mapping[str, Kind], planners: Mapping[str, str | None]
+) -> str | None:
+    """Return the id of the step whose plan a step gets with its input; None if there is none."""
+    if kinds[step.input] is Kind.BUNDLE:
+        return None
+    return planners[step.input]
 
 
 def _wrong_input(step: Step, kind: Kind) -> str:

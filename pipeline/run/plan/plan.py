@@ -18,13 +18,13 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe
-from rarefy.pipeline.run import decisions, import_model
-from rarefy.pipeline.run.plan import baselines, check_chain, own_answers, quantization
+from rarefy.pipeline.run import import_model
+from rarefy.pipeline.run.plan import baselines, check_chain, own_answers
 from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
 from rarefy.pipeline.stage import Requirements, Stage, discovery, located_model
-from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.store.artifact import HEADED, Artifact, Kind
 from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks import unlabelled
@@ -294,7 +294,7 @@ class Plan:
         check_chain.check_model(self.loaded, self.located, self.unbound_task)
         own_answers.check(self.loaded, self.unbound_task, self._imported_kind())
         kinds = self.kinds()
-        quantization.check(self.loaded, kinds)
+        check_chain.check_plans(self.loaded, kinds)
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
@@ -425,5 +425,5 @@ class Plan:
         if not self.unbound_task.head.chooses:
             return False
         if stage is self.importer:
-            return not self.unbound_task.unlabelled and self._imported_kind() in decisions.HEADED
-        return stage.produces in (None, *decisions.HEADED)
+            return not self.unbound_task.unlabelled and self._imported_kind() in HEADED
+        return stage.produces in (None, *HEADED)

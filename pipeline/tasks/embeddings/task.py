@@ -194,10 +194,11 @@ class PoolingHead(Head):
 
         Raises ModelError if it is incomplete, IntegrityError if it is pickled or truncated.
         """
+        from rarefy.pipeline.model import safe_loading
         from rarefy.pipeline.model.pretrained import load as pretrained
 
         path = Path(directory)
-        body = pretrained.load(path, pretrained.weight_files(path)).model.base_model
+        body = pretrained.load(path, safe_loading.weight_files(path)).model.base_model
         pooling.note(body.config, pooling.read(path))
         return body.eval()
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.model.pretrained import load as pretrained
+from rarefy.pipeline.model import safe_loading
 from rarefy.pipeline.terms.errors import ModelError
 
 SEQUENCE = "ForSequenceClassification"
@@ -72,7 +72,9 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
     """
     from optimum.exporters.tasks import TasksManager
 
-    found = pretrained.load(directory, pretrained.weight_files(directory)).model
+    from rarefy.pipeline.model.pretrained import load as pretrained
+
+    found = pretrained.load(directory, safe_loading.weight_files(directory)).model
     config = found.config
     try:
         model_class = pretrained.class_for(TasksManager.get_model_class_for_task(task), config)

@@ -6,9 +6,9 @@ import importlib.util
 
 import pytest
 
-from rarefy.exporters import providers
 from rarefy.exporters.forms import mlflow
-from rarefy.pipeline.model.runtime.bundle_model import PROVIDERS
+from rarefy.pipeline.model.runtime import providers
+from rarefy.pipeline.model.runtime.providers import PROVIDERS
 from rarefy.pipeline.terms.errors import ModelError, ProviderError
 from tests.exporters.forms import bundles
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rarefy.flows.console import display
-from rarefy.flows.console.display import Display, as_text
+from rarefy.flows.console.display import Display
+from rarefy.flows.console.options import as_text
 from rarefy.pipeline.verdict.record import LedgerRow
 from rarefy.pipeline.verdict.verdict import Verdict
 

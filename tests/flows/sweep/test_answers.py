@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from rarefy.flows.console.display import Display, as_text
-from rarefy.flows.console.options import stderr
+from rarefy.flows.console.display import Display
+from rarefy.flows.console.options import as_text, stderr
 from rarefy.flows.run import job as jobs
 from rarefy.flows.sweep import answers as sweep_answers
 from rarefy.flows.sweep.answers import Swept

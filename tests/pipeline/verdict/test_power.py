@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
-from rarefy.pipeline.measure.statistics import intervals, scores
+from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.interval import HALF_A_ROW
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.verdict import power
 from rarefy.pipeline.verdict.judge import judge
@@ -38,9 +39,7 @@ def test_the_rows_asked_for_give_the_power_they_promise(margin, disagreement):
     shares = [disagreement / 2, disagreement / 2, 1 - disagreement]
     tables = np.random.default_rng(1).multinomial(n, shares, 800).tolist()
     passed = [
-        intervals.non_inferiority(
-            intervals.paired_difference(g, s, n, 0.90, scores.HALF_A_ROW), margin
-        )
+        intervals.non_inferiority(intervals.paired_difference(g, s, n, 0.90, HALF_A_ROW), margin)
         == "pass"
         for g, s, _ in tables
     ]
@@ -50,7 +49,7 @@ def test_the_rows_asked_for_give_the_power_they_promise(margin, disagreement):
 def test_models_that_never_differ_pass_with_just_these_rows():
     for margin in (0.01, 0.03):
         n = power.rows_needed(margin, 0)
-        low = intervals.paired_difference(0, 0, n, 0.90, scores.HALF_A_ROW).low
+        low = intervals.paired_difference(0, 0, n, 0.90, HALF_A_ROW).low
         assert low == pytest.approx(-margin, rel=0.1)
 
 

@@ -13,7 +13,8 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.adapt.merge import Merge
-from rarefy.stages.quantization.plans import FILES, copied, narrowest, symmetric
+from rarefy.stages.common.bundle_targets import narrowest, symmetric
+from rarefy.stages.quantization.plans import FILES, copied
 from rarefy.stages.quantize import Quantize
 from tests.models import artifact_of
 

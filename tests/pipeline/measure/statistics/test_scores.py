@@ -14,6 +14,7 @@ from rarefy.pipeline.tasks.regression.task import REGRESSION
 from rarefy.pipeline.tasks.scorer import Scorer
 from rarefy.pipeline.tasks.shared import formulas
 from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
+from rarefy.pipeline.terms.interval import HALF_A_ROW
 
 
 def _answers(labels, of=2):
@@ -97,7 +98,7 @@ def test_three_right_answers_do_not_prove_that_a_rare_label_is_kept():
     assert scores.alone(TEXT_CLASSIFICATION, "macro_f1", _answers(truth), truth).low < 0.8
     even = np.arange(100) % 2
     found = scores.compare(TEXT_CLASSIFICATION, "macro_f1", *2 * [_answers(even)], even)
-    exact = intervals.paired_difference(0, 0, 100, 0.90, scores.HALF_A_ROW)
+    exact = intervals.paired_difference(0, 0, 100, 0.90, HALF_A_ROW)
     assert found.difference90.low == pytest.approx(exact.low, abs=0.001)
 
 

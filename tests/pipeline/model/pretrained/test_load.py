@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model import checkpoint, safe_loading
 from rarefy.pipeline.model.pretrained import load as pretrained
 from rarefy.pipeline.model.pretrained.load import Pretrained
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
@@ -30,7 +30,7 @@ MASKED = {
 
 
 def load(directory: Path, **options: Any) -> Pretrained:
-    return pretrained.load(directory, pretrained.weight_files(directory), **options)
+    return pretrained.load(directory, safe_loading.weight_files(directory), **options)
 
 
 def same(network: Any, found: Pretrained, but: str = "nothing") -> bool:
@@ -206,7 +206,7 @@ def test_shards_as_transformers_writes_them(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     network.save_pretrained(tmp_path, max_shard_size="5KB")
     configure(tmp_path, architectures=["MPNetForMaskedLM"])
-    assert len(pretrained.weight_files(tmp_path)) > 1
+    assert len(safe_loading.weight_files(tmp_path)) > 1
     found = load(tmp_path)
     assert same(network, found)
     assert unchanged(found)
@@ -219,26 +219,26 @@ def test_shards_of_an_older_upload_are_not_read(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     network.embeddings.word_embeddings.weight.data.add_(1)
     network.save_pretrained(tmp_path, max_shard_size="5KB")
-    named = pretrained.weight_files(tmp_path)
+    named = safe_loading.weight_files(tmp_path)
     for shard in (tmp_path / "old").glob("*.safetensors"):
         shutil.copy(shard, tmp_path)
-    assert pretrained.weight_files(tmp_path) == named
+    assert safe_loading.weight_files(tmp_path) == named
     assert same(network, load(tmp_path))
     index = tmp_path / "model.safetensors.index.json"
     kept = index.read_text()
     index.unlink()
     with pytest.raises(ModelError, match=r"are not those of one model, e\.g\. model-00001"):
-        pretrained.weight_files(tmp_path)
+        safe_loading.weight_files(tmp_path)
     index.write_text(kept)
     named[1].unlink()
     said = f"{named[1].name} is missing, one of {len(named)} in model.safetensors.index.json"
     with pytest.raises(ModelError, match=said):
-        pretrained.weight_files(tmp_path)
+        safe_loading.weight_files(tmp_path)
     pickled = '{"weight_map": {"a": "pytorch_model.bin"}}'
     for text in ("{", "{}", '{"weight_map": {"a": "../model.safetensors"}}', pickled):
         index.write_text(text)
         with pytest.raises(ModelError, match=r"^model\.safetensors\.index\.json: "):
-            pretrained.weight_files(tmp_path)
+            safe_loading.weight_files(tmp_path)
 
 
 def test_a_table_that_only_mdeberta_s_training_knew_is_left_out(tmp_path):
@@ -260,22 +260,22 @@ def test_pickled_weights_are_taken_only_if_that_is_allowed(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(IntegrityError, match="is a pickle file, which can run code"):
-        pretrained.weight_files(tmp_path)
-    weights = pretrained.weight_files(tmp_path, allow_pickle=True)
+        safe_loading.weight_files(tmp_path)
+    weights = safe_loading.weight_files(tmp_path, allow_pickle=True)
     assert same(network, pretrained.load(tmp_path, weights))
 
 
 def test_pickles_beside_whole_safetensors_are_not_looked_at(tmp_path):
     """A download leaves them out, but not their index; exports may leave shards of two behind."""
     network = write_model(tmp_path, "bert")
-    weights = pretrained.weight_files(tmp_path)
+    weights = safe_loading.weight_files(tmp_path)
     index = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    assert pretrained.weight_files(tmp_path) == weights
+    assert safe_loading.weight_files(tmp_path) == weights
     (tmp_path / "pytorch_model.bin.index.json").unlink()
     for of in (2, 3):
         (tmp_path / f"pytorch_model-00001-of-0000{of}.bin").write_bytes(b"")
-    assert pretrained.weight_files(tmp_path) == weights
+    assert safe_loading.weight_files(tmp_path) == weights
     assert same(network, load(tmp_path))
 
 
@@ -326,7 +326,7 @@ def test_every_family_is_loaded_with_any_head_from_one_file_or_shards(tmp_path, 
     assert unchanged(found)
     network.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     configure(tmp_path / "shards", drop="architectures")
-    assert len(pretrained.weight_files(tmp_path / "shards")) > 1
+    assert len(safe_loading.weight_files(tmp_path / "shards")) > 1
     assert same(network, load(tmp_path / "shards"))
     tokenizer = checkpoint.load_tokenizer(tmp_path / "model")
     checkpoint.save(found.model, tokenizer, tmp_path / "ours")

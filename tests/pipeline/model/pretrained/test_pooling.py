@@ -195,7 +195,7 @@ def test_embeddings_are_those_of_sentence_transformers(tmp_path, mode, normalize
     peer = pytest.importorskip("sentence_transformers")
     from sentence_transformers.sentence_transformer import modules
 
-    from rarefy.pipeline.model import checkpoint
+    from rarefy.pipeline.model import checkpoint, safe_loading
     from rarefy.pipeline.model.pretrained import load as pretrained
 
     write_encoder(tmp_path / "plain", layers=1, hidden=16)
@@ -204,7 +204,7 @@ def test_embeddings_are_those_of_sentence_transformers(tmp_path, mode, normalize
     theirs.save(str(tmp_path / "st"))
     found = pooling.layout(tmp_path / "st")
     directory = found.transformer
-    network = pretrained.load(directory, pretrained.weight_files(directory)).model
+    network = pretrained.load(directory, safe_loading.weight_files(directory)).model
     tokenizer = checkpoint.load_tokenizer(directory)
     texts = ["the film is lovely", "awful"]
     batch = tokenizer(texts, padding=True, return_tensors="pt")

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from rarefy.pipeline.model.runtime import onnx_runtime
-from rarefy.pipeline.model.runtime.bundle_model import PROVIDERS, BundleModel
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.runtime.providers import PROVIDERS
 from rarefy.pipeline.model.tokens import windows
 from rarefy.pipeline.terms.errors import DataError, ModelError, ProviderError
 from tests.models import TASK, probabilities

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from rarefy.pipeline.model.runtime import bundle_model, onnx_runtime
+from rarefy.pipeline.model.runtime import onnx_runtime, providers
 from rarefy.pipeline.terms.errors import ProviderError
 
 ASKED: dict[str, Callable[[Path], Any]] = {
-    "the providers": lambda _: bundle_model.available(),
-    "cpu": lambda _: bundle_model.check_available("cpu"),
-    "cuda": lambda _: bundle_model.check_available("cuda"),
+    "the providers": lambda _: providers.available(),
+    "cpu": lambda _: providers.check_available("cpu"),
+    "cuda": lambda _: providers.check_available("cuda"),
 }
 
 

@@ -1,43 +1,48 @@
-"""A bundle answers on the provider that it was exported for, unless another is asked for."""
+"""What a provider's bundles can be is known before a model exists."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from rarefy.pipeline.model.runtime import openvino, providers
-from rarefy.pipeline.model.runtime.bundle_model import PROVIDERS, available
-from rarefy.pipeline.terms.errors import ProviderError
+from rarefy.pipeline.model.runtime.providers import form, refusal
 
 
-def options(directory, **values):
-    (directory / "session_options.json").write_text(json.dumps(values))
-    return directory
+@pytest.mark.parametrize(
+    ("precision", "mode", "provider", "products", "said"),
+    [
+        ("int8", "dynamic", "cpu", "fused", None),
+        ("int8", "search", "cpu", "fused", None),
+        ("int8", "static", "openvino", "fused", None),
+        ("int8", "static", "tensorrt", "fused", None),
+        ("int8", None, "openvino", "fused", None),  # a planner of one's own, which does not say
+        ("fp16", "dynamic", "cuda", "fused", None),
+        ("fp16", "dynamic", "tensorrt", "fused", None),
+        (None, None, "cuda", "fused", None),
+        ("fp16", "dynamic", "cpu", "fused", "write quantize: {precision: int8} for"),
+        ("fp16", "dynamic", "openvino", "fused", "{precision: int8, mode: static} for"),
+        ("int8", "static", "cuda", "qdq", "int8 on the cuda provider is slower than fp16"),
+        ("int8", "dynamic", "cpu", "qdq", "write quantize: {mode: static}"),
+        ("int8", "mixed", "tensorrt", "fused", "write quantize: {mode: static}"),
+        ("int8", "search", "openvino", "fused", "write quantize: {mode: static}"),
+    ],
+)
+def test_a_plan_that_a_provider_cannot_have_is_refused_with_the_remedy(
+    precision, mode, provider, products, said
+):
+    found = refusal(precision, mode, provider, products)
+    assert found is None if said is None else said in found
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_it_is_the_one_in_the_session_options(tmp_path, provider):
-    assert providers.of(options(tmp_path, providers=[PROVIDERS[provider]])) == provider
+@pytest.mark.parametrize(
+    ("provider", "products", "refused"),
+    [("cpu", "fused", False), ("cpu", "qdq", True), ("openvino", "fused", True)],
+)
+def test_4_bits_are_for_onnx_runtime_on_a_cpu(provider, products, refused):
+    found = refusal("int8", "static", provider, products, four_bits=True)
+    assert ("write quantize: {weights: int8, embeddings: int8}" in (found or "")) is refused
+    assert refusal("int8", "static", provider, products) is None
 
 
-@pytest.mark.parametrize("values", [{}, {"providers": []}, {"providers": ["OfAnotherTool"]}])
-def test_a_bundle_that_names_none_is_for_the_cpu(tmp_path, values):
-    assert providers.of(options(tmp_path, **values)) == "cpu"
-
-
-def test_one_that_is_asked_for_comes_first(tmp_path):
-    made = options(tmp_path, providers=["OpenVINO"])
-    assert providers.chosen(made, "cpu") == "cpu"
-    assert providers.chosen(options(tmp_path, providers=["CPUExecutionProvider"]), None) == "cpu"
-
-
-def test_one_that_is_missing_here_is_not_replaced_in_silence(tmp_path, monkeypatch):
-    monkeypatch.setattr(openvino, "installed", lambda: False)
-    made = options(tmp_path, providers=["OpenVINO"])
-    with pytest.raises(ProviderError, match=r"not installed; .*ask for the provider cpu"):
-        providers.chosen(made, None)
-    if PROVIDERS["cuda"] not in available():
-        made = options(tmp_path, providers=[PROVIDERS["cuda"]])
-        with pytest.raises(ProviderError, match=r"'cuda' is not active.*ask for the provider cpu"):
-            providers.chosen(made, None)
+def test_other_runtimes_than_onnx_runtime_have_pairs_of_quantizers():
+    assert form("cpu", "fused") == form("cuda", "fused") == "fused"
+    assert form("cpu", "qdq") == form("openvino", "fused") == form("tensorrt", "fused") == "qdq"

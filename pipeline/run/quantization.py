@@ -1,4 +1,4 @@
-"""Follow a quantization plan along the chain, from the stage that writes it to the bundle.
+"""Carry a quantization plan along the chain, from the stage that writes it to the bundle.
 
 A plan names modules and the ranges of their inputs, so it is valid only for the weights it was
 made for. A stage declares in ``Policy.quantization`` whether it keeps the plan.
@@ -11,52 +11,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import four_bits
 from rarefy.pipeline.model.quantization import plan as quantization
-from rarefy.pipeline.recipe.recipe import LoadedRecipe, Step
+from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.stage import Draft, Stage
-from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind
+from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ModelError, RarefyError
 
 FACTS = "quantization"
 """The key of ``Draft.model`` under which a manifest describes the plan."""
-
-
-def follow(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> dict[str, str | None]:
-    """Return for each step the id of the step whose plan its output carries; None if no plan.
-
-    A bundle implements the plan, so steps after it have none.
-    """
-    planners: dict[str, str | None] = dict.fromkeys(kinds)
-    for step in loaded.steps:
-        quantization_policy = step.stage.policy.quantization
-        if quantization_policy == "plans":
-            planners[step.id] = step.id
-        elif quantization_policy == "keeps" and kinds[step.id] in MODELS:
-            planners[step.id] = _planner_of_input(step, kinds, planners)
-    return planners
-
-
-def check(loaded: LoadedRecipe, kinds: Mapping[str, Kind]) -> None:
-    """Raise RecipeError if a step would lose the plan of its input."""
-    planners = follow(loaded, kinds)
-    for step in loaded.steps:
-        planner = _planner_of_input(step, kinds, planners)
-        is_model = kinds[step.id] in MODELS
-        if planner and is_model and step.stage.policy.quantization == "loses":
-            problem = f"would lose the quantization plan of {planner!r}; move {planner!r} after it"
-            raise loaded.error(step, problem)
-
-
-def _planner_of_input(
-    step: Step, kinds: Mapping[str, Kind], planners: Mapping[str, str | None]
-) -> str | None:
-    """Return the id of the step whose plan a step gets with its input; None if there is none."""
-    if kinds[step.input] is Kind.BUNDLE:
-        return None
-    return planners[step.input]
 
 
 def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft) -> Draft:
@@ -94,7 +58,7 @@ def carry(stage: Stage, model: Artifact, output: Path, kind: Kind, draft: Draft)
 
 def _carry_int4(source: Path, output: Path) -> None:
     """Copy the weights in int4. Raises ModelError if the stage changed the weights in fp32."""
-    before, after = source / checkpoint.WEIGHTS, output / checkpoint.WEIGHTS
+    before, after = source / WEIGHTS, output / WEIGHTS
     if not after.is_file() or file_sha256(before) != file_sha256(after):
         raise ModelError(
             "the stage changes weights that the plan has in int4; move 'quantize' behind it, "
