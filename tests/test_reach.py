@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import reach
 from benchmarks.reach import Cell, Trial
-from rarefy.pipeline.model.architectures import ARCHITECTURES
+from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from tests.breadth import broad
 from tests.families import FAMILIES, write_family
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from rarefy.pipeline.model import padding, safe_loading
 from rarefy.pipeline.model import tokenizer as conversion
-from rarefy.pipeline.model.architectures import ARCHITECTURES, parts
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.model.architectures.parts import encoder_layers
 from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.terms.digests import canonical_json

@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline.model import safe_loading
+from rarefy.pipeline.model.architectures.families import SHIFTED
 from rarefy.pipeline.terms.errors import ModelError
 
-SHIFTED = (
-    *("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"),
-    *("roberta-prelayernorm", "xlm-roberta-xl", "xmod"),
-)
-"""Model types whose positions start after the padding id."""
 _BRACKETED = re.compile(r"\[.+\]|<.+>|\|.+\|")
 
 

@@ -13,8 +13,8 @@ import yaml
 
 from rarefy.pipeline.model import safe_loading
 from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import SHIFTED
 from rarefy.pipeline.model.architectures.parts import of_unknown_heads
-from rarefy.pipeline.model.padding import SHIFTED
 from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.store.artifact import Kind, Source

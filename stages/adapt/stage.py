@@ -183,7 +183,8 @@ def check_rows(network: Any, names: Sequence[str]) -> None:
 
 def _roots(network: Any, target: str) -> list[Any]:
     """Return the modules that contain the targeted linear layers."""
-    from rarefy.pipeline.model.architectures import ARCHITECTURES, parts
+    from rarefy.pipeline.model.architectures import parts
+    from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 
     if target == "all-linear" and network.config.model_type not in ARCHITECTURES:
         body = parts.body(network)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from rarefy.pipeline.model.architectures import ARCHITECTURES
 from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.sources import references as sources
 from rarefy.pipeline.stage import Context, Draft, Policy
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rarefy.pipeline.model.architectures import ARCHITECTURES
+from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.model.quantization.plan import Calibration
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.tasks.encoder import Row

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.model.architectures import ARCHITECTURES, parts
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.stages.quantize import excluded
 from tests.models import write_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rarefy.pipeline.model.architectures import parts
-from rarefy.pipeline.model.architectures.deberta import DEBERTA, DEBERTA_V2
+from rarefy.pipeline.model.architectures.families import DEBERTA, DEBERTA_V2
 from tests.pipeline.model.architectures.test_parts import classifier, shapes
 
 RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}

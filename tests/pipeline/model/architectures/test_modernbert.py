@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from rarefy.pipeline.model.architectures import parts
-from rarefy.pipeline.model.architectures.modernbert import MODERNBERT
+from rarefy.pipeline.model.architectures.families import MODERNBERT
 from tests.pipeline.model.architectures.test_parts import classifier, shapes
 
 

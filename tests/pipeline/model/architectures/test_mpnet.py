@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rarefy.pipeline.model.architectures.mpnet import MPNET
+from rarefy.pipeline.model.architectures.families import MPNET
 from tests.pipeline.model.architectures.test_parts import classifier
 
 

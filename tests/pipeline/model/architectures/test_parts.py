@@ -8,7 +8,8 @@ import pytest
 import transformers
 from torch import nn
 
-from rarefy.pipeline.model.architectures import ARCHITECTURES, parts
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.terms.errors import ModelError
 
 PLAIN = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "data2vec-text")
