@@ -16,8 +16,8 @@ from typing import Any, Literal
 from rarefy.pipeline.model.runtime import onnx_runtime
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.terms import credentials
+from rarefy.pipeline.terms.digests import version
 from rarefy.pipeline.terms.errors import RarefyError
-from rarefy.pipeline.terms.versions import version
 from rarefy.pipeline.terms.wording import size
 
 MEMORY, DISK = 3.2e9, 5e9

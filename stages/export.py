@@ -9,8 +9,8 @@ from pydantic import Field
 from rarefy.pipeline.model.runtime import providers
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.terms.digests import version
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.versions import version
 from rarefy.stages.common.bundle_targets import Bundling, symmetric
 from rarefy.stages.training.parameters import EXPORTING
 

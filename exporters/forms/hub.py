@@ -15,8 +15,8 @@ from rarefy.exporters.bundle.files import write_json
 from rarefy.exporters.forms import graph, hub_card
 from rarefy.exporters.forms.hub_card import Stated
 from rarefy.exporters.forms.source import Source, check_anywhere
-from rarefy.pipeline.model.pretrained import pooling
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model import pooling
+from rarefy.pipeline.model.pooling import Pooling
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.verdict.provenance import Provenance
 

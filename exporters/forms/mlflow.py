@@ -15,8 +15,8 @@ from typing import Any
 from rarefy.exporters.forms.source import Source, check_anywhere, samples
 from rarefy.pipeline.model.runtime import bundle_files, providers
 from rarefy.pipeline.store.artifact import RUN
+from rarefy.pipeline.terms.digests import distribution_version
 from rarefy.pipeline.terms.errors import ProviderError
-from rarefy.pipeline.terms.versions import distribution_version
 
 CODE = "mlflow_model.py"
 BUNDLE = "bundle"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rarefy.exporters.passes.graph import MICROSOFT, array, constant, node, replace
 from rarefy.pipeline.model.quantization import four_bits
-from rarefy.pipeline.model.quantization.plan import Embeddings
+from rarefy.pipeline.terms.recipe_parts import Embeddings
 
 LEAST_ROWS = 16  # smaller tables, such as the two token types, gain nothing
 WHOLE = 1024

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from rarefy.flows.console.options import as_text
-from rarefy.pipeline.run import check_machine, evidence, last_runs, providers, scoring
+from rarefy.pipeline.run import check_machine, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.terms.wording import quantity
@@ -44,7 +44,7 @@ class PlanView:
         Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
         steps = plan.steps()
-        check_machine.check(plan, steps)
+        check_machine.check_size(plan, steps)
         unscored: set[str] = set()
         runs: dict[str, LastRun] = {}
         for step in steps:
@@ -55,7 +55,7 @@ class PlanView:
             elif scoring.missing(plan, step.artifact):
                 unscored.add(step.id)
         needs = evidence.needs(plan, last_folder)
-        lacking = providers.lacking(plan, steps)
+        lacking = check_machine.lacking(plan, steps)
         return cls(plan, steps, needs, frozenset(unscored), runs, lacking)
 
     @property

@@ -14,7 +14,7 @@ from rarefy.flows.console.run_options import RunOptions
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.release import verdicts
-from rarefy.pipeline.run import check_machine, evidence, folder, providers
+from rarefy.pipeline.run import check_machine, evidence, folder
 from rarefy.pipeline.run import outcome as outcomes
 from rarefy.pipeline.run.engine import Finished, Run
 from rarefy.pipeline.run.plan import baselines
@@ -94,8 +94,8 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()
-    check_machine.check(plan, steps)
-    providers.check(plan, steps, scored=bool(job.out))
+    check_machine.check_size(plan, steps)
+    check_machine.check_runtimes(plan, steps, scored=bool(job.out))
     if display is not None:
         for doubt in plan.doubts:
             display.say(f"warning: {doubt}", "bold red")

@@ -30,8 +30,8 @@ from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.recipe import yaml_file
-from rarefy.pipeline.recipe.places import Places
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.recipe.yaml_file import Places
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.home import DEFAULT, VARIABLE, Home
 from rarefy.pipeline.store.remote import shared_store

@@ -187,7 +187,7 @@ class Sweeping:
         plan.importer = earlier.importer
         planned = plan.steps()
         self._plans[files] = plan
-        check_machine.check(plan, planned)
+        check_machine.check_size(plan, planned)
         return Steps.from_plan(plan, planned)
 
     def _has_ended(self, record: Branch, others: Iterable[Branch]) -> bool:

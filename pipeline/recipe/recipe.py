@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from rarefy.pipeline import tasks
 from rarefy.pipeline.recipe import yaml_file
-from rarefy.pipeline.recipe.places import Places, T
 from rarefy.pipeline.recipe.removed import advise_instead
+from rarefy.pipeline.recipe.yaml_file import Places, T
 from rarefy.pipeline.sources import references as sources
 from rarefy.pipeline.stage import Stage, discovery
 from rarefy.pipeline.tasks.unlabelled import AGREEMENT

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.recipe import yaml_file
-from rarefy.pipeline.recipe.places import Places
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Step
+from rarefy.pipeline.recipe.yaml_file import Places
 from rarefy.pipeline.sources import plugin_code
 from rarefy.pipeline.stage import Stage, discovery
 from rarefy.pipeline.stage.discovery import installed

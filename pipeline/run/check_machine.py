@@ -1,4 +1,4 @@
-"""Refuse a run that certainly does not fit on this machine's disk or in its memory."""
+"""What this machine lacks for a run: room on its disk or in its memory, runtimes and devices."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from typing import Final
 import psutil
 
 from rarefy.pipeline.measure.machine import cgroups
+from rarefy.pipeline.model.runtime import onnx_runtime, providers
 from rarefy.pipeline.recipe.recipe import MODEL
+from rarefy.pipeline.run import scoring
 from rarefy.pipeline.run.plan.plan import Plan, Planned
-from rarefy.pipeline.store.artifact import MODELS, Artifact
+from rarefy.pipeline.stage import Stage
+from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind
 from rarefy.pipeline.terms.errors import ProviderError
 from rarefy.pipeline.terms.wording import quantity
 
 COPIES: Final = 4
 """What AdamW holds of each weight: itself, its gradient and two moments."""
+MEASURED = (Kind.BUNDLE, Kind.REPORT)
+"""What is made for the targets, and checked by running it."""
 
 
-def check(plan: Plan, steps: Iterable[Planned]) -> None:
+def check_size(plan: Plan, steps: Iterable[Planned]) -> None:
     """Raise ProviderError if a step that has yet to run certainly exceeds this machine.
 
     Only the sizes of weights count, where they are known: those of the recipe's model, of an
@@ -96,3 +101,42 @@ def _check_memory(step: Planned, needed: int, total: int) -> None:
             f"{step.id}: needs at least {quantity(needed, 'B')} of memory, but this machine has "
             f"{quantity(total, 'B')}; use a smaller model or a larger machine"
         )
+
+
+def check_runtimes(plan: Plan, steps: list[Planned], *, scored: bool = True) -> None:
+    """Raise ProviderError if this machine lacks what a step or a target runs on.
+
+    ``scored``: whether steps are scored on eval, which branches of a sweep are not.
+    """
+    for step in steps:
+        if step.artifact is None or (scored and scoring.missing(plan, step.artifact)):
+            check_device(plan.device, step.stage)
+    if any("onnxruntime" in step.stage.libraries for step in steps):
+        onnx_runtime.check_installed()
+    if any(step.kind in MEASURED for step in steps):
+        for target in plan.loaded.recipe.targets:
+            providers.check_available(target.provider)
+
+
+def check_device(device: str, stage: Stage) -> None:
+    """Raise ProviderError if a stage would train or answer on a device that is not there.
+
+    Bundles are made and measured on their targets, whatever the device.
+    """
+    if device == "cuda" and Kind.BUNDLE not in (stage.produces, *stage.consumes):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ProviderError("torch finds no CUDA device; use --device cpu")
+
+
+def lacking(plan: Plan, steps: list[Planned]) -> list[str]:
+    """Return why a run would be refused here; empty if it would not be.
+
+    A plan may be for another machine, so this is a warning there.
+    """
+    try:
+        check_runtimes(plan, steps)
+    except ProviderError as error:
+        return [f"{error}; this machine cannot run the recipe"]
+    return []

@@ -24,7 +24,7 @@ from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.measure.measurements import Latency, Measurements
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.recipe.recipe import MODEL
-from rarefy.pipeline.run import decisions, last_runs, providers, quantization, scoring
+from rarefy.pipeline.run import check_machine, decisions, last_runs, quantization, scoring
 from rarefy.pipeline.run.plan import check_chain
 from rarefy.pipeline.run.plan.plan import Plan, Read
 from rarefy.pipeline.sources import references
@@ -45,11 +45,10 @@ from rarefy.pipeline.store.artifact import (
     list_files,
 )
 from rarefy.pipeline.store.lease import Lease
-from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.digests import distribution_version, value_sha256, versions
 from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.pipeline.terms.versions import distribution_version, versions
 from rarefy.pipeline.verdict.record import LedgerRow
 
 Named = TypeVar("Named", DataRecord, Source)
@@ -367,7 +366,7 @@ class Run:
         Anything else is not in its fingerprint.
         """
         plan = self.plan
-        providers.check_device(plan.device, stage)
+        check_machine.check_device(plan.device, stage)
         splits: dict[str, Split] = {}
         for name in plan.reads(stage):  # none of the import, before which there are no answers
             rows = plan.splits if stage.policy.reads_input else plan.rows

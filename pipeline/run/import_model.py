@@ -43,9 +43,7 @@ class ImportModel(Stage):
 
     def bring(self, located: Located, context: Context) -> Draft:
         """Load the model and tokenizer as published, and save both in the store's own format."""
-        from rarefy.pipeline.model import checkpoint, padding
-        from rarefy.pipeline.model.pretrained import load as pretrained
-        from rarefy.pipeline.model.pretrained import pooling
+        from rarefy.pipeline.model import checkpoint, padding, pooling, pretrained
 
         task = context.task
         has_head = located.kind(task, task.labels) is Kind.CHECKPOINT

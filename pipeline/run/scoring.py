@@ -10,11 +10,10 @@ from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.run.plan.plan import READERS, Plan
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks.task import groups_of_blocks
-from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.digests import value_sha256, versions
 from rarefy.pipeline.terms.errors import DataError, RarefyError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.progress import Progress
-from rarefy.pipeline.terms.versions import versions
 
 VERSION = 9
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")

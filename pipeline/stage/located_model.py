@@ -11,11 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from rarefy.pipeline.model import safe_loading
+from rarefy.pipeline.model import pooling, safe_loading
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.model.architectures.families import SHIFTED
 from rarefy.pipeline.model.architectures.parts import of_unknown_heads
-from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.store.artifact import Kind, Source
 from rarefy.pipeline.tasks import Task

@@ -15,8 +15,8 @@ from rarefy.pipeline import tasks
 from rarefy.pipeline.data.development_split import NAME
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.recipe import yaml_file
-from rarefy.pipeline.recipe.places import Places
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
+from rarefy.pipeline.recipe.yaml_file import Places
 from rarefy.pipeline.run.scoring import SCORED
 from rarefy.pipeline.sweep import fields
 from rarefy.pipeline.sweep.questions import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rarefy.pipeline.tasks.part import Part
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """A tokenized row, unpadded: lists of ids by the model's input names, and ``labels``."""
+FIRST: Final = "first"
+"""The key of a row under which the places of its words' tokens are."""
 Requests = tuple[Sequence[str], Sequence[str] | None]
 """Texts, and their pairs if there are any."""
 

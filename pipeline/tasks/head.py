@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from rarefy.pipeline.model.tokens.words import FIRST
+from rarefy.pipeline.tasks.encoder import FIRST
 from rarefy.pipeline.tasks.part import Part
 from rarefy.pipeline.tasks.shared import heads
 

@@ -1,10 +1,12 @@
-"""Digests: the sha256 of files and of plain values."""
+"""What fingerprints are made of: the sha256 of files and values, the versions of libraries."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,3 +42,25 @@ def is_sha256(text: str) -> bool:
 def is_beginning(text: str) -> bool:
     """Return whether a text can stand for a sha256 as its first digits, of which it needs six."""
     return _BEGINNING.fullmatch(text) is not None
+
+
+def version(name: str) -> str | None:
+    """Return the version of an installed distribution; None if it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def distribution_version(name: str) -> str | None:
+    """Return the version of a distribution or, if it is missing, of its GPU build.
+
+    For example, ``onnxruntime`` also finds ``onnxruntime-gpu``. Returns None if neither is
+    installed.
+    """
+    return version(name) or version(f"{name}-gpu")
+
+
+def versions(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the ``distribution_version`` of each name."""
+    return {name: distribution_version(name) for name in names}

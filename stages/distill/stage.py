@@ -391,8 +391,7 @@ def _stored_targets(
 
 def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
     """Return a pretrained student with the task's head, and its tokenizer."""
-    from rarefy.pipeline.model import checkpoint, padding
-    from rarefy.pipeline.model.pretrained import pooling
+    from rarefy.pipeline.model import checkpoint, padding, pooling
 
     source = _locate_student(reference, context.base)
     student = training.with_head(context, source.directory)

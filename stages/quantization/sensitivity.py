@@ -20,12 +20,12 @@ from rarefy.exporters.passes import embeddings
 from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.four_bits import Blocks
-from rarefy.pipeline.model.quantization.plan import Embeddings, LinearPlan
+from rarefy.pipeline.model.quantization.plan import LinearPlan
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.encoder import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.progress import Progress
-from rarefy.pipeline.terms.recipe_parts import Isa
+from rarefy.pipeline.terms.recipe_parts import Embeddings, Isa
 from rarefy.stages.quantization import ranges
 from rarefy.stages.training import calibration_rows
 

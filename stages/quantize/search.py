@@ -21,18 +21,12 @@ import numpy as np
 
 from rarefy.exporters import time_products
 from rarefy.pipeline.measure.machine import exclusive
-from rarefy.pipeline.model.quantization.plan import (
-    Calibration,
-    Embeddings,
-    LinearPlan,
-    Method,
-    Plan,
-)
+from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.tasks.encoder import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.recipe_parts import Isa, first_cpu_target
+from rarefy.pipeline.terms.recipe_parts import Embeddings, Isa, Method, first_cpu_target
 from rarefy.stages.common.bisection import most_within
 from rarefy.stages.common.resume import Notes
 from rarefy.stages.quantization import ranges, smoothing

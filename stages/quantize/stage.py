@@ -13,24 +13,18 @@ from pydantic import Field, model_validator
 
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.model.quantization import plan as quantization
-from rarefy.pipeline.model.quantization.plan import (
-    Calibration,
-    Embeddings,
-    LinearPlan,
-    Method,
-    Plan,
-)
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.recipe_parts import Embeddings, Method
 from rarefy.stages.common.bundle_targets import narrowest, symmetric
 from rarefy.stages.quantize import excluded
 from rarefy.stages.training.parameters import changed
 
 if TYPE_CHECKING:
     from rarefy.pipeline.model.quantization.four_bits import Blocks
+    from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
     from rarefy.stages.quantization.sensitivity import Sensitivity
     from rarefy.stages.training.rows import Rows
 
@@ -177,6 +171,7 @@ class Quantize(Stage):
         """Copy the checkpoint and add its quantization plan."""
         from rarefy.pipeline.model import checkpoint
         from rarefy.pipeline.model.quantization import four_bits
+        from rarefy.pipeline.model.quantization import plan as quantization
         from rarefy.stages.quantization.plans import SEARCH, copied
 
         roles = copied(model, context.output)
@@ -188,7 +183,7 @@ class Quantize(Stage):
         metrics: list[Metric] = []
         about: dict[str, Any] = {}
         if self.precision == "fp16":
-            plan = Plan(precision="fp16")
+            plan = quantization.Plan(precision="fp16")
         else:
             tokenizer = checkpoint.load_tokenizer(model.directory)
             make_plan = self._searched if self.mode == "search" else self._chosen
@@ -215,6 +210,7 @@ class Quantize(Stage):
     ) -> tuple[Plan, list[Metric], dict[str, Any]]:
         """Return the plan that the parameters ask for, and its metrics."""
         from rarefy.pipeline.model.quantization import four_bits
+        from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
         from rarefy.stages.quantization import plans, ranges
         from rarefy.stages.quantize import gptq
 
@@ -264,6 +260,7 @@ class Quantize(Stage):
         self, context: Context, network: Any, names: list[str], rows: Rows, how: Calibration
     ) -> dict[str, LinearPlan]:
         """Return layers in int8, with their factors and static ranges if the recipe wants them."""
+        from rarefy.pipeline.model.quantization.plan import LinearPlan
         from rarefy.stages.quantization import ranges, smoothing
 
         isa, progress = narrowest(context.targets), context.progress

@@ -26,9 +26,10 @@ from transformers.trainer_pt_utils import safe_globals
 from rarefy.pipeline.data.values import IGNORED
 from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.model.batches import batches_by_length
-from rarefy.pipeline.model.tokens.words import FIRST, NO_WORD
+from rarefy.pipeline.model.tokens.words import NO_WORD
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store import disk
+from rarefy.pipeline.tasks.encoder import FIRST
 from rarefy.pipeline.terms.errors import RarefyError
 from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.common.resume import pause

@@ -15,8 +15,7 @@ from typing import Any
 
 from rarefy.pipeline.measure.machine import cgroups
 from rarefy.pipeline.measure.machine import cores as topology
-from rarefy.pipeline.terms.digests import value_sha256
-from rarefy.pipeline.terms.versions import distribution_version, version
+from rarefy.pipeline.terms.digests import distribution_version, value_sha256, version
 
 LIBRARIES = (
     "onnxruntime",

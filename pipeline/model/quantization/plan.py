@@ -13,15 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rarefy.pipeline.terms.digests import canonical_json
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.pipeline.terms.recipe_parts import Isa
+from rarefy.pipeline.terms.recipe_parts import Embeddings, Isa, Method
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 FILE = "quantization.json"
-Method = Literal["min-max", "percentile", "entropy", "mse"]
-Embeddings = Literal["int8", "int4", "float"]
 LARGEST = 127
 PAIR = 127.99
 """The largest sum of two neighbours of a column, both positive or both negative: 255 · 128 fits

@@ -34,8 +34,6 @@ SPLITTERS: Final = {
 """
 OWN: Final = "words"
 """The splitter of texts in data files."""
-FIRST: Final = "first"
-"""The key of a row under which the places of its words' tokens are."""
 NO_WORD, CUT_OFF = -1, -2
 """Instead of a place: padding, and a word that is cut off."""
 

@@ -29,10 +29,9 @@ from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.terms.budget import Budget
-from rarefy.pipeline.terms.digests import file_sha256, value_sha256
+from rarefy.pipeline.terms.digests import file_sha256, value_sha256, versions
 from rarefy.pipeline.terms.errors import EvidenceError
 from rarefy.pipeline.terms.progress import Progress
-from rarefy.pipeline.terms.versions import versions
 
 READERS = ("datasets", "pandas", "pyarrow")
 """The distributions that turn a data file into rows."""

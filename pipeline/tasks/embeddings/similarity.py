@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model.pooling import Pooling
 
 SCALE = 20.0
 """What cosines are multiplied by before a softmax: the inverse of a temperature of 0.05."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rarefy.pipeline.data.values import as_number, as_text, is_missing
+from rarefy.pipeline.model import pooling
 from rarefy.pipeline.model.architectures import parts
-from rarefy.pipeline.model.pretrained import pooling
 from rarefy.pipeline.tasks.embeddings import contrastive, neighbours
 from rarefy.pipeline.tasks.embeddings.neighbours import NeighbourPresenter, NeighbourScorer
 from rarefy.pipeline.tasks.embeddings.predictions import EmbeddingPresenter
@@ -194,8 +194,7 @@ class PoolingHead(Head):
 
         Raises ModelError if it is incomplete, IntegrityError if it is pickled or truncated.
         """
-        from rarefy.pipeline.model import safe_loading
-        from rarefy.pipeline.model.pretrained import load as pretrained
+        from rarefy.pipeline.model import pretrained, safe_loading
 
         path = Path(directory)
         body = pretrained.load(path, safe_loading.weight_files(path)).model.base_model

@@ -72,7 +72,7 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
     """
     from optimum.exporters.tasks import TasksManager
 
-    from rarefy.pipeline.model.pretrained import load as pretrained
+    from rarefy.pipeline.model import pretrained
 
     found = pretrained.load(directory, safe_loading.weight_files(directory)).model
     config = found.config

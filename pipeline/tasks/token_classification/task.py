@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rarefy.pipeline.data.values import IGNORED, given_text, is_missing
 from rarefy.pipeline.model.tokens import windows, words
-from rarefy.pipeline.model.tokens.words import CUT_OFF, FIRST, NO_WORD, Window
-from rarefy.pipeline.tasks.encoder import Encoder, Row
+from rarefy.pipeline.model.tokens.words import CUT_OFF, NO_WORD, Window
+from rarefy.pipeline.tasks.encoder import FIRST, Encoder, Row
 from rarefy.pipeline.tasks.presenter import LabelTable
 from rarefy.pipeline.tasks.reader import ALL_SPLITS, WITHOUT_TEXT, Reader, no_text
 from rarefy.pipeline.tasks.shared import formulas, heads, labels, tokenize

@@ -12,9 +12,8 @@ from rarefy.exporters.build import build
 from rarefy.exporters.forms import source
 from rarefy.exporters.forms.source import Source
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.model.pretrained import pooling
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model import checkpoint, pooling
+from rarefy.pipeline.model.pooling import Pooling
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from tests.models import TASK, sentences, write_encoder, write_finetuned, write_model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model.pooling import Pooling
 from tests.exporters.forms import bundles
 
 

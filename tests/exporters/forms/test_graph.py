@@ -11,7 +11,7 @@ import pytest
 
 from rarefy.exporters import saving
 from rarefy.exporters.forms import graph
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model.pooling import Pooling
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.terms.errors import ModelError
 from tests.breadth import broad

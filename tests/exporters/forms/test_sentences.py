@@ -7,8 +7,8 @@ import json
 import pytest
 
 from rarefy.exporters.forms import hub
-from rarefy.pipeline.model.pretrained import pooling
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model import pooling
+from rarefy.pipeline.model.pooling import Pooling
 from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.forms import bundles
 

@@ -23,7 +23,7 @@ def workshop(empty_workshop: Workshop) -> Workshop:
 
 
 def check(plan: Plan) -> None:
-    check_machine.check(plan, plan.steps())
+    check_machine.check_size(plan, plan.steps())
 
 
 def weights_of(workshop: Workshop) -> int:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.model.pretrained.pooling import Pooling, read
+from rarefy.pipeline.model.pooling import Pooling, read
 from rarefy.pipeline.run.plan.plan import MODEL
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 from tests.conftest import Workshop, execute
 from tests.models import LABELS, configure, pickle_weights, rename_weights, write_model
-from tests.pipeline.model.pretrained.test_pooling import write
+from tests.pipeline.model.test_pooling import write
 
 
 @pytest.fixture

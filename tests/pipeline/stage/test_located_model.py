@@ -13,7 +13,7 @@ from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError, RecipeError
 from tests.models import configure, pickle_weights, write_model
-from tests.pipeline.model.pretrained.test_pooling import write
+from tests.pipeline.model.test_pooling import write
 
 
 def test_the_licence_of_the_model_card_is_kept(workshop, model):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.terms.versions import distribution_version
+from rarefy.pipeline.terms.digests import distribution_version
 
 
 def test_an_installed_version_is_that_of_its_metadata() -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from rarefy.exporters.build import build
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.model.pretrained.pooling import Pooling, read
+from rarefy.pipeline.model.pooling import Pooling, read
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.stages.distill import Distill
@@ -22,7 +22,7 @@ from rarefy.stages.distill.states import same_tokens
 from rarefy.stages.finetune import Finetune
 from tests.families import write_family
 from tests.models import artifact_of, configure, sentences, write_encoder, write_model
-from tests.pipeline.model.pretrained.test_pooling import write
+from tests.pipeline.model.test_pooling import write
 
 Tuned = namedtuple("Tuned", "artifact network tokenizer")
 

@@ -16,7 +16,7 @@ from rarefy.pipeline.run.plan import plan as plans
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import load as data
-from rarefy.pipeline.terms import versions
+from rarefy.pipeline.terms import digests
 from rarefy.pipeline.terms.errors import DataError, ModelError, ProviderError, RecipeError
 from tests.conftest import execute
 from tests.pipeline.run.chains import CHAIN
@@ -165,12 +165,12 @@ def test_a_library_s_version_counts_where_it_shapes_the_output(workshop, monkeyp
     chain = ("finetune", {"distill": {"layers": 1}}, {"adapt": {}}, "quantize", "merge", "export")
     plan = workshop.open(*chain, "validate").plan
     before, score = everything(plan)
-    there = versions.distribution_version
+    there = digests.distribution_version
     for library, steps in SHAPES.items():
         other = {library: "0.0.1"}
         assert there(library) not in (None, "0.0.1")
         monkeypatch.setattr(
-            versions, "distribution_version", lambda n, o=other: o.get(n) or there(n)
+            digests, "distribution_version", lambda n, o=other: o.get(n) or there(n)
         )
         after, rescored = everything(plan)
         assert [name for name in before if before[name] != after[name]] == steps, library

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model.pooling import Pooling
 from rarefy.pipeline.tasks.embeddings import similarity
 
 MASKS = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]])

@@ -16,7 +16,7 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.measure.statistics import scores
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.model.pretrained.pooling import KEY
+from rarefy.pipeline.model.pooling import KEY
 from rarefy.pipeline.release.predict import Bundle
 from rarefy.pipeline.report import html
 from rarefy.pipeline.run import outcome

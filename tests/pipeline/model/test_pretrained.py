@@ -12,9 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rarefy.pipeline.model import checkpoint, safe_loading
-from rarefy.pipeline.model.pretrained import load as pretrained
-from rarefy.pipeline.model.pretrained.load import Pretrained
+from rarefy.pipeline.model import checkpoint, pretrained, safe_loading
+from rarefy.pipeline.model.pretrained import Pretrained
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 from tests.breadth import broad
 from tests.families import FAMILIES, write_family

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rarefy.pipeline.recipe.places import Places
+from rarefy.pipeline.recipe.yaml_file import Places
 from rarefy.pipeline.terms.errors import RecipeError
 
 

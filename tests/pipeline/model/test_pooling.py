@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rarefy.pipeline.model.pretrained import pooling
-from rarefy.pipeline.model.pretrained.pooling import Pooling
+from rarefy.pipeline.model import pooling
+from rarefy.pipeline.model.pooling import Pooling
 from rarefy.pipeline.terms.errors import ModelError
 from tests.models import write_encoder
 
@@ -195,8 +195,7 @@ def test_embeddings_are_those_of_sentence_transformers(tmp_path, mode, normalize
     peer = pytest.importorskip("sentence_transformers")
     from sentence_transformers.sentence_transformer import modules
 
-    from rarefy.pipeline.model import checkpoint, safe_loading
-    from rarefy.pipeline.model.pretrained import load as pretrained
+    from rarefy.pipeline.model import checkpoint, pretrained, safe_loading
 
     write_encoder(tmp_path / "plain", layers=1, hidden=16)
     parts = [modules.Transformer(str(tmp_path / "plain")), modules.Pooling(16, mode)]
