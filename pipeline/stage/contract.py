@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from inspect import isfunction
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +19,11 @@ from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.pipeline.terms.recipe_parts import Target
+
+OLD_SWITCHES: Final = {"keeps": "keeps_files"}
+"""Class variables that stages once had, and the switches of ``Policy`` that they are now."""
+OLD_CHECKS: Final = ("check_task", "check_columns", "check_length", "check_named", "misfit")
+"""Methods that stages once had, which are one ``check`` now."""
 
 Quantization = Literal["loses", "keeps", "plans"]
 """How a stage treats a quantization plan; see ``Policy.quantization``."""
@@ -81,6 +87,14 @@ class Policy:
     One run at a time has that directory, and ``gc`` may empty it between two. A file in it must
     follow from its name, the task, how rows are read and the versions of code and libraries alone,
     such as one named by the digest of the artifact that it was made of.
+    """
+
+    needs: Mapping[str, Kind] = field(default_factory=dict)
+    """The kind of the artifact that each role of ``references`` needs; a model if not listed.
+
+    A ``teacher`` is a model with a head for the task: a checkpoint or an adapter.
+
+    Roles that differ only after a colon, as of a stage that takes several, need the same.
     """
 
 
@@ -205,8 +219,12 @@ class Stage(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Remember the bytes of the class's code, which are part of the fingerprint."""
+        """Remember the bytes of the class's code, which are part of the fingerprint.
+
+        Raises TypeError if the class sets what is a switch of ``policy``, or has an old check.
+        """
         super().__pydantic_init_subclass__(**options)
+        _refuse_unread(cls)
         plugin_code.note(cls)
 
     name: ClassVar[str]
@@ -224,14 +242,6 @@ class Stage(BaseModel):
     """
     policy: ClassVar[Policy] = Policy()
     """What the engine may and must not do with the stage; the defaults suit most."""
-
-    needs: ClassVar[Mapping[str, Kind]] = {}
-    """The kind of the artifact that each role of ``references`` needs; a model if not listed.
-
-    A ``teacher`` is a model with a head for the task: a checkpoint or an adapter.
-
-    Roles that differ only after a colon, as of a stage that takes several, need the same.
-    """
 
     def references(self) -> dict[str, str]:
         """Return the earlier stages that this one needs besides its input: role -> stage id."""
@@ -271,3 +281,18 @@ class Stage(BaseModel):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Do the work: read ``model``, write files to ``context.output`` and describe them."""
         raise NotImplementedError
+
+
+def _refuse_unread(kind: type[Stage]) -> None:
+    """Raise TypeError if a class has a member that a stage once had, and that nothing reads now."""
+    switches = {switch.name: switch.name for switch in fields(Policy)} | OLD_SWITCHES
+    for name, value in vars(kind).items():
+        if name in OLD_CHECKS:
+            raise TypeError(
+                f"{kind.__name__}.{name} is never called; check it in `check(self, recipe)`"
+            )
+        if name in switches and not isfunction(value):
+            raise TypeError(
+                f"{kind.__name__}.{name} is never read; write `policy: ClassVar[Policy] = "
+                f"Policy({switches[name]}=…)`"
+            )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.stage import Context, Draft, StageCheck, located_model
+from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
@@ -64,7 +64,7 @@ class Distill(Keeping):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
     version: ClassVar[int] = 11
-    needs: ClassVar[Mapping[str, Kind]] = {TRANSFER: Kind.TRANSFER_SET}
+    policy: ClassVar[Policy] = Policy(needs={TRANSFER: Kind.TRANSFER_SET})
 
     transfer: str | None = Field(
         default=None,

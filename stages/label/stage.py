@@ -52,11 +52,11 @@ class Label(transfer_set.Answering):
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
-    policy: ClassVar[Policy] = Policy(aside=True, seeded=False)
-    needs: ClassVar[Mapping[str, Kind]] = {
-        TRANSFER: Kind.TRANSFER_SET,
-        ANSWERS: Kind.TRANSFER_SET,
-    }
+    policy: ClassVar[Policy] = Policy(
+        aside=True,
+        seeded=False,
+        needs={TRANSFER: Kind.TRANSFER_SET, ANSWERS: Kind.TRANSFER_SET},
+    )
 
     teachers: tuple[str, ...] = Field(
         default=(), description="ids of earlier stages that answer together with the input"

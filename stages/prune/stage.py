@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.stage import Context, Draft, Stage, StageCheck
+from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
@@ -61,7 +61,7 @@ class Prune(Stage):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
-    needs: ClassVar[Mapping[str, Kind]] = {TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET}
+    policy: ClassVar[Policy] = Policy(needs={TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET})
 
     heads: Share = Field(default=0.0, description="share of the attention heads to remove")
     neurons: Share = Field(default=0.0, description="share of the feed-forward neurons to remove")

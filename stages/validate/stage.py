@@ -62,8 +62,9 @@ class Validate(Stage):
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (*EXPORTING, "scikit-learn", "scipy")
-    needs: ClassVar[Mapping[str, Kind]] = {REFERENCE: Kind.CHECKPOINT}
-    policy: ClassVar[Policy] = Policy(sees_ancestors=True, timed=True, keeps_files=True)
+    policy: ClassVar[Policy] = Policy(
+        sees_ancestors=True, timed=True, keeps_files=True, needs={REFERENCE: Kind.CHECKPOINT}
+    )
 
     models: tuple[Name, ...] | Literal["all"] = Field(
         default="all",

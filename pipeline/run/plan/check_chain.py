@@ -239,7 +239,7 @@ def _wrong_reference(stage: Stage, role: str, name: str, kinds: Mapping[str, Kin
 
 def _required(stage: Stage, role: str, kind: Kind) -> str | None:
     """Return in words what a role of a stage needs if that is another kind, else None."""
-    required = stage.needs.get(role)
+    required = stage.policy.needs.get(role)
     if required is not None:
         return None if kind is required else _a(required)
     if role == TEACHER:

@@ -37,6 +37,17 @@ def test_a_file_beside_the_recipe_is_found(tmp_path):
     assert discovery.find("mystage:Mine", tmp_path) is found
 
 
+def test_a_switch_beside_the_policy_is_an_error_of_one_line(tmp_path):
+    file = write(tmp_path)
+    file.write_text(file.read_text() + "    aside: ClassVar[bool] = True\n")
+    with pytest.raises(RecipeError) as error:
+        discovery.find("mystage:Mine", tmp_path)
+    assert str(error.value) == (
+        "stage mystage:Mine cannot be loaded: TypeError: Mine.aside is never read; write "
+        "`policy: ClassVar[Policy] = Policy(aside=…)`"
+    )
+
+
 def test_two_recipes_files_of_the_same_name_stay_apart(tmp_path):
     write(tmp_path / "a", rate=0.1)
     write(tmp_path / "b", rate=0.2)
