@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rarefy.pipeline.model.tokens import windows
 from rarefy.pipeline.tasks.encoder import Encoder, Row
 from rarefy.pipeline.tasks.shared import tokenize
 
@@ -59,6 +58,8 @@ class SequenceEncoder(Encoder):
         """Return the tokenized texts of a split; with windows, ``row`` is the window's text."""
         if not self.task.windows:
             return super().encode_requests(tokenizer, split)
+        from rarefy.pipeline.model.tokens import windows
+
         names = tokenizer.model_input_names
         texts = windows.of(tokenizer.backend_tokenizer, split.texts, self.task.max_length)
         rows = []
@@ -72,6 +73,8 @@ class SequenceEncoder(Encoder):
         """Return the mean of the outputs of each text's windows: (texts, width)."""
         if not self.task.windows:
             return outputs
+        from rarefy.pipeline.model.tokens import windows
+
         return windows.mean(outputs, [row["row"] for row in rows])
 
 

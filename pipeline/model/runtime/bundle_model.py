@@ -9,12 +9,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rarefy.pipeline.model import batches
 from rarefy.pipeline.model.quantization import cpu_arithmetic
 from rarefy.pipeline.model.runtime import onnx_runtime, openvino, tensorrt
 from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE, path_of, read
 from rarefy.pipeline.model.runtime.graph_file import check_graph, contains
 from rarefy.pipeline.model.runtime.providers import DEVICES, PROVIDERS, check_included
-from rarefy.pipeline.model.tokens import batches, windows, words
+from rarefy.pipeline.model.tokens import windows, words
 from rarefy.pipeline.terms.errors import DataError, ModelError, ProviderError
 from rarefy.pipeline.terms.progress import Progress
 
@@ -107,7 +108,7 @@ class BundleModel:
         longest = self.signature["max_length"]
         if pairs is None and self.by_words:
             read = partial(windows.encode_beginnings, self.tokenizer, max_length=longest)
-        for part in batches.of(texts, pairs):
+        for part in batches.portions(texts, pairs):
             encodings = read([rows[row] for row in part])
             feeds += [windows.feed([encoding], self.inputs) for encoding in encodings]
         return feeds

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from rarefy.pipeline.model.tokens import batches
+from rarefy.pipeline.model import batches
 from rarefy.pipeline.terms.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def of(
     ``tokenizer``: of the tokenizers library. It is left without truncation.
     ``shared``: the number of tokens that neighbours share; by default ``overlap``.
     """
-    for part in batches.of(texts):
+    for part in batches.portions(texts):
         cut(tokenizer, max_length, shared)
         encodings = list(read(tokenizer, [texts[row] for row in part]))
         tokenizer.no_truncation()
@@ -82,7 +82,7 @@ def read(tokenizer: Any, texts: Sequence[str]) -> Iterator[list[Any]]:
 
     It is not changed, so threads can share it.
     """
-    for part in batches.of(texts):
+    for part in batches.portions(texts):
         for encoding in tokenizer.encode_batch([texts[row] for row in part]):
             yield [encoding, *encoding.overflowing]
 

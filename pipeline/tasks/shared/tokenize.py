@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rarefy.pipeline.model.tokens import batches
+from rarefy.pipeline.model import batches
 
 
 def rows(
@@ -31,6 +31,6 @@ def counts(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = N
 def _portions(
     texts: Sequence[str], pairs: Sequence[str] | None
 ) -> Iterator[tuple[list[str], list[str] | None]]:
-    for part in batches.of(texts, pairs):
+    for part in batches.portions(texts, pairs):
         second = None if pairs is None else [pairs[row] for row in part]
         yield [texts[row] for row in part], second

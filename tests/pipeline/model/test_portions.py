@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rarefy.pipeline.model.tokens import batches
+from rarefy.pipeline.model import batches
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,6 @@ def test_a_portion_has_as_many_rows_as_fit(monkeypatch, lengths, pairs, expected
     monkeypatch.setattr(batches, "ROWS", 4)
     texts = ["x" * length for length in lengths]
     second = None if pairs is None else ["y" * length for length in pairs]
-    found = list(batches.of(texts, second))
+    found = list(batches.portions(texts, second))
     assert [len(part) for part in found] == expected
     assert [row for part in found for row in part] == list(range(len(texts)))
