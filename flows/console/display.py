@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from html import escape
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Final, Protocol
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from rarefy.flows.console.options import show_table
+from rarefy.flows.console.options import plain_table, show_table
 from rarefy.pipeline.measure.measurements import Measurements
 from rarefy.pipeline.report import facts, headline
 from rarefy.pipeline.terms.interval import Interval
@@ -172,6 +173,13 @@ def _draws_bars(console: Console) -> bool:
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
+class Shown:
+    """What a notebook shows as a terminal does, in the same letters."""
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
 def as_text(renderable: RenderableType, width: int = 160) -> str:
     """Return the text that a terminal would show, without colours."""
     console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
@@ -224,9 +232,7 @@ def verdict_line(verdict: Verdict | None, absent: Sequence[str], none: str = "no
 
 def verdict_table(verdict: Verdict) -> Table:
     """Return a table of the budgets, each with its outcome, its name and the reason."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "budget", "reason"):
-        table.add_column(column)
+    table = plain_table("", "budget", "reason")
     for budget in verdict.budgets:
         sign, colour = SYMBOL[budget.outcome], COLOUR[budget.outcome]
         name = f"{budget.metric} {budget.form}"

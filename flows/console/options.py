@@ -7,9 +7,9 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 from click.core import ParameterSource
@@ -261,6 +261,23 @@ def stdout() -> Console:
 
     width = None if sys.stdout.isatty() else PIPE
     return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def plain_table(*columns: str, right: Collection[str] = (), whole: Collection[str] = ()) -> Table:
+    """Return a table without lines.
+
+    Args:
+        columns: The headings.
+        right: Those of numbers, which end below each other.
+        whole: Those whose cells are not wrapped.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        justify: Literal["right", "left"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column in whole)
+    return table
 
 
 def show_table(table: Table, console: Console | None = None) -> None:
