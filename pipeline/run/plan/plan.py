@@ -34,7 +34,7 @@ from rarefy.pipeline.terms.errors import EvidenceError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.pipeline.terms.versions import versions
 
-READERS = ("datasets", "pandas", "pyarrow")
+READERS = ("pandas", "pyarrow")
 """The distributions that turn a data file into rows."""
 
 
