@@ -61,29 +61,21 @@ def variants(unlabelled: Path) -> dict[str, list[Any]]:
     """Return name -> stages after the teacher; the first is what the others are compared with."""
     texts = {"texts": [{"file": str(unlabelled)}]}
     only = [{"augment": {"spans": 0, "splices": 0, "clauses": False, **texts}}]
-    noise = [{"augment": {"spans": 0, "splices": 0, "clauses": False, "noised": 8}}]
-    both = [{"augment": {"spans": 3, "splices": 1, "noised": 3}}]
     return {
         "plain": alone(),
         "half the batch": alone(batch_size=64, learning_rate=2e-4),
         "best on dev": alone(keep="best"),
         "hidden states, uniform map": alone(hidden_weight=1),
-        "hidden states, last layer": alone(hidden_weight=1, hidden_map="last"),
         "hidden states alone first": in_two_phases(),
         "the first two layers": alone(layers=[0, 1]),  # plain: the first and the last
         "the first and the fourth layer": alone(layers=[0, 3]),
-        "squared logits": alone(answer_loss="mse"),
         "ReLU": alone(activation="relu"),
         "spans": with_texts(SPANS),
         "spans, best on dev": with_texts(SPANS, keep="best"),
         "spans, ReLU": with_texts(SPANS, activation="relu"),
-        "spans, squared logits": with_texts(SPANS, answer_loss="mse"),
         "unlabelled": with_texts(only),
         "spans and unlabelled": with_texts([{"augment": {"spans": 4, "splices": 1, **texts}}]),
-        "noise": with_texts(noise),
-        "spans and noise": with_texts(both),
         "spans, assistant": assisted(),
-        "sure spans": sure(),
     }
 
 
@@ -95,12 +87,6 @@ def in_two_phases() -> list[Any]:
         {"distill": first, "as": "first"},
         {"distill": {**then, "teacher": "finetune"}, "as": "student"},
     ]
-
-
-def sure() -> list[Any]:
-    """Return a student of the spans that its teacher is sure of."""
-    label = {"label": {"transfer": "augment", "confidence": 0.8}, "as": "labels"}
-    return [*SPANS, label, {"distill": {**PLAIN, "transfer": "labels"}, "as": "student"}]
 
 
 def assisted() -> list[Any]:

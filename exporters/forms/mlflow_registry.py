@@ -16,9 +16,9 @@ from typing import Any
 
 from rarefy.exporters.forms import mlflow as form
 from rarefy.exporters.forms.source import Source
-from rarefy.pipeline.report.ci.numbers import measured, of_candidate
 from rarefy.pipeline.terms import credentials
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
+from rarefy.pipeline.verdict.history import plain_numbers
 from rarefy.pipeline.verdict.provenance import Provenance
 from rarefy.pipeline.verdict.record import ReportData
 
@@ -190,6 +190,7 @@ def _describe(mlflow: Any, source: Source, provenance: Provenance, pages: Sequen
 def numbers_of(record: ReportData, *, judged: bool) -> dict[str, float]:
     """Return the ledger's numbers as ``STAGE.METRIC``, and the candidate's as ``METRIC.TARGET``.
 
+    The candidate's are those of the history: main score, size and median latency.
     ``judged``: the candidate is the bundle; another bundle's numbers are not its own.
     """
     numbers: dict[str, float] = {}
@@ -199,7 +200,11 @@ def numbers_of(record: ReportData, *, judged: bool) -> dict[str, float]:
         numbers[f"{row.id}.size"] = float(row.size)
         if row.parameters is not None:
             numbers[f"{row.id}.parameters"] = float(row.parameters)
-    for number in of_candidate(measured(record)) if judged else ():
+    if not judged or record.measurements is None:
+        return numbers
+    for number in plain_numbers(record.measurements):
+        if number.value is None:
+            continue
         key = number.metric
         if number.target:
             key = f"{number.metric}.{number.target}"

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from rarefy.flows.console.options import home_option, json_option, show_json, show_table, stdout
+from rarefy.flows.console.options import (
+    home_option,
+    json_option,
+    plain_table,
+    show_json,
+    show_table,
+    stdout,
+)
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms import wording
 
@@ -16,6 +23,9 @@ if TYPE_CHECKING:
     from rarefy.pipeline.store.artifact import Artifact
     from rarefy.pipeline.store.store import Store
     from rarefy.pipeline.store.tags import Move
+
+NAMED = {"files": "path", "data": "split", "parents": "role", "metrics": "name"}
+"""The lists of a manifest, and the field that names each of their entries."""
 
 
 @click.group(short_help="List, show, verify, tag, push, pull, compare and delete artifacts.")
@@ -39,19 +49,15 @@ def list_artifacts(kind: str | None, limit: int, home: Home, as_json: bool) -> N
 
     Example: `rarefy artifact ls --kind bundle`
     """
-    from rich.table import Table
-
     rows = [row for row in listing(home.store()) if kind in (None, row["kind"])]
     if as_json:
         show_json(rows)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("kind", "stage"):
-        table.add_column(column)
-    table.add_column("digest", no_wrap=True)
-    for column in ("size", "age"):
-        table.add_column(column, justify="right")
-    table.add_column("tags")
+    table = plain_table(
+        *("kind", "stage", "digest", "size", "age", "tags"),
+        right=("size", "age"),
+        whole=("digest",),
+    )
     for row in rows[:limit]:
         age = ""
         if row["age"] is not None:
@@ -232,9 +238,9 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
     store = home.store()
     rows = differences(store.open(first), store.open(second))
     if as_json:
-        show_json([{"what": name, "a": a, "b": b} for name, a, b in rows])
+        show_json([{"what": name, "a": a, "b": b} for name, (a, b) in rows.items()])
         return
-    for name, a, b in rows:
+    for name, (a, b) in rows.items():
         click.echo(f"{name}: {a} -> {b}")
     if not rows:
         click.echo("no differences", err=True)
@@ -382,44 +388,24 @@ def _parents(stored: Artifact) -> list[tuple[str, str]]:
     return [(parent.digest, parent.role) for parent in stored.manifest.parents]
 
 
-def differences(first: Artifact, second: Artifact) -> list[tuple[str, Any, Any]]:
-    """Return (name, first value, second value) for each difference; None if one lacks it."""
-    first_facts, second_facts = _facts(first), _facts(second)
-    rows = []
-    for name in sorted(first_facts.keys() | second_facts.keys()):
-        values = first_facts.get(name), second_facts.get(name)
-        if values[0] != values[1]:
-            rows.append((name, *values))
-    return rows
+def differences(first: Artifact, second: Artifact) -> dict[str, tuple[str, str]]:
+    """Return the facts of two manifests that differ, by dotted name; a missing one is "none"."""
+    from rarefy.pipeline.measure.machine import fingerprint
+
+    return fingerprint.differences(_facts(first), _facts(second))
 
 
 def _facts(stored: Artifact) -> dict[str, Any]:
-    """Return the facts of an artifact that ``diff`` compares, under dotted names."""
-    manifest = stored.manifest
-    facts: dict[str, Any] = {
-        "kind": str(manifest.kind),
-        "stage": manifest.stage.name,
-        "version": manifest.stage.version,
-        "source": manifest.source.reference if manifest.source else None,
-    }
-    for key, value in manifest.stage.parameters.items():
-        facts[f"parameters.{key}"] = value
-    parents: dict[str, list[str]] = {}
-    for parent in manifest.parents:  # a report has several references
-        parents.setdefault(parent.role, []).append(parent.digest[:12])
-    for role, digests in parents.items():
-        facts[f"parents.{role}"] = ", ".join(digests)
-    for data in manifest.data:
-        facts[f"data.{data.split}"] = data.sha256[:12]
-    for key, value in manifest.model.items():
-        facts[f"model.{key}"] = value
-    for file in manifest.files:
-        facts[f"files.{file.path}"] = f"{file.sha256[:12]} ({file.size} B)"
-    for metric in manifest.metrics:
-        name = metric.name
-        if metric.split:
-            name = f"{metric.split}.{metric.name}"
-        facts[f"metrics.{name}"] = metric.value
+    """Return a manifest's values, the entries of its lists by their names."""
+    facts = stored.manifest.model_dump(
+        mode="json", by_alias=True, exclude={"stage": {"fingerprint"}}
+    )
+    for key, name in NAMED.items():
+        named: dict[str, list[str]] = {}
+        for entry in facts[key]:
+            values = named.setdefault(entry.pop(name), [])
+            values.append(" ".join(map(str, entry.values())))
+        facts[key] = named
     return facts
 
 

@@ -67,9 +67,8 @@ def ci(
 ) -> int:
     """Run RECIPE as a CI gate. An inconclusive budget also fails the build, unless --lenient.
 
-    Writes verdict.json, summary.md, report.html, run.json, answers.safetensors, junit.xml,
-    metrics.txt, bmf.json, benchmark-smaller.json, benchmark-bigger.json and bundle/ to --out. If
-    the run fails, summary.md and junit.xml give the reason.
+    Writes verdict.json, summary.md, report.html, run.json, answers.safetensors, junit.xml and
+    bundle/ to --out. If the run fails, summary.md and junit.xml give the reason.
 
     --baseline replaces the tag in every budget against a tag. If the recipe has no such budget,
     three are added: the main score, latency and size may get only slightly worse.

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from rarefy.flows.console.options import home_option, json_option, show_json, show_table
+from rarefy.flows.console.options import (
+    home_option,
+    json_option,
+    plain_table,
+    show_json,
+    show_table,
+)
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.metrics import USUAL
 
@@ -172,7 +178,6 @@ def _as_json(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
 
 def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named: bool) -> Table:
     """Return the latest ``limit`` verdicts as a table. Raises RecipeError for unknown metrics."""
-    from rich.table import Table
     from rich.text import Text
 
     from rarefy.flows.console.display import COLOUR
@@ -184,9 +189,7 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     titles = ["time (UTC)", "bundle", "verdict"]
     if named:
         titles.insert(1, "recipe")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in titles:
-        table.add_column(title, no_wrap=True)
+    table = plain_table(*titles, whole=titles)
     for key in keys:
         place = f" on {key.target}" if key.target else ""
         table.add_column(f"{series.title(key)}{place}")

@@ -10,6 +10,7 @@ import rich_click as click
 from rarefy.flows.console.options import (
     home_option,
     json_option,
+    plain_table,
     rows_of,
     rows_options,
     show_json,
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
     from rarefy.pipeline.measure.load.session import Load
 
+COLUMNS = (
+    *("sent/s", "answered/s", "workers busy", "p50 (ms)", "p90", "p95"),
+    *("p99", "max", "service p50", "service p99"),
+)
 CODES = {"fail": 3, "inconclusive": 4}
 
 
@@ -227,15 +232,9 @@ def _as_json(run: Load) -> dict[str, Any]:
 
 
 def _show(runs: list[Load]) -> None:
-    from rich.table import Table
-
     from rarefy.pipeline.terms.wording import number
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("sent/s", "answered/s", "workers busy", "p50 (ms)", "p90", "p95"):
-        table.add_column(column, justify="right")
-    for column in ("p99", "max", "service p50", "service p99"):
-        table.add_column(column, justify="right")
+    table = plain_table(*COLUMNS, right=COLUMNS)
     for run in runs:
         cells = [_cell(run, percent) for percent in PERCENTILES]
         p99 = run.percentile(99)

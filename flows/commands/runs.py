@@ -17,6 +17,7 @@ from rarefy.flows.console.options import (
     INTERRUPTED,
     home_option,
     json_option,
+    plain_table,
     show_json,
     show_table,
     stdout,
@@ -55,7 +56,6 @@ def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
 
     Example: `rarefy runs ls`
     """
-    from rich.table import Table
     from rich.text import Text
 
     from rarefy.pipeline.terms.wording import duration
@@ -71,9 +71,7 @@ def ls(name: str | None, limit: int, home: Home, as_json: bool) -> None:
         of_recipe = f" of {name}" if name else ""
         click.echo(f"no runs{of_recipe} in {home.path}", err=True)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("run", "state", "steps", "at", "started", "took"):
-        table.add_column(column, no_wrap=column == "run")
+    table = plain_table("run", "state", "steps", "at", "started", "took", whole=("run",))
     for entry in entries[:limit]:
         state = Text(entry.state, COLOURS.get(entry.state, ""))
         steps = f"{len(entry.steps)}/{entry.total}"

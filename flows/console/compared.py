@@ -1,4 +1,4 @@
-"""A comparison from Python, and its readable form: a table in a terminal, HTML in a notebook."""
+"""A comparison from Python, and its readable form: a table in a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from rarefy.flows.console.display import doubts, verdict_table
-from rarefy.flows.console.options import as_text
-from rarefy.flows.console.views import html_table
+from rarefy.flows.console.options import Shown, as_text, plain_table
 from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.release import bundles
@@ -22,7 +21,6 @@ from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms import metrics, wording
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.outcomes import SYMBOL
 from rarefy.pipeline.terms.recipe_parts import Target, check_threads
 from rarefy.pipeline.terms.wording import bounds, count, exactly, percent, plural, signed, size
 from rarefy.pipeline.verdict.verdict import Verdict
@@ -37,7 +35,7 @@ CHANGES = {
 
 
 @dataclass(frozen=True)
-class ComparisonView:
+class ComparisonView(Shown):
     """A candidate compared with a baseline; ``verdict`` is None if no limit was given."""
 
     comparison: Comparison
@@ -49,9 +47,7 @@ class ComparisonView:
 
     def table(self) -> Table:
         """Return the comparison as a table for terminals, with the names of both sides."""
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in COLUMNS:
-            table.add_column(column)
+        table = plain_table(*COLUMNS)
         candidate, baseline = (self.comparison.names[side] for side in SIDES)
         table.add_row("", candidate, baseline, "")
         for row in self.rows():
@@ -68,7 +64,8 @@ class ComparisonView:
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
         ]
-        for name, format_value in (("size", size), ("parameters", count)):
+        formats = {"size": size, "parameters": count}
+        for name, format_value in formats.items():
             candidate, baseline = (models[side][name] for side in SIDES)
             if not candidate or not baseline:
                 continue
@@ -83,17 +80,6 @@ class ComparisonView:
             return table
         budgets = as_text(verdict_table(self.verdict))
         return "\n".join([table, budgets, *doubts(self.verdict)])
-
-    def _repr_html_(self) -> str:
-        table = html_table(COLUMNS, self.rows())
-        if self.verdict is None:
-            return table
-        rows = []
-        for budget in self.verdict.budgets:
-            rows.append([SYMBOL[budget.outcome], budget.metric, budget.reason])
-        for doubt in doubts(self.verdict):
-            rows.append(["", "", doubt])
-        return table + html_table(("", "budget", "reason"), rows)
 
 
 def compare(
@@ -118,7 +104,8 @@ def compare(
     if isinstance(baseline, Bundle):
         baseline = baseline.files.directory
     source = recipe_of(bundle.name, recipe, place)
-    task, split = comparing.read_rows(bundle, source.recipe.data, source.base, [])
+    data = source.recipe.data
+    task, split = comparing.read_rows(bundle, data, source.base, [])
     provider: Any = bundle_files.chosen_provider(bundle.directory, None)
     target = Target(provider=provider, threads=threads)
     comparison = comparing.compare(
@@ -154,7 +141,8 @@ def _latency_row(times: dict[str, Any]) -> list[str]:
     change = CHANGES[times["change"]]
     margin = exactly(percent, times["margin"])
     comparison = f"{ratio} the baseline's: {change} {margin}"
-    return [f"latency p50 ({provider}, {threads})", candidate, baseline, comparison]
+    name = f"latency p50 ({provider}, {threads})"
+    return [name, candidate, baseline, comparison]
 
 
 def _difference(scores: dict[str, Any], unit: str) -> str:
@@ -188,8 +176,11 @@ def _flips(scores: dict[str, Any]) -> str:
     flips = scores["flips"]
     predictions = scores["answers"]
     blocks = scores["blocks"]
-    total = f"of {plural(blocks, scores['block'])}"
-    changes = f"{scores['gains']} better, {scores['losses']} worse"
+    counted = plural(blocks, scores["block"])
+    total = f"of {counted}"
+    gains = scores["gains"]
+    losses = scores["losses"]
+    changes = f"{gains} better, {losses} worse"
     if predictions == blocks:
         return f"{flips} {total} differ: {changes}"
     count_of_predictions = plural(predictions, "answer")

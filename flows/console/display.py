@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from rarefy.flows.console.options import show_table
+from rarefy.flows.console.options import plain_table, show_table
 from rarefy.pipeline.measure.measurements import Measurements
 from rarefy.pipeline.report import facts, headline
 from rarefy.pipeline.terms.interval import Interval
@@ -215,9 +215,7 @@ def verdict_line(verdict: Verdict | None, absent: Sequence[str], none: str = "no
 
 def verdict_table(verdict: Verdict) -> Table:
     """Return a table of the budgets, each with its outcome, its name and the reason."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "budget", "reason"):
-        table.add_column(column)
+    table = plain_table("", "budget", "reason")
     for budget in verdict.budgets:
         sign, colour = SYMBOL[budget.outcome], COLOUR[budget.outcome]
         name = f"{budget.metric} {budget.form}"

@@ -7,9 +7,10 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 from click.core import ParameterSource
@@ -263,6 +264,23 @@ def stdout() -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
+def plain_table(*columns: str, right: Collection[str] = (), whole: Collection[str] = ()) -> Table:
+    """Return a table without lines.
+
+    Args:
+        columns: The headings.
+        right: Those of numbers, which end below each other.
+        whole: Those whose cells are not wrapped.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        justify: Literal["right", "left"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column in whole)
+    return table
+
+
 def show_table(table: Table, console: Console | None = None) -> None:
     """Print a table, by default on stdout, with every column and every word whole.
 
@@ -315,3 +333,10 @@ def as_given(*left_out: str) -> str:
         else:
             words += [word for one in told for word in (parameter.opts[0], one)]
     return shlex.join(words)
+
+
+class Shown:
+    """What a notebook shows as a terminal does, in the same letters."""
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import overload
 
-from rich.table import Table
-
 from rarefy.flows.console.display import doubts, verdict_line, verdict_table
-from rarefy.flows.console.options import as_text
-from rarefy.flows.console.views import html_table
+from rarefy.flows.console.options import Shown, as_text, plain_table
 from rarefy.pipeline.report import wording
 from rarefy.pipeline.report.pictures import pictures
 from rarefy.pipeline.run.outcome import Outcome
 from rarefy.pipeline.terms.errors import RarefyError
-from rarefy.pipeline.terms.outcomes import SYMBOL
 from rarefy.pipeline.verdict.record import LedgerRow
 from rarefy.pipeline.verdict.verdict import Verdict
 
@@ -34,7 +29,7 @@ class Picture:
         return self.svg
 
 
-class Ledger(Sequence[LedgerRow]):
+class Ledger(Shown, Sequence[LedgerRow]):
     """The finished stages in order, each with its score, parameters, size and time."""
 
     def __init__(self, rows: Sequence[LedgerRow]) -> None:
@@ -54,17 +49,14 @@ class Ledger(Sequence[LedgerRow]):
         return iter(self._rows)
 
     def __repr__(self) -> str:
-        table = Table(*COLUMNS, box=None, pad_edge=False)
+        table = plain_table(*COLUMNS)
         for row in self._rows:
             table.add_row(*_cells(row))
         return as_text(table)
 
-    def _repr_html_(self) -> str:
-        return html_table(COLUMNS, [_cells(row) for row in self._rows])
-
 
 @dataclass(frozen=True)
-class Result:
+class Result(Shown):
     """The outcome and the files of a run. A missed budget is a result, not an exception."""
 
     outcome: Outcome
@@ -108,30 +100,16 @@ class Result:
 
     @property
     def figures(self) -> dict[str, Picture]:
-        """The report's figures by name: ledger, trade-off and latency by target, lineage."""
+        """The report's figures by name: ledger, trade-off and latency by target."""
         drawings = pictures(self.outcome.data)
         return {name: Picture(svg) for name, svg in drawings.items()}
 
     def __repr__(self) -> str:
-        lines = self._lines()
+        verdict = verdict_line(self.verdict, self.outcome.data.absent)
+        lines = [*doubts(self.verdict), verdict, f"report: {self.report}"]
         if self.verdict is not None:
             lines.insert(0, as_text(verdict_table(self.verdict)))
         return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        html = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
-        if self.verdict is None or not self.verdict.budgets:
-            return html
-        rows = []
-        for budget in self.verdict.budgets:
-            limit = wording.requirement(budget)
-            rows.append([SYMBOL[budget.outcome], budget.metric, limit, budget.reason])
-        return html + html_table(("", "metric", "budget", "measured"), rows)
-
-    def _lines(self) -> list[str]:
-        """Return the doubts about the verdict, the verdict, and where the report is."""
-        verdict = verdict_line(self.verdict, self.outcome.data.absent)
-        return [*doubts(self.verdict), verdict, f"report: {self.report}"]
 
 
 def _cells(row: LedgerRow) -> list[str]:

@@ -1,15 +1,14 @@
-"""The readable form of a plan: a table in a terminal, HTML in a notebook, or JSON."""
+"""The readable form of a plan: a table in a terminal and in a notebook, or JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from rarefy.flows.console.options import as_text
+from rarefy.flows.console.options import Shown, as_text, plain_table
 from rarefy.pipeline.run import check_machine, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
@@ -22,7 +21,7 @@ UNKNOWN = "not known yet"
 
 
 @dataclass(frozen=True)
-class PlanView:
+class PlanView(Shown):
     """The steps of a plan, what their last runs took, and the eval rows for the budgets.
 
     ``unscored``: the cached steps that have yet to be scored, for example on another eval split.
@@ -78,9 +77,11 @@ class PlanView:
         """The rows of each split and the labels, if there are any."""
         rows = self.plan.summary.rows
         counts = [f"{count} {split}" for split, count in rows.items()]
-        summary = f"data: {', '.join(counts)} rows"
+        splits = ", ".join(counts)
+        summary = f"data: {splits} rows"
         if self.plan.labels:
-            summary += f"; labels: {', '.join(self.plan.labels)}"
+            labels = ", ".join(self.plan.labels)
+            summary += f"; labels: {labels}"
         return summary
 
     def rows(self) -> list[list[str]]:
@@ -109,9 +110,7 @@ class PlanView:
         return [duration(run.seconds), memory, origin]
 
     def table(self) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in COLUMNS:
-            table.add_column(column, no_wrap=column in ("step", "artifact"))
+        table = plain_table(*COLUMNS, whole=("step", "artifact"))
         for row in self.rows():
             table.add_row(*row)
         return table
@@ -153,13 +152,6 @@ class PlanView:
             lines.append(f"note: {note}")
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
-        html = html_table(COLUMNS, self.rows())
-        html += f"<p>{escape(self.summary)}</p><ul>"
-        for note in self.notes:
-            html += f"<li>{escape(note)}</li>"
-        return f"{html}</ul>"
-
 
 def _need_json(need: Need) -> dict[str, Any]:
     return {
@@ -179,17 +171,3 @@ def duration(seconds: float) -> str:
     if seconds < 6000:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def html_table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
-    """Return an HTML table with all text escaped."""
-
-    def line(cells: tuple[str, ...] | list[str], tag: str) -> str:
-        row = ""
-        for cell in cells:
-            row += f"<{tag} style='text-align:left'>{escape(cell)}</{tag}>"
-        return f"<tr>{row}</tr>"
-
-    head = line(columns, "th")
-    body = "".join(line(row, "td") for row in rows)
-    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from rarefy.flows import start
 from rarefy.flows.console.display import Display
+from rarefy.flows.console.options import plain_table
 from rarefy.flows.console.results import Result
 from rarefy.flows.run import job as jobs
 from rarefy.flows.sweep.job import Job
@@ -68,7 +69,7 @@ class Swept:
 
     def table(self) -> Table:
         """Return a row for each question."""
-        table = Table(*COLUMNS, box=None, pad_edge=False, header_style="dim")
+        table = plain_table(*COLUMNS)
         for answer in self.record.answers:
             branch = self.record.branch(answer.branch)
             if branch is None:

@@ -1,30 +1,21 @@
-"""A data file as a table, read batch by batch with the datasets library."""
+"""A data file as a table, read batch by batch."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import glob
 import itertools
-import tempfile
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from rarefy.pipeline.data import json_lines
-from rarefy.pipeline.store import disk, locks
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
 
-FORMATS = {
-    ".jsonl": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-}
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 OTHERS = (";", "\t", "|")
 """What other programs write between fields."""
@@ -58,69 +49,33 @@ class Source:
     def ending(self) -> str | None:
         """The file extension that determines the format, e.g. .csv for rows.csv.gz, or None."""
         for suffix in reversed(self.path.suffixes):
-            if suffix.lower() in FORMATS:
+            if suffix.lower() in ENDINGS:
                 return suffix.lower()
         return None
 
 
 @dataclass
 class Table:
-    """The rows of a file, which the library has checked and written to ``files`` (Arrow streams).
-
-    The files are read with plain reads: mapped pages would count as resident memory. Values that
-    the library altered are given as in the file.
-    """
+    """The rows of a file, which is read anew, batch by batch, by each call of ``rows``."""
 
     source: Source
-    features: Any
-    files: tuple[str, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.features)
+    names: list[str]
 
     def rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the values of some columns, row by row.
 
-        Raises DataError if the header of a CSV or TSV file names one of them twice, if values that
-        the library altered cannot be read from the file, or if JSON is not in UTF-8.
+        Raises DataError if the header of a CSV or TSV file names one of them twice, or if the file
+        cannot be read.
         """
-        import pyarrow as pa
-
         _check_header(self.source, columns)
-        is_json = FORMATS[str(self.source.ending)] == "json"
-        original = json_lines.Original(self.source.path, self.features) if is_json else None
-        for name in self.files:
-            with pa.OSFile(name) as file, pa.ipc.open_stream(file) as batches:
-                for batch in batches:
-                    for start in range(0, batch.num_rows, BATCH):
-                        part = self._part(batch.slice(start, BATCH))
-                        values = self.features.decode_batch(part)
-                        if original is not None:
-                            self._restore(original, values, columns)
-                        yield from zip(*(values[column] for column in columns), strict=True)
-
-    def _part(self, batch: Any) -> dict[str, list[Any]]:
-        try:
-            values: dict[str, list[Any]] = batch.to_pydict()
-        except UnicodeDecodeError as error:  # which the library's JSON reader does not look for
-            raise not_unicode(self.source.reference, error) from error
-        return values
-
-    def _restore(self, original: json_lines.Original, values: Any, columns: list[str]) -> None:
-        try:
-            original.restore(values, columns)
-        except ValueError as error:
-            raise DataError(
-                f"{self.source.reference}: has dates or integers beyond 64 bits, so it needs an "
-                "object in each line"
-            ) from error
+        with _reading(self.source):
+            yield from _FORMATS[str(self.source.ending)].rows(self.source, columns)
 
 
 def check(source: Source) -> None:
     """Raise DataError if the extension names no format, or the file is empty."""
     if source.ending is None:
-        known = ", ".join(FORMATS)
+        known = ", ".join(ENDINGS)
         raise DataError(
             f"{source.reference}: unknown file format; use one of the extensions {known}"
         )
@@ -130,41 +85,28 @@ def check(source: Source) -> None:
 
 @contextmanager
 def opened(source: Source) -> Iterator[Table]:
-    """Read a file into a table, which exists inside the ``with`` block.
+    """Read the names of a file's columns; its rows can be read inside the ``with`` block.
 
-    The library's own cache is bypassed, because it trusts names and times.
-
-    Raises DataError if the file is empty, cannot be read, or changed since it was located, and
-    ProviderError if the disk for temporary files is full.
+    Raises DataError if the file is empty, cannot be read, or changed since it was located.
     """
     check(source)
-    with tempfile.TemporaryDirectory(prefix="rarefy-data-") as cache:
-        table = _read(source, cache)
-        if file_sha256(source.path) != source.sha256:
-            raise DataError(f"{source.reference}: the file changed while it was read; run again")
-        yield table
+    with _reading(source):
+        names = list(_FORMATS[str(source.ending)].names(source))
+    yield Table(source, names)
+    if file_sha256(source.path) != source.sha256:
+        raise DataError(f"{source.reference}: the file changed while it was read; run again")
 
 
-def _read(source: Source, cache: str) -> Table:
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what fails is said here
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # sent even for local files
+@contextmanager
+def _reading(source: Source) -> Iterator[None]:
+    """Turn what the libraries raise into a DataError of one line."""
     try:
-        loaded = _loaded(source, cache)
-    except DataError:
-        raise
-    except Exception as error:
-        if disk.is_full(error):
-            # The cause stays behind: who writes to the store would take its disk for the full one.
-            raise locks.no_space(Path(cache).parent) from None
-        cause = error.__cause__ or error
-        if isinstance(cause, UnicodeDecodeError):
-            raise not_unicode(source.reference, cause) from error
-        reason = str(cause).strip().splitlines()[0]
+        yield
+    except UnicodeDecodeError as error:
+        raise not_unicode(source.reference, error) from error
+    except (ValueError, OSError, EOFError) as error:  # as pandas, pyarrow and json raise them
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
-    return Table(source, loaded.features, tuple(file["filename"] for file in loaded.cache_files))
 
 
 def not_unicode(reference: str, error: UnicodeDecodeError) -> DataError:
@@ -175,48 +117,96 @@ def not_unicode(reference: str, error: UnicodeDecodeError) -> DataError:
     )
 
 
-def _loaded(source: Source, cache: str) -> Any:
-    import datasets
+def _binary(source: Source) -> Any:
+    import fsspec
 
-    load = partial(
-        datasets.load_dataset,
-        FORMATS[str(source.ending)],
-        data_files={"rows": glob.escape(str(source.path))},
-        split="rows",
-        cache_dir=cache,
-        keep_in_memory=False,  # whatever the environment asks for: the rows are read from the cache
-    )
-    try:
-        return load(**_options(source))
-    except datasets.exceptions.DatasetGenerationError as error:
-        if source.ending not in (".json", ".jsonl") or isinstance(error.__cause__, OSError):
-            raise
-        try:
-            features = json_lines.features(source.path)
-        except ValueError:
-            raise error from error.__cause__
-    return load(features=features)
+    return fsspec.open(str(source.path), "rb", compression="infer")
 
 
-def _options(source: Source) -> dict[str, Any]:
-    """Return the library's options for a format.
+class _Json:
+    """A file with an object in each line, or a list of objects or texts."""
 
-    A CSV file is read as text. By default the library turns true into True, 007 into 7 (decided
-    chunk by chunk) and a label NA into None.
+    @staticmethod
+    def names(source: Source) -> dict[str, None]:
+        names: dict[str, None] = {}
+        for row in _Json._objects(source):
+            names |= dict.fromkeys(row)
+        return names
+
+    @staticmethod
+    def rows(source: Source, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+        for row in _Json._objects(source):
+            yield tuple(row.get(column) for column in columns)
+
+    @staticmethod
+    def _objects(source: Source) -> Iterator[dict[str, Any]]:
+        with _binary(source) as file:
+            first = file.readline().removeprefix(codecs.BOM_UTF8)
+            if first.lstrip().startswith(b"["):
+                values = iter(json.loads((first + file.read()).decode()))
+            else:
+                lines = itertools.chain([first], file)
+                values = (json.loads(line.decode()) for line in lines if line.strip())
+            for value in values:
+                if isinstance(value, dict):
+                    yield value
+                elif isinstance(value, str):
+                    yield {"text": value}
+                else:
+                    raise ValueError(f"{value!r:.40} is not an object")
+
+
+class _Text:
+    """A CSV or TSV file. Its values are text, as they stand there, or missing.
+
+    By default pandas turns true into True, 007 into 7 (decided chunk by chunk) and a label NA into
+    a missing one.
     """
-    if source.ending == ".parquet":
-        return {"batch_size": BATCH}  # by default a whole row group, which may be the file
-    separator = SEPARATORS.get(str(source.ending))
-    if separator is None:
-        return {}
-    import datasets
-    import pandas
 
-    text = datasets.Value("string")
-    quoting = csv.QUOTE_NONE if form(source) == "unquoted" else csv.QUOTE_MINIMAL
-    options = CSV | {"sep": separator, "quoting": quoting}
-    columns = pandas.read_csv(source.path, **options, nrows=0).columns
-    return options | {"features": datasets.Features(dict.fromkeys(columns, text))}
+    @staticmethod
+    def names(source: Source) -> Any:
+        with _Text._frames(source, 1) as frames:
+            return next(iter(frames)).columns
+
+    @staticmethod
+    def rows(source: Source, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+        with _Text._frames(source, BATCH) as frames:
+            for frame in frames:
+                texts = frame[columns]
+                yield from texts.where(texts.notna(), None).itertuples(index=False, name=None)
+
+    @staticmethod
+    def _frames(source: Source, size: int) -> Any:
+        import pandas
+
+        quoting = csv.QUOTE_NONE if form(source) == "unquoted" else csv.QUOTE_MINIMAL
+        separator = SEPARATORS[str(source.ending)]
+        return pandas.read_csv(
+            source.path, **CSV, sep=separator, quoting=quoting, dtype=object, chunksize=size
+        )
+
+
+class _Parquet:
+    @staticmethod
+    def names(source: Source) -> Any:
+        from pyarrow import parquet
+
+        with _binary(source) as file:
+            return parquet.read_schema(file).names
+
+    @staticmethod
+    def rows(source: Source, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+        from pyarrow import parquet
+
+        with _binary(source) as file:
+            for batch in parquet.ParquetFile(file).iter_batches(BATCH, columns=columns):
+                values = batch.to_pydict()
+                yield from zip(*(values[column] for column in columns), strict=True)
+
+
+_FORMATS: dict[str, type[_Json | _Text | _Parquet]] = dict(
+    zip(ENDINGS, (_Json, _Json, _Text, _Text, _Parquet), strict=True)
+)
 
 
 def form(source: Source) -> Literal["unquoted", "trailing"] | None:

@@ -11,6 +11,11 @@ REMOVED = {
     "distill.relation_weight": "leave it out; the answers teach as much",
     "distill.attention_weight": "leave it out; the answers teach as much",
     "distill.relation_heads": "leave it out; relations and attention are no longer compared",
+    "augment.noised": "leave it out; noise gave no more than chance does",
+    "distill.answer_loss": "leave it out; answers are compared by their divergence",
+    "label.confidence": "leave it out; a student learns from unsure answers as well",
+    "distill.hidden_loss": "leave it out; states are compared by their squared difference",
+    "distill.hidden_map": "leave it out; layers learn from those at the same share of the depth",
     "quantize.correct_bias": "leave it out; it made results worse",
 }
 """What to do, by the name of a stage or by ``stage.parameter``."""

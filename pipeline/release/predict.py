@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -33,9 +31,6 @@ TOKENS = BATCH * 512
 WINDOW, CHARACTERS = 4096, 4_000_000
 """Rows that are tokenized at once, and their characters: enough that many rows have the same
 length, but not more memory, for long texts, than a small machine has."""
-SIZES = (1, 4, 8, 16, 32)
-TRIED, ROUNDS = 16, 3
-"""What ``fastest_batch`` tries: numbers of rows, on so many rows, so often."""
 
 
 class Bundle:
@@ -107,7 +102,7 @@ class Bundle:
         int8 takes the range of its activations over a whole batch, so a row's answer depends on
         the rows beside it (``benchmarks/results/batches.json``). By default such a bundle
         therefore answers row by row, as it was validated, and any other in batches of 32, of long
-        rows fewer (see ``fastest_batch``).
+        rows fewer.
 
         Raises DataError if ``texts`` and ``pairs`` differ in number, or one of them is a single
         text, if the bundle does not read pairs, or only them, if something given is no text or has
@@ -124,40 +119,6 @@ class Bundle:
             progress(len(predictions), 0, "rows predicted")
         return predictions
 
-    def fastest_batch(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> int:
-        """Return the ``batch_size`` with the most rows a second, by trying some on these rows.
-
-        It depends on the machine, the threads and the rows' lengths, so no bundle can contain it.
-        Full batches of single rows, short and long, are timed. If rows interact, nothing is tried:
-        they are answered alone. Raises what ``predict`` raises, and DataError if there is no text.
-        """
-        if self._model.rows_interact:
-            return 1
-        requests = self._tokenize([*_rows(texts, pairs)])
-        feeds = [feed for feed, _ in requests]
-        if not feeds:
-            raise DataError("fastest_batch needs some texts to try")
-        feeds.sort(key=self._length)
-        step = math.ceil(len(feeds) / TRIED)
-        seconds_per_row = dict.fromkeys(SIZES, 0.0)
-        for feed in feeds[::step]:
-            self._time_batches(feed)  # what runs first is slower
-            rounds = [self._time_batches(feed) for _ in range(ROUNDS)]
-            for place, size in enumerate(SIZES):
-                fastest = min(seconds[place] for seconds in rounds)
-                seconds_per_row[size] += fastest / size
-        return min(SIZES, key=seconds_per_row.__getitem__)
-
-    def _time_batches(self, feed: Feed) -> list[float]:
-        """Return the seconds of one call with a batch of each of ``SIZES``, all of one row."""
-        seconds = []
-        for size in SIZES:
-            batch = [feed] * size
-            before = perf_counter()
-            self._run_batch(batch)
-            seconds.append(perf_counter() - before)
-        return seconds
-
     def _tokenize(self, rows: list[Row]) -> list[Any]:
         """Return each row's feed, and what its units are found by."""
         texts = [self._task.presenter.preprocess(text) for text, _ in rows]
@@ -167,22 +128,20 @@ class Bundle:
         pairs = [given_text(pair) for pair in seconds]
         return self._model.asked(texts, pairs)
 
-    def _length(self, feed: Feed) -> int:
-        """Return the number of tokens."""
-        tokens: int = feed[self._model.inputs[0]].shape[1]
-        return tokens
-
     def _predict_window(self, rows: list[Row], batch_size: int | None) -> list[Any]:
         """Return a prediction for each row, in order; rows of equal length share batches."""
         requests = self._tokenize(rows)
-        lengths = [self._length(feed) for feed, _ in requests]
+        first_input = self._model.inputs[0]
+        lengths = [feed[first_input].shape[1] for feed, _ in requests]
         outputs: list[Any] = [None] * len(requests)
         for length, places in rows_of_equal_length(lengths):
             size = batch_size or _batch_size(length)
             for batch in split_rows(places, size):
                 feeds = [requests[place][0] for place in batch]
-                for place, raw in zip(batch, self._run_batch(feeds), strict=True):
-                    outputs[place] = self._model.units_of(raw, requests[place][1])
+                batch_outputs = self._run_batch(feeds)
+                for place, raw in zip(batch, batch_outputs, strict=True):
+                    _, units = requests[place]
+                    outputs[place] = self._model.units_of(raw, units)
         answers = self._task.head.predictions(np.concatenate(outputs))
         texts = [text for text, _ in rows]
         return list(self._task.presenter.postprocess(texts, answers))
@@ -192,7 +151,8 @@ class Bundle:
         first_input = self._model.inputs[0]
         joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
         ends = np.cumsum([len(feed[first_input]) for feed in feeds])
-        return np.split(self._model.run(joined), ends[:-1])
+        output = self._model.run(joined)
+        return np.split(output, ends[:-1])
 
 
 def _batch_size(length: int) -> int:

@@ -13,17 +13,14 @@ from rarefy.pipeline.measure.machine.fingerprint import flat
 from rarefy.pipeline.measure.measurements import Latency, Measurements
 from rarefy.pipeline.report import accuracy, facts, headline, wording
 from rarefy.pipeline.report.figures.distribution import distribution
-from rarefy.pipeline.report.figures.flips import flips
 from rarefy.pipeline.report.figures.ledger import ledger
-from rarefy.pipeline.report.figures.lineage import lineage
-from rarefy.pipeline.report.figures.reliability import reliability
 from rarefy.pipeline.report.figures.tradeoff import tradeoff
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.outcomes import SYMBOL
 from rarefy.pipeline.verdict.record import LineageNode, ReportData
 
 FOLDER: Final = Path(__file__).parent
-WIDE, MIDDLE, HALF, NARROW = 980, 620, 475, 350
+WIDE, HALF, NARROW = 980, 475, 350
 """Widths that figures are drawn for: a wide page, parts of one, a phone. Text is not scaled."""
 MAX_CELL = 400
 MAX_RECIPE = 60_000
@@ -96,7 +93,9 @@ def render(data: ReportData) -> str:
     view = accuracy.build(data)
     changed = facts.flips(data)
     nodes = [_node(node, data.lineage) for node in data.lineage[:MAX_NODES]]
-    figures = _figures(data, changed, view)
+    figures: dict[str, Figure] = {}
+    if data.ledger:
+        figures["ledger"] = _draw(partial(ledger, data), "ledger", WIDE)
     recipe = wording.shorten(data.recipe, MAX_RECIPE)
     return render_page(
         "report.html.j2",
@@ -171,24 +170,6 @@ def _json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
-def _figures(
-    data: ReportData, changed: facts.Flips | None, view: accuracy.AccuracyView | None
-) -> dict[str, Figure]:
-    """Return the figures that the run has data for, but those of targets."""
-    figures = {}
-    if data.ledger:
-        figures["ledger"] = _draw(partial(ledger, data), "ledger", WIDE)
-    if changed and changed.classes and changed.differ:
-        figures["flips"] = _draw(partial(flips, changed), "flips", MIDDLE)
-    if view and view.calibration:
-        bins = {model: calibration.bins for model, calibration in view.calibration.items()}
-        figures["reliability"] = _draw(partial(reliability, bins), "reliability", HALF)
-    if data.lineage:
-        nodes = data.lineage[:MAX_NODES]
-        figures["lineage"] = _draw(partial(lineage, nodes), "lineage", MIDDLE)
-    return figures
-
-
 def _draw(figure: Callable[[int, str], str], name: str, width: int) -> Figure:
     """Draw a figure twice: ``width`` pixels wide, and for a phone."""
     wide = figure(width, f"{name}-wide")
@@ -235,10 +216,14 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
         curves = partial(distribution, samples)
         figures["distribution"] = _draw(curves, f"{anchor}-distribution", HALF)
     rest = [model for model in latency.samples if model not in samples]
+    shown = [*samples, *rest][:MAX_MODELS]
+    rows = []
+    for model in shown:
+        rows.append(_latency_row(latency, model))
     return TargetView(
         name=name,
         latency=latency,
-        rows=[_latency_row(latency, model) for model in [*samples, *rest][:MAX_MODELS]],
+        rows=rows,
         noise=_noise(latency),
         over_float=facts.float_speedup(measured, name),
         tokens=_tokens(latency),

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from rarefy.pipeline.report import accuracy, facts
+from rarefy.pipeline.report import facts
 from rarefy.pipeline.report.figures import chart
 from rarefy.pipeline.report.figures.distribution import distribution
 from rarefy.pipeline.report.figures.ledger import ledger
-from rarefy.pipeline.report.figures.lineage import lineage
-from rarefy.pipeline.report.figures.reliability import reliability
 from rarefy.pipeline.report.figures.tradeoff import tradeoff
 from rarefy.pipeline.verdict.record import ReportData
 
@@ -56,12 +54,6 @@ def pictures(data: ReportData, theme: str = "light") -> dict[str, str]:
                 figures[f"tradeoff {target}"] = partial(tradeoff, points, metric=main)
             if samples:
                 figures[f"latency {target}"] = partial(distribution, samples)
-    view = accuracy.build(data)
-    if view is not None and view.calibration:
-        bins = {model: calibration.bins for model, calibration in view.calibration.items()}
-        figures["reliability"] = partial(reliability, bins)
-    if data.lineage:
-        figures["lineage"] = partial(lineage, data.lineage)
     drawn = {}
     for name, figure in figures.items():
         picture = figure(WIDE if name == "ledger" else HALF, name.replace(" ", "-"))

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rarefy.pipeline.report import series, wording
-from rarefy.pipeline.report.figures.chart import LIMIT, MUTED, Chart
-from rarefy.pipeline.report.figures.outcomes import outcomes
-from rarefy.pipeline.report.figures.trend import Column, draw_outcome, draw_promotion, trend
+from rarefy.pipeline.report.figures.trend import Column, trend
 from rarefy.pipeline.report.html import render_page
 from rarefy.pipeline.report.series import Change
 from rarefy.pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
@@ -25,12 +23,6 @@ MAX_ROWS = 80
 """Rows of all recipes' tables together; one recipe's table gets at most a quarter of them."""
 MAX_MACHINES = 6
 MAX_TEXT = 300
-_OUTCOMES: dict[Outcome | None, str] = {
-    "pass": "budget met",
-    "fail": "budget missed",
-    "inconclusive": "inconclusive",
-    None: "no budget",
-}
 
 
 class Release(NamedTuple):
@@ -83,7 +75,6 @@ class Story:
     latest: Past
     counts: dict[Outcome, int]
     drawn: int
-    strip: str
     charts: list[ChartView]
     dropped: int
     machines: list[MachineLine]
@@ -115,7 +106,6 @@ def render(history: History, recipe: str | None, releases: Sequence[Release] = (
         stories=stories,
         total=sum(story.count for story in stories),
         more=names[MAX_RECIPES:],
-        legend=_legend(),
     )
 
 
@@ -166,7 +156,6 @@ def _story(
         latest=shown[-1],
         counts={name: counts[name] for name in ORDER if counts.get(name)},
         drawn=len(shown),
-        strip=outcomes(shown, f"{anchor}-strip"),
         charts=charts,
         dropped=len(keys) - len(charts),
         machines=_machines(shown, letters),
@@ -247,41 +236,23 @@ def _tags(verdicts: Sequence[Past], releases: Sequence[Release]) -> dict[int, tu
     for release in releases:
         bundle = [past for past in verdicts if past.bundle == release.digest]
         before = [past.id for past in bundle if past.time <= release.time]
-        if before:
-            tags = by_verdict.setdefault(before[-1], {})
-            tags[release.tag] = None
-    return {verdict: tuple(tags) for verdict, tags in by_verdict.items()}
+        if not before:
+            continue
+        tags = by_verdict.setdefault(before[-1], {})
+        tags[release.tag] = None
+    names = {}
+    for verdict, tags in by_verdict.items():
+        names[verdict] = tuple(tags)
+    return names
 
 
 def _reasons(past: Past) -> tuple[str, ...]:
     """Return the reasons why a verdict is not a pass, errors first."""
     missed = [budget for budget in past.budgets if budget.outcome != "pass"]
-    missed.sort(key=lambda budget: (budget.level != "error", budget.outcome != "fail"))
+    missed.sort(key=lambda budget: budget.outcome != "fail")
+    missed.sort(key=lambda budget: budget.level != "error")
     reasons = list(past.evidence)
     for budget in missed:
         symbol = SYMBOL[budget.outcome]
         reasons.append(f"{symbol} {budget.reason}")
     return tuple(map(_shorten, reasons[:3]))
-
-
-def _legend() -> list[tuple[str, str]]:
-    """Return the marks and their labels."""
-    icons = []
-    for outcome, label in _OUTCOMES.items():
-        icon = _icon()
-        draw_outcome(icon, 9, 8, outcome)
-        icons.append((icon.icon(), label))
-    budget = _icon()
-    move = _icon()
-    promotion = _icon()
-    budget.line((1, 8), (17, 8), LIMIT, 1.3, "4 3")
-    move.line((9, 1), (9, 15), MUTED, 1.2, "1 3")
-    draw_promotion(promotion, 9, 5)
-    icons.append((budget.icon(), "budget"))
-    icons.append((move.icon(), "machine changed"))
-    icons.append((promotion.icon(), "promoted"))
-    return icons
-
-
-def _icon() -> Chart:
-    return Chart("", 18, 16)

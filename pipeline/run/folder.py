@@ -1,7 +1,7 @@
 """Write a run's folder: report, summary, verdict, bundle and CI files, each replaced atomically.
 
 Only files that rarefy wrote may be replaced or removed: ``--out`` can be any folder, and
-``run.json`` or ``metrics.txt`` are common names.
+``run.json`` or ``junit.xml`` are common names.
 """
 
 from __future__ import annotations
@@ -39,11 +39,8 @@ _MARKS = {
     names.RECORD: rb'"schema":\s*"rarefy\.run/',
     names.ANSWERS: rb'"schema":\s*"rarefy\.answers/',
     names.JUNIT: rb'<testsuites name="rarefy"',
-    names.METRICS: rb"\A# TYPE rarefy_",
 }
 """What each file contains if rarefy wrote it."""
-_FINISHED = rb'<testsuites name="rarefy"(?s:.*)<properties>'
-"""In the junit.xml of a run that reached its end, which also wrote the files without a mark."""
 _MANIFEST = rb'"schema":\s*"rarefy\.artifact/'
 
 
@@ -124,17 +121,11 @@ def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
 
 
 def draw_ci(data: ReportData, directory: Path, strict: bool) -> dict[str, str]:
-    """Write the files that CI systems and benchmark trackers read; return their paths."""
-    from rarefy.pipeline.report.ci import junit, openmetrics, trackers
-    from rarefy.pipeline.report.ci.numbers import measured
+    """Write the files that CI systems read; return their paths."""
+    from rarefy.pipeline.report.ci import junit
 
-    numbers = measured(data)
     texts = {
         "junit": junit.render(data, strict),
-        "metrics": openmetrics.render(data, numbers),
-        "bencher": trackers.bencher(data, numbers),
-        "benchmark_smaller": trackers.benchmark_action(data, numbers, bigger=False),
-        "benchmark_bigger": trackers.benchmark_action(data, numbers, bigger=True),
     }
     with _holding(directory):
         for name, text in texts.items():
@@ -153,8 +144,7 @@ def draw_broken(name: str, reason: str, directory: Path) -> None:
 
     with _holding(directory):
         check_ours(directory)
-        # The junit.xml last: while it is there, the files without a mark are known to be ours.
-        for file in sorted(names.FILES, key=names.JUNIT.__eq__):
+        for file in names.FILES:
             (directory / file).unlink(missing_ok=True)
         _drop_bundle(directory)
         _replace(directory / names.JUNIT, junit.broken(name, reason))
@@ -259,16 +249,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def check_ours(directory: Path) -> None:
-    """Raise RecipeError if a file or folder that a run would replace was not written by rarefy.
-
-    The formats of Bencher and github-action-benchmark have no room for a mark: they are rarefy's if
-    the junit.xml beside them is that of a finished run.
-    """
-    finished = _has(directory / names.JUNIT, _FINISHED)
-    for name in names.FILES:
+    """Raise RecipeError if a file or folder that a run would replace was not written by rarefy."""
+    for name, mark in _MARKS.items():
         path = directory / name
-        ours = _has(path, _MARKS[name]) if name in _MARKS else finished
-        if path.exists() and not ours:
+        if path.exists() and not _has(path, mark):
             raise _foreign(path)
     folder = directory / names.BUNDLE
     ours = folder.is_dir() and not folder.is_symlink()

@@ -13,14 +13,9 @@ RECORD: Final = "run.json"
 ANSWERS: Final = answers.FILE
 BUNDLE: Final = "bundle"
 JUNIT: Final = "junit.xml"
-METRICS: Final = "metrics.txt"
 CI_FILES: Final = {
     "junit": JUNIT,
-    "metrics": METRICS,
-    "bencher": "bmf.json",
-    "benchmark_smaller": "benchmark-smaller.json",
-    "benchmark_bigger": "benchmark-bigger.json",
 }
-"""The files for CI systems and benchmark trackers, by their keys in ``--json``."""
+"""The files for CI systems, by their keys in ``--json``."""
 FILES: Final = (REPORT, SUMMARY, VERDICT, ANSWERS, RECORD, *CI_FILES.values())
 """All files; beside them is the folder ``BUNDLE``."""

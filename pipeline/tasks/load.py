@@ -1,4 +1,4 @@
-"""Text with targets: read with the datasets library, checked, and identified by a digest."""
+"""Text with targets: read, checked, and identified by a digest."""
 
 from __future__ import annotations
 

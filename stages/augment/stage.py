@@ -53,7 +53,7 @@ class Augment(Stage):
 
     A small labelled set starves a student, but its teacher can label any text (the transfer set of
     Hinton et al. 2015, arXiv 1503.02531). The texts are clauses and random spans of the training
-    rows, clauses of two rows joined, rows with noise, and files of unlabelled text (Mukherjee &
+    rows, clauses of two rows joined, and files of unlabelled text (Mukherjee &
     Awadallah 2019, arXiv 1910.01769), from which those that read most like the training rows can be
     chosen. Of a pair of texts, one is cut and the other stays. A row that stands in train, dev or
     eval, whatever its case, punctuation and order, is left out and counted, as are repetitions; for
@@ -80,22 +80,14 @@ class Augment(Stage):
     splices: int = Field(
         default=2, ge=0, le=1000, description="clauses joined to another row's, of each"
     )
-    noised: int = Field(
-        default=0,
-        ge=0,
-        le=1000,
-        description="copies of each row with words left out and two swapped",
-    )
     most: int = Field(default=100_000, ge=1, description="of the texts made from the training rows")
     texts: tuple[TextFile, ...] = Field(default=(), description="files of unlabelled text to add")
 
     @model_validator(mode="after")
     def _makes_something(self) -> Augment:
-        numbers = (self.spans, self.clauses, self.splices, self.noised)
+        numbers = (self.spans, self.clauses, self.splices)
         if not (any(numbers) or self.texts):
-            raise ValueError(
-                "nothing to make: give 'spans', 'clauses', 'splices', 'noised' or 'texts'"
-            )
+            raise ValueError("nothing to make: give 'spans', 'clauses', 'splices' or 'texts'")
         return self
 
     def files(self, base: Path) -> tuple[Path, ...]:
@@ -195,8 +187,6 @@ class Augment(Stage):
             yield "spans", part
         for _ in range(self.splices):
             yield "splices", spans.splice(text, other, draw)
-        for _ in range(self.noised):
-            yield "noised", spans.noised(text, draw)
 
 
 def _nearest(rows: Split, places: Sequence[int], domain: Split) -> list[int]:

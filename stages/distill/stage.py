@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.distill.states import LayerMap, map_layers, require_parts, same_tokens
+from rarefy.stages.distill.states import require_parts, same_tokens, spread_layers
 from rarefy.stages.training import run as training
-from rarefy.stages.training.parameters import Keeping, Loss, Row, Training, changed, refuse_unread
+from rarefy.stages.training.parameters import Keeping, Loss, Row, Training, changed
 from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TRANSFER, Answering
 
@@ -71,15 +71,6 @@ class Distill(Keeping):
         description="id of an augment or label stage, whose texts the teacher labels as well",
     )
     hidden_weight: float = Field(default=0.0, ge=0, description="weight of the hidden states")
-    hidden_loss: Literal["mse", "cosine", "patience"] = Field(
-        default="mse",
-        description="of hidden states: squared difference, angle, or that of the first token",
-    )
-    hidden_map: LayerMap = Field(
-        default="uniform",
-        description="each layer learns from the teacher's at the same share of the depth, or only "
-        "the last from the last, or pairs of layers",
-    )
     layers: int | tuple[int, ...] | None = Field(
         default=None,
         description="layers of the input to keep: indices, or a number to spread evenly",
@@ -101,10 +92,6 @@ class Distill(Keeping):
         le=1,
         description="weight of the teacher's answers; the rest is the labels'",
     )
-    answer_loss: Literal["kl", "mse"] = Field(
-        default="kl",
-        description="of the teacher's answers: softened divergence, or squared difference",
-    )
     dropout: float = Field(
         default=0.0,
         ge=0,
@@ -121,17 +108,6 @@ class Distill(Keeping):
         default=1e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
     )
 
-    @field_validator("alpha", "hidden_weight", mode="before")
-    @classmethod
-    def _stays_the_same(cls, weight: Any) -> Any:
-        """Refuse the first and the last of a weight that changes, as recipes once could say."""
-        if isinstance(weight, list | tuple):
-            raise ValueError(
-                "give one number; a weight that changes was removed before 0.1.0, because it "
-                "made no difference that can be told from chance"
-            )
-        return weight
-
     @model_validator(mode="after")
     def _has_a_student(self) -> Distill:
         if self.layers is not None and self.student is not None:
@@ -142,15 +118,6 @@ class Distill(Keeping):
             raise ValueError("'layers' must keep at least one layer")
         if self.vocabulary and self.student is None:
             raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
-        if self.answer_loss == "mse" and changed(self, ("temperature",)):
-            raise ValueError("'temperature' is of 'answer_loss: kl'")
-        return self
-
-    @model_validator(mode="after")
-    def _maps_hidden_states(self) -> Distill:
-        if not self.hidden_map:
-            raise ValueError("'hidden_map' has no pair of layers; hidden_weight: 0 learns none")
-        refuse_unread(self, ("hidden_map", "hidden_loss"), "hidden_weight")
         return self
 
     def references(self) -> dict[str, str]:
@@ -210,17 +177,7 @@ class Distill(Keeping):
                 retained = choose_layers(self.layers, depth)
                 parts.check_layers(config, retained)
                 config = parts.shortened(config, len(retained))
-        depth, teacher_depth = parts.depth(config), parts.depth(teacher)
-        if self.hidden_weight and depth and teacher_depth:
-            map_layers(self.hidden_map, depth, teacher_depth)
         return config
-
-    def _states(self, layers: int) -> int:
-        """Return how many states of the teacher are kept for each token."""
-        if not self.hidden_weight:
-            return 0
-        maps = {"uniform": layers, "last": 1}
-        return maps[self.hidden_map] if isinstance(self.hidden_map, str) else len(self.hidden_map)
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
@@ -324,9 +281,9 @@ class Distill(Keeping):
             )
         depth = len(checkpoint.encoder_layers(student))
         teacher_depth = len(checkpoint.encoder_layers(teacher))
-        pairs = map_layers(self.hidden_map, depth, teacher_depth)
+        pairs = spread_layers(depth, teacher_depth)
         widths = (student.config.hidden_size, teacher.config.hidden_size)
-        return StateLoss(pairs, self.hidden_weight, self.hidden_loss, widths, comparable)
+        return StateLoss(pairs, self.hidden_weight, widths, comparable)
 
     def _losses(
         self,
@@ -343,13 +300,11 @@ class Distill(Keeping):
         if supervision.dev is not None:
             outputs.append(supervision.dev)
         fitted = teaching.goals(context, student, tokenizer, rows, *outputs)
-        squared = self.answer_loss == "mse"
         imitate = partial(
             teaching.imitation,
             context.task,
             alpha=self.alpha,
             temperature=self.temperature,
-            squared=squared,
         )
         loss = imitate(fitted[0], state_loss=supervision.state_loss)
         if supervision.dev is None:

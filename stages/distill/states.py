@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.terms.errors import ModelError
@@ -11,9 +11,6 @@ from rarefy.stages.training.parameters import Row
 
 if TYPE_CHECKING:
     from rarefy.pipeline.model.architectures.description import Architecture
-
-LayerMap = Literal["uniform", "last"] | tuple[tuple[int, int], ...]
-"""Which layers of student and teacher are compared: a rule, or pairs of indices."""
 
 
 def require_parts(config: Config, key: str, advice: str) -> Architecture:
@@ -33,24 +30,6 @@ def require_parts(config: Config, key: str, advice: str) -> Architecture:
         return parts.named(config)
     except ModelError as error:
         raise ModelError(f"distill.{key}: {error}; {advice}") from error
-
-
-def map_layers(layer_map: LayerMap, depth: int, teacher_depth: int) -> list[tuple[int, int]]:
-    """Return the pairs (student's layer, teacher's layer) that a map asks for.
-
-    Raises ModelError if a pair names a layer that does not exist.
-    """
-    if layer_map == "last":
-        return [(depth - 1, teacher_depth - 1)]
-    if layer_map == "uniform":
-        return spread_layers(depth, teacher_depth)
-    for layer, teacher_layer in layer_map:
-        if not (0 <= layer < depth and 0 <= teacher_layer < teacher_depth):
-            raise ModelError(
-                f"distill.hidden_map: {[layer, teacher_layer]}: the student has layers 0 to "
-                f"{depth - 1}, the teacher 0 to {teacher_depth - 1}"
-            )
-    return list(layer_map)
 
 
 def spread_layers(depth: int, teacher_depth: int) -> list[tuple[int, int]]:

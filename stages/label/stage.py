@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
@@ -42,7 +42,7 @@ class Label(transfer_set.Answering):
     (distill: transfer). Many rows are answered by the teacher's own int8 export, one process for
     each thread, if it is near the float model on the development split, and else by its fp32
     export. Several teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton et al.
-    2015, arXiv 1503.02531). Texts of the transfer set that they are unsure of can be left out.
+    2015, arXiv 1503.02531).
 
     The next stage goes on from this one's input.
     """
@@ -63,26 +63,14 @@ class Label(transfer_set.Answering):
     )
     answers: str | None = Field(
         default=None,
-        description="id of an earlier label stage with the same texts or more, whose answers join "
-        "the mean as one teacher's, without asking again",
+        description="id of an earlier label stage with the same texts, whose answers join the mean "
+        "as one teacher's, without asking again",
     )
     engine: Literal["auto", "pytorch", "int8", "float"] = Field(
         default="auto",
         description="int8, float: the teacher's own export in a process for each thread, if its "
         "answers are near; auto: int8 or else float, on a CPU and for many rows",
     )
-    confidence: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="the least probability of the answer to a text that is kept",
-    )
-
-    @model_validator(mode="after")
-    def _has_texts_to_leave_out(self) -> Label:
-        if self.confidence and not self.transfer:
-            raise ValueError("'confidence' leaves out texts of a transfer set: give 'transfer'")
-        return self
 
     def references(self) -> dict[str, str]:
         steps = {f"teacher:{name}": name for name in self.teachers}
@@ -103,9 +91,7 @@ class Label(transfer_set.Answering):
             self._check_answers(self.answers, recipe.stages)
 
     def _check_task(self, task: Task) -> None:
-        """Raise RecipeError if answers have no probability to compare, or no export can answer."""
-        if self.confidence and task.objective.linear != "classes":
-            raise RecipeError(f"confidence: an answer of {task.name} is not one probable label")
+        """Raise RecipeError if answers have no mean, or no export can answer."""
         if self.engine in ("int8", "float") and task.objective.linear is None:
             raise RecipeError(
                 f"engine: {self.engine} is for labels and scores of rows, not for {task.name}; "
@@ -145,7 +131,7 @@ class Label(transfer_set.Answering):
         return {"cpu_bf16": cpu_has_bf16()}
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Write the texts that are retained, and the answers to them and to the recipe's rows.
+        """Write the texts, and the answers to them and to the recipe's rows.
 
         Raises DataError if the transfer set has no texts, ModelError if ``answers`` are to others.
         """
@@ -154,14 +140,15 @@ class Label(transfer_set.Answering):
         if self.transfer:
             texts = transfer_set.named(context, self.transfer)
             splits.append(texts)
-        places = self._places(context.artifacts, splits) if self.answers else None
+        if self.answers:
+            self._check_same_texts(context.artifacts, splits)
         teachers = {model.digest: model}
         for name in self.teachers:
             teacher = context.artifacts[name]
             teachers[teacher.digest] = teacher
         outputs, divergences = self.mean_outputs(context, list(teachers.values()), splits)
         if self.answers:
-            self._join(outputs, len(teachers), context.artifacts, places)
+            self._join(outputs, len(teachers), context.artifacts)
         metrics = [Metric(name="rows", value=sum(map(len, splits)))]
         if divergences:
             largest = round(max(divergences), 6)
@@ -169,14 +156,8 @@ class Label(transfer_set.Answering):
         roles: dict[str, str] = {}
         facts: dict[str, Any] = {}
         if texts is not None:
-            rows: Sequence[int] = range(len(texts))
-            sure_rows = self._sure_rows(context.task, outputs[TRANSFER])
-            if sure_rows is not None:
-                rows = sure_rows
-                outputs[TRANSFER] = outputs[TRANSFER][sure_rows]
-                metrics.append(Metric(name="unsure", value=len(texts) - len(rows)))
-            roles = transfer_set.write(context.output, _pairs(texts, rows))
-            facts = {TEXTS: len(rows)}
+            roles = transfer_set.write(context.output, _pairs(texts))
+            facts = {TEXTS: len(texts)}
         roles |= transfer_set.write_answers(context.output, outputs)
         return Draft(roles, facts, tuple(metrics))
 
@@ -210,31 +191,21 @@ class Label(transfer_set.Answering):
                 means[split.name] = means[split.name] + share if split.name in means else share
         return means, divergences
 
-    def _places(
-        self, artifacts: Mapping[str, Artifact], splits: Sequence[Split]
-    ) -> list[int] | None:
-        """Return which of the earlier stage's texts the transfer set has; None if all.
-
-        Raises ModelError if its answers are to other splits or texts.
-        """
+    def _check_same_texts(self, artifacts: Mapping[str, Artifact], splits: Sequence[Split]) -> None:
+        """Raise ModelError if the earlier stage's answers are to other splits or texts."""
         earlier = artifacts[str(self.answers)]
         texts = artifacts.get(str(self.transfer))
-        names = {split.name for split in splits}
-        places = None
-        if transfer_set.answers(earlier).keys() == names:
-            if texts is None or transfer_set.same_texts(earlier, texts):
-                return None
-            places = transfer_set.places(texts, earlier)
-        if places is None:
+        same = transfer_set.answers(earlier).keys() == {split.name for split in splits}
+        if texts is not None:
+            same = same and transfer_set.same_texts(earlier, texts)
+        if not same:
             raise ModelError(f"label.answers: {self.answers!r} has answers to other texts")
-        return places
 
     def _join(
         self,
         outputs: dict[str, Any],
         teachers: int,
         artifacts: Mapping[str, Artifact],
-        places: list[int] | None,
     ) -> None:
         """Add an earlier stage's answers to the mean, in place.
 
@@ -242,14 +213,11 @@ class Label(transfer_set.Answering):
             outputs: split -> the mean of the teachers' raw outputs (units, width).
             teachers: how many answers the mean is of.
             artifacts: those that the stage refers to.
-            places: which of the earlier stage's texts are answered, None if all.
 
         Raises:
             ModelError: if the outputs have another shape.
         """
         earlier = transfer_set.answers(artifacts[str(self.answers)])
-        if places is not None:
-            earlier[TRANSFER] = earlier[TRANSFER][places]
         for name, mean in outputs.items():
             if earlier[name].shape != mean.shape:
                 raise ModelError(
@@ -303,28 +271,12 @@ class Label(transfer_set.Answering):
             log.warning("%s; PyTorch answers instead, which takes longer", error)
         return None, None
 
-    def _sure_rows(self, task: Task, outputs: Any) -> list[int] | None:
-        """Return the rows of the transfer set that are retained; None if all are.
 
-        Raises ModelError if none is.
-        """
-        if not self.confidence:
-            return None
-        probabilities = task.head.predictions(outputs.numpy())
-        sure = probabilities.max(axis=1) >= self.confidence
-        if not sure.any():
-            raise ModelError(
-                f"label.confidence: no text has an answer of {self.confidence:g} or more"
-            )
-        (rows,) = sure.nonzero()
-        return [int(row) for row in rows]
-
-
-def _pairs(split: Split, rows: Iterable[int]) -> Iterator[transfer_set.Pair]:
-    """Yield the text of some rows, each with its second text if rows are pairs."""
-    for row in rows:
-        second = split.pairs[row] if split.pairs else None
-        yield split.texts[row], second
+def _pairs(split: Split) -> Iterator[transfer_set.Pair]:
+    """Yield each row's text, with its second text if rows are pairs."""
+    if split.pairs:
+        return zip(split.texts, split.pairs, strict=True)
+    return ((text, None) for text in split.texts)
 
 
 def _bundle_outputs(context: Context, bundle: Path, split: Split, folder: str) -> Any:
@@ -376,34 +328,18 @@ def _near_int8(finalists: Finalists) -> tuple[Path, float]:
 
 
 def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> None:
-    """Raise RecipeError if not all texts of a transfer set have answers in an earlier label stage.
-
-    A label stage has the texts of its own transfer set, or with ``confidence`` some of them.
-    """
-    *_, origin = _trace_texts(stages, answers, complete=True)
-    if origin in _trace_texts(stages, transfer):
-        return
-    if isinstance(stages.get(origin), Label):
+    """Raise RecipeError if an earlier label stage has answers to other texts."""
+    origin = _origin(stages, answers)
+    if origin != _origin(stages, transfer):
         raise RecipeError(
-            f"answers: {answers!r} kept only the texts that the 'confidence' of {origin!r} let "
-            f"pass; give 'transfer: {answers}' as well"
+            f"answers: {answers!r} has answers to the texts of {origin!r}, and none to those of "
+            f"{transfer!r}; write 'transfer: {answers}'"
         )
-    raise RecipeError(
-        f"answers: {answers!r} has answers to the texts of {origin!r}, and none to those of "
-        f"{transfer!r}; write 'transfer: {answers}'"
-    )
 
 
-def _trace_texts(stages: Mapping[str, Stage], step: str, *, complete: bool = False) -> list[str]:
-    """Return a step and those that its texts come from, through one label stage after another.
-
-    With ``complete``, only as far as no label stage has left texts out.
-    """
-    steps = [step]
-    while True:
-        stage = stages.get(steps[-1])
-        if not isinstance(stage, Label) or not stage.transfer:
-            return steps
-        if complete and stage.confidence:
-            return steps
-        steps.append(stage.transfer)
+def _origin(stages: Mapping[str, Stage], step: str) -> str:
+    """Return the step that made a step's texts, before one label stage after another."""
+    stage = stages.get(step)
+    if isinstance(stage, Label) and stage.transfer:
+        return _origin(stages, stage.transfer)
+    return step

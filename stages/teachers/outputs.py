@@ -22,7 +22,6 @@ from rarefy.pipeline.store import disk
 from rarefy.pipeline.store.artifact import Artifact
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.embeddings import similarity
-from rarefy.pipeline.tasks.shared import losses
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.common.resume import pause
 from rarefy.stages.teachers import mapped
@@ -101,7 +100,8 @@ class TeacherOutputs:
         size = self.states * self.width
         padded = np.zeros((len(rows), max(counts), size), np.float16)
         for place, count in enumerate(counts):
-            offset = self.tokens.first(rows[place]) * size * padded.itemsize
+            first = self.tokens.first(rows[place])
+            offset = first * size * padded.itemsize
             numbers = np.fromfile(self.path, np.float16, count * size, offset=offset)
             padded[place, :count] = numbers.reshape(count, size)
         states = torch.from_numpy(padded)
@@ -327,7 +327,6 @@ def imitation(
     *,
     alpha: float,
     temperature: float,
-    squared: bool = False,
     state_loss: StateLoss | None = None,
 ) -> Loss:
     """Return a student's loss: alpha · soft + (1 − alpha) · hard + the loss of hidden states.
@@ -339,7 +338,6 @@ def imitation(
         teacher_outputs: in the student's width.
         alpha: the share of the teacher's outputs in the loss.
         temperature: softens both outputs.
-        squared: compare raw outputs by their squared difference instead.
         state_loss: of the hidden states, if they are learned.
     """
     layers = state_loss.student_layers if state_loss else []
@@ -349,10 +347,7 @@ def imitation(
         with captured_states(student, layers) as states:
             raw = task.head.outputs(student, batch)
         goal = teacher_outputs.raw(rows).to(raw.device)
-        if squared:
-            soft = _squared_difference(raw, goal)
-        else:
-            soft = task.objective.imitation(raw, goal, temperature)
+        soft = task.objective.imitation(raw, goal, temperature)
         hard = task.objective.loss(raw, batch, total=False)
         total = alpha * soft + (1 - alpha) * hard
         if state_loss is None:
@@ -366,11 +361,3 @@ def imitation(
         return total + state_loss.compute(student, states, teacher_states, places, mask)
 
     return loss
-
-
-def _squared_difference(raw: Tensor, goal: Tensor) -> Tensor:
-    """Return the mean squared difference of outputs (units, width); 0 if there are none."""
-    finite = raw.isfinite().all(-1) & goal.isfinite().all(-1)  # a word may be cut off
-    if not finite.any():
-        return 0 * raw[~finite].nansum()
-    return losses.answers(raw[finite], goal[finite])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +13,16 @@ from rarefy.stages.teachers.states import States
 
 PROJECTIONS = "distillation_projections"
 """The name of the module in a student that makes its hidden states as wide as its teacher's."""
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "mse": losses.hidden,
-    "cosine": losses.cosine,
-    "patience": losses.patience,
-}
 
 
 @dataclass(frozen=True)
 class StateLoss:
-    """Which hidden states are compared, how, and on which rows."""
+    """Which hidden states are compared, and on which rows."""
 
     pairs: Sequence[tuple[int, int]]
     """Layers of the student, each with the layer of the teacher that it learns from."""
     weight: float
     """The weight in the student's loss, which all pairs share."""
-    loss: str
-    """A key of ``LOSSES``."""
     widths: tuple[int, int]
     """Of the student's and the teacher's states; a learned projection joins different ones."""
     comparable: Sequence[bool]
@@ -76,8 +69,8 @@ class StateLoss:
             places: the rows of the batch that are compared.
             mask: (places, tokens), 1 for a token and 0 for padding.
         """
-        compare = LOSSES[self.loss]
-        by_layer = dict(zip(self.teacher_layers, teacher_states, strict=True))
+        layers = self.teacher_layers
+        by_layer = dict(zip(layers, teacher_states, strict=True))
         tokens = mask.shape[1]
         share = self.weight * (1 / len(self.pairs))
         total = mask.new_zeros(()).float()
@@ -86,7 +79,9 @@ class StateLoss:
             if self.projects:
                 project = getattr(student, PROJECTIONS)[number]
                 states = project(states.float())
-            total = total + share * compare(states, by_layer[teacher_layer], mask)
+            goal = by_layer[teacher_layer]
+            distance = losses.hidden(states, goal, mask)
+            total = total + share * distance
         return total
 
 

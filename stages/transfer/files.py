@@ -123,22 +123,6 @@ def same_texts(one: Artifact, other: Artifact) -> bool:
     return file_sha256(one.directory / FILE) == file_sha256(other.directory / FILE)
 
 
-def places(some: Artifact, among: Artifact) -> list[int] | None:
-    """Return the places of a transfer set's rows in another, which has them in the same order.
-
-    None if it lacks one of them.
-    """
-    found: list[int] = []
-    with (some.directory / FILE).open("rb") as rows, (among.directory / FILE).open("rb") as others:
-        left = enumerate(others)
-        for row in rows:
-            at = next((number for number, other in left if other == row), None)
-            if at is None:
-                return None
-            found.append(at)
-    return found
-
-
 def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]:
     """Write split -> raw outputs (units × width); return path -> role.
 
@@ -150,13 +134,15 @@ def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]
     def fits(value: Tensor) -> bool:
         half = value.half().float()
         near = torch.allclose(half, value, rtol=1e-3, atol=1e-3, equal_nan=True)
-        return near and not (value.abs().nan_to_num() > LARGEST).any()
+        too_large = value.abs().nan_to_num() > LARGEST
+        return near and not too_large.any()
 
     def narrow(value: Tensor) -> Tensor:
         fit = all(fits(part) for part in value.split(CHUNK))
         return (value.half() if fit else value).contiguous()
 
-    save_file({name: narrow(value) for name, value in answers.items()}, directory / ANSWERS)
+    narrowed = {name: narrow(value) for name, value in answers.items()}
+    save_file(narrowed, directory / ANSWERS)
     return {ANSWERS: "answers"}
 
 

@@ -1,4 +1,4 @@
-"""New texts out of a data set's own: clauses, spans, splices and noise.
+"""New texts out of a data set's own: clauses, spans and splices.
 
 All are cut and joined at whitespace, so a text that is words joined by spaces stays one. Only texts
 of a script without spaces, as in Chinese, are cut between characters.
@@ -23,8 +23,6 @@ SHORTEST = 2
 """Words of the shortest clause or span."""
 LONGEST = 14
 """Words of the longest span."""
-DROPPED = 0.1
-"""Share of the words that noise leaves out."""
 RUN = 6
 """Characters for each space from which a text of such a script was not split into words."""
 SENTENCE_ENDS = ".!?。！？।؟۔"
@@ -100,17 +98,6 @@ def splice(first: str, second: str, draw: random.Random) -> str:
     start = draw.choice(clauses(first) or [first])
     end = draw.choice(clauses(second) or [second])
     return f"{start} {end}"
-
-
-def noised(text: str, draw: random.Random) -> str:
-    """Return a text with a tenth of its words left out, and one pair of neighbours swapped."""
-    words, space = units(text)
-    words = [word for word in words if draw.random() >= DROPPED]
-    if len(words) < SHORTEST:
-        return text
-    place = draw.randrange(len(words) - 1)
-    words[place : place + 2] = [words[place + 1], words[place]]
-    return space.join(words)
 
 
 def _joins(last: str, character: str) -> bool:

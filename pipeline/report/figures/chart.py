@@ -23,7 +23,6 @@ Point = tuple[float, float]
 """x and y."""
 NAMESPACE: Final = "http://www.w3.org/2000/svg"
 SANS: Final = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
-MONOSPACE: Final = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 HEIGHT: Final = 320.0
 """The usual height of a chart with two axes, in pixels."""
 SURFACE: Final = "var(--surface)"
@@ -52,7 +51,6 @@ class Font(NamedTuple):
     colour: str = INK
     size: float = 12
     weight: int | None = None
-    family: str | None = None
 
 
 PLAIN: Final = Font()
@@ -235,7 +233,6 @@ class Chart:
             fill=font.colour,
             font_size=font.size,
             font_weight=font.weight,
-            font_family=font.family,
             text_anchor=anchor,
         )
 
@@ -359,10 +356,6 @@ class Chart:
         labels = f"{title_id} {words_id}"
         attributes = {"role": "img", "aria_labelledby": labels, "font_family": SANS}
         return _svg(self.width, self.height, content, **attributes)
-
-    def icon(self) -> str:
-        """Return the SVG element of a symbol in a legend, which has its text beside it."""
-        return _svg(self.width, self.height, "".join(self._elements), aria_hidden="true")
 
     def _add(self, tag: str, content: str = "", **attributes: Attribute) -> None:
         self._elements.append(_element(tag, content, **attributes))

@@ -28,11 +28,8 @@ from rarefy.pipeline.terms.outcomes import Outcome
 from rarefy.pipeline.verdict.history_numbers import Key, Past, Reading, comparable
 
 WIDTH, HEIGHT = 310, 184
-MANY = 40
-"""With more verdicts than this, the marks are smaller."""
 MOST_APART = 56.0
 """Pixels between two columns, at most."""
-LETTER: Final = Font(MUTED, 11, 650)
 REQUIREMENT: Final = Font(LIMIT, 11)
 _UNITS: Final[dict[str, tuple[tuple[float, str], ...]]] = {
     "%": ((0.01, "%"),),
@@ -89,12 +86,11 @@ def trend(key: Key, columns: Sequence[Column], name: str) -> str:
     _draw_limits(plot, key, columns)
     _draw_intervals(plot, columns)
     _join(plot, key, columns)
-    small = len(columns) > MANY
     for index, column in enumerate(columns):
         if column.reading:
             words = _tooltip(key, column, column.reading)
             with plot.tooltip(words):
-                _draw_column(plot, index, column, small)
+                _draw_column(plot, index, column)
     plot.descriptions = _describe(key, columns)
     return plot.svg()
 
@@ -149,18 +145,11 @@ def _moves(columns: Sequence[Column]) -> list[int]:
 
 
 def _draw_machines(plot: Plot, columns: Sequence[Column]) -> None:
-    """Draw a rule wherever the machine changes, with its letter if there is room."""
-    top = plot.area.top
-    bottom = plot.area.bottom
-    end = 0.0
+    """Draw a rule wherever the machine changes."""
     for index in _moves(columns):
         x = plot.across(index - 0.5)
-        letter = columns[index].letter
-        with plot.tooltip(f"machine {letter} from here on"):
-            plot.line((x, top), (x, bottom), MUTED, 1, "1 3")
-            if x > end:
-                plot.text(x, top - 6, letter, LETTER, "middle")
-                end = x + 14
+        with plot.tooltip(f"machine {columns[index].letter} from here on"):
+            plot.line((x, plot.area.top), (x, plot.area.bottom), MUTED, 1, "1 3")
 
 
 def _draw_limits(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
@@ -204,10 +193,6 @@ def _limit_runs(plot: Plot, limits: Sequence[float | None]) -> list[list[Point]]
 
 
 def _draw_intervals(plot: Plot, columns: Sequence[Column]) -> None:
-    step = plot.across(1) - plot.across(0)
-    cap = min(3.0, step / 4)
-    if len(columns) > MANY:
-        cap = 0.0
     for index, column in enumerate(columns):
         if column.reading is None or column.value is None:
             continue
@@ -215,7 +200,7 @@ def _draw_intervals(plot: Plot, columns: Sequence[Column]) -> None:
         if low != high:
             start = plot.place(index, low)
             end = plot.place(index, high)
-            plot.whisker(start, end, OTHER, 1.4, cap)
+            plot.whisker(start, end, OTHER, 1.4, cap=0)
 
 
 def _join(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
@@ -234,7 +219,7 @@ def _join(plot: Plot, key: Key, columns: Sequence[Column]) -> None:
         plot.curve(run, ACCENT, 1.8)
 
 
-def _draw_column(plot: Plot, index: int, column: Column, small: bool) -> None:
+def _draw_column(plot: Plot, index: int, column: Column) -> None:
     """Draw one verdict's mark; its whole column shows the tooltip."""
     assert column.reading is not None
     top = plot.area.top
@@ -243,17 +228,16 @@ def _draw_column(plot: Plot, index: int, column: Column, small: bool) -> None:
     left = plot.across(index - 0.5)
     right = plot.across(index + 0.5)
     plot.bar((left, top), right - left, bottom - top, "transparent")
-    if column.tags:
-        draw_promotion(plot, x, bottom + 2)
+    if column.tags:  # a triangle below the axis: promoted
+        tip = (x, bottom + 2)
+        plot.polygon([tip, (x + 4, bottom + 9), (x - 4, bottom + 9)], INK, INK, 0)
     y = bottom - 5
     if column.value is not None:
         y = plot.up(column.value)
-    draw_outcome(plot, x, y, column.reading.outcome, small)
+    draw_outcome(plot, x, y, column.reading.outcome)
 
 
-def draw_outcome(
-    chart: Chart, x: float, y: float, outcome: Outcome | None, small: bool = False
-) -> None:
+def draw_outcome(chart: Chart, x: float, y: float, outcome: Outcome | None) -> None:
     """Draw a dot for pass, a cross for fail, a diamond for inconclusive, a ring for no budget.
 
     Args:
@@ -261,30 +245,19 @@ def draw_outcome(
         x: The centre, in pixels.
         y: The centre, in pixels.
         outcome: The outcome; None if there is no budget.
-        small: Whether many marks share the chart.
     """
-    size = 1.0
-    if small:
-        size = 0.75
     if outcome == "fail":
-        arm = 4.2 * size
-        left, right = x - arm, x + arm
-        top, bottom = y - arm, y + arm
+        left, right = x - 4, x + 4
+        top, bottom = y - 4, y + 4
         for colour, width in ((SURFACE, 5), (OUTCOMES["fail"], 2.4)):
             chart.line((left, top), (right, bottom), colour, width)
             chart.line((left, bottom), (right, top), colour, width)
     elif outcome == "inconclusive":
-        chart.diamond(x, y, 5 * size, SURFACE, OUTCOMES["inconclusive"], 1.8)
+        chart.diamond(x, y, 5, SURFACE, OUTCOMES["inconclusive"], 1.8)
     elif outcome == "pass":
-        chart.circle(x, y, 3.2 * size, ACCENT, ACCENT, 0)
+        chart.circle(x, y, 3.2, ACCENT, ACCENT, 0)
     else:
-        chart.circle(x, y, 3.2 * size, SURFACE, ACCENT, 1.5)
-
-
-def draw_promotion(chart: Chart, x: float, y: float) -> None:
-    """Draw the mark of a promotion, a triangle below the axis with its tip at x, y."""
-    bottom = y + 7
-    chart.polygon([(x, y), (x + 4, bottom), (x - 4, bottom)], INK, INK, 0)
+        chart.circle(x, y, 3.2, SURFACE, ACCENT, 1.5)
 
 
 def _tooltip(key: Key, column: Column, reading: Reading) -> str:
@@ -312,18 +285,7 @@ def _describe(key: Key, columns: Sequence[Column]) -> list[str]:
     values = [column.value for column in columns if column.value is not None]
     if not values:
         return ["No verdict has a value."]
-    first = columns[0].past.time
-    last = columns[-1].past.time
-    latest = series.shown(key, values[-1])
-    least = series.shown(key, min(values))
-    most = series.shown(key, max(values))
-    outcomes = [column.reading.outcome for column in columns if column.reading]
-    missed = outcomes.count("fail")
-    inconclusive = outcomes.count("inconclusive")
-    moves = len(_moves(columns))
-    parts = [f"{len(values)} verdicts from {first} to {last}"]
-    parts.append(f"latest {latest}")
-    parts.append(f"between {least} and {most}")
-    parts.append(f"{missed} missed, {inconclusive} inconclusive")
-    parts.append(f"the machine changed {moves} times" if moves else "one machine")
-    return parts
+    latest, least, most = (
+        series.shown(key, value) for value in (values[-1], min(values), max(values))
+    )
+    return [f"{len(values)} verdicts", f"latest {latest}", f"between {least} and {most}"]

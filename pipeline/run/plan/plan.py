@@ -33,7 +33,7 @@ from rarefy.pipeline.terms.digests import file_sha256, value_sha256, versions
 from rarefy.pipeline.terms.errors import EvidenceError
 from rarefy.pipeline.terms.progress import Progress
 
-READERS = ("datasets", "pandas", "pyarrow")
+READERS = ("pandas", "pyarrow")
 """The distributions that turn a data file into rows."""
 
 

@@ -143,35 +143,3 @@ def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     difference = student.float() - teacher.float()
     distance = difference.square().mean(dim=-1)
     return (distance * mask).sum() / mask.sum()
-
-
-def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Return one minus the cosine of hidden states, averaged over tokens that are not padding.
-
-    DistilBERT (Sanh et al. 2019, arXiv 1910.01108). Shapes as in ``hidden``.
-    """
-    similarity = functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
-    distances = (1 - similarity) * mask
-    return distances.sum() / mask.sum()
-
-
-def patience(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean squared distance of the first tokens' states, each divided by its length.
-
-    Patient knowledge distillation (Sun et al. 2019, arXiv 1908.09355, eq. 7). Shapes as in
-    ``hidden``; the first token of a row is never padding.
-    """
-    student = functional.normalize(student[:, 0].float(), dim=-1)
-    teacher = functional.normalize(teacher[:, 0].float(), dim=-1)
-    squares = (student - teacher).square()
-    return squares.sum(dim=-1).mean()
-
-
-def answers(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared difference of logits, units × width.
-
-    Ba & Caruana 2014 (arXiv 1312.6184); Kim et al. 2021 (arXiv 2105.08919) find it better than a
-    softened divergence where the teacher is sure.
-    """
-    difference = student.float() - teacher.float()
-    return difference.square().mean()

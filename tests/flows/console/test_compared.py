@@ -46,8 +46,6 @@ def test_both_sides_stand_beside_each_other_with_their_change():
     assert "mine" in repr(view)
     assert "accuracy max_regression" in repr(view), "the verdict below it"
     assert view.verdict.budgets[0].reason.split("%")[0] in view._repr_html_()
-    rows = view._repr_html_().count("<tr>")
-    assert rows == 1 + len(view.rows()) + 1 + len(view.verdict.budgets)
     assert view.as_json()["accuracy"]["losses"] == 1
 
 

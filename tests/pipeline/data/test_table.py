@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import errno
+import gzip
 import json
-import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import pytest
 
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.table import Source
-from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.digests import file_sha256
-from rarefy.pipeline.terms.errors import DataError, ProviderError
+from rarefy.pipeline.terms.errors import DataError
 
 
 def source(path: Path) -> Source:
@@ -58,8 +56,6 @@ def test_columns_are_in_the_file_s_order_and_chosen_by_name(tmp_path):
 
 
 def test_a_compressed_file_is_read_by_its_inner_extension(tmp_path):
-    import gzip
-
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(b"text,label\nbright,1\n"))
     with table_file.opened(source(path)) as table:
@@ -201,20 +197,55 @@ def test_a_column_that_the_header_has_twice_is_not_one_of_them(tmp_path, ending,
             next(table.rows(["text", "label"]))
 
 
-def test_a_full_disk_is_not_taken_for_a_file_that_cannot_be_read(tmp_path, monkeypatch):
-    import datasets
+@pytest.mark.parametrize("form", ["lines", "list"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2020-01-01", "2021-12-31", None],
+        ["2020-01-01T10:00:00Z", "2020-01-01 00:00:00", "2020-01-02"],
+        [["2020-01-01"], [], ["2020-01-02", "2020-01-03"]],
+        [2**64 + 1, 2**64 + 2, None],
+        [1, "a", 2.5, True],
+        [{"a": 1}, {"b": "x"}, "x"],
+    ],
+)
+def test_values_of_json_are_as_in_the_file(tmp_path, values, form):
+    rows = [{"text": f"t {at}", "of": value} for at, value in enumerate(values)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows, indent=1) if form == "list" else "\ufeff" + text)
+    with table_file.opened(source(path)) as table:
+        assert list(table.rows(["text", "of"])) == [(row["text"], row["of"]) for row in rows]
 
-    def full(*_, **__):
-        cause = OSError(errno.ENOSPC, "No space left on device")
-        raise datasets.exceptions.DatasetGenerationError("An error occurred") from cause
 
-    monkeypatch.setattr(datasets, "load_dataset", full)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_columns_are_those_of_all_rows(tmp_path, name):
+    path = tmp_path / name
+    text = b'{"text": "x", "note": null}\n' * 3 + b'{"text": "end", "note": "hi", "more": true}\n'
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    with table_file.opened(source(path)) as table:
+        assert table.names == ["text", "note", "more"]
+        assert list(table.rows(["note", "more"])) == [(None, None)] * 3 + [("hi", True)]
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]\n", '{"text": 1\n', "no json\n", '{"a": 1}\n[2]\n', '{"a": 1}\n{"text": "cut']
+)
+def test_lines_that_are_not_objects_are_an_error_of_one_line(tmp_path, text):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "x"}\n')
-    place = tempfile.gettempdir()
+    path.write_text(text)
     with (
-        pytest.raises(ProviderError, match=f"^{place}: the disk is full"),
-        disk.speaking(tmp_path),
+        pytest.raises(DataError, match=r"^rows\.jsonl: cannot be read: [^\n]+$"),
         table_file.opened(source(path)),
     ):
         pass
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "x"}\n')
+    table = table_file.opened(source(path))
+    assert table.__enter__().names == ["text"]
+    path.write_text('{"text": "y"}\n')
+    with pytest.raises(DataError, match="changed while it was read"):
+        table.__exit__(None, None, None)

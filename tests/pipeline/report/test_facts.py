@@ -9,7 +9,6 @@ from scipy.stats import binomtest
 from rarefy.pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Linear, Measurements
 from rarefy.pipeline.measure.predictions import predict as accuracy
 from rarefy.pipeline.report import facts, headline, html, markdown
-from rarefy.pipeline.report.ci import numbers
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.interval import Interval
@@ -87,21 +86,18 @@ def _everywhere(metric: str) -> dict[str, tuple[float, float, float]]:
     budget = Budget(metric=metric, max=1)
     judged = judge([budget], [Target(name="cpu")], measured).budgets[0]
     intervals = {"verdict": judged, "ledger": noted.get(metric)}
-    for place, plain in (
-        ("CI", numbers.of_candidate(numbers.measured(data))),
-        ("history", history.plain_numbers(measured)),
-    ):
-        ours = (n for n in plain if n.metric == metric and n.target in (None, "cpu"))
-        intervals[place] = next(ours, None)
+    plain = history.plain_numbers(measured)
+    ours = (n for n in plain if n.metric == metric and n.target in (None, "cpu"))
+    intervals["history"] = next(ours, None)
     (point,) = [p for p in facts.points(data, "cpu") if p.candidate]
     intervals["trade-off"] = {"accuracy": point.accuracy, "latency_p50": point.latency}.get(metric)
-    places = ("ledger", "verdict", "CI", "history", "trade-off")
+    places = ("ledger", "verdict", "history", "trade-off")
     return {p: (f.value, f.low, f.high) for p in places if (f := intervals.get(p)) is not None}
 
 
 @pytest.mark.parametrize(
     ("metric", "places"),
-    [("accuracy", 5), ("latency_p50", 4), ("macro_f1", 3), ("ece", 3)],
+    [("accuracy", 4), ("latency_p50", 3), ("macro_f1", 2), ("ece", 2)],
 )
 def test_a_number_has_the_same_interval_wherever_it_is_shown(metric: str, places: int) -> None:
     intervals = _everywhere(metric)

@@ -14,7 +14,7 @@ from tests.pipeline.report.factory import report_data
 @pytest.mark.parametrize("theme", list(THEMES))
 def test_every_picture_stands_alone_in_its_theme(theme: str) -> None:
     drawn = pictures(report_data(), theme)
-    assert {"ledger", "tradeoff cpu", "latency cpu", "reliability", "lineage"} <= set(drawn)
+    assert {"ledger", "tradeoff cpu", "latency cpu"} <= set(drawn)
     for text in drawn.values():
         assert "var(" not in text
         assert re.findall(r"https?://[^\"']+", text) == ["http://www.w3.org/2000/svg"]

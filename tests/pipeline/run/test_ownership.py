@@ -21,10 +21,6 @@ FOREIGN = {
     "run.json": '{"schema": "mine/1", "command": "make"}',
     "answers.safetensors": "{}",
     "junit.xml": '<testsuites name="pytest"></testsuites>',
-    "metrics.txt": "accuracy 0.9\n",
-    "bmf.json": '{"mine": {"latency": {"value": 1}}}',
-    "benchmark-smaller.json": "[]",
-    "benchmark-bigger.json": "[]",
 }
 
 
@@ -82,15 +78,6 @@ def test_what_a_run_wrote_is_replaced_by_the_next(tmp_path: Path) -> None:
     files.draw_broken("demo", "a reason", tmp_path / "out")
     assert set(content(tmp_path / "out")) == {"junit.xml", "summary.md"}
     files.write(Outcome(report_data(), bundle), tmp_path / "out")
-
-
-def test_a_file_without_room_for_a_mark_is_foreign_beside_a_run_that_did_not_write_it(
-    tmp_path: Path,
-) -> None:
-    files.draw_broken("demo", "a reason", tmp_path)
-    (tmp_path / "bmf.json").write_text(FOREIGN["bmf.json"])
-    with pytest.raises(RecipeError, match=r"bmf\.json: rarefy did not make this"):
-        files.check_ours(tmp_path)
 
 
 def test_a_folder_of_an_earlier_version_is_ours() -> None:

@@ -65,7 +65,7 @@ def test_integer_labels_go_by_value(load):
 
 
 def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
-    import datasets
+    import pandas
 
     expected = list(load()[0]["train"].texts)
     csv = load("text,label\ndull,bad\nbright,good\n", "text,label\nx,bad\ny,good\n", "csv")
@@ -73,7 +73,7 @@ def test_csv_tsv_and_parquet_say_the_same(load, tmp_path):
     tsv = load("text\tlabel\ndull\tbad\nbright\tgood\n", "text\tlabel\nx\tbad\n", "tsv")
     assert list(tsv[0]["train"].texts) == expected
     for name, rows in {"train": TRAIN, "eval": EVAL}.items():
-        datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
+        pandas.DataFrame(rows).to_parquet(tmp_path / f"{name}.parquet")
     recipe = Data(train="train.parquet", eval="eval.parquet")
     splits, _ = data.load(recipe, TEXT_CLASSIFICATION.reader, data.locate(recipe, tmp_path))
     assert list(splits["train"].texts) == expected
@@ -328,11 +328,15 @@ def test_a_label_that_leaves_train_with_its_group_is_said(load):
     assert seen == {True, False}
 
 
-def test_files_are_read_though_the_library_is_told_to_keep_them_in_memory(load, monkeypatch):
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "IN_MEMORY_MAX_SIZE", 1e9)
-    assert load()[1].rows["train"] == 2
+def test_dates_are_labels_texts_slices_and_groups(load):
+    rows = [
+        {"text": f"2020-01-{at:02d}", "label": f"2020-01-0{1 + at % 2}", "day": "2020-01-01"}
+        for at in range(1, 21)
+    ]
+    splits, summary = load(rows, rows, slices=("day",))
+    assert summary.labels == ["2020-01-01", "2020-01-02"]
+    assert list(splits["eval"].texts) == [row["text"] for row in rows]
+    assert set(splits["eval"].columns["day"]) == {"2020-01-01"}
 
 
 def test_rows_without_a_group_are_cut_off_each_for_itself(load):

@@ -57,12 +57,12 @@ def made(make_context, tuned):
 
 
 def test_every_text_is_new_and_there_once(made):
-    rows, counts = made(of(TRAIN), spans=20, splices=10, noised=2)
+    rows, counts = made(of(TRAIN), spans=20, splices=10)
     texts = [normalized(text) for text in rows.texts]
     assert len(set(texts)) == len(texts)
     assert not {normalized(text) for text in TRAIN} & set(texts)
-    assert counts["spans"] + counts["clauses"] + counts["splices"] + counts["noised"] == len(texts)
-    assert min(counts[kind] for kind in ("spans", "clauses", "splices", "noised")) > 0
+    assert counts["spans"] + counts["clauses"] + counts["splices"] == len(texts)
+    assert min(counts[kind] for kind in ("spans", "clauses", "splices")) > 0
     assert counts["repeated"] > 0
     assert rows.labels is None
 
@@ -178,7 +178,7 @@ def test_nothing_to_make_is_refused():
     nothing = {"spans": 0, "clauses": False, "splices": 0}
     with pytest.raises(ValidationError, match="nothing to make: give 'spans', 'clauses'"):
         Augment(**nothing)
-    for given in ({"noised": 1}, {"texts": ({"file": "more.jsonl"},)}):
+    for given in ({"splices": 1}, {"texts": ({"file": "more.jsonl"},)}):
         Augment(**nothing | given)
 
 

@@ -236,12 +236,6 @@ def test_patience_needs_something_to_wait_for():
         Distill(layers=1, patience=2)
 
 
-def test_squared_answers_have_no_temperature():
-    with pytest.raises(ValidationError, match="'temperature' is of 'answer_loss: kl'"):
-        Distill(layers=1, answer_loss="mse", temperature=7)
-    Distill(layers=1, answer_loss="mse", temperature=2.0)
-
-
 def test_one_row_that_is_split_differently_leaves_the_others_compared(
     tuned, make_context, monkeypatch
 ):
@@ -263,10 +257,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"answer_loss": "mse"},
-        {"hidden_weight": 1, "hidden_loss": "cosine"},
-        {"hidden_weight": 1, "hidden_loss": "patience", "hidden_map": "last"},
-        {"hidden_weight": 1, "hidden_map": [[0, 2]]},
+        {"hidden_weight": 1},
     ],
 )
 def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters):
@@ -298,9 +289,3 @@ def test_an_activation_is_for_families_that_are_described(tmp_path):
     stage = Distill(student=str(tmp_path / "albert"), activation="relu")
     with pytest.raises(ModelError, match=r"distill.activation: .*; leave it out"):
         stage.follow_model({"model_type": "bert"}, {}, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["alpha", "hidden_weight"])
-def test_a_weight_is_one_number(name):
-    with pytest.raises(ValidationError, match=rf"{name}\s+.*give one number; .* removed before"):
-        Distill(layers=1, **{name: [1, 0]})

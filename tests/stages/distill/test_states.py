@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from pydantic import ValidationError
 
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.terms.errors import ModelError
@@ -52,39 +49,6 @@ def test_a_students_layers_learn_from_the_same_share_of_the_teachers_depth():
     assert spread_layers(1, 3) == [(0, 2)]
 
 
-def test_layers_that_are_not_there_are_refused(tuned, make_context):
-    stage = Distill(layers=1, hidden_weight=1, hidden_map=((1, 0),))
-    with pytest.raises(ModelError, match=r"distill.hidden_map: \[1, 0\]: the student has layers 0"):
-        stage.run(make_context(rows=8), tuned)
-
-
-def test_an_empty_map_is_refused():
-    with pytest.raises(ValidationError, match="'hidden_map' has no pair of layers"):
-        Distill(layers=1, hidden_map=[])
-
-
-@pytest.mark.parametrize(
-    ("given", "unused"),
-    [
-        ({"hidden_map": "last"}, "hidden_map"),
-        ({"transfer": "augment", "hidden_loss": "cosine"}, "hidden_loss"),
-    ],
-)
-def test_what_nothing_would_read_is_refused(given, unused):
-    with pytest.raises(ValidationError, match=f"'{unused}' needs '"):
-        Distill(layers=1, **given)
-    for weight in (0, 1):  # a sweep tries both
-        Distill(layers=1, transfer="augment", hidden_weight=weight, hidden_map="last")
-
-
 def test_a_recorded_stage_is_read_again():
     for stage in (Distill(layers=1), Distill(layers=1, transfer="augment", hidden_weight=1)):
         assert Distill.model_validate(stage.model_dump(mode="json")) == stage
-
-
-def test_a_layer_that_is_not_there_is_known_before_a_run():
-    config = {"model_type": "bert", "num_hidden_layers": 6}
-    for pair, message in (([0, 6], "the teacher 0 to 5"), ([2, 5], "the student has layers 0 t")):
-        with pytest.raises(ModelError, match=message):
-            Distill(layers=2, hidden_weight=1, hidden_map=[pair]).follow_model(config, {}, Path())
-    Distill(layers=2, hidden_weight=1, hidden_map=[[1, 5]]).follow_model(config, {}, Path())

@@ -7,7 +7,6 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
@@ -22,7 +21,6 @@ from rarefy.stages.transfer import files as transfer_set
 from tests.models import artifact_of, sentences
 from tests.searches import PAIRS, write_pairs
 
-UNSURE = {"label": {"transfer": "augment", "confidence": 0.5}}
 Made = namedtuple("Made", "artifact context draft")
 
 
@@ -85,22 +83,6 @@ def test_several_teachers_answer_with_their_mean(label, tuned, base):
     assert torch.allclose(found["transfer"], mean, atol=0.05)
 
 
-def test_texts_of_unsure_answers_are_left_out_and_counted(label, base):
-    whole = label(base, name="whole")
-    sure = answers(whole.artifact)["transfer"].softmax(-1).max(-1).values
-    order = sure.sort().values
-    middle = 20 + int((order[21:40] - order[20:39]).argmax())
-    least = float(order[middle : middle + 2].mean())  # the answers are kept in fp16
-    made = label(base, confidence=least)
-    kept = [text for text, one in zip(texts_of(whole), sure, strict=True) if one >= least]
-    assert texts_of(made) == kept
-    counts = {metric.name: metric.value for metric in made.draft.metrics}
-    assert counts["unsure"] == 60 - len(kept) > 0
-    assert len(answers(made.artifact)["transfer"]) == len(kept)
-    with pytest.raises(ModelError, match=r"label.confidence: no text has an answer of 1 or more"):
-        label(base, name="none", confidence=0.9999999)
-
-
 def test_a_student_learns_from_kept_answers_without_its_teacher(label, tuned, make_context):
     made = label(tuned, rows=200)
     train = made.context.split("train")
@@ -127,13 +109,6 @@ def test_answers_to_other_rows_are_refused(label, tuned, make_context):
     context = make_context(rows=13, artifacts={"label": made.artifact})
     with pytest.raises(ModelError, match="72 answers to the 73 texts of the student"):
         Distill(layers=1, transfer="label").run(context, tuned)
-
-
-def test_confidence_needs_one_probable_label(workshop):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*confidence: an answer of regression"):
-        workshop.open(
-            {"finetune": {"epochs": 1}}, "augment", UNSURE, task="regression"
-        ).plan.steps()
 
 
 def test_one_labelling_serves_several_students(workshop):
@@ -261,27 +236,6 @@ def test_earlier_answers_join_the_mean_and_their_teacher_is_not_asked(label, tun
     assert stage.references() == {"transfer": "texts", "answers": "first"}
 
 
-def test_answers_to_more_texts_join_the_mean_of_those_that_were_kept(
-    label, texts, tiny_encoder, tmp_path, monkeypatch
-):
-    """Of ``label: {transfer: kept, answers: texts}``, after a ``confidence`` made ``kept``."""
-    rows = list(transfer_set.split(texts, tmp_path / "rows").texts)
-    known = {name: torch.randn(n, 2) for name, n in (("train", 9), ("dev", 3), ("transfer", 60))}
-    transfer_set.write_answers(texts.directory, known)
-    (tmp_path / "kept").mkdir()
-    transfer_set.write(tmp_path / "kept", ((text, None) for text in rows[::3]))
-    own = {name: torch.randn(len(each), 2) for name, each in known.items()}
-    own["transfer"] = own["transfer"][::3]
-    monkeypatch.setattr(Label, "mean_outputs", lambda *_: (dict(own), []))
-    earlier = {"kept": artifact_of(tmp_path / "kept", Kind.TRANSFER_SET)}
-    made = label(tiny_encoder, transfer="kept", answers="texts", artifacts=earlier)
-    assert texts_of(made) == rows[::3]
-    found = answers(made.artifact)
-    mean = (own["transfer"] + known["transfer"][::3]) / 2
-    assert torch.allclose(found["transfer"], mean, atol=0.01)
-    assert torch.allclose(found["dev"], (own["dev"] + known["dev"]) / 2, atol=0.01)
-
-
 def test_answers_to_other_texts_are_refused(label, tuned, tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
@@ -339,22 +293,6 @@ def test_answers_without_texts_are_no_texts_to_answer(workshop):
         workshop.open("quick:Head", "label", {"label": {"transfer": "label"}}).plan.steps()
 
 
-def test_answers_to_some_of_the_texts_join_only_with_these_texts(workshop):
-    """Without a run: the assistant between the two would have been trained first."""
-    again = {"transfer": "augment", "answers": "label"}
-    stages = ["quick:Head", "augment", UNSURE, {"label": again, "as": "again"}]
-    with pytest.raises(
-        RecipeError, match=r"answers: 'label' kept only .* 'transfer: label' as well"
-    ):
-        workshop.open(*stages).plan.steps()
-    again["transfer"] = "label"
-    assert workshop.open(*stages).plan.steps()
-    stages.append({"label": {"transfer": "augment", "answers": "again"}})
-    said = "answers: 'again' kept only .* of 'label' let pass; give 'transfer: again' as well"
-    with pytest.raises(RecipeError, match=said):
-        workshop.open(*stages).plan.steps()
-
-
 def test_answers_to_the_texts_of_another_stage_are_refused_before_a_run(workshop):
     stages = ["quick:Head", "augment", {"augment": {"spans": 1}, "as": "other"}]
     stages += [{"label": {"transfer": "augment"}, "as": "first"}]
@@ -366,10 +304,3 @@ def test_answers_to_the_texts_of_another_stage_are_refused_before_a_run(workshop
     for whole_or_part in ("augment", "first", "second"):
         again["transfer"] = whole_or_part
         assert workshop.open(*stages, {"label": again}).plan.steps()
-    sure = {"label": {"transfer": "first", "confidence": 0.5}, "as": "sure"}
-    assert workshop.open(*stages, sure, {"label": again | {"transfer": "sure"}}).plan.steps()
-
-
-def test_texts_are_left_out_of_a_transfer_set_only():
-    with pytest.raises(ValidationError, match="'confidence' leaves out texts of a transfer set"):
-        Label(confidence=0.9)

@@ -21,7 +21,6 @@ from rarefy.stages.finetune import Finetune
 from rarefy.stages.teachers import outputs as teaching
 from rarefy.stages.training import loop as trainer
 from rarefy.stages.training import run as training
-from rarefy.stages.training.loop import collate
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import artifact_of, sentences, write_encoder
 
@@ -141,20 +140,6 @@ def test_answers_that_take_long_to_save_are_saved_less_often(tuned, make_context
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
     teaching.outputs(context, network, tokenizer, rows, batch_size=1)
     assert saved == [2, 10, 18, 24], "after 1.5 s, then after 20 × 0.375 s, and at the end"
-
-
-def test_squared_answers_leave_out_words_without_one(tuned, make_context):
-    context = make_context(rows=4)
-    network, tokenizer = training.open_network(context, tuned)
-    rows = training.labelled_rows(context, tokenizer, context.split("train"), numbered=True)
-    outputs = teaching.outputs(context, network, tokenizer, rows)
-    outputs.logits[1] = float("nan")
-    loss = teaching.imitation(context.task, outputs, alpha=1, temperature=1, squared=True)
-    batch = collate([rows[at] for at in range(4)], tokenizer)
-    with torch.no_grad():
-        assert float(loss(network, batch)) < 1e-3
-    outputs.logits[:] = float("nan")
-    assert float(loss(network, batch)) == 0
 
 
 def test_scores_far_from_0_are_taught_and_trained_where_training_is_in_bf16(

@@ -46,18 +46,6 @@ def test_answers_alone_are_no_texts_to_add_or_to_answer(tmp_path, make_context):
         transfer_set.named(context, "label")
 
 
-def test_rows_are_found_in_a_set_that_has_more_of_them_in_the_same_order(tmp_path):
-    rows = [(text, pair) for text in "abc" for pair in ("one", "two")]
-    made = {}
-    for name, own in (("all", rows), ("some", rows[1::2]), ("turned", rows[::-1])):
-        (tmp_path / name).mkdir()
-        transfer_set.write(tmp_path / name, own)
-        made[name] = artifact_of(tmp_path / name, Kind.TRANSFER_SET)
-    assert transfer_set.places(made["some"], made["all"]) == [1, 3, 5]
-    assert transfer_set.places(made["all"], made["some"]) is None
-    assert transfer_set.places(made["turned"], made["all"]) is None
-
-
 def test_texts_alone_have_no_answers(tmp_path):
     transfer_set.write(tmp_path, [("one", None)])
     assert not transfer_set.has_answers(artifact_of(tmp_path, Kind.TRANSFER_SET))

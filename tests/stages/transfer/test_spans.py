@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rarefy.pipeline.data.duplicates import normalized
-from rarefy.stages.transfer.spans import clauses, noised, spans, splice, units, unspaced
+from rarefy.stages.transfer.spans import clauses, spans, splice, units, unspaced
 
 TEXT = "I liked the first half, but the ending was weak and nobody laughed."
 
@@ -53,21 +53,11 @@ def test_a_splice_is_a_clause_of_each_text():
     assert first in clauses(TEXT)
 
 
-def test_noise_leaves_out_and_swaps_but_invents_nothing():
-    draw = random.Random(0)
-    for _ in range(50):
-        words = noised(TEXT, draw).split()
-        assert sorted(words) != sorted(TEXT.split()) or words != TEXT.split()
-        assert set(words) <= set(TEXT.split())
-    assert noised("one", draw) == "one"
-
-
 def test_a_text_without_spaces_is_cut_between_its_characters():
     text = "这部电影的前半部分很有意思，但是结尾太弱了，没有人笑得出来，真是可惜。"
     assert clauses(text)[0] == "这部电影的前半部分很有意思"
     found = spans(text, 20, random.Random(0))
     assert all(2 <= len(span) <= 14 and span in text for span in found)
-    assert noised(text, random.Random(0)) != text
 
 
 def test_a_short_text_without_spaces_is_cut_as_well():

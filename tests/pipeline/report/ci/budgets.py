@@ -1,11 +1,9 @@
-"""Ten budgets covering every outcome, and the parsers of the CI systems that read them."""
+"""Ten budgets covering every outcome."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
-
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from rarefy.pipeline.verdict.record import ReportData
 from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
@@ -41,12 +39,3 @@ def budgets() -> list[BudgetResult]:
 def ten(**changes: Any) -> ReportData:
     fields = {"outcome": "fail", "budgets": budgets()} | changes
     return report_data(verdict=Verdict(**fields))
-
-
-def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Parse with Prometheus's own parser, which refuses invalid OpenMetrics."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }

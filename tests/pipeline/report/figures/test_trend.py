@@ -56,7 +56,7 @@ def test_outcomes_differ_in_shape_and_not_only_in_colour() -> None:
     def drawn(outcome: Outcome | None) -> str:
         icon = Chart("", 18, 16)
         draw_outcome(icon, 9, 8, outcome)
-        return icon.icon()
+        return icon.svg()
 
     outcomes: list[Outcome] = ["pass", "fail", "inconclusive"]
     shapes = {re.sub(r'(fill|stroke)="[^"]*"', "", drawn(outcome)) for outcome in outcomes}

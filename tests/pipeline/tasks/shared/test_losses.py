@@ -108,19 +108,3 @@ def test_the_order_of_rows_is_the_log_loss_of_the_margins_of_pairs_of_a_group():
     both = losses.relevance(scores, goal, group).item()
     assert both == pytest.approx(alone + expected, rel=1e-6)
     assert losses.order(scores, goal, torch.arange(5)).item() == 0
-
-
-def test_cosine_and_patience_are_zero_for_the_same_direction_and_ignore_padding():
-    teacher = torch.tensor([[[3.0, 4.0], [1.0, 0.0], [0.0, 9.0]]])
-    student = torch.tensor([[[6.0, 8.0], [0.0, 1.0], [5.0, 5.0]]])
-    first, both = torch.tensor([[1, 0, 0]]), torch.tensor([[1, 1, 0]])
-    assert losses.cosine(student, teacher, first).item() == pytest.approx(0, abs=1e-6)
-    assert losses.cosine(student, teacher, both).item() == pytest.approx(0.5, abs=1e-6)
-    assert losses.patience(student, teacher, both).item() == pytest.approx(0, abs=1e-6)
-    turned = torch.tensor([[[-4.0, 3.0], [0.0, 0.0], [0.0, 0.0]]])
-    assert losses.patience(turned, teacher, both).item() == pytest.approx(2, abs=1e-6)
-
-
-def test_answers_are_compared_by_their_squared_difference():
-    found = losses.answers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]]))
-    assert found.item() == pytest.approx(2.5)
