@@ -98,13 +98,14 @@ def test_what_the_user_says_counts_more(classifier, tmp_path):
     )
 
 
-def test_another_base_does_not_inherit_the_licence_of_the_run_s_model(classifier, tmp_path):
+@pytest.mark.parametrize("base", ["owner/other", "another/base"])
+def test_another_base_does_not_inherit_the_licence_of_the_run_s_model(classifier, tmp_path, base):
     found, stated = (
         bundles.read(classifier, "0" * 64),
-        Stated(base="owner/other", datasets=("owner/data",)),
+        Stated(base=base, datasets=("owner/data",)),
     )
     data = card(found, tmp_path, provenance(found), stated).data.to_dict()
-    assert data["base_model"] == "owner/other"
+    assert data["base_model"] == base
     assert not {"license", "base_model_relation"} & data.keys()
     assert stated.missing(provenance(found)) == ["licence (--license)"]
     packaged = provenance(found, model="package:base/model")
