@@ -14,8 +14,8 @@ export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
 # Three at once, for two cores, since many tests wait for a process. The fixtures of a file are made
-# once, so its tests stay together; in the order of the folders, since the longest files have the
-# fewest tests and would come last. One thread each: more would wait for the cores of the others.
+# once, so its tests stay together; in the order of tests/conftest.py, since the longest files have
+# the fewest tests and would come last. One thread each: more would wait for the cores of the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-all test-quick test-gpu test-consumers lint format benchmark clean

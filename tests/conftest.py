@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import json
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,19 @@ from rarefy.pipeline.store.store import Store
 from tests.desk import desk
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.network import loopback_only
-from tests.project import here, made, own_environment, project, rarefy, trained, trained_project
+from tests.project import (
+    here,
+    made,
+    own_environment,
+    project,
+    rarefy,
+    trained,
+    trained_project,
+    untrained,
+)
 from tests.quiet import quiet_machine
 from tests.registry import registry
+from tests.templates import make_once
 from tests.tracing import trace_always, trace_once
 
 __all__ = [
@@ -42,6 +56,7 @@ __all__ = [
     "trace_once",
     "trained",
     "trained_project",
+    "untrained",
 ]
 """Fixtures defined in other modules and found here."""
 
@@ -53,12 +68,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark end-to-end tests slow; skip tests that need a CUDA device if there is none."""
+    """Mark end-to-end tests slow; skip tests that need a CUDA device if there is none.
+
+    Files with slow tests come first, so that no worker is left with one of them at the end.
+    """
     for item in items:
         if "end_to_end" in item.path.parts:
             item.add_marker("slow")
         if "gpu" in item.keywords and not Path("/dev/nvidiactl").exists():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,6 +89,16 @@ def little_to_collect() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def versions_read_once() -> Iterator[None]:
+    """Read a library's metadata once for each search path: every plan asks for sixty versions."""
+    read = importlib.metadata.version
+    read_once = cache(lambda name, _path: read(name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", lambda name: read_once(name, (*sys.path,)))
+        yield
 
 
 QUICK_STAGES = Path(__file__).parent / "quick_stages.py"
@@ -139,7 +169,9 @@ def labelled_rows(count: int, seed: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT body (2 layers × 16) with a WordPiece tokenizer."""
-    return write_encoder(tmp_path_factory.mktemp("tiny") / "model", layers=2, hidden=16)
+    return make_once(
+        tmp_path_factory, "tiny", lambda folder: write_encoder(folder, layers=2, hidden=16)
+    )
 
 
 @pytest.fixture
@@ -157,11 +189,13 @@ def workshop(empty_workshop: Workshop) -> Workshop:
 @pytest.fixture(scope="session")
 def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The folder of a workshop whose model has been imported, to be copied."""
-    workshop = _make_workshop(tmp_path_factory.mktemp("furnished"), tiny_model)
-    run = workshop.open("quick:Word")
-    run.execute(MODEL)
-    run.lease.close()
-    return workshop.folder
+
+    def furnish(folder: Path) -> None:
+        run = _make_workshop(folder, tiny_model).open("quick:Word")
+        run.execute(MODEL)
+        run.lease.close()
+
+    return make_once(tmp_path_factory, "furnished", furnish)
 
 
 @pytest.fixture

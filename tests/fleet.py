@@ -25,7 +25,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 POOL = "nightly"
-SERVER_SECONDS = 180
+SERVER_SECONDS = 600
 
 
 def free_port() -> int:

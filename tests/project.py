@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.models import sentences, write_encoder
+from tests.templates import make_once
 
 JUDGE = '''
 
@@ -143,13 +144,18 @@ def own_environment() -> Iterator[None]:
 
 def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     """Write model, data and stages into a folder, and make the stages importable."""
+    write_project(folder)
+    return open_project(folder, patch)
+
+
+def write_project(folder: Path) -> None:
+    """Write model, data and stages into a folder."""
     write_encoder(folder / "encoder")
     write_rows(folder / "train.jsonl", 40, 0)
     write_rows(folder / "eval.jsonl", 20, 1)
     modules = folder / "modules"
     modules.mkdir()
     (modules / "quickstages.py").write_text(STAGES)
-    return open_project(folder, patch)
 
 
 def open_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
@@ -163,14 +169,24 @@ def open_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
 
 
 @pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project that has run nothing, to be copied."""
+    return make_once(tmp_path_factory, "untrained", write_project)
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a project whose model has been imported and trained, to be copied."""
+    return make_once(tmp_path_factory, "trained", train)
+
+
+def train(folder: Path) -> None:
+    """Write a project into a folder, import its model and train it."""
     from rarefy.pipeline.recipe import recipe as recipes
     from rarefy.pipeline.run.engine import Run
     from rarefy.pipeline.run.plan.plan import Plan
     from rarefy.pipeline.store.store import Store
 
-    folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(folder, patch)
         recipe = project.recipe("quickstages:Head")
@@ -180,12 +196,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run.execute(step)
         run.lease.close()
         recipe.unlink()
-    return folder
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    return make_project(tmp_path, monkeypatch)
+def project(untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that has run nothing."""
+    shutil.copytree(untrained, tmp_path, dirs_exist_ok=True)
+    return open_project(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -204,12 +221,24 @@ BUDGETS = (
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose recipe has run once and made a bundle and a report."""
+    """A project whose recipe has run once and made a bundle and a report; this worker's copy."""
+    folder = tmp_path_factory.mktemp("made")
+    template = make_once(tmp_path_factory, "made", run_once)
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    project = Project(folder, folder / "home")
+    for path in (project.home / "runs" / "tiny").glob("*.*"):
+        if path.suffix in (".json", ".html", ".md"):  # where the recipe and the report are
+            path.write_text(path.read_text().replace(str(template), str(folder)))
+    return project
+
+
+def run_once(folder: Path) -> None:
+    """Write a project into a folder, and run its recipe."""
     from rarefy.flows.run import job as jobs
     from rarefy.pipeline.recipe import recipe as recipes
 
     with pytest.MonkeyPatch.context() as patch:
-        project = make_project(tmp_path_factory.mktemp("made"), patch)
+        project = make_project(folder, patch)
         validate = (
             "validate: {processes: 2, seconds: 1, memory: false, cold_starts: 0, "
             "fastest_float: false}"
@@ -224,7 +253,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
             command=f"rarefy run {recipe}",
         )
         jobs.run_inline(job, recipes.load(recipe))
-    return project
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rarefy.pipeline.measure.machine.fingerprint import flat
 from rarefy.pipeline.measure.measurements import Latency, Measurements
@@ -18,6 +18,9 @@ from rarefy.pipeline.report.figures.tradeoff import tradeoff
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.outcomes import SYMBOL
 from rarefy.pipeline.verdict.record import LineageNode, ReportData
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 FOLDER: Final = Path(__file__).parent
 WIDE, HALF, NARROW = 980, 475, 350
@@ -135,6 +138,18 @@ def render_page(
         folder: The folder of the template and of ``report.css``.
         values: The values of the template; one that it lacks raises jinja2's UndefinedError.
     """
+    from markupsafe import Markup
+
+    environment = _environment(folder)
+    environment.filters |= filters
+    style = (folder / "report.css").read_text()
+    page = environment.get_template(template)
+    return page.render(css=Markup(style), **values)  # noqa: S704 (our own file)
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    """Return what compiles a folder's templates, once for all pages of this process."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -145,11 +160,9 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"svg": Markup, "plural": wording.plural, **filters}
+    environment.filters |= {"svg": Markup, "plural": wording.plural}
     environment.globals |= {"symbols": SYMBOL, "wording": wording}
-    style = (folder / "report.css").read_text()
-    page = environment.get_template(template)
-    return page.render(css=Markup(style), **values)  # noqa: S704 (our own file)
+    return environment
 
 
 def compact(value: Any, limit: int = MAX_CELL) -> str:

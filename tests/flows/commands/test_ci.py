@@ -351,8 +351,12 @@ def test_a_secret_in_a_url_is_refused_before_a_job_exists_and_never_said(
 
 @pytest.mark.slow
 def test_what_a_library_says_about_a_signed_url_is_redacted_everywhere(
-    project: Project, rarefy: Rarefy, on_github: Path
+    project: Project,
+    rarefy: Rarefy,
+    on_github: Path,
+    prefect_home: Callable[[Path], object],
 ) -> None:
+    prefect_home(project.home / "prefect")
     stages = project.folder / "modules" / "quickstages.py"
     error = 'OSError("GET https://bucket.example/x?X-Amz-Signature=hush: 403")'
     stages.write_text(

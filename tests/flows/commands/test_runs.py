@@ -119,6 +119,7 @@ def test_an_error_is_recorded(call: Call, project: Project) -> None:
     assert "eval.jsonl" in call("runs", "logs", "tiny")[1]
 
 
+@pytest.mark.slow
 def test_a_run_in_another_process_is_followed_cancelled_and_resumed(
     call: Call, project: Project
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_run_in_another_process_is_followed_cancelled_and_resumed(
     assert [step["cached"] for step in latest["steps"]] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_a_run_made_in_python_is_gone_on_with_there(call: Call, project: Project) -> None:
     with running(project, IN_PYTHON) as process:
         (entry,) = listed(call)
@@ -211,6 +213,7 @@ def test_ctrl_c_ends_the_following_of_a_log_and_says_nothing_of_the_run(
     assert said == (130, "", "")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_known_to_be_dead(call: Call, project: Project) -> None:
     with running(project) as process:
         process.send_signal(signal.SIGKILL)

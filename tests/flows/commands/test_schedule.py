@@ -94,7 +94,10 @@ def test_what_is_served_has_its_options_in_its_command_and_a_server_that_forgets
 
 
 @pytest.mark.slow
-def test_a_real_server_runs_what_is_scheduled(project: Project, tmp_path: Path) -> None:
+def test_a_real_server_runs_what_is_scheduled(
+    project: Project, tmp_path: Path, prefect_home: Callable[[Path], object]
+) -> None:
+    prefect_home(tmp_path / "prefect")
     recipe = project.recipe("quickstages:Head", "quickstages:Judge")
     url = f"http://127.0.0.1:{free_port()}/api"
     environment = os.environ | {

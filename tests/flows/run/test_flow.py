@@ -21,22 +21,50 @@ from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import ProviderError, RecipeError
 from rarefy.pipeline.verdict.verdict import Verdict
 from tests.flows.runs import PASSES
-from tests.project import Project
+from tests.project import Project, Said
 
 MISSED = PASSES + "  - {metric: size, max: 0.5 kB}\n"
 
 
-def run(project: Project, recipe: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a recipe through Prefect's embedded server, as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "rarefy.flows.cli", "run", str(recipe), *arguments],
+ONE_AFTER_ANOTHER = """
+import json, os, sys
+
+from rarefy.flows.cli import main
+
+kept = [os.dup(1), os.dup(2)]
+for number, command in enumerate(json.loads(sys.argv[1])):
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{number}.{name}", os.O_CREAT | os.O_WRONLY), descriptor)
+    try:
+        main(command)
+    except SystemExit as ended:
+        code = ended.code
+    sys.stdout.flush()
+    for descriptor, before in enumerate(kept, 1):
+        os.dup2(before, descriptor)
+    print(code or 0, flush=True)
+"""
+
+
+def run(project: Project, *commands: tuple[str | Path, ...]) -> list[Said]:
+    """Run recipes through Prefect's embedded server, in one process, as in one session."""
+    asked = [["run", *map(str, command)] for command in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(asked)],
         cwd=project.folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
+    assert (done.returncode, done.stderr) == (0, ""), "nothing is said at the end either"
+    codes = [int(line) for line in done.stdout.splitlines()]
+    said = [
+        [(project.folder / f"{number}.{name}").read_text() for name in ("out", "err")]
+        for number in range(len(commands))
+    ]
+    return [Said(code, out, err) for code, (out, err) in zip(codes, said, strict=True)]
 
 
 def rows(project: Project, query: str) -> list[tuple[object, ...]]:
@@ -47,20 +75,22 @@ def rows(project: Project, query: str) -> list[tuple[object, ...]]:
 
 @pytest.mark.slow
 def test_prefect_shows_a_cached_step_a_missed_budget_and_an_error(project: Project) -> None:
-    """One project with three runs, because each run starts an embedded server, which is slow."""
-    first = run(
-        project, project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES), "--json"
-    )
-    assert (first.returncode, first.stderr) == (0, "")
-    assert json.loads(first.stdout)["outcome"] == "pass"
-
+    """One process with three runs, because Prefect and its server take long to start."""
+    passes = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
     missed = project.recipe("quickstages:Head", "quickstages:Judge", budgets=MISSED, name="missed")
-    second = run(project, missed)
-    assert second.returncode == 3
-    assert second.stdout == "verdict: fail\n"
-    assert "Traceback" not in second.stderr
+    broken = project.recipe("quickstages:Head", "quickstages:Break", name="broken")
+    first, second, third = run(project, (passes, "--json"), (missed,), (broken, "--json"))
+    assert (first.code, first.err) == (0, "")
+    assert first.json["outcome"] == "pass"
+    assert (second.code, second.out) == (3, "verdict: fail\n")
+    assert "Traceback" not in second.err
+    assert third.code == 2
+    assert third.err == "rarefy: break: the weights are made of cheese\n"
+    assert third.json["exit_code"] == 2
+
     assert rows(project, "select state_type, state_name from flow_run order by created") == [
         ("COMPLETED", "Completed"),
+        ("FAILED", "Failed"),
         ("FAILED", "Failed"),
     ]
     names = rows(project, "select name, state_name from task_run order by created")
@@ -71,17 +101,13 @@ def test_prefect_shows_a_cached_step_a_missed_budget_and_an_error(project: Proje
         ("model", "Cached"),
         ("head", "Cached"),
         ("judge", "Cached"),
+        ("model", "Cached"),
+        ("head", "Cached"),
+        ("break", "Failed"),
     ]
     kinds = rows(project, "select distinct type, key from artifact where key is not null")
     assert ("table", "rarefy-ledger-tiny") in kinds
     assert ("markdown", "rarefy-verdict-missed") in kinds
-
-    third = run(
-        project, project.recipe("quickstages:Head", "quickstages:Break", name="broken"), "--json"
-    )
-    assert third.returncode == 2
-    assert third.stderr == "rarefy: break: the weights are made of cheese\n"
-    assert json.loads(third.stdout)["exit_code"] == 2
 
     stored = rows(project, "select task_inputs from task_run where name = 'head'")
     assert all("task_run" in str(row) for row in stored), "the order of the steps is shown"

@@ -83,12 +83,16 @@ def settings_of(server: psutil.Process) -> dict[str, Any]:
     ],
 )
 def test_no_server_outlives_its_run(
-    project: Project, number: signal.Signals, send: Callable[[int, int], None]
+    project: Project,
+    prefect_home: Callable[[Path], object],
+    number: signal.Signals,
+    send: Callable[[int, int], None],
 ) -> None:
     """A terminal sends Ctrl-C to all processes of its session: the run must end all the same."""
     modules = project.folder / "modules" / "quickstages.py"
     modules.write_text(modules.read_text() + SLEEPS)
     recipe = project.recipe("quickstages:Sleep")
+    prefect_home(project.home / "prefect")
     run = subprocess.Popen(
         [sys.executable, "-m", "rarefy.flows.cli", "run", str(recipe)],
         cwd=project.folder,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,8 +90,11 @@ def test_a_server_that_is_away_when_a_measurement_ends_does_not_cost_it(tmp_path
 
 
 @pytest.mark.slow
-def test_a_server_lets_one_measure_and_the_other_wait(tmp_path: Path) -> None:
+def test_a_server_lets_one_measure_and_the_other_wait(
+    tmp_path: Path, prefect_home: Callable[[Path], object]
+) -> None:
     fleet = Fleet(tmp_path)
+    prefect_home(tmp_path / "server" / "prefect")
     try:
         fleet.start_server()
         assert run(WITH, fleet.environment("desk")) == "['first', 'other']\n"

@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -136,8 +136,11 @@ def check(project: Project, made: list[dict[str, Any]], said: str) -> None:
 
 
 @pytest.mark.slow
-def test_threads_make_the_same_though_a_process_is_killed(project: Project) -> None:
+def test_threads_make_the_same_though_a_process_is_killed(
+    project: Project, prefect_home: Callable[[Path], object]
+) -> None:
     """Prefect starts the branch again. In the end a sweep is interrupted."""
+    prefect_home(project.home / "prefect")
     (threads, end), said = run(project, ("threads", True), ("end", False))
     check(project, threads, said)
     assert end == [], "no worker began a branch"
