@@ -37,9 +37,17 @@ class Finetune(Keeping):
         description="share of the target probability spread over all labels",
     )
 
+    fit_head: bool = Field(
+        default=False,
+        description="of a classifier with a new head: first fit the head alone, on up to 2,048 "
+        "rows (LP-FT)",
+    )
+
     def check(self, recipe: StageCheck) -> None:
-        """Raise RecipeError if there are no labels to smooth."""
+        """Raise RecipeError if there are no labels to smooth, or no classes to fit a head to."""
         task = recipe.task
+        if self.fit_head and task.objective.linear not in ("classes", "flags"):
+            raise RecipeError(f"fit_head: {task.name} has no classes of rows; leave it out")
         if self.label_smoothing and not task.objective.smooths:
             raise RecipeError(f"label_smoothing: {task.name} has no labels to smooth; leave it out")
 
@@ -49,6 +57,10 @@ class Finetune(Keeping):
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
+        if self.fit_head and training.has_new_head(context, model):
+            from rarefy.stages.training.head_start import fit_head
+
+            fit_head(context, network, tokenizer)
         rows = training.lessons(context, tokenizer, context.split("train"))
         loss = context.task.objective.training_loss(self.label_smoothing)
         judge = None

@@ -79,10 +79,20 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
 def with_head(context: Context, directory: Path) -> Any:
     """Return the model in a folder with the task's head: its own, or a new one."""
     network = context.task.head.load(str(directory))
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    if context.task.head.labels_of(config) is None:
+    if not _has_head(context, directory):
         context.task.head.initialize(network, context.split("train"))
     return network
+
+
+def has_new_head(context: Context, artifact: Artifact) -> bool:
+    """Return whether ``open_network`` gives the model a new head."""
+    return artifact.kind is Kind.ENCODER and not _has_head(context, artifact.directory)
+
+
+def _has_head(context: Context, directory: Path) -> bool:
+    """Return whether the model in a folder has a head for the task."""
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    return context.task.head.labels_of(config) is not None
 
 
 def set_dropout(network: Any, share: float) -> None:

@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.sources import references
+from rarefy.pipeline.stage import StageCheck
 from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.stages.finetune import Finetune
 from tests.models import artifact_of, sentences
 
@@ -61,6 +64,18 @@ def test_a_checkpoint_goes_on_with_its_own_head(tuned, make_context):
     Finetune(learning_rate=1e-7, epochs=1).run(context, tuned)
     before, after = checkpoint.load(tuned.directory), checkpoint.load(context.output)
     assert torch.allclose(before.classifier.weight, after.classifier.weight, atol=1e-5)
+
+
+def test_a_head_of_the_models_own_is_not_fitted(tuned, make_context):
+    context = make_context(rows=32)
+    Finetune(learning_rate=1e-9, epochs=1, fit_head=True).run(context, tuned)
+    before, after = checkpoint.load(tuned.directory), checkpoint.load(context.output)
+    assert torch.allclose(before.classifier.weight, after.classifier.weight, atol=1e-6)
+
+
+def test_scores_have_no_classes_to_fit_a_head_to():
+    with pytest.raises(RecipeError, match="fit_head: regression has no classes of rows"):
+        Finetune(fit_head=True).check(StageCheck(tasks.find("regression"), 128))
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,81 @@
+"""The head start of fine-tuning: a new head is fitted to the frozen body first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rarefy.pipeline.stage import Context
+from rarefy.pipeline.tasks.shared import heads
+from rarefy.stages.training import calibration_rows
+from rarefy.stages.training.loop import use_bf16
+
+ROWS = 2048
+"""Training rows that the head is fitted to, at most."""
+PENALTY = 1e-3
+"""Weight of the sum of the squared weights, next to the mean loss."""
+ITERATIONS = 200
+"""Of L-BFGS, at most."""
+
+
+def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
+    """Fit the last layer of a classifier to training rows, by penalized logistic regression.
+
+    The body is frozen meanwhile. Fine-tuning that starts from a random head distorts the features
+    that the body has learned (Kumar et al. 2022, arXiv 2202.10054, section 3.4: LP-FT).
+
+    Args:
+        context: of the stage that trains.
+        network: with a new head, on the CPU; its last layer changes in place.
+        tokenizer: the network's.
+    """
+    last = heads.last_linear(network)
+    features, labels = _features(context, network, tokenizer, last)
+    weight = torch.zeros_like(last.weight, requires_grad=True)
+    bias = torch.zeros_like(last.bias, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe"
+    )
+
+    def penalized_loss() -> Tensor:
+        optimizer.zero_grad()
+        outputs = torch.nn.functional.linear(features, weight, bias)
+        loss = context.task.objective.loss(outputs, {"labels": labels}, total=False)
+        penalized = loss + PENALTY * weight.square().sum()
+        penalized.backward()
+        return penalized
+
+    optimizer.step(penalized_loss)
+    with torch.no_grad():
+        last.weight.copy_(weight)
+        last.bias.copy_(bias)
+
+
+def _features(
+    context: Context, network: Any, tokenizer: Any, last: torch.nn.Linear
+) -> tuple[Tensor, Tensor]:
+    """Return what the last layer reads, (rows, width), and the targets of the same rows."""
+    rows = calibration_rows.sample(context, tokenizer, ROWS)
+    features: list[Tensor] = []
+    labels: list[Tensor] = []
+
+    def keep_input(_: Any, inputs: tuple[Tensor, ...]) -> None:
+        features.append(inputs[0].float().cpu())
+
+    handle = last.register_forward_pre_hook(keep_input)
+    bf16 = use_bf16(context.device, network)
+    autocast = torch.autocast(context.device, torch.bfloat16, enabled=bf16)
+    network.to(context.device).eval()
+    done = 0
+    with torch.no_grad(), autocast:
+        for batch in calibration_rows.batches(rows, context.device):
+            targets = batch.pop("labels")
+            network(**batch)
+            labels.append(targets.cpu())
+            done += len(targets)
+            context.progress(done, len(rows), "fitting the new head")
+    handle.remove()
+    network.cpu()
+    return torch.cat(features), torch.cat(labels)
