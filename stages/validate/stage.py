@@ -63,7 +63,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -348,6 +348,7 @@ class Session:
             seed=context.seed,
             lengths=settings.lengths,
             cold=cold,
+            percentile=99,
             clear=context.stopping_rule(target, measured),
             progress=self.steps.next(f"timing on {target.name}"),
         )
