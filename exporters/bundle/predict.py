@@ -58,7 +58,7 @@ class Model:
         self.task: Any = self._module("predict_task.py")
         self.session = self._module("predict_session.py").open_session(self.folder, self._has)
         self.inputs = [value.name for value in self.session.get_inputs()]
-        self.tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        self.tokenizer: Any = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.overlap = 0
         self.padding = 0
@@ -97,7 +97,7 @@ class Model:
             return self.task.answer_words(texts, self.config, self._compute, self.overlap)
         predictions = []
         for number, text in enumerate(texts):
-            row = (text,)
+            row: tuple[str, ...] = (text,)
             if pairs is not None:
                 row = (text, pairs[number])
             _, outputs = self._compute(*row)

@@ -16,7 +16,7 @@ from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.terms.wording import quantity
 from rarefy.pipeline.verdict.power import Need
 
-COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run", "artifact")
+COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
 UNKNOWN = "not known yet"
 """What is said of a step that has not run on this machine."""
 
@@ -87,9 +87,8 @@ class PlanView:
         """Return a row for each step, in the order of ``COLUMNS``."""
         rows = []
         for step in self.steps:
-            digest = step.artifact.short if step.artifact else ""
             identity = [step.id, step.stage.name, str(step.kind), self._state(step)]
-            rows.append([*identity, *self._measurements(step), digest])
+            rows.append([*identity, *self._measurements(step)])
         return rows
 
     def _state(self, step: Planned) -> str:
@@ -111,7 +110,7 @@ class PlanView:
     def table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in COLUMNS:
-            table.add_column(column, no_wrap=column in ("step", "artifact"))
+            table.add_column(column, no_wrap=column == "step")
         for row in self.rows():
             table.add_row(*row)
         return table

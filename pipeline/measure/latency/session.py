@@ -82,6 +82,8 @@ def measure(
     names = list(bundles)
     references = [name for name in names if name != CANDIDATE]
     twice = (references or names)[0]
+    needed = intervals.samples_needed(percentile)
+    calls = math.ceil(needed / processes)
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
         "twice": twice,
@@ -92,7 +94,7 @@ def measure(
         "threads": threads,
         "seconds": seconds / SHARE,
         "lengths": list(lengths),
-        "calls": math.ceil(intervals.samples_needed(percentile) / processes),
+        "calls": calls,
     }
     sample = value_sha256([request["texts"], request["pairs"]])
     rule = Rule(processes, seconds, clear)

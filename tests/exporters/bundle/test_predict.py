@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import onnxruntime
 import pytest
 
 from rarefy.exporters.bundle import files, predict, session_onnxruntime
+
+PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
 
 
 def copy(bundle, folder, recorded=None):
@@ -352,3 +355,37 @@ def test_answering_writes_nothing_into_the_folder_of_a_bundle(deployed, tmp_path
     command = [sys.executable, "predict.py", "a text"]
     subprocess.run(command, cwd=there, capture_output=True, check=True)
     assert {path.relative_to(there) for path in there.rglob("*")} == before
+
+
+@pytest.fixture
+def service(deployed, tmp_path, monkeypatch):
+    """Return a function that starts the service of docs/serving.md beside a bundle."""
+    from fastapi.testclient import TestClient
+
+    (code,) = re.findall(r"^```python\n(from bundle.*?)^```", PAGE.read_text(), re.DOTALL | re.M)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("bundle.predict", "bundle"):
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is taken away afterwards
+        del sys.modules[name]
+
+    def start(**recorded):
+        copy(deployed[1], tmp_path, recorded).rename(tmp_path / "bundle")
+        names = {}
+        exec(code, names)
+        return TestClient(names["app"])
+
+    return start
+
+
+def test_the_page_s_service_answers_as_the_sample(service, deployed):
+    client = service()
+    request = json.loads((deployed[1] / "samples/request.json").read_text())
+    response = json.loads((deployed[1] / "samples/response.json").read_text())
+    answer = client.post("/predict", json=request["texts"])
+    assert (answer.status_code, answer.json()) == (200, response["predictions"])
+
+
+def test_the_page_s_service_refuses_what_the_bundle_cannot_read(service):
+    answer = service(pairs=True).post("/predict", json=["a text"])
+    assert answer.status_code == 422
+    assert "this bundle reads pairs of texts" in answer.json()["detail"]
