@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.table import Table
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Measurements
-from rarefy.pipeline.measure.predictions import floor
 from rarefy.pipeline.report import facts
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms import metrics
@@ -80,6 +79,8 @@ Row = tuple[str, str, str, str]
 
 
 def _score_row(measured: Measurements, name: str | None) -> Row:
+    from rarefy.pipeline.measure.predictions import floor
+
     main = measured.main
     title = main.replace("_", " ")
     unit = metrics.unit(main)
