@@ -33,6 +33,7 @@ NAMES: Final = (
     "floor",
     "tried",
     "deployed",
+    "serving_calls",
     "sweep",
     "race",
     "gpu",

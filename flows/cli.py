@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ import rich_click as click
 
 from rarefy.flows import github
 from rarefy.flows.console import pipe
+from rarefy.flows.console.volume import accept_volume, volume_options
 from rarefy.pipeline.terms.credentials import redact
 
 click.rich_click.TEXT_MARKUP = "markdown"
@@ -74,13 +76,14 @@ class CommandGroup(pipe.Group):
             return super().get_command(ctx, cmd_name)
         module = importlib.import_module(f"rarefy.flows.commands.{COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
+        accept_volume(command)
         return command
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rarefy")
-@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and the libraries' logs.")
-def cli(verbose: bool) -> None:
+@volume_options
+def cli() -> None:
     """Compress a transformer into an ONNX model that meets its accuracy and latency budgets.
 
     A recipe (YAML) names a model, labelled text, a chain of stages and budgets. `rarefy run` runs
@@ -106,7 +109,9 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = sys.argv[1:]
     as_json = "--json" in arguments
     verbose = "-v" in arguments or "--verbose" in arguments
-    if not verbose:  # these warnings address callers of the libraries, not users of rarefy
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    else:  # these warnings address callers of the libraries, not users of rarefy
         warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
     with github.guarded():
         sys.exit(_run(arguments, verbose, as_json))
@@ -164,7 +169,7 @@ def report_error(error: Exception, verbose: bool, as_json: bool) -> int:
     if isinstance(error, RarefyError):
         return _report(str(error), error.exit_code, as_json)
     text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
-    return _report(f"{text} (`rarefy -v …` shows the traceback)", 1, as_json)
+    return _report(f"{text} (-v shows the traceback)", 1, as_json)
 
 
 def _report(message: str, code: int, as_json: bool) -> int:

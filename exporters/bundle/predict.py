@@ -1,13 +1,19 @@
-"""Run the model in this folder: ``python predict.py "some text"`` prints JSON.
+"""The model in this folder, for Python programs and for the command line.
 
-Requires only onnxruntime or openvino, tokenizers and numpy. Input: texts as arguments, or a JSON
-object ``{"texts": [...], "pairs": [...] or null}`` on stdin. Output: one answer for each.
+    from predict import Model
 
-Two files beside this one differ between bundles: ``predict_session.py`` opens the graph, and
-``predict_task.py`` makes an answer of the graph's outputs.
+    model = Model()
+    model("some text")
+    model(["a text", "another text"])
+
+``python predict.py "some text"`` prints JSON. Its input: texts as arguments, or a JSON object
+``{"texts": [...], "pairs": [...] or null}`` on stdin. Its output: one prediction for each.
+
+Requires only onnxruntime or openvino, tokenizers and numpy. Two files beside this one differ
+between bundles: ``predict_session.py`` opens the graph, and ``predict_task.py`` makes a prediction
+of the graph's outputs.
 """
 
-import functools
 import json
 import mmap
 import sys
@@ -21,187 +27,221 @@ from tokenizers import Tokenizer
 HERE = Path(__file__).resolve().parent
 ROWS = 32
 """Windows that run at once."""
+INPUTS = {
+    "input_ids": "ids",
+    "attention_mask": "attention_mask",
+    "token_type_ids": "type_ids",
+}
+"""An input of the graph -> the attribute of an encoding that it is made of."""
+FORM = 'give {"texts": [...], "pairs": [...] or null}'
 
 
-def read(name: str) -> Any:
-    """Read a JSON file of the bundle."""
-    return json.loads((HERE / name).read_text(encoding="utf-8"))
+class Model:
+    """A bundle, loaded once; threads may call it at the same time."""
+
+    def __init__(self, folder: Path | str = HERE) -> None:
+        """Load a bundle.
+
+        Args:
+            folder: the bundle's; by default the one with this file.
+
+        Raises:
+            RuntimeError: the bundle would give wrong answers here: on this CPU, in this version of
+                ONNX Runtime or on another provider.
+        """
+        self.folder = Path(folder)
+        self.config: dict[str, Any] = self._read("config.json")
+        signature = self._read("signature.json")
+        self.in_pairs: bool = signature.get("pairs", False)
+        self.in_words: bool = signature.get("words", False)
+        self.in_windows: bool = self.in_words or signature.get("windows", False)
+        self.task: Any = self._module("predict_task.py")
+        self.session = self._module("predict_session.py").open_session(self.folder, self._has)
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.tokenizer: Any = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.overlap = 0
+        self.padding = 0
+        length = signature["max_length"]
+        if self.in_windows:  # they overlap by half
+            special = self.tokenizer.num_special_tokens_to_add(False)
+            self.overlap = (length - special) // 2
+            self.tokenizer.enable_truncation(length, stride=self.overlap)
+        else:
+            side = signature.get("truncation_side", "right")
+            self.tokenizer.enable_truncation(length, direction=side)
+        if not self.in_words:  # windows of words are padded with 0, as when they were measured
+            token = self._read("tokenizer_config.json").get("pad_token", "")
+            self.padding = self.tokenizer.token_to_id(token) or 0
+
+    def __call__(self, texts: Any, pairs: Any = None) -> Any:
+        """Return the prediction for a text, or a list of them for a list of texts.
+
+        Args:
+            texts: a string, or a list of strings; of a bundle that reads words, the list may have
+                lists of words.
+            pairs: the second texts, if the bundle reads pairs: a string, or a list as long.
+
+        Returns:
+            A dict for each text, as ``python predict.py`` prints it.
+
+        Raises:
+            ValueError: something cannot be answered: it is no text, has no tokens, or has no pair.
+        """
+        if isinstance(texts, str):
+            if pairs is not None:
+                pairs = [pairs]
+            return self([texts], pairs)[0]
+        self._check(texts, pairs)
+        if self.in_words:
+            return self.task.answer_words(texts, self.config, self._compute, self.overlap)
+        predictions = []
+        for number, text in enumerate(texts):
+            row: tuple[str, ...] = (text,)
+            if pairs is not None:
+                row = (text, pairs[number])
+            _, outputs = self._compute(*row)
+            output = outputs[0]
+            if len(outputs) > 1:
+                output = outputs.mean(axis=0)
+            predictions.append(self.task.describe(output, self.config))
+        return predictions
+
+    def _check(self, texts: Any, pairs: Any) -> None:
+        """Raise ValueError if these are not rows that the bundle reads."""
+        self._check_pairs(texts, pairs)
+        strings = list(pairs or [])
+        for text in texts:
+            if self.in_words and isinstance(text, list | tuple):
+                strings.extend(text)
+            else:
+                strings.append(text)
+        for string in strings:
+            if not isinstance(string, str):
+                words = " or a list of words" if self.in_words else ""
+                raise ValueError(f"a text is a string{words}, not {string!r:.60}")
+            try:
+                string.encode()
+            except UnicodeEncodeError:
+                raise ValueError("a text is not valid Unicode; write it in UTF-8") from None
+
+    def _check_pairs(self, texts: Any, pairs: Any) -> None:
+        """Raise ValueError if these are no lists, or no pairs for a bundle that reads pairs."""
+        for rows in (texts, [] if pairs is None else pairs):
+            if not isinstance(rows, list | tuple):
+                raise ValueError(f"give a text or a list of texts, not {rows!r:.60}")
+        if pairs is None:
+            if self.in_pairs:
+                raise ValueError(
+                    "this bundle reads pairs of texts: model(text, pair); "
+                    'on stdin {"texts": [...], "pairs": [...]}'
+                )
+            return
+        if not self.in_pairs:
+            how = ""
+            if self.in_words:
+                how = " in words"
+            elif self.in_windows:
+                how = " in windows"
+            raise ValueError(f"this bundle reads single texts{how}, not pairs of texts")
+        if len(pairs) != len(texts):
+            raise ValueError(
+                f"each text needs one pair; there are {len(texts)} texts, {len(pairs)} pairs"
+            )
+
+    def _compute(self, *strings: str) -> tuple[list[Any], Any]:
+        """Return the windows of a text or a pair, and the graph's outputs (windows, …)."""
+        encoding = self.tokenizer.encode(*strings)
+        if not encoding.ids:
+            raise ValueError(f"the text {strings[0]!r:.60} has no tokens, so it cannot be answered")
+        windows = [encoding]
+        if self.in_windows:
+            windows += encoding.overflowing
+        return windows, self._run(windows)
+
+    def _run(self, windows: list[Any]) -> Any:
+        """Return the graph's outputs for the windows of a text.
+
+        They run 32 at a time, which bounds memory.
+        """
+        feed = self._padded(windows)
+        if len(windows) <= ROWS or self._has(b"DynamicQuantize"):
+            # With ranges found at run time, a window's output depends on those beside it.
+            return self.session.run(None, feed)[0]
+        outputs = []
+        for at in range(0, len(windows), ROWS):
+            part = {name: rows[at : at + ROWS] for name, rows in feed.items()}
+            outputs.append(self.session.run(None, part)[0])
+        return np.concatenate(outputs)
+
+    def _padded(self, windows: list[Any]) -> dict[str, Any]:
+        """Return the graph's inputs by name, each int64 (windows, tokens), padded on the right."""
+        width = max(len(window) for window in windows)
+        feed = {}
+        for name in self.inputs:
+            fill = 0
+            if name == "input_ids":
+                fill = self.padding
+            rows = []
+            for window in windows:
+                row = getattr(window, INPUTS[name])
+                rows.append(row + [fill] * (width - len(row)))
+            feed[name] = np.array(rows, np.int64)
+        return feed
+
+    def _has(self, operator: bytes) -> bool:
+        """Return whether the graph has an operator whose name begins so."""
+        with (
+            (self.folder / "model.onnx").open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as graph,
+        ):
+            return graph.find(operator) >= 0
+
+    def _read(self, name: str) -> Any:
+        """Read a JSON file of the bundle."""
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    def _module(self, name: str) -> Any:
+        """Return the module in a file of the bundle.
+
+        It is not imported by its name: one process may load several bundles, and nothing is written
+        into their folders.
+        """
+        path = self.folder / name
+        module = ModuleType(path.stem)
+        code = compile(path.read_bytes(), str(path), "exec")
+        exec(code, vars(module))  # noqa: S102
+        return module
 
 
-@functools.cache
-def beside(name: str) -> Any:
-    """Return the module in a file of the bundle.
-
-    It is not imported by its name: one process may load several bundles, and nothing is written
-    into their folders.
-    """
-    path = HERE / name
-    module = ModuleType(path.stem)
-    code = compile(path.read_bytes(), str(path), "exec")
-    exec(code, vars(module))  # noqa: S102
-    return module
-
-
-def load() -> tuple[Any, Any]:
-    """Load the session and the tokenizer."""
-    signature = read("signature.json")
-    session = beside("predict_session.py").open_session(HERE, has)
-    tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
-    tokenizer.no_padding()
-    side = signature.get("truncation_side", "right")
-    tokenizer.enable_truncation(signature["max_length"], direction=side)
-    return session, tokenizer
-
-
-def has(operator: bytes) -> bool:
-    """Return whether the graph has an operator whose name begins so."""
-    with (
-        (HERE / "model.onnx").open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as graph,
-    ):
-        return graph.find(operator) >= 0
-
-
-def overlap(tokenizer: Any) -> int:
-    """Let long texts be read in windows that overlap by half; return by how many tokens."""
-    length = read("signature.json")["max_length"]
-    shared: int = (length - tokenizer.num_special_tokens_to_add(False)) // 2
-    tokenizer.enable_truncation(length, stride=shared)
-    return shared
-
-
-def encoded(tokenizer: Any, *text: str) -> Any:
-    """Return the encoding of a text or a pair; exit with one line if it has no tokens."""
-    encoding = tokenizer.encode(*text)
-    if not encoding.ids:
-        sys.exit(f"the text {text[0]!r:.60} has no tokens, so it cannot be answered")
-    return encoding
-
-
-def run(session: Any, windows: list[Any], padding: int = 0) -> Any:
-    """Return the graph's output for the windows of a text, which are padded on the right.
-
-    They run 32 at a time, which bounds memory.
-    """
-    feed = padded(windows, [value.name for value in session.get_inputs()], padding)
-    # With ranges found at run time, a window's output depends on those beside it.
-    together = len(windows) > ROWS and has(b"DynamicQuantize")
-    step = ROWS
-    if together:
-        step = len(windows)
-    outputs = []
-    for at in range(0, len(windows), step):
-        part = {name: rows[at : at + step] for name, rows in feed.items()}
-        outputs.append(session.run(None, part)[0])
-    return np.concatenate(outputs)
-
-
-def padded(windows: list[Any], names: list[str], padding: int) -> dict[str, Any]:
-    """Return the graph's inputs by name, each an array of int64 (windows, tokens)."""
-    width = max(len(window.ids) for window in windows)
-    attributes = {"input_ids": "ids", "token_type_ids": "type_ids"}
-    feed = {}
-    for name in names:
-        fill = 0
-        if name == "input_ids":
-            fill = padding
-        rows = []
-        for window in windows:
-            row = getattr(window, attributes.get(name, name))
-            rows.append(row + [fill] * (width - len(row)))
-        feed[name] = np.array(rows, np.int64)
-    return feed
-
-
-def received() -> Any:
-    """Return the request: the arguments as texts, or the JSON on stdin."""
+def received() -> tuple[list[Any], list[Any] | None]:
+    """Return the texts and pairs of a request: the arguments as texts, or the JSON on stdin."""
     if sys.argv[1:]:
-        return {"texts": sys.argv[1:]}
+        return sys.argv[1:], None
     try:
-        return json.loads(sys.stdin.buffer.read())
+        request = json.loads(sys.stdin.buffer.read())
     except (ValueError, RecursionError) as error:
-        sys.exit(f"stdin is not JSON in UTF-8: {error}")
-
-
-def checked(request: Any) -> tuple[list[Any], list[str] | None]:
-    """Return the texts and pairs of a request; exit with one line if they cannot be answered."""
+        raise ValueError(f"stdin is not JSON in UTF-8: {error}") from None
     if not isinstance(request, dict):
-        request = {}
+        raise ValueError(FORM)
     texts = request.get("texts")
     pairs = request.get("pairs")
-    in_words = read("signature.json").get("words", False)
-    form = 'give {"texts": [...], "pairs": [...] or null}; a text is a string'
-    if in_words:
-        form += " or a list of words"
     if not isinstance(texts, list) or not isinstance(pairs, list | None):
-        sys.exit(form)
-    strings = list(pairs or [])
-    for text in texts:
-        strings += text if in_words and isinstance(text, list) else [text]
-    if not all(isinstance(text, str) for text in strings):
-        sys.exit(form)
-    if pairs is not None and len(pairs) != len(texts):
-        sys.exit(
-            f"each text needs one pair; the request has {len(texts)} texts, {len(pairs)} pairs"
-        )
-    try:
-        "".join(strings).encode()
-    except UnicodeEncodeError:
-        sys.exit("a text is not valid Unicode; write it in UTF-8")
+        raise ValueError(FORM)
     return texts, pairs
 
 
-def refuse(pairs: list[str] | None, signature: dict[str, Any]) -> None:
-    """Exit with one line if the bundle reads pairs and there are none, or single texts only."""
-    if pairs is None:
-        if signature.get("pairs"):
-            form = 'give {"texts": [...], "pairs": [...]} on stdin'
-            sys.exit(f"this bundle reads pairs of texts; {form}")
-        return
-    for key, how in (("words", " in words"), ("windows", " in windows")):
-        if signature.get(key):
-            sys.exit(f"this bundle reads single texts{how}, not pairs of texts")
-    if not signature.get("pairs"):
-        sys.exit("this bundle reads single texts, not pairs of texts")
-
-
-def answer(texts: list[Any], pairs: list[str] | None = None) -> list[dict[str, Any]]:
-    """Return one answer for each text, or for each text with its pair."""
-    signature = read("signature.json")
-    config = read("config.json")
-    refuse(pairs, signature)
-    session, tokenizer = load()
-    task = beside("predict_task.py")
-    in_words = signature.get("words", False)
-    in_windows = in_words or signature.get("windows", False)
-    shared = padding = 0
-    if in_windows:
-        shared = overlap(tokenizer)
-    if not in_words:  # windows of words are filled up with 0, as when the bundle was measured
-        padding = tokenizer.token_to_id(read("tokenizer_config.json").get("pad_token", "")) or 0
-
-    def compute(*strings: str) -> tuple[list[Any], Any]:
-        """Return the windows of a text or a pair, and the graph's output for each of them."""
-        encoding = encoded(tokenizer, *strings)
-        windows = [encoding]
-        if in_windows:
-            windows += encoding.overflowing
-        return windows, run(session, windows, padding)
-
-    if in_words:
-        answers: list[dict[str, Any]] = task.answer_words(texts, config, compute, shared)
-        return answers
-    answers = []
-    for row in zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True):
-        _, outputs = compute(*row)
-        answers.append(task.describe(outputs.mean(axis=0), config))
-    return answers
-
-
 def main() -> None:
-    """Read the request and print the answers, in UTF-8 whatever the locale."""
-    answers = answer(*checked(received()))
-    text = json.dumps({"predictions": answers}, ensure_ascii=False, indent=2)
+    """Read a request and print its predictions, in UTF-8 whatever the locale.
+
+    Exits with one line if it cannot be answered.
+    """
+    try:
+        request = received()
+        predictions = Model()(*request)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(str(error))
+    text = json.dumps({"predictions": predictions}, ensure_ascii=False, indent=2)
     sys.stdout.buffer.write(text.encode() + b"\n")
 
 

@@ -22,7 +22,7 @@ PROBE = (
 def open_session(folder: Path, has: Callable[[bytes], bool]) -> Any:
     """Return a session of the graph in a bundle's folder.
 
-    ``has`` tells whether the graph has an operator. Exits with one line if the graph would be
+    ``has`` tells whether the graph has an operator. Raises RuntimeError if the graph would be
     wrong in this process: on this CPU, in this version of ONNX Runtime or on another provider.
     """
     check_cpu(json.loads((folder / "signature.json").read_text(encoding="utf-8")))
@@ -40,14 +40,14 @@ def open_session(folder: Path, has: Callable[[bytes], bool]) -> Any:
         enable_fallback=0,
     )
     if session.get_providers()[0] != provider:
-        sys.exit(f"{provider} is not active: the session would run on another provider")
+        raise RuntimeError(f"{provider} is not active: the session would run on another provider")
     return session
 
 
 def check_cpu(signature: dict[str, Any]) -> None:
-    """Exit if the bundle is for CPUs with VNNI and this one has none."""
+    """Raise RuntimeError if the bundle is for CPUs with VNNI and this one has none."""
     if signature.get("isa") == "vnni" and not exact():
-        sys.exit(
+        raise RuntimeError(
             "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong answers on this "
             "one; export it for a target without isa"
         )
@@ -64,10 +64,10 @@ def exact() -> bool:
 
 
 def check_version(has: Callable[[bytes], bool]) -> None:
-    """Exit if this version of ONNX Runtime misreads the bundle's embeddings."""
+    """Raise RuntimeError if this version of ONNX Runtime misreads the bundle's embeddings."""
     version = tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
     if has(b"GatherBlockQuantized") and version < (1, 28):
-        sys.exit(
+        raise RuntimeError(
             f"onnxruntime {onnxruntime.__version__} misreads this bundle's 4-bit embeddings; "
             "install a later one: pip install 'onnxruntime>=1.31'"
         )

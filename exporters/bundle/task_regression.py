@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 
 def describe(outputs: Any, config: dict[str, Any]) -> dict[str, Any]:
     """Return {"score"} from a row's one output (1,)."""
-    score = float(outputs[0].astype(np.float64))
+    score = float(outputs[0])
     return {"score": round(score, 6)}

@@ -1,17 +1,22 @@
 """The answer of a bundle for text-classification; in a bundle, this is ``predict_task.py``."""
 
+import math
 from typing import Any
-
-import numpy as np
 
 
 def describe(logits: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """Return {"label", "probabilities"} from a row's logits (labels,)."""
+    """Return {"label", "probabilities"} from a row's logits (labels,).
+
+    It is computed without numpy, whose first calls after a model's cost more than a small softmax.
+    """
     names = config["id2label"]
-    labels = [names[str(index)] for index in range(len(names))]
-    logits = logits.astype(np.float64)
-    powers = np.exp(logits - logits.max())
-    probabilities = (powers / powers.sum()).round(6).tolist()
-    best = int(np.argmax(logits))
-    named = dict(zip(labels, probabilities, strict=True))
-    return {"label": labels[best], "probabilities": named}
+    values = logits.tolist()
+    highest = max(values)
+    powers = [math.exp(value - highest) for value in values]
+    total = sum(powers)
+    probabilities = {}
+    for index, power in enumerate(powers):
+        label = names[str(index)]
+        probabilities[label] = round(power / total, 6)
+    best = values.index(highest)
+    return {"label": names[str(best)], "probabilities": probabilities}

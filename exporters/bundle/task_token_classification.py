@@ -1,7 +1,6 @@
 """The answer of a bundle for token-classification; in a bundle, this is ``predict_task.py``."""
 
 import re
-import sys
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -74,12 +73,17 @@ def split(text: str, splitter: str) -> list[Span]:
 
 
 def joined(row: Any) -> str:
-    """Return a text as it is, or its words joined by spaces; exit if one is not a word."""
+    """Return a text as it is, or its words joined by spaces.
+
+    Raises ValueError if one is not a word.
+    """
     if isinstance(row, str):
         return row
     for word in row:
         if not isinstance(word, str) or not SPLITTERS["blank"].fullmatch(word):
-            sys.exit(f"{word!r:.60} is not a word: it is empty, has a blank in it or is not text")
+            raise ValueError(
+                f"{word!r:.60} is not a word: it is empty, has a blank in it or is not text"
+            )
     return " ".join(row)
 
 

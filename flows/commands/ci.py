@@ -179,6 +179,8 @@ def _report(
         return code
     console = stderr()
     show_verdict(verdict, console, data.measurements)
+    if verdict is not None and verdict.exit_code(job.strict) != verdict.exit_code(strict=False):
+        console.print("note: with --lenient, an inconclusive budget exits 0 and warns")
     for name, path in paths.items():
         console.print(f"{name:<18} {path}", soft_wrap=True)
     click.echo(verdict_line(verdict, data.absent))

@@ -86,7 +86,8 @@ def run(
 def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> int:
     """Run a job, show its verdict and return the exit code."""
     from rarefy.flows import start
-    from rarefy.flows.console.display import Display, show_verdict, verdict_line
+    from rarefy.flows.console import summary
+    from rarefy.flows.console.display import Display, show_gains, show_verdict, verdict_line
     from rarefy.pipeline.run import outcome
 
     console = stderr()
@@ -99,9 +100,15 @@ def carry_out(job: Job, loaded: LoadedRecipe, engine: Engine, as_json: bool) -> 
         show_json(outcome.as_json(result.outcome, result.paths, code))
         return code
     show_verdict(judged, console, result.outcome.data.measurements)
-    for name, path in result.paths.items():
-        if name in ("bundle", "report"):
-            console.print(f"{name:<8} {path}", soft_wrap=True)
+    show_gains(result.outcome.data, console)
+    console.print(f"report   {result.report}", soft_wrap=True)
+    bundle = result.bundle
+    if bundle is not None:
+        pairs = not isinstance(loaded.recipe.data.text, str)
+        home = Home.of(job.home)
+        command = summary.next_command(bundle, home, pairs=pairs)
+        console.print(f"bundle   {bundle}", soft_wrap=True)
+        console.print(f"next:    {command}", soft_wrap=True)
     lacking = "validate stage" if result.outcome.data.measurements is None else "budgets"
     click.echo(verdict_line(judged, result.outcome.data.absent, f"none (no {lacking})"))
     return code

@@ -14,18 +14,21 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from rarefy.flows.console import summary
 from rarefy.flows.console.options import plain_table, show_table
 from rarefy.pipeline.measure.measurements import Measurements
 from rarefy.pipeline.report import facts, headline
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.outcomes import SYMBOL, Outcome
-from rarefy.pipeline.terms.wording import bounds, count, size
-from rarefy.pipeline.verdict.record import LedgerRow
+from rarefy.pipeline.terms.wording import bounds, count, quantity, size
+from rarefy.pipeline.verdict.record import LedgerRow, ReportData
 from rarefy.pipeline.verdict.verdict import Verdict
 
 COLOUR: Final[dict[Outcome, str]] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
+SCORE, REST = 34, 28
+"""The width of a finished stage's score, where there is room, and of what stands after it."""
 EVERY = 30.0
 """Seconds between two progress lines of a stage if the output is not a terminal."""
 
@@ -126,7 +129,7 @@ class Display:
     def finished(self, row: LedgerRow) -> None:
         if self.quiet:
             return
-        self.console.print(_ledger_line(row), soft_wrap=True)
+        self.console.print(_ledger_line(row, self.console.width), soft_wrap=True)
         if row.note:
             self._warned.add(f"{row.id} {row.note}")
             self.say(f"warning: {row.id} {row.note}", "yellow")
@@ -139,7 +142,12 @@ class Display:
 
     def say(self, text: str, style: str = "") -> None:
         if not self.quiet:
-            self.console.print(Text(text, style), soft_wrap=True)
+            say(self.console, text, style)
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a line of text: in a terminal broken between words, elsewhere whole."""
+    console.print(Text(text, style), soft_wrap=not console.is_terminal)
 
 
 def _progress_text(done: float, total: float) -> str:
@@ -150,20 +158,29 @@ def _progress_text(done: float, total: float) -> str:
     return f"{_count(done)}/{_count(total)} ({percent} %)"
 
 
-def _ledger_line(row: LedgerRow) -> Text:
-    """Return a finished stage as a line: kind, score, parameters, size, time and digest."""
+def _ledger_line(row: LedgerRow, width: int) -> Text:
+    """Return a finished stage as a line: score, parameters, size and time.
+
+    The score's interval is left out if the line would be wider than ``width``.
+    """
     score = parameters = ""
+    name = f"{row.id:<12} "
+    room = width - len(name) - REST
     if row.accuracy:
-        unit = known(row.metric or "accuracy").unit
-        score = f"{row.metric} {bounds(Interval(*row.accuracy), unit)}"
+        metric = row.metric or "accuracy"
+        unit = known(metric).unit
+        interval = Interval(*row.accuracy)
+        score = f"{metric} {bounds(interval, unit)}"
+        if len(score) > room:
+            score = f"{metric} {quantity(interval.value, unit)}"
     if row.parameters is not None:
         parameters = count(row.parameters)
-    time_taken = f"{row.seconds:7.1f}s"
-    if row.cached:
-        time_taken = "  cached"
-    line = Text(f"{row.id:<12} {row.kind:<11}")
-    line.append(f"{score:<36}{parameters:>9} {size(row.size):>9} ")
-    line.append(f"{time_taken}  {row.digest[:12]}", "dim")
+    time_taken = "cached"
+    if not row.cached:
+        time_taken = f"{row.seconds:.1f}s"
+    padded = score.ljust(min(room, SCORE))
+    line = Text(f"{name}{padded}{parameters:>9}{size(row.size):>10}")
+    line.append(f"{time_taken:>9}", "dim")
     return line
 
 
@@ -178,7 +195,7 @@ def show_verdict(
     """Print the outcome of every budget and, if there is no verdict, the reasons.
 
     If ``measured`` has the fastest float form, also the speed-up over it, and if it has a linear
-    model, what that is.
+    model, what that is. Of inconclusive budgets, also why they are and what would decide them.
     """
     if verdict is None:
         return
@@ -187,8 +204,21 @@ def show_verdict(
     linear = facts.linear_line(measured)
     if linear:
         lines.append(linear)
-    for line in lines + doubts(verdict):
-        console.print(line, soft_wrap=True)
+    for line in lines + doubts(verdict) + summary.advice(verdict, measured):
+        say(console, line)
+
+
+def show_gains(data: ReportData, console: Console) -> None:
+    """Print the table of what was gained, and what its two models are; nothing if not measured."""
+    table = summary.gains_table(data)
+    if table is None:
+        return
+    console.print()
+    show_table(table, console)
+    words = summary.legend(data)
+    if words:
+        say(console, words, "dim")
+    console.print()
 
 
 def doubts(verdict: Verdict | None) -> list[str]:

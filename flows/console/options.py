@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import rich_click as click
 from click.core import ParameterSource
 
+from rarefy.flows.console import volume
 from rarefy.flows.console.run_options import command_line_option
 from rarefy.pipeline.store import home
 
@@ -226,8 +227,8 @@ def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
 
 
 def verbose() -> bool:
-    """Return whether ``rarefy -v`` was given."""
-    return bool(click.get_current_context().find_root().params.get("verbose"))
+    """Return whether ``--verbose`` was given."""
+    return volume.is_on("verbose")
 
 
 def show_json(value: Any) -> None:
@@ -246,11 +247,13 @@ def _finite(value: Any) -> Any:
 def stderr() -> Console:
     """Return the console for progress and for tables that are not the command's data.
 
+    With ``--quiet``, it shows nothing.
     Like every console here, it shows text as it is: a label may be ``[bold]`` or ``:dog:``.
     """
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    quiet = volume.is_on("quiet")
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=quiet)
 
 
 def stdout() -> Console:
@@ -319,10 +322,11 @@ def as_given(*left_out: str) -> str:
     """Return the command as it was given, to be given again, without the parameters named here."""
     context = click.get_current_context()
     words = ["rarefy", str(context.command.name)]
+    skipped = {*left_out, *volume.NAMES}
     for parameter in context.command.params:
         name = str(parameter.name)
         value, source = context.params.get(name), context.get_parameter_source(name)
-        if source is not ParameterSource.COMMANDLINE or name in left_out:
+        if source is not ParameterSource.COMMANDLINE or name in skipped:
             continue
         each = value if isinstance(value, tuple) else (value,)
         told = [str(one.path if isinstance(one, home.Home) else one) for one in each]

@@ -15,7 +15,7 @@ from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.terms.wording import quantity
 from rarefy.pipeline.verdict.power import Need
 
-COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run", "artifact")
+COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
 UNKNOWN = "not known yet"
 """What is said of a step that has not run on this machine."""
 
@@ -88,9 +88,8 @@ class PlanView(Shown):
         """Return a row for each step, in the order of ``COLUMNS``."""
         rows = []
         for step in self.steps:
-            digest = step.artifact.short if step.artifact else ""
             identity = [step.id, step.stage.name, str(step.kind), self._state(step)]
-            rows.append([*identity, *self._measurements(step), digest])
+            rows.append([*identity, *self._measurements(step)])
         return rows
 
     def _state(self, step: Planned) -> str:
@@ -110,7 +109,7 @@ class PlanView(Shown):
         return [duration(run.seconds), memory, origin]
 
     def table(self) -> Table:
-        table = plain_table(*COLUMNS, whole=("step", "artifact"))
+        table = plain_table(*COLUMNS, whole=("step",))
         for row in self.rows():
             table.add_row(*row)
         return table

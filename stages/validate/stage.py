@@ -57,7 +57,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -358,6 +358,7 @@ class Session:
             seed=context.seed,
             lengths=settings.lengths,
             cold=cold,
+            percentile=99,
             clear=context.stopping_rule(target, measured),
             progress=self.steps.next(f"timing on {target.name}"),
         )

@@ -113,7 +113,7 @@ def test_no_traceback_unless_verbose(project: Project, rarefy: Callable[..., Sai
 
 def test_what_was_not_expected_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
     assert report_error(RuntimeError("a wire"), verbose=False, as_json=False) == 1
-    said = "rarefy: unexpected RuntimeError: a wire (`rarefy -v …` shows the traceback)\n"
+    said = "rarefy: unexpected RuntimeError: a wire (-v shows the traceback)\n"
     assert capsys.readouterr().err == said
 
 

@@ -99,7 +99,8 @@ def test_the_bundle_carries_the_threads_of_its_target(tuned, make_context):
     Export(target="server").run(context, tuned)
     stored = json.loads((context.output / "session_options.json").read_text())
     assert stored["intra_op_num_threads"] == 4
-    session, _ = runpy.run_path(str(context.output / "predict.py"))["load"]()
+    program = runpy.run_path(str(context.output / "predict.py"))
+    session = program["Model"]().session
     assert session.get_session_options().intra_op_num_threads == 4
     assert "| threads | 4 |" in (context.output / "README.md").read_text()
     own, told = BundleModel(context.output), BundleModel(context.output, threads=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def measure(
     seed: int = 0,
     lengths: Sequence[int] = (),
     cold: int | None = 0,
+    percentile: float = 50,
     clear: Callable[[Latency], bool] | None = None,
     progress: Progress = silent,
     timer: Timer = TIMER,
@@ -64,6 +66,7 @@ def measure(
         lengths: Each process also times some calls at these numbers of tokens.
         cold: So many processes (None: all) also time calls that each find emptied caches, those of
             a CPU.
+        percentile: Enough calls are timed to estimate it, if that takes little longer.
         clear: Says if the latencies so far are clear enough. Sampling goes on until it returns
             True, ``seconds`` are over, or the last look of ``stopping.Rule`` is reached.
         progress: Shows how far it is.
@@ -79,6 +82,8 @@ def measure(
     names = list(bundles)
     references = [name for name in names if name != CANDIDATE]
     twice = (references or names)[0]
+    needed = intervals.samples_needed(percentile)
+    calls = math.ceil(needed / processes)
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
         "twice": twice,
@@ -89,6 +94,7 @@ def measure(
         "threads": threads,
         "seconds": seconds / SHARE,
         "lengths": list(lengths),
+        "calls": calls,
     }
     sample = value_sha256([request["texts"], request["pairs"]])
     rule = Rule(processes, seconds, clear)

@@ -10,6 +10,7 @@ Started by ``rarefy.pipeline.measure.latency.session`` as ``python -m``; see
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ BLOCK = 20
 """Timed calls of one model after another, on rows of their own."""
 LEAD = 4
 """Calls before each block that are left out: they bring the model's weights into the caches."""
+EXTRA = 1.0
+"""Seconds that a process may take beyond its share for the calls that a percentile lacks."""
 LEAST, MOST = 2, 10
 """Blocks per process: fewer are too few; more add little, since processes differ more."""
 FIXED = 20
@@ -146,13 +149,23 @@ class Session:
         for row in row_of_length.values():
             self.time_call(timed, row)
 
-    def time_blocks(self, seconds: float) -> Calls:
-        """Go over the rows, each time in a new random order, until time or blocks are used up."""
+    def time_blocks(self, seconds: float, aim: int = 0) -> Calls:
+        """Go over the rows, each time in a new random order, until time or blocks are used up.
+
+        It goes on to ``aim`` calls of each model if they are at most ``EXTRA`` seconds away. How
+        many there are depends on how long calls take, never on how models compare.
+        """
         calls = Calls()
         order: list[int] = []
-        deadline = self.timer.seconds() + seconds
+        began = self.timer.seconds()
         blocks = 0
-        while blocks < LEAST or (self.timer.seconds() < deadline and blocks < MOST):
+        while blocks < MOST:
+            spent = self.timer.seconds() - began
+            if blocks >= LEAST and spent >= seconds:
+                missing = math.ceil(aim / BLOCK) - blocks
+                expected = spent + missing * spent / blocks
+                if missing <= 0 or expected > seconds + EXTRA:
+                    break
             while len(order) < BLOCK:
                 order += self.random.permutation(len(self.rows.texts)).tolist()
             self.time_block(order[:BLOCK], calls)
@@ -236,7 +249,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     gc.disable()
     before = fingerprint.snapshot()
     steady = session.warm_up(max(seconds, WARM))
-    calls = session.time_blocks(seconds)
+    calls = session.time_blocks(seconds, request["calls"])
     busy = fingerprint.busy(before, fingerprint.snapshot(), request["threads"])
     if not steady:
         busy.append("times were not steady when the warm-up ended")

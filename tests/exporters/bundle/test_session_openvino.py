@@ -70,7 +70,7 @@ def test_threads_get_their_own_answers(made):
     spec = importlib.util.spec_from_file_location("predict", path)
     predict = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(predict)
-    session, _ = predict.load()
+    session = predict.Model().session
     feeds = BundleModel(made[1], provider="openvino").encode(TEXTS) * 20
     alone = [session.run(None, feed)[0] for feed in feeds]
     with ThreadPoolExecutor(4) as threads:

@@ -82,10 +82,10 @@ def test_the_tag_is_the_most_probable_one_before_rounding():
 
 
 @pytest.mark.parametrize("word", ["", "New York", "New\u00a0York", "a\tb", "a\u2028b", None, 3])
-def test_what_is_no_word_ends_with_one_line(word):
-    with pytest.raises(SystemExit) as ended:
+def test_what_is_no_word_is_refused_in_one_line(word):
+    with pytest.raises(ValueError, match="is not a word") as error:
         program.joined(["in", word])
-    said = str(ended.value.code)
+    said = str(error.value)
     assert f"{word!r} is not a word" in said
     assert len(said.splitlines()) == 1
     assert program.joined(["in", "Rome."]) == "in Rome."

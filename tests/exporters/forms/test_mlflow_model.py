@@ -64,7 +64,7 @@ def test_the_session_is_opened_once(load, classifier):
 def test_a_request_opens_no_file_and_leaves_the_tokenizer_that_threads_share(load, classifier):
     bundles.change(classifier, "signature.json", lambda values: values.update(windows=True))
     model, table = load(classifier), pd.DataFrame({"text": ["a fine film " * 40]})
-    tokenizer = model.bundle.load()[1]
+    tokenizer = model.model.tokenizer
     cut = tokenizer.truncation
     assert cut["stride"] > 0
     expected = model.predict(None, table)
@@ -76,7 +76,7 @@ def test_a_request_opens_no_file_and_leaves_the_tokenizer_that_threads_share(loa
     assert tokenizer.truncation["stride"] == 0, "a request does not set it"
 
 
-def test_what_would_end_the_runner_is_an_error_of_the_request(load, classifier):
+def test_a_row_that_the_bundle_cannot_read_is_an_error_of_the_request(load, classifier):
     bundles.change(classifier, "signature.json", lambda values: values.update(pairs=True))
     model = load(classifier)
     with pytest.raises(ValueError, match="reads pairs of texts"):
@@ -95,13 +95,13 @@ def test_a_machine_that_cannot_run_the_bundle_is_an_error_at_loading(load, class
 @pytest.mark.parametrize("form", [list, tuple, np.array])
 def test_lists_of_words_are_for_a_bundle_that_answers_words(load, classifier, form):
     model, table = load(classifier), pd.DataFrame({"text": [form(["a", "film"]), "a film"]})
-    with pytest.raises(ValueError, match=r"a text is a string$"):
+    with pytest.raises(ValueError, match=r"a text is a string, not \['a', 'film'\]$"):
         model.predict(None, table)
-    with pytest.raises(ValueError, match=r"a text is a string$"):
+    with pytest.raises(ValueError, match=r"a text is a string, not 3$"):
         model.predict(None, pd.DataFrame({"text": [3]}))
     bundles.change(classifier, "signature.json", lambda values: values.update(words=True))
     model, asked = load(classifier), []
-    model.bundle.answer = lambda *given: asked.append(given) or []
+    model.model = lambda *given: asked.append(given) or []
     model.predict(None, table)
     assert asked == [([["a", "film"], "a film"], None)]
 

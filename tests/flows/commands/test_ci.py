@@ -134,7 +134,9 @@ def test_ten_budgets_in_every_state(
     assert str(out / "report.html") in said_of.splitlines()
 
     undecided = shop.recipe("quickstages:Head", "export", MEASURE, budgets=KEPT + UNDECIDED)
-    assert rarefy("ci", undecided, *arguments[2:]).code == 4
+    strict = rarefy("ci", undecided, *arguments[2:])
+    assert strict.code == 4
+    assert "note: with --lenient" in strict.err
     lenient = rarefy("ci", undecided, *arguments[2:], "--lenient", "--json")
     assert lenient.code == 0
     assert json.loads(lenient.out)["outcome"] == "inconclusive"

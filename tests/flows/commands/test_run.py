@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,25 @@ def test_the_command_is_recorded_with_what_the_result_depends_on(
     told = json.loads((project.home / "runs" / "tiny" / "run.json").read_text())["command"]
     assert told == f"rarefy run --device cpu --threads 1 {recipe}"
     assert recipe_of("tiny", None, Home(project.home)).path == recipe
+
+
+def test_a_run_ends_with_what_was_gained_and_how_to_use_it(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    """All of it is cached; the original is the checkpoint that a budget names."""
+    recipe = here.folder / "tiny.yaml"
+    out = tmp_path / "out"
+    said = rarefy("run", recipe, "--engine", "inline", "--out", out)
+    assert said.code == 0, said.err
+    lines = said.err.splitlines()
+    head = next(at for at, line in enumerate(lines) if line.split() == HEAD)
+    names = [line.split()[0] for line in lines[head + 1 : head + 4]]
+    assert names == ["accuracy", "latency", "size"]
+    assert lines[head + 4] == "original: head in fp32 on ONNX Runtime; batch 1, 1 thread"
+    assert [line.split()[0] for line in lines[-3:]] == ["report", "bundle", "next:"]
+    assert lines[-1].endswith(f'rarefy predict {out / "bundle"} "…"')
+    words = shlex.split(lines[-1])[2:]
+    assert rarefy(*words).code == 0
+
+
+HEAD = ["original", "compressed", "change"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
+from rich.console import Console
 
 from rarefy.flows.console.compared import ComparisonView
+from rarefy.flows.console.options import show_table
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from rarefy.pipeline.release.compare import Comparison, judge
@@ -103,3 +106,14 @@ def test_a_correlation_is_a_plain_number():
 def test_without_a_verdict_there_is_the_table_alone():
     view = ComparisonView(compared())
     assert "max_regression" not in repr(view)
+
+
+def test_a_comparison_breaks_between_words_alone_at_80_columns():
+    table = ComparisonView(compared()).table()
+    drawn = {}
+    for width in (80, 400):
+        file = io.StringIO()
+        show_table(table, Console(file=file, width=width, force_terminal=True, color_system=None))
+        drawn[width] = file.getvalue()
+    assert max(map(len, drawn[80].splitlines())) <= 80
+    assert sorted(drawn[80].split()) == sorted(drawn[400].split())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +15,7 @@ from rarefy.flows.console.display import Display
 from rarefy.flows.console.options import as_text
 from rarefy.pipeline.verdict.record import LedgerRow
 from rarefy.pipeline.verdict.verdict import Verdict
+from tests.pipeline.report.factory import ledger, report_data
 
 
 @dataclass
@@ -143,3 +146,50 @@ def test_evidence_beside_a_missed_budget_is_a_note() -> None:
         judged = Verdict(outcome=outcome, bundle=None, budgets=[], evidence=["cpu: hot"])
         assert display.doubts(judged) == [said]
     assert display.doubts(None) == []
+
+
+def in_terminal(width: int, show: Callable[[Console], None]) -> list[str]:
+    """Return what a terminal of a width shows, as lines that it would not break."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, color_system=None, width=width)
+    show(console)
+    return file.getvalue().splitlines()
+
+
+def words(lines: list[str]) -> list[str]:
+    return " ".join(lines).replace("\u00a0", " ").split()
+
+
+def test_a_finished_stage_is_a_line_of_a_terminal() -> None:
+    rows = [*ledger(), *(row.model_copy(update={"id": f"the-{row.id}-again"}) for row in ledger())]
+    for row in rows:
+        (line,) = in_terminal(80, lambda console, row=row: Display(console).finished(row))
+        assert len(line) <= 80, line
+        assert line.startswith(row.id)
+        if row.accuracy:
+            assert f"accuracy {100 * row.accuracy[0]:.3g} %" in line
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_end_of_a_run_breaks_between_words_alone(width: int) -> None:
+    data = report_data()
+    throttled = data.verdict.model_copy(update={"evidence": [f"cpu: {'it was slower ' * 20}"]})
+
+    def show(console: Console) -> None:
+        display.show_verdict(throttled, console, data.measurements)
+        display.show_gains(data, console)
+
+    lines = in_terminal(width, show)
+    assert max(map(len, lines)) <= width
+    # Cells of one row stand side by side, so their words are in another order.
+    assert sorted(words(lines)) == sorted(words(in_terminal(400, show)))
+
+
+def test_a_long_note_is_whole_in_a_file_and_broken_between_words_in_a_terminal() -> None:
+    note = "word " * 40 + "end"
+    file = io.StringIO()
+    Display(Console(file=file, width=80)).say(note)
+    assert file.getvalue() == f"{note}\n"
+    lines = in_terminal(80, lambda console: Display(console).say(note))
+    assert max(map(len, lines)) <= 80
+    assert words(lines) == note.split()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from rarefy.flows.console import views
+from rarefy.flows.console.options import show_table
+from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.store.home import Home
 from tests.project import Project, Said
 
 
@@ -23,9 +29,7 @@ def test_before_the_first_run_nothing_is_known(
 ) -> None:
     recipe = project.recipe("finetune: {epochs: 1}", "quickstages:Judge")
     lines = rarefy("plan", recipe).out.splitlines()
-    assert lines[0].split() == (
-        ["step", "stage", "output", "time", "memory", "last", "run", "artifact"]
-    )
+    assert lines[0].split() == ["step", "stage", "output", "time", "memory", "last", "run"]
     finetune = next(line for line in lines if line.startswith("finetune"))
     assert "to run" in finetune
     assert "not known yet" in finetune
@@ -74,3 +78,17 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
     assert result.err.startswith("rarefy: model: writes at least ")
     assert "only 10 kB are free" in " ".join(result.err.split())
     assert not list((project.home / "store" / "artifacts" / "sha256").iterdir())
+
+
+def test_a_plan_breaks_between_words_alone_at_80_columns(trained_project: Project) -> None:
+    recipe = trained_project.recipe("quickstages:Head: {scale: 2.0}", "quickstages:Judge")
+    home = Home(trained_project.home)
+    view = views.PlanView.from_plan(Plan(recipes.load(recipe), home.store()), home.runs / "tiny")
+    drawn = {}
+    for width in (80, 400):
+        file = io.StringIO()
+        console = Console(file=file, width=width, force_terminal=True, color_system=None)
+        show_table(view.table(), console)
+        drawn[width] = file.getvalue()
+    assert max(map(len, drawn[80].splitlines())) <= 80
+    assert sorted(drawn[80].split()) == sorted(drawn[400].split())

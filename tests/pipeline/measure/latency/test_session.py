@@ -212,6 +212,15 @@ def test_a_model_is_called_in_blocks_of_which_the_first_calls_are_left_out(clock
     assert len(found.by_model("wall")["quick"]) == LEAST * BLOCK
 
 
+@pytest.mark.parametrize(("pace", "blocks"), [(0.001, 4), (1, LEAST)])
+def test_calls_that_a_percentile_lacks_are_timed_if_they_take_little_longer(clocked, pace, blocks):
+    """Two blocks of the slow model take seconds: two more of them would take too long."""
+    session, _ = clocked
+    for timed in session.models:
+        timed.model.pace *= pace
+    assert len(session.time_blocks(0.0, 74).rows) == blocks * BLOCK
+
+
 def test_models_take_turns_in_random_order(clocked):
     session, calls = clocked
     first = []
