@@ -74,6 +74,7 @@ class Table:
     source: Source
     features: Any
     files: tuple[str, ...]
+    count: int
 
     @property
     def names(self) -> list[str]:
@@ -164,7 +165,8 @@ def _read(source: Source, cache: str) -> Table:
             raise not_unicode(source.reference, cause) from error
         reason = str(cause).strip().splitlines()[0]
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
-    return Table(source, loaded.features, tuple(file["filename"] for file in loaded.cache_files))
+    files = tuple(file["filename"] for file in loaded.cache_files)
+    return Table(source, loaded.features, files, loaded.num_rows)
 
 
 def not_unicode(reference: str, error: UnicodeDecodeError) -> DataError:
