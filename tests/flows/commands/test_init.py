@@ -343,7 +343,9 @@ def test_one_file_is_enough_and_what_was_chosen_is_said(
         "eval: 20 % of rows.csv"
     )
     assert chosen in said.err.splitlines()
-    assert "eval: 20 % # of train" in Path("recipe.yaml").read_text()
+    written = Path("recipe.yaml").read_text()
+    assert "eval: 20 % # of train" in written
+    assert "validate: {linear: warn}" in written
     assert "note: dev: 8 rows, by which a score is known within ±35 points" in said.err
     assert rarefy("recipe", "check", "recipe.yaml").code == 0
     assert "dev: 8 rows, by which" in rarefy("plan", "recipe.yaml").out
