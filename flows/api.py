@@ -46,7 +46,8 @@ def Recipe(  # noqa: N802 (a constructor)
 
     Args:
         name: lower-case letters, digits, ``.``, ``_`` and ``-``.
-        model: a directory, ``hub:owner/name@revision`` or ``package:import_name/sub/dir``.
+        model: a directory, a model of the Hub (``owner/name`` or ``hub:owner/name@revision``) or
+            ``package:import_name/sub/dir``.
         data: the splits and their columns.
         stages: in order. A stage is given by its parameters: ``Finetune(epochs=2)``. ``step(…)``
             gives it an id or another input. Names and mappings mean the same as in YAML.

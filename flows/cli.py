@@ -65,11 +65,24 @@ COMMANDS: Final = {
 """The module in ``flows/commands`` of each command, in the order of the help."""
 
 
+INSTEAD: Final = {"list": "runs ls", "ls": "runs ls", "status": "runs ls", "export": "bundle"}
+"""What other tools call a command: what it is here."""
+
+
 class CommandGroup(pipe.Group):
     """A group that imports a command's module when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *self.commands]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is asked for; say what it is called here if others have it."""
+        name = args[0]
+        if name in INSTEAD and not ctx.resilient_parsing:
+            raise click.UsageError(f"No such command {name!r}. Use 'rarefy {INSTEAD[name]}'.", ctx)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from rarefy.pipeline.model.runtime import onnx_runtime
 from rarefy.pipeline.sources import references
-from rarefy.pipeline.terms import credentials
+from rarefy.pipeline.terms import credentials, extras
 from rarefy.pipeline.terms.digests import version
 from rarefy.pipeline.terms.errors import RarefyError
 from rarefy.pipeline.terms.wording import size
@@ -152,7 +152,7 @@ def openvino() -> Iterator[Check]:
     from rarefy.pipeline.model.runtime import openvino as openvino_session
 
     if not openvino_session.installed():
-        text = "not installed; targets with provider: openvino need pip install 'rarefy[openvino]'"
+        text = f"not installed; targets with provider: openvino need {extras.remedy('openvino')}"
     else:
         precision = openvino_session.default_precision()
         text = f"{version('openvino')}, computes floats in {precision} here"

@@ -15,6 +15,7 @@ from typing import Any
 from rarefy.exporters.forms.source import Source, check_anywhere, samples
 from rarefy.pipeline.model.runtime import bundle_files, providers
 from rarefy.pipeline.store.artifact import RUN
+from rarefy.pipeline.terms import extras
 from rarefy.pipeline.terms.digests import distribution_version
 from rarefy.pipeline.terms.errors import ProviderError
 
@@ -26,7 +27,7 @@ BUNDLE = "bundle"
 def check_installed() -> None:
     """Raise ProviderError if MLflow is not installed."""
     if importlib.util.find_spec("mlflow") is None:
-        raise ProviderError("MLflow is not installed; pip install 'rarefy[mlflow]'")
+        raise ProviderError(f"MLflow is not installed; {extras.remedy('mlflow')}")
 
 
 def write(source: Source, folder: Path) -> bool:

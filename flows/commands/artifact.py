@@ -78,10 +78,17 @@ def list_artifacts(kind: str | None, limit: int, home: Home, as_json: bool) -> N
 def show(reference: str, home: Home, as_json: bool) -> None:
     """Show the manifest, run record and lineage of REF; for a tag, also its history of moves.
 
+    REF may also be the name of a run, whose bundle is shown.
+
     Example: `rarefy artifact show production`
     """
+    from rarefy.pipeline.release import bundles
+
     store = home.store()
-    stored = store.open(reference)
+    if bundles.is_run(reference, home):
+        stored = bundles.find(reference, home).artifact
+    else:
+        stored = store.open(reference)
     tags = tags_of(store, stored.digest)
     parents = lineage(store, stored)
     tag = store.find_tag(reference)

@@ -25,9 +25,9 @@ from rarefy.flows.new_recipe.recognise import (
     recognise,
     tags_as_text,
 )
-from rarefy.pipeline.sources.references import DEMO_MODEL
+from rarefy.pipeline.sources.references import DEMO_MODEL, model_reference
 from rarefy.pipeline.store.home import Home
-from rarefy.pipeline.terms.errors import DataError, RecipeError
+from rarefy.pipeline.terms.errors import DataError, ModelError, RecipeError
 
 if TYPE_CHECKING:
     from rarefy.flows.new_recipe.columns import Columns
@@ -43,6 +43,8 @@ KEPT = (
     "so it is the teacher and the baseline itself, and the recipe has no 'finetune'; put one first "
     "to train it on these rows"
 )
+EVAL_SHARE = "20 %"
+"""What is cut from train if no file looks like the eval rows."""
 GUESSED = (
     "no column looks like labels, so the model's own answers are the truth (label: null); --label "
     "names one"
@@ -68,6 +70,8 @@ class Answers:
     task: str = TEXT
     group: str | None = None
     corpus: str | None = None
+    labels: tuple[str, ...] = ()
+    """In the order of the model's outputs; () if the model itself names them, or has no head."""
     trained: bool = False
     """Whether the model is trained for the task and the labels of the data."""
     allow_pickle: bool = False
@@ -82,13 +86,24 @@ class Answers:
 @click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
 @click.option(
     "--model",
-    help="A folder, package:import_name/sub/dir or hub:owner/name@revision; "
-    f"default: {DEMO_MODEL}.",
+    help="A folder, a model of the Hub (owner/name, hub:owner/name@revision) or "
+    f"package:import_name/sub/dir; default: {DEMO_MODEL}.",
 )
 @click.option("--train", help="Labelled rows for training: JSONL, CSV, TSV or Parquet.")
-@click.option("--eval", "evaluation", help="Labelled rows for evaluation.")
+@click.option(
+    "--eval",
+    "evaluation",
+    help="Labelled rows for evaluation: a file, or a share of the training rows, e.g. 20%.",
+)
 @click.option("--text", multiple=True, help="The text column; repeat it for sentence pairs.")
 @click.option("--label", multiple=True, help="The label column; `none`: the model's own answers.")
+@click.option(
+    "--labels",
+    help="The data's labels in the order of the model's outputs, with commas: negative,positive.",
+)
+@click.option(
+    "--new-head", is_flag=True, help="Train a new head if the model's is for other labels."
+)
 @click.option("--task", help="The task; default: recognised by the columns.")
 @click.option("--corpus", help="What queries search: a file with the columns id and text.")
 @click.option("--name", help="The recipe's name; default: the file's name.")
@@ -105,6 +120,8 @@ def init(
     evaluation: str | None,
     text: tuple[str, ...],
     label: tuple[str, ...],
+    labels: str | None,
+    new_head: bool,
     task: str | None,
     corpus: str | None,
     name: str | None,
@@ -117,7 +134,8 @@ def init(
 ) -> None:
     """Write a commented recipe to PATH (default: recipe.yaml) and check it.
 
-    Example: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`
+    Examples: `rarefy init --train train.csv --eval eval.csv --goal fast --yes`,
+    `rarefy init --model my-model --labels negative,positive --train rows.csv --eval 20% --yes`
     """
     if path.is_dir():
         path = path / "recipe.yaml"
@@ -125,12 +143,16 @@ def init(
         raise RecipeError(f"{path} already exists; --force replaces it")
     prompt = _Prompt(yes)
     train = prompt("train", "Training rows (file)", train, None)
-    evaluation = prompt("eval", "Eval rows (file)", evaluation, _eval_file(train))
-    columns = _columns(prompt, train, text, label, task)
+    table = _table(train)
+    evaluation = prompt(
+        "eval", "Eval rows (file, or share of train)", evaluation, _eval_file(train) or EVAL_SHARE
+    )
+    _check_share(evaluation)
+    columns = _columns(prompt, train, table, text, label, task)
     if columns.task == EMBEDDINGS and not columns.label and len(columns.text) > 1:
         corpus_file = _named_like(train, "corpus")
         corpus = prompt("corpus", "What queries search (file)", corpus, corpus_file)
-    model = prompt("model", "Pretrained model", model, DEMO_MODEL)
+    model = model_reference(prompt("model", "Pretrained model", model, DEMO_MODEL), Path())
     if not columns.label and not task and columns.task == TEXT:
         columns = replace(columns, task=_task_of(model, columns.text, allow_pickle))
     goals = click.Choice(list(GOALS))
@@ -145,20 +167,70 @@ def init(
         task=columns.task,
         group=columns.group,
         corpus=corpus,
+        labels=_split(labels or ""),
         goal=prompt("goal", f"Goal ({_goals()})", goal, "balanced", goals),
         allow_pickle=allow_pickle,
     )
-    notes = _write_checked(answers, home, guessed=not label)
+    notes = _write_checked(answers, home, guessed=not label, new_head=new_head)
+    chosen = describe_choice(table, answers)
     if as_json:
-        show_json({"recipe": str(path), "warnings": notes})
+        show_json({"recipe": str(path), "chosen": chosen, "warnings": notes})
         return
+    click.echo(chosen, err=True)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(str(path))
     click.echo(f"next: rarefy plan {path}, then rarefy run {path}", err=True)
 
 
-def _write_checked(answers: Answers, home: Home, guessed: bool) -> list[str]:
+def _share(evaluation: str) -> float | None:
+    """Return the share of train that the eval rows are, or None if they are in a file."""
+    from rarefy.pipeline.terms.recipe_parts import share_of
+
+    return share_of(evaluation)
+
+
+def _check_share(evaluation: str) -> None:
+    """Raise UsageError if the eval rows are a share of train that cannot be cut off."""
+    from rarefy.pipeline.terms.recipe_parts import LARGEST_SHARE
+
+    share = _share(evaluation)
+    if share is not None and not 0 < share <= LARGEST_SHARE:
+        raise click.UsageError(
+            f"--eval {evaluation} is a share of the training rows; give one up to "
+            f"{LARGEST_SHARE:.0%}, or a file"
+        )
+
+
+def describe_choice(table: Columns, answers: Answers) -> str:
+    """Say in a line which columns, which task and which eval rows a recipe has, and which others.
+
+    Args:
+        table: The columns of the training rows, {} if they are not known.
+        answers: What the recipe is written from.
+    """
+    text = ", ".join(answers.text)
+    label = ", ".join(answers.label) or NO_LABEL
+    doubts = []
+    known = len(answers.text) == len(answers.label) == 1 and label in table.names
+    if known and answers.task == TEXT and table.is_guess(text, label):
+        doubts.append("a guess")
+    taken = {*answers.text, *answers.label}
+    others = [name for name in table.labels(answers.text[0]) if name not in taken]
+    if others:
+        doubts.append(f"also possible: {', '.join(others)}")
+    if doubts:
+        label += f" ({'; '.join(doubts)})"
+    texts = [name for name in table.texts() if name not in taken]
+    if texts:
+        text += f" (also possible: {', '.join(texts)})"
+    rows = answers.eval
+    if _share(rows) is not None:
+        rows = f"{rows} of {answers.train}"
+    return f"text: {text}; label: {label}; task: {answers.task}; eval: {rows}"
+
+
+def _write_checked(answers: Answers, home: Home, guessed: bool, new_head: bool) -> list[str]:
     """Write a recipe, plan it, and return what to tell the user of it.
 
     If the model is trained for the task already, the recipe is written for that.
@@ -167,8 +239,10 @@ def _write_checked(answers: Answers, home: Home, guessed: bool) -> list[str]:
         answers: What the recipe is written from.
         home: The folder for artifacts and the schema.
         guessed: Whether the user has not said that the rows have no labels.
+        new_head: Whether the model may lose a head that has as many outputs as there are labels.
 
     Raises:
+        ModelError: It would lose such a head, and ``new_head`` is not given.
         RarefyError: The recipe cannot be planned. Its file is then as it was before.
     """
     path = answers.path
@@ -179,6 +253,8 @@ def _write_checked(answers: Answers, home: Home, guessed: bool) -> list[str]:
         plan = _plan(path, home)
         if plan.unbound_task.unlabelled and guessed:
             notes.append(GUESSED)
+        if not new_head:
+            _check_head(plan)
         training = _describe_training(plan)
         if training:
             notes.append(f"the model {training}, {KEPT}")
@@ -192,6 +268,25 @@ def _write_checked(answers: Answers, home: Home, guessed: bool) -> list[str]:
             path.write_bytes(before)
         raise
     return notes + plan.warnings
+
+
+def _check_head(plan: Plan) -> None:
+    """Raise ModelError if the model's head, with as many outputs, has other names for the labels.
+
+    It is probably the one that the user has trained on these labels, and would be thrown away.
+    """
+    from rarefy.pipeline.store.artifact import Kind
+
+    task, labels = plan.unbound_task, plan.labels
+    outputs = task.head.labels_of(plan.located.config) or []
+    fits = plan.located.kind(task, labels) is Kind.CHECKPOINT
+    if not outputs or fits or len(outputs) != len(labels):
+        return
+    raise ModelError(
+        f"the model's head has the outputs {', '.join(outputs)}, and the data has the labels "
+        f"{', '.join(labels)}: give --labels {','.join(labels)}, or another order, that of the "
+        "outputs; or --new-head, to train a new one"
+    )
 
 
 def _plan(path: Path, home: Home) -> Plan:
@@ -254,26 +349,42 @@ class _Prompt:
         return answer
 
 
+def _table(train: str) -> Columns:
+    """Return the columns of the training rows; {} if they are in no file of this machine.
+
+    Raises DataError if the file cannot be read, or has no rows.
+    """
+    from rarefy.flows.new_recipe.columns import Columns, read
+
+    if train.startswith(REFERENCES):
+        return Columns({})
+    table = read(Path(train).expanduser())
+    if not any(table.values.values()):
+        raise DataError(f"{train} has no rows")
+    return table
+
+
 def _columns(
-    prompt: _Prompt, train: str, text: tuple[str, ...], label: tuple[str, ...], task: str | None
+    prompt: _Prompt,
+    train: str,
+    table: Columns,
+    text: tuple[str, ...],
+    label: tuple[str, ...],
+    task: str | None,
 ) -> Recognised:
     """Return the task and its columns; the prompts list the columns of a local file.
 
     Args:
         prompt: Answers what the options do not.
         train: The training rows, a file or a reference.
+        table: Their columns.
         text: The values of --text.
         label: The values of --label.
         task: The value of --task.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, or holds tags as text.
+        DataError: The file lacks a column, or holds tags as text.
     """
-    from rarefy.flows.new_recipe.columns import Columns, read
-
-    table = Columns({})
-    if not train.startswith(REFERENCES):
-        table = read(Path(train).expanduser())
     offer = ""
     if table.names:
         offer = f", one of {', '.join(table.names)}"
@@ -425,6 +536,9 @@ def _describe_training(plan: Plan) -> str:
         return "makes sentence embeddings" if model.pooling is not None else ""
     if model.kind(task, plan.labels) is not Kind.CHECKPOINT:
         return ""
+    if model.own_labels:
+        outputs = ", ".join(model.own_labels)
+        return f"has a head with the data's labels ({outputs} are {', '.join(plan.labels)})"
     return "has a head with the data's labels" if plan.labels else "has a head for scores"
 
 
@@ -444,7 +558,7 @@ def recipe_text(answers: Answers) -> str:
         goal = goal.for_trained_model()
     values = _goal_values(located.config)
     values["{main}"] = next(iter(task.scorer.score_names(rows)), "spearman")
-    values["{validate}"] = "validate: {linear: true}" if task.objective.linear else "validate"
+    values["{validate}"] = "validate: {linear: warn}" if task.objective.linear else "validate"
     target = "{name: cpu, provider: cpu, threads: 1}"
     if takes_vnni():
         target += WIDE
@@ -495,10 +609,14 @@ def _data_lines(answers: Answers, unlabelled: bool) -> list[str]:
     """Return the recipe's lines for its data; ``unlabelled``: the model labels the rows itself."""
     train = _scalar(_reference(answers.train, answers.folder))
     evaluation = _scalar(_reference(answers.eval, answers.folder))
+    share, comment = _share(answers.eval), "never trained on"
+    if share is not None:
+        evaluation = f"{100 * share:g} %"
+        comment = "of train: always the same rows, never trained on"
     lines = [
         "data: # paths are relative to this file's folder",
         f"  train: {train}",
-        f"  eval: {evaluation} # never trained on",
+        f"  eval: {evaluation} # {comment}",
     ]
     if answers.corpus:
         corpus = _scalar(_reference(answers.corpus, answers.folder))
@@ -513,6 +631,9 @@ def _data_lines(answers: Answers, unlabelled: bool) -> list[str]:
         f"  text: {_listed(answers.text)}",
         f"  label: {label}",
     ]
+    if answers.labels:
+        listed = ", ".join(map(_scalar, answers.labels))
+        lines.append(f"  labels: [{listed}] # in the order of the model's outputs")
     if answers.group:
         lines.append(f"  group: {_scalar(answers.group)} # rows to rank")
     return lines
@@ -528,6 +649,7 @@ def _data(answers: Answers) -> Data:
         corpus=answers.corpus,
         text=answers.text,
         label=answers.label or None,
+        labels=answers.labels or None,
         group=answers.group,
     )
 

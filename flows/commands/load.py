@@ -179,7 +179,8 @@ def rows(
     recipe_data, task = loaded.recipe.data, tasks.find(loaded.recipe.task)
     if task.reader.singly:  # as ``timed_requests``; a document's id beside a query may be a number
         recipe_data = recipe_data.model_copy(update={"text": recipe_data.text_columns[0]})
-    return data.read_text(recipe_data, task.reader, recipe_data.eval, loaded.base)
+    reference = recipe_data.references.get("eval", recipe_data.train)
+    return data.read_text(recipe_data, task.reader, reference, loaded.base)
 
 
 def _notes(run: Load) -> list[str]:

@@ -6,21 +6,30 @@ import codecs
 import io
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from rarefy.flows.console.options import home_option, json_option, provider_option
+from rarefy.flows.console.options import (
+    home_option,
+    json_option,
+    provider_option,
+    show_json,
+    stderr,
+)
 from rarefy.pipeline.store.home import Home
-from rarefy.pipeline.terms.errors import DataError
+from rarefy.pipeline.terms.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from rarefy.pipeline.release.predict import Bundle
 
 Row = tuple[str, str | None]
+FILE = click.Path(path_type=Path, dir_okay=False)
 UNDECODED = re.compile("[\ud800-\udfff]")
 """What surrogateescape makes of bytes that are no text; decoded text has none of these."""
 BYTE_ORDER_MARK = "\ufeff"
@@ -34,6 +43,20 @@ AT_ONCE = 1 << 16
 @click.option(
     "--pair", "pairs", nargs=2, multiple=True, metavar="FIRST SECOND", help="A sentence pair."
 )
+@click.option(
+    "--data", "table", type=FILE, help="Predict the rows of a CSV, TSV, JSONL or Parquet file."
+)
+@click.option(
+    "--text",
+    "columns",
+    multiple=True,
+    default=("text",),
+    show_default=True,
+    help="The text column of --data; repeat it for sentence pairs.",
+)
+@click.option(
+    "--out", type=FILE, help="Write the rows of --data with predictions: a .csv or .jsonl file."
+)
 @provider_option
 @click.option(
     "--threads", type=click.IntRange(1), help="Intra-op threads; default: the bundle's setting."
@@ -44,6 +67,9 @@ def predict(
     bundle: str,
     texts: tuple[str, ...],
     pairs: tuple[tuple[str, str], ...],
+    table: Path | None,
+    columns: tuple[str, ...],
+    out: Path | None,
     provider: str | None,
     threads: int | None,
     home: Home,
@@ -55,10 +81,19 @@ def predict(
     cannot be decoded ends with 2, after the answers to the lines before it. --json prints one
     object per line.
 
-    Example: `rarefy predict demo "A fine film."`
+    With --data, the rows of a file are answered, and written to --out with the columns
+    `prediction` and `score`.
+
+    Examples: `rarefy predict demo "A fine film."`,
+    `rarefy predict demo --data rows.csv --text review --out predicted.csv`
     """
     from rarefy.pipeline.release.predict import Bundle
 
+    _check_file(bundle, texts, pairs, table, out)
+    if table is not None and out is not None:
+        model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
+        _predict_file(model, table, columns, out, as_json)
+        return
     if not texts and not pairs and (sys.stdin is None or sys.stdin.isatty()):  # None: it is closed
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
     model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
@@ -68,6 +103,50 @@ def predict(
         return
     single_texts: list[Row] = [(text, None) for text in texts]
     _predict(model, [*single_texts, *pairs], as_json)
+
+
+def _check_file(
+    bundle: str,
+    texts: tuple[str, ...],
+    pairs: tuple[tuple[str, str], ...],
+    table: Path | None,
+    out: Path | None,
+) -> None:
+    """Raise RecipeError or UsageError if it is unclear which rows are to be predicted.
+
+    Args:
+        bundle: The command's argument.
+        texts: The texts; one that is a file's name is a mistake.
+        pairs: The pairs of texts.
+        table: The file of --data.
+        out: The file of --out.
+    """
+    if (table is None) != (out is None):
+        raise click.UsageError("--data and --out go together: the rows, and the file to write")
+    if table is not None and (texts or pairs):
+        raise click.UsageError("give either --data or texts")
+    if len(texts) == 1 and os.path.isfile(texts[0]):  # noqa: PTH113 (raises nothing for long texts)
+        command = f"rarefy predict {bundle} --data {texts[0]} --text COLUMN --out predicted.csv"
+        raise RecipeError(f"{texts[0]} is a file; its rows are predicted by: {command}")
+
+
+def _predict_file(
+    model: Bundle, table: Path, columns: tuple[str, ...], out: Path, as_json: bool
+) -> None:
+    """Write the predictions for a file's rows to ``out``, and print its name."""
+    from rarefy.flows.console.display import Display
+    from rarefy.flows.console.prediction_file import predict_file
+    from rarefy.pipeline.terms.wording import plural
+
+    with Display(stderr()) as display:
+        display.started("predict")
+        blank = predict_file(model, table, columns, out, display.progress)
+    if blank:
+        click.echo(f"note: {plural(blank, 'row')} without text: no prediction", err=True)
+    if as_json:
+        show_json({"out": str(out), "without_text": blank})
+    else:
+        click.echo(str(out))
 
 
 def _predict(model: Bundle, rows: list[Row], as_json: bool) -> None:

@@ -248,7 +248,7 @@ def verdict_table(verdict: Verdict) -> Table:
     table = plain_table("", "budget", "reason")
     for budget in verdict.budgets:
         sign, colour = SYMBOL[budget.outcome], COLOUR[budget.outcome]
-        name = f"{budget.metric} {budget.form}"
+        name = budget.name
         if budget.level == "warn":
             name += " (warn)"
         table.add_row(Text(f"{sign} {budget.outcome}", colour), name, budget.reason)

@@ -185,7 +185,23 @@ def alias_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def recipe_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument RECIPE, given to the command as ``recipe: Path``."""
-    return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(command)
+    return click.argument(
+        "recipe", type=click.Path(path_type=Path, dir_okay=False), callback=_no_example
+    )(command)
+
+
+def _no_example(_context: click.Context, _parameter: click.Parameter, recipe: Path) -> Path:
+    """Return the path of a recipe. Raises RecipeError if it is the name of an example instead."""
+    if len(recipe.parts) != 1 or recipe.suffix or recipe.exists():
+        return recipe
+    from rarefy.flows.new_recipe.examples import examples
+    from rarefy.pipeline.terms.errors import RecipeError
+
+    if str(recipe) in [example.name for example in examples()]:
+        raise RecipeError(
+            f"{recipe}: no such recipe; `rarefy recipe cp {recipe}` copies the example of this name"
+        )
+    return recipe
 
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import itertools
 import json
 import re
@@ -11,13 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rarefy.flows.new_recipe import evidence
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
 
 ROWS = 1000
 ENCODING = "utf-8-sig"
 """With a byte-order mark or without; Excel writes one."""
-LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label")
+LABELS = (
+    *("label", "labels", "class", "category", "target", "sentiment", "intent", "gold_label"),
+    *("queue", "topic"),
+)
+IDS = frozenset({"id", "ids", "uuid", "idx", "index", "url", "email", "unnamed"})
+TIMES = frozenset({"date", "time", "timestamp", "created", "updated", "modified"})
+"""Words in the names of columns that are no labels."""
+DATE = re.compile(r"(\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{2,4})([T ].*)?")
+SENTENCE = 20
+"""Characters that the values of a column of texts have on average, at least."""
 CONLL = re.compile(r"O|[BIES]-\S+")
 """What each line of such a file ends with."""
 TEXTS = ("text", "sentence", "content", "review", "question", "document")
@@ -54,24 +65,72 @@ class Columns:
                 return name
         return max(lengths, key=lambda name: lengths[name], default=None)
 
+    def texts(self) -> list[str]:
+        """Return the columns that may be the text: most values are sentences, and are different."""
+        names = []
+        for name, values in self.values.items():
+            strings = [value for value in values if isinstance(value, str)]
+            length = sum(map(len, strings)) / max(1, len(values))
+            if length >= SENTENCE and len(set(strings)) > len(values) / 2:
+                names.append(name)
+        return names
+
     def label(self, text: str | None) -> str | None:
-        """Return the likely label column: by name, else the one with the fewest values, or None.
+        """Return the likely label column, or None.
+
+        That is one with the name of a label, else the one that the words of the text predict best.
+        If they predict none of several, there is no telling. Of few rows, where words cannot tell,
+        it is the column with the fewest values.
+        """
+        for name in self.called(LABELS):
+            if name != text and len(_distinct(self.values[name])) > 1:
+                return name
+        candidates = self.labels(text)
+        if len(candidates) < 2:
+            return next(iter(candidates), None)
+        deviations = {}
+        for name in candidates:
+            known = evidence.deviations(self.values[text], self.values[name]) if text else None
+            if known is not None:
+                deviations[name] = known
+        if not deviations:
+            return min(candidates, key=lambda name: len(_distinct(self.values[name])))
+        best = max(deviations, key=lambda name: deviations[name])
+        return best if deviations[best] >= evidence.SURE else None
+
+    def is_guess(self, text: str, label: str) -> bool:
+        """Return whether neither the name of a column says that it is the label, nor the words."""
+        if label in self.called(LABELS):
+            return False
+        deviations = evidence.deviations(self.values[text], self.values[label])
+        return deviations is None or deviations < evidence.SURE
+
+    def labels(self, text: str | None) -> list[str]:
+        """Return the columns that may be the label: some values return, and they are no dates.
 
         A column whose values are all different, such as an id, is a label only by its name.
         """
-        counts = {}
-        candidates = []
+        names = []
+        texts = [text, *self.texts()]
         for name, values in self.values.items():
-            if name == text:
+            if name in texts:
                 continue
-            cells = present(values)
-            counts[name] = len(set(map(str, cells)))
-            if 1 < counts[name] < len(cells):
-                candidates.append(name)
-        for name in self.called(LABELS):
-            if counts.get(name, 0) > 1:
-                return name
-        return min(candidates, key=lambda name: counts[name], default=None)
+            cells, count = present(values), len(_distinct(values))
+            if 1 < count < len(cells) and not _is_id_or_time(name, cells):
+                names.append(name)
+        return names
+
+
+def _distinct(values: Sequence[Any]) -> set[str]:
+    return set(map(str, present(values)))
+
+
+def _is_id_or_time(name: str, cells: Sequence[Any]) -> bool:
+    """Return whether a column is named for ids or times, or holds dates."""
+    words = set(re.split(r"[\W_]+", name.casefold()))
+    if words & (IDS | TIMES):
+        return True
+    return all(isinstance(cell, datetime.date) or DATE.fullmatch(str(cell)) for cell in cells)
 
 
 def present(values: Sequence[Any]) -> list[Any]:
@@ -169,7 +228,7 @@ def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
             file, delimiter=separator, quoting=csv.QUOTE_NONE if unquoted else csv.QUOTE_MINIMAL
         )
         rows = list(itertools.islice(reader, ROWS))
-    names = reader.fieldnames or []
+        names = reader.fieldnames or []
     return {name: [row[name] for row in rows] for name in names}
 
 

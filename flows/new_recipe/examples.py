@@ -67,6 +67,7 @@ def schema_line(recipe: Path, home: Home) -> str:
 
     path = home.path / "recipe.schema.json"
     schema = json.dumps(json_schema(), indent=1)
+    home.make()
     with disk.placing(path):
         path.write_text(schema, encoding="utf-8")
     base = recipe.resolve().parent

@@ -19,6 +19,7 @@ from rarefy.flows.server import server as prefect_server
 from rarefy.flows.sweep import branch
 from rarefy.flows.sweep.workers import Where, Workers
 from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms import extras
 from rarefy.pipeline.terms.errors import ProviderError
 
 
@@ -41,9 +42,7 @@ def check(where: Where) -> None:
     """Raise ProviderError if what an executor needs is not installed or does not answer."""
     on = where.on
     if on in ("dask", "ray") and find_spec(f"prefect_{on}") is None:
-        raise ProviderError(
-            f"a sweep on {on.capitalize()} needs prefect-{on}: pip install 'rarefy[{on}]'"
-        )
+        raise ProviderError(f"a sweep on {on.capitalize()} needs prefect-{on}: {extras.remedy(on)}")
     if where.elsewhere:
         prefect_server.require(f"a sweep on the workers of {where.address}", "rarefy sweep …")
 

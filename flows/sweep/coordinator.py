@@ -31,6 +31,7 @@ from rarefy.pipeline.store.remote import artifacts
 from rarefy.pipeline.sweep import variants
 from rarefy.pipeline.sweep.branch import ENDED, Branch, Folder, hopeless
 from rarefy.pipeline.sweep.variants import Variant
+from rarefy.pipeline.terms import extras
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.errors import ProviderError, RarefyError, RecipeError
 
@@ -305,7 +306,7 @@ def _trials(job: Job) -> Trials | None:
     if job.sweep.file.search is None:
         return None
     if find_spec("optuna") is None:
-        raise ProviderError("a search needs optuna: pip install 'rarefy[sweep]'")
+        raise ProviderError(f"a search needs optuna: {extras.remedy('sweep')}")
     from rarefy.flows.sweep.searching import Trials
 
     return Trials(job.sweep.file, job.out)

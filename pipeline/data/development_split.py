@@ -1,5 +1,7 @@
 """The development split: rows on which everything is chosen, cut from the training rows.
 
+The eval split can be cut from them first, in the same way.
+
 A row's place is drawn from a hash of its text, so equal texts stay together, and rows added later
 do not move the others.
 """
@@ -20,6 +22,7 @@ from rarefy.pipeline.terms.wording import percent, plural
 
 T = TypeVar("T")
 NAME = "dev"
+EVAL = "eval"
 SEED = 0
 VERSION = 4
 """Raised when other rows are cut of the same ones: the digest of what is cut has it."""
@@ -29,16 +32,27 @@ MOST = 2000
 """Rows at most: enough to tell choices apart, few enough to try many."""
 
 
-def source(train: Source, share: float, group: str | None) -> Source:
-    """Return the source of the rows that are cut from ``train``; its digest says how."""
-    digest = value_sha256([train.sha256, share, group, SEED, MOST, VERSION])
-    return Source(NAME, train.reference, train.path, digest)
+def source(train: Source, share: float, group: str | None, eval_share: float = 0) -> Source:
+    """Return the source of the rows that are cut from ``train``; its digest says how.
+
+    ``eval_share``: of the eval rows that are cut off before.
+    """
+    facts = [train.sha256, share, group, SEED, MOST, VERSION]
+    if eval_share:
+        facts.append(eval_share)
+    return Source(NAME, train.reference, train.path, value_sha256(facts))
+
+
+def eval_source(train: Source, share: float, group: str | None) -> Source:
+    """Return the source of the eval rows that are cut from ``train``; its digest says how."""
+    digest = value_sha256([EVAL, train.sha256, share, group, SEED, VERSION])
+    return Source(EVAL, train.reference, train.path, digest)
 
 
 def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> tuple[Split, Split]:
     """Return the training rows without the development rows, and the development rows.
 
-    A share of each stratum is taken (at most 2,000 rows in all), or whole groups if the split has
+    A share of each stratum is taken (of dev at most 2,000 rows), or whole groups if the split has
     groups, without those that are far too large. Rows with equal (first) texts stay together,
     unless so many share one that pairs have to be told apart by both texts. If the rows are too few
     to spare one, they all stay in training, and the development split has them too.
@@ -47,9 +61,12 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
         train: the rows.
         strata: the stratum of each row; empty for rows without targets.
         share: about how much of each stratum is taken, from 0 to 1.
-        dev: the ``source`` of the development rows.
+        dev: the ``source`` of the rows that are cut off.
     """
     count = len(train)
+    if dev.name == NAME:
+        most = MOST / count
+        share = min(share, most)
     chosen = _rows(train, strata, share) if train.groups is None else _group_rows(train, share)
     if not chosen or len(chosen) == count:
         return train, picked(train, range(count), dev.name, dev.sha256)
@@ -62,27 +79,29 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
 def _group_rows(train: Split, share: float) -> set[int]:
     """Return the rows of whole groups that have about ``share`` of all rows together."""
     groups = train.groups or ()
-    chosen = _groups(Counter(groups), _wanted(len(train), share))
+    chosen = _groups(Counter(groups), round(share * len(train)))
     return {row for row, group in enumerate(groups) if group in chosen}
 
 
 def warning(train: Split, dev: Split, share: float) -> str | None:
-    """Return what is wrong with the development rows that were cut from ``train``, if anything."""
-    rows = len(train)
+    """Return what is wrong with the rows ``dev`` that were cut from ``train``, if anything."""
+    rows, name = len(train), dev.name
     if len(dev) == rows:
-        why = _why_none(train)
+        why = why_none(train)
         return f"dev: {why}, so choices are made on the training rows themselves; give data.dev"
-    wanted = _wanted(rows, share)
+    wanted = round(share * rows)
+    if name == NAME:
+        wanted = min(wanted, MOST)
     if wanted / LARGEST <= len(dev) <= LARGEST * wanted:
         return None
     actual, expected = percent(len(dev) / rows), percent(wanted / rows)
     reason = f"whole groups have {actual} of the rows"
     if train.groups is None:
         reason = f"rows with one text stay together: {actual} of them were cut off"
-    return f"dev: {reason}, where {expected} were to be cut off; give data.dev"
+    return f"{name}: {reason}, where {expected} were to be cut off; give data.{name}"
 
 
-def _why_none(train: Split) -> str:
+def why_none(train: Split) -> str:
     """Return why no rows could be cut off."""
     groups, texts = train.groups or (), train.texts
     if len(set(groups)) == 1:
@@ -92,16 +111,11 @@ def _why_none(train: Split) -> str:
     return f"train is too small to spare rows ({plural(len(train), 'row')})"
 
 
-def _wanted(rows: int, share: float) -> int:
-    return round(min(share, MOST / rows) * rows)
-
-
 def _rows(train: Split, strata: Sequence[Hashable], share: float) -> set[int]:
     """Return the first rows of each stratum in the order of their places, and those of small ones.
 
     A stratum is small if its share is not one row.
     """
-    share = min(share, MOST / len(train))
     places = array("Q", map(_place, train.texts))
     layers: dict[Hashable, list[int]] = defaultdict(list)
     for row in range(len(places)):
@@ -275,6 +289,9 @@ def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
     def pick(values: Sequence[T] | None) -> Sequence[T] | None:
         return None if values is None else Picked(values, rows)
 
+    columns = {}
+    for column, values in split.columns.items():
+        columns[column] = list(Picked(values, rows))
     return replace(
         split,
         name=name,
@@ -282,6 +299,7 @@ def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
         texts=Picked(split.texts, rows),
         pairs=pick(split.pairs),
         labels=pick(split.labels),
+        columns=columns,
         groups=pick(split.groups),
         negatives=pick(split.negatives),
     )

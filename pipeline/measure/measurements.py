@@ -55,8 +55,10 @@ class Linear(_Record):
 
     ``size`` is the bytes of its pickle. ``seconds``: to train it, on ``rows`` rows.
     ``milliseconds`` from text to answer, one entry a call, in the process that measures.
+    ``level``: whether a candidate that is no better fails, or is a warning only.
     """
 
+    level: Literal["error", "warn"] = "error"
     size: int
     seconds: float
     rows: int

@@ -50,7 +50,8 @@ class Recipe(Part):
 
     name: Name = Field(description="of its runs; small letters, digits, dots, dashes, underscores")
     model: str = Field(
-        description="a directory, hub:owner/name@revision, or package:import_name/sub/dir"
+        description="a directory, a model of the Hub (owner/name or hub:owner/name@revision), or "
+        "package:import_name/sub/dir"
     )
     task: str = Field(
         default="text-classification", description="what a row is and what is answered"

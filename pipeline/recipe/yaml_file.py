@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from rarefy.pipeline.sources.plugin_code import OWN
 from rarefy.pipeline.terms.budget import REGRESSIONS
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
-from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.suggestions import hint, synonym
 
 T = TypeVar("T")
 
@@ -220,6 +220,11 @@ class Places:
         if first["type"] in ("tuple_type", "list_type"):
             message = "give a list, such as [one, two]"
         value = first.get("input")
+        if first["type"] == "literal_error":
+            expected = str(first.get("ctx", {}).get("expected", ""))
+            near = synonym(value, re.findall("'([^']+)'", expected))
+            if near:
+                message += f", did you mean {near!r}?"
         if isinstance(value, str | int | float | bool):
             message += f" (found {value!r})"
         return self.say(where, message)

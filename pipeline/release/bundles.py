@@ -42,6 +42,13 @@ def named(reference: Path | str) -> str:
     return str(reference)
 
 
+def is_run(reference: str, home: Home) -> bool:
+    """Return whether a bare name is that of a run with a bundle."""
+    if Path(reference).name != reference:
+        return False
+    return (home.runs / reference / "bundle" / MODEL).is_file()
+
+
 def find(reference: str, home: Home) -> Bundle:
     """Return the bundle with this run name, folder, run folder, tag or digest, in this order.
 

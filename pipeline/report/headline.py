@@ -13,7 +13,7 @@ from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.outcomes import SYMBOL, Outcome
 from rarefy.pipeline.verdict.record import ReportData
-from rarefy.pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.verdict.verdict import LINEAR_BASELINE, BudgetResult
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,21 @@ def build(data: ReportData) -> Headline:
     return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), words, numbers)
 
 
-def _judged(budgets: Sequence[BudgetResult]) -> str:
+def _judged(results: Sequence[BudgetResult]) -> str:
+    """Return how many budgets are met, missed and inconclusive, and of the linear baseline."""
+    budgets = [result for result in results if not result.is_linear_baseline]
+    sentences = []
+    if budgets:
+        sentences.append(_counted(budgets))
+    for result in results:
+        if result.is_linear_baseline and result.outcome != "pass":
+            sentences.append(f"The {LINEAR_BASELINE} is as good.")
+        elif result.is_linear_baseline and not budgets:
+            sentences.append(f"It is better than the {LINEAR_BASELINE}.")
+    return " ".join(sentences)
+
+
+def _counted(budgets: Sequence[BudgetResult]) -> str:
     """Return how many budgets are met, missed and inconclusive."""
     outcomes = Counter(budget.outcome for budget in budgets)
     total = wording.plural(len(budgets), "budget")

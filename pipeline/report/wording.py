@@ -7,7 +7,7 @@ from typing import Protocol
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms import metrics, wording
 from rarefy.pipeline.terms.wording import Form
-from rarefy.pipeline.verdict.verdict import BudgetResult
+from rarefy.pipeline.verdict.verdict import LINEAR_BASELINE, BudgetResult
 
 NBSP = "\u00a0"
 plural, plurals, signed = wording.plural, wording.plurals, wording.signed
@@ -95,6 +95,8 @@ def budget_value(budget: BudgetResult, value: float) -> str:
 
 def requirement(budget: BudgetResult) -> str:
     """Return a budget's requirement in words: ``at least 5.00× faster than teacher``."""
+    if budget.is_linear_baseline:
+        return f"above the {LINEAR_BASELINE}"
     amount = limit(budget.metric, budget.form, budget.limit)
     if budget.form not in _REQUIREMENTS:
         return f"{budget.form} {amount}"

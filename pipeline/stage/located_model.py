@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -66,6 +66,42 @@ class Located:
     """That it compares embeddings otherwise than by cosine, as is done here."""
     prompts: tuple[str, ...] = ()
     """What it puts before queries or documents if it is asked to, which nothing here does."""
+    own_labels: tuple[str, ...] = ()
+    """What its head calls its labels, if ``config`` has the data's names for them."""
+
+    def with_labels(self, task: Task, names: Sequence[str], data_labels: Sequence[str]) -> Located:
+        """Return the model with the data's names for the labels of its head.
+
+        Outputs that nobody has named, ``LABEL_0``, ``LABEL_1``, …, are the integers 0, 1, … if
+        these are the data's labels.
+
+        Args:
+            task: the recipe's task.
+            names: the labels in the order of the outputs, as the recipe says; () if it does not.
+            data_labels: those that the training rows have.
+
+        Raises:
+            ModelError: ``names`` are more or fewer than the outputs.
+        """
+        labels_of_head = task.head.labels_of(self.config)
+        if not labels_of_head:
+            return self
+        count = len(labels_of_head)
+        integers = [str(index) for index in range(count)]
+        if not names and labels_of_head == heads.unnamed(count) and set(data_labels) == {*integers}:
+            names = integers
+        if not names or list(names) == labels_of_head:
+            return self
+        if len(names) != count:
+            raise ModelError(
+                f"data.labels: {len(names)} labels, but the model's head has {count} outputs "
+                f"({_some(labels_of_head)})"
+            )
+        labels = {
+            "id2label": {str(index): name for index, name in enumerate(names)},
+            "label2id": {name: index for index, name in enumerate(names)},
+        }
+        return replace(self, config=dict(self.config) | labels, own_labels=tuple(labels_of_head))
 
     def kind(self, task: Task, labels: Sequence[str]) -> Kind:
         """Return CHECKPOINT if the model has the task's head for these labels, else ENCODER."""
@@ -89,6 +125,9 @@ class Located:
         """
         if task.head.body_only:
             return self._of_embeddings()
+        renamed = self._renamed(task)
+        if renamed:
+            return [renamed]
         labels_of_head = task.head.labels_of(self.config)
         if labels_of_head is None:
             head = heads.replaced(self.config, labels)
@@ -110,8 +149,20 @@ class Located:
             differences.append(f"only the data have {_some(in_data_alone)}")
         return [
             f"model: its head is for other labels ({'; '.join(differences)}) and will be replaced "
-            "by a new one; to keep it, let id2label in its config.json name the data's labels"
+            "by a new one; to keep it, list the data's labels in the order of its outputs as "
+            "data.labels"
         ]
+
+    def _renamed(self, task: Task) -> str:
+        """Return a warning if a head has other names for its labels than the recipe, else ""."""
+        own = list(self.own_labels)
+        if own == heads.unnamed(len(own)):
+            return ""
+        stated = task.head.labels_of(self.config) or []
+        return (
+            f"model: its outputs {_some(own)} are taken as {_some(stated)}, in this order, as "
+            "data.labels says"
+        )
 
     def _of_embeddings(self) -> list[str]:
         warnings = []
@@ -170,7 +221,11 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
     if not trained_length and not _has_table(values):
         trained_length = _stated(values)
     return Located(
-        source=Source(reference=reference, revision=revision, licence=_licence(root)),
+        source=Source(
+            reference=references.model_reference(reference, base),
+            revision=revision,
+            licence=_licence(root),
+        ),
         directory=directory,
         files=(config, *weights, *tokenizer, *sidecars, *pooling_files),
         weights=tuple(weights),

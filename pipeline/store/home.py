@@ -37,6 +37,19 @@ class Home:
     def prefect(self) -> Path:
         return self.path / "prefect"
 
+    def make(self) -> None:
+        """Make the folder if it is not there, with a file that keeps it out of git.
+
+        It gets rows of the data and weights. Raises what ``disk.placing`` raises.
+        """
+        from rarefy.pipeline.store import disk
+
+        if self.path.exists():
+            return
+        ignored = self.path / ".gitignore"
+        with disk.placing(ignored):
+            ignored.write_text("*\n", encoding="utf-8")
+
     def folders(self, reference: str) -> list[Path]:
         """Return the folders that a run's name or path may mean, in the order to look there.
 
@@ -52,6 +65,7 @@ class Home:
 
         With the URL of a ``remote`` store, it also finds the work of other machines.
         """
+        self.make()
         if remote is not None:
             from rarefy.pipeline.store.remote.shared_store import Shared
 

@@ -49,6 +49,11 @@ def problem(loaded: LoadedRecipe, path: str) -> str | None:
             "without labels, the model's own answers are the truth, so branches that differ in "
             "this would be compared with different truths"
         )
+    if path == "data.train" and data.eval_share:
+        return (
+            "the eval rows are cut from train, so branches would be compared on different rows; "
+            "name a file of them in data.eval"
+        )
     if path == "data.train" and not data.dev_file:
         return (
             "the development rows are cut from train, so branches would be compared on different "

@@ -56,9 +56,13 @@ def locate(data: Data, base: Path) -> dict[str, Source]:
     for name, reference in data.references.items():
         path = references.data_file(reference, base, f"data.{name}")
         located[name] = Source(name, reference, path, file_sha256(path))
+    train = located["train"]
+    if data.eval_share:
+        eval_rows = development_split.eval_source(train, data.eval_share, data.group)
+        located[eval_rows.name] = eval_rows
     if development_split.NAME not in located:
         located[development_split.NAME] = development_split.source(
-            located["train"], data.share, data.group
+            train, data.share, data.group, data.eval_share
         )
     return located
 
@@ -86,6 +90,10 @@ def reading(data: Data) -> dict[str, Any]:
     options: dict[str, Any] = {"version": READING}
     if data.dev_file is None:
         options["dev"] = [data.share, development_split.VERSION]
+    if data.eval_share:
+        options["eval"] = [data.eval_share, development_split.VERSION]
+    if data.labels:
+        options["labels"] = data.labels
     if data.negatives:
         options["negatives"] = data.negatives
     if data.long_texts != "cut":
@@ -123,16 +131,23 @@ def load(
     if corpus.NAME in located:
         documents = corpus.read(located[corpus.NAME])
     cut = data.dev_file is None
+    files = dict(located)
+    files.pop(corpus.NAME, None)
+    if cut:
+        del files[development_split.NAME]
+    if data.eval_share:
+        del files[development_split.EVAL]
     raw = {}
-    for name, source in located.items():
-        is_a_file = not (cut and name == development_split.NAME) and name != corpus.NAME
-        if is_a_file:
-            store = list if name == "eval" else partial(Texts, folder)
-            raw[name] = _rows(data, reader, source, warnings, store)
+    for name, source in files.items():
+        store = list if name == "eval" else partial(Texts, folder)
+        raw[name] = _rows(data, reader, source, warnings, store)
     names = order or []
     targets = raw["train"].targets
     if not names and targets is not None:
-        names = reader.labels(targets, located["train"])
+        names = _labels(data, reader, targets, located["train"])
+    if data.labels:
+        stated = "data.labels"
+        located = {name: replace(source, labels_of=stated) for name, source in located.items()}
     splits, counts = {}, {}
     for name, rows in raw.items():
         splits[name] = _split(reader, located[name], rows, names, warnings)
@@ -141,6 +156,8 @@ def load(
             absent = [repr(label) for label, count in counts[name].items() if not count]
             if absent:
                 warnings.append(f"{name}: no row has the label {', '.join(absent[:3])}")
+    if data.eval_share:
+        _cut_eval(data, reader, located[development_split.EVAL], splits, warnings)
     if documents is not None:
         splits["eval"] = corpus.searching(splits["eval"], documents)
         splits[corpus.NAME] = documents.split()
@@ -152,6 +169,50 @@ def load(
     _warn_overlap(splits, warnings, cut=cut)
     sizes = {name: len(split) for name, split in splits.items()}
     return splits, Summary(names, sizes, counts, warnings, left_out)
+
+
+def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> list[str]:
+    """Return the labels of the training rows, in the order of ``data.labels`` if it is given.
+
+    Raises DataError if they teach nothing, or the task has none that could be in an order.
+    """
+    names = reader.labels(targets, source)
+    if not data.labels:
+        return names
+    if not names:
+        raise DataError(f"data.labels: {reader.task.name} has no labels; leave it out")
+    return list(data.labels)
+
+
+def _cut_eval(
+    data: Data, reader: Reader, source: Source, splits: dict[str, Split], warnings: list[str]
+) -> None:
+    """Move some rows of train to a split ``eval``.
+
+    Args:
+        data: has the share of train that is cut off.
+        reader: says in which stratum a target is.
+        source: the source of the new split.
+        splits: gets the new split, and train without its rows.
+        warnings: gets what is wrong with the new split.
+
+    Raises:
+        DataError: the rows cannot be divided, or there are too few of them for scores.
+    """
+    train = splits["train"]
+    strata = [reader.stratum(target) for target in train.labels or ()]
+    rest, rows = development_split.cut(train, strata, data.eval_share, source)
+    if rest is train:
+        raise DataError(f"data.eval: {development_split.why_none(train)}; give a file")
+    _check_count(reader, source, rows.texts, rows.groups, has_targets=rows.labels is not None)
+    warning = development_split.warning(train, rows, data.eval_share)
+    if warning:
+        warnings.append(warning)
+    if rows.groups is not None and rows.labels is not None:
+        warnings += reader.check_groups(rows.labels, rows.groups, source)
+    pairs = rows.pairs and list(rows.pairs)
+    splits["eval"] = replace(rows, texts=list(rows.texts), pairs=pairs, negatives=None)
+    splits["train"] = replace(rest, columns={})
 
 
 def _cut_development(
@@ -209,6 +270,8 @@ def evaluated(
     Raises:
         DataError: as ``load`` does, and for a label that the model does not have.
     """
+    if data.eval_share:
+        return load(data, reader, located, labels or None)[0]["eval"]
     _check_search(data, reader)
     shown = ", ".join(labels[:SHOWN])
     if len(labels) > SHOWN:
@@ -225,6 +288,8 @@ def _check_search(data: Data, reader: Reader) -> None:
         raise DataError(
             f"data.{data.search_option}: {reader.task.name} searches nothing; leave it out"
         )
+    if data.corpus and data.eval_share:
+        raise DataError("data.eval: a share of train cannot search a corpus; give a file")
 
 
 @dataclass
@@ -245,7 +310,7 @@ def _split(
     Raises DataError if the eval split has too few rows for the task's scores.
     """
     if source.name == "eval":
-        _check_count(reader, source, rows)
+        _check_count(reader, source, rows.texts, rows.groups, has_targets=rows.targets is not None)
     labels = None
     if rows.targets is not None:
         labels = reader.index_targets(rows.targets, names, source)
@@ -264,15 +329,22 @@ def _split(
     )
 
 
-def _check_count(reader: Reader, source: Source, rows: _Raw) -> None:
+def _check_count(
+    reader: Reader,
+    source: Source,
+    texts: Sequence[str],
+    groups: Sequence[str] | None,
+    *,
+    has_targets: bool,
+) -> None:
     """Raise DataError if the eval split has too few rows for the task's scores."""
-    count = len(rows.texts)
+    count = len(texts)
     fault = f"{source.reference}: eval has {plural(count, 'row')}"
     if count < reader.fewest:
         raise DataError(f"{fault}; {reader.task.name} of such rows needs at least {reader.fewest}")
-    if count >= FEWEST or not reader.correlates or rows.targets is None:
+    if count >= FEWEST or not reader.correlates or not has_targets:
         return
-    ranked = reader.queries and rows.groups is not None
+    ranked = reader.queries and groups is not None
     if not ranked:
         raise DataError(f"{fault}; a correlation of fewer than {FEWEST} has no meaning")
 
@@ -304,7 +376,8 @@ class _Columns:
         if split == "unlabelled":
             return cls(texts, (), (), None, None)
         targets = tuple(reader.target_columns(data))
-        slices = tuple(data.slices) if split == "eval" else ()
+        measured = "train" if data.eval_share else "eval"
+        slices = tuple(data.slices) if split == measured else ()
         negatives = data.negatives if split in ("train", "dev") else None
         return cls(texts, targets, slices, data.group, negatives)
 

@@ -18,11 +18,16 @@ from pydantic import (
 
 from rarefy.pipeline.terms import quantity
 from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.suggestions import repeated
 
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 Name = Annotated[str, Field(pattern=NAME.pattern)]
 REMOTE_TAG: Final = "#"
 """Separates a store's URL from a tag in that store."""
+
+
+LARGEST_SHARE: Final = 0.5
+"""The largest share of train that may be cut off, for dev or eval."""
 
 
 class Part(BaseModel):
@@ -42,7 +47,14 @@ def _written(share: Any) -> Any:
     return str(share) if isinstance(share, float) else share
 
 
-def _share(text: str) -> float | None:
+def _label_names(labels: Any) -> Any:
+    """Return labels as text: whole numbers may be written without quotes."""
+    if not isinstance(labels, list | tuple):
+        return labels
+    return [str(label) if type(label) is int else label for label in labels]
+
+
+def share_of(text: str) -> float | None:
     """Return a share, written as 5 % or 0.05, or None for any other text."""
     try:
         share: float = quantity.parse(text)
@@ -59,7 +71,10 @@ class Data(Part):
     """
 
     train: Reference = Field(description="the rows to learn from")
-    eval: Reference = Field(description="the rows to measure on; nothing is chosen by them")
+    eval: Annotated[Reference, BeforeValidator(_written)] = Field(
+        description="the rows to measure on, by which nothing is chosen: a file, or a share of "
+        "train to cut off"
+    )
     dev: Annotated[Reference, BeforeValidator(_written)] = Field(
         default="5 %",
         description="rows on which everything is chosen: a share of train to cut off, at most "
@@ -74,6 +89,12 @@ class Data(Part):
     label: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default="label",
         description="the column to predict; null: the model's own answers are the truth",
+    )
+    labels: Annotated[tuple[str, ...], BeforeValidator(_label_names)] | None = Field(
+        default=None,
+        min_length=1,
+        description="the labels in the order of the model's outputs, if its head has other names "
+        "for them; LABEL_0, LABEL_1, … are 0, 1, … without this",
     )
     corpus: Reference | None = Field(
         default=None,
@@ -106,23 +127,37 @@ class Data(Part):
             return (self.text,)
         return self.text
 
-    @field_validator("dev", mode="after")
+    @field_validator("dev", "eval", mode="after")
     @classmethod
     def _share_or_file(cls, value: str) -> str:
-        share = _share(value)
-        if share is not None and not 0 < share <= 0.5:
-            raise ValueError(f"{value!r} is a share of train; give one up to 50 %, or a file")
+        share = share_of(value)
+        if share is not None and not 0 < share <= LARGEST_SHARE:
+            most = f"{100 * LARGEST_SHARE:g} %"
+            raise ValueError(f"{value!r} is a share of train; give one up to {most}, or a file")
         return value
+
+    @field_validator("labels", mode="after")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = repeated(value or ())
+        if twice is not None:
+            raise ValueError(f"the label {twice!r} is listed twice")
+        return value
+
+    @property
+    def eval_share(self) -> float:
+        """The share of train that becomes the eval split; 0 if that is a file."""
+        return share_of(self.eval) or 0.0
 
     @property
     def share(self) -> float:
         """The share of train that becomes the development split; 0 if that is a file."""
-        return _share(self.dev) or 0.0
+        return share_of(self.dev) or 0.0
 
     @property
     def dev_file(self) -> str | None:
         """The reference of the development split; None if it is cut from train."""
-        return self.dev if _share(self.dev) is None else None
+        return self.dev if share_of(self.dev) is None else None
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -139,7 +174,8 @@ class Data(Part):
     @property
     def references(self) -> dict[str, str]:
         """Return split name -> reference, for the splits that the recipe defines."""
-        pairs = {"train": self.train, "dev": self.dev_file, "eval": self.eval}
+        eval_file = None if self.eval_share else self.eval
+        pairs = {"train": self.train, "dev": self.dev_file, "eval": eval_file}
         pairs |= {"unlabelled": self.unlabelled, "corpus": self.corpus}
         return {name: reference for name, reference in pairs.items() if reference}
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
+
+SYNONYMS: Final = {"lr": "learning_rate", "gpu": "cuda", "bs": "batch_size"}
+"""What others call it: what it is called here."""
 
 
 def nearest(value: Any, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -29,10 +32,23 @@ def _ratio(one: str, other: str) -> float:
 def hint(value: Any, candidates: Iterable[str]) -> str:
     """Return the end of an error message about an unknown name: a suggestion or all known names."""
     names = list(candidates)
-    near = nearest(value, names)
+    near = synonym(value, names) or nearest(value, names)
     if near:
         return f", did you mean {near!r}?"
     return f"; known: {', '.join(names) or 'none'}"
+
+
+def synonym(value: Any, candidates: Iterable[str]) -> str | None:
+    """Return the known name that others call ``value``, or of which that is a word; else None.
+
+    For example, ``f1`` is a word of ``macro_f1``.
+    """
+    names = list(candidates)
+    ours = SYNONYMS.get(str(value))
+    if ours in names:
+        return ours
+    containing = [name for name in names if str(value) in name.split("_")]
+    return next(iter(containing), None)
 
 
 def repeated(names: Iterable[str]) -> str | None:

@@ -51,10 +51,12 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
     """Return whether the candidate beats the linear model; None if there is none, or it is broken.
 
     It fails if its main score is no better, whatever it keeps of a larger model's: the cheap model
-    is the one to ship. If it is better, the interval says how sure that is.
+    is the one to ship. If it is better, the interval says how sure that is. It is no budget of the
+    recipe, and may be a warning only (``validate: {linear: warn}``).
     """
     if measurements.linear is None or broken_answers(measurements):
         return None
+    level = measurements.linear.level
     main = measurements.main
     candidate, linear = measurements.table(CANDIDATE), measurements.linear_table()
     comparison = measurements.compare(main, candidate, linear)
@@ -73,6 +75,7 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
         form="max_drop",
         limit=0,
         against=LINEAR,
+        level=level,
         **drop._asdict(),
         outcome=outcome,
         reason=reason,

@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rarefy.pipeline.terms.errors import BudgetError, EvidenceError
 from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.terms.recipe_parts import LINEAR
 
 SCHEMA: Final = "rarefy.verdict/3"
+LINEAR_BASELINE: Final = "linear baseline"
+"""What the comparison with the linear model is called."""
 
 
 class BudgetResult(BaseModel):
@@ -31,6 +34,18 @@ class BudgetResult(BaseModel):
     high: float | None = None
     outcome: Outcome
     reason: str = Field(description="one human-readable sentence with the numbers")
+
+    @property
+    def is_linear_baseline(self) -> bool:
+        """Whether it compares with the linear model, and is no budget of the recipe."""
+        return self.against == LINEAR
+
+    @property
+    def name(self) -> str:
+        """The metric with the form of its limit: ``size min_shrink``."""
+        if self.is_linear_baseline:
+            return LINEAR_BASELINE
+        return f"{self.metric} {self.form}"
 
     @property
     def place(self) -> str | None:

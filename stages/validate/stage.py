@@ -81,10 +81,10 @@ class Validate(Stage):
         description="on CPUs, measure the first checkpoint also in OpenVINO's float default, if "
         "the extra openvino is installed",
     )
-    linear: bool = Field(
+    linear: bool | Literal["warn"] = Field(
         default=False,
         description="also train a linear model on the words of the rows; a bundle that is no "
-        "better fails",
+        "better fails, or is a warning",
     )
     memory: bool = Field(default=True, description="measure the peak memory of each model")
     examples: bool = Field(default=True, description="keep rows word for word, for the report")
@@ -186,6 +186,8 @@ class Validate(Stage):
         )
         if self.linear:
             measured.linear = session.measure_linear()
+            if self.linear == "warn":
+                measured.linear.level = "warn"
         for target in first_of_other_providers(context.targets):
             measured.elsewhere[target.name] = session.answer(model, target)
         if self.cold_starts:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import rich_click as click
@@ -146,3 +147,25 @@ def test_json_of_a_name_that_is_no_text_is_json(monkeypatch: pytest.MonkeyPatch)
     name = "caf\udce9"  # the byte of a file's name in latin-1
     said = said_on(io.BytesIO(), monkeypatch, lambda: show_json([name]))
     assert json.loads(said) == [name]
+
+
+@pytest.mark.parametrize(
+    ("command", "ours"),
+    [("list", "runs ls"), ("status", "runs ls"), ("export", "bundle")],
+)
+def test_a_command_that_others_have_is_answered_with_ours(
+    rarefy: Callable[..., Said], command: str, ours: str
+) -> None:
+    said = rarefy(command)
+    assert said.code == 2
+    assert f"No such command '{command}'. Use 'rarefy {ours}'." in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_the_name_of_an_example_is_answered_with_how_to_copy_it(
+    rarefy: Callable[..., Said], command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = rarefy(command, "demo")
+    copy = "`rarefy recipe cp demo` copies the example of this name"
+    assert (said.code, said.err) == (2, f"rarefy: demo: no such recipe; {copy}\n")

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rarefy.pipeline.terms import extras
 from rarefy.pipeline.terms.errors import ModelError, ProviderError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check_installed() -> None:
     if not installed():
         raise ProviderError(
             "provider 'openvino' is not active: OpenVINO is not installed; "
-            "pip install 'rarefy[openvino]'"
+            f"{extras.remedy('openvino')}"
         )
 
 

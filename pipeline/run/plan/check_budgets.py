@@ -9,12 +9,21 @@ from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.budget import Budget, find_problems
+from rarefy.pipeline.terms.metrics import METRICS
 from rarefy.pipeline.terms.recipe_parts import Target
+from rarefy.pipeline.terms.suggestions import hint
 
 
 def check(loaded: LoadedRecipe, task: Task) -> None:
     """Raise RecipeError if a budget makes no sense, or nothing measures it."""
     recipe = loaded.recipe
+    for budget in recipe.budgets:
+        metric = budget.metric
+        if metric in METRICS:
+            continue
+        scores = task.scorer.score_names(recipe.data)
+        names = dict.fromkeys((*scores, *METRICS))
+        raise loaded.where.say(("budgets",), f"unknown metric {metric!r}{hint(metric, names)}")
     problems = find_problems(recipe.budgets)
     if problems:
         raise loaded.where.say(("budgets",), problems[0])

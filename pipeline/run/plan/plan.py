@@ -6,6 +6,7 @@ fingerprint have the same artifact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,7 +33,12 @@ from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.digests import file_sha256, value_sha256, versions
 from rarefy.pipeline.terms.errors import EvidenceError
 from rarefy.pipeline.terms.progress import Progress
+from rarefy.pipeline.terms.wording import plural
 
+FEW_DEV_ROWS = 100
+"""Fewer development rows tell two choices apart only if one is 10 points better."""
+WORST_MARGIN = 0.98
+"""Times 1/√rows: half the 95 % interval of a share that is one half, where it is widest."""
 READERS = ("pandas", "pyarrow")
 """The distributions that turn a data file into rows."""
 
@@ -108,6 +114,9 @@ class Plan:
     def warnings(self) -> list[str]:
         """Warnings about the data and the model; those about the import only once it has run."""
         warnings = list(self.summary.warnings)
+        few = self._few_dev_rows
+        if few:
+            warnings.append(few)
         warnings += self.located.warnings(self.unbound_task, self.labels)
         warnings += self.located.length_warnings(self.loaded.recipe.data.max_length)
         model = self._imported
@@ -117,6 +126,29 @@ class Plan:
         warnings += self.doubts
         warnings += self.row_lengths.warnings(self.task)
         return warnings + self._uncached
+
+    @property
+    def _few_dev_rows(self) -> str:
+        """A warning if something is chosen by development rows that tell little; "" if not."""
+        dev = development_split.NAME
+        count = self.summary.rows[dev]
+        if count >= FEW_DEV_ROWS:
+            return ""
+        for warning in self.summary.warnings:
+            if warning.startswith(f"{dev}: "):
+                return ""
+        reads = set()
+        for step in self.loaded.steps:
+            reads.update(self.reads(step.stage))
+        if dev not in reads:
+            return ""
+        margin = WORST_MARGIN / math.sqrt(count)
+        points = round(100 * margin)
+        return (
+            f"{dev}: {plural(count, 'row')}, by which a score is known within ±{points} points; "
+            "they decide what is kept, such as thresholds and the layers in int8: give more in "
+            "data.dev, a share of train or a file"
+        )
 
     @property
     def _uncached(self) -> list[str]:
@@ -215,8 +247,14 @@ class Plan:
 
     @cached_property
     def located(self) -> located_model.Located:
+        """The model; its head has the data's names for its labels, where these are known."""
         recipe = self.loaded.recipe
-        return located_model.locate(recipe.model, self.loaded.base, recipe.allow_pickle)
+        located = located_model.locate(recipe.model, self.loaded.base, recipe.allow_pickle)
+        task = self.unbound_task
+        names = recipe.data.labels or ()
+        if not task.head.labels_of(located.config):
+            return located
+        return located.with_labels(task, names, self.summary.labels)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -355,6 +393,8 @@ class Plan:
         if identifier == MODEL:
             value["kind"] = self._imported_kind()
             value["body"] = self.unbound_task.head.body_only
+            if self.located.own_labels:
+                value["labels"] = self.labels
             value["libraries"] = versions(stage.libraries)
             if self.reads(stage):
                 value |= self._data(stage)

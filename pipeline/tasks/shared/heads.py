@@ -17,6 +17,8 @@ CLASSIFIER = "text-classification"
 PROBLEM = "problem_type"
 OUTPUTS = 2
 """The outputs of a head if config.json does not say: transformers leaves its default out."""
+UNNAMED = "LABEL_{}"
+"""The names that transformers gives to the outputs of a head whose labels nobody has named."""
 
 
 def labels(
@@ -56,10 +58,15 @@ def _named(config: Mapping[str, Any]) -> list[str] | None:
     """
     names = config.get("id2label")
     if names is None:
-        return [f"LABEL_{index}" for index in range(config.get("num_labels") or OUTPUTS)]
+        return unnamed(config.get("num_labels") or OUTPUTS)
     named = {int(index): str(name) for index, name in names.items()}
     complete = sorted(named) == list(range(len(named)))
     return [named[index] for index in range(len(named))] if complete else None
+
+
+def unnamed(count: int) -> list[str]:
+    """Return the names of ``count`` outputs whose labels nobody has named."""
+    return [UNNAMED.format(index) for index in range(count)]
 
 
 def load(directory: Path, task: str, names: Sequence[str], problem: str | None) -> Any:

@@ -16,7 +16,7 @@ from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, Metric, Par
 from rarefy.pipeline.store.store import Store
 from tests.desk import Desk
 from tests.pipeline.store.artifacts import make_newer
-from tests.project import Project, Said
+from tests.project import Project, Said, bundle_digest
 
 
 @dataclass(frozen=True)
@@ -195,3 +195,9 @@ def test_push_and_pull_from_the_command_line(desk: Desk, tmp_path: Path) -> None
         said = desk.rarefy("artifact", *arguments)
         assert said.code == 2
         assert words in said.err
+
+
+def test_the_name_of_a_run_shows_its_bundle(here: Project, rarefy: Callable[..., Said]) -> None:
+    shown = rarefy("artifact", "show", "tiny", "--json")
+    assert shown.code == 0, shown.err
+    assert shown.json["digest"] == bundle_digest(here)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rarefy.flows.new_recipe.columns import read
 from rarefy.flows.new_recipe.goals import GOALS
@@ -16,7 +17,14 @@ from rarefy.flows.new_recipe.recognise import recognise
 from rarefy.pipeline.model.quantization import cpu_arithmetic
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.terms import metrics
-from tests.models import pickle_weights, write_encoder, write_finetuned, write_model
+from tests.models import (
+    configure,
+    pickle_weights,
+    sentences,
+    write_encoder,
+    write_finetuned,
+    write_model,
+)
 from tests.project import Project, Said
 
 
@@ -253,15 +261,117 @@ def test_a_model_with_the_data_s_labels_is_the_baseline(
 
 
 @pytest.mark.parametrize("labels", [("spam", "ham"), ("LABEL_0", "LABEL_1")])
-def test_a_model_with_other_labels_is_finetuned(
+def test_a_head_with_other_names_is_kept_or_replaced_as_the_user_says(
     here: Project, rarefy: Callable[..., Said], labels: tuple[str, str]
 ) -> None:
     write_model(Path("other"), "bert", "AutoModelForSequenceClassification", labels)
-    said = rarefy("init", "--model", "other", "--train", "train.jsonl", "--yes")
+    given = ("init", "--model", "other", "--train", "train.jsonl", "--yes")
+    said = rarefy(*given)
+    assert (said.code, Path("recipe.yaml").exists()) == (2, False)
+    line = (
+        f"rarefy: the model's head has the outputs {', '.join(labels)}, and the data has the "
+        "labels negative, positive: give --labels negative,positive, or another order, that of "
+        "the outputs; or --new-head, to train a new one"
+    )
+    assert said.err.splitlines() == [line]
+    said = rarefy(*given, "--labels", "positive,negative")
+    assert said.code == 0, said.err
+    assert f"({', '.join(labels)} are positive, negative), so it is the teacher" in said.err
+    recipe = recipes.load(Path("recipe.yaml")).recipe
+    assert recipe.data.labels == ("positive", "negative")
+    assert {budget.against for budget in recipe.budgets} == {"model"}
+    said = rarefy(*given, "--new-head", "--force")
     assert said.code == 0, said.err
     assert f"its head is for other labels (only it has {', '.join(labels)};" in said.err
-    loaded = recipes.load(Path("recipe.yaml"))
-    assert {budget.against for budget in loaded.recipe.budgets} == {"finetune"}
+    recipe = recipes.load(Path("recipe.yaml")).recipe
+    assert {budget.against for budget in recipe.budgets} == {"finetune"}
+
+
+def test_a_head_with_another_number_of_outputs_is_replaced(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    labels = ("LABEL_0", "LABEL_1", "LABEL_2")
+    write_model(Path("other"), "bert", "AutoModelForSequenceClassification", labels)
+    said = rarefy("init", "--model", "other", "--train", "train.jsonl", "--yes")
+    assert said.code == 0, said.err
+    assert "to keep it, list the data's labels in the order of its outputs" in said.err
+
+
+@pytest.mark.slow
+def test_a_model_of_transformers_trainer_is_taken_as_it_is(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    """It has LABEL_0 and LABEL_1 for 0 and 1; what is predicted are the data's labels."""
+    write_finetuned(Path("mine"))
+    configure(Path("mine"), "label2id", id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    write_table(Path("rows.csv"), 60)
+    said = rarefy("init", "--model", "mine", "--train", "rows.csv", "--eval", "20%", "--yes")
+    assert said.code == 0, said.err
+    assert "the data's labels (LABEL_0, LABEL_1 are 0, 1), so it is the teacher" in said.err
+    values = yaml.safe_load(Path("recipe.yaml").read_text())
+    assert values["data"]["eval"] == "20 %"
+    Path("recipe.yaml").write_text(yaml.safe_dump(values | {"stages": ["export"], "budgets": []}))
+    said = rarefy("run", "recipe.yaml", "--engine", "inline", "--home", "home")
+    assert said.code == 0, said.err
+    bundle = Path("home", "runs", values["name"], "bundle")
+    config = json.loads((bundle / "config.json").read_text())
+    assert config["id2label"] == {"0": "0", "1": "1"}
+    texts = ("a lovely great film", "a dull awful film")
+    said = rarefy("predict", str(bundle), *texts, "--json")
+    assert [json.loads(line)["label"] for line in said.out.splitlines()] == ["1", "0"]
+
+
+def write_table(path: Path, count: int) -> None:
+    """Write a CSV file of tickets, whose topic the words tell, and nothing else."""
+    texts, labels = sentences(count)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ticket_id", "created", "body", "priority", "kind"])
+        for at, (text, label) in enumerate(zip(texts, labels, strict=True)):
+            created = f"2024-03-{at % 9 + 1:02}"
+            writer.writerow([at // 2, created, text, "LMH"[at * at % 7 % 3], label])
+
+
+def test_one_file_is_enough_and_what_was_chosen_is_said(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    write_table(Path("rows.csv"), 200)
+    said = rarefy("init", "--model", "encoder", "--train", "rows.csv", "--yes")
+    assert said.code == 0, said.err
+    chosen = (
+        "text: body; label: kind (also possible: priority); task: text-classification; "
+        "eval: 20 % of rows.csv"
+    )
+    assert chosen in said.err.splitlines()
+    written = Path("recipe.yaml").read_text()
+    assert "eval: 20 % # of train" in written
+    assert "validate: {linear: warn}" in written
+    assert "note: dev: 8 rows, by which a score is known within ±35 points" in said.err
+    assert rarefy("recipe", "check", "recipe.yaml").code == 0
+    assert "dev: 8 rows, by which" in rarefy("plan", "recipe.yaml").out
+    said = rarefy(
+        *("init", "--model", "encoder", "--train", "rows.csv", "--eval", "5%", "--yes"),
+        *("--label", "priority", "--force", "--json"),
+    )
+    assert said.json["chosen"].startswith("text: body; label: priority (a guess; also possible: ki")
+    assert recipes.load(Path("recipe.yaml")).recipe.data.eval == "5 %"
+
+
+def test_a_share_that_leaves_too_little_for_training_is_refused(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    said = rarefy("init", "--model", "encoder", "--train", "train.jsonl", "--eval", "80%", "--yes")
+    assert said.code == 2
+    assert "--eval 80% is a share of the training rows; give one up to 50%, or a file" in said.err
+
+
+@pytest.mark.parametrize("content", ["text,label\n", ""])
+def test_a_file_without_rows_is_said(
+    here: Project, rarefy: Callable[..., Said], content: str
+) -> None:
+    Path("train.csv").write_text(content)
+    said = rarefy("init", "--model", "encoder", "--train", "train.csv", "--yes")
+    assert (said.code, said.err) == (2, "rarefy: train.csv has no rows\n")
 
 
 def pooled(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -227,3 +228,81 @@ def test_a_missing_provider_ends_with_5(here: Project, rarefy: Callable[..., Sai
     said = rarefy("predict", "tiny", "text", "--provider", "cuda")
     assert said.code == 5
     assert "provider 'cuda' is not active" in said.err
+
+
+TICKETS = [("1", "a lovely great film"), ("2", ""), ("3", "a dull, awful film")]
+
+
+def write_tickets(folder: Path) -> Path:
+    """Write a CSV file whose second row has no text, and whose columns are called like ours."""
+    path = folder / "tickets.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("score", "body"), *TICKETS])
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_the_rows_of_a_file_are_predicted(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, ending: str
+) -> None:
+    source, out = write_tickets(tmp_path), tmp_path / f"new/predicted.{ending}"
+    said = rarefy("predict", "tiny", "--data", source, "--text", "body", "--out", out)
+    assert (said.code, said.out) == (0, f"{out}\n"), said.err
+    assert "note: 1 row without text: no prediction" in said.err
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file) if ending == "csv" else map(json.loads, file))
+    assert [(row["score"], row["body"] or "") for row in rows] == TICKETS
+    assert not rows[1]["prediction"]
+    assert not list(out.parent.glob("*.part"))
+    for row in (rows[0], rows[2]):
+        alone = json.loads(rarefy("predict", "tiny", row["body"], "--json").out)
+        assert row["prediction"] == alone["label"]
+        share = alone["probabilities"][alone["label"]]
+        assert float(row["score_"]) == pytest.approx(share, abs=0.02), "its column had the name"
+
+
+def test_pairs_of_a_parquet_file_are_predicted(rarefy: Callable[..., Said], tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    there = bundles.make(tmp_path / "bundle", pairs=True)
+    rows = pyarrow.table({"one": ["w1", "w2"], "two": ["w3 w4", "w5"]})
+    parquet.write_table(rows, tmp_path / "rows.parquet")
+    out = tmp_path / "out.jsonl"
+    text = ("--text", "one", "--text", "two")
+    said = rarefy("predict", there, "--data", tmp_path / "rows.parquet", *text, "--out", out)
+    assert said.code == 0, said.err
+    first, second = map(json.loads, out.read_text().splitlines())
+    assert (first["one"], first["two"], second["two"]) == ("w1", "w3 w4", "w5")
+    (line,) = rarefy("predict", there, "--pair", "w1", "w3 w4", "--json").out.splitlines()
+    assert first["prediction"] == json.loads(line)["label"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("tickets.csv",), "tickets.csv is a file; its rows are predicted by: rarefy predict"),
+        (("--data", "tickets.csv", "--out", "out.csv"), "no column 'text'; it has score, body"),
+        (("--data", "none.csv", "--out", "out.csv"), "none.csv: no such file"),
+        (("--data", "tickets.csv", "--out", "out.txt"), "give a file that ends with .csv or .j"),
+        (("--data", "tickets.csv", "--out", "tickets.csv"), "is the file that is read"),
+        (("--data", "tickets.csv"), "--data and --out go together"),
+        (("a text", "--data", "tickets.csv", "--out", "out.csv"), "give either --data or texts"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_said(
+    rarefy: Callable[..., Said],
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    said: str,
+) -> None:
+    source = write_tickets(tmp_path)
+    before = source.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    answer = rarefy("predict", bundle, *given)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in " ".join(answer.err.split())
+    assert source.read_bytes() == before
+    assert [path.name for path in tmp_path.glob("*.*")] == ["tickets.csv"]

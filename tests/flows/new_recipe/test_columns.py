@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from rarefy.flows.new_recipe import columns
 from rarefy.flows.new_recipe.columns import Columns
 from rarefy.pipeline.terms.errors import DataError
+from tests.models import sentences
 
 
 def jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -142,3 +145,50 @@ def test_a_file_that_is_not_of_a_known_format_says_which_are(tmp_path: Path) -> 
     (tmp_path / "rows.xlsx").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"unknown file format; use one of the extensions \.jsonl"):
         columns.read(tmp_path / "rows.xlsx")
+
+
+def tickets() -> Columns:
+    """Tickets whose kind the words tell; their id, day, priority and subject tell nothing."""
+    texts, labels = sentences(200)
+    draw = random.Random(3)
+    return Columns(
+        {
+            "ticket_id": [at // 2 for at in range(200)],
+            "opened": [f"2024-05-{at % 9 + 1:02}" for at in range(200)],
+            "subject": [f"The ticket with the number {at}" for at in range(200)],
+            "body": texts,
+            "priority": [draw.choice("LMH") for _ in texts],
+            "kind": [("none", "billing", "login")[label] for label in labels],
+        }
+    )
+
+
+def test_the_column_that_words_predict_is_the_label() -> None:
+    table = tickets()
+    assert table.labels("body") == ["priority", "kind"], "no id, no date, no text"
+    assert table.texts() == ["subject", "body"]
+    assert table.label("body") == "kind", "though it has as many values as the priority"
+    assert [table.is_guess("body", name) for name in ("kind", "priority")] == [False, True]
+
+
+def test_if_words_predict_none_of_several_columns_no_label_is_taken() -> None:
+    values = dict(tickets().values)
+    values["kind"] = values["priority"][::-1]
+    assert Columns(values).label("body") is None
+    del values["kind"]
+    assert Columns(values).label("body") == "priority", "the only one, and a guess"
+
+
+@pytest.mark.parametrize("name", ["class", "queue", "target", "category"])
+def test_a_name_is_believed_whatever_words_predict(name: str) -> None:
+    values = dict(tickets().values)
+    values[name] = values.pop("priority")
+    table = Columns(values)
+    assert table.label("body") == name
+    assert not table.is_guess("body", name)
+
+
+def test_dates_are_no_labels_whatever_they_are_called() -> None:
+    days: list[object] = [datetime.date(2024, 5, at % 3 + 1) for at in range(9)]
+    for values in (days, [str(day) for day in days], ["1.5.2024", "2.5.2024", "1.5.2024"] * 3):
+        assert Columns({"text": ["a"] * 9, "stage": values}).labels("text") == []

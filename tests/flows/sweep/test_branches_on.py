@@ -22,8 +22,9 @@ def test_a_missing_extra_is_one_line(
     monkeypatch.setattr(branches_on, "find_spec", lambda _: None)
     with pytest.raises(ProviderError) as raised:
         branches_on.check(Where(on))
-    said = f"a sweep on {on.capitalize()} needs {package}: pip install 'rarefy[{on}]'"
-    assert (str(raised.value), raised.value.exit_code) == (said, 5)
+    said = f"a sweep on {on.capitalize()} needs {package}: pip install '{package}>="
+    assert str(raised.value).startswith(said)
+    assert raised.value.exit_code == 5
 
 
 def test_inline_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

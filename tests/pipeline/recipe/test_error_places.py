@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rarefy.pipeline.recipe.yaml_file import Places
 from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.recipe_parts import Target
 
 
 class Inner(BaseModel):
@@ -80,3 +81,13 @@ def test_a_slip_in_code_of_others_is_an_error_of_its_place(module: str) -> None:
         places.call(("stages", 0), stage.files, refused)
     with pytest.raises(RecipeError, match=r"^r\.yaml:3: stages\[0\]: rate: too large$"):
         places.call(("stages", 0), stage.files, refused, check=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "hinted"),
+    [("gpu", "'openvino', did you mean 'cuda'? (found 'gpu')"), ("cou", "'openvino' (found")],
+)
+def test_what_others_call_a_value_is_answered_with_our_name(target: str, hinted: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Target.model_validate({"provider": target})
+    assert hinted in str(PLACES.error(caught.value, Target, ()))

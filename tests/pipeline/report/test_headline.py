@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rarefy.pipeline.measure.measurements import ModelMeasurement
-from rarefy.pipeline.report import headline, html
+from rarefy.pipeline.report import headline, html, wording
 from rarefy.pipeline.verdict.verdict import Verdict
 from tests.pipeline.report.ci.budgets import budgets
 from tests.pipeline.report.factory import report_data
@@ -104,3 +104,22 @@ def test_the_first_release_says_with_what_nothing_was_compared() -> None:
     assert headline.first_release([]) == ""
     said = headline.first_release(["canary", "production"])
     assert said.endswith("nothing was compared with canary and production, which do not exist yet.")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level", "sentence"),
+    [
+        ("pass", "error", "All 2 budgets met."),
+        ("fail", "warn", "All 2 budgets met. The linear baseline is as good."),
+    ],
+)
+def test_the_linear_baseline_is_counted_as_no_budget(
+    outcome: str, level: str, sentence: str
+) -> None:
+    met = {"metric": "size", "form": "max", "limit": 5, "outcome": "pass", "reason": "small"}
+    beaten = {"metric": "accuracy", "form": "max_drop", "limit": 0, "against": "linear"}
+    beaten |= {"outcome": outcome, "level": level, "reason": "as measured"}
+    verdict = Verdict.model_validate({"outcome": "pass", "budgets": [met, met, beaten]})
+    data = report_data().model_copy(update={"verdict": verdict})
+    assert headline.build(data).sentence == sentence
+    assert wording.requirement(verdict.budgets[-1]) == "above the linear baseline"

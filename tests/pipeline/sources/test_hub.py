@@ -43,6 +43,14 @@ def hub(tmp_path, monkeypatch):
         yield served
 
 
+def test_a_name_that_no_folder_has_is_the_hub_s(hub, tmp_path):
+    path, revision = references.model_directory("owner/name", tmp_path)
+    assert (path / "config.json").is_file()
+    assert revision == path.name
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert references.model_directory("owner/name", tmp_path)[1] is None, "a folder comes first"
+
+
 def test_a_branch_is_pinned_to_its_commit(hub, tmp_path):
     repository = hub.repositories["models", "owner/name"]
     first = repository.branches["main"]

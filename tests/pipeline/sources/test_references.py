@@ -20,19 +20,25 @@ def test_a_path_starts_at_the_recipe_s_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("reference", "hint"),
+    ("reference", "on_the_hub"),
     [
-        ("distilbert/distilbert-base", "; a model of the Hub is written hub:distilbert/distilbert"),
-        ("distilbert", "; a model of the Hub is written hub:owner/name"),
-        ("./distilbert", ""),
-        ("a/b/c", ""),
+        ("distilbert/distilbert-base", True),
+        ("distilbert", True),
+        ("distilbert@main", True),
+        ("./distilbert", False),
+        ("a/b/c", False),
+        ("mine/distilbert", False),
     ],
 )
-def test_a_missing_folder_may_be_a_name_on_the_hub(tmp_path, reference, hint):
+def test_a_missing_folder_may_be_a_name_on_the_hub(tmp_path, reference, on_the_hub):
+    (tmp_path / "mine").mkdir()
     with pytest.raises(ModelError) as said:
         references.model_directory(reference, tmp_path)
-    said.match(f"there is no directory {tmp_path / reference}{hint}")
-    assert ("Hub" in str(said.value)) is bool(hint)
+    said.match(f"model: {reference}: there is no directory {tmp_path / reference}")
+    offline = f", and hub:{reference}: cannot be downloaded from the hub: it is not in the local"
+    assert (offline in str(said.value)) is on_the_hub
+    named = references.model_reference(reference, tmp_path)
+    assert named == (f"hub:{reference}" if on_the_hub else reference)
 
 
 def test_the_missing_model_of_the_examples_says_how_to_get_it(tmp_path, monkeypatch):

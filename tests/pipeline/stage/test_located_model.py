@@ -11,7 +11,7 @@ from rarefy.pipeline.stage.located_model import locate
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
-from rarefy.pipeline.terms.errors import IntegrityError, ModelError, RecipeError
+from rarefy.pipeline.terms.errors import DataError, IntegrityError, ModelError, RecipeError
 from tests.models import configure, pickle_weights, write_model
 from tests.pipeline.model.test_pooling import write
 
@@ -112,8 +112,8 @@ def test_a_head_for_other_labels_is_said_before_anything_runs(workshop, model):
     assert (
         "model: its head is for other labels (only it has spam, ham; only the data have negative, "
         "positive) "
-        "and will be replaced by a new one; to keep it, let id2label in its config.json name the "
-        "data's labels"
+        "and will be replaced by a new one; to keep it, list the data's labels in the order of its "
+        "outputs as data.labels"
     ) in said
 
 
@@ -246,3 +246,104 @@ def test_prompts_that_nobody_puts_before_texts_are_said(tmp_path, model, prompts
         assert said[0].startswith("model: it has prompts ('query: '), and none is put before texts")
     else:
         assert said == []
+
+
+UNNAMED = ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def write_integers(workshop, count):
+    """Let the rows have the labels 0, 1, … instead of names."""
+    for name in ("train", "eval"):
+        rows = [{"text": f"a film {at}", "label": at % count} for at in range(4 * count)]
+        workshop.write_rows(f"{name}.jsonl", rows)
+
+
+def test_outputs_without_names_are_the_integers_of_the_data(workshop, model):
+    shutil.rmtree(model)
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=UNNAMED)
+    write_integers(workshop, 3)
+    run = workshop.open("export")
+    assert run.plan.steps()[0].kind is Kind.CHECKPOINT
+    assert run.plan.labels == ["0", "1", "2"]
+    assert not any("head" in said for said in run.plan.warnings)
+    imported = run.execute("model").artifact
+    config = json.loads((imported.directory / "config.json").read_text())
+    assert config["id2label"] == {"0": "0", "1": "1", "2": "2"}
+    assert config["label2id"] == {"0": 0, "1": 1, "2": 2}
+    before, after = weights(model), weights(imported.directory)
+    assert before.keys() == after.keys()
+    assert all(bool((before[name] == after[name]).all()) for name in before), "the model is theirs"
+
+
+def weights(directory):
+    from safetensors.torch import load_file
+
+    return load_file(directory / "model.safetensors")
+
+
+def test_fewer_integers_than_outputs_are_no_names_of_them(workshop, model):
+    shutil.rmtree(model)
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=UNNAMED)
+    write_integers(workshop, 2)
+    assert workshop.open("finetune").plan.steps()[0].kind is Kind.ENCODER
+
+
+@pytest.mark.parametrize("own", [("LABEL_0", "LABEL_1"), ("bad", "good")])
+def test_a_recipe_can_say_which_label_each_output_is(workshop, model, own):
+    shutil.rmtree(model)
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=own)
+    data = {"train": "train.jsonl", "eval": "eval.jsonl"}
+    fingerprints = set()
+    for labels in (["positive", "negative"], ["negative", "positive"]):
+        run = workshop.open("export", data=data | {"labels": labels})
+        step = run.plan.steps()[0]
+        assert (step.kind, run.plan.labels) == (Kind.CHECKPOINT, labels)
+        fingerprints.add(step.fingerprint)
+        said = f"its outputs bad, good are taken as {', '.join(labels)}, in this order"
+        assert any(said in warning for warning in run.plan.warnings) is (own[0] == "bad")
+    assert len(fingerprints) == 2, "an artifact has the names of its labels in it"
+
+
+def test_labels_that_do_not_fit_the_outputs_or_the_data_are_refused(workshop, model):
+    shutil.rmtree(model)
+    write_model(model, "bert", "AutoModelForSequenceClassification", labels=UNNAMED)
+    data = {"train": "train.jsonl", "eval": "eval.jsonl"}
+    fault = r"data\.labels: 2 labels, but the model's head has 3 outputs \(LABEL_0, LABEL_1, LABE"
+    with pytest.raises(ModelError, match=fault):
+        workshop.open("finetune", data=data | {"labels": ["negative", "positive"]}).plan.steps()
+    fault = "train has the label 'positive', which does not occur in data.labels"
+    with pytest.raises(DataError, match=fault):
+        workshop.open("finetune", data=data | {"labels": ["negative", "so"]}).plan.steps()
+
+
+def test_a_new_head_has_the_order_of_the_recipe(workshop):
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "labels": ["positive", "negative"]}
+    assert workshop.open("finetune", data=data).plan.labels == ["positive", "negative"]
+
+
+def test_scores_have_no_order_of_labels(workshop):
+    rows = [{"text": f"a film {at}", "label": at / 7} for at in range(8)]
+    for name in ("train", "eval"):
+        workshop.write_rows(f"{name}.jsonl", rows)
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "labels": ["low", "high"]}
+    with pytest.raises(DataError, match=r"data\.labels: regression has no labels; leave it out"):
+        workshop.open("finetune", task="regression", data=data).plan.steps()
+
+
+@pytest.mark.parametrize("task", ["multi-label-classification", "token-classification"])
+def test_other_heads_are_named_in_the_same_way(workshop, model, task):
+    shutil.rmtree(model)
+    data = {"train": "train.jsonl", "eval": "eval.jsonl"}
+    if task == "token-classification":
+        write_model(model, "bert", "AutoModelForTokenClassification", ("LABEL_0", "LABEL_1"))
+        rows = [{"text": ["a", "film"], "label": ["O", "B-Kind"]}] * 2
+        data["labels"] = names = ["B-Kind", "O"]
+    else:
+        write_model(model, "bert", "AutoModelForSequenceClassification", ("LABEL_0", "LABEL_1"))
+        configure(model, problem_type="multi_label_classification")
+        rows = [{"text": "a film", "label": [0]}, {"text": "a story", "label": [0, 1]}]
+        names = ["0", "1"]
+    for name in ("train", "eval"):
+        workshop.write_rows(f"{name}.jsonl", rows)
+    plan = workshop.open("export", task=task, data=data).plan
+    assert (plan.steps()[0].kind, plan.labels) == (Kind.CHECKPOINT, names)

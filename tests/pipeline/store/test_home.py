@@ -16,6 +16,15 @@ def test_store_runs_and_prefect_lie_apart_in_the_folder(tmp_path: Path) -> None:
     assert {place.parent for place in places} == {tmp_path / "state"}
 
 
+def test_a_new_folder_is_kept_out_of_git(tmp_path: Path) -> None:
+    home = Home(tmp_path / "deep" / "state")
+    home.store()
+    assert (home.path / ".gitignore").read_text() == "*\n"
+    theirs = Home(tmp_path / "deep")
+    theirs.store()
+    assert not (theirs.path / ".gitignore").exists(), "a folder that was there is the user's"
+
+
 @pytest.mark.parametrize("path", ["./tiny", "tiny/", "out/tiny", "/out/tiny", "."])
 def test_a_bare_name_is_first_a_run_and_a_path_never_is(tmp_path: Path, path: str) -> None:
     home = Home(tmp_path)

@@ -79,6 +79,14 @@ def test_what_would_make_branches_incomparable_is_refused(
     assert says in str(fields.problem(factory.load(tmp_path).recipe, path))
 
 
+def test_branches_have_the_same_eval_rows(tmp_path: Path) -> None:
+    recipe = factory.load(tmp_path).recipe
+    data = recipe.recipe.data.model_copy(update={"eval": "20 %", "dev": "dev.jsonl"})
+    cut = replace(recipe, recipe=recipe.recipe.model_copy(update={"data": data}))
+    said = str(fields.problem(cut, "data.train"))
+    assert said.startswith("the eval rows are cut from train")
+
+
 def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> None:
     recipe = factory.load(tmp_path).recipe
     values = recipe.recipe.model_copy(

@@ -9,6 +9,7 @@ import pytest
 
 from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
+from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.tasks.regression.task import REGRESSION
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
@@ -299,6 +300,7 @@ OPTIONS = {
     "max_length": 64,
     "long_texts": "windows",
     "dev": "10 %",
+    "labels": ("good", "bad"),
 }
 FILES = {"train", "eval", "unlabelled", "corpus"}
 """The options that say where rows are, whose bytes are in the digest."""
@@ -399,3 +401,74 @@ def test_grades_of_dev_are_shares_of_the_greatest_in_train(tmp_path):
         recipe = Data(train="train.jsonl", dev=dev, eval="eval.jsonl", **columns)
         splits, _ = data.load(recipe, REGRESSION.reader, data.locate(recipe, tmp_path))
         assert splits["dev"].greatest_label == 3
+
+
+def many_rows(count):
+    """Return rows of two labels, the second of every fourth; each text stands there twice."""
+    rows = []
+    for at in range(count):
+        label = "bad" if at % 4 else "good"
+        rows.append({"text": f"row {at // 8} {label}", "label": label, "user": f"u{at // 20}"})
+    return rows
+
+
+def test_the_eval_rows_can_be_cut_from_train(load):
+    splits, summary = load(many_rows(400), None, eval="20 %")
+    train, dev, evaluation = splits["train"], splits["dev"], splits["eval"]
+    assert 70 <= len(evaluation) <= 90
+    assert len(train) + len(dev) + len(evaluation) == 400
+    assert summary.rows == {name: len(split) for name, split in splits.items()}
+    shares = [split.labels.count(1) / len(split) for split in (train, evaluation)]
+    assert shares == pytest.approx([0.25, 0.25], abs=0.05), "stratified"
+    texts = [set(split.texts) for split in (train, dev, evaluation)]
+    assert not texts[2] & (texts[0] | texts[1]), "rows with one text are on one side"
+    again = load(many_rows(400), None, eval="20 %")[0]["eval"]
+    assert (list(again.texts), again.sha256) == (list(evaluation.texts), evaluation.sha256)
+    other = load(many_rows(400), None, eval="30 %")[0]
+    assert other["eval"].sha256 != evaluation.sha256
+    assert other["dev"].sha256 != dev.sha256, "dev is cut from what eval leaves"
+
+
+def test_eval_rows_of_a_group_stay_together_and_keep_their_slices(load):
+    splits, _ = load(many_rows(400), None, eval="20 %", group="user", slices=("user",))
+    evaluation = splits["eval"]
+    assert not set(evaluation.groups) & {*splits["train"].groups, *splits["dev"].groups}
+    assert evaluation.columns == {"user": list(evaluation.groups)}
+    assert splits["train"].columns == splits["dev"].columns == {}
+
+
+def test_more_than_2000_eval_rows_can_be_cut(load):
+    rows = [{"text": f"row {at}", "label": "ab"[at % 2]} for at in range(5000)]
+    splits, _ = load(rows, None, eval="50 %")
+    assert len(splits["eval"]) == 2500
+
+
+def test_rows_that_cannot_be_divided_are_refused(load):
+    fault = r"data\.eval: train is too small to spare rows \(2 rows\); give a file"
+    with pytest.raises(DataError, match=fault):
+        load(TRAIN, None, eval="20 %")
+
+
+def test_a_share_of_train_searches_no_corpus(tmp_path):
+    (tmp_path / "train.jsonl").write_text(jsonl([{"query": "a", "positive": "b"}]))
+    (tmp_path / "corpus.jsonl").write_text(jsonl([{"id": "b", "text": "b"}]))
+    recipe = Data(
+        train="train.jsonl",
+        eval="20 %",
+        text=("query", "positive"),
+        label=None,
+        corpus="corpus.jsonl",
+    )
+    with pytest.raises(DataError, match=r"data\.eval: a share of train cannot search a corpus"):
+        data.load(recipe, SENTENCE_EMBEDDINGS.reader, data.locate(recipe, tmp_path))
+
+
+def test_only_the_eval_rows_are_returned_for_a_model_that_exists(tmp_path):
+    (tmp_path / "train.jsonl").write_text(jsonl(many_rows(400)))
+    recipe = Data(train="train.jsonl", eval="20 %")
+    files = data.locate(recipe, tmp_path)
+    reader = TEXT_CLASSIFICATION.reader
+    rows = data.evaluated(recipe, reader, files, ["good", "bad"], [])
+    same = data.load(recipe, reader, files)[0]["eval"]
+    assert list(rows.texts) == list(same.texts)
+    assert [1 - label for label in rows.labels] == list(same.labels), "by the model's order"

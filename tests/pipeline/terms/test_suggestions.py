@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rarefy.pipeline.terms.suggestions import hint, misspelt, nearest, repeated
+from rarefy.pipeline.terms.suggestions import hint, misspelt, nearest, repeated, synonym
 
 NAMES = ["finetune", "distill", "quantize"]
 
@@ -57,3 +57,19 @@ def test_how_alike_a_typing_error_must_be_can_be_said() -> None:
 def test_the_first_name_that_occurs_again_is_found():
     assert repeated(["a", "b", "c", "b", "a"]) == "b"
     assert repeated(["a", "b"]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "names", "ours"),
+    [
+        ("lr", ["epochs", "learning_rate"], "learning_rate"),
+        ("gpu", ["cpu", "cuda"], "cuda"),
+        ("f1", ["accuracy", "macro_f1", "entity_f1"], "macro_f1"),
+        ("lr", ["epochs"], None),
+    ],
+)
+def test_what_others_call_it_is_answered_with_our_name(
+    value: str, names: list[str], ours: str | None
+) -> None:
+    assert synonym(value, names) == ours
+    assert (f"did you mean {ours!r}?" in hint(value, names)) is bool(ours)

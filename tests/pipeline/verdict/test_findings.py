@@ -393,3 +393,12 @@ def test_a_candidate_that_does_not_beat_the_linear_model_fails_whatever_it_keeps
 def test_without_a_linear_model_nothing_is_said_of_one():
     alone = beside_linear([True] * 10, [True] * 10).model_copy(update={"linear": None})
     assert judge([], (Target(),), alone).budgets == []
+
+
+def test_a_linear_baseline_can_be_a_warning_only():
+    beside = beside_linear([True] * 800 + [False] * 200, [True] * 800 + [False] * 200)
+    beside.linear.level = "warn"
+    found = judge([], (Target(),), beside)
+    (beaten,) = found.budgets
+    assert (beaten.outcome, beaten.level, beaten.name) == ("fail", "warn", "linear baseline")
+    assert found.outcome == "pass"

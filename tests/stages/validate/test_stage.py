@@ -249,19 +249,21 @@ def test_another_machine_is_another_result(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain):
+@pytest.mark.parametrize(("linear", "outcome"), [(True, "fail"), ("warn", "pass")])
+def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain, linear, outcome):
     texts, labels = sentences(200, seed=3)
     train = Split("train", "train.jsonl", "0" * 64, texts, None, labels)
     splits = context.splits | {"train": train, "dev": eval_split("dev")}
     context = dataclasses.replace(context, splits=splits)
-    Validate(**QUICK, linear=True).run(context, chain["export"])
+    Validate(**QUICK, linear=linear).run(context, chain["export"])
     found = read_measurements(context)
     assert found.linear is not None
     assert found.score("accuracy", "candidate").value < 0.7  # nobody trained it
     right = found.scored_by.scorer.correct(found.linear_table(), found.truth)
     assert right.mean() > 0.9
     judged = judge([], context.targets, found)
-    assert judged.outcome == "fail"
+    assert judged.outcome == outcome
+    assert judged.budgets[0].outcome == "fail"
     assert "a transformer does not pay here" in judged.budgets[0].reason
 
 

@@ -92,3 +92,15 @@ def test_cold_caches_of_a_gpu_are_no_budget(workshop: Workshop) -> None:
         run.plan.steps()
     named = [budget | {"target": "cpu"}]
     workshop.open("finetune", "export", VALIDATE, budgets=named, targets=targets).plan.steps()
+
+
+@pytest.mark.parametrize(
+    ("task", "ours"),
+    [("text-classification", "macro_f1"), ("token-classification", "entity_f1")],
+)
+def test_a_metric_is_answered_with_that_of_the_task(
+    workshop: Workshop, task: str, ours: str
+) -> None:
+    run = workshop.open("export", VALIDATE, task=task, budgets=[{"metric": "f1", "min": 0.5}])
+    with pytest.raises(RecipeError, match=f"unknown metric 'f1', did you mean '{ours}'?"):
+        run.plan.steps()
