@@ -13,7 +13,7 @@ from rarefy.flows.console.options import plain_table
 from rarefy.pipeline.run import check_machine, evidence, last_runs, providers, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
-from rarefy.pipeline.terms.wording import quantity
+from rarefy.pipeline.terms.wording import duration, quantity
 from rarefy.pipeline.verdict.power import Need
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run", "artifact")
@@ -90,8 +90,10 @@ class PlanView(Shown):
         rows = []
         for step in self.steps:
             digest = step.artifact.short if step.artifact else ""
-            identity = [step.id, step.stage.name, str(step.kind), self._state(step)]
-            rows.append([*identity, *self._measurements(step), digest])
+            state = self._state(step)
+            identity = [step.id, step.stage.name, str(step.kind), state]
+            measurements = self._measurements(step)
+            rows.append([*identity, *measurements, digest])
         return rows
 
     def _state(self, step: Planned) -> str:
@@ -163,12 +165,3 @@ def _need_json(need: Need) -> dict[str, Any]:
         "enough": need.enough,
         "text": need.text,
     }
-
-
-def duration(seconds: float) -> str:
-    """Return a time in seconds, minutes or hours."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
