@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 from rarefy.flows.console.display import doubts, verdict_line, verdict_table
 from rarefy.flows.console.options import Shown, as_text, plain_table
@@ -29,28 +27,12 @@ class Picture:
         return self.svg
 
 
-class Ledger(Shown, Sequence[LedgerRow]):
+class Ledger(Shown, tuple[LedgerRow, ...]):
     """The finished stages in order, each with its score, parameters, size and time."""
-
-    def __init__(self, rows: Sequence[LedgerRow]) -> None:
-        self._rows = tuple(rows)
-
-    @overload
-    def __getitem__(self, at: int) -> LedgerRow: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[LedgerRow]: ...
-    def __getitem__(self, at: int | slice) -> LedgerRow | Sequence[LedgerRow]:
-        return self._rows[at]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[LedgerRow]:
-        return iter(self._rows)
 
     def __repr__(self) -> str:
         table = plain_table(*COLUMNS)
-        for row in self._rows:
+        for row in self:
             table.add_row(*_cells(row))
         return as_text(table)
 

@@ -12,7 +12,7 @@ from rarefy.flows.console.options import Shown, as_text, plain_table
 from rarefy.pipeline.run import check_machine, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
-from rarefy.pipeline.terms.wording import quantity
+from rarefy.pipeline.terms.wording import duration, quantity
 from rarefy.pipeline.verdict.power import Need
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
@@ -161,12 +161,3 @@ def _need_json(need: Need) -> dict[str, Any]:
         "enough": need.enough,
         "text": need.text,
     }
-
-
-def duration(seconds: float) -> str:
-    """Return a time in seconds, minutes or hours."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

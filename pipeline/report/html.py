@@ -96,9 +96,7 @@ def render(data: ReportData) -> str:
     view = accuracy.build(data)
     changed = facts.flips(data)
     nodes = [_node(node, data.lineage) for node in data.lineage[:MAX_NODES]]
-    figures: dict[str, Figure] = {}
-    if data.ledger:
-        figures["ledger"] = _draw(partial(ledger, data), "ledger", WIDE)
+    figures = _figures(data)
     recipe = wording.shorten(data.recipe, MAX_RECIPE)
     return render_page(
         "report.html.j2",
@@ -181,6 +179,14 @@ def machine(data: ReportData) -> dict[str, str]:
 
 def _json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+
+
+def _figures(data: ReportData) -> dict[str, Figure]:
+    """Return the figures that the run has data for, but those of targets."""
+    figures: dict[str, Figure] = {}
+    if data.ledger:
+        figures["ledger"] = _draw(partial(ledger, data), "ledger", WIDE)
+    return figures
 
 
 def _draw(figure: Callable[[int, str], str], name: str, width: int) -> Figure:

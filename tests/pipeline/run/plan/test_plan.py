@@ -152,7 +152,7 @@ def everything(plan: Plan) -> tuple[dict[str, str], str]:
 SHAPES = {
     "tokenizers": ["model", *DATA],
     "pyarrow": DATA,
-    "datasets": DATA,
+    "pandas": DATA,
     "numpy": ["distill", "adapt", "quantize", "export", "validate"],
     "onnx_ir": ["export", "validate"],
     "prefect": [],
