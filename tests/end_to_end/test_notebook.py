@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
-ROWS = {"train": 160, "eval": 80}
+ROWS = {"train": 64, "eval": 40}
 
 
 @pytest.fixture
