@@ -152,7 +152,7 @@ def openvino() -> Iterator[Check]:
     from rarefy.pipeline.model.runtime import openvino as openvino_session
 
     if not openvino_session.installed():
-        text = "not installed; targets with provider: openvino need pip install 'rarefy[openvino]'"
+        text = "not installed; targets with provider: openvino need pip install openvino"
     else:
         precision = openvino_session.default_precision()
         text = f"{version('openvino')}, computes floats in {precision} here"

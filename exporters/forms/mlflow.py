@@ -27,7 +27,7 @@ BUNDLE = "bundle"
 def check_installed() -> None:
     """Raise ProviderError if MLflow is not installed."""
     if importlib.util.find_spec("mlflow") is None:
-        raise ProviderError("MLflow is not installed; pip install 'rarefy[mlflow]'")
+        raise ProviderError("MLflow is not installed; pip install mlflow-skinny")
 
 
 def write(source: Source, folder: Path) -> bool:

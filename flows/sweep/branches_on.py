@@ -42,7 +42,7 @@ def check(where: Where) -> None:
     on = where.on
     if on in ("dask", "ray") and find_spec(f"prefect_{on}") is None:
         raise ProviderError(
-            f"a sweep on {on.capitalize()} needs prefect-{on}: pip install 'rarefy[{on}]'"
+            f"a sweep on {on.capitalize()} needs another package: pip install prefect-{on}"
         )
     if where.elsewhere:
         prefect_server.require(f"a sweep on the workers of {where.address}", "rarefy sweep …")

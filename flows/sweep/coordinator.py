@@ -305,7 +305,7 @@ def _trials(job: Job) -> Trials | None:
     if job.sweep.file.search is None:
         return None
     if find_spec("optuna") is None:
-        raise ProviderError("a search needs optuna: pip install 'rarefy[sweep]'")
+        raise ProviderError("a search needs optuna: pip install optuna")
     from rarefy.flows.sweep.searching import Trials
 
     return Trials(job.sweep.file, job.out)

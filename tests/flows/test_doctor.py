@@ -205,7 +205,7 @@ def test_openvino_is_optional_and_its_precision_is_said(monkeypatch: pytest.Monk
     monkeypatch.setattr(openvino, "find_spec", lambda _: None)
     (check,) = doctor.openvino()
     assert (check.state, check.fix) == ("ok", "")
-    assert "pip install 'rarefy[openvino]'" in check.found
+    assert "pip install openvino" in check.found
 
 
 def test_the_demo_needs_no_more_memory_than_is_said() -> None:

@@ -33,8 +33,7 @@ def check_installed() -> None:
     """Raise ProviderError, with the remedy, if OpenVINO is not installed."""
     if not installed():
         raise ProviderError(
-            "provider 'openvino' is not active: OpenVINO is not installed; "
-            "pip install 'rarefy[openvino]'"
+            "provider 'openvino' is not active: OpenVINO is not installed; pip install openvino"
         )
 
 
