@@ -202,8 +202,6 @@ THIN: Final = "thin_embeddings"
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 """ONNX Runtime's execution provider, or OpenVINO itself, which needs the extra ``openvino``."""
-PORTABLE: Final = ("tensorrt", "openvino")
-"""The providers that have none of the operators of ONNX Runtime's own."""
 
 Isa = Literal["avx2", "vnni"]
 """What a CPU must have for int8: ``avx2`` is right on every CPU, of every architecture."""

@@ -6,7 +6,6 @@ from typing import Final, Literal
 
 from rarefy.pipeline.model.runtime import onnx_runtime
 from rarefy.pipeline.terms.errors import ProviderError
-from rarefy.pipeline.terms.recipe_parts import PORTABLE
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -17,6 +16,8 @@ PROVIDERS = {
 """What session_options.json calls a provider: ONNX Runtime's names, and OpenVINO itself."""
 DEVICES = {"cpu": "cpu", "openvino": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 """The device that holds a provider's tensors."""
+PORTABLE: Final = ("tensorrt", "openvino")
+"""The providers that have none of the operators of ONNX Runtime's own."""
 Products = Literal["fused", "qdq"]
 """The form of int8 products: operators of ONNX Runtime's own, or pairs of quantizers."""
 DYNAMIC: Final = ("dynamic", "mixed", "search")

@@ -14,7 +14,7 @@ from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.stages.prune import Prune, latency_table, profile
+from rarefy.stages.prune import Prune, latency_table, selection
 from rarefy.stages.prune.profile import Profile
 from rarefy.stages.quantization import bundles
 from tests.models import artifact_of
@@ -23,11 +23,12 @@ from tests.searches import lessons
 
 @pytest.mark.slow
 def test_a_profile_lets_prune_reach_a_speedup(tuned, make_context, monkeypatch):
-    monkeypatch.setattr(profile, "MULTIPLES", {"heads": 2, "neurons": 32})  # few points
     monkeypatch.setattr(bundles, "PROCESSES", 2)
     monkeypatch.setattr(bundles, "SECONDS", 3.0)
     context = make_context(rows=32, targets=(Target(),))
-    draft = Profile(seconds=3).run(context, tuned)
+    with monkeypatch.context() as few_points:
+        few_points.setattr(selection, "MULTIPLES", {"heads": 2, "neurons": 32})
+        draft = Profile(seconds=3).run(context, tuned)
     assert draft.roles == {"latencies.json": "latencies"}
     table = latency_table.load(context.output)
     assert table.curves.keys() == {"heads", "neurons"}

@@ -80,5 +80,5 @@ def test_a_feed_that_does_not_fit_is_said_in_one_line(directory):
 
 def test_without_openvino_the_remedy_is_said(directory, monkeypatch):
     monkeypatch.setattr(openvino, "find_spec", lambda _: None)
-    with pytest.raises(ProviderError, match=r"pip install 'rarefy\[openvino\]'"):
+    with pytest.raises(ProviderError, match=r"pip install .?openvino"):
         BundleModel(directory, provider="openvino")
