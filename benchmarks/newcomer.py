@@ -254,13 +254,14 @@ def is_original(folder: Path, model: Path) -> bool:
     )
 
 
-def trained_stages(folder: Path) -> list[str]:
-    """Return the stages of the recipe that train, by its run's record."""
+def references(folder: Path) -> list[str]:
+    """Return the models that the run's budgets compare with; ``model`` is the user's own."""
     from rarefy.pipeline.run.folder import read
 
-    training = {"finetune", "adapt", "distill", "inject", "prune"}
-    ledger = read(folder / ".rarefy" / "runs" / "tickets").ledger
-    return [row.id for row in ledger if row.stage in training]
+    verdict = read(folder / ".rarefy" / "runs" / "tickets").verdict
+    assert verdict is not None
+    against = {budget.against for budget in verdict.budgets if budget.against}
+    return sorted(against)
 
 
 def same_answer(one: Any, other: Any) -> bool:
@@ -303,7 +304,7 @@ def own_model(home: Path, tickets: int) -> list[dict[str, Any]]:
         "what": "checks",
         "same_answer": bool(reply) and same_answer(reply[0], json.loads(predicted.out)),
         "same_weights": is_original(folder, folder / "my-model"),
-        "trained_stages": trained_stages(folder),
+        "references": references(folder),
         "program_lines": len(served_program().splitlines()),
         "tickets": tickets,
     }
@@ -316,7 +317,7 @@ def own_model_claims(rows: list[dict[str, Any]]) -> list[Claim]:
     tickets = checked["tickets"]
     failed = [step["what"] for step in steps if step["exit_code"]]
     outcome = f"failed: {', '.join(failed)}" if failed else "all end with 0"
-    trained = ", ".join(checked["trained_stages"]) or "no stage trains"
+    compared = ", ".join(checked["references"])
     weights = "the same weights" if checked["same_weights"] else "other weights"
     return [
         Claim(
@@ -327,9 +328,9 @@ def own_model_claims(rows: list[dict[str, Any]]) -> list[Claim]:
         ),
         Claim(
             "the baseline is the user's model, not one that was trained again",
-            "the same weights, bit by bit; no stage trains",
-            f"{weights}; {trained}",
-            checked["same_weights"] and not checked["trained_stages"],
+            "the same weights, bit by bit; budgets compare with model alone",
+            f"{weights}; budgets compare with {compared}",
+            checked["same_weights"] and checked["references"] == ["model"],
         ),
         Claim(
             "the service answers as rarefy predict does",
