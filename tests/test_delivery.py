@@ -20,7 +20,11 @@ from tests.conftest import Workshop
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-WORKFLOWS = ("examples/ci/github.yml", ".github/workflows/ci.yml")
+WORKFLOWS = (
+    "examples/ci/github.yml",
+    ".github/workflows/ci.yml",
+    ".github/workflows/versions.yml",
+)
 
 
 def tool(name: str, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:

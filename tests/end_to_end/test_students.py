@@ -44,8 +44,8 @@ def test_the_chain_of_the_page_runs_and_another_student_reuses_it(workshop: Work
         at for at, s in enumerate(chain) if isinstance(s, dict) and s.get("as") == "student"
     )
     chain[place]["distill"] |= {"learning_rate": 3e-4}
-    again = workshop.run(*chain)
-    fresh = {name for name, step in again.items() if not step.cached}
+    again = workshop.open(*chain).plan.steps()
+    fresh = {step.id for step in again if not step.cached}
     assert fresh == {"student", "quantize", "export", "validate"}
 
 

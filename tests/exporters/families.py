@@ -25,7 +25,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "deberta": DISENTANGLED,
     "deberta-v2": DISENTANGLED
     | {"position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True},
-    "modernbert": {"num_hidden_layers": 4, "local_attention": 16, "global_attn_every_n_layers": 3},
+    "modernbert": {"local_attention": 16, "global_attn_every_n_layers": 2},
     "albert": {"embedding_size": 16},
     "gpt2": {},
     "llama": DECODER,
@@ -33,7 +33,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": DECODER | {"sliding_window": 16},
 }
 PAD = 0
-MASKS = {"modernbert": 2, "deberta": 0, "deberta-v2": 0, "gpt2": 0}
+MASKS = {"modernbert": 1, "deberta": 0, "deberta-v2": 0, "gpt2": 0}
 MASKS |= dict.fromkeys(("llama", "qwen3", "gemma3_text"), 0)
 """How many layers have a padding mask that the mask pass may replace; the others have two."""
 

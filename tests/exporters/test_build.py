@@ -355,7 +355,7 @@ def test_the_pass_that_breaks_a_graph_is_named(tmp_path, monkeypatch, name, says
         return found or 1
 
     monkeypatch.setattr(broken, "apply", sabotage)
-    write_family(tmp_path / "checkpoint", "bert", "AutoModelForSequenceClassification")
+    write_family(tmp_path / "checkpoint", "bert", "AutoModelForSequenceClassification", layers=2)
     texts, labels = sentences(60)
     rows = Split("dev", "dev.jsonl", "0" * 64, texts, None, labels)
     (tmp_path / "bundle").mkdir()

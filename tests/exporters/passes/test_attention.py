@@ -9,6 +9,7 @@ import pytest
 
 from rarefy.exporters import fusion, parity
 from rarefy.exporters.passes import attention, clean, first_token, mask, positions, scale
+from tests.breadth import broad
 from tests.exporters.graphs import exported
 from tests.models import TASK
 
@@ -27,7 +28,7 @@ def rewritten(name, rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", broad(WHOLE, "Bert", "MPNet"))
 def test_every_layer_s_attention_becomes_one_operator(name, rows):
     graph, expected, count = rewritten(name, rows)
     counts = fusion.histogram(graph)

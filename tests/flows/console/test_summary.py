@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rarefy.flows.console import summary
-from rarefy.flows.console.display import as_text
+from rarefy.flows.console.options import as_text
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.verdict.record import ReportData
 from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict

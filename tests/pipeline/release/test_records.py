@@ -15,6 +15,12 @@ MISSED = PASSES + "  - {metric: size, max: 0.5 kB}\n"
 STAGES = ("quickstages:Head", "quickstages:Judge")
 
 
+@pytest.fixture
+def project(trained_project: Project) -> Project:
+    """The head is trained already: no test here is about it."""
+    return trained_project
+
+
 def test_a_run_is_a_verdict_once_and_a_new_verdict_is_another(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
@@ -35,7 +41,6 @@ def test_a_run_is_a_verdict_once_and_a_new_verdict_is_another(
 def test_a_broken_history_costs_a_run_nothing_but_a_warning(
     project: Project, rarefy: Callable[..., Said], damage: str
 ) -> None:
-    project.home.mkdir()
     if damage == "newer":
         import sqlite3
 
@@ -62,7 +67,6 @@ def test_what_is_no_pass_and_was_not_recorded_is_no_success(
     project: Project, rarefy: Callable[..., Said], budgets: str, code: int
 ) -> None:
     """20 of 20 rows right leave a minimum of 95 % undecided, which exits 0 if it is recorded."""
-    project.home.mkdir()
     recipe = project.recipe(*STAGES, budgets=budgets)
     assert rarefy("run", recipe, "--engine", "inline").code == (0 if code == 6 else code)
     (project.home / FILE).write_bytes(b"not a database at all\n" * 200)

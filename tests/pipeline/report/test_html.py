@@ -150,6 +150,7 @@ def test_an_incomplete_run_still_makes_sense(changes: dict[str, Any], said: str)
     assert said in html.render(report_data(**changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("validated", [True, False])
@@ -175,6 +176,7 @@ def test_a_browser_shows_it_whole(
     page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_the_contrast_of_wcag_aa(browser: Any, tmp_path: Any, scheme: str) -> None:
     path = tmp_path / "report.html"

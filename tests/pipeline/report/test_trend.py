@@ -119,6 +119,7 @@ def test_names_that_screen_readers_need_are_unique(history: History) -> None:
         assert set(labels.split()) <= set(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_it_whole(

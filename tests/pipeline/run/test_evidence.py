@@ -46,6 +46,12 @@ def budgets(margin: str) -> str:
 
 
 @pytest.fixture
+def project(trained_project: Project) -> Project:
+    """The head is trained already: no test here is about it."""
+    return trained_project
+
+
+@pytest.fixture
 def twins(project: Project) -> Callable[[str], Path]:
     (project.folder / "modules" / "twins.py").write_text(TWINS)
     return lambda margin: project.recipe(

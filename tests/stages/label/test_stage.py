@@ -136,6 +136,7 @@ def test_a_teacher_trained_less_is_another_teacher(label, tuned, make_context, t
     assert not torch.allclose(answers(other.artifact)["transfer"], mine, atol=0.5)
 
 
+@pytest.mark.slow
 def test_the_int8_export_answers_almost_as_the_teacher_in_several_processes(
     label, tuned, monkeypatch
 ):
@@ -150,6 +151,7 @@ def test_the_int8_export_answers_almost_as_the_teacher_in_several_processes(
     assert whole == {"0.npy", "25.npy", "50.npy"}
 
 
+@pytest.mark.slow
 def test_shards_that_are_there_are_not_answered_again(label, tuned, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 25)
     made = label(tuned, engine="int8")
@@ -184,6 +186,7 @@ def test_texts_that_are_read_one_by_one_are_answered_by_pytorch(workshop):
         run.plan.steps()
 
 
+@pytest.mark.slow
 def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, monkeypatch, caplog):
     def fail(*_):
         raise ModelError("export: no")
@@ -205,6 +208,7 @@ def test_embeddings_of_several_teachers_have_no_mean(workshop):
         workshop.open(*stages, task="sentence-embeddings", data=PAIRS).plan.steps()
 
 
+@pytest.mark.slow
 def test_an_export_that_is_not_near_is_tried_again_with_smoothing(label, tuned, monkeypatch):
     damages, plans = iter([0.5, 0.001]), []
     build = bundles.Finalists.build

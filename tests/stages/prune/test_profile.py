@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.prune import Prune, latency_table, profile
 from rarefy.stages.prune.profile import Profile
+from rarefy.stages.quantization import bundles
 from tests.models import artifact_of
 from tests.searches import lessons
 
@@ -22,8 +24,10 @@ from tests.searches import lessons
 @pytest.mark.slow
 def test_a_profile_lets_prune_reach_a_speedup(tuned, make_context, monkeypatch):
     monkeypatch.setattr(profile, "MULTIPLES", {"heads": 2, "neurons": 32})  # few points
+    monkeypatch.setattr(bundles, "PROCESSES", 2)
+    monkeypatch.setattr(bundles, "SECONDS", 3.0)
     context = make_context(rows=32, targets=(Target(),))
-    draft = Profile(seconds=5).run(context, tuned)
+    draft = Profile(seconds=3).run(context, tuned)
     assert draft.roles == {"latencies.json": "latencies"}
     table = latency_table.load(context.output)
     assert table.curves.keys() == {"heads", "neurons"}
@@ -50,8 +54,8 @@ def test_a_pretrained_model_has_the_table_of_the_teacher_made_of_it(
         samples={"1-whole": [[1.0]]},
         throttled=None,
     )
-    monkeypatch.setattr(Profile, "_exported", lambda *given: given[-1])
-    monkeypatch.setattr(Profile, "_timed", lambda *_: timed)
+    monkeypatch.setattr(bundles.Finalists, "int8", lambda _: iter([Path()]))
+    monkeypatch.setattr(latency, "measure", lambda *_, **__: timed)
     context = make_context(rows=32, targets=(Target(),))
     Profile().run(context, tiny_encoder)
     table = latency_table.load(context.output)

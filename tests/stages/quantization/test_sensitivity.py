@@ -15,6 +15,7 @@ from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
 from rarefy.pipeline.terms.progress import silent
 from rarefy.stages.quantization import sensitivity
 from rarefy.stages.quantization.sensitivity import Replay, layers_of
+from tests.breadth import broad
 from tests.families import FAMILIES, write_family
 from tests.models import write_model
 from tests.stages.classifiers import classifier
@@ -119,7 +120,7 @@ def calls(model: nn.Module) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", broad(FAMILIES, "bert", "deberta-v3", "llama"))
 def test_layers_do_the_same_damage_as_in_whole_passes(family, tmp_path, make_context):
     model = write_family(tmp_path, family, CLASSIFIER)
     measured = sensitivity.Sensitivity(make_context().task, model, ROWS, "vnni")

@@ -7,9 +7,10 @@ import json
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rarefy.pipeline.measure.measurements import Latency
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import Calibration
 from rarefy.pipeline.terms.errors import ModelError
@@ -21,11 +22,13 @@ from rarefy.stages.quantization.sensitivity import Sensitivity
 from rarefy.stages.quantize import Quantize
 from rarefy.stages.quantize import search as plan_search
 from rarefy.stages.quantize.search import Candidate, SearchResult, hull
+from tests.pipeline.verdict.measured import calls_of
 
 OPTION = st.tuples(st.floats(-1, 4), st.floats(0, 1), st.sampled_from("abcd"))
 
 
 @given(st.lists(OPTION, max_size=6))
+@settings(deadline=None)
 def test_steps_grow_and_end_at_the_form_that_saves_most(options):
     steps = hull(options)
     slopes = [slope for slope, _ in steps]
@@ -63,6 +66,16 @@ def quick(monkeypatch):
     table = {"float": 9.0, "dynamic": 4.0, "static": 3.0}
     table |= {"dynamic smooth": 4.5, "static smooth": 3.5}
     monkeypatch.setattr(plan_search.time_products, "milliseconds", lambda *_: table)
+
+
+@pytest.fixture
+def untimed(quick, monkeypatch):
+    """No process is started: all bundles are said to be equally fast."""
+
+    def measure(built, *_, **__):
+        return Latency(samples={name: calls_of(1.0) for name in built}, provider="cpu")
+
+    monkeypatch.setattr(bundles.latency, "measure", measure)
 
 
 def search(context, tuned, **parameters):
@@ -125,7 +138,7 @@ def test_no_plan_over_the_limit_is_built_and_the_front_is_written(
 
 @pytest.mark.slow
 def test_a_search_says_that_its_last_timing_was_disturbed_each_time(
-    tuned, make_context, quick, limit, monkeypatch, caplog
+    tuned, make_context, untimed, limit, monkeypatch, caplog
 ):
     whole, taken = bundles.latency.measure, []
 
@@ -141,7 +154,7 @@ def test_a_search_says_that_its_last_timing_was_disturbed_each_time(
 
 
 @pytest.mark.slow
-def test_a_killed_search_measures_nothing_twice(tuned, make_context, quick, limit, monkeypatch):
+def test_a_killed_search_measures_nothing_twice(tuned, make_context, untimed, limit, monkeypatch):
     context = make_context(targets=(Target(),))
     real, calls = Sensitivity.damage, []
 
@@ -164,7 +177,7 @@ def test_a_killed_search_measures_nothing_twice(tuned, make_context, quick, limi
 
 
 @pytest.mark.slow
-def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, quick, limit):
+def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, untimed, limit):
     context = make_context(targets=(Target(),))
     _, record = search(context, tuned, max_joint_damage=limit, minutes=1e-4)
     assert sum(bool(row["interval"]) for row in record["plans"]) <= 2
@@ -175,7 +188,7 @@ def test_when_time_is_over_what_was_not_tried_stays_float(tuned, make_context, q
 @pytest.mark.slow
 @pytest.mark.parametrize(("minutes", "most"), [(10, 99), (1e-4, 1)])
 def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
-    tuned, make_context, quick, monkeypatch, caplog, minutes, most
+    tuned, make_context, untimed, monkeypatch, caplog, minutes, most
 ):
     real, refused = bundles.build, []
 
@@ -194,7 +207,7 @@ def test_a_plan_that_cannot_be_exported_is_passed_over_while_there_is_time(
 
 
 @pytest.mark.slow
-def test_plans_are_tried_with_their_vocabulary(tuned, make_context, quick, limit, monkeypatch):
+def test_plans_are_tried_with_their_vocabulary(tuned, make_context, untimed, limit, monkeypatch):
     """Without it, all plans that were built could be over the limit, and float the answer."""
     real = Sensitivity.damage
 
@@ -210,7 +223,7 @@ def test_plans_are_tried_with_their_vocabulary(tuned, make_context, quick, limit
 
 
 @pytest.mark.slow
-def test_forms_that_are_the_same_are_built_once(tuned, make_context, quick, monkeypatch):
+def test_forms_that_are_the_same_are_built_once(tuned, make_context, untimed, monkeypatch):
     """Where nothing is smoothed, a smooth form is the plain one."""
     monkeypatch.setattr(plan_search.smoothing, "factors", lambda *_: {})
     monkeypatch.setattr(plan_search, "FINALISTS", 9)
@@ -249,7 +262,7 @@ def clock(monkeypatch):
 
 @pytest.mark.slow
 def test_what_comes_before_the_first_number_takes_of_the_time(
-    tuned, make_context, quick, limit, monkeypatch, clock
+    tuned, make_context, untimed, limit, monkeypatch, clock
 ):
     slow = clock.taking(400, plan_search.smoothing.factors)
     monkeypatch.setattr(plan_search.smoothing, "factors", slow)

@@ -65,6 +65,7 @@ def test_the_bundle_is_measured_beside_what_it_came_from(context, chain):
     assert 0 <= shares[0] <= shares[-1] <= 1
 
 
+@pytest.mark.slow
 def test_the_first_reference_is_timed_in_openvino_too_and_budgets_mean_the_same(context, chain):
     pytest.importorskip("openvino")
     Validate(**QUICK | {"fastest_float": True}).run(context, chain["export"])
@@ -82,6 +83,7 @@ def test_the_first_reference_is_timed_in_openvino_too_and_budgets_mean_the_same(
     assert "against the fastest float form of finetune" in said
 
 
+@pytest.mark.slow
 def test_a_float_form_that_openvino_cannot_have_is_left_out(
     context, chain, monkeypatch, caplog, tmp_path
 ):
@@ -105,6 +107,7 @@ def test_a_float_form_that_openvino_cannot_have_is_left_out(
     assert facts.float_speedup(found, "cpu") is None
 
 
+@pytest.mark.slow
 def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(context, chain, tmp_path):
     pytest.importorskip("openvino")
     target = Target(name="ov", provider="openvino")
@@ -138,6 +141,7 @@ def test_operators_of_onnx_runtimes_own_are_refused_before_anything_is_measured(
         Validate(**QUICK).run(context, dataclasses.replace(chain["export"], directory=bundle))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("throttled", [None, "calibration work took 1.7 times as long at the end"])
 def test_a_disturbed_measurement_does_not_last(context, chain, monkeypatch, throttled):
     """If it were kept, every run would find it again and never reach a verdict."""
@@ -180,6 +184,7 @@ def test_answers_are_taken_once_a_provider():
     assert [target.name for target in first_of_other_providers(targets)] == ["gpu", "engine"]
 
 
+@pytest.mark.slow
 def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
     users = [f"user {row // 2}" for row in range(60)]
     split = dataclasses.replace(context.splits["eval"], groups=users)
@@ -203,12 +208,14 @@ def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
     assert sum(sample["kind"] == "lost" for sample in found.samples) == min(lost, 12)
 
 
+@pytest.mark.slow
 def test_no_row_is_kept_word_for_word_if_not_wanted(context, chain):
     Validate(**QUICK, models=("finetune",), examples=False).run(context, chain["export"])
     written = (context.output / "measurements.json").read_text()
     assert not [text for text in context.splits["eval"].texts if text in written]
 
 
+@pytest.mark.slow
 def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
     """As after training that diverged."""
     from onnx import helper, load, numpy_helper, save

@@ -358,7 +358,6 @@ def test_without_labels_the_model_s_own_labels_are_the_truth(desk, rarefy, monke
         desk.write_rows(f"{name}.jsonl", [{"text": row["text"]} for row in rows(48, seed)])
     recipe = desk.recipe(
         {"distill": {"layers": 1, "epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
-        {"quantize": {"calibration_rows": 16}},
         "export",
         {"validate": QUICK},
         model=str(taught.directory),

@@ -322,7 +322,6 @@ def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, ki
     main = "spearman" if kind == "ratings" else "ndcg_10"
     finished = workshop.run(
         {"finetune": {"epochs": 1, "batch_size": 8}},
-        {"distill": {"layers": 1, "epochs": 1, "batch_size": 8}},
         "export",
         VALIDATE,
         task="regression",
