@@ -18,6 +18,7 @@ from rich.table import Table
 
 NAMES: Final = (
     "demo",
+    "newcomer",
     "operations",
     "tasks",
     "reach",
@@ -41,7 +42,7 @@ NAMES: Final = (
     "pruning",
     "students",
 )
-WITH_STUDENTS: Final = ("gpu", "ablation", "pruning", "students")
+WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "students")
 """Those that keep their work in a folder of their own in ``--students``."""
 OUTCOMES: Final = {
     0: "every claim holds",

@@ -6,7 +6,13 @@ from dataclasses import asdict
 
 import rich_click as click
 
-from rarefy.flows.console.options import home_option, json_option, show_json, stdout
+from rarefy.flows.console.options import (
+    home_option,
+    json_option,
+    plain_table,
+    show_json,
+    show_table,
+)
 from rarefy.pipeline.store.home import Home
 
 SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
@@ -33,14 +39,14 @@ def doctor(home: Home, as_json: bool) -> int:
     if as_json:
         show_json({"exit_code": code, "checks": [asdict(check) for check in results]})
         return code
-    console = stdout()
+    table = plain_table("state", "name", "found", whole=("state", "name"))
+    table.show_header = False
     for check in results:
         sign, colour = SIGNS[check.state]
-        line = Text(f"{sign} {check.state:<5}", colour)
-        line.append(f"{check.name:<14} {check.found}", "default")
+        table.add_row(Text(f"{sign} {check.state}", colour), check.name, check.found)
         if check.fix:
-            line.append(f"\n        {'':<14} {check.fix}", "default")
-        console.print(line, soft_wrap=True)
+            table.add_row("", "", check.fix)
+    show_table(table)
     if failed:
         click.echo(f"{len(failed)} failed: {', '.join(c.name for c in failed)}", err=True)
     return code

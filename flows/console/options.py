@@ -305,22 +305,46 @@ def show_table(table: Table, console: Console | None = None) -> None:
 
     rich would cut words off until the table fits. Here cells are only wrapped between words, and
     those of a column with ``no_wrap`` not at all. Rows that do not fit a terminal that way are
-    whole lines, as in a pipe, and the terminal breaks them.
+    shown as records, a line for each cell. Elsewhere they are whole lines.
     """
+    console = console or stdout()
+    width = console.width
+    if not _fits(table, console) and console.is_terminal:
+        table = _records(table)
+    if not _fits(table, console):
+        console.width = PIPE
+    console.print(table, soft_wrap=True)
+    console.width = width
+
+
+def _fits(table: Table, console: Console) -> bool:
+    """Return whether a table fits the console with every word whole; see that it keeps them."""
     from rich.cells import cell_len
     from rich.measure import Measurement, measure_renderables
 
-    console = console or stdout()
-    width, whole = console.width, console.options.update(width=PIPE)
+    whole = console.options.update(width=PIPE)
     for column in table.columns:
         words = measure_renderables(console, whole, [column.header, *column.cells])
         column.min_width = words.maximum if column.no_wrap else words.minimum
     least = Measurement.get(console, whole, table).minimum  # if there is less, columns vanish
     drawn = "".join(segment.text for segment in console.render(table))
-    if max(least, *map(cell_len, drawn.splitlines())) > width:
-        console.width = PIPE
-    console.print(table, soft_wrap=True)
-    console.width = width
+    return max(least, *map(cell_len, drawn.splitlines())) <= console.width
+
+
+def _records(table: Table) -> Table:
+    """Return a table's rows one below the other, each cell that has text beside its heading."""
+    from rich.text import Text
+
+    records = plain_table("heading", "cell", whole=("heading",))
+    records.show_header = False
+    columns = [list(column.cells) for column in table.columns]
+    for row, cells in enumerate(zip(*columns, strict=True)):
+        if row:
+            records.add_row("", "")
+        for column, cell in zip(table.columns, cells, strict=True):
+            if str(cell):
+                records.add_row(Text(str(column.header), "dim"), cell)
+    return records
 
 
 def as_text(renderable: RenderableType, width: int = 160) -> str:

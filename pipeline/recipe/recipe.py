@@ -19,7 +19,7 @@ from rarefy.pipeline.sources import references as sources
 from rarefy.pipeline.stage import Stage, discovery
 from rarefy.pipeline.tasks.unlabelled import AGREEMENT
 from rarefy.pipeline.terms import credentials, recipe_parts
-from rarefy.pipeline.terms.budget import REGRESSIONS, Budget
+from rarefy.pipeline.terms.budget import REGRESSIONS, Budget, assumed_units
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
 from rarefy.pipeline.terms.suggestions import hint, nearest
@@ -119,7 +119,8 @@ class LoadedRecipe:
     """A recipe with its text and steps; its paths are relative to ``base``.
 
     ``path`` is the recipe's file, or None if it was built in Python. ``baseline``: the tag that
-    budgets were pointed at, if one was given beside the recipe.
+    budgets were pointed at, if one was given beside the recipe. ``notes``: what the recipe leaves
+    open, and how it is read.
     """
 
     path: Path | None
@@ -129,6 +130,7 @@ class LoadedRecipe:
     steps: tuple[Step, ...]
     where: Places
     baseline: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def ids(self) -> list[str]:
@@ -229,7 +231,11 @@ def check(
     recipe = _validated(values, where)
     steps = _steps(recipe, base, where)
     _check_budgets(recipe, steps, where)
-    return LoadedRecipe(path, base, text, recipe, steps, where)
+    budgets = values.get("budgets") or ()
+    if isinstance(budgets, dict):
+        budgets = [budgets]
+    notes = assumed_units(budgets)
+    return LoadedRecipe(path, base, text, recipe, steps, where, notes=tuple(notes))
 
 
 def _validated(values: dict[str, Any], where: Places) -> Recipe:

@@ -133,6 +133,25 @@ def find_problems(budgets: Iterable[Budget]) -> list[str]:
     return problems
 
 
+def assumed_units(entries: Iterable[Any]) -> list[str]:
+    """Return a note for each limit on a time that is written without a unit.
+
+    ``entries`` are the budgets as the recipe has them; those in another form are left out.
+    """
+    notes = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            continue
+        name = entry.get("metric")
+        for form in ("max", "min"):
+            limit = entry.get(form)
+            if isinstance(limit, int | float) and expects(str(name), form) == "a time":
+                notes.append(
+                    f"budget {name}: {form} {limit:g} has no unit; it is read as '{limit:g} ms'"
+                )
+    return notes
+
+
 def _senseless(budget: Budget) -> str | None:
     """Return why every model or no model would meet a limit. Returns None for a useful limit."""
     metric, form, limit = METRICS[budget.metric], budget.form, budget.limit

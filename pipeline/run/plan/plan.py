@@ -113,7 +113,7 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """Warnings about the data and the model; those about the import only once it has run."""
-        warnings = list(self.summary.warnings)
+        warnings = [*self.loaded.notes, *self.summary.warnings]
         few = self._few_dev_rows
         if few:
             warnings.append(few)

@@ -30,6 +30,16 @@ def test_a_first_release_that_may_be_a_mistyped_stage_is_warned_of(
     assert words in ran.err[: ran.err.index("head  ")], "before the first stage runs"
 
 
+def test_a_latency_without_a_unit_is_noted(project: Project, rarefy: Callable[..., Said]) -> None:
+    for budgets in ("{metric: latency_p50, max: 5}", "[{metric: latency_p50, max: 5}]"):
+        recipe = project.recipe(
+            "quickstages:Head", "quickstages:Judge", budgets=f"budgets: {budgets}\n"
+        )
+        planned = rarefy("plan", recipe)
+        assert planned.code == 0
+        assert "budget latency_p50: max 5 has no unit; it is read as '5 ms'" in planned.out
+
+
 def test_a_target_s_provider_that_is_missing_here_is_warned_of(
     project: Project, rarefy: Callable[..., Said], monkeypatch
 ) -> None:

@@ -98,14 +98,14 @@ def test_a_line_for_a_pipe_is_never_broken(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == f"{words}\n"
 
 
-def drawn(width: int, *, no_wrap: bool = True) -> list[str]:
-    """The lines of a table of a run and its verdict, in a terminal of so many characters."""
+def drawn(width: int, *, no_wrap: bool = True, terminal: bool = False) -> list[str]:
+    """The lines of a table of a run and its verdict, where so many characters fit a line."""
     table = Table(box=None, pad_edge=False)
     table.add_column("run", no_wrap=no_wrap)
     table.add_column("verdict")
     table.add_row("reviews 4db2", "inconclusive because the machine was throttled")
     written = io.StringIO()
-    console = Console(file=written, width=width)
+    console = Console(file=written, width=width, force_terminal=terminal, color_system=None)
     options.show_table(table, console)
     assert console.width == width
     return [line.rstrip() for line in written.getvalue().splitlines()]
@@ -121,8 +121,18 @@ def test_a_table_in_a_terminal_is_wrapped_between_words() -> None:
     ]
 
 
+def test_rows_that_do_not_fit_a_terminal_are_records() -> None:
+    assert drawn(24, terminal=True) == [
+        "run      reviews 4db2",
+        "verdict  inconclusive",
+        "         because the",
+        "         machine was",
+        "         throttled",
+    ]
+
+
 @pytest.mark.parametrize("width", [1, 12, 25])
-def test_a_terminal_too_narrow_for_the_words_of_a_table_gets_whole_lines(width: int) -> None:
+def test_without_a_terminal_rows_that_do_not_fit_are_whole_lines(width: int) -> None:
     whole = [
         "run           verdict",
         "reviews 4db2  inconclusive because the machine was throttled",

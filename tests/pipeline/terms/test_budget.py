@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from rarefy.pipeline.terms.budget import Budget, find_problems
+from rarefy.pipeline.terms.budget import Budget, assumed_units, find_problems
 
 
 def test_a_budget_s_form_and_limit():
@@ -149,3 +149,16 @@ def test_two_margins_on_one_metric_are_no_contradiction():
 @pytest.mark.parametrize("bound", [{"min": -0.1}, {"max": -0.1}])
 def test_a_correlation_may_be_below_0(bound):
     assert not find_problems([Budget(metric="spearman", **bound)])
+
+
+def test_a_time_without_a_unit_is_said_to_be_in_ms():
+    entries = [
+        {"metric": "latency_p50", "max": 5},
+        {"metric": "cold_start", "max": "5 ms"},
+        {"metric": "latency_p50", "min_speedup": 3, "against": "finetune"},
+        {"metric": "size", "max": 1000},
+        {"metric": "accuracy", "min": 0.9},
+        "max: 5",
+    ]
+    (note,) = assumed_units(entries)
+    assert note == "budget latency_p50: max 5 has no unit; it is read as '5 ms'"
