@@ -432,7 +432,7 @@ MISTAKES = (
     typed("12 of 6 layers", "layers: 3", "layers: 12", "cannot keep 12 layers", "has 6"),
     typed("metric f1", "metric: accuracy", "metric: f1", "did you mean 'macro_f1'?"),
     typed("a latency without a unit", "5 ms", "5", "'5 ms'", code=0),
-    typed("broken YAML", "layers: 3, epochs: 1}", "layers: 3, epochs: 1", "mistake.yaml:", "YAML"),
+    typed("broken YAML", "layers: 3, epochs: 1}", "layers: 3, epochs: 1", "YAML", "line 7 closed?"),
     table(
         "a CSV with semicolons", "semi.csv", b"text;label\none;0\ntwo;1\n", "separated by commas"
     ),
