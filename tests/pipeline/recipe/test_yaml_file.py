@@ -75,6 +75,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a:\n  - b: 1\n    b: 2\n", ":3: duplicate key 'b'"),
         ("a: 1\n\tb: 2\n", ":2: not valid YAML"),
         ("a: [1, 2\n", "not valid YAML"),
+        ("b: 1\na: {c: 1\nd: 2\n", "; is the '{' of line 2 closed?"),
         ("? [a, b]\n: c\n", ":1: a key must be a plain word"),
         ("a: !!python/object:os.system x\n", "not valid YAML"),
         ("a: 1\n---\nb: 2\n", "not valid YAML"),
@@ -88,7 +89,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b"a: \x00\n", "not valid YAML"),
         ("a" * 1_000_001, "1000001 bytes; the limit for a recipe is"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_each_trap_is_named_in_one_line(read, text, message):
     with pytest.raises(RecipeError) as caught:
