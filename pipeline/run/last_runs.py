@@ -56,9 +56,14 @@ def find(plan: Plan, identifier: str) -> LastRun | None:
     return None
 
 
+def is_own(plan: Plan, identifier: str, run: LastRun) -> bool:
+    """Return whether it was the run of this step of this recipe."""
+    return run.recipe == plan.loaded.recipe.name and run.step == identifier
+
+
 def origin(plan: Plan, identifier: str, run: LastRun) -> str:
     """Return which step's run it was: ``this step``, or the name of another recipe's step."""
-    if run.recipe != plan.loaded.recipe.name or run.step != identifier:
+    if not is_own(plan, identifier, run):
         return f"{run.step} of {run.recipe}"
     if run.parameters != _parameters(plan.stage_of(identifier)):
         return "this step, other parameters"
