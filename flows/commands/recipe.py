@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     home_option,
     json_option,
@@ -56,7 +57,7 @@ def list_examples(as_json: bool) -> None:
 
 
 @recipe.command("cp", short_help="Copy an example with the data that it reads.")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.examples)
 @click.argument("destination", type=click.Path(path_type=Path), default=Path())
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @home_option
