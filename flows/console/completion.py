@@ -37,7 +37,8 @@ def runs_and_tags(
 ) -> list[CompletionItem]:
     """Return the names of the runs and tags in ``--home``, and files."""
     names = {*_runs(context), *_tags(context)}
-    return [*_items(names, incomplete), CompletionItem(incomplete, type="file")]
+    items = _items(names, incomplete)
+    return [*items, CompletionItem(incomplete, type="file")]
 
 
 def examples(
@@ -46,11 +47,15 @@ def examples(
     """Return the names of the example recipes."""
     from rarefy.flows.new_recipe.examples import folder
 
-    return _items([path.stem for path in folder().glob("*.yaml")], incomplete)
+    names = []
+    for path in folder().glob("*.yaml"):
+        names.append(path.stem)
+    return _items(names, incomplete)
 
 
 def _runs(context: click.Context) -> list[str]:
-    return [path.name for path in _listed(_home(context).runs) if path.is_dir()]
+    folder = _home(context).runs
+    return [path.name for path in _listed(folder) if path.is_dir()]
 
 
 def _tags(context: click.Context) -> list[str]:
@@ -74,4 +79,8 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    items = []
+    for name in sorted(names):
+        if name.startswith(incomplete):
+            items.append(CompletionItem(name))
+    return items

@@ -28,6 +28,7 @@ class PlanView(Shown):
     ``unscored``: the cached steps that have yet to be scored, for example on another eval split.
     ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
     ``estimates``: seconds of those steps that are not cached and have not run here in this recipe.
+    ``changes``: what has changed since the last run of a step of this recipe that runs again.
     ``lacking``: why `rarefy run` would be refused on this machine; the plan may be for another.
     """
 
@@ -38,6 +39,7 @@ class PlanView(Shown):
     last_runs: dict[str, LastRun]
     estimates: dict[str, float]
     lacking: list[str]
+    changes: dict[str, list[str]]
 
     @classmethod
     def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
@@ -63,12 +65,17 @@ class PlanView(Shown):
                 estimates[identifier] = seconds
         needs = evidence.needs(plan, last_folder)
         lacking = check_machine.lacking(plan, steps)
-        return cls(plan, steps, needs, frozenset(unscored), runs, estimates, lacking)
+        changes = _changes(plan, steps, runs)
+        return cls(plan, steps, needs, frozenset(unscored), runs, estimates, lacking, changes)
 
     @property
     def notes(self) -> list[str]:
         """All warnings, and how many eval rows each margin needs."""
-        return self.warnings + [need.text for need in self.needs]
+        notes = self.warnings + [need.text for need in self.needs]
+        for identifier, phrases in self.changes.items():
+            changed = ", ".join(phrases)
+            notes.append(f"{identifier} runs again, as this has changed: {changed}")
+        return notes
 
     @property
     def warnings(self) -> list[str]:
@@ -174,6 +181,7 @@ class PlanView(Shown):
             "state": self._state(step),
             "digest": step.artifact.digest if step.artifact else None,
             "last_run": last_run,
+            "changes": self.changes.get(step.id, []),
             "estimated_seconds": self.estimates.get(step.id),
         }
 
@@ -191,6 +199,23 @@ class PlanView(Shown):
         for note in self.notes:
             lines.append(f"note: {note}")
         return "\n".join(lines)
+
+
+def _changes(plan: Plan, steps: list[Planned], runs: dict[str, LastRun]) -> dict[str, list[str]]:
+    """Return what has changed since the last runs of this recipe's steps whose inputs are there."""
+    known = {}
+    changes = {}
+    for step in steps:
+        if step.artifact is not None:
+            known[step.id] = step.artifact
+            continue
+        run = runs.get(step.id)
+        if run is None or not last_runs.is_own(plan, step.id, run):
+            continue
+        dependencies = plan.dependencies(step.id, known)
+        if dependencies is not None:
+            changes[step.id] = last_runs.changes(run, dependencies)
+    return {identifier: phrases for identifier, phrases in changes.items() if phrases}
 
 
 def _need_json(need: Need) -> dict[str, Any]:

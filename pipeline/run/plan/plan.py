@@ -409,6 +409,15 @@ class Plan:
         self, identifier: str, known: dict[str, Artifact], read: Read | None = None
     ) -> str | None:
         """Return the sha256 of all that a step's output depends on; None if an input is unknown."""
+        value = self.dependencies(identifier, known, read)
+        if value is None:
+            return None
+        return value_sha256(value)
+
+    def dependencies(
+        self, identifier: str, known: dict[str, Artifact], read: Read | None = None
+    ) -> dict[str, Any] | None:
+        """Return all that a step's output depends on, as plain values; None without its inputs."""
         stage, parents = self.stage_of(identifier), self.parents(identifier)
         if any(name not in known for _, name in parents):
             return None
@@ -432,7 +441,7 @@ class Plan:
             for role, name in parents:
                 key = name if stage.policy.sees_ancestors else role
                 value["parents"].append([key, known[name].identity])
-        return value_sha256(value)
+        return value
 
     def read(self, identifier: str) -> Read:
         """Return the code of a step's stage and the files that it names, as they are now.

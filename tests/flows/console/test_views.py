@@ -60,6 +60,23 @@ def test_a_step_that_is_not_cached_has_what_its_last_run_took(
     assert re.search(r"to run +[\d.]+ s +[\d.]+ [MG]B +this step, other parameters", shown)
 
 
+def test_it_is_said_why_a_step_runs_again(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = project.recipe("quickstages:Head")
+    assert "runs again" not in rarefy("plan", recipe).out
+    assert rarefy("run", recipe, "--engine", "inline").code == 0
+    assert "runs again" not in rarefy("plan", recipe).out
+    recipe = project.recipe("quickstages:Head: {scale: 2.0}")
+    note = "note: head runs again, as this has changed: parameters.scale: 1.0 → 2.0\n"
+    assert note in rarefy("plan", recipe).out
+    with (project.folder / "train.jsonl").open("a") as rows:
+        rows.write("\n")
+    head = json.loads(rarefy("plan", recipe, "--json").out)["steps"][1]
+    assert "parameters.scale: 1.0 → 2.0" in head["changes"]
+    assert any(change.startswith("data.train") for change in head["changes"])
+
+
 def test_a_cached_model_on_another_eval_split_is_to_score(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
