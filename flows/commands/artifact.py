@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     home_option,
     json_option,
@@ -72,7 +73,7 @@ def list_artifacts(kind: str | None, limit: int, home: Home, as_json: bool) -> N
 
 
 @artifact.command(short_help="Show an artifact's manifest, run record and lineage.")
-@click.argument("reference", metavar="REF")
+@click.argument("reference", metavar="REF", shell_complete=completion.runs_and_tags)
 @home_option
 @json_option
 def show(reference: str, home: Home, as_json: bool) -> None:
@@ -233,8 +234,8 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
 
 
 @artifact.command(short_help="Show how two artifacts differ.")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=completion.runs_and_tags)
+@click.argument("second", metavar="B", shell_complete=completion.runs_and_tags)
 @home_option
 @json_option
 def diff(first: str, second: str, home: Home, as_json: bool) -> None:
@@ -254,7 +255,7 @@ def diff(first: str, second: str, home: Home, as_json: bool) -> None:
 
 
 @artifact.command(short_help="Copy an artifact to another store: s3://, gs://, az://, file://.")
-@click.argument("reference", metavar="REF")
+@click.argument("reference", metavar="REF", shell_complete=completion.runs_and_tags)
 @click.argument("url", metavar="URL")
 @click.option("--tag", metavar="NAME", help="Point this tag of that store at the artifact.")
 @home_option

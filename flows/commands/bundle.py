@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     home_option,
     json_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Write a bundle in the form that another tool loads.")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.runs_and_tags)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--for",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     home_option,
     json_option,
@@ -38,8 +39,8 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 @click.command(short_help="Compare two bundles: accuracy, agreement, latency, size.")
-@click.argument("candidate")
-@click.argument("baseline")
+@click.argument("candidate", shell_complete=completion.runs_and_tags)
+@click.argument("baseline", shell_complete=completion.runs_and_tags)
 @click.option(
     "--max-regression",
     "limit",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     home_option,
     json_option,
@@ -47,7 +48,7 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
 
 
 @click.command(short_help="Measure a bundle's response times at given request rates.")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=completion.runs_and_tags)
 @click.option(
     "--rate",
     "rates",

@@ -42,7 +42,8 @@ def plan(
     """Check RECIPE, its data and its model, and show what `rarefy run` would do.
 
     Also shows how long each stage took and how much memory it used when it last ran on this
-    machine, and whether the eval split has enough rows for the budgets' margins.
+    machine, or about how long it will take (the first time, a matrix product is timed for a third
+    of a second), and whether the eval split has enough rows for the budgets' margins.
 
     A stage `module:Class` is imported, so code beside the recipe runs. With --no-code, a recipe
     with such a stage is refused.
@@ -72,6 +73,8 @@ def plan(
     console = stdout()
     show_table(view.table(), console)
     console.print(f"\n{view.summary}")
+    if view.time:
+        console.print(view.time)
     for note in view.notes:
         if note in view.doubts:
             console.print(f"warning: {note}", style="bold red")

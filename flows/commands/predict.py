@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     home_option,
     json_option,
@@ -38,7 +39,7 @@ AT_ONCE = 1 << 16
 
 
 @click.command(short_help="Answer texts with a bundle: labels, tags, scores or embeddings.")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=completion.runs_and_tags)
 @click.argument("texts", metavar="[TEXT]…", nargs=-1)
 @click.option(
     "--pair", "pairs", nargs=2, multiple=True, metavar="FIRST SECOND", help="A sentence pair."

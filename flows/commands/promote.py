@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import alias_options, home_option, json_option, show_json
 from rarefy.pipeline.store.home import Home
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Move a tag to a run's bundle if its verdict is a pass.")
-@click.argument("run")
-@click.argument("tag", default="production")
+@click.argument("run", shell_complete=completion.runs)
+@click.argument("tag", default="production", shell_complete=completion.tags)
 @click.option(
     "--to", "url", metavar="URL", help="Also push the bundle to this store, and move the tag there."
 )
@@ -95,7 +96,7 @@ def promote(
 
 
 @click.command(short_help="Move a tag back to the artifact it pointed at before.")
-@click.argument("tag")
+@click.argument("tag", shell_complete=completion.tags)
 @click.option(
     "--to", "target", metavar="DIGEST", help="Move back to this artifact of the tag's history."
 )

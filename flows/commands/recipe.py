@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     home_option,
     json_option,
@@ -24,6 +25,7 @@ from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rarefy.pipeline.store.store import Store
+    from rarefy.pipeline.terms.errors import RarefyError
 
 
 @click.group(short_help="List, copy, show and check recipes; explain their keys.")
@@ -55,7 +57,7 @@ def list_examples(as_json: bool) -> None:
 
 
 @recipe.command("cp", short_help="Copy an example with the data that it reads.")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.examples)
 @click.argument("destination", type=click.Path(path_type=Path), default=Path())
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @home_option
@@ -108,8 +110,9 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
     A stage `module:Class` is imported, so code beside the recipe runs. With --no-code it is not
     imported, and only the form of such a recipe is checked.
 
-    Errors name the file, the line and the key. All recipes are checked; the exit code is that of
-    the first error, 2 for a wrong recipe.
+    Errors name the file, the line and the key, each on a line; those that follow from others are
+    left out. All recipes are checked; the exit code is that of the first error, 2 for a wrong
+    recipe.
 
     Example: `rarefy recipe check recipes/*.yaml`
     """
@@ -120,7 +123,7 @@ def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -
         checks.append(check)
         code = code or check.exit_code
         if not as_json:
-            click.echo(check.line, err=check.error is not None)
+            click.echo(check.text, err=bool(check.errors))
     if as_json:
         show_json([check.as_json() for check in checks])
     return code
@@ -131,15 +134,27 @@ class _Check:
     """What came of the check of a recipe; ``unchecked`` names its stages that were not imported."""
 
     path: Path
-    error: str | None = None
+    errors: tuple[str, ...] = ()
     exit_code: int = 0
     unchecked: tuple[str, ...] = ()
     warnings: list[str] | None = None
 
+    @classmethod
+    def failed(cls, path: Path, errors: Sequence[RarefyError]) -> _Check:
+        """Return the check of a recipe with errors, each of which names its file."""
+        messages = []
+        for error in errors:
+            message = str(error)
+            if str(path) not in message:
+                message = f"{path}: {message}"
+            if message not in messages:
+                messages.append(message)
+        return cls(path, tuple(messages), errors[0].exit_code)
+
     @property
-    def line(self) -> str:
-        if self.error is not None:
-            return self.error
+    def text(self) -> str:
+        if self.errors:
+            return "\n".join(self.errors)
         if not self.unchecked:
             return f"ok {self.path}"
         return (
@@ -148,7 +163,9 @@ class _Check:
         )
 
     def as_json(self) -> dict[str, Any]:
-        values = {"recipe": str(self.path), "ok": self.error is None, "error": self.error}
+        values: dict[str, Any] = {"recipe": str(self.path), "ok": not self.errors}
+        values["error"] = next(iter(self.errors), None)
+        values["errors"] = self.errors
         if self.unchecked:
             values["unchecked"] = self.unchecked
         if self.warnings is not None:
@@ -158,24 +175,28 @@ class _Check:
 
 def _check(path: Path, no_code: bool, home: Home) -> _Check:
     """Plan a recipe, or check its form if ``no_code`` and it has stages of its own."""
-    from rarefy.pipeline.recipe.recipe import check_form, load
+    from rarefy.pipeline.recipe.recipe import check_form, find_errors, load
     from rarefy.pipeline.run.plan.plan import Plan
-    from rarefy.pipeline.terms.errors import RarefyError
+    from rarefy.pipeline.terms.errors import RarefyError, RecipeError
 
     try:
         stages = check_form(path) if no_code else []
         if stages:
             return _Check(path, unchecked=tuple(stages))
+        errors: Sequence[RarefyError] = find_errors(path)
+        if errors:
+            return _Check.failed(path, errors)
         # A missing tag gives a warning, not an error: it may exist where the recipe will run.
         with _store(home) as store:
             plan = Plan(load(path), store, first=True)
-            plan.steps()
+            errors = plan.find_errors()
+            if errors:
+                return _Check.failed(path, errors)
             return _Check(path, warnings=plan.warnings)
+    except RecipeError as error:
+        return _Check.failed(path, [error, *error.others])
     except RarefyError as error:
-        message = str(error)
-        if str(path) not in message:
-            message = f"{path}: {message}"
-        return _Check(path, message, error.exit_code)
+        return _Check.failed(path, [error])
 
 
 @contextmanager

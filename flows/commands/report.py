@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import home_option, json_option, show_json
 from rarefy.pipeline.store.home import Home
 
@@ -14,7 +15,7 @@ FORMATS = {"html": "report.html", "markdown": "summary.md"}
 
 
 @click.command(short_help="Print the path of a run's report, open it, or print it.")
-@click.argument("run", metavar="[RUN]", required=False)
+@click.argument("run", metavar="[RUN]", required=False, shell_complete=completion.runs)
 @click.option(
     "--format",
     "form",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     INTERRUPTED,
     home_option,
@@ -33,7 +34,7 @@ PATIENCE = 60.0
 STOPPED = ("interrupted", "killed", "error")
 """The states of a run that did not come to its end."""
 COLOURS = {"pass": "green", "fail": "red", "error": "red", "running": "cyan", "killed": "red"}
-run_argument = click.argument("reference", metavar="RUN")
+run_argument = click.argument("reference", metavar="RUN", shell_complete=completion.runs)
 
 
 @click.group(short_help="List, follow, cancel and resume the runs of this folder.")
@@ -45,7 +46,7 @@ def runs() -> None:
 
 
 @runs.command("ls", short_help="List the runs, the latest first.")
-@click.argument("name", metavar="[RECIPE]", required=False)
+@click.argument("name", metavar="[RECIPE]", required=False, shell_complete=completion.runs)
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs to list."
 )

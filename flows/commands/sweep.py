@@ -152,16 +152,17 @@ def _executor(on: On | None, dask: str | None, ray: str | None) -> On:
 
 
 def _dry_run(sweeping: Sweeping, as_json: bool) -> int:
-    """Say how much there is to do."""
+    """List the variants, and say how much there is to do."""
+    variants = {name: branch.state for name, branch in sweeping.branches.items()}
     counts = {
         "branches": len(sweeping.branches),
         "waiting": len(sweeping.waiting),
         "trials": sweeping.trials_left,
     }
     if as_json:
-        show_json({**counts, "reasons": sweeping.reasons})
+        show_json({**counts, "variants": variants, "reasons": sweeping.reasons})
         return 0
-    for name, reason in sweeping.reasons.items():
-        click.echo(f"{name}: {reason}")
+    for name, state in variants.items():
+        click.echo(f"{name}: {sweeping.reasons.get(name, state)}")
     click.echo("{branches} branches, {waiting} to run, {trials} more trials".format(**counts))
     return 0

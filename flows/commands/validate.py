@@ -10,6 +10,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from rarefy.flows.console import completion
 from rarefy.flows.console.options import (
     device_option,
     first_option,
@@ -22,7 +23,7 @@ from rarefy.pipeline.store.home import Home
 
 
 @click.command(short_help="Measure a bundle again on this machine and judge it.")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=completion.runs_and_tags)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -9,10 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from rarefy.flows.console.options import Shown, as_text, plain_table
-from rarefy.pipeline.run import check_machine, evidence, last_runs, scoring
+from rarefy.flows.workloads import workload
+from rarefy.pipeline.run import check_machine, estimate, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
-from rarefy.pipeline.terms.wording import duration, quantity
+from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict.power import Need
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
@@ -26,6 +27,8 @@ class PlanView(Shown):
 
     ``unscored``: the cached steps that have yet to be scored, for example on another eval split.
     ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
+    ``estimates``: seconds of those steps that are not cached and have not run here in this recipe.
+    ``changes``: what has changed since the last run of a step of this recipe that runs again.
     ``lacking``: why `rarefy run` would be refused on this machine; the plan may be for another.
     """
 
@@ -34,7 +37,9 @@ class PlanView(Shown):
     needs: list[Need]
     unscored: frozenset[str]
     last_runs: dict[str, LastRun]
+    estimates: dict[str, float]
     lacking: list[str]
+    changes: dict[str, list[str]]
 
     @classmethod
     def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
@@ -53,14 +58,24 @@ class PlanView(Shown):
                     runs[step.id] = run
             elif scoring.missing(plan, step.artifact):
                 unscored.add(step.id)
+        estimates = {}
+        for identifier, seconds in estimate.seconds(plan, steps, workload).items():
+            run = runs.get(identifier)
+            if run is None or not last_runs.is_own(plan, identifier, run):
+                estimates[identifier] = seconds
         needs = evidence.needs(plan, last_folder)
         lacking = check_machine.lacking(plan, steps)
-        return cls(plan, steps, needs, frozenset(unscored), runs, lacking)
+        changes = _changes(plan, steps, runs)
+        return cls(plan, steps, needs, frozenset(unscored), runs, estimates, lacking, changes)
 
     @property
     def notes(self) -> list[str]:
         """All warnings, and how many eval rows each margin needs."""
-        return self.warnings + [need.text for need in self.needs]
+        notes = self.warnings + [need.text for need in self.needs]
+        for identifier, phrases in self.changes.items():
+            changed = ", ".join(phrases)
+            notes.append(f"{identifier} runs again, as this has changed: {changed}")
+        return notes
 
     @property
     def warnings(self) -> list[str]:
@@ -86,6 +101,33 @@ class PlanView(Shown):
             summary += f"; labels: {labels}"
         return summary
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of each step that is not cached, as its last run took or as estimated."""
+        seconds = dict(self.estimates)
+        for identifier, run in self.last_runs.items():
+            seconds.setdefault(identifier, run.seconds)
+        return seconds
+
+    @property
+    def time(self) -> str:
+        """How long the run will take, and how that is known; "" if all steps are cached."""
+        known = self.seconds
+        unknown = []
+        for step in self.steps:
+            if not step.cached and step.id not in known:
+                unknown.append(step.id)
+        if not known:
+            return ""
+        total = sum(known.values())
+        text = f"time: {about(total)}"
+        if unknown:
+            names = ", ".join(unknown)
+            text += f" without {names}"
+        if self.estimates:
+            text += f"; {estimate.HOW}"
+        return text
+
     def rows(self) -> list[list[str]]:
         """Return a row for each step, in the order of ``COLUMNS``."""
         rows = []
@@ -105,6 +147,8 @@ class PlanView(Shown):
         """Return time, memory and origin of a step's last run as text; empty if it is cached."""
         if step.cached:
             return ["", "", ""]
+        if step.id in self.estimates:
+            return [about(self.estimates[step.id]), "", ""]
         run = self.last_runs.get(step.id)
         if run is None:
             return [UNKNOWN, "", ""]
@@ -124,6 +168,7 @@ class PlanView(Shown):
         """Return the values that ``rarefy plan --json`` prints."""
         return {
             "steps": [self._step_json(step) for step in self.steps],
+            "seconds": sum(self.seconds.values()),
             "rows": self.plan.summary.rows,
             "labels": self.plan.labels,
             "warnings": self.warnings,
@@ -142,6 +187,8 @@ class PlanView(Shown):
             "state": self._state(step),
             "digest": step.artifact.digest if step.artifact else None,
             "last_run": last_run,
+            "changes": self.changes.get(step.id, []),
+            "estimated_seconds": self.estimates.get(step.id),
         }
 
     def _run_json(self, identifier: str, run: LastRun) -> dict[str, Any]:
@@ -153,9 +200,28 @@ class PlanView(Shown):
 
     def __repr__(self) -> str:
         lines = [as_text(self.table()), self.summary]
+        if self.time:
+            lines.append(self.time)
         for note in self.notes:
             lines.append(f"note: {note}")
         return "\n".join(lines)
+
+
+def _changes(plan: Plan, steps: list[Planned], runs: dict[str, LastRun]) -> dict[str, list[str]]:
+    """Return what has changed since the last runs of this recipe's steps whose inputs are there."""
+    known = {}
+    changes = {}
+    for step in steps:
+        if step.artifact is not None:
+            known[step.id] = step.artifact
+            continue
+        run = runs.get(step.id)
+        if run is None or not last_runs.is_own(plan, step.id, run):
+            continue
+        dependencies = plan.dependencies(step.id, known)
+        if dependencies is not None:
+            changes[step.id] = last_runs.changes(run, dependencies)
+    return {identifier: phrases for identifier, phrases in changes.items() if phrases}
 
 
 def _need_json(need: Need) -> dict[str, Any]:

@@ -213,6 +213,47 @@ def check_form(path: Path) -> list[str]:
     return own_stages
 
 
+def find_errors(path: Path) -> list[RecipeError]:
+    """Return the errors of a recipe's form that do not follow from one another.
+
+    Those of keys and values, and of the parameters of each stage; if there are none, the first of
+    what ``load`` raises.
+    """
+    try:
+        values, _, where = _read(path)
+        _check_secrets(values, (), where)
+    except RecipeError as error:
+        return [error]
+    errors: list[RecipeError] = []
+    try:
+        Recipe.model_validate(values)
+    except ValidationError as error:
+        first = where.error(error, Recipe, ())
+        errors += [first, *first.others]
+    entries = values.get("stages")
+    for position, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict | str):
+            errors += _errors_of_entry(entry, path.resolve().parent, ("stages", position), where)
+    if not errors:
+        try:
+            load(path)
+        except RecipeError as error:
+            errors.append(error)
+    return errors
+
+
+def _errors_of_entry(
+    entry: dict[str, Any] | str, folder: Path, at: yaml_file.Location, where: Places
+) -> list[RecipeError]:
+    """Return the errors of a stage's name and parameters."""
+    try:
+        name, parameters, _ = _entry(entry, at, where)
+        _stage(name, parameters, folder, (*at, name), where)
+    except RecipeError as error:
+        return [error, *error.others]
+    return []
+
+
 def _read(path: Path) -> tuple[dict[str, Any], str, Places]:
     document = yaml_file.read(path)
     if not isinstance(document.values, dict):

@@ -218,8 +218,19 @@ class Places:
             raise self.say(at, f"{hook.__name__}: {reason}") from error
 
     def error(self, error: ValidationError, model: type[BaseModel], at: Location) -> RecipeError:
-        """Report the most helpful of pydantic's errors, with a hint if a key is unknown."""
-        first = _foremost(error.errors())
+        """Report the most helpful of pydantic's errors; the independent ones are its ``others``."""
+        errors = []
+        remaining = error.errors()
+        while remaining:
+            foremost = _foremost(remaining)
+            errors.append(self._one_error(foremost, model, at))
+            remaining = [other for other in remaining if not _follows(other, foremost)]
+        first, *others = errors
+        first.others = tuple(others)
+        return first
+
+    def _one_error(self, first: ErrorDetails, model: type[BaseModel], at: Location) -> RecipeError:
+        """Report one of pydantic's errors, with a hint if a key is unknown."""
         place = _place(first)
         where = (*at, *place)
         if first["type"] == "extra_forbidden":
@@ -256,6 +267,19 @@ def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:
         if is_below and not error["type"].endswith("_type"):
             return error
     return errors[0]
+
+
+def _follows(error: ErrorDetails, cause: ErrorDetails) -> bool:
+    """Return whether an error may be gone once another is mended.
+
+    That is so if it is the same place or one around it or in it, and if a key is missing beside an
+    unknown one.
+    """
+    place, other = _place(error), _place(cause)
+    if error["type"] == "missing" and cause["type"] == "extra_forbidden":
+        return place[:-1] == other[:-1]
+    shared = min(len(place), len(other))
+    return place[:shared] == other[:shared]
 
 
 def _place(error: ErrorDetails) -> tuple[str | int, ...]:

@@ -330,7 +330,8 @@ class Run:
             }
             lasts = draft.lasts and in_file
             published = plan.store.publish(output, manifest, run, lasts=lasts, lease=self.lease)
-        last_runs.keep(plan, identifier, seconds, peak)
+        dependencies = plan.dependencies(identifier, work.inputs, work.read)
+        last_runs.keep(plan, identifier, seconds, peak, dependencies)
         self._verified.add(published.digest)
         return published
 

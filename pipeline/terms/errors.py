@@ -24,9 +24,13 @@ class RarefyError(Exception):
 
 
 class RecipeError(RarefyError):
-    """The recipe, the command line or the data that they name is invalid (exit 2)."""
+    """The recipe, the command line or the data that they name is invalid (exit 2).
+
+    ``others``: further errors of the same part of a recipe, which do not follow from this one.
+    """
 
     exit_code = 2
+    others: tuple[RecipeError, ...] = ()
 
 
 class DataError(RecipeError):

@@ -113,6 +113,18 @@ def duration(seconds: float) -> str:
     return " ".join(parts)
 
 
+def about(seconds: float) -> str:
+    """Format a rough duration with one unit: about 5 s, about 20 s, about 4 min, about 1.5 h."""
+    fives = max(round(seconds / 5), 1)
+    if fives < 12:
+        return f"about {5 * fives} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {minutes} min"
+    hours = seconds / 3600
+    return f"about {hours:.1f} h"
+
+
 def plural(amount: int, noun: str) -> str:
     """Format a count with its noun: 1 thread, 1,234 rows, 2 queries."""
     if amount != 1:

@@ -31,7 +31,7 @@ from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.digests import file_sha256, value_sha256, versions
-from rarefy.pipeline.terms.errors import EvidenceError
+from rarefy.pipeline.terms.errors import EvidenceError, RarefyError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.pipeline.terms.wording import plural
 
@@ -322,10 +322,8 @@ class Plan:
         Raises RecipeError if the order of the stages cannot work or a budget cannot be judged,
         DataError or ModelError if the recipe's data or model cannot be used.
         """
-        check_chain.check_known(self.loaded)
-        check_chain.check_windows(self.loaded, self.unbound_task)
-        check_chain.check_stages(self.loaded, self.unbound_task)
-        budgets.check(self.loaded, self.unbound_task)
+        self._check_task()
+        self._check_budgets()
         for name, tagged in self.baselines.items():
             baselines.check(name, tagged.directory, self.task)
         check_chain.check_model(self.loaded, self.located, self.unbound_task)
@@ -349,6 +347,36 @@ class Plan:
                 artifacts[identifier] = artifact
             steps.append(Planned(identifier, stage, kind, fingerprint, artifact))
         return steps
+
+    def find_errors(self) -> list[RarefyError]:
+        """Return the errors of the recipe, its data and its model, as far as they are independent.
+
+        If the stages' parameters, the budgets and the data's files are right, the first of what
+        ``steps`` raises.
+        """
+        errors = []
+        for check in (self._check_task, self._check_budgets, self._check_data):
+            try:
+                check()
+            except RarefyError as error:
+                errors.append(error)
+        if not errors:
+            try:
+                self.steps()
+            except RarefyError as error:
+                errors.append(error)
+        return errors
+
+    def _check_task(self) -> None:
+        check_chain.check_known(self.loaded)
+        check_chain.check_windows(self.loaded, self.unbound_task)
+        check_chain.check_stages(self.loaded, self.unbound_task)
+
+    def _check_budgets(self) -> None:
+        budgets.check(self.loaded, self.unbound_task)
+
+    def _check_data(self) -> None:
+        self.sources  # noqa: B018 (raises DataError if a file is missing)
 
     def kinds(self) -> dict[str, Kind]:
         """Return the kind of each step's output. Raises RecipeError if a stage cannot take one."""
@@ -381,6 +409,15 @@ class Plan:
         self, identifier: str, known: dict[str, Artifact], read: Read | None = None
     ) -> str | None:
         """Return the sha256 of all that a step's output depends on; None if an input is unknown."""
+        value = self.dependencies(identifier, known, read)
+        if value is None:
+            return None
+        return value_sha256(value)
+
+    def dependencies(
+        self, identifier: str, known: dict[str, Artifact], read: Read | None = None
+    ) -> dict[str, Any] | None:
+        """Return all that a step's output depends on, as plain values; None without its inputs."""
         stage, parents = self.stage_of(identifier), self.parents(identifier)
         if any(name not in known for _, name in parents):
             return None
@@ -404,7 +441,7 @@ class Plan:
             for role, name in parents:
                 key = name if stage.policy.sees_ancestors else role
                 value["parents"].append([key, known[name].identity])
-        return value_sha256(value)
+        return value
 
     def read(self, identifier: str) -> Read:
         """Return the code of a step's stage and the files that it names, as they are now.

@@ -27,6 +27,41 @@ def test_check_tells_all_recipes_and_fails_for_one(
     assert [answer["ok"] for answer in answers] == [False, True]
 
 
+def test_check_tells_all_errors_that_are_independent(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe("finetune: {epoch: 1, batch_size: 0}", "quantise", name="wrong")
+    recipe.write_text(recipe.read_text().replace("eval:", "max_length: few, eval:"))
+    said = rarefy("recipe", "check", recipe)
+    assert said.code == 2
+    lines = said.err.splitlines()
+    starts = [
+        f"{recipe}:4: data.max_length: ",
+        f"{recipe}:6: stages[0].finetune.epoch: unknown key, did you mean 'epochs'?",
+        f"{recipe}:6: stages[0].finetune.batch_size: ",
+        f"{recipe}:7: stages[1].quantise: ",
+    ]
+    assert len(lines) == len(starts)
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(start)
+    [answer] = json.loads(rarefy("recipe", "check", recipe, "--json").out)
+    assert answer["errors"] == lines
+    assert answer["error"] == lines[0]
+
+
+def test_check_tells_errors_of_budgets_and_of_data_together(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    (project.folder / "eval.jsonl").unlink()
+    budgets = "budgets: {metric: acuracy, max_drop: 1 %, against: head}\n"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
+    said = rarefy("recipe", "check", recipe)
+    assert said.code == 2
+    metric, data = said.err.splitlines()
+    assert "did you mean 'accuracy'?" in metric
+    assert "data.eval: eval.jsonl: no such file" in data
+
+
 def test_check_makes_no_home(project: Project, rarefy: Callable[..., Said]) -> None:
     """The folder may be a checkout that cannot be written."""
     recipe = project.recipe("quickstages:Head")

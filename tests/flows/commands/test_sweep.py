@@ -61,7 +61,11 @@ def test_a_dry_run_says_how_much_there_is_and_makes_no_folder(
     path = sweeps.write(project, "export.samples: [dev, none]")
     said = rarefy("sweep", path, "--dry-run", "--workers", "1", "--threads", "1")
     assert said.code == 0
-    assert said.out.splitlines() == ["2 branches, 2 to run, 0 more trials"]
+    assert said.out.splitlines() == [
+        "samples-dev: waiting",
+        "samples-none: waiting",
+        "2 branches, 2 to run, 0 more trials",
+    ]
     told = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)
     assert (told["branches"], told["waiting"]) == (2, 2)
     assert not (project.home / "sweeps").exists()
@@ -75,7 +79,7 @@ def test_a_dry_run_says_which_values_do_not_go_together(
     path = sweeps.write(project, vary, stages=stages)
     said = rarefy("sweep", path, "--dry-run")
     assert said.code == 0, said.err
-    line = said.out.splitlines()[0]
+    (line,) = [line for line in said.out.splitlines() if "'mode: search' chooses" in line]
     assert "'mode: search' chooses among plans in int8" in line
     (failed,) = json.loads(rarefy("sweep", path, "--dry-run", "--json").out)["reasons"].items()
     assert line == f"{failed[0]}: {failed[1]}"

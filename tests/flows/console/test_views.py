@@ -19,17 +19,31 @@ from rarefy.pipeline.store.home import Home
 from tests.project import Project, Said
 
 
-def test_before_the_first_run_nothing_is_known(
+def test_before_the_first_run_times_are_estimated(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
     recipe = project.recipe("finetune: {epochs: 1}", "quickstages:Judge")
     lines = rarefy("plan", recipe).out.splitlines()
     assert lines[0].split() == ["step", "stage", "output", "time", "memory", "last", "run"]
     finetune = next(line for line in lines if line.startswith("finetune"))
-    assert "to run" in finetune
-    assert "not known yet" in finetune
-    steps = json.loads(rarefy("plan", recipe, "--json").out)["steps"]
-    assert [step["last_run"] for step in steps] == [None, None, None]
+    assert re.search(r"to run +about 5 s", finetune)
+    judge = next(line for line in lines if line.startswith("judge"))
+    assert "not known yet" in judge, "it is a stage of the recipe's own"
+    total = next(line for line in lines if line.startswith("time:"))
+    assert total.startswith("time: about 5 s without judge; estimated by ")
+    planned = json.loads(rarefy("plan", recipe, "--json").out)
+    assert [step["last_run"] for step in planned["steps"]] == [None, None, None]
+    estimates = [step["estimated_seconds"] for step in planned["steps"]]
+    assert estimates[2] is None
+    assert planned["seconds"] == sum(estimates[:2])
+
+
+def test_a_plan_of_cached_steps_says_no_time(
+    trained_project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = trained_project.recipe("quickstages:Head")
+    assert "time:" not in rarefy("plan", recipe).out
+    assert json.loads(rarefy("plan", recipe, "--json").out)["seconds"] == 0
 
 
 def test_a_step_that_is_not_cached_has_what_its_last_run_took(
@@ -44,6 +58,23 @@ def test_a_step_that_is_not_cached_has_what_its_last_run_took(
     assert head["last_run"]["memory_bytes"] > 0
     shown = rarefy("plan", recipe).out.splitlines()[2]
     assert re.search(r"to run +[\d.]+ s +[\d.]+ [MG]B +this step, other parameters", shown)
+
+
+def test_it_is_said_why_a_step_runs_again(
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = project.recipe("quickstages:Head")
+    assert "runs again" not in rarefy("plan", recipe).out
+    assert rarefy("run", recipe, "--engine", "inline").code == 0
+    assert "runs again" not in rarefy("plan", recipe).out
+    recipe = project.recipe("quickstages:Head: {scale: 2.0}")
+    note = "note: head runs again, as this has changed: parameters.scale: 1.0 → 2.0\n"
+    assert note in rarefy("plan", recipe).out
+    with (project.folder / "train.jsonl").open("a") as rows:
+        rows.write("\n")
+    head = json.loads(rarefy("plan", recipe, "--json").out)["steps"][1]
+    assert "parameters.scale: 1.0 → 2.0" in head["changes"]
+    assert any(change.startswith("data.train") for change in head["changes"])
 
 
 def test_a_cached_model_on_another_eval_split_is_to_score(

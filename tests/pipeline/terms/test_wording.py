@@ -114,6 +114,21 @@ def test_a_duration_has_two_units_at_most(seconds, words):
     assert wording.duration(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.1, "about 5 s"),
+        (8, "about 10 s"),
+        (57, "about 55 s"),
+        (58, "about 1 min"),
+        (227, "about 4 min"),
+        (3601, "about 1.0 h"),
+    ],
+)
+def test_a_rough_duration_has_one_unit(seconds, words):
+    assert wording.about(seconds) == words
+
+
 def test_one_thing_has_no_s():
     assert [wording.plural(n, "row") for n in (0, 1, 1234)] == ["0 rows", "1 row", "1,234 rows"]
 

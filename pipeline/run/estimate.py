@@ -1,0 +1,253 @@
+"""About how long steps will take that have not run here, by the arithmetic of their models.
+
+A row costs two operations for each weight of the layers and each of its tokens, and three times as
+many if the model learns from it (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). The machine's
+speed is that of a matrix product, timed once and kept in the store. Right within about a factor of
+two: what depends on kernels, padding and other load is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.recipe.recipe import MODEL
+from rarefy.pipeline.run.plan import check_chain
+from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.stage import Stage
+from rarefy.pipeline.store.artifact import MODELS, Artifact
+from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms.digests import value_sha256
+
+HOW: Final = (
+    "estimated by the sizes of model and data and the speed of a matrix product here, within about "
+    "a factor of two"
+)
+EFFICIENCY: Final = 0.45
+"""Speed of training in fp32 as a share of the product's."""
+BF16: Final = 2.0
+"""How many times faster training is where the CPU multiplies bfloat16."""
+BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
+LEARNED: Final = 3
+"""Passes that a row costs from which a model learns: forward, and backward as much as two."""
+START: Final = 3.0
+"""Seconds to load the libraries and the model, and to save."""
+BYTES: Final = 4.5
+"""UTF-8 bytes a token, of English and WordPiece; 3 to 6 for other languages and tokenizers."""
+SPECIAL: Final = 2
+"""Tokens around a text, such as [CLS] and [SEP]."""
+SAMPLE: Final = 500
+"""Rows whose lengths are looked at."""
+SHAPE: Final = (128, 384, 1536)
+"""Of the product: so small that some are not interrupted on a busy machine."""
+TIMED: Final = 0.3
+"""Seconds for which products are timed; the fastest counts, as it had its core to itself."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """About how much a step computes.
+
+    ``learned``  rows that its output learns from, over all epochs
+    ``answered`` rows that its input answers
+    ``made``     rows of the transfer set that it makes, in training rows of the same length; None
+                 if it makes none
+    ``share``    of the weights in each layer of its input, how many its output keeps
+    ``seconds``  that it takes besides, whatever the model
+    """
+
+    learned: float = 0.0
+    answered: float = 0.0
+    made: float | None = None
+    share: float = 1.0
+    seconds: float = 0.0
+
+
+def seconds(
+    plan: Plan,
+    steps: Sequence[Planned],
+    workload_of: Callable[[Stage, Mapping[str, float]], Workload | None],
+) -> dict[str, float]:
+    """Return about how many seconds each step will take that is not cached, by id.
+
+    Steps of an unknown size are left out, such as those of models whose weights are not in
+    safetensors. On a GPU, all are. The first call on a machine times a matrix product for a third
+    of a second.
+
+    Args:
+        plan: the plan.
+        steps: its steps.
+        workload_of: gets a stage and the rows of splits and earlier transfer sets, by name; returns
+            how much the stage computes, None if that is not known.
+    """
+    if plan.device != "cpu":
+        return {}
+    configs = check_chain.follow_configs(plan.loaded, {MODEL: plan.located.config})
+    rows: dict[str, float] = dict(plan.summary.rows)
+    weights: dict[str, float | None] = {}
+    times: dict[str, float] = {}
+    for step in steps:
+        workload = workload_of(step.stage, rows)
+        if workload is not None and workload.made is not None:
+            rows[step.id] = workload.made
+        share = 1.0 if workload is None else workload.share
+        before, after = _weights(plan, step, weights, share, configs)
+        weights[step.id] = after
+        if step.cached or workload is None:
+            continue
+        operations = _operations(workload, before, after)
+        if operations is None:
+            continue
+        times[step.id] = START + workload.seconds
+        if operations:
+            times[step.id] += operations * _tokens(plan) / (EFFICIENCY * _speed(plan))
+    return times
+
+
+def _operations(workload: Workload, before: float | None, after: float | None) -> float | None:
+    """Return the operations for each token of a row; None if a model's size is not known.
+
+    ``before``, ``after``: the weights in the layers of the step's input and of its output.
+    """
+    total = 0.0
+    for weights, passes in ((before, workload.answered), (after, LEARNED * workload.learned)):
+        if passes and weights is None:
+            return None
+        total += 2 * passes * (weights or 0.0)
+    return total
+
+
+def _weights(
+    plan: Plan,
+    step: Planned,
+    weights: Mapping[str, float | None],
+    share: float,
+    configs: Mapping[str, Config],
+) -> tuple[float | None, float | None]:
+    """Return how many weights the layers of a step's input and of its output have, if known.
+
+    Args:
+        plan: the plan.
+        step: the step.
+        weights: those of the outputs of earlier steps, by id.
+        share: how many of its input's a step keeps in each layer.
+        configs: of each step's model, by id.
+    """
+    if step.id == MODEL:
+        count = layer_weights(plan.located.weights, plan.located.config)
+        return count, count
+    source = plan.loaded.step(step.id).input
+    before = weights[source]
+    if step.artifact is not None and step.kind in MODELS:
+        return before, _stored_weights(step.artifact)
+    own = [path for path in step.stage.files(plan.loaded.base) if path.suffix == ".safetensors"]
+    if own:  # it starts from another model
+        return before, layer_weights(own, configs[step.id])
+    if before is None:
+        return None, None
+    depth, depth_before = parts.depth(configs[step.id]), parts.depth(configs[source])
+    if depth and depth_before:
+        share *= depth / depth_before
+    return before, share * before
+
+
+def _stored_weights(artifact: Artifact) -> float | None:
+    names = [file.path for file in artifact.manifest.files if file.role == "weights"]
+    try:
+        config = json.loads((artifact.directory / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return layer_weights([artifact.directory / name for name in names], config)
+
+
+def layer_weights(files: Iterable[Path], config: Config) -> float | None:
+    """Return how many weights a token is multiplied with: those of matrices, without vocabulary.
+
+    Returns None if a file is not in safetensors, or damaged, which is an error of the run. Layers
+    that share weights count each time.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    for path in files:
+        if path.suffix != ".safetensors":
+            return None
+        try:
+            with safe_open(path, framework="np") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return None
+        for shape in shapes:
+            if len(shape) == 2 and shape[0] != config.get("vocab_size"):
+                total += shape[0] * shape[1]
+    groups = config.get("num_hidden_groups")  # of ALBERT
+    return total * (parts.depth(config) or 1) / groups if groups else total
+
+
+def _tokens(plan: Plan) -> float:
+    """Return about how many tokens a training row has; kept in the store."""
+    longest = plan.loaded.recipe.data.max_length
+    key = f"tokens-{value_sha256([plan.data_digest, plan.loaded.recipe.task, longest])}"
+    note = plan.store.note(key)
+    if note is not None:
+        return float(note["mean"])
+    train = plan.rows["train"]
+    places = train.evenly(SAMPLE)
+    total = 0.0
+    for place in places:
+        text = _text(train.texts[place])
+        if train.pairs is not None:
+            text += _text(train.pairs[place])
+        total += min(longest, SPECIAL + len(text.encode(errors="replace")) / BYTES)
+    mean = total / max(len(places), 1)
+    plan.store.keep_note(key, {"mean": mean})
+    return mean
+
+
+def _text(row: Any) -> str:
+    """Return a row's text, which may be given as words."""
+    return row if isinstance(row, str) else " ".join(row)
+
+
+def _speed(plan: Plan) -> float:
+    """Return the operations a second of a plan's threads; timed once, kept in the store."""
+    facts = fingerprint.fingerprint()
+    key = f"product-{fingerprint.digest(facts)}"
+    note = Store.note(plan.store, key)  # of this machine, so no shared store's
+    if note is None:
+        note = {"speed": product_speed()}
+        Store.keep_note(plan.store, key, note)
+    cores = min(plan.threads, int(facts["cores"]["physical"]))
+    speed = cores * float(note["speed"])
+    if not BF16_FLAGS.isdisjoint(facts["flags"]):
+        speed *= BF16
+    return speed
+
+
+def product_speed() -> float:
+    """Return the operations a second of the fastest of many matrix products in fp32, on a core.
+
+    More threads would wait for each other on a busy machine, ten times as long as they compute.
+    """
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    rows, width, inner = SHAPE
+    generator = np.random.default_rng(0)
+    left = generator.random((rows, width), dtype=np.float32)
+    right = generator.random((width, inner), dtype=np.float32)
+    fastest = float("inf")
+    with threadpool_limits(1):
+        end = time.perf_counter() + TIMED
+        while time.perf_counter() < end:
+            began = time.perf_counter()
+            left @ right
+            fastest = min(fastest, time.perf_counter() - began)
+    return 2 * rows * width * inner / fastest
