@@ -119,7 +119,8 @@ class LoadedRecipe:
     """A recipe with its text and steps; its paths are relative to ``base``.
 
     ``path`` is the recipe's file, or None if it was built in Python. ``baseline``: the tag that
-    budgets were pointed at, if one was given beside the recipe.
+    budgets were pointed at, if one was given beside the recipe. ``times_warn``: whether budgets on
+    times were made warnings.
     """
 
     path: Path | None
@@ -129,6 +130,7 @@ class LoadedRecipe:
     steps: tuple[Step, ...]
     where: Places
     baseline: str | None = None
+    times_warn: bool = False
 
     @property
     def ids(self) -> list[str]:
