@@ -1,4 +1,8 @@
-"""Run a job as a Prefect flow, or with the same engine but without Prefect."""
+"""Run a job as a Prefect flow, or with the same engine but without Prefect.
+
+A run whose every step is cached goes without Prefect, unless PREFECT_API_URL names a server: there,
+people look for their runs.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +52,14 @@ def _run(job: Job, loaded: LoadedRecipe, engine: Engine, shown: Shows, verbose: 
     if engine == "inline":
         return jobs.run_inline(job, loaded, shown)
     opened = jobs.open_run(job, loaded, shown)  # what it refuses needs no server, which is slow
+    has_server = prefect_server.api_url() is not None
+    if not has_server and jobs.is_cached(opened):
+        if verbose:
+            shown.say("every step is cached, so Prefect is not started", "dim")
+        return jobs.finish_inline(job, opened, shown)
     shown.starting("starting Prefect")
     prefect_settings.prepare(Home(Path(job.home)).prefect, verbose)
-    if prefect_server.api_url() is not None:
+    if has_server:
         prefect_server.require(
             "a run as a flow",
             f"{job.command}, or unset PREFECT_API_URL, or choose the engine 'inline'",

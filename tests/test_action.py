@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+REST = {"LATENCY": "warn", "ARGS": ""}
 
 
 def step(name: str) -> str:
@@ -41,15 +42,15 @@ def run_step(
 
 def test_the_action_passes_its_inputs_on_as_they_are(tmp_path: Path) -> None:
     inputs = {"RECIPE": "my recipe.yaml", "OUT": "out; touch a", "BASELINE": "$(touch b)#`touch c`"}
-    code, calls = run_step("Run the gate", tmp_path, **inputs, ARGS="--first --lenient")
+    code, calls = run_step("Run the gate", tmp_path, **inputs, LATENCY="strict", ARGS="--first")
     assert code == 0
-    said = ["ci", "my recipe.yaml", "--out", "out; touch a", "--first", "--lenient"]
+    said = ["ci", "my recipe.yaml", "--out", "out; touch a", "--latency", "strict", "--first"]
     assert calls == [[*said, "--baseline", "$(touch b)#`touch c`"]]
     assert not {"a", "b", "c"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_gate_that_ends_before_it_can_say_so_is_an_error(tmp_path: Path) -> None:
-    code, _ = run_step("Run the gate", tmp_path, ends=2, RECIPE="a", OUT="o", BASELINE="", ARGS="")
+    code, _ = run_step("Run the gate", tmp_path, ends=2, RECIPE="a", OUT="o", BASELINE="", **REST)
     assert (code, (tmp_path / "output").read_text()) == (2, "outcome=error\n")
 
 
@@ -57,16 +58,17 @@ def test_the_action_runs_with_its_defaults(tmp_path: Path) -> None:
     given = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
     inputs = {name.upper(): given[name].get("default", "a.yaml") for name in given}
     code, calls = run_step("Run the gate", tmp_path, **inputs)
-    assert (code, calls) == (0, [["ci", "a.yaml", "--out", "rarefy-ci"]])
+    assert (code, calls) == (0, [["ci", "a.yaml", "--out", "rarefy-ci", "--latency", "warn"]])
     (tmp_path / "called").unlink()
     code, calls = run_step("Install rarefy", tmp_path, **inputs, GITHUB_ACTION_PATH="/here")
     assert (code, calls) == (0, [["-m", "pip", "install", "/here[cpu]"]])
 
 
 def test_inputs_of_several_lines_are_read_whole(tmp_path: Path) -> None:
-    inputs = {"RECIPE": "a.yaml", "OUT": "out", "BASELINE": ""}
+    inputs = {"RECIPE": "a.yaml", "OUT": "out", "BASELINE": "", "LATENCY": "warn"}
     code, calls = run_step("Run the gate", tmp_path, **inputs, ARGS="--fresh\n  --lenient\n")
-    assert (code, calls) == (0, [["ci", "a.yaml", "--out", "out", "--fresh", "--lenient"]])
+    assert code == 0
+    assert calls == [["ci", "a.yaml", "--out", "out", "--latency", "warn", "--fresh", "--lenient"]]
     (tmp_path / "called").unlink()
     inputs = {"EXTRA": "cpu", "GITHUB_ACTION_PATH": "/here"}
     code, calls = run_step("Install rarefy", tmp_path, **inputs, PACKAGES="s3fs\ngcsfs adlfs\n")

@@ -49,6 +49,13 @@ UNFINISHED = "the run was stopped before it reached a verdict; its log shows how
 @first_option
 @fresh_option
 @click.option("--lenient", is_flag=True, help="Exit 0 if a budget is inconclusive, and warn.")
+@click.option(
+    "--latency",
+    type=click.Choice(["strict", "warn"]),
+    default="strict",
+    show_default=True,
+    help="Whether budgets on times decide, or are warnings, as on a shared runner.",
+)
 @engine_options
 @home_option
 @json_option
@@ -59,6 +66,7 @@ def ci(
     first: bool,
     fresh: bool,
     lenient: bool,
+    latency: str,
     engine: Engine,
     device: str,
     threads: int | None,
@@ -86,6 +94,7 @@ def ci(
         "--first": first,
         "--fresh": fresh,
         "--lenient": lenient,
+        "--latency": None if latency == "strict" else latency,
         **given_where(),
     }
     job = Job(
@@ -99,6 +108,7 @@ def ci(
         fresh=fresh,
         baseline=baseline,
         ci=True,
+        latency=latency,
         strict=not lenient,
     )
     return carry_out(job, engine, as_json)
@@ -135,7 +145,7 @@ def _command(recipe: Path, options: Mapping[str, Any]) -> str:
 def _load(job: Job) -> LoadedRecipe:
     """Read the recipe, and print a note if budgets against the baseline were added to it."""
     from rarefy.pipeline.recipe import recipe as recipes
-    from rarefy.pipeline.run.plan import baselines
+    from rarefy.pipeline.run.plan import baselines, times_as_warnings
     from rarefy.pipeline.terms.errors import RecipeError
 
     loaded = recipes.load(Path(job.recipe))
@@ -155,6 +165,8 @@ def _load(job: Job) -> LoadedRecipe:
             f"{job.baseline!r}: {budgets}",
             err=True,
         )
+    if job.latency == "warn":
+        loaded = times_as_warnings.with_times_as_warnings(loaded)
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""``rarefy schedule``: serve a recipe's flow on a schedule, through a Prefect server."""
+"""``rarefy schedule``: serve a recipe's flow on a schedule, on a Prefect server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIELDS = 5
 """The fields of a cron expression."""
 
 
-@click.command(short_help="Run a recipe on a schedule, through a Prefect server.")
+@click.command(short_help="Run a recipe on a schedule, as long as this process lives.")
 @recipe_argument
 @click.option("--cron", required=True, help="When to run: minute, hour, day, month, weekday.")
 @click.option(
@@ -59,14 +59,14 @@ def schedule(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Serve RECIPE's flow until interrupted; the Prefect server starts the runs on schedule.
+    """Run RECIPE's flow whenever it is due, until interrupted.
 
-    PREFECT_API_URL must name a running Prefect server.
+    A Prefect server is started for it and ends with it, unless PREFECT_API_URL names yours.
 
     Example: `rarefy schedule demo.yaml --cron "0 3 * * *"`
     """
     from rarefy.flows.run import job as jobs
-    from rarefy.flows.server import prefect_settings
+    from rarefy.flows.server import guard, prefect_settings
     from rarefy.flows.server import server as prefect_server
     from rarefy.pipeline.recipe import recipe as recipes
 
@@ -79,7 +79,11 @@ def schedule(
     jobs.open_run(job, loaded)
     prefect_settings.prepare(home.prefect, verbose=True)
     when = cron_schedule(cron, timezone)
-    url = prefect_server.require("a schedule", as_given())
+    own = prefect_server.api_url() is None
+    if not own:
+        url = prefect_server.require("a schedule", as_given())
+        prefect_server.say_if_it_forgets(url)
+    from prefect.settings import get_current_settings
     from prefect.types.entrypoint import EntrypointType
 
     from rarefy.flows.run.flow import compress as flow
@@ -88,23 +92,27 @@ def schedule(
     deployment = name or loaded.recipe.name
     served = {"deployment": f"{flow.name}/{deployment}", "cron": cron, "timezone": timezone}
     name = served["deployment"]
-    if as_json:
-        show_json(served | {"parameters": job.parameters})
-    prefect_server.say_if_it_forgets(url)
-    click.echo(f"serving {name} at {cron!r} ({timezone}); press Ctrl-C to stop", err=True)
-    now = shlex.join(["prefect", "deployment", "run", name])
-    click.echo(f"to run it now: {now}", err=True)
-    # A module path: a file path would be relative to the current folder.
-    flow.serve(
-        name=deployment,
-        schedule=when,
-        parameters=job.parameters,
-        tags=tags_of(loaded.recipe.name),
-        limit=1,
-        pause_on_shutdown=False,  # who restarts this process would lose the nights in between
-        print_starting_message=False,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
+    if own:
+        click.echo("starting Prefect", err=True)
+    with guard.running(deployments=True):
+        if as_json:
+            show_json(served | {"parameters": job.parameters})
+        click.echo(f"serving {name} at {cron!r} ({timezone}); press Ctrl-C to stop", err=True)
+        now = shlex.join(["prefect", "deployment", "run", name])
+        if own:
+            now = f"PREFECT_API_URL={get_current_settings().api.url} {now}"
+        click.echo(f"to run it now: {now}", err=True)
+        # A module path: a file path would be relative to the current folder.
+        flow.serve(
+            name=deployment,
+            schedule=when,
+            parameters=job.parameters,
+            tags=tags_of(loaded.recipe.name),
+            limit=1,
+            pause_on_shutdown=False,  # who restarts this process would lose the nights in between
+            print_starting_message=False,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
 
 
 def job_of(recipe: Path, folder: str, device: str, home: Home, given: Mapping[str, Any]) -> Job:

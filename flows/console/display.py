@@ -232,14 +232,19 @@ def doubts(verdict: Verdict | None) -> list[str]:
 
 
 def verdict_line(verdict: Verdict | None, absent: Sequence[str], none: str = "none") -> str:
-    """Return a run's last line: its outcome, and that a first release was compared with nothing.
+    """Return a run's last line: a pass with what it leaves out, or another outcome.
 
     ``absent``: the tags that do not exist yet; ``none``: what to say if there is no verdict.
     """
     line = f"verdict: {verdict.outcome if verdict else none}"
+    remarks = []
+    if verdict is not None and verdict.outcome == "pass" and verdict.warned:
+        remarks.append(f"warning: not met: {', '.join(verdict.warned)}")
     sentence = headline.first_release(absent)
     if sentence:
-        line += f" ({sentence[0].lower()}{sentence[1:-1]})"
+        remarks.append(f"{sentence[0].lower()}{sentence[1:-1]}")
+    if remarks:
+        line += f" ({'; '.join(remarks)})"
     return line
 
 

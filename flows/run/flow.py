@@ -9,9 +9,11 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from prefect import flow, runtime, tags, task
@@ -38,7 +40,7 @@ from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.measure.machine.fingerprint import default_device
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.report import markdown
-from rarefy.pipeline.run.engine import Run
+from rarefy.pipeline.run.engine import Finished, Run
 from rarefy.pipeline.store.home import DEFAULT, VARIABLE, Home
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.terms.digests import value_sha256
@@ -153,6 +155,8 @@ def _planned(job: Job, loaded: LoadedRecipe, shown: Shows) -> Run:
 def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     """Run a job as a flow in this process, on the configured server or a temporary one.
 
+    While a temporary server starts, the first steps are executed; the flow takes their results.
+
     ``opened``: its run, which is planned already.
 
     Raises the engine's own errors. If a budget is missed, the flow fails, but a Result is returned.
@@ -162,13 +166,17 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     name = opened.plan.loaded.recipe.name
     # Before there is a temporary server, whose limit would keep nobody else away.
     limit = limits.limit_of(None)
+    early: dict[str, Future[Finished]] = {}
+    if limit is None:
+        guard.launch()
+        early = _early_steps(opened, display)
 
     # Define a flow for each call: its closure holds what cannot be a plain flow parameter.
     @flow(name=NAME, persist_result=False, validate_parameters=False)
     def compress(**parameters: Any) -> State[Any]:
         try:
             with exclusive.also(limit):
-                results.append(_steps(opened, job, display))
+                results.append(_steps(opened, job, display, early))
             _show(results[-1], name)
             _link(name, _on_disk(results[-1]))
         except Exception as error:
@@ -183,6 +191,26 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     if errors:
         raise errors[-1]
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
+
+
+def _early_steps(run: Run, display: Shows | None) -> dict[str, Future[Finished]]:
+    """Execute steps until the temporary server answers, and return what became of each.
+
+    An error is kept for the flow, which fails with it or tries the step again.
+    """
+    early: dict[str, Future[Finished]] = {}
+    for identifier in run.plan.loaded.ids:
+        if not guard.is_starting():
+            return early
+        early[identifier] = Future()
+        try:
+            early[identifier].set_result(jobs.execute(run, identifier, display))
+        except Exception as error:
+            early[identifier].set_exception(error)
+            break
+    if display is not None:
+        display.starting("waiting for Prefect")
+    return early
 
 
 def tags_of(recipe: str) -> list[str]:
@@ -206,9 +234,17 @@ def key(kind: str, recipe: str) -> str:
     return f"rarefy-{kind}-{name}"
 
 
-def _steps(run: Run, job: Job, display: Shows | None) -> Result:
-    """Execute every step as a task of the running flow, then judge."""
-    stage = _stage_task(run, job, display)
+def _steps(
+    run: Run,
+    job: Job,
+    display: Shows | None,
+    early: Mapping[str, Future[Finished]] = MappingProxyType({}),
+) -> Result:
+    """Execute every step as a task of the running flow, then judge.
+
+    ``early``: steps that were executed before the flow, by id.
+    """
+    stage = _stage_task(run, display, dict(early))
     states: dict[str, State[Any]] = {}
     name = run.plan.loaded.recipe.name
     ledger_key = key("ledger", name)
@@ -276,12 +312,20 @@ def _retried(name: str, work: Callable[[], Made]) -> Made:
     return made[-1]
 
 
-def _stage_task(run: Run, job: Job, display: Shows | None) -> Callable[..., State[Any]]:
-    """Return the task that executes one step. It passes on only the artifact's digest."""
+def _stage_task(
+    run: Run, display: Shows | None, early: dict[str, Future[Finished]]
+) -> Callable[..., State[Any]]:
+    """Return the task that executes one step. It passes on only the artifact's digest.
+
+    A step in ``early`` has been executed: the first attempt ends as that did.
+    """
 
     @task(task_run_name="{identifier}", **RETRIES)
     def stage(identifier: str) -> State[dict[str, Any]]:
-        finished = jobs.execute(run, identifier, display)
+        if identifier in early:
+            finished = early.pop(identifier).result()
+        else:
+            finished = jobs.execute(run, identifier, display)
         answer = {"digest": finished.artifact.digest, "cached": finished.cached}
         return Completed(name="Cached" if finished.cached else "Completed", data=answer)
 

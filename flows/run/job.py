@@ -54,6 +54,8 @@ class Job(RunOptions):
     command: str
     ci: bool = False
     """Whether it is a gate, which also writes the files that CI systems read."""
+    latency: str = "strict"
+    """``warn``: budgets on times are warnings of this gate."""
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> Job:
@@ -70,7 +72,7 @@ class Job(RunOptions):
     def parameters(self) -> dict[str, Any]:
         """The parameters of the flow."""
         values = asdict(self)
-        del values["ci"]
+        del values["ci"], values["latency"]
         return values
 
 
@@ -127,7 +129,16 @@ def conclude(run: Run, job: Job) -> Result:
 
 def run_inline(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Result:
     """Run a job in this process, without Prefect."""
-    run = open_run(job, loaded, display)
-    for identifier in loaded.ids:
+    return finish_inline(job, open_run(job, loaded, display), display)
+
+
+def finish_inline(job: Job, run: Run, display: Shows | None = None) -> Result:
+    """Execute every step of a run that is open, without Prefect, then judge."""
+    for identifier in run.plan.loaded.ids:
         execute(run, identifier, display)
     return conclude(run, job)
+
+
+def is_cached(run: Run) -> bool:
+    """Return whether the store has the artifact of every step already."""
+    return all(step.cached for step in run.plan.steps())

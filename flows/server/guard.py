@@ -38,7 +38,7 @@ SERVICES: Final = (
     "FOREMAN",
     "REPOSSESSOR",
 )
-"""The services of a server that look after deployments and workers, which this one has not."""
+"""The services of a server that look after deployments and workers, which a run has not."""
 
 
 @dataclass(frozen=True)
@@ -64,46 +64,69 @@ _starting = threading.Lock()
 
 
 @contextmanager
-def running() -> Iterator[None]:
+def running(deployments: bool = False) -> Iterator[None]:
     """Within this context, Prefect has a server: the one that its settings name, or a temporary.
 
     The temporary server serves this process until its end, and no other machine. Import Prefect's
     settings first (``prefect_settings.prepare``). Raises ProviderError if it does not start.
+
+    ``deployments``: whether the temporary server starts their runs when they are due.
     """
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     if get_current_settings().api.url:
         yield
         return
-    with temporary_settings({PREFECT_API_URL: start()}):
+    with temporary_settings({PREFECT_API_URL: start(deployments)}):
         yield
 
 
-def start() -> str:
+def launch(deployments: bool = False) -> None:
+    """Let this process's server begin to start, unless it has; ``start`` waits until it answers."""
+    with _starting:
+        if not _servers:
+            _servers.append(_spawn(deployments))
+
+
+def is_starting() -> bool:
+    """Return whether this process's server was launched, lives, and does not answer yet."""
+    from rarefy.flows.server import server as prefect_server
+
+    with _starting:
+        if not _servers or _servers[0].process.poll() is not None:
+            return False
+        return not prefect_server.answers(_servers[0].url)
+
+
+def start(deployments: bool = False) -> str:
     """Start this process's server, unless it runs already, and return the address of its API.
 
     Raises ProviderError if it does not answer in time.
     """
+    launch(deployments)
     with _starting:
-        if not _servers:
-            _servers.append(_started())
+        _wait_for_answer(deployments)
         return _servers[0].url
 
 
-def _started() -> _Server:
+def _wait_for_answer(deployments: bool) -> None:
+    """Wait until this process's server answers; if it ends, start another."""
     from rarefy.flows.server import server as prefect_server
     from rarefy.pipeline.terms.errors import ProviderError
 
     deadline = time.monotonic() + float(os.environ.get(SECONDS, "120"))
     why = "in time, as on a machine that is very busy"
-    for _ in range(ATTEMPTS):
-        server = _spawn()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            _servers.append(_spawn(deployments))
+        [server] = _servers
         while server.process.poll() is None:
             if time.monotonic() >= deadline:
                 break
             if prefect_server.answers(server.url):
-                return server
+                return
             time.sleep(PAUSE)
+        _servers.clear()
         server.stop()
         if time.monotonic() >= deadline:
             break
@@ -115,12 +138,19 @@ def _started() -> _Server:
     )
 
 
-def _spawn() -> _Server:
+def _spawn(deployments: bool) -> _Server:
+    from rarefy.flows.server import server as prefect_server
+
     port_holder = hold_port()
     port = int(port_holder.getsockname()[1])
     if sys.platform != "linux":  # where no server could listen on a port that is bound
         port_holder.close()
-    environment = os.environ | {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "0" for name in SERVICES}
+    environment = dict(os.environ)
+    if deployments:
+        setting, value = prefect_server.REMEMBERS.split("=")
+        environment.setdefault(setting, value)
+    else:
+        environment |= {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "0" for name in SERVICES}
     process = subprocess.Popen(
         [sys.executable, "-P", __file__, str(port)],
         env=environment,

@@ -30,6 +30,8 @@ REMEMBERS: Final = (
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
 )
 """The setting with which a server that restarts knows who holds its concurrency limits."""
+NO_TELEMETRY: Final = "PREFECT_SERVER_ANALYTICS_ENABLED=false"
+"""Without it, a server that cannot reach the internet may end after some seconds."""
 
 NO_ANSWER: Final = (OSError, ValueError, HTTPException)
 """What is raised if nobody answers, or who answers speaks no HTTP."""
@@ -83,6 +85,7 @@ def require(what: str, again: str) -> str:
         f"{what} needs a Prefect server, but {why}. To start one and try again:\n"
         f"  export {REMEMBERS}\n"
         f"  export {ALONE}\n"
+        f"  export {NO_TELEMETRY}\n"
         "  prefect server start --background\n"
         f"  export PREFECT_API_URL={DEFAULT_URL}\n"
         f"  {again}"

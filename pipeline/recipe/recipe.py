@@ -120,7 +120,7 @@ class LoadedRecipe:
 
     ``path`` is the recipe's file, or None if it was built in Python. ``baseline``: the tag that
     budgets were pointed at, if one was given beside the recipe. ``notes``: what the recipe leaves
-    open, and how it is read.
+    open, and how it is read. ``times_warn``: whether budgets on times were made warnings.
     """
 
     path: Path | None
@@ -131,6 +131,7 @@ class LoadedRecipe:
     where: Places
     baseline: str | None = None
     notes: tuple[str, ...] = ()
+    times_warn: bool = False
 
     @property
     def ids(self) -> list[str]:

@@ -75,17 +75,22 @@ def _counted(budgets: Sequence[BudgetResult]) -> str:
         return "The only budget is met."
     parts = [f"{outcomes['pass']} of {total} met"]
     missed = [budget for budget in budgets if budget.outcome == "fail"]
-    warnings = sum(budget.level == "warn" for budget in missed)
     if missed:
-        text = f"{len(missed)} missed"
-        if warnings == len(missed):
-            text += " (a warning only)"
-        elif warnings:
-            text += f" ({warnings} as a warning only)"
-        parts.append(text)
-    if outcomes["inconclusive"]:
-        parts.append(f"{outcomes['inconclusive']} inconclusive")
+        parts.append(f"{len(missed)} missed{_of_level_warn(missed)}")
+    undecided = [budget for budget in budgets if budget.outcome == "inconclusive"]
+    if undecided:
+        parts.append(f"{len(undecided)} inconclusive{_of_level_warn(undecided)}")
     return "; ".join(parts) + "."
+
+
+def _of_level_warn(budgets: Sequence[BudgetResult]) -> str:
+    """Return how many of some budgets are warnings only, in brackets; empty if none is."""
+    warnings = sum(budget.level == "warn" for budget in budgets)
+    if not warnings:
+        return ""
+    if warnings == len(budgets):
+        return " (a warning only)"
+    return f" ({warnings} as a warning only)"
 
 
 def first_release(absent: Sequence[str]) -> str:

@@ -78,6 +78,13 @@ class Verdict(BaseModel):
         """The reasons of the error-level budgets that are inconclusive."""
         return self._reasons("inconclusive")
 
+    @property
+    def warned(self) -> list[str]:
+        """The names of the recipe's budgets of level warn that are not met, and decide nothing."""
+        budgets = [budget for budget in self.budgets if not budget.is_linear_baseline]
+        unmet = [budget for budget in budgets if budget.outcome != "pass"]
+        return [budget.name for budget in unmet if budget.level == "warn"]
+
     def _reasons(self, outcome: Outcome) -> list[str]:
         """Return the reasons of the error-level budgets with an outcome."""
         decisive = [budget for budget in self.budgets if budget.level == "error"]

@@ -15,7 +15,7 @@ from rarefy.flows import start
 from rarefy.flows.server import prefect_settings
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.terms.errors import ModelError, ProviderError, RecipeError
-from tests.flows.runs import job
+from tests.flows.runs import PASSES, job
 from tests.project import Project
 
 
@@ -32,6 +32,20 @@ def test_what_a_plan_refuses_is_said_before_prefect_starts(
     budgets = "budgets: {metric: accuracy, max_drop: 1 %, against: production}\n"
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
     with pytest.raises(RecipeError, match="no tag in"):
+        start.run(job(project, recipe), recipes.load(recipe), "prefect")
+
+
+def test_a_run_with_nothing_to_compute_does_not_start_prefect(
+    project: Project, monkeypatch: pytest.MonkeyPatch, own_environment: None
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(prefect_settings, "prepare", lambda *_given: pytest.fail("Prefect started"))
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=PASSES)
+    start.run(job(project, recipe), recipes.load(recipe), "inline")
+    again = start.run(job(project, recipe), recipes.load(recipe), "prefect")
+    assert [row.cached for row in again.outcome.data.ledger] == [True, True, True]
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(pytest.fail.Exception, match="Prefect started"):  # people look for it there
         start.run(job(project, recipe), recipes.load(recipe), "prefect")
 
 

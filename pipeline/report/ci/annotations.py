@@ -1,6 +1,6 @@
 """Budgets that are not met, as GitHub workflow commands at the budget's line of the recipe.
 
-GitHub shows ten errors, ten warnings and ten notices per step, so errors come first.
+GitHub shows ten errors and ten warnings per step, so errors come first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.verdict.record import ReportData
 from rarefy.pipeline.verdict.verdict import BudgetResult
 
-Level = Literal["error", "warning", "notice"]
-ORDER: tuple[Level, ...] = ("error", "warning", "notice")
+Level = Literal["error", "warning"]
+ORDER: tuple[Level, ...] = ("error", "warning")
 _LINE_ENDS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x85\u2028\u2029]")
 _ESCAPED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 
@@ -29,7 +29,7 @@ def render(
     """Return a command for every budget that is not met, and for every lack of evidence.
 
     A missed budget is an error; an inconclusive one is an error if ``strict``, else a warning. At
-    level ``warn``, a missed budget is a warning and an inconclusive one is a notice.
+    level ``warn``, both are warnings.
 
     Args:
         data: The record of a run.
@@ -97,9 +97,7 @@ def _property(text: str) -> str:
 def _level(budget: BudgetResult, strict: bool) -> Level | None:
     state = junit.case_state(budget)
     if state == "warned":
-        if budget.outcome == "fail":
-            return "warning"
-        return "notice"
+        return "warning"
     if state == "inconclusive":
         if strict:
             return "error"

@@ -65,8 +65,8 @@ def render(data: ReportData, strict: bool) -> str:
     """Return the test suite of a run.
 
     A missed budget is a failure. An inconclusive one is a failure of type ``inconclusive`` if
-    ``strict``, else skipped. A budget of level ``warn`` passes, with its result as output. Each
-    reason why the measurement does not support a verdict is an error.
+    ``strict``, else skipped. A budget of level ``warn`` that is not met is skipped, with its
+    result as message. Each reason why the measurement does not support a verdict is an error.
     """
     suite = _Suite(data.name, data.created, _seconds(data))
     suite.properties(_facts(data))
@@ -156,7 +156,7 @@ def _budget(suite: _Suite, name: str, budget: BudgetResult, strict: bool) -> Non
     tag = "system-out"
     if state == "fail" or (state == "inconclusive" and strict):
         tag = "failure"
-    elif state == "inconclusive":
+    elif state in ("inconclusive", "warned"):
         tag = "skipped"
     suite.case(name, tag, budget.outcome, reason)
 

@@ -20,7 +20,7 @@ from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe
 from rarefy.pipeline.run import import_model
-from rarefy.pipeline.run.plan import baselines, check_chain, own_answers
+from rarefy.pipeline.run.plan import baselines, check_chain, own_answers, times_as_warnings
 from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
@@ -124,6 +124,7 @@ class Plan:
             warnings += import_model.warnings(model.manifest)
         warnings += baselines.skipped(self.loaded, self.absent)
         warnings += self.doubts
+        warnings += times_as_warnings.sentences(self.loaded)
         warnings += self.row_lengths.warnings(self.task)
         return warnings + self._uncached
 

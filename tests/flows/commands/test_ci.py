@@ -49,8 +49,8 @@ STATES = {
     "accuracy max_drop against head": "pass",
     "size max_regression against head": "pass",
     "accuracy min #2": "inconclusive",
-    "accuracy min (warn)": "pass",
-    "size max (warn)": "pass",
+    "accuracy min (warn)": "skipped",
+    "size max (warn)": "skipped",
     "memory max": "fail",
     "accuracy min #3": "fail",
 }
@@ -118,13 +118,13 @@ def test_ten_budgets_in_every_state(
     assert {path.name for path in out.iterdir()} == OUTPUTS
     suite = next(iter(JUnitXml.fromfile(str(out / "junit.xml"))))
     assert {case.name: outcome(case) for case in suite} == STATES
-    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (11, 3, 0, 0)
+    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (11, 3, 0, 2)
     verdict = json.loads((out / "verdict.json").read_text())
     assert len(verdict["budgets"]) == 11
 
     lines = recipe.read_text().splitlines()
     shown = annotations(said)
-    assert [one.split(" ")[0] for one in shown] == ["::error"] * 3 + ["::warning", "::notice"]
+    assert [one.split(" ")[0] for one in shown] == ["::error"] * 3 + ["::warning"] * 2
     at = next(one for one in shown if "99.9 %25 is required" in one).split("line=")[1].split(",")[0]
     assert lines[int(at) - 1 : int(at) + 1] == ["  - metric: accuracy", "    min: 99.9 %"]
     assert all(one.split("file=")[1].startswith("tiny.yaml,") for one in shown)
@@ -143,6 +143,33 @@ def test_ten_budgets_in_every_state(
     assert [one.split(" ")[0] for one in annotations(lenient)] == ["::warning"]
     suite = next(iter(JUnitXml.fromfile(str(out / "junit.xml"))))
     assert [outcome(case) for case in suite] == ["pass"] * 6 + ["skipped"]
+
+
+def test_latency_as_a_warning_is_named_and_no_pass(
+    project: Project, rarefy: Rarefy, on_github: Path
+) -> None:
+    """The stand-in for `validate` times nothing, so no budget on times can be judged."""
+    latency = "  - {metric: latency_p50, max: 1 ms}\n"
+    budgets = f"budgets:\n  - {{metric: accuracy, min: 1 %}}\n{latency}"
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
+    out = project.folder / "out"
+    arguments = ("--out", out, "--engine", "inline", "--threads", "1")
+    assert rarefy("ci", recipe, *arguments).code == 3
+    said = rarefy("ci", recipe, *arguments, "--latency", "warn")
+    assert (said.code, said.out) == (0, "verdict: pass (warning: not met: latency_p50 max)\n")
+    assert [one.split(" ")[0] for one in annotations(said)] == ["::warning"]
+    suite = next(iter(JUnitXml.fromfile(str(out / "junit.xml"))))
+    assert [outcome(case) for case in suite] == ["pass", "skipped"]
+    summary = (out / "summary.md").read_text()
+    assert "1 of 2 budgets met; 1 missed (a warning only)." in summary
+    assert "To judge it, run on a quiet machine, one job at a time" in summary
+    assert "--latency warn" in json.loads((out / "run.json").read_text())["command"]
+    assert rarefy("runs", "resume", "tiny").code == 0, "a run that is resumed is as lenient"
+
+    alone = project.recipe("quickstages:Head", "quickstages:Judge", budgets=f"budgets:\n{latency}")
+    refused = rarefy("ci", alone, *arguments, "--latency", "warn")
+    assert refused.code == 2
+    assert "this gate would let everything pass" in refused.err
 
 
 def test_a_run_that_dies_leaves_a_page_that_says_why(

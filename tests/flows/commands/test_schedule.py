@@ -9,15 +9,18 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from rarefy.flows.server import guard
 from rarefy.flows.server import server as prefect_server
 from rarefy.flows.server.server import answers
 from tests.fleet import free_port, wait
+from tests.flows.servers import servers
 from tests.project import Project, Said
 
 NIGHTLY = "0 3 * * *"
@@ -28,26 +31,19 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
 
-def test_without_a_server_the_commands_are_said(
-    project: Project, rarefy: Callable[..., Said]
-) -> None:
-    recipe = project.recipe("quickstages:Head")
-    said = rarefy("schedule", recipe, "--cron", NIGHTLY, "--timezone", "Europe/Berlin", "--strict")
-    assert (said.code, said.out) == (5, "")
-    assert "prefect server start" in said.err
-    assert f"export {prefect_server.ALONE}" in said.err
-    assert "export PREFECT_API_URL=" in said.err
-    again = f"rarefy schedule {recipe} --cron '{NIGHTLY}' --timezone Europe/Berlin --strict"
-    assert again in said.err
-
-
 def test_a_server_that_does_not_answer_is_named(
     project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
-    said = rarefy("schedule", project.recipe("quickstages:Head"), "--cron", NIGHTLY)
-    assert said.code == 5
+    recipe = project.recipe("quickstages:Head")
+    options = ("--cron", NIGHTLY, "--timezone", "Europe/Berlin", "--strict")
+    said = rarefy("schedule", recipe, *options)
+    assert (said.code, said.out) == (5, "")
     assert "does not answer" in said.err
+    assert f"export {prefect_server.ALONE}" in said.err
+    assert f"export {prefect_server.NO_TELEMETRY}" in said.err, "or it ends without a network"
+    again = f"rarefy schedule {recipe} --cron '{NIGHTLY}' --timezone Europe/Berlin --strict"
+    assert again in said.err
 
 
 @pytest.mark.parametrize(
@@ -79,6 +75,8 @@ def test_what_is_served_has_its_options_in_its_command_and_a_server_that_forgets
     from prefect import Flow
 
     served: dict[str, Any] = {}
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setattr(guard, "running", lambda **_: nullcontext())
     monkeypatch.setattr(Flow, "serve", lambda _, **given: served.update(given))
     monkeypatch.setattr(prefect_server, "require", lambda *_: "http://127.0.0.1:9/api")
     monkeypatch.setattr(prefect_server, "forgets", lambda _: True)
@@ -91,6 +89,24 @@ def test_what_is_served_has_its_options_in_its_command_and_a_server_that_forgets
     assert given["command"] == f"rarefy run --device cpu --threads 2 {recipe}"
     assert (given["threads"], given["strict"]) == (2, True)
     assert given["out"] == str(project.home.resolve() / "runs" / "weekly"), "no other schedule's"
+
+
+@pytest.mark.slow
+def test_without_a_server_one_is_started_that_runs_what_is_due(
+    project: Project, prefect_home: Callable[[Path], object]
+) -> None:
+    prefect_home(project.home / "prefect")
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
+    report = project.home / "runs" / "tiny" / "report.html"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    every_minute = ("rarefy.flows.cli", "schedule", str(recipe), "--cron", "* * * * *")
+    with process(every_minute, environment, project.folder):
+        wait(report.is_file, 400, "the scheduled run has a report")
+        (server,) = servers(project.home)
+    psutil.wait_procs([server], timeout=60)
+    assert not server.is_running(), "it ends with the command"
+    log = (project.folder / "rarefy.flows.cli.log").read_text()
+    assert "to run it now: PREFECT_API_URL=http://127.0.0.1:" in log
 
 
 @pytest.mark.slow

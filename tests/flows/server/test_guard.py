@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ import psutil
 import pytest
 
 from rarefy.flows.server import guard
+from tests.flows.servers import marked, servers
 from tests.project import Project
 
 ROOT = Path(__file__).parents[3]
@@ -41,28 +41,14 @@ def wait_until(true, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def marked(home: Path) -> list[psutil.Process]:
-    """The processes whose Prefect folder is this project's: the run's server and workers."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("PREFECT_HOME") == str(home / "prefect"):
-                found.append(process)
-    return found
-
-
-def servers(home: Path) -> list[psutil.Process]:
-    found = []
-    for process in marked(home):
-        with contextlib.suppress(psutil.Error, OSError):
-            if guard.__file__ in process.cmdline():
-                found.append(process)
-    return found
+def listeners(server: psutil.Process) -> list[Any]:
+    return [each for each in server.net_connections() if each.status == "LISTEN"]
 
 
 def settings_of(server: psutil.Process) -> dict[str, Any]:
     """Ask a server for its settings, after a look at who can reach it."""
-    (listener,) = [each for each in server.net_connections() if each.status == "LISTEN"]
+    wait_until(lambda: listeners(server), 300)  # the first stage does not wait for it
+    (listener,) = listeners(server)
     assert listener.laddr.ip == "127.0.0.1"
     address = f"http://127.0.0.1:{listener.laddr.port}/api/admin/settings"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -117,6 +103,34 @@ def test_no_server_outlives_its_run(
     if number is signal.SIGTERM:
         assert said.endswith("rarefy: interrupted; finished stages are kept, run again to resume\n")
         assert run.returncode == 130
+
+
+LAUNCHES = """
+import time
+
+from rarefy.flows.server import guard
+
+guard.launch()
+assert guard.is_starting()
+[server] = guard._servers
+print(server.process.pid, flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_server_that_still_starts_ends_with_its_run(project: Project) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(project.home)}
+    run = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHES], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert run.stdout is not None
+        server = psutil.Process(int(run.stdout.readline()))
+    finally:
+        run.kill()
+        run.communicate()
+    gone, _ = psutil.wait_procs([server], timeout=60)
+    assert gone == [server]
 
 
 def test_a_run_holds_its_servers_port_for_it() -> None:

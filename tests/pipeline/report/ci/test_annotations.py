@@ -27,7 +27,7 @@ def test_each_budget_that_is_not_kept_is_shown_at_its_line() -> None:
         (Budget.model_validate({"metric": "latency_p99", "max": "1.6 ms"}), 14),
     ]
     commands = [parsed(c) for c in annotations.render(ten(), True, "models/a.yaml", lines)]
-    assert [level for level, *_ in commands] == ["error"] * 5 + ["warning", "notice"]
+    assert [level for level, *_ in commands] == ["error"] * 5 + ["warning"] * 2
     at = {
         properties["title"].split(": ")[1]: properties.get("line") for _, properties, _ in commands
     }
@@ -35,7 +35,7 @@ def test_each_budget_that_is_not_kept_is_shown_at_its_line() -> None:
     assert at["macro_f1 min"] is None
     assert {properties["file"] for _, properties, _ in commands} == {"models/a.yaml"}
     lenient = [parsed(c)[0] for c in annotations.render(ten(), False, "models/a.yaml", lines)]
-    assert lenient == ["error"] * 3 + ["warning"] * 3 + ["notice"]
+    assert lenient == ["error"] * 3 + ["warning"] * 4
 
 
 def test_an_annotation_is_one_line_and_says_what_was_said() -> None:
