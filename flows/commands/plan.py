@@ -44,8 +44,8 @@ def plan(
     Also shows how long each stage took and how much memory it used when it last ran on this
     machine, and whether the eval split has enough rows for the budgets' margins.
 
-    A stage `module:Class` is imported, so code beside the recipe runs. With --no-code, a recipe
-    with such a stage is refused.
+    A stage `module:Class` is imported, so code next to the recipe runs. With --no-code, a recipe
+    with such a stage is rejected.
 
     Example: `rarefy plan demo.yaml`
     """

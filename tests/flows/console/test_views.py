@@ -27,7 +27,7 @@ def test_before_the_first_run_nothing_is_known(
     assert lines[0].split() == ["step", "stage", "output", "time", "memory", "last", "run"]
     finetune = next(line for line in lines if line.startswith("finetune"))
     assert "to run" in finetune
-    assert "not known yet" in finetune
+    assert "unknown" in finetune
     steps = json.loads(rarefy("plan", recipe, "--json").out)["steps"]
     assert [step["last_run"] for step in steps] == [None, None, None]
 
