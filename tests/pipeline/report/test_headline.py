@@ -26,7 +26,7 @@ def test_a_tagged_bundle_is_not_said_to_be_fp32() -> None:
     data = report_data()
     assert "(teacher in fused fp32 ONNX Runtime)" in headline.build(data).numbers[0].detail
     data.measurements.baselines["teacher"] = "a" * 64
-    assert "for teacher as it is tagged, on cpu" in headline.build(data).numbers[0].detail
+    assert "(teacher as tagged), on cpu" in headline.build(data).numbers[0].detail
 
 
 def test_no_share_is_retained_of_a_reference_that_has_learned_nothing() -> None:
