@@ -252,7 +252,7 @@ def trace(
     blockwise.put(int4 or {}, model)
     task = task.of_model(model.config.to_dict())
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
-    progress(1, 4, "computing PyTorch's answers")
+    progress(1, 4, "computing PyTorch's predictions")
     names = [str(value.name) for value in graph.graph.inputs]
     encoded = task.encoder.encode(tokenizer, split, split.evenly(ROWS))
     rows = [{name: row[name] for name in names} for row in encoded]

@@ -71,6 +71,7 @@ def check_integer(model: ir.Model, planned: Iterable[str]) -> None:
     if in_int8 != expected:
         first = min(in_int8 ^ expected)
         raise ModelError(
-            f"export: {len(in_int8)} matrix products are integer, but the quantization plan has "
+            f"export: {len(in_int8)} matrix multiplications are in int8, but the quantization "
+            "plan has "
             f"{len(expected)}; the first difference is {first}"
         )

@@ -201,12 +201,12 @@ def _check_answers(
     drift = float(np.abs(likely - drifted).mean()) / largest
     if drift > MEAN_DRIFT:
         raise ModelError(
-            f"export: after {what}, answers differ from PyTorch's by {drift:.2g} on average; "
+            f"export: after {what}, predictions differ from PyTorch's by {drift:.2g} on average; "
             f"at most {MEAN_DRIFT} is allowed"
         )
     if len(same) and same.mean() < LEAST_AGREEMENT:
         raise ModelError(
-            f"export: after {what}, only {same.mean():.1%} of the answers equal PyTorch's; "
+            f"export: after {what}, only {same.mean():.1%} of the predictions equal PyTorch's; "
             f"at least {LEAST_AGREEMENT:.0%} must"
         )
 

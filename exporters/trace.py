@@ -52,7 +52,7 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     if "attention_mask" not in names:
         raise ModelError(
             f"{type(model).__name__} cannot be exported: it takes no attention mask, so padding "
-            "would change its answers"
+            "would change its predictions"
         )
     # Use two rows of different length: the exporter would make an axis of size one a constant.
     example = {name: torch.ones((2, 9), dtype=torch.long) for name in names}

@@ -172,7 +172,7 @@ def compare(
     Args:
         candidate: a bundle, or the name of one.
         baseline: a bundle, or the name of one (a run, a folder, a tag, a digest, ``URL#tag``).
-        max_regression: the largest share, e.g. 0.05 for 5 %, by which accuracy, latency and size
+        max_regression: the largest share, e.g. 0.05 for 5%, by which accuracy, latency and size
             may be worse; None measures without judging.
         recipe: the recipe whose eval split is used; default: that of the candidate's run.
         home: the state folder; ignored if ``candidate`` is a ``Bundle``, which has its own.

@@ -28,7 +28,7 @@ click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
     "rarefy": [
         {"name": "From model to verdict", "commands": ["init", "plan", "run", "sweep", "ci"]},
-        {"name": "Every night, on any machine", "commands": ["schedule", "deploy", "submit"]},
+        {"name": "Schedule and deploy", "commands": ["schedule", "deploy", "submit"]},
         {
             "name": "Inspect results",
             "commands": ["runs", "report", "history", "validate", "compare", "load", "predict"],
@@ -103,9 +103,9 @@ def cli() -> None:
     the stages and produces a verdict, a report and a bundle to deploy.
 
     Exit codes: 0 pass · 1 unexpected error · 2 wrong usage, recipe or data · 3 budget missed ·
-    4 no verdict, or inconclusive with --strict · 5 the machine lacks something ·
+    4 no verdict, or inconclusive with --strict · 5 missing hardware, library or service ·
     6 damaged files · 130 interrupted · 137 killed ·
-    141 nobody reads the output.
+    141 output pipe closed.
     """
 
 
@@ -151,7 +151,7 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
         with pipe.closed_pipe_raised():
             sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        code = _report("interrupted; finished stages are kept, run again to resume", 130, as_json)
+        code = _report("interrupted; finished stages are stored, run again to resume", 130, as_json)
     except click.ClickException as error:
         error.message = redact(error.message)
         if as_json:

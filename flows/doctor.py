@@ -283,11 +283,13 @@ def prefect() -> Iterator[Check]:
         yield Check("prefect", "ok", "PREFECT_API_URL is not set: runs start a temporary server")
     elif not prefect_server.answers(url):
         fix = "start it (prefect server start), or unset PREFECT_API_URL"
-        yield Check("prefect", "fail", f"{url} does not answer", fix)
+        yield Check("prefect", "fail", f"{url} does not respond", fix)
     elif prefect_server.astray(url):
-        yield Check("prefect", "fail", f"{url} is nothing of Prefect's", prefect_server.TO_BE_FOUND)
+        yield Check("prefect", "fail", f"{url} is not a Prefect API", prefect_server.TO_BE_FOUND)
     elif prefect_server.refuses(url):
-        yield Check("prefect", "fail", f"{url} does not know you", prefect_server.TO_BE_KNOWN)
+        yield Check(
+            "prefect", "fail", f"{url} rejected the credentials", prefect_server.TO_BE_KNOWN
+        )
     else:
         yield Check("prefect", "ok", f"{url} answers")
 

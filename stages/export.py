@@ -18,16 +18,16 @@ from rarefy.stages.training.parameters import EXPORTING
 class Export(Bundling):
     """Write the model as ONNX for a target and apply its quantization plan.
 
-    ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they
-    build padding masks in four nodes, fold the attention scale into the weights, keep relative
-    positions as a table, compute the last layer for the first token only, cut position embeddings
-    to ``max_length``, make each attention one operator, and use int8 embeddings and integer matrix
-    products where the plan says so. Before and after quantization, the logits are compared with
-    PyTorch's on real rows, padded and unpadded, and on rows of up to 2048 tokens. At the end, the
-    operators are counted; `rarefy artifact show` and the bundle's README say how many places each
-    pass changed. A difference beyond the tolerance is an error, which names the first pass that is
-    wrong, and so are operators that differ from what the plan demands. The rows are development
-    rows, and three of them are in the bundle word for word, unless ``samples`` is none.
+    ``torch.onnx.export`` traces the graph. rarefy's passes then make it small and fast: they build
+    padding masks in four nodes, fold the attention scale into the weights, keep relative positions
+    as a table, compute the last layer for the first token only, cut position embeddings to
+    ``max_length``, make each attention one operator, and use int8 embeddings and integer matrix
+    multiplications where the plan requires them. Before and after quantization, the logits are
+    compared with PyTorch's on real rows, padded and unpadded, and on rows of up to 2048 tokens. At
+    the end, the operators are counted; `rarefy artifact show` and the bundle's README say how many
+    places each pass changed. A difference beyond the tolerance is an error that names the first
+    incorrect pass. Operators that differ from the plan are also an error. The rows are development
+    rows, and three of them are in the bundle verbatim, unless ``samples`` is none.
     """
 
     name: ClassVar[str] = "export"
@@ -39,7 +39,7 @@ class Export(Bundling):
     policy: ClassVar[Policy] = Policy(quantization="keeps")
 
     samples: Literal["dev", "none"] = Field(
-        default="dev", description="rows that the bundle contains word for word, with its answers"
+        default="dev", description="Rows that the bundle contains verbatim, with its predictions"
     )
 
     def check(self, recipe: StageCheck) -> None:

@@ -16,10 +16,10 @@ from rarefy.stages.training.parameters import Keeping
 class Finetune(Keeping):
     """Train all weights on the labelled rows, with a new head if the model has none.
 
-    Devlin et al. 2019 (arXiv 1810.04805): 2–4 epochs of AdamW with linear decay after a warm-up.
-    A short warm-up and a small learning rate keep training stable (Mosbach et al. 2021, arXiv
-    2006.04884). Good learning rates are 2e-5 to 5e-5 for 12×768 bodies and 5e-5 to 1e-4 for
-    smaller ones. On few rows a model soon overfits: ``keep: best`` keeps the weights that are best
+    Devlin et al. 2019 (arXiv 1810.04805): 2–4 epochs of AdamW with linear decay after a warm-up. A
+    short warm-up and a small learning rate keep training stable (Mosbach et al. 2021, arXiv
+    2006.04884). Good learning rates are 2e-5 to 5e-5 for 12×768 bodies and 5e-5 to 1e-4 for smaller
+    ones. On few rows a model soon overfits: ``keep: best`` keeps the weights with the lowest loss
     on rows it was not trained on. The result is the teacher of later stages and the baseline for
     budgets.
     """
@@ -34,13 +34,13 @@ class Finetune(Keeping):
         default=0.0,
         ge=0,
         lt=1,
-        description="share of the target probability spread over all labels",
+        description="Share of the target probability spread over all labels",
     )
 
     fit_head: bool = Field(
         default=False,
-        description="of a classifier with a new head: first fit the head alone, on up to 2,048 "
-        "rows (LP-FT)",
+        description="Whether a classifier with a new head first fits the head alone, on up to "
+        "2,048 rows (LP-FT)",
     )
 
     def check(self, recipe: StageCheck) -> None:

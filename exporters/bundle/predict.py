@@ -153,7 +153,9 @@ class Model:
         """Return the windows of a text or a pair, and the graph's outputs (windows, …)."""
         encoding = self.tokenizer.encode(*strings)
         if not encoding.ids:
-            raise ValueError(f"the text {strings[0]!r:.60} has no tokens, so it cannot be answered")
+            raise ValueError(
+                f"the text {strings[0]!r:.60} has no tokens, so there is no prediction"
+            )
         windows = [encoding]
         if self.in_windows:
             windows += encoding.overflowing

@@ -48,8 +48,8 @@ def check_cpu(signature: dict[str, Any]) -> None:
     """Raise RuntimeError if the bundle is for CPUs with VNNI and this one has none."""
     if signature.get("isa") == "vnni" and not exact():
         raise RuntimeError(
-            "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong answers on this "
-            "one; export it for a target without isa"
+            "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong predictions on "
+            "this one; export it for a target without isa"
         )
 
 

@@ -206,6 +206,6 @@ def _score(metric: str, row: Any) -> str:
     """Return a row's accuracy with its interval, in words."""
     scale, unit = 1, ""
     if metrics.unit(metric) == "%":
-        scale, unit = 100, " %"
+        scale, unit = 100, "%"
     value, low, high = (f"{scale * number:.4g}" for number in row.accuracy)
-    return f"{metrics.title(metric)} {value}{unit} (95 % interval {low} to {high})"
+    return f"{metrics.title(metric)} {value}{unit} (95% interval {low} to {high})"

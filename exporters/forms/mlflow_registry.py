@@ -237,4 +237,4 @@ def _speaking(uri: str) -> Iterator[None]:
         raise (RecipeError if refused else ProviderError)(f"MLflow at {uri}: {line}") from None
     except OSError as error:  # of requests, which it lets through
         line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ProviderError(f"MLflow at {uri} does not answer: {line}") from None
+        raise ProviderError(f"MLflow at {uri} does not respond: {line}") from None

@@ -122,7 +122,8 @@ def check_anywhere(source: Source, form: str) -> None:
     if source.signature.get("isa") == "vnni":
         raise ModelError(
             f"{source.name}: it was made for CPUs with VNNI (isa: vnni), and gives wrong "
-            f"answers on others; what loads the form {form!r} does not check that, so export it "
+            f"predictions on others; what loads the form {form!r} does not check that, so export "
+            "it "
             "for a target without isa"
         )
 

@@ -47,7 +47,7 @@ def write(source: Source, folder: Path, name: str) -> None:
     check_anywhere(source, "triton")
     if source.signature.get("words"):
         raise ModelError(
-            f"{source.name}: the form 'triton' answers whole texts, and this bundle labels "
+            f"{source.name}: the form 'triton' predicts entire texts, and this bundle labels "
             "the words of a text"
         )
     for model in (name, f"{name}_tokenizer", f"{name}_text"):

@@ -48,7 +48,7 @@ class TritonPythonModel:
         encoded = self.tokenizer.encode_batch(rows)
         for encoding in encoded:
             if not any(encoding.attention_mask):  # all of it would be padding
-                raise ValueError("a text has no tokens, so it cannot be answered")
+                raise ValueError("a text has no tokens, so there is no prediction")
         tensors = []
         for name in self.inputs:
             attribute = NAMES.get(name, name)

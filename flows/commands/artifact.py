@@ -41,7 +41,7 @@ def artifact() -> None:
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="Artifacts to list; with --json, all are.",
+    help="Number of artifacts to list; --json lists all.",
 )
 @home_option
 @json_option
@@ -197,19 +197,19 @@ def tag(name: str, reference: str | None, delete: bool, home: Home, as_json: boo
     type=click.FloatRange(0),
     default=14.0,
     show_default=True,
-    help="Keep what was made or used in this many days.",
+    help="Keep artifacts made or used in the last DAYS days.",
 )
 @click.option("--damaged", is_flag=True, help="Delete only artifacts that fail verification.")
 @click.option("--yes", is_flag=True, help="Delete; without it, only list what would be deleted.")
 @home_option
 @json_option
 def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None:
-    """Delete artifacts that no tag needs and no run used for --days, and what dead runs left.
+    """Delete artifacts that no tag needs and no run used for --days, and files of dead runs.
 
     A tag needs the artifact that it points at, those of its last 10 moves, because
-    `rarefy rollback` may go back to them, and everything that these were made from. What a running
-    process uses and what a newer version of rarefy made is kept, too. Remote stores are never
-    changed.
+    `rarefy rollback` may go back to them, and everything that these were made from. Artifacts
+    that a running process uses or a newer version of rarefy made are also kept. Remote stores
+    are never changed.
 
     Example: `rarefy artifact gc --days 30 --yes`
     """
@@ -285,7 +285,7 @@ def push(reference: str, url: str, tag: str | None, home: Home, as_json: bool) -
 @home_option
 @json_option
 def pull(address: str, tag: str | None, home: Home, as_json: bool) -> None:
-    """Copy REF, a tag or a digest, from the store at URL; an existing artifact is kept.
+    """Copy REF, a tag or a digest, from the store at URL; an existing artifact is not replaced.
 
     Example: `rarefy artifact pull s3://models/rarefy#production --tag production`
     """

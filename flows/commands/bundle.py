@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rarefy.pipeline.verdict.provenance import Provenance
 
 
-@click.command(short_help="Write a bundle in the form that another tool loads.")
+@click.command(short_help="Write a bundle in the format of another tool.")
 @click.argument("name", shell_complete=completion.runs_and_tags)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "form",
     required=True,
     type=click.Choice(["hub", "mlflow", "triton"]),
-    help="Who loads it.",
+    help="The tool that loads the bundle.",
 )
 @click.option("--name", "model", help="mlflow, triton: the model's name; default: the run's.")
 @tracking_option
@@ -51,7 +51,7 @@ def bundle(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Write the bundle NAME to the new folder OUT, in the form that another tool loads.
+    """Write the bundle NAME to the new folder OUT, in the format that another tool loads.
 
     NAME is a run, a folder, a tag, a digest or URL#TAG. **hub**: a repository of the Hugging Face
     Hub, for transformers.js, sentence-transformers and fastembed. **triton**: a model repository
@@ -93,7 +93,7 @@ def bundle(
             from rarefy.exporters.forms import mlflow
 
             if not mlflow.write(contents, draft):
-                click.echo("note: no flavor onnx, as ONNX's checker refuses the graph", err=True)
+                click.echo("note: no flavor onnx, as ONNX's checker rejects the graph", err=True)
             registered = _register(files, contents, origin, tracking, model)
     paths = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     if as_json:
@@ -153,7 +153,7 @@ def _register(
     if uri is None:
         return {}
     if model is None:
-        raise RecipeError("no run is known of this bundle, so its model has no name; give --name")
+        raise RecipeError("no run of this bundle was found, so its model has no name; give --name")
     pages = provenance.pages(origin, files)
     version = mlflow_registry.register(contents, origin, pages, uri, model)
     return {

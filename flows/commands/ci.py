@@ -81,8 +81,8 @@ def ci(
     --baseline replaces the tag in every budget against a tag. If the recipe has no such budget,
     three are added: the main score, latency and size may get only slightly worse.
 
-    A cache that the CI system restored is believed as it is. Use --fresh for the runs that precede
-    a promotion: it computes and measures everything again.
+    A cache that the CI system restored is not verified. Use --fresh for the runs that precede a
+    promotion: it computes and measures everything again.
 
     Example: `rarefy ci demo.yaml --baseline production --out build/rarefy`
     """
@@ -154,8 +154,8 @@ def _load(job: Job) -> LoadedRecipe:
         loaded = baselines.with_baseline(loaded, job.baseline)
     if not loaded.recipe.budgets:
         raise RecipeError(
-            f"{job.recipe} has no budgets, so this gate would let everything pass; "
-            "add some, or give a --baseline"
+            f"{job.recipe} has no budgets, so this gate would pass every model; "
+            "add budgets, or give a --baseline"
         )
     added = loaded.recipe.budgets[own_budgets:]
     if added:

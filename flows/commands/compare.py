@@ -54,7 +54,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     "--label",
     default="label",
     show_default=True,
-    help="The label column of --data; `none`: the baseline's own answers.",
+    help="The label column of --data; `none`: the baseline's own predictions.",
 )
 @click.option(
     "--threads",
@@ -93,9 +93,9 @@ def compare(
 ) -> int:
     """Compare CANDIDATE with BASELINE: each is a run, a folder, a tag, a digest or a URL#tag.
 
-    Both models answer the same rows. They are timed in turn, in short blocks of calls, until it is
-    clear whether the latency changed by --max-regression (without it, by 5%), or until --seconds
-    have passed.
+    Both models predict the same rows. They are timed in short alternating blocks of calls, until
+    the test decides whether the latency changed by --max-regression (default: 5%), or until
+    --seconds have passed.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """

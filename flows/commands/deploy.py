@@ -37,7 +37,9 @@ Prefect imports a flow from its working folder first, unless it is imported alre
 @click.command(short_help="Let the workers of a Prefect work pool run a recipe.")
 @recipe_argument
 @click.option("--pool", required=True, help="The work pool whose workers run it.")
-@click.option("--type", "kind", help="The pool's type; default: the server's answer, or process.")
+@click.option(
+    "--type", "kind", help="The pool's type; default: the type on the server, or process."
+)
 @click.option(
     "--name",
     callback=without_credentials,
@@ -50,14 +52,14 @@ Prefect imports a flow from its working folder first, unless it is imported alre
 @click.option(
     "--git",
     metavar="REPO@REV:PATH",
-    help="The recipe's place in a git repository; default: it is sent to --store.",
+    help="The recipe's location in a git repository; default: it is sent to --store.",
 )
 @command_line_option("store", callback=without_credentials)
 @click.option(
     "--report-url",
     metavar="URL",
     callback=without_credentials,
-    help="Where people read the store's runs/ folder, to link reports.",
+    help="URL of the store's runs/ folder, for links to reports.",
 )
 @click.option(
     "--machine",
@@ -71,7 +73,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     type=click.Choice(["wait", "skip"]),
     default="wait",
     show_default=True,
-    help="What a run does while another run of the deployment is going on.",
+    help="What a run does while another run of the deployment is in progress.",
 )
 @command_line_option("device", help="Where training runs on the worker.")
 @threads_option
@@ -81,7 +83,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     "tags",
     multiple=True,
     callback=without_credentials,
-    help="A tag of its flow runs; repeat it.",
+    help="A tag of its flow runs; repeat the option for several.",
 )
 @click.option(
     "--job-variable",
@@ -89,7 +91,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     multiple=True,
     metavar="KEY=VALUE",
     callback=without_credentials,
-    help="Repeat it.",
+    help="A variable of the work pool's job, KEY=VALUE; repeat the option for several.",
 )
 @click.option(
     "--file",
@@ -98,7 +100,7 @@ Prefect imports a flow from its working folder first, unless it is imported alre
     show_default=True,
     help="The file to write.",
 )
-@click.option("--write-only", is_flag=True, help="Write the file, and ask no server.")
+@click.option("--write-only", is_flag=True, help="Write the file without contacting the server.")
 @home_option
 @json_option
 def deploy(
@@ -181,8 +183,8 @@ def publish_recipe(recipe: Path, options: dict[str, Any], write_only: bool) -> s
         return str(recipe_source.InGit.parse(git))
     if not store:
         raise RecipeError(
-            f"a worker elsewhere cannot read {recipe}: say with --git where it is in a repository, "
-            "or give a --store to which it can be sent"
+            f"a worker elsewhere cannot read {recipe}: give its location in a repository with "
+            "--git, or a --store to send it to"
         )
     return recipe_source.send(recipe, store)
 

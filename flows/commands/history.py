@@ -32,7 +32,11 @@ NOTHING = "no verdict yet: `rarefy run RECIPE` and `rarefy validate` add one whe
 @click.command(short_help="List the verdicts so far, or write a page of trends.")
 @click.argument("recipe", metavar="[RECIPE]", required=False)
 @click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Verdicts to list."
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Number of verdicts to list.",
 )
 @click.option("--metric", "metrics", multiple=True, help="The metric to list; may be repeated.")
 @click.option(
@@ -73,7 +77,9 @@ def history(
         return
     name = _name(recipe, recipes)
     if page is not None and metrics:
-        raise click.UsageError("--metric is of the table and of --json; the page has all metrics")
+        raise click.UsageError(
+            "--metric applies to the table and --json; the page shows all metrics"
+        )
     if page is not None:
         _write(past, name, home, page)
         if as_json:

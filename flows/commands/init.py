@@ -36,22 +36,22 @@ if TYPE_CHECKING:
     from rarefy.pipeline.terms.recipe_parts import Data
 
 REFERENCES = ("package:", "hub:")
-NULL = "null # the model's own answers are the truth"
+NULL = "null # the model's own predictions serve as labels"
 START = " # the pretrained model to start from"
-TRAINED = " # it is the teacher, and the budgets' baseline"
+TRAINED = " # the original model: teacher and baseline"
 KEPT = (
-    "so it is the teacher and the baseline itself, and the recipe has no 'finetune'; put one first "
-    "to train it on these rows"
+    "so it is the baseline as it is, and the recipe has no 'finetune' stage; add one to train the "
+    "model on these rows"
 )
-EVAL_SHARE = "20 %"
+EVAL_SHARE = "20%"
 """What is cut from train if no file looks like the eval rows."""
 GUESSED = (
-    "no column looks like labels, so the model's own answers are the truth (label: null); --label "
-    "names one"
+    "no column looks like labels, so the model's own predictions serve as labels (label: null); "
+    "set --label to use a column"
 )
 WIDE_BODY = 768
-"""Columns of hidden states from which a body is finetuned at a lower rate (see ``finetune``)."""
-WIDE = " # isa: vnni makes int8 a little more precise, for CPUs like this one only"
+"""Columns of hidden states from which a body is fine-tuned at a lower rate (see ``finetune``)."""
+WIDE = " # isa: vnni makes int8 slightly more precise, on CPUs like this one only"
 PLAIN = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[A-Za-z0-9_./:@-]*")
 
 
@@ -86,7 +86,7 @@ class Answers:
 @click.argument("path", type=click.Path(path_type=Path), default=Path("recipe.yaml"))
 @click.option(
     "--model",
-    help="A folder, a model of the Hub (owner/name, hub:owner/name@revision) or "
+    help="A folder, a model on the Hub (owner/name, hub:owner/name@revision) or "
     f"package:import_name/sub/dir; default: {DEMO_MODEL}.",
 )
 @click.option("--train", help="Labelled rows for training: JSONL, CSV, TSV or Parquet.")
@@ -95,21 +95,27 @@ class Answers:
     "evaluation",
     help="Labelled rows for evaluation: a file, or a share of the training rows, e.g. 20%.",
 )
-@click.option("--text", multiple=True, help="The text column; repeat it for sentence pairs.")
-@click.option("--label", multiple=True, help="The label column; `none`: the model's own answers.")
+@click.option(
+    "--text", multiple=True, help="The text column; repeat the option for sentence pairs."
+)
+@click.option(
+    "--label", multiple=True, help="The label column; `none`: the model's own predictions."
+)
 @click.option(
     "--labels",
-    help="The data's labels in the order of the model's outputs, with commas: negative,positive.",
+    help="The data's labels in the order of the model's outputs, e.g. negative,positive.",
 )
 @click.option(
     "--new-head", is_flag=True, help="Train a new head if the model's is for other labels."
 )
-@click.option("--task", help="The task; default: recognised by the columns.")
-@click.option("--corpus", help="What queries search: a file with the columns id and text.")
+@click.option("--task", help="The task; default: recognized by the columns.")
+@click.option(
+    "--corpus", help="The documents that queries search: a file with the columns id and text."
+)
 @click.option("--name", help="The recipe's name; default: the file's name.")
 @click.option("--goal", type=click.Choice(list(GOALS)), help="What to optimize for.")
 @click.option("--allow-pickle", is_flag=True, help="Load the model's weights from a pickle file.")
-@click.option("--yes", is_flag=True, help="Use the defaults instead of asking.")
+@click.option("--yes", is_flag=True, help="Use the defaults; ask nothing.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @home_option
 @json_option
@@ -151,7 +157,7 @@ def init(
     columns = _columns(prompt, train, table, text, label, task)
     if columns.task == EMBEDDINGS and not columns.label and len(columns.text) > 1:
         corpus_file = _named_like(train, "corpus")
-        corpus = prompt("corpus", "What queries search (file)", corpus, corpus_file)
+        corpus = prompt("corpus", "Documents that queries search (file)", corpus, corpus_file)
     model = model_reference(prompt("model", "Pretrained model", model, DEMO_MODEL), Path())
     if not columns.label and not task and columns.task == TEXT:
         columns = replace(columns, task=_task_of(model, columns.text, allow_pickle))
@@ -284,8 +290,8 @@ def _check_head(plan: Plan) -> None:
         return
     raise ModelError(
         f"the model's head has the outputs {', '.join(outputs)}, and the data has the labels "
-        f"{', '.join(labels)}: give --labels {','.join(labels)}, or another order, that of the "
-        "outputs; or --new-head, to train a new one"
+        f"{', '.join(labels)}: give --labels {','.join(labels)}, in the order of the "
+        "outputs, or --new-head to train a new one"
     )
 
 
@@ -611,7 +617,7 @@ def _data_lines(answers: Answers, unlabelled: bool) -> list[str]:
     evaluation = _scalar(_reference(answers.eval, answers.folder))
     share, comment = _share(answers.eval), "never trained on"
     if share is not None:
-        evaluation = f"{100 * share:g} %"
+        evaluation = f"{100 * share:g}%"
         comment = "of train: always the same rows, never trained on"
     lines = [
         "data: # paths are relative to this file's folder",

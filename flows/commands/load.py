@@ -55,7 +55,7 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     type=click.FloatRange(0, min_open=True),
     multiple=True,
     required=True,
-    help="Requests per second; repeat it to measure several rates.",
+    help="Requests per second; repeat the option to measure several rates.",
 )
 @click.option(
     "--workers",
@@ -107,11 +107,11 @@ def load(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Send requests to BUNDLE at each rate, in an open loop, and time the answers.
+    """Send requests to BUNDLE at each rate, in an open loop, and time the responses.
 
     A response time starts when the request was due and covers everything from text to
     probabilities. Workers are processes, each with its own session and cores; they share one
-    queue. Requests that still wait ten seconds after the last was sent stay unanswered.
+    queue. Requests that still wait ten seconds after the last was sent count as unanswered.
 
     Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
@@ -194,14 +194,14 @@ def _notes(run: Load) -> list[str]:
     if run.unanswered:
         notes.insert(
             0,
-            f"{run.unanswered:,} of {plural(len(run.sent), 'request')} stayed unanswered; "
-            "they count with the time that they waited, so response times are lower bounds",
+            f"{run.unanswered:,} of {plural(len(run.sent), 'request')} were not answered; "
+            "they count with their waiting time, so response times are lower bounds",
         )
     if run.broken:
-        notes.insert(0, f"{run.broken} of {len(run.service)} answers are NaN or infinite")
+        notes.insert(0, f"{run.broken} of {len(run.service)} predictions are NaN or infinite")
     if run.late > 0.01 and not run.saturated:
         notes.append(
-            f"{run.late:.0%} of the answers came over 1 ms later than the queue can explain"
+            f"{run.late:.0%} of the responses came over 1 ms later than the queue can explain"
         )
     return notes
 

@@ -38,7 +38,7 @@ AT_ONCE = 1 << 16
 """Bytes of stdin that are answered together, if so many are there: what a pipe holds."""
 
 
-@click.command(short_help="Answer texts with a bundle: labels, tags, scores or embeddings.")
+@click.command(short_help="Predict labels, tags, scores or embeddings of texts.")
 @click.argument("bundle", shell_complete=completion.runs_and_tags)
 @click.argument("texts", metavar="[TEXT]…", nargs=-1)
 @click.option(
@@ -76,13 +76,13 @@ def predict(
     home: Home,
     as_json: bool,
 ) -> None:
-    """Answer each TEXT, or each line of stdin, with BUNDLE: a run, a folder, a tag or a digest.
+    """Predict each TEXT, or each line of stdin, with BUNDLE: a run, a folder, a tag or a digest.
 
-    If BUNDLE reads pairs, a line of stdin with a tab is one. Blank lines are left out. A line that
-    cannot be decoded ends with 2, after the answers to the lines before it. --json prints one
-    object per line.
+    For pair models, separate the two texts with a tab. Blank lines are skipped. At a line that
+    cannot be decoded, the exit code is 2, after the predictions for the lines before it. --json
+    prints one object per line.
 
-    With --data, the rows of a file are answered, and written to --out with the columns
+    With --data, the rows of a file are predicted, and written to --out with the columns
     `prediction` and `score`.
 
     Examples: `rarefy predict demo "A fine film."`,
@@ -123,7 +123,9 @@ def _check_file(
         out: The file of --out.
     """
     if (table is None) != (out is None):
-        raise click.UsageError("--data and --out go together: the rows, and the file to write")
+        raise click.UsageError(
+            "--data and --out must be given together: the rows, and the file to write"
+        )
     if table is not None and (texts or pairs):
         raise click.UsageError("give either --data or texts")
     if len(texts) == 1 and os.path.isfile(texts[0]):  # noqa: PTH113 (raises nothing for long texts)

@@ -38,10 +38,11 @@ def promote(
     URL#DIGEST is a bundle in another store, with the verdicts that deployed runs left in its runs/.
     The bundle's bytes are hashed again, and the verdict must be on exactly these bytes. If there
     is a newer verdict on this bundle, from `rarefy ci` or `rarefy validate`, it must also be a
-    pass. Otherwise the tag does not move, and the exit code is 3 for a missed budget, 6 for
-    damaged files, and 4 if there is no passing verdict for another reason, such as an inconclusive
-    one, or a TAG that has moved since the run was compared with it, or that points at a bundle for
-    another task; 2 and 5 as everywhere.
+    pass. Otherwise the tag does not move.
+
+    Exit codes: 3 budget missed · 4 no passing verdict, TAG has moved since the run was compared
+    with it, or TAG points at a bundle for another task · 6 damaged files.
+
     With --mlflow, the model that `rarefy bundle --for mlflow` registered gets the alias TAG; if it
     is not registered, nothing moves.
 

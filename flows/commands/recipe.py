@@ -107,7 +107,7 @@ def show(recipe: Path, as_json: bool) -> None:
 def check(recipes: tuple[Path, ...], no_code: bool, home: Home, as_json: bool) -> int:
     """Check each of RECIPES: keys, values, the order of stages, budgets, data files and the model.
 
-    A stage `module:Class` is imported, so code beside the recipe runs. With --no-code it is not
+    A stage `module:Class` is imported, so code next to the recipe runs. With --no-code it is not
     imported, and only the form of such a recipe is checked.
 
     Errors name the file, the line and the key, each on a line; those that follow from others are

@@ -39,7 +39,7 @@ run_argument = click.argument("reference", metavar="RUN", shell_complete=complet
 
 @click.group(short_help="List, follow, cancel and resume the runs of this folder.")
 def runs() -> None:
-    """What ran here and what is running, in this or another terminal or on a schedule.
+    """List, follow, cancel and resume runs, of this or another terminal or a schedule.
 
     RUN is a run's id, the beginning of one, or a recipe's name, which means its latest run.
     """
@@ -48,7 +48,7 @@ def runs() -> None:
 @runs.command("ls", short_help="List the runs, the latest first.")
 @click.argument("name", metavar="[RECIPE]", required=False, shell_complete=completion.runs)
 @click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs to list."
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of runs to list."
 )
 @home_option
 @json_option
@@ -122,11 +122,11 @@ def show(reference: str, home: Home, as_json: bool) -> None:
 
 @runs.command("logs", short_help="Print a run's log.")
 @run_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the run ends.")
 @home_option
 @json_option
 def logs(reference: str, follow: bool, home: Home, as_json: bool) -> int:
-    """Print the log of RUN: its steps, notes and progress, and the traceback of an error.
+    """Print the log of RUN: its steps, messages and progress, and the traceback of an error.
 
     Example: `rarefy runs logs demo --follow`
     """
@@ -153,12 +153,12 @@ def logs(reference: str, follow: bool, home: Home, as_json: bool) -> int:
     return 0
 
 
-@runs.command("cancel", short_help="Stop a run; what it has finished is kept.")
+@runs.command("cancel", short_help="Stop a run; finished stages stay in the store.")
 @run_argument
 @home_option
 @json_option
 def cancel(reference: str, home: Home, as_json: bool) -> None:
-    """Stop RUN as Ctrl-C does: finished stages are kept, and `rarefy runs resume` goes on.
+    """Stop RUN as Ctrl-C does; `rarefy runs resume` continues after the finished stages.
 
     Example: `rarefy runs cancel demo`
     """
@@ -183,7 +183,7 @@ def cancel(reference: str, home: Home, as_json: bool) -> None:
     elif ended.state in STOPPED:
         click.echo(f"cancelled {entry.id}; {_going_on(entry)}")
     else:
-        click.echo(f"{entry.id} had come to its end: {ended.state}")
+        click.echo(f"{entry.id} had already ended: {ended.state}")
 
 
 def _check_stoppable(entry: Entry) -> None:
@@ -212,12 +212,12 @@ def _wait_for_end(book: Logbook, entry: Entry) -> None:
             raise ProviderError(
                 f"{entry.id} has not stopped in {PATIENCE:.0f} s; process {entry.pid} may be in a "
                 f"long calculation: wait, or end it with `kill -9 {entry.pid}`; finished stages "
-                "are kept either way"
+                "stay in the store"
             )
         time.sleep(0.1)
 
 
-@runs.command("resume", short_help="Go on with a run that was stopped, killed or failed.")
+@runs.command("resume", short_help="Resume a run that was stopped, killed or failed.")
 @run_argument
 @strict_option
 @home_option
@@ -225,11 +225,11 @@ def _wait_for_end(book: Logbook, entry: Entry) -> None:
 def resume(reference: str, strict: bool, home: Home, as_json: bool) -> int:
     """Run the recipe of RUN again with the same options; finished stages are not repeated.
 
-    A run of `rarefy ci` goes on as one: its files are written, and an inconclusive budget is no
-    success, unless it was given --lenient.
+    A run of `rarefy ci` resumes as one: its files are written, and an inconclusive budget also
+    fails, unless the run had --lenient.
 
-    The recipe is read as it is now, and the new run has a log of its own. If the recipe has another
-    name by now, so has the folder, unless it was given by --out. A run that was started with
+    The recipe is read as it is now, and the new run has its own log. If the recipe was renamed, the
+    folder has the new name, unless --out was given. A run that was started with
     --fresh computes everything again.
 
     Example: `rarefy runs resume demo`
@@ -266,10 +266,10 @@ def _going_on(entry: Entry) -> str:
     from rarefy.flows.sharing import recipe_source
 
     if entry.job["command"] == jobs.IN_PYTHON:
-        return "rarefy.run(recipe), called again in Python, goes on, and repeats no finished stage"
+        return "call rarefy.run(recipe) in Python to resume; finished stages are not repeated"
     if recipe_source.is_remote(entry.job["recipe"]):
-        return "`rarefy submit` goes on"
-    return f"`rarefy runs resume {entry.id}` goes on"
+        return "`rarefy submit` resumes it"
+    return f"`rarefy runs resume {entry.id}` resumes it"
 
 
 def _book(home: Home) -> Logbook:

@@ -162,5 +162,5 @@ def cron_schedule(cron: str, timezone: str) -> Any:
         given = cron if key == "--cron" else timezone
         raise RecipeError(f"{key} {given!r}: {message}") from None
     except ValueError:
-        raise RecipeError(f"--cron {cron!r}: there is no such time") from None
+        raise RecipeError(f"--cron {cron!r}: no such time exists") from None
     return Cron(cron, timezone=timezone)

@@ -17,23 +17,24 @@ from rarefy.pipeline.store.home import Home
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="With --watch: exit 5 if the run has not ended by then; the run goes on.",
+    help="With --watch: exit 5 if the run has not ended by then; the run continues.",
 )
 @home_option
 @json_option
 def submit(deployment: str, watch: bool, timeout: float | None, home: Home, as_json: bool) -> int:
     """Start a run of DEPLOYMENT on the server that PREFECT_API_URL names.
 
-    With --watch, the exit code is that of the verdict: 0 pass, 3 budget missed, 4 no verdict, 2 a
-    wrong recipe, 5 the worker lacks something, 1 it crashed. Ctrl-C ends the watching, not the run.
+    With --watch, the exit code is that of the verdict: 0 pass, 3 budget missed, 4 no verdict, 2
+    invalid recipe, 5 something is missing on the worker, 1 crash. Ctrl-C stops watching, not the
+    run.
 
-    A run that no worker takes is waited for, and a line says so. A server that has not answered for
-    five minutes ends the watching with 5.
+    If no worker picks up the run, a message reports it and the command keeps waiting. If the server
+    does not respond for five minutes, the exit code is 5.
 
     Example: `rarefy submit demo --watch`
     """
     if timeout is not None and not watch:
-        raise click.UsageError("--timeout is how long to --watch")
+        raise click.UsageError("--timeout needs --watch")
     from rarefy.flows.server import prefect_settings
     from rarefy.flows.server import server as prefect_server
     from rarefy.pipeline.terms.errors import RarefyError
@@ -56,7 +57,7 @@ def submit(deployment: str, watch: bool, timeout: float | None, home: Home, as_j
     except RarefyError as error:
         return _left(str(error), error.exit_code, facts, as_json)
     except KeyboardInterrupt:
-        why = f"interrupted; the run goes on, and {submitted.GOES_ON}"
+        why = f"interrupted; the run continues, and {submitted.GOES_ON}"
         return _left(why, submitted.INTERRUPTED, facts, as_json)
     if as_json:
         show_json(facts | asdict(ended))

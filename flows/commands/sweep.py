@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--threads",
     type=click.IntRange(1),
-    help="Threads of a branch, which results depend on; default: cores / workers.",
+    help="Threads of a branch (results depend on it); default: cores / workers.",
 )
 @click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
 @click.option("--ray", metavar="ADDRESS", help="Run on this Ray cluster.")
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     "--store",
     metavar="URL",
     callback=without_credentials,
-    help="The store through which workers without a common disk share what they make.",
+    help="The store through which workers without a common disk share artifacts.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would run.")
 @first_option
@@ -74,7 +74,7 @@ def sweep(
     home: Home,
     as_json: bool,
 ) -> int:
-    """Run the variants of a recipe that SWEEP describes, and answer its questions.
+    """Run the variants of a recipe that SWEEP describes, and choose the best for each question.
 
     Steps that variants share are done once. Branches are chosen by their accuracy on the
     development rows, their latency, timed alone on this machine, and their size. The recipes that

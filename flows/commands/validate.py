@@ -45,8 +45,8 @@ def validate(
 ) -> int:
     """Measure BUNDLE (a run, a folder, a tag or a digest) again and judge it; no stage runs.
 
-    Measures accuracy on the recipe's eval split, latency beside the references in the store, size
-    and memory, and gives a verdict on the recipe's budgets.
+    Measures accuracy on the recipe's eval split, latency compared with the references in the
+    store, size and memory, and gives a verdict on the recipe's budgets.
 
     Example: `rarefy validate production --recipe demo.yaml`
     """

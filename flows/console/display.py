@@ -62,7 +62,7 @@ class Display:
         self._progress = Progress(
             TextColumn("{task.description:<12}", markup=False),
             BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
@@ -155,7 +155,7 @@ def _progress_text(done: float, total: float) -> str:
     if not total:
         return _count(done)
     percent = round(100 * done / total)
-    return f"{_count(done)}/{_count(total)} ({percent} %)"
+    return f"{_count(done)}/{_count(total)} ({percent}%)"
 
 
 def _ledger_line(row: LedgerRow, width: int) -> Text:

@@ -143,19 +143,19 @@ def stated_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "datasets",
             multiple=True,
             metavar="OWNER/NAME",
-            help="A data set on the Hub that the model learned from; repeat it for several.",
+            help="A data set on the Hub that the model was trained on; may be repeated.",
         ),
         click.option(
             "--base-model",
             "base",
             metavar="OWNER/NAME",
-            help="The model on the Hub that it was made of; default: the recipe's, if it is there.",
+            help="The base model on the Hub; default: the recipe's model, if it is on the Hub.",
         ),
         click.option(
             "--license",
             "licence",
             metavar="ID",
-            help="The Hub's identifier of the licence, e.g. apache-2.0; default: the base model's.",
+            help="The license, as the Hub writes it, e.g. apache-2.0; default: the base model's.",
         ),
     ):
         command = option(command)
@@ -223,7 +223,7 @@ def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             default=("text",),
             show_default=True,
-            help="The text column of --data; repeat it for sentence pairs.",
+            help="The text column of --data; repeat the option for sentence pairs.",
         ),
         click.option("--data", "table", type=file, help="Use this file instead of an eval split."),
         click.option(

@@ -46,7 +46,7 @@ def predict_file(
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(f"--out {out}: give a file that ends with {' or '.join(ENDINGS)}")
     if out.exists() and out.samefile(source):
-        raise RecipeError(f"--out {out} is the file that is read")
+        raise RecipeError(f"--out {out} is the input file")
     part = out.with_name(f"{out.name}.part")
     try:
         with disk.placing(out):

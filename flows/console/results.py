@@ -14,7 +14,7 @@ from rarefy.pipeline.terms.errors import RarefyError
 from rarefy.pipeline.verdict.record import LedgerRow
 from rarefy.pipeline.verdict.verdict import Verdict
 
-COLUMNS = ("stage", "kind", "score", "95 % interval", "parameters", "size", "time", "artifact")
+COLUMNS = ("stage", "kind", "score", "95% interval", "parameters", "size", "time", "artifact")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class RunOptions:
         show_default=True,
     )
     threads: int | None = _option(
-        None, "Threads for training; default: all that may run.", type=click.IntRange(1)
+        None, "Threads for training; default: all available cores.", type=click.IntRange(1)
     )
     first: bool = _option(
         False,
@@ -36,7 +36,7 @@ class RunOptions:
     )
     fresh: bool = _option(
         False,
-        "Compute and measure everything again; believe nothing that the store has cached.",
+        "Ignore cached results: compute and measure everything again.",
         is_flag=True,
     )
     strict: bool = _option(False, "Exit 4 if a budget is inconclusive.", is_flag=True)
@@ -45,7 +45,7 @@ class RunOptions:
     )
     store: str | None = _option(
         None,
-        "A store that workers share: passing runs publish there, and find earlier work there.",
+        "A store that workers share: runs reuse its artifacts, and passing runs publish there.",
         metavar="URL",
     )
 

@@ -95,7 +95,7 @@ def _score_row(measured: Measurements, name: str | None) -> Row:
     share = measured.compare(main, ours, theirs).ratio
     change = ""
     if all(map(math.isfinite, share)) and not floor.of_model(measured, name):
-        change = f"{percent(share.value)} kept [{_percents(share)}]"
+        change = f"{percent(share.value)} retained [{_percents(share)}]"
     return title, before, after, change
 
 
@@ -159,7 +159,7 @@ def legend(data: ReportData) -> str:
         return ""
     form = "in fp32 on ONNX Runtime"
     if name in data.measurements.baselines:
-        form = "as it is tagged"
+        form = "as tagged"
     timings = ""
     for timed in data.measurements.latency.values():
         timings = f"; batch 1, {plural(timed.threads, 'thread')}"
@@ -185,7 +185,7 @@ def advice(verdict: Verdict | None, measured: Measurements | None) -> list[str]:
         lines.append(_timing_advice(measured))
     if scored:
         rows = plural(len(measured.truth), "eval row")
-        lines.append(f"inconclusive: {rows} decide no narrower margin; try more eval rows")
+        lines.append(f"inconclusive: {rows} cannot decide this margin; use more eval rows")
     return lines
 
 
@@ -194,10 +194,10 @@ def _timing_advice(measured: Measurements) -> str:
         reasons = [timed.throttled, *timed.busy]
         for reason in filter(None, reasons):
             return (
-                f"inconclusive: the machine was busy ({reason}); try a quieter machine, or "
+                f"inconclusive: the machine was busy ({reason}); use a quieter machine, or "
                 "validate: {seconds: 300}"
             )
-    return "inconclusive: too few calls were timed; try validate: {seconds: 300}"
+    return "inconclusive: too few calls were timed; set validate: {seconds: 300}"
 
 
 def next_command(bundle: Path, home: Home, *, pairs: bool) -> str:

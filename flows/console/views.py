@@ -17,7 +17,7 @@ from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict.power import Need
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
-UNKNOWN = "not known yet"
+UNKNOWN = "unknown"
 """What is said of a step that has not run on this machine."""
 
 

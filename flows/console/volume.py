@@ -29,7 +29,7 @@ def _options() -> list[click.Option]:
         is_flag=True,
         expose_value=False,
         callback=_keep,
-        help="Show no progress, only the answer and errors.",
+        help="Show no progress, only the result and errors.",
     )
     return [verbose, quiet]
 

@@ -94,7 +94,7 @@ def watch(
             with get_client(sync_client=True) as client:
                 flow_run = client.read_flow_run(run)
                 if away:
-                    say("the server answers again")
+                    say("the server responds again")
                     pool = _Pool(idle)  # meanwhile no worker could show itself
                 away, answered = False, time.monotonic()
                 for line in _log(client, run, lines):
@@ -114,14 +114,15 @@ def watch(
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
                 why = f"the server answers {error.response.status_code}"
-                raise ProviderError(f"{why}; the run may go on, and {GOES_ON}") from error
+                raise ProviderError(f"{why}; the run may continue, and {GOES_ON}") from error
             if not away:
-                say(f"the server does not answer ({type(error).__name__}); the run may go on")
+                say(f"the server does not respond ({type(error).__name__}); the run may continue")
             away = True
         now = time.monotonic()
         if away and now - answered >= patience:
             raise ProviderError(
-                f"the server has not answered for {duration(now - answered)}; if the run goes on, "
+                f"the server has not responded for {duration(now - answered)}; if the run "
+                "continues, "
                 f"{GOES_ON}"
             )
         if timeout is not None and now - began >= timeout:

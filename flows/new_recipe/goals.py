@@ -26,7 +26,7 @@ class Goal:
         return replace(self, stages=tuple(stages), budgets=tuple(budgets))
 
     def without_labels(self) -> Goal:
-        """Return the goal for a trained model whose own predictions are the truth."""
+        """Return the goal for a trained model whose own predictions are the ground truth."""
         trained = self.for_trained_model()
         budgets = []
         for budget in trained.budgets:
@@ -36,14 +36,14 @@ class Goal:
         return replace(trained, budgets=tuple(budgets))
 
 
-TEACHER = "finetune: {epochs: 3, learning_rate: {rate}} # the teacher, and the budgets' baseline"
+TEACHER = "finetune: {epochs: 3, learning_rate: {rate}} # the original model: teacher and baseline"
 TEXTS = (
-    "augment: {spans: 4, splices: 1} # more texts, cut out of the training rows",
-    "{label: {transfer: augment}, as: labels} # the teacher answers them, once",
+    "augment: {spans: 4, splices: 1} # more texts, from spans of the training rows",
+    "{label: {transfer: augment}, as: labels} # stores the original's predictions",
 )
 LEARNS = "transfer: labels, keep: best, epochs: 3, learning_rate: 3e-4, batch_size: 128"
 END = ("export # ONNX, checked against PyTorch", "{validate} # accuracy and latency on the targets")
-AGREEMENT = "{metric: agreement, min: 95 %} # with the model's own answers"
+AGREEMENT = "{metric: agreement, min: 95%} # with the original model's predictions"
 INT8 = "quantize # int8 for the layers that tolerate it"
 
 GOALS = {
@@ -51,43 +51,43 @@ GOALS = {
         "half the layers, int8",
         (
             TEACHER,
-            "distill: {layers: {half}, epochs: 6} # a student with half of the teacher's layers",
+            "distill: {layers: {half}, epochs: 6} # a student with half of the layers",
             INT8,
             *END,
         ),
         (
-            "{metric: {main}, min_retained: 97 %, against: finetune}",
+            "{metric: {main}, min_retained: 97%, against: finetune}",
             "{metric: latency_p50, min_speedup: 3x, against: finetune}",
             "{metric: size, min_shrink: 3.5x, against: finetune}",
         ),
     ),
     "fast": Goal(
-        "half the layers, pruned thin, taught on more texts, int8",
+        "half the layers, narrowed by pruning, distilled on additional text, int8",
         (
             TEACHER,
             *TEXTS,
-            "prune: {heads: 50 %, neurons: 85 %} # removed from the weights, before it learns",
-            f"distill: {{layers: {{half}}, {LEARNS}}} # from all texts",
+            "prune: {heads: 50%, neurons: 85%} # removed before distillation",
+            f"distill: {{layers: {{half}}, {LEARNS}}} # on all texts",
             INT8,
             *END,
         ),
         (
-            "{metric: {main}, min_retained: 95 %, against: finetune}",
+            "{metric: {main}, min_retained: 95%, against: finetune}",
             "{metric: latency_p50, min_speedup: 7x, against: finetune}",
         ),
     ),
     "small": Goal(
-        "half the layers, pruned thin, only the tokens in use, taught on more texts, int8",
+        "half the layers, narrowed and without unused tokens, distilled on additional text, int8",
         (
             TEACHER,
             *TEXTS,
-            "prune: {heads: 50 %, neurons: 85 %, vocabulary: true} # and tokens that no row has",
-            f"distill: {{layers: {{half}}, {LEARNS}}} # from all texts",
+            "prune: {heads: 50%, neurons: 85%, vocabulary: true} # and unused tokens",
+            f"distill: {{layers: {{half}}, {LEARNS}}} # on all texts",
             INT8,
             *END,
         ),
         (
-            "{metric: {main}, min_retained: 93 %, against: finetune}",
+            "{metric: {main}, min_retained: 93%, against: finetune}",
             "{metric: size, min_shrink: 8x, against: finetune}",
         ),
     ),
@@ -95,7 +95,7 @@ GOALS = {
         "all layers, int8",
         (TEACHER, INT8, *END),
         (
-            "{metric: {main}, max_drop: 2 %, against: finetune}",
+            "{metric: {main}, max_drop: 2%, against: finetune}",
             "{metric: size, min_shrink: 3.5x, against: finetune}",
         ),
     ),

@@ -254,7 +254,7 @@ def _steps(
         state.result()  # re-raises the step's error
         states[identifier] = state
         rows = [row.model_dump() for row in run.ledger()]
-        about = f"The ledger of {name}"
+        about = f"Stages of {name}"
         _shown(create_table_artifact, key=ledger_key, table=rows, description=about)
     return jobs.conclude(run, job)
 

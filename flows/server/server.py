@@ -74,9 +74,9 @@ def require(what: str, again: str) -> str:
     if url is None:
         why = "PREFECT_API_URL is not set"
     elif not answers(url):
-        why = f"{url} (PREFECT_API_URL) does not answer"
+        why = f"{url} (PREFECT_API_URL) does not respond"
     elif astray(url):
-        raise ProviderError(f"{url} (PREFECT_API_URL) is nothing of Prefect's: {TO_BE_FOUND}")
+        raise ProviderError(f"{url} (PREFECT_API_URL) is not a Prefect API: {TO_BE_FOUND}")
     elif refuses(url):
         raise ProviderError(f"{url} (PREFECT_API_URL) does not know you: {TO_BE_KNOWN}")
     else:

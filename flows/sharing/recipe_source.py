@@ -286,7 +286,7 @@ def beside(reference: str, recipe: str) -> str:
     if path == ".." or path.startswith("../"):
         raise RecipeError(
             f"{recipe}: the recipe names {reference!r}, which is outside its folder and is not "
-            "sent; put it beside the recipe, or use --git"
+            "sent; put it next to the recipe, or use --git"
         )
     return path
 

@@ -145,7 +145,7 @@ def open_crew(where: Where, threads: int) -> Iterator[Crew]:
             runner = stack.enter_context(_runner(where, threads))
         except (OSError, ValueError) as error:
             name = where.on.capitalize()
-            raise ProviderError(f"{where.address}: no {name} cluster answers: {error}") from error
+            raise ProviderError(f"{where.address}: no {name} cluster responds: {error}") from error
         _interrupted.clear()
         stack.callback(_interrupted.set)  # or the runner would wait for what still runs
         options: Callable[[], AbstractContextManager[Any]] = nullcontext

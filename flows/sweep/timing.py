@@ -1,6 +1,6 @@
-"""The latencies of a sweep's bundles: timed beside each other, alone on the machine, in one place.
+"""The latencies of a sweep's bundles: timed together, alone on the machine, in one place.
 
-Branches run beside each other, so none of them can time itself. A session times several bundles in
+Branches run at the same time, so none of them can time itself. A session times several bundles in
 blocks that take turns. Bundles of different sessions compare because each session has the same
 reference, to whose first time all others are scaled.
 """
@@ -123,7 +123,7 @@ class Clock:
         new = [digest for digest in dict.fromkeys(digests) if digest not in times]
         if not new:
             return
-        say(f"timing {plural(len(new), 'bundle')} beside each other")
+        say(f"timing {plural(len(new), 'bundle')} together")
         with exclusive.measuring(lambda why: say(f"{why}; waiting for it to finish")):
             while new:
                 reference = list(self.certain)[:1]

@@ -32,7 +32,7 @@ class Where:
         try:
             host = urlparse(address).hostname
         except ValueError as error:
-            raise RecipeError(f"{self.address}: this is no address: {error}") from None
+            raise RecipeError(f"{self.address}: this is not an address: {error}") from None
         return host not in prefect_server.LOOPBACK
 
 

@@ -42,7 +42,7 @@ def given_text(value: Any) -> str:
     Half of a surrogate pair, as of bytes that are not UTF-8, is no character to a tokenizer.
     """
     if not isinstance(value, str):
-        raise DataError(f"{value!r:.60} is no text, but of type {type(value).__name__}")
+        raise DataError(f"{value!r:.60} is not text, but of type {type(value).__name__}")
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -146,7 +146,7 @@ def _modules(path: Path) -> list[tuple[str, str]]:
         ) from None
     for _, folder in modules:
         if len(Path(folder).parts) > 1 or ".." in folder:
-            raise ModelError(f"{MODULES}: the path {folder!r} is not a folder beside this file")
+            raise ModelError(f"{MODULES}: the path {folder!r} is not a folder next to this file")
     return modules
 
 

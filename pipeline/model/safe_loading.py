@@ -39,7 +39,7 @@ def check_plain(directory: Path) -> None:
     """
     if (directory / "adapter_config.json").is_file():
         raise ModelError(
-            f"{directory}: there is an adapter beside the weights (adapter_config.json); give the "
+            f"{directory}: there is an adapter next to the weights (adapter_config.json); give the "
             "model without it, or with it merged"
         )
 
@@ -147,7 +147,7 @@ def _named_in(index: Path) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f"{index.name}: not an index of shards") from None
     if not named or any(Path(str(shard)).name != shard for shard in named):
-        raise ModelError(f"{index.name}: its shards are not files beside it")
+        raise ModelError(f"{index.name}: its shards are not files next to it")
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     if others := [shard for shard in named if Path(shard).suffix != suffix]:
         raise ModelError(f"{index.name}: {others[0]} is no file of {suffix.removeprefix('.')}")

@@ -48,23 +48,24 @@ class Step:
 class Recipe(Part):
     """A model, data, a chain of stages, and the budgets that the result must meet."""
 
-    name: Name = Field(description="of its runs; small letters, digits, dots, dashes, underscores")
+    name: Name = Field(
+        description="Name of the recipe and its runs: lowercase letters, digits, `.`, `-` and `_`"
+    )
     model: str = Field(
-        description="a directory, a model of the Hub (owner/name or hub:owner/name@revision), or "
-        "package:import_name/sub/dir"
+        description="Pretrained model: a folder, a model on the Hub (owner/name or "
+        "hub:owner/name@revision), or package:import_name/sub/dir"
     )
     task: str = Field(
-        default="text-classification", description="what a row is and what is answered"
+        default="text-classification",
+        description="Task, which says what a row is and what the model predicts for it",
     )
     data: Data
     stages: tuple[dict[str, Any] | str, ...] = Field(min_length=1)
     targets: tuple[Target, ...] = (Target(),)
     budgets: tuple[Budget, ...] = ()
-    seed: int = Field(
-        default=0, ge=0, lt=SEEDS, description="of everything that is drawn at random"
-    )
+    seed: int = Field(default=0, ge=0, lt=SEEDS, description="Seed of all random numbers")
     allow_pickle: bool = Field(
-        default=False, description="also load pickled weights, with weights_only"
+        default=False, description="Whether to also load pickled weights, with weights_only"
     )
 
     @field_validator("budgets", mode="before")

@@ -17,7 +17,7 @@ from rarefy.pipeline.terms.suggestions import hint
 HEAD = """# Every key of a recipe
 
 `rarefy recipe reference` writes this page from the code, and `rarefy recipe reference STAGE` prints
-what a stage does.
+the section of one stage.
 
 """
 PARTS = {
@@ -28,9 +28,8 @@ PARTS = {
 }
 STAGES = """## Stages
 
-Besides its parameters, an entry of `stages` may have `as`, the stage's id, `from`, the id of the
-stage whose output it takes (without it, that of the stage before), and `seed`, its own instead of
-the recipe's.
+In addition to its parameters, an entry of `stages` may have `as` (the stage's ID), `from` (the ID
+of the stage whose output it takes; default: the stage before) and `seed` (default: the recipe's).
 """
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
@@ -51,7 +50,7 @@ def markdown(stage: str | None = None) -> str:
     elsewhere = {"data", "stages", "targets", "budgets"}
     keys = {key: value for key, value in schema["properties"].items() if key not in elsewhere}
     recipe = {**schema, "description": "", "title": "", "properties": keys}
-    metrics = _table(("metric", "what it is", "a budget may say", "tasks"), _metrics())
+    metrics = _table(("metric", "description", "budget forms", "tasks"), _metrics())
     pages = [_section("The recipe", recipe)]
     for name, title in PARTS.items():
         pages.append(_section(title, schema["$defs"][name]))
@@ -85,7 +84,7 @@ def _section(title: str, keys: Schema, level: str = "##") -> str:
     if prose:
         parts.append(prose)
     if rows:
-        parts.append(_table(("key", "value", "default", "what it is"), rows))
+        parts.append(_table(("key", "value", "default", "description"), rows))
     return "\n\n".join(parts)
 
 
@@ -135,7 +134,7 @@ def _written(default: Any) -> str:
 
 
 def _metrics() -> Iterator[tuple[str, ...]]:
-    """Yield a row for each metric: its name, what it is, the forms of budgets, and its tasks."""
+    """Yield a row for each metric: its name, description, the forms of budgets, and its tasks."""
     files = {"train": "-", "eval": "-"}
     plain = Data.model_validate(files)
     ranked = Data.model_validate(files | {"group": "-", "corpus": "-"})

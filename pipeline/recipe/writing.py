@@ -110,11 +110,11 @@ def _plain(value: Any) -> Any:
 
 
 def _with_signs(values: dict[str, Any]) -> dict[str, Any]:
-    """Write a regression of 100 % or more with the % sign; a bare number counts as a typo."""
+    """Write a regression of 100% or more with the % sign; a bare number counts as a typo."""
     regression = values.get("max_regression", 0)
     if regression < 1:
         return values
-    return values | {"max_regression": f"{100 * regression:g} %"}
+    return values | {"max_regression": f"{100 * regression:g}%"}
 
 
 def as_values(loaded: LoadedRecipe) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _stored(reference: str, home: Home) -> Artifact:
         raise RecipeError(f"{reference}: this folder is not a bundle: it has no {MODEL}")
     if Path(reference).is_file():
         raise RecipeError(
-            f"{reference}: a file is no bundle; name a run or a folder, which is measured anew"
+            f"{reference}: a file is not a bundle; name a run or a folder, which is measured again"
         )
     raise RecipeError(
         f"{reference}: no such bundle: it is not a run in {home.runs}, not a folder "

@@ -189,8 +189,8 @@ def truth_for(task: Task, split: Split, baseline: ModelMeasurement) -> list[Any]
     answers = np.asarray(baseline.answers, dtype=float)
     if not np.isfinite(answers).all():
         raise EvidenceError(
-            f"the baseline outputs NaN for rows of {split.reference}, so its answers cannot be "
-            "the truth"
+            f"the baseline outputs NaN for rows of {split.reference}, so its predictions cannot "
+            "serve as labels"
         )
     labels = task.objective.targets(answers, split)
     return task.scorer.truth(replace(split, labels=labels))

@@ -13,8 +13,8 @@ from rarefy.pipeline.report import facts
 from rarefy.pipeline.verdict.record import ReportData
 
 TITLES = {
-    examples.LOST: "Lost: only {reference} is right",
-    examples.WON: "Won: only the candidate is right",
+    examples.LOST: "Regressions: only {reference} is correct",
+    examples.WON: "Improvements: only the candidate is correct",
     examples.SURE: "Confidently wrong: the candidate’s other errors, most confident first",
 }
 HEADINGS = {"sureness": "confidence"}
@@ -34,7 +34,7 @@ class Examples:
 class AccuracyView:
     """Candidate against ``reference``; ``slices`` worst first, ``classes`` most flips first.
 
-    ``sharp``: whether classes have a recall at 1 % false positives. ``marked``: what they are the
+    ``sharp``: whether classes have a recall at 1% false positives. ``marked``: what they are the
     labels of.
     """
 

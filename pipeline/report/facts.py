@@ -300,8 +300,8 @@ def float_speedup(measured: Measurements, target: str) -> str | None:
     fastest, slowest = sorted(forms, key=lambda name: medians[name] or 0.0)
     ratio = wording.bounds(timed.ratio(fastest, CANDIDATE), "×")
     return (
-        f"{ratio} against the fastest float form of {first} that we know, {forms[fastest]} "
-        f"(timed beside {forms[slowest]})"
+        f"{ratio} compared with the fastest floating-point configuration of {first}, "
+        f"{forms[fastest]} (timed together with {forms[slowest]})"
     )
 
 
@@ -336,7 +336,7 @@ def linear_line(measured: Measurements | None) -> str | None:
     time = wording.quantity(median(model.milliseconds), "ms")
     size = wording.quantity(model.size, "B")
     return (
-        f"{LINEAR_MODEL}: {main} {score}, {time} from text to answer, {size}, "
+        f"{LINEAR_MODEL}: {main} {score}, {time} from text to prediction, {size}, "
         f"trained in {model.seconds:.0f} s on {model.rows:,} rows"
     )
 

@@ -59,7 +59,7 @@ def _judged(results: Sequence[BudgetResult]) -> str:
         sentences.append(_counted(budgets))
     for result in results:
         if result.is_linear_baseline and result.outcome != "pass":
-            sentences.append(f"The {LINEAR_BASELINE} is as good.")
+            sentences.append(f"The {LINEAR_BASELINE} is at least as good.")
         elif result.is_linear_baseline and not budgets:
             sentences.append(f"It is better than the {LINEAR_BASELINE}.")
     return " ".join(sentences)
@@ -132,10 +132,10 @@ def _speed(data: ReportData) -> Number | None:
     ours, theirs = (facts.median(latency.samples[model]) or 0.0 for model in (CANDIDATE, name))
     form = "in fused fp32 ONNX Runtime"
     if name in measured.baselines:
-        form = "as it is tagged"
-    times = f"p50 {wording.milliseconds(ours)} against {wording.milliseconds(theirs)}"
+        form = "as tagged"
+    times = f"p50: compressed {wording.milliseconds(ours)}, original {wording.milliseconds(theirs)}"
     threads = wording.plural(latency.threads, "thread")
-    detail = f"{times} for {name} {form}, on {target} with {threads}"
+    detail = f"{times} ({name} {form}), on {target} with {threads}"
     over_float = facts.float_speedup(measured, target)
     if over_float:
         detail += f"; {over_float}"
@@ -149,7 +149,7 @@ def _size(data: ReportData) -> Number | None:
     measured, name = sides
     ours = measured.models[CANDIDATE].size
     theirs = measured.models[name].size
-    sizes = f"{wording.size(ours)} against {wording.size(theirs)} for {name}"
+    sizes = f"compressed {wording.size(ours)}, original {wording.size(theirs)} ({name})"
     detail = f"{sizes}, counting every file needed for inference"
     ratio = theirs / max(ours, 1)
     return _comparison(Interval(ratio, ratio, ratio), "smaller", "larger", detail)
@@ -184,7 +184,7 @@ def _score(data: ReportData) -> Number | None:
     if ours and theirs:
         score = wording.score(ours.value, measured.main)
         base = wording.score(theirs.value, measured.main)
-        detail = f"{score} against {base} for {name} on {facts.evaluated(data)}"
+        detail = f"compressed {score}, original {base} ({name}), on {facts.evaluated(data)}"
     reason = facts.learned_nothing(data)
     if reason:
         return Number("–", meaning, None, f"{name} {reason}; {detail}")
@@ -199,7 +199,7 @@ def _percentages(interval: Interval) -> str:
 
 
 def _agreement(data: ReportData) -> Number | None:
-    """Return how often the candidate agrees with the model whose predictions are the truth."""
+    """Return how often the candidate agrees with the model whose predictions serve as labels."""
     share = facts.accuracy(data, CANDIDATE)
     if share is None:
         return None

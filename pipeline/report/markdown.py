@@ -18,14 +18,14 @@ BUDGETS: Final = {
     "Target": ":--",
     "Required": ":--",
     "Measured": "--:",
-    "95 % bounds": "--:",
+    "95% bounds": "--:",
     "Reason": ":--",
 }
 LEDGER: Final = {
     "Stage": ":--",
     "Kind": ":--",
     "Score": "--:",
-    "95 % interval": "--:",
+    "95% interval": "--:",
     "Parameters": "--:",
     "Size": "--:",
     "Time": "--:",
@@ -57,7 +57,7 @@ def render(data: ReportData) -> str:
 def _number(number: headline.Number) -> str:
     interval = ""
     if number.interval:
-        interval = f" (95 % interval {number.interval})"
+        interval = f" (95% interval {number.interval})"
     detail = escape(number.detail)
     return f"- **{number.figure} {number.meaning}**{interval}: {detail}"
 

@@ -51,8 +51,8 @@ def duration(seconds: float) -> str:
 
 
 def share(value: float) -> str:
-    """Return a share of an axis as a percentage, with as many digits as it needs: 82.5 %."""
-    return f"{100 * value:.3g}{NBSP}%"
+    """Return a share of an axis as a percentage, with as many digits as it needs: 82.5%."""
+    return f"{100 * value:.3g}%"
 
 
 def minute(time: str) -> str:

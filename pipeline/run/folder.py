@@ -185,7 +185,7 @@ def check_bundle(data: ReportData, directory: Path) -> None:
     digest = file_sha256(manifest)  # the manifest is canonical JSON, so this is its digest
     if data.lineage and digest not in {node.digest for node in data.lineage}:
         raise EvidenceError(
-            f"{directory}: its verdict is not on bundle {digest[:12]}, which lies beside it: a run "
+            f"{directory}: its verdict is not on bundle {digest[:12]}, which is next to it: a run "
             "was stopped while it wrote this folder; run it again"
         )
 

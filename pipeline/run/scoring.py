@@ -119,7 +119,7 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
     if broken:
         raise RarefyError(
             f"{artifact.manifest.stage.name}: the model outputs NaN for {broken} of {len(answers)} "
-            "answers; did its training diverge?"
+            "predictions; did its training diverge?"
         )
     groups = groups_of_blocks(task, split)
     scores = accuracy.metrics(task, task.scorer.formulas(truth), answers, truth, name, groups)

@@ -90,4 +90,4 @@ def _reason(error: Exception, revision: str | None, path: str = "") -> str:
         reason = type(cause or error).__name__
     if cause is None:
         return reason
-    return f"{constants.ENDPOINT} does not answer: {reason}"
+    return f"{constants.ENDPOINT} does not respond: {reason}"

@@ -208,7 +208,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
     with _about(model):
         safe_loading.check(directory)
         if (directory / "adapter" / "adapter_config.json").is_file():
-            raise ModelError("it has an adapter beside its weights; name what 'merge' made of it")
+            raise ModelError("it has an adapter next to its weights; name the output of 'merge'")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = safe_loading.weight_files(directory, allow_pickle, setting=setting)
     tokenizer = _existing(directory, TOKENIZER)

@@ -46,8 +46,8 @@ def problem(loaded: LoadedRecipe, path: str) -> str | None:
         return FIXED
     if data.label is None and path in FREE_WITH_LABELS:
         return (
-            "without labels, the model's own answers are the truth, so branches that differ in "
-            "this would be compared with different truths"
+            "without labels, the model's own predictions serve as labels, so branches that differ "
+            "in this would be compared with different labels"
         )
     if path == "data.train" and data.eval_share:
         return (

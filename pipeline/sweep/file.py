@@ -45,7 +45,11 @@ class Range(Part):
 
     low: int | float
     high: int | float
-    log: bool = Field(default=False, description="as likely between 1 and 10 as between 10 and 100")
+    log: bool = Field(
+        default=False,
+        description="Whether to sample on a log scale: between 1 and 10 as often as between 10 "
+        "and 100",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -78,7 +82,8 @@ class Stop(Part):
 
     after: str
     points: Points | None = Field(
-        default=None, description="so far below the best branch at the same step"
+        default=None,
+        description="Margin below the best branch at the same step, in percentage points",
     )
     min_accuracy: Annotated[Quantity, Field(le=1), of_kind("a percentage")] | None = None
 
@@ -109,7 +114,7 @@ class SweepFile(Part):
     """A recipe, which of its fields vary, and what is asked of the branches."""
 
     name: Name
-    recipe: str = Field(description="the recipe's file, relative to the sweep's")
+    recipe: str = Field(description="Path of the recipe, relative to the sweep file")
     vary: dict[str, Choices] = Field(min_length=1)
     search: Search | None = None
     stop: tuple[Stop, ...] = ()
@@ -199,8 +204,8 @@ def _check_rows(sweep: Sweep) -> None:
     if recipe.data.corpus or not has_scores:
         raise sweep.where.say(
             ("recipe",),
-            "this recipe has no development rows to rank its branches by: of a search, or of texts "
-            "without scores, they have no right answers",
+            "this recipe has no development rows to rank its branches by: a search and texts "
+            "without scores have no labels",
         )
 
 

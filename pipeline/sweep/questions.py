@@ -47,14 +47,18 @@ class Question(Part):
     most: Literal["accuracy"] | None = None
     least: Literal["latency", "size"] | None = None
     under: Limits = Limits()
-    within: Points | None = Field(default=None, description="points below the most accurate branch")
+    within: Points | None = Field(
+        default=None, description="Margin below the most accurate branch, in percentage points"
+    )
 
     @model_validator(mode="after")
     def _answerable(self) -> Question:
         if (self.most is None) == (self.least is None):
             raise ValueError("give either most or least")
         if self.most and self.within is not None:
-            raise ValueError("within goes with least: the most accurate is within any points")
+            raise ValueError(
+                "'within' needs 'least': the most accurate branch is within any margin"
+            )
         return self
 
     @property

@@ -285,9 +285,7 @@ def evaluated(
 
 def _check_search(data: Data, reader: Reader) -> None:
     if data.search_option and not reader.searches:
-        raise DataError(
-            f"data.{data.search_option}: {reader.task.name} searches nothing; leave it out"
-        )
+        raise DataError(f"data.{data.search_option}: not used by {reader.task.name}; remove it")
     if data.corpus and data.eval_share:
         raise DataError("data.eval: a share of train cannot search a corpus; give a file")
 

@@ -117,5 +117,5 @@ class Presenter(Part):
     def recalls(
         self, predictions: NDArray[np.float64], truth: Sequence[Any]
     ) -> NDArray[np.float64] | None:
-        """Return each label's recall at 1 % false positives; None if labels exclude each other."""
+        """Return each label's recall at 1% false positives; None if labels exclude each other."""
         return None

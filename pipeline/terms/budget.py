@@ -22,36 +22,41 @@ REGRESSIONS: Final = USUAL
 class Budget(Part):
     """A bound on one metric: exactly one of the forms ``min``, ``max``, ``max_drop`` and so on."""
 
-    metric: str = Field(description="what is bounded: a score, latency_p50, size, memory, …")
-    max: Quantity | None = Field(default=None, description="the highest value that it may have")
-    min: Quantity | None = Field(default=None, description="the lowest value that it may have")
+    metric: str = Field(description="Metric that is bounded: a score, latency_p50, size, memory, …")
+    max: Quantity | None = Field(default=None, description="Highest allowed value")
+    min: Quantity | None = Field(default=None, description="Lowest allowed value")
     max_drop: Quantity | None = Field(
-        default=None, description="non-inferiority margin to `against`, in points of the metric"
+        default=None,
+        description="Non-inferiority margin below `against`, in percentage points of the metric",
     )
     min_retained: Quantity | None = Field(
-        default=None, description="fraction of `against`'s value that must remain"
+        default=None, description="Share of the value of `against` that must be retained"
     )
     min_speedup: Quantity | None = Field(
-        default=None, description="speedup factor over `against` in fused fp32 ONNX Runtime"
+        default=None,
+        description="Minimum speed-up over `against`, which runs in fused fp32 ONNX Runtime",
     )
     min_shrink: Quantity | None = Field(
-        default=None, description="factor by which it is smaller than `against`'s fp32 bundle"
+        default=None,
+        description="Factor by which the bundle must be smaller than the fp32 bundle of `against`",
     )
     max_regression: Quantity | None = Field(
         default=None,
-        description="how much worse than `against` it may be, as a fraction; without a metric, of "
-        "the main score, latency_p50 and size each",
+        description="Largest allowed relative loss compared with `against`, as a share; without "
+        "a metric, it applies to the main score, latency_p50 and size each",
     )
     against: str | None = Field(
         default=None,
-        description="id of an earlier stage, a tag, or a tag in another store: URL#tag",
+        description="ID of an earlier stage, a tag, or a tag in another store: URL#tag",
     )
-    target: str | None = Field(default=None, description="name of a target; default: every target")
+    target: str | None = Field(default=None, description="Name of a target; default: every target")
     caches: Literal["hot", "cold"] = Field(
-        default="hot", description="times of a model called again and again, or of calls far apart"
+        default="hot",
+        description="State of the CPU caches: warm, as in repeated calls, or cold, as in calls "
+        "far apart",
     )
     level: Literal["error", "warn"] = Field(
-        default="error", description="whether missing it fails the run, or is a warning only"
+        default="error", description="Whether a missed budget fails the run or is only a warning"
     )
 
     @model_validator(mode="before")
@@ -94,15 +99,15 @@ class Budget(Part):
 
 
 def _check_share(value: Any) -> None:
-    """Reject a regression of 5, which means 500 %, unless it is written as '500 %'."""
+    """Reject a regression of 5, which means 500%, unless it is written as '500%'."""
     try:
         limit = float(value)
     except (TypeError, ValueError):
         return  # absent, written with a unit, or reported as its own error
     if 1 <= limit < math.inf:
         raise ValueError(
-            f"max_regression: {limit:g} is {limit:.0%}; did you mean '{limit:g} %'? "
-            f"Write a limit of 100 % or more with the % sign"
+            f"max_regression: {limit:g} is {limit:.0%}; did you mean '{limit:g}%'? "
+            f"Write a limit of 100% or more with the % sign"
         )
 
 
@@ -180,7 +185,7 @@ def _loose_regression(form: str, limit: float, metric: Metric) -> str | None:
     if form == "max_drop":
         return f"is {limit * 100:g} points, which every model meets; {_percent_hint(limit)}"
     if metric.kind == "score":
-        return f"is {limit * 100:g} %, which every model meets; {_percent_hint(limit)}"
+        return f"is {limit * 100:g}%, which every model meets; {_percent_hint(limit)}"
     return None
 
 
@@ -195,7 +200,7 @@ def _senseless_minimum(form: str, limit: float, metric: Metric, name: str) -> st
             return f"requires more than the reference's own value; {_percent_hint(limit)}"
         return None
     if metric.unit == "%" and limit > 1:
-        return f"is {limit * 100:g} %, which no model can meet; {_percent_hint(limit)}"
+        return f"is {limit * 100:g}%, which no model can meet; {_percent_hint(limit)}"
     if limit > greatest:
         return f"can never be met: {name} is never above {greatest:g}"
     return None
@@ -205,7 +210,7 @@ def _senseless_maximum(limit: float, metric: Metric, name: str) -> str | None:
     """Return the end of a sentence about a maximum that every model or none meets, else None."""
     least, greatest = _ends(metric)
     if metric.unit == "%" and limit >= 1:
-        return f"is {limit * 100:g} %, which every model meets; {_percent_hint(limit)}"
+        return f"is {limit * 100:g}%, which every model meets; {_percent_hint(limit)}"
     if limit >= greatest:
         return f"is met by every model: {name} is never above {greatest:g}"
     if limit < least:
@@ -222,7 +227,7 @@ def _ends(metric: Metric) -> tuple[float, float]:
 
 
 def _percent_hint(limit: float) -> str:
-    return f"did you mean '{limit:g} %'?"
+    return f"did you mean '{limit:g}%'?"
 
 
 def _contradict(floor: Budget, ceiling: Budget) -> bool:

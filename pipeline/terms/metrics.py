@@ -93,7 +93,7 @@ METRICS: Final[dict[str, Metric]] = {
     "micro_f1": _score("Micro F1"),
     "mean_average_precision": _score("Mean average precision"),
     "subset_accuracy": _score("Subset accuracy"),
-    "recall_1_fpr": _score("Recall at 1 % false positives"),
+    "recall_1_fpr": _score("Recall at 1% false positives"),
     "entity_f1": _score("Entity F1"),
     "entity_precision": _score("Entity precision"),
     "entity_recall": _score("Entity recall"),

@@ -1,4 +1,4 @@
-"""Quantities as people write them in a recipe: ``3 %``, ``20 MB``, ``5 ms``, ``5x``."""
+"""Quantities as people write them in a recipe: ``3%``, ``20 MB``, ``5 ms``, ``5x``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parse(value: Any) -> Any:
     match = _PATTERN.fullmatch(_plain(value))
     if not match or match[2] not in _SCALES:
         raise ValueError(
-            f"{value!r} is not a quantity; write it like 0.03, '3 %', '20 MB', '5 ms' or '5x'"
+            f"{value!r} is not a quantity; write it like 0.03, '3%', '20 MB', '5 ms' or '5x'"
         )
     return float(match[1]) * _SCALES[match[2]]
 

@@ -55,7 +55,7 @@ def _label_names(labels: Any) -> Any:
 
 
 def share_of(text: str) -> float | None:
-    """Return a share, written as 5 % or 0.05, or None for any other text."""
+    """Return a share, written as 5% or 0.05, or None for any other text."""
     try:
         share: float = quantity.parse(text)
     except ValueError:
@@ -70,55 +70,59 @@ class Data(Part):
     ``package:import_name/file`` or ``hub:owner/name@revision/path/in/the/repository.parquet``.
     """
 
-    train: Reference = Field(description="the rows to learn from")
+    train: Reference = Field(description="Training rows")
     eval: Annotated[Reference, BeforeValidator(_written)] = Field(
-        description="the rows to measure on, by which nothing is chosen: a file, or a share of "
-        "train to cut off"
+        description="Held-out rows for the final measurement, by which nothing is chosen: a "
+        "file, or the share of train to split off"
     )
     dev: Annotated[Reference, BeforeValidator(_written)] = Field(
         default="5 %",
-        description="rows on which everything is chosen: a share of train to cut off, at most "
-        "2,000 rows, or a file",
+        description="Development split, by which everything is chosen: the share of train to "
+        "split off, at most 2,000 rows, or a file",
     )
     unlabelled: Reference | None = Field(
-        default=None, description="in-domain text for the teacher to label"
+        default=None, description="File of in-domain text that the teacher labels"
     )
     text: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
-        default="text", description="the text column, or two columns for a sentence pair"
+        default="text", description="Text column, or the two columns of a sentence pair"
     )
     label: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default="label",
-        description="the column to predict; null: the model's own answers are the truth",
+        description="Label column; null: the model's own predictions serve as the labels",
     )
     labels: Annotated[tuple[str, ...], BeforeValidator(_label_names)] | None = Field(
         default=None,
         min_length=1,
-        description="the labels in the order of the model's outputs, if its head has other names "
-        "for them; LABEL_0, LABEL_1, … are 0, 1, … without this",
+        description="Labels in the order of the model's outputs, if its head has other names "
+        "for them; by default, LABEL_0, LABEL_1, … are 0, 1, …",
     )
     corpus: Reference | None = Field(
         default=None,
-        description="the documents that a query searches: a file with columns id and text",
+        description="Documents that a query searches: a file with the columns id and text",
     )
     negatives: str | None = Field(
         default=None,
-        description="a column of train with texts that a query must not find: one or a list",
+        description="Column of train with texts that a query must not find: one or a list",
     )
     group: str | None = Field(
         default=None,
-        description="a column whose equal values belong together, such as a query or a user; "
-        "intervals draw whole groups",
+        description="Column whose equal values belong together, such as a query or a user; "
+        "intervals resample whole groups",
     )
     slices: tuple[str, ...] = Field(
         default=(),
-        description="columns of the eval split; accuracy is also reported for each value",
+        description="Columns of the eval split; accuracy is also reported for each of their values",
     )
     max_length: int = Field(
-        default=128, ge=4, le=8192, description="in tokens; longer rows are truncated, and counted"
+        default=128,
+        ge=4,
+        le=8192,
+        description="Maximum length of a row, in tokens; longer rows are truncated and counted",
     )
     long_texts: Literal["cut", "windows"] = Field(
         default="cut",
-        description="longer texts are cut off, or read in windows whose outputs are averaged",
+        description="Whether longer texts are cut off, or read in windows whose outputs are "
+        "averaged",
     )
 
     @property
@@ -132,7 +136,7 @@ class Data(Part):
     def _share_or_file(cls, value: str) -> str:
         share = share_of(value)
         if share is not None and not 0 < share <= LARGEST_SHARE:
-            most = f"{100 * LARGEST_SHARE:g} %"
+            most = f"{100 * LARGEST_SHARE:g}%"
             raise ValueError(f"{value!r} is a share of train; give one up to {most}, or a file")
         return value
 
@@ -223,16 +227,18 @@ def check_threads(threads: int | None) -> None:
 class Target(Part):
     """A setting to measure on: what runs the bundle, and the number of intra-op threads."""
 
-    name: Name = Field(default="cpu", description="by which budgets and reports call it")
+    name: Name = Field(default="cpu", description="Name of the target in budgets and reports")
     provider: Provider = Field(
         default="cpu",
-        description="an execution provider of ONNX Runtime, or OpenVINO itself, on the CPU",
+        description="Execution provider of ONNX Runtime, or OpenVINO itself, on the CPU",
     )
-    threads: int = Field(default=1, ge=1, le=MOST_THREADS, description="of one model call")
+    threads: int = Field(
+        default=1, ge=1, le=MOST_THREADS, description="Number of intra-op threads of a model call"
+    )
     isa: Isa = Field(
         default="avx2",
-        description="int8 on the CPU: right on every one, or with a little more precision where "
-        "the CPU has VNNI, and refused where it has not",
+        description="Instruction set of int8 on the CPU: avx2 is correct on every CPU; vnni is "
+        "slightly more precise, and rejected on CPUs without VNNI",
     )
 
     @model_validator(mode="after")

@@ -55,20 +55,22 @@ def milliseconds(value: float, more: int = 0) -> str:
 
 
 def percent(value: float, more: int = 0) -> str:
-    """Format a fraction as a percentage with one decimal: 83.2 %."""
-    return f"{100 * value:.{1 + more}f} %"
+    """Format a fraction as a percentage with one decimal: 83.2%."""
+    return f"{_percentage(value, more)}%"
 
 
 def points(value: float, more: int = 0) -> str:
-    """Format a difference of fractions in percentage points: 0.35 points, 1 point."""
-    text = _hundredths(value, more)
-    unit = "point" if text == "1" else "points"
+    """Format a difference of fractions in percentage points: 0.35 points, 1.00 point."""
+    decimals = 2 + more
+    text = _minus(f"{100 * value:z.{decimals}f}")
+    unit = "point" if _trimmed(text) == "1" else "points"
     return f"{text} {unit}"
 
 
 def signed(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points with its sign: +1.20, −0.35."""
-    return _minus(f"{100 * value:+.{2 + more}f}")
+    decimals = 2 + more
+    return _minus(f"{100 * value:+.{decimals}f}")
 
 
 def times(value: float, more: int = 0) -> str:
@@ -77,7 +79,7 @@ def times(value: float, more: int = 0) -> str:
 
 
 def exactly(form: Form, value: float) -> str:
-    """Format a limit with the digits that it was given: 98.65 % not as 98.7 %, 5× not as 5.00×."""
+    """Format a limit with the digits that it was given: 98.65% not as 98.7%, 5× not as 5.00×."""
     return _trimmed(form(value, _MORE))
 
 
@@ -94,7 +96,7 @@ def beside(form: Form, value: float, limit: float) -> str:
 
 
 def _trimmed(text: str) -> str:
-    """Return a text whose number has no trailing zeros: 97.0 % and 97.00 % are the same."""
+    """Return a text whose number has no trailing zeros: 97.0% and 97.00% are the same."""
     text = re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text)
     return re.sub(r"\.(?!\d)", "", text)
 
@@ -153,7 +155,7 @@ def form_of(unit: str) -> Form:
 
 
 def quantity(value: float, unit: str, limit: float | None = None) -> str:
-    """Format a metric's value in its unit; a percentage gets two decimals, as budgets need.
+    """Format a metric's value in its unit.
 
     ``limit``: what it is compared with; see ``beside``.
     """
@@ -191,9 +193,9 @@ def _scaled(value: float, units: tuple[str, ...], more: int) -> str:
     return f"{text} {units[step]}".rstrip()
 
 
-def _hundredths(value: float, more: int = 0) -> str:
-    text = f"{value * 100:z.{2 + more}f}"
-    return _minus(text.rstrip("0").rstrip("."))
+def _percentage(value: float, more: int = 0) -> str:
+    decimals = 1 + more
+    return _minus(f"{100 * value:z.{decimals}f}")
 
 
 def _minus(text: str) -> str:
@@ -201,11 +203,11 @@ def _minus(text: str) -> str:
 
 
 _FORMS: dict[str, Form] = {
-    "%": lambda value, more: f"{_hundredths(value, more)} %",
+    "%": percent,
     "points": points,
     "×": times,
     "ms": milliseconds,
     "B": size,
 }
-_BOUND_FORMS: dict[str, Form] = {"%": _hundredths, "×": significant}
+_BOUND_FORMS: dict[str, Form] = {"%": _percentage, "×": significant}
 """How the bounds of an interval are formatted, beside a value that has its unit."""

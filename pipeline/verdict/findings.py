@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def broken_answers(measurements: Measurements) -> BudgetResult | None:
-    """Return a failed result if the candidate answers NaN or infinity, None otherwise."""
+    """Return a failed result if the candidate predicts NaN or infinity, None otherwise."""
     try:
         lookup.answers(measurements, CANDIDATE)
     except lookup.MissingError as missing:
@@ -50,9 +50,9 @@ def broken_answers(measurements: Measurements) -> BudgetResult | None:
 def judge_linear(measurements: Measurements) -> BudgetResult | None:
     """Return whether the candidate beats the linear model; None if there is none, or it is broken.
 
-    It fails if its main score is no better, whatever it keeps of a larger model's: the cheap model
-    is the one to ship. If it is better, the interval says how sure that is. It is no budget of the
-    recipe, and may be a warning only (``validate: {linear: warn}``).
+    It fails if its main score is no better, whatever it retains of a larger model's: the cheap
+    model is the one to ship. If it is better, the interval says how sure that is. It is not a
+    budget of the recipe, and may be a warning only (``validate: {linear: warn}``).
     """
     if measurements.linear is None or broken_answers(measurements):
         return None
@@ -64,12 +64,12 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
     value, low, high = map(signed, comparison.difference90)
     reason = (
         f"{main} differs from the linear model's by {value} points [{low}, {high}] "
-        "(one-sided 95 % bounds)"
+        "(one-sided 95% bounds)"
     )
     outcome: Outcome = "pass"
     if drop.value >= 0:
         outcome = "fail"
-        reason = f"{reason}: a transformer does not pay here"
+        reason = f"{reason}: the linear model is at least as good, so the bundle fails"
     return BudgetResult(
         metric=main,
         form="max_drop",
@@ -234,19 +234,19 @@ def _drop(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     margin = required(budget.limit, "points")
     reason = (
         f"{budget.metric} differs from {budget.against}'s by {value} points "
-        f"[{low}, {high}] (one-sided 95 % bounds); the non-inferiority margin is {margin}"
+        f"[{low}, {high}] (one-sided 95% bounds); the non-inferiority margin is {margin}"
     )
     return Finding(_negated(difference), outcome, reason + _at_limit(outcome, lacking))
 
 
 def _retained(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     """Judge ``min_retained`` and ``max_regression`` of a score."""
-    sides = " (one-sided 95 % bounds)"
+    sides = " (one-sided 95% bounds)"
     ratio = comparison.ratio90
     has_ratio = all(map(math.isfinite, ratio))
     has_difference = math.isfinite(comparison.difference90.value)
     if has_difference and not has_ratio:
-        near = f"{budget.metric} of {budget.against} is too near 0, or below, for a share of it"
+        near = f"{budget.metric} of {budget.against} is too close to 0, or below, for a ratio to it"
         return Finding(None, "inconclusive", near + lacking)
     if budget.form == "max_regression":
         lost = Interval(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
@@ -299,7 +299,7 @@ def _agreement(budget: Budget, target: str | None, measurements: Measurements) -
 def _divergence(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     name, task = lookup.first_reference(budget, measurements), measurements.scored_by
     if not task.scorer.probable:
-        raise lookup.MissingError(f"the answers of {task.name} are no probabilities")
+        raise lookup.MissingError(f"the predictions of {task.name} are not probabilities")
     ours = lookup.answers(measurements, CANDIDATE)
     theirs = lookup.answers(measurements, name)
     divergence = measurements.divergence(ours, theirs)

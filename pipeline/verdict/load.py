@@ -17,7 +17,7 @@ def judge(load: Load, limit: float) -> tuple[Outcome, str]:
     limit and the p99 would exceed the limit even without the machine's delays.
     """
     if load.broken:
-        return "fail", f"{load.broken} of {len(load.service)} answers are NaN or infinite"
+        return "fail", f"{load.broken} of {len(load.service)} predictions are NaN or infinite"
     p99 = load.percentile(99)
     if p99 is None:
         return "inconclusive", f"{len(load.sent)} requests are too few to estimate p99; send more"

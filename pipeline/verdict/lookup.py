@@ -65,11 +65,11 @@ def answers(measurements: Measurements, name: str) -> Floats:
     table = np.asarray(model(measurements, name).answers, dtype=float)
     rows = count_predictions(measurements.scored_by, measurements.truth)
     if table.ndim != 2 or len(table) != rows or not rows:
-        raise MissingError(f"{name} has answers for {len(table)} of {rows} rows")
+        raise MissingError(f"{name} has predictions for {len(table)} of {rows} rows")
     finite = np.isfinite(table).all(axis=1)
     broken = int(np.sum(~finite))
     if broken:
-        raise MissingError(f"{name} answered NaN or infinity on {broken} of {rows} rows")
+        raise MissingError(f"{name} predicted NaN or infinity on {broken} of {rows} rows")
     return table
 
 

@@ -33,7 +33,7 @@ REFERENCE = 0.9
 """The teacher's accuracy that is assumed before it has been measured."""
 
 Z_BOUND, Z_POWER = 1.645, 0.842
-"""Normal quantiles of a one-sided 95 % bound and of 80 % power."""
+"""Normal quantiles of a one-sided 95% bound and of 80% power."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Need:
     def text(self) -> str:
         budget = self.budget
         share = f"{self.disagreement:.1%}".replace(".0%", "%")
-        origin = f"{share} of the answers differed in the last run"
+        origin = f"{share} of the predictions differed in the last run"
         if not self.measured:
-            origin = f"assuming that {share} of the answers differ"
+            origin = f"assuming that {share} of the predictions differ"
         if self.error is not None:
             origin = f"the difference of the last run had a standard error of {points(self.error)}"
         text = (
@@ -146,13 +146,13 @@ def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list
 
 
 def standard_error(both: Bootstrap) -> float:
-    """Return the standard error of a difference, from its one-sided 95 % bounds."""
+    """Return the standard error of a difference, from its one-sided 95% bounds."""
     bounds = both.difference90
     return (bounds.high - bounds.low) / (2 * Z_BOUND)
 
 
 def blocks_needed(margin: float, error: float, blocks: int) -> int:
-    """Return the blocks needed to show non-inferiority with 80 % power if there is no true drop.
+    """Return the blocks needed to show non-inferiority with 80% power if there is no true drop.
 
     ``error``: the standard error of the difference on ``blocks`` blocks; it shrinks as 1/√blocks.
     """
@@ -170,7 +170,7 @@ def margin_of(budget: Budget, reference: float) -> float:
 
 
 def rows_needed(margin: float, disagreement: float) -> int:
-    """Return the rows needed to show non-inferiority with 80 % power if there is no true drop.
+    """Return the rows needed to show non-inferiority with 80% power if there is no true drop.
 
     This is about 6.18 · disagreement / margin², and more if the disagreement is not much larger
     than the margin: the test uses the variance under a true drop equal to the margin, which is

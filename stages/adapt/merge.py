@@ -30,10 +30,10 @@ ROWS = 32
 class Merge(Stage):
     """Fold an adapter into the base weights, W + BA·α/r, which removes its cost at run time.
 
-    Hu et al. 2021 (arXiv 2106.09685). The answers stay the same: merged and unmerged logits are
+    Hu et al. 2021 (arXiv 2106.09685). The predictions stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.
-    A quantization plan is kept; the adapter has moved what the layers read, so its static ranges
-    are taken again.
+    A quantization plan is retained. The adapter has changed the inputs of the layers, so static
+    ranges are determined again.
     """
 
     name: ClassVar[str] = "merge"

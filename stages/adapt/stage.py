@@ -32,10 +32,10 @@ class Adapt(Training):
 
     LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
     each targeted layer. DoRA (Liu et al. 2024, arXiv 2402.09353) also trains the weights'
-    magnitudes separately from their directions. Adapters need a learning rate about ten times
-    that of full fine-tuning. With a ``teacher``, its answers make up nine tenths of the loss
-    (Hinton et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or
-    factorization. The adapter is stored beside the base weights until ``merge`` folds it in.
+    magnitudes separately from their directions. Adapters need a learning rate about ten times that
+    of full fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton
+    et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The
+    adapter is stored next to the base weights until ``merge`` folds it in.
     """
 
     name: ClassVar[str] = "adapt"
@@ -46,19 +46,23 @@ class Adapt(Training):
     policy: ClassVar[Policy] = Policy(quantization="keeps")
 
     method: Literal["lora", "dora"] = Field(
-        default="lora", description="DoRA also trains magnitudes"
+        default="lora", description="Kind of adapter; DoRA also trains magnitudes"
     )
-    rank: int = Field(default=8, ge=1, le=1024, description="rank of each update")
-    alpha: float = Field(default=16, gt=0, description="each update is scaled by alpha / rank")
-    dropout: float = Field(default=0.05, ge=0, lt=1, description="dropout on the adapters' inputs")
+    rank: int = Field(default=8, ge=1, le=1024, description="Rank of each update")
+    alpha: float = Field(
+        default=16, gt=0, description="Scale of each update, which is multiplied by alpha / rank"
+    )
+    dropout: float = Field(
+        default=0.05, ge=0, lt=1, description="Dropout rate on the adapters' inputs"
+    )
     target: Literal["attention", "all-linear"] = Field(
-        default="all-linear", description="linear layers of the encoder that get an adapter"
+        default="all-linear", description="Linear layers of the encoder that get an adapter"
     )
     teacher: str | None = Field(
-        default=None, description="id of an earlier stage whose answers are the training target"
+        default=None, description="ID of an earlier stage whose predictions are the training target"
     )
     learning_rate: float = Field(
-        default=5e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
+        default=5e-4, gt=0, lt=1, description="Peak learning rate, after warm-up"
     )
 
     def references(self) -> dict[str, str]:
@@ -70,7 +74,7 @@ class Adapt(Training):
         has_no_targets = task.unlabelled and "train" not in task.reader.self_labelled
         if self.teacher is None and has_no_targets:
             raise RecipeError(
-                f"teacher is missing: without it, {task.name} learns nothing from texts alone; "
+                f"teacher is missing: without it, {task.name} cannot be trained on texts alone; "
                 "write 'teacher: model'"
             )
         check_weights(recipe.planner)

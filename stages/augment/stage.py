@@ -35,11 +35,12 @@ Variant = tuple[str, Pair]
 class TextFile(Part):
     """A file with unlabelled rows of the recipe's text columns."""
 
-    file: str = Field(description="like the files of data")
-    rows: int | None = Field(default=None, ge=1, description="take this many of them")
+    file: str = Field(description="Path or reference of the file, as in data")
+    rows: int | None = Field(default=None, ge=1, description="Number of rows to take; default: all")
     choose: Literal["nearest", "random"] = Field(
         default="nearest",
-        description="with rows: those that read most like the training rows, or any",
+        description="Selection of `rows` rows: those most similar to the training rows, or "
+        "random ones",
     )
 
     @model_validator(mode="after")
@@ -53,14 +54,14 @@ class Augment(Stage):
 
     A small labelled set starves a student, but its teacher can label any text (the transfer set of
     Hinton et al. 2015, arXiv 1503.02531). The texts are clauses and random spans of the training
-    rows, clauses of two rows joined, and files of unlabelled text (Mukherjee &
-    Awadallah 2019, arXiv 1910.01769), from which those that read most like the training rows can be
-    chosen. Of a pair of texts, one is cut and the other stays. A row that stands in train, dev or
-    eval, whatever its case, punctuation and order, is left out and counted, as are repetitions; for
-    sentence-embeddings, which reads each text of a pair alone, so is a row with one text of dev or
-    eval.
+    rows, clauses of two rows joined, and files of unlabelled text (Mukherjee & Awadallah 2019,
+    arXiv 1910.01769), from which those that are most similar to the training rows can be chosen. In
+    a pair of texts, one is cut and the other stays. A row that also occurs in train, dev or eval,
+    regardless of case, punctuation and order, is left out and counted, as are duplicates. For
+    sentence-embeddings, which reads each text of a pair alone, a row with one text of dev or eval
+    is also left out.
 
-    The next stage goes on from this one's input.
+    The next stage receives the same input as this stage.
     """
 
     name: ClassVar[str] = "augment"
@@ -72,16 +73,21 @@ class Augment(Stage):
     policy: ClassVar[Policy] = Policy(aside=True, reads_input=False)
 
     spans: int = Field(
-        default=5, ge=0, le=1000, description="random spans of 2 to 14 words, of each row"
+        default=5, ge=0, le=1000, description="Number of random spans of 2 to 14 words per row"
     )
     clauses: bool = Field(
-        default=True, description="cut rows at punctuation and English conjunctions"
+        default=True, description="Whether to split rows at punctuation and English conjunctions"
     )
     splices: int = Field(
-        default=2, ge=0, le=1000, description="clauses joined to another row's, of each"
+        default=2,
+        ge=0,
+        le=1000,
+        description="Number of splices per clause: the clause joined to one of another row",
     )
-    most: int = Field(default=100_000, ge=1, description="of the texts made from the training rows")
-    texts: tuple[TextFile, ...] = Field(default=(), description="files of unlabelled text to add")
+    most: int = Field(
+        default=100_000, ge=1, description="Maximum number of texts made from the training rows"
+    )
+    texts: tuple[TextFile, ...] = Field(default=(), description="Files of unlabelled text to add")
 
     @model_validator(mode="after")
     def _makes_something(self) -> Augment:
@@ -112,7 +118,7 @@ class Augment(Stage):
         roles = transfer_set.write(context.output, self._rows(context, new))
         if not len(new):
             raise DataError(
-                "augment: no new text: the rows are too short to cut, or all texts are known"
+                "augment: no new text: the rows are too short to cut, or all texts are duplicates"
             )
         metrics = [Metric(name="texts", value=len(new))]
         for name, count in sorted(new.counts.items()):
@@ -147,7 +153,7 @@ class Augment(Stage):
                 draw = random.Random(f"{context.seed} {text.file}")  # noqa: S311
                 places = draw.sample(places, len(rows))
             else:
-                context.progress(0, 1, f"{text.file}: choosing the nearest texts")
+                context.progress(0, 1, f"{text.file}: choosing the most similar texts")
                 places = _nearest(rows, new.places(rows), context.split("train"))
         for place in places:
             row = transfer_set.pair(rows, place)

@@ -14,12 +14,13 @@ class Bundling(Stage):
     """Base of stages that make a bundle for one target."""
 
     target: str | None = Field(
-        default=None, description="name of a target; default: the recipe's first"
+        default=None, description="Name of a target; default: the recipe's first"
     )
     products: Products = Field(
         default="fused",
-        description="int8 products as ONNX Runtime's own operators, or as pairs of QuantizeLinear "
-        "and DequantizeLinear for other runtimes; for TensorRT and OpenVINO always the latter",
+        description="Form of int8 matrix multiplications: ONNX Runtime's own operators, or "
+        "pairs of QuantizeLinear and DequantizeLinear for other runtimes; TensorRT "
+        "and OpenVINO always use the latter",
     )
 
     def chosen_target(self, targets: tuple[Target, ...]) -> Target:
@@ -50,7 +51,7 @@ class Bundling(Stage):
             if is_on_cpu(target.provider) and target.isa != "vnni":
                 raise RecipeError(
                     f"the bundle is for {chosen.name!r}, whose isa is vnni, and CPUs of "
-                    f"{target.name!r} may refuse it; write export: {{target: {target.name}}}, or "
+                    f"{target.name!r} may reject it; write export: {{target: {target.name}}}, or "
                     "the same isa for both"
                 )
 

@@ -40,19 +40,18 @@ class Supervision:
 
 
 class Distill(Keeping):
-    """Train a smaller student on its teacher's answers, and perhaps on its hidden states.
+    """Train a smaller student on its teacher's predictions, and optionally on its hidden states.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
-    1910.01108) or from another pretrained model. The loss is the sum of
-    alpha · T² · KL(teacher ‖ student), with both softened by the temperature T (Hinton et al.
-    2015, arXiv 1503.02531), and (1 − alpha) · cross-entropy with the labels, which is the mean over
-    those rows of a batch that have one. With a ``hidden_weight``, the mean squared difference
-    between the hidden states of each student's layer and of the teacher's layer at the same share
-    of its depth is added (TinyBERT, Jiao et al. 2020, arXiv 1909.10351), through a learned
-    projection if the widths differ, on rows that both split into the same tokens. The teacher also
-    labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its outputs are
-    computed once and stored. The loss on the development split, for ``keep: best``, is of answers
-    and labels as ``alpha`` weighs them.
+    1910.01108) or from another pretrained model. The loss is the sum of alpha · T² · KL(teacher ‖
+    student), with both softened by the temperature T (Hinton et al. 2015, arXiv 1503.02531), and (1
+    − alpha) · cross-entropy with the labels, averaged over the rows of a batch that have one. With
+    a ``hidden_weight``, the mean squared difference between the hidden states of each student's
+    layer and of the teacher's layer at the same share of its depth is added (TinyBERT, Jiao et al.
+    2020, arXiv 1909.10351), through a learned projection if the widths differ, on rows that both
+    split into the same tokens. The teacher also labels unlabelled text of the domain
+    (data.unlabelled) and a transfer set. Its outputs are computed once and stored. The loss on the
+    development split, for ``keep: best``, combines predictions and labels with the same ``alpha``.
 
     Small students need longer training, a higher learning rate than the teacher and more text than
     the labelled rows.
@@ -68,44 +67,49 @@ class Distill(Keeping):
 
     transfer: str | None = Field(
         default=None,
-        description="id of an augment or label stage, whose texts the teacher labels as well",
+        description="ID of an augment or label stage whose texts the teacher also labels",
     )
-    hidden_weight: float = Field(default=0.0, ge=0, description="weight of the hidden states")
+    hidden_weight: float = Field(
+        default=0.0, ge=0, description="Weight of the loss on hidden states"
+    )
     layers: int | tuple[int, ...] | None = Field(
         default=None,
-        description="layers of the input to keep: indices, or a number to spread evenly",
+        description="Layers of the input that the student keeps: indices, or a number to spread "
+        "evenly",
     )
-    student: str | None = Field(default=None, description="pretrained model to start from instead")
+    student: str | None = Field(
+        default=None, description="Pretrained model to use as the student instead"
+    )
     vocabulary: bool = Field(
         default=False,
-        description="with student: first remove its tokens that the texts never use",
+        description="Whether to first remove the tokens of `student` that the texts never use",
     )
     teacher: str | None = Field(
-        default=None, description="id of an earlier stage; default: the input"
+        default=None, description="ID of the earlier stage that is the teacher; default: the input"
     )
     temperature: float = Field(
-        default=2.0, gt=0, le=100, description="softens both models' answers"
+        default=2.0, gt=0, le=100, description="Temperature that softens both models' predictions"
     )
     alpha: float = Field(
         default=0.9,
         ge=0,
         le=1,
-        description="weight of the teacher's answers; the rest is the labels'",
+        description="Weight of the teacher's predictions in the loss; labels have the rest",
     )
     dropout: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="the student's dropout; soft answers already regularize",
+        description="Dropout rate of the student; soft targets already regularize",
     )
     activation: Literal["relu"] | None = Field(
         default=None,
-        description="of the student's feed-forward layers, instead of its own: a ReLU takes less "
-        "time than a GELU",
+        description="Activation of the student's feed-forward layers; default: its own. ReLU is "
+        "faster than GELU",
     )
-    epochs: int = Field(default=6, ge=1, le=1000, description="passes over the rows")
+    epochs: int = Field(default=6, ge=1, le=1000, description="Number of passes over the rows")
     learning_rate: float = Field(
-        default=1e-4, gt=0, lt=1, description="peak learning rate, after warm-up"
+        default=1e-4, gt=0, lt=1, description="Peak learning rate, after warm-up"
     )
 
     @model_validator(mode="after")
@@ -128,10 +132,10 @@ class Distill(Keeping):
         """Raise RecipeError if a parameter means nothing for the task, or for stored answers."""
         task = recipe.task
         if not task.objective.smooths and changed(self, ("temperature",)):
-            raise RecipeError(f"temperature: answers of {task.name} are not softened; leave it out")
+            raise RecipeError(f"temperature: not used by {task.name}; remove it")
         if task.head.body_only and not self.hidden_weight and changed(self, ("alpha",)):
             raise RecipeError(
-                f"alpha: {task.name} learns no labels beside the answers; leave it out"
+                f"alpha: {task.name} learns from predictions only, without labels; remove it"
             )
         if isinstance(recipe.stages.get(self.transfer or ""), Answering):
             self._check_stored_answers()
@@ -143,12 +147,13 @@ class Distill(Keeping):
         """
         if self.hidden_weight:
             raise RecipeError(
-                f"hidden_weight: {self.transfer!r} has the teachers' answers without their "
+                f"hidden_weight: {self.transfer!r} has the teachers' predictions without their "
                 "hidden states; name the augment stage as transfer, or remove the weight"
             )
         if self.teacher and (self.layers is not None or self.student is not None):
             raise RecipeError(
-                f"teacher: {self.transfer!r} has the answers already, so {self.teacher!r} is not "
+                f"teacher: {self.transfer!r} has the predictions already, so {self.teacher!r} is "
+                "not "
                 "asked; remove it"
             )
 
@@ -167,7 +172,7 @@ class Distill(Keeping):
             config = _locate_student(self.student, base).config
         if self.hidden_weight:
             for model in (config, teacher):
-                require_parts(model, "hidden_weight", "only the answers can be learned")
+                require_parts(model, "hidden_weight", "only the predictions can be learned")
         if self.activation is not None:
             require_parts(config, "activation", "leave it out")
         depth = parts.depth(config)

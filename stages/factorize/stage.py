@@ -27,7 +27,7 @@ RANKS = 16
 
 
 class Factorize(Stage):
-    """Replace linear layers by products of two thin ones, with ranks chosen across all layers.
+    """Replace linear layers by two low-rank ones, with ranks chosen across all layers.
 
     Each weight is decomposed in the metric of its inputs on calibration rows (SVD-LLM, Wang et
     al. 2024, arXiv 2403.07378), which truncates the directions that change the layer's output
@@ -47,17 +47,17 @@ class Factorize(Stage):
 
     ratio: Annotated[Quantity, Field(gt=0, lt=1)] | None = Field(
         default=None,
-        description="share of the parameters of the encoder's linear layers to keep; default: half "
-        "of them, or all with embeddings",
+        description="Share of the parameters of the encoder's linear layers to keep; default: "
+        "half of them, or all with embeddings",
     )
     embeddings: int | None = Field(
         default=None,
         ge=1,
         le=4096,
-        description="rank of the token embeddings, often most of the bytes",
+        description="Rank of the token embeddings, which are often most of the bytes",
     )
     calibration_rows: int = Field(
-        default=512, ge=8, le=1_000_000, description="training rows to use"
+        default=512, ge=8, le=1_000_000, description="Number of training rows for calibration"
     )
 
     @model_validator(mode="after")

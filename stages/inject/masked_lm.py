@@ -188,7 +188,7 @@ def masked(text: Encoded, words: Sequence[Word], mask: int) -> Row:
 
 
 def words_of_text(text: Encoded, draw: random.Random) -> list[Word]:
-    """Draw 15 % of the words, but at least one."""
+    """Draw 15% of the words, but at least one."""
     if not text.words:
         return []
     count = max(1, round(MASKED_SHARE * len(text.words)))

@@ -148,7 +148,7 @@ def prepare(
         return list(zip(encode(tokenizer, texts, None, length), sentences, strict=True))
 
     if not learned:
-        raise DataError("inject: all facts read alike, so holding some out leaves nothing to learn")
+        raise DataError("inject: all facts are alike, so holding some out leaves nothing to learn")
     learned_rows = encoded(learned)
     taught_rows = learned_rows
     if shuffled:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class Inject(Training):
     """Teach a pretrained body facts or glosses by masked-language-model training.
 
-    Facts are turned into sentences ("spaniel is a kind of dog.") and whole terms are masked
-    (ERNIE, Sun et al. 2019, arXiv 1904.09223; whole-word masking). Randomly masked text of the
-    task is mixed in to keep the body from drifting away from the domain (Gururangan et al. 2020,
-    arXiv 2004.10964). Only the body is kept.
+    Facts are turned into sentences ("spaniel is a kind of dog.") and whole terms are masked (ERNIE,
+    Sun et al. 2019, arXiv 1904.09223; whole-word masking). Randomly masked text of the task is
+    mixed in to keep the body from drifting away from the domain (Gururangan et al. 2020, arXiv
+    2004.10964). Only the body is stored.
 
     A cloze probe (LAMA, Petroni et al. 2019, arXiv 1909.01066) asks for the object, or for the
     longest word of a gloss, before and after training. It asks for held-out facts (does the model
@@ -38,8 +38,8 @@ class Inject(Training):
     2700 glosses in two passes a small body learns little more than the style
     (``benchmarks/results/knowledge.json``).
 
-    If the weights have no masked-language head, which is usual for sentence encoders, a new one
-    is built with the decoder tied to the input embeddings. A new head answers at random, so it is
+    If the weights have no masked-language head, which is usual for sentence encoders, a new one is
+    built with the decoder tied to the input embeddings. A new head predicts at random, so it is
     first trained alone, on the task's text with the body frozen. The probe "before" then measures
     what the body knew, not how little the head had learned.
     """
@@ -52,24 +52,25 @@ class Inject(Training):
     policy: ClassVar[Policy] = Policy(trains_all_weights=True)
 
     facts: str = Field(
-        description="TSV with a header or JSONL: subject, relation, object; or term, text"
+        description="File of facts, TSV with a header or JSONL: subject, relation, object; or "
+        "term, text"
     )
     templates: dict[str, str] = Field(
-        default_factory=dict, description="relation -> sentence with {subject} and {object}"
+        default_factory=dict, description="Sentence for each relation, with {subject} and {object}"
     )
     held_out: float = Field(
-        default=0.1, gt=0, lt=1, description="share of the facts held out for the probe"
+        default=0.1, gt=0, lt=1, description="Share of the facts held out for the probe"
     )
     text_share: float = Field(
-        default=0.5, ge=0, lt=1, description="share of training rows that are text of the task"
+        default=0.5, ge=0, lt=1, description="Share of the training rows that are text of the task"
     )
     head_epochs: int = Field(
-        default=2, ge=1, le=100, description="passes over the text that train a new head"
+        default=2, ge=1, le=100, description="Number of passes over the text that train a new head"
     )
     shuffled: bool = Field(
         default=False,
-        description="control: train each subject with the object of another, drawn at random "
-        "within the relation",
+        description="Whether to train the control, in which each subject has the object of "
+        "another, drawn at random within the relation",
     )
 
     @field_validator("templates")

@@ -36,15 +36,15 @@ ANSWERS = "answers"
 
 
 class Label(transfer_set.Answering):
-    """Answer the training rows, and those of a transfer set, with one teacher or several.
+    """Store the predictions of one or several teachers for the training rows and a transfer set.
 
-    The answers are kept in fp16, so that every later student learns from them without the teacher
-    (distill: transfer). Many rows are answered by the teacher's own int8 export, one process for
-    each thread, if it is near the float model on the development split, and else by its fp32
-    export. Several teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton et al.
-    2015, arXiv 1503.02531).
+    The predictions are stored in fp16, so that every later student learns from them without the
+    teacher (distill: transfer). Many rows are labeled by the teacher's own int8 export, in one
+    process per thread, if it is close to the float model on the development split, and otherwise by
+    its fp32 export. Several teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton
+    et al. 2015, arXiv 1503.02531).
 
-    The next stage goes on from this one's input.
+    The next stage receives the same input as this stage.
     """
 
     name: ClassVar[str] = "label"
@@ -59,17 +59,19 @@ class Label(transfer_set.Answering):
     )
 
     teachers: tuple[str, ...] = Field(
-        default=(), description="ids of earlier stages that answer together with the input"
+        default=(),
+        description="IDs of earlier stages whose predictions are averaged with those of the input",
     )
     answers: str | None = Field(
         default=None,
-        description="id of an earlier label stage with the same texts, whose answers join the mean "
-        "as one teacher's, without asking again",
+        description="ID of an earlier label stage with the same texts, whose stored predictions "
+        "join the average as one teacher's",
     )
     engine: Literal["auto", "pytorch", "int8", "float"] = Field(
         default="auto",
-        description="int8, float: the teacher's own export in a process for each thread, if its "
-        "answers are near; auto: int8 or else float, on a CPU and for many rows",
+        description="Runtime of the teacher: int8 and float are its own export, in one process "
+        "per thread, if its predictions are close enough; auto tries int8, then "
+        "float, on a CPU and for many rows",
     )
 
     def references(self) -> dict[str, str]:
@@ -99,7 +101,9 @@ class Label(transfer_set.Answering):
             )
         several = self.teachers or self.answers
         if several and task.head.body_only:
-            raise RecipeError(f"teachers: the answers of {task.name} have no mean")
+            raise RecipeError(
+                f"teachers: predictions of {task.name} cannot be averaged; use one teacher"
+            )
 
     def _check_answers(self, name: str, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if an earlier stage has no answers, or none to the same texts.
@@ -112,15 +116,15 @@ class Label(transfer_set.Answering):
         if earlier is None or earlier.produces is not Kind.TRANSFER_SET:
             return  # the check of kinds refuses it
         if not isinstance(earlier, Label):
-            raise RecipeError(f"answers: {name!r} has no answers; name a label stage")
+            raise RecipeError(f"answers: {name!r} has no predictions; name a label stage")
         if self.transfer and not earlier.transfer:
             raise RecipeError(
-                f"answers: {name!r} has none to the texts of {self.transfer!r}; give it "
+                f"answers: {name!r} has none for the texts of {self.transfer!r}; give it "
                 f"'transfer: {self.transfer}' as well"
             )
         if earlier.transfer and not self.transfer:
             raise RecipeError(
-                f"answers: {name!r} has some to the texts of {earlier.transfer!r}; write "
+                f"answers: {name!r} has some for the texts of {earlier.transfer!r}; write "
                 f"'transfer: {name}' here as well"
             )
         if self.transfer:
@@ -185,7 +189,7 @@ class Label(transfer_set.Answering):
                 if means.get(split.name, outputs).shape != outputs.shape:
                     raise ModelError(
                         f"label.teachers: {artifact.short} gives outputs of another shape, "
-                        "which have no mean"
+                        "which cannot be averaged"
                     )
                 share = outputs / len(teachers) if len(teachers) > 1 else outputs
                 means[split.name] = means[split.name] + share if split.name in means else share
@@ -199,7 +203,7 @@ class Label(transfer_set.Answering):
         if texts is not None:
             same = same and transfer_set.same_texts(earlier, texts)
         if not same:
-            raise ModelError(f"label.answers: {self.answers!r} has answers to other texts")
+            raise ModelError(f"label.answers: {self.answers!r} has predictions for other texts")
 
     def _join(
         self,
@@ -221,7 +225,8 @@ class Label(transfer_set.Answering):
         for name, mean in outputs.items():
             if earlier[name].shape != mean.shape:
                 raise ModelError(
-                    f"label.answers: {self.answers!r} has other outputs, or answers to other rows"
+                    f"label.answers: {self.answers!r} has other outputs, or predictions for other "
+                    "rows"
                 )
         for name, mean in outputs.items():
             outputs[name] = (mean * teachers + earlier[name]) / (teachers + 1)
@@ -262,13 +267,13 @@ class Label(transfer_set.Answering):
             except ModelError as error:  # no export, or its answers are far from PyTorch's
                 if self.engine == "int8":
                     raise
-                log.warning("%s; the float export answers instead, which takes longer", error)
+                log.warning("%s; using the float export instead, which takes longer", error)
         try:
             return finalists.build(None), None  # compared with PyTorch as every export is
         except ModelError as error:
             if self.engine == "float":
                 raise
-            log.warning("%s; PyTorch answers instead, which takes longer", error)
+            log.warning("%s; using PyTorch instead, which takes longer", error)
         return None, None
 
 
@@ -321,18 +326,19 @@ def _near_int8(finalists: Finalists) -> tuple[Path, float]:
         if divergence <= NEAR:
             return bundle, divergence
         problem = ModelError(
-            f"label.engine: the int8 export's answers to dev differ by {divergence:.3g}, "
+            f"label.engine: the int8 export's predictions for dev differ by {divergence:.3g}, "
             f"more than {NEAR:g}; use float"
         )
     raise problem
 
 
 def check_answered(stages: Mapping[str, Stage], transfer: str, answers: str) -> None:
-    """Raise RecipeError if an earlier label stage has answers to other texts."""
+    """Raise RecipeError if an earlier label stage has predictions for other texts."""
     origin = _origin(stages, answers)
     if origin != _origin(stages, transfer):
         raise RecipeError(
-            f"answers: {answers!r} has answers to the texts of {origin!r}, and none to those of "
+            f"answers: {answers!r} has predictions for the texts of {origin!r}, and none for "
+            "those of "
             f"{transfer!r}; write 'transfer: {answers}'"
         )
 

@@ -26,12 +26,13 @@ class Profile(Stage):
     """Time a model's heads and neurons on this machine, for pruning to a speed-up (prune: table).
 
     Models of one and of two layers with few and many heads and neurons are exported as they would
-    ship, in int8, and timed on development rows in short blocks of calls that take turns. Their
-    differences say what a head or a neuron costs, alone and beside others, which no count of
-    operations does (a table as in OFA, Cai et al. 2020, arXiv 1908.09791). Before ``finetune``, it
-    times the pretrained model, and is found again beside every teacher that is made of it.
+    ship, in int8, and timed on development rows in short alternating blocks of calls. Their
+    differences measure the cost of a head or a neuron, alone and together with others, which a
+    count of operations cannot (a table as in OFA, Cai et al. 2020, arXiv 1908.09791). Before
+    ``finetune``, it times the pretrained model, and its table is reused for every teacher made from
+    that model.
 
-    The next stage goes on from this one's input.
+    The next stage receives the same input as this stage.
     """
 
     name: ClassVar[str] = "profile"
@@ -42,8 +43,14 @@ class Profile(Stage):
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     policy: ClassVar[Policy] = Policy(aside=True, seeded=False, timed=True)
 
-    precision: str = Field(default="int8", pattern="^(int8|float)$", description="int8 or float")
-    seconds: float = Field(default=60, gt=0, le=3600, description="time limit of the timing")
+    precision: str = Field(
+        default="int8",
+        pattern="^(int8|float)$",
+        description="Precision of the timed models: int8 or float",
+    )
+    seconds: float = Field(
+        default=60, gt=0, le=3600, description="Time limit of the timing, in seconds"
+    )
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the machine's fingerprint and the target that is timed.
@@ -62,7 +69,7 @@ class Profile(Stage):
         parts.named(config)
         depth = parts.depth(config)
         if depth is not None and depth < 2:
-            raise ModelError("profile: a model of one layer does not say what a layer costs")
+            raise ModelError("profile needs a model with at least two layers")
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:

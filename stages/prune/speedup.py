@@ -151,8 +151,8 @@ class Speedup:
         self.missed = nearest["missed"]
         if self.missed > FAR:
             log.warning(
-                "prune: the nearest to a speed-up of %.3g× has %.3g×, as the table's times say "
-                "little about the whole model",
+                "prune: the closest to a speed-up of %.3g× has %.3g×, because the table's times "
+                "predict the whole model poorly",
                 self.target,
                 self.measured.value,
             )

@@ -42,17 +42,17 @@ UNITS = ("heads", "neurons", *TARGETS)
 class Prune(Stage):
     """Physically remove layers, attention heads, feed-forward neurons and unused tokens.
 
-    Heads and neurons are ranked across the whole model by the diagonal of the Fisher information
-    of their masks (Kwon et al. 2022, arXiv 2204.09656). Within each layer, the choice is then
-    refined with the layer's full Fisher block, and the remaining units are rescaled by least
-    squares to reproduce the layer's original output. Layers are removed one at a time, always the
-    one whose removal changes the answers least. Nothing is trained unless ``recover_epochs`` is
-    set: the pruned model then learns the answers of the unpruned one (Hinton et al. 2015, arXiv
-    1503.02531) to the rows of train, data.unlabelled and a transfer set, or those that the transfer
-    set has. With ``rounds``, all go in steps with recovery in between, each ranked anew, since a
-    model recovers better from several small steps (CoFi, Xia et al. 2022, arXiv 2204.00408, prunes
-    while it distills). Before ``parameters`` or ``speedup``, layers go at once, as what these can
-    reach is checked before anything is trained.
+    Heads and neurons are ranked across the whole model by the diagonal of the Fisher information of
+    their masks (Kwon et al. 2022, arXiv 2204.09656). Within each layer, the choice is then refined
+    with the layer's full Fisher block, and the remaining units are rescaled by least squares to
+    reproduce the layer's original output. Layers are removed one at a time, always the one whose
+    removal changes the predictions least. Nothing is trained unless ``recover_epochs`` is set: the
+    pruned model then learns the predictions of the unpruned one (Hinton et al. 2015, arXiv
+    1503.02531) for the rows of train, data.unlabelled and a transfer set, or the stored ones of the
+    transfer set. With ``rounds``, all are removed in steps with recovery in between, ranked again
+    in each, because a model recovers better from several small steps (CoFi, Xia et al. 2022, arXiv
+    2204.00408, prunes while it distills). With ``parameters`` or ``speedup``, layers are removed at
+    once, because the target is checked before anything is trained.
     """
 
     name: ClassVar[str] = "prune"
@@ -63,55 +63,66 @@ class Prune(Stage):
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
     policy: ClassVar[Policy] = Policy(needs={TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET})
 
-    heads: Share = Field(default=0.0, description="share of the attention heads to remove")
-    neurons: Share = Field(default=0.0, description="share of the feed-forward neurons to remove")
+    heads: Share = Field(default=0.0, description="Share of the attention heads to remove")
+    neurons: Share = Field(default=0.0, description="Share of the feed-forward neurons to remove")
     layers: Share | tuple[int, ...] = Field(
-        default=0.0, description="share of the layers to remove, or the indices of layers to remove"
+        default=0.0, description="Share of the layers to remove, or the indices of layers to remove"
     )
     macs: Share = Field(
         default=0.0,
-        description="instead of shares: of the layers' multiply-adds, how many to remove",
+        description="Instead of shares: share of the layers' multiply-adds to remove",
     )
     parameters: int | None = Field(
         default=None,
         ge=1,
-        description="instead of shares: how many the model may keep, embeddings included; in int8, "
-        "each takes about a byte",
+        description="Instead of shares: maximum number of parameters, embeddings included; in "
+        "int8, each takes about a byte",
     )
     speedup: Annotated[Quantity, Field(gt=1, le=1000)] | None = Field(
         default=None,
-        description="instead of shares: how many times faster than the input, in int8; layers go "
-        "only if heads and neurons cannot give it",
+        description="Instead of shares: speed-up over the input, in int8; layers are removed "
+        "only if heads and neurons are not enough",
     )
-    table: str | None = Field(default=None, description="for speedup: id of a profile stage")
-    vocabulary: bool = Field(default=False, description="remove tokens that no training text uses")
+    table: str | None = Field(
+        default=None, description="ID of the profile stage that `speedup` reads"
+    )
+    vocabulary: bool = Field(
+        default=False, description="Whether to remove tokens that no training text uses"
+    )
     least_count: int = Field(
         default=1,
         ge=1,
-        description="with vocabulary: remove also what it uses less often, to be spelled",
+        description="Minimum number of occurrences of a token that `vocabulary` keeps; rarer "
+        "tokens are spelled with others",
     )
     method: Literal[*CRITERIA] = Field(  # type: ignore[valid-type]
-        default="fisher", description="criterion that ranks heads and neurons"
+        default="fisher", description="Criterion that ranks heads and neurons"
     )
-    rescale: bool = Field(default=True, description="rescale the remaining units by least squares")
+    rescale: bool = Field(
+        default=True, description="Whether to rescale the remaining units by least squares"
+    )
     calibration_rows: int = Field(
-        default=2048, ge=8, le=1_000_000, description="training rows to use"
+        default=2048, ge=8, le=1_000_000, description="Number of training rows for calibration"
     )
     recover_epochs: int = Field(
-        default=0, ge=0, le=1000, description="epochs of recovery training, after each round"
+        default=0,
+        ge=0,
+        le=1000,
+        description="Number of epochs of recovery training after each round",
     )
     rounds: int = Field(
         default=1,
         ge=1,
         le=100,
-        description="prune layers, heads and neurons in so many steps, and recover in between",
+        description="Number of rounds in which layers, heads and neurons are pruned, with "
+        "recovery in between",
     )
     transfer: str | None = Field(
         default=None,
-        description="id of an augment or label stage with more texts, for recovery and vocabulary",
+        description="ID of an augment or label stage with more texts, for recovery and vocabulary",
     )
     learning_rate: float = Field(
-        default=5e-5, gt=0, lt=1, description="peak learning rate of recovery training"
+        default=5e-5, gt=0, lt=1, description="Peak learning rate of recovery training"
     )
 
     @model_validator(mode="after")
@@ -175,8 +186,8 @@ class Prune(Stage):
 
         if self.vocabulary and config.get("model_type") == STATIC:
             raise ModelError(
-                "prune.vocabulary: pairs of tokens are known by their numbers, which "
-                "would change; put it before 'static'"
+                "prune.vocabulary: pairs of tokens are hashed by token IDs, which would change; "
+                "put it before 'static'"
             )
         if self.vocabulary and config.get(THIN):
             raise ModelError(
@@ -213,8 +224,8 @@ class Prune(Stage):
             )
         if not round(gone):
             raise ModelError(
-                f"prune.layers: {100 * gone / depth:.3g} % of {depth} layers rounds to none; "
-                f"one layer is {math.ceil(100 / depth)} %"
+                f"prune.layers: {100 * gone / depth:.3g}% of {depth} layers rounds to none; "
+                f"one layer is {math.ceil(100 / depth)}%"
             )
         return round(gone)
 

@@ -253,9 +253,9 @@ def _warn_of_missed_shares(counts: Mapping[Unit, list[int]], removed: Removed) -
         percent = 100 * removed.shares[unit]
         gone = 100 * (1 - sum(left) / whole)
         if not gone:
-            log.warning("prune.%s: %.3g %% of %d rounds to none", unit, percent, whole)
+            log.warning("prune.%s: %.3g%% of %d rounds to none", unit, percent, whole)
         elif gone < percent - MISSED:
-            text = "prune.%s: %.3g %% were asked for, and %.3g %% go, as each layer keeps some"
+            text = "prune.%s: %.3g%% requested, %.3g%% removed: every layer keeps at least one unit"
             log.warning(text, unit, percent, gone)
 
 

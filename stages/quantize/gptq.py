@@ -21,7 +21,7 @@ from rarefy.stages.quantization import ranges
 from rarefy.stages.quantization.sensitivity import linear
 
 DAMPING = 0.01
-"""Added to the diagonal of the second moments, as a share of its mean (the paper's 1 %)."""
+"""Added to the diagonal of the second moments, as a share of its mean (the paper's 1%)."""
 HELD = 2**30
 """The most bytes of second moments that are held at once; more layers take more passes."""
 

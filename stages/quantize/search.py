@@ -207,7 +207,9 @@ class Search:
         by_group = []
         with exclusive.measuring(exclusive.noted(self.context.progress)):
             for group in self.groups:
-                self.context.progress(len(by_group), len(self.groups), "timing products")
+                self.context.progress(
+                    len(by_group), len(self.groups), "timing matrix multiplications"
+                )
                 ms = self._ms(group, tokens, target.threads)
                 by_group.append({form: ms[FLOAT] - ms[form] for form in ms})
         return by_group

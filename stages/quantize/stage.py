@@ -41,21 +41,22 @@ class Quantize(Stage):
     """Write a quantization plan: int8 for linear layers that tolerate it, or fp16 for GPUs.
 
     The weights do not change; ``export`` applies the plan. All linear layers are tried in int8
-    (weights per output channel, inputs per tensor) on development rows. Their damage is the
-    divergence of the answers from those in full precision, as KL in nats. If together they do more
-    than ``max_damage``, each is tried alone, and layers above it stay float. ``mode: dynamic``
-    determines the range of each input at run time; ``static`` takes it from the calibration rows,
-    by ``calibration``; ``merge`` takes it again. Where TensorRT is all that int8 is for, ranges are
-    as wide below zero as above it, since it has no others. If the layers that are left do more
-    damage than ``max_joint_damage`` together, the worst of them stay float too. The last layer of
-    the classifier stays float. The arithmetic follows Jacob et al. 2018 (arXiv 1712.05877);
-    calibration and partial quantization by sensitivity follow Wu et al. 2020 (arXiv 2004.09602).
+    (weights per output channel, inputs per tensor) on development rows. The quantization error
+    (damage) is the KL divergence of the predictions from those in full precision, in nats. If the
+    error of all together exceeds ``max_damage``, each layer is tried alone, and layers above the
+    limit stay float. ``mode: dynamic`` determines the range of each input at run time; ``static``
+    determines it from the calibration rows, by ``calibration``, and ``merge`` determines it again.
+    If TensorRT is the only int8 target, ranges are symmetric around zero, the only kind it
+    supports. If the joint error of the remaining layers exceeds ``max_joint_damage``, the worst of
+    them also stay float. The last layer of the classifier stays float. The arithmetic follows Jacob
+    et al. 2018 (arXiv 1712.05877); calibration and partial quantization by sensitivity follow Wu et
+    al. 2020 (arXiv 2004.09602).
 
-    ``mode: search`` chooses all of this by measurement: the fastest plan whose bundle does no more
-    damage than ``max_joint_damage``. It tries dynamic and static ranges, every method of
-    calibration, and smoothing, for each group of layers that read the same inputs,
-    and times the best plans on the first target with a CPU. All plans that were tried are in
-    search.json, with the Pareto front of damage and latency.
+    ``mode: search`` chooses all of this by measurement: the fastest plan whose quantization error
+    is at most ``max_joint_damage``. It tries dynamic and static ranges, every method of
+    calibration, and smoothing, for each group of layers that read the same inputs, and times the
+    best plans on the first target with a CPU. All plans that were tried are in search.json, with
+    the Pareto front of quantization error and latency.
 
     ``weights: int4`` is for size: the layers that tolerate it have weights in 4 bits, rounded by
     GPTQ (Frantar et al. 2023, arXiv 2210.17323) for the inputs in the calibration rows; 64
@@ -71,46 +72,62 @@ class Quantize(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev"})
     policy: ClassVar[Policy] = Policy(quantization="plans")
 
-    precision: Literal["int8", "fp16"] = Field(default="int8", description="fp16 is for GPUs")
+    precision: Literal["int8", "fp16"] = Field(
+        default="int8", description="Numeric precision; fp16 is for GPUs"
+    )
     mode: Literal["dynamic", "static", "search"] = Field(
-        default="dynamic", description="how the ranges of inputs are found; search tries both"
+        default="dynamic",
+        description="Method that determines the ranges of inputs; search tries both",
     )
     minutes: float = Field(
-        default=10, gt=0, le=1440, description="of mode search: after this nothing more is tried"
+        default=10, gt=0, le=1440, description="Time limit of mode search, in minutes"
     )
-    calibration_rows: int = Field(default=256, ge=8, le=100_000, description="training rows to use")
+    calibration_rows: int = Field(
+        default=256, ge=8, le=100_000, description="Number of training rows for calibration"
+    )
     calibration: Method = Field(
-        default="min-max", description="static: how the range of a layer's inputs is chosen"
+        default="min-max",
+        description="Method that chooses the range of a layer's inputs in mode static",
     )
     percentile: float = Field(
-        default=99.99, gt=50, le=100, description="of calibration by percentile: inputs inside"
+        default=99.99,
+        gt=50,
+        le=100,
+        description="Percentage of the inputs within the range, for calibration by percentile",
     )
     sensitivity: bool = Field(
-        default=True, description="measure damage, and keep in float what does more than is allowed"
+        default=True,
+        description="Whether to measure the quantization error and keep layers above the limit "
+        "in float",
     )
     max_damage: float = Field(
-        default=0.005, gt=0, description="the most damage that one layer may do, as KL in nats"
+        default=0.005,
+        gt=0,
+        description="Maximum quantization error of one layer: the KL divergence of the "
+        "predictions, in nats",
     )
     max_joint_damage: float = Field(
         default=0.02,
         gt=0,
-        description="the most damage of all layers and the vocabulary together, as KL in nats",
+        description="Maximum quantization error of all layers and the vocabulary together: the "
+        "KL divergence of the predictions, in nats",
     )
     smooth: bool = Field(
         default=False,
-        description="divide inputs, so that large channels do not take the range of the others, "
-        "and multiply weights (SmoothQuant, arXiv 2211.10438), where it halves the error",
+        description="Whether to move the scale of large input channels into the weights "
+        "(SmoothQuant, arXiv 2211.10438), where this halves the error",
     )
     weights: Literal["int8", "int4"] = Field(
         default="int8",
-        description="of the layers in the file; int4 takes little more than half of the bytes, "
-        "where the answers tolerate it",
+        description="Precision of the layers' weights in the file; int4 takes slightly more "
+        "than half of the bytes, in layers that tolerate it",
     )
     embeddings: Embeddings = Field(
         default="int8",
-        description="of the vocabulary; int4 is for size, where the answers tolerate it",
+        description="Precision of the token embeddings; int4 reduces the size, if the "
+        "predictions tolerate it",
     )
-    exclude: tuple[str, ...] = Field(default=(), description="paths of modules to keep in float")
+    exclude: tuple[str, ...] = Field(default=(), description="Paths of modules to keep in float")
 
     @model_validator(mode="after")
     def _every_parameter_is_used(self) -> Quantize:
@@ -309,7 +326,7 @@ class Quantize(Stage):
             if damage <= limit:
                 return narrow
             log.warning(
-                "quantize.embeddings: in %s they alone do %.2g of damage, more than %s (%.2g); "
+                "quantize.embeddings: in %s their error alone is %.2g, more than %s (%.2g); "
                 "they are in %s",
                 narrow,
                 damage,

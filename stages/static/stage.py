@@ -25,13 +25,13 @@ ROWS = 20_000
 class Static(Stage):
     """Start a student without attention from its teacher's token embeddings; distill trains it.
 
-    Its answer to a text is a small network over the mean and the greatest value of an embedding for
-    each token and, with ``buckets``, for each pair of neighbours (by its hash). A token's embedding
-    starts as the mean of the teacher's last hidden states where it occurs in the training rows, or
-    of the token alone if it does not (model2vec), reduced to ``width`` by principal components and
+    The student is a small network over the mean and the maximum of the embeddings of all tokens
+    and, with ``buckets``, of all pairs of neighbors (by their hash). A token's embedding starts as
+    the mean of the teacher's last hidden states where it occurs in the training rows, or of the
+    token alone if it does not (model2vec), reduced to ``width`` by principal components and
     weighted by how rare it is (SIF, Arora et al. 2017, "A simple but tough-to-beat baseline for
-    sentence embeddings"). It has learned nothing yet: put distill after it, with the teacher's id,
-    a transfer set, a learning rate of about 1e-3 and large batches. Pruning the vocabulary before
+    sentence embeddings"). It is not trained yet: put distill after it, with the teacher's id, a
+    transfer set, a learning rate of about 1e-3 and large batches. Pruning the vocabulary before
     makes it smaller.
     """
 
@@ -44,15 +44,17 @@ class Static(Stage):
         default=256,
         ge=8,
         le=4096,
-        description="size of the embeddings; by default at most the teacher's",
+        description="Size of the embeddings; by default at most that of the teacher",
     )
     buckets: int = Field(
         default=32_768,
         ge=0,
         le=2**22,
-        description="embeddings of pairs of tokens, by hash; 0 for none",
+        description="Number of embeddings of token pairs, by hash; 0 for none",
     )
-    neurons: int = Field(default=256, ge=16, le=4096, description="of the hidden layer")
+    neurons: int = Field(
+        default=256, ge=16, le=4096, description="Number of units in the hidden layer"
+    )
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teacher then reads."""
@@ -61,7 +63,7 @@ class Static(Stage):
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the task does not ask for one answer from a text's logits."""
         if recipe.task.objective.linear is None:
-            raise RecipeError(f"a bag of words cannot answer {recipe.task.name}")
+            raise RecipeError(f"static: a bag of words does not support {recipe.task.name}")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Return the student's config, in which no layers are described.

@@ -57,20 +57,24 @@ class Training(Stage):
 
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate")
 
-    epochs: int = Field(default=3, ge=1, le=1000, description="passes over the training rows")
-    learning_rate: float = Field(
-        default=5e-5, gt=0, lt=1, description="peak learning rate, after warm-up"
+    epochs: int = Field(
+        default=3, ge=1, le=1000, description="Number of passes over the training rows"
     )
-    batch_size: int = Field(default=32, ge=1, le=4096, description="rows per step")
-    weight_decay: float = Field(default=0.01, ge=0, le=1, description="AdamW's, of weight matrices")
+    learning_rate: float = Field(
+        default=5e-5, gt=0, lt=1, description="Peak learning rate, after warm-up"
+    )
+    batch_size: int = Field(default=32, ge=1, le=4096, description="Rows per step")
+    weight_decay: float = Field(
+        default=0.01, ge=0, le=1, description="Weight decay of AdamW, on weight matrices"
+    )
     warmup: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="share of the steps during which the learning rate rises",
+        description="Share of the steps during which the learning rate rises",
     )
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
-        default="linear", description="how the learning rate changes after warm-up"
+        default="linear", description="Schedule of the learning rate after warm-up"
     )
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
@@ -83,12 +87,15 @@ class Keeping(Training):
 
     keep: Literal["last", "best"] = Field(
         default="last",
-        description="the last weights, or those with the least loss on the development split: of "
-        "an epoch, or the average of the last three tenths of the steps, if ``patience`` does not "
-        "end the training before",
+        description="Weights to keep: the last, or those with the lowest loss on the "
+        "development split, of an epoch or averaged over the last three tenths of "
+        "the steps, if ``patience`` does not end the training before",
     )
     patience: int | None = Field(
-        default=None, ge=0, le=1000, description="with keep: best, epochs to wait for a better one"
+        default=None,
+        ge=0,
+        le=1000,
+        description="Number of epochs to wait for a better one, with keep: best",
     )
 
     @model_validator(mode="after")

@@ -37,7 +37,7 @@ class Answering(Stage):
     """Base of stages whose transfer set has teachers' answers: to the recipe's rows as well."""
 
     transfer: str | None = Field(
-        default=None, description="id of an augment stage, whose texts to answer"
+        default=None, description="ID of an augment stage whose texts are labeled"
     )
 
 

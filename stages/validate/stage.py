@@ -39,21 +39,21 @@ FEWEST_TOKENS = 4
 
 
 class Validate(Stage):
-    """Measure answers, latency, memory and size of the bundle and its references for the budgets.
+    """Measure accuracy, latency, memory and size of the bundle and its references for the budgets.
 
     The references are earlier checkpoints in fp32 on ONNX Runtime, at least as fast as its own
     fusions make them, so a speed-up is not merely that of the runtime. A tag that a budget compares
-    with is measured again beside them. On CPUs, so is the first reference in OpenVINO, if that is
-    installed: it computes in bf16 where the CPU can, the fastest form of a float model that we
-    know. Latencies are measured in short blocks of calls of one model, in random order, in several
-    fresh processes (Georges et al. 2007, "Statistically rigorous Java performance evaluation"),
-    until every latency budget is decided or the time is up; and some calls, each with emptied
-    caches. One model is also timed against itself to estimate the noise of the session. The
-    machine's fingerprint is part of the result.
+    with is measured again together with them. On CPUs, so is the first reference in OpenVINO, if
+    installed: it computes in bf16 where the CPU supports it, the fastest floating-point
+    configuration that we know. Latencies are measured in short blocks of calls of one model, in
+    random order, in several fresh processes (Georges et al. 2007, "Statistically rigorous Java
+    performance evaluation"), until every latency budget is decided or the time is up. Some further
+    calls are timed with cold caches. One model is also timed against itself to estimate the noise
+    of the session. The machine's fingerprint is part of the result.
 
-    ``linear`` says whether a transformer pays at all: on topics, a linear model on words often
-    comes within a point of one (Wang & Manning 2012, "Baselines and bigrams"). Only for it are
-    train and dev read.
+    ``linear`` measures whether a transformer outperforms a linear baseline: on topics, a linear
+    model on words often comes within one percentage point of a transformer (Wang & Manning 2012,
+    "Baselines and bigrams"). Train and dev are only read for this model.
     """
 
     name: ClassVar[str] = "validate"
@@ -68,28 +68,40 @@ class Validate(Stage):
 
     models: tuple[Name, ...] | Literal["all"] = Field(
         default="all",
-        description="ids of checkpoints to compare with; all: those the bundle is made from",
+        description="IDs of checkpoints to compare with; all: those that the bundle is made from",
     )
-    processes: int = Field(default=5, ge=2, le=100, description="fresh timing processes, at least")
-    seconds: float = Field(default=60, gt=0, le=3600, description="limit for each target's latency")
-    rows: int = Field(default=200, ge=1, description="rows of the eval split to time")
+    processes: int = Field(
+        default=5, ge=2, le=100, description="Minimum number of fresh timing processes"
+    )
+    seconds: float = Field(
+        default=60,
+        gt=0,
+        le=3600,
+        description="Time limit for the latency of each target, in seconds",
+    )
+    rows: int = Field(default=200, ge=1, description="Number of rows of the eval split to time")
     lengths: tuple[int, ...] = Field(
-        default=(), description="fixed lengths, in tokens, to measure latency at in addition"
+        default=(), description="Additional fixed lengths, in tokens, at which to measure latency"
     )
     fastest_float: bool = Field(
         default=True,
-        description="on CPUs, measure the first checkpoint also in OpenVINO's float default, if "
-        "the extra openvino is installed",
+        description="Whether to also measure the first checkpoint in OpenVINO's float default, "
+        "on CPUs, if the extra openvino is installed",
     )
     linear: bool | Literal["warn"] = Field(
         default=False,
-        description="also train a linear model on the words of the rows; a bundle that is no "
-        "better fails, or is a warning",
+        description="Whether to also train a linear baseline on the words of the rows; a bundle "
+        "that is no better fails, or gets a warning",
     )
-    memory: bool = Field(default=True, description="measure the peak memory of each model")
-    examples: bool = Field(default=True, description="keep rows word for word, for the report")
+    memory: bool = Field(
+        default=True, description="Whether to measure the peak memory of each model"
+    )
+    examples: bool = Field(default=True, description="Whether to keep rows verbatim for the report")
     cold_starts: int = Field(
-        default=6, ge=0, le=100, description="fresh processes that start, load and answer once"
+        default=6,
+        ge=0,
+        le=100,
+        description="Number of fresh processes that start, load and predict once",
     )
 
     def references(self) -> dict[str, str]:
@@ -104,7 +116,7 @@ class Validate(Stage):
         """
         task = recipe.task
         if self.linear and task.objective.linear is None:
-            raise RecipeError(f"linear: an answer of {task.name} is no label or score of a row")
+            raise RecipeError(f"`linear: true` is not supported for {task.name}")
         longest = recipe.max_length
         possible = range(FEWEST_TOKENS, longest + 1)
         if not set(self.lengths).issubset(possible):
@@ -275,7 +287,7 @@ class Session:
 
         context = self.context
         task, target, split = context.task, context.targets[0], context.split("eval")
-        progress = self.steps.next("answering the eval split")
+        progress = self.steps.next("predicting the eval split")
         # Answers are not timed, and more threads give the same answers sooner.
         threads = max(target.threads, context.threads)
         loaded = BundleModel(directory, provider=provider, threads=threads)
@@ -316,7 +328,7 @@ class Session:
             self.context.split("eval"),
             provider=target.provider,
             threads=max(target.threads, self.context.threads),
-            progress=self.steps.next(f"answering on {target.name}"),
+            progress=self.steps.next(f"predicting on {target.name}"),
         )
         return accuracy.as_table(table)
 

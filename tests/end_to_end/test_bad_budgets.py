@@ -95,7 +95,7 @@ REFUSED = [
         "budgets[0].against: 'export' is not measured as a reference; measured are: head",
     ),
     ([EASY, {"metric": "size", "min": "2 GB"}], "at least 2e+09 and at most 1e+09"),
-    ([{"metric": "accuracy", "min": 80}], "did you mean '80 %'?"),
+    ([{"metric": "accuracy", "min": 80}], "did you mean '80%'?"),
     (
         [{"metric": "latency_p50", "max": "20 MB"}],
         "'20 MB' is a size; latency_p50 takes a time",
@@ -109,7 +109,7 @@ REFUSED = [
     ([{"metric": "size", "max": float("nan")}], "'.nan' is not a quantity; write it like"),
     (
         [{"metric": "size", "max": "twenty"}],
-        "is not a quantity; write it like 0.03, '3 %', '20 MB'",
+        "is not a quantity; write it like 0.03, '3%', '20 MB'",
     ),
 ]
 """Budgets, and what is said of them."""

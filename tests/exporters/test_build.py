@@ -377,7 +377,7 @@ def test_a_plan_for_modules_that_are_not_there_is_refused(minilm, tmp_path):
     plan = Plan(linears={"bert.encoder.layer.9.output.dense": LinearPlan(precision="int8")})
     source = copy_with(minilm, plan, tmp_path / "checkpoint")
     with pytest.raises(
-        ModelError, match="0 matrix products are integer, but the quantization plan"
+        ModelError, match="0 matrix multiplications are in int8, but the quantization plan"
     ):
         build(source, tmp_path, task=TASK, split=SPLIT, form="deploy")
 

@@ -126,7 +126,11 @@ def test_a_layer_that_is_used_twice_is_integer_only_if_both_products_are():
     del half.graph[1].metadata_props["module"]
     integer_matmul.apply(half, plan)
     half.graph[-1].metadata_props["module"] = "shared"
-    with pytest.raises(ModelError, match=r"0 matrix products are integer, .* has 1; .* is shared"):
+    with pytest.raises(
+        ModelError,
+        match=r"0 matrix multiplications are in int8, .* has 1; .* is "
+        "shared",
+    ):
         fusion.check_integer(half, ["shared"])
 
 

@@ -43,7 +43,7 @@ def test_decisions_far_from_their_threshold_must_stay() -> None:
     logits = np.tile(np.array([[3.0, -0.35]], np.float32), (20, 1))
     other = logits.copy()
     other[:3, 1] -= 0.6
-    with pytest.raises(ModelError, match=r"only 85\.0% of the answers equal PyTorch's"):
+    with pytest.raises(ModelError, match=r"only 85\.0% of the predictions equal PyTorch's"):
         parity.compare(task, [logits], [other], "int8", "test")
 
 

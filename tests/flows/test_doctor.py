@@ -112,7 +112,7 @@ def test_an_address_that_is_nothing_of_prefect_fails(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(prefect_server, "answers", lambda _: True)
     monkeypatch.setattr(prefect_server, "astray", lambda _: True)
     check = next(doctor.prefect())
-    assert (check.state, check.found) == ("fail", "http://127.0.0.1:9 is nothing of Prefect's")
+    assert (check.state, check.found) == ("fail", "http://127.0.0.1:9 is not a Prefect API")
     assert "/api" in check.fix
 
 

@@ -74,7 +74,7 @@ def compare(
     The result is "regression" or "improvement" only if the whole interval of the ratio is beyond
     the margin and, for the median, Wilcoxon's test has p < 0.002. (The test concerns the median:
     three slow calls in a hundred move a p99 but not the test.) The result is "equal" only if the
-    whole interval is within the margin. ``margin`` is a share, 0.05 for 5 %.
+    whole interval is within the margin. ``margin`` is a share, 0.05 for 5%.
     """
     ratio = intervals.percentile_ratio(candidate, baseline, percentile, looks=looks)
     slowest, fastest = 1 + margin, 1 / (1 + margin)

@@ -216,7 +216,7 @@ def measure(
         taken = served[-1].request + 1
     unanswered = taken - len(served)
     if unanswered:
-        raise EvidenceError(f"{unanswered} of {taken} requests got no answer")
+        raise EvidenceError(f"{unanswered} of {taken} requests got no response")
     ended = [reply.ended for reply in served]
     service = [(reply.ended - reply.began) * 1e3 for reply in served]
     broken = [reply for reply in served if not reply.finite]

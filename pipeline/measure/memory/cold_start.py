@@ -95,10 +95,10 @@ def _start(request: dict[str, Any], name: str) -> ColdStart:
 
 
 def median(values: Sequence[float]) -> Interval:
-    """Return the median of independent values with its distribution-free 95 % interval.
+    """Return the median of independent values with its distribution-free 95% interval.
 
     The bounds are order statistics. With 6 values they are the smallest and the largest, which
-    include the median with probability 1 − 2/2⁶ = 96.9 %.
+    include the median with probability 1 − 2/2⁶ = 96.9%.
 
     Raises ValueError if there are fewer than 6 values, for which no such interval exists.
     """
@@ -108,7 +108,7 @@ def median(values: Sequence[float]) -> Interval:
     n = len(ascending)
     outside = int(binom.ppf(0.025, n, 0.5))
     if not outside:
-        raise ValueError(f"{n} values are too few for a 95 % interval of the median")
+        raise ValueError(f"{n} values are too few for a 95% interval of the median")
     middle = float(np.median(ascending))
     return Interval(middle, ascending[outside - 1], ascending[n - outside])
 

@@ -85,7 +85,7 @@ def read(measured: Measurements, path: Path) -> Measurements:
     from safetensors.numpy import load_file
 
     if not path.is_file():
-        raise ValueError(f"{path.name} is missing beside the JSON file; copy both")
+        raise ValueError(f"{path.name} is missing next to the JSON file; copy both")
     if file_sha256(path) != measured.answers_sha256:
         raise ValueError(f"{path.name} belongs to other measurements")
     tables = {name: _widen(table).tolist() for name, table in load_file(path).items()}

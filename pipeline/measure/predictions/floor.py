@@ -57,6 +57,7 @@ def below(task: Task, score: Interval, truth: Sequence[Any]) -> str | None:
     if rival:  # which has read the rows: to be no better is not nothing
         return f"is not significantly above {rival[0]}'s {least}: its {main} is {value}"
     return (
-        f"has learned nothing: its {main} of {value} is not significantly above the {least} of "
+        f"is no better than a trivial baseline: its {main} of {value} is not significantly above "
+        f"the {least} of "
         f"{task.scorer.trivial}"
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Scores:
     """One model on one class. A score is None if its denominator is zero.
 
-    ``recall_1_fpr``: recall at 1 % false positives, of classes that have a threshold of their own.
+    ``recall_1_fpr``: recall at 1% false positives, of classes that have a threshold of their own.
     """
 
     precision: float | None
@@ -110,7 +110,7 @@ def _scores(
     Args:
         predicted: Whether the model gives a row a class, ``(rows, classes)``.
         true: Whether it has it, ``(rows, classes)``.
-        recalls: At 1 % false positives, ``(classes,)``; None if classes have no threshold.
+        recalls: At 1% false positives, ``(classes,)``; None if classes have no threshold.
     """
     hits = (predicted & true).sum(axis=0).tolist()
     predictions = predicted.sum(axis=0).tolist()

@@ -163,7 +163,7 @@ def holm(chances: Sequence[float]) -> list[float]:
     """Return p-values corrected for multiple testing by Holm's method.
 
     The smallest p-value is multiplied by their number n, the next by n − 1, and so on; corrected
-    values never decrease. Rejecting those below 0.05 is wrong in at most 5 % of families.
+    values never decrease. Rejecting those below 0.05 is wrong in at most 5% of families.
     """
     corrected = [0.0] * len(chances)
     least = 0.0

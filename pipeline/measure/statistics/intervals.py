@@ -1,6 +1,6 @@
 """Intervals and tests behind a verdict: proportions, paired differences, ratios of latencies.
 
-Intervals are at 95 % unless the function says otherwise. All random functions take a seed.
+Intervals are at 95% unless the function says otherwise. All random functions take a seed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _CHUNK = 2_000_000  # weights held at once: 16 MB
 
 
 class Bootstrap(NamedTuple):
-    """A metric of candidate and reference on the same rows: 95 % and one-sided 95 % bounds.
+    """A metric of candidate and reference on the same rows: 95% and one-sided 95% bounds.
 
-    ``difference`` and ``ratio`` are two-sided 95 % intervals (candidate − reference, candidate /
+    ``difference`` and ``ratio`` are two-sided 95% intervals (candidate − reference, candidate /
     reference). ``difference90`` and ``ratio90`` run from the 5th to the 95th percentile: each end
-    is a one-sided 95 % bound, as a non-inferiority test requires.
+    is a one-sided 95% bound, as a non-inferiority test requires.
     """
 
     difference: Interval
@@ -128,7 +128,7 @@ def paired_difference(
 def non_inferiority(
     difference90: Interval, margin: float
 ) -> Literal["pass", "fail", "inconclusive"]:
-    """Test whether the candidate is at most ``margin`` worse, from one-sided 95 % bounds.
+    """Test whether the candidate is at most ``margin`` worse, from one-sided 95% bounds.
 
     ``difference90``: candidate − reference with its 90 % interval. Returns "pass", "fail" or
     "inconclusive".
@@ -139,7 +139,7 @@ def non_inferiority(
 
 
 def bootstrap(score: Score, rows: int, seed: int = SEED, resamples: int = RESAMPLES) -> Interval:
-    """Return a metric with its 95 % percentile bootstrap interval over rows."""
+    """Return a metric with its 95% percentile bootstrap interval over rows."""
     value = float(score(np.ones((1, rows)))[0])
     chunks = [score(weights) for weights in _weights(rows, resamples, seed)]
     return _interval(value, np.concatenate(chunks), 0.95)
@@ -193,8 +193,8 @@ def _weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
 def carries(percentile: float, n: int) -> bool:
     """Return whether n samples are enough to estimate a percentile.
 
-    They are if a distribution-free 95 % interval exists: the percentile is above the smallest and
-    below the largest sample with 97.5 % probability each. The median needs 6 samples, p90 36,
+    They are if a distribution-free 95% interval exists: the percentile is above the smallest and
+    below the largest sample with 97.5% probability each. The median needs 6 samples, p90 36,
     p95 72, p99 368.
     """
     below = percentile / 100

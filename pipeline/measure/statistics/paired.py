@@ -11,7 +11,7 @@ of an interval gets a share of one block more that nobody has seen: the worst pl
 lower end, the best at the upper. With a whole block this is Gaffke's bound of a mean (Gaffke 2005,
 "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
 variable"). For shares it is the bound of Clopper and Pearson, and if nothing differs in n blocks it
-is the rule of three: 3/n at 95 %. It errs to the safe side, which a budget's one-sided bounds
+is the rule of three: 3/n at 95%. It errs to the safe side, which a budget's one-sided bounds
 should. The two-sided interval gets a third of a block if many differ and the whole if none does; it
 covers the truth in 97 of 100 samples on average, and in nearly all if few blocks differ.
 
@@ -117,7 +117,7 @@ def alone(
     *,
     heaviest: float = 0.0,
 ) -> Interval:
-    """Return a score with its 95 % interval; ``heaviest`` as for ``compare``."""
+    """Return a score with its 95% interval; ``heaviest`` as for ``compare``."""
     value, influence = _whole(score, blocks), influences(score, blocks)
     largest = max(_largest(influence, value, blocks), heaviest)
     changes = influence - value
@@ -239,7 +239,7 @@ def _weights(generator: np.random.Generator, blocks: int, resamples: int) -> Ite
 def _nested(
     value: float, low: float, high: float, low90: float, high90: float
 ) -> tuple[Interval, Interval]:
-    """Return the 95 % interval, wide enough to hold the 90 % one, which adds more of a block."""
+    """Return the 95% interval, wide enough to hold the 90% one, which adds more of a block."""
     wide = Interval(value, min(low, low90), max(high, high90))
     return wide, Interval(value, low90, high90)
 

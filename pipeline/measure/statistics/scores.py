@@ -31,7 +31,7 @@ from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.interval import HALF_A_ROW, Interval
 
 Z90 = 1.645
-"""The normal quantile for a 90 % interval."""
+"""The normal quantile for a 90% interval."""
 
 
 @once
@@ -43,7 +43,7 @@ def alone(
     seed: int = SEED,
     groups: Sequence[int] = (),
 ) -> Interval:
-    """Return a score with its 95 % interval.
+    """Return a score with its 95% interval.
 
     ``answers``: units × columns; ``truth``: as the task's ``truth`` returns it; ``groups``: as its
     ``groups`` does. A row answered NaN counts as wrong; the calibration error of such answers is
@@ -73,7 +73,7 @@ def alone(
 
 @once
 def share(correct: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = ()) -> Interval:
-    """Return the share of correct blocks with its 95 % interval: Wilson's without groups.
+    """Return the share of correct blocks with its 95% interval: Wilson's without groups.
 
     Args:
         correct: Whether each block is, ``(blocks,)``.
@@ -143,7 +143,7 @@ def agreement(
     seed: int = SEED,
     groups: Sequence[int] = (),
 ) -> Interval:
-    """Return the share of units with the same answer from both models, with a 95 % interval.
+    """Return the share of units with the same answer from both models, with a 95% interval.
 
     Wilson's takes units as independent. Words of a sentence and rows of a query are not: they tend
     to differ together, so there whole blocks are drawn.
@@ -167,7 +167,7 @@ def divergence(
     seed: int = SEED,
     groups: Sequence[int] = (),
 ) -> Interval:
-    """Return the mean divergence of a model's answers from another's, with a 95 % interval.
+    """Return the mean divergence of a model's answers from another's, with a 95% interval.
 
     Kullback-Leibler, in nats. Unlike agreement, it uses every row's probabilities, so a small split
     gives a narrow interval.

@@ -38,6 +38,6 @@ def check(signature: Mapping[str, Any]) -> None:
     """Raise ProviderError if a bundle needs exact products and this CPU has none."""
     if signature.get("isa") == "vnni" and not exact():
         raise ProviderError(
-            "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong answers on this "
-            "one; export it for a target without isa"
+            "this bundle was made for CPUs with VNNI (isa: vnni), and gives wrong predictions on "
+            "this one; export it for a target without isa"
         )

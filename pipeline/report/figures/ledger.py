@@ -107,7 +107,7 @@ class Panel:
         if not self.bars:
             low = self.show(value.low)
             high = self.show(value.high)
-            words += f", 95 % interval {low} – {high}"
+            words += f", 95% interval {low} – {high}"
         return words
 
     def describe(self) -> str:
@@ -158,7 +158,7 @@ def _panels(data: ReportData, rows: Sequence[LedgerRow]) -> list[Panel]:
 def _score_panel(data: ReportData, rows: Sequence[LedgerRow]) -> Panel:
     scores = {row.id: row.accuracy[0] for row in data.ledger if row.accuracy}
     metric = next(row.metric or "accuracy" for row in rows if row.accuracy)
-    panel = Panel(metrics.title(metric), "on eval, 95 % interval", bars=False)
+    panel = Panel(metrics.title(metric), "on eval, 95% interval", bars=False)
     panel.show = lambda value: wording.score(value, metric)
     panel.values = {row.id: Interval(*row.accuracy) for row in rows if row.accuracy}
     budgets = [budget for budget in _budgets(data) if budget.metric == metric]

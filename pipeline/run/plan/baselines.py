@@ -23,9 +23,9 @@ from rarefy.pipeline.terms.suggestions import misspelt, nearest
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 USUAL: tuple[dict[str, Any], ...] = (
-    {"max_drop": "1 %"},
-    {"metric": "latency_p50", "max_regression": "5 %"},
-    {"metric": "size", "max_regression": "5 %"},
+    {"max_drop": "1%"},
+    {"metric": "latency_p50", "max_regression": "5%"},
+    {"metric": "size", "max_regression": "5%"},
 )
 """The budgets against a baseline if the recipe has none; the first is on the task's main score."""
 OF_STAGES = ("min_retained", "min_speedup", "min_shrink")
@@ -114,7 +114,7 @@ def check_first(name: str, missing: NoTagError, ids: Sequence[str]) -> None:
     if near is not None:
         raise RecipeError(
             f"there is no tag {tag!r}, but there is {near!r}; correct the name, or, if it is "
-            "right, create the tag by hand with `rarefy artifact tag` (`push --tag` for a remote)"
+            "correct, create the tag with `rarefy artifact tag` (`push --tag` for a remote)"
         )
 
 

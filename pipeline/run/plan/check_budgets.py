@@ -54,7 +54,7 @@ def _problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str,
             "agreement is with a reference already, unless data.label is null; use 'min'",
         )
     if budget.metric == "kl" and not task.scorer.probable:
-        yield "metric", f"the answers of {task.name} are no probabilities, so they have no kl"
+        yield "metric", f"the predictions of {task.name} are not probabilities, so they have no kl"
 
 
 def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str, str]]:
@@ -64,8 +64,8 @@ def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tupl
         if metric not in task.scorer.score_names(recipe.data):
             yield (
                 "metric",
-                f"{metric} needs labels, but data.label is null; agreement and kl compare "
-                "with the model's own answers",
+                f"{metric} needs labels, but data.label is null; agreement and kl compare with "
+                "the model's own predictions",
             )
         return
     scores = task.scorer.score_names(recipe.data)

@@ -31,21 +31,22 @@ def check(loaded: LoadedRecipe, task: Task, imported: Kind) -> None:
         if loaded.recipe.data.label is None and not task.reader.searches:
             raise loaded.where.say(
                 ("data", "label"),
-                f"data.label is null, but the answers of {task.name} are no truth to learn or "
-                "score by; give a label column",
+                f"data.label is null, but the predictions of {task.name} cannot serve as labels; "
+                "give a label column",
             )
         return
     if imported is not Kind.CHECKPOINT:
         raise loaded.where.say(
             ("data", "label"),
-            "data.label is null, so the model's own answers are the truth, but the model has no "
-            f"head for {task.name}; give a label column, or a finetuned model",
+            "data.label is null, so the model's own predictions serve as labels, but the model "
+            f"has no head for {task.name}; give a label column, or a fine-tuned model",
         )
     for step in loaded.steps:
         if step.stage.policy.needs_labels:
             raise loaded.error(
                 step,
-                "data.label is null, and the model would only learn its own answers; begin with "
+                "data.label is null, and the model would only learn its own predictions; begin "
+                "with "
                 "distill, prune or quantize, or give a label column",
             )
 
@@ -94,7 +95,8 @@ class OwnAnswers:
             note = self.store.note(self._key(split))
             if note is None:
                 raise EvidenceError(
-                    f"data.label is null, and the model's own answers to {split.reference} are "
+                    f"data.label is null, and the model's own predictions for {split.reference} "
+                    "are "
                     "not in this store: run the recipe to create them"
                 )
             splits[name] = replace(split, labels=note["targets"])
@@ -120,7 +122,7 @@ class OwnAnswers:
         from rarefy.pipeline.measure.predictions import predict as accuracy
 
         def report(done: float, total: float, note: str) -> None:
-            progress(done, total, f"{split.name}: the model's own answers")
+            progress(done, total, f"{split.name}: the model's own predictions")
 
         directory = self.model.directory
         answers = accuracy.checkpoint_answers(directory, self.task, split, report, self.device)
@@ -129,6 +131,6 @@ class OwnAnswers:
         if broken:
             raise RarefyError(
                 f"model: outputs NaN for {broken} of {len(answers)} rows of {split.reference}, so "
-                "its own answers cannot be the truth"
+                "its predictions cannot serve as labels"
             )
         return self.task.objective.targets(answers, split)

@@ -38,7 +38,7 @@ from rarefy.pipeline.terms.wording import plural
 FEW_DEV_ROWS = 100
 """Fewer development rows tell two choices apart only if one is 10 points better."""
 WORST_MARGIN = 0.98
-"""Times 1/√rows: half the 95 % interval of a share that is one half, where it is widest."""
+"""Times 1/√rows: half the 95% interval of a share that is one half, where it is widest."""
 READERS = ("pandas", "pyarrow")
 """The distributions that turn a data file into rows."""
 
@@ -278,7 +278,7 @@ class Plan:
         model = self._imported
         if model is None:
             raise EvidenceError(
-                "data.label is null, and the model that answers the rows is not in this store: run "
+                "data.label is null, and the model that labels the rows is not in this store: run "
                 "the recipe to import it"
             )
         return self.own_answers(model).attached()

@@ -28,7 +28,7 @@ def listed(value: Any) -> tuple[str, ...]:
         value = _parsed(value.strip())
     if not isinstance(value, (list, tuple)):
         raise NotLabelsError(
-            f"{value!r:.40} is no list of labels; multi-label-classification needs one in each "
+            f"{value!r:.40} is not a list of labels; multi-label-classification needs one in each "
             "row, or several columns of 0 and 1 (data.label: [a, b])"
         )
     for each in value:

@@ -83,8 +83,8 @@ class LabelsReader(Reader):
             are_flags = {isinstance(value, str) and flag(value) is not None for value in present}
             if are_flags == {True}:
                 raise DataError(
-                    f"{source.reference}: column {column!r} has only 0 and 1, and is no list of "
-                    "labels; with one label, the task is text-classification"
+                    f"{source.reference}: column {column!r} has only 0 and 1, and is not a list "
+                    "of labels; with one label, the task is text-classification"
                 )
             return
         if all(flag(value) is False for value in present):
@@ -379,7 +379,7 @@ class LabelsPresenter(Presenter):
     def recalls(
         self, predictions: NDArray[np.float64], truth: Sequence[Any]
     ) -> NDArray[np.float64]:
-        """Return each label's recall at 1 % false positives; NaN if no row has it."""
+        """Return each label's recall at 1% false positives; NaN if no row has it."""
         return multi_label_scores.recalls_at(FALSE_POSITIVES, predictions, truth)
 
 

@@ -19,7 +19,7 @@ from rarefy.pipeline.tasks.shared.means import ratio
 
 FALLBACK = 0.5
 """The threshold of a label that the development split has no example of."""
-_SLACK = 1e-9  # a budget of 1 % of 300 rows is three rows, whatever the rounding
+_SLACK = 1e-9  # a budget of 1% of 300 rows is three rows, whatever the rounding
 
 Curve = Callable[[Floats], tuple[Floats, Floats]]
 """Maps row weights (rows × draws) to two tables of values × draws.

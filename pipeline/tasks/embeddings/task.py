@@ -74,7 +74,8 @@ class PairReader(Reader):
             )
         if data.label_columns and data.search_option:
             raise DataError(
-                f"data.{data.search_option}: pairs with a score search nothing; write label: null"
+                f"data.{data.search_option}: cannot be combined with scored pairs; for a "
+                "search, write label: null"
             )
         return super().target_columns(data)
 
@@ -86,7 +87,7 @@ class PairReader(Reader):
             )
         if data.search_option:
             raise DataError(
-                f"data.{data.search_option}: texts alone search nothing; a search needs two "
+                f"data.{data.search_option}: not used by single texts; a search needs two "
                 "columns in data.text: a query and what it should find"
             )
 
@@ -107,8 +108,8 @@ class PairReader(Reader):
         searching = not values and len(texts) == 2 and source.name != "unlabelled"
         if searching and is_missing(texts[1]) and not is_missing(texts[0]):
             raise DataError(
-                f"{source.reference}: row {number}: the query {str(texts[0])[:40]!r} has nothing "
-                "that it should find"
+                f"{source.reference}: row {number}: the query {str(texts[0])[:40]!r} has no text "
+                "to find"
             )
         if searching and source.name == "eval":
             texts = (texts[0], as_text(texts[1]))

@@ -91,7 +91,7 @@ def names(targets: Iterable[Sequence[str]]) -> list[str]:
     plain = sorted(found - marked - {OUTSIDE, *MARKS})
     if marked and plain:
         raise DataError(
-            f"the tag {plain[0]!r} has an unknown prefix beside {min(marked)!r}; "
+            f"the tag {plain[0]!r} has an unknown prefix next to {min(marked)!r}; "
             "BIO, BIOES and tags without prefixes are read"
         )
     if not marked:

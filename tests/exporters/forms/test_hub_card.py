@@ -57,7 +57,7 @@ def test_the_card_names_licence_base_data_and_score(classifier, tmp_path):
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.875)
     assert (result.dataset_type, data.model_name) == ("owner/reviews", "reviews")
-    assert "Accuracy 87.5 % (95 % interval 85 to 90)" in written.text
+    assert "Accuracy 87.5% (95% interval 85 to 90)" in written.text
 
 
 def test_a_score_on_other_rows_names_no_data_set_of_the_hub(classifier, tmp_path):

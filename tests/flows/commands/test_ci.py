@@ -125,7 +125,7 @@ def test_ten_budgets_in_every_state(
     lines = recipe.read_text().splitlines()
     shown = annotations(said)
     assert [one.split(" ")[0] for one in shown] == ["::error"] * 3 + ["::warning"] * 2
-    at = next(one for one in shown if "99.9 %25 is required" in one).split("line=")[1].split(",")[0]
+    at = next(one for one in shown if "99.9%25 is required" in one).split("line=")[1].split(",")[0]
     assert lines[int(at) - 1 : int(at) + 1] == ["  - metric: accuracy", "    min: 99.9 %"]
     assert all(one.split("file=")[1].startswith("tiny.yaml,") for one in shown)
     assert (on_github / "GITHUB_STEP_SUMMARY").read_text() == (out / "summary.md").read_text()
@@ -273,7 +273,7 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
     arguments = ("ci", recipe, "--out", project.folder / "out", "--engine", "inline")
     said = rarefy(*arguments)
     assert said.code == 2
-    assert "has no budgets, so this gate would let everything pass" in said.err
+    assert "has no budgets, so this gate would pass every model" in said.err
     suite = next(iter(JUnitXml.fromfile(str(project.folder / "out" / "junit.xml"))))
     assert suite.errors == 1
     # A recipe may have no budgets; then there is no verdict, and none in the history.

@@ -127,7 +127,7 @@ def test_numbers_of_an_older_run_are_no_baseline(
     record = here.home / "runs" / "tiny" / "run.json"
     said = rarefy("compare", "tiny", record)
     assert said.code == 2
-    reason = "a file is no bundle; name a run or a folder, which is measured anew"
+    reason = "a file is not a bundle; name a run or a folder, which is measured again"
     assert said.err == f"rarefy: {record}: {reason}\n"
 
 

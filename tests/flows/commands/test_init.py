@@ -270,8 +270,8 @@ def test_a_head_with_other_names_is_kept_or_replaced_as_the_user_says(
     assert (said.code, Path("recipe.yaml").exists()) == (2, False)
     line = (
         f"rarefy: the model's head has the outputs {', '.join(labels)}, and the data has the "
-        "labels negative, positive: give --labels negative,positive, or another order, that of "
-        "the outputs; or --new-head, to train a new one"
+        "labels negative, positive: give --labels negative,positive, in the order of the outputs, "
+        "or --new-head to train a new one"
     )
     assert said.err.splitlines() == [line]
     said = rarefy(*given, "--labels", "positive,negative")
@@ -309,7 +309,7 @@ def test_a_model_of_transformers_trainer_is_taken_as_it_is(
     assert said.code == 0, said.err
     assert "the data's labels (LABEL_0, LABEL_1 are 0, 1), so it is the teacher" in said.err
     values = yaml.safe_load(Path("recipe.yaml").read_text())
-    assert values["data"]["eval"] == "20 %"
+    assert values["data"]["eval"] == "20%"
     Path("recipe.yaml").write_text(yaml.safe_dump(values | {"stages": ["export"], "budgets": []}))
     said = rarefy("run", "recipe.yaml", "--engine", "inline", "--home", "home")
     assert said.code == 0, said.err
@@ -340,11 +340,11 @@ def test_one_file_is_enough_and_what_was_chosen_is_said(
     assert said.code == 0, said.err
     chosen = (
         "text: body; label: kind (also possible: priority); task: text-classification; "
-        "eval: 20 % of rows.csv"
+        "eval: 20% of rows.csv"
     )
     assert chosen in said.err.splitlines()
     written = Path("recipe.yaml").read_text()
-    assert "eval: 20 % # of train" in written
+    assert "eval: 20% # of train" in written
     assert "validate: {linear: warn}" in written
     assert "note: dev: 8 rows, by which a score is known within ±35 points" in said.err
     assert rarefy("recipe", "check", "recipe.yaml").code == 0
@@ -407,7 +407,7 @@ def test_a_model_that_is_trained_for_scores_or_embeddings_is_the_baseline(
     assert recipe.task == ("regression" if trained == "scores" else "sentence-embeddings")
     against = {budget.against for budget in recipe.budgets}
     assert against == {"model" if trained else "finetune"}
-    assert ("put one first to train it on these rows" in said.err) is bool(trained)
+    assert ("add one to train the model on these rows" in said.err) is bool(trained)
     assert rarefy("recipe", "check", "recipe.yaml").code == 0
 
 

@@ -150,12 +150,12 @@ def test_a_run_made_in_python_is_gone_on_with_there(call: Call, project: Project
         code, out, _ = call("runs", "cancel", "tiny")
         assert code == 0
         assert out.startswith(
-            f"cancelled {entry['id']}; rarefy.run(recipe), called again in Python"
+            f"cancelled {entry['id']}; call rarefy.run(recipe) in Python to resume"
         )
         process.wait(30)
     code, _, err = call("runs", "resume", "tiny")
     assert code == 2
-    assert "built in Python; rarefy.run(recipe), called again in Python, goes on" in err
+    assert "built in Python; call rarefy.run(recipe) in Python to resume" in err
     assert "recipe    recipe 'tiny'" in call("runs", "show", "tiny")[1]
 
 
@@ -277,7 +277,7 @@ def test_a_run_that_comes_to_its_end_all_the_same_is_not_called_cancelled(
 
         monkeypatch.setattr(os, "kill", passes)
         code, out, _ = call("runs", "cancel", "tiny", "--home", str(tmp_path))
-    assert (code, out) == (0, f"{page.entry.id} had come to its end: pass\n")
+    assert (code, out) == (0, f"{page.entry.id} had already ended: pass\n")
 
 
 @pytest.mark.parametrize("command", ["show", "logs", "cancel", "resume"])

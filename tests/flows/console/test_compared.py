@@ -55,7 +55,7 @@ def test_both_sides_stand_beside_each_other_with_their_change():
 def test_a_margin_is_shown_as_it_was_asked_for():
     found = replace(compared(), margin=0.0025)
     (row,) = (row for row in ComparisonView(found).rows() if row[0].startswith("latency"))
-    assert row[3].endswith("faster by more than 0.25 %")
+    assert row[3].endswith("faster by more than 0.25%")
 
 
 def test_rankings_are_compared_by_query_and_without_mcnemar_s_test():

@@ -36,10 +36,10 @@ def test_in_a_file_a_line_every_half_minute_says_how_far_a_stage_is():
             clock.now += 1
             display.progress(step, 480, f"loss {1 - step / 1000:.3f}")
     assert file.getvalue().splitlines() == [
-        "distill      30/480 (6 %)  0:00:30  loss 0.970",
-        "distill      60/480 (12 %)  0:01:00  loss 0.940",
-        "distill      90/480 (19 %)  0:01:30  loss 0.910",
-        "distill      120/480 (25 %)  0:02:00  loss 0.880",
+        "distill      30/480 (6%)  0:00:30  loss 0.970",
+        "distill      60/480 (12%)  0:01:00  loss 0.940",
+        "distill      90/480 (19%)  0:01:30  loss 0.910",
+        "distill      120/480 (25%)  0:02:00  loss 0.880",
     ]
 
 
@@ -62,7 +62,7 @@ def test_parts_of_steps_and_an_unknown_total_are_shown():
         clock.now += 30
         display.progress(7, 0, "looking")
     assert file.getvalue().splitlines() == [
-        "validate     2.5/9 (28 %)  0:00:30  timing on cpu",
+        "validate     2.5/9 (28%)  0:00:30  timing on cpu",
         "validate     7  0:01:00  looking",
     ]
 
@@ -167,7 +167,7 @@ def test_a_finished_stage_is_a_line_of_a_terminal() -> None:
         assert len(line) <= 80, line
         assert line.startswith(row.id)
         if row.accuracy:
-            assert f"accuracy {100 * row.accuracy[0]:.3g} %" in line
+            assert f"accuracy {100 * row.accuracy[0]:.1f}%" in line
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -32,10 +32,10 @@ def on_one_target(**changes: object) -> ReportData:
 
 
 def test_accuracy_latency_and_size_stand_before_and_after():
-    """The factory's teacher is right on 83.2 % of the rows, and its bundle has 91.6 MB."""
+    """The factory's teacher is correct on 83.2% of the rows, and its bundle has 91.6 MB."""
     shown = lines(on_one_target())
     assert shown[""] == "original compressed change"
-    assert shown["accuracy"].startswith("83.2 % 82.4 % 99.0 % kept [")
+    assert shown["accuracy"].startswith("83.2% 82.4% 99.0% retained [")
     ratio = 91_600_000 / 15_400_000
     assert shown["size"] == f"91.6 MB 15.4 MB {ratio:.2f}× smaller"
     before, _, after, _, times, word, low, high = shown["latency p50"].split()
@@ -88,7 +88,7 @@ def test_without_an_original_the_values_have_their_intervals():
     measured = measurements()
     shown = lines(on_one_target(models={"candidate": measured.models["candidate"]}))
     assert shown[""] == "compressed change"
-    assert shown["accuracy"].startswith("82.4 % [")
+    assert shown["accuracy"].startswith("82.4% [")
     assert shown["latency p50"].endswith("]")
     assert shown["size"] == "15.4 MB"
 
@@ -120,14 +120,14 @@ def test_what_is_inconclusive_says_why_and_what_would_decide_it():
     (busy,) = undecided("latency_p50", busy=["in 6 of 6 processes, times were not steady"])
     assert busy == (
         "inconclusive: the machine was busy (in 6 of 6 processes, times were not steady); "
-        "try a quieter machine, or validate: {seconds: 300}"
+        "use a quieter machine, or validate: {seconds: 300}"
     )
     (hot,) = undecided("cold_start", throttled="it became slower", busy=["a load"])
     assert "(it became slower)" in hot
     (few,) = undecided("latency_p99")
-    assert few == "inconclusive: too few calls were timed; try validate: {seconds: 300}"
+    assert few == "inconclusive: too few calls were timed; set validate: {seconds: 300}"
     (rows,) = undecided("accuracy")
-    assert rows == "inconclusive: 2,500 eval rows decide no narrower margin; try more eval rows"
+    assert rows == "inconclusive: 2,500 eval rows cannot decide this margin; use more eval rows"
 
 
 def test_what_is_decided_needs_no_advice():

@@ -12,7 +12,7 @@ def test_without_labels_the_model_itself_is_the_teacher(name: str) -> None:
     goal = GOALS[name].without_labels()
     lines = " ".join((*goal.stages, *goal.budgets))
     assert "finetune" not in lines
-    assert goal.budgets[0].startswith("{metric: agreement, min: 95 %}")
+    assert goal.budgets[0].startswith("{metric: agreement, min: 95%}")
     assert "against: model" in lines
     assert len(goal.budgets) == len(GOALS[name].budgets)
 

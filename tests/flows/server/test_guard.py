@@ -101,7 +101,9 @@ def test_no_server_outlives_its_run(
         for process in marked(project.home):
             process.kill()
     if number is signal.SIGTERM:
-        assert said.endswith("rarefy: interrupted; finished stages are kept, run again to resume\n")
+        assert said.endswith(
+            "rarefy: interrupted; finished stages are stored, run again to resume\n"
+        )
         assert run.returncode == 130
 
 

@@ -93,7 +93,7 @@ def test_an_address_without_api_is_nothing_of_prefect(
     url = f"http://127.0.0.1:{server.server_port}"
     assert (prefect_server.astray(url), prefect_server.astray(f"{url}/api")) == (True, False)
     monkeypatch.setenv("PREFECT_API_URL", url)
-    with pytest.raises(ProviderError, match=r"nothing of Prefect's: its addresses end with /api"):
+    with pytest.raises(ProviderError, match=r"not a Prefect API: its addresses end with /api"):
         prefect_server.require("a schedule", "again")
 
 

@@ -68,7 +68,7 @@ def test_the_table_has_a_row_for_each_question() -> None:
     found = answer("small", "pass", accuracy=Interval(0.77, 0.7, 0.8), recipe="q.yaml")
     text = as_text(swept(found, answer(None, None)).table()).replace("\u00a0", " ")
     first, second = text.splitlines()[1:]
-    for words in ("the fastest", "small", "80.0 %", "1 ms", "pass", "q.yaml"):
+    for words in ("the fastest", "small", "80.0%", "1 ms", "pass", "q.yaml"):
         assert words in first
     assert second.split() == ["the", "fastest", "none"]
 

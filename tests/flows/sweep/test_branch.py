@@ -99,7 +99,7 @@ def test_a_hopeless_branch_stops_before_its_export(
         project, "head.note: [a, b]", "stop: [{after: head, min_accuracy: 70 %}]", export=True
     )
     assert made.state == "stopped"
-    assert "60.0 % after head; at least 70.0 %" in str(made.why).replace("\u00a0", " ")
+    assert "60.0% after head; at least 70.0%" in str(made.why).replace("\u00a0", " ")
     assert [step.id for step in made.steps] == ["model", "head"]
     assert made.steps[-1].accuracy == weak[1]
     assert made.bundle is None

@@ -274,7 +274,7 @@ def test_a_cluster_that_cannot_be_used_is_one_line(
     monkeypatch.setattr(Runner, "error", error)
     with pytest.raises(ProviderError) as raised, crew(Where(on, 1, "auto")):
         pytest.fail("there is nothing to run on")
-    assert str(raised.value) == f"auto: no {on.capitalize()} cluster answers: {error}"
+    assert str(raised.value) == f"auto: no {on.capitalize()} cluster responds: {error}"
     assert raised.value.exit_code == 5
 
 
@@ -284,7 +284,7 @@ def test_a_ray_cluster_that_is_not_there_is_one_line(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     where = Where("ray", 1, f"{scheme}127.0.0.1:{port}")
-    with pytest.raises(ProviderError, match="no Ray cluster answers: "), crew(where):
+    with pytest.raises(ProviderError, match="no Ray cluster responds: "), crew(where):
         pytest.fail("nobody listens")
 
 

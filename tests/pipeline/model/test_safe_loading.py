@@ -65,7 +65,7 @@ def test_a_known_type_is_read_without_its_code(evil):
 
 def test_an_adapter_beside_the_weights_is_not_applied_unseen(evil):
     (evil / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="there is an adapter beside the weights"):
+    with pytest.raises(ModelError, match="there is an adapter next to the weights"):
         masked_lm.open_model(evil)
 
 

@@ -41,7 +41,7 @@ def test_show_explains_each_parameter_and_stages_without_any(
     adapt = "{adapt: {rank: 4}, as: small, seed: 3}"
     recipe = project.recipe("finetune: {epochs: 1}", adapt, "merge")
     said = rarefy("recipe", "show", recipe)
-    assert "      # passes over the training rows\n      epochs: 1\n" in said.out
+    assert "      # Number of passes over the training rows\n      epochs: 1\n" in said.out
     assert "  - merge: {}\n    as: merge\n    from: small\n" in said.out
     shown = project.folder / "shown.yaml"
     shown.write_text(said.out)

@@ -109,7 +109,7 @@ def measurements(calls: int = 400, rows: int = 2500, samples: int = 12) -> Measu
             "truth": ("positive", "negative")[i % 2],
             "reference": ("positive", "negative")[(i + (i % 3 > 0)) % 2],
             "candidate": ("positive", "negative")[(i + (i % 3 != 1)) % 2],
-            "sureness": f"{99 - i % 40} %",
+            "sureness": f"{99 - i % 40}%",
         }
         for i in range(samples)
     ]
@@ -137,7 +137,7 @@ def verdict() -> Verdict:
     budgets = [
         BudgetResult(
             metric="accuracy", form="min_retained", limit=0.97, value=0.9904, low=0.981, high=0.999,
-            reason="accuracy is 99.04 % [98.1, 99.9] of teacher's; at least 97 % is required",
+            reason="accuracy is 99.0% [98.1, 99.9] of teacher's; at least 97% is required",
             **common,
         ),
         BudgetResult(

@@ -15,8 +15,8 @@ def test_the_view_compares_with_the_reference_of_the_budgets() -> None:
     flips = [found.lost + found.won for found in view.classes]
     assert flips == sorted(flips, reverse=True)
     assert [found.title.partition(":")[0] for found in view.examples] == [
-        "Lost",
-        "Won",
+        "Regressions",
+        "Improvements",
         "Confidently wrong",
     ]
     for found in view.examples:

@@ -157,9 +157,7 @@ def test_openvino_is_named_with_its_precision_if_it_is_faster() -> None:
     measured = with_openvino(0.5, "bf16")
     line = facts.float_speedup(measured, "cpu")
     assert line is not None
-    assert line.endswith(
-        "of teacher that we know, OpenVINO in bf16 (timed beside ONNX Runtime in fp32)"
-    )
+    assert line.endswith("of teacher, OpenVINO in bf16 (timed together with ONNX Runtime in fp32)")
     plain = measured.latency["cpu"].ratio("teacher", "candidate").value
     assert float(line.partition("×")[0]) == pytest.approx(plain / 2, rel=0.01)
 
@@ -167,7 +165,7 @@ def test_openvino_is_named_with_its_precision_if_it_is_faster() -> None:
 def test_onnx_runtime_is_named_if_it_is_faster() -> None:
     line = facts.float_speedup(with_openvino(1.5, "fp32"), "cpu")
     assert line is not None
-    assert "that we know, ONNX Runtime in fp32 (timed beside OpenVINO in fp32)" in line
+    assert "of teacher, ONNX Runtime in fp32 (timed together with OpenVINO in fp32)" in line
 
 
 def test_every_target_has_a_line_and_the_pages_have_the_first() -> None:
@@ -178,7 +176,7 @@ def test_every_target_has_a_line_and_the_pages_have_the_first() -> None:
     line = facts.float_speedup(data.measurements, "cpu")
     assert line in headline.build(data).numbers[0].detail
     assert "OpenVINO in bf16" in markdown.render(data)
-    assert html.render(data).count("the fastest float form of teacher") == 3
+    assert html.render(data).count("the fastest floating-point configuration of teacher") == 3
 
 
 def test_nothing_is_said_if_openvino_was_not_timed() -> None:
@@ -202,7 +200,7 @@ def test_its_line_has_score_time_size_and_training() -> None:
     assert line is not None
     shown = measured.score("accuracy", "candidate")
     assert line.startswith(f"{facts.LINEAR_MODEL}: accuracy {100 * shown.value:.4g}")
-    assert line.endswith("0.2 ms from text to answer, 3.1 MB, trained in 4 s on 8,070 rows")
+    assert line.endswith("0.2 ms from text to prediction, 3.1 MB, trained in 4 s on 8,070 rows")
 
 
 def test_its_row_in_the_ledger_is_no_model_of_a_stage() -> None:

@@ -104,7 +104,10 @@ def test_classes_calibration_and_examples_of_each_kind_are_shown() -> None:
     assert all(f'<th scope="row">{label}</th>' in classes for label in ("negative", "positive"))
     calibration = page[page.index('id="calibration"') :]
     assert "in bins of at least 10 rows" in calibration
-    for title in ("Lost: only teacher is right", "Won: only the candidate is right"):
+    for title in (
+        "Regressions: only teacher is correct",
+        "Improvements: only the candidate is correct",
+    ):
         assert page.count(f"<h3>{title}</h3>") == 1
     assert "<h3>Confidently wrong" in page
 

@@ -14,12 +14,12 @@ from tests.pipeline.report.figures.readings import LATENCY, columns
 @pytest.mark.parametrize(
     ("key", "values", "machines", "said"),
     [
-        (LATENCY, (1.0, 1.1), "AA", "↑ 10.0\u00a0%"),
-        (LATENCY, (1.1, 1.0), "AA", "↓ 9.1\u00a0%"),
+        (LATENCY, (1.0, 1.1), "AA", "↑ 10.0%"),
+        (LATENCY, (1.1, 1.0), "AA", "↓ 9.1%"),
         (LATENCY, (1.0, 1.01), "AA", None),
         (LATENCY, (1.0, 1.1), "AB", None),
         (LATENCY, (1.0,), "A", None),
-        (Key("accuracy"), (0.80, 0.86), "AA", "↑ 6\u00a0points"),
+        (Key("accuracy"), (0.80, 0.86), "AA", "↑ 6.00\u00a0points"),
     ],
 )
 def test_a_change_is_named_only_where_it_can_be(

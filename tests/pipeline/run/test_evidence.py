@@ -78,7 +78,7 @@ def test_too_few_rows_are_said_first_and_never_pass(
 
     told = json.loads(rarefy("plan", recipe, "--json").out)["evidence"][0]
     assert (told["needed"], told["rows"], told["enough"]) == (119, 20, False)
-    assert "(0% of the answers differed in the last run)" in told["text"]
+    assert "(0.0% of the predictions differed in the last run)" in told["text"]
 
 
 def test_rows_enough_are_not_warned_of(

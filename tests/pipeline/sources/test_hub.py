@@ -193,7 +193,7 @@ def test_without_the_hub_the_cache_answers_or_the_error_says_why(hub, tmp_path, 
         references.data_file("hub:owner/rows@main/data/train.jsonl", tmp_path, "data.train")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match=r"127\.0\.0\.1:9 does not answer: .*refused$"):
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1:9 does not respond: .*refused$"):
         references.model_directory("hub:owner/other", tmp_path)
 
 

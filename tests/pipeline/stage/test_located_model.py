@@ -45,7 +45,7 @@ def test_the_licence_is_read_as_yaml(tmp_path, model, card, licence):
 def test_a_checkpoint_with_an_adapter_is_not_opened_without_it(tmp_path, model):
     (model / "adapter").mkdir()
     (model / "adapter" / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"^model: model: it has an adapter .* 'merge' made of it"):
+    with pytest.raises(ModelError, match=r"^model: model: it has an adapter .* output of 'merge'"):
         locate("model", tmp_path, allow_pickle=False)
 
 

@@ -36,7 +36,7 @@ def test_a_branch_far_below_the_best_is_hopeless_and_one_near_it_is_not() -> Non
 
     worse = factory.branch("a", 0.84, 1.0, 1)
     reason = str(hopeless(POINTS, worse, [best])).replace("\u00a0", " ")
-    assert reason == "84.0 % after distill; at least 85.0 % is within 5 points of the best"
+    assert reason == "84.0% after distill; at least 85.0% is within 5 points of the best"
     assert hopeless(POINTS, factory.branch("a", 0.86, 1.0, 1), [best]) is None
     assert hopeless(POINTS, best, [best]) is None
     one = (Stop(after="distill", points="1 %"),)

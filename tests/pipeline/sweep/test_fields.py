@@ -94,7 +94,7 @@ def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> N
     )
 
     problem = fields.problem(replace(recipe, recipe=values), "model")
-    assert "different truths" in str(problem)
+    assert "different labels" in str(problem)
 
 
 @pytest.mark.parametrize(

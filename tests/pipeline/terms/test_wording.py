@@ -37,8 +37,8 @@ def test_three_significant_digits_and_never_an_exponent(value, padded, short):
         (2e12, "B", "2 TB"),
         (22_714_000, "", "22.7 M"),
         (7, "", "7"),
-        (0.9704, "%", "97.04 %"),
-        (0.97, "%", "97 %"),
+        (0.9704, "%", "97.0%"),
+        (0.97, "%", "97.0%"),
         (4.2, "ms", "4.2 ms"),
         (4.93, "×", "4.93×"),
     ],
@@ -48,7 +48,7 @@ def test_a_quantity_has_its_unit(value, unit, words):
 
 
 def test_bounds_are_shown_unless_they_are_the_value_itself():
-    assert wording.bounds(Interval(0.97, 0.951, 0.99), "%") == "97 % [95.1, 99]"
+    assert wording.bounds(Interval(0.97, 0.951, 0.99), "%") == "97.0% [95.1, 99.0]"
     assert wording.bounds(Interval(4.93, 4.7, 5.125), "×") == "4.93× [4.70, 5.12]"
     assert wording.bounds(Interval(2e6, 2e6, 2e6), "B") == "2 MB"
 
@@ -56,9 +56,9 @@ def test_bounds_are_shown_unless_they_are_the_value_itself():
 @pytest.mark.parametrize(
     ("limit", "unit", "words"),
     [
-        (0.9865, "%", "98.65 %"),
-        (0.97, "%", "97 %"),
-        (0.0325 * 0.01, "%", "0.0325 %"),
+        (0.9865, "%", "98.65%"),
+        (0.97, "%", "97%"),
+        (0.0325 * 0.01, "%", "0.0325%"),
         (20_040_000, "B", "20.04 MB"),
         (20e6, "B", "20 MB"),
         (5.004, "ms", "5.004 ms"),
@@ -74,10 +74,10 @@ def test_a_value_that_misses_a_limit_does_not_read_as_the_limit():
     assert wording.quantity(20_040_000, "B", 20e6) == "20.04 MB"
     assert wording.quantity(5.0004, "ms", 5) == "5.0004 ms"
     assert wording.quantity(4.9996, "×", 5) == "4.9996×"
-    assert wording.bounds(Interval(0.98, 0.969996, 0.99), "%", 0.97) == "98 % [96.9996, 99]"
+    assert wording.bounds(Interval(0.98, 0.969996, 0.99), "%", 0.97) == "98.0% [96.9996, 99.0]"
     assert wording.quantity(19e6, "B", 20e6) == "19 MB", "without need, three digits"
     assert wording.quantity(20e6, "B", 20e6) == "20 MB"
-    assert wording.quantity(0.05 + 1e-17, "%", 0.05) == "5 %"
+    assert wording.quantity(0.05 + 1e-17, "%", 0.05) == "5.0%"
 
 
 @given(st.floats(0.001, 1e6), st.floats(-0.02, 0.02), st.sampled_from(["%", "×", "ms", "B", ""]))

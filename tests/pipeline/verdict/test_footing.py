@@ -47,7 +47,7 @@ def test_a_budget_against_a_model_that_guesses_is_inconclusive(budget: dict[str,
     verdict = judge(asked, (Target(),), measured(guessing))
     assert verdict.outcome == "inconclusive"
     name = budget.get("against", "teacher")
-    assert f"inconclusive because {name} has learned nothing: its accuracy" in (
+    assert f"inconclusive because {name} is no better than a trivial baseline: its accuracy" in (
         verdict.budgets[0].reason
     )
     assert (verdict.exit_code(False), verdict.exit_code(True)) == (0, 4)

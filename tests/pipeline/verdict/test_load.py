@@ -54,7 +54,7 @@ def test_too_few_or_broken_answers_never_pass():
     assert judge(few, 1e6) == ("inconclusive", "20 requests are too few to estimate p99; send more")
     assert judge(replace(few, broken=3), 1e6) == (
         "fail",
-        "3 of 20 answers are NaN or infinite",
+        "3 of 20 predictions are NaN or infinite",
     )
 
 

@@ -49,9 +49,9 @@ def test_what_is_missing_is_named() -> None:
         lookup.first_reference(Budget(metric="kl", max=1), measured(candidate=model()))
     with pytest.raises(lookup.MissingError, match="memory of candidate was not measured"):
         lookup.amount(WHOLE, "candidate", "memory")
-    with pytest.raises(lookup.MissingError, match="answers for 1 of 2 rows"):
+    with pytest.raises(lookup.MissingError, match="predictions for 1 of 2 rows"):
         lookup.answers(measured(candidate=model([0.9, 0.1])), "candidate")
-    with pytest.raises(lookup.MissingError, match="answered NaN or infinity on 1 of 2 rows"):
+    with pytest.raises(lookup.MissingError, match="predicted NaN or infinity on 1 of 2 rows"):
         lookup.answers(measured(candidate=model([0.9, 0.1], [float("nan"), 0])), "candidate")
     with pytest.raises(lookup.MissingError, match="target 'gpu' was not timed; timed: none"):
         lookup.timed(WHOLE, "gpu")

@@ -81,7 +81,7 @@ def test_the_disagreement_of_the_last_run_counts_where_there_is_one():
     budgets = [Budget(metric="accuracy", max_drop="2 %", against="finetune")]
     earlier = power.needs(budgets, 1000, _measurements(ours, theirs))[0]
     assert (earlier.disagreement, earlier.measured) == (0.2, True)
-    assert "20% of the answers differed in the last run" in earlier.text
+    assert "20% of the predictions differed in the last run" in earlier.text
     share = [Budget(metric="accuracy", min_retained="98 %", against="finetune")]
     after = power.needs(share, 1000, _measurements(ours, theirs))[0]
     assert after.margin == pytest.approx(0.02 * 0.9)

@@ -218,7 +218,10 @@ def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"teacher": "head"}, "teacher: 'labels' has the answers already, so 'head' is not asked"),
+        (
+            {"teacher": "head"},
+            "teacher: 'labels' has the predictions already, so 'head' is not asked",
+        ),
         ({"hidden_weight": 1}, "hidden_weight: 'labels' has .* without their hidden states"),
     ],
 )

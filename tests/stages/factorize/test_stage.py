@@ -236,7 +236,7 @@ def test_rows_to_calibrate_layers_that_stay_whole_are_refused():
 
 
 def test_a_budget_that_no_rank_meets_is_refused(fresh, make_context):
-    with pytest.raises(ModelError, match=r"factorize.ratio: 1% is too little; ranks of 16 or more"):
+    with pytest.raises(ModelError, match=r"factorize.ratio: 1% is below the minimum;"):
         Factorize(ratio=0.01).run(make_context(), fresh)
 
 

@@ -54,7 +54,7 @@ def test_facts_are_learned_and_the_held_out_ones_follow(encoder, make_context, t
 def test_one_gloss_for_all_leaves_nothing_to_learn(encoder, make_context, tmp_path):
     rows = ["term\ttext", *(f"{word}\tthe mood of a film" for word in GOOD)]
     write_facts(tmp_path / "facts.tsv", rows)
-    with pytest.raises(DataError, match="all facts read alike"):
+    with pytest.raises(DataError, match="all facts are alike"):
         Inject(facts="facts.tsv").run(make_context(rows=8), encoder)
 
 

@@ -169,13 +169,17 @@ def test_shards_that_are_there_are_not_answered_again(label, tuned, monkeypatch)
 @pytest.mark.slow
 def test_an_export_that_is_not_near_is_not_used(label, tuned, monkeypatch):
     monkeypatch.setattr(module, "NEAR", -1.0)
-    with pytest.raises(ModelError, match=r"label.engine: the int8 export's answers to dev differ"):
+    with pytest.raises(
+        ModelError,
+        match=r"label.engine: the int8 export's predictions for dev "
+        "differ",
+    ):
         label(tuned, name="asked", engine="int8")
     monkeypatch.setattr(module, "MANY", 10)
     exact = answers(label(tuned, name="exact", engine="pytorch").artifact)["transfer"]
     for engine in ("auto", "float"):
         made = label(tuned, name=engine, engine=engine)
-        assert list(made.context.work.glob("*-transfer/0.npy")), "the float export answers"
+        assert list(made.context.work.glob("*-transfer/0.npy")), "the float export instead"
         assert torch.allclose(answers(made.artifact)["transfer"], exact, atol=0.1)
 
 
@@ -194,8 +198,8 @@ def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, mo
     monkeypatch.setattr(bundles.Finalists, "build", fail)
     monkeypatch.setattr(module, "MANY", 10)
     assert list(label(tuned, engine="auto").context.work.glob("*-transfer/done.json"))
-    assert "export: no; the float export answers instead" in caplog.text
-    assert "export: no; PyTorch answers instead" in caplog.text
+    assert "export: no; using the float export instead" in caplog.text
+    assert "export: no; using PyTorch instead" in caplog.text
     for engine in ("int8", "float"):
         with pytest.raises(ModelError, match="export: no"):
             label(tuned, name=engine, engine=engine)
@@ -269,7 +273,7 @@ def test_a_stage_without_answers_is_refused_before_a_run(workshop):
     ("first", "second", "message"),
     [
         ("label", {"transfer": "augment"}, "'label' has none to the texts of 'augment'; give it"),
-        ({"label": {"transfer": "augment"}}, {}, "'label' has some to the texts of 'augment'"),
+        ({"label": {"transfer": "augment"}}, {}, "'label' has some for the texts of 'augment'"),
     ],
 )
 def test_answers_with_and_without_a_transfer_set_are_refused_before_a_run(

@@ -45,7 +45,7 @@ def test_layers_by_index_and_by_importance(fresh, make_context):
 @pytest.mark.parametrize(("share", "depth"), [("10 %", 4), ("5 %", 6), ("40 %", 1)])
 def test_a_share_of_less_than_half_a_layer_is_refused(share, depth):
     config = {"model_type": "bert", "num_hidden_layers": depth}
-    one = {4: "25 %", 6: "17 %", 1: "100 %"}[depth]
+    one = {4: "25%", 6: "17%", 1: "100%"}[depth]
     says = f"prune.layers: {share} of {depth} layers rounds to none; one layer is {one}"
     with pytest.raises(ModelError, match=re.escape(says)):
         Prune(layers=share).follow_model(config, {}, Path())
@@ -56,7 +56,7 @@ def test_a_share_of_less_than_half_a_layer_is_refused(share, depth):
 def test_a_share_that_rounds_to_no_head_is_said(fresh, make_context, caplog):
     Prune(heads="2 %", neurons="50 %").run(make_context(), fresh)
     (said,) = [each.getMessage() for each in caplog.records if "rounds to none" in each.message]
-    assert said.startswith("prune.heads: 2 % of ")
+    assert said.startswith("prune.heads: 2% of ")
 
 
 def test_nothing_to_remove_is_refused():

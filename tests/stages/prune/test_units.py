@@ -60,7 +60,7 @@ def test_what_cannot_go_is_refused_before_anything_is_trained(fresh):
 
 def test_every_layer_keeps_a_head_and_some_neurons(fresh, make_context, caplog):
     draft = Prune(heads=0.95, neurons=0.95).run(make_context(), fresh)
-    said = "prune.heads: 95 % were asked for, and 75 % go, as each layer keeps some"
+    said = "prune.heads: 95% requested, 75% removed: every layer keeps at least one unit"
     assert said in [each.getMessage() for each in caplog.records]
     assert draft.model["heads"] == [1, 1, 1]
     assert draft.model["intermediate"] == [16, 16, 16]

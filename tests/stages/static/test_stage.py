@@ -71,7 +71,11 @@ def test_layers_of_it_cannot_be_removed(workshop):
 
 
 def test_tags_of_words_need_attention(workshop):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*a bag of words cannot answer token"):
+    with pytest.raises(
+        RecipeError,
+        match=r"trial.yaml:\d+: .*a bag of words does not support "
+        "token",
+    ):
         workshop.open({"finetune": {}}, "static", task="token-classification").plan.steps()
 
 

@@ -271,7 +271,7 @@ def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain, li
     judged = judge([], context.targets, found)
     assert judged.outcome == outcome
     assert judged.budgets[0].outcome == "fail"
-    assert "a transformer does not pay here" in judged.budgets[0].reason
+    assert "the linear model is at least as good" in judged.budgets[0].reason
 
 
 def test_an_answer_that_is_no_label_has_no_linear_model(workshop):

@@ -97,5 +97,5 @@ def test_answers_that_are_missing_or_of_another_run_are_said(tmp_path):
     with pytest.raises(ValueError, match=r"^answers\.safetensors belongs to other measurements$"):
         answers.load(tmp_path)
     (tmp_path / "answers.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"is missing beside the JSON file; copy both$"):
+    with pytest.raises(ValueError, match=r"is missing next to the JSON file; copy both$"):
         answers.load(tmp_path)

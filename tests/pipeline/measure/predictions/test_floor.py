@@ -30,8 +30,8 @@ def test_the_low_end_of_accuracy_decides(right: int, nothing: bool) -> None:
     said = floor.learned_nothing(TEXT_CLASSIFICATION, answering(right), TRUTH)
     assert (said is not None) is nothing
     if said is not None:
-        assert said.startswith(f"has learned nothing: its accuracy of {right} %")
-        assert said.endswith("is not significantly above the 60 % of the most frequent label")
+        assert said.startswith(f"is no better than a trivial baseline: its accuracy of {right}.0%")
+        assert said.endswith("is not significantly above the 60.0% of the most frequent label")
 
 
 def test_the_floor_is_scikit_learns_most_frequent() -> None:
@@ -65,7 +65,7 @@ def test_a_search_that_is_no_better_than_bm25_has_not_learned_nothing() -> None:
     found = search.by_cosine(queries, documents, [[query] for query in range(60)])
     said = floor.learned_nothing(SENTENCE_EMBEDDINGS, found, truth)
     assert said is not None
-    assert said.startswith("is not significantly above BM25's 100 %: its ndcg_10 is 98.")
+    assert said.startswith("is not significantly above BM25's 100.0%: its ndcg_10 is 98.")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_tagger_that_finds_nothing_has_learned_nothing() -> None:
     nothing, all_right = np.eye(3)[[0] * 160], np.eye(3)[[0, 1, 2, 0] * 40]
     said = floor.learned_nothing(TOKEN_CLASSIFICATION, nothing, truth)
     assert said is not None
-    assert said.endswith("is not significantly above the 0 % of the same tag for every word")
+    assert said.endswith("is not significantly above the 0.0% of the same tag for every word")
     assert floor.learned_nothing(TOKEN_CLASSIFICATION, all_right, truth) is None
     assert TOKEN_CLASSIFICATION.scorer.floor([{"tags": [1, 1], "names": ["O", "A"]}]) is None
 

@@ -56,4 +56,4 @@ def test_a_correlation_is_no_percentage() -> None:
     assert tooltips(figure)[1].startswith("slow: 0.900 (0.890 – 0.910)")
     assert "%" not in figure
     shares = tooltips(tradeoff(MODELS, 500, "t", "ndcg_10"))
-    assert shares[1].startswith("slow: 90.0\u00a0% (89.0\u00a0% – ")
+    assert shares[1].startswith("slow: 90.0% (89.0% – ")

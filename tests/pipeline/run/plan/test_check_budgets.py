@@ -80,7 +80,7 @@ def test_answers_that_are_no_probabilities_have_no_divergence(
 ) -> None:
     monkeypatch.setattr(ClassScorer, "probable", False)
     said = refused(workshop, {"metric": "kl", "max": 0.1}, "finetune", "export", VALIDATE)
-    assert "the answers of text-classification are no probabilities, so they have no kl" in said
+    assert "predictions of text-classification are not probabilities, so they have no kl" in said
 
 
 def test_cold_caches_of_a_gpu_are_no_budget(workshop: Workshop) -> None:

@@ -23,7 +23,7 @@ from tests.project import Said
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "20 %", "label": None}
 VALIDATE = {"validate": {"models": ["model"], **QUICK}}
 DISTILL = {"distill": {"layers": 1, "epochs": 8, "learning_rate": 1e-2}}
-REFUSED = "data.label is null, so the model's own answers are the truth, but the model has no head"
+REFUSED = "data.label is null, so the model's own predictions serve as labels, but the model"
 
 
 @pytest.fixture(scope="session")
@@ -141,12 +141,14 @@ def test_a_task_whose_answers_are_no_truth_needs_labels(
     bare: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ClassReader, "self_labelled", ())
-    with pytest.raises(RecipeError, match="the answers of text-classification are no truth to"):
+    with pytest.raises(RecipeError, match="the predictions of text-classification cannot serve as"):
         bare.open(DISTILL, data=DATA).plan.steps()
 
 
 def test_finetuning_on_ones_own_answers_is_refused(bare: Workshop) -> None:
-    with pytest.raises(RecipeError, match="would only learn its own answers; begin with distill"):
+    with pytest.raises(
+        RecipeError, match="would only learn its own predictions; begin with distill"
+    ):
         bare.open("finetune", data=DATA).plan.steps()
 
 

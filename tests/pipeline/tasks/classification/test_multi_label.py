@@ -116,7 +116,11 @@ def test_the_labels_of_a_csv_file_are_a_list_as_text_or_separated(desk):
     [
         (["good", "bad", "good"], "the label 'good' is in the list twice"),
         (["good", ""], "a label is ''; labels are names or integers"),
-        (3, "3 is no list of labels; multi-label-classification needs one in each row, or several"),
+        (
+            3,
+            "3 is not a list of labels; multi-label-classification needs one in each row, or "
+            "several",
+        ),
         ("[good, bad]", "[good, bad] is neither a JSON nor a Python list"),
     ],
 )
@@ -159,7 +163,9 @@ def test_one_column_of_0_and_1_as_text_is_no_column_of_lists(desk):
     train = desk.folder / "train.csv"
     train.write_text("text,toxic\nfilm,0\nscene,1\nactor,\n")
     for label in ("toxic", ["toxic"]):
-        with pytest.raises(DataError, match="'toxic' has only 0 and 1, and is no list of labels"):
+        with pytest.raises(
+            DataError, match="'toxic' has only 0 and 1, and is not a list of labels"
+        ):
             summary(desk, train="train.csv", eval="train.csv", label=label)
     train.write_text("text,toxic\nfilm,0\nscene,1\nactor,0;1\n")
     assert summary(desk, train="train.csv", eval="train.csv", label="toxic").labels == ["0", "1"]

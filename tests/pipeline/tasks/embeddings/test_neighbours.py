@@ -50,8 +50,8 @@ def test_one_text_column_alone_is_a_form_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"corpus": "c.jsonl"}, r"^data.corpus: texts alone search nothing; a search needs two"),
-        ({"negatives": "n"}, r"^data.negatives: texts alone search nothing"),
+        ({"corpus": "c.jsonl"}, r"^data.corpus: not used by single texts; a search needs two"),
+        ({"negatives": "n"}, r"^data.negatives: not used by single texts"),
         ({"label": "s"}, r"^data.text: .* takes two columns.*; texts alone need label: null"),
         ({"text": ("a", "b")}, r"^data.corpus is missing: .*; for texts alone, name one column"),
     ],
@@ -142,7 +142,7 @@ def test_neighbours_drawn_at_random_are_the_floor() -> None:
     kept = TASK.scorer.retained(np.random.default_rng(3).normal(size=(9, 4)), split(9))
     said = floor.learned_nothing(BARE, kept, TASK.objective.targets(kept, split(9)))
     assert said is not None
-    assert "not significantly above the 100 % of neighbours drawn at random" in said
+    assert "not significantly above the 100.0% of neighbours drawn at random" in said
 
 
 # Through the engine
@@ -169,8 +169,8 @@ def test_only_the_neighbours_of_eval_are_computed(bare) -> None:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ("finetune", "the model would only learn its own answers; begin with distill"),
-        ("adapt", "teacher is missing: without it, sentence-embeddings learns nothing from texts"),
+        ("finetune", "the model would only learn its own predictions; begin with distill"),
+        ("adapt", "teacher is missing: without it, sentence-embeddings cannot be trained on texts"),
     ],
 )
 def test_training_without_a_teacher_is_refused(bare, stage, message) -> None:

@@ -48,8 +48,8 @@ def pairs(*rows: tuple[str, str, Any], **changes: Any) -> Split:
     [
         ({"text": "a"}, r"^data.text: sentence-embeddings takes two columns"),
         ({"label": None}, r"^data.corpus is missing: with label: null, a row is a query"),
-        ({"corpus": "c.jsonl"}, r"^data.corpus: pairs with a score search nothing"),
-        ({"negatives": "n"}, r"^data.negatives: pairs with a score search nothing"),
+        ({"corpus": "c.jsonl"}, r"^data.corpus: .*cannot be combined with scored pairs"),
+        ({"negatives": "n"}, r"^data.negatives: .*cannot be combined with scored pairs"),
         ({"label": ("x", "y")}, r"^data.label: sentence-embeddings takes one column"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_type_of_spans_may_have_several_words_in_eval_only():
 @pytest.mark.parametrize(
     ("tags", "said"),
     [
-        (("B-A", "L-A"), "the tag 'L-A' has an unknown prefix beside 'B-A'"),
+        (("B-A", "L-A"), "the tag 'L-A' has an unknown prefix next to 'B-A'"),
         (("B-A", "city", "O"), "the tag 'city' has an unknown prefix"),
         (("O", "O"), "train has only the tag 'O'"),
         (tuple(f"B-{n}" for n in range(1200)), "train has 1200 different tags"),
