@@ -28,7 +28,7 @@ def test_before_the_first_run_times_are_estimated(
     finetune = next(line for line in lines if line.startswith("finetune"))
     assert re.search(r"to run +about 5 s", finetune)
     judge = next(line for line in lines if line.startswith("judge"))
-    assert "not known yet" in judge, "it is a stage of the recipe's own"
+    assert "unknown" in judge, "it is a stage of the recipe's own"
     total = next(line for line in lines if line.startswith("time:"))
     assert total.startswith("time: about 5 s without judge; estimated by ")
     planned = json.loads(rarefy("plan", recipe, "--json").out)
