@@ -2,8 +2,10 @@
 
 A row costs two operations for each weight of the layers and each of its tokens, and three times as
 many if the model learns from it (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). The machine's
-speed is that of a matrix product, timed once and kept in the store. Right within about a factor of
-two: what depends on kernels, padding and other load is left out.
+speed is that of a matrix product, timed once and kept in the store. What depends on kernels,
+padding, batches and other load is left out: steps of MiniLM and BERT-base that took 15 s or more on
+two cores took 0.6 to 2.2 times as long. Constants here and in ``flows/workloads.py`` were fitted to
+most of these runs.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.terms.digests import value_sha256
 
 HOW: Final = (
-    "estimated by the sizes of model and data and the speed of a matrix product here, within about "
-    "a factor of two"
+    "estimated by the sizes of model and data and the speed of a matrix product here; half or "
+    "twice as long is possible"
 )
 EFFICIENCY: Final = 0.45
 """Speed of training in fp32 as a share of the product's."""
