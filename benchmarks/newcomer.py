@@ -11,7 +11,8 @@
 - ``mistakes``: what people type wrong, each answered in one line that says what to do.
 
 All work is in DIR. A part that was measured at this commit on this CPU is not measured again, so
-what was stopped goes on from there. Without the demo, it takes some ten minutes.
+what was stopped goes on from there. Without the demo, it takes some
+half an hour.
 """
 
 from __future__ import annotations
@@ -497,7 +498,8 @@ def made(mistake: Mistake, folder: Path) -> dict[str, Any]:
 def judge_again(folder: Path) -> None:
     """Run the recipe of ``own-model`` under budgets that are missed and that cannot be decided.
 
-    Nothing is measured again. An accuracy equal to the one measured lies within its interval.
+    The bundle is found in the store; it may be measured again. An accuracy equal to the one
+    measured lies within its interval.
     """
     from rarefy.pipeline.measure.measurements import CANDIDATE
     from rarefy.pipeline.run.folder import read
