@@ -47,7 +47,7 @@ def test_a_server_that_does_not_answer_is_named(
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     said = rarefy("schedule", project.recipe("quickstages:Head"), "--cron", NIGHTLY)
     assert said.code == 5
-    assert "does not answer" in said.err
+    assert "does not respond" in said.err
 
 
 @pytest.mark.parametrize(
