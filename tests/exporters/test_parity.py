@@ -33,7 +33,7 @@ def test_decisions_close_to_their_threshold_are_no_drift() -> None:
     assert (task.head.predictions(logits)[:, 3:] != task.head.predictions(-logits)[:, 3:]).all()
     close = parity.compare(task, [logits], [-logits], "int8", "test")
     assert close.agreement == 0
-    with pytest.raises(ModelError, match=r"answers differ from PyTorch's by 0\.27 on average"):
+    with pytest.raises(ModelError, match=r"predictions differ from PyTorch's by 0\.27 on average"):
         parity.compare(task, [logits], [logits - 1.2], "int8", "test")
 
 

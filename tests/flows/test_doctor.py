@@ -104,7 +104,7 @@ def test_a_missing_and_an_old_library_are_named(
 def test_a_server_that_does_not_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     check = next(doctor.prefect())
-    assert (check.state, check.found) == ("fail", "http://127.0.0.1:9/api does not answer")
+    assert (check.state, check.found) == ("fail", "http://127.0.0.1:9/api does not respond")
 
 
 def test_an_address_that_is_nothing_of_prefect_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,5 +217,5 @@ def test_the_demo_needs_no_more_memory_than_is_said() -> None:
 
 
 def test_a_password_in_a_url_is_not_shown() -> None:
-    said = doctor.Check("prefect", "fail", "http://user:s3cret@127.0.0.1:1/api does not answer")
-    assert said.found == "http://***@127.0.0.1:1/api does not answer"
+    said = doctor.Check("prefect", "fail", "http://user:s3cret@127.0.0.1:1/api does not respond")
+    assert said.found == "http://***@127.0.0.1:1/api does not respond"

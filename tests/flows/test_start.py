@@ -54,7 +54,7 @@ def test_a_server_that_does_not_answer_is_said_with_what_to_do(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     recipe = project.recipe("quickstages:Head")
-    with pytest.raises(ProviderError, match="does not answer") as caught:
+    with pytest.raises(ProviderError, match="does not respond") as caught:
         start.run(job(project, recipe), recipes.load(recipe), "prefect")
     last = str(caught.value).splitlines()[-1]
     assert last == "  rarefy run tiny.yaml, or unset PREFECT_API_URL, or choose the engine 'inline'"

@@ -136,7 +136,7 @@ def test_without_a_server_the_commands_are_said(
     assert said.code == 5
     assert f"rarefy deploy {recipe} --pool p {' '.join(GIT)}" in said.err
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
-    assert "does not answer" in rarefy("deploy", recipe, "--pool", "p", *GIT).err
+    assert "does not respond" in rarefy("deploy", recipe, "--pool", "p", *GIT).err
 
 
 def test_a_work_pool_that_the_server_does_not_know_is_named(

@@ -229,7 +229,7 @@ def test_a_finetuned_model_and_texts_alone_give_a_recipe_without_labels(
             *("--yes", "--force"),
         )
         assert said.code == 0, said.err
-        assert "note: no column looks like labels, so the model's own answers are" in said.err
+        assert "note: no column looks like labels, so the model's own predictions" in said.err
         assert rarefy("recipe", "check", "recipe.yaml").code == 0
         loaded = recipes.load(Path("recipe.yaml"))
         assert loaded.recipe.data.label is None
@@ -252,7 +252,7 @@ def test_a_model_with_the_data_s_labels_is_the_baseline(
             *("--yes", "--force"),
         )
         assert said.code == 0, said.err
-        why = "note: the model has a head with the data's labels, so it is the teacher and the base"
+        why = "note: the model has a head with the data's labels, so it is the baseline as it is"
         assert why in said.err
         assert rarefy("recipe", "check", "recipe.yaml").code == 0
         loaded = recipes.load(Path("recipe.yaml"))
@@ -276,7 +276,7 @@ def test_a_head_with_other_names_is_kept_or_replaced_as_the_user_says(
     assert said.err.splitlines() == [line]
     said = rarefy(*given, "--labels", "positive,negative")
     assert said.code == 0, said.err
-    assert f"({', '.join(labels)} are positive, negative), so it is the teacher" in said.err
+    assert f"({', '.join(labels)} are positive, negative), so it is the baseline" in said.err
     recipe = recipes.load(Path("recipe.yaml")).recipe
     assert recipe.data.labels == ("positive", "negative")
     assert {budget.against for budget in recipe.budgets} == {"model"}
@@ -307,7 +307,7 @@ def test_a_model_of_transformers_trainer_is_taken_as_it_is(
     write_table(Path("rows.csv"), 60)
     said = rarefy("init", "--model", "mine", "--train", "rows.csv", "--eval", "20%", "--yes")
     assert said.code == 0, said.err
-    assert "the data's labels (LABEL_0, LABEL_1 are 0, 1), so it is the teacher" in said.err
+    assert "the data's labels (LABEL_0, LABEL_1 are 0, 1), so it is the baseline" in said.err
     values = yaml.safe_load(Path("recipe.yaml").read_text())
     assert values["data"]["eval"] == "20%"
     Path("recipe.yaml").write_text(yaml.safe_dump(values | {"stages": ["export"], "budgets": []}))
@@ -354,7 +354,7 @@ def test_one_file_is_enough_and_what_was_chosen_is_said(
         *("--label", "priority", "--force", "--json"),
     )
     assert said.json["chosen"].startswith("text: body; label: priority (a guess; also possible: ki")
-    assert recipes.load(Path("recipe.yaml")).recipe.data.eval == "5 %"
+    assert recipes.load(Path("recipe.yaml")).recipe.data.eval == "5%"
 
 
 def test_a_share_that_leaves_too_little_for_training_is_refused(

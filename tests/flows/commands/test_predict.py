@@ -285,7 +285,7 @@ def test_pairs_of_a_parquet_file_are_predicted(rarefy: Callable[..., Said], tmp_
         (("--data", "tickets.csv", "--out", "out.csv"), "no column 'text'; it has score, body"),
         (("--data", "none.csv", "--out", "out.csv"), "none.csv: no such file"),
         (("--data", "tickets.csv", "--out", "out.txt"), "give a file that ends with .csv or .j"),
-        (("--data", "tickets.csv", "--out", "tickets.csv"), "is the file that is read"),
+        (("--data", "tickets.csv", "--out", "tickets.csv"), "is the input file"),
         (("--data", "tickets.csv"), "--data and --out must be given together"),
         (("a text", "--data", "tickets.csv", "--out", "out.csv"), "give either --data or texts"),
     ],

@@ -126,14 +126,14 @@ def test_a_server_that_comes_back_is_waited_for(watched: Watched) -> None:
     code, said = watched(Server(*[AWAY] * 9, Completed()))
     assert code == 0
     assert [line.partition(" (")[0] for line in said[:2]] == [
-        "the server does not answer", "the server responds again"
+        "the server does not respond", "the server responds again"
     ]  # fmt: skip
 
 
 def test_a_server_that_stays_away_ends_the_watching(watched: Watched) -> None:
     error, said = watched(Server(Scheduled(), AWAY))
     assert "has not responded for 5 min" in str(error)
-    assert sum("does not answer" in line for line in said) == 1
+    assert sum("does not respond" in line for line in said) == 1
 
 
 def test_a_run_that_is_deleted_ends_the_watching(watched: Watched) -> None:

@@ -72,5 +72,5 @@ def test_a_server_that_does_not_answer_is_said_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    with pytest.raises(ProviderError, match="does not answer"), measuring.limited(Home(tmp_path)):
+    with pytest.raises(ProviderError, match="does not respond"), measuring.limited(Home(tmp_path)):
         pass

@@ -208,7 +208,7 @@ def test_auto_falls_back_if_nothing_can_be_exported_and_says_so(label, tuned, mo
 def test_embeddings_of_several_teachers_have_no_mean(workshop):
     write_pairs(workshop.write_rows)
     stages = [{"label": {"teachers": ["model"]}}]
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*teachers: the answers of sentence-"):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*teachers: predictions of sentence-"):
         workshop.open(*stages, task="sentence-embeddings", data=PAIRS).plan.steps()
 
 
@@ -252,27 +252,31 @@ def test_answers_to_other_texts_are_refused(label, tuned, tmp_path, monkeypatch)
     first = label(tuned, name="first", artifacts=of_other)
     asked = []
     monkeypatch.setattr(Label, "mean_outputs", lambda *given: asked.append(given))
-    with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has predictions for other texts"):
         label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
     assert not asked, "it is said before a teacher is asked"
 
 
 def test_answers_to_other_rows_do_not_join_the_mean(label, tuned):
     first = label(tuned, name="first", rows=16)
-    with pytest.raises(ModelError, match=r"label.answers: 'first' has .*answers to other rows"):
+    with pytest.raises(
+        ModelError, match=r"label.answers: 'first' has .*predictions for other rows"
+    ):
         label(tuned, name="again", answers="first", artifacts={"first": first.artifact})
 
 
 def test_a_stage_without_answers_is_refused_before_a_run(workshop):
     labels = {"label": {"transfer": "augment", "answers": "augment"}}
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*answers: 'augment' has no answers"):
+    with pytest.raises(
+        RecipeError, match=r"trial.yaml:\d+: .*answers: 'augment' has no predictions"
+    ):
         workshop.open("quick:Head", "augment", labels).plan.steps()
 
 
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ("label", {"transfer": "augment"}, "'label' has none to the texts of 'augment'; give it"),
+        ("label", {"transfer": "augment"}, "'label' has none for the texts of 'augment'; give it"),
         ({"label": {"transfer": "augment"}}, {}, "'label' has some for the texts of 'augment'"),
     ],
 )
@@ -291,7 +295,7 @@ def test_answers_to_other_splits_are_refused_before_a_teacher_is_asked(
     Label().run(alone, tuned)
     first = {"first": artifact_of(alone.output, Kind.TRANSFER_SET)}
     monkeypatch.setattr(Label, "mean_outputs", lambda *_: pytest.fail("asked"))
-    with pytest.raises(ModelError, match=r"label.answers: 'first' has answers to other texts"):
+    with pytest.raises(ModelError, match=r"label.answers: 'first' has predictions for other texts"):
         label(tuned, answers="first", artifacts=first)
 
 
@@ -306,7 +310,7 @@ def test_answers_to_the_texts_of_another_stage_are_refused_before_a_run(workshop
     stages += [{"label": {"transfer": "augment"}, "as": "first"}]
     stages += [{"label": {"transfer": "first", "answers": "first"}, "as": "second"}]
     again = {"transfer": "other", "answers": "second"}
-    said = r"trial.yaml:\d+: .*answers: 'second' has answers to the texts of 'augment', and none to"
+    said = r"trial.yaml:\d+: .*answers: 'second' has predictions for the texts of 'augment'"
     with pytest.raises(RecipeError, match=said):
         workshop.open(*stages, {"label": again}).plan.steps()
     for whole_or_part in ("augment", "first", "second"):

@@ -42,7 +42,7 @@ def test_layers_by_index_and_by_importance(fresh, make_context):
             Prune(layers=wrong).run(make_context(), fresh)
 
 
-@pytest.mark.parametrize(("share", "depth"), [("10 %", 4), ("5 %", 6), ("40 %", 1)])
+@pytest.mark.parametrize(("share", "depth"), [("10%", 4), ("5%", 6), ("40%", 1)])
 def test_a_share_of_less_than_half_a_layer_is_refused(share, depth):
     config = {"model_type": "bert", "num_hidden_layers": depth}
     one = {4: "25%", 6: "17%", 1: "100%"}[depth]

@@ -23,7 +23,7 @@ from tests.project import Said
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "20 %", "label": None}
 VALIDATE = {"validate": {"models": ["model"], **QUICK}}
 DISTILL = {"distill": {"layers": 1, "epochs": 8, "learning_rate": 1e-2}}
-REFUSED = "data.label is null, so the model's own predictions serve as labels, but the model"
+REFUSED = "the model's own predictions serve as labels, but the model has no head"
 
 
 @pytest.fixture(scope="session")
