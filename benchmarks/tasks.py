@@ -31,7 +31,7 @@ RETAINED = dict.fromkeys(RECIPES, 0.97) | {"search": 0.95}
 """The share of the teacher's main score that must be retained."""
 SPEED, SIZE = 5.0, 4.0
 UNTRAINED = {"epochs": 1, "learning_rate": 1e-9}
-TOO_FAR = {"heads": 0.75, "neurons": 0.9}
+TOO_FAR = {"remove_heads": 0.75, "remove_neurons": 0.9}
 
 
 def main() -> int:

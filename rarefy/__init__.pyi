@@ -47,7 +47,7 @@ from .stages.label import Label as Label
 from .stages.prune import Prune as Prune
 from .stages.prune.profile import Profile as Profile
 from .stages.quantize import Quantize as Quantize
-from .stages.static import Static as Static
+from .stages.bag_of_tokens import BagOfTokens as BagOfTokens
 from .stages.validate import Validate as Validate
 
 __version__: str

@@ -214,7 +214,7 @@ def trained_project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 BUDGETS = (
     "budgets:\n"
-    "  - {metric: accuracy, max_drop: 40 %, against: head}\n"
+    "  - {metric: accuracy, max_drop: 40 points, against: head}\n"
     "  - {metric: parameters, max: 1000000}\n"
 )
 

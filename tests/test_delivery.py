@@ -188,7 +188,7 @@ def test_the_hook_checks_recipes_in_another_repository(
     config = {"repos": [{"repo": str(ours), "rev": "v1", "hooks": [hook]}]}
     (theirs / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
     (theirs / "other.yaml").write_text("not: a recipe\n")
-    budget = {"metric": "accuracy", "max_drop": "1 %", "against": "production"}
+    budget = {"metric": "accuracy", "max_drop": "1 point", "against": "production"}
     recipe = theirs / "recipes" / workshop.recipe("quick:Word", budgets=[budget]).name
     shutil.copytree(workshop.folder, recipe.parent)
     git(theirs, "add", "-A")

@@ -11,7 +11,7 @@ from rarefy.exporters.bundle import files
 from rarefy.exporters.forms.source import Source
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms import metrics
-from rarefy.pipeline.terms.recipe_parts import STATIC
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 from rarefy.pipeline.terms.wording import escape
 from rarefy.pipeline.verdict.provenance import Provenance
 
@@ -95,7 +95,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
     if dtype == "int8":
         dtype = "q8"
     opened = "AutoModelForSequenceClassification"
-    if source.config["model_type"] == STATIC:
+    if source.config["model_type"] == BAG_OF_TOKENS:
         # transformers.js has no class for our own model without attention, but opens it as any.
         opened = "AutoModel"
     # A model that labels words reads every text in windows.

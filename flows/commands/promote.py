@@ -46,7 +46,7 @@ def promote(
     With --mlflow, the model that `rarefy bundle --for mlflow` registered gets the alias TAG; if it
     is not registered, nothing moves.
 
-    Example: `rarefy promote demo production --to s3://models/rarefy`
+    Example: `rarefy promote demo production --store s3://models/rarefy`
     """
     from rarefy.pipeline.release import promotion
 

@@ -51,7 +51,7 @@ GOALS = {
         "half the layers, int8",
         (
             TEACHER,
-            "distill: {layers: {half}, epochs: 6} # a student with half of the layers",
+            "distill: {keep_layers: {half}, epochs: 6} # a student with half of the layers",
             INT8,
             *END,
         ),
@@ -66,8 +66,8 @@ GOALS = {
         (
             TEACHER,
             *TEXTS,
-            "prune: {heads: 50%, neurons: 85%} # removed before distillation",
-            f"distill: {{layers: {{half}}, {LEARNS}}} # on all texts",
+            "prune: {remove_heads: 50%, remove_neurons: 85%} # removed before distillation",
+            f"distill: {{keep_layers: {{half}}, {LEARNS}}} # on all texts",
             INT8,
             *END,
         ),
@@ -81,8 +81,8 @@ GOALS = {
         (
             TEACHER,
             *TEXTS,
-            "prune: {heads: 50%, neurons: 85%, vocabulary: true} # and unused tokens",
-            f"distill: {{layers: {{half}}, {LEARNS}}} # on all texts",
+            "prune: {remove_heads: 50%, remove_neurons: 85%, vocabulary: true} # and unused tokens",
+            f"distill: {{keep_layers: {{half}}, {LEARNS}}} # on all texts",
             INT8,
             *END,
         ),
@@ -95,7 +95,7 @@ GOALS = {
         "all layers, int8",
         (TEACHER, INT8, *END),
         (
-            "{metric: {main}, max_drop: 2%, against: finetune}",
+            "{metric: {main}, max_drop: 2 points, against: finetune}",
             "{metric: size, min_shrink: 3.5x, against: finetune}",
         ),
     ),

@@ -1,6 +1,6 @@
 """Read a model's folder with transformers, without running code from it.
 
-Our own static model is registered with transformers when a config names it: its module imports
+Our own bag of tokens is registered with transformers when a config names it: its module imports
 torch.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
-from rarefy.pipeline.terms.recipe_parts import STATIC
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 
-PREFIX = "Static"
+PREFIX = "BagOfTokens"
 """How the names of our own classes begin."""
 WEIGHTS = "model.safetensors"
 """The name of a model's weights, if they are in one file."""
@@ -71,8 +71,8 @@ def register(directory: Path) -> None:
         values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # whoever reads the config says what is wrong with it
-    if isinstance(values, dict) and values.get("model_type") == STATIC:
-        from rarefy.pipeline.model import static  # noqa: F401
+    if isinstance(values, dict) and values.get("model_type") == BAG_OF_TOKENS:
+        from rarefy.pipeline.model import bag_of_tokens  # noqa: F401
 
 
 def class_named(name: str) -> Any:
@@ -80,10 +80,10 @@ def class_named(name: str) -> Any:
     import transformers
 
     if name.startswith(PREFIX):
-        from rarefy.pipeline.model import static
+        from rarefy.pipeline.model import bag_of_tokens
 
-        if name in static.CLASSES:
-            return static.CLASSES[name]
+        if name in bag_of_tokens.CLASSES:
+            return bag_of_tokens.CLASSES[name]
     return getattr(transformers, name, None)
 
 

@@ -42,7 +42,7 @@ class Limits(Part):
 
 
 class Question(Part):
-    """What a user wants of the branches: ``{most: accuracy, under: {latency: 2 ms}}``."""
+    """What a user wants of the branches: ``{maximize: accuracy, under: {latency: 2 ms}}``."""
 
     most: Literal["accuracy"] | None = None
     least: Literal["latency", "size"] | None = None
@@ -92,7 +92,7 @@ def _digits(number: float) -> str:
 
 
 DEFAULT_QUESTIONS: Final = (
-    Question(least="latency", within=0.01),
-    Question(least="size", within=0.01),
-    Question(most="accuracy"),
+    Question(minimize="latency", within=0.01),
+    Question(minimize="size", within=0.01),
+    Question(maximize="accuracy"),
 )

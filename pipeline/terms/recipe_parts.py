@@ -199,8 +199,8 @@ RESERVED: Final = {
     FASTEST_FLOAT: "the first reference in OpenVINO",
 }
 """Names of measured models that no stage may have, and what they are."""
-STATIC: Final = "rarefy-static"
-"""The ``model_type`` of our own model without attention, ``rarefy.pipeline.model.static``."""
+BAG_OF_TOKENS: Final = "rarefy-bag-of-tokens"
+"""The ``model_type`` of our own model without attention, ``rarefy.pipeline.model.bag_of_tokens``."""
 THIN: Final = "thin_embeddings"
 """The key that marks a config, while a recipe is checked, whose embeddings will be factorized."""
 

@@ -14,7 +14,7 @@ from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.pipeline.terms.recipe_parts import STATIC
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.quantization.plans import check_weights
 from rarefy.stages.training import run as training
@@ -83,16 +83,16 @@ class Adapt(Training):
         """Check that there are layers for adapters: attention's, if only they get one."""
         from rarefy.pipeline.model.architectures import parts
 
-        if config.get("model_type") == STATIC:
+        if config.get("model_type") == BAG_OF_TOKENS:
             raise ModelError(
-                "adapt: a static student has no layers for adapters; train it with 'distill' "
+                "adapt: a student without attention has no layers for adapters; train it with 'distill' "
                 "or 'finetune'"
             )
         if self.target == "attention":
             try:
                 parts.named(config)
             except ModelError as error:
-                raise ModelError(f"adapt.target: {error}; write 'all-linear' instead") from error
+                raise ModelError(f"adapt.modules: {error}; write 'all-linear' instead") from error
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -168,7 +168,7 @@ def adapted_layers(network: Any, target: str) -> list[str]:
         if isinstance(module, nn.Linear) and id(module) in inside:
             names.append(name)
     if not names:
-        raise ModelError(f"adapt.target: the model has no linear layers that match {target!r}")
+        raise ModelError(f"adapt.modules: the model has no linear layers that match {target!r}")
     return names
 
 

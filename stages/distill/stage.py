@@ -375,12 +375,12 @@ def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
     """
     if isinstance(layers, int):
         if layers > depth:
-            raise ModelError(f"distill.layers: cannot keep {layers} layers, the model has {depth}")
+            raise ModelError(f"distill.keep_layers: cannot keep {layers} layers, the model has {depth}")
         steps = max(layers - 1, 1)
         return tuple(number * (depth - 1) // steps for number in range(layers))
     missing = [layer for layer in layers if not 0 <= layer < depth]
     if missing or list(layers) != sorted(set(layers)):
         raise ModelError(
-            f"distill.layers: {list(layers)}: give indices from 0 to {depth - 1} in rising order"
+            f"distill.keep_layers: {list(layers)}: give indices from 0 to {depth - 1} in rising order"
         )
     return tuple(layers)

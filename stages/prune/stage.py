@@ -15,7 +15,7 @@ from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
-from rarefy.pipeline.terms.recipe_parts import STATIC, THIN
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS, THIN
 from rarefy.stages.prune.importance import CRITERIA
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
@@ -184,10 +184,10 @@ class Prune(Stage):
         """Check that the model has the parts that are removed; return its config afterwards."""
         from rarefy.pipeline.model.architectures import parts
 
-        if self.vocabulary and config.get("model_type") == STATIC:
+        if self.vocabulary and config.get("model_type") == BAG_OF_TOKENS:
             raise ModelError(
                 "prune.vocabulary: pairs of tokens are hashed by token IDs, which would change; "
-                "put it before 'static'"
+                "put it before 'bag_of_tokens'"
             )
         if self.vocabulary and config.get(THIN):
             raise ModelError(
@@ -220,11 +220,11 @@ class Prune(Stage):
         gone = len(set(self.layers)) if isinstance(self.layers, tuple) else self.layers * depth
         if round(gone) >= depth:
             raise ModelError(
-                f"prune.layers: this would remove all {depth} layers; keep at least one"
+                f"prune.remove_layers: this would remove all {depth} layers; keep at least one"
             )
         if not round(gone):
             raise ModelError(
-                f"prune.layers: {100 * gone / depth:.3g}% of {depth} layers rounds to none; "
+                f"prune.remove_layers: {100 * gone / depth:.3g}% of {depth} layers rounds to none; "
                 f"one layer is {math.ceil(100 / depth)}%"
             )
         return round(gone)
@@ -239,7 +239,7 @@ class Prune(Stage):
         wrong = [layer for layer in self.layers if not 0 <= layer < depth]
         if wrong:
             raise ModelError(
-                f"prune.layers: no layer {wrong[0]}; the model has layers 0 to {depth - 1}"
+                f"prune.remove_layers: no layer {wrong[0]}; the model has layers 0 to {depth - 1}"
             )
         self._count_gone(depth)
         return [layer for layer in range(depth) if layer not in self.layers]

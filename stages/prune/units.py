@@ -91,7 +91,7 @@ def share(macs: float, parameters: int | None, network: Any, start: Start) -> fl
         if parameters is None:
             raise
         raise ModelError(
-            f"prune.parameters: {parameters:,} is out of reach, as each layer keeps some heads and "
+            f"prune.keep_parameters: {parameters:,} is out of reach, as each layer keeps some heads and "
             "neurons; remove layers or tokens as well"
         ) from error
     return macs
@@ -107,7 +107,7 @@ def share_beyond(parameters: int, network: Any, start: Start) -> float:
     rest = total - units
     if parameters <= rest:
         raise ModelError(
-            f"prune.parameters: {parameters:,} is out of reach, as {rest:,.0f} are not of "
+            f"prune.keep_parameters: {parameters:,} is out of reach, as {rest:,.0f} are not of "
             "heads and neurons; remove layers or tokens as well"
         )
     return max(0.0, 1 - (parameters - rest) / units)

@@ -67,7 +67,7 @@ def bundle_copy(shop: Workshop, name: str) -> Path:
 REFUSED = [
     ([{"metric": "acuracy", "min": "80 %"}], "budgets: unknown metric 'acuracy', did you mean"),
     (
-        [{"metric": "latency_p50", "max_drop": "1 %", "against": "head"}],
+        [{"metric": "latency_p50", "max_drop": "1 point", "against": "head"}],
         "does not apply to this metric",
     ),
     (
@@ -75,11 +75,11 @@ REFUSED = [
         "does not apply to this metric",
     ),
     (
-        [{"metric": "accuracy", "max_drop": "1 %", "against": "haed"}],
+        [{"metric": "accuracy", "max_drop": "1 point", "against": "haed"}],
         "budgets[0].against: 'haed' is not a stage of this recipe, and no tag in",
     ),
     (
-        [{"metric": "accuracy", "max_drop": "1 %", "against": "heads"}],
+        [{"metric": "accuracy", "max_drop": "1 point", "against": "heads"}],
         "budgets[0].against: 'heads' is not a stage of this recipe, did you mean 'head'?",
     ),
     (
@@ -148,7 +148,7 @@ def test_a_baseline_that_answers_with_other_labels(shop: Workshop, rarefy: Raref
         config["id2label"] = {str(at): label for at, label in enumerate(labels)}
         (folder / "config.json").write_text(json.dumps(config))
         publish(shop, folder, name)
-        against = {"metric": "accuracy", "max_drop": "90 %", "against": name}
+        against = {"metric": "accuracy", "max_drop": "90 points", "against": name}
         recipe = shop.recipe(*CHAIN, budgets=[against])
         for command in (("run", recipe, "--engine", "inline"), ("validate", "newest")):
             options = () if command[0] == "run" else ("--recipe", recipe)
@@ -192,7 +192,7 @@ def test_a_baseline_whose_bytes_were_changed(shop: Workshop, rarefy: Rarefy) -> 
 
 def test_twenty_rows_carry_no_margin_of_a_point(shop: Workshop, rarefy: Rarefy) -> None:
     """Both models give the same answers on all rows, which still proves nothing."""
-    asked = {"metric": "accuracy", "max_drop": "1 %", "against": "newest"}
+    asked = {"metric": "accuracy", "max_drop": "1 point", "against": "newest"}
     recipe = shop.recipe(*CHAIN, budgets=[asked, EASY])
     for options, code in (((), 0), (("--strict",), 4)):
         said = rarefy("validate", "newest", "--recipe", recipe, "--json", *options)
@@ -231,7 +231,7 @@ def test_a_model_that_answers_nan(shop: Workshop, rarefy: Rarefy) -> None:
 
 def test_a_baseline_that_answers_nan(shop: Workshop, rarefy: Rarefy) -> None:
     broken_bundle(shop, "production")
-    asked = {"metric": "accuracy", "max_drop": "50 %", "against": "production"}
+    asked = {"metric": "accuracy", "max_drop": "50 points", "against": "production"}
     recipe = shop.recipe(*CHAIN, budgets=[asked])
     said = rarefy("validate", "newest", "--recipe", recipe, "--json")
     assert said.code == 3

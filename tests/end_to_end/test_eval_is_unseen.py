@@ -15,8 +15,8 @@ from tests.conftest import VALIDATE, Workshop, execute
 
 CHAIN: tuple[Any, ...] = (
     {"finetune": {"epochs": 1}},
-    {"distill": {"layers": 1, "epochs": 1}},
-    {"prune": {"neurons": "25 %", "heads": "25 %"}},
+    {"distill": {"keep_layers": 1, "epochs": 1}},
+    {"prune": {"remove_neurons": "25 %", "remove_heads": "25 %"}},
     {"factorize": {"embeddings": 8}},
     {"adapt": {"teacher": "finetune", "epochs": 1}},
     {"quantize": {"mode": "static", "calibration_rows": 16}},

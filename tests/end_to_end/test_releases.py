@@ -14,7 +14,7 @@ from tests.conftest import QUICK, Workshop, labelled_rows
 from tests.project import Said
 
 BUDGETS = [
-    {"metric": "accuracy", "max_drop": "5 %", "against": "production"},
+    {"metric": "accuracy", "max_drop": "5 points", "against": "production"},
     {"metric": "size", "max_regression": "5 %", "against": "production"},
     {"metric": "size", "max": "1 MB"},
 ]

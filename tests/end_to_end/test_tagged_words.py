@@ -146,5 +146,5 @@ def test_two_bundles_are_compared_by_sentences_and_loaded(run, bundle, rarefy):
     assert (quality["gains"], quality["losses"], quality["metric"]) == (0, 0, "entity_f1")
     assert quality["answers"] > 24
     assert (quality["block"], quality["blocks"]) == ("sentence", 24)
-    loaded = rarefy("load", bundle, *columns, "--rate", "20", "--seconds", "1")
+    loaded = rarefy("loadtest", bundle, *columns, "--rate", "20", "--seconds", "1")
     assert loaded.code == 0, loaded.err

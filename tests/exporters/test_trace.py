@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rarefy.exporters import fusion, parity, trace
-from rarefy.pipeline.model.static import StaticConfig, StaticForSequenceClassification
+from rarefy.pipeline.model.bag_of_tokens import BagOfTokensConfig, BagOfTokensForSequenceClassification
 from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
 from tests.exporters.families import classifier
@@ -109,9 +109,9 @@ def test_a_decoder_without_a_padding_token_is_refused():
 def test_runtimes_find_the_pairs_of_tokens_that_pytorch_finds():
     openvino = pytest.importorskip("openvino")
     torch.manual_seed(0)
-    config = StaticConfig(30_522, hidden_size=8, buckets=4096, intermediate_size=16)
-    student = StaticForSequenceClassification(config).eval()
-    torch.nn.init.normal_(student.static.pairs.weight)
+    config = BagOfTokensConfig(30_522, hidden_size=8, buckets=4096, intermediate_size=16)
+    student = BagOfTokensForSequenceClassification(config).eval()
+    torch.nn.init.normal_(student.bag_of_tokens.pairs.weight)
     graph = ir.to_proto(trace.export(student, trace.INPUTS[:2], TASK)).SerializeToString()
     ids = np.random.default_rng(0).integers(0, 30_522, (4, 50))
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}

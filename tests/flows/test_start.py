@@ -29,7 +29,7 @@ def test_what_a_plan_refuses_is_said_before_prefect_starts(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefect_settings, "prepare", lambda *_given: pytest.fail("Prefect started"))
-    budgets = "budgets: {metric: accuracy, max_drop: 1 %, against: production}\n"
+    budgets = "budgets: {metric: accuracy, max_drop: 1 point, against: production}\n"
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
     with pytest.raises(RecipeError, match="no tag in"):
         start.run(job(project, recipe), recipes.load(recipe), "prefect")

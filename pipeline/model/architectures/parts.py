@@ -46,7 +46,7 @@ def check_heads(config: Config) -> None:
     reason = named(config).heads_stay(config)
     if reason:
         raise ModelError(
-            f"prune.heads: in {config['model_type']}, {reason}, so heads cannot be removed; "
+            f"prune.remove_heads: in {config['model_type']}, {reason}, so heads cannot be removed; "
             "prune neurons or layers instead"
         )
 

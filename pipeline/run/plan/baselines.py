@@ -23,7 +23,7 @@ from rarefy.pipeline.terms.suggestions import misspelt, nearest
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 USUAL: tuple[dict[str, Any], ...] = (
-    {"max_drop": "1%"},
+    {"max_drop": "1 point"},
     {"metric": "latency_p50", "max_regression": "5%"},
     {"metric": "size", "max_regression": "5%"},
 )

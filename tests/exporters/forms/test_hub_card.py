@@ -176,7 +176,7 @@ def test_labels_cannot_change_the_card(classifier, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "opened"),
-    [("rarefy-static", "AutoModel"), ("bert", "AutoModelForSequenceClassification")],
+    [("rarefy-bag-of-tokens", "AutoModel"), ("bert", "AutoModelForSequenceClassification")],
 )
 def test_the_card_opens_the_model_by_a_class_that_there_is(classifier, tmp_path, kind, opened):
     bundles.change(classifier, "config.json", lambda values: values.update(model_type=kind))

@@ -23,7 +23,7 @@ budgets:
   - {metric: accuracy, min: 1 %}
   - {metric: latency_p50, max: 10 s}
   - {metric: latency_p50, min_speedup: 0.0001x, against: head, target: two}
-  - {metric: accuracy, max_drop: 99 %, against: head}
+  - {metric: accuracy, max_drop: 99 points, against: head}
   - {metric: size, max_regression: 900 %, against: head}
 """
 UNDECIDED = "  - {metric: accuracy, min: 85 %}\n"

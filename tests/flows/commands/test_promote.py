@@ -134,7 +134,7 @@ def test_rollback_goes_back_and_further_back(desk: Desk) -> None:
     end = desk.rarefy("rollback", "production")
     assert end.code == 2
     assert f"there is nothing before {made[0].short}" in end.err
-    assert desk.rarefy("rollback", "production", "--to", made[2].short).code == 0
+    assert desk.rarefy("rollback", "production", "--artifact", made[2].short).code == 0
     assert desk.production == made[2].digest
     history = desk.rarefy("artifact", "show", "production").out.split("history")[1:]
     assert [line.split()[2] for line in history] == ["rollback"] * 3 + ["tag"] * 3

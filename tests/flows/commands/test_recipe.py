@@ -53,7 +53,7 @@ def test_check_tells_errors_of_budgets_and_of_data_together(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
     (project.folder / "eval.jsonl").unlink()
-    budgets = "budgets: {metric: acuracy, max_drop: 1 %, against: head}\n"
+    budgets = "budgets: {metric: acuracy, max_drop: 1 point, against: head}\n"
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
     said = rarefy("recipe", "check", recipe)
     assert said.code == 2

@@ -21,7 +21,7 @@ from tests.project import Project, Said
 
 BROKEN = ("quickstages:Head", "quickstages:Break", "export")
 HERE = ("--on", "inline", "--threads", "1")
-ASK = "ask: [{least: latency, within: 50 %}, {most: accuracy, under: {size: 1 kB}}]"
+ASK = "ask: [{minimize: latency, within: 50 points}, {maximize: accuracy, under: {size: 1 kB}}]"
 
 
 @pytest.mark.slow

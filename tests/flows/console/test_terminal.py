@@ -39,8 +39,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_environment: No
 
 def test_a_sweep_s_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     branches = [
-        factory.branch("distill.layers=2,slim.heads=50", 0.9, 8.0, 80_000_000),
-        factory.branch("distill.layers=1,slim.heads=25", 0.8, 1.0, 9_000_000),
+        factory.branch("distill.keep_layers=2,slim.remove_heads=50", 0.9, 8.0, 80_000_000),
+        factory.branch("distill.keep_layers=1,slim.remove_heads=25", 0.8, 1.0, 9_000_000),
     ]
     answers = [
         Answer(
@@ -60,7 +60,7 @@ def test_a_sweep_s_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         device="cpu",
         recipe="base",
         target="cpu",
-        vary={"distill.layers": [1, 2]},
+        vary={"distill.keep_layers": [1, 2]},
         branches=branches,
         answers=answers,
         seconds=10.0,

@@ -194,12 +194,12 @@ def test_a_file_that_is_no_text_is_refused(made: Callable[..., Deployment], tmp_
 @pytest.mark.parametrize(
     ("budgets", "ok"),
     [
-        ("budgets:\n  - {metric: accuracy, max_drop: 1 %, against: production}\n", False),
+        ("budgets:\n  - {metric: accuracy, max_drop: 1 point, against: production}\n", False),
         (
-            "budgets:\n  - {metric: accuracy, max_drop: 1 %, against: 's3://models/store#production'}\n",
+            "budgets:\n  - {metric: accuracy, max_drop: 1 point, against: 's3://models/store#production'}\n",
             True,
         ),
-        ("budgets:\n  - {metric: accuracy, max_drop: 1 %, against: head}\n", True),
+        ("budgets:\n  - {metric: accuracy, max_drop: 1 point, against: head}\n", True),
     ],
 )
 def test_a_tag_of_this_machine_s_store_is_refused(project: Project, budgets: str, ok: bool) -> None:

@@ -34,7 +34,7 @@ def swept(*answers: Answer) -> Swept:
         device="cpu",
         recipe="base",
         target="cpu",
-        vary={"distill.layers": [1, 2]},
+        vary={"distill.keep_layers": [1, 2]},
         branches=[
             factory.branch("large", 0.9, 8.0, 80_000_000),
             factory.branch("small", 0.8, 1.0, 9),
@@ -110,8 +110,8 @@ def concluded(
     **given: Any,
 ) -> Swept:
     branches = [
-        factory.branch("large", 0.9, 8.0, 80_000_000, values={"distill.layers": 2}),
-        factory.branch("small", 0.895, 1.0, 9, values={"distill.layers": 1}),
+        factory.branch("large", 0.9, 8.0, 80_000_000, values={"distill.keep_layers": 2}),
+        factory.branch("small", 0.895, 1.0, 9, values={"distill.keep_layers": 1}),
     ]
     with Display(stderr(), quiet=True) as display:
         return sweep_answers.conclude(

@@ -102,7 +102,7 @@ def test_the_same_command_goes_on_with_what_is_left(project: Project) -> None:
 def test_a_stopped_branch_stays_so_though_its_rival_comes_later_in_the_grid(
     project: Project,
 ) -> None:
-    path = sweeps.write(project, VARY, "stop: [{after: head, points: 5 %}]")
+    path = sweeps.write(project, VARY, "stop: [{after: head, points: 5}]")
     made, folder = ran(project, path), opened(project, path).folder
     for name, reached in {"note-a": 0.5, "note-b": 0.9}.items():
         steps = [step.model_copy() for step in made[name].steps]
@@ -111,7 +111,7 @@ def test_a_stopped_branch_stays_so_though_its_rival_comes_later_in_the_grid(
         state, steps = ("stopped", steps[: at + 1]) if name == "note-a" else ("done", steps)
         folder.write(made[name].model_copy(update={"state": state, "steps": steps}))
     assert left(project, path) == []
-    path = sweeps.write(project, VARY, "stop: [{after: head, points: 50 %}]")
+    path = sweeps.write(project, VARY, "stop: [{after: head, points: 50}]")
     assert left(project, path) == ["note-a"], "the rule has changed"
 
 
@@ -304,12 +304,12 @@ def test_a_value_that_fits_no_branch_is_said_before_anything_runs(project: Proje
         opened(project, sweeps.write(project, "head.scales: [1.0]"))
 
 
-PRUNED = ("quickstages:Head", "prune: {neurons: 50 %}", "export", sweeps.VALIDATE)
+PRUNED = ("quickstages:Head", "prune: {remove_neurons: 50 %}", "export", sweeps.VALIDATE)
 
 
 def test_a_combination_that_does_not_fit_is_a_failed_branch(project: Project) -> None:
     """Without neurons and heads there is nothing to remove; each alone is fine."""
-    vary = f"prune.neurons: [0 %, 50 %]\n{' ' * 10}prune.heads: [0 %, 50 %]"
+    vary = f"prune.remove_neurons: [0 %, 50 %]\n{' ' * 10}prune.remove_heads: [0 %, 50 %]"
     going = opened(project, sweeps.write(project, vary, stages=PRUNED))
     failed, *others = going.branches.values()
     assert failed.state == "failed"

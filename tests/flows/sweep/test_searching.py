@@ -18,8 +18,8 @@ pytest.importorskip("optuna")
 from rarefy.flows.sweep.searching import Trials
 
 VARY: dict[str, Any] = {
-    "distill.layers": (1, 2, 3),
-    "prune": ({"neurons": "50 %"}, "off"),
+    "distill.keep_layers": (1, 2, 3),
+    "prune": ({"remove_neurons": "50 %"}, "off"),
     "distill.learning_rate": Range(low=1e-4, high=1e-2, log=True),
 }
 
@@ -44,7 +44,7 @@ def done(one: Variant, accuracy: float, size: int = 1000) -> Branch:
 def score(one: Variant) -> float:
     """A made-up accuracy whose best is at three layers and a learning rate of 0.001."""
     return (
-        0.3 * one.values["distill.layers"]
+        0.3 * one.values["distill.keep_layers"]
         - abs(math.log10(one.values["distill.learning_rate"]) + 3) / 10
     )
 
@@ -59,8 +59,8 @@ def searched(folder: Path, stop: int, **search: Any) -> list[Variant]:
 
 def test_values_come_from_the_lists_and_ranges(tmp_path: Path) -> None:
     for one in searched(tmp_path, 12):
-        assert one.values["distill.layers"] in (1, 2, 3)
-        assert one.values["prune"] in ({"neurons": "50 %"}, "off")
+        assert one.values["distill.keep_layers"] in (1, 2, 3)
+        assert one.values["prune"] in ({"remove_neurons": "50 %"}, "off")
         assert 1e-4 <= one.values["distill.learning_rate"] <= 1e-2
 
 
@@ -81,7 +81,7 @@ def test_another_seed_asks_for_other_variants(tmp_path: Path) -> None:
 def test_a_search_learns(tmp_path: Path) -> None:
     """Of the trials after the random ones, most are near the best; of random ones, a third."""
     variants = searched(tmp_path, 40, trials=40)
-    late = [one.values["distill.layers"] for one in variants[20:]]
+    late = [one.values["distill.keep_layers"] for one in variants[20:]]
     assert late.count(3) > len(late) / 2
 
 
@@ -93,11 +93,11 @@ def test_more_trials_go_on_and_other_goals_begin_anew(tmp_path: Path) -> None:
 
 
 def test_no_variant_is_asked_for_twice_and_a_finite_space_ends(tmp_path: Path) -> None:
-    vary = {"distill.layers": (1, 2, 3)}
+    vary = {"distill.keep_layers": (1, 2, 3)}
     study = trials(tmp_path, vary, trials=20, goals=("accuracy", "size"))
     while (one := study.ask()) is not None:
         study.tell(done(one, 0.5))
-    assert sorted(one.values["distill.layers"] for one in study.variants) == [1, 2, 3]
+    assert sorted(one.values["distill.keep_layers"] for one in study.variants) == [1, 2, 3]
     again = trials(tmp_path, vary, trials=20, goals=("accuracy", "size"))
     assert again.left == 0, "nothing is started for variants that are not there"
 
@@ -107,22 +107,22 @@ def test_all_trials_are_used_though_the_best_is_found_early(
     tmp_path: Path, goals: tuple[str, ...]
 ) -> None:
     vary: dict[str, Any] = {
-        "distill.layers": Range(low=1, high=3),
-        "prune": ({"neurons": "50 %"}, "off"),
+        "distill.keep_layers": Range(low=1, high=3),
+        "prune": ({"remove_neurons": "50 %"}, "off"),
         "quantize.mode": ("static", "dynamic", "search"),
     }
     study = trials(tmp_path, vary, trials=18, goals=goals)
     while (one := study.ask()) is not None:
-        study.tell(done(one, 0.3 * one.values["distill.layers"]))
+        study.tell(done(one, 0.3 * one.values["distill.keep_layers"]))
     assert len({one.name for one in study.variants}) == 18
 
 
 @pytest.mark.parametrize(
     ("vary", "left"),
     [
-        ({"distill.layers": (1, 2), "prune": ("off", {})}, 4),
-        ({"distill.layers": Range(low=2, high=4), "prune": ("off", {})}, 6),
-        ({"distill.layers": (1, 2), "distill.learning_rate": Range(low=0.1, high=0.2)}, 20),
+        ({"distill.keep_layers": (1, 2), "prune": ("off", {})}, 4),
+        ({"distill.keep_layers": Range(low=2, high=4), "prune": ("off", {})}, 6),
+        ({"distill.keep_layers": (1, 2), "distill.learning_rate": Range(low=0.1, high=0.2)}, 20),
     ],
 )
 def test_no_more_is_left_than_there_are_variants(

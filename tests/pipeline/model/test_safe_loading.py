@@ -14,7 +14,7 @@ import transformers
 
 from rarefy.pipeline.model import checkpoint, safe_loading
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.pipeline.terms.recipe_parts import STATIC
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 from rarefy.stages.inject import masked_lm
 from tests.models import write_model
 
@@ -100,15 +100,15 @@ def test_every_load_says_that_no_code_may_run():
 
 
 def test_classes_are_found_by_name_beside_those_of_transformers():
-    found = safe_loading.class_named("StaticForSequenceClassification")
-    assert found.config_class.model_type == STATIC
+    found = safe_loading.class_named("BagOfTokensForSequenceClassification")
+    assert found.config_class.model_type == BAG_OF_TOKENS
     assert safe_loading.class_named("BertModel").__name__ == "BertModel"
     assert safe_loading.class_named("StaticNonsense") is None
     assert safe_loading.class_named("") is None
 
 
 def test_a_folder_with_our_type_is_read_in_a_fresh_process(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": STATIC, "buckets": 7}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": BAG_OF_TOKENS, "buckets": 7}))
     code = (
         "import sys; from pathlib import Path; from transformers import AutoConfig; "
         "from rarefy.pipeline.model import safe_loading as no_code; "

@@ -28,7 +28,7 @@ stages:
     from: finetune
 budgets:
   - metric: accuracy
-    max_drop: 1 %
+    max_drop: 1 point
     against: finetune
 """
 
@@ -46,7 +46,7 @@ def check(tmp_path: Path):
 @pytest.mark.parametrize("read", [recipes.load, recipes.check_form])
 def test_a_sweep_is_said_to_be_one(read, tmp_path: Path) -> None:
     path = tmp_path / "many.yaml"
-    path.write_text("name: many\nrecipe: one.yaml\nvary: {distill.layers: [2, 3]}\n")
+    path.write_text("name: many\nrecipe: one.yaml\nvary: {distill.keep_layers: [2, 3]}\n")
     with pytest.raises(RecipeError, match=f"this is a sweep.*`rarefy sweep --dry-run {path}` che"):
         read(path)
 
@@ -127,13 +127,13 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
         ("as: again", "as: openvino", "11: stages[1].as: the id 'openvino' is reserved for the fi"),
         ("name: good", "name: Good Name", "1: name: String should match pattern"),
         (
-            "max_drop: 1 %",
+            "max_drop: 1 point",
             "max_drop: little",
             "15: budgets[0].max_drop: 'little' is not a quantity",
         ),
-        ("    max_drop: 1 %\n", "", "14: budgets[0]: give exactly one of max, min"),
+        ("    max_drop: 1 point\n", "", "14: budgets[0]: give exactly one of max, min"),
         ("    against: finetune\n", "", "14: budgets[0]: 'max_drop' is a comparison; set"),
-        ("max_drop: 1 %", "min: 0.9", "14: budgets[0]: 'min' is an absolute bound"),
+        ("max_drop: 1 point", "min: 0.9", "14: budgets[0]: 'min' is an absolute bound"),
         (
             "    against:",
             "    target: gpu\n    against:",

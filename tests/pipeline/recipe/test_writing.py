@@ -19,7 +19,7 @@ from tests.project import Project, Said
 def test_show_prints_a_recipe_that_means_the_same(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
-    budget = "budgets:\n  - {metric: accuracy, max_drop: 3 %, against: head}\n"
+    budget = "budgets:\n  - {metric: accuracy, max_drop: 3 points, against: head}\n"
     recipe = project.recipe("quickstages:Head", "quickstages:Judge", budgets=budget)
     said = rarefy("recipe", "show", recipe)
     assert "# Add a new head, and train it for a moment" in said.out
@@ -84,7 +84,7 @@ def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tm
     made = small(
         workshop,
         front.Finetune(epochs=1),
-        front.step(front.Distill(layers=1), id="tiny", input="finetune", seed=1),
+        front.step(front.Distill(keep_layers=1), id="tiny", input="finetune", seed=1),
         "export",
         targets=[front.Target(threads=2)],
         seed=3,
@@ -107,7 +107,7 @@ def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tm
         {"budgets": [{"metric": "accuracy", "min": np.float64(0.5)}], "seed": np.int64(3)},
         {"stages": front.Finetune(epochs=1)},
         {"stages": [{"finetune": {"epochs": np.int64(2)}}]},
-        {"stages": ["finetune", front.Distill(layers=1, hidden_weight=0)]},
+        {"stages": ["finetune", front.Distill(keep_layers=1, hidden_weight=0)]},
         {"targets": front.Target(threads=2)},
     ],
     ids=str,
@@ -123,9 +123,9 @@ def test_what_python_users_have_at_hand_is_taken(workshop, tmp_path, changes):
 @pytest.mark.parametrize(
     "stage",
     [
-        {"quantize": {"mode": "search", "minutes": 3}},
+        {"quantize": {"mode": "search", "seconds": 180}},
         {"quantize": {"mode": "static"}},
-        {"distill": {"layers": 1, "hidden_weight": 1}},
+        {"distill": {"keep_layers": 1, "hidden_weight": 1}},
     ],
     ids=str,
 )

@@ -108,12 +108,12 @@ def test_nor_does_a_remote_s_tag(desk: Desk, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/shared"
     other = publish(desk.store, "other", signature={"task": "regression"}).digest
     artifacts.push(desk.store, other, url, "production")
-    said = desk.rarefy("promote", "tiny", "--to", url)
+    said = desk.rarefy("promote", "tiny", "--store", url)
     assert said.code == 4
     assert "production' points at one for regression" in " ".join(said.err.split())
     assert (artifacts.find_tag(url, "production").digest, desk.production) == (other, None)
     folder, home = shutil.copytree(desk.run, tmp_path / "download"), tmp_path / "elsewhere"
-    said = desk.rarefy("promote", folder, "--home", home, "--to", url)  # which has not that bundle
+    said = desk.rarefy("promote", folder, "--home", home, "--store", url)  # which has not that bundle
     assert said.code == 4
     assert "production' points at one for regression" in " ".join(said.err.split())
 
@@ -158,7 +158,7 @@ def test_a_run_that_is_being_replaced_meanwhile_is_passed_over(desk: Desk) -> No
 
 def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/shared"
-    said = desk.rarefy("promote", "tiny", "--to", url)
+    said = desk.rarefy("promote", "tiny", "--store", url)
     assert said.out.splitlines()[-1] == f"{url}#production -> {desk.digest[:12]}"
     there = Store(tmp_path / "shared")
     assert there.tags() == {"production": desk.digest} == desk.store.tags()
@@ -169,12 +169,12 @@ def test_promote_to_a_remote_moves_both_tags_or_none(desk: Desk, tmp_path: Path)
     desk.store.untag("production")
     measured = {f"{url}#production": desk.digest}
     desk.record(lambda values: values["measurements"].update(baselines=measured))
-    refused = desk.rarefy("promote", "tiny", "--to", url)
+    refused = desk.rarefy("promote", "tiny", "--store", url)
     assert refused.code == 4
     assert there.tags()["production"] == other
     assert desk.production is None
     for nowhere in ("not/mounted", "shared#production"):
-        said = desk.rarefy("promote", "tiny", "other", "--to", f"file://{tmp_path}/{nowhere}")
+        said = desk.rarefy("promote", "tiny", "other", "--store", f"file://{tmp_path}/{nowhere}")
         assert said.code == 2
         assert set(desk.store.tags()) <= {"tiny"}
     assert not (tmp_path / "shared#production").exists()
@@ -197,7 +197,7 @@ def test_a_promotion_that_the_remote_refuses_moves_nothing_here(
     url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
     other = publish(there, "other").digest
     meanwhile(monkeypatch, lambda: there.tag("production", other))
-    said = desk.rarefy("promote", "tiny", "--to", url)
+    said = desk.rarefy("promote", "tiny", "--store", url)
     assert said.code == 4
     assert "was moved in the meantime" in said.err
     assert there.tags() == {"production": other}
@@ -211,7 +211,7 @@ def test_the_history_here_is_as_before_a_promotion_that_the_remote_refused(
     before = desk.store.tag("production", publish(desk.store, "before").digest)
     other = publish(there, "other").digest
     meanwhile(monkeypatch, lambda: there.tag("production", other))
-    assert desk.rarefy("promote", "tiny", "--to", url).code == 4
+    assert desk.rarefy("promote", "tiny", "--store", url).code == 4
     assert desk.store.find_tag("production") == before
 
 
@@ -231,7 +231,7 @@ def test_moves_away_and_back_meanwhile_stay_when_the_remote_refuses(
 
     monkeypatch.setattr(artifacts, "push", push)
     meanwhile(monkeypatch, lambda: there.tag("production", other))
-    assert desk.rarefy("promote", "tiny", "--to", url).code == 4
+    assert desk.rarefy("promote", "tiny", "--store", url).code == 4
     assert desk.store.find_tag("production") == seen[0]
 
 
@@ -244,7 +244,7 @@ def test_a_move_that_cannot_be_taken_back_is_said(
         monkeypatch,
         lambda: (there.tag("production", other), desk.store.tag("production", mine)),
     )
-    said = desk.rarefy("promote", "tiny", "--to", url)
+    said = desk.rarefy("promote", "tiny", "--store", url)
     assert said.code == 4
     assert f"had moved to {desk.digest[:12]} and was then moved again" in said.err
     assert desk.production == mine
@@ -261,7 +261,7 @@ def test_a_local_tag_that_moved_meanwhile_leaves_the_remote_s_alone(
         return real(*arguments, **named)
 
     monkeypatch.setattr(artifacts, "push", push)
-    assert desk.rarefy("promote", "tiny", "--to", url).code == 4
+    assert desk.rarefy("promote", "tiny", "--store", url).code == 4
     assert there.tags() == {}
     assert desk.production == mine
 
@@ -271,7 +271,7 @@ def test_a_promotion_that_was_killed_half_way_is_finished_by_the_next(
 ) -> None:
     url, there = f"file://{tmp_path}/shared", Store(tmp_path / "shared")
     desk.store.tag("production", desk.digest)  # here it was killed
-    assert desk.rarefy("promote", "tiny", "--to", url).code == 0
+    assert desk.rarefy("promote", "tiny", "--store", url).code == 0
     assert there.tags() == {"production": desk.digest} == desk.store.tags()
 
 
@@ -283,7 +283,7 @@ def test_a_remote_spelt_otherwise_is_the_same_place(desk: Desk, tmp_path: Path) 
     (tmp_path / "link").symlink_to(tmp_path / "shared")
     spellings = (f"{url}/", f"{tmp_path}/shared", f"local://{tmp_path}/shared")
     for spelt in (*spellings, f"{tmp_path}/shared/../shared", f"{tmp_path}/link"):
-        refused = desk.rarefy("promote", "tiny", "--to", spelt)
+        refused = desk.rarefy("promote", "tiny", "--store", spelt)
         assert refused.code == 4
         assert "is " in refused.err
         assert "now; run again" in refused.err
@@ -296,13 +296,13 @@ def test_a_first_release_whose_budgets_wait_for_it_founds_that_tag_only(
     desk.record(lambda values: values["verdict"].update(budgets=[]))
     assert "no budget was judged" in desk.rarefy("promote", "tiny").err
     desk.record(lambda values: values.update(absent=[f"{url}#production"]))
-    elsewhere = desk.rarefy("promote", "tiny", "staging", "--to", url)
+    elsewhere = desk.rarefy("promote", "tiny", "staging", "--store", url)
     assert elsewhere.code == 4
     assert "no budget was judged" in elsewhere.err
-    assert desk.rarefy("promote", "tiny", "--to", f"{url}/").code == 0
+    assert desk.rarefy("promote", "tiny", "--store", f"{url}/").code == 0
     assert Store(tmp_path / "shared").tags() == {"production": desk.digest}
     desk.store.untag("production")
     Store(tmp_path / "shared").tag("production", publish(Store(tmp_path / "shared"), "b").digest)
-    again = desk.rarefy("promote", "tiny", "--to", url)
+    again = desk.rarefy("promote", "tiny", "--store", url)
     assert again.code == 4
     assert "measured against nothing" in again.err

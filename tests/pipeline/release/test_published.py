@@ -49,7 +49,7 @@ def at(time: str) -> Callable[[dict[str, Any]], None]:
 
 def test_a_worker_s_bundle_is_promoted_on_the_verdict_beside_it(shared: Shared) -> None:
     place = shared.publish()
-    said = shared.promote("production", "--to", shared.url, "--json")
+    said = shared.promote("production", "--store", shared.url, "--json")
     assert said.code == 0, said.err
     assert json.loads(said.out)["run"] == place.as_uri()
     for store in (Store(shared.home / "store"), Store(shared.folder)):

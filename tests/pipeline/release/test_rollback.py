@@ -22,10 +22,10 @@ def test_rollback_to_what_it_cannot(desk: Desk) -> None:
     assert "production: no tag in" in missing.err
     for each in (one, two):
         desk.store.tag("production", each.digest)
-    never = desk.rarefy("rollback", "production", "--to", desk.digest)
+    never = desk.rarefy("rollback", "production", "--artifact", desk.digest)
     assert never.code == 2
     assert f"production never pointed there; it pointed at {one.short}, {two.short}" in never.err
-    assert desk.rarefy("rollback", "production", "--to", two.short).code == 2
+    assert desk.rarefy("rollback", "production", "--artifact", two.short).code == 2
     damage(one.directory / "a.txt")
     damaged = desk.rarefy("rollback", "production")
     assert damaged.code == 6

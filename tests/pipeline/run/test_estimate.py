@@ -47,7 +47,7 @@ def test_training_takes_six_operations_for_each_weight_and_token(workshop: Works
 def test_a_student_of_half_the_layers_takes_half_the_time(workshop: Workshop) -> None:
     head: dict[str, Any] = {"finetune": {"epochs": 1}}
     student = {"distill": {"teacher": "finetune", "epochs": 1}}
-    half = {"distill": {"teacher": "finetune", "layers": 1, "epochs": 1}}
+    half = {"distill": {"teacher": "finetune", "keep_layers": 1, "epochs": 1}}
     whole_time = seconds(workshop, head, student)["distill"] - estimate.START
     half_time = seconds(workshop, head, half)["distill"] - estimate.START
     answers = 1  # passes of the teacher, beside three of the student
@@ -65,7 +65,7 @@ def test_students_of_texts_of_unknown_number_have_no_estimate(workshop: Workshop
     stages = [
         {"finetune": {"epochs": 1}},
         {"augment": {"texts": [{"file": "more.jsonl"}]}},
-        {"distill": {"transfer": "augment", "layers": 1}},
+        {"distill": {"transfer": "augment", "keep_layers": 1}},
     ]
     assert list(seconds(workshop, *stages)) == ["finetune"]
 

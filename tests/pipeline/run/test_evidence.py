@@ -62,7 +62,7 @@ def twins(project: Project) -> Callable[[str], Path]:
 def test_too_few_rows_are_said_first_and_never_pass(
     project: Project, rarefy: Callable[..., Said], twins: Callable[[str], Path]
 ) -> None:
-    recipe = twins("3 %")
+    recipe = twins("3 points")
     planned = rarefy("plan", recipe)
     assert planned.code == 0
     assert (
@@ -84,7 +84,7 @@ def test_too_few_rows_are_said_first_and_never_pass(
 def test_rows_enough_are_not_warned_of(
     project: Project, rarefy: Callable[..., Said], twins: Callable[[str], Path]
 ) -> None:
-    said = rarefy("run", twins("40 %"), "--engine", "inline", "--strict")
+    said = rarefy("run", twins("40 points"), "--engine", "inline", "--strict")
     assert (said.code, said.out.splitlines()[-1]) == (0, "verdict: pass")
     assert "eval rows" not in said.err
 
@@ -93,7 +93,7 @@ def test_of_rows_in_groups_nothing_is_foretold(
     project: Project, rarefy: Callable[..., Said], twins: Callable[[str], Path]
 ) -> None:
     """Ten users of two rows: how many users would do, only a run can tell."""
-    recipe = twins("3 %")
+    recipe = twins("3 points")
     for name in ("train.jsonl", "eval.jsonl"):
         rows = [json.loads(line) for line in (project.folder / name).read_text().splitlines()]
         users = [json.dumps(row | {"user": at // 2}) for at, row in enumerate(rows)]

@@ -34,12 +34,12 @@ NOT_DESCRIBED = r"the parts of a model of type 'albert' are not described; descr
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ({"prune": {"heads": 0.5}}, f"{NOT_DESCRIBED}; only 'vocabulary' can be pruned"),
-        ({"prune": {"neurons": 0.5}}, NOT_DESCRIBED),
-        ({"prune": {"layers": [0]}}, NOT_DESCRIBED),
+        ({"prune": {"remove_heads": 0.5}}, f"{NOT_DESCRIBED}; only 'vocabulary' can be pruned"),
+        ({"prune": {"remove_neurons": 0.5}}, NOT_DESCRIBED),
+        ({"prune": {"remove_layers": [0]}}, NOT_DESCRIBED),
         ({"factorize": {}}, NOT_DESCRIBED),
-        ({"distill": {"layers": 1}}, rf"distill\.layers: {NOT_DESCRIBED}; give a 'student'"),
-        ({"adapt": {"target": "attention"}}, rf"adapt\.target: {NOT_DESCRIBED}; write 'all-l"),
+        ({"distill": {"keep_layers": 1}}, rf"distill\.keep_layers: {NOT_DESCRIBED}; give a 'student'"),
+        ({"adapt": {"modules": "attention"}}, rf"adapt\.modules: {NOT_DESCRIBED}; write 'all-l"),
         (
             {"distill": {"student": "model", "hidden_weight": 1}},
             rf"distill\.hidden_weight: {NOT_DESCRIBED}; only the answers",
@@ -66,7 +66,7 @@ def test_factorized_embeddings_are_known_before_a_run(workshop, later, message):
     stages = [
         "finetune",
         {"factorize": {"embeddings": 8}, "as": "thin"},
-        {"distill": {"layers": 1}},
+        {"distill": {"keep_layers": 1}},
     ]
     with pytest.raises(RecipeError, match=message):
         workshop.open(*stages, later).plan.steps()
@@ -104,12 +104,12 @@ def test_what_needs_no_parts_is_planned_for_any_family(workshop, undescribed):
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([{"prune": {"layers": [5]}}], "no layer 5; the model has layers 0 to 1"),
-        ([{"prune": {"layers": [0, 1]}}], "would remove all 2 layers"),
-        ([{"distill": {"layers": 3}}], "cannot keep 3 layers, the model has 2"),
-        ([{"distill": {"layers": [1, 0]}}], "in rising order"),
-        ([{"distill": {"layers": 1}}, {"prune": {"layers": [1]}}], "no layer 1; .* layers 0 to 0"),
-        ([{"prune": {"layers": 0.5}}, {"distill": {"layers": 2}}], "keep 2 layers, .* has 1"),
+        ([{"prune": {"remove_layers": [5]}}], "no layer 5; the model has layers 0 to 1"),
+        ([{"prune": {"remove_layers": [0, 1]}}], "would remove all 2 layers"),
+        ([{"distill": {"keep_layers": 3}}], "cannot keep 3 layers, the model has 2"),
+        ([{"distill": {"keep_layers": [1, 0]}}], "in rising order"),
+        ([{"distill": {"keep_layers": 1}}, {"prune": {"remove_layers": [1]}}], "no layer 1; .* layers 0 to 0"),
+        ([{"prune": {"remove_layers": 0.5}}, {"distill": {"keep_layers": 2}}], "keep 2 layers, .* has 1"),
     ],
 )
 def test_layers_that_the_model_will_not_have(workshop, stages, message):
@@ -121,9 +121,9 @@ def test_layers_that_the_model_will_not_have(workshop, stages, message):
 @pytest.mark.parametrize(
     ("kind", "stage", "message"),
     [
-        ("deberta", {"prune": {"heads": 0.2}}, "in deberta, talking heads read each other's"),
-        ("modernbert", {"prune": {"layers": [0]}}, "in modernbert, .* layer 0 must be kept"),
-        ("modernbert", {"distill": {"layers": [1]}}, "in modernbert, .* layer 0 must be kept"),
+        ("deberta", {"prune": {"remove_heads": 0.2}}, "in deberta, talking heads read each other's"),
+        ("modernbert", {"prune": {"remove_layers": [0]}}, "in modernbert, .* layer 0 must be kept"),
+        ("modernbert", {"distill": {"keep_layers": [1]}}, "in modernbert, .* layer 0 must be kept"),
     ],
 )
 def test_parts_that_must_stay(workshop, kind, stage, message):
@@ -137,7 +137,7 @@ def test_the_family_after_a_distillation_is_that_of_the_student(workshop):
     shutil.copytree(workshop.folder / "model", workshop.folder / "student")
     changes = {"num_hidden_layers": 1, "max_position_embeddings": 130}
     configure(workshop.folder / "student", model_type="mpnet", **changes)
-    stages = ["finetune", {"distill": {"student": "student"}}, {"prune": {"neurons": 0.5}}]
+    stages = ["finetune", {"distill": {"student": "student"}}, {"prune": {"remove_neurons": 0.5}}]
     loaded = workshop.open(*stages).plan.loaded
     found = check_chain.follow_configs(
         loaded, {MODEL: {"model_type": "bert", "num_hidden_layers": 2}}
@@ -146,4 +146,4 @@ def test_the_family_after_a_distillation_is_that_of_the_student(workshop):
     assert found["distill"]["model_type"] == found["prune"]["model_type"] == "mpnet"
     assert found["distill"]["num_hidden_layers"] == 1
     with pytest.raises(RecipeError, match="cannot keep 5 layers, the model has 1"):
-        workshop.open(*stages[:2], {"distill": {"layers": 5}}).plan.steps()
+        workshop.open(*stages[:2], {"distill": {"keep_layers": 5}}).plan.steps()

@@ -37,7 +37,7 @@ INJECT = {"inject": {"facts": "train.jsonl"}}
             r"stages\[4\]\.validate: reference:adapt: 'adapt' makes an adapter, not a checkpoint",
         ),
         (
-            [INJECT, "finetune", {"distill": {"layers": 1, "teacher": "inject"}}],
+            [INJECT, "finetune", {"distill": {"keep_layers": 1, "teacher": "inject"}}],
             r"stages\[2\]\.distill: teacher: 'inject' makes an encoder, not a model with a head",
         ),
         (

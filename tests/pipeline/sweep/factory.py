@@ -19,15 +19,15 @@ data: {train: rows/train.jsonl, eval: rows/eval.jsonl}
 stages:
   - finetune: {epochs: 1}
   - {augment: {spans: 1}, as: more}
-  - distill: {layers: 2}
-  - {prune: {heads: 25 %}, as: slim}
+  - distill: {keep_layers: 2}
+  - {prune: {remove_heads: 25 %}, as: slim}
   - quantize
   - export
   - validate
 budgets:
-  - {metric: accuracy, max_drop: 3 %, against: finetune}
+  - {metric: accuracy, max_drop: 3 points, against: finetune}
 """
-VARY: dict[str, Any] = {"distill.layers": [1, 2], "slim.heads": ["25 %", "50 %"]}
+VARY: dict[str, Any] = {"distill.keep_layers": [1, 2], "slim.remove_heads": ["25 %", "50 %"]}
 
 
 def write(folder: Path, **given: Any) -> Path:
@@ -45,7 +45,7 @@ def load(folder: Path, **given: Any) -> Sweep:
 
 def branch(name: str, accuracy: float, ms: float, size: int, **given: Any) -> Branch:
     """Return a branch that is done."""
-    values = given.pop("values", {"distill.layers": 1, "slim.heads": "25 %"})
+    values = given.pop("values", {"distill.keep_layers": 1, "slim.remove_heads": "25 %"})
     steps = [
         StepRow(id="distill", digest="d" * 64, cached=False, seconds=2.0, accuracy=_at(accuracy))
     ]

@@ -30,9 +30,9 @@ def test_of_equals_one_stays_on_the_front() -> None:
 
 
 def test_questions_are_answered_within_their_limits() -> None:
-    assert names({"most": "accuracy"}) == "large"
-    assert names({"most": "accuracy", "under": {"latency": "4 ms"}}) == "middle"
-    assert names({"least": "latency", "within": "1 %"}) == "middle"
-    assert names({"least": "size"}) == "small"
-    assert names({"most": "accuracy", "under": {"latency": "0.5 ms"}}) is None
-    assert names({"least": "size", "within": "1 %", "under": {"latency": "1 ms"}}) is None
+    assert names({"maximize": "accuracy"}) == "large"
+    assert names({"maximize": "accuracy", "under": {"latency": "4 ms"}}) == "middle"
+    assert names({"minimize": "latency", "within": "1 point"}) == "middle"
+    assert names({"minimize": "size"}) == "small"
+    assert names({"maximize": "accuracy", "under": {"latency": "0.5 ms"}}) is None
+    assert names({"minimize": "size", "within": "1 point", "under": {"latency": "1 ms"}}) is None

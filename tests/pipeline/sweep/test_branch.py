@@ -9,7 +9,7 @@ from rarefy.pipeline.sweep.file import Stop
 from rarefy.pipeline.terms.errors import IntegrityError
 from tests.pipeline.sweep import factory
 
-POINTS = (Stop(after="distill", points="5 %"),)
+POINTS = (Stop(after="distill", points=5),)
 LEAST = (Stop(after="distill", min_accuracy="70 %"),)
 
 
@@ -39,7 +39,7 @@ def test_a_branch_far_below_the_best_is_hopeless_and_one_near_it_is_not() -> Non
     assert reason == "84.0% after distill; at least 85.0% is within 5 points of the best"
     assert hopeless(POINTS, factory.branch("a", 0.86, 1.0, 1), [best]) is None
     assert hopeless(POINTS, best, [best]) is None
-    one = (Stop(after="distill", points="1 %"),)
+    one = (Stop(after="distill", points=1),)
     assert str(hopeless(one, worse, [best])).endswith("is within 1 point of the best")
 
 

@@ -19,15 +19,15 @@ def changed(folder: Path, **given: Any) -> LoadedRecipe:
 
 
 def test_a_parameter_of_a_step_is_set_by_its_id(tmp_path: Path) -> None:
-    made = changed(tmp_path, **{"slim.heads": "50 %", "quantize.mode": "static"})
+    made = changed(tmp_path, **{"slim.remove_heads": "50 %", "quantize.mode": "static"})
 
-    assert made.step("slim").stage.model_dump()["heads"] == 0.5
+    assert made.step("slim").stage.model_dump()["remove_heads"] == 0.5
     assert made.step("quantize").stage.model_dump()["mode"] == "static"
-    assert made.step("distill").stage.model_dump()["layers"] == 2
+    assert made.step("distill").stage.model_dump()["keep_layers"] == 2
 
 
 def test_a_step_alone_takes_all_its_parameters_or_is_left_out(tmp_path: Path) -> None:
-    made = changed(tmp_path, slim="off", distill={"layers": 1, "alpha": 0.5})
+    made = changed(tmp_path, slim="off", distill={"keep_layers": 1, "alpha": 0.5})
 
     assert [step.id for step in made.steps] == [
         *("finetune", "more", "distill", "quantize", "export", "validate"),
@@ -101,7 +101,7 @@ def test_models_that_are_their_own_truth_cannot_be_compared(tmp_path: Path) -> N
     ("given", "says"),
     [
         ({"distill.layerz": 1}, "unknown key"),
-        ({"distill.layers.deep": 1}, "has no fields"),
+        ({"distill.keep_layers.deep": 1}, "has no fields"),
     ],
 )
 def test_values_that_do_not_fit_are_errors(
@@ -123,11 +123,11 @@ def test_steps_that_share_parameters_by_an_alias_vary_apart(tmp_path: Path) -> N
 
 
 def test_a_step_s_id_may_have_a_dot(tmp_path: Path) -> None:
-    path = factory.write(tmp_path, vary={"slim.b.heads": ["25 %", "50 %"]})
+    path = factory.write(tmp_path, vary={"slim.b.remove_heads": ["25 %", "50 %"]})
     recipe = tmp_path / "base.yaml"
     recipe.write_text(recipe.read_text().replace("as: slim", "as: slim.b"))
     sweep = sweep_file.load(path)
-    made = fields.with_values(sweep.recipe, sweep.values, {"slim.b.heads": "50 %"})
-    assert made.step("slim.b").stage.model_dump()["heads"] == 0.5
+    made = fields.with_values(sweep.recipe, sweep.values, {"slim.b.remove_heads": "50 %"})
+    assert made.step("slim.b").stage.model_dump()["remove_heads"] == 0.5
     made = fields.with_values(sweep.recipe, sweep.values, {"slim.b": "off"})
     assert "slim.b" not in made.ids

@@ -22,7 +22,7 @@ def test_a_sweep_has_its_recipe_and_asks_three_questions(tmp_path: Path) -> None
 
 
 def test_limits_are_read_with_their_units() -> None:
-    asked = Question.model_validate({"most": "accuracy", "under": {"latency": "2 ms"}})
+    asked = Question.model_validate({"maximize": "accuracy", "under": {"latency": "2 ms"}})
 
     assert asked.limits == {"latency": 2.0}
     assert asked.words() == "the most accurate under 2 ms"
@@ -30,8 +30,8 @@ def test_limits_are_read_with_their_units() -> None:
 
 def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
     first = factory.load(tmp_path)
-    asked = factory.load(tmp_path, ask=[{"most": "accuracy"}])
-    other = factory.load(tmp_path, vary={"distill.layers": [1, 2, 3]})
+    asked = factory.load(tmp_path, ask=[{"maximize": "accuracy"}])
+    other = factory.load(tmp_path, vary={"distill.keep_layers": [1, 2, 3]})
 
     assert first.digest == asked.digest != other.digest
     turned = dict(reversed(factory.VARY.items()))  # its branches would have other names
@@ -42,7 +42,7 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
     ("given", "says"),
     [
         ({"vary": {}}, "sweep.yaml:.*vary: .*at least 1"),
-        ({"vary": {"distill.layers": []}}, "at least 1 item"),
+        ({"vary": {"distill.keep_layers": []}}, "at least 1 item"),
         ({"vary": {"nothing.here": [0]}}, r"sweep.yaml:\d+: vary.nothing.here: no step"),
         (
             {"vary": {"distill.alpha": {"low": 0, "high": 1}}},
@@ -61,26 +61,26 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
         ),
         ({"vary": {"seed": list(range(1001))}}, "the limit is 1000"),
         (
-            {"stop": [{"after": "destill", "points": "5 %"}]},
+            {"stop": [{"after": "destill", "points": 5}]},
             "no step of branches with a score, did you mean 'distill'",
         ),
-        ({"stop": [{"after": "validate", "points": "5 %"}]}, "no step of branches with a score"),
-        ({"stop": [{"after": "more", "points": "5 %"}]}, "'more' is no step of branches with"),
+        ({"stop": [{"after": "validate", "points": 5}]}, "no step of branches with a score"),
+        ({"stop": [{"after": "more", "points": 5}]}, "'more' is no step of branches with"),
         ({"stop": [{"after": "distill", "min_accuracy": 70}]}, "less than or equal to 1"),
         (
             {"stop": [{"after": "distill", "points": "5 ms"}]},
-            "'5 ms' is a time; expected a percent",
+            "'5 ms' is not a number of percentage points",
         ),
         (
-            {"ask": [{"most": "accuracy", "under": {"latency": "10 MB"}}]},
+            {"ask": [{"maximize": "accuracy", "under": {"latency": "10 MB"}}]},
             "is a size; expected a time",
         ),
-        ({"ask": [{"most": "accuracy", "under": {"latenzy": "1 ms"}}]}, "did you mean 'latency'"),
-        ({"vary": {"distill.layers": 2}}, r"sweep.yaml:\d+: .*vary.distill.layers: give a list"),
+        ({"ask": [{"maximize": "accuracy", "under": {"latenzy": "1 ms"}}]}, "did you mean 'latency'"),
+        ({"vary": {"distill.keep_layers": 2}}, r"sweep.yaml:\d+: .*vary.distill.keep_layers: give a list"),
         ({"vary": {"seed": {"lo": 1, "high": 2}}}, "vary.seed.lo: unknown key"),
         ({"vary": {"validate.seconds": [10, 20]}}, "branches do not run 'validate'"),
         ({"stop": [{"after": "distill"}]}, "either points or min_accuracy"),
-        ({"ask": [{"most": "accuracy", "within": "1 %"}]}, "'within' needs 'least'"),
+        ({"ask": [{"maximize": "accuracy", "within": "1 point"}]}, "'within' needs 'least'"),
         ({"serch": {"trials": 3}}, "did you mean 'search'"),
         ({"recipe": "missing.yaml"}, "no such recipe"),
     ],
@@ -101,7 +101,7 @@ def test_rows_without_right_answers_choose_nothing(tmp_path: Path) -> None:
         recipe.read_text()
         .replace("eval: rows/eval.jsonl", "eval: rows/eval.jsonl, label: null")
         .replace("model: ", "task: sentence-embeddings\nmodel: ")
-        .replace("accuracy, max_drop: 3 %", "size, max: 1 GB")
+        .replace("accuracy, max_drop: 3 points", "size, max: 1 GB")
         .replace(", against: finetune", "")
     )
 

@@ -12,15 +12,15 @@ from tests.pipeline.sweep.factory import branch
 
 def record(**given: object) -> SweepRecord:
     branches = [
-        branch("large", 0.90, 8.0, 80_000_000, values={"distill.layers": 6}),
-        branch("small", 0.82, 1.0, 9_000_000, values={"distill.layers": 1}),
-        branch("beaten", 0.80, 2.0, 10_000_000, values={"distill.layers": 2}),
+        branch("large", 0.90, 8.0, 80_000_000, values={"distill.keep_layers": 6}),
+        branch("small", 0.82, 1.0, 9_000_000, values={"distill.keep_layers": 1}),
+        branch("beaten", 0.80, 2.0, 10_000_000, values={"distill.keep_layers": 2}),
         branch(
             "hopeless",
             0.5,
             1.0,
             1,
-            values={"distill.layers": 3},
+            values={"distill.keep_layers": 3},
             state="stopped",
             why="50 % after distill",
             latency=None,
@@ -46,7 +46,7 @@ def record(**given: object) -> SweepRecord:
         "device": "cpu",
         "recipe": "base.yaml",
         "target": "cpu, 1 thread",
-        "vary": {"distill.layers": [1, 2, 3, 6]},
+        "vary": {"distill.keep_layers": [1, 2, 3, 6]},
         "branches": branches,
         "answers": answers,
         "seconds": 8.0,
@@ -62,7 +62,7 @@ def text(html: str) -> str:
 def test_the_page_answers_the_questions_first() -> None:
     shown = text(page.render(record()))
 
-    assert "The fastest within 10 points distill.layers = 1" in shown
+    assert "The fastest within 10 points distill.keep_layers = 1" in shown
     assert "81.0 % [79.0 %, 83.0 %] on the eval rows, which chose nothing" in shown
     assert "The most accurate under 0.1 ms No branch meets this." in shown
     assert shown.index("fastest within") < shown.index("All branches")
@@ -92,12 +92,12 @@ def test_only_the_answers_are_named_in_the_figure() -> None:
 def test_what_each_value_gave_is_over_complete_branches() -> None:
     shown = text(page.render(record()))
 
-    assert "distill.layers 6 1 90.0 %" in shown
-    assert "distill.layers 3 1" not in shown
+    assert "distill.keep_layers 6 1 90.0 %" in shown
+    assert "distill.keep_layers 3 1" not in shown
 
 
 def test_a_sweep_without_a_finished_branch_has_a_page() -> None:
-    waiting = Branch(name="a", values={"distill.layers": 1})
+    waiting = Branch(name="a", values={"distill.keep_layers": 1})
 
     html = page.render(record(branches=[waiting], answers=[]))
 

@@ -9,14 +9,14 @@ from rarefy.pipeline.sweep.questions import Question
 @pytest.mark.parametrize(
     ("given", "name"),
     [
-        ({"most": "accuracy"}, "most-accurate"),
-        ({"least": "latency", "within": "1 %"}, "fastest-within-1-point"),
-        ({"least": "size", "within": 0.005}, "smallest-within-0.5-points"),
+        ({"maximize": "accuracy"}, "most-accurate"),
+        ({"minimize": "latency", "within": "1 point"}, "fastest-within-1-point"),
+        ({"minimize": "size", "within": 0.005}, "smallest-within-0.5-points"),
         (
-            {"most": "accuracy", "under": {"size": "10 MB", "latency": "0.2 ms"}},
+            {"maximize": "accuracy", "under": {"size": "10 MB", "latency": "0.2 ms"}},
             "most-accurate-under-0.2-ms-under-10-mb",
         ),
-        ({"most": "accuracy", "under": {"latency": "20000 s"}}, "most-accurate-under-20000000-ms"),
+        ({"maximize": "accuracy", "under": {"latency": "20000 s"}}, "most-accurate-under-20000000-ms"),
     ],
 )
 def test_a_question_has_a_name_for_files(given: dict[str, object], name: str) -> None:
@@ -24,14 +24,14 @@ def test_a_question_has_a_name_for_files(given: dict[str, object], name: str) ->
 
 
 def test_a_question_has_words() -> None:
-    asked = Question.model_validate({"least": "latency", "within": "1 %"})
+    asked = Question.model_validate({"minimize": "latency", "within": "1 point"})
 
     assert asked.words() == "the fastest within 1 point"
 
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"most": "accuracy", "least": "size"}, {"most": "accuracy", "within": "1 %"}],
+    [{}, {"maximize": "accuracy", "minimize": "size"}, {"maximize": "accuracy", "within": "1 point"}],
 )
 def test_what_cannot_be_answered_is_no_question(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -13,8 +13,8 @@ def test_a_grid_has_every_combination_and_neighbours_differ_from_an_early_step_o
     names = [one.name for one in variants.grid(factory.load(tmp_path))]
 
     assert names == [
-        *("layers-1-heads-25pct", "layers-2-heads-25pct"),
-        *("layers-1-heads-50pct", "layers-2-heads-50pct"),
+        *("keep_layers-1-remove_heads-25pct", "keep_layers-2-remove_heads-25pct"),
+        *("keep_layers-1-remove_heads-50pct", "keep_layers-2-remove_heads-50pct"),
     ]
 
 
@@ -51,5 +51,5 @@ def test_a_variants_recipe_has_its_values_and_may_have_another_name(tmp_path: Pa
     made = variants.recipe(sweep, {**one.values, "name": "other"})
 
     assert made.recipe.name == "other"
-    assert made.step("distill").stage.model_dump()["layers"] == 1
-    assert made.step("slim").stage.model_dump()["heads"] == 0.5
+    assert made.step("distill").stage.model_dump()["keep_layers"] == 1
+    assert made.step("slim").stage.model_dump()["remove_heads"] == 0.5

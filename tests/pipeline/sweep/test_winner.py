@@ -12,12 +12,12 @@ from rarefy.pipeline.sweep.questions import Question
 from rarefy.pipeline.terms.errors import RecipeError
 from tests.pipeline.sweep import factory
 
-QUESTION = Question.model_validate({"least": "latency", "within": "1 %"})
+QUESTION = Question.model_validate({"minimize": "latency", "within": "1 point"})
 
 
 def test_the_recipe_is_written_beside_its_origin_and_means_the_same(tmp_path: Path) -> None:
     sweep = factory.load(tmp_path)
-    chosen = factory.branch("a", 0.9, 1.0, 1, values={"distill.layers": 1, "slim": "off"})
+    chosen = factory.branch("a", 0.9, 1.0, 1, values={"distill.keep_layers": 1, "slim": "off"})
 
     winner.write(sweep, QUESTION, chosen, "rarefy run --threads 1 it.yaml")
     made = recipes.load(tmp_path / "many-fastest-within-1-point.yaml")

@@ -109,9 +109,9 @@ def test_too_little_or_nothing_measured_never_passes(ours, theirs, outcome, reas
         ({"metric": "kl", "max": 0.05}, "pass"),
         ({"metric": "kl", "max": 0.02}, "inconclusive"),
         ({"metric": "kl", "max": 0.005}, "fail"),
-        ({"metric": "accuracy", "max_drop": "3 %", "against": "finetune"}, "pass"),
-        ({"metric": "accuracy", "max_drop": "1 %", "against": "finetune"}, "inconclusive"),
-        ({"metric": "accuracy", "max_drop": "0.2 %", "against": "finetune"}, "fail"),
+        ({"metric": "accuracy", "max_drop": "3 points", "against": "finetune"}, "pass"),
+        ({"metric": "accuracy", "max_drop": "1 point", "against": "finetune"}, "inconclusive"),
+        ({"metric": "accuracy", "max_drop": "0.2 points", "against": "finetune"}, "fail"),
         ({"metric": "accuracy", "min_retained": "97 %", "against": "finetune"}, "pass"),
         ({"metric": "accuracy", "min_retained": "99.8 %", "against": "finetune"}, "fail"),
         ({"metric": "accuracy", "max_regression": "3 %", "against": "finetune"}, "pass"),
@@ -165,7 +165,7 @@ def test_the_reason_of_a_size_has_both_sizes(measurements):
 
 
 def test_the_reason_of_a_drop_has_its_bounds_and_the_margin(measurements):
-    found = one(measurements, metric="accuracy", max_drop="1 %", against="finetune")
+    found = one(measurements, metric="accuracy", max_drop="1 point", against="finetune")
     low, high = 100 * found.low, 100 * found.high
     assert found.reason == (
         f"accuracy differs from finetune's by −1.00 points [−{high:.2f}, −{low:.2f}] (one-sided "
@@ -185,8 +185,8 @@ def test_a_reason_says_better_where_the_candidate_is(measurements):
 
 
 def test_a_bound_beside_its_limit_has_the_digits_that_tell_them_apart(measurements):
-    high = one(measurements, metric="accuracy", max_drop="1 %", against="finetune").high
-    asked = {"metric": "accuracy", "max_drop": f"{100 * high + 0.001:.3f} %"}
+    high = one(measurements, metric="accuracy", max_drop="1 point", against="finetune").high
+    asked = {"metric": "accuracy", "max_drop": f"{100 * high + 0.001:.3f} points"}
     assert f"[−{100 * high:.3f}" in one(measurements, against="finetune", **asked).reason
 
 
@@ -239,13 +239,13 @@ def test_budgets_on_cold_caches(cold, budget, value, outcome):
 @pytest.mark.parametrize(
     ("caches", "block", "outcome"),
     [
-        ("hot", 1, "fail"),
-        ("hot", 16, "inconclusive"),  # five blocks cannot be significant
+        ("warm", 1, "fail"),
+        ("warm", 16, "inconclusive"),  # five blocks cannot be significant
         ("cold", 16, "fail"),  # each call found caches emptied, so none depends on the one before
     ],
 )
 def test_the_calls_of_a_block_are_one_observation(measurements, caches, block, outcome):
-    """The candidate takes 10 % longer in 5 · 16 calls, each timed with hot and with cold caches."""
+    """The candidate takes 10 % longer in 5 · 16 calls, each timed with warm and with cold caches."""
     calls = {
         "candidate": [[ms * 1.1 for ms in process] for process in calls_of(5.0, 5, 16)],
         "finetune": calls_of(5.000001, 5, 16),
@@ -277,7 +277,7 @@ def test_an_unknown_metric_fails_and_names_the_known(measurements):
 
 
 def test_a_model_that_was_not_measured_fails(measurements):
-    found = one(measurements, metric="accuracy", max_drop="1 %", against="prune")
+    found = one(measurements, metric="accuracy", max_drop="1 point", against="prune")
     assert found.outcome == "fail"
     assert found.reason == ("'prune' was not measured as a reference; measured: finetune, quantize")
 
@@ -301,7 +301,7 @@ def test_a_candidate_that_answers_nan_fails_even_without_a_budget(measurements):
 
 def test_a_reference_that_answers_nan_is_nothing_to_compare_with(measurements):
     measurements.models["finetune"].answers[3] = [float("nan"), 1.0]
-    found = one(measurements, metric="accuracy", max_drop="3 %", against="finetune")
+    found = one(measurements, metric="accuracy", max_drop="3 points", against="finetune")
     assert found.outcome == "fail"
     assert "finetune predicted NaN" in found.reason
 
@@ -335,12 +335,12 @@ def test_two_models_that_never_differ_on_few_rows_are_undecided(measurements):
     measurements.truth = [0] * 30
     for model in measurements.models.values():
         model.answers = answers_where([True] * 30)
-    for form in ({"max_drop": "1 %"}, {"min_retained": "99 %"}):
+    for form in ({"max_drop": "1 point"}, {"min_retained": "99 %"}):
         found = one(measurements, metric="accuracy", against="finetune", **form)
         assert found.outcome == "inconclusive", found.reason
 
 
-@pytest.mark.parametrize(("limit", "outcome"), [("3 %", "pass"), ("0.2 %", "fail")])
+@pytest.mark.parametrize(("limit", "outcome"), [("3 points", "pass"), ("0.2 points", "fail")])
 def test_agreement_without_labels_may_drop_against_a_baseline(measurements, limit, outcome):
     """The candidate agrees on 98 % of the rows, the baseline on 99 %: ours loses 20 of 2,000."""
     truth = [0, 1] * 1000

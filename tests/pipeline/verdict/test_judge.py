@@ -140,7 +140,7 @@ def test_a_time_that_was_never_taken_fails_on_a_throttled_target_too(measurement
 def test_a_drop_of_nothing_is_zero_without_a_sign(measurements):
     twins = {"candidate": measurements.models["finetune"]}
     same = measurements.model_copy(update={"models": measurements.models | twins})
-    found = one(same, metric="accuracy", max_drop="1 %", against="finetune")
+    found = one(same, metric="accuracy", max_drop="1 point", against="finetune")
     assert str(found.value) == "0.0"
 
 

@@ -55,12 +55,12 @@ def test_models_that_never_differ_pass_with_just_these_rows():
 
 def test_every_budget_that_compares_a_score_is_told_of():
     budgets = [
-        Budget(metric="accuracy", max_drop="2 %", against="finetune"),
+        Budget(metric="accuracy", max_drop="2 points", against="finetune"),
         Budget(metric="macro_f1", min_retained="97 %", against="finetune"),
         Budget(metric="accuracy", max_regression="5 %", against="production"),
         Budget(metric="accuracy", min="80 %"),
         Budget(metric="latency_p50", max_regression="5 %", against="production"),
-        Budget(metric="agreement", max_drop="2 %", against="production"),
+        Budget(metric="agreement", max_drop="2 points", against="production"),
     ]
     found = power.needs(budgets, 1000)
     # Macro F1 counts no rows, so only a run tells what it needs.
@@ -78,14 +78,14 @@ def test_every_budget_that_compares_a_score_is_told_of():
 
 def test_the_disagreement_of_the_last_run_counts_where_there_is_one():
     ours, theirs = np.arange(500) % 10 > 0, np.arange(500) % 10 != 1
-    budgets = [Budget(metric="accuracy", max_drop="2 %", against="finetune")]
+    budgets = [Budget(metric="accuracy", max_drop="2 points", against="finetune")]
     earlier = power.needs(budgets, 1000, _measurements(ours, theirs))[0]
     assert (earlier.disagreement, earlier.measured) == (0.2, True)
     assert "20% of the predictions differed in the last run" in earlier.text
     share = [Budget(metric="accuracy", min_retained="98 %", against="finetune")]
     after = power.needs(share, 1000, _measurements(ours, theirs))[0]
     assert after.margin == pytest.approx(0.02 * 0.9)
-    other = [Budget(metric="accuracy", max_drop="2 %", against="production")]
+    other = [Budget(metric="accuracy", max_drop="2 points", against="production")]
     assert not power.needs(other, 1000, _measurements(ours, theirs))[0].measured
 
 
@@ -137,7 +137,7 @@ def test_a_score_that_counts_no_rows_needs_what_the_last_run_s_error_says(monkey
 
     monkeypatch.setattr(ClassScorer, "counted", False)
     ours, theirs = np.arange(500) % 10 > 0, np.arange(500) % 10 != 1
-    budgets = [Budget(metric="macro_f1", max_drop="0.5 %", against="finetune")]
+    budgets = [Budget(metric="macro_f1", max_drop="0.5 points", against="finetune")]
     assert power.needs(budgets, 1000, counted=False) == [], "nothing is known before the first run"
     earlier = _measurements(ours, theirs)
     (need,) = power.needs(budgets, 1000, earlier, counted=False)
@@ -155,7 +155,7 @@ def test_rows_in_groups_need_more_groups_and_are_judged_by_them():
     theirs = np.ones(1000, dtype=bool)
     ours = theirs.copy()
     ours[:20] = False  # two documents of ten rows
-    budgets = [Budget(metric="accuracy", max_drop="4 %", against="finetune")]
+    budgets = [Budget(metric="accuracy", max_drop="4 points", against="finetune")]
     rows = _measurements(ours, theirs)
     assert judge(budgets, [Target(name="cpu")], rows).outcome == "pass"
     documents = rows.model_copy(update={"groups": (np.arange(1000) // 10).tolist()})

@@ -84,7 +84,7 @@ def test_the_same_seed_makes_the_same_texts(made):
 
 def test_at_most_as_many_as_asked_are_made_from_all_rows(made):
     texts = [f"{word} is one thing and {word} is another" for word in map(str, range(200))]
-    rows, _ = made(of(texts), most=100)
+    rows, _ = made(of(texts), max_texts=100)
     assert 60 <= len(rows) <= 100
     numbers = [int(word) for text in rows.texts for word in text.split() if word.isdigit()]
     assert min(numbers) < 20
@@ -94,7 +94,7 @@ def test_at_most_as_many_as_asked_are_made_from_all_rows(made):
 def test_rows_with_many_clauses_leave_the_last_rows_their_share(made):
     texts = [", ".join(f"{row} is {place}" for place in range(40)) for row in range(50)]
     texts += [f"end {row} is one, end {row} is two" for row in range(50)]
-    rows, _ = made(of(texts), most=500, spans=4, splices=0)
+    rows, _ = made(of(texts), max_texts=500, spans=4, splices=0)
     assert len(rows) > 450
     assert 30 < sum("end" in text for text in rows.texts) < 130
 
@@ -252,7 +252,7 @@ def test_answers_without_texts_are_refused(workshop):
 
 def test_the_next_stage_goes_on_from_its_input(workshop):
     finished = workshop.run(
-        "quick:Head", "augment", {"distill": {"layers": 1, "transfer": "augment"}}
+        "quick:Head", "augment", {"distill": {"keep_layers": 1, "transfer": "augment"}}
     )
     made, student = finished["augment"], finished["distill"]
     assert made.artifact.kind is Kind.TRANSFER_SET
@@ -265,7 +265,7 @@ def test_the_next_stage_goes_on_from_its_input(workshop):
     ("stages", "message"),
     [
         (
-            ["quick:Head", "augment", {"distill": {"layers": 1, "from": "augment"}}],
+            ["quick:Head", "augment", {"distill": {"keep_layers": 1, "from": "augment"}}],
             "takes a checkpoint, but 'augment' makes a transfer-set",
         ),
         (
@@ -273,7 +273,7 @@ def test_the_next_stage_goes_on_from_its_input(workshop):
             "teacher: 'augment' makes a transfer-set, not a model with a head",
         ),
         (
-            ["quick:Head", {"distill": {"layers": 1, "transfer": "head"}}],
+            ["quick:Head", {"distill": {"keep_layers": 1, "transfer": "head"}}],
             "transfer: 'head' makes a checkpoint, not a transfer-set",
         ),
     ],
@@ -281,7 +281,7 @@ def test_the_next_stage_goes_on_from_its_input(workshop):
 def test_what_is_no_model_is_no_model(workshop, stages, message):
     entry = stages[-1]["distill"]
     if "from" in entry:
-        stages = [*stages[:-1], {"distill": {"layers": 1}, "from": entry.pop("from")}]
+        stages = [*stages[:-1], {"distill": {"keep_layers": 1}, "from": entry.pop("from")}]
     with pytest.raises(RecipeError, match=rf"trial.yaml:\d+: .*{message}"):
         workshop.open(*stages).plan.steps()
 

@@ -36,7 +36,7 @@ def answers(directory, texts):
 
 def test_one_layer_agrees_with_its_teacher_on_new_sentences(tuned, make_context):
     context = make_context(rows=256)
-    stage = Distill(layers=1, learning_rate=2e-3, epochs=6, batch_size=16)
+    stage = Distill(keep_layers=1, learning_rate=2e-3, epochs=6, batch_size=16)
     draft = stage.run(context, tuned)
     assert draft.model["layers"] == 1
     new, _ = sentences(100, seed=5)
@@ -47,7 +47,7 @@ def test_one_layer_agrees_with_its_teacher_on_new_sentences(tuned, make_context)
 
 def test_the_student_starts_from_the_layers_that_were_named(tuned, make_context):
     context = make_context(rows=8)
-    Distill(layers=(0, 2), learning_rate=1e-8, epochs=1).run(context, tuned)
+    Distill(keep_layers=(0, 2), learning_rate=1e-8, epochs=1).run(context, tuned)
     teacher, student = checkpoint.load(tuned.directory), checkpoint.load(context.output)
     for own, theirs in ((0, 0), (1, 2)):
         one = student.bert.encoder.layer[own].output.dense.weight
@@ -91,7 +91,7 @@ def test_the_students_bytes_belong_to_the_fingerprint(tmp_path):
     write_encoder(tmp_path / "small", layers=1, hidden=16)
     names = {path.name for path in Distill(student="small").files(tmp_path)}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    assert Distill(layers=2).files(tmp_path) == ()
+    assert Distill(keep_layers=2).files(tmp_path) == ()
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_unlabelled_text_is_labelled_by_the_teacher(tuned, make_context):
     train = Split("train", "train.jsonl", "0" * 64, texts[:2], None, [0, 1])
     more = Split("unlabelled", "more.jsonl", "0" * 64, texts[2:], None, None)
     context = make_context(splits={"train": train, "unlabelled": more})
-    stage = Distill(layers=2, learning_rate=1e-3, epochs=4, batch_size=16)
+    stage = Distill(keep_layers=2, learning_rate=1e-3, epochs=4, batch_size=16)
     draft = stage.run(context, tuned)
     assert {m.name: m.value for m in draft.metrics}["rows"] == 200
     new, _ = sentences(100, seed=5)
@@ -134,10 +134,10 @@ def test_layers_are_spread_from_the_first_to_the_last():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({}, "give 'layers' to keep"),
-        ({"layers": 2, "student": "x"}, "not both"),
-        ({"layers": 0}, "at least one layer"),
-        ({"layers": 2, "vocabulary": True}, "'vocabulary' is of a 'student'"),
+        ({}, "give 'keep_layers', a"),
+        ({"keep_layers": 2, "student": "x"}, "not both"),
+        ({"keep_layers": 0}, "at least one layer"),
+        ({"keep_layers": 2, "vocabulary": True}, "'vocabulary' is of a 'student'"),
     ],
 )
 def test_a_distillation_without_a_student_is_refused_with_the_recipe(parameters, message):
@@ -200,7 +200,7 @@ def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
     for keep in ("last", "best"):
         context = make_context(rows=64, work=make_context().base / keep)
         stage = Distill(
-            layers=1,
+            keep_layers=1,
             keep=keep,
             epochs=6,
             learning_rate=0.05,
@@ -230,13 +230,13 @@ def test_what_a_transfer_set_with_answers_cannot_give_is_refused_before_a_run(
 ):
     chain = ({"quick:Head": None, "as": "head"}, {"label": {}, "as": "labels"})
     with pytest.raises(RecipeError, match=message):
-        workshop.open(*chain, {"distill": {"layers": 1, "transfer": "labels"} | asked}).plan.steps()
-    assert len(workshop.open(*chain, {"distill": {"layers": 1} | asked}).plan.steps()) == 4
+        workshop.open(*chain, {"distill": {"keep_layers": 1, "transfer": "labels"} | asked}).plan.steps()
+    assert len(workshop.open(*chain, {"distill": {"keep_layers": 1} | asked}).plan.steps()) == 4
 
 
 def test_patience_needs_something_to_wait_for():
     with pytest.raises(ValidationError, match="'patience' needs 'keep: best'"):
-        Distill(layers=1, patience=2)
+        Distill(keep_layers=1, patience=2)
 
 
 def test_one_row_that_is_split_differently_leaves_the_others_compared(
@@ -250,7 +250,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
 
     monkeypatch.setattr(distill, "same_tokens", all_but_one)
     context = make_context(rows=8)
-    draft = Distill(layers=1, epochs=1, hidden_weight=1).run(context, tuned)
+    draft = Distill(keep_layers=1, epochs=1, hidden_weight=1).run(context, tuned)
     assert {m.name: m.value for m in draft.metrics}["rows_split_alike"] == 7
     hidden = context.work / "teacher" / "hidden.f16"
     assert hidden.stat().st_size > 0
@@ -265,7 +265,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
 )
 def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters):
     context = make_context(rows=256)
-    stage = Distill(layers=1, learning_rate=2e-3, epochs=6, batch_size=16, **parameters)
+    stage = Distill(keep_layers=1, learning_rate=2e-3, epochs=6, batch_size=16, **parameters)
     stage.run(context, tuned)
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)
@@ -275,7 +275,7 @@ def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters
 @pytest.mark.slow
 def test_a_student_learns_with_relus_and_ships_with_them(tuned, make_context, tmp_path):
     context = make_context(rows=256)
-    stage = Distill(layers=1, learning_rate=2e-3, epochs=6, batch_size=16, activation="relu")
+    stage = Distill(keep_layers=1, learning_rate=2e-3, epochs=6, batch_size=16, activation="relu")
     stage.run(context, tuned)
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)

@@ -38,7 +38,7 @@ def test_hidden_states_of_other_tokens_are_refused_only_when_asked_for(
 
 def test_by_default_answers_and_labels_are_learned_alone(tuned, make_context):
     context = make_context(rows=8)
-    draft = Distill(layers=1, epochs=1).run(context, tuned)
+    draft = Distill(keep_layers=1, epochs=1).run(context, tuned)
     assert (context.work / "teacher" / "hidden.f16").stat().st_size == 0
     assert "rows_split_alike" not in {metric.name for metric in draft.metrics}
 
@@ -50,5 +50,5 @@ def test_a_students_layers_learn_from_the_same_share_of_the_teachers_depth():
 
 
 def test_a_recorded_stage_is_read_again():
-    for stage in (Distill(layers=1), Distill(layers=1, transfer="augment", hidden_weight=1)):
+    for stage in (Distill(keep_layers=1), Distill(keep_layers=1, transfer="augment", hidden_weight=1)):
         assert Distill.model_validate(stage.model_dump(mode="json")) == stage

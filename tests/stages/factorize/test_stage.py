@@ -73,7 +73,7 @@ def encoder_weights(directory: Path) -> int:
 
 def test_stage_keeps_its_budget_and_loads_again(fresh, make_context):
     context = make_context()
-    draft = Factorize(ratio="50 %").run(context, fresh)
+    draft = Factorize(keep_weights="50 %").run(context, fresh)
     assert encoder_weights(context.output) <= encoder_weights(fresh.directory) / 2
     again = checkpoint.load(context.output)
     for name, rank in draft.model["ranks"].items():
@@ -86,15 +86,15 @@ def test_stage_keeps_its_budget_and_loads_again(fresh, make_context):
 
 def test_no_rank_saves_nothing_is_changed(fresh, make_context):
     context = make_context()
-    draft = Factorize(ratio=0.999999).run(context, fresh)
+    draft = Factorize(keep_weights=0.999999).run(context, fresh)
     assert len(draft.model["ranks"]) <= 1  # saving a millionth takes one layer
     with pytest.raises(ValueError, match="less than 1"):
-        Factorize(ratio=1)
+        Factorize(keep_weights=1)
 
 
 def test_pruned_then_factorized_then_pruned(fresh, make_context):
     """One model can be both factorized and pruned, and thin layers can lose heads and neurons."""
-    steps = [Prune(heads=0.25, neurons=0.25), Factorize(ratio=0.45), Prune(heads=0.5, neurons=0.5)]
+    steps = [Prune(remove_heads=0.25, remove_neurons=0.25), Factorize(keep_weights=0.45), Prune(remove_heads=0.5, remove_neurons=0.5)]
     artifact, sizes = fresh, []
     for step in steps:
         context = make_context()
@@ -107,10 +107,10 @@ def test_pruned_then_factorized_then_pruned(fresh, make_context):
 
 def test_nothing_left_to_factorize_is_told(fresh, make_context):
     context = make_context()
-    Factorize(ratio=0.38).run(context, fresh)
+    Factorize(keep_weights=0.38).run(context, fresh)
     artifact = artifact_of(context.output, Kind.CHECKPOINT)
     with pytest.raises(ModelError, match="factorized already"):
-        Factorize(ratio=0.38).run(make_context(), artifact)
+        Factorize(keep_weights=0.38).run(make_context(), artifact)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_real_weights_lose_less_than_by_plain_svd(tmp_path, make_context):
     tokenizer = checkpoint.load_tokenizer(directory)
     checkpoint.save(whole, tokenizer, tmp_path / "model")
     artifact = artifact_of(tmp_path / "model", Kind.CHECKPOINT)
-    draft = Factorize(ratio=0.5, calibration_rows=32).run(context, artifact)
+    draft = Factorize(keep_weights=0.5, calibration_rows=32).run(context, artifact)
     aware, plain = checkpoint.load(context.output), checkpoint.load(tmp_path / "model")
     for name, rank in draft.model["ranks"].items():
         weight = plain.get_submodule(name).weight.detach()
@@ -192,7 +192,7 @@ def test_narrow_embeddings_are_saved_loaded_trained_and_exported(fresh, make_con
     assert (near - exact).norm() / exact.norm() < 1
     student = artifact_of(context.output, Kind.CHECKPOINT)
     trained = make_context(rows=64)
-    Distill(layers=1, epochs=1).run(trained, student)
+    Distill(keep_layers=1, epochs=1).run(trained, student)
     assert checkpoint.load(trained.output).get_input_embeddings().table.weight.shape == (29, 8)
     bundle = tmp_path / "bundle"
     bundle.mkdir()
@@ -222,22 +222,22 @@ def test_a_full_rank_of_embeddings_and_a_second_time_are_refused(fresh, make_con
 
 def test_embeddings_and_layers_can_be_thinned_together(fresh, make_context):
     context = make_context(rows=16)
-    draft = Factorize(embeddings=8, ratio=0.5).run(context, fresh)
+    draft = Factorize(embeddings=8, keep_weights=0.5).run(context, fresh)
     assert draft.model["ranks"]
     assert checkpoint.load(context.output).get_input_embeddings().table.weight.shape == (29, 8)
 
 
 def test_rows_to_calibrate_layers_that_stay_whole_are_refused():
-    with pytest.raises(ValidationError, match="'calibration_rows' needs 'ratio'"):
+    with pytest.raises(ValidationError, match="'calibration_rows' needs 'keep_weights'"):
         Factorize(embeddings=64, calibration_rows=64)
-    for given in ({"embeddings": 64, "ratio": 0.5}, {}):
+    for given in ({"embeddings": 64, "keep_weights": 0.5}, {}):
         stage = Factorize(calibration_rows=64, **given)
         assert Factorize.model_validate(stage.model_dump(mode="json")) == stage
 
 
 def test_a_budget_that_no_rank_meets_is_refused(fresh, make_context):
-    with pytest.raises(ModelError, match=r"factorize.ratio: 1% is below the minimum;"):
-        Factorize(ratio=0.01).run(make_context(), fresh)
+    with pytest.raises(ModelError, match=r"factorize.keep_weights: 1% is below the minimum;"):
+        Factorize(keep_weights=0.01).run(make_context(), fresh)
 
 
 def test_embeddings_that_do_more_than_look_up_are_refused(fresh, make_context, monkeypatch):

@@ -41,7 +41,7 @@ def test_a_head_that_was_pretrained_is_used_as_it_is(tmp_path):
     ("stage", "what"),
     [
         (Factorize(embeddings=8), "has no weights for bert.embeddings.word_embeddings.weight"),
-        (Prune(neurons="50 %"), "has weights of other shapes"),
+        (Prune(remove_neurons="50 %"), "has weights of other shapes"),
     ],
 )
 def test_a_body_that_was_compressed_is_refused(base, make_context, stage, what):

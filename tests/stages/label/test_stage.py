@@ -88,7 +88,7 @@ def test_a_student_learns_from_kept_answers_without_its_teacher(label, tuned, ma
     train = made.context.split("train")
     blank = Split("train", train.reference, train.sha256, train.texts, None, train.labels)
     context = make_context(splits={"train": blank}, artifacts={"label": made.artifact})
-    stage = Distill(layers=1, transfer="label", learning_rate=2e-3, epochs=6, batch_size=16)
+    stage = Distill(keep_layers=1, transfer="label", learning_rate=2e-3, epochs=6, batch_size=16)
     draft = stage.run(context, tuned)
     assert {metric.name: metric.value for metric in draft.metrics}["rows"] == 260
     assert not (context.work / "teacher").exists()
@@ -101,19 +101,19 @@ def test_kept_answers_have_no_hidden_states(label, tuned, make_context):
     made = label(tuned)
     context = make_context(rows=12, artifacts={"label": made.artifact})
     with pytest.raises(RecipeError, match=r"hidden_weight: 'label' has the .* without"):
-        Distill(layers=1, transfer="label", hidden_weight=1).run(context, tuned)
+        Distill(keep_layers=1, transfer="label", hidden_weight=1).run(context, tuned)
 
 
 def test_answers_to_other_rows_are_refused(label, tuned, make_context):
     made = label(tuned)
     context = make_context(rows=13, artifacts={"label": made.artifact})
     with pytest.raises(ModelError, match="72 answers to the 73 texts of the student"):
-        Distill(layers=1, transfer="label").run(context, tuned)
+        Distill(keep_layers=1, transfer="label").run(context, tuned)
 
 
 def test_one_labelling_serves_several_students(workshop):
     students = [
-        {"distill": {"layers": layers, "epochs": 1, "transfer": "label"}, "from": "head"}
+        {"distill": {"keep_layers": layers, "epochs": 1, "transfer": "label"}, "from": "head"}
         for layers in (1, 2)
     ]
     stages = ["quick:Head", "augment", {"label": {"transfer": "augment"}}, *students]

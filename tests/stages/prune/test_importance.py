@@ -91,4 +91,4 @@ def test_a_recipe_offers_the_criteria_of_the_table():
     choices = Prune.model_json_schema()["properties"]["method"]["enum"]
     assert choices == list(importance.CRITERIA)
     with pytest.raises(ValidationError, match="method"):
-        Prune(heads=0.5, method="unheard-of")
+        Prune(remove_heads=0.5, method="unheard-of")

@@ -102,8 +102,8 @@ def test_only_cpus_are_timed(workshop):
 
 
 def test_a_model_without_described_parts_is_refused(workshop):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-static' are not described"):
-        workshop.open("quick:Head", "static", "profile").plan.steps()
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-bag-of-tokens' are not described"):
+        workshop.open("quick:Head", "bag_of_tokens", "profile").plan.steps()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_model_without_described_parts_is_refused(workshop):
     [
         ({"speedup": 2}, "go together"),
         ({"table": "times", "vocabulary": True}, "go together"),
-        ({"speedup": 2, "table": "times", "heads": "10 %"}, "decides itself"),
+        ({"speedup": 2, "table": "times", "remove_heads": "10 %"}, "decides itself"),
     ],
 )
 def test_a_speedup_needs_a_table_and_no_shares(workshop, parameters, message):
@@ -138,7 +138,7 @@ def test_a_profile_judges_no_budget(workshop):
 
 def test_layers_that_differ_have_no_table(tuned, make_context):
     context = make_context(rows=32)
-    Prune(neurons=0.5, calibration_rows=16).run(context, tuned)
+    Prune(remove_neurons=0.5, calibration_rows=16).run(context, tuned)
     pruned = artifact_of(context.output, Kind.CHECKPOINT)
 
     with pytest.raises(ModelError, match=r"profile: the layers differ already"):

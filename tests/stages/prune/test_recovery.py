@@ -8,7 +8,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.stages.prune import Prune, recovery
 from tests.stages.trainings import same_weights
 
-STAGE = Prune(neurons=0.5, rounds=2, recover_epochs=1, calibration_rows=16)
+STAGE = Prune(remove_neurons=0.5, rounds=2, recover_epochs=1, calibration_rows=16)
 
 
 def test_a_round_that_ended_leaves_its_weights_and_a_killed_run_goes_on_from_them(

@@ -24,7 +24,7 @@ def test_same_seed_same_bytes(fresh, make_context):
     outputs = []
     for _ in range(2):
         context = make_context()
-        Prune(heads=0.25, neurons=0.5, layers=0.34, vocabulary=True).run(context, fresh)
+        Prune(remove_heads=0.25, remove_neurons=0.5, remove_layers=0.34, vocabulary=True).run(context, fresh)
         outputs.append({p.name: p.read_bytes() for p in sorted(context.output.iterdir())})
     assert outputs[0] == outputs[1]
     assert "shapes.json" in outputs[0]
@@ -32,38 +32,38 @@ def test_same_seed_same_bytes(fresh, make_context):
 
 def test_layers_by_index_and_by_importance(fresh, make_context):
     context = make_context()
-    Prune(layers=[1]).run(context, fresh)
+    Prune(remove_layers=[1]).run(context, fresh)
     original = checkpoint.load(fresh.directory)
     with surgery.skipped([original.bert.encoder.layer[1]]):
         expected = masked_logits(original, {})
     torch.testing.assert_close(masked_logits(checkpoint.load(context.output), {}), expected)
     for wrong in ([3], [0, 1, 2]):
-        with pytest.raises(ModelError, match=r"prune\.layers"):
-            Prune(layers=wrong).run(make_context(), fresh)
+        with pytest.raises(ModelError, match=r"prune\.remove_layers"):
+            Prune(remove_layers=wrong).run(make_context(), fresh)
 
 
 @pytest.mark.parametrize(("share", "depth"), [("10%", 4), ("5%", 6), ("40%", 1)])
 def test_a_share_of_less_than_half_a_layer_is_refused(share, depth):
     config = {"model_type": "bert", "num_hidden_layers": depth}
     one = {4: "25%", 6: "17%", 1: "100%"}[depth]
-    says = f"prune.layers: {share} of {depth} layers rounds to none; one layer is {one}"
+    says = f"prune.remove_layers: {share} of {depth} layers rounds to none; one layer is {one}"
     with pytest.raises(ModelError, match=re.escape(says)):
-        Prune(layers=share).follow_model(config, {}, Path())
+        Prune(remove_layers=share).follow_model(config, {}, Path())
     if depth > 1:
-        assert Prune(layers=one).follow_model(config, {}, Path())["num_hidden_layers"] == depth - 1
+        assert Prune(remove_layers=one).follow_model(config, {}, Path())["num_hidden_layers"] == depth - 1
 
 
 def test_a_share_that_rounds_to_no_head_is_said(fresh, make_context, caplog):
-    Prune(heads="2 %", neurons="50 %").run(make_context(), fresh)
+    Prune(remove_heads="2 %", remove_neurons="50 %").run(make_context(), fresh)
     (said,) = [each.getMessage() for each in caplog.records if "rounds to none" in each.message]
-    assert said.startswith("prune.heads: 2% of ")
+    assert said.startswith("prune.remove_heads: 2% of ")
 
 
 def test_nothing_to_remove_is_refused():
     with pytest.raises(ValueError, match="nothing to remove"):
         Prune()
     with pytest.raises(ValueError, match="less than or equal"):
-        Prune(heads="99 %")
+        Prune(remove_heads="99 %")
 
 
 def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, make_context):
@@ -76,7 +76,7 @@ def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, m
 
     context = make_context(rows=16)
     with torch.nn.modules.module.register_module_forward_hook(watch):
-        Prune(layers=[0], recover_epochs=1).run(context, fresh)
+        Prune(remove_layers=[0], recover_epochs=1).run(context, fresh)
     assert seen == {0}
     assert checkpoint.load(context.output).config.hidden_dropout_prob == 0.1
 
@@ -86,7 +86,7 @@ def test_recovery_brings_the_answers_back(tuned, make_context):
     losses = {}
     for epochs in (0, 3):
         context = make_context(rows=128)
-        Prune(layers=[0, 1], recover_epochs=epochs, learning_rate=2e-3).run(context, tuned)
+        Prune(remove_layers=[0, 1], recover_epochs=epochs, learning_rate=2e-3).run(context, tuned)
         original, pruned = checkpoint.load(tuned.directory), checkpoint.load(context.output)
         tokenizer = checkpoint.load_tokenizer(context.output)
         words = tokenizer([" ".join((*FILL[:5], w)) for w in (*GOOD, *BAD)], return_tensors="pt")
@@ -102,7 +102,7 @@ def test_rare_tokens_are_spelled_from_others(tuned, make_context):
     sizes = {}
     for least in (1, 30):
         context = make_context(rows=64)
-        Prune(vocabulary=True, least_count=least).run(context, tuned)
+        Prune(vocabulary=True, min_count=least).run(context, tuned)
         tokenizer = checkpoint.load_tokenizer(context.output)
         sizes[least] = len(tokenizer)
         assert checkpoint.load(context.output).get_input_embeddings().num_embeddings == sizes[least]
@@ -110,17 +110,17 @@ def test_rare_tokens_are_spelled_from_others(tuned, make_context):
 
 
 def test_a_least_count_is_one_of_tokens():
-    with pytest.raises(ValidationError, match="'least_count' is of 'vocabulary: true'"):
-        Prune(heads=0.5, least_count=2)
+    with pytest.raises(ValidationError, match="'min_count' is of 'vocabulary: true'"):
+        Prune(remove_heads=0.5, min_count=2)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"heads": 0.5, "learning_rate": 1e-3}, "'learning_rate' needs 'recover_epochs'"),
-        ({"vocabulary": True, "method": "taylor"}, "'method' needs 'heads', 'neurons', 'speedup',"),
-        ({"vocabulary": True, "rescale": False}, "'rescale' needs .* or 'parameters'"),
-        ({"layers": 0.5, "calibration_rows": 64}, "'calibration_rows' needs"),
+        ({"remove_heads": 0.5, "learning_rate": 1e-3}, "'learning_rate' needs 'recover_epochs'"),
+        ({"vocabulary": True, "method": "taylor"}, "'method' needs 'remove_heads', 'remove_neurons', 'speedup',"),
+        ({"vocabulary": True, "rescale": False}, "'rescale' needs .* or 'keep_parameters'"),
+        ({"remove_layers": 0.5, "calibration_rows": 64}, "'calibration_rows' needs"),
     ],
 )
 def test_what_nothing_would_read_is_refused(given, message):
@@ -129,9 +129,9 @@ def test_what_nothing_would_read_is_refused(given, message):
 
 
 def test_a_sweep_may_try_nothing_and_a_recorded_stage_is_read_again():
-    Prune(heads=0.5, recover_epochs=0, learning_rate=1e-3)
-    Prune(heads=0, vocabulary=True, method="taylor")
-    for stage in (Prune(vocabulary=True), Prune(heads=0.5, method="taylor")):
+    Prune(remove_heads=0.5, recover_epochs=0, learning_rate=1e-3)
+    Prune(remove_heads=0, vocabulary=True, method="taylor")
+    for stage in (Prune(vocabulary=True), Prune(remove_heads=0.5, method="taylor")):
         assert Prune.model_validate(stage.model_dump(mode="json")) == stage
 
 
@@ -139,7 +139,7 @@ def test_rounds_remove_in_steps_what_one_round_removes_and_recover_between(tuned
     counts = {}
     for rounds in (1, 3):
         context = make_context(rows=64, work=make_context().base / str(rounds))
-        stage = Prune(neurons=0.5, heads=0.5, rounds=rounds, recover_epochs=1, calibration_rows=32)
+        stage = Prune(remove_neurons=0.5, remove_heads=0.5, rounds=rounds, recover_epochs=1, calibration_rows=32)
         draft = stage.run(context, tuned)
         counts[rounds] = draft.model["parameters"]
         losses = {metric.name for metric in draft.metrics if metric.name.startswith("recovery")}
@@ -155,7 +155,7 @@ def test_a_transfer_set_adds_texts_to_recovery(tuned, make_context, tmp_path):
     context = make_context(rows=64, artifacts={"texts": texts})
     seen = []
     context.progress = lambda done, total, note: seen.append((total, note))
-    stage = Prune(neurons=0.5, recover_epochs=1, transfer="texts", calibration_rows=32)
+    stage = Prune(remove_neurons=0.5, recover_epochs=1, transfer="texts", calibration_rows=32)
     assert stage.references() == {"transfer": "texts"}
     stage.run(context, tuned)
     assert (104, "teacher answers") in seen
@@ -167,7 +167,7 @@ def test_recovery_learns_unlabelled_text_as_distillation_does(tuned, make_contex
     context.splits["unlabelled"] = Split("unlabelled", "", "", texts, None, None)
     seen = set()
     context.progress = lambda done, total, note: seen.add((total, note))
-    Prune(neurons=0.5, recover_epochs=1, calibration_rows=16).run(context, tuned)
+    Prune(remove_neurons=0.5, recover_epochs=1, calibration_rows=16).run(context, tuned)
     assert (104, "teacher answers") in seen
 
 
@@ -179,14 +179,14 @@ def test_recovery_learns_answers_in_the_width_of_the_network(tuned, make_context
         return torch.eye(2, dtype=torch.double)
 
     monkeypatch.setattr(ClassObjective, "projection", projection)
-    Prune(neurons=0.5, recover_epochs=1, calibration_rows=16).run(make_context(rows=32), tuned)
+    Prune(remove_neurons=0.5, recover_epochs=1, calibration_rows=16).run(make_context(rows=32), tuned)
     assert asked == [(2, 2)]
 
 
 @pytest.mark.parametrize("parameters", [{"rounds": 2}, {"transfer": "texts"}])
 def test_rounds_and_texts_are_for_recovery(parameters):
     with pytest.raises(ValidationError, match="'recover_epochs'"):
-        Prune(neurons=0.5, **parameters)
+        Prune(remove_neurons=0.5, **parameters)
 
 
 def test_rounds_are_not_of_tokens():
@@ -213,9 +213,9 @@ def rounds(monkeypatch):
         ({"rounds": 2}, [2, 1], 4),
         ({"rounds": 5}, [2, 1], 4),
         ({"rounds": 1}, [1], 4),
-        ({"rounds": 2, "heads": 0.5}, [2, 1], 2),
-        ({"rounds": 2, "macs": 0.3, "layers": [0]}, [2, 2], None),
-        ({"rounds": 2, "parameters": 8000}, [1, 1], None),
+        ({"rounds": 2, "remove_heads": 0.5}, [2, 1], 2),
+        ({"rounds": 2, "remove_macs": 0.3, "remove_layers": [0]}, [2, 2], None),
+        ({"rounds": 2, "keep_parameters": 8000}, [1, 1], None),
     ],
     ids=str,
 )
@@ -223,7 +223,7 @@ def test_layers_go_in_rounds_and_units_of_those_that_stay(
     parameters, depths, heads, rounds, fresh, make_context
 ):
     """What parameters can reach is checked before anything is trained, so layers go before."""
-    stage = Prune(**{"layers": 0.67, "recover_epochs": 1, **parameters})
+    stage = Prune(**{"remove_layers": 0.67, "recover_epochs": 1, **parameters})
     stage.run(make_context(rows=16), fresh)
     assert [len(layers) for layers in rounds] == depths
     if heads is not None:
@@ -232,7 +232,7 @@ def test_layers_go_in_rounds_and_units_of_those_that_stay(
 
 def test_layers_that_are_named_go_in_rounds_too(rounds, fresh, make_context):
     context = make_context(rows=16)
-    Prune(layers=[0, 2], rounds=2, recover_epochs=1).run(context, fresh)
+    Prune(remove_layers=[0, 2], rounds=2, recover_epochs=1).run(context, fresh)
     assert [len(layers) for layers in rounds] == [2, 1]
     original = checkpoint.load(fresh.directory)
     with surgery.skipped([original.bert.encoder.layer[at] for at in (0, 2)]):
@@ -270,13 +270,13 @@ def test_answers_without_texts_have_no_tokens_that_could_stay(workshop):
 def test_as_many_parameters_stay_as_were_asked_for(vocabulary, fresh, make_context):
     whole = sum(each.numel() for each in checkpoint.load(fresh.directory).parameters())
     asked = round(0.8 * whole)
-    draft = Prune(parameters=asked, vocabulary=vocabulary).run(make_context(rows=16), fresh)
+    draft = Prune(keep_parameters=asked, vocabulary=vocabulary).run(make_context(rows=16), fresh)
     assert 0.95 * asked < draft.model["parameters"] <= asked
 
 
 def test_a_model_that_is_small_enough_keeps_its_heads_and_neurons(fresh, make_context):
     whole = sum(each.numel() for each in checkpoint.load(fresh.directory).parameters())
-    stage = Prune(parameters=whole, rounds=3, recover_epochs=1)
+    stage = Prune(keep_parameters=whole, rounds=3, recover_epochs=1)
     draft = stage.run(make_context(rows=16), fresh)
     assert draft.model["parameters"] == whole
     names = [metric.name for metric in draft.metrics]
@@ -284,17 +284,17 @@ def test_a_model_that_is_small_enough_keeps_its_heads_and_neurons(fresh, make_co
 
 
 def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_context):
-    with pytest.raises(ModelError, match=r"prune.parameters: 1,000 is out of reach, as [\d,]+ are"):
-        Prune(parameters=1000).run(make_context(rows=16), fresh)
+    with pytest.raises(ModelError, match=r"prune.keep_parameters: 1,000 is out of reach, as [\d,]+ are"):
+        Prune(keep_parameters=1000).run(make_context(rows=16), fresh)
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"macs": 0.5, "heads": 0.5}, "'macs' decides itself"),
-        ({"macs": 0.5, "speedup": 2, "table": "x"}, "either 'speedup' or 'macs'"),
-        ({"macs": 0.5, "parameters": 2}, "either 'macs' or 'parameters'"),
-        ({"parameters": 2, "neurons": 0.5}, "'parameters' decides itself"),
+        ({"remove_macs": 0.5, "remove_heads": 0.5}, "'remove_macs' decides itself"),
+        ({"remove_macs": 0.5, "speedup": 2, "table": "x"}, "either 'speedup' or 'remove_macs'"),
+        ({"remove_macs": 0.5, "keep_parameters": 2}, "either 'remove_macs' or 'keep_parameters'"),
+        ({"keep_parameters": 2, "remove_neurons": 0.5}, "'keep_parameters' decides itself"),
     ],
 )
 def test_one_target_at_a_time(parameters, message):

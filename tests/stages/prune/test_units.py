@@ -22,7 +22,7 @@ from tests.stages.classifiers import PATHS, masked_logits, one_where
 @pytest.mark.parametrize("method", ["fisher", "taylor", "magnitude"])
 def test_stage_removes_the_share_and_equals_the_masked_original(fresh, make_context, method):
     context = make_context()
-    stage = Prune(heads="25 %", neurons="50 %", method=method, rescale=False)
+    stage = Prune(remove_heads="25 %", remove_neurons="50 %", method=method, rescale=False)
     draft = stage.run(context, fresh)
     original, pruned = checkpoint.load(fresh.directory), checkpoint.load(context.output)
     assert sum(draft.model["heads"]) == 9
@@ -54,13 +54,13 @@ def test_what_cannot_go_is_refused_before_anything_is_trained(fresh):
     with pytest.raises(ModelError, match=r"85% of .* is too much; they have 75% to give"):
         unit_search.share(0.85, None, network, start)
     rest = sum(weight.numel() for weight in network.parameters()) - start.cost
-    with pytest.raises(ModelError, match=r"prune.parameters: .* is out of reach, as each layer"):
+    with pytest.raises(ModelError, match=r"prune.keep_parameters: .* is out of reach, as each layer"):
         unit_search.share(0, int(rest + 0.1 * start.cost), network, start)
 
 
 def test_every_layer_keeps_a_head_and_some_neurons(fresh, make_context, caplog):
-    draft = Prune(heads=0.95, neurons=0.95).run(make_context(), fresh)
-    said = "prune.heads: 95% requested, 75% removed: every layer keeps at least one unit"
+    draft = Prune(remove_heads=0.95, remove_neurons=0.95).run(make_context(), fresh)
+    said = "prune.remove_heads: 95% requested, 75% removed: every layer keeps at least one unit"
     assert said in [each.getMessage() for each in caplog.records]
     assert draft.model["heads"] == [1, 1, 1]
     assert draft.model["intermediate"] == [16, 16, 16]
@@ -87,7 +87,7 @@ def test_rescaling_needs_no_more_memory_for_more_rows(fresh, make_context):
         gc.freeze()
         try:
             with torch.nn.modules.module.register_module_forward_pre_hook(watch):
-                Prune(heads=0.25, neurons=0.5).run(context, fresh)
+                Prune(remove_heads=0.25, remove_neurons=0.5).run(context, fresh)
         finally:
             gc.unfreeze()
         return most
@@ -97,7 +97,7 @@ def test_rescaling_needs_no_more_memory_for_more_rows(fresh, make_context):
 
 def test_a_share_of_the_multiply_adds_goes_from_heads_and_neurons(tuned, make_context):
     context = make_context(rows=64)
-    draft = Prune(macs=0.4, calibration_rows=32).run(context, tuned)
+    draft = Prune(remove_macs=0.4, calibration_rows=32).run(context, tuned)
     whole, small = (
         sum(
             4 * 8 * 32 * h + 2 * 32 * n
@@ -128,7 +128,7 @@ def test_only_a_task_with_a_loss_has_one_on_the_calibration_rows(
 ):
     task = {"task": SENTENCE_EMBEDDINGS.bind((), 32, ("text",))} if embeds else {}
     context = make_context(rows=16, **task)
-    draft = Prune(neurons=0.5).run(context, tiny_encoder if embeds else fresh)
+    draft = Prune(remove_neurons=0.5).run(context, tiny_encoder if embeds else fresh)
     told = {metric.name for metric in draft.metrics}
     losses = {"calibration_loss_before", "calibration_loss"}
     assert told & losses == (set() if embeds else losses)
@@ -149,5 +149,5 @@ def test_pruning_rescales_by_rows_from_all_of_them(fresh, make_context, monkeypa
     monkeypatch.setattr(
         unit_search, "spread", lambda rows, count: asked.append(len(rows)) or real(rows, count)
     )
-    Prune(neurons=0.5, calibration_rows=32).run(make_context(rows=64), fresh)
+    Prune(remove_neurons=0.5, calibration_rows=32).run(make_context(rows=64), fresh)
     assert asked == [32]

@@ -68,7 +68,7 @@ def test_a_recipe_is_refused_with_its_line(workshop):
     stages = ["finetune", {"quantize": {"exclude": ["bert.encoder.layr.0.attention.self.query"]}}]
     with pytest.raises(RecipeError, match=r"trial.yaml:\d+: stages\[1\].quantize: exclude: no lin"):
         workshop.open(*stages).plan.steps()
-    cut = {"distill": {"layers": 1}}
+    cut = {"distill": {"keep_layers": 1}}
     gone = {"quantize": {"exclude": ["bert.encoder.layer.1.attention.self.query"]}}
     workshop.open("finetune", gone).plan.steps()
     with pytest.raises(RecipeError, match="in a bert with 1 layer;"):

@@ -333,7 +333,7 @@ def test_smooth_layers_have_factors_that_are_equal_in_a_group(tuned, make_contex
     [
         ({"mode": "search", "max_damage": 0.1}, "'max_damage' is not of 'mode: search'"),
         ({"mode": "search", "smooth": True}, "'smooth' is not of 'mode: search'"),
-        ({"minutes": 3}, "'minutes' is of 'mode: search'"),
+        ({"seconds": 3}, "'seconds' is of 'mode: search'"),
         ({"weights": "int4", "mode": "search"}, "leave 'weights' out"),
         ({"weights": "int4", "smooth": True}, "'smooth' is for weights in int8"),
         ({"weights": "int4", "precision": "fp16"}, "'weights' is not of 'precision: fp16'"),

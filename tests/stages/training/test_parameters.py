@@ -16,7 +16,7 @@ from rarefy.stages.inject import Inject
 from rarefy.stages.label import Label
 from rarefy.stages.prune import Prune
 from rarefy.stages.quantize import Quantize
-from rarefy.stages.static import Static
+from rarefy.stages.bag_of_tokens import BagOfTokens
 from rarefy.stages.training import parameters
 from rarefy.stages.training.parameters import Trained, Training
 
@@ -44,7 +44,7 @@ def test_a_cpu_with_bfloat16_trains_another_model(monkeypatch: pytest.MonkeyPatc
         Inject(facts="facts.tsv"),
         Inject(facts="facts.tsv", shuffled=True),
         Label(),
-        Static(),
+        BagOfTokens(),
     ],
 )
 def test_a_stage_with_an_environment_of_its_own_notes_the_cpu_too(stage: Stage) -> None:
@@ -54,17 +54,17 @@ def test_a_stage_with_an_environment_of_its_own_notes_the_cpu_too(stage: Stage) 
 RECORDED: list[Stage] = [
     *(
         discovery.find(name)()
-        for name in ("augment", "export", "finetune", "label", "profile", "static", "validate")
+        for name in ("augment", "export", "finetune", "label", "profile", "bag_of_tokens", "validate")
     ),
     Adapt(),
     Distill(student="another", vocabulary=True, keep="best"),
-    Distill(layers=[0, 2], hidden_weight=1.0),
+    Distill(keep_layers=[0, 2], hidden_weight=1.0),
     Factorize(embeddings=64),
     Inject(facts="facts.tsv"),
     Label(transfer="augment"),
     Merge(),
-    Prune(heads=0.5),
-    Prune(layers="50 %", rounds=3, recover_epochs=1),
+    Prune(remove_heads=0.5),
+    Prune(remove_layers="50 %", rounds=3, recover_epochs=1),
     Prune(speedup=2, table="profile"),
     Prune(vocabulary=True),
     Quantize(),
@@ -112,5 +112,5 @@ def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(task, given
 
 
 def test_alpha_weighs_embeddings_against_states_inside_a_teacher() -> None:
-    stage = Distill(layers=1, alpha=0.5, hidden_weight=1)
+    stage = Distill(keep_layers=1, alpha=0.5, hidden_weight=1)
     stage.check(StageCheck(tasks.find("sentence-embeddings"), 128))

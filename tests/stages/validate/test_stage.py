@@ -210,7 +210,7 @@ def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
 
 @pytest.mark.slow
 def test_no_row_is_kept_word_for_word_if_not_wanted(context, chain):
-    Validate(**QUICK, models=("finetune",), examples=False).run(context, chain["export"])
+    Validate(**QUICK, models=("finetune",), show_texts=False).run(context, chain["export"])
     written = (context.output / "measurements.json").read_text()
     assert not [text for text in context.splits["eval"].texts if text in written]
 

@@ -41,7 +41,7 @@ def test_bars_are_as_long_as_the_numbers_say() -> None:
     ],
 )
 def test_a_limit_is_drawn_where_it_holds(asked: dict[str, Any], is_drawn: bool) -> None:
-    """A median's limit is drawn among the medians of its target with hot caches only."""
+    """A median's limit is drawn among the medians of its target with warm caches only."""
     common = {"metric": "latency_p50", "target": "cpu", "outcome": "pass", "reason": ""}
     verdict = Verdict(outcome="pass", budgets=[BudgetResult(**common | asked)])
     timed = measurements().model_copy(update={"latency": {"cpu": measurements().latency["cpu"]}})

@@ -22,7 +22,7 @@ from tests.pipeline.store.artifacts import damage
 from tests.project import Project
 
 CHAIN = ("quick:Head", "export", {"validate": QUICK})
-PRODUCTION = {"metric": "accuracy", "max_drop": "40 %", "against": "production"}
+PRODUCTION = {"metric": "accuracy", "max_drop": "40 points", "against": "production"}
 SIZE = {"metric": "size", "max": "1 MB"}
 
 

@@ -21,13 +21,13 @@ def refused(workshop: Workshop, budget: dict[str, Any], *stages: Any) -> str:
 
 
 def test_a_model_without_a_head_is_no_reference(workshop: Workshop) -> None:
-    budget = {"metric": "accuracy", "max_drop": "1 %", "against": "model"}
+    budget = {"metric": "accuracy", "max_drop": "1 point", "against": "model"}
     said = refused(workshop, budget, "finetune", "export", VALIDATE)
     assert "'model' is not measured as a reference; measured are: finetune" in said
 
 
 def test_a_teacher_on_a_branch_of_its_own_is_a_reference_if_it_is_named(workshop: Workshop) -> None:
-    budget = {"metric": "accuracy", "max_drop": "1 %", "against": "big"}
+    budget = {"metric": "accuracy", "max_drop": "1 point", "against": "big"}
     chain: list[Any] = [
         {"finetune": {"epochs": 2}, "as": "big"},
         {"finetune": {"epochs": 1}, "as": "small", "from": "model"},
@@ -55,7 +55,7 @@ def test_a_score_that_the_task_does_not_have_is_refused(workshop: Workshop) -> N
 
 
 def test_agreement_is_compared_with_a_baseline_only_if_it_is_the_score(workshop: Workshop) -> None:
-    budget = {"metric": "agreement", "max_drop": "1 %", "against": "finetune"}
+    budget = {"metric": "agreement", "max_drop": "1 point", "against": "finetune"}
     said = refused(workshop, budget, "finetune", "export", VALIDATE)
     assert "agreement is with a reference already, unless data.label is null; use 'min'" in said
 

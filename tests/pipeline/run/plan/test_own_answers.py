@@ -22,7 +22,7 @@ from tests.project import Said
 
 DATA = {"train": "train.jsonl", "eval": "eval.jsonl", "dev": "20 %", "label": None}
 VALIDATE = {"validate": {"models": ["model"], **QUICK}}
-DISTILL = {"distill": {"layers": 1, "epochs": 8, "learning_rate": 1e-2}}
+DISTILL = {"distill": {"keep_layers": 1, "epochs": 8, "learning_rate": 1e-2}}
 REFUSED = "the model's own predictions serve as labels, but the model has no head"
 
 
@@ -153,7 +153,7 @@ def test_finetuning_on_ones_own_answers_is_refused(bare: Workshop) -> None:
 
 
 def test_accuracy_needs_labels(bare: Workshop) -> None:
-    budgets = [{"metric": "accuracy", "max_drop": "1 %", "against": "model"}]
+    budgets = [{"metric": "accuracy", "max_drop": "1 point", "against": "model"}]
     with pytest.raises(RecipeError, match=r"accuracy needs labels, but data\.label is null"):
         bare.open("export", VALIDATE, data=DATA, budgets=budgets).plan.steps()
 
@@ -171,7 +171,7 @@ def test_a_whole_chain_runs_to_a_verdict(
     monkeypatch.setenv("RAREFY_HOME", str(bare.folder / "home"))
     stages = [
         DISTILL,
-        {"prune": {"neurons": "25 %"}},
+        {"prune": {"remove_neurons": "25 %"}},
         {"adapt": {"teacher": "model", "epochs": 4, "learning_rate": 1e-2}},
         "quantize",
         "merge",

@@ -41,7 +41,7 @@ def test_a_stage_runs_again_if_a_new_eval_file_changes_the_unlabelled_rows_that_
     workshop.write_rows("more.jsonl", free)
     held_out = (workshop.folder / "eval.jsonl").read_text()
     data = {"train": "train.jsonl", "eval": "eval.jsonl", "unlabelled": "more.jsonl"}
-    stages = ("quick:Head", {"distill": {"layers": 1}})
+    stages = ("quick:Head", {"distill": {"keep_layers": 1}})
     workshop.run(stages[0], data=data)
 
     def fingerprint(*texts):
@@ -162,7 +162,7 @@ SHAPES = {
 
 def test_a_library_s_version_counts_where_it_shapes_the_output(workshop, monkeypatch):
     workshop.run("quick:Word")
-    chain = ("finetune", {"distill": {"layers": 1}}, {"adapt": {}}, "quantize", "merge", "export")
+    chain = ("finetune", {"distill": {"keep_layers": 1}}, {"adapt": {}}, "quantize", "merge", "export")
     plan = workshop.open(*chain, "validate").plan
     before, score = everything(plan)
     there = digests.distribution_version

@@ -157,8 +157,8 @@ def shop(workshop):
     ("name", "stage"),
     [
         ("finetune", "finetune"),
-        ("distill", {"distill": {"layers": 1}}),
-        ("prune", {"prune": {"layers": [0]}}),
+        ("distill", {"distill": {"keep_layers": 1}}),
+        ("prune", {"prune": {"remove_layers": [0]}}),
         ("factorize", "factorize"),
         ("own:Silent", "own:Silent"),
     ],
@@ -176,10 +176,10 @@ def test_a_stage_that_would_lose_the_plan_is_refused_with_its_line(shop, name, s
 
 def test_the_plan_is_lost_along_the_chain_and_not_by_place_in_the_file(shop):
     """After 'quantize' in the file, but made from what was before it."""
-    branch = {"prune": {"layers": [0]}, "from": "head"}
+    branch = {"prune": {"remove_layers": [0]}, "from": "head"}
     shop.open(*INT8, branch).plan.steps()
     with pytest.raises(RecipeError, match="plan of 'quantize'; move 'quantize' after it"):
-        shop.open(*INT8, "adapt", "merge", {"prune": {"layers": [0]}}).plan.steps()
+        shop.open(*INT8, "adapt", "merge", {"prune": {"remove_layers": [0]}}).plan.steps()
 
 
 def test_what_comes_after_the_bundle_or_only_reports_loses_nothing(shop):

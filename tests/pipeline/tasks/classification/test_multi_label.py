@@ -274,8 +274,8 @@ def test_nan_outputs_are_wrong_whatever_the_truth():
 def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
     finished = desk.run(
         {"finetune": {"epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
-        {"distill": {"layers": 1, "epochs": 2}},
-        {"prune": {"neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
+        {"distill": {"keep_layers": 1, "epochs": 2}},
+        {"prune": {"remove_neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
         {"factorize": {"embeddings": 8}},
         {"adapt": {"epochs": 1, "rank": 2}},
         {"quantize": {"mode": "static", "calibration_rows": 16}},
@@ -363,7 +363,7 @@ def test_without_labels_the_model_s_own_labels_are_the_truth(desk, rarefy, monke
     for name, seed in (("train", 0), ("eval", 1)):
         desk.write_rows(f"{name}.jsonl", [{"text": row["text"]} for row in rows(48, seed)])
     recipe = desk.recipe(
-        {"distill": {"layers": 1, "epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
+        {"distill": {"keep_layers": 1, "epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
         "export",
         {"validate": QUICK},
         model=str(taught.directory),

@@ -197,8 +197,8 @@ def test_a_score_of_a_search_is_refused_in_one_line_with_exit_code_2(bare, raref
 @pytest.mark.slow
 def test_texts_alone_go_through_every_stage_to_a_verdict(bare) -> None:
     run = bare.open(
-        {"distill": {"layers": 1, "epochs": 8, "learning_rate": 1e-2}},
-        {"prune": {"neurons": "10 %", "vocabulary": True, "calibration_rows": 16}},
+        {"distill": {"keep_layers": 1, "epochs": 8, "learning_rate": 1e-2}},
+        {"prune": {"remove_neurons": "10 %", "vocabulary": True, "calibration_rows": 16}},
         {"adapt": {"teacher": "model", "epochs": 2}},
         {"quantize": {"calibration_rows": 16}},
         "merge",

@@ -227,8 +227,8 @@ def test_a_search_goes_through_every_stage(workshop):
     write_search(workshop.write_rows)
     run = workshop.open(
         {"finetune": {"epochs": 1}},
-        {"distill": {"layers": 1, "epochs": 1}},
-        {"prune": {"heads": "25 %", "neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
+        {"distill": {"keep_layers": 1, "epochs": 1}},
+        {"prune": {"remove_heads": "25 %", "remove_neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
         {"factorize": {"embeddings": 8}},
         {"adapt": {"teacher": "finetune", "epochs": 1}},
         {"quantize": {"calibration_rows": 16}},

@@ -357,7 +357,7 @@ def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, ki
 def test_rows_without_scores_are_scored_by_the_model_itself(workshop, kind):
     data = (write_ratings if kind == "ratings" else write_queries)(workshop) | {"label": None}
     write_model(workshop.folder / "model", "bert", "AutoModelForSequenceClassification", ("a",))
-    distill = {"distill": {"layers": 1, "epochs": 1, "batch_size": 8}}
+    distill = {"distill": {"keep_layers": 1, "epochs": 1, "batch_size": 8}}
     finished = workshop.run(distill, task="regression", data=data)
     assert [score.name for score in finished["distill"].scores] == ["agreement"]
     assert [score.value for score in finished["model"].scores] == [1.0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.flows.commands.load import rows as rows_to_send
+from rarefy.flows.commands.loadtest import rows as rows_to_send
 from rarefy.pipeline.measure.load import session as load
 from rarefy.pipeline.measure.load.queueing import arrivals
 from rarefy.pipeline.store.home import Home
@@ -30,7 +30,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_row_for_each_rate(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
-    said = rarefy("load", bundle, "--data", text, *QUICK, "--rate", "50", "--workers", "2")
+    said = rarefy("loadtest", bundle, "--data", text, *QUICK, "--rate", "50", "--workers", "2")
     assert said.code == 0, said.err
     lines = [line for line in said.out.splitlines() if line.strip()]
     assert len(lines) == 3  # a heading and two rates
@@ -39,7 +39,7 @@ def test_a_row_for_each_rate(rarefy: Callable[..., Said], bundle: Path, text: Pa
 
 
 def test_json_has_every_number(rarefy: Callable[..., Said], bundle: Path, text: Path) -> None:
-    said = rarefy("load", bundle, "--data", text, *QUICK, "--json", "--arrivals", "constant")
+    said = rarefy("loadtest", bundle, "--data", text, *QUICK, "--json", "--arrivals", "constant")
     found = json.loads(said.out)
     (run,) = found["runs"]
     assert (found["rows"], found["exit_code"], said.code) == (10, 0, 0)
@@ -55,7 +55,7 @@ def test_a_bundle_runs_on_the_provider_that_it_was_exported_for(
 ) -> None:
     pytest.importorskip("openvino")
     made = bundles.make(tmp_path / "bundle", providers=["OpenVINO"])
-    said = rarefy("load", made, "--data", text, *QUICK, "--json")
+    said = rarefy("loadtest", made, "--data", text, *QUICK, "--json")
     assert [run["provider"] for run in json.loads(said.out)["runs"]] == ["openvino"]
 
 
@@ -72,7 +72,7 @@ def test_a_runs_own_eval_split_is_sent(
     (run / "bundle").symlink_to(bundle)
     made = {"name": "tiny", "command": f"rarefy run {recipe}"}
     (run / "run.json").write_text(json.dumps(made))
-    said = rarefy("load", "tiny", *QUICK, "--json", "--home", tmp_path / "home")
+    said = rarefy("loadtest", "tiny", *QUICK, "--json", "--home", tmp_path / "home")
     assert json.loads(said.out)["rows"] == 10
 
 
@@ -112,7 +112,7 @@ def test_the_gate(
     sent = arrivals(requests / 10, 10, seed=0)
     found = served(sent, [0.001] * len(sent))
     monkeypatch.setattr(load, "measure", lambda *_, **__: found)
-    gate = ("load", bundle, "--data", text, *QUICK, f"--max-p99={limit}")
+    gate = ("loadtest", bundle, "--data", text, *QUICK, f"--max-p99={limit}")
     said = rarefy(*gate)
     assert said.code == code
     assert words in said.out.splitlines()[-1]
@@ -127,7 +127,7 @@ def test_unanswered_requests_are_told(
     sent = arrivals(100, 10, seed=0, kind="constant")
     found = served(sent, [0.1] * len(sent), until=20)
     monkeypatch.setattr(load, "measure", lambda *_, **__: found)
-    gate = ("load", bundle, "--data", text, *QUICK, "--max-p99", "20ms")
+    gate = ("loadtest", bundle, "--data", text, *QUICK, "--max-p99", "20ms")
     said = rarefy(*gate)
     assert said.code == 3
     assert "800 of 1,000 requests stayed unanswered" in said.err
@@ -145,10 +145,10 @@ def test_a_gate_on_a_real_measurement(
 ) -> None:
     """No model answers within a microsecond."""
     many = ("--data", text, "--arrivals", "constant", "--rate", "400", "--seconds", "1")
-    missed = rarefy("load", bundle, *many, "--max-p99", "1us", "--json")
+    missed = rarefy("loadtest", bundle, *many, "--max-p99", "1us", "--json")
     assert missed.code == 3
     assert json.loads(missed.out)["runs"][0]["p99"]["outcome"] == "fail"
-    few = rarefy("load", bundle, "--data", text, *QUICK, "--max-p99", "60 s")
+    few = rarefy("loadtest", bundle, "--data", text, *QUICK, "--max-p99", "60 s")
     assert few.code == 4
     assert "requests are too few to estimate p99" in few.out
 
@@ -157,7 +157,7 @@ def test_answers_that_are_no_numbers_fail_the_gate(
     rarefy: Callable[..., Said], tmp_path: Path, text: Path
 ) -> None:
     broken = bundles.make(tmp_path / "broken", head=float("nan"))
-    said = rarefy("load", broken, "--data", text, *QUICK, "--max-p99", "60 s")
+    said = rarefy("loadtest", broken, "--data", text, *QUICK, "--max-p99", "60 s")
     assert said.code == 3
     assert "answers are NaN or infinite" in said.out
     assert "answers are NaN or infinite" in said.err
@@ -166,17 +166,17 @@ def test_answers_that_are_no_numbers_fail_the_gate(
 def test_what_cannot_be_sent_is_said(
     rarefy: Callable[..., Said], bundle: Path, text: Path, tmp_path: Path
 ) -> None:
-    assert rarefy("load", bundle, "--data", text).code == 2
-    assert rarefy("load", bundle, "--data", text, "--rate", "0").code == 2
+    assert rarefy("loadtest", bundle, "--data", text).code == 2
+    assert rarefy("loadtest", bundle, "--data", text, "--rate", "0").code == 2
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
-    said = rarefy("load", bundle, "--data", empty, *QUICK)
+    said = rarefy("loadtest", bundle, "--data", empty, *QUICK)
     assert (said.code, said.out) == (2, "")
     assert "empty" in said.err
-    column = rarefy("load", bundle, "--data", text, *QUICK, "--text", "review")
+    column = rarefy("loadtest", bundle, "--data", text, *QUICK, "--text", "review")
     assert column.code == 2
     assert "no column 'review'; the file has text" in column.err
-    nameless = rarefy("load", bundle, *QUICK)
+    nameless = rarefy("loadtest", bundle, *QUICK)
     assert nameless.code == 2
     assert "name the recipe with --recipe" in nameless.err
 
@@ -185,7 +185,7 @@ def test_what_cannot_be_sent_is_said(
 def test_a_limit_that_is_no_time(
     rarefy: Callable[..., Said], bundle: Path, text: Path, limit: str
 ) -> None:
-    said = rarefy("load", bundle, "--data", text, *QUICK, f"--max-p99={limit}")
+    said = rarefy("loadtest", bundle, "--data", text, *QUICK, f"--max-p99={limit}")
     assert said.code == 2
     assert "--max-p99" in said.err
 
@@ -197,6 +197,6 @@ def test_a_missing_provider_ends_with_5(
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has the provider")
-    said = rarefy("load", bundle, "--data", text, *QUICK, "--provider", "cuda")
+    said = rarefy("loadtest", bundle, "--data", text, *QUICK, "--provider", "cuda")
     assert (said.code, said.out) == (5, "")
     assert "provider 'cuda' is not active" in said.err

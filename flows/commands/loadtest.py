@@ -1,4 +1,4 @@
-"""``rarefy load``: measure a bundle under load, with requests that arrive at a given rate."""
+"""``rarefy loadtest``: measure a bundle under load, with requests that arrive at a given rate."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def load(
     probabilities. Workers are processes, each with its own session and cores; they share one
     queue. Requests that still wait ten seconds after the last was sent count as unanswered.
 
-    Example: `rarefy load production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
+    Example: `rarefy loadtest production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
     from rarefy.flows.console.display import Display
     from rarefy.pipeline.measure.load import session as loading

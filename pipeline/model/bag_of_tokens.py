@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
-from rarefy.pipeline.terms.recipe_parts import STATIC
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 
 LEAST = -1e4
 """What stands for padding where the greatest value is taken."""
@@ -40,10 +40,10 @@ def remainders(vocabulary: int, buckets: int) -> Tensor:
     return (torch.arange(vocabulary)[:, None] * torch.tensor(PRIMES) % buckets).int()
 
 
-class StaticConfig(PreTrainedConfig):  # type: ignore[misc]
+class BagOfTokensConfig(PreTrainedConfig):  # type: ignore[misc]
     """``buckets``: embeddings of pairs of tokens, by their hash; 0 for none."""
 
-    model_type = STATIC
+    model_type = BAG_OF_TOKENS
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class StaticConfig(PreTrainedConfig):  # type: ignore[misc]
         self.pad_token_id = pad_token_id
 
 
-class _Static(PreTrainedModel):  # type: ignore[misc]
-    config_class = StaticConfig
-    base_model_prefix = "static"
+class _BagOfTokens(PreTrainedModel):  # type: ignore[misc]
+    config_class = BagOfTokensConfig
+    base_model_prefix = "bag_of_tokens"
 
     def _init_weights(self, module: Any) -> None:
         if isinstance(module, nn.Embedding):
@@ -73,16 +73,16 @@ class _Static(PreTrainedModel):  # type: ignore[misc]
             module.weight.data.normal_(std=module.in_features**-0.5)
             if module.bias is not None:
                 module.bias.data.zero_()
-        if isinstance(module, StaticModel) and self.config.buckets:
+        if isinstance(module, BagOfTokensModel) and self.config.buckets:
             # from_pretrained builds the model without memory, so the buffer has no numbers then.
             sizes = (self.config.vocab_size, self.config.buckets)
             module.remainders.data.copy_(remainders(*sizes))
 
 
-class StaticModel(_Static):
+class BagOfTokensModel(_BagOfTokens):
     """The mean and the greatest value, in each dimension, of a text's embeddings."""
 
-    def __init__(self, config: StaticConfig) -> None:
+    def __init__(self, config: BagOfTokensConfig) -> None:
         super().__init__(config)
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.buckets:
@@ -120,34 +120,34 @@ class StaticModel(_Static):
         return (token + functional.pad(before[:, :-1], (1, 0))) % self.config.buckets
 
 
-class StaticForSequenceClassification(_Static):
+class BagOfTokensForSequenceClassification(_BagOfTokens):
     """A hidden layer and the logits of a text's bag."""
 
-    def __init__(self, config: StaticConfig) -> None:
+    def __init__(self, config: BagOfTokensConfig) -> None:
         super().__init__(config)
-        self.static = StaticModel(config)
+        self.bag_of_tokens = BagOfTokensModel(config)
         self.dense = nn.Linear(2 * config.hidden_size, config.intermediate_size)
         self.classifier = nn.Linear(config.intermediate_size, config.num_labels)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
-        return self.static.embeddings
+        return self.bag_of_tokens.embeddings
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.static.embeddings = value
+        self.bag_of_tokens.embeddings = value
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
         """Return logits: batch × labels."""
-        bag = self.static(input_ids, attention_mask).last_hidden_state
+        bag = self.bag_of_tokens(input_ids, attention_mask).last_hidden_state
         return SequenceClassifierOutput(logits=self.classifier(self.dense(bag).relu()))
 
 
-CLASSES = {each.__name__: each for each in (StaticModel, StaticForSequenceClassification)}
+CLASSES = {each.__name__: each for each in (BagOfTokensModel, BagOfTokensForSequenceClassification)}
 
-AutoConfig.register(STATIC, StaticConfig, exist_ok=True)
-AutoModel.register(StaticConfig, StaticModel, exist_ok=True)
+AutoConfig.register(BAG_OF_TOKENS, BagOfTokensConfig, exist_ok=True)
+AutoModel.register(BagOfTokensConfig, BagOfTokensModel, exist_ok=True)
 AutoModelForSequenceClassification.register(
-    StaticConfig, StaticForSequenceClassification, exist_ok=True
+    BagOfTokensConfig, BagOfTokensForSequenceClassification, exist_ok=True
 )

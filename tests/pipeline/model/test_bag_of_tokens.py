@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rarefy.pipeline.model.static import PRIMES, StaticConfig, StaticForSequenceClassification
+from rarefy.pipeline.model.bag_of_tokens import PRIMES, BagOfTokensConfig, BagOfTokensForSequenceClassification
 
 
 def model(buckets=0, vocabulary=50):
     torch.manual_seed(0)
-    config = StaticConfig(vocabulary, hidden_size=8, buckets=buckets, intermediate_size=6)
-    return StaticForSequenceClassification(config).eval()
+    config = BagOfTokensConfig(vocabulary, hidden_size=8, buckets=buckets, intermediate_size=6)
+    return BagOfTokensForSequenceClassification(config).eval()
 
 
 def of(network, *rows):
@@ -38,9 +38,9 @@ def test_the_order_of_tokens_counts_only_with_pairs():
 
 def test_mean_and_greatest_value_are_side_by_side():
     network = model()
-    rows = network.static.embeddings.weight[[3, 4]]
+    rows = network.bag_of_tokens.embeddings.weight[[3, 4]]
     with torch.no_grad():
-        bag = network.static(torch.tensor([[3, 4]])).last_hidden_state[0]
+        bag = network.bag_of_tokens(torch.tensor([[3, 4]])).last_hidden_state[0]
     assert torch.allclose(bag, torch.cat([rows.mean(0), rows.max(0).values]))
 
 
@@ -48,11 +48,11 @@ def test_pairs_of_large_ids_have_a_bucket():
     network = model(buckets=7, vocabulary=250_002)
     ids = [250_001, 250_000, 1]
     expected = [(own * PRIMES[0] + before * PRIMES[1]) % 7 for before, own in pairwise([0, *ids])]
-    assert network.static.hashed(torch.tensor([ids])).tolist() == [expected]
+    assert network.bag_of_tokens.hashed(torch.tensor([ids])).tolist() == [expected]
 
 
 def test_transformers_loads_a_student_with_the_buckets_that_it_had(tmp_path):
     network = model(buckets=32)
     network.save_pretrained(str(tmp_path))
-    loaded = StaticForSequenceClassification.from_pretrained(str(tmp_path)).eval()
+    loaded = BagOfTokensForSequenceClassification.from_pretrained(str(tmp_path)).eval()
     assert torch.equal(of(loaded, [3, 4, 5]), of(network, [3, 4, 5]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rarefy.pipeline.model import checkpoint
-from rarefy.stages.static import token_means
+from rarefy.stages.bag_of_tokens import token_means
 from rarefy.stages.training import run as training
 
 

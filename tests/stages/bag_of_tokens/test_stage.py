@@ -13,7 +13,7 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.stages.distill import Distill
 from rarefy.stages.factorize import Factorize
 from rarefy.stages.finetune import Finetune
-from rarefy.stages.static import Static
+from rarefy.stages.bag_of_tokens import BagOfTokens
 from tests.conftest import VALIDATE
 from tests.models import artifact_of, sentences
 
@@ -26,7 +26,7 @@ def logits(network, tokenizer, texts):
 @pytest.fixture
 def student(tuned, make_context):
     context = make_context(rows=64)
-    draft = Static(width=16, buckets=64, neurons=16).run(context, tuned)
+    draft = BagOfTokens(width=16, buckets=64, neurons=16).run(context, tuned)
     return draft, artifact_of(context.output, Kind.CHECKPOINT)
 
 
@@ -34,8 +34,8 @@ def test_it_starts_with_the_teachers_tokens_and_labels(student, tuned):
     draft, artifact = student
     network, teacher = checkpoint.load(artifact.directory), checkpoint.load(tuned.directory)
     assert network.config.id2label == teacher.config.id2label
-    assert network.static.embeddings.weight.shape == (teacher.config.vocab_size, 16)
-    assert not network.static.pairs.weight.any()
+    assert network.bag_of_tokens.embeddings.weight.shape == (teacher.config.vocab_size, 16)
+    assert not network.bag_of_tokens.pairs.weight.any()
     assert 0.5 < {m.name: m.value for m in draft.metrics}["variance_kept"] <= 1
     assert draft.model["layers"] == 0
     assert draft.model["parameters"] == sum(p.numel() for p in network.parameters())
@@ -54,7 +54,7 @@ def test_it_learns_its_teachers_answers(student, tuned, make_context):
 def test_the_whole_chain_ends_in_a_bundle_that_answers(workshop):
     finished = workshop.run(
         {"quick:Head": None, "as": "finetune"},
-        {"static": {"width": 16, "buckets": 64, "neurons": 16}},
+        {"bag_of_tokens": {"width": 16, "buckets": 64, "neurons": 16}},
         {"distill": {"teacher": "finetune", "epochs": 1}},
         "quantize",
         "export",
@@ -66,8 +66,8 @@ def test_the_whole_chain_ends_in_a_bundle_that_answers(workshop):
 
 
 def test_layers_of_it_cannot_be_removed(workshop):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-static' are not described"):
-        workshop.open("quick:Head", "static", {"distill": {"layers": 1}}).plan.steps()
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-bag-of-tokens' are not described"):
+        workshop.open("quick:Head", "bag_of_tokens", {"distill": {"keep_layers": 1}}).plan.steps()
 
 
 def test_tags_of_words_need_attention(workshop):
@@ -76,30 +76,30 @@ def test_tags_of_words_need_attention(workshop):
         match=r"trial.yaml:\d+: .*a bag of words does not support "
         "token",
     ):
-        workshop.open({"finetune": {}}, "static", task="token-classification").plan.steps()
+        workshop.open({"finetune": {}}, "bag_of_tokens", task="token-classification").plan.steps()
 
 
 def test_its_vocabulary_is_pruned_before(workshop):
-    stages = ["quick:Head", "static", {"prune": {"vocabulary": True}}]
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*put it before 'static'"):
+    stages = ["quick:Head", "bag_of_tokens", {"prune": {"vocabulary": True}}]
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*put it before 'bag_of_tokens'"):
         workshop.open(*stages).plan.steps()
 
 
 def test_it_is_no_teacher_of_another(workshop):
-    again = {"static": {}, "as": "smaller"}
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*the model is a static student alr"):
-        workshop.open("quick:Head", "static", again).plan.steps()
+    again = {"bag_of_tokens": {}, "as": "smaller"}
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*the model is a student without attention alr"):
+        workshop.open("quick:Head", "bag_of_tokens", again).plan.steps()
 
 
 @pytest.mark.parametrize("target", ["attention", "all-linear"])
 def test_it_has_no_layers_for_adapters(workshop, target):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*a static student has no layers for"):
-        workshop.open("quick:Head", "static", {"adapt": {"target": target}}).plan.steps()
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*a student without attention has no layers for"):
+        workshop.open("quick:Head", "bag_of_tokens", {"adapt": {"modules": target}}).plan.steps()
 
 
 def test_it_is_no_wider_than_its_teacher(workshop):
-    with pytest.raises(RecipeError, match=r"static.width: 300 is more than the teacher's, 16"):
-        workshop.open("quick:Head", {"static": {"width": 300}}).plan.steps()
+    with pytest.raises(RecipeError, match=r"bag_of_tokens.width: 300 is more than the teacher's, 16"):
+        workshop.open("quick:Head", {"bag_of_tokens": {"width": 300}}).plan.steps()
 
 
 def test_its_embeddings_can_be_narrow(student, make_context):
@@ -124,6 +124,6 @@ def test_scores_start_from_their_mean(tiny_encoder, make_context):
     Finetune(epochs=1).run(context, tiny_encoder)
     teacher = artifact_of(context.output, Kind.CHECKPOINT)
     again = make_context(splits=scored(), task=context.task)
-    Static(width=8, buckets=0, neurons=16).run(again, teacher)
+    BagOfTokens(width=8, buckets=0, neurons=16).run(again, teacher)
     network = checkpoint.load(again.output)
     assert network.classifier.bias.item() == pytest.approx(70, abs=0.5)

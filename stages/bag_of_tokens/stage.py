@@ -1,4 +1,4 @@
-"""Static: start a student without attention, the bag of a text's tokens, from its teacher."""
+"""Bag of tokens: start a student without attention, the bag of a text's tokens, from its teacher."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.pipeline.terms.recipe_parts import STATIC
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import cpu_has_bf16
 
@@ -22,7 +22,7 @@ ROWS = 20_000
 """Training rows, at most, in which a token's meaning is looked for."""
 
 
-class Static(Stage):
+class BagOfTokens(Stage):
     """Start a student without attention from its teacher's token embeddings; distill trains it.
 
     The student is a small network over the mean and the maximum of the embeddings of all tokens
@@ -35,7 +35,7 @@ class Static(Stage):
     makes it smaller.
     """
 
-    name: ClassVar[str] = "static"
+    name: ClassVar[str] = "bag_of_tokens"
     version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"train"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy")
@@ -72,21 +72,21 @@ class Static(Stage):
         """
         from rarefy.pipeline.model.architectures import parts
 
-        if config.get("model_type") == STATIC:
-            raise ModelError("static: the model is a static student already")
+        if config.get("model_type") == BAG_OF_TOKENS:
+            raise ModelError("bag_of_tokens: the model is a student without attention already")
         most = parts.width(config)
         asked = self.width != type(self).model_fields["width"].default
         if asked and most is not None and self.width > most:
-            raise ModelError(f"static.width: {self.width} is more than the teacher's, {most}")
-        return {"model_type": STATIC}
+            raise ModelError(f"bag_of_tokens.width: {self.width} is more than the teacher's, {most}")
+        return {"model_type": BAG_OF_TOKENS}
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the student; report how much of the embeddings' variance ``width`` keeps."""
         import torch
 
         from rarefy.pipeline.model import checkpoint
-        from rarefy.pipeline.model.static import StaticConfig, StaticForSequenceClassification
-        from rarefy.stages.static import token_means
+        from rarefy.pipeline.model.bag_of_tokens import BagOfTokensConfig, BagOfTokensForSequenceClassification
+        from rarefy.stages.bag_of_tokens import token_means
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
@@ -95,7 +95,7 @@ class Static(Stage):
         table, variance = token_means.reduced(means, min(self.width, *means.shape))
         probability = counts / counts.sum()
         rarity = SMOOTHING / (SMOOTHING + probability)
-        config = StaticConfig(
+        config = BagOfTokensConfig(
             vocab_size=len(means),
             hidden_size=table.shape[1],
             buckets=self.buckets,
@@ -105,13 +105,13 @@ class Static(Stage):
             label2id=network.config.label2id,
             problem_type=network.config.problem_type,
         )
-        student = StaticForSequenceClassification(config)
+        student = BagOfTokensForSequenceClassification(config)
         context.task.head.initialize(student, context.split("train"))
         with torch.no_grad():
             weighted = table * rarity[:, None]
-            student.static.embeddings.weight.copy_(weighted)
+            student.bag_of_tokens.embeddings.weight.copy_(weighted)
             if self.buckets:
-                student.static.pairs.weight.zero_()
+                student.bag_of_tokens.pairs.weight.zero_()
         roles = checkpoint.save(student.eval(), tokenizer, context.output)
         metric = Metric(name="variance_kept", value=round(variance, 4))
         return Draft(roles, checkpoint.describe(student), (metric,))
