@@ -223,10 +223,10 @@ def promote(
     run: Path | str,
     tag: str = "production",
     *,
-    to: str | None = None,
+    store: str | None = None,
     home: Path | str | None = None,
 ) -> Promotion:
-    """Point a tag at the bundle of a run that passed, and push it to the store ``to`` if given.
+    """Point a tag at the bundle of a run that passed, and push it to ``store`` if given.
 
     Raises BudgetError if a budget was missed, EvidenceError if the run has no passing verdict for
     another reason, IntegrityError if files are damaged. The tag then does not move.
@@ -234,19 +234,21 @@ def promote(
     from rarefy.pipeline.release import bundles, promotion
     from rarefy.pipeline.store.home import Home
 
-    return promotion.promote(bundles.named(run), tag, Home.of(home), to)
+    return promotion.promote(bundles.named(run), tag, Home.of(home), store)
 
 
-def rollback(tag: str, *, to: str | None = None, home: Path | str | None = None) -> tuple[str, str]:
+def rollback(
+    tag: str, *, artifact: str | None = None, home: Path | str | None = None
+) -> tuple[str, str]:
     """Point a tag at the bundle it pointed at before; return the digests before and after.
 
-    ``to`` selects an older one by the beginning of its digest. Raises RecipeError if the tag's
-    history has none, IntegrityError if its files are missing or damaged.
+    ``artifact`` selects an older one by the beginning of its digest. Raises RecipeError if the
+    tag's history has none, IntegrityError if its files are missing or damaged.
     """
     from rarefy.pipeline.release import promotion
     from rarefy.pipeline.store.home import Home
 
-    return promotion.rollback(tag, Home.of(home), to)
+    return promotion.rollback(tag, Home.of(home), artifact)
 
 
 def _device(device: str) -> str:

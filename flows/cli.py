@@ -15,12 +15,13 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import rich_click as click
 
 from rarefy.flows import github
 from rarefy.flows.console import pipe
+from rarefy.flows.console.renamed import advise_instead
 from rarefy.flows.console.volume import accept_volume, volume_options
 from rarefy.pipeline.terms.credentials import redact
 
@@ -31,7 +32,7 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "Schedule and deploy", "commands": ["schedule", "deploy", "submit"]},
         {
             "name": "Inspect results",
-            "commands": ["runs", "report", "history", "validate", "compare", "load", "predict"],
+            "commands": ["runs", "report", "history", "validate", "compare", "loadtest", "predict"],
         },
         {"name": "Release", "commands": ["promote", "rollback", "bundle"]},
         {"name": "Maintain", "commands": ["recipe", "artifact", "doctor"]},
@@ -53,7 +54,7 @@ COMMANDS: Final = {
     "history": "history",
     "validate": "validate",
     "compare": "compare",
-    "load": "load",
+    "loadtest": "loadtest",
     "predict": "predict",
     "promote": "promote",
     "rollback": "promote",
@@ -91,6 +92,28 @@ class CommandGroup(pipe.Group):
         command: click.Command = getattr(module, cmd_name)
         accept_volume(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        _refuse_renamed(args[0])
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            command = error.ctx.info_name if error.ctx else None
+            _refuse_renamed(str(command), error.option_name)
+            raise
+
+
+def _refuse_renamed(command: str, option: str | None = None) -> None:
+    """Raise RecipeError, which names the new one, if a command or option was renamed."""
+    from rarefy.pipeline.terms.errors import RecipeError
+
+    if advice := advise_instead(command, option):
+        raise RecipeError(advice) from None
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

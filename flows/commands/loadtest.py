@@ -95,7 +95,7 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
 @rows_options
 @home_option
 @json_option
-def load(
+def loadtest(
     bundle: str,
     rates: tuple[float, ...],
     max_p99: float | None,
@@ -129,7 +129,7 @@ def load(
     runs = []
     with Display(stderr(), quiet=as_json) as display:
         for rate in rates:
-            display.started("load")
+            display.started("loadtest")
             with exclusive.measuring(display.waiting):
                 run = loading.measure(
                     model.directory,

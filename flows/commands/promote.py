@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @click.argument("run", shell_complete=completion.runs)
 @click.argument("tag", default="production", shell_complete=completion.tags)
 @click.option(
-    "--to", "url", metavar="URL", help="Also push the bundle to this store, and move the tag there."
+    "--store",
+    "url",
+    metavar="URL",
+    help="Also push the bundle to this store, and move the tag there.",
 )
 @alias_options
 @home_option
@@ -99,7 +102,10 @@ def promote(
 @click.command(short_help="Move a tag back to the artifact it pointed at before.")
 @click.argument("tag", shell_complete=completion.tags)
 @click.option(
-    "--to", "target", metavar="DIGEST", help="Move back to this artifact of the tag's history."
+    "--artifact",
+    "target",
+    metavar="DIGEST",
+    help="Move back to this artifact of the tag's history.",
 )
 @alias_options
 @home_option

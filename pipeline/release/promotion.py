@@ -375,7 +375,7 @@ def destination(tag: Tag, name: str, target: str | None) -> str:
     matches = [digest for digest in past if digest.startswith(target)]
     if len(matches) != 1 or len(target) < 6:
         known = ", ".join(digest[:12] for digest in past)
-        raise RecipeError(f"--to {target}: {name} never pointed there; it pointed at {known}")
+        raise RecipeError(f"--artifact {target}: {name} never pointed there; it pointed at {known}")
     if matches[0] == tag.digest:
-        raise RecipeError(f"--to {target}: {name} already points there")
+        raise RecipeError(f"--artifact {target}: {name} already points there")
     return matches[0]

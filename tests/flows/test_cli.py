@@ -14,6 +14,7 @@ import rich_click as click
 
 from rarefy.flows.cli import cli, main, report_error
 from rarefy.flows.console.options import show_json, stdout
+from rarefy.flows.console.renamed import RENAMED
 from tests.project import Project, Said
 
 HEAVY = (
@@ -86,6 +87,19 @@ def test_errors_go_to_stderr_with_their_exit_code(
     said = rarefy(*arguments)
     assert (said.code, said.out) == (code, "")
     assert words in said.err
+
+
+@pytest.mark.parametrize("name", sorted(RENAMED))
+def test_a_renamed_command_or_option_names_the_new_one(
+    name: str, rarefy: Callable[..., Said]
+) -> None:
+    command, *option = name.split()
+    said = rarefy(command, "anything", *option, *["anything" for _ in option])
+    assert (said.code, said.out) == (2, "")
+    advice = f"`rarefy {name}` was renamed before 0.1.0: write {RENAMED[name]}"
+    assert said.err == f"rarefy: {advice}\n"
+    _, command, *option = RENAMED[name].strip("`").split()
+    assert " ".join(option[:1]) in rarefy(command, "--help").out
 
 
 def test_a_misspelt_key_is_named_with_its_line(
