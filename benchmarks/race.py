@@ -5,9 +5,10 @@
 Per model about 25 minutes on a quiet machine (12×768: an hour), and it resumes where it stopped.
 Each tool lives in an environment of its own in DIR, from its pinned requirements in
 ``benchmarks/peers``. Each writes its int8 forms of one checkpoint, static ones from the same 256
-training rows. All forms are then timed in this environment: hot, in short blocks that take turns
-in random order, as ``rarefy validate`` times (one thread, batch 1). Every form runs in two heats;
-those that no length finds fastest of their tool stay out of the final, which has more processes.
+training rows. All forms are then timed in this environment: with warm caches, in short blocks that
+take turns in random order, as ``rarefy validate`` times (one thread, batch 1). Every form runs in
+two heats; those that no length finds fastest of their tool stay out of the final, which has more
+processes.
 A form that cannot answer rows of some length does not race, and the record says so.
 Rows a second: each tool's best of two workers with one thread or one with two, and of five batches,
 rows grouped by length. ``--again`` keeps what the others made and makes and times ours again.
@@ -349,7 +350,7 @@ def shown(ratio: Interval) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Return the table of a model: ms at one thread, batch 1, hot."""
+    """Return the table of a model: ms at one thread, batch 1, with warm caches."""
     columns = [REAL, *map(str, LENGTHS)]
     table = Table(
         *("form", *columns, "rows/s", "as", "accuracy", "KL", "MB", "s"), title=rows[0]["model"]

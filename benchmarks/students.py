@@ -54,7 +54,12 @@ MORE = {
     "mails": {"spans": 24, "splices": 4, "max_texts": 120_000},
 }
 LONG = {
-    data: {"spans": 16, "splices": 4, "max_texts": 160_000, "texts": [{"file": corpora.OTHERS_FILE}]}
+    data: {
+        "spans": 16,
+        "splices": 4,
+        "max_texts": 160_000,
+        "texts": [{"file": corpora.OTHERS_FILE}],
+    }
     for data in SETS
 }
 """With sentences of other kinds, which the teacher labels, too."""
@@ -117,11 +122,24 @@ def cut(
     stages = [
         *start,
         {"label": {"transfer": "augment", "answers": "labels"}, "as": "both"},
-        {"prune": {"remove_heads": remove_heads, "remove_neurons": remove_neurons, "vocabulary": True, "min_count": least}},
+        {
+            "prune": {
+                "remove_heads": remove_heads,
+                "remove_neurons": remove_neurons,
+                "vocabulary": True,
+                "min_count": least,
+            }
+        },
     ]
     if rank:
         stages.append({"factorize": {"embeddings": rank}})
-    learns = {"keep_layers": layers, "transfer": "both", "epochs": epochs, "learning_rate": 3e-4, **SOFT}
+    learns = {
+        "keep_layers": layers,
+        "transfer": "both",
+        "epochs": epochs,
+        "learning_rate": 3e-4,
+        **SOFT,
+    }
     if long:
         stages.insert(len(start), {"augment": MORE[data], "as": "more"})
         stages.insert(len(start) + 1, {"label": {"transfer": "more"}, "as": "six-says"})
@@ -143,7 +161,13 @@ def direct(data: str, *, layers: int) -> list[Any]:
     start = assistant(data)
     start[-1] = {"distill": {**start[-1]["distill"], "epochs": 1}, "as": "start"}
     small = {"prune": {**SLIM, "vocabulary": True, "min_count": THIN["least"]}}
-    learns = {"keep_layers": layers, "transfer": "labels", "epochs": 5, "learning_rate": 3e-4, **SOFT}
+    learns = {
+        "keep_layers": layers,
+        "transfer": "labels",
+        "epochs": 5,
+        "learning_rate": 3e-4,
+        **SOFT,
+    }
     return [
         *start,
         small,
@@ -182,7 +206,9 @@ STUDENTS = {
     "three-long": lambda data: long(data, 3, 0.25, 0.5),
     "three-thin": lambda data: long(data, 3, 0.5, 0.85),
     "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
-    "two-wide": lambda data: cut(data, layers=2, epochs=6, remove_heads=0.25, remove_neurons=0.7, least=2),
+    "two-wide": lambda data: cut(
+        data, layers=2, epochs=6, remove_heads=0.25, remove_neurons=0.7, least=2
+    ),
     "two-long": lambda data: cut(
         data, layers=2, epochs=4, long=5, remove_heads=0.25, remove_neurons=0.7, least=2
     ),

@@ -81,6 +81,7 @@ class CommandGroup(pipe.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that is asked for; say what it is called here if others have it."""
         name = args[0]
+        _refuse_renamed(name)
         if name in INSTEAD and not ctx.resilient_parsing:
             raise click.UsageError(f"No such command {name!r}. Use 'rarefy {INSTEAD[name]}'.", ctx)
         return super().resolve_command(ctx, args)
@@ -92,12 +93,6 @@ class CommandGroup(pipe.Group):
         command: click.Command = getattr(module, cmd_name)
         accept_volume(command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        _refuse_renamed(args[0])
-        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

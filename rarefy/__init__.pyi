@@ -38,6 +38,7 @@ from .pipeline.verdict.verdict import Verdict as Verdict
 from .stages.adapt import Adapt as Adapt
 from .stages.adapt.merge import Merge as Merge
 from .stages.augment import Augment as Augment
+from .stages.bag_of_tokens import BagOfTokens as BagOfTokens
 from .stages.distill import Distill as Distill
 from .stages.export import Export as Export
 from .stages.factorize import Factorize as Factorize
@@ -47,7 +48,6 @@ from .stages.label import Label as Label
 from .stages.prune import Prune as Prune
 from .stages.prune.profile import Profile as Profile
 from .stages.quantize import Quantize as Quantize
-from .stages.bag_of_tokens import BagOfTokens as BagOfTokens
 from .stages.validate import Validate as Validate
 
 __version__: str

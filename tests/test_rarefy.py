@@ -73,7 +73,9 @@ def test_the_demo_can_be_written_with_classes():
             rarefy.Finetune(epochs=1, fit_head=True, learning_rate=1e-4, batch_size=64),
             rarefy.Augment(spans=3, splices=1),
             rarefy.step(rarefy.Label(transfer="augment"), id="labels"),
-            rarefy.Prune(remove_heads="50 %", remove_neurons="85 %", vocabulary=True, calibration_rows=512),
+            rarefy.Prune(
+                remove_heads="50 %", remove_neurons="85 %", vocabulary=True, calibration_rows=512
+            ),
             rarefy.Distill(
                 keep_layers=3,
                 transfer="labels",

@@ -1,8 +1,13 @@
-"""Stages and parameters that rarefy no longer has, with what a recipe should use instead."""
+"""Stages and keys that rarefy no longer has, or calls by another name, with what to write instead.
+
+A name is that of a stage, ``stage.parameter``, or ``key.key`` in the file of a sweep.
+"""
 
 from __future__ import annotations
 
-REMOVED = {
+from typing import Final
+
+REMOVED: Final = {
     "write": "make the texts with any language model and name the file in `augment: {texts: …}`",
     "rewrite": "make the texts with any language model and name the file in `augment: {texts: …}`",
     "augment.transfer": "give the file with the texts as `texts: [{file: …}]`",
@@ -18,12 +23,35 @@ REMOVED = {
     "distill.hidden_map": "leave it out; layers learn from those at the same share of the depth",
     "quantize.correct_bias": "leave it out; it made results worse",
 }
-"""What to do, by the name of a stage or by ``stage.parameter``."""
+"""What to do, by the name of what is gone."""
+RENAMED: Final = {
+    "static": "'bag_of_tokens'",
+    "prune.heads": "'remove_heads', the share to remove",
+    "prune.neurons": "'remove_neurons', the share to remove",
+    "prune.layers": "'remove_layers', the share or the layers to remove",
+    "prune.macs": "'remove_macs', the share to remove",
+    "prune.parameters": "'keep_parameters', the number to keep",
+    "prune.least_count": "'min_count'",
+    "distill.layers": "'keep_layers', the number or the layers to keep",
+    "factorize.ratio": "'keep_weights', the share to keep",
+    "augment.most": "'max_texts'",
+    "quantize.minutes": "'seconds', 60 times the number",
+    "adapt.target": "'modules'",
+    "validate.examples": "'show_texts'",
+    "ask.most": "'maximize'",
+    "ask.least": "'minimize'",
+}
+"""What to write, by the old name."""
 
 
 def advise_instead(stage: str, parameter: str | None = None) -> str | None:
-    """Return an error text for a stage or one of its parameters if it was removed, else None."""
+    """Return an error text for a stage or one of its keys if it was removed or renamed, else None.
+
+    A list in the file of a sweep counts as a stage.
+    """
     name = stage if parameter is None else f"{stage}.{parameter}"
-    if name not in REMOVED:
-        return None
-    return f"{name!r} was removed before 0.1.0: {REMOVED[name]}"
+    if name in RENAMED:
+        return f"{name!r} was renamed before 0.1.0: write {RENAMED[name]}"
+    if name in REMOVED:
+        return f"{name!r} was removed before 0.1.0: {REMOVED[name]}"
+    return None

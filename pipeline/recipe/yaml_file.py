@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from rarefy.pipeline.recipe.removed import advise_instead
 from rarefy.pipeline.sources.plugin_code import OWN
 from rarefy.pipeline.terms.budget import REGRESSIONS
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
@@ -234,8 +235,9 @@ class Places:
         place = _place(first)
         where = (*at, *place)
         if first["type"] == "extra_forbidden":
+            advice = _advice(where)
             siblings = _fields_at(model, place[:-1])
-            return self.say(where, f"unknown key{hint(place[-1], siblings)}")
+            return self.say(where, advice or f"unknown key{hint(place[-1], siblings)}")
         if first["type"] == "missing":
             return self.say(where, "this key is required")
         message = first["msg"].removeprefix("Value error, ")
@@ -250,6 +252,12 @@ class Places:
         if isinstance(value, str | int | float | bool):
             message += f" (found {value!r})"
         return self.say(where, message)
+
+
+def _advice(at: Location) -> str | None:
+    """Return what to write instead of a key that was renamed, else None."""
+    *_, around, key = ("", *(part for part in at if isinstance(part, str)))
+    return advise_instead(around, key)
 
 
 def _foremost(errors: list[ErrorDetails]) -> ErrorDetails:

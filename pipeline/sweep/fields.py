@@ -1,4 +1,4 @@
-"""Fields of a recipe by their path, such as ``distill.keep_layers``, and the recipe with other values.
+"""Fields of a recipe by their path, as ``distill.keep_layers``, and the recipe with other values.
 
 The first word of a path is a step's id or a key of the recipe. A step's id alone stands for all its
 parameters, and the value ``off`` leaves the step out.

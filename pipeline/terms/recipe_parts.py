@@ -200,7 +200,7 @@ RESERVED: Final = {
 }
 """Names of measured models that no stage may have, and what they are."""
 BAG_OF_TOKENS: Final = "rarefy-bag-of-tokens"
-"""The ``model_type`` of our own model without attention, ``rarefy.pipeline.model.bag_of_tokens``."""
+"""The ``model_type`` of our own model without attention, in ``rarefy.pipeline.model``."""
 THIN: Final = "thin_embeddings"
 """The key that marks a config, while a recipe is checked, whose embeddings will be factorized."""
 

@@ -55,7 +55,7 @@ class Adapt(Training):
     dropout: float = Field(
         default=0.05, ge=0, lt=1, description="Dropout rate on the adapters' inputs"
     )
-    target: Literal["attention", "all-linear"] = Field(
+    modules: Literal["attention", "all-linear"] = Field(
         default="all-linear", description="Linear layers of the encoder that get an adapter"
     )
     teacher: str | None = Field(
@@ -85,10 +85,10 @@ class Adapt(Training):
 
         if config.get("model_type") == BAG_OF_TOKENS:
             raise ModelError(
-                "adapt: a student without attention has no layers for adapters; train it with 'distill' "
-                "or 'finetune'"
+                "adapt: a student without attention has no layers for adapters; train it with "
+                "'distill' or 'finetune'"
             )
-        if self.target == "attention":
+        if self.modules == "attention":
             try:
                 parts.named(config)
             except ModelError as error:
@@ -106,7 +106,7 @@ class Adapt(Training):
         roles = _copy_base(context, model, network, tokenizer)
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
-        layers = adapted_layers(network, self.target)
+        layers = adapted_layers(network, self.modules)
         if self.method == "dora":
             check_rows(network, layers)
         config = peft.LoraConfig(
@@ -152,7 +152,7 @@ class Adapt(Training):
         return rows, loss
 
 
-def adapted_layers(network: Any, target: str) -> list[str]:
+def adapted_layers(network: Any, modules: str) -> list[str]:
     """Return the full names of the encoder's linear layers: all of them, or attention's only.
 
     In a family that is not described, these are all of the body but its pooler. A factorized layer
@@ -161,14 +161,14 @@ def adapted_layers(network: Any, target: str) -> list[str]:
     from torch import nn
 
     inside: set[int] = set()
-    for root in _roots(network, target):
+    for root in _roots(network, modules):
         inside.update(id(module) for module in root.modules())
     names = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear) and id(module) in inside:
             names.append(name)
     if not names:
-        raise ModelError(f"adapt.modules: the model has no linear layers that match {target!r}")
+        raise ModelError(f"adapt.modules: the model has no linear layers that match {modules!r}")
     return names
 
 
@@ -185,16 +185,16 @@ def check_rows(network: Any, names: Sequence[str]) -> None:
             )
 
 
-def _roots(network: Any, target: str) -> list[Any]:
+def _roots(network: Any, modules: str) -> list[Any]:
     """Return the modules that contain the targeted linear layers."""
     from rarefy.pipeline.model.architectures import parts
     from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 
-    if target == "all-linear" and network.config.model_type not in ARCHITECTURES:
+    if modules == "all-linear" and network.config.model_type not in ARCHITECTURES:
         body = parts.body(network)
         return [module for name, module in body.named_children() if name != "pooler"]
     layers, heads = parts.encoder_layers(network), parts.of(network).heads
-    if target == "all-linear":
+    if modules == "all-linear":
         return list(layers)
     roots = []
     for layer in layers:

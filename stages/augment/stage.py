@@ -84,7 +84,7 @@ class Augment(Stage):
         le=1000,
         description="Number of splices per clause: the clause joined to one of another row",
     )
-    most: int = Field(
+    max_texts: int = Field(
         default=100_000, ge=1, description="Maximum number of texts made from the training rows"
     )
     texts: tuple[TextFile, ...] = Field(default=(), description="Files of unlabelled text to add")
@@ -131,7 +131,7 @@ class Augment(Stage):
             rows = self._from_file(context, path, text, new)
             yield from islice(rows, text.rows)
         left = sum(1 for _ in self._variants(context, "counting texts"))
-        missing = self.most
+        missing = self.max_texts
         draw = random.Random(f"{context.seed} most")  # noqa: S311
         for how, row in self._variants(context, "cutting texts"):
             if draw.random() * left < missing:  # so the end of train gives as many as its start

@@ -1,4 +1,4 @@
-"""Bag of tokens: start a student without attention, the bag of a text's tokens, from its teacher."""
+"""A bag of tokens: start a student without attention from its teacher."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ class BagOfTokens(Stage):
         most = parts.width(config)
         asked = self.width != type(self).model_fields["width"].default
         if asked and most is not None and self.width > most:
-            raise ModelError(f"bag_of_tokens.width: {self.width} is more than the teacher's, {most}")
+            raise ModelError(
+                f"bag_of_tokens.width: {self.width} is more than the teacher's, {most}"
+            )
         return {"model_type": BAG_OF_TOKENS}
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -85,7 +87,10 @@ class BagOfTokens(Stage):
         import torch
 
         from rarefy.pipeline.model import checkpoint
-        from rarefy.pipeline.model.bag_of_tokens import BagOfTokensConfig, BagOfTokensForSequenceClassification
+        from rarefy.pipeline.model.bag_of_tokens import (
+            BagOfTokensConfig,
+            BagOfTokensForSequenceClassification,
+        )
         from rarefy.stages.bag_of_tokens import token_means
 
         training.prepare(context)

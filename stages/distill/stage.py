@@ -72,7 +72,7 @@ class Distill(Keeping):
     hidden_weight: float = Field(
         default=0.0, ge=0, description="Weight of the loss on hidden states"
     )
-    layers: int | tuple[int, ...] | None = Field(
+    keep_layers: int | tuple[int, ...] | None = Field(
         default=None,
         description="Layers of the input that the student keeps: indices, or a number to spread "
         "evenly",
@@ -114,12 +114,14 @@ class Distill(Keeping):
 
     @model_validator(mode="after")
     def _has_a_student(self) -> Distill:
-        if self.layers is not None and self.student is not None:
-            raise ValueError("give either 'layers' of the input or a 'student' model, not both")
-        if self.layers is None and self.student is None and self.teacher is None:
-            raise ValueError("give 'layers' to keep, a 'student', or an earlier stage as 'teacher'")
-        if (isinstance(self.layers, int) and self.layers < 1) or self.layers == ():
-            raise ValueError("'layers' must keep at least one layer")
+        if self.keep_layers is not None and self.student is not None:
+            raise ValueError(
+                "give either 'keep_layers' of the input or a 'student' model, not both"
+            )
+        if self.keep_layers is None and self.student is None and self.teacher is None:
+            raise ValueError("give 'keep_layers', a 'student', or an earlier stage as 'teacher'")
+        if (isinstance(self.keep_layers, int) and self.keep_layers < 1) or self.keep_layers == ():
+            raise ValueError("'keep_layers' must keep at least one layer")
         if self.vocabulary and self.student is None:
             raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
         return self
@@ -150,7 +152,7 @@ class Distill(Keeping):
                 f"hidden_weight: {self.transfer!r} has the teachers' predictions without their "
                 "hidden states; name the augment stage as transfer, or remove the weight"
             )
-        if self.teacher and (self.layers is not None or self.student is not None):
+        if self.teacher and (self.keep_layers is not None or self.student is not None):
             raise RecipeError(
                 f"teacher: {self.transfer!r} has the predictions already, so {self.teacher!r} is "
                 "not "
@@ -176,10 +178,10 @@ class Distill(Keeping):
         if self.activation is not None:
             require_parts(config, "activation", "leave it out")
         depth = parts.depth(config)
-        if self.layers is not None:
-            require_parts(config, "layers", "give a 'student' instead")
+        if self.keep_layers is not None:
+            require_parts(config, "keep_layers", "give a 'student' instead")
             if depth is not None:
-                retained = choose_layers(self.layers, depth)
+                retained = choose_layers(self.keep_layers, depth)
                 parts.check_layers(config, retained)
                 config = parts.shortened(config, len(retained))
         return config
@@ -324,9 +326,9 @@ class Distill(Keeping):
         if self.student is not None:
             return _open_pretrained(context, self.student)
         student, tokenizer = training.open_network(context, model)
-        if self.layers is not None:
+        if self.keep_layers is not None:
             depth = len(checkpoint.encoder_layers(student))
-            surgery.keep_layers(student, choose_layers(self.layers, depth))
+            surgery.keep_layers(student, choose_layers(self.keep_layers, depth))
         return student, tokenizer
 
 
@@ -375,12 +377,15 @@ def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:
     """
     if isinstance(layers, int):
         if layers > depth:
-            raise ModelError(f"distill.keep_layers: cannot keep {layers} layers, the model has {depth}")
+            raise ModelError(
+                f"distill.keep_layers: cannot keep {layers} layers, the model has {depth}"
+            )
         steps = max(layers - 1, 1)
         return tuple(number * (depth - 1) // steps for number in range(layers))
     missing = [layer for layer in layers if not 0 <= layer < depth]
     if missing or list(layers) != sorted(set(layers)):
         raise ModelError(
-            f"distill.keep_layers: {list(layers)}: give indices from 0 to {depth - 1} in rising order"
+            f"distill.keep_layers: {list(layers)}: give indices from 0 to {depth - 1} in rising "
+            "order"
         )
     return tuple(layers)

@@ -45,9 +45,9 @@ class Factorize(Stage):
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
 
-    ratio: Annotated[Quantity, Field(gt=0, lt=1)] | None = Field(
+    keep_weights: Annotated[Quantity, Field(gt=0, lt=1)] | None = Field(
         default=None,
-        description="Share of the parameters of the encoder's linear layers to keep; default: "
+        description="Share of the weights of the encoder's linear layers to keep; default: "
         "half of them, or all with embeddings",
     )
     embeddings: int | None = Field(
@@ -63,13 +63,13 @@ class Factorize(Stage):
     @model_validator(mode="after")
     def _measures_what_it_replaces(self) -> Factorize:
         if self._share == 1:
-            refuse_unread(self, ("calibration_rows",), "ratio")
+            refuse_unread(self, ("calibration_rows",), "keep_weights")
         return self
 
     @property
     def _share(self) -> float:
-        """The share of the linear layers' parameters to keep."""
-        return self.ratio or (0.5 if self.embeddings is None else 1.0)
+        """The share of the linear layers' weights to keep."""
+        return self.keep_weights or (0.5 if self.embeddings is None else 1.0)
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the model's layers are described, and its embeddings whole and wider."""

@@ -33,9 +33,9 @@ Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
 TABLE = "table"
 """The role of the table of times among the references."""
-TARGETS = ("speedup", "macs", "parameters")
+TARGETS = ("speedup", "remove_macs", "keep_parameters")
 """What a user may ask for instead of shares of the heads and neurons."""
-UNITS = ("heads", "neurons", *TARGETS)
+UNITS = ("remove_heads", "remove_neurons", *TARGETS)
 """What removes heads and neurons."""
 
 
@@ -51,7 +51,7 @@ class Prune(Stage):
     1503.02531) for the rows of train, data.unlabelled and a transfer set, or the stored ones of the
     transfer set. With ``rounds``, all are removed in steps with recovery in between, ranked again
     in each, because a model recovers better from several small steps (CoFi, Xia et al. 2022, arXiv
-    2204.00408, prunes while it distills). With ``parameters`` or ``speedup``, layers are removed at
+    2204.00408, prunes while it distills). With ``keep_parameters`` or ``speedup``, layers are removed at
     once, because the target is checked before anything is trained.
     """
 
@@ -63,16 +63,18 @@ class Prune(Stage):
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate", "numpy")
     policy: ClassVar[Policy] = Policy(needs={TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET})
 
-    heads: Share = Field(default=0.0, description="Share of the attention heads to remove")
-    neurons: Share = Field(default=0.0, description="Share of the feed-forward neurons to remove")
-    layers: Share | tuple[int, ...] = Field(
+    remove_heads: Share = Field(default=0.0, description="Share of the attention heads to remove")
+    remove_neurons: Share = Field(
+        default=0.0, description="Share of the feed-forward neurons to remove"
+    )
+    remove_layers: Share | tuple[int, ...] = Field(
         default=0.0, description="Share of the layers to remove, or the indices of layers to remove"
     )
-    macs: Share = Field(
+    remove_macs: Share = Field(
         default=0.0,
         description="Instead of shares: share of the layers' multiply-adds to remove",
     )
-    parameters: int | None = Field(
+    keep_parameters: int | None = Field(
         default=None,
         ge=1,
         description="Instead of shares: maximum number of parameters, embeddings included; in "
@@ -89,7 +91,7 @@ class Prune(Stage):
     vocabulary: bool = Field(
         default=False, description="Whether to remove tokens that no training text uses"
     )
-    least_count: int = Field(
+    min_count: int = Field(
         default=1,
         ge=1,
         description="Minimum number of occurrences of a token that `vocabulary` keeps; rarer "
@@ -127,21 +129,21 @@ class Prune(Stage):
 
     @model_validator(mode="after")
     def _removes_something(self) -> Prune:
-        if not (self._units or self.layers or self.vocabulary):
+        if not (self._units or self.remove_layers or self.vocabulary):
             raise ValueError(
-                "nothing to remove: give 'heads', 'neurons', 'layers', 'macs', 'parameters', "
-                "'speedup' or 'vocabulary'"
+                "nothing to remove: give 'remove_heads', 'remove_neurons', 'remove_layers', "
+                "'remove_macs', 'keep_parameters', 'speedup' or 'vocabulary'"
             )
-        if self.least_count > 1 and not self.vocabulary:
-            raise ValueError("'least_count' is of 'vocabulary: true'")
+        if self.min_count > 1 and not self.vocabulary:
+            raise ValueError("'min_count' is of 'vocabulary: true'")
         targets = [name for name in TARGETS if getattr(self, name)]
-        if targets and (self.heads or self.neurons):
+        if targets and (self.remove_heads or self.remove_neurons):
             raise ValueError(f"{targets[0]!r} decides itself how many heads and neurons go")
         if len(targets) > 1:
             raise ValueError(f"give either {targets[0]!r} or {targets[1]!r}, not both")
         if self.rounds > 1 and not self.recover_epochs:
             raise ValueError("'rounds' are for recovery: give 'recover_epochs'")
-        if self.rounds > 1 and not (self._units or self.layers):
+        if self.rounds > 1 and not (self._units or self.remove_layers):
             raise ValueError("'rounds' are of layers, heads and neurons, and 'vocabulary' of none")
         if self.transfer and not (self.recover_epochs or self.vocabulary):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
@@ -193,18 +195,18 @@ class Prune(Stage):
             raise ModelError(
                 "prune.vocabulary: the embeddings are factorized; put 'prune' before 'factorize'"
             )
-        if not (self._units or self.layers):
+        if not (self._units or self.remove_layers):
             return config
         try:
             parts.named(config)
         except ModelError as error:
             raise ModelError(f"{error}; only 'vocabulary' can be pruned") from error
-        if self.heads:
+        if self.remove_heads:
             parts.check_heads(config)
-        if self.heads or any(getattr(self, name) for name in TARGETS):
+        if self.remove_heads or any(getattr(self, name) for name in TARGETS):
             config = parts.of_unknown_heads(config)
         depth = parts.depth(config)
-        if not self.layers or depth is None:
+        if not self.remove_layers or depth is None:
             return parts.of_unknown_depth(config) if self.speedup else config
         kept = self._kept_layers(depth)
         if kept is None:
@@ -217,7 +219,8 @@ class Prune(Stage):
 
         Raises ModelError if none would remain, or if a share is less than half a layer.
         """
-        gone = len(set(self.layers)) if isinstance(self.layers, tuple) else self.layers * depth
+        asked = self.remove_layers
+        gone = len(set(asked)) if isinstance(asked, tuple) else asked * depth
         if round(gone) >= depth:
             raise ModelError(
                 f"prune.remove_layers: this would remove all {depth} layers; keep at least one"
@@ -230,19 +233,19 @@ class Prune(Stage):
         return round(gone)
 
     def _kept_layers(self, depth: int) -> list[int] | None:
-        """Return the layers that the indices in ``layers`` leave; None if it is a share.
+        """Return the layers that the indices in ``remove_layers`` leave; None if it is a share.
 
         Raises ModelError if the model has no such layer or would keep none.
         """
-        if not isinstance(self.layers, tuple):
+        if not isinstance(self.remove_layers, tuple):
             return None
-        wrong = [layer for layer in self.layers if not 0 <= layer < depth]
+        wrong = [layer for layer in self.remove_layers if not 0 <= layer < depth]
         if wrong:
             raise ModelError(
                 f"prune.remove_layers: no layer {wrong[0]}; the model has layers 0 to {depth - 1}"
             )
         self._count_gone(depth)
-        return [layer for layer in range(depth) if layer not in self.layers]
+        return [layer for layer in range(depth) if layer not in self.remove_layers]
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens; in rounds, layers, then heads and neurons, and train to recover; save."""
@@ -261,20 +264,20 @@ class Prune(Stage):
         network.to(context.device)
         rows = calibration.sample(context, tokenizer, self.calibration_rows)
         removal = self._removal(context, network, tokenizer)
-        if removal and (self.rounds == 1 or self.parameters or self.speedup):
+        if removal and (self.rounds == 1 or self.keep_parameters or self.speedup):
             removal.step(1)
         speedup = self._speedup(context, origin, network, tokenizer)
         if speedup:
-            speedup.reach(layers_too=not self.layers)
+            speedup.reach(layers_too=not self.remove_layers)
         start, macs = None, 0.0
         if self._units:
             start = unit_search.measured(network)
-            macs = unit_search.share(self.macs, self.parameters, network, start)
+            macs = unit_search.share(self.remove_macs, self.keep_parameters, network, start)
         imitation = None
         if self.recover_epochs:
             texts = self._transfer(context)
             imitation = recovery.prepare(context, model, network, tokenizer, texts)
-        small = bool(self.parameters) and not macs  # few enough already: nothing goes in steps
+        small = bool(self.keep_parameters) and not macs  # few enough already: nothing goes in steps
         rounds = self._count_rounds(removal)
         for number in range(1, 2 if small else rounds + 1):
             network.to(context.device)
@@ -309,7 +312,7 @@ class Prune(Stage):
         from rarefy.stages.surgery import vocabulary
 
         splits = transfer_set.learned(context, self._transfer(context))
-        smaller, unseen = vocabulary.prune(network, tokenizer, splits, self.least_count)
+        smaller, unseen = vocabulary.prune(network, tokenizer, splits, self.min_count)
         metrics.append(unseen)
         return smaller
 
@@ -322,7 +325,7 @@ class Prune(Stage):
         from rarefy.stages.prune import layers as layer_search
         from rarefy.stages.training import calibration_rows as calibration
 
-        if not self.layers:
+        if not self.remove_layers:
             return None
         whole = list(range(len(checkpoint.encoder_layers(network))))
         retained, count = self._kept_layers(len(whole)), self._count_gone(len(whole))
@@ -343,5 +346,5 @@ class Prune(Stage):
     def _removed(self, speedup: Speedup | None, macs: float, number: int, start: Start) -> Removed:
         from rarefy.stages.prune.units import Removed
 
-        shares: dict[Unit, float] = {"heads": self.heads, "neurons": self.neurons}
+        shares: dict[Unit, float] = {"heads": self.remove_heads, "neurons": self.remove_neurons}
         return Removed(shares, macs, speedup, self.method, self.rescale, self.rounds, number, start)

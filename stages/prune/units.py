@@ -91,8 +91,8 @@ def share(macs: float, parameters: int | None, network: Any, start: Start) -> fl
         if parameters is None:
             raise
         raise ModelError(
-            f"prune.keep_parameters: {parameters:,} is out of reach, as each layer keeps some heads and "
-            "neurons; remove layers or tokens as well"
+            f"prune.keep_parameters: {parameters:,} is out of reach, as each layer keeps some "
+            "heads and neurons; remove layers or tokens as well"
         ) from error
     return macs
 
@@ -253,9 +253,9 @@ def _warn_of_missed_shares(counts: Mapping[Unit, list[int]], removed: Removed) -
         percent = 100 * removed.shares[unit]
         gone = 100 * (1 - sum(left) / whole)
         if not gone:
-            log.warning("prune.%s: %.3g%% of %d rounds to none", unit, percent, whole)
+            log.warning("prune.remove_%s: %.3g%% of %d rounds to none", unit, percent, whole)
         elif gone < percent - MISSED:
-            text = "prune.%s: %.3g%% requested, %.3g%% removed: every layer keeps at least one unit"
+            text = "prune.remove_%s: %.3g%% requested, %.3g%% removed: every layer keeps at least one unit"
             log.warning(text, unit, percent, gone)
 
 

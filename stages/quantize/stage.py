@@ -79,8 +79,8 @@ class Quantize(Stage):
         default="dynamic",
         description="Method that determines the ranges of inputs; search tries both",
     )
-    minutes: float = Field(
-        default=10, gt=0, le=1440, description="Time limit of mode search, in minutes"
+    seconds: float = Field(
+        default=600, gt=0, le=86_400, description="Time limit of mode search, in seconds"
     )
     calibration_rows: int = Field(
         default=256, ge=8, le=100_000, description="Number of training rows for calibration"
@@ -139,8 +139,8 @@ class Quantize(Stage):
             )
         if self.mode == "search":
             self._check_search(names)
-        elif "minutes" in names:
-            raise ValueError("'minutes' is of 'mode: search'")
+        elif "seconds" in names:
+            raise ValueError("'seconds' is of 'mode: search'")
         if self.weights == "int4" and self.smooth:
             raise ValueError("'smooth' is for weights in int8")
         if "calibration" in names and self.mode == "dynamic":
@@ -397,7 +397,7 @@ class Quantize(Stage):
             rows=rows,
             isa=narrowest(context.targets),
             limit=self.max_joint_damage,
-            seconds=60 * self.minutes,
+            seconds=self.seconds,
             percentile=self.percentile,
         )
         result = search.run()

@@ -96,7 +96,9 @@ class Validate(Stage):
     memory: bool = Field(
         default=True, description="Whether to measure the peak memory of each model"
     )
-    examples: bool = Field(default=True, description="Whether to keep rows verbatim for the report")
+    show_texts: bool = Field(
+        default=True, description="Whether to keep rows verbatim for the report"
+    )
     cold_starts: int = Field(
         default=6,
         ge=0,
@@ -208,7 +210,7 @@ class Validate(Stage):
         for target in context.targets:
             latency = session.time(built[target.provider], target, measured)
             measured.latency[target.name] = latency
-        if self.examples:
+        if self.show_texts:
             measured.samples.extend(examples.choose(task, split, truth, measured.models))
         roles = answers.save(measured, context.output)
         steady = not any(timed.throttled for timed in measured.latency.values())

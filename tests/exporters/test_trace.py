@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from rarefy.exporters import fusion, parity, trace
-from rarefy.pipeline.model.bag_of_tokens import BagOfTokensConfig, BagOfTokensForSequenceClassification
+from rarefy.pipeline.model.bag_of_tokens import (
+    BagOfTokensConfig,
+    BagOfTokensForSequenceClassification,
+)
 from rarefy.pipeline.terms.errors import ModelError
 from tests.exporters.conftest import tiny
 from tests.exporters.families import classifier

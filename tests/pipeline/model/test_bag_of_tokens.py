@@ -7,7 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rarefy.pipeline.model.bag_of_tokens import PRIMES, BagOfTokensConfig, BagOfTokensForSequenceClassification
+from rarefy.pipeline.model.bag_of_tokens import (
+    PRIMES,
+    BagOfTokensConfig,
+    BagOfTokensForSequenceClassification,
+)
 
 
 def model(buckets=0, vocabulary=50):

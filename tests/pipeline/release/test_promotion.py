@@ -113,7 +113,9 @@ def test_nor_does_a_remote_s_tag(desk: Desk, tmp_path: Path) -> None:
     assert "production' points at one for regression" in " ".join(said.err.split())
     assert (artifacts.find_tag(url, "production").digest, desk.production) == (other, None)
     folder, home = shutil.copytree(desk.run, tmp_path / "download"), tmp_path / "elsewhere"
-    said = desk.rarefy("promote", folder, "--home", home, "--store", url)  # which has not that bundle
+    said = desk.rarefy(
+        "promote", folder, "--home", home, "--store", url
+    )  # which has not that bundle
     assert said.code == 4
     assert "production' points at one for regression" in " ".join(said.err.split())
 

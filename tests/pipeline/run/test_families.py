@@ -38,7 +38,10 @@ NOT_DESCRIBED = r"the parts of a model of type 'albert' are not described; descr
         ({"prune": {"remove_neurons": 0.5}}, NOT_DESCRIBED),
         ({"prune": {"remove_layers": [0]}}, NOT_DESCRIBED),
         ({"factorize": {}}, NOT_DESCRIBED),
-        ({"distill": {"keep_layers": 1}}, rf"distill\.keep_layers: {NOT_DESCRIBED}; give a 'student'"),
+        (
+            {"distill": {"keep_layers": 1}},
+            rf"distill\.keep_layers: {NOT_DESCRIBED}; give a 'student'",
+        ),
         ({"adapt": {"modules": "attention"}}, rf"adapt\.modules: {NOT_DESCRIBED}; write 'all-l"),
         (
             {"distill": {"student": "model", "hidden_weight": 1}},
@@ -108,8 +111,14 @@ def test_what_needs_no_parts_is_planned_for_any_family(workshop, undescribed):
         ([{"prune": {"remove_layers": [0, 1]}}], "would remove all 2 layers"),
         ([{"distill": {"keep_layers": 3}}], "cannot keep 3 layers, the model has 2"),
         ([{"distill": {"keep_layers": [1, 0]}}], "in rising order"),
-        ([{"distill": {"keep_layers": 1}}, {"prune": {"remove_layers": [1]}}], "no layer 1; .* layers 0 to 0"),
-        ([{"prune": {"remove_layers": 0.5}}, {"distill": {"keep_layers": 2}}], "keep 2 layers, .* has 1"),
+        (
+            [{"distill": {"keep_layers": 1}}, {"prune": {"remove_layers": [1]}}],
+            "no layer 1; .* layers 0 to 0",
+        ),
+        (
+            [{"prune": {"remove_layers": 0.5}}, {"distill": {"keep_layers": 2}}],
+            "keep 2 layers, .* has 1",
+        ),
     ],
 )
 def test_layers_that_the_model_will_not_have(workshop, stages, message):
@@ -121,7 +130,11 @@ def test_layers_that_the_model_will_not_have(workshop, stages, message):
 @pytest.mark.parametrize(
     ("kind", "stage", "message"),
     [
-        ("deberta", {"prune": {"remove_heads": 0.2}}, "in deberta, talking heads read each other's"),
+        (
+            "deberta",
+            {"prune": {"remove_heads": 0.2}},
+            "in deberta, talking heads read each other's",
+        ),
         ("modernbert", {"prune": {"remove_layers": [0]}}, "in modernbert, .* layer 0 must be kept"),
         ("modernbert", {"distill": {"keep_layers": [1]}}, "in modernbert, .* layer 0 must be kept"),
     ],

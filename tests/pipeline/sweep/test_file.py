@@ -75,8 +75,14 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
             {"ask": [{"maximize": "accuracy", "under": {"latency": "10 MB"}}]},
             "is a size; expected a time",
         ),
-        ({"ask": [{"maximize": "accuracy", "under": {"latenzy": "1 ms"}}]}, "did you mean 'latency'"),
-        ({"vary": {"distill.keep_layers": 2}}, r"sweep.yaml:\d+: .*vary.distill.keep_layers: give a list"),
+        (
+            {"ask": [{"maximize": "accuracy", "under": {"latenzy": "1 ms"}}]},
+            "did you mean 'latency'",
+        ),
+        (
+            {"vary": {"distill.keep_layers": 2}},
+            r"sweep.yaml:\d+: .*vary.distill.keep_layers: give a list",
+        ),
         ({"vary": {"seed": {"lo": 1, "high": 2}}}, "vary.seed.lo: unknown key"),
         ({"vary": {"validate.seconds": [10, 20]}}, "branches do not run 'validate'"),
         ({"stop": [{"after": "distill"}]}, "either points or min_accuracy"),

@@ -16,7 +16,10 @@ from rarefy.pipeline.sweep.questions import Question
             {"maximize": "accuracy", "under": {"size": "10 MB", "latency": "0.2 ms"}},
             "most-accurate-under-0.2-ms-under-10-mb",
         ),
-        ({"maximize": "accuracy", "under": {"latency": "20000 s"}}, "most-accurate-under-20000000-ms"),
+        (
+            {"maximize": "accuracy", "under": {"latency": "20000 s"}},
+            "most-accurate-under-20000000-ms",
+        ),
     ],
 )
 def test_a_question_has_a_name_for_files(given: dict[str, object], name: str) -> None:
@@ -31,7 +34,11 @@ def test_a_question_has_words() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"maximize": "accuracy", "minimize": "size"}, {"maximize": "accuracy", "within": "1 point"}],
+    [
+        {},
+        {"maximize": "accuracy", "minimize": "size"},
+        {"maximize": "accuracy", "within": "1 point"},
+    ],
 )
 def test_what_cannot_be_answered_is_no_question(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

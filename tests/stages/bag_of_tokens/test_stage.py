@@ -10,10 +10,10 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks.regression.task import REGRESSION
 from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.stages.bag_of_tokens import BagOfTokens
 from rarefy.stages.distill import Distill
 from rarefy.stages.factorize import Factorize
 from rarefy.stages.finetune import Finetune
-from rarefy.stages.bag_of_tokens import BagOfTokens
 from tests.conftest import VALIDATE
 from tests.models import artifact_of, sentences
 
@@ -66,7 +66,9 @@ def test_the_whole_chain_ends_in_a_bundle_that_answers(workshop):
 
 
 def test_layers_of_it_cannot_be_removed(workshop):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-bag-of-tokens' are not described"):
+    with pytest.raises(
+        RecipeError, match=r"trial.yaml:\d+: .*'rarefy-bag-of-tokens' are not described"
+    ):
         workshop.open("quick:Head", "bag_of_tokens", {"distill": {"keep_layers": 1}}).plan.steps()
 
 
@@ -87,18 +89,24 @@ def test_its_vocabulary_is_pruned_before(workshop):
 
 def test_it_is_no_teacher_of_another(workshop):
     again = {"bag_of_tokens": {}, "as": "smaller"}
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*the model is a student without attention alr"):
+    with pytest.raises(
+        RecipeError, match=r"trial.yaml:\d+: .*the model is a student without attention alr"
+    ):
         workshop.open("quick:Head", "bag_of_tokens", again).plan.steps()
 
 
 @pytest.mark.parametrize("target", ["attention", "all-linear"])
 def test_it_has_no_layers_for_adapters(workshop, target):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*a student without attention has no layers for"):
+    with pytest.raises(
+        RecipeError, match=r"trial.yaml:\d+: .*a student without attention has no layers for"
+    ):
         workshop.open("quick:Head", "bag_of_tokens", {"adapt": {"modules": target}}).plan.steps()
 
 
 def test_it_is_no_wider_than_its_teacher(workshop):
-    with pytest.raises(RecipeError, match=r"bag_of_tokens.width: 300 is more than the teacher's, 16"):
+    with pytest.raises(
+        RecipeError, match=r"bag_of_tokens.width: 300 is more than the teacher's, 16"
+    ):
         workshop.open("quick:Head", {"bag_of_tokens": {"width": 300}}).plan.steps()
 
 

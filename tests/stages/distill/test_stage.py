@@ -230,7 +230,9 @@ def test_what_a_transfer_set_with_answers_cannot_give_is_refused_before_a_run(
 ):
     chain = ({"quick:Head": None, "as": "head"}, {"label": {}, "as": "labels"})
     with pytest.raises(RecipeError, match=message):
-        workshop.open(*chain, {"distill": {"keep_layers": 1, "transfer": "labels"} | asked}).plan.steps()
+        workshop.open(
+            *chain, {"distill": {"keep_layers": 1, "transfer": "labels"} | asked}
+        ).plan.steps()
     assert len(workshop.open(*chain, {"distill": {"keep_layers": 1} | asked}).plan.steps()) == 4
 
 

@@ -50,5 +50,8 @@ def test_a_students_layers_learn_from_the_same_share_of_the_teachers_depth():
 
 
 def test_a_recorded_stage_is_read_again():
-    for stage in (Distill(keep_layers=1), Distill(keep_layers=1, transfer="augment", hidden_weight=1)):
+    for stage in (
+        Distill(keep_layers=1),
+        Distill(keep_layers=1, transfer="augment", hidden_weight=1),
+    ):
         assert Distill.model_validate(stage.model_dump(mode="json")) == stage

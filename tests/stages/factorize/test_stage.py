@@ -94,7 +94,11 @@ def test_no_rank_saves_nothing_is_changed(fresh, make_context):
 
 def test_pruned_then_factorized_then_pruned(fresh, make_context):
     """One model can be both factorized and pruned, and thin layers can lose heads and neurons."""
-    steps = [Prune(remove_heads=0.25, remove_neurons=0.25), Factorize(keep_weights=0.45), Prune(remove_heads=0.5, remove_neurons=0.5)]
+    steps = [
+        Prune(remove_heads=0.25, remove_neurons=0.25),
+        Factorize(keep_weights=0.45),
+        Prune(remove_heads=0.5, remove_neurons=0.5),
+    ]
     artifact, sizes = fresh, []
     for step in steps:
         context = make_context()

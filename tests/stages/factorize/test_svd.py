@@ -117,5 +117,7 @@ def test_the_scale_of_the_losses_does_not_matter():
 
 
 def test_a_budget_below_the_least_ranks_is_refused():
-    with pytest.raises(ModelError, match=r"factorize.keep_weights: 30% is below the minimum; .* has 50%"):
+    with pytest.raises(
+        ModelError, match=r"factorize.keep_weights: 30% is below the minimum; .* has 50%"
+    ):
         svd.choose_ranks([decomposition_of([1.0] * 64)], [1.0], int(0.3 * 64 * 64), multiple=16)

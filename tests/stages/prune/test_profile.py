@@ -102,7 +102,9 @@ def test_only_cpus_are_timed(workshop):
 
 
 def test_a_model_without_described_parts_is_refused(workshop):
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*'rarefy-bag-of-tokens' are not described"):
+    with pytest.raises(
+        RecipeError, match=r"trial.yaml:\d+: .*'rarefy-bag-of-tokens' are not described"
+    ):
         workshop.open("quick:Head", "bag_of_tokens", "profile").plan.steps()
 
 

@@ -107,7 +107,9 @@ def test_layers_go_if_heads_and_neurons_cannot_give_the_speed(
     assert all(each is compared[0] for each in compared), "the model's own answers, each time"
     assert compared[0] is not None
     with pytest.raises(ModelError, match="out of reach"):  # the user chose which layers go
-        Prune(speedup=6.0, table="profile", remove_layers=[0], calibration_rows=16).run(context, tuned)
+        Prune(speedup=6.0, table="profile", remove_layers=[0], calibration_rows=16).run(
+            context, tuned
+        )
 
 
 def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):

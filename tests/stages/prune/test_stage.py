@@ -24,7 +24,9 @@ def test_same_seed_same_bytes(fresh, make_context):
     outputs = []
     for _ in range(2):
         context = make_context()
-        Prune(remove_heads=0.25, remove_neurons=0.5, remove_layers=0.34, vocabulary=True).run(context, fresh)
+        Prune(remove_heads=0.25, remove_neurons=0.5, remove_layers=0.34, vocabulary=True).run(
+            context, fresh
+        )
         outputs.append({p.name: p.read_bytes() for p in sorted(context.output.iterdir())})
     assert outputs[0] == outputs[1]
     assert "shapes.json" in outputs[0]
@@ -50,7 +52,10 @@ def test_a_share_of_less_than_half_a_layer_is_refused(share, depth):
     with pytest.raises(ModelError, match=re.escape(says)):
         Prune(remove_layers=share).follow_model(config, {}, Path())
     if depth > 1:
-        assert Prune(remove_layers=one).follow_model(config, {}, Path())["num_hidden_layers"] == depth - 1
+        assert (
+            Prune(remove_layers=one).follow_model(config, {}, Path())["num_hidden_layers"]
+            == depth - 1
+        )
 
 
 def test_a_share_that_rounds_to_no_head_is_said(fresh, make_context, caplog):
@@ -118,7 +123,10 @@ def test_a_least_count_is_one_of_tokens():
     ("given", "message"),
     [
         ({"remove_heads": 0.5, "learning_rate": 1e-3}, "'learning_rate' needs 'recover_epochs'"),
-        ({"vocabulary": True, "method": "taylor"}, "'method' needs 'remove_heads', 'remove_neurons', 'speedup',"),
+        (
+            {"vocabulary": True, "method": "taylor"},
+            "'method' needs 'remove_heads', 'remove_neurons', 'speedup',",
+        ),
         ({"vocabulary": True, "rescale": False}, "'rescale' needs .* or 'keep_parameters'"),
         ({"remove_layers": 0.5, "calibration_rows": 64}, "'calibration_rows' needs"),
     ],
@@ -139,7 +147,13 @@ def test_rounds_remove_in_steps_what_one_round_removes_and_recover_between(tuned
     counts = {}
     for rounds in (1, 3):
         context = make_context(rows=64, work=make_context().base / str(rounds))
-        stage = Prune(remove_neurons=0.5, remove_heads=0.5, rounds=rounds, recover_epochs=1, calibration_rows=32)
+        stage = Prune(
+            remove_neurons=0.5,
+            remove_heads=0.5,
+            rounds=rounds,
+            recover_epochs=1,
+            calibration_rows=32,
+        )
         draft = stage.run(context, tuned)
         counts[rounds] = draft.model["parameters"]
         losses = {metric.name for metric in draft.metrics if metric.name.startswith("recovery")}
@@ -179,7 +193,9 @@ def test_recovery_learns_answers_in_the_width_of_the_network(tuned, make_context
         return torch.eye(2, dtype=torch.double)
 
     monkeypatch.setattr(ClassObjective, "projection", projection)
-    Prune(remove_neurons=0.5, recover_epochs=1, calibration_rows=16).run(make_context(rows=32), tuned)
+    Prune(remove_neurons=0.5, recover_epochs=1, calibration_rows=16).run(
+        make_context(rows=32), tuned
+    )
     assert asked == [(2, 2)]
 
 
@@ -284,7 +300,9 @@ def test_a_model_that_is_small_enough_keeps_its_heads_and_neurons(fresh, make_co
 
 
 def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_context):
-    with pytest.raises(ModelError, match=r"prune.keep_parameters: 1,000 is out of reach, as [\d,]+ are"):
+    with pytest.raises(
+        ModelError, match=r"prune.keep_parameters: 1,000 is out of reach, as [\d,]+ are"
+    ):
         Prune(keep_parameters=1000).run(make_context(rows=16), fresh)
 
 

@@ -54,7 +54,9 @@ def test_what_cannot_go_is_refused_before_anything_is_trained(fresh):
     with pytest.raises(ModelError, match=r"85% of .* is too much; they have 75% to give"):
         unit_search.share(0.85, None, network, start)
     rest = sum(weight.numel() for weight in network.parameters()) - start.cost
-    with pytest.raises(ModelError, match=r"prune.keep_parameters: .* is out of reach, as each layer"):
+    with pytest.raises(
+        ModelError, match=r"prune.keep_parameters: .* is out of reach, as each layer"
+    ):
         unit_search.share(0, int(rest + 0.1 * start.cost), network, start)
 
 

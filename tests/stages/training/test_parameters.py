@@ -10,13 +10,13 @@ from rarefy.pipeline.stage import Requirements, Stage, StageCheck, discovery
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.adapt.merge import Merge
+from rarefy.stages.bag_of_tokens import BagOfTokens
 from rarefy.stages.distill import Distill
 from rarefy.stages.factorize import Factorize
 from rarefy.stages.inject import Inject
 from rarefy.stages.label import Label
 from rarefy.stages.prune import Prune
 from rarefy.stages.quantize import Quantize
-from rarefy.stages.bag_of_tokens import BagOfTokens
 from rarefy.stages.training import parameters
 from rarefy.stages.training.parameters import Trained, Training
 
@@ -54,7 +54,15 @@ def test_a_stage_with_an_environment_of_its_own_notes_the_cpu_too(stage: Stage) 
 RECORDED: list[Stage] = [
     *(
         discovery.find(name)()
-        for name in ("augment", "export", "finetune", "label", "profile", "bag_of_tokens", "validate")
+        for name in (
+            "augment",
+            "export",
+            "finetune",
+            "label",
+            "profile",
+            "bag_of_tokens",
+            "validate",
+        )
     ),
     Adapt(),
     Distill(student="another", vocabulary=True, keep="best"),

@@ -162,7 +162,14 @@ SHAPES = {
 
 def test_a_library_s_version_counts_where_it_shapes_the_output(workshop, monkeypatch):
     workshop.run("quick:Word")
-    chain = ("finetune", {"distill": {"keep_layers": 1}}, {"adapt": {}}, "quantize", "merge", "export")
+    chain = (
+        "finetune",
+        {"distill": {"keep_layers": 1}},
+        {"adapt": {}},
+        "quantize",
+        "merge",
+        "export",
+    )
     plan = workshop.open(*chain, "validate").plan
     before, score = everything(plan)
     there = digests.distribution_version

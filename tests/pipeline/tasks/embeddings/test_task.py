@@ -228,7 +228,14 @@ def test_a_search_goes_through_every_stage(workshop):
     run = workshop.open(
         {"finetune": {"epochs": 1}},
         {"distill": {"keep_layers": 1, "epochs": 1}},
-        {"prune": {"remove_heads": "25 %", "remove_neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
+        {
+            "prune": {
+                "remove_heads": "25 %",
+                "remove_neurons": "25 %",
+                "vocabulary": True,
+                "calibration_rows": 16,
+            }
+        },
         {"factorize": {"embeddings": 8}},
         {"adapt": {"teacher": "finetune", "epochs": 1}},
         {"quantize": {"calibration_rows": 16}},
