@@ -113,8 +113,9 @@ def cut(
 ) -> list[Any]:
     """Return the stages to a student of some of the assistant's layers, taught by both.
 
-    It is pruned before it learns: ``remove_heads`` and ``remove_neurons`` are shares of the assistant's that go,
-    ``least`` the occurrences of a token that stays, ``rank`` that of the token embeddings.
+    It is pruned before it learns: ``remove_heads`` and ``remove_neurons`` are shares of the
+    assistant's, ``least`` the occurrences of a token that stays, ``rank`` that of the token
+    embeddings.
     ``long``: epochs over three times as many texts, before, which the assistant alone answers:
     it does so ten times faster than the teacher. ``start``: the stages to the assistant.
     """

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rarefy.flows.run.job import Job
     from rarefy.pipeline.recipe.recipe import LoadedRecipe
     from rarefy.pipeline.run.logbook import Engine
+    from rarefy.pipeline.terms.budget import Budget
 
 UNFINISHED = "the run was stopped before it reached a verdict; its log shows how far it got"
 
@@ -159,7 +160,7 @@ def _load(job: Job) -> LoadedRecipe:
         )
     added = loaded.recipe.budgets[own_budgets:]
     if added:
-        budgets = ", ".join(f"{b.metric} {b.form} {b.limit:.0%}" for b in added)
+        budgets = ", ".join(f"{b.metric} {b.form} {_limit(b)}" for b in added)
         click.echo(
             f"note: {job.recipe} has no budget against a tag; these were added against "
             f"{job.baseline!r}: {budgets}",
@@ -168,6 +169,14 @@ def _load(job: Job) -> LoadedRecipe:
     if job.latency == "warn":
         loaded = times_as_warnings.with_times_as_warnings(loaded)
     return loaded
+
+
+def _limit(budget: Budget) -> str:
+    """Return the limit of a budget on a difference or a regression: 1 point, 5 %."""
+    from rarefy.pipeline.terms import wording
+
+    form = wording.points if budget.form == "max_drop" else wording.percent
+    return wording.exactly(form, budget.limit)
 
 
 def _report(

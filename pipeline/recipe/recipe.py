@@ -18,7 +18,7 @@ from rarefy.pipeline.recipe.yaml_file import Places, T
 from rarefy.pipeline.sources import references as sources
 from rarefy.pipeline.stage import Stage, discovery
 from rarefy.pipeline.tasks.unlabelled import AGREEMENT
-from rarefy.pipeline.terms import credentials, recipe_parts
+from rarefy.pipeline.terms import credentials, quantity, recipe_parts
 from rarefy.pipeline.terms.budget import REGRESSIONS, Budget, assumed_units
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
@@ -110,9 +110,16 @@ def _regressions(budget: dict[str, Any], recipe: Mapping[str, Any]) -> list[dict
             if task.reader.lacks_labels(columns):
                 main = AGREEMENT
                 main_budget = dict(budget)
-                main_budget["max_drop"] = main_budget.pop("max_regression")
+                main_budget["max_drop"] = _of_all(main_budget.pop("max_regression"))
     others = [{"metric": name, **budget} for name in REGRESSIONS[1:]]
     return [{"metric": main, **main_budget}, *others]
+
+
+def _of_all(share: Any) -> Any:
+    """Return a share of 1 as the difference that it is; what is no share is an error later."""
+    with suppress(ValueError):
+        return quantity.parse(share)
+    return share
 
 
 @dataclass(frozen=True)

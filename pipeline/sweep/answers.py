@@ -30,7 +30,7 @@ def answer(question: Question, branches: Sequence[Branch]) -> Branch | None:
 
     Of equals, the one that is better in the other goals.
     """
-    first: Goal = question.least or "accuracy"
+    first: Goal = question.minimize or "accuracy"
     others = [goal for goal in GOALS if goal != first]
     ranked = _ranked(branches, [first, *others])
     limits = dict(question.limits)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data.development_split import NAME
@@ -23,18 +23,16 @@ from rarefy.pipeline.sweep.questions import (
     DEFAULT_QUESTIONS,
     GOALS,
     Goal,
-    Points,
     Question,
     of_kind,
 )
 from rarefy.pipeline.tasks import unlabelled
-from rarefy.pipeline.terms import credentials
+from rarefy.pipeline.terms import credentials, quantity
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import Name, Part
 from rarefy.pipeline.terms.suggestions import hint
-from rarefy.pipeline.terms.wording import required
 
 MOST: Final = 1000
 """Branches of a grid."""
@@ -77,11 +75,15 @@ class Search(Part):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
+def _as_points(value: Any) -> Any:
+    return quantity.count_points(value) if isinstance(value, str) else value
+
+
 class Stop(Part):
     """When a branch is hopeless: by its score on the development split after one of its steps."""
 
     after: str
-    points: Points | None = Field(
+    points: Annotated[float, BeforeValidator(_as_points), Field(gt=0, lt=100)] | None = Field(
         default=None,
         description="Margin below the best branch at the same step, in percentage points",
     )
@@ -98,13 +100,13 @@ class Stop(Part):
         """What ends a branch: ``is asked for``, or ``is within 5 points of the best``."""
         if self.points is None:
             return "is asked for"
-        return f"is within {required(self.points, 'points')} of the best"
+        return f"is within {points(self.points / 100)} of the best"
 
     def least(self, best: float) -> float:
         """Return the score that a branch needs. ``best``: the best at the same step."""
         if self.min_accuracy is not None:
             return self.min_accuracy
-        return best - (self.points or 0.0)
+        return best - (self.points or 0.0) / 100
 
 
 Choices = Annotated[tuple[Any, ...], Field(min_length=1)] | Range

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from rarefy.pipeline.terms import quantity
-from rarefy.pipeline.terms.quantity import Quantity
+from rarefy.pipeline.terms.quantity import Points, Quantity
 from rarefy.pipeline.terms.recipe_parts import Part
 
 Goal = Literal["accuracy", "latency", "size"]
@@ -31,7 +31,6 @@ def of_kind(*kinds: str) -> BeforeValidator:
 
 Time = Annotated[Quantity, Field(gt=0), of_kind("a time")]
 Size = Annotated[Quantity, Field(gt=0), of_kind("a size")]
-Points = Annotated[Quantity, Field(gt=0, lt=1), of_kind("a percentage")]
 
 
 class Limits(Part):
@@ -44,20 +43,20 @@ class Limits(Part):
 class Question(Part):
     """What a user wants of the branches: ``{maximize: accuracy, under: {latency: 2 ms}}``."""
 
-    most: Literal["accuracy"] | None = None
-    least: Literal["latency", "size"] | None = None
+    maximize: Literal["accuracy"] | None = None
+    minimize: Literal["latency", "size"] | None = None
     under: Limits = Limits()
-    within: Points | None = Field(
+    within: Annotated[Points, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Margin below the most accurate branch, in percentage points"
     )
 
     @model_validator(mode="after")
     def _answerable(self) -> Question:
-        if (self.most is None) == (self.least is None):
-            raise ValueError("give either most or least")
-        if self.most and self.within is not None:
+        if (self.maximize is None) == (self.minimize is None):
+            raise ValueError("give either maximize or minimize")
+        if self.maximize and self.within is not None:
             raise ValueError(
-                "'within' needs 'least': the most accurate branch is within any margin"
+                "'within' needs 'minimize': the most accurate branch is within any margin"
             )
         return self
 
@@ -70,7 +69,7 @@ class Question(Part):
     @property
     def name(self) -> str:
         """A name for files and recipes: ``most-accurate-under-2-ms``."""
-        parts = [TITLES[self.least]]
+        parts = [TITLES[self.minimize]]
         if self.under.latency is not None:
             parts.append(f"under-{_digits(self.under.latency)}-ms")
         if self.under.size is not None:

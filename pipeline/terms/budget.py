@@ -11,9 +11,10 @@ from pydantic import Field, model_validator
 
 from rarefy.pipeline.terms import quantity
 from rarefy.pipeline.terms.metrics import FORMS, METRICS, USUAL, Metric, expects, known
-from rarefy.pipeline.terms.quantity import Quantity
+from rarefy.pipeline.terms.quantity import Points, Quantity
 from rarefy.pipeline.terms.recipe_parts import Part
 from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.wording import points
 
 REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""
@@ -25,9 +26,10 @@ class Budget(Part):
     metric: str = Field(description="Metric that is bounded: a score, latency_p50, size, memory, …")
     max: Quantity | None = Field(default=None, description="Highest allowed value")
     min: Quantity | None = Field(default=None, description="Lowest allowed value")
-    max_drop: Quantity | None = Field(
+    max_drop: Points | None = Field(
         default=None,
-        description="Non-inferiority margin below `against`, in percentage points of the metric",
+        description="Non-inferiority margin below `against`, in percentage points: 3 points, or "
+        "0.03",
     )
     min_retained: Quantity | None = Field(
         default=None, description="Share of the value of `against` that must be retained"
@@ -50,8 +52,8 @@ class Budget(Part):
         description="ID of an earlier stage, a tag, or a tag in another store: URL#tag",
     )
     target: str | None = Field(default=None, description="Name of a target; default: every target")
-    caches: Literal["hot", "cold"] = Field(
-        default="hot",
+    caches: Literal["warm", "cold"] = Field(
+        default="warm",
         description="State of the CPU caches: warm, as in repeated calls, or cold, as in calls "
         "far apart",
     )
@@ -183,7 +185,8 @@ def _loose_regression(form: str, limit: float, metric: Metric) -> str | None:
     if limit < 1:
         return None
     if form == "max_drop":
-        return f"is {limit * 100:g} points, which every model meets; {_percent_hint(limit)}"
+        meant = points(limit / 100)
+        return f"is {points(limit)}, which every model meets; did you mean '{meant}'?"
     if metric.kind == "score":
         return f"is {limit * 100:g}%, which every model meets; {_percent_hint(limit)}"
     return None

@@ -160,7 +160,9 @@ def title(metric: str) -> str:
 
 
 def expects(metric: str, form: str) -> str | None:
-    """Return the kind of quantity of a budget's limit. Returns None for an unknown metric."""
+    """Return the kind of quantity of a budget's limit; None for an unknown metric or a drop."""
+    if form == "max_drop":
+        return None  # in points, which are of no other kind
     if form in FACTORS:
         return "a factor"
     if form not in _BOUNDS:

@@ -1,4 +1,4 @@
-"""Quantities as people write them in a recipe: ``3%``, ``20 MB``, ``5 ms``, ``5x``."""
+"""Quantities as people write them in a recipe: ``3%``, ``3 points``, ``20 MB``, ``5x``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _SCALES = {
 }
 _KINDS = {"%": "a percentage", "x": "a factor", "×": "a factor", "": ""}
 _SUFFIXES = {"b": "a size", "s": "a time"}
-_PATTERN = re.compile(r"\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*([a-zµ%×]*)\s*")
+_NUMBER = r"\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*"
+_PATTERN = re.compile(_NUMBER + r"([a-zµ%×]*)\s*")
+_POINTS = re.compile(_NUMBER + r"points?\s*")
 
 
 def parse(value: Any) -> Any:
@@ -47,6 +49,31 @@ def parse(value: Any) -> Any:
     return float(match[1]) * _SCALES[match[2]]
 
 
+def count_points(text: str) -> float:
+    """Return the number of percentage points in a text: 3 for ``3 points``.
+
+    Raises ValueError if the text is a share or anything else.
+    """
+    match = _POINTS.fullmatch(text.lower())
+    if match:
+        return float(match[1])
+    share = _PATTERN.fullmatch(text)
+    if share and share[2] == "%":
+        unit = "point" if float(share[1]) == 1 else "points"
+        raise ValueError(f"a difference is in percentage points; write {share[1]} {unit}")
+    raise ValueError(f"{text!r} is not a number of percentage points; write it like '3 points'")
+
+
+def parse_points(value: Any) -> Any:
+    """Return a difference as a fraction: 0.03 for ``3 points``; a number is one already.
+
+    Raises ValueError as ``count_points`` does, or if the value is a bool.
+    """
+    if isinstance(value, str):
+        return count_points(value) / 100
+    return parse(value)
+
+
 def kind(value: Any) -> str:
     """Return the kind that a quantity's unit implies, e.g. "a time"; "" if it has no unit."""
     if not isinstance(value, str):
@@ -64,3 +91,7 @@ def _plain(text: str) -> str:
 
 
 Quantity = Annotated[float, BeforeValidator(parse), WithJsonSchema({"type": ["number", "string"]})]
+Points = Annotated[
+    float, BeforeValidator(parse_points), WithJsonSchema({"type": ["number", "string"]})
+]
+"""A difference of two shares, as a fraction."""

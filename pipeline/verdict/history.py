@@ -50,7 +50,7 @@ CREATE INDEX verdicts_measured ON verdicts (recipe, measured);
 CREATE TABLE numbers (
     verdict INTEGER NOT NULL REFERENCES verdicts, metric TEXT NOT NULL, target TEXT,
     value REAL, low REAL, high REAL, form TEXT, "limit" REAL, against TEXT,
-    level TEXT, outcome TEXT, reason TEXT, caches TEXT NOT NULL DEFAULT 'hot'
+    level TEXT, outcome TEXT, reason TEXT, caches TEXT NOT NULL DEFAULT 'warm'
 );
 CREATE INDEX numbers_verdict ON numbers (verdict);
 CREATE TABLE baselines (
@@ -323,7 +323,7 @@ def _settings(timed: Latency) -> str:
 def _plain_row(number: Plain) -> tuple[Any, ...]:
     bounds = _finite(number.value, number.low, number.high)
     without_budget = [None] * 6
-    return (number.metric, number.target, *bounds, *without_budget, "hot")
+    return (number.metric, number.target, *bounds, *without_budget, "warm")
 
 
 def _budget_row(result: BudgetResult) -> tuple[Any, ...]:

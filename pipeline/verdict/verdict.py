@@ -25,7 +25,7 @@ class BudgetResult(BaseModel):
     limit: float
     against: str | None = None
     target: str | None = None
-    caches: Literal["hot", "cold"] = "hot"
+    caches: Literal["warm", "cold"] = "warm"
     level: Literal["error", "warn"] = "error"
     value: float | None = Field(
         default=None, description="None if the metric could not be measured"

@@ -255,7 +255,10 @@ def _warn_of_missed_shares(counts: Mapping[Unit, list[int]], removed: Removed) -
         if not gone:
             log.warning("prune.remove_%s: %.3g%% of %d rounds to none", unit, percent, whole)
         elif gone < percent - MISSED:
-            text = "prune.remove_%s: %.3g%% requested, %.3g%% removed: every layer keeps at least one unit"
+            text = (
+                "prune.remove_%s: %.3g%% requested, %.3g%% removed: "
+                "every layer keeps at least one unit"
+            )
             log.warning(text, unit, percent, gone)
 
 

@@ -129,7 +129,7 @@ def test_a_stage_that_stands_twice_gets_a_number(check):
         (
             "max_drop: 1 point",
             "max_drop: little",
-            "15: budgets[0].max_drop: 'little' is not a quantity",
+            "15: budgets[0].max_drop: 'little' is not a number of percentage points",
         ),
         ("    max_drop: 1 point\n", "", "14: budgets[0]: give exactly one of max, min"),
         ("    against: finetune\n", "", "14: budgets[0]: 'max_drop' is a comparison; set"),

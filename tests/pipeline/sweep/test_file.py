@@ -86,7 +86,7 @@ def test_its_digest_is_of_values_not_of_questions(tmp_path: Path) -> None:
         ({"vary": {"seed": {"lo": 1, "high": 2}}}, "vary.seed.lo: unknown key"),
         ({"vary": {"validate.seconds": [10, 20]}}, "branches do not run 'validate'"),
         ({"stop": [{"after": "distill"}]}, "either points or min_accuracy"),
-        ({"ask": [{"maximize": "accuracy", "within": "1 point"}]}, "'within' needs 'least'"),
+        ({"ask": [{"maximize": "accuracy", "within": "1 point"}]}, "'within' needs 'minimize'"),
         ({"serch": {"trials": 3}}, "did you mean 'search'"),
         ({"recipe": "missing.yaml"}, "no such recipe"),
     ],

@@ -20,6 +20,17 @@ def test_a_regression_without_its_sign_is_no_share(limit):
     assert Budget(metric="size", max_regression="500 %", against="production").limit == 5
 
 
+def test_a_drop_is_in_percentage_points():
+    for limit in ("3 points", 0.03):
+        assert Budget(metric="accuracy", max_drop=limit, against="a").limit == 0.03
+
+
+@pytest.mark.parametrize(("share", "says"), [("3 %", "write 3 points"), ("1%", "write 1 point")])
+def test_a_drop_in_percent_is_told_its_unit(share, says):
+    with pytest.raises(ValidationError, match=says):
+        Budget(metric="accuracy", max_drop=share, against="a")
+
+
 def test_only_latencies_have_cold_caches():
     assert Budget(metric="end_to_end_p50", max=2, caches="cold").caches == "cold"
     with pytest.raises(ValidationError, match="'caches' is of latencies; accuracy has none"):
@@ -39,7 +50,7 @@ def test_check_finds_what_no_measurement_could_answer():
     assert len(problems) == 4
     assert "did you mean 'accuracy'" in problems[0]
     assert "'min_speedup' does not apply" in problems[1]
-    assert "did you mean '1%'" in problems[2]
+    assert "did you mean '1 point'" in problems[2]
     assert "at least 6 and at most 5" in problems[3]
 
 
@@ -59,7 +70,8 @@ def test_check_lets_targets_differ():
         ({"metric": "size", "max": "5 s"}, "'5 s' is a time; size takes a size"),
         ({"metric": "parameters", "max": "5 MB"}, "'5 MB' is a size; parameters takes a number"),
         ({"metric": "accuracy", "min": "0.9 ms"}, "takes a percentage"),
-        ({"metric": "accuracy", "max_drop": "0.1 x", "against": "a"}, "takes a percentage"),
+        ({"metric": "accuracy", "max_drop": "0.1 x", "against": "a"}, "write it like '3 points'"),
+        ({"metric": "accuracy", "min_retained": "96 points", "against": "a"}, "not a quantity"),
         ({"metric": "size", "min_shrink": "5 %", "against": "a"}, "size takes a factor"),
     ],
 )
@@ -73,7 +85,7 @@ def test_a_limit_in_another_unit_is_refused(budget, words):
     [
         ({"metric": "latency_p05", "max": 5}, "did you mean 'latency_p50'"),
         ({"metric": "latency", "max": 5}, "unknown metric 'latency', did you mean 'latency_p"),
-        ({"metric": "accuracy", "max_drop": 3, "against": "a"}, "did you mean '3%'"),
+        ({"metric": "accuracy", "max_drop": 3, "against": "a"}, "did you mean '3 points'"),
         ({"metric": "accuracy", "max_regression": "500 %", "against": "a"}, "every model meets"),
         ({"metric": "accuracy", "min": 0}, "is met by every model"),
         ({"metric": "accuracy", "min_retained": 0, "against": "a"}, "is met by every model"),
@@ -132,10 +144,10 @@ def test_check_lets_pass_what_a_model_could_keep(budgets):
     )
 
 
-def test_bounds_with_hot_and_with_cold_caches_are_no_contradiction():
-    hot = Budget(metric="latency_p50", max=2)
-    assert not find_problems([hot, Budget(metric="latency_p50", min=3, caches="cold")])
-    assert find_problems([hot, Budget(metric="latency_p50", min=3)])
+def test_bounds_with_warm_and_with_cold_caches_are_no_contradiction():
+    warm = Budget(metric="latency_p50", max=2)
+    assert not find_problems([warm, Budget(metric="latency_p50", min=3, caches="cold")])
+    assert find_problems([warm, Budget(metric="latency_p50", min=3)])
 
 
 def test_two_margins_on_one_metric_are_no_contradiction():

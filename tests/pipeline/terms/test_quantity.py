@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rarefy.pipeline.terms.quantity import Quantity, parse
+from rarefy.pipeline.terms.quantity import Quantity, parse, parse_points
 
 UNITS = {"": 1, "%": 1 / 100, "x": 1, "×": 1, "ms": 1, "s": 1000, "us": 1 / 1000, "µs": 1 / 1000}
 UNITS |= {"B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1024, "MiB": 1024**2}
@@ -46,6 +46,29 @@ def test_the_design_s_examples(text, value):
 def test_what_is_no_quantity_is_refused(wrong):
     with pytest.raises(ValueError):
         parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3 points", 0.03), ("1 point", 0.01), (" 0.5Points", 0.005), (0.03, 0.03)]
+)
+def test_a_difference_is_in_percentage_points(text, value):
+    assert parse_points(text) == value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("3 %", "write 3 points$"),
+        ("1%", "write 1 point$"),
+        ("0.03", "'0.03' is not a number of percentage points; write it like '3 points'"),
+        ("5 ms", "'5 ms' is not a number of percentage points"),
+        ("three points", "'three points' is not a number"),
+        (True, "not true or false"),
+    ],
+)
+def test_a_share_is_no_difference(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        parse_points(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["1e999", float("inf"), float("nan")])

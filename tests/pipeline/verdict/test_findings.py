@@ -245,7 +245,7 @@ def test_budgets_on_cold_caches(cold, budget, value, outcome):
     ],
 )
 def test_the_calls_of_a_block_are_one_observation(measurements, caches, block, outcome):
-    """The candidate takes 10 % longer in 5 · 16 calls, each timed with warm and with cold caches."""
+    """In 5 · 16 calls, with warm and with cold caches, the candidate takes 10 % longer."""
     calls = {
         "candidate": [[ms * 1.1 for ms in process] for process in calls_of(5.0, 5, 16)],
         "finetune": calls_of(5.000001, 5, 16),
