@@ -33,6 +33,7 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import Name, Part
 from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.wording import points
 
 MOST: Final = 1000
 """Branches of a grid."""

@@ -51,8 +51,8 @@ class Prune(Stage):
     1503.02531) for the rows of train, data.unlabelled and a transfer set, or the stored ones of the
     transfer set. With ``rounds``, all are removed in steps with recovery in between, ranked again
     in each, because a model recovers better from several small steps (CoFi, Xia et al. 2022, arXiv
-    2204.00408, prunes while it distills). With ``keep_parameters`` or ``speedup``, layers are removed
-    at once, because the target is checked before anything is trained.
+    2204.00408, prunes while it distills). With ``keep_parameters`` or ``speedup``, layers are
+    removed at once, because the target is checked before anything is trained.
     """
 
     name: ClassVar[str] = "prune"
