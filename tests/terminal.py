@@ -43,8 +43,8 @@ class Screens:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a text; a space that does not break holds two of them together."""
-    return re.split(r"[ \n]+", text.strip())
+    """Return the words of a text. A number and its unit may stand on two lines."""
+    return text.split()
 
 
 def _lines(text: str) -> list[str]:

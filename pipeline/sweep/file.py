@@ -33,7 +33,7 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import Name, Part
 from rarefy.pipeline.terms.suggestions import hint
-from rarefy.pipeline.terms.wording import points
+from rarefy.pipeline.terms.wording import required
 
 MOST: Final = 1000
 """Branches of a grid."""
@@ -101,7 +101,8 @@ class Stop(Part):
         """What ends a branch: ``is asked for``, or ``is within 5 points of the best``."""
         if self.points is None:
             return "is asked for"
-        return f"is within {points(self.points / 100)} of the best"
+        margin = required(self.points / 100, "points")
+        return f"is within {margin} of the best"
 
     def least(self, best: float) -> float:
         """Return the score that a branch needs. ``best``: the best at the same step."""

@@ -14,7 +14,7 @@ from rarefy.pipeline.terms.metrics import FORMS, METRICS, USUAL, Metric, expects
 from rarefy.pipeline.terms.quantity import Points, Quantity
 from rarefy.pipeline.terms.recipe_parts import Part
 from rarefy.pipeline.terms.suggestions import hint
-from rarefy.pipeline.terms.wording import points
+from rarefy.pipeline.terms.wording import required
 
 REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""
@@ -185,8 +185,8 @@ def _loose_regression(form: str, limit: float, metric: Metric) -> str | None:
     if limit < 1:
         return None
     if form == "max_drop":
-        meant = points(limit / 100)
-        return f"is {points(limit)}, which every model meets; did you mean '{meant}'?"
+        meant = required(limit / 100, "points")
+        return f"is {required(limit, 'points')}, which every model meets; did you mean '{meant}'?"
     if metric.kind == "score":
         return f"is {limit * 100:g}%, which every model meets; {_percent_hint(limit)}"
     return None

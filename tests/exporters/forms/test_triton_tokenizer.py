@@ -74,5 +74,5 @@ def test_a_text_without_tokens_is_refused_and_not_answered_from_padding(classifi
     triton.write(bundles.read(classifier), tmp_path, "tiny")
     with tokenizer(tmp_path, "tiny_tokenizer") as model:
         both, fine = model.execute([Request(TEXT=["", "the film"]), Request(TEXT=["film"])])
-    assert "a text has no tokens, so it cannot be answered" in both.error().message()
+    assert "a text has no tokens, so there is no prediction" in both.error().message()
     assert not fine.has_error()

@@ -261,7 +261,7 @@ def test_a_missing_baseline_is_an_error_and_a_first_release_is_none(
     assert missing.code == 2
     said = missing.err.splitlines()[-1]
     assert said.startswith("rarefy: --baseline production: no tag in "), "no line of the recipe"
-    added = "accuracy max_drop 1 point, latency_p50 max_regression 5 %, size max_regression 5 %"
+    added = "accuracy max_drop 1 point, latency_p50 max_regression 5%, size max_regression 5%"
     assert added in missing.err
     first = rarefy(*arguments, "--baseline", "production", "--first")
     assert first.code == 0

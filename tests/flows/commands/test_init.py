@@ -426,7 +426,7 @@ def test_half_of_the_layers_is_kept_whatever_the_config_calls_them(
     write_model(Path("body"), "distilbert")  # n_layers: 2
     said = rarefy("init", "--model", "body", "--train", "train.jsonl", "--yes")
     assert said.code == 0, said.err
-    assert "distill: {layers: 1," in Path("recipe.yaml").read_text()
+    assert "distill: {keep_layers: 1," in Path("recipe.yaml").read_text()
 
 
 def test_pickled_weights_are_loaded_if_that_is_allowed(

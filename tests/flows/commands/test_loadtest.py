@@ -130,7 +130,7 @@ def test_unanswered_requests_are_told(
     gate = ("loadtest", bundle, "--data", text, *QUICK, "--max-p99", "20ms")
     said = rarefy(*gate)
     assert said.code == 3
-    assert "800 of 1,000 requests stayed unanswered" in said.err
+    assert "800 of 1,000 requests were not answered" in said.err
     assert "requests a second need 1000% of the workers' time" in said.err
     assert "fail: p99 is at least" in said.out
     assert "≥ " in said.out.splitlines()[1]
@@ -159,8 +159,8 @@ def test_answers_that_are_no_numbers_fail_the_gate(
     broken = bundles.make(tmp_path / "broken", head=float("nan"))
     said = rarefy("loadtest", broken, "--data", text, *QUICK, "--max-p99", "60 s")
     assert said.code == 3
-    assert "answers are NaN or infinite" in said.out
-    assert "answers are NaN or infinite" in said.err
+    assert "predictions are NaN or infinite" in said.out
+    assert "predictions are NaN or infinite" in said.err
 
 
 def test_what_cannot_be_sent_is_said(

@@ -51,7 +51,7 @@ def test_a_server_that_does_not_answer_is_named(
     [
         (("--cron", "every night"), "--cron 'every night'"),
         (("--cron", "0 0 3 * * *"), "expected five fields: minute, hour, day, month, weekday"),
-        (("--cron", "0 3 31 2 *"), "--cron '0 3 31 2 *': there is no such time"),
+        (("--cron", "0 3 31 2 *"), "--cron '0 3 31 2 *': no such time exists"),
         (("--cron", NIGHTLY, "--timezone", "Mars/Olympus"), "--timezone 'Mars/Olympus'"),
     ],
 )

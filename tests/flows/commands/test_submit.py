@@ -40,7 +40,7 @@ def test_a_timeout_is_for_watching(rarefy: Callable[..., Said]) -> None:
     ("raised", "code", "words"),
     [
         (ProviderError("the run is Running after 3 s"), 5, "the run is Running after 3 s"),
-        (KeyboardInterrupt(), 130, "interrupted; the run goes on"),
+        (KeyboardInterrupt(), 130, "interrupted; the run continues"),
     ],
 )
 def test_a_watching_that_ends_early_says_which_run_goes_on(

@@ -58,7 +58,7 @@ def test_only_loopback_addresses_are_of_this_machine(address: str | None, elsewh
 
 
 def test_what_is_no_address_is_said_in_one_line() -> None:
-    with pytest.raises(RecipeError, match="this is no address"):
+    with pytest.raises(RecipeError, match="this is not an address"):
         branches_on.check(Where("threads", 2, "tcp://[::1"))
 
 

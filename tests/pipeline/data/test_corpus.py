@@ -98,7 +98,7 @@ def test_a_byte_of_the_corpus_is_part_of_the_eval_split(tmp_path):
         ),
         (
             {"eval": [{"query": "hot", "positive": None}]},
-            r"eval.*row 1: the query 'hot' has nothing",
+            r"eval.*row 1: the query 'hot' has no text to find",
         ),
         ({"corpus": []}, r"corpus.jsonl: the corpus split is empty"),
         ({"corpus": [{"id": "a"}]}, r"no column 'text'; a corpus has the columns id and text"),
@@ -107,7 +107,7 @@ def test_a_byte_of_the_corpus_is_part_of_the_eval_split(tmp_path):
         ({"corpus": [*CORPUS, {"id": None, "text": "x"}]}, r"row 4 has no id"),
         (
             {"corpus": CORPUS, "task": TEXT_CLASSIFICATION},
-            r"data.corpus: text-classification searches nothing",
+            r"data.corpus: not used by text-classification",
         ),
     ],
 )

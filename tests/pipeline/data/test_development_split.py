@@ -178,7 +178,7 @@ def test_a_class_of_one_text_stays_in_train_and_so_few_rows_are_said():
     assert set(train.labels) == {0, 1}
     assert set(dev.labels) == {0}
     said = development_split.warning(rows, dev, 0.05)
-    assert "rows with one text stay together: 0.5 % of them were cut off, where 5.0 %" in said
+    assert "rows with one text stay together: 0.5% of them were cut off, where 5.0%" in said
 
 
 def test_a_text_that_half_of_a_class_has_is_left_in_train():
@@ -222,7 +222,7 @@ def test_groups_of_no_more_than_twice_the_share_are_cut_off_in_their_order():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "share", "real"), [([400, 350, 250], 0.05, "25.0 %"), ([990, 10], 0.3, "1.0 %")]
+    ("sizes", "share", "real"), [([400, 350, 250], 0.05, "25.0%"), ([990, 10], 0.3, "1.0%")]
 )
 def test_groups_that_all_are_too_large_are_said_with_their_share(sizes, share, real):
     rows = split([f"row {at}" for at in range(1000)], groups=large_first(sizes))
@@ -237,7 +237,7 @@ def test_a_tiny_group_that_fits_does_not_stand_in_for_a_large_one():
     rows = split([f"row {at}" for at in range(1001)], groups=large_first([*[200] * 5, 1]))
     _, dev = cut(rows, share=0.05)
     assert sorted(Counter(dev.groups).values()) == [1, 200]
-    assert "have 20.1 % of the rows, where 5.0 %" in development_split.warning(rows, dev, 0.05)
+    assert "have 20.1% of the rows, where 5.0%" in development_split.warning(rows, dev, 0.05)
 
 
 def test_half_as_many_rows_as_asked_for_are_enough():

@@ -77,7 +77,7 @@ def test_what_cannot_be_computed_is_one_line(tmp_path, modes, further, message):
     [
         ("{", "expected a list"),
         ('[{"path": ""}]', "expected a list"),
-        ('[{"path": "../x", "type": "x.Pooling"}]', "not a folder beside"),
+        ('[{"path": "../x", "type": "x.Pooling"}]', "not a folder next to"),
         ('[{"path": "2_Normalize", "type": "x.Normalize"}]', "the module Normalize"),
     ],
 )

@@ -155,5 +155,5 @@ def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
     labelled = TEXT_CLASSIFICATION.bind(("no", "yes"), 8, ("text",))
     assert truth_for(labelled, replace(rows, labels=[1, 1]), baseline) == [1, 1]
     broken = baseline.model_copy(update={"answers": [[float("nan")] * 2, [0.2, 0.8]]})
-    with pytest.raises(EvidenceError, match=r"outputs NaN for rows of e\.jsonl, so its answers"):
+    with pytest.raises(EvidenceError, match=r"outputs NaN for rows of e\.jsonl, so its"):
         truth_for(task, rows, broken)

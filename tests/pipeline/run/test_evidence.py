@@ -66,7 +66,7 @@ def test_too_few_rows_are_said_first_and_never_pass(
     planned = rarefy("plan", recipe)
     assert planned.code == 0
     assert (
-        "needs about 621 eval rows (assuming that 8% of the answers differ); the split has 20"
+        "needs about 621 eval rows (assuming that 8% of the predictions differ); the split has 20"
         in planned.out
     )
 
@@ -78,7 +78,7 @@ def test_too_few_rows_are_said_first_and_never_pass(
 
     told = json.loads(rarefy("plan", recipe, "--json").out)["evidence"][0]
     assert (told["needed"], told["rows"], told["enough"]) == (119, 20, False)
-    assert "(0.0% of the predictions differed in the last run)" in told["text"]
+    assert "(0% of the predictions differed in the last run)" in told["text"]
 
 
 def test_rows_enough_are_not_warned_of(

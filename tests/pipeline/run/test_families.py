@@ -45,7 +45,7 @@ NOT_DESCRIBED = r"the parts of a model of type 'albert' are not described; descr
         ({"adapt": {"modules": "attention"}}, rf"adapt\.modules: {NOT_DESCRIBED}; write 'all-l"),
         (
             {"distill": {"student": "model", "hidden_weight": 1}},
-            rf"distill\.hidden_weight: {NOT_DESCRIBED}; only the answers",
+            rf"distill\.hidden_weight: {NOT_DESCRIBED}; only the predictions",
         ),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_bundle_is_scored_with_all_threads_that_the_run_has(workshop, monkeypa
 
 
 def test_a_model_that_answers_nan_is_no_result(workshop):
-    with pytest.raises(RarefyError, match="the model outputs NaN for 12 of 12 answers"):
+    with pytest.raises(RarefyError, match="the model outputs NaN for 12 of 12 predictions"):
         workshop.run({"quick:Head": {"fill": "nan"}})
 
 

@@ -63,7 +63,7 @@ def test_the_page_answers_the_questions_first() -> None:
     shown = text(page.render(record()))
 
     assert "The fastest within 10 points distill.keep_layers = 1" in shown
-    assert "81.0 % [79.0 %, 83.0 %] on the eval rows, which chose nothing" in shown
+    assert "81.0% [79.0%, 83.0%] on the held-out eval rows" in shown
     assert "The most accurate under 0.1 ms No branch meets this." in shown
     assert shown.index("fastest within") < shown.index("All branches")
 
@@ -92,7 +92,7 @@ def test_only_the_answers_are_named_in_the_figure() -> None:
 def test_what_each_value_gave_is_over_complete_branches() -> None:
     shown = text(page.render(record()))
 
-    assert "distill.keep_layers 6 1 90.0 %" in shown
+    assert "distill.keep_layers 6 1 90.0%" in shown
     assert "distill.keep_layers 3 1" not in shown
 
 

@@ -153,7 +153,7 @@ def test_a_speedup_that_is_far_off_is_told(make, monkeypatch, caplog):
     monkeypatch.setattr(Speedup, "counts", lambda *_: {})
     monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.2))
     search.search({}, lambda counts: counts)
-    assert "the nearest to a speed-up of 1.5× has 1.2×" in caplog.text
+    assert "the closest to a speed-up of 1.5× has 1.2×" in caplog.text
     found = {metric.name: metric.value for metric in search.metrics()}
     assert found == {"speedup": 1.2, "speedup_missed": 0.2}
 

@@ -214,7 +214,7 @@ def test_a_vocabulary_that_4_bits_ruin_is_in_8(tuned, make_context, monkeypatch,
     )
     plan, draft = planned(stage, make_context(), tuned)
     assert plan.embeddings == "int8"
-    assert "in int4 they alone do" in caplog.text
+    assert "in int4 their error alone is" in caplog.text
     # What was tried is not left in the network that layers are measured in.
     damage = [{metric.name: metric.value for metric in each.metrics} for each in (draft, exact)]
     assert damage[0]["quantization_kl"] == damage[1]["quantization_kl"]
@@ -303,7 +303,7 @@ def test_a_search_asks_whether_4_bits_are_tolerated(tuned, make_context, monkeyp
     monkeypatch.setattr("rarefy.stages.quantize.search.Search.run", begin)
     with pytest.raises(Seen, match="int8"):
         Quantize(mode="search", embeddings="int4").run(make_context(), tuned)
-    assert "in int4 they alone do" in caplog.text
+    assert "in int4 their error alone is" in caplog.text
 
 
 def test_a_search_takes_a_percentile():
@@ -369,7 +369,7 @@ def test_a_vocabulary_that_int8_damages_stays_float_and_the_layers_do_not(
     monkeypatch.setattr(sensitivity.Sensitivity, "_answers", shifted)
     plan, _ = planned(Quantize(max_damage=1, max_joint_damage=1), make_context(), tuned)
     assert plan.embeddings == "float"
-    assert "in int8 they alone do" in caplog.text
+    assert "in int8 their error alone is" in caplog.text
     assert plan.integer_modules == list(plan.linears)
 
 

@@ -111,7 +111,7 @@ def test_the_loss_of_a_training_is_a_metric_of_its_split() -> None:
 def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(task, given) -> None:
     made = Distill(teacher="model", **given)
     (key,) = given
-    with pytest.raises(RecipeError, match=f"^{key}: .*{task}.*; leave it out$"):
+    with pytest.raises(RecipeError, match=f"^{key}: .*{task}.*; remove it$"):
         made.check(StageCheck(tasks.find(task), 128))
     made.check(StageCheck(tasks.find("text-classification"), 128))
     made.check(StageCheck(tasks.find("token-classification"), 128))

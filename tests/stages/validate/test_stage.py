@@ -277,5 +277,5 @@ def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain, li
 def test_an_answer_that_is_no_label_has_no_linear_model(workshop):
     words = {"task": "token-classification"}
     stages = [{"finetune": {"epochs": 1}}, "export", {"validate": {"linear": True}}]
-    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*linear: an answer of token-class"):
+    with pytest.raises(RecipeError, match=r"trial.yaml:\d+: .*`linear: true` is not supported for"):
         workshop.open(*stages, **words).plan.steps()
