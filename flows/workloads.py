@@ -64,7 +64,7 @@ def _augment(stage: Any, rows: Rows) -> Workload | None:
     if None in numbers:
         return None
     of_row = SPAN * stage.spans + stage.clauses + stage.splices
-    made = min(stage.most, of_row * rows["train"])
+    made = min(stage.max_texts, of_row * rows["train"])
     made += sum(numbers)
     return Workload(made=made)
 
@@ -93,8 +93,8 @@ def _distill(stage: Any, rows: Rows) -> Workload:
 
 def _prune(stage: Any, rows: Rows) -> Workload:
     """Take a layer's attention as a third of its weights, and its neurons as the rest."""
-    share = 1 - (stage.heads + 2 * stage.neurons) / 3
-    share *= (1 - stage.macs) / (stage.speedup or 1.0)
+    share = 1 - (stage.remove_heads + 2 * stage.remove_neurons) / 3
+    share *= (1 - stage.remove_macs) / (stage.speedup or 1.0)
     calibration = min(stage.calibration_rows, rows["train"])
     ranked = RANKING * stage.rounds * calibration
     epochs = stage.rounds * stage.recover_epochs
@@ -110,7 +110,7 @@ def _taught(stage: Any, rows: Rows) -> float:
 
 def _factorize(stage: Any, rows: Rows) -> Workload:
     usual = 0.5 if stage.embeddings is None else 1.0
-    share = stage.ratio or usual
+    share = stage.keep_weights or usual
     calibration = min(stage.calibration_rows, rows["train"])
     ranked = RANKING * calibration
     return Workload(answered=ranked, share=share, seconds=SOLVING)
@@ -118,7 +118,7 @@ def _factorize(stage: Any, rows: Rows) -> Workload:
 
 def _quantize(stage: Any, rows: Rows) -> Workload:
     if stage.mode == "search":
-        seconds = 60 * stage.minutes
+        seconds = stage.seconds
         return Workload(seconds=seconds)
     answered = min(stage.calibration_rows, rows["train"])
     return Workload(answered=answered)
