@@ -81,8 +81,10 @@ class CommandGroup(pipe.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that is asked for; say what it is called here if others have it."""
         name = args[0]
+        if ctx.resilient_parsing:  # a shell completes the line
+            return super().resolve_command(ctx, args)
         _refuse_renamed(name)
-        if name in INSTEAD and not ctx.resilient_parsing:
+        if name in INSTEAD:
             raise click.UsageError(f"No such command {name!r}. Use 'rarefy {INSTEAD[name]}'.", ctx)
         return super().resolve_command(ctx, args)
 

@@ -25,7 +25,7 @@ class Finetune(Keeping):
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     policy: ClassVar[Policy] = Policy(needs_labels=True, trains_all_weights=True)

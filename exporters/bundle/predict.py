@@ -71,7 +71,7 @@ class Model:
             side = signature.get("truncation_side", "right")
             self.tokenizer.enable_truncation(length, direction=side)
         if not self.in_words:  # windows of words are padded with 0, as when they were measured
-            token = self._read("tokenizer_config.json").get("pad_token", "")
+            token = self._read("tokenizer_config.json").get("pad_token") or ""
             self.padding = self.tokenizer.token_to_id(token) or 0
 
     def __call__(self, texts: Any, pairs: Any = None) -> Any:

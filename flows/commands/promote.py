@@ -84,11 +84,15 @@ def promote(
                 "moved": promoted.moved,
                 "from": promoted.before,
                 "pushed": url,
+                "warned": list(promoted.warned),
                 **_alias_json(alias),
                 "exit_code": 0,
             }
         )
         return 0
+    if promoted.warned:
+        names = ", ".join(promoted.warned)
+        click.echo(f"warning: the verdict is a pass without these: {names}", err=True)
     if promoted.before == promoted.digest:
         click.echo(f"{tag} already points at {promoted.digest[:12]}")
     else:

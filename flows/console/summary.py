@@ -25,6 +25,9 @@ from rarefy.pipeline.terms.wording import (
 from rarefy.pipeline.verdict.record import ReportData
 from rarefy.pipeline.verdict.verdict import Verdict
 
+LONGER = 300
+"""Seconds of timing that are advised if shorter ones did not decide a budget."""
+
 
 def original(data: ReportData) -> str | None:
     """Return the model that was compressed; None if only the compressed one was measured.
@@ -143,7 +146,7 @@ def _ratio(ratio: Interval, better: str, worse: str) -> str:
     """Return ``10.7× faster [10.2, 11.3]``, or how much slower it is."""
     value, low, high = ratio
     word = better
-    if value < 1:
+    if value < 1 and low > 0:
         value, low, high = 1 / value, 1 / high, 1 / low
         word = worse
     text = f"{times(value)} {word}"
@@ -195,9 +198,11 @@ def _timing_advice(measured: Measurements) -> str:
         for reason in filter(None, reasons):
             return (
                 f"inconclusive: the machine was busy ({reason}); use a quieter machine, or "
-                "validate: {seconds: 300}"
+                f"validate: {{seconds: {LONGER}}}"
             )
-    return "inconclusive: too few calls were timed; set validate: {seconds: 300}"
+    if all(timed.seconds < LONGER for timed in measured.latency.values()):
+        return f"inconclusive: too few calls were timed; set validate: {{seconds: {LONGER}}}"
+    return "inconclusive: the calls that were timed do not decide it; use a quieter machine"
 
 
 def next_command(bundle: Path, home: Home, *, pairs: bool) -> str:

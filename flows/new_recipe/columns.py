@@ -229,6 +229,9 @@ def _csv(path: Path, separator: str) -> dict[str, list[Any]]:
         )
         rows = list(itertools.islice(reader, ROWS))
         names = reader.fieldnames or []
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path}: the header has the column {name!r} twice; rename one")
     return {name: [row[name] for row in rows] for name in names}
 
 

@@ -184,8 +184,12 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
             raise
         return _state(results[-1], job.strict)
 
-    with guard.running(), tags(*tags_of(name)):
-        state = compress(**job.parameters, return_state=True)
+    try:
+        with guard.running(), tags(*tags_of(name)):
+            state = compress(**job.parameters, return_state=True)
+    except ProviderError:
+        _raise_early(early)
+        raise
     if results:
         return results[-1]
     if errors:
@@ -193,15 +197,26 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     raise RarefyError(f"the flow ended in state {state.name}: {state.message}")
 
 
+def _raise_early(early: Mapping[str, Future[Finished]]) -> None:
+    """Raise the error of a step that failed while the server started, if one did."""
+    for future in early.values():
+        error = future.exception()
+        if error is not None:
+            raise error from None
+
+
 def _early_steps(run: Run, display: Shows | None) -> dict[str, Future[Finished]]:
     """Execute steps until the temporary server answers, and return what became of each.
 
-    An error is kept for the flow, which fails with it or tries the step again.
+    An error is kept for the flow, which fails with it or tries the step again. A stage that times
+    models waits for the server.
     """
     early: dict[str, Future[Finished]] = {}
     for identifier in run.plan.loaded.ids:
         if not guard.is_starting():
             return early
+        if run.plan.stage_of(identifier).policy.timed:
+            break  # the server's start would take its cores
         early[identifier] = Future()
         try:
             early[identifier].set_result(jobs.execute(run, identifier, display))

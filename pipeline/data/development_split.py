@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, overload
 
+from rarefy.pipeline.data.duplicates import normalized
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.terms.digests import value_sha256
@@ -67,13 +68,27 @@ def cut(train: Split, strata: Sequence[Hashable], share: float, dev: Source) -> 
     if dev.name == NAME:
         most = MOST / count
         share = min(share, most)
-    chosen = _rows(train, strata, share) if train.groups is None else _group_rows(train, share)
+    if train.groups is not None:
+        chosen = _group_rows(train, share)
+    elif dev.name == NAME:
+        chosen = _rows(train, strata, share)
+    else:
+        chosen = _rows(_folded(train), strata, share)
     if not chosen or len(chosen) == count:
         return train, picked(train, range(count), dev.name, dev.sha256)
     rest = [row for row in range(count) if row not in chosen]
     remaining = picked(train, rest, train.name, train.sha256)
     cut_off = picked(train, sorted(chosen), dev.name, dev.sha256)
     return remaining, cut_off
+
+
+def _folded(train: Split) -> Split:
+    """Return rows whose texts are equal if they count as duplicates, which eval must not have."""
+    texts = [normalized(text) for text in train.texts]
+    pairs = None
+    if train.pairs is not None:
+        pairs = [normalized(text) for text in train.pairs]
+    return replace(train, texts=texts, pairs=pairs)
 
 
 def _group_rows(train: Split, share: float) -> set[int]:

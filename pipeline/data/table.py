@@ -67,8 +67,8 @@ class Table:
         Raises DataError if the header of a CSV or TSV file names one of them twice, or if the file
         cannot be read.
         """
-        _check_header(self.source, columns)
         with _reading(self.source):
+            _check_header(self.source, columns)
             yield from _FORMATS[str(self.source.ending)].rows(self.source, columns)
 
 
@@ -102,9 +102,11 @@ def _reading(source: Source) -> Iterator[None]:
     """Turn what the libraries raise into a DataError of one line."""
     try:
         yield
+    except DataError:
+        raise
     except UnicodeDecodeError as error:
         raise not_unicode(source.reference, error) from error
-    except (ValueError, OSError, EOFError) as error:  # as pandas, pyarrow and json raise them
+    except Exception as error:  # whatever a library of compression or of a format raises
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(f"{source.reference}: cannot be read: {reason}") from error
 

@@ -36,15 +36,22 @@ def as_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def given_text(value: Any) -> str:
-    """Return a text that a user gives to be answered. Raises DataError if it is none.
+def is_unicode(text: str) -> bool:
+    """Return False if a text has half of a surrogate pair, which is no character to a tokenizer.
 
-    Half of a surrogate pair, as of bytes that are not UTF-8, is no character to a tokenizer.
+    JSON can hold one, and bytes that are not UTF-8 are read as such.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def given_text(value: Any) -> str:
+    """Return a text that a user gives to be answered. Raises DataError if it is none."""
     if not isinstance(value, str):
         raise DataError(f"{value!r:.60} is not text, but of type {type(value).__name__}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{value!r:.60} is not valid Unicode") from None
+    if not is_unicode(value):
+        raise DataError(f"{value!r:.60} is not valid Unicode")
     return value

@@ -406,10 +406,6 @@ def _stage(
         raise where.say(at, str(error)) from None
     if not isinstance(parameters, dict | None):
         raise where.say(at, f"the parameters must be a mapping, found {parameters!r}")
-    for key in parameters or {}:
-        advice = advise_instead(str(name), key)
-        if advice and key not in kind.model_fields:
-            raise where.say((*at, key), advice)
     try:
         return kind.model_validate(parameters or {})
     except ValidationError as error:

@@ -298,7 +298,7 @@ def _is_union_tag(part: str | int) -> bool:
     """Return whether pydantic added this part to name a union's member; it is not a key."""
     if not isinstance(part, str):
         return False
-    return part in ("str", "Range", "function-before[parse(), float]") or "[" in part
+    return part in ("str", "int", "bool", "Range", "function-before[parse(), float]") or "[" in part
 
 
 def _fields_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:

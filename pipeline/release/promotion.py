@@ -49,7 +49,8 @@ class MissedError(BudgetError):
 class Promotion:
     """A promotion: the tag, its digest now and before, the run's folder, and the remote's URL.
 
-    The folder of a run on another machine is the address of what it left in a store.
+    The folder of a run on another machine is the address of what it left in a store. ``warned``
+    has the budgets of level warn that its verdict, a pass, did not meet.
     """
 
     tag: str
@@ -57,6 +58,7 @@ class Promotion:
     before: str | None
     run: Path | str
     pushed: str | None
+    warned: tuple[str, ...] = ()
 
     @property
     def moved(self) -> bool:
@@ -93,6 +95,7 @@ def promote(
     bundle, store = bundles.find(reference, home), home.store()
     places = [tag] if url is None else [tag, f"{url}#{tag}"]
     run, record = passing(bundle, home, places)
+    warned = tuple(record.verdict.warned) if record.verdict else ()
     current = store.find_tag(tag)
     before = current.digest if current else None
     check_unmoved_since(record, tag, tag, before)
@@ -103,7 +106,7 @@ def promote(
     facts: dict[str, Any] = {"why": "promote", "run": record.name, "verdict": "pass"}
     if url is None:
         store.tag(tag, artifact.digest, expect=before, **facts)
-        return Promotion(tag, artifact.digest, before, run, None)
+        return Promotion(tag, artifact.digest, before, run, None, warned)
     remote_tag = artifacts.find_tag(url, tag)
     remote_before = remote_tag.digest if remote_tag else None
     check_unmoved_since(record, f"{url}#{tag}", tag, remote_before)
@@ -116,7 +119,7 @@ def promote(
         if before != artifact.digest:
             _undo(store, tag, moved, error)
         raise
-    return Promotion(tag, artifact.digest, before, run, url)
+    return Promotion(tag, artifact.digest, before, run, url, warned)
 
 
 def _undo(store: Store, tag: str, moved: Tag, error: BaseException) -> None:

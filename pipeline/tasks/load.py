@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -157,7 +157,7 @@ def load(
             if absent:
                 warnings.append(f"{name}: no row has the label {', '.join(absent[:3])}")
     if data.eval_share:
-        _cut_eval(data, reader, located[development_split.EVAL], splits, warnings)
+        _cut_eval(data, reader, located[development_split.EVAL], splits, names, warnings)
     if documents is not None:
         splits["eval"] = corpus.searching(splits["eval"], documents)
         splits[corpus.NAME] = documents.split()
@@ -185,7 +185,12 @@ def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> l
 
 
 def _cut_eval(
-    data: Data, reader: Reader, source: Source, splits: dict[str, Split], warnings: list[str]
+    data: Data,
+    reader: Reader,
+    source: Source,
+    splits: dict[str, Split],
+    names: list[str],
+    warnings: list[str],
 ) -> None:
     """Move some rows of train to a split ``eval``.
 
@@ -194,6 +199,7 @@ def _cut_eval(
         reader: says in which stratum a target is.
         source: the source of the new split.
         splits: gets the new split, and train without its rows.
+        names: the labels in order.
         warnings: gets what is wrong with the new split.
 
     Raises:
@@ -213,6 +219,12 @@ def _cut_eval(
     pairs = rows.pairs and list(rows.pairs)
     splits["eval"] = replace(rows, texts=list(rows.texts), pairs=pairs, negatives=None)
     splits["train"] = replace(rest, columns={})
+    _warn_of_lost(strata, splits, source.name, names, warnings)
+    classes = set(strata) - {None}
+    unseen = classes.difference(rows.labels or ()) if classes else classes
+    if unseen:
+        labels = _quoted(names, unseen)
+        warnings.append(f"eval: no row has the label {labels}; give a file, or a larger share")
 
 
 def _cut_development(
@@ -239,16 +251,39 @@ def _cut_development(
     warning = development_split.warning(train, splits[dev.name], data.share)
     if warning:
         warnings.append(warning)
+    _warn_of_lost(strata, splits, dev.name, names, warnings)
+
+
+def _warn_of_lost(
+    strata: Sequence[Hashable],
+    splits: Mapping[str, Split],
+    cut_off: str,
+    names: Sequence[str],
+    warnings: list[str],
+) -> None:
+    """Warn if train has no row of a label left.
+
+    Args:
+        strata: of the rows before the cut.
+        splits: after it.
+        cut_off: the name of the split that got the rows.
+        names: the labels in order.
+        warnings: gets the sentence.
+    """
     classes = set(strata) - {None}
     if not classes:
         return
     lost = classes.difference(splits["train"].labels or ())
     if lost:
-        labels = [repr(name) for label, name in enumerate(names) if label in lost]
+        kind = "development" if cut_off == development_split.NAME else cut_off
         warnings.append(
-            f"train: all rows with the label {', '.join(labels)} became development rows with "
-            "their groups; give data.dev"
+            f"train: all rows with the label {_quoted(names, lost)} became {kind} rows with "
+            f"their groups; give data.{cut_off}"
         )
+
+
+def _quoted(names: Sequence[str], labels: Collection[Hashable]) -> str:
+    return ", ".join(repr(name) for label, name in enumerate(names) if label in labels)
 
 
 def evaluated(

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rarefy.pipeline.data.values import is_missing
+from rarefy.pipeline.data.values import is_missing, is_unicode
 from rarefy.pipeline.tasks.part import Part
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.wording import plural
@@ -25,6 +25,8 @@ def no_text(value: Any) -> str:
     """Return in a few words why a row without text, or with something else, is left out."""
     if is_missing(value):
         return WITHOUT_TEXT
+    if isinstance(value, str):
+        return "whose text is not valid Unicode"
     return f"whose text is of type {type(value).__name__}"
 
 
@@ -96,7 +98,7 @@ class Reader(Part):
             DataError: the row is wrong rather than incomplete.
         """
         for text in texts:
-            if is_missing(text) or not isinstance(text, str):
+            if is_missing(text) or not isinstance(text, str) or not is_unicode(text):
                 return no_text(text)
         if not values:
             return texts, None

@@ -61,8 +61,7 @@ def percent(value: float, more: int = 0) -> str:
 
 def points(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points: 0.35 points, 1.00 point."""
-    decimals = 2 + more
-    text = _minus(f"{100 * value:z.{decimals}f}")
+    text = _points(value, more)
     unit = "point" if _trimmed(text) == "1" else "points"
     return f"{text} {unit}"
 
@@ -70,7 +69,7 @@ def points(value: float, more: int = 0) -> str:
 def signed(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points with its sign: +1.20, −0.35."""
     decimals = 2 + more
-    return _minus(f"{100 * value:+.{decimals}f}")
+    return _minus(f"{100 * value:+z.{decimals}f}")
 
 
 def times(value: float, more: int = 0) -> str:
@@ -198,6 +197,11 @@ def _percentage(value: float, more: int = 0) -> str:
     return _minus(f"{100 * value:z.{decimals}f}")
 
 
+def _points(value: float, more: int = 0) -> str:
+    decimals = 2 + more
+    return _minus(f"{100 * value:z.{decimals}f}")
+
+
 def _minus(text: str) -> str:
     return text.replace("-", "−")
 
@@ -209,5 +213,5 @@ _FORMS: dict[str, Form] = {
     "ms": milliseconds,
     "B": size,
 }
-_BOUND_FORMS: dict[str, Form] = {"%": _percentage, "×": significant}
+_BOUND_FORMS: dict[str, Form] = {"%": _percentage, "points": _points, "×": significant}
 """How the bounds of an interval are formatted, beside a value that has its unit."""

@@ -67,8 +67,8 @@ class Need:
             origin = f"the difference of the last run had a standard error of {points(self.error)}"
         text = (
             f"{budget.metric} {budget.form} against {budget.against}: a margin of "
-            f"{self.margin:.1%} needs about {self.needed:,} eval rows ({origin}); the split has "
-            f"{self.rows:,}"
+            f"{points(self.margin)} needs about {self.needed:,} eval rows ({origin}); "
+            f"the split has {self.rows:,}"
         )
         if self.enough:
             return text

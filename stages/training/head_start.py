@@ -9,13 +9,17 @@ from torch import Tensor
 
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.tasks.shared import heads
+from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.training import calibration_rows
 from rarefy.stages.training.loop import use_bf16
 
 ROWS = 2048
 """Training rows that the head is fitted to, at most."""
 PENALTY = 1e-3
-"""Weight of the sum of the squared weights, next to the mean loss."""
+"""Weight of the sum of the squared weights and biases, next to the mean loss.
+
+Without it, the bias of a class that no row here has would become so low that it is never learned.
+"""
 ITERATIONS = 200
 """Of L-BFGS, at most."""
 
@@ -30,8 +34,13 @@ def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
         context: of the stage that trains.
         network: with a new head, on the CPU; its last layer changes in place.
         tokenizer: the network's.
+
+    Raises:
+        ModelError: the last layer has no bias, as in decoders, which read every token with it.
     """
     last = heads.last_linear(network)
+    if last.bias is None:
+        raise ModelError("finetune.fit_head: this model's head has no bias; leave it out")
     features, labels = _features(context, network, tokenizer, last)
     weight = torch.zeros_like(last.weight, requires_grad=True)
     bias = torch.zeros_like(last.bias, requires_grad=True)
@@ -43,7 +52,8 @@ def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
         optimizer.zero_grad()
         outputs = torch.nn.functional.linear(features, weight, bias)
         loss = context.task.objective.loss(outputs, {"labels": labels}, total=False)
-        penalized = loss + PENALTY * weight.square().sum()
+        penalty = weight.square().sum() + bias.square().sum()
+        penalized = loss + PENALTY * penalty
         penalized.backward()
         return penalized
 

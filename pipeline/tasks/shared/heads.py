@@ -42,8 +42,14 @@ def replaced(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
     ``load`` keeps a sequence classifier's head with just these labels, whatever its config says.
     """
     found = architecture(config)
-    kept = found.endswith(SEQUENCE) and _named(config) == list(names)
-    return found if found.endswith((SEQUENCE, TOKENS)) and not kept else None
+    if found.endswith((SEQUENCE, TOKENS)) and not is_retained(config, names):
+        return found
+    return None
+
+
+def is_retained(config: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Return whether ``load`` keeps the sequence classifier's head that a config.json names."""
+    return architecture(config).endswith(SEQUENCE) and _named(config) == list(names)
 
 
 def architecture(config: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rarefy.pipeline.data.values import IGNORED, given_text, is_missing
+from rarefy.pipeline.data.values import IGNORED, given_text, is_missing, is_unicode
 from rarefy.pipeline.model.tokens import windows, words
 from rarefy.pipeline.model.tokens.words import CUT_OFF, NO_WORD, Window
 from rarefy.pipeline.tasks.encoder import FIRST, Encoder, Row
@@ -94,6 +94,8 @@ class TagReader(Reader):
             raise DataError(f"{source.reference}: row {number}: {error}") from error
         if not sentence:
             return WITHOUT_TEXT
+        if not is_unicode(sentence):
+            return no_text(sentence)
         return (sentence,), tags
 
     def target(self, values: tuple[Any, ...]) -> Any | None:

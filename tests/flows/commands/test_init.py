@@ -504,3 +504,12 @@ def test_a_task_can_be_given(here: Project, rarefy: Callable[..., Said]) -> None
     )
     assert said.code == 2
     assert "unknown task 'tagging'" in said.err
+
+
+def test_a_header_with_a_column_twice_is_refused(
+    here: Project, rarefy: Callable[..., Said]
+) -> None:
+    Path("rows.csv").write_text("text,label,label\n" + "a,b,c\n" * 9)
+    said = rarefy("init", "--model", "encoder", "--train", "rows.csv", "--yes")
+    assert said.code == 2
+    assert "the header has the column 'label' twice; rename one" in said.err

@@ -46,6 +46,7 @@ def test_json_says_what_moved(desk: Desk) -> None:
         "moved": True,
         "from": None,
         "pushed": None,
+        "warned": [],
         "exit_code": 0,
     }
 
@@ -156,3 +157,11 @@ def test_the_alias_goes_back_with_the_tag(desk: Desk, registry: Registry) -> Non
     said = desk.rarefy("rollback", "production", "--mlflow", "reviews")  # of it, no version is
     assert said.code == 2
     assert (desk.production, len(registry.aliases)) == (made[1].digest, 1)
+
+
+def test_a_pass_that_only_warns_of_a_budget_says_so(desk: Desk) -> None:
+    unmet = {"outcome": "fail", "level": "warn"}
+    desk.record(lambda values: values["verdict"]["budgets"][0].update(unmet))
+    said = desk.rarefy("promote", "tiny")
+    assert said.code == 0
+    assert "warning: the verdict is a pass without these: accuracy" in said.err

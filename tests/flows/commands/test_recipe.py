@@ -49,6 +49,21 @@ def test_check_tells_all_errors_that_are_independent(
     assert answer["error"] == lines[0]
 
 
+def test_check_tells_all_renamed_keys_and_names_no_member_of_a_union(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    recipe = project.recipe(
+        "prune: {heads: 50 %, neurons: 85 %}", "validate: {linear: maybe}", name="old"
+    )
+    lines = rarefy("recipe", "check", recipe).err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "stages[0].prune.heads",
+        "stages[0].prune.neurons",
+        "stages[1].validate.linear",
+    ]
+    assert "write 'remove_heads', the share to remove" in lines[0]
+
+
 def test_check_tells_errors_of_budgets_and_of_data_together(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:

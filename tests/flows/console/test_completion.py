@@ -50,6 +50,10 @@ def test_names_are_completed(home: Path, words: tuple[str, ...], names: list[str
     assert completed(*words, incomplete=names[0][:2]) == names[:1]
 
 
+def test_a_line_with_a_name_of_before_is_completed() -> None:
+    assert "loadtest" in completed("load"), "no error while a line is completed"
+
+
 def test_examples_are_completed() -> None:
     assert "demo" in completed("recipe", "cp", incomplete="de")
 

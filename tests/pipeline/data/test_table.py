@@ -249,3 +249,13 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
     path.write_text('{"text": "y"}\n')
     with pytest.raises(DataError, match="changed while it was read"):
         table.__exit__(None, None, None)
+
+
+def test_a_damaged_compressed_file_is_an_error_of_one_line(tmp_path):
+    path = tmp_path / "rows.csv.xz"
+    path.write_bytes(b"no archive")
+    with (
+        pytest.raises(DataError, match=r"^rows\.csv\.xz: cannot be read: "),
+        table_file.opened(source(path)) as opened,
+    ):
+        list(opened.rows(opened.names))

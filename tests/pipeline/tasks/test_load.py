@@ -437,6 +437,33 @@ def test_eval_rows_of_a_group_stay_together_and_keep_their_slices(load):
     assert splits["train"].columns == splits["dev"].columns == {}
 
 
+def test_texts_that_count_as_duplicates_are_on_one_side(load):
+    rows = []
+    for at in range(100):
+        for text in (f"row {at}", f"ROW {at}!"):
+            rows.append({"text": text, "label": "ab"[at % 2]})
+    _, summary = load(rows, None, eval="20 %")
+    assert summary.warnings == []
+
+
+def test_a_label_that_the_cut_takes_from_train_or_leaves_out_of_eval_is_said(load):
+    rare = [{"text": f"row {at}", "label": "rare" if at < 2 else "b"} for at in range(200)]
+    warnings = load(rare, None, eval="20 %")[1].warnings
+    assert "eval: no row has the label 'rare'; give a file, or a larger share" in warnings
+    groups = [
+        {"text": f"row {at}", "label": f"l{at // 20}", "user": f"u{at // 20}"} for at in range(200)
+    ]
+    said = " ".join(load(groups, None, eval="20 %", group="user")[1].warnings)
+    assert "became eval rows with their groups; give data.eval" in said
+
+
+def test_half_a_surrogate_pair_is_no_text(load):
+    rows = [*many_rows(8), {"text": "broken \ud800", "label": "bad"}]
+    splits, summary = load(rows)
+    assert not any("broken" in text for text in (*splits["train"].texts, *splits["dev"].texts))
+    assert any("whose text is not valid Unicode" in warning for warning in summary.warnings)
+
+
 def test_more_than_2000_eval_rows_can_be_cut(load):
     rows = [{"text": f"row {at}", "label": "ab"[at % 2]} for at in range(5000)]
     splits, _ = load(rows, None, eval="50 %")

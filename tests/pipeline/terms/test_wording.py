@@ -51,6 +51,11 @@ def test_bounds_are_shown_unless_they_are_the_value_itself():
     assert wording.bounds(Interval(0.97, 0.951, 0.99), "%") == "97.0% [95.1, 99.0]"
     assert wording.bounds(Interval(4.93, 4.7, 5.125), "×") == "4.93× [4.70, 5.12]"
     assert wording.bounds(Interval(2e6, 2e6, 2e6), "B") == "2 MB"
+    assert wording.bounds(Interval(0.012, 0.005, 0.019), "points") == "1.20 points [0.50, 1.90]"
+
+
+def test_what_rounds_to_nothing_has_no_minus():
+    assert wording.signed(-0.00001) == "+0.00"
 
 
 @pytest.mark.parametrize(
