@@ -30,6 +30,7 @@ DATE = re.compile(r"(\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{2,4})([T ]
 SENTENCE = 20
 """Characters that the values of a column of texts have on average, at least."""
 CONLL = re.compile(r"O|[BIES]-\S+")
+DOCUMENT = b"-DOCSTART-"  # what the first line of a file in CoNLL's form may begin with
 """What each line of such a file ends with."""
 TEXTS = ("text", "sentence", "content", "review", "question", "document")
 
@@ -143,7 +144,10 @@ def read(path: Path) -> Columns:
 
     Raises DataError if that fails, or if it is CoNLL, whose first line would be taken for a header.
     """
+    separated = path.suffix.lower() in (".csv", ".tsv")
     try:
+        if separated and _begins_with(path, DOCUMENT):
+            raise _conll_error(path)  # its columns '-X-' are not what is wrong with it
         table = Columns(_table(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -156,12 +160,21 @@ def read(path: Path) -> Columns:
     except Exception as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise DataError(f"{path}: cannot read its columns: {lines[0]}") from None
-    if path.suffix.lower() in (".csv", ".tsv") and _is_conll(table):
-        raise DataError(
-            f"{path}: looks like CoNLL, with a word in each line; token-classification reads a JSON"
-            ' line for each sentence: {"tokens": […], "tags": […]} (docs/tasks.md converts it)'
-        )
+    if separated and _is_conll(table):
+        raise _conll_error(path)
     return table
+
+
+def _begins_with(path: Path, text: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(text)) == text
+
+
+def _conll_error(path: Path) -> DataError:
+    return DataError(
+        f"{path}: looks like CoNLL, with a word in each line; token-classification reads a JSON"
+        ' line for each sentence: {"tokens": […], "tags": […]} (docs/tasks.md converts it)'
+    )
 
 
 def _is_conll(table: Columns) -> bool:
@@ -171,8 +184,6 @@ def _is_conll(table: Columns) -> bool:
     """
     if not table.names:
         return False
-    if table.names[0].startswith("-DOCSTART-"):
-        return True
     last = table.names[-1]
     lines = [last.split()]
     for value in present(table.values[last]):
