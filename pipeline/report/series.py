@@ -12,6 +12,7 @@ Followed = list[tuple[Past, Reading]]
 """Verdicts with one number each, oldest first."""
 _RELATIVE = {
     "max_drop": "drop from {}",
+    "max_increase": "increase over {}",
     "min_retained": "retained of {}",
     "min_speedup": "speed-up over {}",
     "min_shrink": "times smaller than {}",

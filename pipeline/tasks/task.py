@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from rarefy.pipeline.tasks.part import Part
 from rarefy.pipeline.tasks.presenter import Presenter
 from rarefy.pipeline.tasks.reader import Reader
 from rarefy.pipeline.tasks.scorer import Scorer
+from rarefy.pipeline.terms.own_metric import OwnMetric
 
 if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
@@ -74,6 +76,12 @@ class Task:
     def of_model(self, config: Mapping[str, Any]) -> Task:
         """Return the task with what was chosen for the model that has this config.json."""
         return replace(self, settings=self.head.settings(config))
+
+    def scoring(self, metric: OwnMetric) -> Task:
+        """Return the task with a metric of one's own among its scores."""
+        scorer = copy.copy(self.scorer)
+        scorer.own = metric
+        return replace(self, scorer=scorer)
 
 
 def timed_requests(task: Task, split: Split) -> Requests:

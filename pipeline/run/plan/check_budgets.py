@@ -9,7 +9,7 @@ from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.budget import Budget, find_problems
-from rarefy.pipeline.terms.metrics import METRICS
+from rarefy.pipeline.terms.metrics import METRICS, find, is_own, precision_in
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.terms.suggestions import hint
 
@@ -19,9 +19,9 @@ def check(loaded: LoadedRecipe, task: Task) -> None:
     recipe = loaded.recipe
     for budget in recipe.budgets:
         metric = budget.metric
-        if metric in METRICS:
+        if find(metric):
             continue
-        scores = task.scorer.score_names(recipe.data)
+        scores = (*task.scorer.score_names(recipe.data), *task.scorer.on_request)
         names = dict.fromkeys((*scores, *METRICS))
         raise loaded.where.say(("budgets",), f"unknown metric {metric!r}{hint(metric, names)}")
     problems = find_problems(recipe.budgets)
@@ -68,10 +68,29 @@ def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tupl
                 "the model's own predictions",
             )
         return
+    if is_own(metric):
+        if task.objective.linear is None or (recipe.data.group and not task.scorer.counted):
+            yield (
+                "metric",
+                f"a metric of one's own gets one prediction for each row; {task.name} has others "
+                "for such data",
+            )
+        return
     scores = task.scorer.score_names(recipe.data)
-    if scores and metric not in scores:
-        names = ", ".join(scores)
+    if scores and metric not in scores and task.scorer.requested(metric) is None:
+        names = ", ".join((*scores, *task.scorer.on_request))
         yield "metric", f"{task.name} has no {metric} for such data; its scores are {names}"
+
+
+def notes(loaded: LoadedRecipe, task: Task) -> list[str]:
+    """Return which of two labels a metric takes for the positive one, for those that ask for it."""
+    if not task.scorer.counted or len(task.labels) != 2:
+        return []
+    names = dict.fromkeys(budget.metric for budget in loaded.recipe.budgets)
+    of_positive = [name for name in names if name == "average_precision" or precision_in(name)]
+    if not of_positive:
+        return []
+    return [f"{', '.join(of_positive)}: of the label {task.labels[-1]!r}, the last one"]
 
 
 def _is_on_gpu(budget: Budget, target: Target) -> bool:

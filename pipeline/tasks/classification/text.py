@@ -14,7 +14,7 @@ from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable
 from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
 from rarefy.pipeline.tasks.scorer import RareRows
 from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import formulas, heads, labels
+from rarefy.pipeline.tasks.shared import formulas, heads, labels, one_vs_rest
 from rarefy.pipeline.tasks.shared.formulas import FORMULAS, Formula
 from rarefy.pipeline.tasks.single_label import (
     SingleLabelPresenter,
@@ -177,6 +177,7 @@ class ClassScorer(SingleLabelScorer):
     """Counts the rows whose most probable label is the true one."""
 
     scores: ClassVar[Mapping[str, Formula]] = FORMULAS
+    on_request = one_vs_rest.NAMES
     counted = True
     probable = True
     trivial = "the most frequent label"
@@ -190,6 +191,10 @@ class ClassScorer(SingleLabelScorer):
         if len(counts) < 2:
             return None
         return max(counts.values()) / len(truth)
+
+    def requested(self, name: str) -> Formula | None:
+        """Return a score of the labels' probabilities, each against the rest."""
+        return one_vs_rest.formula(name, one_vs_rest.classes)
 
     def correct(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return whether the most probable label is the true one, (rows,)."""
