@@ -112,7 +112,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         "digest": source.digest,
         "windows": bool(windows),
         "opened": opened,
-        "thresholds": source.task == "multi-label-classification",
+        "thresholds": bool(source.config.get("thresholds")),
     }
 
 

@@ -21,6 +21,7 @@ from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Latency
+    from rarefy.pipeline.terms.budget import Budget
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -95,7 +96,7 @@ def compare(
 
     Both models predict the same rows. They are timed in short alternating blocks of calls, until
     the test decides whether the latency changed by --max-regression (default: 5%), or until
-    --seconds have passed.
+    --seconds have passed. Other scores that the recipe's budgets name are compared as well.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -112,9 +113,10 @@ def compare(
     target = Target(provider=execution_provider, threads=threads)
     if table is not None:
         source, base = rows_of(table, text, label), Path()
+        budgets: tuple[Budget, ...] = ()
     else:
         loaded = recipe_of(candidate, recipe, home)
-        source, base = loaded.recipe.data, loaded.base
+        source, base, budgets = loaded.recipe.data, loaded.base, loaded.recipe.budgets
     notes: list[str] = []
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
@@ -128,6 +130,7 @@ def compare(
             target=target,
             effort=comparing.Effort(rows=rows, processes=5, seconds=seconds),
             margin=limit or comparing.MARGIN,
+            budgets=budgets,
             progress=display.progress,
         )
         for note in [*notes, *_notes(comparison.latency)]:

@@ -61,6 +61,7 @@ class ComparisonView(Shown):
         agreement = _bounds(scores["agreement"], "%")
         rows = [
             _score_row(scores),
+            *map(_further_row, numbers["scores"]),
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
         ]
@@ -117,6 +118,7 @@ def compare(
         target=target,
         effort=Effort(rows=200, processes=5, seconds=seconds),
         margin=limit or comparing.MARGIN,
+        budgets=source.recipe.budgets,
     )
     verdict = None
     if limit is not None:
@@ -130,6 +132,13 @@ def _score_row(scores: dict[str, Any]) -> list[str]:
     unit = metrics.unit(metric)
     values = [_bounds(scores[side], unit) for side in SIDES]
     return [metric.replace("_", " "), *values, _difference(scores, unit)]
+
+
+def _further_row(scores: dict[str, Any]) -> list[str]:
+    """Return the row of another score that the recipe's budgets name."""
+    unit = metrics.unit(scores["metric"])
+    values = [_bounds(scores[side], unit) for side in SIDES]
+    return [scores["metric"], *values, _shown_difference(scores, unit)]
 
 
 def _latency_row(times: dict[str, Any]) -> list[str]:
@@ -147,16 +156,21 @@ def _latency_row(times: dict[str, Any]) -> list[str]:
 
 def _difference(scores: dict[str, Any], unit: str) -> str:
     """Return the difference of the main scores with its interval, and what it rests on."""
+    shown = _shown_difference(scores, unit)
+    if not scores["tested"]:
+        return shown
+    return f"{shown}, {_basis(scores)}"
+
+
+def _shown_difference(scores: dict[str, Any], unit: str) -> str:
+    """Return the difference of two scores with its interval."""
     if unit == "%":
         format_value, word = signed, " points"
     else:
         format_value, word = _plus, ""
     difference = scores["difference"]
     value, low, high = (format_value(difference[end]) for end in Interval._fields)
-    shown = f"{value}{word} [{low}, {high}]"
-    if not scores["tested"]:
-        return shown
-    return f"{shown}, {_basis(scores)}"
+    return f"{value}{word} [{low}, {high}]"
 
 
 def _basis(scores: dict[str, Any]) -> str:

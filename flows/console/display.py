@@ -201,9 +201,8 @@ def show_verdict(
         return
     show_table(verdict_table(verdict), console)
     lines = list(facts.float_speedups(measured))
-    linear = facts.linear_line(measured)
-    if linear:
-        lines.append(linear)
+    others = (facts.linear_line(measured), facts.decided_line(measured))
+    lines += filter(None, others)
     for line in lines + doubts(verdict) + summary.advice(verdict, measured):
         say(console, line)
 

@@ -159,6 +159,11 @@ class Measurements(_Record):
         default_factory=dict, description="slicing -> each eval row's part in it"
     )
     models: dict[str, ModelMeasurement]
+    thresholds: dict[str, float | None] = Field(
+        default_factory=dict,
+        description="label -> the probability below which the candidate leaves a row undecided; "
+        "empty if it decides every row",
+    )
     elsewhere: dict[str, list[list[float]]] = Field(
         default_factory=dict,
         description="target -> the candidate's answers, if its provider differs",

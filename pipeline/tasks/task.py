@@ -15,6 +15,7 @@ from rarefy.pipeline.tasks.presenter import Presenter
 from rarefy.pipeline.tasks.reader import Reader
 from rarefy.pipeline.tasks.scorer import Scorer
 from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.threshold import Threshold
 
 if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
@@ -48,6 +49,8 @@ class Task:
     text_columns: tuple[str, ...] = ()
     windows: bool = False
     """Whether longer texts are predicted in windows; see ``Encoder.no_windows``."""
+    threshold: Threshold | None = None
+    """What the rows must keep that a bundle decides; see ``Head.abstains``."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What the config.json of one model says to the task, such as thresholds."""
 

@@ -23,6 +23,7 @@ from rarefy.pipeline.tasks.scorer import RareRows, Scorer
 from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
 from rarefy.pipeline.tasks.shared import heads, labels, one_vs_rest
 from rarefy.pipeline.tasks.shared.formulas import Formula
+from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.task import Task
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.suggestions import repeated
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from rarefy.pipeline.terms.recipe_parts import Data
 
 PROBLEM = "multi_label_classification"
-THRESHOLDS = "thresholds"
-"""The key of config.json under which each label's threshold is kept."""
 NONE = "(none)"
 """What a row without labels is called in words."""
 DECIDED = 0.1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rarefy.pipeline.recipe import recipe as recipes
@@ -11,6 +14,7 @@ from rarefy.pipeline.run.plan import check_own_metrics
 from rarefy.pipeline.terms.errors import RecipeError
 from tests.conftest import Workshop
 
+ROOT = Path(__file__).parents[4]
 VALIDATE: dict[str, Any] = {"validate": {"processes": 2}}
 BUDGET = {"metric": "my_metrics:cost", "max": 0.5}
 FINE = "return (predictions.argmax(axis=1) != labels).astype(float)"
@@ -111,3 +115,19 @@ def test_without_code_its_name_is_told(workshop: Workshop) -> None:
     write(workshop, "raise SystemExit")
     path = workshop.recipe("finetune", "export", VALIDATE, budgets=[BUDGET])
     assert recipes.check_form(path) == ["my_metrics:cost"]
+
+
+def test_the_metric_of_the_page_is_one(workshop: Workshop) -> None:
+    page = (ROOT / "docs/measurement.md").read_text()
+    (code,) = re.findall(r"```python\n# costs\.py\n(.*?)```", page, re.DOTALL)
+    (workshop.folder / "costs.py").write_text(code)
+    budgets = [
+        {"metric": "costs:cost", "max": 0.8},
+        {"metric": "costs:cost", "max_increase": 0.05, "against": "finetune"},
+    ]
+    run = workshop.open("finetune", "export", VALIDATE, budgets=budgets)
+    run.plan.steps()
+    own = run.plan.budgets[0].own
+    assert own is not None
+    predictions = np.array([[0.9, 0.1], [0.9, 0.1], [0.7, 0.3], [0.7, 0.3]])
+    assert own.function(predictions, np.array([0, 1, 0, 1])).tolist() == [0, 50, 1, 0]
