@@ -178,8 +178,10 @@ def build(
     )
     if target_provider == "openvino" and openvino.installed():
         close = _check_openvino(task, output, precision, expected)
-    chooses = precision != "fp32" and task.head.chooses
-    if (chooses or task.threshold) and split.labels is not None:
+    chooses = task.threshold is not None
+    if task.head.chooses:
+        chooses = precision != "fp32"
+    if chooses and split.labels is not None:
         task = files.choose(output, task, split, target_provider)
     if samples:
         files.write_samples(output, task, split, target_provider)

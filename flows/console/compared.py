@@ -59,9 +59,10 @@ class ComparisonView(Shown):
         numbers = self.as_json()
         models, scores = numbers["models"], numbers["accuracy"]
         agreement = _bounds(scores["agreement"], "%")
+        further = map(_further_row, numbers["scores"])
         rows = [
             _score_row(scores),
-            *map(_further_row, numbers["scores"]),
+            *further,
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
         ]
@@ -136,9 +137,14 @@ def _score_row(scores: dict[str, Any]) -> list[str]:
 
 def _further_row(scores: dict[str, Any]) -> list[str]:
     """Return the row of another score that the recipe's budgets name."""
-    unit = metrics.unit(scores["metric"])
-    values = [_bounds(scores[side], unit) for side in SIDES]
-    return [scores["metric"], *values, _shown_difference(scores, unit)]
+    name = scores["metric"]
+    unit = metrics.unit(name)
+    values = []
+    for side in SIDES:
+        shown = _bounds(scores[side], unit)
+        values.append(shown)
+    difference = _shown_difference(scores, unit)
+    return [name, *values, difference]
 
 
 def _latency_row(times: dict[str, Any]) -> list[str]:
@@ -159,7 +165,8 @@ def _difference(scores: dict[str, Any], unit: str) -> str:
     shown = _shown_difference(scores, unit)
     if not scores["tested"]:
         return shown
-    return f"{shown}, {_basis(scores)}"
+    basis = _basis(scores)
+    return f"{shown}, {basis}"
 
 
 def _shown_difference(scores: dict[str, Any], unit: str) -> str:

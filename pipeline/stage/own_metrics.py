@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from pathlib import Path
 
 from rarefy.pipeline.sources import plugin_code
@@ -21,10 +22,13 @@ def find(name: str, folder: Path) -> OwnMetric:
         with plugin_code.printing_to_stderr():
             function = discovery.imported(name, folder)
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        kind = type(error).__name__
+        words = f"{kind}: {error}".split()
+        reason = " ".join(words)
         raise RecipeError(f"metric {name} cannot be loaded: {reason}") from error
-    module = getattr(function, "__module__", None)
-    if not callable(function) or isinstance(function, type) or module is None:
+    if not isfunction(function):
         raise RecipeError(f"metric {name} is not a function metric(predictions, labels)")
-    code = plugin_code.of_module(module).digests()
-    return OwnMetric(name, function, value_sha256(code))
+    code = plugin_code.of_module(function.__module__)
+    digests = code.digests()
+    digest = value_sha256(digests)
+    return OwnMetric(name, function, digest)

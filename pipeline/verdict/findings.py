@@ -184,8 +184,9 @@ def _compare(
 
 def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
     """Judge ``min`` and ``max``."""
-    own_unit = known(budget.metric).unit
-    outcome, shown, limit = _compare(interval, budget, own_unit, least=budget.form == "min")
+    metric = known(budget.metric)
+    is_floor = budget.form == "min"
+    outcome, shown, limit = _compare(interval, budget, metric.unit, least=is_floor)
     return Finding(interval, outcome, f"{budget.metric} is {shown}{where}; {limit}")
 
 
@@ -194,16 +195,17 @@ def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
 
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
-    task = measurements.scored_by
-    if task.scorer.formula(budget.metric, measurements.truth) is None:
-        names = ", ".join((*task.scorer.formulas(measurements.truth), *task.scorer.on_request))
-        raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {names}")
+    task, name = measurements.scored_by, budget.metric
+    scorer, truth = task.scorer, measurements.truth
+    if scorer.formula(name, truth) is None:
+        names = ", ".join((*scorer.formulas(truth), *scorer.on_request))
+        raise lookup.MissingError(f"{task.name} has no {name}; its scores are {names}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
-        return _absolute(budget, measurements.score_of(budget.metric, ours), "")
+        return _absolute(budget, measurements.score_of(name, ours), "")
     reference = lookup.against(budget, measurements)
     theirs = lookup.answers(measurements, reference)
-    comparison = measurements.compare(budget.metric, ours, theirs)
+    comparison = measurements.compare(name, ours, theirs)
     lacking = _lacking_rows(budget, measurements, comparison, ours, theirs)
     if budget.form in DIFFERENCES:
         return _drop(budget, comparison, lacking)
@@ -233,14 +235,17 @@ def _lacking_rows(
 def _drop(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
     """Judge ``max_drop`` or ``max_increase``; the finding holds what is worse as positive."""
     difference = comparison.difference90
-    loss, end = difference, budget.limit
+    gain, loss, end = _negated(difference), difference, budget.limit
     if budget.form == "max_drop":
-        loss, end = _negated(difference), -budget.limit
-    outcome: Outcome = intervals.non_inferiority(_negated(loss), budget.limit)
-    of_points = unit(budget.metric, budget.form) == "points"
-    form, noun = (signed, " points") if of_points else (signed_number, "")
+        gain, loss, end = loss, gain, -end
+    outcome: Outcome = intervals.non_inferiority(gain, budget.limit)
+    of_limit = unit(budget.metric, budget.form)
+    form, noun = signed_number, ""
+    if of_limit == "points":
+        form = signed
+        noun = " points"
     value, low, high = [beside(form, each, end) for each in difference]
-    margin = required(budget.limit, unit(budget.metric, budget.form))
+    margin = required(budget.limit, of_limit)
     reason = (
         f"{budget.metric} differs from {budget.against}'s by {value}{noun} "
         f"[{low}, {high}] (one-sided 95% bounds); the non-inferiority margin is {margin}"

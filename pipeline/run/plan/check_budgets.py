@@ -69,28 +69,43 @@ def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tupl
             )
         return
     if is_own(metric):
-        if task.objective.linear is None or (recipe.data.group and not task.scorer.counted):
-            yield (
-                "metric",
-                f"a metric of one's own gets one prediction for each row; {task.name} has others "
-                "for such data",
-            )
+        problem = _own_problem(recipe, task)
+        if problem:
+            yield "metric", problem
         return
     scores = task.scorer.score_names(recipe.data)
-    if scores and metric not in scores and task.scorer.requested(metric) is None:
+    if task.scorer.requested(metric):
+        return
+    if scores and metric not in scores:
         names = ", ".join((*scores, *task.scorer.on_request))
         yield "metric", f"{task.name} has no {metric} for such data; its scores are {names}"
+
+
+def _own_problem(recipe: Recipe, task: Task) -> str | None:
+    """Return why a function cannot be a metric of the task; None if it can."""
+    ranks = task.objective.linear == "scores" and recipe.data.group
+    if task.objective.linear and not ranks:
+        return None
+    return (
+        f"a metric of one's own gets one prediction for each row; {task.name} has others for "
+        "such data"
+    )
 
 
 def notes(loaded: LoadedRecipe, task: Task) -> list[str]:
     """Return which of two labels a metric takes for the positive one, for those that ask for it."""
     if not task.scorer.counted or len(task.labels) != 2:
         return []
-    names = dict.fromkeys(budget.metric for budget in loaded.recipe.budgets)
-    of_positive = [name for name in names if name == "average_precision" or precision_in(name)]
-    if not of_positive:
+    names = dict[str, None]()
+    for budget in loaded.recipe.budgets:
+        metric = budget.metric
+        if metric == "average_precision" or precision_in(metric):
+            names[metric] = None
+    if not names:
         return []
-    return [f"{', '.join(of_positive)}: of the label {task.labels[-1]!r}, the last one"]
+    positive = task.labels[-1]
+    metrics = ", ".join(names)
+    return [f"{metrics}: of the label {positive!r}, the last one"]
 
 
 def _is_on_gpu(budget: Budget, target: Target) -> bool:

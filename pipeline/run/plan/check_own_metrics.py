@@ -45,18 +45,20 @@ def _check(metric: OwnMetric, task: Task, rows: int) -> None:
     from rarefy.pipeline.tasks.shared import own_formula
 
     predictions, labels = right_predictions(task, rows)
+    value = own_formula.call(metric, predictions, labels)  # the first call may import something
+    if value.ndim:
+        return
     started = time.perf_counter()
-    value = own_formula.call(metric, predictions, labels)
+    own_formula.call(metric, predictions, labels)
     seconds = time.perf_counter() - started
-    if seconds > LONGEST:  # the first call may import something
-        started = time.perf_counter()
-        own_formula.call(metric, predictions, labels)
-        seconds = time.perf_counter() - started
-    if value.ndim == 0 and seconds > LONGEST:
-        raise RecipeError(
-            f"the metric {metric.name} takes {number(seconds)} s for {plural(rows, 'row')}, and "
-            f"intervals need {CALLS:,} calls a model; let it return one number for each row"
-        )
+    if seconds <= LONGEST:
+        return
+    taken = number(seconds)
+    of_rows = plural(rows, "row")
+    raise RecipeError(
+        f"the metric {metric.name} takes {taken} s for {of_rows}, and intervals need {CALLS:,} "
+        "calls a model; let it return one number for each row"
+    )
 
 
 def right_predictions(task: Task, rows: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
@@ -69,8 +71,10 @@ def right_predictions(task: Task, rows: int) -> tuple[NDArray[np.float64], NDArr
         return scores[:, None], scores
     count = len(task.labels)
     flags = np.eye(count, dtype=np.int64)[number % count]
+    rest = 1 - SURE
     if task.objective.linear == "flags":
-        probabilities = np.where(flags == 1, SURE, 1 - SURE)
+        probabilities = np.where(flags == 1, SURE, rest)
         return np.hstack([probabilities, flags]), flags
-    rest = (1 - SURE) / max(count - 1, 1)
-    return np.where(flags == 1, SURE, rest), number % count
+    rest /= max(count - 1, 1)
+    probabilities = np.where(flags == 1, SURE, rest)
+    return probabilities, number % count

@@ -22,7 +22,8 @@ def micro_f1(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the F1 of all decisions together as a function of row weights."""
     hit, wrong = _decided(outputs, truth)
     hits = 2.0 * hit.sum(axis=1)
-    return ratio(hits, hits + wrong.sum(axis=1))
+    mistakes = wrong.sum(axis=1)
+    return ratio(hits, hits + mistakes)
 
 
 def macro_f1(outputs: Floats, truth: ArrayLike) -> Score:
@@ -33,7 +34,8 @@ def macro_f1(outputs: Floats, truth: ArrayLike) -> Score:
 def subset_accuracy(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the share of rows with every label right as a function of row weights."""
     _, wrong = _decided(outputs, truth)
-    return formulas.share(np.asarray(~wrong.any(axis=1)))
+    right = np.asarray(~wrong.any(axis=1))
+    return formulas.share(right)
 
 
 def columns(outputs: Floats, truth: ArrayLike) -> list[tuple[Floats, Labels]]:
@@ -61,8 +63,10 @@ def recalls_at(false_positives: float, outputs: Floats, truth: ArrayLike) -> Flo
     measure = one_vs_rest.recall_at_false_positives(false_positives)
     recalls = []
     for values, flags in columns(outputs, truth):
-        hits, every = measure(values, flags)(once)
-        recalls.append(hits[0] / every[0] if every[0] else np.nan)
+        parts = measure(values, flags)
+        (hits,), (every,) = parts(once)
+        recall = hits / every if every else np.nan
+        recalls.append(recall)
     return np.array(recalls)
 
 
@@ -100,15 +104,21 @@ def _threshold(probabilities: Floats, truth: Labels) -> float:
         return FALLBACK
     values, inverse = np.unique(-probabilities, return_inverse=True)
     values = -values  # distinct, the highest first
-    hits = np.cumsum(np.bincount(inverse, truth, len(values)))
-    flagged = np.cumsum(np.bincount(inverse, minlength=len(values)))
+    count = len(values)
+    hits_at = np.bincount(inverse, truth, count)
+    flagged_at = np.bincount(inverse, minlength=count)
+    hits, flagged = np.cumsum(hits_at), np.cumsum(flagged_at)
     f1 = 2 * hits / (flagged + truth.sum())
-    half_way = (values + np.append(values[1:], 0.0)) / 2
+    lower = np.append(values[1:], 0.0)
+    half_way = (values + lower) / 2
     # Between neighbours in floating point there is nothing half way.
-    is_between = half_way > np.append(values[1:], -1.0)
+    lower[-1] = -1.0
+    is_between = half_way > lower
     cuts = np.where(is_between, half_way, values)
-    best = cuts[f1 >= f1.max() * (1 - 1e-12)]
-    return float(min(best, key=lambda cut: (abs(cut - FALLBACK), -cut)))
+    enough = f1.max() * (1 - 1e-12)
+    best = cuts[f1 >= enough]
+    nearest = min(best, key=lambda cut: (abs(cut - FALLBACK), -cut))
+    return float(nearest)
 
 
 def _decided(outputs: Floats, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

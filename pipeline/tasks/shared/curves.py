@@ -31,15 +31,18 @@ def curve(values: Floats, truth: Labels) -> Curve:
 
     def sums(rows: Labels) -> Any:
         """Return what sums rows between two of the values: (values + 1, all rows)."""
+        count = len(rows)
         ends = np.searchsorted(-values[rows], distinct, "right")
-        bounds = np.concatenate([[0], ends, [len(rows)]])
-        shape = (len(bounds) - 1, len(order))
-        return csr_array((np.ones(len(rows)), rows, bounds), shape=shape)
+        bounds = np.concatenate([[0], ends, [count]])
+        shape = (len(ends) + 1, len(order))
+        ones = np.ones(count)
+        return csr_array((ones, rows, bounds), shape=shape)
 
     positives, all_rows = sums(true), sums(order)
 
     def of_weights(by_row: Floats) -> tuple[Floats, Floats]:
-        return positives @ by_row, np.cumsum(all_rows @ by_row, axis=0)
+        between = all_rows @ by_row
+        return positives @ by_row, np.cumsum(between, axis=0)
 
     return of_weights
 

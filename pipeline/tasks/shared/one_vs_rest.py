@@ -58,16 +58,18 @@ def macro(measure: Measure, columns: Columns) -> Formula:
 
 def classes(outputs: Floats, truth: Any) -> list[tuple[Floats, Labels]]:
     """Return the columns of labels that exclude each other: of two, the last one's alone."""
-    labels = np.arange(outputs.shape[1])
-    flags = np.asarray(truth)[:, None] == labels
-    first = 1 if len(labels) == 2 else 0
+    count = outputs.shape[1]
+    true = np.asarray(truth)
+    flags = true[:, None] == np.arange(count)
+    first = 1 if count == 2 else 0
     return of_flags(outputs[:, first:], flags[:, first:])
 
 
 def of_flags(values: Floats, flags: Any) -> list[tuple[Floats, Labels]]:
     """Return the columns of labels, from a value and a flag of each row and label."""
     ranked = np.where(np.isnan(values), -np.inf, values)
-    return list(zip(ranked.T, np.asarray(flags, dtype=np.int64).T, strict=True))
+    by_label = np.asarray(flags, dtype=np.int64).T
+    return list(zip(ranked.T, by_label, strict=True))
 
 
 def average_precision(values: Floats, flags: Labels) -> Parts:

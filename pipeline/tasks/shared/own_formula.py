@@ -50,12 +50,15 @@ def call(metric: OwnMetric, predictions: Floats, labels: NDArray[Any]) -> Floats
         with plugin_code.printing_to_stderr():
             value = np.asarray(metric.function(predictions, labels), dtype=np.float64)
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        kind = type(error).__name__
+        words = f"{kind}: {error}".split()
+        reason = " ".join(words)
         raise RecipeError(f"the metric {metric.name} raised {reason:.200}") from error
-    if value.shape not in ((), (len(labels),)):
+    rows = len(labels)
+    if value.shape not in ((), (rows,)):
         raise RecipeError(
-            f"the metric {metric.name} returned an array of shape {value.shape} for "
-            f"{len(labels)} rows; return one number for each row, ({len(labels)},), or one for all"
+            f"the metric {metric.name} returned an array of shape {value.shape} for {rows} rows; "
+            f"return one number for each row, ({rows},), or one for all"
         )
     if not np.isfinite(value).all():
         raise RecipeError(f"the metric {metric.name} returned NaN or infinity")
@@ -65,4 +68,6 @@ def call(metric: OwnMetric, predictions: Floats, labels: NDArray[Any]) -> Floats
 def _resampled(weights: Floats) -> NDArray[np.int64]:
     """Return as many rows as the weights sum to, each about as often as its weight says."""
     count = round(float(weights.sum()))
-    return np.searchsorted(np.cumsum(weights), np.arange(count) + 0.5)
+    ends = np.cumsum(weights)
+    middles = np.arange(count) + 0.5
+    return np.searchsorted(ends, middles)

@@ -36,16 +36,23 @@ def choose(probabilities: Floats, truth: ArrayLike, threshold: Threshold) -> lis
     """
     predicted, true = formulas.answers(probabilities), np.asarray(truth)
     limits = []
-    for label in range(probabilities.shape[1]):
-        given = predicted == label
-        values, correct = probabilities[given, label], true[given] == label
-        order = np.argsort(-values, kind="stable")
-        values, hits = values[order], np.cumsum(correct[order])
+    count = probabilities.shape[1]
+    for label in range(count):
+        given = np.flatnonzero(predicted == label)
+        column = probabilities[:, label]
+        order = np.argsort(-column[given], kind="stable")
+        ranked = given[order]
+        of_label = true == label
+        values = column[ranked]
+        hits = np.cumsum(of_label[ranked])
+        limit: float | None
         if threshold.precision is not None:
-            limits.append(_for_precision(values, hits, threshold.precision))
+            limit = _for_precision(values, hits, threshold.precision)
         else:
-            needed = (threshold.recall or 0.0) * int((true == label).sum())
-            limits.append(_for_recall(values, hits, needed))
+            total = int(of_label.sum())
+            needed = total * (threshold.recall or 0.0)
+            limit = _for_recall(values, hits, needed)
+        limits.append(limit)
     return limits
 
 
@@ -59,36 +66,53 @@ def undecided(
         labels: the names of the columns.
         limits: the threshold of each label.
     """
-    least = [limits.get(label) for label in labels]
-    by_label = np.array([np.inf if limit is None else limit for limit in least])
+    least = []
+    for label in labels:
+        limit = limits.get(label)
+        if limit is None:
+            limit = np.inf
+        least.append(limit)
     predicted = formulas.answers(probabilities)
-    highest = probabilities.max(axis=1)
-    return np.asarray((predicted < 0) | ~(highest >= by_label[predicted]))
+    highest = probabilities.max(axis=1)  # NaN reaches no threshold
+    needed = np.array(least)[predicted]
+    decided = highest >= needed
+    return ~decided
 
 
 def _for_precision(values: Floats, hits: Labels, precision: float) -> float | None:
     """Return the lowest threshold of a precision; ``values`` fall, ``hits`` are correct so far."""
-    given = np.arange(1, len(values) + 1)
-    reached = hits >= (precision - _SLACK) * given
+    given = np.arange(len(values)) + 1
+    least = precision - _SLACK
+    reached = hits >= least * given
     allowed = np.flatnonzero(reached & _is_last(values))
-    return _below(values, int(allowed[-1])) if len(allowed) else None
+    if not len(allowed):
+        return None
+    return _below(values, allowed[-1])
 
 
 def _for_recall(values: Floats, hits: Labels, needed: float) -> float:
     """Return the highest threshold at which ``needed`` of the label's rows have it."""
-    enough = np.flatnonzero((hits >= needed - _SLACK) & _is_last(values))
-    return _below(values, int(enough[0])) if len(enough) else 0.0
+    reached = hits >= needed - _SLACK
+    enough = np.flatnonzero(reached & _is_last(values))
+    if not len(enough):
+        return 0.0
+    return _below(values, enough[0])
 
 
 def _is_last(values: Floats) -> NDArray[np.bool_]:
     """Return which of falling values are the last of equal ones: a threshold has all or none."""
-    return np.append(values[1:] != values[:-1], True)[: len(values)]
+    if not len(values):
+        return np.zeros(0, bool)
+    changes = values[1:] != values[:-1]
+    return np.append(changes, True)
 
 
-def _below(values: Floats, last: int) -> float:
+def _below(values: Floats, last: np.int64) -> float:
     """Return a threshold between a value and the next lower one; 0 below all."""
     if last + 1 == len(values):
         return 0.0
-    half_way = float(values[last] + values[last + 1]) / 2
+    value, lower = values[last], values[last + 1]
+    half_way = (value + lower) / 2
     # Between neighbours in floating point there is nothing half way.
-    return half_way if half_way > values[last + 1] else float(values[last])
+    threshold = half_way if half_way > lower else value
+    return float(threshold)
