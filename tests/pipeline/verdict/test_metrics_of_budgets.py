@@ -134,6 +134,28 @@ def test_the_noise_of_few_rows_may_hide_an_increase():
     assert same.outcome == "inconclusive"
 
 
+def test_an_increase_as_large_as_the_margin_seldom_passes():
+    """The reference is calibrated, so all of its measured error is noise."""
+
+    def drawn(seed, rows):
+        generator = np.random.default_rng(seed)
+        yes = generator.beta(0.5, 0.5, rows).clip(1e-4, 1 - 1e-4)
+        truth = (generator.random(rows) < yes).astype(int)
+        sure = 1 / (1 + ((1 - yes) / yes) ** 1.6)
+        return truth, *(np.stack([1 - each, each], axis=1) for each in (sure, yes))
+
+    truth, sure, _ = drawn(0, 200_000)
+    margin = formulas.ece(sure, truth)(np.ones((1, len(truth))))[0]
+    outcomes = []
+    for seed in range(1, 41):
+        truth, sure, calibrated = drawn(seed, 300)
+        both = measured(sure, calibrated, truth)
+        result = one(both, metric="ece", max_increase=margin, against="finetune")
+        outcomes.append(result.outcome)
+    assert outcomes.count("pass") <= 2
+    assert "fail" not in outcomes
+
+
 def test_the_error_of_noise_is_about_that_of_a_calibrated_model():
     errors, expected = [], []
     for seed in range(30):
@@ -165,8 +187,9 @@ def own(function, **fields):
 
 
 @pytest.mark.parametrize("function", [cost, mean_cost])
-def test_a_metric_of_one_s_own_is_judged_in_all_its_forms(pair, function):
-    truth = np.asarray(pair.truth)
+def test_a_metric_of_one_s_own_is_judged_in_all_its_forms(function):
+    truth = positives(rows=500)
+    pair = measured(shares(truth, 2.0), shares(truth, 2.1), truth)
     ours = cost(pair.table("candidate"), truth).mean()
     theirs = cost(pair.table("finetune"), truth).mean()
     budgets = [
