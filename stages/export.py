@@ -33,7 +33,7 @@ class Export(Bundling):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 33
+    version: ClassVar[int] = 34
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
