@@ -87,7 +87,9 @@ class History:
         of_latency = {"rows", "seed", "sample"}
         later = {"latency": {"__all__": of_latency}, "thresholds": True}
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
-        judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
+        of_budget = {"budgets": {"__all__": {"code"}}}
+        verdict = data.verdict.model_dump_json(by_alias=True, exclude=of_budget)
+        judged = _sha256(measured, verdict)
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False
