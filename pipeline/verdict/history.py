@@ -85,7 +85,7 @@ class History:
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
         of_latency = {"rows", "seed", "sample"}
-        later = {"latency": {"__all__": of_latency}, "thresholds": True}
+        later: dict[str, Any] = {"latency": {"__all__": of_latency}, "thresholds": True}
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
         of_budget = {"budgets": {"__all__": {"code"}}}
         verdict = data.verdict.model_dump_json(by_alias=True, exclude=of_budget)

@@ -75,7 +75,7 @@ def undecided(
     predicted = formulas.answers(probabilities)
     highest = probabilities.max(axis=1)  # NaN reaches no threshold
     needed = np.array(least)[predicted]
-    decided = highest >= needed
+    decided = np.asarray(highest >= needed)
     return ~decided
 
 
