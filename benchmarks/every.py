@@ -27,6 +27,7 @@ NAMES: Final = (
     "false_alarms",
     "queues",
     "power",
+    "throughput",
     "knowledge",
     "promises",
     "large",

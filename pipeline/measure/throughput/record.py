@@ -1,0 +1,122 @@
+"""Throughput as it is recorded: rows a second of models on a target, with their intervals."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.wording import plural
+
+Samples = dict[str, list[list[float]]]
+"""Model -> process after process -> numbers."""
+
+
+class Throughput(BaseModel):
+    """Rows a second on one target while all its workers are busy, from text to raw outputs.
+
+    ``samples[model][process]`` holds ms for a row, one number for each block of rows: the time of
+    all workers together, so 1,000 divided by it is rows a second. Entry i is the same rows for
+    every model. ``cpu`` has the same layout: CPU ms for a row, which is CPU s for a thousand.
+    ``batch`` is how many rows share a call of a model, and ``tried`` the rows a second of each
+    size that was timed to choose it. Models of ``interact`` answer a row otherwise beside others,
+    so only single rows keep the scores that were measured, and no size is chosen for them.
+    ``lists`` holds the ms in which a single worker answers whole lists of candidates, each the
+    rows of one query.
+
+    A "process" is a round here: as many processes at once as there are workers. Sampling may have
+    stopped at any of ``looks`` looks; see ``Latency``.
+    """
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
+    samples: Samples
+    cpu: Samples
+    lists: Samples = Field(default_factory=dict)
+    batch: dict[str, int]
+    tried: dict[str, dict[int, float]] = Field(default_factory=dict)
+    interact: list[str] = Field(default_factory=list)
+    workers: int
+    threads: int
+    provider: str
+    rows: int = Field(description="how many rows the blocks were drawn from")
+    corpus: int = Field(default=0, description="how many documents are searched, if any are")
+    busy: list[str] = Field(default_factory=list, description="why the machine was not quiet")
+    throttled: str | None = Field(
+        default=None, description="how the machine's speed changed during timing"
+    )
+    looks: int = 1
+    seconds: float = 0.0
+    stopped: str = Field(default="", description="why timing stopped")
+
+    def rate(self, model: str) -> Interval:
+        """Return a model's rows a second."""
+        logs = [math.log(1e3 / _mean(blocks)) for blocks in self.samples[model]]
+        return self._over_processes(1e3 / _mean_of_all(self.samples[model]), logs)
+
+    def ratio(self, over: str, under: str) -> Interval:
+        """Return the rows a second of one model divided by those of another."""
+        logs = []
+        for ours, theirs in zip(self.samples[over], self.samples[under], strict=True):
+            logs.append(math.log(_mean(theirs) / _mean(ours)))
+        whole = _mean_of_all(self.samples[under]) / _mean_of_all(self.samples[over])
+        return self._over_processes(whole, logs)
+
+    def cost(self, model: str) -> Interval:
+        """Return the CPU seconds of a thousand rows, of all workers and threads."""
+        logs = [math.log(_mean(blocks)) for blocks in self.cpu[model]]
+        return self._over_processes(_mean_of_all(self.cpu[model]), logs)
+
+    def corpus_seconds(self, model: str) -> Interval | None:
+        """Return the seconds in which a model embeds the whole corpus; None if there is none."""
+        if not self.corpus:
+            return None
+        rate = self.rate(model)
+        return Interval(self.corpus / rate.value, self.corpus / rate.high, self.corpus / rate.low)
+
+    def list_time(self, model: str) -> Interval | None:
+        """Return the median ms of a whole list of candidates; None if too few were timed."""
+        from rarefy.pipeline.measure.statistics import intervals
+
+        times = self.lists.get(model, [])
+        if not intervals.carries(50, sum(map(len, times))):
+            return None
+        return intervals.percentile_interval(times, 50, looks=self.looks)
+
+    def setting(self, model: str) -> str:
+        """Return in words how a model answered: ``2 workers × 1 thread, batches of 8``.
+
+        Of a model whose answers depend on the batch, it says so.
+        """
+        workers = plural(self.workers, "worker")
+        threads = plural(self.threads, "thread")
+        size = self.batch[model]
+        rows = f"batches of {size}" if size > 1 else "single rows"
+        if model in self.interact:
+            rows += ", on which its answers depend" if size > 1 else ": batches change its answers"
+        return f"{workers} × {threads}, {rows}"
+
+    def _over_processes(self, value: float, logs: list[float]) -> Interval:
+        """Return the interval of a mean or of a ratio of two, from its logarithm in each process.
+
+        As for latencies, the process is the unit, and the interval is Student's on a log scale
+        (``statistics.intervals``). A single process has no interval.
+        """
+        import numpy as np
+        from scipy.stats import t
+
+        count = len(logs)
+        if count == 1:
+            return Interval(value, 0.0, math.inf)
+        error = float(np.std(logs, ddof=1)) / math.sqrt(count)
+        reach = error * float(t.ppf(1 - 0.025 / self.looks, count - 1))
+        return Interval(value, value * math.exp(-reach), value * math.exp(reach))
+
+
+def _mean(numbers: list[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def _mean_of_all(processes: list[list[float]]) -> float:
+    return _mean([number for process in processes for number in process])
