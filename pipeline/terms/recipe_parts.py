@@ -250,7 +250,7 @@ class Target(Part):
         ge=1,
         le=MOST_TOGETHER,
         description="Rows of a call when throughput is measured; default: the fastest of 1, 8, 32 "
-        "and 64 on this machine, for each model",
+        "and 64 on this machine, for each model; 1 in dynamic int8",
     )
     isa: Isa = Field(
         default="avx2",

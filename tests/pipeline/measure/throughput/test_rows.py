@@ -15,7 +15,7 @@ def split(texts, **more):
 def test_a_search_is_counted_by_its_documents():
     rows = split(["a query"], corpus=["one", "two", "three"], labels=[[0]])
     job = job_of(find("sentence-embeddings"), rows)
-    assert (job.texts, job.pairs, job.corpus, job.lists) == (["one", "two", "three"], None, 3, [])
+    assert (job.texts, job.pairs, job.corpus, job.lists) == (["one", "two", "three"], None, 3, ())
 
 
 def test_candidates_of_a_query_are_also_a_list():
