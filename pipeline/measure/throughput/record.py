@@ -41,6 +41,9 @@ class Throughput(BaseModel):
     threads: int
     provider: str
     rows: int = Field(description="how many rows the blocks were drawn from")
+    spread: float = Field(
+        default=0.0, description="relative standard error of the mean length of such rows"
+    )
     corpus: int = Field(default=0, description="how many documents are searched, if any are")
     busy: list[str] = Field(default_factory=list, description="why the machine was not quiet")
     throttled: str | None = Field(
@@ -51,9 +54,13 @@ class Throughput(BaseModel):
     stopped: str = Field(default="", description="why timing stopped")
 
     def rate(self, model: str) -> Interval:
-        """Return a model's rows a second."""
+        """Return a model's rows a second.
+
+        The rows are a sample too, and other ones are longer or shorter: a row is taken to cost as
+        much as it has tokens, which is a little too much.
+        """
         logs = [math.log(1e3 / _mean(blocks)) for blocks in self.samples[model]]
-        return self._over_processes(1e3 / _mean_of_all(self.samples[model]), logs)
+        return self._over_processes(1e3 / _mean_of_all(self.samples[model]), logs, self.spread)
 
     def ratio(self, over: str, under: str) -> Interval:
         """Return the rows a second of one model divided by those of another."""
@@ -66,7 +73,7 @@ class Throughput(BaseModel):
     def cost(self, model: str) -> Interval:
         """Return the CPU seconds of a thousand rows, of all workers and threads."""
         logs = [math.log(_mean(blocks)) for blocks in self.cpu[model]]
-        return self._over_processes(_mean_of_all(self.cpu[model]), logs)
+        return self._over_processes(_mean_of_all(self.cpu[model]), logs, self.spread)
 
     def corpus_seconds(self, model: str) -> Interval | None:
         """Return the seconds in which a model embeds the whole corpus; None if there is none."""
@@ -87,21 +94,27 @@ class Throughput(BaseModel):
     def setting(self, model: str) -> str:
         """Return in words how a model answered: ``2 workers × 1 thread, batches of 8``.
 
-        Of a model whose answers depend on the batch, it says so.
+        Of a model whose predictions depend on the batch, it says so.
         """
         workers = plural(self.workers, "worker")
         threads = plural(self.threads, "thread")
         size = self.batch[model]
         rows = f"batches of {size}" if size > 1 else "single rows"
         if model in self.interact:
-            rows += ", on which its answers depend" if size > 1 else ": batches change its answers"
+            change = "which change its predictions"
+            rows = f"{rows}, {change}" if size > 1 else f"{rows}, not batches, {change}"
         return f"{workers} × {threads}, {rows}"
 
-    def _over_processes(self, value: float, logs: list[float]) -> Interval:
+    def _over_processes(self, value: float, logs: list[float], spread: float = 0.0) -> Interval:
         """Return the interval of a mean or of a ratio of two, from its logarithm in each process.
 
         As for latencies, the process is the unit, and the interval is Student's on a log scale
         (``statistics.intervals``). A single process has no interval.
+
+        Args:
+            value: Of all processes.
+            logs: Of each process.
+            spread: The standard error, on a log scale, that all processes have in common.
         """
         import numpy as np
         from scipy.stats import t
@@ -110,7 +123,7 @@ class Throughput(BaseModel):
         if count == 1:
             return Interval(value, 0.0, math.inf)
         error = float(np.std(logs, ddof=1)) / math.sqrt(count)
-        reach = error * float(t.ppf(1 - 0.025 / self.looks, count - 1))
+        reach = math.hypot(error, spread) * float(t.ppf(1 - 0.025 / self.looks, count - 1))
         return Interval(value, value * math.exp(-reach), value * math.exp(reach))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -249,6 +250,10 @@ def gather(rounds: Sequence[Round], session: Session) -> Throughput:
             lists.setdefault(model, []).append(times)
     steady = CANDIDATE if CANDIDATE in samples else next(iter(samples))
     tokens = [one.answers[0]["tokens"] for one in rounds]
+    rows = len(session.job.texts)
+    spread = rounds[0].answers[0]["spread"] / math.sqrt(rows)
+    if session.job.corpus:  # all documents, and no sample of others
+        spread = 0.0
     return Throughput(
         samples=samples,
         cpu=cpu,
@@ -257,7 +262,8 @@ def gather(rounds: Sequence[Round], session: Session) -> Throughput:
         workers=session.workers,
         threads=session.target.threads,
         provider=session.target.provider,
-        rows=len(session.job.texts),
+        rows=rows,
+        spread=spread,
         corpus=session.job.corpus,
         busy=merge_notes([one.busy for one in rounds]),
         throttled=drift.find_drift(samples[steady], tokens),

@@ -201,7 +201,8 @@ def answer_list(model: BundleModel, texts: list[str], pairs: list[str] | None, b
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Answer the rows of a round; return what it took: seconds and CPU seconds, case × block.
 
-    ``used`` and ``switches`` are this process's CPU seconds and involuntary context switches.
+    ``spread`` is the standard deviation of the rows' lengths as a share of their mean, ``used`` and
+    ``switches`` are this process's CPU seconds and involuntary context switches.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
@@ -211,12 +212,13 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     models = load(request, cases, placing)
     first = models[cases[0].model]
     meeting = Meeting(Path(request["meeting"]), number, request["workers"])
+    lengths = token_lengths(first, texts, pairs)
     timed = Round(
         models,
         cases,
         texts,
         pairs,
-        token_lengths(first, texts, pairs),
+        lengths,
         np.random.default_rng(request["seed"]),
         meeting,
     )
@@ -232,6 +234,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "cpu": timed.cpu,
         "tokens": timed.tokens,
         "lists": lists,
+        "spread": float(np.std(lengths) / np.mean(lengths)),
         "used": end.process,
         "switches": end.switches,
     }

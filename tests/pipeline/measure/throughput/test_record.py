@@ -37,6 +37,15 @@ def test_an_interval_is_between_processes_and_wider_with_more_looks():
     assert (alone.low, alone.high) == (0.0, math.inf), "a process says nothing about others"
 
 
+def test_rows_of_other_lengths_widen_a_rate_but_no_ratio():
+    equal = {"candidate": [[1.0, 1.0], [1.0, 1.0]], "teacher": [[2.0, 2.0], [2.0, 2.0]]}
+    timed = counted(equal, spread=0.02)
+    rate = timed.rate("candidate")
+    reach = 0.02 * 12.71  # Student's quantile at 97.5 % for one degree of freedom
+    assert math.log(rate.high / rate.value) == pytest.approx(reach, rel=1e-3)
+    assert timed.ratio("candidate", "teacher") == (2.0, 2.0, 2.0)
+
+
 def test_a_slow_process_is_no_part_of_a_ratio():
     timed = counted({"candidate": [[1.0, 1.0], [2.0, 2.0]], "teacher": [[4.0, 4.0], [8.0, 8.0]]})
     assert timed.ratio("candidate", "teacher") == (4.0, 4.0, 4.0)

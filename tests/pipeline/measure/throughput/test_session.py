@@ -43,6 +43,7 @@ class Workers:
             "cpu": cpu,
             "tokens": [100] * blocks,
             "lists": {model: [10.0, 11.0] for model, _ in request["cases"]},
+            "spread": 0.5,
             "used": 0.0,
             "switches": 0,
         }
@@ -53,9 +54,9 @@ def measure(tmp_path):
     """Return what measures simulated workers; only the graphs of the folders are looked at."""
     folder = bundles.make(tmp_path / "bundle")
 
-    def run(workers, target=TWO, **options):
+    def run(workers, target=TWO, job=JOB, **options):
         folders = dict.fromkeys(workers.pace, folder)
-        return session.measure(folders, JOB, target, run_process=workers.call, **options)
+        return session.measure(folders, job, target, run_process=workers.call, **options)
 
     return run
 
@@ -77,6 +78,13 @@ def test_the_rates_of_all_workers_add_up_in_batches_of_the_fastest_size(measure)
     assert len(seeds) == 4
 
 
+def test_the_rows_of_a_split_are_a_sample_and_those_of_a_corpus_are_not(measure):
+    timed = measure(Workers(candidate=2.0), processes=2)
+    assert timed.spread == pytest.approx(0.5 / len(JOB.texts) ** 0.5)
+    documents = measure(Workers(candidate=2.0), job=Job(JOB.texts, corpus=30), processes=2)
+    assert documents.spread == 0.0
+
+
 def test_a_batch_that_the_target_names_is_not_chosen(measure):
     workers = Workers(candidate=2.0)
     timed = measure(workers, Target(workers=1, batch_size=48), processes=2)
@@ -91,9 +99,11 @@ def test_a_model_whose_answers_depend_on_the_batch_answers_single_rows(measure, 
     monkeypatch.setattr(session, "rows_interact", lambda folder: True)
     timed = measure(workers, processes=2)
     assert (timed.batch, timed.tried) == ({"candidate": 1, "teacher": 1}, {})
-    assert timed.setting("candidate").endswith("single rows: batches change its answers")
+    assert timed.setting("candidate").endswith(
+        "single rows, not batches, which change its predictions"
+    )
     named = measure(Workers(candidate=2.0), Target(workers=1, batch_size=8), processes=2)
-    assert named.setting("candidate").endswith("batches of 8, on which its answers depend")
+    assert named.setting("candidate").endswith("batches of 8, which change its predictions")
 
 
 def test_the_smallest_batch_that_is_about_as_fast_is_chosen():
