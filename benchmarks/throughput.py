@@ -30,8 +30,8 @@ from benchmarks.record import Claim, finish, here, is_of_now, note_now
 from rarefy.exporters.build import build
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.throughput import compare, session
-from rarefy.pipeline.measure.throughput.record import Throughput
 from rarefy.pipeline.measure.throughput.rows import Job
 from rarefy.pipeline.measure.throughput.session import SIZES
 from rarefy.pipeline.model.runtime.bundle_model import rows_interact

@@ -21,7 +21,7 @@ from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Latency
-    from rarefy.pipeline.measure.throughput.record import Throughput
+    from rarefy.pipeline.measure.rows_per_second import Throughput
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:

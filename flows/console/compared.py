@@ -150,15 +150,19 @@ def _latency_row(times: dict[str, Any]) -> list[str]:
 
 def _throughput_row(rates: dict[str, Any]) -> list[str]:
     """Return the row of rows a second, each side in batches of the size that is best for it."""
-    workers, threads = plural(rates["workers"], "worker"), plural(rates["threads"], "thread")
+    workers = plural(rates["workers"], "worker")
+    threads = plural(rates["threads"], "thread")
     values = []
     for side in SIDES:
         rate = _bounds(rates[side], "rows/s")
-        values.append(f"{rate} in batches of {rates['batch'][side]}")
+        batch = rates["batch"][side]
+        values.append(f"{rate} in batches of {batch}")
     ratio = _bounds(rates["ratio"], "×")
     change = CHANGES[rates["change"]]
-    comparison = f"{ratio} the baseline's: {change} {exactly(percent, rates['margin'])}"
-    return [f"throughput ({workers} × {threads})", *values, comparison]
+    margin = exactly(percent, rates["margin"])
+    comparison = f"{ratio} the baseline's: {change} {margin}"
+    name = f"throughput ({workers} × {threads})"
+    return [name, *values, comparison]
 
 
 def _difference(scores: dict[str, Any], unit: str) -> str:

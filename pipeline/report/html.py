@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rarefy.pipeline.measure.machine.fingerprint import flat
 from rarefy.pipeline.measure.measurements import Latency, Measurements
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.report import accuracy, facts, headline, throughput, wording
 from rarefy.pipeline.report.figures.distribution import distribution
 from rarefy.pipeline.report.figures.ledger import ledger

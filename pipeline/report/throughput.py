@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms.wording import bounds, duration, number, quantity
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """One model on one target, in words; None if there is no such number."""
 
@@ -17,8 +17,8 @@ class Row:
     batch: int
     rate: str
     cost: str
-    list_time: str | None
-    corpus: str | None
+    list_time: str | None = None
+    corpus: str | None = None
 
 
 def rows(timed: Throughput) -> list[Row]:
@@ -27,16 +27,21 @@ def rows(timed: Throughput) -> list[Row]:
 
 
 def _row(timed: Throughput, model: str) -> Row:
-    list_time = timed.list_time(model)
-    corpus = timed.corpus_seconds(model)
-    return Row(
+    rate = timed.rate(model)
+    cost = timed.cost(model)
+    row = Row(
         model=model,
         batch=timed.batch[model],
-        rate=bounds(timed.rate(model), "rows/s"),
-        cost=bounds(timed.cost(model), ""),
-        list_time=None if list_time is None else bounds(list_time, "ms"),
-        corpus=None if corpus is None else duration(corpus.value),
+        rate=bounds(rate, "rows/s"),
+        cost=bounds(cost, ""),
     )
+    list_time = timed.list_time(model)
+    if list_time is not None:
+        row.list_time = bounds(list_time, "ms")
+    corpus = timed.corpus_seconds(model)
+    if corpus is not None:
+        row.corpus = duration(corpus.value)
+    return row
 
 
 def sizes(timed: Throughput, model: str) -> str | None:
@@ -44,7 +49,10 @@ def sizes(timed: Throughput, model: str) -> str | None:
     rates = timed.tried.get(model)
     if not rates:
         return None
-    return ", ".join(f"{size}: {number(rate)}" for size, rate in sorted(rates.items()))
+    parts = []
+    for size, rate in sorted(rates.items()):
+        parts.append(f"{size}: {number(rate)}")
+    return ", ".join(parts)
 
 
 def line(target: str, timed: Throughput) -> str:
@@ -53,8 +61,9 @@ def line(target: str, timed: Throughput) -> str:
     It says with how many workers and rows of a call, and what a thousand rows cost.
     """
     row = _row(timed, CANDIDATE)
+    setting = timed.setting(CANDIDATE)
     parts = [
-        f"throughput on {target}: {row.rate} ({timed.setting(CANDIDATE)})",
+        f"throughput on {target}: {row.rate} ({setting})",
         f"{row.cost} CPU s per 1,000 rows",
     ]
     if row.list_time:
@@ -69,5 +78,9 @@ def lines(measured: Measurements | None) -> list[str]:
     """Return a line for each target whose throughput was measured."""
     if measured is None:
         return []
-    counted = measured.throughput.items()
-    return [line(target, timed) for target, timed in counted if CANDIDATE in timed.samples]
+    found = []
+    for target, timed in measured.throughput.items():
+        if CANDIDATE in timed.samples:
+            words = line(target, timed)
+            found.append(words)
+    return found

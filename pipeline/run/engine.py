@@ -23,7 +23,7 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.measure.measurements import Latency, Measurements
 from rarefy.pipeline.measure.memory import memory
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.recipe.recipe import MODEL
 from rarefy.pipeline.run import check_machine, decisions, last_runs, quantization, scoring
 from rarefy.pipeline.run.plan import check_chain

@@ -258,6 +258,10 @@ class Target(Part):
         "slightly more precise, and rejected on CPUs without VNNI",
     )
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what a fingerprint holds of it; what is not given is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
     @model_validator(mode="after")
     def _isa_of_a_cpu(self) -> Target:
         if self.isa != "avx2" and self.provider != "cpu":

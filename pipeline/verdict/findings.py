@@ -15,9 +15,9 @@ import numpy as np
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.memory import cold_start
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.measure.statistics.intervals import Bootstrap
-from rarefy.pipeline.measure.throughput.record import Throughput
 from rarefy.pipeline.tasks.shared.formulas import Floats
 from rarefy.pipeline.terms.budget import Budget, misfit
 from rarefy.pipeline.terms.interval import Interval
@@ -393,7 +393,8 @@ def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | N
 def _throughput(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge rows a second, alone or as a ratio to those of a reference."""
     timed = lookup.counted(measurements, target, CANDIDATE)
-    where = f" on {target} ({timed.setting(CANDIDATE)})"
+    setting = timed.setting(CANDIDATE)
+    where = f" on {target} ({setting})"
     if budget.against is None:
         return _absolute(budget, timed.rate(CANDIDATE), where)
     reference = lookup.against(budget, measurements)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.tasks.task import count_predictions
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
@@ -320,8 +320,10 @@ def _machine(measurements: Measurements) -> Machine:
     truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]
     how: dict[str, Any] = {"eval data": measurements.data[:12], "truth": truth, "target": targets}
     if measurements.throughput:
-        counted = measurements.throughput.items()
-        how["throughput"] = {name: _workers(timed) for name, timed in counted}
+        counted = {}
+        for name, timed in measurements.throughput.items():
+            counted[name] = _workers(timed)
+        how["throughput"] = counted
     facts = measurements.machine | {name: fact for name, fact in how.items() if fact}
     return Machine(machine.digest(facts), facts)
 

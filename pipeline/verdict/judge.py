@@ -7,7 +7,7 @@ from typing import Any
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.predictions import floor
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import METRICS, known
 from rarefy.pipeline.terms.outcomes import worst

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         ModelMeasurement,
     )
     from rarefy.pipeline.measure.memory.cold_start import ColdStart
-    from rarefy.pipeline.measure.throughput.record import Throughput
+    from rarefy.pipeline.measure.rows_per_second import Throughput
     from rarefy.stages.common.progress import Steps
     from rarefy.stages.validate.references import References
 
@@ -148,9 +148,7 @@ class Validate(Stage):
         Timed budgets decide when sampling stops. All others can be judged without measuring again.
         """
         timed = [budget for budget in requirements.budgets if metrics.known(budget.metric).timed]
-        targets = []
-        for target in requirements.targets:
-            targets.append(target.model_dump(mode="json", exclude_none=True))
+        targets = [target.as_json() for target in requirements.targets]
         budgets = [budget.model_dump(mode="json") for budget in timed]
         return {
             "machine": fingerprint.fingerprint(),

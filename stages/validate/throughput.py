@@ -42,7 +42,8 @@ def plan(target: Target, budgets: Sequence[Budget]) -> str:
 
     names = [CANDIDATE]
     names += [budget.against for budget in budgets_on(target, budgets) if budget.against]
-    models = " and ".join(dict.fromkeys(names))
+    distinct = dict.fromkeys(names)
+    models = " and ".join(distinct)
     workers = plural(session.workers_on(target), "worker")
     threads = plural(target.threads, "thread")
     rows = f"batches of {target.batch_size}"
@@ -59,4 +60,5 @@ def duration(processes: int, seconds: float) -> float:
     """Return about how many seconds the fewest rounds take, with the one that chooses a batch."""
     from rarefy.pipeline.measure.throughput import session
 
-    return (1 + processes) * (START + seconds / session.SHARE)
+    of_round = START + seconds / session.SHARE
+    return (1 + processes) * of_round

@@ -7,8 +7,8 @@ from typing import Any
 
 from rarefy.pipeline.measure.latency.compare import BASELINE, Change
 from rarefy.pipeline.measure.measurements import CANDIDATE
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.throughput import session
-from rarefy.pipeline.measure.throughput.record import Throughput
 from rarefy.pipeline.measure.throughput.rows import Job
 from rarefy.pipeline.terms.recipe_parts import Target
 

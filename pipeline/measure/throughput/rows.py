@@ -43,10 +43,13 @@ class Job:
         random = np.random.default_rng(seed)
         count = min(MOST, len(self.texts))
         drawn = random.choice(len(self.texts), count, replace=False)
-        texts, pairs = select_rows(self.texts, self.pairs, np.resize(drawn, max(count, fewest)))
+        rows = np.resize(drawn, max(count, fewest))
+        texts, pairs = select_rows(self.texts, self.pairs, rows)
         lists = []
-        for place in random.permutation(len(self.lists))[:LISTS]:
-            lists.append(select_rows(self.texts, self.pairs, self.lists[place]))
+        order = random.permutation(len(self.lists))
+        for place in order[:LISTS]:
+            candidates = select_rows(self.texts, self.pairs, self.lists[place])
+            lists.append(candidates)
         return {"texts": texts, "pairs": pairs, "lists": lists}
 
 

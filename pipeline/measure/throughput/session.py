@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 import threading
@@ -20,8 +21,7 @@ from rarefy.pipeline.measure.latency.stopping import Rule
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
 from rarefy.pipeline.measure.load import session as load
 from rarefy.pipeline.measure.machine import fingerprint
-from rarefy.pipeline.measure.measurements import CANDIDATE
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.throughput.rows import Job
 from rarefy.pipeline.measure.throughput.worker import stretch_of
 from rarefy.pipeline.model.runtime.bundle_model import rows_interact
@@ -44,8 +44,9 @@ def workers_on(target: Target) -> int:
         return target.workers
     if not is_on_cpu(target.provider):
         return 1
-    cores = min(len(fingerprint.cores(target.threads)), fingerprint.usable())
-    return max(1, cores // target.threads)
+    cores = len(fingerprint.cores(target.threads))
+    at_once = min(cores, fingerprint.usable())
+    return max(1, at_once // target.threads)
 
 
 def measure(
@@ -89,12 +90,14 @@ def measure(
         raise EvidenceError("a throughput measurement needs at least one row")
     started = timer.seconds()
     rule = Rule(processes, seconds, clear)
-    session = Session(bundles, job, target, workers_on(target), seconds, seed, run_process)
+    workers = workers_on(target)
+    session = Session(bundles, job, target, workers, seconds, seed, run_process)
 
     def tick(note: str) -> Callable[[], None]:
         def report() -> None:
             spent = timer.seconds() - started
-            progress(min(spent, seconds), seconds, f"{note} on {target.name}")
+            done = min(spent, seconds)
+            progress(done, seconds, f"{note} on {target.name}")
 
         return report
 
@@ -103,20 +106,28 @@ def measure(
     every: list[tuple[str, int]] = []
     interact = [name for name, path in bundles.items() if rows_interact(path)]
     if target.batch_size is None:
-        every = [(name, size) for name in bundles if name not in interact for size in SIZES]
+        free = [name for name in bundles if name not in interact]
+        every = list(itertools.product(free, SIZES))
     if every:
-        tried = session.run(every, tick("choosing the batch size"), lists=False).rates()
+        choosing = session.run(every, tick("choosing the batch size"), lists=False)
+        tried = choosing.rates()
         batch |= {name: fastest(rates) for name, rates in tried.items()}
     rounds: list[Round] = []
     while True:
-        note = tick(f"counting rows a second, process {len(rounds) + 1}")
-        rounds.append(session.run(list(batch.items()), note))
-        count, elapsed = len(rounds), timer.seconds() - started
-        if count not in rule.looks and not rule.over(count, elapsed):
+        count = len(rounds) + 1
+        note = tick(f"counting rows a second, process {count}")
+        cases = list(batch.items())
+        rounds.append(session.run(cases, note))
+        elapsed = timer.seconds() - started
+        looks = rule.looks
+        if count not in looks and not rule.over(count, elapsed):
             continue
         timed = gather(rounds, session)
-        timed.batch, timed.tried, timed.interact = batch, tried, interact
-        timed.looks, timed.seconds = len(rule.looks), elapsed
+        timed.batch = batch
+        timed.tried = tried
+        timed.interact = interact
+        timed.looks = len(looks)
+        timed.seconds = elapsed
         timed.stopped = rule.stopped(timed, count, elapsed)
         if timed.stopped:
             progress(seconds, seconds, f"rows a second counted on {target.name}")
@@ -128,8 +139,10 @@ def fastest(rates: Mapping[int, float]) -> int:
 
     A smaller one answers sooner and needs less memory.
     """
-    enough = max(rates.values()) / (1 + CLOSE)
-    return min(size for size, rate in rates.items() if rate >= enough)
+    best = max(rates.values())
+    enough = best / (1 + CLOSE)
+    sizes = [size for size, rate in rates.items() if rate >= enough]
+    return min(sizes)
 
 
 @dataclass(frozen=True)
@@ -143,27 +156,31 @@ class Round:
     @property
     def rows(self) -> int:
         """The rows of a block of one worker."""
-        return stretch_of([size for _, size in self.cases])
+        sizes = [size for _, size in self.cases]
+        return stretch_of(sizes)
 
     def wall(self, case: int) -> list[float]:
         """Return ms for a row, of all workers together, block by block."""
         times = np.array([answer["seconds"][case] for answer in self.answers])
         rates = self.rows / times
-        milliseconds: list[float] = (1e3 / rates.sum(axis=0)).tolist()
+        of_all = rates.sum(axis=0)
+        milliseconds: list[float] = (1e3 / of_all).tolist()
         return milliseconds
 
     def cpu(self, case: int) -> list[float]:
         """Return CPU ms for a row, block by block."""
         times = np.array([answer["cpu"][case] for answer in self.answers])
-        milliseconds: list[float] = (1e3 * times.mean(axis=0) / self.rows).tolist()
+        seconds = times.mean(axis=0)
+        milliseconds: list[float] = (1e3 * seconds / self.rows).tolist()
         return milliseconds
 
     def rates(self) -> dict[str, dict[int, float]]:
         """Return model -> batch size -> rows a second."""
         rates: dict[str, dict[int, float]] = {}
         for number, (model, size) in enumerate(self.cases):
-            milliseconds = float(np.mean(self.wall(number)))
-            rates.setdefault(model, {})[size] = 1e3 / milliseconds
+            milliseconds = self.wall(number)
+            of_model = rates.setdefault(model, {})
+            of_model[size] = 1e3 / float(np.mean(milliseconds))
         return rates
 
 
@@ -187,7 +204,8 @@ class Session:
         threads, provider = self.target.threads, self.target.provider
         seed = [self.seed, self.count]
         self.count += 1
-        request = self.job.draw(seed, stretch_of([size for _, size in cases]))
+        sizes = [size for _, size in cases]
+        request = self.job.draw(seed, fewest=stretch_of(sizes))
         if not lists:
             request["lists"] = []
         request |= {
@@ -208,10 +226,12 @@ class Session:
                 if number == 0:
                     tick()
 
-            cores = load.worker_cores(threads, number, self.workers)
+            own = dict(request)
+            own["number"] = number
+            own["cores"] = load.worker_cores(threads, number, self.workers)
             return self.run_process(
                 "rarefy.pipeline.measure.throughput.worker",
-                request | {"number": number, "cores": cores},
+                own,
                 what=f"throughput on {provider}: worker {number + 1} of {self.workers}",
                 timeout=600 + 10 * self.seconds,
                 threads=threads,
@@ -221,20 +241,23 @@ class Session:
 
         with tempfile.TemporaryDirectory(prefix="rarefy-throughput-") as folder:
             meeting = Path(folder) / "meeting"
-            meeting.write_bytes(bytes(8 * (self.workers + 1)))
+            counts = self.workers + 1
+            meeting.write_bytes(bytes(8 * counts))
             request["meeting"] = str(meeting)
             before = fingerprint.snapshot()
             with ThreadPoolExecutor(self.workers) as pool:
                 calls = [pool.submit(call, number) for number in range(self.workers)]
+                ended = as_completed(calls)
                 try:
-                    for done in as_completed(calls):
+                    for done in ended:
                         done.result()
                 except BaseException:
                     failed.set()
                     raise
             after = fingerprint.snapshot()
         answers = [done.result() for done in calls]
-        return Round(cases, answers, load.noise(before, after, answers, threads))
+        busy = load.noise(before, after, answers, threads)
+        return Round(cases, answers, busy)
 
 
 def gather(rounds: Sequence[Round], session: Session) -> Throughput:
@@ -244,12 +267,16 @@ def gather(rounds: Sequence[Round], session: Session) -> Throughput:
     lists: dict[str, list[list[float]]] = {}
     for one in rounds:
         for number, (model, _) in enumerate(one.cases):
-            samples.setdefault(model, []).append(one.wall(number))
-            cpu.setdefault(model, []).append(one.cpu(number))
-        for model, times in one.answers[0]["lists"].items():
+            wall = one.wall(number)
+            work = one.cpu(number)
+            samples.setdefault(model, []).append(wall)
+            cpu.setdefault(model, []).append(work)
+        first = one.answers[0]
+        for model, times in first["lists"].items():
             lists.setdefault(model, []).append(times)
-    steady = CANDIDATE if CANDIDATE in samples else next(iter(samples))
+    steady = next(iter(samples))
     tokens = [one.answers[0]["tokens"] for one in rounds]
+    busy = [one.busy for one in rounds]
     rows = len(session.job.texts)
     spread = rounds[0].answers[0]["spread"] / math.sqrt(rows)
     if session.job.corpus:  # all documents, and no sample of others
@@ -265,6 +292,6 @@ def gather(rounds: Sequence[Round], session: Session) -> Throughput:
         rows=rows,
         spread=spread,
         corpus=session.job.corpus,
-        busy=merge_notes([one.busy for one in rounds]),
+        busy=merge_notes(busy),
         throttled=drift.find_drift(samples[steady], tokens),
     )

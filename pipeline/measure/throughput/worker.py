@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from rarefy.pipeline.measure import engines, fresh_process
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.row_lengths import character_lengths, select_rows, token_lengths
-from rarefy.pipeline.model.batches import order_by_length, split_rows
+from rarefy.pipeline.model.batches import batches_by_length, order_by_length, split_rows
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
 STRETCH = 64
@@ -53,7 +54,8 @@ class Meeting:
     """
 
     def __init__(self, path: Path, number: int, workers: int) -> None:
-        self._counts = np.memmap(path, np.int64, "r+", shape=(workers + 1,))
+        numbers = workers + 1
+        self._counts = np.memmap(path, np.int64, "r+", shape=(numbers,))
         self._number = number
 
     def arrive(self) -> None:
@@ -62,7 +64,8 @@ class Meeting:
 
     def all_here(self) -> bool:
         """Return whether all others have come to this point too."""
-        return bool(self._counts[:-1].min() >= self._counts[self._number])
+        last = self._counts[:-1].min()
+        return bool(last >= self._counts[self._number])
 
     def wait(self) -> None:
         """Come to the next point, and wait for the others."""
@@ -114,46 +117,52 @@ class Round:
             self._warm_up(case, longest)
         began = self.timer.seconds()
         for stretch in self._stretches():
-            for number in self.random.permutation(len(self.cases)).tolist():
+            for number in self._in_random_order():
                 self._time(number, stretch)
-            self.tokens.append(sum(self.lengths[row] for row in stretch))
+            tokens = [self.lengths[row] for row in stretch]
+            self.tokens.append(sum(tokens))
             done = len(self.tokens)
-            over = self.timer.seconds() - began >= seconds and done >= LEAST
+            spent = self.timer.seconds() - began
+            over = spent >= seconds and done >= LEAST
             if self.meeting.agree(over or done == MOST):
                 return
 
     def _stretches(self) -> Iterator[Sequence[int]]:
         """Yield stretches of rows from everywhere in the order of lengths, without end."""
-        last = len(self.order) - self.stretch
-        starts = np.linspace(0, last, -(-len(self.order) // self.stretch)).astype(int)
+        rows = len(self.order)
+        count = math.ceil(rows / self.stretch)
+        starts = np.linspace(0, rows - self.stretch, count).astype(int)
         first = self.random.random()
         for step in itertools.count():
             share = (first + step * GOLDEN) % 1
-            start = starts[int(share * len(starts))]
+            start = starts[int(share * count)]
             yield self.order[start : start + self.stretch]
 
     def _warm_up(self, case: Case, rows: Sequence[int]) -> None:
         began = self.timer.seconds()
-        for batch in itertools.cycle(self._batches(case, rows)):
-            self._answer(case, batch)
-            if self.timer.seconds() - began >= WARM:
-                return
+        batches = itertools.cycle(self._batches(case, rows))
+        while self.timer.seconds() - began < WARM:
+            self._answer(case, next(batches))
 
     def _time(self, number: int, rows: Sequence[int]) -> None:
         """Time a case on rows, and go on until all workers have: each is timed beside busy ones."""
         case = self.cases[number]
         batches = self._batches(case, rows)
         lead = batches[:1]
-        if self.models[case.model].provider != "cpu":  # others compile for every new shape
+        provider = self.models[case.model].provider
+        if provider != "cpu":  # others compile for every new shape
             lead = batches
         self.meeting.wait()
         for batch in lead:
             self._answer(case, batch)
-        began, cpu = self.timer.seconds(), self.timer.cpu()
+        began = self.timer.seconds()
+        before = self.timer.cpu()
         for batch in batches:
             self._answer(case, batch)
-        self.seconds[number].append(self.timer.seconds() - began)
-        self.cpu[number].append((self.timer.cpu() - cpu) / 1e9)
+        cpu = self.timer.cpu() - before
+        seconds = self.timer.seconds() - began
+        self.seconds[number].append(seconds)
+        self.cpu[number].append(cpu / 1e9)
         self.meeting.arrive()
         more = itertools.cycle(batches)
         while not self.meeting.all_here():
@@ -161,11 +170,19 @@ class Round:
 
     def _batches(self, case: Case, rows: Sequence[int]) -> list[Sequence[int]]:
         """Return rows in batches of the case's size, or of fewer if they are long."""
-        fitting = max(1, TOKENS // max(1, self.lengths[rows[-1]]))
-        return list(split_rows(rows, min(case.batch, fitting)))
+        longest = self.lengths[rows[-1]]
+        fitting = max(1, TOKENS // max(1, longest))
+        size = min(case.batch, fitting)
+        return list(split_rows(rows, size))
 
     def _answer(self, case: Case, rows: Sequence[int]) -> None:
-        answer(self.models[case.model], *select_rows(self.texts, self.pairs, rows))
+        texts, pairs = select_rows(self.texts, self.pairs, rows)
+        answer(self.models[case.model], texts, pairs)
+
+    def _in_random_order(self) -> list[int]:
+        """Return the numbers of the cases, in an order that all workers draw."""
+        order: list[int] = self.random.permutation(len(self.cases)).tolist()
+        return order
 
     def time_lists(
         self, lists: Sequence[tuple[list[str], list[str] | None]]
@@ -173,29 +190,32 @@ class Round:
         """Return for each model the ms of each whole list, in calls of the model's batch size."""
         times: dict[str, list[float]] = {case.model: [] for case in self.cases}
         for texts, pairs in lists:
-            for number in self.random.permutation(len(self.cases)).tolist():
-                case = self.cases[number]
-                whole = partial(answer_list, self.models[case.model], texts, pairs, case.batch)
-                times[case.model] += self.timer.time_calls(whole, 1, lead=1)
+            for number in self._in_random_order():
+                name, batch = self.cases[number]
+                whole = partial(answer_list, self.models[name], texts, pairs, batch)
+                times[name] += self.timer.time_calls(whole, 1, lead=1)
         return times
 
 
 def stretch_of(sizes: Sequence[int]) -> int:
     """Return how many rows a block has: whole batches of the largest size, about ``STRETCH``."""
     largest = max(sizes)
-    return largest * max(1, round(STRETCH / largest))
+    batches = max(1, round(STRETCH / largest))
+    return largest * batches
 
 
 def answer(model: BundleModel, texts: list[str], pairs: list[str] | None) -> None:
     """Answer rows in one call, from text to raw outputs."""
-    model.run(model.encode_together(texts, pairs))
+    feed = model.encode_together(texts, pairs)
+    model.run(feed)
 
 
 def answer_list(model: BundleModel, texts: list[str], pairs: list[str] | None, batch: int) -> None:
     """Answer a whole list in batches of rows with about the same number of characters."""
-    order = order_by_length(character_lengths(texts, pairs))
-    for rows in split_rows(order, batch):
-        answer(model, *select_rows(texts, pairs, rows))
+    lengths = character_lengths(texts, pairs)
+    for rows in batches_by_length(lengths, batch):
+        batch_texts, batch_pairs = select_rows(texts, pairs, rows)
+        answer(model, batch_texts, batch_pairs)
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +231,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     placing = np.random.default_rng([*request["seed"], number])
     models = load(request, cases, placing)
     first = models[cases[0].model]
-    meeting = Meeting(Path(request["meeting"]), number, request["workers"])
+    place = Path(request["meeting"])
+    meeting = Meeting(place, number, request["workers"])
+    random = np.random.default_rng(request["seed"])
     lengths = token_lengths(first, texts, pairs)
     timed = Round(
         models,
@@ -219,7 +241,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         texts,
         pairs,
         lengths,
-        np.random.default_rng(request["seed"]),
+        random,
         meeting,
     )
     gc.collect()
@@ -229,12 +251,13 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     if number == 0 and request["lists"]:
         lists = timed.time_lists(request["lists"])
     end = fingerprint.snapshot()
+    spread = np.std(lengths) / np.mean(lengths)
     return {
         "seconds": timed.seconds,
         "cpu": timed.cpu,
         "tokens": timed.tokens,
         "lists": lists,
-        "spread": float(np.std(lengths) / np.mean(lengths)),
+        "spread": float(spread),
         "used": end.process,
         "switches": end.switches,
     }
@@ -244,14 +267,16 @@ def load(
     request: dict[str, Any], cases: Sequence[Case], random: np.random.Generator
 ) -> dict[str, BundleModel]:
     """Load each model of the cases, in random order: their places in memory are noise then."""
-    names = list(dict.fromkeys(case.model for case in cases))
-    bundles = {name: Path(request["bundles"][name]) for name in names}
+    bundles = {}
+    for case in cases:
+        path = request["bundles"][case.model]
+        bundles[case.model] = Path(path)
     providers = engines.providers(bundles, request["provider"])
     models = {}
-    for name in random.permutation(names).tolist():
-        models[name] = BundleModel(
-            bundles[name], provider=providers[name], threads=request["threads"]
-        )
+    threads = request["threads"]
+    for name in random.permutation(list(bundles)).tolist():
+        provider = providers[name]
+        models[name] = BundleModel(bundles[name], provider=provider, threads=threads)
     return models
 
 

@@ -13,7 +13,7 @@ from rarefy.flows.console.compared import ComparisonView
 from rarefy.flows.console.options import show_table
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.release.compare import Comparison, judge
 from rarefy.pipeline.terms.recipe_parts import Target
 

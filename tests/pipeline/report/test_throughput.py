@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rarefy.flows.console import summary
 from rarefy.flows.console.options import as_text
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.report import html, markdown, throughput
 from rarefy.pipeline.verdict.record import ReportData
 from tests.pipeline.report.factory import measurements, report_data

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from rarefy.pipeline.measure.measurements import Measurements
-from rarefy.pipeline.measure.throughput.record import Throughput
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms.budget import Budget, find_problems
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.verdict.history import plain_numbers

@@ -59,35 +59,37 @@ class Throughput(BaseModel):
         The rows are a sample too, and other ones are longer or shorter: a row is taken to cost as
         much as it has tokens, which is a little too much.
         """
-        logs = [math.log(1e3 / _mean(blocks)) for blocks in self.samples[model]]
-        return self._over_processes(1e3 / _mean_of_all(self.samples[model]), logs, self.spread)
+        value, low, high = self._per_row(self.samples[model])
+        return Interval(1e3 / value, 1e3 / high, 1e3 / low)
 
     def ratio(self, over: str, under: str) -> Interval:
         """Return the rows a second of one model divided by those of another."""
-        logs = []
-        for ours, theirs in zip(self.samples[over], self.samples[under], strict=True):
-            logs.append(math.log(_mean(theirs) / _mean(ours)))
-        whole = _mean_of_all(self.samples[under]) / _mean_of_all(self.samples[over])
-        return self._over_processes(whole, logs)
+        ours, theirs = self.samples[over], self.samples[under]
+        ratios = []
+        for our_blocks, their_blocks in zip(ours, theirs, strict=True):
+            ratio = _mean(their_blocks) / _mean(our_blocks)
+            ratios.append(ratio)
+        whole = _mean(_all(theirs)) / _mean(_all(ours))
+        return self._over_processes(whole, ratios)
 
     def cost(self, model: str) -> Interval:
         """Return the CPU seconds of a thousand rows, of all workers and threads."""
-        logs = [math.log(_mean(blocks)) for blocks in self.cpu[model]]
-        return self._over_processes(_mean_of_all(self.cpu[model]), logs, self.spread)
+        return self._per_row(self.cpu[model])
 
     def corpus_seconds(self, model: str) -> Interval | None:
         """Return the seconds in which a model embeds the whole corpus; None if there is none."""
         if not self.corpus:
             return None
-        rate = self.rate(model)
-        return Interval(self.corpus / rate.value, self.corpus / rate.high, self.corpus / rate.low)
+        value, low, high = self.rate(model)
+        return Interval(self.corpus / value, self.corpus / high, self.corpus / low)
 
     def list_time(self, model: str) -> Interval | None:
         """Return the median ms of a whole list of candidates; None if too few were timed."""
         from rarefy.pipeline.measure.statistics import intervals
 
         times = self.lists.get(model, [])
-        if not intervals.carries(50, sum(map(len, times))):
+        count = sum(map(len, times))
+        if not intervals.carries(50, count):
             return None
         return intervals.percentile_interval(times, 50, looks=self.looks)
 
@@ -99,37 +101,49 @@ class Throughput(BaseModel):
         workers = plural(self.workers, "worker")
         threads = plural(self.threads, "thread")
         size = self.batch[model]
-        rows = f"batches of {size}" if size > 1 else "single rows"
+        rows = "single rows"
+        if size > 1:
+            rows = f"batches of {size}"
+        elif model in self.interact:
+            rows = "single rows, not batches"
         if model in self.interact:
-            change = "which change its predictions"
-            rows = f"{rows}, {change}" if size > 1 else f"{rows}, not batches, {change}"
+            rows += ", which change its predictions"
         return f"{workers} × {threads}, {rows}"
 
-    def _over_processes(self, value: float, logs: list[float], spread: float = 0.0) -> Interval:
-        """Return the interval of a mean or of a ratio of two, from its logarithm in each process.
+    def _per_row(self, times: list[list[float]]) -> Interval:
+        """Return the mean of times for a row, by process and block."""
+        means = [_mean(blocks) for blocks in times]
+        return self._over_processes(_mean(_all(times)), means, self.spread)
+
+    def _over_processes(self, value: float, values: list[float], spread: float = 0.0) -> Interval:
+        """Return the interval of a mean or of a ratio of two, from its value in each process.
 
         As for latencies, the process is the unit, and the interval is Student's on a log scale
-        (``statistics.intervals``). A single process has no interval.
+        (``statistics.intervals``). It takes two processes at least.
 
         Args:
             value: Of all processes.
-            logs: Of each process.
+            values: Of each process.
             spread: The standard error, on a log scale, that all processes have in common.
         """
         import numpy as np
         from scipy.stats import t
 
-        count = len(logs)
-        if count == 1:
-            return Interval(value, 0.0, math.inf)
-        error = float(np.std(logs, ddof=1)) / math.sqrt(count)
-        reach = math.hypot(error, spread) * float(t.ppf(1 - 0.025 / self.looks, count - 1))
-        return Interval(value, value * math.exp(-reach), value * math.exp(reach))
+        count = len(values)
+        deviation = float(np.std(np.log(values), ddof=1))
+        error = math.hypot(deviation / math.sqrt(count), spread)
+        confidence = 1 - 0.025 / self.looks
+        quantile = float(t.ppf(confidence, count - 1))
+        factor = math.exp(quantile * error)
+        return Interval(value, value / factor, value * factor)
 
 
 def _mean(numbers: list[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def _mean_of_all(processes: list[list[float]]) -> float:
-    return _mean([number for process in processes for number in process])
+def _all(processes: list[list[float]]) -> list[float]:
+    numbers = []
+    for process in processes:
+        numbers += process
+    return numbers
