@@ -60,5 +60,6 @@ def duration(processes: int, seconds: float) -> float:
     """Return about how many seconds the fewest rounds take, with the one that chooses a batch."""
     from rarefy.pipeline.measure.throughput import session
 
-    of_round = START + seconds / session.SHARE
-    return (1 + processes) * of_round
+    started = (1 + processes) * START
+    timed = (len(session.SIZES) + processes) * seconds / session.SHARE
+    return started + timed

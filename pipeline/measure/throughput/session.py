@@ -109,7 +109,7 @@ def measure(
         free = [name for name in bundles if name not in interact]
         every = list(itertools.product(free, SIZES))
     if every:
-        choosing = session.run(every, tick("choosing the batch size"), lists=False)
+        choosing = session.run(every, tick("choosing the batch size"), choosing=True)
         tried = choosing.rates()
         batch |= {name: fastest(rates) for name, rates in tried.items()}
     rounds: list[Round] = []
@@ -175,12 +175,20 @@ class Round:
         return milliseconds
 
     def rates(self) -> dict[str, dict[int, float]]:
-        """Return model -> batch size -> rows a second."""
+        """Return model -> batch size -> rows a second; each model's first size is the yardstick.
+
+        Of the others, the median of the ratios to it counts, block by block: what disturbs a few
+        blocks would otherwise choose another size for a model than for its equal.
+        """
         rates: dict[str, dict[int, float]] = {}
+        yardsticks: dict[str, list[float]] = {}
         for number, (model, size) in enumerate(self.cases):
             milliseconds = self.wall(number)
+            first = yardsticks.setdefault(model, milliseconds)
+            ratio = np.median(np.divide(first, milliseconds))
+            rate = 1e3 / np.mean(first)
             of_model = rates.setdefault(model, {})
-            of_model[size] = 1e3 / float(np.mean(milliseconds))
+            of_model[size] = float(rate * ratio)
         return rates
 
 
@@ -198,23 +206,31 @@ class Session:
     count: int = field(default=0)
 
     def run(
-        self, cases: Sequence[tuple[str, int]], tick: Callable[[], None], *, lists: bool = True
+        self, cases: Sequence[tuple[str, int]], tick: Callable[[], None], *, choosing: bool = False
     ) -> Round:
-        """Run the workers of a round at once; raise the error of the first that fails."""
+        """Run the workers of a round at once; raise the error of the first that fails.
+
+        Args:
+            cases: Models, and the rows of a call.
+            tick: Called now and then.
+            choosing: It has cases of each size, so that it takes as much longer, and no lists.
+        """
         threads, provider = self.target.threads, self.target.provider
         seed = [self.seed, self.count]
         self.count += 1
         sizes = [size for _, size in cases]
         request = self.job.draw(seed, fewest=stretch_of(sizes))
-        if not lists:
+        seconds = self.seconds / SHARE
+        if choosing:
             request["lists"] = []
+            seconds *= len(SIZES)
         request |= {
             "bundles": {name: str(path.resolve()) for name, path in self.bundles.items()},
             "cases": list(cases),
             "provider": provider,
             "threads": threads,
             "workers": self.workers,
-            "seconds": self.seconds / SHARE,
+            "seconds": seconds,
             "seed": seed,
         }
         failed = threading.Event()

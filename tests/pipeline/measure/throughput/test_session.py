@@ -106,6 +106,17 @@ def test_a_model_whose_answers_depend_on_the_batch_answers_single_rows(measure, 
     assert named.setting("candidate").endswith("batches of 8, which change its predictions")
 
 
+def test_a_disturbed_block_chooses_no_other_batch():
+    """Of one block, the batch of 8 took ten times as long; it is still the fastest."""
+    cases = [("candidate", 1), ("candidate", 8), ("candidate", 32)]
+    blocks = np.array([1.0, 2.0, 3.0, 1.0, 2.0])
+    seconds = [(blocks * pace).tolist() for pace in (1.0, 0.8, 0.9)]
+    seconds[1][2] *= 10
+    rates = session.Round(cases, [{"seconds": seconds}], []).rates()["candidate"]
+    assert fastest(rates) == 8
+    assert rates[8] / rates[1] == pytest.approx(1 / 0.8)
+
+
 def test_the_smallest_batch_that_is_about_as_fast_is_chosen():
     assert fastest({1: 100.0, 8: 199.0, 32: 200.0, 64: 190.0}) == 8
     assert fastest({1: 100.0, 8: 180.0, 32: 200.0, 64: 201.0}) == 32
