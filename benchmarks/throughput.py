@@ -348,6 +348,8 @@ def main() -> int:
     options = parser.parse_args()
     if not (options.bundle / "model.onnx").is_file():
         parser.error(f"{options.bundle}: no bundle; run `make demo`, or name one with --bundle")
+    if json.loads((options.bundle / "signature.json").read_text()).get("windows"):
+        parser.error(f"{options.bundle}: reads windows, which the plain loop does not")
     texts = bundle.all_texts()
     trials = Trials(options.work)
     forms = {"int8": options.bundle, "float": in_float(options.checkpoint, options.work)}
