@@ -160,7 +160,8 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     """Remove a round's heads and neurons in place, and repair what reads the others."""
     sets = {unit: surgery.parts(network, unit) for unit in removed.kinds(network)}
     ordered = surgery.forward_order(sets.values())
-    few = list(calibration_rows.batches(spread(rows, REPAIR_ROWS), context.device))
+    repair_rows = spread(rows, REPAIR_ROWS)
+    few = list(calibration_rows.batches(repair_rows, context.device))
     suffix = ""
     if removed.number > 1:
         suffix = f"_{removed.number}"
