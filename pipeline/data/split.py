@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from rarefy.pipeline.data import duplicates
 from rarefy.pipeline.store.artifact import DataRecord
 
 
@@ -49,6 +50,14 @@ class Split:
         for group in self.groups or ():
             numbers.setdefault(group, len(numbers))
         return array("q", map(numbers.__getitem__, self.groups or ()))
+
+    @cached_property
+    def text_numbers(self) -> Sequence[int]:
+        """The number of each row's texts, from 0 in the order of the rows; see ``duplicates``."""
+        numbers: dict[bytes, int] = {}
+        texts = [self.texts] if self.pairs is None else [self.texts, self.pairs]
+        digests = map(duplicates.digest, zip(*texts, strict=True))
+        return array("q", [numbers.setdefault(digest, len(numbers)) for digest in digests])
 
     @cached_property
     def greatest_label(self) -> float:
