@@ -58,11 +58,13 @@ def history(
     """List the verdicts on RECIPE (a name or a file; default: all recipes), latest first.
 
     An arrow marks a number that changed since the previous verdict: both were measured on the same
-    machine, and their confidence intervals do not overlap.
+    machine, and their confidence intervals do not overlap. Candidate 7 is the seventh bundle that
+    was judged on the same eval rows.
 
     Examples: `rarefy history demo`, `rarefy history --html trend.html`
     """
     from rarefy.pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.verdict import candidates
     from rarefy.pipeline.verdict.history import FILE, History
 
     past = History(home.path / FILE)
@@ -87,13 +89,18 @@ def history(
         else:
             click.echo(str(page))
         return
-    verdicts = past.verdicts(name)
+    every = past.verdicts()
+    numbers = candidates.ordinals(every)
+    verdicts = [verdict for verdict in every if name in (None, verdict.recipe)]
     if as_json:
         latest = verdicts[-limit:]
         _keys(latest, metrics)  # raises for unknown ones
-        show_json([_as_json(verdict, metrics) for verdict in reversed(latest)])
+        rows = [_as_json(verdict, metrics) for verdict in reversed(latest)]
+        for row, verdict in zip(rows, reversed(latest), strict=True):
+            row["candidate"] = numbers.get(verdict.id)
+        show_json(rows)
         return
-    show_table(_table(verdicts, limit, metrics, named=name is None))
+    show_table(_table(verdicts, limit, metrics, numbers, named=name is None))
 
 
 def _name(reference: str | None, names: list[str]) -> str | None:
@@ -182,8 +189,23 @@ def _as_json(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named: bool) -> Table:
-    """Return the latest ``limit`` verdicts as a table. Raises RecipeError for unknown metrics."""
+def _table(
+    verdicts: list[Past],
+    limit: int,
+    metrics: tuple[str, ...],
+    numbers: dict[int, int],
+    *,
+    named: bool,
+) -> Table:
+    """Return verdicts as a table. Raises RecipeError for unknown metrics.
+
+    Args:
+        verdicts: the oldest first.
+        limit: how many of them are listed.
+        metrics: the columns; empty for the usual ones.
+        numbers: which candidate on its eval rows each verdict was about, by its id.
+        named: whether there is a column with the recipe.
+    """
     from rich.text import Text
 
     from rarefy.flows.console.display import COLOUR
@@ -192,7 +214,7 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
     from rarefy.pipeline.verdict.history_numbers import readings
 
     keys = _keys(verdicts[-limit:], metrics)
-    titles = ["time (UTC)", "bundle", "verdict"]
+    titles = ["time (UTC)", "bundle", "candidate", "verdict"]
     if named:
         titles.insert(1, "recipe")
     table = plain_table(*titles, whole=titles)
@@ -207,6 +229,7 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
         if named:
             cells.append(Text(past.recipe))
         cells.append(Text((past.bundle or "–")[:12]))
+        cells.append(Text(str(numbers.get(past.id, "–"))))
         cells.append(Text(f"{SYMBOL[outcome]} {outcome}", COLOUR[outcome]))
         numbers = readings(past)
         for key in keys:

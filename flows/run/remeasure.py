@@ -20,6 +20,8 @@ from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.verdict import candidates
+from rarefy.pipeline.verdict.history import FILE
 from rarefy.pipeline.verdict.judge import judge
 from rarefy.pipeline.verdict.verdict import Verdict
 from rarefy.stages.validate import Validate
@@ -76,8 +78,9 @@ def validate(
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
+    warnings = plan.warnings + candidates.notes(home.path / FILE, measured)
     unrecorded = verdicts.keep_validated(home.path, plan, bundle, verdict, measured)
-    return Validated(bundle, verdict, measured, plan.warnings, plan.absent, unrecorded)
+    return Validated(bundle, verdict, measured, warnings, plan.absent, unrecorded)
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:

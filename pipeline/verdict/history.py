@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
+from rarefy.pipeline.store.home import HISTORY
 from rarefy.pipeline.tasks.task import count_predictions
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
@@ -31,10 +32,13 @@ from rarefy.pipeline.verdict.history_numbers import Machine, Past, Plain
 from rarefy.pipeline.verdict.record import ReportData
 from rarefy.pipeline.verdict.verdict import BudgetResult
 
-FILE: Final = "history.sqlite"
+FILE: Final = HISTORY
 SCHEMA: Final = 5
 WAIT: Final = 30.0
 """Seconds to wait for another writer; a write takes milliseconds."""
+DATA: Final = "eval data"
+"""The fact of a machine's settings that identifies the eval rows, by the beginning of a digest."""
+DATA_DIGITS: Final = 12
 _LOOK: Final = "PRAGMA user_version"
 """The least that reads the file."""
 _TABLES = """
@@ -168,6 +172,16 @@ class History:
                 if verdict in by_id:
                     by_id[verdict].baselines[tag] = digest
         return pasts
+
+    def judged_on(self, data: str) -> set[str]:
+        """Return the bundles with a verdict by the eval rows whose digest begins like ``data``."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT DISTINCT bundle FROM verdicts JOIN machines ON machines.digest = machine "
+                "WHERE bundle IS NOT NULL AND json_extract(facts, ?) = ?",
+                (f'$."{DATA}"', data[:DATA_DIGITS]),
+            )
+            return {bundle for (bundle,) in rows}
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -305,7 +319,7 @@ def _machine(measurements: Measurements) -> Machine:
 
     targets = {name: _settings(timed) for name, timed in measurements.latency.items()}
     truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]
-    how = {"eval data": measurements.data[:12], "truth": truth, "target": targets}
+    how = {DATA: measurements.data[:DATA_DIGITS], "truth": truth, "target": targets}
     facts = measurements.machine | {name: fact for name, fact in how.items() if fact}
     return Machine(machine.digest(facts), facts)
 
