@@ -204,6 +204,8 @@ def show_verdict(
     linear = facts.linear_line(measured)
     if linear:
         lines.append(linear)
+    if probe := facts.probe_line(measured):
+        lines.append(probe)
     for line in lines + doubts(verdict) + summary.advice(verdict, measured):
         say(console, line)
 

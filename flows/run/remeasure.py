@@ -113,7 +113,8 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     ):
         context = run.context(stage, references, work, Path(output), progress, work)
         # Only now, as the plan knows the recipe's own object, by which it finds its seed.
-        stage = stage.model_copy(update={"models": tuple(references)})
+        # The probe needs the recipe's model, which is no reference, and says nothing of the bundle.
+        stage = stage.model_copy(update={"models": tuple(references), "probe": False})
         stage.run(context, bundle.artifact)
         return answers.load(Path(output))
 

@@ -50,6 +50,7 @@ def render(data: ReportData) -> str:
     parts.append(_table("Stages", LEDGER, rows))
     linear = facts.linear_line(data.measurements) or ""
     parts.append(escape(linear))
+    parts.append(escape(facts.probe_line(data.measurements) or ""))
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
     return "\n\n".join(filter(None, parts)) + "\n"
 

@@ -88,7 +88,7 @@ class History:
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
-        later = {"latency": {"__all__": {"rows", "seed", "sample"}}}
+        later: Any = {"latency": {"__all__": {"rows", "seed", "sample"}}, "probe": True}
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
         judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
         with self._open() as database:
