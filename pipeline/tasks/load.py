@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rarefy.pipeline.data import corpus, development_split, duplicates, repeats
+from rarefy.pipeline.data import clusters, corpus, development_split, duplicates, repeats
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source, Table
@@ -169,9 +169,16 @@ def load(
         _share_grades(splits)
     left_out = _leave_out(splits, warnings, singly=reader.singly)
     _warn_overlap(splits, warnings, cut=cut)
-    warnings += repeats.warnings(splits["eval"], names)
+    rows = splits["eval"]
+    different = len(rows)
+    if not (reader.queries and data.group):  # where whole queries count
+        different = len(set(rows.text_numbers))
+        warnings += repeats.warnings(rows, names)
+    if data.group is None:
+        file = located["train" if data.eval_share else "eval"]
+        used = {*_Columns.of_split(data, reader, "eval").names, *data.slices}
+        warnings += clusters.warnings(rows) + clusters.columns(file, used)
     sizes = {name: len(split) for name, split in splits.items()}
-    different = len(set(splits["eval"].text_numbers))
     return splits, Summary(names, sizes, counts, warnings, left_out, different)
 
 
@@ -317,7 +324,8 @@ def evaluated(
         shown += ", …"
     source = replace(located["eval"], labels_of=f"the model's labels ({shown})")
     split = _split(reader, source, _rows(data, reader, source, warnings, list), labels, warnings)
-    warnings += repeats.warnings(split, labels)
+    if not (reader.queries and data.group):
+        warnings += repeats.warnings(split, labels)
     if corpus.NAME not in located:
         return split
     return corpus.searching(split, corpus.read(located[corpus.NAME]))
