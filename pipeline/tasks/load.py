@@ -169,15 +169,15 @@ def load(
         _share_grades(splits)
     left_out = _leave_out(splits, warnings, singly=reader.singly)
     _warn_overlap(splits, warnings, cut=cut)
-    rows = splits["eval"]
-    different = len(rows)
+    tested = splits["eval"]
+    different = len(tested)
     if not (reader.queries and data.group):  # where whole queries count
-        different = len(set(rows.text_numbers))
-        warnings += repeats.warnings(rows, names)
+        different = len(set(tested.text_numbers))
+        warnings += repeats.warnings(tested, names)
     if data.group is None:
         file = located["train" if data.eval_share else "eval"]
         used = {*_Columns.of_split(data, reader, "eval").names, *data.slices}
-        warnings += clusters.warnings(rows) + clusters.columns(file, used)
+        warnings += clusters.warnings(tested) + clusters.columns(file, used)
     sizes = {name: len(split) for name, split in splits.items()}
     return splits, Summary(names, sizes, counts, warnings, left_out, different)
 
