@@ -78,7 +78,8 @@ def validate(
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
-    warnings = plan.warnings + candidates.notes(home.path / FILE, measured)
+    history = home.path / FILE
+    warnings = plan.warnings + candidates.notes(history, measured)
     unrecorded = verdicts.keep_validated(home.path, plan, bundle, verdict, measured)
     return Validated(bundle, verdict, measured, warnings, plan.absent, unrecorded)
 
@@ -114,7 +115,8 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
         context = run.context(stage, references, work, Path(output), progress, work)
         # Only now, as the plan knows the recipe's own object, by which it finds its seed.
         # The probe needs the recipe's model, which is no reference, and says nothing of the bundle.
-        stage = stage.model_copy(update={"models": tuple(references), "probe": False})
+        changes = {"models": tuple(references), "probe": False}
+        stage = stage.model_copy(update=changes)
         stage.run(context, bundle.artifact)
         return answers.load(Path(output))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from rarefy.pipeline.data import table as table_file
@@ -21,6 +21,8 @@ from rarefy.pipeline.terms.wording import percent, plural
 
 SHINGLE = 3
 """Words in a row of which what two texts share is counted."""
+BASE = 1_000_003
+"""Of the polynomial that is a shingle's hash, of the numbers of its words."""
 BANDS, DEPTH = 8, 3
 """Hashes of a text: rows whose hashes are equal in one of the bands are compared."""
 ALIKE = 0.6
@@ -38,6 +40,8 @@ SOURCES = frozenset(
     }
 )
 """Words in the names of columns whose equal values may belong together."""
+CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+PARTING = re.compile(r"[\W_]+")
 FEWEST = 20
 """Values of such a column at least: fewer are kinds of rows, which are slices."""
 MEAN = 1.5
@@ -58,64 +62,95 @@ def near_duplicates(texts: Sequence[str]) -> list[int]:
     rows = np.flatnonzero(lengths)
     if not len(rows):
         return cluster
-    flat = np.concatenate([shingles[row] for row in rows])
-    starts = np.concatenate([[0], np.cumsum(lengths[rows])[:-1]])
-    generator = np.random.default_rng(0)
-    for _ in range(BANDS):
-        band = np.zeros(len(rows), np.uint64)
-        for odd in generator.integers(1, 2**63, DEPTH, dtype=np.uint64) | np.uint64(1):
-            smallest = np.minimum.reduceat(_mixed(flat * odd), starts)
-            band = _mixed(band * np.uint64(31) + smallest)
+    present = [shingles[row] for row in rows]
+    ends = np.cumsum(lengths[rows])
+    starts = ends - lengths[rows]
+    for hashes in _bands(np.concatenate(present), starts):
         first: dict[int, int] = {}
-        for row, value in zip(rows.tolist(), band.tolist(), strict=True):
+        for row, value in zip(rows.tolist(), hashes.tolist(), strict=True):
             other = first.setdefault(value, row)
             if cluster[row] != cluster[other] and _alike(shingles[row], shingles[other]):
                 _join(cluster, row, other)
-    return [_root(cluster, row) for row in range(len(texts))]
+    return [_root(cluster, row) for row in cluster]
+
+
+def _bands(shingles: Any, starts: Any) -> Iterator[Any]:
+    """Yield the hash of each text in a band: of the smallest of its shingles in several orders.
+
+    Args:
+        shingles: of all texts, one after another.
+        starts: the place of each text's first.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    for _ in range(BANDS):
+        band = np.zeros(len(starts), np.uint64)
+        for factor in generator.integers(2**62, size=DEPTH, dtype=np.uint64):
+            odd = 2 * factor + np.uint64(1)
+            order = _mixed(shingles * odd)
+            smallest = np.minimum.reduceat(order, starts)
+            band = _mixed(band + smallest)
+        yield band
 
 
 def columns(source: Source, used: Collection[str]) -> list[str]:
     """Return what looks like the source of several rows, in words, of columns that are not used."""
-    with table_file.opened(source) as table:
-        names = [name for name in table.names if name not in used and _names_a_source(name)]
-        counts: dict[str, Counter[str]] = {name: Counter() for name in names}
-        for values in table.rows(names) if names else ():
-            for name, value in zip(names, values, strict=True):
-                if not is_missing(value) and isinstance(value, str | int):
-                    counts[name][as_text(value)] += 1
     sentences = []
-    for name, counted in counts.items():
-        if len(counted) >= FEWEST and counted.total() >= MEAN * len(counted):
-            sentences.append(
-                f"{source.name}: {counted.total():,} rows have {len(counted):,} values of the "
-                f"column {name!r}; if those of one value belong together, as of a user or a "
-                f"document, set data.group: {name}, or intervals are too narrow"
-            )
+    for name, counted in _values(source, used).items():
+        values, rows = len(counted), counted.total()
+        if values < FEWEST or rows < MEAN * values:
+            continue
+        sentences.append(
+            f"{source.name}: {rows:,} rows have {values:,} values of the column {name!r}; if those "
+            "of one value belong together, as of a user or a document, set data.group: "
+            f"{name}, or intervals are too narrow"
+        )
     return sentences
+
+
+def _values(source: Source, used: Collection[str]) -> dict[str, Counter[str]]:
+    """Return how often each value occurs, by column, of those whose names are of sources."""
+    counts = {}
+    with table_file.opened(source) as table:
+        for name in table.names:
+            if name not in used and _names_a_source(name):
+                counts[name] = Counter[str]()
+        rows = table.rows(list(counts)) if counts else ()
+        for values in rows:
+            for counted, value in zip(counts.values(), values, strict=True):
+                if isinstance(value, str | int) and not is_missing(value):
+                    text = as_text(value)
+                    counted[text] += 1
+    return counts
 
 
 def warnings(split: Split) -> list[str]:
     """Return how many rows of a split without groups are near duplicates of others, if many are."""
-    pairs = split.pairs or [""] * len(split)
-    texts = [f"{text} {pair}" for text, pair in zip(split.texts, pairs, strict=True)][:ROWS]
-    different: dict[int, int] = {}  # equal rows are a group already
+    different: dict[int, str] = {}  # equal rows are a group already
     for row, number in enumerate(split.text_numbers[:ROWS]):
-        different.setdefault(number, row)
-    of_cluster = Counter(near_duplicates([texts[row] for row in different.values()]))
+        if number not in different:
+            pair = split.pairs[row] if split.pairs is not None else ""
+            different[number] = f"{split.texts[row]} {pair}"
+    texts = list(different.values())
+    of_cluster = Counter(near_duplicates(texts))
     sizes = [size for size in of_cluster.values() if size > 1]
-    share = sum(sizes) / len(different)
+    share = sum(sizes) / len(texts)
     if share < SHARE:
         return []
+    shown = percent(share)
+    count = plural(len(sizes), "cluster")
+    largest = max(sizes)
     return [
-        f"{split.name}: {percent(share)} of the different rows are near duplicates, in "
-        f"{plural(len(sizes), 'cluster')} of up to {max(sizes)}; name what belongs together with "
-        "data.group, or intervals are too narrow"
+        f"{split.name}: {shown} of the different rows are near duplicates, in {count} of up to "
+        f"{largest}; name what belongs together with data.group, or intervals are too narrow"
     ]
 
 
 def _names_a_source(name: str) -> bool:
-    parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
-    return not SOURCES.isdisjoint(re.split(r"[\W_]+", parts))
+    apart = CAPITAL.sub(" ", name)
+    words = PARTING.split(apart.casefold())
+    return not SOURCES.isdisjoint(words)
 
 
 def _shingles(texts: Sequence[str]) -> list[Any]:
@@ -123,32 +158,43 @@ def _shingles(texts: Sequence[str]) -> list[Any]:
     import numpy as np
 
     numbers: dict[str, int] = {}
-    found = []
+    result = []
     for text in texts:
-        words = [numbers.setdefault(word, len(numbers) + 1) for word in normalized(text).split()]
+        words = []
+        for word in normalized(text).split():
+            following = len(numbers)
+            number = numbers.setdefault(word, following)
+            words.append(number)
         ids = np.array(words, np.uint64)
-        count = len(ids) - SHINGLE + 1
-        hashes = np.zeros(max(count, 0), np.uint64)
-        for place in range(SHINGLE if count > 0 else 0):
-            hashes = hashes * np.uint64(1_000_003) + ids[place : place + count]
-        found.append(np.unique(hashes))
-    return found
+        count = max(0, len(ids) - SHINGLE + 1)
+        hashes = np.zeros(count, np.uint64)
+        if count:
+            for place in range(SHINGLE):
+                hashes *= BASE
+                hashes += ids[place : place + count]
+        different = np.unique(hashes)
+        result.append(different)
+    return result
 
 
 def _mixed(values: Any) -> Any:
     """Return 64-bit numbers with their bits mixed, as in SplitMix64."""
     import numpy as np
 
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        shifted = values >> np.uint64(shift)
+        values = values ^ shifted
+        values = values * np.uint64(factor)
     return values ^ (values >> np.uint64(31))
 
 
 def _alike(one: Any, other: Any) -> bool:
     import numpy as np
 
-    common = len(np.intersect1d(one, other, assume_unique=True))
-    return common >= ALIKE * (len(one) + len(other) - common)
+    shared = np.intersect1d(one, other, assume_unique=True)
+    common = len(shared)
+    either = len(one) + len(other) - common
+    return common >= ALIKE * either
 
 
 def _root(cluster: list[int], row: int) -> int:
@@ -159,5 +205,6 @@ def _root(cluster: list[int], row: int) -> int:
 
 def _join(cluster: list[int], row: int, other: int) -> None:
     """Give two rows' clusters one number, the smaller."""
-    first, second = sorted((_root(cluster, row), _root(cluster, other)))
+    roots = [_root(cluster, row), _root(cluster, other)]
+    first, second = sorted(roots)
     cluster[second] = first

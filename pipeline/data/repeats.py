@@ -12,7 +12,12 @@ from rarefy.pipeline.terms.wording import plural
 def numbered(keys: Iterable[Hashable]) -> list[int]:
     """Return a number for each key, from 0 in their order; equal keys have the same."""
     numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(key, len(numbers)) for key in keys]
+    result = []
+    for key in keys:
+        following = len(numbers)
+        number = numbers.setdefault(key, following)
+        result.append(number)
+    return result
 
 
 def clusters(groups: Sequence[int], texts: Sequence[int]) -> list[int]:
@@ -30,18 +35,26 @@ def clusters(groups: Sequence[int], texts: Sequence[int]) -> list[int]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    group, text = np.asarray(groups), np.asarray(texts)
-    pairs = np.unique(np.stack([group, text]), axis=1)
-    shared = np.bincount(pairs[1])[text] > 1
-    group_count, text_count = int(group.max()) + 1, int(text.max()) + 1
-    most = np.bincount(group, shared) > np.bincount(group) / 2
-    tied = shared & most[group]
-    nodes = group_count + text_count
-    edges = group[tied], group_count + text[tied]
-    ones = np.ones(int(tied.sum()))
-    _, component = connected_components(coo_array((ones, edges), shape=(nodes, nodes)))
-    node = np.where(shared, group_count + text, group)
-    return numbered(component[node].tolist())
+    group = np.asarray(groups)
+    text = np.asarray(texts)
+    both = np.stack([group, text])
+    _, text_of_pair = np.unique(both, axis=1)
+    groups_of_text = np.bincount(text_of_pair)
+    shared = groups_of_text[text] > 1
+    rows = np.bincount(group)
+    shared_rows = np.bincount(group, shared)
+    mostly_shared = shared_rows > rows / 2
+    # A graph whose nodes are the groups, and after them the texts.
+    text_node = len(rows) + text
+    nodes = len(rows) + len(groups_of_text)
+    tied = shared & mostly_shared[group]
+    edges = group[tied], text_node[tied]
+    ones = np.ones(np.count_nonzero(tied))
+    graph = coo_array((ones, edges), shape=(nodes, nodes))
+    _, component = connected_components(graph)
+    node = np.where(shared, text_node, group)
+    of_row = component[node]
+    return numbered(of_row.tolist())
 
 
 def warnings(split: Split, labels: Sequence[str]) -> list[str]:
@@ -50,22 +63,36 @@ def warnings(split: Split, labels: Sequence[str]) -> list[str]:
     ``labels``: of the task; empty if it has none, so that rows of one text may have other targets.
     """
     texts = split.text_numbers
-    rows, different = len(texts), len(set(texts))
+    rows = len(texts)
+    different = len(set(texts))
     if different == rows:
         return []
     repeated = rows - different
-    verb, others = ("repeats", "another") if repeated == 1 else ("repeat", "others")
+    repeats = "repeat others"
+    if repeated == 1:
+        repeats = "repeats another"
+    total = plural(rows, "row")
     sentences = [
-        f"{split.name}: {repeated:,} of {plural(rows, 'row')} {verb} {others}: {different:,} "
-        "different ones; equal rows count as one group, which is drawn together"
+        f"{split.name}: {repeated:,} of {total} {repeats}: {different:,} different ones; equal "
+        "rows count as one group, which is drawn together"
     ]
-    if labels and split.labels is not None:
-        pairs = {(text, repr(label)) for text, label in zip(texts, split.labels, strict=True)}
-        several = sum(count > 1 for count in Counter(text for text, _ in pairs).values())
-        if several:
-            verb = "has" if several == 1 else "have"
-            sentences.append(
-                f"{split.name}: {plural(several, 'text')} {verb} more than one label, so no model "
-                "can be right on all of their rows"
-            )
+    several = _texts_with_several(split) if labels else 0
+    if several:
+        verb = "has" if several == 1 else "have"
+        count = plural(several, "text")
+        sentences.append(
+            f"{split.name}: {count} {verb} more than one label, so no model can be right on all of "
+            "their rows"
+        )
     return sentences
+
+
+def _texts_with_several(split: Split) -> int:
+    """Return how many texts have several labels; 0 if rows have none."""
+    if split.labels is None:
+        return 0
+    labels = map(repr, split.labels)
+    pairs = set(zip(split.text_numbers, labels, strict=True))
+    counts = Counter(text for text, _ in pairs)
+    several = [text for text, count in counts.items() if count > 1]
+    return len(several)

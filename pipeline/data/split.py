@@ -54,10 +54,17 @@ class Split:
     @cached_property
     def text_numbers(self) -> Sequence[int]:
         """The number of each row's texts, from 0 in the order of the rows; see ``duplicates``."""
+        columns = [self.texts]
+        if self.pairs is not None:
+            columns.append(self.pairs)
+        rows = zip(*columns, strict=True)
         numbers: dict[bytes, int] = {}
-        texts = [self.texts] if self.pairs is None else [self.texts, self.pairs]
-        digests = map(duplicates.digest, zip(*texts, strict=True))
-        return array("q", [numbers.setdefault(digest, len(numbers)) for digest in digests])
+        of_row = array("q")
+        for digest in map(duplicates.digest, rows):
+            following = len(numbers)
+            number = numbers.setdefault(digest, following)
+            of_row.append(number)
+        return of_row
 
     @cached_property
     def greatest_label(self) -> float:

@@ -134,15 +134,19 @@ def fetch(reference: str, digest: str, into: Path, now: Clock = wall) -> Home:
         return home
     past = history.History(home.path / history.FILE)
     latest = UNKNOWN
-    judging = [run for run in _published_runs(store) if _judges(store, run, digest)]
-    judging.sort(key=lambda run: _place_in_order(store, run))
+    present = now().isoformat(timespec="milliseconds")
+    places = {}
+    for run in _published_runs(store):
+        if _judges(store, run, digest):
+            places[run] = _place_in_order(store, run)
+    judging = sorted(places, key=places.__getitem__)
     for number, run in enumerate(judging):
-        local = home.runs / APART.join((f"{number:06}", run.name, run.parent.name))
+        parts = f"{number:06}", run.name, run.parent.name
+        local = home.runs / APART.join(parts)
         _download(store, run, local)
         try:
             record = folder.read(local)
-            is_known = datetime.fromisoformat(latest) <= now()
-            if not _has_passed(record.verdict) or not is_known:
+            if latest > present or not _has_passed(record.verdict):
                 record = _not_before(record, latest)
             past.add(record)
         except (OSError, ValueError) as error:
@@ -169,7 +173,8 @@ def _not_before(record: ReportData, latest: str) -> ReportData:
     The clock of the machine that published that may have been ahead. It is asked for misses, and
     for passes if that clock surely was: else one may have been measured before, published later.
     """
-    return record.model_copy(update={"measured_at": max(record.measured, latest)})
+    later = max(record.measured, latest)
+    return record.model_copy(update={"measured_at": later})
 
 
 def address(reference: str, run: Path) -> str:
@@ -239,7 +244,8 @@ def check_newest(
     _check_compared(bundle, verdicts, places)
     by_recipe = {verdict.recipe: verdict for verdict in verdicts}
     # A clock was ahead, so the record's time does not say that it is newer.
-    from_future = record.measured > now().isoformat(timespec="milliseconds")
+    present = now().isoformat(timespec="milliseconds")
+    from_future = record.measured > present
     for latest in by_recipe.values():
         is_older = (latest.measured, latest.time) < (record.measured, record.created)
         if latest.standing == "pass" or (is_older and not from_future):

@@ -33,12 +33,16 @@ def to_best(verdicts: Sequence[Past], bundles: Collection[str]) -> dict[int, flo
         score = _score(past)
         if score is not None and past.bundle in bundles:
             key = _key(past, score.metric)
-            best[key] = max(best.get(key, score.value), score.value)
+            so_far = best.get(key, score.value)
+            best[key] = max(so_far, score.value)
     distances = {}
     for past in verdicts:
         score = _score(past)
-        if score is not None and _key(past, score.metric) in best:
-            distances[past.id] = score.value - best[_key(past, score.metric)]
+        if score is None:
+            continue
+        key = _key(past, score.metric)
+        if key in best:
+            distances[past.id] = score.value - best[key]
     return distances
 
 

@@ -50,7 +50,8 @@ def render(data: ReportData) -> str:
     parts.append(_table("Stages", LEDGER, rows))
     linear = facts.linear_line(data.measurements) or ""
     parts.append(escape(linear))
-    parts.append(escape(facts.probe_line(data.measurements) or ""))
+    probe = facts.probe_line(data.measurements) or ""
+    parts.append(escape(probe))
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
     return "\n\n".join(filter(None, parts)) + "\n"
 

@@ -95,27 +95,34 @@ def groups_of_blocks(task: Task, split: Split) -> list[int]:
     correct and wrong together, and those of equal texts, which are: see ``repeats.clusters``.
     """
     first_rows = task.scorer.blocks(split)
-    groups = list(split.group_numbers)
-    texts = list(split.text_numbers)
+    groups: Sequence[int] = list(split.group_numbers)
+    texts: Sequence[int] = split.text_numbers
     if first_rows is not None:
         if len(set(groups)) == len(first_rows):
             texts = _texts_of_groups(groups, texts)
         else:
             texts = [texts[row] for row in first_rows]
-        groups = [groups[row] for row in first_rows] if groups else []
-    if len(set(texts)) < len(texts):
-        groups = repeats.clusters(groups or range(len(texts)), texts)
+        if groups:
+            groups = [groups[row] for row in first_rows]
+    count = len(texts)
+    if len(set(texts)) < count:
+        groups = repeats.clusters(groups or range(count), texts)
     if len(set(groups)) == len(groups):
         return []
-    return groups
+    return list(groups)
 
 
 def _texts_of_groups(groups: Sequence[int], texts: Sequence[int]) -> list[int]:
     """Return the number of each group's texts; ``groups``, ``texts``: those of each row."""
     of_group: dict[int, list[int]] = {}
     for group, text in zip(groups, texts, strict=True):
-        of_group.setdefault(group, []).append(text)
-    return repeats.numbered(tuple(sorted(of_group[group])) for group in sorted(of_group))
+        together = of_group.setdefault(group, [])
+        together.append(text)
+    keys = []
+    for group in sorted(of_group):
+        ordered = sorted(of_group[group])
+        keys.append(tuple(ordered))
+    return repeats.numbered(keys)
 
 
 def count_predictions(task: Task, truth: Sequence[Any]) -> int:

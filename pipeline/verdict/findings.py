@@ -66,7 +66,8 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
         f"{main} differs from the linear model's by {value} points [{low}, {high}] "
         "(one-sided 95% bounds)"
     )
-    outcome: Outcome = intervals.non_inferiority(comparison.difference90, 0)
+    difference = comparison.difference90
+    outcome: Outcome = intervals.non_inferiority(difference, 0)
     if outcome == "fail":
         reason = f"{reason}: the linear model is better, so the bundle fails"
     elif outcome == "inconclusive":

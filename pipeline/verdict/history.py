@@ -175,13 +175,17 @@ class History:
 
     def judged_on(self, data: str) -> set[str]:
         """Return the bundles with a verdict by the eval rows whose digest begins like ``data``."""
+        place = f'$."{DATA}"'
+        beginning = data[:DATA_DIGITS]
+        query = (
+            "SELECT DISTINCT bundle FROM verdicts JOIN machines ON machines.digest = machine "
+            "WHERE bundle IS NOT NULL AND json_extract(facts, ?) = ?"
+        )
+        bundles = set()
         with self._open() as database:
-            rows = database.execute(
-                "SELECT DISTINCT bundle FROM verdicts JOIN machines ON machines.digest = machine "
-                "WHERE bundle IS NOT NULL AND json_extract(facts, ?) = ?",
-                (f'$."{DATA}"', data[:DATA_DIGITS]),
-            )
-            return {bundle for (bundle,) in rows}
+            for (bundle,) in database.execute(query, (place, beginning)):
+                bundles.add(bundle)
+        return bundles
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:

@@ -115,15 +115,20 @@ def fit(
     """
     import numpy as np
 
-    best, least = None, np.inf
+    features, targets = train
+    others, truth = held_out
+    best = None
+    least = np.inf
     for done, strength in enumerate(STRENGTHS):
         progress(done, len(STRENGTHS), "training the linear model")
-        model = _model(task, strength, train[1]).fit(*train)
-        loss = _loss(task, outputs(task, model, held_out[0]), held_out[1])
+        model = _model(task, strength, targets)
+        model.fit(features, targets)
+        loss = _loss(task, outputs(task, model, others), truth)
         if loss < least:
             best, least = model, loss
     if task.head.chooses:
-        chosen = task.head.choose(outputs(task, best, held_out[0]), dev)
+        of_others = outputs(task, best, others)
+        chosen = task.head.choose(of_others, dev)
         task = task.of_model(chosen)
     return best, task
 

@@ -56,31 +56,41 @@ def measure(
     """
     import pickle
 
-    import numpy as np
     from sklearn.preprocessing import StandardScaler
 
     started = timer.seconds()
-    parts = []
-    for split, most in ((train, MOST), (dev, MOST_DEV)):
-        order = np.random.default_rng(seed).permutation(len(split))[:most]
-        parts.append(picked(split, order.tolist(), split.name, split.sha256))
-    embedder = _Embedder(task, directory, device, sum(map(len, parts)) + len(evaluated), progress)
-    vectors, held_out = map(embedder.embed, parts)
-    scaler = StandardScaler().fit(vectors)
-    targets, truth = (linear_model.targets_of(task, part, range(len(part))) for part in parts)
-    model, task = linear_model.fit(
-        task, (scaler.transform(vectors), targets), (scaler.transform(held_out), truth), parts[1]
-    )
+    train = _drawn(train, MOST, seed)
+    dev = _drawn(dev, MOST_DEV, seed)
+    total = len(train) + len(dev) + len(evaluated)
+    embedder = _Embedder(task, directory, device, total, progress)
+    scaler = StandardScaler()
+    vectors = scaler.fit_transform(embedder.embed(train))
+    targets = linear_model.targets_of(task, train, range(len(train)))
+    held_out = scaler.transform(embedder.embed(dev))
+    truth = linear_model.targets_of(task, dev, range(len(dev)))
+    model, task = linear_model.fit(task, (vectors, targets), (held_out, truth), dev)
     seconds = timer.seconds() - started
     features = scaler.transform(embedder.embed(evaluated))
-    answers = task.head.predictions(linear_model.outputs(task, model, features))
+    outputs = linear_model.outputs(task, model, features)
+    answers = task.head.predictions(outputs)
+    pickled = pickle.dumps((scaler, model))
     return Linear(
-        size=len(pickle.dumps((scaler, model))),
+        size=len(pickled),
         seconds=seconds,
-        rows=len(parts[0]),
+        rows=len(train),
         milliseconds=[],
         answers=answers.tolist(),
     )
+
+
+def _drawn(split: Split, most: int, seed: int) -> Split:
+    """Return at most ``most`` rows of a split."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(split))
+    rows = order[:most].tolist()
+    return picked(split, rows, split.name, split.sha256)
 
 
 class _Embedder:
@@ -92,9 +102,13 @@ class _Embedder:
         from rarefy.pipeline.model import checkpoint
 
         network = checkpoint.load(directory)
-        self.body = network.base_model.to(device).eval()
+        body = network.base_model.to(device)
+        self.body = body.eval()
         self.tokenizer = checkpoint.load_tokenizer(directory)
-        self.task, self.device, self.total, self.progress = task, device, total, progress
+        self.task = task
+        self.device = device
+        self.total = total
+        self.progress = progress
         self.done = 0
 
     def embed(self, split: Split) -> NDArray[np.float64]:
@@ -104,16 +118,24 @@ class _Embedder:
 
         rows = self.task.encoder.encode(self.tokenizer, split)
         lengths = [len(row["input_ids"]) for row in rows]
-        vectors: dict[int, NDArray[np.float64]] = {}
+        order = []
+        parts = []
         with torch.inference_mode():
             for places in batches_by_length(lengths, BATCH):
-                tokens = [rows[place] for place in places]
-                batch = self.tokenizer.pad(tokens, return_tensors="pt", padding_side="right")
-                batch = batch.to(self.device)
-                hidden = self.body(**batch).last_hidden_state.float()
-                mask = batch["attention_mask"][..., None].float()
-                means = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-                vectors |= dict(zip(places, means.double().cpu().numpy(), strict=True))
+                means = self._means([rows[place] for place in places])
+                order.extend(places)
+                parts.append(means)
                 self.done += len(places)
                 self.progress(self.done, self.total, "embedding rows")
-        return np.stack([vectors[row] for row in range(len(split))])
+        back = np.argsort(order)
+        joined = np.concatenate(parts)
+        return joined[back]
+
+    def _means(self, rows: list[dict[str, list[int]]]) -> NDArray[np.float64]:
+        padded = self.tokenizer.pad(rows, return_tensors="pt", padding_side="right")
+        batch = padded.to(self.device)
+        hidden = self.body(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None]
+        total = (hidden.float() * mask).sum(dim=1)
+        mean: NDArray[np.float64] = (total / mask.sum(dim=1)).double().cpu().numpy()
+        return mean
