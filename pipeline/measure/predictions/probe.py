@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST = 4000
+MOST = 2000
 """Training rows at most: embedding them takes most of the time."""
-MOST_DEV = 1000
+MOST_DEV = 500
 BATCH = 32
 
 
