@@ -118,7 +118,7 @@ class _Embedder:
 
         rows = self.task.encoder.encode(self.tokenizer, split)
         lengths = [len(row["input_ids"]) for row in rows]
-        order = []
+        order = list[int]()
         parts = []
         with torch.inference_mode():
             for places in batches_by_length(lengths, BATCH):
