@@ -17,6 +17,7 @@ from rarefy.pipeline.store.home import HISTORY
 from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict import candidates
 from rarefy.pipeline.verdict.power import Need
+from rarefy.stages.validate import Validate
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
 UNKNOWN = "unknown"
@@ -32,6 +33,7 @@ class PlanView(Shown):
     ``estimates``: seconds of those steps that are not cached and have not run here in this recipe.
     ``changes``: what has changed since the last run of a step of this recipe that runs again.
     ``candidates``: how many have been judged on these eval rows.
+    ``throughput``: what will be measured of it, on each target where somebody asks for it.
     ``lacking``: why `rarefy run` would be refused on this machine; the plan may be for another.
     """
 
@@ -43,6 +45,7 @@ class PlanView(Shown):
     estimates: dict[str, float]
     lacking: list[str]
     changes: dict[str, list[str]]
+    throughput: list[str]
     candidates: int = 0
 
     @classmethod
@@ -67,6 +70,13 @@ class PlanView(Shown):
             run = runs.get(identifier)
             if run is None or not last_runs.is_own(plan, identifier, run):
                 estimates[identifier] = seconds
+        throughput: list[str] = []
+        for step in steps:
+            if isinstance(step.stage, Validate) and not step.cached:
+                sentences = step.stage.plan_throughput(plan.requirements)
+                throughput += sentences
+                if step.id in estimates:
+                    estimates[step.id] += len(sentences) * step.stage.throughput_seconds
         needs = evidence.needs(plan, last_folder)
         lacking = check_machine.lacking(plan, steps)
         changes = _changes(plan, steps, runs)
@@ -75,13 +85,22 @@ class PlanView(Shown):
             past = last_folder.parent.with_name(HISTORY)
             judged = candidates.number_of(past, plan.sources["eval"].sha256)
         return cls(
-            plan, steps, needs, frozenset(unscored), runs, estimates, lacking, changes, judged
+            plan,
+            steps,
+            needs,
+            frozenset(unscored),
+            runs,
+            estimates,
+            lacking,
+            changes,
+            throughput,
+            judged,
         )
 
     @property
     def notes(self) -> list[str]:
-        """All warnings, and how many eval rows each margin needs."""
-        notes = self.warnings + [need.text for need in self.needs]
+        """All warnings, how many eval rows each margin needs, and how throughput is measured."""
+        notes = self.warnings + [need.text for need in self.needs] + self.throughput
         notes += filter(None, [candidates.sentence(self.candidates)])
         for identifier, phrases in self.changes.items():
             changed = ", ".join(phrases)
@@ -185,6 +204,7 @@ class PlanView(Shown):
             "warnings": self.warnings,
             "evidence": [_need_json(need) for need in self.needs],
             "candidates": self.candidates,
+            "throughput": self.throughput,
         }
 
     def _step_json(self, step: Planned) -> dict[str, Any]:
