@@ -16,6 +16,7 @@ from rarefy.flows.console.options import (
 )
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.metrics import USUAL
+from rarefy.pipeline.terms.recipe_parts import ANCHOR
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,11 +59,14 @@ def history(
     """List the verdicts on RECIPE (a name or a file; default: all recipes), latest first.
 
     An arrow marks a number that changed since the previous verdict: both were measured on the same
-    machine, and their confidence intervals do not overlap.
+    machine, and their confidence intervals do not overlap. Candidate 7 is the seventh bundle that
+    was judged on the same eval rows. What its main score lacks to the best release, and to the tag
+    `anchor`, is in percentage points, without an interval.
 
     Examples: `rarefy history demo`, `rarefy history --html trend.html`
     """
     from rarefy.pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.verdict import candidates
     from rarefy.pipeline.verdict.history import FILE, History
 
     past = History(home.path / FILE)
@@ -87,13 +91,20 @@ def history(
         else:
             click.echo(str(page))
         return
-    verdicts = past.verdicts(name)
+    every = past.verdicts()
+    numbers = candidates.ordinals(every)
+    columns = _distances(every, home)
+    verdicts = [verdict for verdict in every if name in (None, verdict.recipe)]
     if as_json:
         latest = verdicts[-limit:]
         _keys(latest, metrics)  # raises for unknown ones
-        show_json([_as_json(verdict, metrics) for verdict in reversed(latest)])
+        rows = [_as_json(verdict, metrics) for verdict in reversed(latest)]
+        for row, verdict in zip(rows, reversed(latest), strict=True):
+            row["candidate"] = numbers.get(verdict.id)
+            row |= {title: distances.get(verdict.id) for title, distances in columns.items()}
+        show_json(rows)
         return
-    show_table(_table(verdicts, limit, metrics, named=name is None))
+    show_table(_table(verdicts, limit, metrics, numbers, columns, named=name is None))
 
 
 def _name(reference: str | None, names: list[str]) -> str | None:
@@ -155,6 +166,19 @@ def _releases(home: Home) -> list[Release]:
     return releases
 
 
+def _distances(verdicts: list[Past], home: Home) -> dict[str, dict[int, float]]:
+    """Return how far each verdict's main score is from the best release's and the anchor's.
+
+    By the column's title, then by the verdict's id.
+    """
+    from rarefy.pipeline.report import distance
+
+    released = {release.digest for release in _releases(home)}
+    anchor = home.store().find_tag(ANCHOR) if released else None
+    bundles = {"vs_best_release": released, "vs_anchor": {anchor.digest} if anchor else set()}
+    return {title: distance.to_best(verdicts, those) for title, those in bundles.items()}
+
+
 def _as_json(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
     machine = past.machine
     numbers = past.plain
@@ -182,19 +206,39 @@ def _as_json(past: Past, metrics: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named: bool) -> Table:
-    """Return the latest ``limit`` verdicts as a table. Raises RecipeError for unknown metrics."""
+def _table(
+    verdicts: list[Past],
+    limit: int,
+    metrics: tuple[str, ...],
+    numbers: dict[int, int],
+    distances: dict[str, dict[int, float]],
+    *,
+    named: bool,
+) -> Table:
+    """Return verdicts as a table. Raises RecipeError for unknown metrics.
+
+    Args:
+        verdicts: the oldest first.
+        limit: how many of them are listed.
+        metrics: the columns; empty for the usual ones.
+        numbers: which candidate on its eval rows each verdict was about, by its id.
+        distances: title -> of each verdict's main score, by its id; one without any is left out.
+        named: whether there is a column with the recipe.
+    """
     from rich.text import Text
 
     from rarefy.flows.console.display import COLOUR
-    from rarefy.pipeline.report import series
+    from rarefy.pipeline.report import distance, series
     from rarefy.pipeline.terms.outcomes import SYMBOL
     from rarefy.pipeline.verdict.history_numbers import readings
 
     keys = _keys(verdicts[-limit:], metrics)
-    titles = ["time (UTC)", "bundle", "verdict"]
+    titles = ["time (UTC)", "bundle", "candidate", "verdict"]
     if named:
         titles.insert(1, "recipe")
+    shown = {past.id for past in verdicts[-limit:]}
+    distances = {title: of for title, of in distances.items() if shown.intersection(of)}
+    titles += [title.replace("_", " ") for title in distances]
     table = plain_table(*titles, whole=titles)
     for key in keys:
         place = f" on {key.target}" if key.target else ""
@@ -207,14 +251,18 @@ def _table(verdicts: list[Past], limit: int, metrics: tuple[str, ...], *, named:
         if named:
             cells.append(Text(past.recipe))
         cells.append(Text((past.bundle or "–")[:12]))
+        cells.append(Text(str(numbers.get(past.id, "–"))))
         cells.append(Text(f"{SYMBOL[outcome]} {outcome}", COLOUR[outcome]))
-        numbers = readings(past)
+        for of in distances.values():
+            text = distance.shown(past, of[past.id]) if past.id in of else "–"
+            cells.append(Text(text))
+        values = readings(past)
         for key in keys:
-            if key not in numbers:
+            if key not in values:
                 cells.append(Text("–", "dim"))
                 continue
             series_so_far = followed.setdefault((past.recipe, key), [])
-            series_so_far.append((past, numbers[key]))
+            series_so_far.append((past, values[key]))
             cells.append(_cell(key, series_so_far))
         rows.append(cells)
     for cells in reversed(rows[-limit:]):

@@ -28,6 +28,7 @@ from rarefy.flows.new_recipe.recognise import (
 from rarefy.pipeline.sources.references import DEMO_MODEL, model_reference
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import DataError, ModelError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import ANCHOR
 
 if TYPE_CHECKING:
     from rarefy.flows.new_recipe.columns import Columns
@@ -580,8 +581,27 @@ def recipe_text(answers: Answers) -> str:
         f"  - {target}",
         "budgets: # the exit code is 3 if one is missed",
         *_items(goal.budgets, values),
+        *_release_lines(answers.name, "agreement" if unlabelled else values["{main}"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _release_lines(name: str, main: str) -> list[str]:
+    """Return comments with the budgets against releases, whose tags do not exist yet.
+
+    ``main``: the task's main score.
+    """
+    promote, anchor = (
+        f"rarefy promote {name} production",
+        f"rarefy artifact tag {ANCHOR} production",
+    )
+    return [
+        f"  # After the first release (`{promote}`, `{anchor}`),",
+        "  # remove the # of these: against the last release, and against the first, which stays,",
+        "  # so that small losses do not add up.",
+        f"  # - {{metric: {main}, max_drop: 1 point, against: production}}",
+        f"  # - {{metric: {main}, max_drop: 2 points, against: {ANCHOR}}}",
+    ]
 
 
 def _goal_values(config: Any) -> dict[str, str]:

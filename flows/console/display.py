@@ -202,7 +202,11 @@ def show_verdict(
         return
     show_table(verdict_table(verdict), console)
     lines = [*facts.float_speedups(measured), *throughput.lines(measured)]
-    others = (facts.linear_line(measured), facts.decided_line(measured))
+    others = (
+        facts.linear_line(measured),
+        facts.probe_line(measured),
+        facts.decided_line(measured),
+    )
     lines += filter(None, others)
     for line in lines + doubts(verdict) + summary.advice(verdict, measured):
         say(console, line)

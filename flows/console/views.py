@@ -13,7 +13,9 @@ from rarefy.flows.workloads import workload
 from rarefy.pipeline.run import check_machine, estimate, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.store.home import HISTORY
 from rarefy.pipeline.terms.wording import about, duration, quantity
+from rarefy.pipeline.verdict import candidates
 from rarefy.pipeline.verdict.power import Need
 from rarefy.stages.validate import Validate
 
@@ -30,6 +32,7 @@ class PlanView(Shown):
     ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
     ``estimates``: seconds of those steps that are not cached and have not run here in this recipe.
     ``changes``: what has changed since the last run of a step of this recipe that runs again.
+    ``candidates``: how many have been judged on these eval rows.
     ``throughput``: what will be measured of it, on each target where somebody asks for it.
     ``lacking``: why `rarefy run` would be refused on this machine; the plan may be for another.
     """
@@ -43,6 +46,7 @@ class PlanView(Shown):
     lacking: list[str]
     changes: dict[str, list[str]]
     throughput: list[str]
+    candidates: int = 0
 
     @classmethod
     def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
@@ -76,6 +80,10 @@ class PlanView(Shown):
         needs = evidence.needs(plan, last_folder)
         lacking = check_machine.lacking(plan, steps)
         changes = _changes(plan, steps, runs)
+        judged = 0
+        if plan.budgets:
+            past = last_folder.parent.with_name(HISTORY)
+            judged = candidates.number_of(past, plan.sources["eval"].sha256)
         return cls(
             plan,
             steps,
@@ -86,12 +94,14 @@ class PlanView(Shown):
             lacking,
             changes,
             throughput,
+            judged,
         )
 
     @property
     def notes(self) -> list[str]:
         """All warnings, how many eval rows each margin needs, and how throughput is measured."""
         notes = self.warnings + [need.text for need in self.needs] + self.throughput
+        notes += filter(None, [candidates.sentence(self.candidates)])
         for identifier, phrases in self.changes.items():
             changed = ", ".join(phrases)
             notes.append(f"{identifier} runs again, as this has changed: {changed}")
@@ -193,6 +203,7 @@ class PlanView(Shown):
             "labels": self.plan.labels,
             "warnings": self.warnings,
             "evidence": [_need_json(need) for need in self.needs],
+            "candidates": self.candidates,
             "throughput": self.throughput,
         }
 

@@ -20,6 +20,8 @@ from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.verdict import candidates
+from rarefy.pipeline.verdict.history import FILE
 from rarefy.pipeline.verdict.judge import judge
 from rarefy.pipeline.verdict.verdict import Verdict
 from rarefy.stages.validate import Validate
@@ -76,8 +78,10 @@ def validate(
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
     verdict = judge(plan.budgets, loaded.recipe.targets, measured)
+    history = home.path / FILE
+    warnings = plan.warnings + candidates.notes(history, measured)
     unrecorded = verdicts.keep_validated(home.path, plan, bundle, verdict, measured)
-    return Validated(bundle, verdict, measured, plan.warnings, plan.absent, unrecorded)
+    return Validated(bundle, verdict, measured, warnings, plan.absent, unrecorded)
 
 
 def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
@@ -110,7 +114,9 @@ def measure(run: Run, bundle: Bundle, progress: Progress) -> Measurements:
     ):
         context = run.context(stage, references, work, Path(output), progress, work)
         # Only now, as the plan knows the recipe's own object, by which it finds its seed.
-        stage = stage.model_copy(update={"models": tuple(references)})
+        # The probe needs the recipe's model, which is no reference, and says nothing of the bundle.
+        changes = {"models": tuple(references), "probe": False}
+        stage = stage.model_copy(update=changes)
         stage.run(context, bundle.artifact)
         return answers.load(Path(output))
 

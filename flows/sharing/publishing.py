@@ -47,6 +47,8 @@ def publish(run: Run, result: Result, url: str, place: str) -> None:
     store = Remote.open(url)
     store.check_writable()
     folder = Path(result.paths["report"]).parent
+    number = str(store.next_number())
+    store.write(f"{place}/{names.ORDER}", number.encode())
     verdict_last = sorted(names.FILES, key=names.VERDICT.__eq__)
     for name in verdict_last:
         file = folder / name

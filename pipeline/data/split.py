@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from rarefy.pipeline.data import duplicates
 from rarefy.pipeline.store.artifact import DataRecord
 
 
@@ -49,6 +50,21 @@ class Split:
         for group in self.groups or ():
             numbers.setdefault(group, len(numbers))
         return array("q", map(numbers.__getitem__, self.groups or ()))
+
+    @cached_property
+    def text_numbers(self) -> Sequence[int]:
+        """The number of each row's texts, from 0 in the order of the rows; see ``duplicates``."""
+        columns = [self.texts]
+        if self.pairs is not None:
+            columns.append(self.pairs)
+        rows = zip(*columns, strict=True)
+        numbers: dict[bytes, int] = {}
+        of_row = array("q")
+        for digest in map(duplicates.digest, rows):
+            following = len(numbers)
+            number = numbers.setdefault(digest, following)
+            of_row.append(number)
+        return of_row
 
     @cached_property
     def greatest_label(self) -> float:

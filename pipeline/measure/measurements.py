@@ -55,6 +55,8 @@ class ModelMeasurement(_Record):
 class Linear(_Record):
     """A linear model on word counts of the same rows; see ``predictions/linear_model.py``.
 
+    Or one on embeddings of the recipe's model, which is not timed; see ``predictions/probe.py``.
+
     ``size`` is the bytes of its pickle. ``seconds``: to train it, on ``rows`` rows.
     ``milliseconds`` from text to answer, one entry a call, in the process that measures.
     ``level``: whether a candidate that is no better fails, or is a warning only.
@@ -181,6 +183,10 @@ class Measurements(_Record):
     )
     linear: Linear | None = Field(
         default=None, description="what a linear model answers that was trained on the same rows"
+    )
+    probe: Linear | None = Field(
+        default=None,
+        description="what a regression answers that was fitted to embeddings of the recipe's model",
     )
     samples: list[dict[str, str]] = Field(
         default_factory=list, description="the text of example rows with both models' answers"

@@ -193,7 +193,7 @@ def _run_around(bundle: Bundle) -> Path | None:
 def _records(home: Home, fetched: Home, first: Path | None) -> list[Path]:
     """Return the records of runs: of the folder ``first``, fetched ones, then this machine's."""
     pattern = f"*/{names.RECORD}"
-    by_name = sorted(fetched.runs.glob(pattern), reverse=True)  # named for their time
+    by_name = sorted(fetched.runs.glob(pattern), reverse=True)  # named for their order
     by_age = sorted(home.runs.glob(pattern), key=disk.changed, reverse=True)
     paths = [*by_name, *by_age]
     if first is not None:

@@ -20,6 +20,7 @@ from rarefy.pipeline.release.bundles import Bundle
 from rarefy.pipeline.run import folder, names
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.store.order import Clock, wall
 from rarefy.pipeline.store.remote import artifacts
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.store.remote.files import READ_ONLY
@@ -36,7 +37,7 @@ VALIDATED = "rarefy validate "
 RUNS: Final = "runs"
 """The folder of a store that holds what deployed runs publish."""
 APART: Final = "~"
-"""Between a run's time, by which they are sorted, and its recipe, in whose name it is not."""
+"""Between a run's number, by which they are sorted, its time and its recipe, which have none."""
 
 
 def keep(home: Path, data: ReportData, sources: Path) -> RarefyError | None:
@@ -87,11 +88,10 @@ def keep_validated(
     words = ["rarefy", "validate", bundle.name]
     if loaded.path:
         words += ["--recipe", str(loaded.path)]
-    now = datetime.now(UTC)
     data = ReportData(
         name=loaded.recipe.name,
-        created=now.isoformat(timespec="seconds"),
-        measured_at=now.isoformat(timespec="milliseconds"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured_at=plan.store.now().isoformat(timespec="milliseconds"),
         command=shlex.join(words),
         recipe=loaded.portable_text,
         task=loaded.recipe.task,
@@ -106,7 +106,7 @@ def keep_validated(
     return keep(home, data, loaded.base)
 
 
-def fetch(reference: str, digest: str, into: Path) -> Home:
+def fetch(reference: str, digest: str, into: Path, now: Clock = wall) -> Home:
     """Fetch every run with a verdict on a bundle from the store of ``URL#TAG`` or ``URL#DIGEST``.
 
     Other references, and the web, where no run can publish, have none.
@@ -115,9 +115,10 @@ def fetch(reference: str, digest: str, into: Path) -> Home:
         reference: the bundle's name, as the user gives it.
         digest: the bundle's digest.
         into: an empty folder, which becomes the home of these runs.
+        now: this machine's clock.
 
     Returns:
-        A home with these runs, named for their time, and the history of their verdicts, so that
+        A home with these runs, named for their order, and the history of their verdicts, so that
         what holds for runs of this machine can be asked of them.
 
     Raises:
@@ -132,24 +133,53 @@ def fetch(reference: str, digest: str, into: Path) -> Home:
     if store.protocols & READ_ONLY:
         return home
     past = history.History(home.path / history.FILE)
+    latest = UNKNOWN
+    present = now().isoformat(timespec="milliseconds")
+    places = {}
     for run in _published_runs(store):
-        if not _judges(store, run, digest):
-            continue
-        local = home.runs / f"{run.name}{APART}{run.parent.name}"
+        if _judges(store, run, digest):
+            places[run] = _place_in_order(store, run)
+    judging = sorted(places, key=places.__getitem__)
+    for number, run in enumerate(judging):
+        parts = f"{number:06}", run.name, run.parent.name
+        local = home.runs / APART.join(parts)
         _download(store, run, local)
         try:
-            past.add(folder.read(local))
+            record = folder.read(local)
+            if latest > present or not _has_passed(record.verdict):
+                record = _not_before(record, latest)
+            past.add(record)
         except (OSError, ValueError) as error:
             raise EvidenceError(
                 f"{store.url}/{run}: its verdict on {digest[:12]} cannot be read: {error}; delete "
                 "this run there if it does not count"
             ) from None
+        latest = max(latest, record.measured)
     return home
+
+
+def _place_in_order(store: Remote, run: PurePosixPath) -> int:
+    """Return which of the store's runs one is in the order of publishing; 0 if it does not say."""
+    content = store.read(f"{run}/{names.ORDER}") or b""
+    try:
+        return int(content)
+    except ValueError:
+        return 0
+
+
+def _not_before(record: ReportData, latest: str) -> ReportData:
+    """Return a record as late as anything that was published before it.
+
+    The clock of the machine that published that may have been ahead. It is asked for misses, and
+    for passes if that clock surely was: else one may have been measured before, published later.
+    """
+    later = max(record.measured, latest)
+    return record.model_copy(update={"measured_at": later})
 
 
 def address(reference: str, run: Path) -> str:
     """Return where the run lies in the store that ``fetch`` has fetched it from."""
-    time, _, recipe = run.name.partition(APART)
+    _, time, recipe = run.name.split(APART)
     url, _ = artifacts.split(reference)
     return f"{url.rstrip('/')}/{RUNS}/{recipe}/{time}"
 
@@ -184,7 +214,11 @@ def _download(store: Remote, run: PurePosixPath, local: Path) -> None:
 
 
 def check_newest(
-    record: ReportData, bundle: Bundle, homes: Sequence[Home], places: Sequence[str]
+    record: ReportData,
+    bundle: Bundle,
+    homes: Sequence[Home],
+    places: Sequence[str],
+    now: Clock = wall,
 ) -> None:
     """Raise if a recipe's newest verdict on this bundle is not a pass, unless the run's is newer.
 
@@ -200,6 +234,7 @@ def check_newest(
         bundle: the bundle they move to.
         homes: where verdicts are looked up: of this machine, and of a store.
         places: the tags, the local one first.
+        now: this machine's clock; a record of a later time is no newer than any miss.
 
     Raises:
         BudgetError: if a budget was missed.
@@ -208,9 +243,12 @@ def check_newest(
     verdicts = _verdicts_on(bundle, record.name, homes)
     _check_compared(bundle, verdicts, places)
     by_recipe = {verdict.recipe: verdict for verdict in verdicts}
+    # A clock was ahead, so the record's time does not say that it is newer.
+    present = now().isoformat(timespec="milliseconds")
+    from_future = record.measured > present
     for latest in by_recipe.values():
         is_older = (latest.measured, latest.time) < (record.measured, record.created)
-        if latest.standing == "pass" or is_older:
+        if latest.standing == "pass" or (is_older and not from_future):
             continue
         error = BudgetError if latest.standing == "fail" else EvidenceError
         raise error(

@@ -16,6 +16,7 @@ from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import LINEAR
 from rarefy.pipeline.verdict.record import LedgerRow, ReportData
 
+PROBE = "linear model on embeddings of the untrained model"
 LINEAR_MODEL = "linear model (TF-IDF of words and pairs of words)"
 
 
@@ -350,6 +351,23 @@ def linear_line(measured: Measurements | None) -> str | None:
     return (
         f"{LINEAR_MODEL}: {main} {score}, {time} from text to prediction, {size}, "
         f"trained in {model.seconds:.0f} s on {model.rows:,} rows"
+    )
+
+
+def probe_line(measured: Measurements | None) -> str | None:
+    """Return the score of the regression on embeddings, and how the candidate differs from it."""
+    import numpy as np
+
+    if measured is None or measured.probe is None:
+        return None
+    main = measured.main
+    table = np.asarray(measured.probe.answers, float)
+    score = wording.bounds(measured.score_of(main, table), metrics.known(main).unit)
+    difference = measured.compare(main, measured.table(CANDIDATE), table).difference
+    value, low, high = map(wording.signed, difference)
+    return (
+        f"{PROBE}: {main} {score}, fitted in {measured.probe.seconds:.0f} s to "
+        f"{measured.probe.rows:,} rows; the candidate differs by {value} points [{low}, {high}]"
     )
 
 

@@ -59,7 +59,8 @@ def _judged(results: Sequence[BudgetResult]) -> str:
         sentences.append(_counted(budgets))
     for result in results:
         if result.is_linear_baseline and result.outcome != "pass":
-            sentences.append(f"The {LINEAR_BASELINE} is at least as good.")
+            verb = "is" if result.outcome == "fail" else "may be"
+            sentences.append(f"The {LINEAR_BASELINE} {verb} at least as good.")
         elif result.is_linear_baseline and not budgets:
             sentences.append(f"It is better than the {LINEAR_BASELINE}.")
     return " ".join(sentences)

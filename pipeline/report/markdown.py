@@ -51,6 +51,8 @@ def render(data: ReportData) -> str:
     linear = facts.linear_line(data.measurements) or ""
     decided = facts.decided_line(data.measurements) or ""
     parts.append(escape(linear))
+    probe = facts.probe_line(data.measurements) or ""
+    parts.append(escape(probe))
     parts.append(escape(decided))
     counted = throughput.lines(data.measurements)
     parts += map(escape, counted)

@@ -321,7 +321,7 @@ class Run:
             manifest = self._manifest(work, stage, output, draft)
             run = {
                 "started": started.isoformat(),
-                "ended": datetime.now(UTC).isoformat(),
+                "ended": plan.store.now().isoformat(),
                 "seconds": seconds,
                 "memory": peak,
                 "host": platform.node(),

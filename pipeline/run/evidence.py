@@ -18,7 +18,7 @@ def needs(plan: Plan, last: Path) -> list[Need]:
 
     ``last``: the folder of the recipe's last run; its measurements show how often models differ.
     """
-    rows = plan.summary.rows["eval"]
+    rows = plan.summary.different
     # Of rows in groups, nobody knows how many would do before a run has told.
     counted = plan.unbound_task.scorer.counted and plan.loaded.recipe.data.group is None
     return power.needs(plan.budgets, rows, _earlier(last), counted=counted)

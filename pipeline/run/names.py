@@ -12,6 +12,8 @@ VERDICT: Final = "verdict.json"
 RECORD: Final = "run.json"
 ANSWERS: Final = answers.FILE
 BUNDLE: Final = "bundle"
+ORDER: Final = "order.txt"
+"""In a store, beside a run's files: its number in the order in which runs were published there."""
 JUNIT: Final = "junit.xml"
 CI_FILES: Final = {
     "junit": JUNIT,

@@ -15,7 +15,7 @@ from rarefy.pipeline.terms.errors import DataError, RarefyError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.progress import Progress
 
-VERSION = 9
+VERSION = 10
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 

@@ -14,6 +14,8 @@ VARIABLE: Final = "RAREFY_HOME"
 """The environment variable with the folder of those who name none."""
 DEFAULT: Final = ".rarefy"
 """The folder if the variable is not set, either."""
+HISTORY: Final = "history.sqlite"
+"""The file with the history of verdicts."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Layout, below the store's root::
     artifacts/sha256/<digest>/        the files, manifest.json, run.json
     fingerprints/<fingerprint>.json   {"digest": …}: the artifact that this work produced
     tags/<name>.json                  {"digest": …, "time": …}
+    time.json                         the last time that ``now`` gave
     notes/<key>.json                  derived facts that can be recomputed, e.g. a data summary
     work/<fingerprint>/               progress of an unfinished stage, kept if it is killed
     tmp/<id>/                         drafts that are not published yet
@@ -30,10 +31,11 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.store import disk, locks
+from rarefy.pipeline.store import disk, locks, order
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
 from rarefy.pipeline.store.lease import Lease
 from rarefy.pipeline.store.tags import (
@@ -108,6 +110,11 @@ class Store:
         """
         with disk.speaking(self.root), self.lock(GUARD):
             yield
+
+    def now(self, clock: order.Clock = order.wall) -> datetime:
+        """Return the time, later than any that this store gave before; see ``order``."""
+        with self.guard():
+            return order.next_time(self.root, clock)
 
     def lease(self) -> Lease:
         """Return a new lease, with which this process protects what it uses from ``gc``."""

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rarefy.pipeline.data import corpus, development_split, duplicates
+from rarefy.pipeline.data import clusters, corpus, development_split, duplicates, repeats
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source, Table
@@ -29,7 +29,7 @@ SHOWN = 20
 """Labels of a model that an error names."""
 READING = 2
 """The version of how files are read: raised when the same ones give other rows or targets."""
-VERSION = 9
+VERSION = 10
 """Of the summary: raised when what it says of the same rows changes."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
@@ -41,6 +41,7 @@ class Summary:
 
     ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
     the digest of a split's rows that are in its file but left out because of other files.
+    ``different``: how many eval rows do not repeat another.
     """
 
     labels: list[str]
@@ -48,6 +49,7 @@ class Summary:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    different: int = 0
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
@@ -167,8 +169,17 @@ def load(
         _share_grades(splits)
     left_out = _leave_out(splits, warnings, singly=reader.singly)
     _warn_overlap(splits, warnings, cut=cut)
+    tested = splits["eval"]
+    different = len(tested)
+    if not (reader.queries and data.group):  # where whole queries count
+        different = len(set(tested.text_numbers))
+        warnings += repeats.warnings(tested, names)
+    if data.group is None:
+        file = located["train" if data.eval_share else "eval"]
+        used = {*_Columns.of_split(data, reader, "eval").names, *data.slices}
+        warnings += clusters.warnings(tested) + clusters.columns(file, used)
     sizes = {name: len(split) for name, split in splits.items()}
-    return splits, Summary(names, sizes, counts, warnings, left_out)
+    return splits, Summary(names, sizes, counts, warnings, left_out, different)
 
 
 def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> list[str]:
@@ -313,6 +324,8 @@ def evaluated(
         shown += ", …"
     source = replace(located["eval"], labels_of=f"the model's labels ({shown})")
     split = _split(reader, source, _rows(data, reader, source, warnings, list), labels, warnings)
+    if not (reader.queries and data.group):
+        warnings += repeats.warnings(split, labels)
     if corpus.NAME not in located:
         return split
     return corpus.searching(split, corpus.read(located[corpus.NAME]))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from rarefy.pipeline.data import repeats
 from rarefy.pipeline.tasks.encoder import Encoder, Requests
 from rarefy.pipeline.tasks.head import Head
 from rarefy.pipeline.tasks.objective import Objective
@@ -99,18 +100,40 @@ def timed_requests(task: Task, split: Split) -> Requests:
 
 
 def groups_of_blocks(task: Task, split: Split) -> list[int]:
-    """Return the number of each block's group by ``data.group``; empty if no two share one.
+    """Return the number of each block's group; empty if each is its own.
 
-    What a model predicts for the blocks of a group, such as a user's rows, tends to be correct and
-    wrong together.
+    A group is the blocks of one value of ``data.group``, such as a user's rows, which tend to be
+    correct and wrong together, and those of equal texts, which are: see ``repeats.clusters``.
     """
     first_rows = task.scorer.blocks(split)
-    groups = list(split.group_numbers)
-    if groups and first_rows is not None:
-        groups = [groups[row] for row in first_rows]
+    groups: Sequence[int] = list(split.group_numbers)
+    texts: Sequence[int] = split.text_numbers
+    if first_rows is not None:
+        if len(set(groups)) == len(first_rows):
+            texts = _texts_of_groups(groups, texts)
+        else:
+            texts = [texts[row] for row in first_rows]
+        if groups:
+            groups = [groups[row] for row in first_rows]
+    count = len(texts)
+    if len(set(texts)) < count:
+        groups = repeats.clusters(groups or range(count), texts)
     if len(set(groups)) == len(groups):
         return []
-    return groups
+    return list(groups)
+
+
+def _texts_of_groups(groups: Sequence[int], texts: Sequence[int]) -> list[int]:
+    """Return the number of each group's texts; ``groups``, ``texts``: those of each row."""
+    of_group: dict[int, list[int]] = {}
+    for group, text in zip(groups, texts, strict=True):
+        together = of_group.setdefault(group, [])
+        together.append(text)
+    keys = []
+    for group in sorted(of_group):
+        ordered = sorted(of_group[group])
+        keys.append(tuple(ordered))
+    return repeats.numbered(keys)
 
 
 def count_predictions(task: Task, truth: Sequence[Any]) -> int:

@@ -57,9 +57,9 @@ def broken_answers(measurements: Measurements) -> BudgetResult | None:
 def judge_linear(measurements: Measurements) -> BudgetResult | None:
     """Return whether the candidate beats the linear model; None if there is none, or it is broken.
 
-    It fails if its main score is no better, whatever it retains of a larger model's: the cheap
-    model is the one to ship. If it is better, the interval says how sure that is. It is not a
-    budget of the recipe, and may be a warning only (``validate: {linear: warn}``).
+    It fails if its main score is surely worse, whatever it retains of a larger model's: the cheap
+    model is the one to ship. If the interval contains no difference, it is inconclusive. It is not
+    a budget of the recipe, and may be a warning only (``validate: {linear: warn}``).
     """
     if measurements.linear is None or broken_answers(measurements):
         return None
@@ -73,10 +73,12 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
         f"{main} differs from the linear model's by {value} points [{low}, {high}] "
         "(one-sided 95% bounds)"
     )
-    outcome: Outcome = "pass"
-    if drop.value >= 0:
-        outcome = "fail"
-        reason = f"{reason}: the linear model is at least as good, so the bundle fails"
+    difference = comparison.difference90
+    outcome: Outcome = intervals.non_inferiority(difference, 0)
+    if outcome == "fail":
+        reason = f"{reason}: the linear model is better, so the bundle fails"
+    elif outcome == "inconclusive":
+        reason = f"{reason}: the linear model may be as good; more eval rows would tell"
     return BudgetResult(
         metric=main,
         form="max_drop",

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.rows_per_second import Throughput
+from rarefy.pipeline.store.home import HISTORY
 from rarefy.pipeline.tasks.task import count_predictions
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
@@ -32,10 +33,13 @@ from rarefy.pipeline.verdict.history_numbers import Machine, Past, Plain
 from rarefy.pipeline.verdict.record import ReportData
 from rarefy.pipeline.verdict.verdict import BudgetResult
 
-FILE: Final = "history.sqlite"
+FILE: Final = HISTORY
 SCHEMA: Final = 5
 WAIT: Final = 30.0
 """Seconds to wait for another writer; a write takes milliseconds."""
+DATA: Final = "eval data"
+"""The fact of a machine's settings that identifies the eval rows, by the beginning of a digest."""
+DATA_DIGITS: Final = 12
 _LOOK: Final = "PRAGMA user_version"
 """The least that reads the file."""
 _TABLES = """
@@ -89,6 +93,8 @@ class History:
         later: dict[str, Any] = {"latency": {"__all__": of_latency}, "thresholds": True}
         if not data.measurements.throughput:
             later["throughput"] = True
+        if data.measurements.probe is None:
+            later["probe"] = True
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
         of_budget = {"budgets": {"__all__": {"code"}}}
         verdict = data.verdict.model_dump_json(by_alias=True, exclude=of_budget)
@@ -174,6 +180,20 @@ class History:
                 if verdict in by_id:
                     by_id[verdict].baselines[tag] = digest
         return pasts
+
+    def judged_on(self, data: str) -> set[str]:
+        """Return the bundles with a verdict by the eval rows whose digest begins like ``data``."""
+        place = f'$."{DATA}"'
+        beginning = data[:DATA_DIGITS]
+        query = (
+            "SELECT DISTINCT bundle FROM verdicts JOIN machines ON machines.digest = machine "
+            "WHERE bundle IS NOT NULL AND json_extract(facts, ?) = ?"
+        )
+        bundles = set()
+        with self._open() as database:
+            for (bundle,) in database.execute(query, (place, beginning)):
+                bundles.add(bundle)
+        return bundles
 
     @contextmanager
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -321,7 +341,8 @@ def _machine(measurements: Measurements) -> Machine:
 
     targets = {name: _settings(timed) for name, timed in measurements.latency.items()}
     truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]
-    how: dict[str, Any] = {"eval data": measurements.data[:12], "truth": truth, "target": targets}
+    how: dict[str, Any] = {DATA: measurements.data[:DATA_DIGITS], "truth": truth}
+    how["target"] = targets
     if measurements.throughput:
         counted = {}
         for name, timed in measurements.throughput.items():

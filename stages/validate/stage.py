@@ -22,6 +22,7 @@ from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import CANDIDATE, FASTEST_FLOAT, Name, Target
+from rarefy.pipeline.terms.recipe_parts import MODEL as MODEL_STEP
 from rarefy.pipeline.terms.wording import about
 from rarefy.stages.common.bundle_targets import Bundling
 from rarefy.stages.training.parameters import EXPORTING
@@ -103,6 +104,11 @@ class Validate(Stage):
         description="Whether to also train a linear baseline on the words of the rows; a bundle "
         "that is no better fails, or gets a warning",
     )
+    probe: bool = Field(
+        default=False,
+        description="Whether to also fit a regression to embeddings of the recipe's own model, "
+        "which is not trained for that; it is reported, and no bundle fails by it",
+    )
     memory: bool = Field(
         default=True, description="Whether to measure the peak memory of each model"
     )
@@ -117,9 +123,12 @@ class Validate(Stage):
     )
 
     def references(self) -> dict[str, str]:
-        """Return the checkpoints named by ``models``."""
+        """Return the checkpoints named by ``models``, and the recipe's model for ``probe``."""
         names = () if self.models == "all" else self.models
-        return {f"{REFERENCE}:{name}": name for name in names}
+        references = {f"{REFERENCE}:{name}": name for name in names}
+        if self.probe and MODEL_STEP not in names:
+            references["probe"] = MODEL_STEP
+        return references
 
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if something cannot be measured for the task, its rows or a target.
@@ -127,8 +136,9 @@ class Validate(Stage):
         That is a linear model, a length that no row has, or an int8 bundle that a target refuses.
         """
         task = recipe.task
-        if self.linear and task.objective.linear is None:
-            raise RecipeError(f"`linear: true` is not supported for {task.name}")
+        for name in ("linear", "probe"):
+            if getattr(self, name) and task.objective.linear is None:
+                raise RecipeError(f"`{name}: true` is not supported for {task.name}")
         longest = recipe.max_length
         possible = range(FEWEST_TOKENS, longest + 1)
         if not set(self.lengths).issubset(possible):
@@ -213,6 +223,8 @@ class Validate(Stage):
             measured.linear = session.measure_linear()
             if self.linear == "warn":
                 measured.linear.level = "warn"
+        if self.probe:
+            measured.probe = session.measure_probe()
         for target in first_of_other_providers(context.targets):
             measured.elsewhere[target.name] = session.answer(model, target)
         if self.cold_starts:
@@ -272,8 +284,7 @@ class Validate(Stage):
             steps += self.measures_throughput(target, context.requirements)
         if self.cold_starts:
             steps += 1
-        if self.linear:
-            steps += 1
+        steps += bool(self.linear) + self.probe
         return steps
 
 
@@ -356,6 +367,23 @@ class Session:
         splits = [context.split(name) for name in ("train", "dev", "eval")]
         progress = self.steps.next("training the linear model")
         return linear.measure(context.task, *splits, seed=context.seed, progress=progress)
+
+    def measure_probe(self) -> Linear:
+        """Fit a regression to the frozen model's embeddings, and measure it on the eval split."""
+        from rarefy.pipeline.measure.predictions import probe
+
+        context = self.context
+        splits = [context.split(name) for name in ("train", "dev", "eval")]
+        progress = self.steps.next("embedding rows with the model as it is")
+        directory = context.artifacts[MODEL_STEP].directory
+        return probe.measure(
+            context.task,
+            directory,
+            *splits,
+            seed=context.seed,
+            device=context.device,
+            progress=progress,
+        )
 
     def answer(self, model: Artifact, target: Target) -> list[list[float]]:
         """Predict the whole split on a target; return units × columns."""

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 FILE = "answers.safetensors"
 SCHEMA = "rarefy.answers/1"
-LINEAR = "linear"
-"""The name of the linear model's answers."""
+LINEAR = ("linear", "probe")
+"""The names of the answers of linear models: on words, and on embeddings."""
 APART: dict[str, Any] = {
     "models": {"__all__": {"answers"}},
     "elsewhere": True,
-    LINEAR: {"answers"},
+    **{name: {"answers"} for name in LINEAR},
 }
 """What the JSON leaves out, in pydantic's notation."""
 DIGITS = 7
@@ -69,8 +69,9 @@ def write(measured: Measurements, path: Path) -> Measurements:
     tables = {f"model/{name}": model.answers for name, model in measured.models.items()}
     for target, table in measured.elsewhere.items():
         tables[f"elsewhere/{target}"] = table
-    if measured.linear:
-        tables[LINEAR] = measured.linear.answers
+    for name in LINEAR:
+        if model := getattr(measured, name):
+            tables[name] = model.answers
     arrays = {name: _narrow(np.asarray(table, float)) for name, table in tables.items()}
     # Not ``save_file``, which lets nobody but this user read the file, whatever the umask.
     path.write_bytes(save(arrays, metadata={"schema": SCHEMA}))
@@ -98,8 +99,9 @@ def read(measured: Measurements, path: Path) -> Measurements:
         if room == "elsewhere" and target:
             elsewhere[target] = table
     whole: dict[str, Any] = {"models": models, "elsewhere": elsewhere, "answers_sha256": ""}
-    if measured.linear:
-        whole["linear"] = measured.linear.model_copy(update={"answers": tables[LINEAR]})
+    for name in LINEAR:
+        if model := getattr(measured, name):
+            whole[name] = model.model_copy(update={"answers": tables[name]})
     return measured.model_copy(update=whole)
 
 

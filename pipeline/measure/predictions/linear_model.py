@@ -65,30 +65,20 @@ def measure(
     order = np.random.default_rng(seed).permutation(len(train))
     rows = order[:MOST].tolist()
     texts = [_text(train, row) for row in rows]
-    targets = _targets(task, train, rows)
+    targets = targets_of(task, train, rows)
     vectors = _vectors(len(rows))
     try:
         words = vectors.fit_transform(texts)
     except ValueError:  # no word is in two rows, as of ids: nothing is left
         words = vectors.set_params(min_df=1).fit_transform(texts)
     held_out = vectors.transform([_text(dev, row) for row in range(len(dev))])
-    truth = _targets(task, dev, range(len(dev)))
-    best, least = None, np.inf
-    for done, strength in enumerate(STRENGTHS):
-        progress(done, len(STRENGTHS), "training the linear model")
-        model = _model(task, strength, targets).fit(words, targets)
-        outputs = _outputs(task, model, held_out)
-        loss = _loss(task, outputs, truth)
-        if loss < least:
-            best, least = model, loss
-    if task.head.chooses:
-        chosen = task.head.choose(_outputs(task, best, held_out), dev)
-        task = task.of_model(chosen)
+    truth = targets_of(task, dev, range(len(dev)))
+    best, task = fit(task, (words, targets), (held_out, truth), dev, progress)
     seconds = timer.seconds() - started
 
     def answer(texts: Sequence[str]) -> NDArray[np.float64]:
         words = vectors.transform(texts)
-        return task.head.predictions(_outputs(task, best, words))
+        return task.head.predictions(outputs(task, best, words))
 
     texts = [_text(evaluated, row) for row in range(len(evaluated))]
     answers = answer(texts)
@@ -104,13 +94,52 @@ def measure(
     )
 
 
+def fit(
+    task: Task,
+    train: tuple[Any, NDArray[Any]],
+    held_out: tuple[Any, NDArray[Any]],
+    dev: Split,
+    progress: Progress = silent,
+) -> tuple[Any, Task]:
+    """Train a regression with the strength that is best on other rows.
+
+    Args:
+        task: It must say what its ``linear`` form is.
+        train: The features, rows × columns, and the targets of the training rows.
+        held_out: Those of the development rows.
+        dev: The development rows.
+        progress: Shows how far it is.
+
+    Returns:
+        The regression, and the task with what was chosen for it, such as thresholds.
+    """
+    import numpy as np
+
+    features, targets = train
+    others, truth = held_out
+    best = None
+    least = np.inf
+    for done, strength in enumerate(STRENGTHS):
+        progress(done, len(STRENGTHS), "training the linear model")
+        model = _model(task, strength, targets)
+        model.fit(features, targets)
+        loss = _loss(task, outputs(task, model, others), truth)
+        if loss < least:
+            best, least = model, loss
+    if task.head.chooses:
+        of_others = outputs(task, best, others)
+        chosen = task.head.choose(of_others, dev)
+        task = task.of_model(chosen)
+    return best, task
+
+
 def _text(split: Split, row: int) -> str:
     if split.pairs is None:
         return split.texts[row]
     return f"{split.texts[row]} {split.pairs[row]}"
 
 
-def _targets(task: Task, split: Split, rows: Sequence[int]) -> NDArray[Any]:
+def targets_of(task: Task, split: Split, rows: Sequence[int]) -> NDArray[Any]:
     """Return the classes or scores of rows, or their flags: rows × labels."""
     import numpy as np
 
@@ -149,7 +178,7 @@ def _model(task: Task, strength: float, targets: NDArray[Any]) -> Any:
     return logistic
 
 
-def _outputs(task: Task, model: Any, words: Any) -> NDArray[np.float64]:
+def outputs(task: Task, model: Any, words: Any) -> NDArray[np.float64]:
     """Return what stands for a network's raw outputs: rows × labels, or rows × 1."""
     import numpy as np
 

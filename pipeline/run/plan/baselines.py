@@ -18,7 +18,7 @@ from rarefy.pipeline.tasks import Task, unlabelled
 from rarefy.pipeline.terms import credentials
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.pipeline.terms.recipe_parts import NAME, REMOTE_TAG, RESERVED
+from rarefy.pipeline.terms.recipe_parts import ANCHOR, NAME, REMOTE_TAG, RESERVED
 from rarefy.pipeline.terms.suggestions import misspelt, nearest
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
@@ -206,8 +206,9 @@ def check_alike(name: str, other: tuple[str, list[str]], task: Task) -> None:
 def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
     """Point every budget against a tag to this one; if there is none, add the usual three.
 
-    Raises RecipeError if ``tag`` is a stage of the recipe or not a valid tag name, and if a tag of
-    the recipe is rather a mistyped stage, with which nothing would be compared then.
+    Budgets against a tag ``anchor`` stay as they are. Raises RecipeError if ``tag`` is a stage of
+    the recipe or not a valid tag name, and if a tag of the recipe is rather a mistyped stage, with
+    which nothing would be compared then.
     """
     if credentials.found_in(tag):
         raise RecipeError(f"--baseline: {credentials.REFUSED}")
@@ -219,10 +220,11 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
         problem = "is not a valid tag name"
     if problem:
         raise RecipeError(f"baseline {tag!r} {problem}; give a tag, or URL#tag for a remote store")
+    moving = [name for name in loaded.tags if name.rpartition(REMOTE_TAG)[2] != ANCHOR]
     budgets = []
     for position, budget in enumerate(loaded.recipe.budgets):
         name = budget.against
-        if name in loaded.tags:
+        if name in moving:
             near = misspelt(name, ids, NEAR_STAGE)
             if near:
                 raise loaded.where.say(
@@ -232,7 +234,7 @@ def with_baseline(loaded: LoadedRecipe, tag: str) -> LoadedRecipe:
                 )
             budget = budget.model_copy(update={"against": tag})
         budgets.append(budget)
-    if not loaded.tags:
+    if not moving:
         main = {"metric": _main_score(loaded.recipe)}
         budgets += [Budget(against=tag, **main | usual) for usual in USUAL]
     recipe = loaded.recipe.model_copy(update={"budgets": tuple(budgets)})

@@ -42,6 +42,8 @@ from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
 
 ATTEMPTS = 20
 """How often to try again to move a tag that others move at the same time."""
+NUMBER = "number.txt"
+"""The file of a remote with the last number that it gave."""
 _ARTIFACTS = "artifacts/sha256"
 
 
@@ -288,6 +290,23 @@ class Remote(RemoteFiles):
                 if self.swap(path, tag.file(), seen):
                     return
         raise EvidenceError(f"{self.url}#{name}: others keep moving this tag; try again")
+
+    def next_number(self) -> int:
+        """Return a number above all that the remote has given: an order that no clock decides.
+
+        Raises EvidenceError if others keep taking numbers, IntegrityError if the last is damaged.
+        """
+        self.make_folder(NUMBER)
+        with self._guard():
+            for _ in range(ATTEMPTS):
+                seen = self.look(NUMBER)
+                last = (seen.data or b"0").decode(errors="replace")
+                if not last.isdecimal():
+                    raise IntegrityError(f"{self.url}/{NUMBER}: the file is damaged; delete it")
+                number = 1 + int(last)
+                if self.swap(NUMBER, str(number).encode(), seen):
+                    return number
+        raise EvidenceError(f"{self.url}: others keep publishing there; try again")
 
     @contextmanager
     def _guard(self) -> Iterator[None]:

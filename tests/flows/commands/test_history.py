@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rarefy.pipeline.verdict.history import FILE, History
 from rarefy.pipeline.verdict.history_numbers import Plain
+from tests.desk import Desk
 from tests.pipeline.report.factory import digest
 from tests.pipeline.report.verdicts import NEWER, asked, finished
 from tests.project import Project, Said
@@ -43,6 +45,34 @@ def test_an_empty_history_is_a_plain_sentence(past: History, rarefy: Callable[..
     assert said.code == 2
     assert "no verdict yet" in said.err
     assert not page.exists()
+
+
+def test_candidates_are_counted_and_compared_with_the_best_release_and_the_anchor(
+    desk: Desk,
+) -> None:
+    past = History(desk.home / FILE)
+    for index, right in enumerate((90, 88)):
+        run = finished(index, right=right)
+        run.measurements.data = "a" * 64
+        run.measurements.models["candidate"].digest = desk.digest if not index else digest("next")
+        assert past.add(run)
+    (newest, _), heading = _history(desk)
+    assert (newest["candidate"], newest["vs_best_release"]) == (2, None)
+    assert "vs" not in heading
+    desk.store.tag("production", desk.digest, why="promote")
+    desk.store.tag("anchor", desk.digest)
+    (newest, oldest), heading = _history(desk)
+    for title in ("vs_best_release", "vs_anchor"):
+        assert newest[title] == pytest.approx(-0.02)
+        assert oldest[title] == 0
+    assert "vs best release" in heading
+    assert "vs anchor" in heading
+
+
+def _history(desk: Desk) -> tuple[list[dict[str, Any]], str]:
+    """Return what `rarefy history` has in JSON, and the headings of its table."""
+    table = desk.rarefy("history", "reviews").out
+    return json.loads(desk.rarefy("history", "--json").out), table.splitlines()[0]
 
 
 def test_an_arrow_stands_only_where_intervals_are_apart_on_one_machine(

@@ -216,6 +216,11 @@ def test_the_task_is_recognised_and_its_recipe_passes_check(
     assert recipe.task == found.task
     assert recipe.data.group == found.group
     assert metrics.known(recipe.budgets[0].metric).kind == "score"
+    written = Path("recipe.yaml").read_text()
+    Path("recipe.yaml").write_text(written.replace("  # - {", "  - {"))
+    releases = recipes.load(Path("recipe.yaml"))
+    assert releases.tags == ("production", "anchor"), "what is a comment before the first release"
+    assert {budget.metric for budget in releases.recipe.budgets[-2:]} == {recipe.budgets[0].metric}
 
 
 def test_a_finetuned_model_and_texts_alone_give_a_recipe_without_labels(

@@ -16,6 +16,8 @@ from rarefy.flows.console.options import show_table
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.verdict.history import FILE, History
+from tests.pipeline.report.verdicts import finished
 from tests.project import Project, Said
 
 
@@ -104,6 +106,20 @@ def test_what_cannot_fit_is_refused_before_anything_runs(
     assert result.err.startswith("rarefy: model: writes at least ")
     assert "only 10 kB are free" in " ".join(result.err.split())
     assert not list((project.home / "store" / "artifacts" / "sha256").iterdir())
+
+
+def test_a_plan_says_how_many_candidates_these_rows_have_judged(trained_project: Project) -> None:
+    budgets = "budgets:\n  - {metric: accuracy, min: 50 %}\n"
+    recipe = trained_project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
+    home = Home(trained_project.home)
+    plan = Plan(recipes.load(recipe), home.store())
+    before = views.PlanView.from_plan(plan, home.runs / "tiny").candidates
+    judged = finished(0)
+    judged.measurements.data = plan.sources["eval"].sha256
+    assert History(home.path / FILE).add(judged)
+    view = views.PlanView.from_plan(plan, home.runs / "tiny")
+    assert view.as_json()["candidates"] == before + 1
+    assert any("been judged on these rows; the more" in note for note in view.notes)
 
 
 def test_a_plan_breaks_between_words_alone_at_80_columns(trained_project: Project) -> None:

@@ -169,6 +169,42 @@ def test_a_pass_on_measurements_of_an_unknown_time_hides_no_fail(
     assert desk.production is None
 
 
+def test_a_miss_after_the_clock_was_set_back_counts(desk: Desk, here: Project) -> None:
+    """The run ends while the clock is ahead: its pass is of 2999, the miss that follows is not."""
+    recipe, home = here.folder / "tiny.yaml", ("--home", desk.home)
+    ahead = desk.store.now(lambda: datetime(2999, 1, 1, tzinfo=UTC))
+    when = ahead.isoformat(timespec="milliseconds")
+    desk.record(lambda values: values.update(created=when, measured_at=when))
+    assert History(desk.home / "history.sqlite").add(folder.read(desk.run))
+    strict = recipe.with_name("strict.yaml")
+    tightened = recipe.read_text() + "  - {metric: size, max: 1 kB}\n"
+    strict.write_text(tightened.replace("name: tiny", "name: strict"))
+    said = desk.rarefy("validate", "tiny", "--recipe", strict, *home)
+    assert said.code == 3, said.err
+    said = desk.rarefy("promote", "tiny", *home)
+    assert said.code == 3
+    assert "its newest verdict is fail (rarefy validate tiny --recipe" in said.err
+    assert desk.production is None
+
+
+def test_a_pass_of_a_time_to_come_is_not_newer_than_a_miss(tmp_path: Path) -> None:
+    past = History(tmp_path / "history.sqlite")
+    bundle = Bundle("tiny", tmp_path, None)
+    failed = finished(1, outcome="fail", name="tiny")
+    failed.measurements.models["candidate"].digest = bundle.digest
+    assert past.add(failed)
+    later = datetime.fromisoformat(failed.created) + timedelta(days=1)
+    run = finished(2, name="tiny", created=later.isoformat())
+
+    def check(days: int) -> None:
+        now = later + timedelta(days=days)
+        verdicts.check_newest(run, bundle, [Home(tmp_path)], ["production"], lambda: now)
+
+    check(1)
+    with pytest.raises(BudgetError, match="its newest verdict is fail"):
+        check(-1)
+
+
 def test_tags_of_two_hosts_are_not_the_same() -> None:
     staging, production = (f"webhdfs://{host}:9870/m#t" for host in ("staging", "production"))
     assert not verdicts.same_tag(staging, production)

@@ -24,10 +24,14 @@ class Shared:
         self.url = self.folder.as_uri()
         artifacts.push(desk.store, desk.digest, self.url)
 
-    def publish(self, name: str = "20260101-030000-0123abcd", recipe: str = "tiny") -> Path:
+    def publish(
+        self, name: str = "20260101-030000-0123abcd", recipe: str = "tiny", number: int = 0
+    ) -> Path:
         """Leave the desk's run there as it is now, with its verdict."""
         place = self.folder / "runs" / recipe / name
         place.mkdir(parents=True)
+        if number:
+            (place / "order.txt").write_text(str(number))
         for file in ("run.json", "answers.safetensors", "verdict.json"):
             shutil.copyfile(self.desk.run / file, place / file)
         return place
@@ -79,6 +83,28 @@ def test_the_newest_of_its_verdicts_counts(shared: Shared) -> None:
     shared.desk.record(at("2026-01-04T03:00:00+00:00"))
     shared.publish("20260104-030000-0123abcd")
     assert shared.promote().code == 0
+
+
+def test_a_pass_of_a_worker_whose_clock_was_ahead_ends_with_the_next_miss(shared: Shared) -> None:
+    """Another worker's miss was published after it, and then a pass, both by the right clock."""
+    shared.desk.record(at("2999-01-01T03:00:00+00:00"))
+    shared.publish("29990101-030000-0123abcd", number=1)
+    assert shared.promote().code == 0
+    shared.desk.verdict("fail")
+    shared.desk.record(at("2026-01-02T03:00:00+00:00"))
+    shared.publish("20260102-030000-0123abcd", number=2)
+    assert shared.promote().code == 3
+    shared.desk.verdict("pass")
+    shared.desk.record(at("2026-01-03T03:00:00+00:00"))
+    last = shared.publish("20260103-030000-0123abcd", number=3)
+    said = shared.promote("--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["run"] == last.as_uri()
+
+
+def test_numbers_of_a_store_rise(shared: Shared) -> None:
+    remote = artifacts.Remote.open(shared.url)
+    assert [remote.next_number() for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_verdict_that_the_record_does_not_support_is_not_believed(shared: Shared) -> None:

@@ -170,6 +170,13 @@ def test_sentence_pairs(load):
     assert "eval: 1 row is also in train, so accuracy is overestimated" in summary.warnings
 
 
+def test_eval_rows_that_repeat_are_counted_once(load):
+    _, summary = load(evaluation=[*EVAL, EVAL[0], EVAL[0] | {"label": "good"}])
+    assert (summary.rows["eval"], summary.different) == (4, 2)
+    assert any("2 of 4 rows repeat others: 2 different ones" in said for said in summary.warnings)
+    assert any("1 text has more than one label" in said for said in summary.warnings)
+
+
 def test_rows_without_text_are_left_out_counted_and_said(load):
     more = [{"text": text, "label": "bad"} for text in ("", "  ", None)]
     splits, summary = load([*TRAIN, *more])
@@ -443,7 +450,8 @@ def test_texts_that_count_as_duplicates_are_on_one_side(load):
         for text in (f"row {at}", f"ROW {at}!"):
             rows.append({"text": text, "label": "ab"[at % 2]})
     _, summary = load(rows, None, eval="20 %")
-    assert summary.warnings == []
+    (repeated,) = summary.warnings  # none of them is in train too
+    assert "20 of 40 rows repeat others" in repeated
 
 
 def test_a_label_that_the_cut_takes_from_train_or_leaves_out_of_eval_is_said(load):

@@ -52,6 +52,23 @@ def test_rows_belong_together_if_several_have_a_group():
     assert groups("ann", "ben", "ann") == [0, 1, 0]
 
 
+def test_blocks_of_equal_texts_belong_together():
+    from rarefy.pipeline.data.split import Split
+    from rarefy.pipeline.tasks.regression.task import REGRESSION
+
+    def groups(task, texts, pairs=None, names=None):
+        return groups_of_blocks(
+            task, Split("eval", "e", "0" * 64, texts, pairs, None, groups=names)
+        )
+
+    assert groups(TASK, ["good", "bad", "Good!"]) == [0, 1, 0]
+    assert groups(TASK, ["good", "bad", "good"], names=["ann", "ann", "ben"]) == [0, 1, 0]
+    queries = ["q", "q", "r", "r", "q", "q"]
+    ranked = ["a", "b", "a", "b", "b", "a"]
+    assert groups(REGRESSION, queries, ranked, ["1", "1", "2", "2", "3", "3"]) == [0, 1, 0]
+    assert groups(REGRESSION, queries, [*"abcdef"], ["1", "1", "2", "2", "3", "3"]) == []
+
+
 def test_few_groups_are_warned_of():
     from types import SimpleNamespace
 

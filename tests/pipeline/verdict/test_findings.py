@@ -371,9 +371,16 @@ def beside_linear(candidate, rival):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "outcome"), [(900, 800, "pass"), (800, 800, "fail"), (700, 800, "fail")]
+    ("ours", "theirs", "outcome"),
+    [
+        (900, 800, "pass"),
+        (801, 800, "inconclusive"),
+        (800, 800, "inconclusive"),
+        (799, 800, "inconclusive"),
+        (700, 800, "fail"),
+    ],
 )
-def test_a_candidate_that_does_not_beat_the_linear_model_fails_whatever_it_keeps(
+def test_a_candidate_that_the_linear_model_surely_beats_fails_whatever_it_keeps(
     ours, theirs, outcome
 ):
     rows = 1000
@@ -387,7 +394,8 @@ def test_a_candidate_that_does_not_beat_the_linear_model_fails_whatever_it_keeps
     assert (beaten.metric, beaten.against, beaten.outcome) == ("accuracy", "linear", outcome)
     assert found.outcome == outcome
     assert beaten.value == pytest.approx((theirs - ours) / rows)
-    assert ("the linear model is at least as good" in beaten.reason) == (outcome == "fail")
+    assert ("the linear model is better" in beaten.reason) == (outcome == "fail")
+    assert ("more eval rows would tell" in beaten.reason) == (outcome == "inconclusive")
 
 
 def test_without_a_linear_model_nothing_is_said_of_one():
@@ -396,7 +404,7 @@ def test_without_a_linear_model_nothing_is_said_of_one():
 
 
 def test_a_linear_baseline_can_be_a_warning_only():
-    beside = beside_linear([True] * 800 + [False] * 200, [True] * 800 + [False] * 200)
+    beside = beside_linear([True] * 700 + [False] * 300, [True] * 800 + [False] * 200)
     beside.linear.level = "warn"
     found = judge([], (Target(),), beside)
     (beaten,) = found.budgets

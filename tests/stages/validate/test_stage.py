@@ -269,6 +269,7 @@ def test_throughput_is_not_measured_if_nobody_asks():
 def test_named_models_are_checked_with_the_recipe():
     assert Validate(models=("finetune",)).references() == {"reference:finetune": "finetune"}
     assert Validate().references() == {}
+    assert Validate(probe=True).references() == {"probe": "model"}
 
 
 def test_another_machine_is_another_result(monkeypatch):
@@ -284,21 +285,26 @@ def test_another_machine_is_another_result(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("linear", "outcome"), [(True, "fail"), ("warn", "pass")])
-def test_a_linear_model_stands_beside_the_bundle_if_asked_for(context, chain, linear, outcome):
+def test_linear_models_stand_beside_the_bundle_if_asked_for(
+    context, chain, tiny_encoder, linear, outcome
+):
     texts, labels = sentences(200, seed=3)
     train = Split("train", "train.jsonl", "0" * 64, texts, None, labels)
     splits = context.splits | {"train": train, "dev": eval_split("dev")}
-    context = dataclasses.replace(context, splits=splits)
-    Validate(**QUICK, linear=linear).run(context, chain["export"])
+    artifacts = chain | {"model": tiny_encoder}
+    context = dataclasses.replace(context, splits=splits, artifacts=artifacts)
+    Validate(**QUICK, linear=linear, probe=True).run(context, chain["export"])
     found = read_measurements(context)
     assert found.linear is not None
+    assert found.probe is not None
+    assert np.shape(found.probe.answers) == (len(found.truth), 2)
     assert found.score("accuracy", "candidate").value < 0.7  # nobody trained it
     right = found.scored_by.scorer.correct(found.linear_table(), found.truth)
     assert right.mean() > 0.9
     judged = judge([], context.targets, found)
     assert judged.outcome == outcome
     assert judged.budgets[0].outcome == "fail"
-    assert "the linear model is at least as good" in judged.budgets[0].reason
+    assert "the linear model is better" in judged.budgets[0].reason
 
 
 def test_an_answer_that_is_no_label_has_no_linear_model(workshop):

@@ -261,6 +261,17 @@ def test_a_baseline_s_usual_budgets_are_on_the_task_s_main_score(workshop, task,
     assert find_problems(pointed.budgets) == []
 
 
+@pytest.mark.parametrize("anchor", ["anchor", "file:///models#anchor"])
+def test_budgets_against_the_anchor_stay(workshop: Workshop, anchor: str) -> None:
+    kept = {"metric": "accuracy", "max_drop": "2 points", "against": anchor}
+    loaded = recipes.load(workshop.recipe(*CHAIN, budgets=[PRODUCTION, kept]))
+    pointed = baselines.with_baseline(loaded, "staging").recipe
+    assert [budget.against for budget in pointed.budgets] == ["staging", anchor]
+    loaded = recipes.load(workshop.recipe(*CHAIN, budgets=[kept]))
+    pointed = baselines.with_baseline(loaded, "staging").recipe
+    assert [budget.against for budget in pointed.budgets] == [anchor, *["staging"] * 3]
+
+
 def test_a_short_budget_is_shown_at_its_line_for_each_that_it_stands_for(project: Project) -> None:
     short = "  - max_regression: 5 %\n    against: production\n  - {metric: size, max: 5 MB}\n"
     for text, lines in (
