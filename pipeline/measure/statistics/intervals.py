@@ -331,7 +331,7 @@ def _draws(calls: Floats, units: NDArray[np.int64], percentile: float, seed: int
     for counts in _weights(int(units.max()) + 1, DRAWS, seed):
         for start in range(0, len(counts), chunk):
             drawn = counts[start : start + chunk].astype(np.int32)
-            upto = np.cumsum(drawn[:, unit_of], axis=1, dtype=np.int32)
+            upto = np.cumsum(np.take(drawn, unit_of, axis=1), axis=1, dtype=np.int32)
             place = (upto[:, -1] - 1) * (percentile / 100)
             below = np.floor(place)
             low = ordered[_first_above(upto, below)]
@@ -342,8 +342,8 @@ def _draws(calls: Floats, units: NDArray[np.int64], percentile: float, seed: int
 
 def _first_above(upto: NDArray[np.int32], places: Floats) -> NDArray[np.int64]:
     """Return of each row the first column above its place; rows ascend."""
-    passed = upto <= places[:, None].astype(np.int32)
-    return np.count_nonzero(passed, axis=1)
+    above = upto > places[:, None].astype(np.int32)
+    return np.argmax(above, axis=1)
 
 
 def _interval(value: float, draws: Floats, confidence: float) -> Interval:
