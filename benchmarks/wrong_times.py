@@ -19,7 +19,10 @@ from rarefy.pipeline.measure.latency.stopping import Rule
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.pipeline.verdict import findings, judge
+from rarefy.pipeline.verdict import between_sessions, findings, judge
+from rarefy.pipeline.verdict.between_sessions import Spread, Timed
+from rarefy.pipeline.verdict.history_numbers import Machine, Past
+from rarefy.pipeline.verdict.verdict import BudgetResult
 
 Floats = NDArray[np.float64]
 
@@ -51,6 +54,8 @@ class Setting:
     session: float = 0.0
     load: float = 1.0
     calls: int = CALLS
+    history: int = 0
+    """Earlier sessions of the same two models that the history has."""
 
 
 class Times(NamedTuple):
@@ -123,18 +128,53 @@ def judged(
     looks = Rule(processes, math.inf, clear).looks
     times = draw(setting, looks[-1], generator)
     for count in looks:
-        latency = _latency(times, count, len(looks))
+        latency = _latency(times, count, len(looks), is_busy=setting.load > 1)
         if clear is not None and clear(latency):
             break
     measured.latency[target.name] = latency
     result = findings.judge_one(budget, target.name, measured)
+    if setting.history:
+        result = between_sessions.check(result, _spreads(setting, result, generator))
     value = math.nan if result.value is None else result.value
     return Session(result.outcome, value, count)
 
 
-def _latency(times: Times, processes: int, looks: int) -> Latency:
+def _spreads(
+    setting: Setting, result: BudgetResult, generator: np.random.Generator
+) -> dict[Timed, Spread]:
+    """Return what earlier sessions of a regression's two models say of how much sessions differ."""
+    machine = Machine("here", {})
+    pasts = []
+    for number in range(setting.history):
+        times = draw(setting, PROCESSES, generator)
+        ratio = np.median(times.candidate) / np.median(times.baseline)
+        earlier = result.model_copy(update={"value": float(ratio) - 1})
+        past = Past(
+            id=number,
+            time="",
+            recipe="",
+            command="",
+            bundle="",
+            outcome="pass",
+            evidence=[],
+            commit=None,
+            machine=machine,
+            again=False,
+            budgets=[earlier],
+        )
+        pasts.append(past)
+    return between_sessions.spreads(pasts, machine.digest)
+
+
+def _latency(times: Times, processes: int, looks: int, *, is_busy: bool) -> Latency:
     """Return the first processes of a session as ``validate`` records them."""
     candidate = times.candidate[:processes].tolist()
     baseline = times.baseline[:processes].tolist()
-    samples = {CANDIDATE: candidate, BASELINE: baseline}
-    return Latency(samples=samples, block=BLOCK, looks=looks)
+    return Latency(
+        samples={CANDIDATE: candidate, BASELINE: baseline},
+        called=times.rows[:processes].tolist(),
+        block=BLOCK,
+        looks=looks,
+        busy=["other programs ran"] if is_busy else [],
+        disturbed=processes if is_busy else 0,
+    )

@@ -109,6 +109,7 @@ FIFTH = Setting(slow=0.2, slow_factor=1.25)
 TENTH = Setting(slow=0.1, slow_factor=1.25)
 RARE = Setting(slow=0.05, slow_factor=1.5)
 SESSIONS = Setting(factor=1.05, session=0.02)
+KNOWN_SESSIONS = Setting(factor=1.05, session=0.02, history=6)
 FAST = Setting(factor=1 / 17)
 SLOW = "25 % slower"
 """In a share of the processes."""
@@ -116,7 +117,7 @@ SLOW = "25 % slower"
 
 def rows_of_times() -> list[Row]:
     """Return the rows on times."""
-    session = relative(SESSIONS, 50, 0.05)
+    session, known = relative(SESSIONS, 50, 0.05), relative(KNOWN_SESSIONS, 50, 0.05)
     slower = Setting(factor=1.08)
     busy = Setting(load=1.4)
     return [
@@ -129,6 +130,8 @@ def rows_of_times() -> list[Row]:
         Row("slow_twentieth", "50 % slower in a twentieth, p95", relative(RARE, 95), "pass"),
         Row("session_pass", "2 % that one session's processes share", session, "pass"),
         Row("session_fail", "2 % that one session's processes share", session, "fail"),
+        Row("known_pass", "the same, after 6 sessions of these models", known, "pass", PROMISE),
+        Row("known_fail", "the same, after 6 sessions of these models", known, "fail", PROMISE),
         Row("ms_p50", "a limit in ms, p50", absolute(EQUAL, 50), "pass", PROMISE),
         Row("ms_p95", "a limit in ms, p95", absolute(EQUAL, 95), "pass", PROMISE),
         Row("busy", "20 % below a limit in ms, a load of 1.4", absolute(busy, 50, 1.2), "fail"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -13,7 +12,9 @@ from rarefy.flows.workloads import workload
 from rarefy.pipeline.run import check_machine, estimate, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
+from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.wording import about, duration, quantity
+from rarefy.pipeline.verdict.history import FILE
 from rarefy.pipeline.verdict.power import Need
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
@@ -25,6 +26,7 @@ UNKNOWN = "unknown"
 class PlanView(Shown):
     """The steps of a plan, what their last runs took, and the eval rows for the budgets.
 
+    ``times``: what the budgets on latencies may leave open.
     ``unscored``: the cached steps that have yet to be scored, for example on another eval split.
     ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
     ``estimates``: seconds of those steps that are not cached and have not run here in this recipe.
@@ -35,6 +37,7 @@ class PlanView(Shown):
     plan: Plan
     steps: list[Planned]
     needs: list[Need]
+    times: list[str]
     unscored: frozenset[str]
     last_runs: dict[str, LastRun]
     estimates: dict[str, float]
@@ -42,8 +45,8 @@ class PlanView(Shown):
     changes: dict[str, list[str]]
 
     @classmethod
-    def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
-        """Plan all steps; ``last_folder`` is that of the recipe's last run, which need not exist.
+    def from_plan(cls, plan: Plan, home: Home) -> PlanView:
+        """Plan all steps; ``home`` has the recipe's last run and the history, if there are any.
 
         Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
@@ -63,15 +66,19 @@ class PlanView(Shown):
             run = runs.get(identifier)
             if run is None or not last_runs.is_own(plan, identifier, run):
                 estimates[identifier] = seconds
+        last_folder = home.runs / plan.loaded.recipe.name
         needs = evidence.needs(plan, last_folder)
+        times = evidence.of_times(plan, last_folder, home.path / FILE)
         lacking = check_machine.lacking(plan, steps)
         changes = _changes(plan, steps, runs)
-        return cls(plan, steps, needs, frozenset(unscored), runs, estimates, lacking, changes)
+        return cls(
+            plan, steps, needs, times, frozenset(unscored), runs, estimates, lacking, changes
+        )
 
     @property
     def notes(self) -> list[str]:
-        """All warnings, and how many eval rows each margin needs."""
-        notes = self.warnings + [need.text for need in self.needs]
+        """All warnings, how many eval rows each margin needs, and what times may leave open."""
+        notes = self.warnings + [need.text for need in self.needs] + self.times
         for identifier, phrases in self.changes.items():
             changed = ", ".join(phrases)
             notes.append(f"{identifier} runs again, as this has changed: {changed}")
@@ -173,6 +180,7 @@ class PlanView(Shown):
             "labels": self.plan.labels,
             "warnings": self.warnings,
             "evidence": [_need_json(need) for need in self.needs],
+            "times": self.times,
         }
 
     def _step_json(self, step: Planned) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from rarefy.pipeline.terms.progress import Progress, silent
+from rarefy.pipeline.verdict import between_sessions
+from rarefy.pipeline.verdict.history import FILE
 from rarefy.pipeline.verdict.judge import judge
 from rarefy.pipeline.verdict.verdict import Verdict
 from rarefy.stages.validate import Validate
@@ -75,7 +77,8 @@ def validate(
     if not loaded.recipe.budgets:
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
-    verdict = judge(plan.budgets, loaded.recipe.targets, measured)
+    sessions = between_sessions.of_history(home.path / FILE, measured)
+    verdict = judge(plan.budgets, loaded.recipe.targets, measured, sessions)
     unrecorded = verdicts.keep_validated(home.path, plan, bundle, verdict, measured)
     return Validated(bundle, verdict, measured, plan.warnings, plan.absent, unrecorded)
 

@@ -9,8 +9,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rarefy.pipeline.measure.latency import enough
 from rarefy.pipeline.measure.machine.fingerprint import flat
-from rarefy.pipeline.measure.measurements import Latency, Measurements
+from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.report import accuracy, facts, headline, wording
 from rarefy.pipeline.report.figures.distribution import distribution
 from rarefy.pipeline.report.figures.ledger import ledger
@@ -67,6 +68,7 @@ class TargetView:
     latency: Latency
     rows: list[LatencyRow]
     noise: str | None
+    slowest: str | None
     over_float: str | None
     tokens: str | None
     figures: dict[str, Figure]
@@ -244,6 +246,7 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
         latency=latency,
         rows=rows,
         noise=_noise(latency),
+        slowest=_slowest(latency),
         over_float=facts.float_speedup(measured, name),
         tokens=_tokens(latency),
         figures=figures,
@@ -282,6 +285,14 @@ def _noise(latency: Latency) -> str | None:
         return None
     low, high = latency.noise
     return f"{low:.3f} – {high:.3f}"
+
+
+def _slowest(latency: Latency) -> str | None:
+    """Return how many times as long the candidate's slowest process took as the middle one."""
+    samples = latency.samples.get(CANDIDATE)
+    if not samples or not all(samples):
+        return None
+    return f"{enough.slowest(samples):.2f}"
 
 
 def _tokens(latency: Latency) -> str | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rarefy.pipeline.measure.latency import compare as gate
+from rarefy.pipeline.measure.latency import enough
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.memory import cold_start
 from rarefy.pipeline.measure.statistics import intervals
@@ -26,6 +27,9 @@ from rarefy.pipeline.terms.recipe_parts import LINEAR
 from rarefy.pipeline.terms.wording import beside, bounds, number, quantity, required, signed
 from rarefy.pipeline.verdict import lookup, power
 from rarefy.pipeline.verdict.verdict import BudgetResult
+
+LOADED = 2.0
+"""How many times as long calls take beside other programs, at most, on a core that they share."""
 
 
 class Finding(NamedTuple):
@@ -114,25 +118,35 @@ def _find(budget: Budget, target: str | None, measurements: Measurements) -> Fin
         finding = judge(budget, target, measurements.on(target))
     except lookup.MissingError as missing:
         return Finding(None, "fail", str(missing))
-    finding = _unless_throttled(finding, budget, target, measurements)
+    finding = _unless_disturbed(finding, budget, target, measurements)
     if finding.interval is not None and not all(map(math.isfinite, finding.interval)):
         return Finding(None, "fail", f"{budget.metric} is not a finite number: {finding.reason}")
     return finding
 
 
-def _unless_throttled(
+def _unless_disturbed(
     finding: Finding, budget: Budget, target: str | None, measurements: Measurements
 ) -> Finding:
-    """Mark a finding on timings inconclusive if its target was throttled."""
+    """Mark a finding on timings inconclusive if its target was throttled.
+
+    So is a miss of a limit in ms on a busy machine, unless calls half as long would miss it too.
+    """
     metric = METRICS[budget.metric]
     if metric.kind == "cold_start":
         target = next(iter(measurements.latency), None)  # it is measured on the first target
     elif not metric.timed:
         return finding
     timed = measurements.latency.get(target or "")
-    if timed is None or not timed.throttled:
+    if timed is None:
         return finding
-    reason = f"{finding.reason}; inconclusive because {timed.throttled}"
+    cause = timed.throttled
+    if cause is None and timed.busy and 2 * timed.disturbed >= timed.processes:
+        may_be_load = finding.outcome == "fail" and budget.form == "max" and metric.unit == "ms"
+        if may_be_load and finding.interval and finding.interval.low <= LOADED * budget.limit:
+            cause = f"the machine was busy ({timed.busy[0]}) and calls may have waited"
+    if not cause:
+        return finding
+    reason = f"{finding.reason}; inconclusive because {cause}"
     return Finding(finding.interval, "inconclusive", reason)
 
 
@@ -321,8 +335,8 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     if shortage:
         return shortage
     if budget.against is None:
-        interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold)
-        return _absolute(budget, interval, f" on {place}")
+        interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold, population=True)
+        return _of_processes(_absolute(budget, interval, f" on {place}"), budget, ours)
     reference = lookup.against(budget, measurements)
     theirs = lookup.samples(timed, reference, target, whole, cold)
     if budget.form == "min_speedup":
@@ -331,7 +345,7 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     comparison = gate.compare(
         ours, theirs, budget.limit, percentile=percentile, looks=timed.looks, block=block
     )
-    finding = _worse(budget, comparison.ratio, f" on {place}")
+    finding = _of_processes(_worse(budget, comparison.ratio, f" on {place}"), budget, ours, theirs)
     significant = comparison.p is None or comparison.change == "regression"
     if finding.outcome != "fail" or significant:
         return finding
@@ -368,7 +382,43 @@ def _faster(
     ratio = intervals.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     outcome, shown, limit = _compare(ratio, budget, "×", least=budget.form != "max")
     at = "" if percentile == 50 else f" at p{percentile}"
-    return Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
+    finding = Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
+    return _of_processes(finding, budget, ours, theirs)
+
+
+def _of_processes(
+    finding: Finding,
+    budget: Budget,
+    ours: Sequence[Sequence[float]],
+    theirs: Sequence[Sequence[float]] | None = None,
+) -> Finding:
+    """Return a finding on times as it is, or inconclusive if it passes on too few processes.
+
+    A process that was notably slow is said.
+    """
+    interval, outcome, reason = finding
+    slowest = enough.slowest(ours, theirs)
+    if slowest >= enough.NOTABLE:
+        reason += f"; the slowest of {len(ours)} processes took {slowest:.2f} times as long as most"
+    if outcome == "pass" and not enough.is_enough(len(ours), _room(budget, interval)):
+        outcome = "inconclusive"
+        reason += (
+            f"; inconclusive because {len(ours)} processes may have missed slow ones: less than "
+            f"{enough.ROOM - 1:.0%} from the limit, {enough.FEWEST} are needed"
+        )
+    return Finding(interval, outcome, reason)
+
+
+def _room(budget: Budget, interval: Interval | None) -> float:
+    """Return how many times as long calls would take at the limit as at the interval's end."""
+    if interval is None:
+        return math.inf
+    if budget.form == "max_regression":
+        return (1 + budget.limit) / (1 + interval.high)
+    slower_is_less = METRICS[budget.metric].kind == "speedup" or budget.form == "min_speedup"
+    if slower_is_less:
+        return math.inf if budget.form == "max" else interval.low / budget.limit
+    return math.inf if budget.form == "min" else budget.limit / interval.high
 
 
 def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:

@@ -84,13 +84,14 @@ class History:
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
-        later = {"latency": {"__all__": {"rows", "seed", "sample"}}}
+        since = {"rows", "seed", "sample", "called", "cold_called", "disturbed"}
+        later = {"latency": {"__all__": since}}
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
         judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False
-        machine = _machine(data.measurements)
+        machine = machine_of(data.measurements)
         plain = plain_numbers(data.measurements)
         with self._open(write=True) as database:
             if judged == _latest(database, data.name):
@@ -295,7 +296,7 @@ def _insert(
         database.executemany(f"INSERT {into} VALUES ({places})", rows)  # noqa: S608
 
 
-def _machine(measurements: Measurements) -> Machine:
+def machine_of(measurements: Measurements) -> Machine:
     """Return the machine and settings of the measurements.
 
     Other eval data or another truth, thread count, number of timed rows or of calls in a block

@@ -225,7 +225,8 @@ def gather(
     device = {}
     if not is_on_cpu(provider):
         device = by_model(by_process("device"))
-    throttled = drift.find_drift(samples[twice], by_process("sizes"))
+    sizes = by_process("sizes")
+    throttled = drift.find_drift(samples[twice], sizes) or drift.find_warming(samples, sizes)
     return Latency(
         samples=samples,
         cpu=by_model(by_process("cpu")),
@@ -236,8 +237,11 @@ def gather(
         cold_tokenizer=by_model([clocks["tokenizer"] for clocks in cold]),
         block=answers[0]["block"],
         tokens=tokens,
+        called=by_process("rows"),
+        cold_called=[rows for rows in by_process("cold_rows") if rows],
         noise=(noise.low, noise.high),
         busy=busy,
+        disturbed=sum(by_process("disturbed")),
         throttled=throttled,
         looks=looks,
         provider=provider,

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rarefy.pipeline.measure.latency.enough import FEWEST
 from rarefy.pipeline.measure.measurements import Latency
 
-LOOKS, GROWTH = 4, 1.75
-"""Looks at growing data: after 5, 9, 16 and 27 processes."""
+LOOKS, GROWTH = 4, 1.8
+"""Looks at growing data: after 5, 9, 17 and 30 processes."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Rule:
         for look in range(LOOKS):
             count = self.processes * GROWTH**look
             counts.append(math.ceil(count))
+        counts[-1] = max(counts[-1], FEWEST)
         return counts
 
     def over(self, count: int, spent: float) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Literal, NamedTuple
 
@@ -216,15 +217,37 @@ def percentile_of(samples: Sequence[Sequence[float]], percentile: float) -> floa
 
 @once
 def percentile_interval(
-    samples: Sequence[Sequence[float]], percentile: float, seed: int = SEED, looks: int = 1
+    samples: Sequence[Sequence[float]],
+    percentile: float,
+    seed: int = SEED,
+    looks: int = 1,
+    rows: Sequence[Sequence[int]] = (),
 ) -> Interval:
     """Return a percentile of all calls of several processes with its interval.
 
-    ``samples``: process × calls. See ``_between_processes``.
+    Without ``rows`` it is of these rows alone; see ``_between_processes``. With them, it is of all
+    rows that they are a sample of: processes and rows are drawn apart, and the two variances are
+    added, with the degrees of freedom of Satterthwaite (1946), "An approximate distribution of
+    estimates of variance components". What belongs to single calls is in both, so the sum is rather
+    too large.
+
+    Args:
+        samples: In ms, process × calls.
+        percentile: Between 0 and 100.
+        seed: Of the draws.
+        looks: How often the growing data was looked at.
+        rows: The number of each call's row, process × calls.
     """
     draws = _draws_of_processes(samples, percentile, seed)
     value = percentile_of(samples, percentile)
-    return _between_processes(value, draws, len(samples), looks)
+    different = len(set().union(*rows))
+    if different <= 1 or len(samples) == 1:
+        return _between_processes(value, draws, len(samples), looks)
+    _, units = np.unique(np.concatenate(rows), return_inverse=True)
+    row_draws = _draws(np.concatenate(samples), units, percentile, seed)
+    between = _Variance.of(draws, len(samples))
+    variance = between.plus(_Variance.of(row_draws, different))
+    return _log_interval(value, variance, looks)
 
 
 @once
@@ -277,6 +300,28 @@ def _medians(samples: Sequence[Sequence[float]], block: int) -> list[float]:
     return medians
 
 
+@dataclass(frozen=True)
+class _Variance:
+    """A variance of a logarithm, and its degrees of freedom."""
+
+    value: float
+    freedom: float
+
+    @classmethod
+    def of(cls, draws: Floats, units: int) -> _Variance:
+        """Return the variance that bootstrap draws of units show."""
+        spread = float(np.var(np.log(draws)))
+        return cls(spread * units / (units - 1), units - 1)
+
+    def plus(self, other: _Variance) -> _Variance:
+        """Return the sum of two, with Satterthwaite's degrees of freedom."""
+        total = self.value + other.value
+        if total == 0:
+            return self
+        squares = self.value**2 / self.freedom + other.value**2 / other.freedom
+        return _Variance(total, total**2 / squares)
+
+
 def _between_processes(value: float, draws: Floats, processes: int, looks: int) -> Interval:
     """Return the interval of a percentile, or of a ratio of two, from bootstrap draws.
 
@@ -288,15 +333,18 @@ def _between_processes(value: float, draws: Floats, processes: int, looks: int) 
     inference with clustered errors"). With ``looks`` looks at growing data, each interval is at
     1 − 0.05/looks. A single process says nothing about others; its interval covers only its calls.
     """
-    from scipy.stats import t
-
     if processes == 1:
         return _interval(value, draws, 1 - 0.05 / looks)
-    spread = float(np.std(np.log(draws)))
-    error = spread * math.sqrt(processes / (processes - 1))
+    return _log_interval(value, _Variance.of(draws, processes), looks)
+
+
+def _log_interval(value: float, variance: _Variance, looks: int) -> Interval:
+    """Return an interval at 1 − 0.05/looks from the variance of the logarithm."""
+    from scipy.stats import t
+
     confidence = 1 - 0.025 / looks
-    quantile = float(t.ppf(confidence, processes - 1))
-    reach = quantile * error
+    quantile = float(t.ppf(confidence, variance.freedom))
+    reach = quantile * math.sqrt(variance.value)
     return Interval(value, value * math.exp(-reach), value * math.exp(reach))
 
 
@@ -343,7 +391,8 @@ def _draws(calls: Floats, units: NDArray[np.int64], percentile: float, seed: int
 def _first_above(upto: NDArray[np.int32], places: Floats) -> NDArray[np.int64]:
     """Return of each row the first column above its place; rows ascend."""
     above = upto > places[:, None].astype(np.int32)
-    return np.argmax(above, axis=1)
+    first: NDArray[np.int64] = np.argmax(above, axis=1)
+    return first
 
 
 def _interval(value: float, draws: Floats, confidence: float) -> Interval:
