@@ -77,8 +77,10 @@ def validate(
     if not loaded.recipe.budgets:
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
-    sessions = between_sessions.of_history(home.path / FILE, measured)
-    verdict = judge(plan.budgets, loaded.recipe.targets, measured, sessions)
+    past = home.path / FILE
+    sessions = between_sessions.of_history(past, measured)
+    targets = loaded.recipe.targets
+    verdict = judge(plan.budgets, targets, measured, sessions)
     unrecorded = verdicts.keep_validated(home.path, plan, bundle, verdict, measured)
     return Validated(bundle, verdict, measured, plan.warnings, plan.absent, unrecorded)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from rarefy.pipeline.measure.measurements import Measurements
 from rarefy.pipeline.terms.errors import RarefyError
-from rarefy.pipeline.terms.metrics import METRICS
+from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.wording import plural
 from rarefy.pipeline.verdict.history import History, machine_of
 from rarefy.pipeline.verdict.history_numbers import Past
@@ -29,6 +29,9 @@ FEWEST: Final = 3
 
 NEWEST: Final = 500
 """Verdicts that are looked at."""
+
+Pair = tuple[str | None, ...]
+"""What is the same of two sessions that timed the same bundle beside the same baseline."""
 
 
 class Timed(NamedTuple):
@@ -80,38 +83,49 @@ def spreads(pasts: Iterable[Past], machine: str, before: str = "") -> dict[Timed
         before: Sessions that ended later are left out, so that a verdict that is repeated from the
             cache stays what it was; "" leaves out none.
     """
-    groups: dict[Timed, dict[tuple[str | None, ...], list[float]]] = defaultdict(dict)
+    groups: dict[Timed, dict[Pair, list[float]]] = defaultdict(lambda: defaultdict(list))
     for past in pasts:
-        is_later = bool(before) and past.measured >= before
-        if past.again or past.evidence or past.machine.digest != machine or is_later:
+        if past.again or past.evidence or past.machine.digest != machine:
             continue
-        seen = set()
-        for result in past.budgets:
-            ratio = _ratio(result)
-            against = result.against or ""
-            same = (past.recipe, past.bundle, result.form, against, past.baselines.get(against))
-            timed = Timed(result.metric, result.target, result.caches)
-            if ratio is None or (timed, same) in seen:
-                continue
-            seen.add((timed, same))
-            groups[timed].setdefault(same, []).append(math.log(ratio))
+        if before and past.measured >= before:
+            continue
+        for (timed, pair), log in _logs(past).items():
+            groups[timed][pair].append(log)
     found = {}
     for timed, by_pair in groups.items():
-        spread = _pooled([logs for logs in by_pair.values() if len(logs) > 1])
+        spread = _pooled(by_pair.values())
         if spread is not None:
             found[timed] = spread
     return found
 
 
+def _logs(past: Past) -> dict[tuple[Timed, Pair], float]:
+    """Return the logarithms of a verdict's ratios, by what they are of."""
+    logs = {}
+    for result in past.budgets:
+        ratio = _ratio(result)
+        if ratio is None:
+            continue
+        against = result.against or ""
+        baseline = past.baselines.get(against)
+        pair = past.recipe, past.bundle, result.form, against, baseline
+        timed = Timed(result.metric, result.target, result.caches)
+        logs[timed, pair] = math.log(ratio)
+    return logs
+
+
 def check(result: BudgetResult, found: Mapping[Timed, Spread]) -> BudgetResult:
     """Return a result as it is, or inconclusive if another session may have ended otherwise."""
-    spread = found.get(Timed(result.metric, result.target, result.caches))
+    timed = Timed(result.metric, result.target, result.caches)
+    spread = found.get(timed)
     ratio = _ratio(result)
-    if spread is None or ratio is None or result.outcome not in ("pass", "fail"):
+    if spread is None or ratio is None or result.outcome == "inconclusive":
         return result
     offset = 1 if result.form == "max_regression" else 0
-    low, high = ratio * math.exp(-spread.reach), ratio * math.exp(spread.reach)
-    if not low <= result.limit + offset <= high:
+    limit = result.limit + offset
+    factor = math.exp(spread.reach)
+    low, high = ratio / factor, ratio * factor
+    if not low <= limit <= high:
         return result
     reason = (
         f"{result.reason}; inconclusive because this interval is of one session, and sessions on "
@@ -123,22 +137,29 @@ def check(result: BudgetResult, found: Mapping[Timed, Spread]) -> BudgetResult:
 
 def _ratio(result: BudgetResult) -> float | None:
     """Return the ratio of two times that a result is about; None if it is about none."""
-    metric = METRICS.get(result.metric)
-    if metric is None or not metric.timed or result.value is None:
+    metric = known(result.metric)
+    if not metric.timed or result.value is None:
         return None
+    ratio = result.value
     if result.form == "max_regression":
-        ratio = 1 + result.value
-    elif metric.kind == "speedup" or result.form == "min_speedup":
-        ratio = result.value
-    else:
+        ratio += 1
+    elif metric.kind != "speedup" and result.form != "min_speedup":
         return None
-    return ratio if 0 < ratio < math.inf else None
+    if 0 < ratio < math.inf:
+        return ratio
+    return None
 
 
-def _pooled(groups: Sequence[Sequence[float]]) -> Spread | None:
+def _pooled(groups: Iterable[Sequence[float]]) -> Spread | None:
     """Return the deviation within groups, pooled; None if it has too few degrees of freedom."""
-    freedom = sum(len(logs) - 1 for logs in groups)
+    freedom, sessions, squares = 0, 0, 0.0
+    for logs in groups:
+        if len(logs) < 2:
+            continue
+        sessions += len(logs)
+        freedom += len(logs) - 1
+        squares += float(np.var(logs)) * len(logs)
     if freedom < FEWEST:
         return None
-    squares = sum(float(np.var(logs)) * len(logs) for logs in groups)
-    return Spread(math.sqrt(squares / freedom), freedom, sum(map(len, groups)))
+    deviation = math.sqrt(squares / freedom)
+    return Spread(deviation, freedom, sessions)

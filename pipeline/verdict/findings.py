@@ -140,14 +140,23 @@ def _unless_disturbed(
     if timed is None:
         return finding
     cause = timed.throttled
-    if cause is None and timed.busy and 2 * timed.disturbed >= timed.processes:
-        may_be_load = finding.outcome == "fail" and budget.form == "max" and metric.unit == "ms"
-        if may_be_load and finding.interval and finding.interval.low <= LOADED * budget.limit:
-            cause = f"the machine was busy ({timed.busy[0]}) and calls may have waited"
+    if cause is None and _may_be_load(finding, budget, timed):
+        cause = f"the machine was busy ({timed.busy[0]}) and calls may have waited"
     if not cause:
         return finding
     reason = f"{finding.reason}; inconclusive because {cause}"
     return Finding(finding.interval, "inconclusive", reason)
+
+
+def _may_be_load(finding: Finding, budget: Budget, timed: Latency) -> bool:
+    """Return whether a limit in ms may be missed because of what else ran."""
+    if 2 * timed.disturbed < timed.processes or not timed.busy:
+        return False
+    if finding.outcome != "fail" or finding.interval is None:
+        return False
+    if budget.form != "max" or METRICS[budget.metric].unit != "ms":
+        return False
+    return finding.interval.low <= LOADED * budget.limit
 
 
 def _at_least(interval: Interval, limit: float) -> Outcome:
@@ -336,7 +345,8 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
         return shortage
     if budget.against is None:
         interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold, population=True)
-        return _of_processes(_absolute(budget, interval, f" on {place}"), budget, ours)
+        finding = _absolute(budget, interval, f" on {place}")
+        return _of_processes(finding, budget, ours)
     reference = lookup.against(budget, measurements)
     theirs = lookup.samples(timed, reference, target, whole, cold)
     if budget.form == "min_speedup":
@@ -345,7 +355,8 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     comparison = gate.compare(
         ours, theirs, budget.limit, percentile=percentile, looks=timed.looks, block=block
     )
-    finding = _of_processes(_worse(budget, comparison.ratio, f" on {place}"), budget, ours, theirs)
+    finding = _worse(budget, comparison.ratio, f" on {place}")
+    finding = _of_processes(finding, budget, ours, theirs)
     significant = comparison.p is None or comparison.change == "regression"
     if finding.outcome != "fail" or significant:
         return finding
@@ -397,28 +408,33 @@ def _of_processes(
     A process that was notably slow is said.
     """
     interval, outcome, reason = finding
+    count = len(ours)
     slowest = enough.slowest(ours, theirs)
     if slowest >= enough.NOTABLE:
-        reason += f"; the slowest of {len(ours)} processes took {slowest:.2f} times as long as most"
-    if outcome == "pass" and not enough.is_enough(len(ours), _room(budget, interval)):
-        outcome = "inconclusive"
-        reason += (
-            f"; inconclusive because {len(ours)} processes may have missed slow ones: less than "
-            f"{enough.ROOM - 1:.0%} from the limit, {enough.FEWEST} are needed"
-        )
-    return Finding(interval, outcome, reason)
+        reason += f"; the slowest of {count} processes took {slowest:.2f} times as long as most"
+    room = _room(budget, interval)
+    if outcome != "pass" or enough.is_enough(count, room):
+        return Finding(interval, outcome, reason)
+    reason += (
+        f"; inconclusive because {count} processes may have missed slow ones: less than "
+        f"{enough.ROOM - 1:.0%} from the limit, {enough.FEWEST} are needed"
+    )
+    return Finding(interval, "inconclusive", reason)
 
 
 def _room(budget: Budget, interval: Interval | None) -> float:
     """Return how many times as long calls would take at the limit as at the interval's end."""
+    form, limit = budget.form, budget.limit
+    is_factor = METRICS[budget.metric].kind == "speedup"
     if interval is None:
         return math.inf
-    if budget.form == "max_regression":
-        return (1 + budget.limit) / (1 + interval.high)
-    slower_is_less = METRICS[budget.metric].kind == "speedup" or budget.form == "min_speedup"
-    if slower_is_less:
-        return math.inf if budget.form == "max" else interval.low / budget.limit
-    return math.inf if budget.form == "min" else budget.limit / interval.high
+    if form == "max_regression":
+        return (1 + limit) / (1 + interval.high)
+    if form == "min_speedup" or (form == "min" and is_factor):
+        return interval.low / limit
+    if form == "max" and not is_factor:
+        return limit / interval.high
+    return math.inf
 
 
 def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:

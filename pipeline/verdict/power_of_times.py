@@ -56,9 +56,11 @@ def _margin(budget: Budget, sessions: Mapping[Timed, Spread]) -> str | None:
     """Return that a margin is too small for one session, None if it is not."""
     margin = required(budget.limit, "%")
     for timed, spread in sessions.items():
-        on_target = budget.target in (None, timed.target)
-        alike = timed.metric == budget.metric and timed.caches == budget.caches
-        if alike and on_target and budget.limit < math.expm1(spread.reach):
+        if (timed.metric, timed.caches) != (budget.metric, budget.caches):
+            continue
+        if budget.target not in (None, timed.target):
+            continue
+        if budget.limit < math.expm1(spread.reach):
             return f"sessions on this machine differ by {spread.text}, more than the {margin}"
     if budget.limit < SESSION:
         return (
@@ -81,8 +83,10 @@ def _power(budget: Budget, processes: int, earlier: Measurements | None) -> str 
     seen = _deviation(budget, percentile, earlier)
     if seen is not None:
         deviation, origin = seen, "as it varied in the last run"
-    quantile = float(t.ppf(1 - 0.025 / LOOKS, most - 1))
-    reach = (quantile + Z_POWER) * deviation / math.sqrt(most)
+    confidence = 1 - 0.025 / LOOKS
+    quantile = float(t.ppf(confidence, most - 1))
+    error = deviation / math.sqrt(most)
+    reach = (quantile + Z_POWER) * error
     slower = (1 + budget.limit) * math.exp(reach) - 1
     return (
         f"with {most} processes, a slow-down of {slower:.1%} or more is seen in 4 of 5 sessions, a "
@@ -100,10 +104,13 @@ def _deviation(budget: Budget, percentile: int, earlier: Measurements | None) ->
     if earlier is None or budget.caches == "cold":
         return None
     name = earlier.name_of(budget.against or "")
+    if name is None:
+        return None
     deviations = []
     for target, timed in earlier.latency.items():
-        both = {CANDIDATE, name} <= set(timed.samples)
-        if both and name and timed.processes > 1 and budget.target in (None, target):
+        if budget.target not in (None, target) or timed.processes < 2:
+            continue
+        if name in timed.samples and CANDIDATE in timed.samples:
             deviations.append(_of_processes(timed, name, percentile))
     return max(deviations, default=None)
 
@@ -115,6 +122,8 @@ def _of_processes(timed: Latency, reference: str, percentile: int) -> float:
     from rarefy.pipeline.measure.measurements import CANDIDATE
 
     ratio = timed.ratio(CANDIDATE, reference, percentile)
-    quantile = float(t.ppf(1 - 0.025 / timed.looks, timed.processes - 1))
+    confidence = 1 - 0.025 / timed.looks
+    quantile = float(t.ppf(confidence, timed.processes - 1))
     reach = math.log(ratio.high / ratio.value)
-    return reach / quantile * math.sqrt(timed.processes)
+    error = reach / quantile
+    return error * math.sqrt(timed.processes)

@@ -25,7 +25,9 @@ def is_enough(processes: int, room: float) -> bool:
 
     ``room``: how many times as long calls would take at the limit as at the interval's nearer end.
     """
-    return processes >= FEWEST or room >= ROOM
+    if room >= ROOM:
+        return True
+    return processes >= FEWEST
 
 
 def slowest(
@@ -35,7 +37,9 @@ def slowest(
 
     That is of the medians of the processes' calls, or of their ratios to the baseline's.
     """
-    medians = np.array([np.median(calls) for calls in candidate])
+    times = [float(np.median(calls)) for calls in candidate]
     if baseline is not None:
-        medians /= [np.median(calls) for calls in baseline]
-    return float(np.max(medians) / np.median(medians))
+        for process, calls in enumerate(baseline):
+            times[process] /= float(np.median(calls))
+    middle = float(np.median(times))
+    return max(times) / middle

@@ -225,8 +225,12 @@ def gather(
     device = {}
     if not is_on_cpu(provider):
         device = by_model(by_process("device"))
+    disturbed = sum(by_process("disturbed"))
+    cold_called = list(filter(None, by_process("cold_rows")))
     sizes = by_process("sizes")
-    throttled = drift.find_drift(samples[twice], sizes) or drift.find_warming(samples, sizes)
+    throttled = drift.find_drift(samples[twice], sizes)
+    if throttled is None:
+        throttled = drift.find_warming(samples, sizes)
     return Latency(
         samples=samples,
         cpu=by_model(by_process("cpu")),
@@ -238,10 +242,10 @@ def gather(
         block=answers[0]["block"],
         tokens=tokens,
         called=by_process("rows"),
-        cold_called=[rows for rows in by_process("cold_rows") if rows],
+        cold_called=cold_called,
         noise=(noise.low, noise.high),
         busy=busy,
-        disturbed=sum(by_process("disturbed")),
+        disturbed=disturbed,
         throttled=throttled,
         looks=looks,
         provider=provider,

@@ -240,13 +240,16 @@ def percentile_interval(
     """
     draws = _draws_of_processes(samples, percentile, seed)
     value = percentile_of(samples, percentile)
+    processes = len(samples)
     different = len(set().union(*rows))
-    if different <= 1 or len(samples) == 1:
-        return _between_processes(value, draws, len(samples), looks)
-    _, units = np.unique(np.concatenate(rows), return_inverse=True)
-    row_draws = _draws(np.concatenate(samples), units, percentile, seed)
-    between = _Variance.of(draws, len(samples))
-    variance = between.plus(_Variance.of(row_draws, different))
+    if different <= 1 or processes == 1:
+        return _between_processes(value, draws, processes, looks)
+    called = np.concatenate(rows)
+    _, units = np.unique(called, return_inverse=True)
+    calls = np.concatenate(samples)
+    row_draws = _draws(calls, units, percentile, seed)
+    of_rows = _Variance.of(row_draws, different)
+    variance = _Variance.of(draws, processes).plus(of_rows)
     return _log_interval(value, variance, looks)
 
 
@@ -310,16 +313,20 @@ class _Variance:
     @classmethod
     def of(cls, draws: Floats, units: int) -> _Variance:
         """Return the variance that bootstrap draws of units show."""
-        spread = float(np.var(np.log(draws)))
-        return cls(spread * units / (units - 1), units - 1)
+        logs = np.log(draws)
+        freedom = units - 1
+        value = float(np.var(logs)) * units / freedom
+        return cls(value, freedom)
 
     def plus(self, other: _Variance) -> _Variance:
         """Return the sum of two, with Satterthwaite's degrees of freedom."""
         total = self.value + other.value
         if total == 0:
             return self
-        squares = self.value**2 / self.freedom + other.value**2 / other.freedom
-        return _Variance(total, total**2 / squares)
+        ours = self.value**2 / self.freedom
+        theirs = other.value**2 / other.freedom
+        freedom = total**2 / (ours + theirs)
+        return _Variance(total, freedom)
 
 
 def _between_processes(value: float, draws: Floats, processes: int, looks: int) -> Interval:
@@ -335,7 +342,8 @@ def _between_processes(value: float, draws: Floats, processes: int, looks: int) 
     """
     if processes == 1:
         return _interval(value, draws, 1 - 0.05 / looks)
-    return _log_interval(value, _Variance.of(draws, processes), looks)
+    variance = _Variance.of(draws, processes)
+    return _log_interval(value, variance, looks)
 
 
 def _log_interval(value: float, variance: _Variance, looks: int) -> Interval:
@@ -344,8 +352,9 @@ def _log_interval(value: float, variance: _Variance, looks: int) -> Interval:
 
     confidence = 1 - 0.025 / looks
     quantile = float(t.ppf(confidence, variance.freedom))
-    reach = quantile * math.sqrt(variance.value)
-    return Interval(value, value * math.exp(-reach), value * math.exp(reach))
+    error = math.sqrt(variance.value)
+    factor = math.exp(quantile * error)
+    return Interval(value, value / factor, value * factor)
 
 
 def _draws_of_processes(samples: Sequence[Sequence[float]], percentile: float, seed: int) -> Floats:
@@ -353,11 +362,14 @@ def _draws_of_processes(samples: Sequence[Sequence[float]], percentile: float, s
 
     The same seed draws the same processes. If there is only one process, its calls are drawn.
     """
-    lengths = [len(calls) for calls in samples]
-    units = np.repeat(np.arange(len(lengths)), lengths)
-    if len(lengths) == 1:
-        units = np.arange(lengths[0])
-    return _draws(np.concatenate(samples), units, percentile, seed)
+    calls = np.concatenate(samples)
+    if len(samples) == 1:
+        each = np.arange(len(calls))
+        return _draws(calls, each, percentile, seed)
+    lengths = list(map(len, samples))
+    processes = np.arange(len(lengths))
+    units = np.repeat(processes, lengths)
+    return _draws(calls, units, percentile, seed)
 
 
 def _draws(calls: Floats, units: NDArray[np.int64], percentile: float, seed: int) -> Floats:
@@ -373,24 +385,37 @@ def _draws(calls: Floats, units: NDArray[np.int64], percentile: float, seed: int
         seed: Of the draws.
     """
     order = np.argsort(calls)
-    ordered, unit_of = calls[order], units[order]
+    ordered = calls[order]
+    unit_of = units[order]
+    number = int(units.max()) + 1
     chunk = max(1, _CHUNK // len(calls))
     draws = []
-    for counts in _weights(int(units.max()) + 1, DRAWS, seed):
+    for counts in _weights(number, DRAWS, seed):
         for start in range(0, len(counts), chunk):
-            drawn = counts[start : start + chunk].astype(np.int32)
-            upto = np.cumsum(np.take(drawn, unit_of, axis=1), axis=1, dtype=np.int32)
-            place = (upto[:, -1] - 1) * (percentile / 100)
-            below = np.floor(place)
-            low = ordered[_first_above(upto, below)]
-            high = ordered[_first_above(upto, np.ceil(place))]
-            draws.append(low + (high - low) * (place - below))
+            some = counts[start : start + chunk]
+            weights = np.take(some.astype(np.int32), unit_of, axis=1)
+            draws.append(_weighted(ordered, weights, percentile))
     return np.concatenate(draws)
+
+
+def _weighted(ordered: Floats, weights: NDArray[np.int32], percentile: float) -> Floats:
+    """Return the percentile of calls for each row of weights, draws × calls; calls ascend."""
+    upto = np.cumsum(weights, axis=1, dtype=np.int32)
+    last = upto[:, -1] - 1
+    place = last * (percentile / 100)
+    below = np.floor(place)
+    above = np.ceil(place)
+    low = ordered[_first_above(upto, below)]
+    high = ordered[_first_above(upto, above)]
+    part = place - below
+    result: Floats = low + (high - low) * part
+    return result
 
 
 def _first_above(upto: NDArray[np.int32], places: Floats) -> NDArray[np.int64]:
     """Return of each row the first column above its place; rows ascend."""
-    above = upto > places[:, None].astype(np.int32)
+    whole = places.astype(np.int32)
+    above = upto > whole[:, None]
     first: NDArray[np.int64] = np.argmax(above, axis=1)
     return first
 
