@@ -59,6 +59,7 @@ class Row:
     outcome: str
     promise: float | None = None
     least: float | None = None
+    trials: int = TRIALS
 
 
 def relative(setting: Setting, percentile: int, limit: float | None = None) -> Trial:
@@ -153,7 +154,7 @@ def rows_of_scores() -> list[Row]:
     unnamed, named = partial(clusters, named=False), partial(clusters, named=True)
     last, both = lost(partial(creep, anchored=False)), lost(partial(creep, anchored=True))
     return [
-        Row("rows", "independent rows", alone, "pass", PROMISE_OF_SCORES),
+        Row("rows", "independent rows", alone, "pass", PROMISE_OF_SCORES, trials=4 * TRIALS),
         Row("clusters", "clusters of ten, not named", of_rows(unnamed), "pass"),
         Row("clusters_named", "clusters of ten, named", of_rows(named), "pass", PROMISE_OF_SCORES),
         Row("copies", "20 rows, 100 times each", copies, "pass", PROMISE_OF_SCORES),
@@ -171,7 +172,7 @@ def simulate(row: Row, folder: Path) -> list[dict[str, Any]]:
     trials: list[dict[str, Any]] = []
     if path.is_file():
         trials = json.loads(path.read_text())
-    while len(trials) < TRIALS:
+    while len(trials) < row.trials:
         generator = np.random.default_rng([SEED, len(trials)])
         trials.append(row.trial(generator))
         if len(trials) % SAVED == 0:
