@@ -132,6 +132,20 @@ class Latency(_Record):
             both.append([first + second for first, second in pairs])
         return both
 
+    def slowest(self, model: str, *, cold: bool = False) -> float:
+        """Return how many times as long a model's slowest process took as its middle one.
+
+        Relative to the first other model; without one, it is not known, and 1.
+        """
+        from rarefy.pipeline.measure.latency import enough
+
+        others = [name for name in self.samples if name != model]
+        if not others:
+            return 1.0
+        ours = self.calls(model, cold=cold)
+        theirs = self.calls(others[0], cold=cold)
+        return enough.slowest(ours, theirs)
+
     def percentile(
         self,
         model: str,

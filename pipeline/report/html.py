@@ -9,7 +9,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rarefy.pipeline.measure.latency import enough
 from rarefy.pipeline.measure.machine.fingerprint import flat
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.report import accuracy, facts, headline, wording
@@ -289,10 +288,9 @@ def _noise(latency: Latency) -> str | None:
 
 def _slowest(latency: Latency) -> str | None:
     """Return how many times as long the candidate's slowest process took as the middle one."""
-    samples = latency.samples.get(CANDIDATE)
-    if not samples or not all(samples):
+    if CANDIDATE not in latency.samples or len(latency.samples) < 2:
         return None
-    return f"{enough.slowest(samples):.2f}"
+    return f"{latency.slowest(CANDIDATE):.2f}"
 
 
 def _tokens(latency: Latency) -> str | None:

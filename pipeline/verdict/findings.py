@@ -346,7 +346,7 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     if budget.against is None:
         interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold, population=True)
         finding = _absolute(budget, interval, f" on {place}")
-        return _of_processes(finding, budget, ours)
+        return _of_processes(finding, budget, timed)
     reference = lookup.against(budget, measurements)
     theirs = lookup.samples(timed, reference, target, whole, cold)
     if budget.form == "min_speedup":
@@ -356,7 +356,7 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
         ours, theirs, budget.limit, percentile=percentile, looks=timed.looks, block=block
     )
     finding = _worse(budget, comparison.ratio, f" on {place}")
-    finding = _of_processes(finding, budget, ours, theirs)
+    finding = _of_processes(finding, budget, timed)
     significant = comparison.p is None or comparison.change == "regression"
     if finding.outcome != "fail" or significant:
         return finding
@@ -394,31 +394,32 @@ def _faster(
     outcome, shown, limit = _compare(ratio, budget, "×", least=budget.form != "max")
     at = "" if percentile == 50 else f" at p{percentile}"
     finding = Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
-    return _of_processes(finding, budget, ours, theirs)
+    return _of_processes(finding, budget, timed)
 
 
-def _of_processes(
-    finding: Finding,
-    budget: Budget,
-    ours: Sequence[Sequence[float]],
-    theirs: Sequence[Sequence[float]] | None = None,
-) -> Finding:
+def _of_processes(finding: Finding, budget: Budget, timed: Latency) -> Finding:
     """Return a finding on times as it is, or inconclusive if it passes on too few processes.
 
     A process that was notably slow is said.
     """
     interval, outcome, reason = finding
-    count = len(ours)
-    slowest = enough.slowest(ours, theirs)
-    if slowest >= enough.NOTABLE:
+    cold = budget.caches == "cold"
+    count = len(timed.calls(CANDIDATE, cold=cold))
+    slowest = timed.slowest(CANDIDATE, cold=cold)
+    notable = slowest >= enough.NOTABLE
+    if notable:
         reason += f"; the slowest of {count} processes took {slowest:.2f} times as long as most"
     room = _room(budget, interval)
-    if outcome != "pass" or enough.is_enough(count, room):
+    if outcome != "pass" or enough.is_enough(count, room, slowest):
         return Finding(interval, outcome, reason)
-    reason += (
-        f"; inconclusive because {count} processes may have missed slow ones: less than "
-        f"{enough.ROOM - 1:.0%} from the limit, {enough.FEWEST} are needed"
-    )
+    reason += "; inconclusive because "
+    if notable and room < slowest:
+        reason += "the slowest does not meet the limit, and how many are slow is not sure"
+    else:
+        reason += (
+            f"{count} processes may have missed slow ones: less than {enough.ROOM - 1:.0%} from "
+            f"the limit, {enough.FEWEST} are needed"
+        )
     return Finding(interval, "inconclusive", reason)
 
 

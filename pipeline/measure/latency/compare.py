@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from rarefy.pipeline.measure.latency import enough
 from rarefy.pipeline.measure.latency import session as latency
-from rarefy.pipeline.measure.latency.enough import is_enough
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import Interval
@@ -94,6 +94,8 @@ def compare(
     elif fastest <= ratio.low and ratio.high <= slowest:
         change = "equal"
     limits = {"improvement": fastest, "equal": slowest}
-    if change in limits and not is_enough(len(candidate), limits[change] / ratio.high):
-        change = "inconclusive"
+    if change in limits:
+        room = limits[change] / ratio.high
+        if not enough.is_enough(len(candidate), room, enough.slowest(candidate, baseline)):
+            change = "inconclusive"
     return Comparison(change, ratio, p)

@@ -6,11 +6,21 @@ from rarefy.pipeline.measure.latency import enough
 
 
 @pytest.mark.parametrize(
-    ("processes", "room", "is_enough"),
-    [(5, 1.3, True), (5, 1.1, False), (16, 1.01, False), (17, 1.01, True)],
+    ("processes", "room", "slowest", "is_enough"),
+    [
+        (5, 1.3, 1.0, True),
+        (5, 1.1, 1.0, False),
+        (16, 1.01, 1.0, False),
+        (17, 1.01, 1.0, True),
+        (17, 1.01, 1.09, True),  # no more than chance makes of it
+        (30, 1.2, 1.25, False),  # a slow process, which misses the limit
+        (30, 1.3, 1.25, True),
+    ],
 )
-def test_near_the_limit_it_takes_more_processes(processes, room, is_enough):
-    assert enough.is_enough(processes, room) is is_enough
+def test_near_the_limit_it_takes_more_processes_none_of_them_slow(
+    processes, room, slowest, is_enough
+):
+    assert enough.is_enough(processes, room, slowest) is is_enough
 
 
 def test_a_process_in_five_that_is_slow_is_met_with_the_promised_probability():
@@ -19,5 +29,5 @@ def test_a_process_in_five_that_is_slow_is_met_with_the_promised_probability():
 
 def test_the_slowest_process_is_compared_with_the_middle_one():
     calls = [[1.0, 1.0, 9.0], [1.0, 1.2, 1.1], [2.2, 2.2, 2.2]]
-    assert enough.slowest(calls) == pytest.approx(2.0)
+    assert enough.slowest(calls, [[1.0]] * 3) == pytest.approx(2.0)
     assert enough.slowest(calls, [[1.0], [1.1], [2.2]]) == pytest.approx(1.0)
