@@ -238,7 +238,22 @@ def test_a_process_that_was_slow_is_said(measurements):
     measurements.latency["cpu"].samples = samples
     found = one(measurements, metric="speedup", min_speedup="2x", against="finetune")
     assert "; the slowest of 5 processes took 1." in found.reason
-    assert "times as long as most" in found.reason
+    assert found.reason.endswith("times as long as most")
+    assert found.outcome == "pass", "it meets the limit too"
+
+
+def test_a_slow_process_must_meet_the_limit_too(measurements):
+    """Of thirty processes two are slow: it may as well be a fifth of all."""
+    samples = {"candidate": calls_of(5.000001, 30), "finetune": calls_of(5.0, 30)}
+    for process in (3, 4):
+        samples["candidate"][process] = [1.3 * ms for ms in samples["candidate"][process]]
+    measurements.latency["cpu"].samples = samples
+    found = one(measurements, metric="latency_p50", max_regression="20 %", against="finetune")
+    assert found.high < 0.2
+    assert found.outcome == "inconclusive"
+    assert "; inconclusive because the slowest does not meet the limit" in found.reason
+    loose = one(measurements, metric="latency_p50", max_regression="50 %", against="finetune")
+    assert loose.outcome == "pass"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +290,7 @@ def test_a_limit_in_ms_is_of_all_rows_like_those_timed(measurements):
     these = one(measurements, metric="latency_p50", max="1 s")
     timed.called = [list(range(30))] * 17
     like_these = one(measurements, metric="latency_p50", max="1 s")
-    assert these.low == these.high
+    assert these.low == pytest.approx(these.high)
     assert like_these.high > 1.1 * like_these.value
 
 
