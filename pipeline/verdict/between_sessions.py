@@ -101,7 +101,7 @@ def spreads(pasts: Iterable[Past], machine: str, before: str = "") -> dict[Timed
 
 def _logs(past: Past) -> dict[tuple[Timed, Pair], float]:
     """Return the logarithms of a verdict's ratios, by what they are of."""
-    logs = {}
+    logs: dict[tuple[Timed, Pair], float] = {}
     for result in past.budgets:
         ratio = _ratio(result)
         if ratio is None:

@@ -44,7 +44,7 @@ def slowest(candidate: Sequence[Sequence[float]], baseline: Sequence[Sequence[fl
     That is of the ratios of its median to the baseline's, which had the same rows and machine.
     """
     ratios = []
-    for ours, theirs in zip(candidate, baseline, strict=True):
+    for ours, theirs in zip(candidate, baseline, strict=False):
         ratio = np.median(ours) / np.median(theirs)
         ratios.append(float(ratio))
     middle = float(np.median(ratios))
