@@ -41,11 +41,12 @@ def is_enough(processes: int, room: float, slowest: float) -> bool:
 def slowest(candidate: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> float:
     """Return how many times as long the candidate's slowest process takes as its middle one.
 
-    That is of the ratios of its median to the baseline's, which had the same rows and machine.
+    That is of the median ratio of its calls to the baseline's, which had the same rows and machine.
     """
-    ratios = []
+    medians = []
     for ours, theirs in zip(candidate, baseline, strict=False):
-        ratio = np.median(ours) / np.median(theirs)
-        ratios.append(float(ratio))
-    middle = float(np.median(ratios))
-    return max(ratios) / middle
+        ratios = [our / their for our, their in zip(ours, theirs, strict=False)]
+        median = float(np.median(ratios))
+        medians.append(median)
+    middle = float(np.median(medians))
+    return max(medians) / middle

@@ -1,5 +1,6 @@
 """How many processes call a model fast enough."""
 
+import numpy as np
 import pytest
 
 from rarefy.pipeline.measure.latency import enough
@@ -29,5 +30,12 @@ def test_a_process_in_five_that_is_slow_is_met_with_the_promised_probability():
 
 def test_the_slowest_process_is_compared_with_the_middle_one():
     calls = [[1.0, 1.0, 9.0], [1.0, 1.2, 1.1], [2.2, 2.2, 2.2]]
-    assert enough.slowest(calls, [[1.0]] * 3) == pytest.approx(2.0)
-    assert enough.slowest(calls, [[1.0], [1.1], [2.2]]) == pytest.approx(1.0)
+    assert enough.slowest(calls, [[1.0] * 3] * 3) == pytest.approx(2.0)
+    assert enough.slowest(calls, [[1.0] * 3, [1.1] * 3, [2.2] * 3]) == pytest.approx(1.0)
+
+
+def test_rows_that_take_longer_make_no_process_slow():
+    """Each of ten processes calls twenty rows of its own."""
+    generator = np.random.default_rng(0)
+    rows = generator.lognormal(0, 0.5, (10, 20))
+    assert enough.slowest((2 * rows).tolist(), rows.tolist()) == pytest.approx(1.0)
