@@ -166,13 +166,13 @@ def rows_of_scores() -> list[Row]:
     ]
 
 
-def simulate(row: Row, folder: Path) -> list[dict[str, Any]]:
-    """Return the trials of a row, those in the folder among them."""
+def simulate(row: Row, folder: Path, count: int) -> list[dict[str, Any]]:
+    """Return at least ``count`` trials of a row, those in the folder among them."""
     path = folder / f"{row.name}.json"
     trials: list[dict[str, Any]] = []
     if path.is_file():
         trials = json.loads(path.read_text())
-    while len(trials) < row.trials:
+    while len(trials) < count:
         generator = np.random.default_rng([SEED, len(trials)])
         trials.append(row.trial(generator))
         if len(trials) % SAVED == 0:
@@ -244,6 +244,7 @@ def main() -> int:
     parser.add_argument("--moment", choices=MOMENTS, default="after")
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--only", nargs="*", default=[], metavar="ROW")
+    parser.add_argument("--trials", type=int, default=0, help="default: those of each row")
     options = parser.parse_args()
     rows = rows_of_times() + rows_of_scores()
     chosen = [row for row in rows if not options.only or row.name in options.only]
@@ -253,7 +254,8 @@ def main() -> int:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for row in chosen:
-            result = summary(row, simulate(row, folder), options.moment)
+            trials = simulate(row, folder, options.trials or row.trials)
+            result = summary(row, trials, options.moment)
             print(result, flush=True)
             simulated.append(result)
     now = options.moment
