@@ -30,6 +30,7 @@ NAMES: Final = (
     "false_alarms",
     "queues",
     "power",
+    "throughput",
     "knowledge",
     "promises",
     "large",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms import recipe_parts
 from rarefy.pipeline.terms.interval import Interval
 
@@ -137,7 +138,7 @@ class Latency(_Record):
 
         Relative to the first other model; without one, it is not known, and 1.
         """
-        from rarefy.pipeline.measure.latency import enough
+        from rarefy.pipeline.measure.statistics import enough
 
         others = [name for name in self.samples if name != model]
         if not others:
@@ -203,6 +204,9 @@ class Measurements(_Record):
         default_factory=dict, description="measured models that are tags -> the tag's digest"
     )
     latency: dict[str, Latency]
+    throughput: dict[str, Throughput] = Field(
+        default_factory=dict, description="target -> rows a second; empty if nobody asked for it"
+    )
     linear: Linear | None = Field(
         default=None, description="what a linear model answers that was trained on the same rows"
     )

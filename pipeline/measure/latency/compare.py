@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from rarefy.pipeline.measure.latency import enough
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency
-from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.measure.statistics import enough, intervals
 from rarefy.pipeline.terms.interval import Interval
 
 Change = Literal["regression", "improvement", "equal", "inconclusive"]

@@ -117,7 +117,8 @@ class Session:
         for timed in self.models:
             self.time_call(timed, middle)
         turn = self.timer.seconds() - began
-        deadline = began + PATIENCE * seconds
+        patience = PATIENCE * seconds
+        deadline = began + patience
         fitting = int(seconds / FEWEST / max(turn, 1e-9)) - LEAD
         count = min(BLOCK, len(self.lengths), max(FEWEST, fitting))
         places = np.linspace(0, len(self.lengths) - 1, count)
@@ -265,6 +266,8 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         empty = partial(empty_caches, larger_memory())
         cold = once.time_cold(COLD, empty)
     wall = calls.by_model("wall")
+    cold_ms = cold.ms
+    cold_rows = cold.rows
     tokens = [lengths[row] for row in calls.rows]
     computed = [sizes[row] for row in calls.rows]
     return {
@@ -276,9 +279,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "tokens": tokens,
         "sizes": computed,
         "fixed": fixed,
-        "cold": cold.ms,
+        "cold": cold_ms,
         "rows": calls.rows,
-        "cold_rows": cold.rows,
+        "cold_rows": cold_rows,
         "block": BLOCK,
         "busy": busy,
         "disturbed": disturbed,

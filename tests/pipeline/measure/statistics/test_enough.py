@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rarefy.pipeline.measure.latency import enough
+from rarefy.pipeline.measure.statistics import enough
 
 
 @pytest.mark.parametrize(
