@@ -77,7 +77,7 @@ class Validate(Stage):
         default=5,
         ge=2,
         le=100,
-        description="Minimum number of fresh timing processes; near a limit, a pass takes 17",
+        description="Minimum number of fresh timing processes; near a limit, a pass takes 20",
     )
     seconds: float = Field(
         default=60,

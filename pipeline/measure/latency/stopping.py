@@ -11,8 +11,8 @@ from rarefy.pipeline.measure.statistics.enough import FEWEST
 
 Timed = TypeVar("Timed")
 """What is gathered: latencies, or throughput."""
-LOOKS, GROWTH = 4, 1.8
-"""Looks at growing data: after 5, 9, 17 and 30 processes."""
+LOOKS, GROWTH = 4, 2
+"""Looks at growing data: after 5, 10, 20 and 40 processes."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import Latency
 
 
-def _calls(factor, processes=17, calls=100, seed=0, pace=0.01):
+def _calls(factor, processes=20, calls=100, seed=0, pace=0.01):
     """Equal rows for equal seeds; each process favours the model by its own pace."""
     rows = np.random.default_rng(seed).lognormal(0, 0.6, (processes, calls))
     own = np.random.default_rng([seed, int(factor * 1e6)])

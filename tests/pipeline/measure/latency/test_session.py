@@ -266,7 +266,7 @@ def test_sampling_goes_on_until_it_is_clear():
 
     machine = Machine(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=60, clear=clear)
-    assert seen == [2, 4]  # the next would be 7 and 17
+    assert seen == [2, 4]  # the next would be 8 and 20
     assert found.looks == stopping.LOOKS
     assert found.stopped == "the results were clear"
 
