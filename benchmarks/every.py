@@ -26,6 +26,7 @@ NAMES: Final = (
     "reach",
     "coverage",
     "coverage_tasks",
+    "wrong_verdicts",
     "false_alarms",
     "queues",
     "power",

@@ -92,7 +92,7 @@ def plan(
 
     place, loaded = Home.of(home), _with_baseline(recipe, baseline)
     made = Plan(loaded, place.store(), _device(device), first=first)
-    return PlanView.from_plan(made, place.runs / loaded.recipe.name)
+    return PlanView.from_plan(made, place)
 
 
 def run(

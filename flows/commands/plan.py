@@ -66,7 +66,7 @@ def plan(
     if baseline is not None:
         loaded = baselines.with_baseline(loaded, baseline)
     plan = Plan(loaded, home.store(), device, first=first)
-    view = PlanView.from_plan(plan, home.runs / loaded.recipe.name)
+    view = PlanView.from_plan(plan, home)
     if as_json:
         show_json(view.as_json())
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -13,7 +12,7 @@ from rarefy.flows.workloads import workload
 from rarefy.pipeline.run import check_machine, estimate, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
-from rarefy.pipeline.store.home import HISTORY
+from rarefy.pipeline.store.home import HISTORY, Home
 from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict import candidates
 from rarefy.pipeline.verdict.power import Need
@@ -28,6 +27,7 @@ UNKNOWN = "unknown"
 class PlanView(Shown):
     """The steps of a plan, what their last runs took, and the eval rows for the budgets.
 
+    ``times``: what the budgets on latencies may leave open.
     ``unscored``: the cached steps that have yet to be scored, for example on another eval split.
     ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
     ``estimates``: seconds of those steps that are not cached and have not run here in this recipe.
@@ -40,6 +40,7 @@ class PlanView(Shown):
     plan: Plan
     steps: list[Planned]
     needs: list[Need]
+    times: list[str]
     unscored: frozenset[str]
     last_runs: dict[str, LastRun]
     estimates: dict[str, float]
@@ -49,8 +50,8 @@ class PlanView(Shown):
     candidates: int = 0
 
     @classmethod
-    def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
-        """Plan all steps; ``last_folder`` is that of the recipe's last run, which need not exist.
+    def from_plan(cls, plan: Plan, home: Home) -> PlanView:
+        """Plan all steps; ``home`` has the recipe's last run and the history, if there are any.
 
         Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
@@ -77,17 +78,19 @@ class PlanView(Shown):
                 throughput += sentences
                 if step.id in estimates:
                     estimates[step.id] += len(sentences) * step.stage.throughput_seconds
+        last_folder = home.runs / plan.loaded.recipe.name
         needs = evidence.needs(plan, last_folder)
+        times = evidence.of_times(plan, last_folder, home.path / HISTORY)
         lacking = check_machine.lacking(plan, steps)
         changes = _changes(plan, steps, runs)
         judged = 0
         if plan.budgets:
-            past = last_folder.parent.with_name(HISTORY)
-            judged = candidates.number_of(past, plan.sources["eval"].sha256)
+            judged = candidates.number_of(home.path / HISTORY, plan.sources["eval"].sha256)
         return cls(
             plan,
             steps,
             needs,
+            times,
             frozenset(unscored),
             runs,
             estimates,
@@ -99,8 +102,8 @@ class PlanView(Shown):
 
     @property
     def notes(self) -> list[str]:
-        """All warnings, how many eval rows each margin needs, and how throughput is measured."""
-        notes = self.warnings + [need.text for need in self.needs] + self.throughput
+        """All warnings, and what the budgets need, may leave open and are measured by."""
+        notes = self.warnings + [need.text for need in self.needs] + self.times + self.throughput
         notes += filter(None, [candidates.sentence(self.candidates)])
         for identifier, phrases in self.changes.items():
             changed = ", ".join(phrases)
@@ -204,6 +207,7 @@ class PlanView(Shown):
             "warnings": self.warnings,
             "evidence": [_need_json(need) for need in self.needs],
             "candidates": self.candidates,
+            "times": self.times,
             "throughput": self.throughput,
         }
 

@@ -20,7 +20,8 @@ from rarefy.pipeline.run.engine import Finished, Run
 from rarefy.pipeline.run.plan import baselines
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.home import Home
-from rarefy.pipeline.verdict import candidates, history
+from rarefy.pipeline.verdict import candidates
+from rarefy.pipeline.verdict.history import FILE
 
 IN_PYTHON: Final = "rarefy.run(recipe)"
 """The command of a run whose recipe was built in Python, and is in no file."""
@@ -122,10 +123,11 @@ def execute(run: Run, identifier: str, display: Shows | None = None) -> Finished
 
 def conclude(run: Run, job: Job) -> Result:
     """Judge the run, write the report and a copy of the bundle, and record the verdict."""
-    outcome = outcomes.conclude(run, job.command)
+    past = Path(job.home) / FILE
+    outcome = outcomes.conclude(run, job.command, past)
     measured = outcome.data.measurements
     if measured is not None and outcome.data.verdict is not None:
-        outcome.data.warnings.extend(candidates.notes(Path(job.home) / history.FILE, measured))
+        outcome.data.warnings.extend(candidates.notes(past, measured))
     paths = folder.write(outcome, Path(job.out))
     unrecorded = verdicts.keep(Path(job.home), outcome.data, run.plan.loaded.base)
     return Result(outcome, paths, unrecorded)

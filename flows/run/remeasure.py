@@ -20,7 +20,7 @@ from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import EvidenceError, RarefyError, RecipeError
 from rarefy.pipeline.terms.progress import Progress, silent
-from rarefy.pipeline.verdict import candidates
+from rarefy.pipeline.verdict import between_sessions, candidates
 from rarefy.pipeline.verdict.history import FILE
 from rarefy.pipeline.verdict.judge import judge
 from rarefy.pipeline.verdict.verdict import Verdict
@@ -77,9 +77,11 @@ def validate(
     if not loaded.recipe.budgets:
         raise RecipeError(f"{loaded.where.source} has no budgets to judge the bundle by; add some")
     measured = measure(Run(plan), bundle, progress)
-    verdict = judge(plan.budgets, loaded.recipe.targets, measured)
-    history = home.path / FILE
-    warnings = plan.warnings + candidates.notes(history, measured)
+    past = home.path / FILE
+    sessions = between_sessions.of_history(past, measured)
+    targets = loaded.recipe.targets
+    verdict = judge(plan.budgets, targets, measured, sessions)
+    warnings = plan.warnings + candidates.notes(past, measured)
     unrecorded = verdicts.keep_validated(home.path, plan, bundle, verdict, measured)
     return Validated(bundle, verdict, measured, warnings, plan.absent, unrecorded)
 

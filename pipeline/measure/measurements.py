@@ -80,7 +80,8 @@ class Latency(_Record):
     lists the calls of all processes in order.
     ``cold`` and ``cold_tokenizer`` hold calls that each found emptied caches. ``fixed`` holds calls
     of rows of one length each: tokens -> model -> process. ``noise`` is the interval of the A/A
-    ratio, the baseline's median against itself.
+    ratio, the baseline's median against itself. ``called`` and ``cold_called`` hold the row of each
+    call by process, empty if an earlier version timed them.
 
     Sampling may have stopped at any of ``looks`` looks at the data. Every interval is therefore
     computed at 1 − 0.05/looks (Bonferroni), so its coverage is 95 % whenever sampling stopped.
@@ -97,11 +98,14 @@ class Latency(_Record):
     cold_tokenizer: dict[str, list[list[float]]] = Field(default_factory=dict)
     fixed: dict[str, dict[str, list[list[float]]]] = Field(default_factory=dict)
     tokens: list[int] = Field(default_factory=list, description="each call's length in tokens")
+    called: list[list[int]] = Field(default_factory=list, description="each call's row")
+    cold_called: list[list[int]] = Field(default_factory=list)
     rows: int = Field(default=0, description="how many rows the calls were drawn from; 0: unknown")
     sample: str = Field(default="", description="a digest of these rows")
     seed: int = Field(default=0, description="of what was drawn")
     noise: tuple[float, float] | None = None
     busy: list[str] = Field(default_factory=list, description="why the machine was not quiet")
+    disturbed: int = Field(default=0, description="processes that saw other load")
     throttled: str | None = Field(
         default=None, description="how the machine's speed changed during timing"
     )
@@ -110,6 +114,11 @@ class Latency(_Record):
     stopped: str = Field(default="", description="why timing stopped")
     provider: str = ""
     threads: int = 1
+
+    @property
+    def processes(self) -> int:
+        """How many processes timed calls."""
+        return max(map(len, self.samples.values()), default=0)
 
     def calls(self, model: str, *, whole: bool = False, cold: bool = False) -> list[list[float]]:
         """Return the ms of a model's calls by process; empty if it was not timed so.
@@ -127,14 +136,39 @@ class Latency(_Record):
             both.append([first + second for first, second in pairs])
         return both
 
+    def slowest(self, model: str, *, cold: bool = False) -> float:
+        """Return how many times as long a model's slowest process took as its middle one.
+
+        Relative to the first other model; without one, it is not known, and 1.
+        """
+        from rarefy.pipeline.measure.statistics import enough
+
+        others = [name for name in self.samples if name != model]
+        if not others:
+            return 1.0
+        ours = self.calls(model, cold=cold)
+        theirs = self.calls(others[0], cold=cold)
+        return enough.slowest(ours, theirs)
+
     def percentile(
-        self, model: str, percent: float, *, whole: bool = False, cold: bool = False
+        self,
+        model: str,
+        percent: float,
+        *,
+        whole: bool = False,
+        cold: bool = False,
+        population: bool = False,
     ) -> Interval:
-        """Return a percentile of a model's calls in ms; see ``calls``."""
+        """Return a percentile of a model's calls in ms; see ``calls``.
+
+        ``population``: of all rows that those timed are a sample of; else of those timed alone.
+        """
         from rarefy.pipeline.measure.statistics.intervals import percentile_interval
 
         calls = self.calls(model, whole=whole, cold=cold)
-        return percentile_interval(calls, percent, looks=self.looks)
+        rows = self.cold_called if cold else self.called
+        drawn = rows if population else ()
+        return percentile_interval(calls, percent, looks=self.looks, rows=drawn)
 
     def ratio(self, over: str, under: str, percent: float = 50) -> Interval:
         """Return the ratio of a percentile of two models' calls, ``over`` / ``under``."""

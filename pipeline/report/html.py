@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rarefy.pipeline.measure.machine.fingerprint import flat
-from rarefy.pipeline.measure.measurements import Latency, Measurements
+from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.report import accuracy, facts, headline, throughput, wording
 from rarefy.pipeline.report.figures.distribution import distribution
@@ -68,6 +68,7 @@ class TargetView:
     latency: Latency
     rows: list[LatencyRow]
     noise: str | None
+    slowest: str | None
     over_float: str | None
     tokens: str | None
     figures: dict[str, Figure]
@@ -247,6 +248,7 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
         latency=latency,
         rows=rows,
         noise=_noise(latency),
+        slowest=_slowest(latency),
         over_float=facts.float_speedup(measured, name),
         tokens=_tokens(latency),
         figures=figures,
@@ -286,6 +288,14 @@ def _noise(latency: Latency) -> str | None:
         return None
     low, high = latency.noise
     return f"{low:.3f} – {high:.3f}"
+
+
+def _slowest(latency: Latency) -> str | None:
+    """Return how many times as long the candidate's slowest process took as the middle one."""
+    if CANDIDATE not in latency.samples:
+        return None
+    slowest = latency.slowest(CANDIDATE)
+    return f"{slowest:.2f}"
 
 
 def _tokens(latency: Latency) -> str | None:

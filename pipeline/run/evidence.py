@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rarefy.pipeline.run.plan.plan import Plan
-from rarefy.pipeline.verdict import power
+from rarefy.pipeline.verdict import between_sessions, power, power_of_times
 from rarefy.pipeline.verdict.power import Need
 
 if TYPE_CHECKING:
@@ -22,6 +22,22 @@ def needs(plan: Plan, last: Path) -> list[Need]:
     # Of rows in groups, nobody knows how many would do before a run has told.
     counted = plan.unbound_task.scorer.counted and plan.loaded.recipe.data.group is None
     return power.needs(plan.budgets, rows, _earlier(last), counted=counted)
+
+
+def of_times(plan: Plan, last: Path, history: Path) -> list[str]:
+    """Return what a session of latencies may not tell of the budgets; see ``power_of_times``.
+
+    ``last``: the folder of the recipe's last run. ``history``: the file of earlier verdicts.
+    """
+    stages = [step.stage for step in plan.steps() if step.stage.name == "validate"]
+    if not stages:
+        return []
+    processes = getattr(stages[-1], "processes", 0)
+    earlier = _earlier(last)
+    sessions = {}
+    if earlier is not None:
+        sessions = between_sessions.of_history(history, earlier)
+    return power_of_times.notes(plan.budgets, processes, earlier, sessions)
 
 
 def _earlier(last: Path) -> Measurements | None:

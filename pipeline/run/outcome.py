@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline.measure.machine import fingerprint
@@ -13,7 +14,7 @@ from rarefy.pipeline.report import facts
 from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.verdict import judge
+from rarefy.pipeline.verdict import between_sessions, judge
 from rarefy.pipeline.verdict.record import UNKNOWN, LineageNode, ReportData
 
 
@@ -31,8 +32,11 @@ class Outcome:
         return self.data.verdict.exit_code(strict)
 
 
-def conclude(run: Run, command: str) -> Outcome:
-    """Judge the budgets of a finished run by its last measurements."""
+def conclude(run: Run, command: str, history: Path | None = None) -> Outcome:
+    """Judge the budgets of a finished run by its last measurements.
+
+    ``history``: the file of earlier verdicts, which may say how much sessions differ here.
+    """
     plan = run.plan
     recipe = plan.loaded.recipe
     artifacts = [step.artifact for step in run.finished.values()]
@@ -47,7 +51,10 @@ def conclude(run: Run, command: str) -> Outcome:
         report = reports[-1]
         measurements = answers.load(report.directory)
         measured_at = _measured_at(report)
-        judged = judge.judge(plan.budgets, recipe.targets, measurements)
+        sessions = {}
+        if history is not None:
+            sessions = between_sessions.of_history(history, measurements, measured_at)
+        judged = judge.judge(plan.budgets, recipe.targets, measurements, sessions)
         if not judged.budgets and not plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
     ledger = run.ledger()

@@ -14,7 +14,7 @@ from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.memory import cold_start
 from rarefy.pipeline.measure.rows_per_second import Throughput
-from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.measure.statistics import enough, intervals
 from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 from rarefy.pipeline.tasks.shared.formulas import Floats
 from rarefy.pipeline.terms.budget import Budget, misfit
@@ -33,6 +33,9 @@ from rarefy.pipeline.terms.wording import (
 )
 from rarefy.pipeline.verdict import lookup, power
 from rarefy.pipeline.verdict.verdict import BudgetResult
+
+LOADED = 2.0
+"""How many times as long calls take beside other programs, at most, on a core that they share."""
 
 
 class Finding(NamedTuple):
@@ -124,7 +127,7 @@ def _find(budget: Budget, target: str | None, measurements: Measurements) -> Fin
         finding = judge(budget, target, measurements.on(target))
     except lookup.MissingError as missing:
         return Finding(None, "fail", str(missing))
-    finding = _unless_throttled(finding, budget, target, measurements)
+    finding = _unless_disturbed(finding, budget, target, measurements)
     if finding.interval is not None and not all(map(math.isfinite, finding.interval)):
         return Finding(None, "fail", f"{budget.metric} is not a finite number: {finding.reason}")
     return finding
@@ -138,20 +141,37 @@ def throttling(measurements: Measurements, kind: str) -> dict[str, str]:
     return {name: times.throttled for name, times in timed.items() if times.throttled}
 
 
-def _unless_throttled(
+def _unless_disturbed(
     finding: Finding, budget: Budget, target: str | None, measurements: Measurements
 ) -> Finding:
-    """Mark a finding on timings inconclusive if its target was throttled."""
+    """Mark a finding on timings inconclusive if its target was throttled.
+
+    So is a miss of a limit in ms on a busy machine, unless calls half as long would miss it too.
+    """
     metric = known(budget.metric)
     if metric.kind == "cold_start":
         target = next(iter(measurements.latency), None)  # it is measured on the first target
     elif not metric.timed:
         return finding
-    timed = throttling(measurements, metric.kind).get(target or "")
-    if timed is None:
+    cause = throttling(measurements, metric.kind).get(target or "")
+    timed = measurements.latency.get(target or "")
+    if cause is None and timed and _may_be_load(finding, budget, timed):
+        cause = f"the machine was busy ({timed.busy[0]}) and calls may have waited"
+    if not cause:
         return finding
-    reason = f"{finding.reason}; inconclusive because {timed}"
+    reason = f"{finding.reason}; inconclusive because {cause}"
     return Finding(finding.interval, "inconclusive", reason)
+
+
+def _may_be_load(finding: Finding, budget: Budget, timed: Latency) -> bool:
+    """Return whether a limit in ms may be missed because of what else ran."""
+    if 2 * timed.disturbed < timed.processes or not timed.busy:
+        return False
+    if finding.outcome != "fail" or finding.interval is None:
+        return False
+    if budget.form != "max" or known(budget.metric).unit != "ms":
+        return False
+    return finding.interval.low <= LOADED * budget.limit
 
 
 def _at_least(interval: Interval, limit: float) -> Outcome:
@@ -346,8 +366,9 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     if shortage:
         return shortage
     if budget.against is None:
-        interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold)
-        return _absolute(budget, interval, f" on {place}")
+        interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold, population=True)
+        finding = _absolute(budget, interval, f" on {place}")
+        return _of_processes(finding, budget, timed)
     reference = lookup.against(budget, measurements)
     theirs = lookup.samples(timed, reference, target, whole, cold)
     if budget.form == "min_speedup":
@@ -357,6 +378,7 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
         ours, theirs, budget.limit, percentile=percentile, looks=timed.looks, block=block
     )
     finding = _worse(budget, comparison.ratio, f" on {place}")
+    finding = _of_processes(finding, budget, timed)
     significant = comparison.p is None or comparison.change == "regression"
     if finding.outcome != "fail" or significant:
         return finding
@@ -393,7 +415,49 @@ def _faster(
     ratio = intervals.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     outcome, shown, limit = _compare(ratio, budget, "×", least=budget.form != "max")
     at = "" if percentile == 50 else f" at p{percentile}"
-    return Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
+    finding = Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
+    return _of_processes(finding, budget, timed)
+
+
+def _of_processes(finding: Finding, budget: Budget, timed: Latency) -> Finding:
+    """Return a finding on times as it is, or inconclusive if it passes on too few processes.
+
+    A process that was notably slow is said.
+    """
+    interval, outcome, reason = finding
+    cold = budget.caches == "cold"
+    count = len(timed.calls(CANDIDATE, cold=cold))
+    slowest = timed.slowest(CANDIDATE, cold=cold)
+    notable = slowest >= enough.NOTABLE
+    if notable:
+        reason += f"; the slowest of {count} processes took {slowest:.2f} times as long as most"
+    room = _room(budget, interval)
+    if outcome != "pass" or enough.is_enough(count, room, slowest):
+        return Finding(interval, outcome, reason)
+    reason += "; inconclusive because "
+    if notable and room < slowest:
+        reason += "the slowest does not meet the limit, and how many are slow is not sure"
+    else:
+        reason += (
+            f"{count} processes may have missed slow ones: less than {enough.ROOM - 1:.0%} from "
+            f"the limit, {enough.FEWEST} are needed"
+        )
+    return Finding(interval, "inconclusive", reason)
+
+
+def _room(budget: Budget, interval: Interval | None) -> float:
+    """Return how many times as long calls would take at the limit as at the interval's end."""
+    form, limit = budget.form, budget.limit
+    is_factor = known(budget.metric).kind == "speedup"
+    if interval is None:
+        return math.inf
+    if form == "max_regression":
+        return (1 + limit) / (1 + interval.high)
+    if form == "min_speedup" or (form == "min" and is_factor):
+        return interval.low / limit
+    if form == "max" and not is_factor:
+        return limit / interval.high
+    return math.inf
 
 
 def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | None:

@@ -89,8 +89,8 @@ class History:
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
-        of_latency = {"rows", "seed", "sample"}
-        later: dict[str, Any] = {"latency": {"__all__": of_latency}, "thresholds": True}
+        since = {"rows", "seed", "sample", "called", "cold_called", "disturbed"}
+        later: dict[str, Any] = {"latency": {"__all__": since}, "thresholds": True}
         if not data.measurements.throughput:
             later["throughput"] = True
         if data.measurements.probe is None:
@@ -102,7 +102,7 @@ class History:
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False
-        machine = _machine(data.measurements)
+        machine = machine_of(data.measurements)
         plain = plain_numbers(data.measurements)
         with self._open(write=True) as database:
             if judged == _latest(database, data.name):
@@ -331,7 +331,7 @@ def _insert(
         database.executemany(f"INSERT {into} VALUES ({places})", rows)  # noqa: S608
 
 
-def _machine(measurements: Measurements) -> Machine:
+def machine_of(measurements: Measurements) -> Machine:
     """Return the machine and settings of the measurements.
 
     Other eval data or another truth, thread count, number of timed rows or of calls in a block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
@@ -12,7 +12,8 @@ from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import find, known
 from rarefy.pipeline.terms.outcomes import worst
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.pipeline.verdict import findings
+from rarefy.pipeline.verdict import between_sessions, findings
+from rarefy.pipeline.verdict.between_sessions import Spread, Timed
 from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 
 COMPARED = ("agreement", "divergence", "speedup")
@@ -20,7 +21,10 @@ COMPARED = ("agreement", "divergence", "speedup")
 
 
 def judge(
-    budgets: Sequence[Budget], targets: Sequence[Target], measurements: Measurements
+    budgets: Sequence[Budget],
+    targets: Sequence[Target],
+    measurements: Measurements,
+    sessions: Mapping[Timed, Spread] | None = None,
 ) -> Verdict:
     """Judge every budget on every target that it applies to.
 
@@ -28,7 +32,8 @@ def judge(
     infinity fails the verdict, whatever the budgets are. If a target was throttled during the
     measurement and a budget of level error needs its timings, ``evidence`` says so and the verdict
     cannot pass. Budgets against a model that has learned nothing are inconclusive. If a linear
-    model was measured, a candidate that does not beat it fails as well.
+    model was measured, a candidate that does not beat it fails as well. ``sessions``: how much
+    ratios of times differ between sessions on this machine.
     """
     results: list[BudgetResult] = []
     for place in (None, *measurements.elsewhere):
@@ -39,6 +44,7 @@ def judge(
     for budget in budgets:
         for place in _places(budget, targets, measurements):
             result = findings.judge_one(budget, place, measurements)
+            result = between_sessions.check(result, sessions or {})
             results.append(references.check(result))
     rival = findings.judge_linear(measurements)
     if rival:

@@ -77,7 +77,10 @@ class Validate(Stage):
         description="IDs of checkpoints to compare with; all: those that the bundle is made from",
     )
     processes: int = Field(
-        default=5, ge=2, le=100, description="Minimum number of fresh timing processes"
+        default=5,
+        ge=2,
+        le=100,
+        description="Minimum number of fresh timing processes; near a limit, a pass takes 20",
     )
     seconds: float = Field(
         default=60,

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency
-from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.measure.statistics import enough, intervals
 from rarefy.pipeline.terms.interval import Interval
 
 Change = Literal["regression", "improvement", "equal", "inconclusive"]
@@ -74,7 +74,8 @@ def compare(
     The result is "regression" or "improvement" only if the whole interval of the ratio is beyond
     the margin and, for the median, Wilcoxon's test has p < 0.002. (The test concerns the median:
     three slow calls in a hundred move a p99 but not the test.) The result is "equal" only if the
-    whole interval is within the margin. ``margin`` is a share, 0.05 for 5%.
+    whole interval is within the margin. "equal" and "improvement" also take as many processes as
+    ``enough`` says. ``margin`` is a share, 0.05 for 5%.
     """
     ratio = intervals.percentile_ratio(candidate, baseline, percentile, looks=looks)
     slowest, fastest = 1 + margin, 1 / (1 + margin)
@@ -91,4 +92,9 @@ def compare(
         change = "improvement"
     elif fastest <= ratio.low and ratio.high <= slowest:
         change = "equal"
+    limits = {"improvement": fastest, "equal": slowest}
+    if change in limits:
+        room = limits[change] / ratio.high
+        if not enough.is_enough(len(candidate), room, enough.slowest(candidate, baseline)):
+            change = "inconclusive"
     return Comparison(change, ratio, p)

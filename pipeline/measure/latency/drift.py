@@ -1,13 +1,13 @@
-"""Detect whether the machine's speed changed during timing, by throttling or other load."""
+"""Detect whether times changed while they were taken: throttling, other load, a short warm-up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-CHANGE = 1.25
+CHANGE, WARMING = 1.25, 1.1
 CHANCE = 0.002
 CUTS = (0.25, 0.5, 0.75)
 ALIKE = 20
@@ -47,6 +47,37 @@ def find_drift(calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]])
             "which suggests throttling or other load on the machine"
         )
     return sentence
+
+
+def find_warming(
+    calls: Mapping[str, Sequence[Sequence[float]]], sizes: Sequence[Sequence[int]]
+) -> str | None:
+    """Return a sentence if a model's processes were not warm when their timing began, else None.
+
+    That is so if the calls of the processes' first halves took a tenth longer than those of their
+    second halves, of all processes together, and a Mann–Whitney test is significant. Whether a
+    warm-up saw steady times says less: blocks of three calls on a noisy machine seldom are.
+
+    Args:
+        calls: Of each model and process, its calls in ms, in time order.
+        sizes: Of each process, how many tokens each call computes.
+    """
+    from scipy.stats import mannwhitneyu
+
+    first = [np.arange(len(process)) < len(process) // 2 for process in sizes]
+    is_early = np.concatenate(first)
+    for model, processes in calls.items():
+        times = _relative_times(processes, sizes)
+        early, late = times[is_early], times[~is_early]
+        if not len(early):
+            continue
+        ratio = float(np.median(early) / np.median(late))
+        if ratio > WARMING and mannwhitneyu(early, late).pvalue < CHANCE:
+            return (
+                f"calls of {model} took {ratio:.2f} times as long in the first half of a process "
+                "as in the second, which suggests that its warm-up was too short"
+            )
+    return None
 
 
 def _relative_times(

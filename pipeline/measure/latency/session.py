@@ -225,7 +225,12 @@ def gather(
     device = {}
     if not is_on_cpu(provider):
         device = by_model(by_process("device"))
-    throttled = drift.find_drift(samples[twice], by_process("sizes"))
+    disturbed = sum(by_process("disturbed"))
+    cold_called = list(filter(None, by_process("cold_rows")))
+    sizes = by_process("sizes")
+    throttled = drift.find_drift(samples[twice], sizes)
+    if throttled is None:
+        throttled = drift.find_warming(samples, sizes)
     return Latency(
         samples=samples,
         cpu=by_model(by_process("cpu")),
@@ -236,8 +241,11 @@ def gather(
         cold_tokenizer=by_model([clocks["tokenizer"] for clocks in cold]),
         block=answers[0]["block"],
         tokens=tokens,
+        called=by_process("rows"),
+        cold_called=cold_called,
         noise=(noise.low, noise.high),
         busy=busy,
+        disturbed=disturbed,
         throttled=throttled,
         looks=looks,
         provider=provider,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from rarefy.pipeline.measure.statistics.enough import FEWEST
+
 Timed = TypeVar("Timed")
 """What is gathered: latencies, or throughput."""
-LOOKS, GROWTH = 4, 1.75
-"""Looks at growing data: after 5, 9, 16 and 27 processes."""
+LOOKS, GROWTH = 4, 2
+"""Looks at growing data: after 5, 10, 20 and 40 processes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Rule(Generic[Timed]):
         for look in range(LOOKS):
             count = self.processes * GROWTH**look
             counts.append(math.ceil(count))
+        counts[-1] = max(counts[-1], FEWEST)
         return counts
 
     def over(self, count: int, spent: float) -> bool:

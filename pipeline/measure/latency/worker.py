@@ -43,6 +43,8 @@ FIXED = 20
 COLD = 16
 """Calls per process with emptied caches: in five processes, enough for a p95."""
 STEADY, WARM = 0.05, 0.5
+PATIENCE = 3
+"""A warm-up takes so many times as long until models are steady."""
 FEWEST = 3
 """Blocks of a warm-up, and rows in each: two blocks must each be as fast as the one before."""
 CACHES = 256 * 2**20
@@ -104,8 +106,8 @@ class Session:
     def warm_up(self, seconds: float) -> bool:
         """Run blocks of the same rows, short to long, until all models' times are steady.
 
-        Slow models have short blocks, because it takes three to tell. Returns False if the time was
-        over first.
+        Slow models have short blocks, because it takes three to tell. Returns False if they are not
+        steady after ``PATIENCE`` times ``seconds``.
         """
         for timed in self.models:
             self._meet_lengths(timed)
@@ -115,7 +117,8 @@ class Session:
         for timed in self.models:
             self.time_call(timed, middle)
         turn = self.timer.seconds() - began
-        deadline = began + seconds
+        patience = PATIENCE * seconds
+        deadline = began + patience
         fitting = int(seconds / FEWEST / max(turn, 1e-9)) - LEAD
         count = min(BLOCK, len(self.lengths), max(FEWEST, fitting))
         places = np.linspace(0, len(self.lengths) - 1, count)
@@ -186,6 +189,7 @@ class Session:
         """Time ``count`` calls of every model, each right after ``empty_caches``."""
         calls = Calls()
         for row in self.random.integers(0, len(self.rows.texts), count).tolist():
+            calls.rows.append(row)
             for timed in self._in_random_order():
                 empty_caches()
                 calls.add(timed.name, self.time_call(timed, row))
@@ -251,16 +255,19 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     steady = session.warm_up(max(seconds, WARM))
     calls = session.time_blocks(seconds, request["calls"])
     busy = fingerprint.busy(before, fingerprint.snapshot(), request["threads"])
+    disturbed = bool(busy)
     if not steady:
         busy.append("times were not steady when the warm-up ended")
     distinct = [timed for timed in models if timed.name != AGAIN]
     once = replace(session, models=distinct)
     fixed = once.time_lengths(request["lengths"])
-    cold = {}
+    cold = Calls()
     if request["cold"]:
         empty = partial(empty_caches, larger_memory())
-        cold = once.time_cold(COLD, empty).ms
+        cold = once.time_cold(COLD, empty)
     wall = calls.by_model("wall")
+    cold_ms = cold.ms
+    cold_rows = cold.rows
     tokens = [lengths[row] for row in calls.rows]
     computed = [sizes[row] for row in calls.rows]
     return {
@@ -272,9 +279,12 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         "tokens": tokens,
         "sizes": computed,
         "fixed": fixed,
-        "cold": cold,
+        "cold": cold_ms,
+        "rows": calls.rows,
+        "cold_rows": cold_rows,
         "block": BLOCK,
         "busy": busy,
+        "disturbed": disturbed,
     }
 
 

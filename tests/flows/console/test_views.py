@@ -125,7 +125,7 @@ def test_a_plan_says_how_many_candidates_these_rows_have_judged(trained_project:
 def test_a_plan_breaks_between_words_alone_at_80_columns(trained_project: Project) -> None:
     recipe = trained_project.recipe("quickstages:Head: {scale: 2.0}", "quickstages:Judge")
     home = Home(trained_project.home)
-    view = views.PlanView.from_plan(Plan(recipes.load(recipe), home.store()), home.runs / "tiny")
+    view = views.PlanView.from_plan(Plan(recipes.load(recipe), home.store()), home)
     drawn = {}
     for width in (80, 400):
         file = io.StringIO()

@@ -57,7 +57,7 @@ def test_rows_without_labels_are_judged_by_agreement_with_the_baseline(
     answers = np.hstack([chance, 1 - chance])
     ours = answers.copy()
     ours[:other] = answers[:other, ::-1]
-    blocks = np.random.default_rng(1).lognormal(0, 0.01, (6, 100)).tolist()
+    blocks = np.random.default_rng(1).lognormal(0, 0.01, (20, 100)).tolist()
     timed = Latency(samples={"candidate": blocks, "baseline": blocks}, provider="cpu")
     measured = Measurements(
         machine={}, task="text-classification", labels=["a", "b"], unlabelled=True,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rarefy.pipeline.measure.latency.drift import find_drift
+from rarefy.pipeline.measure.latency.drift import find_drift, find_warming
 
 
 def _session(processes=6, calls=60, seed=0, rows=60):
@@ -53,3 +53,21 @@ def test_a_change_within_one_process_is_found_too():
     times, sizes = _session(processes=2, calls=200, rows=200)
     times[1][100:] *= 2
     assert "times as long in the last " in find_drift(times, sizes)
+
+
+def test_processes_that_were_not_warm_are_found():
+    """The first fifth of each process's calls, and more, take a fifth longer."""
+    times, sizes = _session(processes=5, calls=100, rows=100)
+    assert find_warming({"a": times, "b": times}, sizes) is None
+    cold = [process * np.where(np.arange(100) < 50, 1.2, 1) for process in times]
+    sentence = find_warming({"a": times, "b": cold}, sizes)
+    assert sentence is not None
+    assert sentence.startswith("calls of b took 1.")
+    assert "warm-up was too short" in sentence
+
+
+@pytest.mark.parametrize("session", [{}, FEW, FEW | {"rows": 2000}, FEW | {"rows": 1}])
+def test_warm_processes_are_never_called_cold(session):
+    for seed in range(200):
+        times, sizes = _session(seed=seed, **session)
+        assert find_warming({"a": times}, sizes) is None

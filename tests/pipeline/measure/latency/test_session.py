@@ -86,6 +86,9 @@ class Machine:
             "cold": {"wall": wall, "tokenizer": wall} if request["cold"] else {},
             "block": BLOCK,
             "busy": [],
+            "disturbed": False,
+            "rows": rows,
+            "cold_rows": rows if request["cold"] else [],
         }
 
 
@@ -105,6 +108,7 @@ def test_every_call_is_there_for_every_model(timed):
     lengths = [len(process) for process in timed.samples["candidate"]]
     assert lengths == [len(process) for process in timed.samples["teacher"]]
     assert lengths == [len(process) for process in timed.cpu["teacher"]]
+    assert lengths == [len(process) for process in timed.called]
     assert len(timed.tokens) == sum(lengths)
     assert set(timed.tokens) <= set(range(4, 41))
     assert lengths == [len(process) for process in timed.tokenizer["candidate"]]
@@ -247,7 +251,8 @@ def test_every_line_of_the_larger_memory_is_written():
 
 def test_caches_are_emptied_before_each_cold_call(clocked):
     session, calls = clocked
-    session.time_cold(5, lambda: calls.append("emptied"))
+    found = session.time_cold(5, lambda: calls.append("emptied"))
+    assert len(found.rows) == 5
     assert calls[::2] == ["emptied"] * 10
     assert sorted(calls[1::2]) == ["quick"] * 5 + ["slow"] * 5
 
@@ -261,7 +266,7 @@ def test_sampling_goes_on_until_it_is_clear():
 
     machine = Machine(candidate=0.1, teacher=0.5)
     found = measure(machine, processes=2, seconds=60, clear=clear)
-    assert seen == [2, 4]  # the next would be 7 and 11
+    assert seen == [2, 4]  # the next would be 8 and 20
     assert found.looks == stopping.LOOKS
     assert found.stopped == "the results were clear"
 
@@ -311,6 +316,9 @@ def _answer(process, rows=(3, 1, 2)):
         "tokens": [10 * row for row in rows],
         "sizes": [10 * row for row in rows],
         "busy": [],
+        "disturbed": process == 1,
+        "rows": list(rows),
+        "cold_rows": [rows[0]],
     }
 
 
@@ -338,6 +346,9 @@ def test_processes_answers_are_gathered_by_model_and_process():
     assert timed.calls("candidate", whole=True, cold=True) == [[5.5], [6.5]]
     assert timed.block == 3
     assert timed.tokens == [30, 10, 20, 20, 30, 10]
+    assert timed.called == [[3, 1, 2], [2, 3, 1]]
+    assert timed.cold_called == [[3], [2]]
+    assert (timed.processes, timed.disturbed) == (2, 1)
     assert timed.noise[0] < 4 / 4.4 < timed.noise[1]
     assert timed.device == {}, "on a CPU nothing is timed on a device"
     assert timed.looks == 4

@@ -16,10 +16,14 @@ def test_without_a_question_it_takes_the_processes_that_were_asked_for():
 
 def test_a_question_is_asked_at_few_looks_at_growing_data():
     rule = Rule(5, 60, clear=lambda _: False)
-    assert rule.looks == [5, 9, 16, 27]
+    assert rule.looks == [5, 10, 20, 40]
     assert len(rule.looks) == LOOKS
     assert rule.stopped(NOTHING, 9, 1.0) == ""
-    assert rule.stopped(NOTHING, 27, 1.0) == "the limit of 27 processes was reached"
+    assert rule.stopped(NOTHING, 40, 1.0) == "the limit of 40 processes was reached"
+
+
+def test_the_last_look_is_at_enough_processes_for_any_pass():
+    assert Rule(2, 60, clear=lambda _: False).looks == [2, 4, 8, 20]
 
 
 def test_it_stops_as_soon_as_the_question_is_answered():

@@ -186,3 +186,44 @@ def test_equal_models_look_slower_as_often_as_the_p_value_says():
     ]
     assert 0.03 < np.mean(np.array(found) < 0.05) < 0.07
     assert np.mean(np.array(found) < 0.002) < 0.01
+
+
+def test_a_limit_in_ms_is_of_more_rows_than_were_timed():
+    """Rows of very different lengths, 40 of them: their choice says more than the processes."""
+    covered, missed = 0, 0
+    for trial in range(100):
+        generator = np.random.default_rng(trial)
+        row_ms = generator.lognormal(0, 0.5, 40)
+        rows = [generator.permutation(40).tolist() for _ in range(6)]
+        samples = [
+            (
+                row_ms[order] * generator.lognormal(0, 0.01) * generator.lognormal(0, 0.02, 40)
+            ).tolist()
+            for order in rows
+        ]
+        of_all = intervals.percentile_interval(samples, 50, rows=rows)
+        of_these = intervals.percentile_interval(samples, 50)
+        covered += of_all.low <= 1 <= of_all.high
+        missed += not of_these.low <= 1 <= of_these.high
+    assert covered >= 90
+    assert missed >= 50
+
+
+def test_one_row_says_nothing_of_others():
+    samples = [[1.0, 1.1, 1.2], [1.3, 1.2, 1.1]]
+    same = intervals.percentile_interval(samples, 50, rows=[[4] * 3] * 2)
+    assert same == intervals.percentile_interval(samples, 50)
+
+
+@pytest.mark.parametrize("percentile", [0, 50, 95, 100])
+def test_drawn_percentiles_are_those_of_the_calls_that_are_drawn(percentile):
+    generator = np.random.default_rng(3)
+    samples = [generator.lognormal(0, 1, calls).tolist() for calls in (7, 5, 9)]
+    logs = []
+    draws = np.random.default_rng(intervals.SEED).integers(0, 3, (intervals.DRAWS, 3))
+    for drawn in draws.tolist():
+        calls = np.concatenate([samples[process] for process in drawn])
+        logs.append(np.log(np.percentile(calls, percentile)))
+    found = intervals.percentile_interval(samples, percentile)
+    error = np.std(logs) * np.sqrt(3 / 2)
+    assert np.log(found.high / found.value) == pytest.approx(error * 4.302653)  # t(2), 97.5 %

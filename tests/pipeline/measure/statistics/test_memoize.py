@@ -62,7 +62,7 @@ def test_page_summary_and_pictures_draw_each_interval_once(monkeypatch):
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(intervals, "bootstrap", again)
-    monkeypatch.setattr(intervals, "_resample", again)
+    monkeypatch.setattr(intervals, "_draws", again)
     assert "Worst slice" in markdown.render(data)
     assert pictures.pictures(data)
 
