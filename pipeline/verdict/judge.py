@@ -8,10 +8,9 @@ from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurement
 from rarefy.pipeline.measure.predictions import floor
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import METRICS, known
-from rarefy.pipeline.terms.outcomes import worst
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.verdict import findings
-from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict, combine
 
 COMPARED = ("agreement", "divergence", "speedup")
 """The kinds of metrics that compare with the first reference if the budget does not say which."""
@@ -42,9 +41,7 @@ def judge(
     if rival:
         results.append(rival)
     evidence = _disturbances(budgets, targets, measurements)
-    outcome = worst(result.outcome for result in results if result.level == "error") or "pass"
-    if evidence and outcome == "pass":
-        outcome = "inconclusive"
+    outcome = combine(results, evidence)
     candidate = measurements.models.get(CANDIDATE)
     digest = candidate.digest if candidate else None
     return Verdict(outcome=outcome, bundle=digest, budgets=results, evidence=evidence)
