@@ -101,6 +101,7 @@ class _Model:
             return whole
         files = self._existing((model_files.INDEX,))
         if not files:
+            self.remote.describe(model_files.WEIGHTS)  # raises what a refusal was about
             raise ModelError(
                 f"the server has no {model_files.WEIGHTS} and no {model_files.INDEX} (404)"
             )

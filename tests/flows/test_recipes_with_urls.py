@@ -37,9 +37,9 @@ def write_recipe(project: Project, web: Web, model: str = "encoder", train: str 
 
 
 def published(home: Path) -> list[Path]:
-    """Return the artifacts of the store, and downloads that are whole."""
-    artifacts = home.glob("store/artifacts/sha256/*")
-    return [*artifacts, *home.glob("downloads/*/SHA256SUMS")]
+    """Return the artifacts of the store, and the training rows that would be taken for whole."""
+    rows = [path for path in home.glob("downloads/*/train.jsonl") if path.parent.suffix != ".part"]
+    return [*home.glob("store/artifacts/sha256/*"), *rows]
 
 
 def test_a_run_reads_model_and_data_from_the_server_once(
