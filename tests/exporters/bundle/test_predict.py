@@ -116,7 +116,7 @@ def windowed(tmp_path):
         files.write_json(tmp_path / "config.json", config)
         files.write_json(tmp_path / "signature.json", {"max_length": 4, **recorded})
         files.write_json(tmp_path / "tokenizer_config.json", {"pad_token": "[PAD]"})
-        session = "def open_session(folder, has):\n    return SESSION\n"
+        session = "def open_session(folder):\n    return SESSION\n"
         (tmp_path / "predict_session.py").write_text(f"{STAND_IN}\n{session}")
         model = program(tmp_path).Model()
         model.inputs = ["input_ids"]
