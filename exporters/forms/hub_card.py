@@ -103,6 +103,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
     windows = signature.get("windows") or signature.get("words")
     least = source.least_runtime
     misread = least == onnx_runtime.LEAST_PACKED
+    thresholds = source.config.get("thresholds")
     return {
         "task": source.task,
         "labels": [escape(label) for label in source.labels],
@@ -116,7 +117,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         "digest": source.digest,
         "windows": bool(windows),
         "opened": opened,
-        "thresholds": source.task == "multi-label-classification",
+        "thresholds": bool(thresholds),
     }
 
 

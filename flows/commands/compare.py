@@ -21,6 +21,8 @@ from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Latency
+    from rarefy.pipeline.measure.rows_per_second import Throughput
+    from rarefy.pipeline.terms.budget import Budget
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -73,6 +75,11 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--rows", type=click.IntRange(1), default=200, show_default=True, help="Rows to time."
 )
+@click.option(
+    "--throughput",
+    is_flag=True,
+    help="Also compare rows per second, with a worker for each core; takes up to --seconds more.",
+)
 @home_option
 @json_option
 def compare(
@@ -88,6 +95,7 @@ def compare(
     threads: int,
     seconds: float,
     rows: int,
+    throughput: bool,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -95,7 +103,7 @@ def compare(
 
     Both models predict the same rows. They are timed in short alternating blocks of calls, until
     the test decides whether the latency changed by --max-regression (default: 5%), or until
-    --seconds have passed.
+    --seconds have passed. Other scores that the recipe's budgets name are compared as well.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -112,9 +120,10 @@ def compare(
     target = Target(provider=execution_provider, threads=threads)
     if table is not None:
         source, base = rows_of(table, text, label), Path()
+        budgets: tuple[Budget, ...] = ()
     else:
         loaded = recipe_of(candidate, recipe, home)
-        source, base = loaded.recipe.data, loaded.base
+        source, base, budgets = loaded.recipe.data, loaded.base, loaded.recipe.budgets
     notes: list[str] = []
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
@@ -126,10 +135,13 @@ def compare(
             split,
             home,
             target=target,
-            effort=comparing.Effort(rows=rows, processes=5, seconds=seconds),
+            effort=comparing.Effort(rows, processes=5, seconds=seconds, throughput=throughput),
             margin=limit or comparing.MARGIN,
+            budgets=budgets,
             progress=display.progress,
         )
+        for times in comparison.measurements.throughput.values():
+            notes += _notes(times)
         for note in [*notes, *_notes(comparison.latency)]:
             display.say(f"note: {note}", "yellow")
     verdict, code = None, 0
@@ -147,9 +159,9 @@ def compare(
     return code
 
 
-def _notes(latency: Latency) -> list[str]:
+def _notes(times: Latency | Throughput) -> list[str]:
     """Return what disturbed the timing."""
-    notes = list(latency.busy)
-    if latency.throttled:
-        notes.append(f"{latency.throttled}; these times cannot support a verdict")
+    notes = list(times.busy)
+    if times.throttled:
+        notes.append(f"{times.throttled}; these times cannot support a verdict")
     return notes

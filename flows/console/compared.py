@@ -59,11 +59,15 @@ class ComparisonView(Shown):
         numbers = self.as_json()
         models, scores = numbers["models"], numbers["accuracy"]
         agreement = _bounds(scores["agreement"], "%")
+        further = map(_further_row, numbers["scores"])
         rows = [
             _score_row(scores),
+            *further,
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
         ]
+        if "throughput" in numbers:
+            rows.append(_throughput_row(numbers["throughput"]))
         formats = {"size": size, "parameters": count}
         for name, format_value in formats.items():
             candidate, baseline = (models[side][name] for side in SIDES)
@@ -91,6 +95,7 @@ def compare(
     home: Path | str | None,
     threads: int,
     seconds: float,
+    throughput: bool,
 ) -> ComparisonView:
     """Compare a candidate with a baseline, and judge it by the ``limit``; see `rarefy.compare`."""
     check_threads(threads)
@@ -115,8 +120,9 @@ def compare(
         split,
         place,
         target=target,
-        effort=Effort(rows=200, processes=5, seconds=seconds),
+        effort=Effort(rows=200, processes=5, seconds=seconds, throughput=throughput),
         margin=limit or comparing.MARGIN,
+        budgets=source.recipe.budgets,
     )
     verdict = None
     if limit is not None:
@@ -132,6 +138,18 @@ def _score_row(scores: dict[str, Any]) -> list[str]:
     return [metric.replace("_", " "), *values, _difference(scores, unit)]
 
 
+def _further_row(scores: dict[str, Any]) -> list[str]:
+    """Return the row of another score that the recipe's budgets name."""
+    name = scores["metric"]
+    unit = metrics.unit(name)
+    values = []
+    for side in SIDES:
+        shown = _bounds(scores[side], unit)
+        values.append(shown)
+    difference = _shown_difference(scores, unit)
+    return [name, *values, difference]
+
+
 def _latency_row(times: dict[str, Any]) -> list[str]:
     """Return the row of the median latency."""
     provider = times["provider"]
@@ -145,18 +163,41 @@ def _latency_row(times: dict[str, Any]) -> list[str]:
     return [name, candidate, baseline, comparison]
 
 
+def _throughput_row(rates: dict[str, Any]) -> list[str]:
+    """Return the row of rows a second, each side in batches of the size that is best for it."""
+    workers = plural(rates["workers"], "worker")
+    threads = plural(rates["threads"], "thread")
+    values = []
+    for side in SIDES:
+        rate = _bounds(rates[side], "rows/s")
+        batch = rates["batch"][side]
+        values.append(f"{rate} in batches of {batch}")
+    ratio = _bounds(rates["ratio"], "×")
+    change = CHANGES[rates["change"]]
+    margin = exactly(percent, rates["margin"])
+    comparison = f"{ratio} the baseline's: {change} {margin}"
+    name = f"throughput ({workers} × {threads})"
+    return [name, *values, comparison]
+
+
 def _difference(scores: dict[str, Any], unit: str) -> str:
     """Return the difference of the main scores with its interval, and what it rests on."""
+    shown = _shown_difference(scores, unit)
+    if not scores["tested"]:
+        return shown
+    basis = _basis(scores)
+    return f"{shown}, {basis}"
+
+
+def _shown_difference(scores: dict[str, Any], unit: str) -> str:
+    """Return the difference of two scores with its interval."""
     if unit == "%":
         format_value, word = signed, " points"
     else:
         format_value, word = _plus, ""
     difference = scores["difference"]
     value, low, high = (format_value(difference[end]) for end in Interval._fields)
-    shown = f"{value}{word} [{low}, {high}]"
-    if not scores["tested"]:
-        return shown
-    return f"{shown}, {_basis(scores)}"
+    return f"{value}{word} [{low}, {high}]"
 
 
 def _basis(scores: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.measure.predictions import predict as accuracy
 from rarefy.pipeline.measure.row_lengths import rows_to_time
 from rarefy.pipeline.measure.statistics import scores
+from rarefy.pipeline.measure.throughput import compare as counting
+from rarefy.pipeline.measure.throughput.rows import job_of
 from rarefy.pipeline.release import bundles
 from rarefy.pipeline.release.bundles import Bundle
 from rarefy.pipeline.run.plan import baselines
@@ -45,11 +48,15 @@ SESSION = {"noise", "busy", "throttled", "seconds", "stopped", "provider", "thre
 
 @dataclass(frozen=True)
 class Effort:
-    """Limits of the latency comparison: maximum rows, minimum processes, maximum seconds."""
+    """Limits of the latency comparison: maximum rows, minimum processes, maximum seconds.
+
+    ``throughput``: whether rows a second are measured too, for as long again.
+    """
 
     rows: int
     processes: int
     seconds: float
+    throughput: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Comparison:
     """The measurements of both sides, and whether the median latency changed by the margin.
 
     ``names``: the user's name for each side. ``latency``: the session in which both were timed.
+    ``budgets``: those of the candidate's recipe, whose scores are compared too.
     """
 
     names: dict[str, str]
@@ -64,6 +72,7 @@ class Comparison:
     latency: Latency
     change: gate.Comparison
     margin: float
+    budgets: Sequence[Budget] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as JSON values.
@@ -74,13 +83,28 @@ class Comparison:
             "models": {side: self._model_json(side) for side in SIDES},
             "rows": len(self.measurements.truth),
             "accuracy": compare_answers(self.measurements),
+            "scores": compare_scores(self.measurements, self.budgets),
             "latency": self._latency_json(),
-        }
+        } | self._throughput_json()
 
     def _model_json(self, side: str) -> dict[str, Any]:
         model = self.measurements.models[side]
         facts = model.model_dump(include={"digest", "size", "parameters"})
         return {"name": self.names[side], **facts}
+
+    def _throughput_json(self) -> dict[str, Any]:
+        """Return the rows a second of both sides; nothing if they were not measured."""
+        for timed in self.measurements.throughput.values():
+            values: dict[str, Any] = {}
+            for side in SIDES:
+                values[side] = timed.rate(side)._asdict()
+                values[f"{side}_cpu_seconds"] = timed.cost(side)._asdict()
+            values["ratio"] = timed.ratio(CANDIDATE, BASELINE)._asdict()
+            values["change"] = counting.change(timed, self.margin)
+            values["margin"] = self.margin
+            values |= timed.model_dump(include={"workers", "batch", *SESSION})
+            return {"throughput": values}
+        return {}
 
     def _latency_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -105,6 +129,7 @@ def compare(
     target: Target = Target(),  # noqa: B008 (frozen)
     effort: Effort = Effort(rows=200, processes=5, seconds=60.0),
     margin: float = MARGIN,
+    budgets: Sequence[Budget] = (),
     progress: Progress = silent,
 ) -> Comparison:
     """Measure a candidate beside a baseline, until the change of the latency is conclusive.
@@ -118,6 +143,7 @@ def compare(
         target: provider and threads on which both sides run.
         effort: limits of the latency comparison.
         margin: the smallest change of the median latency that counts, as a share.
+        budgets: those whose scores are compared too; they are not judged.
         progress: called with the work that is done.
 
     Raises ModelError if the labels differ, IntegrityError if a bundle is damaged, EvidenceError
@@ -149,11 +175,25 @@ def compare(
             seed=SEED,
             progress=progress,
         )
+        throughput = {}
+        if effort.throughput:
+            throughput[target.name] = counting.measure(
+                candidate.directory,
+                other.directory,
+                job_of(task, split),
+                target,
+                margin,
+                processes=effort.processes,
+                seconds=effort.seconds,
+                seed=SEED,
+                progress=progress,
+            )
     truth = truth_for(task, split, models[BASELINE])
     measurements = collect(models, task, split, truth)
     measurements.latency[target.name] = latency
+    measurements.throughput |= throughput
     names = {CANDIDATE: candidate.name, BASELINE: other.name}
-    return Comparison(names, measurements, latency, change, margin)
+    return Comparison(names, measurements, latency, change, margin, budgets)
 
 
 def measure_side(
@@ -253,15 +293,40 @@ def compare_answers(measurements: Measurements) -> dict[str, Any]:
     }
 
 
+def compare_scores(measurements: Measurements, budgets: Sequence[Budget]) -> list[dict[str, Any]]:
+    """Return each score that budgets name, but the main one: of both sides, and their difference.
+
+    Of metrics that are not scores of the task, nothing is returned.
+    """
+    compared = []
+    for metric, budget in {budget.metric: budget for budget in budgets}.items():
+        measured = measurements.scored_with(budget.own)
+        is_score = measured.scored_by.scorer.formula(metric, measured.truth) is not None
+        if metric == measured.main or not is_score:
+            continue
+        sides = [measured.table(side) for side in SIDES]
+        values: dict[str, Any] = {"metric": metric}
+        for side in SIDES:
+            values[side] = measured.score(metric, side)._asdict()
+        values["difference"] = measured.compare(metric, *sides).difference._asdict()
+        compared.append(values)
+    return compared
+
+
 def judge(comparison: Comparison, limit: float, target: Target) -> Verdict:
     """Judge that the main score, median latency and size regress by no more than ``limit``.
+
+    So must the throughput, if it was measured.
 
     Of rows without labels the main score is the agreement with the baseline's answers, of which the
     baseline itself has all: its regression is a drop.
     """
     budgets = []
     main = comparison.measurements.main
-    for name in REGRESSIONS:
+    names = list(REGRESSIONS)
+    if comparison.measurements.throughput:
+        names.append("throughput")
+    for name in names:
         metric = main if name == "accuracy" else name
         form = "max_drop" if metric == unlabelled.AGREEMENT else "max_regression"
         fields = {"metric": metric, "against": BASELINE, form: limit}

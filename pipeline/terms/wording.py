@@ -54,6 +54,11 @@ def milliseconds(value: float, more: int = 0) -> str:
     return f"{number(value, more)} ms"
 
 
+def rate(value: float, more: int = 0) -> str:
+    """Format a throughput: 1,240 rows/s."""
+    return f"{number(value, more)} rows/s"
+
+
 def percent(value: float, more: int = 0) -> str:
     """Format a fraction as a percentage with one decimal: 83.2%."""
     return f"{_percentage(value, more)}%"
@@ -70,6 +75,12 @@ def signed(value: float, more: int = 0) -> str:
     """Format a difference of fractions in percentage points with its sign: +1.20, −0.35."""
     decimals = 2 + more
     return _minus(f"{100 * value:+z.{decimals}f}")
+
+
+def signed_number(value: float, more: int = 0) -> str:
+    """Format a difference of plain numbers with its sign: +0.012, −3.4."""
+    sign = "+" if value > 0 else ""
+    return sign + number(value, more)
 
 
 def times(value: float, more: int = 0) -> str:
@@ -211,6 +222,7 @@ _FORMS: dict[str, Form] = {
     "points": points,
     "×": times,
     "ms": milliseconds,
+    "rows/s": rate,
     "B": size,
 }
 _BOUND_FORMS: dict[str, Form] = {"%": _percentage, "points": _points, "×": significant}

@@ -44,6 +44,7 @@ FACTS = {
     "task": "regression",
     "labels": [],
     "samples": False,
+    "threshold": None,
     "pairs": False,
     "tag": "text-classification",
     "windows": False,

@@ -6,13 +6,17 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from rarefy.flows.console.compared import ComparisonView
 from rarefy.flows.console.options import show_table
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.release.compare import Comparison, judge
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.own_metric import OwnMetric
 from rarefy.pipeline.terms.recipe_parts import Target
 
 
@@ -50,6 +54,27 @@ def test_both_sides_stand_beside_each_other_with_their_change():
     assert "accuracy max_regression" in repr(view), "the verdict below it"
     assert view.verdict.budgets[0].reason.split("%")[0] in view._repr_html_()
     assert view.as_json()["accuracy"]["losses"] == 1
+
+
+def test_rows_a_second_are_compared_and_judged_where_they_were_measured():
+    found = compared()
+    assert "throughput" not in found.as_json()
+    blocks = np.random.default_rng(0).lognormal(0, 0.2, (9, 10))
+    samples = {"candidate": (2 * blocks).tolist(), "baseline": blocks.tolist()}
+    found.measurements.throughput["cpu"] = Throughput(
+        samples=samples, cpu=samples, batch={"candidate": 8, "baseline": 32},
+        workers=2, threads=1, provider="cpu", rows=400,
+    )  # fmt: skip
+    view = ComparisonView(found, judge(found, 0.05, Target()))
+    row = next(row for row in view.rows() if row[0].startswith("throughput"))
+    assert row[0] == "throughput (2 workers × 1 thread)"
+    assert row[1].endswith("in batches of 8")
+    assert row[3] == "0.500× the baseline's: slower by more than 5%"
+    rates = view.as_json()["throughput"]
+    assert rates["change"] == "regression"
+    assert rates["candidate"]["value"] == pytest.approx(rates["baseline"]["value"] / 2)
+    outcomes = {budget.metric: budget.outcome for budget in view.verdict.budgets}
+    assert outcomes["throughput"] == "fail"
 
 
 def test_a_margin_is_shown_as_it_was_asked_for():
@@ -117,3 +142,26 @@ def test_a_comparison_breaks_between_words_alone_at_80_columns():
         drawn[width] = file.getvalue()
     assert max(map(len, drawn[80].splitlines())) <= 80
     assert sorted(drawn[80].split()) == sorted(drawn[400].split())
+
+
+def test_scores_that_the_recipe_s_budgets_name_stand_below_the_main_one():
+    def misses(predictions, labels):
+        return (predictions.argmax(axis=1) != labels).astype(float)
+
+    own = Budget(metric="costs:misses", max=1).with_own(OwnMetric("costs:misses", misses, "c0de"))
+    budgets = [
+        Budget(metric="accuracy", min=0.5),
+        Budget(metric="size", max="1 MB"),
+        Budget(metric="macro_f1", min=0.5),
+        Budget(metric="macro_f1", max_drop="1 point", against="teacher"),
+        own,
+    ]
+    view = ComparisonView(replace(compared(), budgets=budgets))
+    names = [row[0] for row in view.rows()]
+    assert names[:4] == ["accuracy", "macro_f1", "costs:misses", "agreement"]
+    misses_row = view.rows()[2]
+    assert misses_row[1].startswith("0.0025 [")
+    assert misses_row[3].startswith("+0.0025 [")
+    scores = {each["metric"]: each for each in view.as_json()["scores"]}
+    assert scores["costs:misses"]["difference"]["value"] == 1 / 400
+    assert scores["macro_f1"]["candidate"]["value"] < scores["macro_f1"]["baseline"]["value"]
