@@ -86,11 +86,24 @@ class BuildInfo:
 
 @dataclass(frozen=True)
 class _Target:
-    """What a bundle is for: a provider, the CPUs' instructions, the form of int8 products."""
+    """What a bundle is for: a provider, the CPUs' instructions, the form of int8 products.
+
+    ``opset``: the newest of ONNX that the graph may need.
+    """
 
     provider: str
     isa: Isa
     products: Products
+    opset: int
+
+    def passes(self) -> list[Any]:
+        """Return the passes in float, in order, of a bundle for this target."""
+        if self.provider != "cpu":
+            return [relative_bias, first_token, positions]
+        if self.products == "fused" and self.opset >= attention.OPSET:
+            return [relative_bias, first_token, positions, attention, residual]
+        # Pairs of quantizers are for other runtimes, too, which have no operator for attention.
+        return [relative_bias, first_token, positions, residual]
 
     def level(self, precision: str) -> str:
         """Return the session's optimization level for a graph's precision."""
@@ -110,6 +123,7 @@ def build(
     threads: int = 1,
     isa: Isa = "avx2",
     products: Products = "fused",
+    opset: int = attention.OPSET,
     samples: bool = True,
     traced: Traced | None = None,
     progress: Progress | None = None,
@@ -123,6 +137,8 @@ def build(
         split: real rows for the parity check and for the sample request.
         products: for int8, "fused" has ONNX Runtime's own operators, and "qdq" those that every
             runtime has. TensorRT and OpenVINO have the latter only.
+        opset: the newest of ONNX that the graph may need; before 23, attention stays as it was
+            traced.
         samples: whether the bundle contains a few of the rows and its answers to them.
         form: "reference" is fp32 with fused operators, as one would deploy the model without
             rarefy; it is the baseline. "deploy" has our graph passes and follows the plan.
@@ -156,7 +172,7 @@ def build(
     report(2, 4, "rewriting the graph")
     bounds = dict.fromkeys((positions, relative_bias), task.max_length)
     bounds[mask] = parity.reach(model.config, task.max_length)
-    target = _Target(target_provider, isa, products)
+    target = _Target(target_provider, isa, products, opset)
     graph, precision, close, changes = _rewrite(
         task, graph, form, plan, int4, expected, bounds, target
     )
@@ -202,6 +218,7 @@ def build(
     )
     files.write_program(output, task.presenter.answers_like, target_provider)
     facts = card_facts(info, target_provider, threads, task, split, samples)
+    facts["least_runtime"] = files.least_runtime(graph)
     files.write_card(output, facts)
     files.write_sums(output)
     report(4, 4, "bundle written")
@@ -308,10 +325,7 @@ def _rewrite(
     """
     passes = [mask, scale]
     if form == "deploy":
-        passes += [relative_bias, first_token, positions]
-        if target.provider == "cpu":
-            # Pairs of quantizers are for other runtimes, too, which have no operator for attention.
-            passes += [attention, residual] if target.products == "fused" else [residual]
+        passes += target.passes()
     close, changes = _in_float(task, graph, passes, bounds, expected)
     fusion.check_fused(graph)
     if plan is None:

@@ -34,7 +34,7 @@ click.rich_click.COMMAND_GROUPS = {
             "name": "Inspect results",
             "commands": ["runs", "report", "history", "validate", "compare", "loadtest", "predict"],
         },
-        {"name": "Release", "commands": ["promote", "rollback", "bundle"]},
+        {"name": "Release", "commands": ["promote", "rollback", "bundle", "verdict"]},
         {"name": "Maintain", "commands": ["recipe", "artifact", "doctor"]},
     ]
 }
@@ -59,6 +59,7 @@ COMMANDS: Final = {
     "promote": "promote",
     "rollback": "promote",
     "bundle": "bundle",
+    "verdict": "verdict",
     "recipe": "recipe",
     "artifact": "artifact",
     "doctor": "doctor",

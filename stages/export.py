@@ -33,13 +33,19 @@ class Export(Bundling):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 34
+    version: ClassVar[int] = 35
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
     policy: ClassVar[Policy] = Policy(quantization="keeps")
 
+    opset: Literal[20, 23] = Field(
+        default=23,
+        description="Newest opset of ONNX that the graph may need. 23 has an operator for "
+        "attention, which bundles for cpu use; 20 is for runtimes older than ONNX Runtime 1.23: "
+        "transformers.js 3, Triton up to 25.08, text-embeddings-inference",
+    )
     samples: Literal["dev", "none"] = Field(
         default="dev", description="Rows that the bundle contains verbatim, with its predictions"
     )
@@ -106,6 +112,7 @@ class Export(Bundling):
             threads=target.threads,
             isa=target.isa,
             products=self.products,
+            opset=self.opset,
             samples=self.samples == "dev",
             progress=context.progress,
         )
@@ -116,5 +123,7 @@ class Export(Bundling):
             Metric(name="integer_matmuls", value=info.integer_matmuls),
             Metric(name="graph_bytes", value=info.size),
         )
-        facts = info.model | {"operators": info.operators, "passes": info.passes}
+        facts = dict(info.model)
+        facts["operators"] = info.operators
+        facts["passes"] = info.passes
         return Draft(roles=info.roles, model=facts, metrics=metrics)

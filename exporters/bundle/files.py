@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from rarefy.exporters import saving
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.model.runtime import providers, tensorrt
+from rarefy.pipeline.model.runtime import onnx_runtime, providers, tensorrt
 from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.model.runtime.providers import PROVIDERS, check_available
@@ -109,6 +109,7 @@ def write_model(
     if tokenizer.truncation_side == "left":
         # tokenizer.json does not say at which end long texts are cut.
         signature["truncation_side"] = "left"
+    signature["least_onnxruntime"] = least_runtime(graph)
     write_json(output / SIGNATURE, signature | needs)
     options: dict[str, Any] = {"schema": "rarefy.session/1"}
     options |= session_providers(provider, graph.metadata_props["precision"])
@@ -117,6 +118,15 @@ def write_model(
     options["graph_optimization_level"] = level
     write_json(output / OPTIONS, options)
     return size
+
+
+def least_runtime(graph: ir.Model) -> str:
+    """Return the first version of ONNX Runtime that answers correctly by a graph."""
+    operators = set()
+    for node in graph.graph.all_nodes():
+        operators.add(node.op_type)
+    opset = graph.graph.opset_imports[""]
+    return onnx_runtime.least_version(opset, operators)
 
 
 def _tokenizer_config(tokenizer: Any, max_length: int) -> dict[str, Any]:

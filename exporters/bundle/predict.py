@@ -56,7 +56,7 @@ class Model:
         self.in_words: bool = signature.get("words", False)
         self.in_windows: bool = self.in_words or signature.get("windows", False)
         self.task: Any = self._module("predict_task.py")
-        self.session = self._module("predict_session.py").open_session(self.folder, self._has)
+        self.session = self._module("predict_session.py").open_session(self.folder)
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.tokenizer: Any = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.tokenizer.no_padding()

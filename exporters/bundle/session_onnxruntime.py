@@ -5,7 +5,6 @@ import contextlib
 import importlib
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,15 @@ PROBE = (
 """An ONNX model of one node, ``y = MatMulInteger(a, b)``, in base64."""
 
 
-def open_session(folder: Path, has: Callable[[bytes], bool]) -> Any:
+def open_session(folder: Path) -> Any:
     """Return a session of the graph in a bundle's folder.
 
-    ``has`` tells whether the graph has an operator. Raises RuntimeError if the graph would be
-    wrong in this process: on this CPU, in this version of ONNX Runtime or on another provider.
+    Raises RuntimeError if the graph cannot be loaded in this process or would be wrong: on this
+    CPU, in this version of ONNX Runtime or on another provider.
     """
-    check_cpu(json.loads((folder / "signature.json").read_text(encoding="utf-8")))
-    check_version(has)
+    signature = json.loads((folder / "signature.json").read_text(encoding="utf-8"))
+    check_version(signature)
+    check_cpu(signature)
     stored = json.loads((folder / "session_options.json").read_text(encoding="utf-8"))
     provider = stored["providers"][0]
     if provider != "CPUExecutionProvider":
@@ -63,14 +63,19 @@ def exact() -> bool:
     return bool((sums == 255 * 127 * 64).all())
 
 
-def check_version(has: Callable[[bytes], bool]) -> None:
-    """Raise RuntimeError if this version of ONNX Runtime misreads the bundle's embeddings."""
-    version = tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
-    if has(b"GatherBlockQuantized") and version < (1, 28):
+def check_version(signature: dict[str, Any]) -> None:
+    """Raise RuntimeError if this version of ONNX Runtime is too old for the bundle's graph."""
+    least = signature["least_onnxruntime"]
+    if numbers(onnxruntime.__version__) < numbers(least):
         raise RuntimeError(
-            f"onnxruntime {onnxruntime.__version__} misreads this bundle's 4-bit embeddings; "
-            "install a later one: pip install 'onnxruntime>=1.31'"
+            f"onnxruntime {onnxruntime.__version__} cannot load this bundle, or misreads it: it "
+            f"needs {least} or later; run: pip install 'onnxruntime>={least}'"
         )
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version."""
+    return tuple(int(number) for number in version.split(".")[:2])
 
 
 def session_options(stored: dict[str, Any]) -> Any:

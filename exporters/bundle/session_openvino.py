@@ -1,7 +1,6 @@
 """Open a bundle's graph in OpenVINO; in a bundle, this file is ``predict_session.py``."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import openvino
 
 
-def open_session(folder: Path, has: Callable[[bytes], bool]) -> Any:
+def open_session(folder: Path) -> Any:
     """Return a session of the graph in a bundle's folder."""
     stored = json.loads((folder / "session_options.json").read_text(encoding="utf-8"))
     return Session(folder / "model.onnx", stored["intra_op_num_threads"])

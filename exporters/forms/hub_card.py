@@ -9,6 +9,7 @@ from typing import Any
 
 from rarefy.exporters.bundle import files
 from rarefy.exporters.forms.source import Source
+from rarefy.pipeline.model.runtime import onnx_runtime
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
@@ -100,6 +101,8 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         opened = "AutoModel"
     # A model that labels words reads every text in windows.
     windows = signature.get("windows") or signature.get("words")
+    least = source.least_runtime
+    misread = least == onnx_runtime.LEAST_PACKED
     thresholds = source.config.get("thresholds")
     return {
         "task": source.task,
@@ -109,7 +112,8 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         "dtype": dtype,
         "embeds": source.task == SENTENCE_EMBEDDINGS.name,
         "pairs": bool(signature.get("pairs")),
-        "least_runtime": source.least_runtime,
+        "least_runtime": least,
+        "misread": misread,
         "digest": source.digest,
         "windows": bool(windows),
         "opened": opened,

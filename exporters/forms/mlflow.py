@@ -37,7 +37,7 @@ def write(source: Source, folder: Path) -> bool:
     """
     check_installed()
     save_model(folder, source=source)
-    return _is_standard(source.folder / bundle_files.MODEL)
+    return _has_flavor(source)
 
 
 def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
@@ -73,20 +73,24 @@ def save_model(path: Any, mlflow_model: Any = None, *, source: Source) -> None:
     options = bundle_files.read(source.folder, bundle_files.OPTIONS)
     # When and on which machine the bundle was made is the house's own.
     (Path(path) / place / RUN).unlink(missing_ok=True)
-    if _is_standard(Path(path) / place / bundle_files.MODEL):
+    if _has_flavor(source):
         _add_onnx(model, f"{place}/{bundle_files.MODEL}", options, source.provider)
     model.save(str(Path(path) / "MLmodel"))
 
 
-def _is_standard(graph: Path) -> bool:
-    """Return whether ONNX's checker takes a graph, as the flavor is loaded only if it does.
+def _has_flavor(source: Source) -> bool:
+    """Return whether MLflow may run the graph itself, in ONNX Runtime.
 
-    It does not know ONNX Runtime's own operators in ONNX's domain: RMSNorm is one.
+    Not if it was made for OpenVINO, whose answers and times would be others; nor if ONNX's checker,
+    which MLflow asks, refuses it. It does not know ONNX Runtime's own operators in ONNX's domain:
+    RMSNorm is one.
     """
     import onnx
 
+    if source.provider == "openvino":
+        return False
     try:
-        onnx.checker.check_model(str(graph))
+        onnx.checker.check_model(str(source.folder / bundle_files.MODEL))
     except onnx.checker.ValidationError:
         return False
     return True
@@ -107,8 +111,8 @@ def _add_onnx(model: Any, graph: str, options: dict[str, Any], provider: str) ->
     )
 
 
-_PLAIN = {"openvino": "cpu", "tensorrt": "cuda"}
-"""What runs the flavor instead: MLflow has no OpenVINO, and no options for TensorRT."""
+_PLAIN = {"tensorrt": "cuda"}
+"""What runs the flavor instead: MLflow has no options for TensorRT."""
 _LEVELS = {"disable_all": 0, "basic": 1, "extended": 2, "all": 99}
 """ONNX Runtime's levels, as numbers of its enumeration."""
 
@@ -156,6 +160,9 @@ def _as_here(package: str) -> str:
 
 
 def _metadata(source: Source) -> dict[str, Any]:
-    if source.digest is None:
-        return {}
-    return {"task": source.task, "bundle": source.digest}
+    metadata = {"task": source.task}
+    if source.digest is not None:
+        metadata["bundle"] = source.digest
+    if source.provider != "openvino":
+        metadata["least_onnxruntime"] = source.least_runtime
+    return metadata

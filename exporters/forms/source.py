@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.model.runtime import bundle_files, bundle_model
+from rarefy.pipeline.model.runtime import bundle_files, bundle_model, onnx_runtime
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.graph_file import check_graph
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
@@ -76,15 +76,21 @@ class Source:
         return str(noted.get("precision", "fp32"))
 
     @cached_property
-    def least_runtime(self) -> str | None:
-        """The first version of ONNX Runtime that answers correctly; None if all do.
+    def opset(self) -> int:
+        """The opset of ONNX that the graph imports."""
+        versions = []
+        for entry in self.graph.opset_import:
+            if not entry.domain:
+                versions.append(entry.version)
+        return int(max(versions))
 
-        Before 1.28 it misreads 4-bit embeddings silently; ``session_onnxruntime.py`` checks it.
-        """
-        packed = any(node.op_type == "GatherBlockQuantized" for node in self.graph.graph.node)
-        if packed:
-            return "1.28"
-        return None
+    @cached_property
+    def least_runtime(self) -> str:
+        """The first version of ONNX Runtime that answers correctly."""
+        operators = set()
+        for node in self.graph.graph.node:
+            operators.add(node.op_type)
+        return onnx_runtime.least_version(self.opset, operators)
 
     @property
     def rows_interact(self) -> bool:

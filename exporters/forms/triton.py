@@ -15,12 +15,14 @@ from typing import Any
 from rarefy.exporters.bundle.files import write_json
 from rarefy.exporters.forms import graph
 from rarefy.exporters.forms.source import Source, check_anywhere
-from rarefy.pipeline.model.runtime import bundle_files
+from rarefy.pipeline.model.runtime import bundle_files, onnx_runtime
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import NAME
 
 BATCH = 64
 """The most texts that the server computes at once."""
+NEWEST = "1.27"
+"""The ONNX Runtime of the newest server (December 2026)."""
 LABELS = "labels.txt"
 LEVELS = {"basic": -1, "extended": 1}
 """ONNX Runtime's level -> the backend's; what is not named runs at ``all``."""
@@ -36,8 +38,8 @@ TEXT, PAIR = "TEXT", "PAIR"
 def write(source: Source, folder: Path, name: str) -> None:
     """Write the repository.
 
-    Raises RecipeError if the name cannot be a model's, and ModelError if the bundle labels words or
-    is for CPUs with VNNI.
+    Raises RecipeError if the name cannot be a model's, and ModelError if the bundle labels words,
+    is for CPUs with VNNI or OpenVINO, or needs a newer ONNX Runtime than any server has.
     """
     if not NAME.fullmatch(name):
         raise RecipeError(
@@ -45,6 +47,7 @@ def write(source: Source, folder: Path, name: str) -> None:
             "'-', up to 64"
         )
     check_anywhere(source, "triton")
+    _check_runtime(source)
     if source.signature.get("words"):
         raise ModelError(
             f"{source.name}: the form 'triton' predicts entire texts, and this bundle labels "
@@ -56,6 +59,22 @@ def write(source: Source, folder: Path, name: str) -> None:
     _tokenizer(source, folder / f"{name}_tokenizer", f"{name}_tokenizer")
     _ensemble(source, folder / f"{name}_text", name)
     (folder / "README.md").write_text(_readme(source, name), encoding="utf-8")
+
+
+def _check_runtime(source: Source) -> None:
+    """Raise ModelError if the server's ONNX Runtime would answer wrongly, or was not measured."""
+    if source.provider == "openvino":
+        raise ModelError(
+            f"{source.name}: it was made for OpenVINO (provider: openvino), and the form 'triton' "
+            "runs ONNX Runtime, whose answers and times were not measured; export it for a target "
+            "with provider: cpu"
+        )
+    if onnx_runtime.is_earlier(NEWEST, source.least_runtime):
+        raise ModelError(
+            f"{source.name}: its 4-bit embeddings need ONNX Runtime {source.least_runtime}, and "
+            f"Triton's newest server has {NEWEST}, which misreads them and answers wrongly; write "
+            "quantize: {embeddings: int8}"
+        )
 
 
 def _graph(source: Source, folder: Path, name: str) -> None:
@@ -182,7 +201,6 @@ def _readme(source: Source, name: str) -> str:
 
     path = Path(__file__).with_name("triton_readme.md.j2")
     template = Template(path.read_text(encoding="utf-8"), keep_trailing_newline=True)
-    opset = max(entry.version for entry in source.graph.opset_import if not entry.domain)
     text: str = template.render(
         name=name,
         output=source.output["name"],
@@ -192,6 +210,6 @@ def _readme(source: Source, name: str) -> str:
         interact=source.rows_interact,
         least_runtime=source.least_runtime,
         max_length=source.max_length,
-        opset=opset,
+        opset=source.opset,
     )
     return text

@@ -56,8 +56,9 @@ def bundle(
     NAME is a run, a folder, a tag, a digest or URL#TAG. **hub**: a repository of the Hugging Face
     Hub, for transformers.js, sentence-transformers and fastembed. **triton**: a model repository
     for Triton Inference Server, with the tokenizer in an ensemble. **mlflow**: an MLflow model
-    with the flavors python_function, which takes text, and, unless it has RMSNorm, onnx; with
-    --tracking-uri or MLFLOW_TRACKING_URI, a run is logged on that server, and the model registered.
+    with the flavors python_function, which takes text, and onnx, unless the model has RMSNorm or is
+    for OpenVINO; with --tracking-uri or MLFLOW_TRACKING_URI, a run is logged on that server, and
+    the model registered.
 
     Example: `rarefy bundle demo --for hub demo-hub --license apache-2.0`
     """
@@ -93,7 +94,10 @@ def bundle(
             from rarefy.exporters.forms import mlflow
 
             if not mlflow.write(contents, draft):
-                click.echo("note: no flavor onnx, as ONNX's checker rejects the graph", err=True)
+                reason = "ONNX's checker rejects the graph"
+                if contents.provider == "openvino":
+                    reason = "the bundle is for OpenVINO, which python_function runs"
+                click.echo(f"note: no flavor onnx, as {reason}", err=True)
             registered = _register(files, contents, origin, tracking, model)
     paths = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     if as_json:

@@ -20,7 +20,7 @@ import fsspec
 
 from rarefy.pipeline.recipe import yaml_file
 from rarefy.pipeline.recipe.recipe import BESIDE
-from rarefy.pipeline.sources import hub, plugin_code
+from rarefy.pipeline.sources import hub, plugin_code, urls
 from rarefy.pipeline.stage import discovery
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.terms import credentials
@@ -55,7 +55,7 @@ _IDS = frozenset(
 """Parameters of our stages that name steps, targets or splits, and no files."""
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
 """A URL that ends with its host."""
-_ELSEWHERE = (hub.PREFIX, "package:", "/", "~")
+_ELSEWHERE = (hub.PREFIX, "package:", "/", "~", *urls.PREFIXES)
 """How a reference begins that names nothing beside the recipe."""
 
 

@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from rarefy.pipeline.sources import model_files
 from rarefy.pipeline.terms.errors import ModelError
 
 Mode = Literal["mean", "cls", "last"]
 """The mean over the tokens of the mask, the first token, or the last token of the mask."""
 
-MODULES = "modules.json"
-SETTINGS = "config.json"
-SENTENCES = "sentence_bert_config.json"
-PROMPTS = "config_sentence_transformers.json"
+MODULES = model_files.MODULES
+SETTINGS = model_files.CONFIG
+SENTENCES = model_files.SENTENCES
+PROMPTS = model_files.PROMPTS
 KEY = "rarefy_pooling"
 
 ENDLESS = 10**9

@@ -10,12 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rarefy.pipeline.sources import model_files
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 
 PREFIX = "BagOfTokens"
 """How the names of our own classes begin."""
-WEIGHTS = "model.safetensors"
+WEIGHTS = model_files.WEIGHTS
 """The name of a model's weights, if they are in one file."""
 
 

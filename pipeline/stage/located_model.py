@@ -16,26 +16,12 @@ from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.model.architectures.families import SHIFTED
 from rarefy.pipeline.model.architectures.parts import of_unknown_heads
 from rarefy.pipeline.sources import references
+from rarefy.pipeline.sources.model_files import CARD, CONFIG, SIDECARS, TOKENIZER
 from rarefy.pipeline.store.artifact import Kind, Source
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.shared import heads
 from rarefy.pipeline.terms.errors import ModelError, RarefyError
 
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "bpe.codes",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-)
-SIDECARS = ("shapes.json",)
 POSITIONS = ("max_position_embeddings", "n_positions")
 ROTARY = ("rope_theta", "rope_parameters", "rope_scaling", "global_rope_theta", "rotary_pct")
 """Keys of a config that only models with rotary positions have."""
@@ -216,7 +202,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         raise ModelError(f"{model}: there is no tokenizer in {directory}")
     sidecars = _existing(directory, SIDECARS)
     pooling_files = [root / name for name in parts.files]
-    config = directory / "config.json"
+    config = directory / CONFIG
     trained_length = parts.max_length
     if not trained_length and not _has_table(values):
         trained_length = _stated(values)
@@ -301,7 +287,7 @@ def _has_table(config: Config) -> bool:
 
 def _licence(directory: Path) -> str | None:
     """Return the licence named in the model card's front matter; None if there is none."""
-    card = directory / "README.md"
+    card = directory / CARD
     if not card.is_file():
         return None
     text = card.read_text(encoding="utf-8", errors="replace")

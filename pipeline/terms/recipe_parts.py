@@ -67,7 +67,8 @@ class Data(Part):
     """The labelled text, and which columns to read.
 
     A reference is a JSONL, CSV, TSV or Parquet file relative to the recipe's folder,
-    ``package:import_name/file`` or ``hub:owner/name@revision/path/in/the/repository.parquet``.
+    ``https://…`` or ``s3://…`` (also with ``#sha256=…`` after it), ``package:import_name/file`` or
+    ``hub:owner/name@revision/path/in/the/repository.parquet``.
     """
 
     train: Reference = Field(description="Training rows")

@@ -10,11 +10,10 @@ from rarefy.pipeline.measure.predictions import floor
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import find, known
-from rarefy.pipeline.terms.outcomes import worst
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.verdict import between_sessions, findings
 from rarefy.pipeline.verdict.between_sessions import Spread, Timed
-from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
+from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict, combine
 
 COMPARED = ("agreement", "divergence", "speedup")
 """The kinds of metrics that compare with the first reference if the budget does not say which."""
@@ -50,9 +49,7 @@ def judge(
     if rival:
         results.append(rival)
     evidence = _disturbances(budgets, targets, measurements)
-    outcome = worst(result.outcome for result in results if result.level == "error") or "pass"
-    if evidence and outcome == "pass":
-        outcome = "inconclusive"
+    outcome = combine(results, evidence)
     candidate = measurements.models.get(CANDIDATE)
     digest = candidate.digest if candidate else None
     return Verdict(outcome=outcome, bundle=digest, budgets=results, evidence=evidence)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rarefy.pipeline.terms.errors import BudgetError, EvidenceError
-from rarefy.pipeline.terms.outcomes import Outcome
+from rarefy.pipeline.terms.outcomes import Outcome, worst
 from rarefy.pipeline.terms.recipe_parts import LINEAR
 
 SCHEMA: Final = "rarefy.verdict/3"
@@ -54,6 +55,17 @@ class BudgetResult(BaseModel):
     def place(self) -> str | None:
         """The target, and whether caches were emptied there; None if no target affects it."""
         return f"{self.target} with cold caches" if self.caches == "cold" else self.target
+
+
+def combine(results: Sequence[BudgetResult], evidence: Sequence[str]) -> Outcome:
+    """Return the outcome of a verdict: the worst of its budgets of level error.
+
+    ``evidence``: reasons why the measurement cannot support a verdict, so that it is no pass.
+    """
+    outcome = worst(result.outcome for result in results if result.level == "error") or "pass"
+    if evidence and outcome == "pass":
+        return "inconclusive"
+    return outcome
 
 
 class Verdict(BaseModel):

@@ -399,3 +399,19 @@ def test_heads_that_read_a_shared_table_are_exported_unevenly(tmp_path):
     assert info.precision == "int8"
     assert info.model["heads"] == [2, 3, 2]
     assert info.parity.agreement == 1
+
+
+def test_opset_20_is_for_runtimes_without_an_operator_for_attention(deployed, minilm, tmp_path):
+    """The answers are those of the same graph in float; int8 rounds the same way."""
+    _, output = deployed
+    source, made = copy_with(minilm, plan_for(minilm), tmp_path / "checkpoint"), tmp_path / "b"
+    made.mkdir()
+    info = build(source, made, task=TASK, split=SPLIT, form="deploy", opset=20)
+    graph = onnx.load(made / "model.onnx")
+    assert next(one.version for one in graph.opset_import if not one.domain) == 20
+    assert "Attention" not in info.operators
+    assert info.operators["Softmax"] > 0
+    signature = json.loads((made / "signature.json").read_text())
+    assert signature["least_onnxruntime"] == "1.18"
+    ours, theirs = (probabilities(path, TEXTS) for path in (made, output))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)

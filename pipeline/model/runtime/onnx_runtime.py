@@ -6,15 +6,22 @@ import contextlib
 import importlib
 import sys
 from collections import Counter
+from collections.abc import Collection
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Final
+
+from packaging.version import Version
 
 from rarefy.pipeline.terms.errors import ProviderError
 
 TENSORRT: Final = "tensorrt>=10.13.2,<11"
 """ONNX Runtime 1.31 loads TensorRT 10; from this version on, its packages are for CUDA 13."""
 _ENGINES: Final = "TensorrtExecutionProvider"
+LEAST: Final = {20: "1.18", 23: "1.23"}
+"""An opset of ONNX -> the first version that loads our graphs of it."""
+LEAST_PACKED: Final = "1.28"
+"""The first version that reads embeddings in 4 bits; earlier ones misread them silently."""
 REMEDY: Final = "pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for a GPU"
 
 
@@ -22,6 +29,22 @@ def check_installed() -> None:
     """Raise ProviderError, with the remedy, if no build of ONNX Runtime is installed."""
     if find_spec("onnxruntime") is None:
         raise ProviderError(f"ONNX Runtime is not installed; {REMEDY}")
+
+
+def least_version(opset: int, operators: Collection[str]) -> str:
+    """Return the first version of ONNX Runtime that answers correctly by a graph.
+
+    ``opset``: of ONNX, which the graph imports; ``operators``: the types of its nodes.
+    """
+    if "GatherBlockQuantized" in operators:
+        return LEAST_PACKED
+    enough = [known for known in LEAST if known >= opset]
+    return LEAST[min(enough, default=max(LEAST))]
+
+
+def is_earlier(version: str, least: str) -> bool:
+    """Return whether a version of ONNX Runtime, such as ``1.22``, is before another."""
+    return Version(version) < Version(least)
 
 
 def load_libraries(provider: str) -> None:

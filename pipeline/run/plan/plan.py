@@ -30,6 +30,7 @@ from rarefy.pipeline.run.plan import (
 from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
+from rarefy.pipeline.sources import download
 from rarefy.pipeline.stage import Requirements, Stage, discovery, located_model
 from rarefy.pipeline.store.artifact import HEADED, Artifact, Kind
 from rarefy.pipeline.store.store import Store
@@ -86,6 +87,9 @@ class Plan:
     threads: int = field(default_factory=machine.usable)
     first: bool = False
     """For a first release: skip budgets against a tag that does not exist yet."""
+
+    def __post_init__(self) -> None:
+        download.begin_plan(self.store.root.parent)
 
     @cached_property
     def sources(self) -> dict[str, Source]:

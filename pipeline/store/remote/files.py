@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import fsspec
+from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
@@ -35,8 +36,38 @@ _LONG = 7 * 24 * 3600.0
 """Seconds after which an upload is not in progress any more."""
 _BUSY = frozenset({408, 425, 429})
 """What a web server answers, beside 5xx, if it may answer otherwise the next time."""
+_DENIED = frozenset({401, 403})
 _PART = 50 * 2**20
 """Bytes. s3fs sends a file of less than two parts in one request."""
+
+
+class DeniedError(ProviderError):
+    """A file may not be read with the credentials of this process, or there are none (exit 5)."""
+
+
+class _Limit(Callback):  # type: ignore[misc]
+    """Stops a download that has more bytes than the service said, before it fills the disk."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__()
+        self.path = path
+        self.limit = limit
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        if self.value > self.limit:
+            raise ProviderError(f"{self.path} has more than the {self.limit:,} bytes that it had")
+
+
+@dataclass(frozen=True)
+class Description:
+    """The size of a file in bytes, and what the service calls this version of it: its ETag.
+
+    Each is None if the service does not say.
+    """
+
+    size: int | None
+    version: str | None
 
 
 @dataclass(frozen=True)
@@ -164,6 +195,26 @@ class RemoteFiles:
                 return None
         return data
 
+    def describe(self, path: str) -> Description | None:
+        """Return what a service says of a file now. Returns None if the file does not exist.
+
+        Raises DeniedError if it may not be read.
+        """
+        with _speaking(self.url):
+            self.system.invalidate_cache()
+            try:
+                info = self.system.info(f"{self.root}/{path}")
+            except FileNotFoundError as error:
+                status = getattr(error.__cause__, "status", None)
+                if self.protocols & READ_ONLY and status in _DENIED:
+                    raise PermissionError(f"{path}: the server answers {status}") from error
+                self._check_missing(error)
+                return None
+        if info["type"] != "file":
+            return None
+        version = info.get("ETag") or info.get("Last-Modified")
+        return Description(info["size"], version)
+
     def fetch(self, path: str, target: Path, size: int) -> None:
         """Download a file of ``size`` bytes, from where a download that broke off has left it.
 
@@ -183,7 +234,7 @@ class RemoteFiles:
         with _speaking(self.url):
             try:
                 if (from_web and not start) or not self._append(full, target, start):
-                    self.system.get_file(full, str(target))
+                    self.system.get_file(full, str(target), callback=_Limit(path, size))
             except FileNotFoundError as error:
                 self._check_missing(error)
                 raise IntegrityError(f"{self.url}: {path} is missing on the remote") from None
@@ -319,7 +370,7 @@ def _speaking(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise RecipeError(f"{url}: no such bucket or folder: {_line(error)}") from error
     except PermissionError as error:
-        raise ProviderError(f"{url}: no permission: {_line(error)}") from error
+        raise DeniedError(f"{url}: no permission: {_line(error)}") from error
     except Exception as error:
         if disk.is_full(error):
             raise ProviderError(f"{url}: no space left while copying: {_line(error)}") from error

@@ -33,6 +33,7 @@ FACTS = {
     "architecture": "A",
     "form": "deploy",
     "provider": "cpu",
+    "least_runtime": "1.23",
     "precision": "fp32",
     "passes": "mask 2",
     "idle": "scale",

@@ -116,7 +116,7 @@ def windowed(tmp_path):
         files.write_json(tmp_path / "config.json", config)
         files.write_json(tmp_path / "signature.json", {"max_length": 4, **recorded})
         files.write_json(tmp_path / "tokenizer_config.json", {"pad_token": "[PAD]"})
-        session = "def open_session(folder, has):\n    return SESSION\n"
+        session = "def open_session(folder):\n    return SESSION\n"
         (tmp_path / "predict_session.py").write_text(f"{STAND_IN}\n{session}")
         model = program(tmp_path).Model()
         model.inputs = ["input_ids"]
@@ -312,18 +312,26 @@ def test_a_bundle_for_vnni_refuses_a_cpu_without_it_and_says_what_to_do(deployed
 
 
 @pytest.mark.parametrize(
-    ("graph", "version", "refused"),
+    ("least", "version", "refused"),
     [
-        (b"..GatherBlockQuantized..", "1.26.0", True),
-        (b"..GatherBlockQuantized..", "1.28.0.dev20261001", False),
-        (b"..Gather..", "1.26.0", False),
+        ("1.28", "1.26.0", True),
+        ("1.28", "1.28.0.dev20261001", False),
+        ("1.23", "1.22.1", True),
+        ("1.23", "1.23.0", False),
+        ("1.23", "2.0.0", False),
     ],
 )
-def test_a_runtime_that_misreads_4_bit_embeddings_is_refused(monkeypatch, graph, version, refused):
+def test_a_runtime_that_is_too_old_for_the_graph_is_refused(monkeypatch, least, version, refused):
     monkeypatch.setattr(onnxruntime, "__version__", version)
-    said = f"onnxruntime {version} misreads this bundle's 4-bit embeddings; install a later one"
+    said = f"onnxruntime {version} cannot load this bundle, or misreads it: it needs {least}"
     with pytest.raises(RuntimeError, match=said) if refused else contextlib.nullcontext():
-        session_onnxruntime.check_version(lambda operator: operator in graph)
+        session_onnxruntime.check_version({"least_onnxruntime": least})
+
+
+def test_the_bundle_and_its_card_name_the_runtime_that_they_need(deployed):
+    signature = json.loads((deployed[1] / "signature.json").read_text())
+    assert signature["least_onnxruntime"] == "1.23"
+    assert "| ONNX Runtime | 1.23 or later |" in (deployed[1] / "README.md").read_text()
 
 
 def test_the_answers_are_in_utf_8_whatever_the_locale(monkeypatch):

@@ -114,8 +114,12 @@ def test_another_base_does_not_inherit_the_licence_of_the_run_s_model(classifier
 
 def test_the_card_names_the_runtime_that_4_bit_embeddings_need(classifier, tmp_path):
     found = bundles.read(classifier, "0" * 64)
+    text = card(found, tmp_path, Provenance()).text
+    said = "Needs ONNX Runtime 1.23 or later: earlier ones refuse to load it, as transformers.js 3"
+    assert said in text
     vars(found)["least_runtime"] = "1.28"
-    assert "Needs ONNX Runtime 1.28 or later" in card(found, tmp_path, Provenance()).text
+    text = card(found, tmp_path, Provenance()).text
+    assert "Needs ONNX Runtime 1.28 or later: earlier ones misread its 4-bit embeddings" in text
 
 
 def test_a_card_without_facts_claims_nothing(classifier, tmp_path):

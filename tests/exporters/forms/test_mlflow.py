@@ -76,7 +76,7 @@ def test_a_runtime_that_is_installed_has_its_version(classifier):
     assert found[0] == f"onnxruntime=={onnxruntime.__version__}"
 
 
-def test_a_graph_that_onnx_s_checker_refuses_has_no_flavor_of_its_own(tmp_path):
+def test_a_graph_that_onnx_s_checker_refuses_has_no_flavor_of_its_own(classifier):
     """RMSNorm is ONNX Runtime's own, in ONNX's domain; ``mlflow.onnx`` checks what it loads."""
     import onnx
     from onnx import TensorProto, helper
@@ -89,5 +89,13 @@ def test_a_graph_that_onnx_s_checker_refuses_has_no_flavor_of_its_own(tmp_path):
         node = helper.make_node(name, ["x", "s"], ["y"])
         graph = helper.make_graph([node], "norm", [given], [made], [scale])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
-        onnx.save(model, tmp_path / "model.onnx")
-        assert mlflow._is_standard(tmp_path / "model.onnx") is standard
+        onnx.save(model, classifier / "model.onnx")
+        assert mlflow._has_flavor(bundles.read(classifier)) is standard
+
+
+def test_a_bundle_for_openvino_is_not_given_to_onnx_runtime(classifier):
+    """The graph has no operators that ONNX Runtime lacks, but other answers and times there."""
+    assert mlflow._has_flavor(bundles.read(classifier))
+    change = {"providers": [PROVIDERS["openvino"]]}
+    bundles.change(classifier, "session_options.json", lambda values: values.update(change))
+    assert not mlflow._has_flavor(bundles.read(classifier))

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 
+import onnx
 import pytest
 
 from rarefy.exporters import saving
 from rarefy.exporters.build import build
 from rarefy.exporters.forms import triton
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.runtime.providers import PROVIDERS
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.exporters.forms import bundles
@@ -168,3 +170,29 @@ def test_bundles_that_the_form_cannot_serve_are_refused(classifier, tmp_path, fa
     bundles.change(classifier, "signature.json", lambda values: values.update({fact: value}))
     with pytest.raises(ModelError, match=said):
         write(classifier, tmp_path / "out")
+
+
+def test_a_bundle_for_openvino_is_refused(classifier, tmp_path):
+    """ONNX Runtime would run its graph, with answers and times that were not measured."""
+    change = {"providers": [PROVIDERS["openvino"]]}
+    bundles.change(classifier, "session_options.json", lambda values: values.update(change))
+    with pytest.raises(ModelError, match="made for OpenVINO"):
+        write(classifier, tmp_path / "out")
+
+
+def test_embeddings_in_4_bits_are_refused_as_no_server_reads_them(classifier, tmp_path):
+    """ONNX Runtime 1.27 answers wrongly without an error."""
+    graph = onnx.load(classifier / "model.onnx")
+    domain = {"domain": "com.microsoft"}
+    looks_up = onnx.helper.make_node("GatherBlockQuantized", ["w", "x", "s"], ["y"], **domain)
+    graph.graph.node.append(looks_up)
+    onnx.save(graph, classifier / "model.onnx")
+    said = "need ONNX Runtime 1.28, and Triton's newest server has 1.27.*embeddings: int8"
+    with pytest.raises(ModelError, match=said):
+        write(classifier, tmp_path / "out")
+
+
+def test_the_readme_names_the_servers_that_load_the_graph(classifier, tmp_path):
+    write(classifier, tmp_path / "out")
+    said = "opset 23, for servers with ONNX Runtime 1.23 or later: from 25.09 on"
+    assert said in (tmp_path / "out/README.md").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rarefy.pipeline.store.store import Store
+from tests.bucket import served
 
 
 @pytest.fixture
@@ -24,22 +25,8 @@ def other(tmp_path: Path) -> Store:
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A bucket of a local S3 server; credentials come from the environment."""
-    import boto3
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3").create_bucket(Bucket="models")
-        yield "models"
-    server.stop()
-    s3fs.S3FileSystem.clear_instance_cache()  # another file starts another server
+    with served() as name:
+        yield name
 
 
 @pytest.fixture(params=["file", "memory", "s3"])

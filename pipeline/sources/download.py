@@ -1,0 +1,295 @@
+"""Files at a URL, downloaded into the home: pinned, whole, and continued after a broken connection.
+
+What is downloaded is pinned by the sha256 that the reference states (``URL#sha256=…``), or else by
+the ETag that the server gives each file. A file whose ETag changes after this process has planned
+with it is an error. A download appears by a rename, when it is whole; what a broken connection
+leaves is continued by the next attempt. Credentials come from the environment, as the cloud's own
+tools read them, and never from the URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from rarefy.pipeline.store import disk, locks
+from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms.digests import file_sha256, value_sha256
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RarefyError
+
+if TYPE_CHECKING:  # fsspec is slow to import, and few recipes name a URL
+    from rarefy.pipeline.store.remote.files import Description, RemoteFiles
+
+FOLDER: Final = "downloads"
+"""The folder in the home."""
+SUMS: Final = "SHA256SUMS"
+ATTEMPTS: Final = 3
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_DIGEST = re.compile(r"(?P<url>[^#]*)#sha256=(?P<sha256>[0-9a-f]{64})")
+_REMEDY = (
+    "check the address, the network and the credentials in the environment, or copy it to this "
+    "machine and name its path"
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a download.
+
+    ``address``: its path below the download's; ``description``: what the server says of it, None if
+    there is no such file; ``largest``: the most bytes that it may have.
+    """
+
+    address: str
+    description: Description | None
+    largest: int
+
+
+Files = Mapping[str, File]
+"""The files of a download by the paths that they get here."""
+
+
+@dataclass
+class _Process:
+    """What this process has planned with.
+
+    ``home``      the plan's; None: that of the environment
+    ``versions``  reference -> the digest of its files' versions when it was planned first
+    ``current``   reference -> its folder, for those that this plan has looked up
+    """
+
+    home: Path | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    current: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder for downloads."""
+        home = self.home or Home.of(None).path
+        return home / FOLDER
+
+
+_process = _Process()
+
+
+def begin_plan(home: Path) -> None:
+    """Keep downloads in ``home`` from here on, and ask the servers again for what has changed."""
+    _process.home = home
+    _process.current.clear()
+
+
+@dataclass(frozen=True)
+class Download:
+    """What a recipe refers to by a URL.
+
+    ``reference``  as the recipe has it
+    ``url``        the address without a digest
+    ``sha256``     the digest that the reference states; None if it states none
+    ``key``        the key of the recipe, which errors name
+    ``error``      what is raised if the reference is wrong
+    """
+
+    reference: str
+    url: str
+    sha256: str | None
+    key: str
+    error: type[RarefyError]
+
+    @classmethod
+    def parse(cls, reference: str, key: str, error: type[RarefyError]) -> Download:
+        """Parse a reference. Raises ``error`` if its digest is none, or anyone may change it."""
+        match = _DIGEST.fullmatch(reference)
+        if match is None and "#" in reference:
+            raise error(f"{key}: {reference}: after '#' stands sha256= and 64 of 0-9, a-f")
+        url, sha256 = reference, None
+        if match is not None:
+            url, sha256 = match["url"], match["sha256"]
+        parts = urlsplit(url)
+        if parts.scheme == "http" and sha256 is None and parts.hostname not in LOOPBACK:
+            raise error(
+                f"{key}: {reference}: whoever is on the way may change what http:// sends; write "
+                "https://, or add #sha256=…"
+            )
+        return cls(reference, url, sha256, key, error)
+
+    def bring(
+        self,
+        address: str,
+        find: Callable[[RemoteFiles], Files],
+        digest: Callable[[str], str],
+    ) -> Path:
+        """Return the folder that holds the files, each of them whole.
+
+        Args:
+            address: The URL below which the files are.
+            find: Returns the files.
+            digest: Returns what the reference's sha256 is of, given the files' SHA256SUMS.
+
+        Raises:
+            RarefyError: ``error``, if a file is missing, too large, or has changed.
+            IntegrityError: The digest is another; nothing is left of the download.
+            ProviderError: The server cannot be reached.
+        """
+        current = _process.current.get(self.reference)
+        if current is not None and current.is_dir():
+            return current
+        folder = None
+        if self.sha256 is not None:
+            folder = _process.folder / value_sha256([self.url, self.sha256])[:32]
+        if folder is None or not _is_whole(folder):
+            with self._speaking(address):
+                folder = self._download(address, find, digest, folder)
+        _process.current[self.reference] = folder
+        return folder
+
+    @contextmanager
+    def _speaking(self, address: str) -> Iterator[None]:
+        """Begin errors with the key and the reference; say what to do if no server answers."""
+        about = f"{self.key}: {self.reference}"
+        try:
+            yield
+        except RarefyError as error:
+            reason = str(error).removeprefix(f"{address}: ")
+            if isinstance(error, ProviderError):
+                raise ProviderError(f"{about}: {reason}; {_REMEDY}") from error
+            kind = IntegrityError if isinstance(error, IntegrityError) else self.error
+            raise kind(f"{about}: {reason}") from error
+
+    def _download(
+        self,
+        address: str,
+        find: Callable[[RemoteFiles], Files],
+        digest: Callable[[str], str],
+        folder: Path | None,
+    ) -> Path:
+        """Download the files unless they are here; return ``folder``, or that of their versions."""
+        from rarefy.pipeline.store.remote.files import RemoteFiles
+
+        remote = RemoteFiles.open(address)
+        files = find(remote)
+        version = value_sha256([address, self._versions(files)])
+        root = _process.folder
+        if folder is None:
+            self._pin(version)
+            folder = root / version[:32]
+        work = root / f"{version[:32]}.part"
+        with disk.speaking(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with locks.held(root / f"{version[:32]}.lock"):
+                if not _is_whole(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    self._fill(work, remote, files, digest)
+                    work.rename(folder)
+                    disk.sync(root)
+        return folder
+
+    def _versions(self, files: Files) -> dict[str, str]:
+        """Return the version of each file. Raises if one is missing, too large or has none."""
+        versions = {}
+        for file in files.values():
+            path, description = file.address, file.description
+            if description is None:
+                raise self.error(f"the server has no file {path} (404)")
+            if description.size is None:
+                raise self.error(f"the server does not say how large {path} is")
+            if description.size > file.largest:
+                raise self.error(
+                    f"{path} has {description.size:,} bytes; at most {file.largest:,} are "
+                    "downloaded"
+                )
+            if description.version is None and self.sha256 is None:
+                raise self.error(
+                    f"the server gives no ETag of {path}, by which a change would be noticed; add "
+                    "#sha256=…"
+                )
+            versions[path] = f"{description.version} {description.size}"
+        return versions
+
+    def _pin(self, version: str) -> None:
+        """Raise if this process has planned with other versions of the files."""
+        before = _process.versions.get(self.reference)
+        if before is not None and before != version:
+            del _process.versions[self.reference]
+            raise self.error("it changed after it was planned (another ETag); run again")
+        _process.versions[self.reference] = version
+
+    def _fill(
+        self, work: Path, remote: RemoteFiles, files: Files, digest: Callable[[str], str]
+    ) -> None:
+        """Download the files to ``work``, where a broken connection leaves what can be continued.
+
+        Raises if one changed on the way or the digest is another; then nothing is left.
+        """
+        work.mkdir(exist_ok=True)
+        for name, file in files.items():
+            log.info("downloading %s of %s", file.address, self.url)
+            target = work / name
+            target.parent.mkdir(exist_ok=True)
+            _fetch(remote, file, target)
+        for file in files.values():
+            if remote.describe(file.address) != file.description:
+                shutil.rmtree(work, ignore_errors=True)
+                raise self.error(f"{file.address} changed while it was downloaded; run again")
+        sums = _sums(work, sorted(files))
+        actual = digest(sums)
+        if self.sha256 not in (None, actual):
+            shutil.rmtree(work, ignore_errors=True)
+            raise IntegrityError(f"these are other bytes: their sha256 is {actual}")
+        (work / SUMS).write_text(sums, encoding="utf-8")
+        disk.sync_tree(work)
+
+
+def of_the_file(sums: str) -> str:
+    """Return the digest of the only file of a download."""
+    return sums.partition(" ")[0]
+
+
+def of_all_files(sums: str) -> str:
+    """Return the digest of several files: that of what ``sha256sum`` prints, sorted by name."""
+    return hashlib.sha256(sums.encode()).hexdigest()
+
+
+def _fetch(remote: RemoteFiles, file: File, target: Path) -> None:
+    """Download a file, from where a broken connection left it.
+
+    Raises ProviderError if the connection breaks every time.
+    """
+    assert file.description is not None
+    size = file.description.size
+    assert size is not None
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            remote.fetch(file.address, target, size)
+            actual = target.stat().st_size
+            if actual != size:
+                raise ProviderError(f"{file.address} ended after {actual:,} of {size:,} bytes")
+            return
+        except ProviderError as error:
+            if attempt == ATTEMPTS:
+                raise
+            log.info("%s; trying again", error)
+
+
+def _sums(folder: Path, names: Sequence[str]) -> str:
+    """Return the digests of files as ``sha256sum`` prints them."""
+    return "".join(f"{file_sha256(folder / name)}  {name}\n" for name in names)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether a download is complete and has the bytes that it had then."""
+    try:
+        sums = (folder / SUMS).read_text(encoding="utf-8")
+        names = [line.partition("  ")[2] for line in sums.splitlines()]
+        return _sums(folder, names) == sums
+    except OSError:
+        return False
