@@ -32,6 +32,7 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     """
     from rarefy.pipeline.run import folder
     from rarefy.pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.terms.printable import escaped_json
 
     if as_json and form in FORMATS:
         raise click.UsageError(f"--format {form} and --json exclude each other")
@@ -42,7 +43,7 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
         reason = str(error).splitlines()[0]
         raise RecipeError(f"{directory / 'run.json'} is not a run's record: {reason}") from None
     if form == "json":
-        click.echo(data.model_dump_json(by_alias=True, indent=1))
+        click.echo(escaped_json(data.model_dump_json(by_alias=True, indent=1)))
         return
     path = directory / FORMATS["html"]
     page = directory / FORMATS[form or "html"]

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.model.architectures.parts import encoder_layers
 from rarefy.pipeline.model.safe_loading import WEIGHTS
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import canonical_json
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.pipeline.terms.panics import as_model_error
 
 __all__ = [
     "ADAPTER",
@@ -78,7 +79,8 @@ def load_tokenizer(directory: Path) -> Any:
 
     conversion.check(Path(directory))
     try:
-        tokenizer = safe_loading.from_folder(AutoTokenizer, Path(directory))
+        with as_model_error("the tokenizer"):
+            tokenizer = safe_loading.from_folder(AutoTokenizer, Path(directory))
     except Exception as error:
         if str(error).strip():
             reason = str(error).strip().splitlines()[0]
@@ -205,6 +207,7 @@ def read_config(directory: Path) -> Any:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{directory}/config.json: {reason}") from error
     config.dtype = torch.float32
+    config._attn_implementation = None  # it may name code on the Hub, which is never run
     return config
 
 
@@ -232,7 +235,7 @@ def _reshape(model: Any, path: Path) -> None:
     from rarefy.pipeline.model.architectures.thin_embedding import ThinEmbedding
 
     try:
-        shapes = json.loads(path.read_text())
+        shapes = json_text.parse(path.read_bytes())
         if shapes["schema"] != SCHEMA:
             raise ModelError(f"{path}: schema {shapes['schema']!r}, expected {SCHEMA!r}")
         for name, sizes in (shapes["linear"] | shapes["factorized"]).items():

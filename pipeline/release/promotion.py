@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rarefy.pipeline.store.remote import artifacts
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.store.tags import NoTagError, Tag, check_name
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import (
     BudgetError,
     EvidenceError,
@@ -277,7 +277,11 @@ def _task_at(url: str, digest: str | None) -> str | None:
     signature = Remote.open(url).read(f"artifacts/sha256/{digest}/{bundle_files.SIGNATURE}")
     if signature is None:
         return None
-    return str(json.loads(signature)["task"])
+    try:
+        return json_text.shaped(bundle_files.Signature, signature).task
+    except ValueError as error:
+        where = f"{url}: {bundle_files.SIGNATURE} of {digest[:12]}"
+        raise IntegrityError(f"{where} is damaged: {error}") from None
 
 
 def _task(directory: Path) -> str | None:

@@ -10,7 +10,6 @@ most of these runs.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,9 @@ from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.stage import Stage
 from rarefy.pipeline.store.artifact import MODELS, Artifact
 from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.errors import ModelError
 
 HOW: Final = (
     "estimated by the sizes of model and data and the speed of a matrix product here; half or "
@@ -163,8 +164,8 @@ def _weights(
 def _stored_weights(artifact: Artifact) -> float | None:
     names = [file.path for file in artifact.manifest.files if file.role == "weights"]
     try:
-        config = json.loads((artifact.directory / "config.json").read_bytes())
-    except (OSError, ValueError):
+        config = json_text.foreign(artifact.directory / "config.json", dict[str, Any])
+    except ModelError:
         return None
     return layer_weights([artifact.directory / name for name in names], config)
 

@@ -46,6 +46,7 @@ from rarefy.pipeline.store.tags import (
     parse,
     unknown,
 )
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import file_sha256, is_beginning, is_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import NAME
@@ -241,6 +242,8 @@ class Store:
         if not path.exists():
             return None
         digest = disk.read(path, "digest")
+        if not isinstance(digest, str) or not is_sha256(digest):
+            raise IntegrityError(f"{path}: the file is damaged; delete it")
         try:
             return self.open(digest)
         except RecipeError:
@@ -408,7 +411,7 @@ class Store:
     def note(self, key: str) -> Any:
         """Return a saved derived fact. Returns None if it is missing or unreadable."""
         try:
-            return json.loads((self.root / "notes" / f"{key}.json").read_bytes())
+            return json_text.parse((self.root / "notes" / f"{key}.json").read_bytes())
         except (OSError, ValueError):
             return None
 

@@ -19,6 +19,7 @@ from rarefy.pipeline.store.lease import Lease
 from rarefy.pipeline.store.remote import artifacts as remote
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import is_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 
@@ -71,7 +72,7 @@ class Shared(Store):
         if value is not None:
             return value
         try:
-            value = json.loads(Remote.open(self.url).read(_note(key)) or b"null")
+            value = json_text.parse(Remote.open(self.url).read(_note(key)) or b"null")
         except ValueError:
             return None
         if value is not None:
@@ -137,9 +138,9 @@ def _digest(data: bytes | None, url: str, fingerprint: str) -> str | None:
     if data is None:
         return None
     try:
-        digest = json.loads(data)["digest"]
-    except (ValueError, KeyError, TypeError):
-        digest = None
-    if not isinstance(digest, str) or not is_sha256(digest):
+        digest = json_text.shaped(dict[str, str], data).get("digest", "")
+    except ValueError:
+        digest = ""
+    if not is_sha256(digest):
         raise IntegrityError(f"{url}/{_entry(fingerprint)}: the file is damaged; delete it there")
     return digest
