@@ -29,6 +29,7 @@ NAMES: Final = (
     "power",
     "knowledge",
     "promises",
+    "hostile",
     "large",
     "passes",
     "floor",

@@ -74,8 +74,6 @@ def main() -> int:
         _preload()
         rows = _try_all(chosen, template, folder, options.jobs)
     wrong = [row for row in rows if row["problems"]]
-    for row in wrong:
-        print(f"{row['name']}: {'; '.join(row['problems'])}")
     print(f"{len(rows) - len(wrong)} of {len(rows)} attacks ended as they should")
     if options.only:
         return 3 if wrong else 0
@@ -216,6 +214,8 @@ def _try_all(
         for attempt in [*running]:
             row = attempt.ended()
             if row is not None:
+                if row["problems"]:
+                    print(f"{row['name']}: {'; '.join(row['problems'])}", flush=True)
                 rows.append(row)
                 running.remove(attempt)
         time.sleep(0.01)

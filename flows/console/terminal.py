@@ -19,7 +19,7 @@ from rarefy.pipeline.terms.printable import printable
 
 
 class Console(rich.console.Console):
-    """A console that replaces the control characters of what it renders, and keeps its own."""
+    """A console that leaves out the control characters of what it renders, but not its own."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -29,7 +29,8 @@ class Console(rich.console.Console):
             if segment.control or segment.text.isprintable():
                 yield segment
             else:
-                yield Segment(printable(segment.text), segment.style)
+                # Nothing stands for them: rich has measured them as of no width.
+                yield Segment(printable(segment.text, ""), segment.style)
 
 
 class _Cleaned:

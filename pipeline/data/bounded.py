@@ -13,6 +13,19 @@ from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.wording import size
 
 
+def most(path: Path) -> int:
+    """Return how many bytes a compressed file may expand to."""
+    return max(bounds.EXPANDED, bounds.RATIO * path.stat().st_size)
+
+
+def refusal(reference: str) -> DataError:
+    """Return the error of a file that expands beyond that."""
+    return DataError(
+        f"{reference}: expands to more than {bounds.RATIO} times its size; if it is meant so, give "
+        "an uncompressed JSONL file"
+    )
+
+
 class _Expanding(io.RawIOBase):
     """What a compressed file holds; more than ``most`` bytes of it are refused."""
 
@@ -36,10 +49,7 @@ class _Expanding(io.RawIOBase):
         content = self._file.read(len(buffer))
         self._read += len(content)
         if self._read > self._most:
-            raise DataError(
-                f"{self._reference}: expands to more than {size(self._most)}, "
-                f"{bounds.RATIO} times its size; if it is meant so, unpack it"
-            )
+            raise refusal(self._reference)
         buffer[: len(content)] = content
         return len(content)
 
@@ -57,8 +67,7 @@ def opened(path: Path, reference: str) -> Iterator[IO[bytes]]:
         if fsspec.utils.infer_compression(str(path)) is None:
             yield file
             return
-        most = max(bounds.EXPANDED, bounds.RATIO * path.stat().st_size)
-        with io.BufferedReader(_Expanding(file, most, reference), 1 << 16) as bounded:
+        with io.BufferedReader(_Expanding(file, most(path), reference), 1 << 16) as bounded:
             yield bounded
 
 

@@ -26,6 +26,8 @@ CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"], "index_col": F
 first row with one field more than the header would shift all columns by one."""
 BATCH = 1000
 """Rows that are in memory at once."""
+COLUMNAR = 100
+"""The same of a Parquet file, in which a long text may stand once for many rows."""
 LONGEST = 1 << 24
 """Characters of a field. What is longer begins with a quotation mark that nothing closes; the bound
 keeps such a file out of memory."""
@@ -211,9 +213,11 @@ class _Parquet:
                     f"{source.reference}: {rows:,} rows in so few bytes are nearly all equal; "
                     "leave out those that repeat"
                 )
-            for batch in table.iter_batches(BATCH, columns=columns):
-                if batch.nbytes > BATCH * bounds.CELL:
-                    raise DataError(f"{source.reference}: its cells are too long")
+            most = bounded.most(source.path)
+            for batch in table.iter_batches(COLUMNAR, columns=columns):
+                most -= batch.nbytes
+                if most < 0:
+                    raise bounded.refusal(source.reference)
                 values = batch.to_pydict()
                 yield from zip(*(values[column] for column in columns), strict=True)
 

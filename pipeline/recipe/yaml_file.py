@@ -42,6 +42,16 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """A safe loader that resolves scalars by the core schema of YAML 1.2."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a node's value; what PyYAML raises for a wrong one is an error of its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception:
+            problem = f"the value does not fit its tag {node.tag!r}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
@@ -139,9 +149,9 @@ def parse(data: bytes, path: str) -> Document:
     except RecursionError:
         raise RecipeError(f"{path}: the recipe is nested too deeply") from None
     except Exception as error:  # what PyYAML's constructors raise for a tag on a wrong value
-        reason = next(iter(str(error).splitlines()), "")
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RecipeError(
-            f"{path}: not valid YAML: a value does not fit its tag: {type(error).__name__}: {reason}"
+            f"{path}: not valid YAML: a value does not fit its tag: {reason}"
         ) from None
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, Field
+
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.model.architectures.description import Config
@@ -52,6 +54,18 @@ SHAPE: Final = (128, 384, 1536)
 """Of the product: so small that some are not interrupted on a busy machine."""
 TIMED: Final = 0.3
 """Seconds for which products are timed; the fastest counts, as it had its core to itself."""
+
+
+class _Tokens(BaseModel):
+    """The note of a training row's tokens."""
+
+    mean: float = Field(gt=0, allow_inf_nan=False)
+
+
+class _Speed(BaseModel):
+    """The note of this machine's operations a second."""
+
+    speed: float = Field(gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -198,9 +212,9 @@ def _tokens(plan: Plan) -> float:
     """Return about how many tokens a training row has; kept in the store."""
     longest = plan.loaded.recipe.data.max_length
     key = f"tokens-{value_sha256([plan.data_digest, plan.loaded.recipe.task, longest])}"
-    note = plan.store.note(key)
+    note = plan.store.note(key, _Tokens)
     if note is not None:
-        return float(note["mean"])
+        return float(note.mean)
     train = plan.rows["train"]
     places = train.evenly(SAMPLE)
     total = 0.0
@@ -223,12 +237,12 @@ def _speed(plan: Plan) -> float:
     """Return the operations a second of a plan's threads; timed once, kept in the store."""
     facts = fingerprint.fingerprint()
     key = f"product-{fingerprint.digest(facts)}"
-    note = Store.note(plan.store, key)  # of this machine, so no shared store's
+    note = Store.note(plan.store, key, _Speed)  # of this machine, so no shared store's
     if note is None:
-        note = {"speed": product_speed()}
-        Store.keep_note(plan.store, key, note)
+        note = _Speed(speed=product_speed())
+        Store.keep_note(plan.store, key, note.model_dump())
     cores = min(plan.threads, int(facts["cores"]["physical"]))
-    speed = cores * float(note["speed"])
+    speed = cores * note.speed
     if not BF16_FLAGS.isdisjoint(facts["flags"]):
         speed *= BF16
     return speed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from rarefy.pipeline.data import corpus
 from rarefy.pipeline.measure.machine import fingerprint
@@ -20,7 +21,8 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 
 
-class Scored(NamedTuple):
+@dataclass(frozen=True)
+class Scored:
     """The metrics of an artifact, and in one sentence that it has learned nothing, or None."""
 
     metrics: tuple[Metric, ...] = ()
@@ -43,16 +45,17 @@ def score(
     if artifact.kind not in SCORED:
         return Scored()
     key = _key(plan, artifact, split)
-    note = plan.store.note(key)
+    note = plan.store.note(key, Scored)
     if note is None:
         with plan.store.lock(key, waiting):
-            note = plan.store.note(key)  # another run may have scored it meanwhile
+            note = plan.store.note(key, Scored)  # another run may have scored it meanwhile
             if note is None:
                 check(artifact)
                 note = _measure(plan, artifact, progress, split)
-                plan.store.keep_note(key, note)
-    metrics = tuple(Metric(**metric) for metric in note["metrics"])
-    return Scored(metrics, note["note"])
+                metrics = [metric.model_dump() for metric in note.metrics]
+                plan.store.keep_note(key, {"metrics": metrics, "note": note.note})
+    scored: Scored = note
+    return scored
 
 
 def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
@@ -60,7 +63,7 @@ def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
     if artifact.kind not in SCORED:
         return False
     key = _key(plan, artifact, split)
-    return plan.store.note(key) is None
+    return plan.store.note(key, Scored) is None
 
 
 def _key(plan: Plan, artifact: Artifact, split: str) -> str:
@@ -89,8 +92,8 @@ def _threads(plan: Plan) -> int:
     return max(plan.loaded.recipe.targets[0].threads, plan.threads)
 
 
-def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> dict[str, Any]:
-    """Return the scores of an artifact on the split ``name``, as the store keeps them."""
+def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> Scored:
+    """Return the scores of an artifact on the split ``name``."""
     import numpy as np
 
     from rarefy.pipeline.measure.predictions import floor
@@ -124,7 +127,7 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
     groups = groups_of_blocks(task, split)
     scores = accuracy.metrics(task, task.scorer.formulas(truth), answers, truth, name, groups)
     note = floor.below(task, interval(scores[0]), truth)
-    return {"metrics": [metric.model_dump() for metric in scores], "note": note}
+    return Scored(tuple(scores), note)
 
 
 def interval(metric: Metric) -> Interval:

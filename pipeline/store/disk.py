@@ -207,7 +207,7 @@ def known(error: Exception) -> Exception:
     if error.errno in locks.DENIED:
         return ProviderError(f"{where}: {error.strerror}; get the permission, or choose another")
     if error.errno in NO_NAME:
-        return RecipeError(f"{str(where):.200}: there can be no such file: {error.strerror}")
+        return RecipeError(f"{where!s:.200}: there can be no such file: {error.strerror}")
     return error
 
 

@@ -408,11 +408,14 @@ class Store:
     def _write_tag(self, name: str, tag: Tag) -> None:
         disk.write_text(self._tag_file(name), tag.file().decode())
 
-    def note(self, key: str) -> Any:
-        """Return a saved derived fact. Returns None if it is missing or unreadable."""
+    def note(self, key: str, form: Any = Any) -> Any:
+        """Return a saved derived fact. Returns None if it is missing or damaged.
+
+        ``form``: the type that it must have; see ``json_text``.
+        """
         try:
-            return json_text.parse((self.root / "notes" / f"{key}.json").read_bytes())
-        except (OSError, ValueError):
+            return json_text.ours(self.root / "notes" / f"{key}.json", form)
+        except (OSError, IntegrityError, ProviderError):
             return None
 
     def keep_note(self, key: str, value: Any) -> None:

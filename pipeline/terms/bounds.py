@@ -15,8 +15,6 @@ RATIO: Final = 100
 """How many times its size a compressed file may have beyond that; text has 3 to 20 times."""
 ROWS_A_BYTE: Final = 16
 """Rows of a Parquet file for each of its bytes."""
-CELL: Final = 1 << 24
-"""Characters of a cell that holds a list."""
 LABELS: Final = 100_000
 """Labels of a task or a model's head."""
 LAYERS: Final = 1000

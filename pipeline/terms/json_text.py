@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import json
 import stat
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -44,13 +43,14 @@ def parse_literal(text: str) -> Any:
 def check(form: type[T], values: Any) -> T:
     """Return values that have a form. Raises ValueError, in one line, if they have another."""
     try:
-        return _adapter(form).validate_python(values)
+        checked: T = TypeAdapter(form).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(repr, first["loc"])) or "the content"
         raise ValueError(f"{place}: {first['msg']}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    return checked
 
 
 def shaped(form: type[T], data: bytes | str) -> T:
@@ -98,8 +98,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-@cache
-def _adapter(form: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(form)

@@ -16,9 +16,9 @@ _CONTROLS: Final = re.compile(
 """Controls but for tabs and line ends, and marks that turn what follows them around."""
 
 
-def printable(text: str) -> str:
-    """Return a text in which each control character is ``INSTEAD``; lines and tabs stay."""
-    return _CONTROLS.sub(INSTEAD, text)
+def printable(text: str, instead: str = INSTEAD) -> str:
+    """Return a text with ``instead`` for each control character; lines and tabs stay."""
+    return _CONTROLS.sub(instead, text)
 
 
 def escaped_json(text: str) -> str:

@@ -65,19 +65,22 @@ class Shared(Store):
         if digest in self._remote_only and not self.directory(digest).is_dir():
             remote.pull(self, self.url, digest)
 
-    def note(self, key: str) -> Any:
+    def note(self, key: str, form: Any = Any) -> Any:
         """Return a derived fact that is known here or there, and keep it here."""
         self.used.add(key)
-        value = super().note(key)
+        value = super().note(key, form)
         if value is not None:
             return value
+        content = Remote.open(self.url).read(_note(key))
+        if content is None:
+            return None
         try:
-            value = json_text.parse(Remote.open(self.url).read(_note(key)) or b"null")
+            value = json_text.parse(content)
+            checked = json_text.check(form, value)
         except ValueError:
             return None
-        if value is not None:
-            super().keep_note(key, value)
-        return value
+        super().keep_note(key, value)
+        return checked
 
     def keep_note(self, key: str, value: Any) -> None:
         self.used.add(key)
