@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Let waiting threads sleep. If they spin, they take cores that the working threads need, and
     # training next to any other load becomes several times slower. Torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("RUST_BACKTRACE", "0")  # a tokenizer that gives up is said in one line
     if threading.current_thread() is threading.main_thread():
         # As after Ctrl-C: what was started is ended, and finished stages are kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
