@@ -121,13 +121,13 @@ def _summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _named(template: Path) -> dict[str, Attack]:
-    """Return all attacks by their kind and name. Raises ValueError if two have one name."""
+    """Return all attacks by their kind and name; a second one of a name gets a number."""
     named: dict[str, Attack] = {}
     for kind, attacks in KINDS.items():
         for attack in attacks(template):
             name = f"{kind}: {attack.name}"
             if name in named:
-                raise ValueError(f"two attacks are called {name!r}")
+                name += f" ({len(named)})"
             named[name] = attack
     return named
 

@@ -61,9 +61,9 @@ def _foreign(template: Path) -> Iterator[Attack]:
         path = f"{LOOSE}/{name}"
         for title, change in shapes.texts(path):
             yield Attack(title, _loose(change), PREDICT, REFUSED)
-        for title, change in shapes.values(path, template / BUNDLE / name, 45):
+        for title, change in shapes.values(path, template / BUNDLE / name, 20):
             yield Attack(title, _loose(change), PREDICT, ANY)
-        for title, change in shapes.values(path, template / BUNDLE / name, 5, 1):
+        for title, change in shapes.values(path, template / BUNDLE / name, 4, 1):
             command = ("bundle", "hub", LOOSE, "out")
             yield Attack(f"{title}: written for the Hub", _loose(change), command, ANY)
         for kind, inner in (
@@ -104,7 +104,7 @@ def _graphs() -> Iterator[Attack]:
         ):
             codes = (0, 2, 3, 4, 5, 6) if "10^6" in name else REFUSED
             yield Attack(f"the graph {name}: {command[0]}", _loose(change), command, codes)
-    for seed in range(40):
+    for seed in range(20):
         change = _loose(_noise(seed))
         yield Attack(f"the graph has other bytes, {seed}", change, PREDICT, ANY)
 

@@ -34,9 +34,9 @@ def _files(template: Path) -> Iterator[Attack]:
         codes = (2,) if name == "config.json" else ANY
         for title, change in shapes.texts(path):
             yield Attack(title, change, PLAN, codes)
-        for title, change in shapes.values(path, template / path, 70):
+        for title, change in shapes.values(path, template / path, 30):
             yield Attack(title, change, PLAN, ANY)
-        for title, change in shapes.values(path, template / path, 8, 1):
+        for title, change in shapes.values(path, template / path, 3, 1):
             yield Attack(f"{title}: imported", _importing(change), RUN, ANY)
     added = ("special_tokens_map.json", "added_tokens.json", "modules.json", "shapes.json")
     for name in (*added, "sentence_bert_config.json", "model.safetensors.index.json"):
@@ -196,7 +196,7 @@ def _tokenizers(template: Path) -> Iterator[Attack]:
         yield Attack(f"tokenizer: {name}", writing, PLAN, ANY)
         long = _together(_importing(writing), _long_rows)
         yield Attack(f"tokenizer: {name}: imported", long, RUN, ANY)
-    for seed in range(15):
+    for seed in range(6):
         title, change = next(
             shapes.values("model/tokenizer.json", template / "model/tokenizer.json", 1, 100 + seed)
         )

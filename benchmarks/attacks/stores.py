@@ -42,7 +42,7 @@ def _indexes(template: Path, digest: str) -> Iterator[Attack]:
     for name, change in shapes.texts(tag):
         yield Attack(f"{name}: listed", change, ("artifact", "ls"), DAMAGE)
         yield Attack(f"{name}: used", change, ("predict", "production", "fine"), DAMAGE)
-    for name, change in shapes.values(tag, template / tag, 60):
+    for name, change in shapes.values(tag, template / tag, 25):
         yield Attack(name, change, ("artifact", "tag"), ANY)
     for kind in ("fingerprints", "notes"):
         codes = ANY if kind == "notes" else (0, 6)
@@ -51,7 +51,7 @@ def _indexes(template: Path, digest: str) -> Iterator[Attack]:
             command = ("run", "tiny.yaml", "--engine", "inline", "--threads", "1")
             if "list" in name or "null" in name:
                 yield Attack(f"{name}: run", change, command, codes)
-    for seed in range(20):
+    for seed in range(10):
         yield Attack(f"notes: values, {seed}", _notes(seed), ("plan", "tiny.yaml"), ANY)
     for name in ("a" * 300, "..", "../x", "\x1b[31m", "a\nb", "~nobody", "\0"):
         yield Attack(f"a tag {name!r:.20}", lambda _: None, ("artifact", "tag", name, digest), (2,))
@@ -94,7 +94,7 @@ def _artifacts(template: Path, digest: str) -> Iterator[Attack]:
         )
         yield Attack(f"manifest: {name[-25:]}: listed", change, ("artifact", "ls"), (0, 6))
     manifest = f"{folder}/manifest.json"
-    for name, change in shapes.values(manifest, template / manifest, 60):
+    for name, change in shapes.values(manifest, template / manifest, 25):
         yield Attack(f"manifest: {name[-40:]}", change, ("predict", digest, "a"), DAMAGE)
     for name, change in shapes.texts(f"{folder}/run.json"):
         for command in LISTS:
@@ -157,9 +157,9 @@ def _runs(template: Path) -> Iterator[Attack]:
             for command in commands[: 2 if file == "run.json" else 1]:
                 codes = (0, *REFUSED, 4) if file == "verdict.json" else REFUSED
                 yield Attack(f"{name}: {command[0]}", change, command, codes)
-        for name, change in shapes.values(path, template / path, 60):
+        for name, change in shapes.values(path, template / path, 30):
             yield Attack(f"{name}: reported", change, ("report", "tiny"), ANY)
-        for name, change in shapes.values(path, template / path, 15, 1):
+        for name, change in shapes.values(path, template / path, 10, 1):
             yield Attack(f"{name}: promoted", change, ("promote", "tiny", "next"), (0, 2, 4, 6))
     for name, content in (("cut", b"x" * 100), ("empty", b""), ("zeros", b"\0" * 5000)):
         change = shapes.writing("home/history.sqlite", content)
@@ -171,7 +171,7 @@ def _runs(template: Path) -> Iterator[Attack]:
         yield Attack(f"logbook: {name}", change, ("runs", "ls"), (0, 6))
         yield Attack(f"logbook: {name}: planned", change, ("plan", "tiny.yaml"), (0, 6))
     log = next((template / "home/logs").glob("*.json"))
-    for name, change in shapes.values("home/logs/*.json", log, 40):
+    for name, change in shapes.values("home/logs/*.json", log, 20):
         yield Attack(f"logbook: {name}", change, ("runs", "ls"), (0, 6))
     for path in (f"{RUN}/run.json", "home/history.sqlite", f"{STORE}/tags", f"{STORE}/artifacts"):
         for command in (
@@ -204,7 +204,7 @@ def _remotes(template: Path, digest: str) -> Iterator[Attack]:
     for name, change in shapes.texts(f"{folder}/manifest.json"):
         yield Attack(f"remote: {name[-30:]}", with_remote(change), pull, DAMAGE)
     original = template / STORE / "artifacts/sha256" / digest / "manifest.json"
-    for name, change in shapes.values(f"{folder}/manifest.json", original, 30):
+    for name, change in shapes.values(f"{folder}/manifest.json", original, 15):
         yield Attack(f"remote: {name[-40:]}", with_remote(change), pull, DAMAGE)
     for name, change in shapes.texts(f"{folder}/run.json"):
         yield Attack(f"remote: {name[-30:]}", with_remote(change), pull, (0,))
