@@ -136,5 +136,9 @@ def samples(source: Source) -> tuple[dict[str, Any], dict[str, Any]] | None:
     paths = [source.folder / name for name in (REQUEST, RESPONSE)]
     if not all(path.is_file() for path in paths):
         return None
-    request, response = (json_text.foreign(path, dict[str, Any], IntegrityError) for path in paths)
+    contents = []
+    for path in paths:
+        content = json_text.foreign(path, dict[str, Any], IntegrityError)
+        contents.append(content)
+    request, response = contents
     return request, response

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rarefy.pipeline.terms import bounds, json_text
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.pipeline.terms.panics import first_line
 
 Layers = Annotated[int, Field(ge=0, le=bounds.LAYERS)] | None
 Width = Annotated[int, Field(ge=0, le=bounds.WIDTH)] | None
@@ -55,13 +56,13 @@ class Config(BaseModel):
     max_position_embeddings: Tokens = None
     n_positions: Tokens = None
 
-    @property
-    def numbers(self) -> int:
-        """About how many numbers its matrices have."""
+    def numbers(self, positions: int) -> int:
+        """Return about how many numbers its matrices have; ``positions``: of a table."""
         hidden = self.hidden_size or self.dim or self.d_model or self.n_embd or 0
         layers = self.num_hidden_layers or self.n_layers or self.n_layer or self.num_layers or 0
         inner = self.intermediate_size or self.hidden_dim or self.d_ff or hidden
-        tables = (self.vocab_size or 0) + (self.type_vocab_size or 0) + (self.num_labels or 0)
+        tables = positions + (self.vocab_size or 0) + (self.type_vocab_size or 0)
+        tables += self.num_labels or 0
         if self.model_type == "albert":
             layers = 1  # all share their weights
         return hidden * (tables + layers * (hidden + inner))
@@ -74,18 +75,27 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def check_size(values: Mapping[str, Any], weights: Iterable[Path], pruned: bool) -> None:
+def check_size(
+    values: Mapping[str, Any], weights: Iterable[Path], *, pruned: bool, positions: int = 0
+) -> None:
     """Check that a config asks for about as many numbers as its weights hold.
 
-    Raises ModelError if it asks for many times more, IntegrityError if a file's header is damaged.
-    Pickled weights are not looked into.
+    Args:
+        values: the config.
+        weights: the files; pickled ones are not looked into.
+        pruned: whether the config names the sizes from before a pruning.
+        positions: the number of positions in a table.
+
+    Raises:
+        ModelError: it asks for many times more.
+        IntegrityError: a file's header is damaged.
     """
     held = 0
     for path in weights:
         if path.suffix != ".safetensors":
             return
         held += _numbers(path)
-    asked = Config.model_validate(values).numbers
+    asked = Config.model_validate(values).numbers(positions)
     beyond = bounds.BEYOND_PRUNED if pruned else bounds.BEYOND
     if asked > bounds.SPARE + beyond * held:
         raise ModelError(
@@ -103,7 +113,7 @@ def _numbers(path: Path) -> int:
             for name in file.keys():  # noqa: SIM118 - it is no mapping
                 total += prod(file.get_slice(name).get_shape())
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise IntegrityError(f"{path.name}: not a complete safetensors file: {reason}") from error
     return total
 

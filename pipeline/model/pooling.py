@@ -152,7 +152,10 @@ def _modules(path: Path) -> list[tuple[str, str]]:
         raise ModelError(
             f"{MODULES}: expected a list of modules, each with a type and a path: {error}"
         ) from None
-    modules = [(entry.type.rpartition(".")[2], entry.path) for entry in entries]
+    modules = []
+    for entry in entries:
+        _, _, name = entry.type.rpartition(".")
+        modules.append((name, entry.path))
     for _, folder in modules:
         if len(Path(folder).parts) > 1 or ".." in folder:
             raise ModelError(f"{MODULES}: the path {folder!r} is not a folder next to this file")

@@ -280,8 +280,9 @@ def _task_at(url: str, digest: str | None) -> str | None:
     try:
         return json_text.shaped(bundle_files.Signature, signature).task
     except ValueError as error:
-        where = f"{url}: {bundle_files.SIGNATURE} of {digest[:12]}"
-        raise IntegrityError(f"{where} is damaged: {error}") from None
+        name = bundle_files.SIGNATURE
+        short = digest[:12]
+        raise IntegrityError(f"{url}: {name} of {short} is damaged: {error}") from None
 
 
 def _task(directory: Path) -> str | None:

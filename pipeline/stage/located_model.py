@@ -210,7 +210,8 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
             raise ModelError("it has an adapter next to its weights; name the output of 'merge'")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = safe_loading.weight_files(directory, allow_pickle, setting=setting)
-        foreign.check_size(values, weights, (directory / SIDECARS[0]).is_file())
+        pruned = (directory / SIDECARS[0]).is_file()
+        foreign.check_size(values, weights, pruned=pruned, positions=positions(values) or 0)
         if (directory / "tokenizer.json").is_file():
             foreign.check_tokenizer(directory / "tokenizer.json")
     tokenizer = _existing(directory, TOKENIZER)

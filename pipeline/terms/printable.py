@@ -23,4 +23,9 @@ def printable(text: str, instead: str = INSTEAD) -> str:
 
 def escaped_json(text: str) -> str:
     """Return JSON in which control characters are escapes, so that it says the same."""
-    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _CONTROLS.sub(_escape, text)
+
+
+def _escape(control: re.Match[str]) -> str:
+    number = ord(control[0])
+    return f"\\u{number:04x}"

@@ -100,7 +100,8 @@ class OwnAnswers:
         """
         splits = dict(self.splits)
         for name, split in self._answered().items():
-            note = self.store.note(self._key(split), Note)
+            key = self._key(split)
+            note = self.store.note(key, Note)
             if note is None:
                 raise EvidenceError(
                     f"data.label is null, and the model's own predictions for {split.reference} "
