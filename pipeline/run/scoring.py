@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rarefy.pipeline.data import corpus
 from rarefy.pipeline.measure.machine import fingerprint
@@ -21,8 +20,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "onnxruntime")
 SCORED = (Kind.CHECKPOINT, Kind.ADAPTER, Kind.BUNDLE)
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """The metrics of an artifact, and in one sentence that it has learned nothing, or None."""
 
     metrics: tuple[Metric, ...] = ()
@@ -45,17 +43,22 @@ def score(
     if artifact.kind not in SCORED:
         return Scored()
     key = _key(plan, artifact, split)
-    note = plan.store.note(key, Scored)
+    note = _noted(plan, key)
     if note is None:
         with plan.store.lock(key, waiting):
-            note = plan.store.note(key, Scored)  # another run may have scored it meanwhile
+            note = _noted(plan, key)  # another run may have scored it meanwhile
             if note is None:
                 check(artifact)
                 note = _measure(plan, artifact, progress, split)
                 metrics = [metric.model_dump() for metric in note.metrics]
                 plan.store.keep_note(key, {"metrics": metrics, "note": note.note})
-    scored: Scored = note
-    return scored
+    return note
+
+
+def _noted(plan: Plan, key: str) -> Scored | None:
+    """Return the score that the store has; None if it has none, or one without metrics."""
+    scored: Scored | None = plan.store.note(key, Scored)
+    return scored if scored and scored.metrics else None
 
 
 def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
@@ -63,7 +66,7 @@ def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
     if artifact.kind not in SCORED:
         return False
     key = _key(plan, artifact, split)
-    return plan.store.note(key, Scored) is None
+    return _noted(plan, key) is None
 
 
 def _key(plan: Plan, artifact: Artifact, split: str) -> str:
