@@ -45,29 +45,33 @@ NOBODY = 65534
 MOST = 10_000_000
 STAGES = """\
 stages:
-  - finetune: {epochs: 1, batch_size: 8}
+  - finetune: {epochs: 4, batch_size: 8, learning_rate: 0.001}
   - export
   - validate: {processes: 2, seconds: 1, rows: 20, memory: false, cold_starts: 0}
 budgets:
   - {metric: accuracy, max_drop: 60 points, against: finetune}
   - {metric: parameters, max: 100000000}
 """
-WORDS = (("great", "fine", "warm"), ("dull", "poor", "grey"))
+LETTERS = ("abcdef", "ghijkl")
+"""Of which the texts of each label are."""
 
 
 def main() -> int:
     """Try every attack, print those that did not end as they should, and record the claims."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="of attacks whose name has this, and no record")
+    parser.add_argument("--every", type=int, default=1, help="one of so many, and no record")
+    parser.add_argument("--folder", type=Path, help="where the project is kept")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--list", action="store_true", help="name the attacks, and try none")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rarefy-hostile-") as temporary:
         folder = Path(temporary)
-        template = folder / "template"
-        _in_child(lambda: _make_project(template))
-        named = _named(template)
-        chosen = {name: attack for name, attack in named.items() if options.only in name}
+        template = (options.folder or folder) / "template"
+        if not template.exists():
+            _in_child(lambda: _make_project(template))
+        named = list(_named(template).items())[:: options.every]
+        chosen = {name: attack for name, attack in named if options.only in name}
         if options.list:
             print("\n".join(chosen))
             return 0
@@ -75,7 +79,7 @@ def main() -> int:
         rows = _try_all(chosen, template, folder, options.jobs)
     wrong = [row for row in rows if row["problems"]]
     print(f"{len(rows) - len(wrong)} of {len(rows)} attacks ended as they should")
-    if options.only:
+    if options.only or options.every > 1:
         return 3 if wrong else 0
     return finish("hostile", [*_summary(rows), *wrong], claims(rows), SEED)
 
@@ -158,15 +162,14 @@ def _make_project(folder: Path) -> None:
     from benchmarks.engine_cost import tiny_model
     from rarefy.flows.cli import main as rarefy
 
-    folder.mkdir()
+    folder.mkdir(parents=True)
     os.chdir(folder)
     tiny_model(folder / "model")
     draw = random.Random(SEED)
-    for split, count in (("train", 60), ("eval", 40)):
+    for split, count in (("train", 120), ("eval", 40)):
         rows = []
         for row in range(count):
-            words = draw.choices(WORDS[row % 2], k=2) + draw.choices("abcdefgh", k=4)
-            draw.shuffle(words)
+            words = draw.choices(LETTERS[row % 2], k=6)
             rows.append(json.dumps({"text": " ".join(words), "label": ("yes", "no")[row % 2]}))
         (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n")
     data_lines = "name: tiny\nmodel: model\ndata: {train: train.jsonl, eval: eval.jsonl}\n"

@@ -215,11 +215,25 @@ class _Parquet:
                 )
             most = bounded.most(source.path)
             for batch in table.iter_batches(COLUMNAR, columns=columns):
-                most -= batch.nbytes
+                most -= sum(map(_bytes, batch.columns))
                 if most < 0:
                     raise bounded.refusal(source.reference)
                 values = batch.to_pydict()
                 yield from zip(*(values[column] for column in columns), strict=True)
+
+
+def _bytes(column: Any) -> int:
+    """Return the bytes of a column's values, each as often as it stands there."""
+    import pyarrow
+    from pyarrow import compute
+
+    if not isinstance(column, pyarrow.DictionaryArray):
+        return int(column.nbytes)
+    try:
+        lengths = compute.binary_length(column.dictionary)
+    except pyarrow.ArrowNotImplementedError:  # of numbers
+        return int(column.nbytes)
+    return compute.sum(lengths.take(column.indices)).as_py() or 0
 
 
 _FORMATS: dict[str, type[_Json | _Text | _Parquet]] = dict(
