@@ -242,7 +242,7 @@ def _speed(plan: Plan) -> float:
         note = _Speed(speed=product_speed())
         Store.keep_note(plan.store, key, note.model_dump())
     cores = min(plan.threads, int(facts["cores"]["physical"]))
-    speed = cores * note.speed
+    speed: float = cores * note.speed
     if not BF16_FLAGS.isdisjoint(facts["flags"]):
         speed *= BF16
     return speed
