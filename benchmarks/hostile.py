@@ -337,10 +337,10 @@ def _problems(attack: Attack, code: int, text: str) -> list[str]:
     last = (errors or lines or [""])[-1][:300]
     if code not in attack.codes:
         problems.append(f"exit {code}: {last}")
-    elif code in (1, 2, 5, 6) and len(errors) != 1:
-        usage = "Usage: " in text  # a wrong command line shows how it is used
-        if not usage:
-            problems.append(f"{len(errors)} lines of errors: {last}")
+    # A wrong command line shows how it is used, and `recipe check` all errors.
+    several = "Usage: " in text or attack.command[0] == "recipe"
+    if code in (2, 5, 6) and len(errors) != 1 and not several:
+        problems.append(f"{len(errors)} lines of errors: {last}")
     if "Traceback" in text:
         problems.append(f"a traceback: {lines[-1][:200]}")
     controls = {sign for sign in text if not sign.isprintable() and sign not in "\n\t"}

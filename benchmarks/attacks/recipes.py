@@ -26,7 +26,7 @@ BASE: dict[str, Any] = {
         "label": "label",
         "max_length": 32,
     },
-    "stages": [{"finetune": {"epochs": 1, "batch_size": 8}}, "export"],
+    "stages": [{"finetune": {"epochs": 1, "batch_size": 8}}, "export", "validate"],
     "budgets": [{"metric": "accuracy", "max_drop": "2 points", "against": "finetune"}],
 }
 VALUES: dict[str, str] = {
@@ -102,7 +102,9 @@ def attacks(template: Path) -> Iterator[Attack]:
     )
     yield Attack(locked.name, locked.change, locked.command, (2, 5), as_nobody=True)
     for words in LINES:
-        yield Attack(f"line {' '.join(words)[:40]!r}", nothing, words, (2,))
+        yield Attack(f"line {' '.join(words)[:40]!r}", nothing, words, (2, 5))
+    for words in LISTS:
+        yield Attack(f"line {' '.join(words)[:40]!r}", nothing, words, (0, 2))
 
 
 FILES: dict[str, bytes] = {
@@ -130,6 +132,8 @@ FILES: dict[str, bytes] = {
     "directives": b"%YAML 9.9\n---\nname: x\n",
     "tags": b"%TAG ! tag:yaml.org,2002:python/\n---\n!object/apply:os.system [id]\n",
 }
+LISTS = (("artifact", "ls", "--kind", "\x1b[31m"), ("history", "x" * 5000))
+"""What is not there is an empty list."""
 LINES = (
     ("plan", "\udcff"),
     ("predict", "tiny", "--data", "x" * 5000),
@@ -137,12 +141,10 @@ LINES = (
     ("report", "x" * 5000),
     ("report", "../../../../etc"),
     ("artifact", "verify", "x" * 5000),
-    ("artifact", "ls", "--kind", "\x1b[31m"),
     ("artifact", "pull", "file:///" + "x" * 5000 + "#production"),
     ("artifact", "pull", "nowhere://x#production"),
     ("artifact", "pull", "file://\0#production"),
     ("artifact", "push", "production", "file:///dev/null/x"),
-    ("history", "x" * 5000),
     ("history", "--html", "/dev/null/x"),
     ("runs", "log", "x" * 5000),
     ("init", "x" * 5000, "--model", "model", "--train", "train.jsonl", "--yes"),

@@ -202,6 +202,8 @@ def known(error: Exception) -> Exception:
         return ProviderError(f"{where}: {error.strerror}")
     if isinstance(error, ValueError) and "null" in str(error) and "embedded" in str(error):
         return RecipeError("no file has a zero byte in its name")
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return RecipeError("~NAME in a path is the home of a user whom this machine does not have")
     if not isinstance(error, OSError):
         return error
     if error.errno in locks.DENIED:
