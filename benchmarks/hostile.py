@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -293,6 +294,9 @@ def _command(attack: Attack, project: Path, writer: int) -> None:
         os.dup2(null, 0)
         os.dup2(writer, 1)
         os.dup2(writer, 2)
+        # New streams: those of the parent may be of a file, which has places, as a pipe has not.
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
         os.environ |= {"RAREFY_HOME": "home", "GITHUB_ACTIONS": "true"}
         space = _address_space() + SPACE
         resource.setrlimit(resource.RLIMIT_AS, (space, space))
@@ -304,6 +308,8 @@ def _command(attack: Attack, project: Path, writer: int) -> None:
         rarefy([word.replace("ROOT", str(project)) for word in attack.command])
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -171,7 +171,7 @@ def _typed(kind: str) -> Change:
             "list": pyarrow.array([["a"], ["b"]] * 20),
             "struct": pyarrow.array([{"a": 1}, {"a": 2}] * 20),
             "null": pyarrow.nulls(40),
-            "decimal": pyarrow.array([1, 2] * 20).cast(pyarrow.decimal128(20, 2)),
+            "decimal": pyarrow.array([1, 2] * 20).cast(pyarrow.decimal128(30, 2)),
             "time": pyarrow.array([1, 2**62] * 20).cast(pyarrow.timestamp("ns")),
             "map": pyarrow.array(
                 [[("a", 1)]] * 40, pyarrow.map_(pyarrow.string(), pyarrow.int64())

@@ -278,7 +278,7 @@ def _task_at(url: str, digest: str | None) -> str | None:
     if signature is None:
         return None
     try:
-        return json_text.shaped(bundle_files.Signature, signature).task
+        return json_text.shaped(bundle_files.Purpose, signature).task
     except ValueError as error:
         name = bundle_files.SIGNATURE
         short = digest[:12]
@@ -287,9 +287,10 @@ def _task_at(url: str, digest: str | None) -> str | None:
 
 def _task(directory: Path) -> str | None:
     """Return the task that a bundle is for; None if the artifact is no bundle."""
-    if not (directory / bundle_files.SIGNATURE).is_file():
+    path = directory / bundle_files.SIGNATURE
+    if not path.is_file():
         return None
-    return str(bundle_files.read(directory, bundle_files.SIGNATURE)["task"])
+    return json_text.foreign(path, bundle_files.Purpose, IntegrityError).task
 
 
 def _as_measured(record: ReportData, baseline: str) -> str | None:

@@ -13,8 +13,6 @@ import stat
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError, ProviderError, RarefyError
 
 T = TypeVar("T")
@@ -42,6 +40,8 @@ def parse_literal(text: str) -> Any:
 
 def check(form: type[T], values: Any) -> T:
     """Return values that have a form. Raises ValueError, in one line, if they have another."""
+    from pydantic import TypeAdapter, ValidationError  # slow, and `--help` needs no form
+
     try:
         checked: T = TypeAdapter(form).validate_python(values)
     except ValidationError as error:

@@ -23,10 +23,15 @@ class Tensor(BaseModel):
     name: str
 
 
-class Signature(BaseModel):
-    """What every bundle's ``signature.json`` says; tasks add to it."""
+class Purpose(BaseModel):
+    """The part of ``signature.json`` that says what the bundle is for."""
 
     task: str
+
+
+class Signature(Purpose):
+    """What every bundle's ``signature.json`` says; tasks add to it."""
+
     inputs: list[Tensor] = Field(min_length=1)
     outputs: list[Tensor] = Field(min_length=1)
     max_length: int = Field(ge=1, le=bounds.TOKENS)
