@@ -343,8 +343,9 @@ def _problems(attack: Attack, code: int, text: str) -> list[str]:
     last = (errors or lines or [""])[-1][:300]
     if code not in attack.codes:
         problems.append(f"exit {code}: {last}")
-    # A wrong command line shows how it is used, and `recipe check` all errors.
-    several = "Usage: " in text or attack.command[0] == "recipe"
+    # A wrong command line shows how it is used; `recipe check` and `verify` list all errors.
+    lists = attack.command[0] == "recipe" or attack.command[:2] == ("artifact", "verify")
+    several = "Usage: " in text or lists
     if code in (2, 5, 6) and len(errors) != 1 and not several:
         problems.append(f"{len(errors)} lines of errors: {last}")
     if "Traceback" in text:

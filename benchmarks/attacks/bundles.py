@@ -48,6 +48,8 @@ def _named(template: Path) -> Iterator[Attack]:
         for command in draw.sample(commands, 3):
             change = _flip(f"{BUNDLE}/{name}", draw.randrange(size))
             codes = (2, 4, 6) if name == "manifest.json" else (6,)
+            if command[0] == "promote":  # it moves to the store's own bundle, which is whole
+                codes = (0, *codes)
             yield Attack(f"{name}: another byte: {command[0]} {command[1]}", change, command, codes)
     for name, change in shapes.texts(f"{BUNDLE}/manifest.json"):
         for command in (("predict", "tiny", "fine"), loadtest):
