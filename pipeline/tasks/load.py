@@ -178,11 +178,13 @@ def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> l
     Raises DataError if they teach nothing, or the task has none that could be in an order.
     """
     names = reader.labels(targets, source)
-    if len(names) > bounds.LABELS:
-        raise DataError(
-            f"{source.reference}: {len(names):,} labels, of at most {bounds.LABELS:,}; is "
-            "data.label the right column?"
-        )
+    count = len(names)
+    most = bounds.LABELS
+    if count > most:
+        remedy = "is data.label the right column?"
+        problem = f"{count:,} labels, of at most {most:,}; {remedy}"
+        message = f"{source.reference}: {problem}"
+        raise DataError(message)
     if not data.labels:
         return names
     if not names:
