@@ -21,6 +21,7 @@ class Tensor(BaseModel):
     """An input or an output of the graph."""
 
     name: str
+    shape: list[int | str | None] = []
 
 
 class Purpose(BaseModel):

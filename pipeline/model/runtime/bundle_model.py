@@ -359,6 +359,15 @@ class BundleModel:
             raise IntegrityError(
                 f"{self.directory}: the graph gives more than {bounds.OUTPUTS:,} numbers in a call"
             )
+        stated = self.signature["outputs"][0].get("shape", [])
+        if not shape or not stated:
+            return
+        width, stated_width = shape[-1], stated[-1]
+        if isinstance(width, int) and isinstance(stated_width, int) and width != stated_width:
+            raise IntegrityError(
+                f"{self.directory}: the graph gives {width:,} numbers for each unit, but "
+                f"{SIGNATURE} says {stated_width:,}"
+            )
 
     def _providers(self, provider: str) -> list[Any]:
         """Return the providers for a session. TensorRT falls back to CUDA for unsupported nodes."""
