@@ -338,6 +338,7 @@ def _become_nobody(project: Path) -> None:
 def _problems(attack: Attack, code: int, text: str) -> list[str]:
     """Return what was wrong with how a command ended, in words."""
     problems = []
+    text = text.replace("\r\n", "\n")
     lines = text.splitlines()
     errors = [line for line in lines if line.startswith("rarefy: ")]
     last = (errors or lines or [""])[-1][:300]
