@@ -64,7 +64,10 @@ def values(path: str, original: Path, count: int, seed: int = 0) -> Iterator[tup
     chosen = [(place, name) for place in places for name in ("missing", *VALUES)]
     draw.shuffle(chosen)
     for place, name in chosen[:count]:
-        changed = json.dumps(_with(content, place, name)).encode()
+        other = _with(content, place, name)
+        if other == content:
+            continue
+        changed = json.dumps(other).encode()
         at = ".".join(map(str, place))
         yield f"{path}: {at} is {name}", writing(path, changed)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, SCHEMA
@@ -48,8 +49,7 @@ def read(store: Store, digest: str) -> Listed:
 def _published(directory: str, digest: str) -> dict[str, Any] | None:
     """Return a manifest that is as it was published, with files of the right sizes; else None."""
     try:
-        with open(f"{directory}/{MANIFEST}", "rb") as file:  # noqa: PTH123 - Path takes longer
-            data = file.read()
+        data = json_text.content(Path(directory, MANIFEST))
         if hashlib.sha256(data).hexdigest() != digest:
             return None
         values: dict[str, Any] = json_text.parse(data)
@@ -66,8 +66,7 @@ def _published(directory: str, digest: str) -> dict[str, Any] | None:
 
 def _started(directory: str) -> float | None:
     try:
-        with open(f"{directory}/{RUN}", "rb") as file:  # noqa: PTH123
-            started = json_text.parse(file.read())["started"]
+        started = json_text.parse(json_text.content(Path(directory, RUN)))["started"]
         return datetime.fromisoformat(started).timestamp()
     except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None

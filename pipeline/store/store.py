@@ -436,7 +436,7 @@ def _open(directory: Path, digest: str) -> Artifact:
     """
     name = f"artifact {digest[:12]}"
     try:
-        manifest = Manifest.parse((directory / MANIFEST).read_bytes(), name)
+        manifest = Manifest.parse(json_text.content(directory / MANIFEST), name)
     except PermissionError as error:
         raise _unreadable(directory / MANIFEST, error) from error
     except (OSError, ValueError):

@@ -65,7 +65,7 @@ def ours(path: Path, form: type[T], remedy: str = "delete it") -> T:
     this user may not read it.
     """
     try:
-        return shaped(form, _content(path))
+        return shaped(form, content(path))
     except FileNotFoundError:
         raise
     except PermissionError as error:
@@ -80,15 +80,15 @@ def foreign(path: Path, form: type[T], error_class: type[RarefyError] = ModelErr
     Raises ``error_class`` if there is none, if it cannot be read, or if it has another form.
     """
     try:
-        return shaped(form, _content(path))
+        return shaped(form, content(path))
     except OSError as error:
         raise error_class(f"{path}: cannot be read: {_reason(error)}") from None
     except ValueError as error:
         raise error_class(f"{path}: not what it must be: {_reason(error)}") from None
 
 
-def _content(path: Path) -> bytes:
-    """Return the bytes of a file; a pipe or a device would not end."""
+def content(path: Path) -> bytes:
+    """Return the bytes of a file. Raises OSError for a pipe or a device, which may not end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(0, "not a regular file", str(path))
     return path.read_bytes()
