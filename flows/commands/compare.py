@@ -22,6 +22,7 @@ from rarefy.pipeline.store.home import Home
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Latency
     from rarefy.pipeline.measure.rows_per_second import Throughput
+    from rarefy.pipeline.terms.budget import Budget
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -102,7 +103,7 @@ def compare(
 
     Both models predict the same rows. They are timed in short alternating blocks of calls, until
     the test decides whether the latency changed by --max-regression (default: 5%), or until
-    --seconds have passed.
+    --seconds have passed. Other scores that the recipe's budgets name are compared as well.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -119,9 +120,10 @@ def compare(
     target = Target(provider=execution_provider, threads=threads)
     if table is not None:
         source, base = rows_of(table, text, label), Path()
+        budgets: tuple[Budget, ...] = ()
     else:
         loaded = recipe_of(candidate, recipe, home)
-        source, base = loaded.recipe.data, loaded.base
+        source, base, budgets = loaded.recipe.data, loaded.base, loaded.recipe.budgets
     notes: list[str] = []
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
@@ -135,6 +137,7 @@ def compare(
             target=target,
             effort=comparing.Effort(rows, processes=5, seconds=seconds, throughput=throughput),
             margin=limit or comparing.MARGIN,
+            budgets=budgets,
             progress=display.progress,
         )
         for times in comparison.measurements.throughput.values():

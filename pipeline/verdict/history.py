@@ -85,11 +85,14 @@ class History:
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
-        later: dict[str, Any] = {"latency": {"__all__": {"rows", "seed", "sample"}}}
+        of_latency = {"rows", "seed", "sample"}
+        later: dict[str, Any] = {"latency": {"__all__": of_latency}, "thresholds": True}
         if not data.measurements.throughput:
             later["throughput"] = True
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
-        judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
+        of_budget = {"budgets": {"__all__": {"code"}}}
+        verdict = data.verdict.model_dump_json(by_alias=True, exclude=of_budget)
+        judged = _sha256(measured, verdict)
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False

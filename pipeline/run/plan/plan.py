@@ -20,7 +20,13 @@ from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe
 from rarefy.pipeline.run import import_model
-from rarefy.pipeline.run.plan import baselines, check_chain, own_answers, times_as_warnings
+from rarefy.pipeline.run.plan import (
+    baselines,
+    check_chain,
+    check_own_metrics,
+    own_answers,
+    times_as_warnings,
+)
 from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
@@ -122,6 +128,7 @@ class Plan:
         model = self._imported
         if model is not None:
             warnings += import_model.warnings(model.manifest)
+        warnings += budgets.notes(self.loaded, self.task)
         warnings += baselines.skipped(self.loaded, self.absent)
         warnings += self.doubts
         warnings += times_as_warnings.sentences(self.loaded)
@@ -332,6 +339,7 @@ class Plan:
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
+        check_own_metrics.check(self.loaded, self.task, self.summary.rows["eval"])
         artifacts: dict[str, Artifact] = {}
         steps = []
         for identifier, kind in kinds.items():
