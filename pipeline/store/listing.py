@@ -66,7 +66,9 @@ def _published(directory: str, digest: str) -> dict[str, Any] | None:
 
 def _started(directory: str) -> float | None:
     try:
-        started = json_text.parse(json_text.content(Path(directory, RUN)))["started"]
+        path = Path(directory, RUN)
+        data = json_text.content(path)
+        started = json_text.parse(data)["started"]
         return datetime.fromisoformat(started).timestamp()
     except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
