@@ -33,6 +33,7 @@ NAMES: Final = (
     "throughput",
     "knowledge",
     "promises",
+    "hostile",
     "large",
     "passes",
     "opset",

@@ -24,6 +24,8 @@ from rarefy.flows.console import pipe
 from rarefy.flows.console.renamed import advise_instead
 from rarefy.flows.console.volume import accept_volume, volume_options
 from rarefy.pipeline.terms.credentials import redact
+from rarefy.pipeline.terms.panics import first_line, is_panic
+from rarefy.pipeline.terms.printable import printable
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
@@ -135,6 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Let waiting threads sleep. If they spin, they take cores that the working threads need, and
     # training next to any other load becomes several times slower. Torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("RUST_BACKTRACE", "0")  # a tokenizer that gives up is said in one line
     if threading.current_thread() is threading.main_thread():
         # As after Ctrl-C: what was started is ended, and finished stages are kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -147,7 +150,9 @@ def main(arguments: list[str] | None = None) -> None:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     else:  # these warnings address callers of the libraries, not users of rarefy
         warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
-    with github.guarded():
+    from rarefy.flows.console import terminal
+
+    with github.guarded(), terminal.cleaned():
         sys.exit(_run(arguments, verbose, as_json))
 
 
@@ -174,7 +179,7 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = _report("interrupted; finished stages are stored, run again to resume", 130, as_json)
     except click.ClickException as error:
-        error.message = redact(error.message)
+        error.message = printable(redact(error.message))
         if as_json:
             code = _report(error.format_message(), 2, as_json)
         else:
@@ -186,29 +191,32 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
             code = report_error(broken.error, verbose, as_json)
     except Exception as error:
         code = report_error(error, verbose, as_json)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        code = _report(f"a library gave up on its input: {first_line(error)}", 2, as_json)
     return code if isinstance(code, int) else 0
 
 
 def report_error(error: Exception, verbose: bool, as_json: bool) -> int:
     """Report an error as one line, with --verbose after its traceback; return the exit code."""
-    from rarefy.pipeline.store import locks
-    from rarefy.pipeline.terms.errors import ProviderError, RarefyError
+    from rarefy.pipeline.store import disk
+    from rarefy.pipeline.terms.errors import RarefyError
 
-    if isinstance(error, OSError) and error.errno in locks.FULL:
-        error = ProviderError(f"{error.filename or 'the output'}: {error.strerror}")
+    error = disk.known(error)
     if verbose:
         import traceback
 
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if isinstance(error, RarefyError):
         return _report(str(error), error.exit_code, as_json)
-    text = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
+    text = f"unexpected {type(error).__name__}: {first_line(error)}"
     return _report(f"{text} (-v shows the traceback)", 1, as_json)
 
 
 def _report(message: str, code: int, as_json: bool) -> int:
     """Print an error on stderr, with --json also on stdout; return its exit code."""
-    message = redact(message)
+    message = " ".join(printable(redact(message)).splitlines())
     pipe.nobody_reads()  # what nobody reads is discarded, and the code stays
     if as_json:
         import json

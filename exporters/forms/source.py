@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 from rarefy.pipeline.model.runtime import bundle_files, bundle_model, onnx_runtime
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.graph_file import check_graph
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 
 REQUEST, RESPONSE = "samples/request.json", "samples/response.json"
@@ -142,8 +142,9 @@ def samples(source: Source) -> tuple[dict[str, Any], dict[str, Any]] | None:
     paths = [source.folder / name for name in (REQUEST, RESPONSE)]
     if not all(path.is_file() for path in paths):
         return None
-    try:
-        request, response = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
-    except ValueError as error:
-        raise IntegrityError(f"{source.folder}/samples: not valid JSON: {error}") from error
+    contents = []
+    for path in paths:
+        content = json_text.foreign(path, dict[str, Any], IntegrityError)
+        contents.append(content)
+    request, response = contents
     return request, response

@@ -119,11 +119,12 @@ def loadtest(
     from rarefy.pipeline.measure.load import session as loading
     from rarefy.pipeline.measure.machine import exclusive
     from rarefy.pipeline.model.runtime import bundle_files
-    from rarefy.pipeline.release.bundles import find
+    from rarefy.pipeline.release.bundles import check_bytes, find
     from rarefy.pipeline.terms.outcomes import worst
     from rarefy.pipeline.verdict import load as judging
 
     model = find(bundle, home)
+    check_bytes(model)
     options["provider"] = bundle_files.chosen_provider(model.directory, provider)
     split = rows(bundle, table, text, recipe, home)
     runs = []

@@ -25,6 +25,7 @@ from rarefy.flows.console.options import (
 )
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import DataError, RecipeError
+from rarefy.pipeline.terms.printable import escaped_json
 
 if TYPE_CHECKING:
     from rarefy.pipeline.release.predict import Bundle
@@ -237,7 +238,7 @@ def _show(first: str, second: str | None, prediction: Any, as_json: bool) -> Non
     """Print a prediction for a text, or for a pair of texts, as a line."""
     if as_json:
         row = {"text": first, "pair": second, **prediction._asdict()}
-        click.echo(json.dumps(row, ensure_ascii=False))
+        click.echo(escaped_json(json.dumps(row, ensure_ascii=False)))
         return
     cells = [*prediction.columns(), first]
     if second is not None:

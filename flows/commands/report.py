@@ -32,6 +32,8 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     """
     from rarefy.pipeline.run import folder
     from rarefy.pipeline.terms.errors import RecipeError
+    from rarefy.pipeline.terms.panics import first_line
+    from rarefy.pipeline.terms.printable import escaped_json
 
     if as_json and form in FORMATS:
         raise click.UsageError(f"--format {form} and --json exclude each other")
@@ -39,10 +41,10 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     try:
         data = folder.read(directory)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RecipeError(f"{directory / 'run.json'} is not a run's record: {reason}") from None
     if form == "json":
-        click.echo(data.model_dump_json(by_alias=True, indent=1))
+        click.echo(escaped_json(data.model_dump_json(by_alias=True, indent=1)))
         return
     path = directory / FORMATS["html"]
     page = directory / FORMATS[form or "html"]

@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from rarefy.flows.console import volume
 from rarefy.flows.console.run_options import command_line_option
 from rarefy.pipeline.store import home
+from rarefy.pipeline.terms.printable import escaped_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -249,7 +250,8 @@ def verbose() -> bool:
 
 def show_json(value: Any) -> None:
     """Print a value as JSON on stdout; a number that is not finite, which JSON lacks, is null."""
-    click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, default=str))
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, default=str)
+    click.echo(escaped_json(text))
 
 
 def _finite(value: Any) -> Any:
@@ -266,7 +268,7 @@ def stderr() -> Console:
     With ``--quiet``, it shows nothing.
     Like every console here, it shows text as it is: a label may be ``[bold]`` or ``:dog:``.
     """
-    from rich.console import Console
+    from rarefy.flows.console.terminal import Console
 
     quiet = volume.is_on("quiet")
     return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=quiet)
@@ -277,7 +279,7 @@ def stdout() -> Console:
 
     In a pipe, lines are not wrapped, which keeps them whole for grep.
     """
-    from rich.console import Console
+    from rarefy.flows.console.terminal import Console
 
     width = None if sys.stdout.isatty() else PIPE
     return Console(width=width, highlight=False, markup=False, emoji=False)
@@ -349,7 +351,7 @@ def _records(table: Table) -> Table:
 
 def as_text(renderable: RenderableType, width: int = 160) -> str:
     """Return the text that a terminal would show, without colours."""
-    from rich.console import Console
+    from rarefy.flows.console.terminal import Console
 
     console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import itertools
 import re
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rarefy.flows.new_recipe.columns import LABELS, Columns, present
+from rarefy.pipeline.terms import json_text
 
 TEXT, TOKENS = "text-classification", "token-classification"
 MULTI, SCORES, EMBEDDINGS = "multi-label-classification", "regression", "sentence-embeddings"
@@ -309,8 +309,8 @@ def _separated(values: Sequence[Any]) -> bool:
 def _parse_list(value: Any) -> Any:
     """Return a value, or the list that a text spells: a CSV file has no lists."""
     if isinstance(value, str) and value.lstrip()[:1] == "[":
-        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-            return ast.literal_eval(value.strip())
+        with contextlib.suppress(ValueError):
+            return json_text.parse_literal(value.strip())
     return value
 
 

@@ -9,10 +9,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from rarefy.flows.console.display import Display, Shows, verdict_line, verdict_table
 from rarefy.flows.console.results import Result
+from rarefy.flows.console.terminal import Console
 from rarefy.flows.run.job import Job
 from rarefy.flows.sharing import recipe_source
 from rarefy.pipeline.recipe.recipe import LoadedRecipe

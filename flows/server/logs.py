@@ -54,7 +54,7 @@ class LogStream(io.TextIOBase):
 
     def console(self) -> Console:
         """Return a console that prints plain, unbroken lines to the log."""
-        from rich.console import Console
+        from rarefy.flows.console.terminal import Console
 
         return Console(
             file=self,  # type: ignore[arg-type]

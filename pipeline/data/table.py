@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import IO, Any, Literal, TextIO
 
+from rarefy.pipeline.data import bounded
+from rarefy.pipeline.terms import bounds, json_text
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
 
@@ -24,6 +26,8 @@ CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"], "index_col": F
 first row with one field more than the header would shift all columns by one."""
 BATCH = 1000
 """Rows that are in memory at once."""
+COLUMNAR = 100
+"""The same of a Parquet file, in which a long text may stand once for many rows."""
 LONGEST = 1 << 24
 """Characters of a field. What is longer begins with a quotation mark that nothing closes; the bound
 keeps such a file out of memory."""
@@ -119,10 +123,8 @@ def not_unicode(reference: str, error: UnicodeDecodeError) -> DataError:
     )
 
 
-def _binary(source: Source) -> Any:
-    import fsspec
-
-    return fsspec.open(str(source.path), "rb", compression="infer")
+def _binary(source: Source) -> AbstractContextManager[IO[bytes]]:
+    return bounded.opened(source.path, source.reference)
 
 
 class _Json:
@@ -143,12 +145,13 @@ class _Json:
     @staticmethod
     def _objects(source: Source) -> Iterator[dict[str, Any]]:
         with _binary(source) as file:
-            first = file.readline().removeprefix(codecs.BOM_UTF8)
+            lines = bounded.lines(file, source.reference)
+            first = next(lines, b"").removeprefix(codecs.BOM_UTF8)
             if first.lstrip().startswith(b"["):
-                values = iter(json.loads((first + file.read()).decode()))
+                values = iter(json_text.parse((first + file.read()).decode()))
             else:
-                lines = itertools.chain([first], file)
-                values = (json.loads(line.decode()) for line in lines if line.strip())
+                lines = itertools.chain([first], lines)
+                values = (json_text.parse(line.decode()) for line in lines if line.strip())
             for value in values:
                 if isinstance(value, dict):
                     yield value
@@ -178,14 +181,16 @@ class _Text:
                 yield from texts.where(texts.notna(), None).itertuples(index=False, name=None)
 
     @staticmethod
-    def _frames(source: Source, size: int) -> Any:
+    @contextmanager
+    def _frames(source: Source, size: int) -> Iterator[Any]:
         import pandas
 
         quoting = csv.QUOTE_NONE if form(source) == "unquoted" else csv.QUOTE_MINIMAL
         separator = SEPARATORS[str(source.ending)]
-        return pandas.read_csv(
-            source.path, **CSV, sep=separator, quoting=quoting, dtype=object, chunksize=size
-        )
+        with _binary(source) as file:
+            yield pandas.read_csv(
+                file, **CSV, sep=separator, quoting=quoting, dtype=object, chunksize=size
+            )
 
 
 class _Parquet:
@@ -201,9 +206,34 @@ class _Parquet:
         from pyarrow import parquet
 
         with _binary(source) as file:
-            for batch in parquet.ParquetFile(file).iter_batches(BATCH, columns=columns):
+            table = parquet.ParquetFile(file)
+            rows = table.metadata.num_rows
+            if rows > bounds.ROWS_A_BYTE * source.path.stat().st_size:
+                raise DataError(
+                    f"{source.reference}: {rows:,} rows in so few bytes are nearly all equal; "
+                    "leave out those that repeat"
+                )
+            most = bounded.most(source.path)
+            for batch in table.iter_batches(COLUMNAR, columns=columns):
+                most -= sum(map(_bytes, batch.columns))
+                if most < 0:
+                    raise bounded.refusal(source.reference)
                 values = batch.to_pydict()
                 yield from zip(*(values[column] for column in columns), strict=True)
+
+
+def _bytes(column: Any) -> int:
+    """Return the bytes of a column's values, each as often as it stands there."""
+    import pyarrow
+    from pyarrow import compute
+
+    if not isinstance(column, pyarrow.DictionaryArray):
+        return int(column.nbytes)
+    try:
+        lengths = compute.binary_length(column.dictionary)
+    except pyarrow.ArrowNotImplementedError:  # of numbers
+        return int(column.nbytes)
+    return compute.sum(lengths.take(column.indices)).as_py() or 0
 
 
 _FORMATS: dict[str, type[_Json | _Text | _Parquet]] = dict(
@@ -289,8 +319,8 @@ def _is_unquoted(source: Source) -> bool:
 @contextmanager
 def _text(source: Source) -> Iterator[TextIO]:
     """Open a file of text, compressed or not. Bytes that are no text are for the reader to name."""
-    import fsspec
-
-    options = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
-    with fsspec.open(str(source.path), "rt", compression="infer", **options) as file:
-        yield file
+    with (
+        _binary(source) as file,
+        io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text,
+    ):
+        yield text

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.model.architectures.parts import encoder_layers
 from rarefy.pipeline.model.safe_loading import WEIGHTS
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import canonical_json
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.pipeline.terms.panics import as_model_error, first_line
 
 __all__ = [
     "ADAPTER",
@@ -78,12 +79,10 @@ def load_tokenizer(directory: Path) -> Any:
 
     conversion.check(Path(directory))
     try:
-        tokenizer = safe_loading.from_folder(AutoTokenizer, Path(directory))
+        with as_model_error("the tokenizer"):
+            tokenizer = safe_loading.from_folder(AutoTokenizer, Path(directory))
     except Exception as error:
-        if str(error).strip():
-            reason = str(error).strip().splitlines()[0]
-        else:
-            reason = type(error).__name__
+        reason = first_line(error)
         raise ModelError(f"{directory}: the tokenizer cannot be loaded: {reason}") from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -202,9 +201,9 @@ def read_config(directory: Path) -> Any:
     except ModelError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{directory}/config.json: {reason}") from error
+        raise ModelError(f"{directory}/config.json: {first_line(error)}") from error
     config.dtype = torch.float32
+    config._attn_implementation = None  # it may name code on the Hub, which is never run
     return config
 
 
@@ -232,7 +231,7 @@ def _reshape(model: Any, path: Path) -> None:
     from rarefy.pipeline.model.architectures.thin_embedding import ThinEmbedding
 
     try:
-        shapes = json.loads(path.read_text())
+        shapes = json_text.parse(path.read_bytes())
         if shapes["schema"] != SCHEMA:
             raise ModelError(f"{path}: schema {shapes['schema']!r}, expected {SCHEMA!r}")
         for name, sizes in (shapes["linear"] | shapes["factorized"]).items():
@@ -254,7 +253,7 @@ def _reshape(model: Any, path: Path) -> None:
             model.get_parameter(name)  # raises AttributeError if there is none
             setattr(model.get_submodule(parent), attribute, nn.Parameter(torch.zeros(size)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"{path}: does not match the model: {reason}") from error
     count_heads(model)
 
@@ -330,7 +329,7 @@ def _attach(model: Any, directory: Path) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(directory))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"{directory}: the adapter does not match the model: {reason}") from error
 
 

@@ -7,12 +7,14 @@ normalization to length one. An import writes what they say into the model's con
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from pydantic import BaseModel
+
 from rarefy.pipeline.sources import model_files
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import ModelError
 
 Mode = Literal["mean", "cls", "last"]
@@ -35,6 +37,13 @@ _FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 """The flags of sentence-transformers before version 6, and the names of later versions."""
+
+
+class _Module(BaseModel):
+    """An entry of modules.json."""
+
+    type: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -139,12 +148,15 @@ def layout(directory: Path) -> Layout:
 def _modules(path: Path) -> list[tuple[str, str]]:
     """Return the class name, without its module, and the folder of each entry of modules.json."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        modules = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
-    except (ValueError, KeyError, TypeError):
+        entries = json_text.foreign(path, list[_Module])
+    except ModelError as error:
         raise ModelError(
-            f"{MODULES}: expected a list of modules, each with a type and a path"
+            f"{MODULES}: expected a list of modules, each with a type and a path: {error}"
         ) from None
+    modules = []
+    for entry in entries:
+        _, _, name = entry.type.rpartition(".")
+        modules.append((name, entry.path))
     for _, folder in modules:
         if len(Path(folder).parts) > 1 or ".." in folder:
             raise ModelError(f"{MODULES}: the path {folder!r} is not a folder next to this file")
@@ -155,14 +167,14 @@ def _mode(path: Path) -> Mode:
     """Return the mode in a Pooling module's config."""
     name = f"{path.parent.name}/{path.name}"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        given = values.get("pooling_mode") or [m for key, m in _FLAGS.items() if values.get(key)]
-    except (OSError, ValueError, AttributeError):
+        values = json_text.foreign(path, dict[str, Any])
+    except ModelError:
         raise ModelError(f"{name}: the config of the pooling is missing or not JSON") from None
+    given = values.get("pooling_mode") or [m for key, m in _FLAGS.items() if values.get(key)]
     if isinstance(given, str):
         modes = [given]
     else:
-        modes = list(given) or ["mean"]
+        modes = json_text.check(list[str], given) or ["mean"]
     if modes == ["lasttoken"]:
         mode = "last"
     else:
@@ -240,9 +252,6 @@ def _max_length(transformer: Path) -> int | None:
 def _values(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; {} if there is none."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json_text.foreign(path, dict[str, Any])
+    except ModelError:
         return {}
-    if isinstance(values, dict):
-        return values
-    return {}

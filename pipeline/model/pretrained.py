@@ -16,6 +16,7 @@ from typing import Any
 
 from rarefy.pipeline.model import checkpoint, safe_loading
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
+from rarefy.pipeline.terms.panics import first_line
 
 HEADS = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModel")
 POOLER = "pooler"
@@ -226,7 +227,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise IntegrityError(f"{path.name}: contains more than weights: {reason}") from error
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
         raise ModelError(f"{path.name}: not a state dict (a mapping of names to tensors)")

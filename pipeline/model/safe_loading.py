@@ -6,11 +6,13 @@ torch.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from rarefy.pipeline.sources import model_files
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 
@@ -18,6 +20,12 @@ PREFIX = "BagOfTokens"
 """How the names of our own classes begin."""
 WEIGHTS = model_files.WEIGHTS
 """The name of a model's weights, if they are in one file."""
+
+
+class _Index(BaseModel):
+    """Which shard each weight is in."""
+
+    weight_map: dict[str, str]
 
 
 def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
@@ -51,7 +59,7 @@ def check(directory: Path) -> None:
     Code for a model type that transformers knows is ignored: its own classes are used.
     """
     try:
-        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        values = json_text.parse((directory / "config.json").read_bytes())
     except (OSError, ValueError):
         return  # whoever reads the config says what is wrong with it
     if not isinstance(values, dict) or "auto_map" not in values:
@@ -69,7 +77,7 @@ def check(directory: Path) -> None:
 def register(directory: Path) -> None:
     """Make transformers know our model if the config.json in a folder is of its type."""
     try:
-        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        values = json_text.parse((directory / "config.json").read_bytes())
     except (OSError, ValueError):
         return  # whoever reads the config says what is wrong with it
     if isinstance(values, dict) and values.get("model_type") == BAG_OF_TOKENS:
@@ -144,10 +152,11 @@ def _whole_or_shards(directory: Path, name: str) -> list[Path]:
 
 def _named_in(index: Path) -> list[str]:
     try:
-        named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{index.name}: not an index of shards") from None
-    if not named or any(Path(str(shard)).name != shard for shard in named):
+        shards = json_text.foreign(index, _Index).weight_map.values()
+    except ModelError as error:
+        raise ModelError(f"{index.name}: not an index of shards: {error}") from None
+    named = sorted(set(shards))
+    if not named or any(Path(shard).name != shard for shard in named):
         raise ModelError(f"{index.name}: its shards are not files next to it")
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     if others := [shard for shard in named if Path(shard).suffix != suffix]:

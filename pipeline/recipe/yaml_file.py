@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,16 @@ class Document:
 
 class _Loader(yaml.SafeLoader):
     """A safe loader that resolves scalars by the core schema of YAML 1.2."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a node's value; what PyYAML raises for a wrong one is an error of its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception:
+            problem = f"the value does not fit its tag {node.tag!r}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -93,11 +104,17 @@ def read(path: Path) -> Document:
     Raises RecipeError if the file is missing or unreadable, or if ``parse`` rejects it.
     """
     try:
-        return parse(path.read_bytes(), str(path))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise RecipeError(f"{path}: cannot be read: it is not a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # no file can have this name
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    return parse(data, str(path))
 
 
 def parse(data: bytes, path: str) -> Document:
@@ -107,7 +124,7 @@ def parse(data: bytes, path: str) -> Document:
     aliases are expanded) or has duplicate keys.
     """
     if len(data) > MAX_BYTES:
-        raise RecipeError(f"{path}: {len(data)} bytes; the limit for a recipe is {MAX_BYTES}")
+        raise RecipeError(f"{path}: more than {MAX_BYTES} bytes, the limit for a recipe")
     lines: dict[Location, int] = {}
     try:
         text = data.decode()
@@ -119,6 +136,8 @@ def parse(data: bytes, path: str) -> Document:
         return Document(text, loader.construct_document(node), lines)
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except RarefyError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else 1
@@ -129,6 +148,11 @@ def parse(data: bytes, path: str) -> Document:
         raise RecipeError(f"{path}: not valid YAML: {reason}") from None
     except RecursionError:
         raise RecipeError(f"{path}: the recipe is nested too deeply") from None
+    except Exception as error:  # what PyYAML's constructors raise for a tag on a wrong value
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RecipeError(
+            f"{path}: not valid YAML: a value does not fit its tag: {reason}"
+        ) from None
 
 
 def _unclosed(text: str, opened: yaml.Mark | None) -> str:

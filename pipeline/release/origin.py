@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.run import names
 from rarefy.pipeline.run.plan import baselines
 from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
+
+REMEDY = "name the recipe with --recipe"
+
+
+class _Made(BaseModel):
+    """What a run's record says of its recipe; a bundle's record has no command."""
+
+    name: str | None = None
+    command: str | None = None
 
 
 def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> LoadedRecipe:
@@ -31,8 +42,7 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
         record = folder / names.RECORD
         if not record.is_file() or (made := _made_by(record)) is None:
             continue
-        name, command = made
-        words = shlex.split(command)
+        name, words = made
         if words[0] != "rarefy":
             raise RecipeError(
                 f"{reference}: its recipe was built in Python; pass the recipe, or a file "
@@ -53,12 +63,15 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
     raise RecipeError(f"{reference}: this is not a run; name the recipe with --recipe")
 
 
-def _made_by(record: Path) -> tuple[str, str] | None:
-    """Return the name of a run's recipe and its command; None if the file is a bundle's."""
+def _made_by(record: Path) -> tuple[str, list[str]] | None:
+    """Return the name of a run's recipe and its command's words; None if the file is a bundle's."""
+    made = json_text.ours(record, _Made, REMEDY)
+    if not made.command:
+        return None
     try:
-        values = json.loads(record.read_bytes())
-        return (values["name"], values["command"]) if values.get("command") else None
-    except (ValueError, AttributeError, KeyError):
-        raise IntegrityError(
-            f"{record}: the file is damaged; name the recipe with --recipe"
-        ) from None
+        words = shlex.split(made.command)
+    except ValueError:
+        words = []
+    if not made.name or len(words) < 3:
+        raise IntegrityError(f"{record}: the file is damaged; {REMEDY}")
+    return made.name, words

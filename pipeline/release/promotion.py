@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rarefy.pipeline.store.remote import artifacts
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.store.tags import NoTagError, Tag, check_name
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import (
     BudgetError,
     EvidenceError,
@@ -277,14 +277,20 @@ def _task_at(url: str, digest: str | None) -> str | None:
     signature = Remote.open(url).read(f"artifacts/sha256/{digest}/{bundle_files.SIGNATURE}")
     if signature is None:
         return None
-    return str(json.loads(signature)["task"])
+    try:
+        return json_text.shaped(bundle_files.Purpose, signature).task
+    except ValueError as error:
+        name = bundle_files.SIGNATURE
+        short = digest[:12]
+        raise IntegrityError(f"{url}: {name} of {short} is damaged: {error}") from None
 
 
 def _task(directory: Path) -> str | None:
     """Return the task that a bundle is for; None if the artifact is no bundle."""
-    if not (directory / bundle_files.SIGNATURE).is_file():
+    path = directory / bundle_files.SIGNATURE
+    if not path.is_file():
         return None
-    return str(bundle_files.read(directory, bundle_files.SIGNATURE)["task"])
+    return json_text.foreign(path, bundle_files.Purpose, IntegrityError).task
 
 
 def _as_measured(record: ReportData, baseline: str) -> str | None:

@@ -7,7 +7,6 @@ bundle that is not a pass counts more than the run's own (``check_newest``).
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from rarefy.pipeline.store.order import Clock, wall
 from rarefy.pipeline.store.remote import artifacts
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.store.remote.files import READ_ONLY
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.errors import BudgetError, EvidenceError, ProviderError, RarefyError
 from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
@@ -197,7 +197,7 @@ def _judges(store: Remote, run: PurePosixPath, digest: str) -> bool:
     """Return whether a run's verdict is on a bundle; of a damaged one, by the run's record."""
     content = store.read(f"{run}/{names.VERDICT}") or b"null"
     try:
-        verdict = json.loads(content)
+        verdict = json_text.parse(content)
     except ValueError:
         record = store.read(f"{run}/{names.RECORD}") or b""
         return digest.encode() in record

@@ -5,7 +5,6 @@ This module does not use Prefect: a flow calls ``Run.execute`` once per step.
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import time
@@ -46,6 +45,7 @@ from rarefy.pipeline.store.artifact import (
     list_files,
 )
 from rarefy.pipeline.store.lease import Lease
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import distribution_version, value_sha256, versions
 from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
 from rarefy.pipeline.terms.progress import Progress, silent
@@ -102,8 +102,8 @@ class WorkClock:
 
     def _read(self) -> float:
         try:
-            return float(json.loads(self._path.read_text())["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return float(json_text.ours(self._path, dict[str, float])["seconds"])
+        except (OSError, RarefyError, KeyError):
             return 0.0
 
 

@@ -10,12 +10,13 @@ most of these runs.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import BaseModel, Field
 
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.model.architectures import parts
@@ -26,7 +27,9 @@ from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.stage import Stage
 from rarefy.pipeline.store.artifact import MODELS, Artifact
 from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import value_sha256
+from rarefy.pipeline.terms.errors import ModelError
 
 HOW: Final = (
     "estimated by the sizes of model and data and the speed of a matrix product here; half or "
@@ -51,6 +54,18 @@ SHAPE: Final = (128, 384, 1536)
 """Of the product: so small that some are not interrupted on a busy machine."""
 TIMED: Final = 0.3
 """Seconds for which products are timed; the fastest counts, as it had its core to itself."""
+
+
+class _Tokens(BaseModel):
+    """The note of a training row's tokens."""
+
+    mean: float = Field(gt=0, allow_inf_nan=False)
+
+
+class _Speed(BaseModel):
+    """The note of this machine's operations a second."""
+
+    speed: float = Field(gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -163,8 +178,8 @@ def _weights(
 def _stored_weights(artifact: Artifact) -> float | None:
     names = [file.path for file in artifact.manifest.files if file.role == "weights"]
     try:
-        config = json.loads((artifact.directory / "config.json").read_bytes())
-    except (OSError, ValueError):
+        config = json_text.foreign(artifact.directory / "config.json", dict[str, Any])
+    except ModelError:
         return None
     return layer_weights([artifact.directory / name for name in names], config)
 
@@ -197,9 +212,9 @@ def _tokens(plan: Plan) -> float:
     """Return about how many tokens a training row has; kept in the store."""
     longest = plan.loaded.recipe.data.max_length
     key = f"tokens-{value_sha256([plan.data_digest, plan.loaded.recipe.task, longest])}"
-    note = plan.store.note(key)
+    note = plan.store.note(key, _Tokens)
     if note is not None:
-        return float(note["mean"])
+        return float(note.mean)
     train = plan.rows["train"]
     places = train.evenly(SAMPLE)
     total = 0.0
@@ -222,12 +237,12 @@ def _speed(plan: Plan) -> float:
     """Return the operations a second of a plan's threads; timed once, kept in the store."""
     facts = fingerprint.fingerprint()
     key = f"product-{fingerprint.digest(facts)}"
-    note = Store.note(plan.store, key)  # of this machine, so no shared store's
+    note = Store.note(plan.store, key, _Speed)  # of this machine, so no shared store's
     if note is None:
-        note = {"speed": product_speed()}
-        Store.keep_note(plan.store, key, note)
+        note = _Speed(speed=product_speed())
+        Store.keep_note(plan.store, key, note.model_dump())
     cores = min(plan.threads, int(facts["cores"]["physical"]))
-    speed = cores * float(note["speed"])
+    speed: float = cores * note.speed
     if not BF16_FLAGS.isdisjoint(facts["flags"]):
         speed *= BF16
     return speed

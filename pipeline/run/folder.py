@@ -6,7 +6,6 @@ Only files that rarefy wrote may be replaced or removed: ``--out`` can be any fo
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.run import names
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.store.artifact import MANIFEST, Artifact
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import EvidenceError, RecipeError
@@ -160,7 +160,7 @@ def read(directory: Path) -> ReportData:
     Raises OSError if run.json cannot be read, ValueError if its content is not valid, such as that
     of another version: then in one line.
     """
-    record = json.loads((directory / names.RECORD).read_text(encoding="utf-8"))
+    record = json_text.parse((directory / names.RECORD).read_bytes())
     try:
         data = ReportData.model_validate(record)
     except ValidationError as error:
@@ -168,6 +168,8 @@ def read(directory: Path) -> ReportData:
         place = ".".join(map(str, first["loc"]))
         advice = "; run the recipe again with this version" if place.endswith("schema") else ""
         raise ValueError(f"{place}: {first['msg']}{advice}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if data.measurements is None:
         return data
     measured = answers.read(data.measurements, directory / names.ANSWERS)

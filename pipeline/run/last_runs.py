@@ -64,9 +64,10 @@ def find(plan: Plan, identifier: str) -> LastRun | None:
     Returns None if the stage has not run on this machine, with this device and number of threads.
     """
     for key in _keys(plan, identifier):
-        note = Store.note(plan.store, key)
-        if note is not None:
-            return LastRun(**note)
+        run: LastRun | None
+        run = Store.note(plan.store, key, LastRun)
+        if run is not None:
+            return run
     return None
 
 

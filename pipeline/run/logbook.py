@@ -26,6 +26,7 @@ from rarefy.pipeline.store.artifact import NewerError
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
+from rarefy.pipeline.terms.printable import printable
 
 State = Literal[
     "running", "pass", "fail", "inconclusive", "unjudged", "error", "interrupted", "killed"
@@ -98,9 +99,9 @@ class Page:
         self._write()
 
     def say(self, text: str) -> None:
-        """Add lines to the log, each with the time; credentials in URLs are left out."""
+        """Add lines to the log, each with the time; no credentials in URLs, no controls."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        lines = redact(text).rstrip("\n").split("\n")
+        lines = printable(redact(text)).rstrip("\n").split("\n")
         with disk.speaking(self._file.parent):
             self.log.write("".join(f"{now}  {line}\n" for line in lines))
             self.log.flush()
@@ -108,6 +109,8 @@ class Page:
     def broken(self, error: BaseException) -> None:
         """Record that the run ended with an error, or that it was interrupted."""
         ended = {"ended": time.time(), "step": None}
+        if isinstance(error, Exception):
+            error = disk.known(error)
         if not isinstance(error, Exception):
             self.say("interrupted")
             self.update(state="interrupted", **ended)

@@ -43,16 +43,22 @@ def score(
     if artifact.kind not in SCORED:
         return Scored()
     key = _key(plan, artifact, split)
-    note = plan.store.note(key)
+    note = _noted(plan, key)
     if note is None:
         with plan.store.lock(key, waiting):
-            note = plan.store.note(key)  # another run may have scored it meanwhile
+            note = _noted(plan, key)  # another run may have scored it meanwhile
             if note is None:
                 check(artifact)
                 note = _measure(plan, artifact, progress, split)
-                plan.store.keep_note(key, note)
-    metrics = tuple(Metric(**metric) for metric in note["metrics"])
-    return Scored(metrics, note["note"])
+                metrics = [metric.model_dump() for metric in note.metrics]
+                plan.store.keep_note(key, {"metrics": metrics, "note": note.note})
+    return note
+
+
+def _noted(plan: Plan, key: str) -> Scored | None:
+    """Return the score that the store has; None if it has none, or one without metrics."""
+    scored: Scored | None = plan.store.note(key, Scored)
+    return scored if scored and scored.metrics else None
 
 
 def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
@@ -60,7 +66,7 @@ def missing(plan: Plan, artifact: Artifact, split: str = "eval") -> bool:
     if artifact.kind not in SCORED:
         return False
     key = _key(plan, artifact, split)
-    return plan.store.note(key) is None
+    return _noted(plan, key) is None
 
 
 def _key(plan: Plan, artifact: Artifact, split: str) -> str:
@@ -89,8 +95,8 @@ def _threads(plan: Plan) -> int:
     return max(plan.loaded.recipe.targets[0].threads, plan.threads)
 
 
-def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> dict[str, Any]:
-    """Return the scores of an artifact on the split ``name``, as the store keeps them."""
+def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> Scored:
+    """Return the scores of an artifact on the split ``name``."""
     import numpy as np
 
     from rarefy.pipeline.measure.predictions import floor
@@ -124,7 +130,7 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> d
     groups = groups_of_blocks(task, split)
     scores = accuracy.metrics(task, task.scorer.formulas(truth), answers, truth, name, groups)
     note = floor.below(task, interval(scores[0]), truth)
-    return {"metrics": [metric.model_dump() for metric in scores], "note": note}
+    return Scored(tuple(scores), note)
 
 
 def interval(metric: Metric) -> Interval:

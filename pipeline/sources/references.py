@@ -6,6 +6,7 @@ A model's ``hub:`` may be left out if no folder has its name.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def model_reference(reference: str, base: Path) -> str:
     if not HUB_NAME.fullmatch(reference):
         return reference
     first, *_ = Path(reference).parts
-    if (base / first).exists():
+    if _exists(str(base / first)):
         return reference
     return hub.PREFIX + reference
 
@@ -45,7 +46,7 @@ def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Pat
     if reference.startswith("package:"):
         path = _package_path(reference, ModelError)
     else:
-        path = base / Path(reference).expanduser()
+        path = _path(reference, base, f"{key}: ", ModelError)
     if path.is_dir():
         return path, None
     missing = f"{key}: {reference}: there is no directory {path}"
@@ -70,9 +71,24 @@ def data_file(reference: str, base: Path, key: str) -> Path:
     if reference.startswith("package:"):
         path = _package_path(reference, DataError)
     else:
-        path = base / Path(reference).expanduser()
+        path = _path(reference, base, f"{key}: ", DataError)
     if not path.is_file():
         raise DataError(f"{key}: {reference}: no such file ({path})")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{key}: {reference}: this user may not read {path}")
+    return path
+
+
+def _path(reference: str, base: Path, key: str, error_class: type[RarefyError]) -> Path:
+    """Return the path of a reference. Raises ``error_class`` if there can be no such path."""
+    try:
+        path = base / Path(reference).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, RuntimeError, ValueError) as error:  # too long, nobody's home, a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise error_class(f"{key}{reference:.200}: no such file or folder: {reason}") from None
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from rarefy.pipeline.model import pooling, safe_loading
+from rarefy.pipeline.model import foreign, pooling, safe_loading
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.model.architectures.families import SHIFTED
 from rarefy.pipeline.model.architectures.parts import of_unknown_heads
@@ -197,6 +196,10 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
             raise ModelError("it has an adapter next to its weights; name the output of 'merge'")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = safe_loading.weight_files(directory, allow_pickle, setting=setting)
+        pruned = (directory / SIDECARS[0]).is_file()
+        foreign.check_size(values, weights, pruned=pruned, positions=positions(values) or 0)
+        if (directory / "tokenizer.json").is_file():
+            foreign.check_tokenizer(directory / "tokenizer.json")
     tokenizer = _existing(directory, TOKENIZER)
     if not tokenizer:
         raise ModelError(f"{model}: there is no tokenizer in {directory}")
@@ -227,15 +230,11 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
 
 def _read_config(directory: Path, model: str) -> Config:
     """Return the content of config.json. Raises ModelError, which begins with ``model``."""
-    try:
-        values = json.loads((directory / "config.json").read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{model}: there is no config.json in {directory}") from None
-    except ValueError as error:
-        raise ModelError(f"{model}: config.json is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{model}: config.json is not a JSON object")
-    return values
+    path = directory / "config.json"
+    if not path.exists():
+        raise ModelError(f"{model}: there is no config.json in {directory}")
+    with _about(model):
+        return foreign.read_config(path)
 
 
 def _existing(directory: Path, names: Sequence[str]) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,8 +11,9 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import SHA256, canonical_json, file_sha256
-from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
+from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RarefyError
 
 SCHEMA: Final = "rarefy.artifact/1"
 MANIFEST = "manifest.json"
@@ -141,7 +141,7 @@ class Manifest(Record):
         Raises NewerError if a newer version of rarefy wrote it, ValueError if it is damaged. The
         schema is read first, because a newer version may change anything else.
         """
-        values = json.loads(data)
+        values = json_text.parse(data)
         version = _schema_version(values)
         if version > _schema_version({"schema": SCHEMA}):
             raise NewerError(
@@ -214,11 +214,15 @@ class Artifact:
 
         Returns {} if none were saved or the file is damaged: the artifact is whole without it.
         """
-        try:
-            record = json.loads((self.directory / RUN).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
+        return run_record(self.directory)
+
+
+def run_record(directory: Path) -> dict[str, Any]:
+    """Return the facts outside an artifact's digest; {} if there are none or they are damaged."""
+    try:
+        return json_text.ours(directory / RUN, dict[str, Any])
+    except (OSError, IntegrityError, ProviderError):
+        return {}
 
 
 def list_files(directory: Path, roles: dict[str, str] | None = None) -> tuple[FileEntry, ...]:

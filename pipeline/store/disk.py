@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline.store import locks
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 
 LOCK = ".lock"
@@ -22,6 +23,8 @@ _NETWORK = frozenset(
     | {"smb3", "smbfs", "sshfs", "webdav"}
 )
 """File systems whose files are on another machine."""
+NO_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+"""Errors of names that no file can have, or that another kind of file has."""
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}")
 _FULL = (
     "No space left on device",
@@ -33,10 +36,10 @@ _FULL = (
 
 def read(path: Path, key: str) -> Any:
     """Return one value of a JSON file in the store. Raises IntegrityError if it is damaged."""
-    try:
-        return json.loads(path.read_bytes())[key]
-    except (ValueError, KeyError, TypeError):
-        raise IntegrityError(f"{path}: the file is damaged; delete it") from None
+    values = json_text.ours(path, dict[str, Any])
+    if key not in values:
+        raise IntegrityError(f"{path}: the file is damaged ({key!r} is missing); delete it")
+    return values[key]
 
 
 def write(path: Path, value: Any) -> None:
@@ -190,6 +193,24 @@ def placing(path: Path) -> Iterator[None]:
             f"{path}: cannot be written: {error.filename or path}: {error.strerror}; choose "
             "another place"
         ) from error
+
+
+def known(error: Exception) -> Exception:
+    """Return an error of the system as the one that users are told; any other error as it is."""
+    where = getattr(error, "filename", None) or "the output"
+    if isinstance(error, OSError) and error.errno in locks.FULL:
+        return ProviderError(f"{where}: {error.strerror}")
+    if isinstance(error, ValueError) and "null" in str(error) and "embedded" in str(error):
+        return RecipeError("no file has a zero byte in its name")
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return RecipeError("~NAME in a path is the home of a user whom this machine does not have")
+    if not isinstance(error, OSError):
+        return error
+    if error.errno in locks.DENIED:
+        return ProviderError(f"{where}: {error.strerror}; get the permission, or choose another")
+    if error.errno in NO_NAME:
+        return RecipeError(f"{where!s:.200}: there can be no such file: {error.strerror}")
+    return error
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rarefy.pipeline.store.artifact import Artifact, Manifest
 from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms import json_text
 
 
 class Fresh(Store):
@@ -44,8 +45,9 @@ class Fresh(Store):
         self._started.add(fingerprint)
         return super().work(fingerprint, resume=resume and started)
 
-    def note(self, key: str) -> Any:
-        return json.loads(self._notes.get(key, "null"))
+    def note(self, key: str, form: Any = Any) -> Any:
+        text = self._notes.get(key)
+        return None if text is None else json_text.shaped(form, text)
 
     def keep_note(self, key: str, value: Any) -> None:
         self._notes[key] = json.dumps(value)

@@ -7,13 +7,14 @@ was published and needs no validation. Everything else is left to ``Store.open``
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, SCHEMA
 from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms import json_text
 
 
 class Listed(NamedTuple):
@@ -48,26 +49,26 @@ def read(store: Store, digest: str) -> Listed:
 def _published(directory: str, digest: str) -> dict[str, Any] | None:
     """Return a manifest that is as it was published, with files of the right sizes; else None."""
     try:
-        with open(f"{directory}/{MANIFEST}", "rb") as file:  # noqa: PTH123 - Path takes longer
-            data = file.read()
+        data = json_text.content(Path(directory, MANIFEST))
         if hashlib.sha256(data).hexdigest() != digest:
             return None
-        values: dict[str, Any] = json.loads(data)
+        values: dict[str, Any] = json_text.parse(data)
         if values["schema"] != SCHEMA:
             return None
         for entry in values["files"]:
             path = f"{directory}/{entry['path']}"
             if os.stat(path).st_size != entry["size"]:  # noqa: PTH116 - Path takes longer
                 return None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return values
 
 
 def _started(directory: str) -> float | None:
     try:
-        with open(f"{directory}/{RUN}", "rb") as file:  # noqa: PTH123
-            started = json.load(file)["started"]
+        path = Path(directory, RUN)
+        data = json_text.content(path)
+        started = json_text.parse(data)["started"]
         return datetime.fromisoformat(started).timestamp()
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None

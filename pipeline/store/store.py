@@ -48,6 +48,7 @@ from rarefy.pipeline.store.tags import (
     parse,
     unknown,
 )
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import file_sha256, is_beginning, is_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import NAME
@@ -248,6 +249,8 @@ class Store:
         if not path.exists():
             return None
         digest = disk.read(path, "digest")
+        if not isinstance(digest, str) or not is_sha256(digest):
+            raise IntegrityError(f"{path}: the file is damaged; delete it")
         try:
             return self.open(digest)
         except RecipeError:
@@ -412,11 +415,14 @@ class Store:
     def _write_tag(self, name: str, tag: Tag) -> None:
         disk.write_text(self._tag_file(name), tag.file().decode())
 
-    def note(self, key: str) -> Any:
-        """Return a saved derived fact. Returns None if it is missing or unreadable."""
+    def note(self, key: str, form: Any = Any) -> Any:
+        """Return a saved derived fact. Returns None if it is missing or damaged.
+
+        ``form``: the type that it must have; see ``json_text``.
+        """
         try:
-            return json.loads((self.root / "notes" / f"{key}.json").read_bytes())
-        except (OSError, ValueError):
+            return json_text.ours(self.root / "notes" / f"{key}.json", form)
+        except (OSError, IntegrityError, ProviderError):
             return None
 
     def keep_note(self, key: str, value: Any) -> None:
@@ -437,7 +443,7 @@ def _open(directory: Path, digest: str) -> Artifact:
     """
     name = f"artifact {digest[:12]}"
     try:
-        manifest = Manifest.parse((directory / MANIFEST).read_bytes(), name)
+        manifest = Manifest.parse(json_text.content(directory / MANIFEST), name)
     except PermissionError as error:
         raise _unreadable(directory / MANIFEST, error) from error
     except (OSError, ValueError):

@@ -18,6 +18,7 @@ from rarefy.pipeline.data.texts import Texts
 from rarefy.pipeline.data.values import as_text, is_missing
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.tasks.reader import Reader
+from rarefy.pipeline.terms import bounds
 from rarefy.pipeline.terms.digests import file_sha256, value_sha256
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.recipe_parts import Data
@@ -188,6 +189,13 @@ def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> l
     Raises DataError if they teach nothing, or the task has none that could be in an order.
     """
     names = reader.labels(targets, source)
+    count = len(names)
+    most = bounds.LABELS
+    if count > most:
+        remedy = "is data.label the right column?"
+        problem = f"{count:,} labels, of at most {most:,}; {remedy}"
+        message = f"{source.reference}: {problem}"
+        raise DataError(message)
     if not data.labels:
         return names
     if not names:

@@ -30,9 +30,12 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 """``X-Amz-Signature``, ``X-Goog-Credential``, ``sig``, ``access_token``, ``AWSAccessKeyId``, …"""
-_PARAMETER = re.compile(
-    r"([?&;#]|%26|%3F)([\w.%-]{1,200})=([^&;#\\]+?)(?=[&;#\\]|[:.,)]*$)", re.IGNORECASE
-)
+_PARAMETER = re.compile(r"([?&;#]|%26|%3F)([\w.%-]{1,200})=([^&;#\\]+)", re.IGNORECASE)
+_SENTENCE = ":.,)"
+"""What follows a URL in a sentence, if it ends the text.
+
+A pattern that looked for these signs after each character of a value was quadratic in their number.
+"""
 _CONTAINER = re.compile(r"[a-z0-9-]+@[a-z0-9]+\.(?:dfs|blob)\.core\.[a-z.]+")
 """Azure's ``abfs://CONTAINER@ACCOUNT.dfs.core.windows.net``: no user, and nothing secret."""
 _AZURE = frozenset({"abfs", "abfss", "az", "wasb", "wasbs"})
@@ -74,6 +77,10 @@ def _is_container(scheme: str, authority: str) -> bool:
 
 def _hide(parameter: re.Match[str]) -> str:
     sign, name, value = parameter.groups()
-    if _SECRET_NAME.fullmatch(name):
-        value = HIDDEN
-    return f"{sign}{name}={value}"
+    if not _SECRET_NAME.fullmatch(name):
+        return parameter[0]
+    after = ""
+    if parameter.end() == len(parameter.string):
+        end = len(value[1:].rstrip(_SENTENCE)) + 1
+        after = value[end:]
+    return f"{sign}{name}={HIDDEN}{after}"

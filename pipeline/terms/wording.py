@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.printable import printable
 
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 _COUNTS = ("", "k", "M", "G")
@@ -154,8 +155,11 @@ def plurals(noun: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape a text for a table cell in Markdown: no line break, no markup, no credentials."""
-    line = " ".join(redact(text).split())
+    """Escape a text for a table cell in Markdown: no line break, no markup, no credentials.
+
+    Control characters are replaced.
+    """
+    line = " ".join(printable(redact(text)).split())
     return _MARKUP.sub(r"\\\1", line)
 
 

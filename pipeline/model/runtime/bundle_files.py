@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
 
 from rarefy.pipeline.model.runtime.providers import PROVIDERS, check_available, is_on_cpu
+from rarefy.pipeline.terms import bounds, json_text
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError, ProviderError
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 OPTIONS = "session_options.json"
+CONFIG = "config.json"
+
+
+class Tensor(BaseModel):
+    """An input or an output of the graph."""
+
+    name: str
+    shape: list[int | str | None] = []
+
+
+class Purpose(BaseModel):
+    """The part of ``signature.json`` that says what the bundle is for."""
+
+    task: str
+
+
+class Signature(Purpose):
+    """What every bundle's ``signature.json`` says; tasks add to it."""
+
+    inputs: list[Tensor] = Field(min_length=1)
+    outputs: list[Tensor] = Field(min_length=1)
+    max_length: int = Field(ge=1, le=bounds.TOKENS)
+    truncation_side: Literal["left", "right"] = "right"
+
+
+class Options(BaseModel):
+    """The part of ``session_options.json`` that a session is made of."""
+
+    providers: list[str] = []
+    graph_optimization_level: Literal["basic", "extended", "layout", "all"]
+    intra_op_num_threads: int = Field(default=1, ge=0, le=4096)
+
+
+class Config(BaseModel):
+    """The part of a bundle's ``config.json`` that names its labels."""
+
+    id2label: dict[str, str] = Field(max_length=bounds.LABELS)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Config:
+        expected = {str(index) for index in range(len(self.id2label))}
+        if set(self.id2label) != expected:
+            raise ValueError("id2label leaves out an output")
+        return self
+
+
+FORMS: dict[str, type[BaseModel]] = {SIGNATURE: Signature, OPTIONS: Options, CONFIG: Config}
+"""What the files of a bundle must have."""
 
 
 def read(directory: Path, name: str) -> dict[str, Any]:
@@ -19,11 +69,11 @@ def read(directory: Path, name: str) -> dict[str, Any]:
 
     Raises ModelError if it is missing, IntegrityError if it is damaged.
     """
-    try:
-        value: dict[str, Any] = json.loads(path_of(directory, name).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{directory}/{name}: not valid JSON: {error}") from error
-    return value
+    path = path_of(directory, name)
+    values = json_text.foreign(path, dict[str, Any], IntegrityError)
+    if name in FORMS:
+        json_text.foreign(path, FORMS[name], IntegrityError)
+    return values
 
 
 def path_of(directory: Path, name: str) -> Path:

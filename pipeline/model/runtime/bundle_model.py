@@ -6,17 +6,20 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rarefy.pipeline.model import batches
+from rarefy.pipeline.model import batches, foreign
 from rarefy.pipeline.model.quantization import cpu_arithmetic
 from rarefy.pipeline.model.runtime import onnx_runtime, openvino, tensorrt
 from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE, path_of, read
 from rarefy.pipeline.model.runtime.graph_file import check_graph, contains
 from rarefy.pipeline.model.runtime.providers import DEVICES, PROVIDERS, check_included
 from rarefy.pipeline.model.tokens import windows, words
-from rarefy.pipeline.terms.errors import DataError, ModelError, ProviderError
+from rarefy.pipeline.terms import bounds
+from rarefy.pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
+from rarefy.pipeline.terms.panics import as_model_error, first_line
 from rarefy.pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     Feed = dict[str, NDArray[np.int64]]
 
+TOKENIZER = "tokenizer.json"
 AT_RUN_TIME = "DynamicQuantize"
 """What the operators are called that find ranges of activations at run time."""
 
@@ -87,8 +91,6 @@ class BundleModel:
     def __init__(
         self, directory: Path, *, provider: str = "cpu", threads: int | None = None
     ) -> None:
-        from tokenizers import Tokenizer
-
         self.directory = Path(directory).resolve()
         self.config = read(self.directory, "config.json")
         self.signature = read(self.directory, SIGNATURE)
@@ -102,7 +104,7 @@ class BundleModel:
         self.session = self._session(provider, threads)
         self.precision: str | None = getattr(self.session, "precision", None)
         """What floats are computed in if the runtime chooses, as OpenVINO does; else None."""
-        self.tokenizer = Tokenizer.from_file(str(path_of(self.directory, "tokenizer.json")))
+        self.tokenizer = self._tokenizer()
         self.tokenizer.no_padding()
         side = self.signature.get("truncation_side", "right")
         self.tokenizer.enable_truncation(self.signature["max_length"], direction=side)
@@ -111,6 +113,18 @@ class BundleModel:
         self.in_windows = bool(self.signature.get("windows"))
         if self.of_words or self.in_windows:  # here and not in a call: threads share the tokenizer
             windows.cut(self.tokenizer, self.signature["max_length"])
+
+    def _tokenizer(self) -> Any:
+        """Return the bundle's tokenizer. Raises IntegrityError if it is damaged."""
+        from tokenizers import Tokenizer
+
+        path = path_of(self.directory, TOKENIZER)
+        try:
+            foreign.check_tokenizer(path)
+            with as_model_error("the tokenizer"):
+                return Tokenizer.from_file(str(path))
+        except Exception as error:  # of no class but Exception, whatever is wrong
+            raise IntegrityError(f"{path}: not a tokenizer: {first_line(error)}") from error
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Feed]:
         """Tokenize into one feed per text: arrays of 1 × tokens, int64, truncated to max length.
@@ -162,6 +176,8 @@ class BundleModel:
                 parts = [feed]
         with self._guarded():
             outputs = [self.session.run([self.output], part)[0] for part in parts]
+        for output in outputs:
+            self._check_output(output.shape)
         logits: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
         return logits
 
@@ -250,6 +266,12 @@ class BundleModel:
         Raises DataError if the bundle does not read pairs, or single texts, or one has no tokens.
         """
         check_rows(self.signature, paired=pairs is not None)
+        with as_model_error("the tokenizer"):
+            return self._tokenized(texts, pairs)
+
+    def _tokenized(
+        self, texts: Sequence[str], pairs: Sequence[str] | None
+    ) -> list[tuple[Feed, NDArray[np.int64] | None]]:
         feeds: list[tuple[Feed, NDArray[np.int64] | None]]
         if self.of_words:
             shared = windows.overlap(self.tokenizer, self.signature["max_length"])
@@ -318,7 +340,34 @@ class BundleModel:
             )
         if provider != "cpu":
             onnx_runtime.check_placement(session, provider, name)
+        self._check_names(session)
         return session
+
+    def _check_names(self, session: Any) -> None:
+        """Raise IntegrityError if the graph has other inputs or outputs than its signature."""
+        outputs = {output.name: output.shape for output in session.get_outputs()}
+        graph_inputs = sorted(entry.name for entry in session.get_inputs())
+        if sorted(self.inputs) != graph_inputs or self.output not in outputs:
+            raise IntegrityError(
+                f"{self.directory}: the graph's inputs and outputs are not those of {SIGNATURE}"
+            )
+        self._check_output(outputs[self.output])
+
+    def _check_output(self, shape: Sequence[int | str | None]) -> None:
+        """Raise IntegrityError if an output has more numbers than any task has."""
+        if prod(size for size in shape if isinstance(size, int)) > bounds.OUTPUTS:
+            raise IntegrityError(
+                f"{self.directory}: the graph gives more than {bounds.OUTPUTS:,} numbers in a call"
+            )
+        stated = self.signature["outputs"][0].get("shape", [])
+        if not shape or not stated:
+            return
+        width, stated_width = shape[-1], stated[-1]
+        if isinstance(width, int) and isinstance(stated_width, int) and width != stated_width:
+            raise IntegrityError(
+                f"{self.directory}: the graph gives {width:,} numbers for each unit, but "
+                f"{SIGNATURE} says {stated_width:,}"
+            )
 
     def _providers(self, provider: str) -> list[Any]:
         """Return the providers for a session. TensorRT falls back to CUDA for unsupported nodes."""

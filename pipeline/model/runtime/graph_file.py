@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rarefy.pipeline.terms.errors import IntegrityError
+from rarefy.pipeline.terms.panics import first_line
 
 
 def check_graph(path: Path) -> None:
@@ -33,7 +34,11 @@ def check_graph(path: Path) -> None:
     import onnx
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    for tensor in _tensors(onnx.load(str(path), load_external_data=False)):
+    try:
+        graph = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # of protobuf, which has no class for all of them
+        raise IntegrityError(f"{path}: not an ONNX graph: {first_line(error)}") from error
+    for tensor in _tensors(graph):
         if uses_external_data(tensor):
             info = ExternalDataInfo(tensor)
             _check_external(path, tensor.name, info.location, info.offset or 0, info.length or 0)

@@ -116,21 +116,21 @@ class _Suite:
     def properties(self, values: dict[str, str]) -> None:
         parent = ElementTree.SubElement(self._suite, "properties")
         for name, value in values.items():
-            attributes = {"name": name, "value": printable(value)}
+            attributes = {"name": name, "value": value}
             ElementTree.SubElement(parent, "property", attributes)
 
     def case(self, name: str, tag: str, kind: str, text: str) -> None:
         """Add a test case with a child element ``tag``; the case passes if it is system-out."""
-        attributes = {"name": printable(name), "classname": self.name}
+        attributes = {"name": name, "classname": self.name}
         case = ElementTree.SubElement(self._suite, "testcase", attributes)
         self.cases.append(case)
         element = ElementTree.SubElement(case, tag)
-        element.text = printable(text)
+        element.text = text
         if tag != "system-out":
-            element.attrib |= {"message": printable(text), "type": kind}
+            element.attrib |= {"message": text, "type": kind}
 
     def text(self) -> str:
-        """Return the document."""
+        """Return the document, in which every text is ``printable``."""
         counts = {"tests": str(len(self.cases))}
         counts["failures"] = self._count("failure")
         counts["errors"] = self._count("error")
@@ -139,6 +139,10 @@ class _Suite:
         self._suite.attrib |= counts
         self._suite.set("skipped", self._count("skipped"))
         top.append(self._suite)
+        for element in top.iter():
+            element.text = printable(element.text or "")
+            for key, value in element.attrib.items():
+                element.set(key, printable(value))
         ElementTree.indent(top)
         body = ElementTree.tostring(top, "unicode")
         return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline import tasks
+from rarefy.pipeline.model import foreign
+from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.model.runtime.bundle_files import SIGNATURE
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Artifact, Kind
@@ -166,22 +167,17 @@ def answers_of(name: str, directory: Path, task: Task) -> tuple[str, list[str]]:
     the model does not say what it predicts.
     """
     try:
-        config = _read_json(directory / "config.json")
         if (directory / SIGNATURE).is_file():
-            by_index = config["id2label"]
-            signature = _read_json(directory / SIGNATURE)
+            by_index = bundle_files.read(directory, bundle_files.CONFIG)["id2label"]
+            signature = bundle_files.read(directory, SIGNATURE)
             ordered = [by_index[key] for key in sorted(by_index, key=int)]
             return str(signature["task"]), ordered
-        labels = task.head.labels_of(config)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        labels = task.head.labels_of(foreign.read_config(directory / "config.json"))
+    except ModelError:
         labels = None
     if labels is None:
         raise ModelError(f"{name}: config.json does not name the labels")
     return task.name, labels
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def check(name: str, directory: Path, task: Task) -> None:

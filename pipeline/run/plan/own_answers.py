@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import BaseModel
+
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.store.artifact import Artifact, Kind
@@ -51,6 +53,12 @@ def check(loaded: LoadedRecipe, task: Task, imported: Kind) -> None:
             )
 
 
+class Note(BaseModel):
+    """What the store keeps of a split: the target of each row."""
+
+    targets: list[Any]
+
+
 @dataclass(frozen=True)
 class OwnAnswers:
     """The targets that a model gives to the rows of those splits that it answers.
@@ -78,10 +86,10 @@ class OwnAnswers:
         """
         for split in self._answered().values():
             key = self._key(split)
-            if self.store.note(key) is not None:
+            if self.store.note(key, Note) is not None:
                 continue
             with self.store.lock(key, waiting):
-                if self.store.note(key) is None:
+                if self.store.note(key, Note) is None:
                     targets = self._targets(split, progress)
                     self.store.keep_note(key, {"targets": targets})
 
@@ -92,14 +100,15 @@ class OwnAnswers:
         """
         splits = dict(self.splits)
         for name, split in self._answered().items():
-            note = self.store.note(self._key(split))
+            key = self._key(split)
+            note = self.store.note(key, Note)
             if note is None:
                 raise EvidenceError(
                     f"data.label is null, and the model's own predictions for {split.reference} "
                     "are "
                     "not in this store: run the recipe to create them"
                 )
-            splits[name] = replace(split, labels=note["targets"])
+            splits[name] = replace(split, labels=note.targets)
         return splits
 
     def _answered(self) -> dict[str, Split]:

@@ -112,9 +112,9 @@ class Plan:
         recipe = self.loaded.recipe
         readers = [data.VERSION, recipe.task, *self.task_code, versions(READERS)]
         key = f"data-{value_sha256([self.data_digest, readers])}"
-        note = self.store.note(key)
-        if note is not None:
-            return data.Summary(**note)
+        note: data.Summary | None = self.store.note(key, data.Summary)
+        if note is not None and note.rows.keys() >= self.sources.keys():
+            return note
         folder = self.store.root / "tmp"
         _, summary = data.load(recipe.data, self.unbound_task.reader, self.sources, folder=folder)
         self.store.keep_note(key, vars(summary))
@@ -176,10 +176,8 @@ class Plan:
         model = self._imported
         if model is None:
             return lengths.Lengths()
-        note = self.store.note(self._lengths_key(model))
-        if note is None:
-            return lengths.Lengths()
-        return lengths.Lengths(**note)
+        note: lengths.Lengths | None = self.store.note(self._lengths_key(model), lengths.Lengths)
+        return note or lengths.Lengths()
 
     @property
     def truth(self) -> dict[str, Any]:
@@ -203,7 +201,7 @@ class Plan:
     ) -> None:
         """Count the tokens of the rows with the model's tokenizer, and store the counts."""
         key = self._lengths_key(model)
-        if self.store.note(key) is not None:
+        if self.store.note(key, lengths.Lengths) is not None:
             return
         check(model)
         counts = lengths.count(model.directory, self.task, self.rows, progress)

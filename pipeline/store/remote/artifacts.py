@@ -36,6 +36,7 @@ from rarefy.pipeline.store.tags import (
     moved,
     parse,
 )
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import is_beginning, is_sha256
 from rarefy.pipeline.terms.errors import EvidenceError, IntegrityError, RarefyError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
@@ -327,10 +328,9 @@ class Remote(RemoteFiles):
         """Read an artifact's run record. Returns {} if it is missing or unreadable."""
         data = self.read(f"{_ARTIFACTS}/{digest}/{RUN}")
         try:
-            record = json.loads(data or b"{}")
+            return json_text.shaped(dict[str, Any], data or b"{}")
         except ValueError:
             return {}
-        return record if isinstance(record, dict) else {}
 
     def has(self, artifact: Artifact) -> bool:
         """Return whether the manifest is there, and each file with its size; no file is read."""

@@ -19,6 +19,7 @@ from rarefy.pipeline.store.lease import Lease
 from rarefy.pipeline.store.remote import artifacts as remote
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import is_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 
@@ -64,19 +65,22 @@ class Shared(Store):
         if digest in self._remote_only and not self.directory(digest).is_dir():
             remote.pull(self, self.url, digest)
 
-    def note(self, key: str) -> Any:
+    def note(self, key: str, form: Any = Any) -> Any:
         """Return a derived fact that is known here or there, and keep it here."""
         self.used.add(key)
-        value = super().note(key)
+        value = super().note(key, form)
         if value is not None:
             return value
+        content = Remote.open(self.url).read(_note(key))
+        if content is None:
+            return None
         try:
-            value = json.loads(Remote.open(self.url).read(_note(key)) or b"null")
+            value = json_text.parse(content)
+            checked = json_text.check(form, value)
         except ValueError:
             return None
-        if value is not None:
-            super().keep_note(key, value)
-        return value
+        super().keep_note(key, value)
+        return checked
 
     def keep_note(self, key: str, value: Any) -> None:
         self.used.add(key)
@@ -137,9 +141,9 @@ def _digest(data: bytes | None, url: str, fingerprint: str) -> str | None:
     if data is None:
         return None
     try:
-        digest = json.loads(data)["digest"]
-    except (ValueError, KeyError, TypeError):
-        digest = None
-    if not isinstance(digest, str) or not is_sha256(digest):
+        digest = json_text.shaped(dict[str, str], data).get("digest", "")
+    except ValueError:
+        digest = ""
+    if not is_sha256(digest):
         raise IntegrityError(f"{url}/{_entry(fingerprint)}: the file is damaged; delete it there")
     return digest

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import itertools
-import json
 import sys
 import tokenize
 from collections.abc import Sequence
 from typing import Any
 
 from rarefy.pipeline.data.values import as_text, is_missing
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.suggestions import repeated
 
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
@@ -45,12 +44,12 @@ def _parsed(text: str) -> Any:
     """Return the list that a text holds."""
     if not text.startswith("["):
         return [part for part in text.split(";") if part.strip()]
-    for parse in (json.loads, _literal):
+    for parse in (json_text.parse, _literal):
         try:
             return parse(text)
         except NotLabelsError:
             raise
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        except (ValueError, tokenize.TokenError):
             continue
     raise NotLabelsError(f"{text:.40} is neither a JSON nor a Python list")
 
@@ -60,7 +59,7 @@ def _literal(text: str) -> Any:
 
     Python would join them; NumPy prints an array so, which pandas then writes into a CSV.
     """
-    found = ast.literal_eval(text)
+    found = json_text.parse_literal(text)
     kinds = [each.type for each in tokenize.generate_tokens(io.StringIO(text).readline)]
     if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(
         kind for kind in kinds if kind != tokenize.NL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from rarefy.pipeline.tasks.single_label import (
     SoftmaxObjective,
 )
 from rarefy.pipeline.tasks.task import Task
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import DataError
 
 if TYPE_CHECKING:
@@ -299,8 +299,8 @@ def _literal(text: str) -> Any:
     """Return the number or list that a CSV field represents, else the text itself."""
     if text.lstrip()[:1] == "[":
         try:
-            return list(ast.literal_eval(text.strip()))
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return list(json_text.parse_literal(text.strip()))
+        except (ValueError, TypeError):
             return text
     if _NUMBER.fullmatch(text.strip()):
         return float(text)

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rarefy.pipeline.model import batches
+from rarefy.pipeline.terms.panics import as_model_error
+
+TOKENIZER = "the tokenizer"
 
 
 def rows(
@@ -14,7 +17,8 @@ def rows(
     """Return the model's inputs for each text, or text and pair, cut to ``max_length`` tokens."""
     found = []
     for given in _portions(texts, pairs):
-        encoded = tokenizer(*given, truncation=True, max_length=max_length)
+        with as_model_error(TOKENIZER):
+            encoded = tokenizer(*given, truncation=True, max_length=max_length)
         found += [{key: encoded[key][row] for key in encoded} for row in range(len(given[0]))]
     return found
 
@@ -23,7 +27,8 @@ def counts(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = N
     """Return the number of tokens of each text, or text and pair, before it is cut."""
     found: list[int] = []
     for given in _portions(texts, pairs):
-        encoded = tokenizer(*given, truncation=False, verbose=False)
+        with as_model_error(TOKENIZER):
+            encoded = tokenizer(*given, truncation=False, verbose=False)
         found += [len(ids) for ids in encoded["input_ids"]]
     return found
 

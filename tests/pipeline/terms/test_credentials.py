@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -90,3 +91,32 @@ def test_a_word_without_end_takes_no_time() -> None:
     assert redact(text) == text
     assert redact(f"{text}https://user:{SECRET}@host").endswith("://***@host")
     assert time.process_time() - began < 20
+
+
+GROWING = {
+    "signs that may end a sentence": ("https://host.example/?token=", ".,)", "x"),
+    "parameters": ("https://host.example/?", "token=hush&", ""),
+    "escaped signs": ("https://host.example/?", "%3F", ""),
+    "slashes": ("s3:", "/", " "),
+    "users": ("https://", "a:b@", ""),
+    "schemes": ("", "a:/ ", ""),
+    "letters that may begin a scheme": ("see https://x ", "acgt", ""),
+}
+
+
+@pytest.mark.parametrize("text", GROWING.values(), ids=GROWING)
+def test_twice_the_text_takes_twice_the_time(text: tuple[str, str, str]) -> None:
+    """A report is redacted at the end of a run, whatever its rows look like."""
+    begin, repeated, end = text
+    seconds = []
+    for characters in (200_000, 800_000):
+        long = begin + repeated * (characters // len(repeated)) + end
+        seconds.append(min(timed(redact, long) for _ in range(3)))
+    short, long_one = seconds
+    assert long_one < 8 * short + 0.01  # four times the text; a quadratic pattern takes 16 times
+
+
+def timed(call: Callable[[str], object], text: str) -> float:
+    began = time.process_time()
+    call(text)
+    return time.process_time() - began

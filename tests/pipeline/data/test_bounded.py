@@ -1,0 +1,101 @@
+"""Compressed files are read up to a bound, and so are lines."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rarefy.pipeline.data import bounded
+from rarefy.pipeline.data.table import Source, opened
+from rarefy.pipeline.terms import bounds
+from rarefy.pipeline.terms.digests import file_sha256
+from rarefy.pipeline.terms.errors import DataError
+
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+}
+
+
+def read(path: Path) -> int:
+    """Return how many rows a table has."""
+    source = Source("train", path.name, path, file_sha256(path))
+    with opened(source) as table:
+        return sum(1 for _ in table.rows(table.names))
+
+
+@pytest.mark.parametrize("compression", COMPRESSED)
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv"])
+@pytest.mark.parametrize(
+    "repeated", [b"a", b"[", b'{"text": "a"}\n'], ids=["line", "lists", "rows"]
+)
+def test_a_bomb_is_refused(tmp_path: Path, compression: str, ending: str, repeated: bytes) -> None:
+    part = COMPRESSED[compression](repeated * (10_000_000 // len(repeated)))
+    path = tmp_path / f"rows.{ending}.{compression}"
+    path.write_bytes(part * 20)  # 200 MB in 200 kB or less
+    with pytest.raises(
+        DataError, match=r"expands to more than|more than 134 MB|nested too"
+    ) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("compression", COMPRESSED)
+def test_honest_files_are_read(tmp_path: Path, compression: str) -> None:
+    rows = [{"text": f"row {at}", "label": at % 2} for at in range(20_000)]
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path = tmp_path / f"rows.jsonl.{compression}"
+    path.write_bytes(COMPRESSED[compression](text))
+    assert read(path) == len(rows)
+    path = tmp_path / f"rows.csv.{compression}"
+    lines = "text,label\n" + "".join(f"row {at},{at % 2}\n" for at in range(20_000))
+    path.write_bytes(COMPRESSED[compression](lines.encode()))
+    assert read(path) == len(rows)
+
+
+def test_equal_rows_in_small_files_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "the same", "label": "a"}\n' * 200_000))
+    assert read(path) == 200_000
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.truncate(bounds.LINE + 100)
+    with path.open("rb") as file, pytest.raises(DataError, match=r"a line has more than 134 MB"):
+        list(bounded.lines(file, "rows.jsonl"))
+
+
+def test_a_parquet_file_of_equal_rows_is_refused(tmp_path: Path) -> None:
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = 5_000_000
+    column = pyarrow.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["fine"])
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"text": column, "label": column}), path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"5,000,000 rows in so few bytes"):
+        read(path)
+
+
+def test_parquet_cells_that_multiply_are_refused(tmp_path: Path) -> None:
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+
+    column = pyarrow.DictionaryArray.from_arrays(np.zeros(1000, np.int32), ["x" * 5_000_000])
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"text": column}), path, compression="zstd")
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match=r"expands to more than 100 times"):
+        read(path)
