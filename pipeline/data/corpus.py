@@ -99,6 +99,7 @@ def searching(rows: Split, corpus: Corpus) -> Split:
         columns={name: pick(values) for name, values in rows.columns.items()},
         groups=groups,
         corpus=corpus.texts,
+        ids=None,
     )
 
 

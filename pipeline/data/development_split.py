@@ -317,6 +317,7 @@ def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
         columns=columns,
         groups=pick(split.groups),
         negatives=pick(split.negatives),
+        ids=pick(split.ids),
     )
 
 

@@ -60,7 +60,7 @@ def reference(data: ReportData) -> str | None:
         budgets = data.verdict.budgets
     names = Counter(measured.name_of(budget.against) for budget in budgets if budget.against)
     for name, _ in names.most_common():
-        if name is not None:
+        if name in measured.models:
             return name
     return next(iter(measured.references), None)
 
@@ -339,6 +339,24 @@ def linear_line(measured: Measurements | None) -> str | None:
         f"{LINEAR_MODEL}: {main} {score}, {time} from text to prediction, {size}, "
         f"trained in {model.seconds:.0f} s on {model.rows:,} rows"
     )
+
+
+def predicted_rows(measured: Measurements | None, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    """Return the rows of a ledger, those of files of predictions with their score on eval."""
+    if measured is None:
+        return list(rows)
+    scored = []
+    for row in rows:
+        if row.id in measured.predicted:
+            score = measured.score(measured.main, row.id)
+            update = {
+                "metric": measured.main,
+                "accuracy": (score.value, score.low, score.high),
+                "rows": len(measured.truth),
+            }
+            row = row.model_copy(update=update)
+        scored.append(row)
+    return scored
 
 
 def linear_row(measured: Measurements | None) -> LedgerRow | None:

@@ -50,7 +50,7 @@ def conclude(run: Run, command: str) -> Outcome:
         judged = judge.judge(plan.budgets, recipe.targets, measurements)
         if not judged.budgets and not plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
-    ledger = run.ledger()
+    ledger = facts.predicted_rows(measurements, run.ledger())
     linear_model = facts.linear_row(measurements)
     if linear_model:
         ledger.append(linear_model)

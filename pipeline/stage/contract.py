@@ -208,6 +208,22 @@ class StageCheck:
     exporter: Stage | None = None
 
 
+@dataclass(frozen=True)
+class RowsCheck:
+    """The recipe's rows, for the check of one stage before a run.
+
+    ``task``   with its labels
+    ``base``   the recipe's folder
+    ``stages`` all earlier stages, by step id
+    ``read``   reads the splits
+    """
+
+    task: Task
+    base: Path
+    stages: Mapping[str, Stage]
+    read: Callable[[], Mapping[str, Split]]
+
+
 class Stage(BaseModel):
     """Base class of stages. The fields are the parameters that a recipe can set.
 
@@ -261,6 +277,17 @@ class Stage(BaseModel):
 
         Called by ``rarefy recipe check`` and before a run, before the model and the data are
         opened and the kinds of artifacts are checked. The message begins with the parameter.
+        """
+        return
+
+    def accepts(self, stages: Mapping[str, Stage]) -> frozenset[Kind]:
+        """Return the kinds of input that it takes after these earlier stages, by step id."""
+        return self.consumes
+
+    def check_rows(self, rows: RowsCheck) -> None:
+        """Raise DataError if a file that the stage reads does not fit the recipe's rows.
+
+        Called before a run if the stage's result is not in the store yet.
         """
         return
 

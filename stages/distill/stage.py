@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck, located_model
+from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
@@ -159,6 +159,12 @@ class Distill(Keeping):
                 "asked; remove it"
             )
 
+    def accepts(self, stages: Mapping[str, Stage]) -> frozenset[Kind]:
+        """Return that a model without a head is a student if the teacher's answers are stored."""
+        if isinstance(stages.get(self.transfer or ""), Answering):
+            return self.consumes | {Kind.ENCODER}
+        return self.consumes
+
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""
         if self.student is None:
@@ -204,7 +210,7 @@ class Distill(Keeping):
             tokenizer, unseen_tokens = vocabulary.prune(student, tokenizer, splits)
             metrics.append(unseen_tokens)
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        dev_splits = self.judged_on(context)
+        dev_splits = self._dev_splits(context, transfer)
         dev_rows = training.labelled_rows(context, tokenizer, *dev_splits, numbered=True)
         if transfer_set.has_answers(transfer):
             self._check_stored_answers()
@@ -228,6 +234,19 @@ class Distill(Keeping):
             comparable = sum(supervision.state_loss.comparable)
             metrics.append(Metric(name="rows_split_alike", value=comparable))
         return Draft(roles, checkpoint.describe(student), tuple(metrics))
+
+    def _dev_splits(self, context: Context, transfer: Artifact | None) -> list[Split]:
+        """Return the development rows that are judged on, if any, and that have answers."""
+        splits = []
+        for split in self.judged_on(context):
+            answered = transfer_set.answered(transfer, split)
+            if not len(answered):
+                raise ModelError(
+                    f"distill.keep: no row of {split.name} has a prediction in {self.transfer!r}, "
+                    "by which the best weights would be chosen; write keep: last"
+                )
+            splits.append(answered)
+        return splits
 
     def _ask_teacher(
         self,

@@ -12,7 +12,15 @@ from pydantic import Field
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
-from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
+from rarefy.pipeline.stage import (
+    Context,
+    Draft,
+    Policy,
+    Requirements,
+    RowsCheck,
+    Stage,
+    StageCheck,
+)
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.task import groups_of_blocks, timed_requests
@@ -22,6 +30,7 @@ from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import CANDIDATE, FASTEST_FLOAT, Name, Target
 from rarefy.stages.common.bundle_targets import Bundling
 from rarefy.stages.training.parameters import EXPORTING
+from rarefy.stages.transfer.files import Answering
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import (
@@ -29,12 +38,13 @@ if TYPE_CHECKING:
         Linear,
         Measurements,
         ModelMeasurement,
+        Predicted,
     )
     from rarefy.pipeline.measure.memory.cold_start import ColdStart
     from rarefy.stages.common.progress import Steps
     from rarefy.stages.validate.references import References
 
-REFERENCE = "reference"
+REFERENCE, PREDICTIONS = "reference", "predictions"
 FEWEST_TOKENS = 4
 
 
@@ -63,12 +73,20 @@ class Validate(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (*EXPORTING, "scikit-learn", "scipy")
     policy: ClassVar[Policy] = Policy(
-        sees_ancestors=True, timed=True, keeps_files=True, needs={REFERENCE: Kind.CHECKPOINT}
+        sees_ancestors=True,
+        timed=True,
+        keeps_files=True,
+        needs={REFERENCE: Kind.CHECKPOINT, PREDICTIONS: Kind.TRANSFER_SET},
     )
 
     models: tuple[Name, ...] | Literal["all"] = Field(
         default="all",
         description="IDs of checkpoints to compare with; all: those that the bundle is made from",
+    )
+    predictions: tuple[Name, ...] = Field(
+        default=(),
+        description="IDs of label stages with a `file` that has predictions for the eval split as "
+        "well: they are scored like a model, but nothing of them is timed",
     )
     processes: int = Field(
         default=5, ge=2, le=100, description="Minimum number of fresh timing processes"
@@ -107,9 +125,10 @@ class Validate(Stage):
     )
 
     def references(self) -> dict[str, str]:
-        """Return the checkpoints named by ``models``."""
+        """Return the checkpoints named by ``models``, and the stages named by ``predictions``."""
         names = () if self.models == "all" else self.models
-        return {f"{REFERENCE}:{name}": name for name in names}
+        steps = {f"{REFERENCE}:{name}": name for name in names}
+        return steps | {f"{PREDICTIONS}:{name}": name for name in self.predictions}
 
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if something cannot be measured for the task, its rows or a target.
@@ -126,13 +145,28 @@ class Validate(Stage):
                 f"lengths: {list(self.lengths)}: give lengths from {FEWEST_TOKENS} to {longest}, "
                 "the data's max_length"
             )
+        for name in self.predictions:
+            if _predictions_file(recipe.stages.get(name)) is None:
+                raise RecipeError(
+                    f"predictions: {name!r} has no file of predictions; name a label stage with one"
+                )
         if isinstance(recipe.exporter, Bundling):
             recipe.exporter.check_targets(recipe.targets)
 
+    def check_rows(self, rows: RowsCheck) -> None:
+        """Raise DataError if a file lacks the prediction for a row of the eval split."""
+        from rarefy.stages.transfer import predictions as outside
+
+        for name in self.predictions:
+            file, id_column = _predictions_file(rows.stages[name]) or ("", None)
+            predictions = outside.read(file, rows.base, rows.task, id_column)
+            predictions.answers(rows.read()["eval"])
+
     def measures(self, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
-        """Return the checkpoints that are measured together with the bundle."""
+        """Return the checkpoints and files of predictions that the bundle is compared with."""
         names = kinds if self.models == "all" else self.models
-        return tuple(name for name in names if kinds[name] is Kind.CHECKPOINT)
+        checkpoints = tuple(name for name in names if kinds[name] is Kind.CHECKPOINT)
+        return checkpoints + self.predictions
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the machine's fingerprint and everything in the recipe that affects measurement.
@@ -195,6 +229,7 @@ class Validate(Stage):
             slices=slices.of(split, task, tokens),
             models=models,
             aliases=chosen.aliases,
+            predicted={name: session.read_predictions(name) for name in self.predictions},
             baselines={name: tagged.digest for name, tagged in context.baselines.items()},
             latency={},
         )
@@ -311,6 +346,17 @@ class Session:
         measurement.device_memory = peak.device
         return measurement
 
+    def read_predictions(self, name: str) -> Predicted:
+        """Return the predictions for the whole split of the file that a label stage kept."""
+        from rarefy.pipeline.measure.measurements import Predicted
+        from rarefy.pipeline.measure.predictions import predict as accuracy
+        from rarefy.stages.transfer import predictions as outside
+
+        artifact = self.context.artifacts[name]
+        predictions = outside.of_artifact(artifact, self.context.task)
+        table = predictions.answers(self.context.split("eval"))
+        return Predicted(digest=artifact.digest, answers=accuracy.as_table(table))
+
     def measure_linear(self) -> Linear:
         """Train the linear model, and measure it on the eval split."""
         from rarefy.pipeline.measure.predictions import linear_model as linear
@@ -378,6 +424,11 @@ class Session:
             clear=context.stopping_rule(target, measured),
             progress=self.steps.next(f"timing on {target.name}"),
         )
+
+
+def _predictions_file(stage: Stage | None) -> tuple[str, str | None] | None:
+    """Return the file of predictions of a stage, and its column of ids; None if it has none."""
+    return stage.predictions_file if isinstance(stage, Answering) else None
 
 
 def first_of_other_providers(targets: Sequence[Target]) -> list[Target]:

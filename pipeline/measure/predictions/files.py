@@ -23,6 +23,7 @@ LINEAR = "linear"
 """The name of the linear model's answers."""
 APART: dict[str, Any] = {
     "models": {"__all__": {"answers"}},
+    "predicted": {"__all__": {"answers"}},
     "elsewhere": True,
     LINEAR: {"answers"},
 }
@@ -69,6 +70,8 @@ def write(measured: Measurements, path: Path) -> Measurements:
     tables = {f"model/{name}": model.answers for name, model in measured.models.items()}
     for target, table in measured.elsewhere.items():
         tables[f"elsewhere/{target}"] = table
+    for name, predicted in measured.predicted.items():
+        tables[f"predicted/{name}"] = predicted.answers
     if measured.linear:
         tables[LINEAR] = measured.linear.answers
     arrays = {name: _narrow(np.asarray(table, float)) for name, table in tables.items()}
@@ -97,7 +100,11 @@ def read(measured: Measurements, path: Path) -> Measurements:
         room, _, target = name.partition("/")
         if room == "elsewhere" and target:
             elsewhere[target] = table
-    whole: dict[str, Any] = {"models": models, "elsewhere": elsewhere, "answers_sha256": ""}
+    others = {}
+    for name, predicted in measured.predicted.items():
+        others[name] = predicted.model_copy(update={"answers": tables[f"predicted/{name}"]})
+    whole: dict[str, Any] = {"models": models, "predicted": others}
+    whole |= {"elsewhere": elsewhere, "answers_sha256": ""}
     if measured.linear:
         whole["linear"] = measured.linear.model_copy(update={"answers": tables[LINEAR]})
     return measured.model_copy(update=whole)

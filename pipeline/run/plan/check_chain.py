@@ -164,11 +164,13 @@ def follow_kinds(loaded: LoadedRecipe, first: Mapping[str, Kind]) -> dict[str, K
         RecipeError: a stage cannot take what an earlier step makes.
     """
     kinds = dict(first)
+    earlier: dict[str, Stage] = {}
     for step in loaded.steps:
         stage = step.stage
         input_kind = kinds[step.input]
-        if input_kind not in stage.consumes:
+        if input_kind not in loaded.call(stage.accepts, earlier):
             raise loaded.error(step, _wrong_input(step, input_kind))
+        earlier[step.id] = stage
         for role, name in stage.references().items():
             problem = _wrong_reference(stage, role, name, kinds)
             if problem is not None:
