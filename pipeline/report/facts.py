@@ -341,10 +341,8 @@ def linear_line(measured: Measurements | None) -> str | None:
     )
 
 
-def predicted_rows(measured: Measurements | None, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+def with_predictions(rows: Sequence[LedgerRow], measured: Measurements) -> list[LedgerRow]:
     """Return the rows of a ledger, those of files of predictions with their score on eval."""
-    if measured is None:
-        return list(rows)
     scored = []
     for row in rows:
         if row.id in measured.predicted:

@@ -50,7 +50,9 @@ def conclude(run: Run, command: str) -> Outcome:
         judged = judge.judge(plan.budgets, recipe.targets, measurements)
         if not judged.budgets and not plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
-    ledger = facts.predicted_rows(measurements, run.ledger())
+    ledger = run.ledger()
+    if measurements is not None:
+        ledger = facts.with_predictions(ledger, measurements)
     linear_model = facts.linear_row(measurements)
     if linear_model:
         ledger.append(linear_model)

@@ -3,11 +3,11 @@
 from rarefy.pipeline.stage.contract import (
     Context,
     Draft,
+    Opened,
     Policy,
     Requirements,
-    RowsCheck,
     Stage,
     StageCheck,
 )
 
-__all__ = ["Context", "Draft", "Policy", "Requirements", "RowsCheck", "Stage", "StageCheck"]
+__all__ = ["Context", "Draft", "Opened", "Policy", "Requirements", "Stage", "StageCheck"]

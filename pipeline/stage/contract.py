@@ -189,6 +189,22 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What is known of a recipe once its model and data are opened, for the check of one stage.
+
+    ``task``  of the recipe, with its labels
+    ``input`` the kind of the stage's input
+    ``base``  the recipe's folder
+    ``rows``  reads the splits
+    """
+
+    task: Task
+    input: Kind
+    base: Path
+    rows: Callable[[], Mapping[str, Split]]
+
+
+@dataclass(frozen=True)
 class StageCheck:
     """The rest of a recipe, as far as it is known before a run, for the check of one stage.
 
@@ -198,6 +214,7 @@ class StageCheck:
     ``stages``     all earlier stages, by step id
     ``planner``    the stage whose quantization plan this one keeps; None if there is no plan
     ``exporter``   the stage that makes the input, if that is a bundle with a plan; else None
+    ``opened``     the recipe's model and data; None in the check before they are opened
     """
 
     task: Task
@@ -206,22 +223,7 @@ class StageCheck:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     planner: Stage | None = None
     exporter: Stage | None = None
-
-
-@dataclass(frozen=True)
-class RowsCheck:
-    """The recipe's rows, for the check of one stage before a run.
-
-    ``task``   with its labels
-    ``base``   the recipe's folder
-    ``stages`` all earlier stages, by step id
-    ``read``   reads the splits
-    """
-
-    task: Task
-    base: Path
-    stages: Mapping[str, Stage]
-    read: Callable[[], Mapping[str, Split]]
+    opened: Opened | None = None
 
 
 class Stage(BaseModel):
@@ -276,18 +278,8 @@ class Stage(BaseModel):
         """Raise RecipeError if a parameter does not fit the rest of the recipe.
 
         Called by ``rarefy recipe check`` and before a run, before the model and the data are
-        opened and the kinds of artifacts are checked. The message begins with the parameter.
-        """
-        return
-
-    def accepts(self, stages: Mapping[str, Stage]) -> frozenset[Kind]:
-        """Return the kinds of input that it takes after these earlier stages, by step id."""
-        return self.consumes
-
-    def check_rows(self, rows: RowsCheck) -> None:
-        """Raise DataError if a file that the stage reads does not fit the recipe's rows.
-
-        Called before a run if the stage's result is not in the store yet.
+        opened and the kinds of artifacts are checked; and again after that, with ``opened``, if the
+        stage's result is not in the store. The message begins with the parameter.
         """
         return
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck, located_model
+from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
@@ -58,7 +58,6 @@ class Distill(Keeping):
     """
 
     name: ClassVar[str] = "distill"
-    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
@@ -126,6 +125,13 @@ class Distill(Keeping):
             raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
         return self
 
+    @property
+    def consumes(self) -> frozenset[Kind]:
+        """A checkpoint; also a model without a head, if a transfer set may have the answers."""
+        if self.transfer:
+            return frozenset({Kind.CHECKPOINT, Kind.ENCODER})
+        return frozenset({Kind.CHECKPOINT})
+
     def references(self) -> dict[str, str]:
         steps = {"teacher": self.teacher, TRANSFER: self.transfer}
         return {role: step for role, step in steps.items() if step}
@@ -141,6 +147,11 @@ class Distill(Keeping):
             )
         if isinstance(recipe.stages.get(self.transfer or ""), Answering):
             self._check_stored_answers()
+        elif recipe.opened is not None and recipe.opened.input is Kind.ENCODER:
+            raise RecipeError(
+                "takes a checkpoint as its teacher, but the input is an encoder; put 'finetune' "
+                f"before it, or a label stage between {self.transfer!r} and it"
+            )
 
     def _check_stored_answers(self) -> None:
         """Raise RecipeError if hidden states or a teacher are named that the answers replace.
@@ -158,12 +169,6 @@ class Distill(Keeping):
                 "not "
                 "asked; remove it"
             )
-
-    def accepts(self, stages: Mapping[str, Stage]) -> frozenset[Kind]:
-        """Return that a model without a head is a student if the teacher's answers are stored."""
-        if isinstance(stages.get(self.transfer or ""), Answering):
-            return self.consumes | {Kind.ENCODER}
-        return self.consumes
 
     def files(self, base: Path) -> tuple[Path, ...]:
         """Return the config, weights and tokenizer of ``student``; empty if it is not given."""

@@ -60,29 +60,35 @@ def draft(
     import torch
 
     predictions = outside.read(file, context.base, context.task, id_column)
-    asked = [*splits] if texts is None else [*splits, texts]
+    asked = list(splits)
+    if texts is not None:
+        asked.append(texts)
     joined = _joined(predictions, asked)
     _check_coverage(file, joined, asked)
     roles: dict[str, str] = {}
     facts: dict[str, Any] = {}
     rows = {}
     for split in splits:
-        if len(joined[split.name].rows) < len(split):
-            rows[split.name] = joined[split.name].rows
+        found = joined[split.name].rows
+        if len(found) < len(split):
+            rows[split.name] = found
     if texts is not None:
-        kept = picked(texts, joined[TRANSFER].rows, texts.name, texts.sha256)
+        found = joined[TRANSFER].rows
+        kept = picked(texts, found, texts.name, texts.sha256)
         roles = transfer_set.write(context.output, transfer_set.rows(kept))
         facts = {TEXTS: len(kept)}
     answers: dict[str, Tensor] = {}
-    for name, found in joined.items():
-        answers[name] = torch.from_numpy(found.outputs)
+    for name, answered in joined.items():
+        answers[name] = torch.from_numpy(answered.outputs)
     roles |= transfer_set.write_answers(context.output, answers, rows)
     source = references.data_file(file, context.base, "label.file")
-    name = "".join([outside.FILE, *source.suffixes])
+    name = outside.FILE + "".join(source.suffixes)
     shutil.copyfile(source, context.output / name)
-    facts |= {outside.FILE: name, outside.ID: id_column}
+    roles[name] = outside.FILE
+    facts[outside.FILE] = name
+    facts[outside.ID] = id_column
     metrics = _describe(file, context.task, joined, asked)
-    return Draft(roles | {name: outside.FILE}, facts, tuple(metrics))
+    return Draft(roles, facts, tuple(metrics))
 
 
 def _joined(predictions: Predictions, splits: Sequence[Split]) -> dict[str, Joined]:
@@ -91,9 +97,14 @@ def _joined(predictions: Predictions, splits: Sequence[Split]) -> dict[str, Join
 
 def _check_coverage(file: str, joined: Mapping[str, Joined], splits: Sequence[Split]) -> None:
     """Raise DataError if too few rows that a student would learn have a prediction."""
-    learned = [split for split in splits if split.name != DEV]
-    total = sum(map(len, learned))
-    count = sum(len(joined[split.name].rows) for split in learned)
+    learned = []
+    total = count = 0
+    for split in splits:
+        if split.name == DEV:
+            continue
+        learned.append(split)
+        total += len(split)
+        count += len(joined[split.name].rows)
     if count < FEWEST * total:
         raise DataError(
             f"{file}: predictions for {_shares(joined, learned)}; at least half of the rows need "
@@ -108,16 +119,19 @@ def _describe(
     metrics = []
     for split in splits:
         found = len(joined[split.name].rows)
-        metrics.append(Metric(name="rows", split=split.name, value=found))
         left_out = len(split) - found
-        metrics.append(Metric(name="rows_left_out", split=split.name, value=left_out))
+        for name, value in (("rows", found), ("rows_left_out", left_out)):
+            metric = Metric(name=name, split=split.name, value=value)
+            metrics.append(metric)
     said = f"label: {file}: predictions for {_shares(joined, splits)}"
     for split in splits:
         score = _score(task, joined[split.name], split)
-        if score is not None:
-            metrics.append(score)
-            value = quantity(score.value, known(score.name).unit)
-            said += f"; {score.name} against the labels of {split.name}: {value}"
+        if score is None:
+            continue
+        metrics.append(score)
+        unit = known(score.name).unit
+        value = quantity(score.value, unit)
+        said += f"; {score.name} against the labels of {split.name}: {value}"
     log.warning(said)
     return metrics
 
@@ -130,11 +144,15 @@ def _score(task: Task, found: Joined, split: Split) -> Metric | None:
     if not labelled.labels or task.head.body_only:
         return None
     scorer = task.scorer
-    table = scorer.retained(task.head.predictions(found.outputs), labelled)
+    predictions = task.head.predictions(found.outputs)
+    table = scorer.retained(predictions, labelled)
     truth = scorer.truth(labelled)
-    main, formula = next(iter(scorer.formulas(truth).items()))
+    formulas = scorer.formulas(truth)
+    main = next(iter(formulas))
+    score = formulas[main](table, truth)
     blocks = len(scorer.correct(table, truth))
-    value = float(formula(table, truth)(np.ones((1, blocks)))[0])
+    equally = np.ones((1, blocks))
+    value = float(score(equally)[0])
     if not math.isfinite(value):  # a correlation of equal scores
         return None
     return Metric(name=main, split=split.name, value=round(value, 6), n=blocks)
@@ -144,5 +162,6 @@ def _shares(joined: Mapping[str, Joined], splits: Sequence[Split]) -> str:
     """Return of how many rows of each split there are predictions: ``12 of 300 rows of train``."""
     parts = []
     for split in splits:
-        parts.append(f"{len(joined[split.name].rows):,} of {len(split):,} rows of {split.name}")
+        count = len(joined[split.name].rows)
+        parts.append(f"{count:,} of {len(split):,} rows of {split.name}")
     return ", ".join(parts)

@@ -16,9 +16,9 @@ from rarefy.pipeline.sources import references
 from rarefy.pipeline.stage import (
     Context,
     Draft,
+    Opened,
     Policy,
     Requirements,
-    RowsCheck,
     Stage,
     StageCheck,
 )
@@ -122,10 +122,11 @@ class Label(transfer_set.Answering):
             return None
         return self.file, self.id
 
-    def accepts(self, stages: Mapping[str, Stage]) -> frozenset[Kind]:
-        """Return that any model may stand before a file's predictions."""
+    @property
+    def consumes(self) -> frozenset[Kind]:
+        """A checkpoint, the teacher; any model but a bundle before the predictions of a file."""
         if self.file is None:
-            return self.consumes
+            return frozenset({Kind.CHECKPOINT})
         return MODELS - {Kind.BUNDLE}
 
     def files(self, base: Path) -> tuple[Path, ...]:
@@ -134,17 +135,14 @@ class Label(transfer_set.Answering):
             return ()
         return (references.data_file(self.file, base, "label.file"),)
 
-    def check_rows(self, rows: RowsCheck) -> None:
+    def _check_file(self, file: str, opened: Opened) -> None:
         """Raise DataError if the file's predictions are wrong, or for too few of the rows."""
-        if self.file is None:
-            return
         from rarefy.stages.label import from_file
 
-        splits = self._splits(rows.read())
-        if self.transfer is None:
-            from_file.check(self.file, self.id, rows.task, rows.base, splits)
-        else:  # whose texts are not made yet
-            from_file.outside.read(self.file, rows.base, rows.task, self.id)
+        splits: list[Split] = []
+        if self.transfer is None:  # whose texts are not made yet
+            splits = self._splits(opened.rows())
+        from_file.check(file, self.id, opened.task, opened.base, splits)
 
     def _splits(self, splits: Mapping[str, Split]) -> list[Split]:
         """Return those of the recipe's splits that are answered."""
@@ -164,6 +162,8 @@ class Label(transfer_set.Answering):
         For example, if an earlier stage has no texts, or no answers to the same texts.
         """
         self._check_task(recipe.task)
+        if self.file is not None and recipe.opened is not None:
+            self._check_file(self.file, recipe.opened)
         transfer_set.check_texts(recipe.stages, self.transfer)
         if self.answers:
             self._check_answers(self.answers, recipe.stages)

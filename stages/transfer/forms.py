@@ -70,8 +70,11 @@ def _log_odds(value: Any, column: str, labels: Sequence[str]) -> list[float]:
         raise DataError(f"label is {value!r:.40}, not a list of labels")
     odds = []
     for label in labels:
-        share = min(max(shares.get(label, 0.0), LEAST), 1 - LEAST)
-        odds.append(math.log(share / (1 - share)))
+        share = shares.get(label, 0.0)
+        share = max(share, LEAST)
+        share = min(share, 1 - LEAST)
+        ratio = share / (1 - share)
+        odds.append(math.log(ratio))
     return odds
 
 
@@ -80,7 +83,8 @@ def _score(value: Any, column: str, labels: Sequence[str]) -> list[float]:
 
 
 def _vector(value: Any, column: str, labels: Sequence[str]) -> list[float]:
-    if not isinstance(value, list | tuple) or not value:
+    is_list = isinstance(value, list | tuple)
+    if not is_list or not value:
         raise DataError(f"{column} is {value!r:.40}, not a list of numbers")
     return [_finite(number, column) for number in value]
 
@@ -89,10 +93,14 @@ def _spans(value: Any, column: str, labels: Sequence[str]) -> list[Span]:
     """Return spans of characters. Raises DataError for a type that no tag has."""
     if not isinstance(value, list | tuple):
         raise DataError(f"{column} is {value!r:.40}, not a list of spans")
-    types = dict.fromkeys(span.type for span in entities.spans(labels, entities.scheme_of(labels)))
+    scheme = entities.scheme_of(labels)
+    types: list[str] = []
+    for entity in entities.spans(labels, scheme):
+        if entity.type not in types:
+            types.append(entity.type)
     spans = read_rows.spans(value)
     for span in spans:
-        _known(span.type, list(types))
+        _known(span.type, types)
     return spans
 
 
@@ -111,37 +119,48 @@ def tags(spans: Sequence[Span], sentence: Sequence[str], labels: Sequence[str]) 
         DataError: the spans are not within the words or overlap, or a word is in none, and the
             task has no tag ``O``.
     """
-    places, start = [], 0
+    places: list[tuple[int, int]] = []
+    start = 0
     for word in sentence:
-        places.append((start, start + len(word)))
-        start += len(word)
+        end = start + len(word)
+        places.append((start, end))
+        start = end
+    scheme = entities.scheme_of(labels)
     of_words = offsets.words_of(spans, places, "".join(sentence))
-    named = entities.tags_of(of_words, len(sentence), entities.scheme_of(labels))
     index = {label: place for place, label in enumerate(labels)}
-    other = index.get(OUTSIDE)
-    if other is None and not index.keys() >= set(named):
-        raise DataError("a word is in no span, but the task has no tag O")
-    return [index.get(name, other) for name in named]  # type: ignore[misc]
+    indices = []
+    for name in entities.tags_of(of_words, len(sentence), scheme):
+        place = index.get(name, index.get(OUTSIDE))
+        if place is None:
+            raise DataError("a word is in no span, but the task has no tag O")
+        indices.append(place)
+    return indices
 
 
 def without_blanks(spans: Sequence[Span], text: str) -> tuple[Span, ...]:
     """Return spans of a text's characters as spans of its characters without blanks."""
     before = [0]
+    count = 0
     for character in text:
-        before.append(before[-1] + (not character.isspace()))
+        if not character.isspace():
+            count += 1
+        before.append(count)
     return tuple(Span(before[start], before[end], kind) for start, end, kind in spans)
 
 
 def plain(text: Any) -> Any:
     """Return a list of words as a text, and anything else as it is."""
-    if isinstance(text, list) and all(isinstance(word, str) for word in text):
+    if not isinstance(text, list):
+        return text
+    if all(isinstance(word, str) for word in text):
         return words.joined(text)
-    return text
+    return None
 
 
 def _probabilities(value: Any, labels: Sequence[str]) -> dict[str, float]:
     """Return label -> probability; a label without one has none in the result."""
-    if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):
+    is_list = isinstance(value, list)
+    if is_list and all(isinstance(pair, tuple) for pair in value):
         value = dict(value)  # a map of Parquet
     if not isinstance(value, Mapping):
         raise DataError(f"probabilities are {value!r:.40}, not a mapping of labels to numbers")
@@ -157,7 +176,9 @@ def _probabilities(value: Any, labels: Sequence[str]) -> dict[str, float]:
 
 
 def _finite(value: Any, what: str) -> float:
-    number = None if isinstance(value, str | bool) else as_number(value)
+    number = None
+    if not isinstance(value, str | bool):
+        number = as_number(value)
     if number is None:
         raise DataError(f"{what} is {value!r:.40}, not a finite number")
     return number
@@ -165,7 +186,9 @@ def _finite(value: Any, what: str) -> float:
 
 def _known(name: str, labels: Sequence[str]) -> str:
     if name not in labels:
-        shown = ", ".join(labels[:SHOWN]) + (", …" if len(labels) > SHOWN else "")
+        shown = ", ".join(labels[:SHOWN])
+        if len(labels) > SHOWN:
+            shown += ", …"
         raise DataError(f"{name!r:.60} is none of the labels {shown}")
     return name
 

@@ -73,7 +73,8 @@ class Predictions:
     @property
     def width(self) -> int:
         """The number of raw outputs of a row, which are not spans."""
-        return len(next(iter(self._values.values())))
+        first = next(iter(self._values.values()))
+        return len(first)
 
     def add(self, key: bytes, value: Any, number: int) -> None:
         """Add row ``number``. Raises DataError if its text or id is there with another value."""
@@ -92,11 +93,15 @@ class Predictions:
         """
         if self.task.head.body_only:
             return self._vectors(split)
-        keys = list(self._keys(split))
-        rows = [row for row, key in enumerate(keys) if key in self._values]
-        if self.task.encoder.of_words:
-            return Joined(rows, self._tags(split, rows, keys))
-        return Joined(rows, self._table([keys[row] for row in rows]))
+        rows = []
+        keys = []
+        for row, key in enumerate(self._keys(split)):
+            if key in self._values:
+                rows.append(row)
+                keys.append(key)
+        if not self.task.encoder.of_words:
+            return Joined(rows, self._table(keys))
+        return Joined(rows, self._tags(split, rows, keys))
 
     def answers(self, split: Split) -> NDArray[np.float64]:
         """Return the predictions for all rows of a split, (units, columns), as models give them.
@@ -107,14 +112,17 @@ class Predictions:
         if head.body_only:
             texts, _ = self.task.encoder.requests(split)
             keys = [digest(text) for text in texts]
-            self._check_whole(sum(key not in self._values for key in keys), len(keys), split)
+            found = [key for key in keys if key in self._values]
+            self._check_whole(len(found), len(keys), split)
             outputs = self._table(keys)
         else:
             rows, outputs = self.join(split)
-            self._check_whole(len(split) - len(rows), len(split), split)
-        return scorer.retained(head.predictions(outputs), split)
+            self._check_whole(len(rows), len(split), split)
+        predictions = head.predictions(outputs)
+        return scorer.retained(predictions, split)
 
-    def _check_whole(self, missing: int, total: int, split: Split) -> None:
+    def _check_whole(self, found: int, total: int, split: Split) -> None:
+        missing = total - found
         if missing:
             raise DataError(
                 f"{self.reference}: no prediction for {missing:,} of {total:,} rows of "
@@ -137,20 +145,26 @@ class Predictions:
     def _tags(
         self, split: Split, rows: Sequence[int], keys: Sequence[bytes]
     ) -> NDArray[np.float32]:
-        """Return the logarithms of the probabilities of each word's tags, (words, tags)."""
+        """Return the logarithms of the probabilities of each word's tags, (words, tags).
+
+        ``keys``: what the ``rows`` are found by.
+        """
         labels = self.task.labels
         indices: list[int] = []
-        for row in rows:
-            value, text = self._values[keys[row]], split.texts[row]
-            where = f"{self.reference}: row {self._numbers[keys[row]]}"
+        for row, key in zip(rows, keys, strict=True):
+            value = self._values[key]
+            text = split.texts[row]
+            where = f"{self.reference}: row {self._numbers[key]}"
             if value.text != digest(_condensed(text)):
                 raise DataError(f"{where}: its text is not that of the row with its id")
             try:
                 indices += forms.tags(value.spans, words.of(text), labels)
             except DataError as error:
                 raise DataError(f"{where}: {error}") from error
-        outputs = np.full((len(indices), len(labels)), math.log(LEAST), np.float32)
-        outputs[np.arange(len(indices)), indices] = 0.0
+        shape = (len(indices), len(labels))
+        outputs = np.full(shape, math.log(LEAST), np.float32)
+        words_of_all = np.arange(len(indices))
+        outputs[words_of_all, indices] = 0.0
         return outputs
 
     def _vectors(self, split: Split) -> Joined:
@@ -167,11 +181,13 @@ class Predictions:
             if all(digest(text) in self._values for text in texts):
                 rows.append(row)
         some = picked(split, rows, split.name, split.sha256)
-        return Joined(rows, self._table([digest(text) for text in texts_read_singly(some)]))
+        keys = [digest(text) for text in texts_read_singly(some)]
+        return Joined(rows, self._table(keys))
 
     def _table(self, keys: Sequence[bytes]) -> NDArray[np.float32]:
         """Return the raw outputs of rows, (rows, width)."""
-        table = np.empty((len(keys), self.width), np.float32)
+        shape = (len(keys), self.width)
+        table = np.empty(shape, np.float32)
         for place, key in enumerate(keys):
             table[place] = self._values[key]
         return table
@@ -200,7 +216,7 @@ def read(file: str, base: Path, task: Task, id_column: str | None) -> Prediction
         texts = _text_columns(task, table.names, file, id_column)
         columns = [*texts, column] if id_column is None else [id_column, *texts, column]
         for number, values in enumerate(table.rows(columns), 1):
-            if values[-1] is None or (isinstance(values[-1], str) and not values[-1].strip()):
+            if _is_blank(values[-1]):
                 continue  # the other system gave none
             try:
                 key, value = _parsed(form, column, values, task, id_column is not None)
@@ -216,12 +232,20 @@ def read(file: str, base: Path, task: Task, id_column: str | None) -> Prediction
 def of_artifact(artifact: Artifact, task: Task) -> Predictions:
     """Return the predictions of the file that a label stage kept."""
     facts = artifact.manifest.model
-    return read(str(facts[FILE]), artifact.directory, task, facts[ID])
+    name = str(facts[FILE])
+    return read(name, artifact.directory, task, facts[ID])
 
 
 def digest(*texts: str) -> bytes:
     """Return 16 bytes of a row's texts, exactly as they are."""
     return blake2b("\0".join(texts).encode(), digest_size=16).digest()
+
+
+def _is_blank(value: Any) -> bool:
+    """Return whether a value is missing; NaN is there, and wrong."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None
 
 
 def _condensed(text: str) -> str:
@@ -233,19 +257,20 @@ def _column(form: Form, names: Sequence[str], file: str) -> str:
     for column in form.columns:
         if column in names:
             return column
-    raise DataError(
-        f"{file}: no column {' or '.join(map(repr, form.columns))}; the file has {', '.join(names)}"
-    )
+    wanted = " or ".join(map(repr, form.columns))
+    raise DataError(f"{file}: no column {wanted}; the file has {', '.join(names)}")
 
 
 def _text_columns(
     task: Task, names: Sequence[str], file: str, id_column: str | None
 ) -> tuple[str, ...]:
     """Return the columns of a row's texts: those of the recipe, or ``text``; () if not needed."""
-    if id_column is not None and id_column not in names:
-        raise DataError(f"{file}: no column {id_column!r}; the file has {', '.join(names)}")
-    if id_column is not None and not task.encoder.of_words:
-        return ()
+    has = f"the file has {', '.join(names)}"
+    if id_column is not None:
+        if id_column not in names:
+            raise DataError(f"{file}: no column {id_column!r}; {has}")
+        if not task.encoder.of_words:
+            return ()
     columns = task.text_columns
     if task.head.body_only and len(columns) > 1:
         columns = ("text",)  # each row has the vector of one text
@@ -254,9 +279,7 @@ def _text_columns(
     if len(columns) == 1 and "text" in names:
         return ("text",)
     missing = next(column for column in columns if column not in names)
-    raise DataError(
-        f"{file}: no column {missing!r}, by which rows are found; the file has {', '.join(names)}"
-    )
+    raise DataError(f"{file}: no column {missing!r}, by which rows are found; {has}")
 
 
 def _parsed(
@@ -276,9 +299,13 @@ def _parsed(
     if column == SPANS:
         (text,) = texts
         offsets.check(parsed, text)
-        tagged = Tagged(forms.without_blanks(parsed, text), digest(_condensed(text)))
-        return key if by_id else tagged.text, tagged
-    return key if by_id else digest(*texts), array("f", parsed)
+        spans = forms.without_blanks(parsed, text)
+        parsed = Tagged(spans, digest(_condensed(text)))
+        by_text = parsed.text
+    else:
+        parsed = array("f", parsed)
+        by_text = digest(*texts)
+    return key if by_id else by_text, parsed
 
 
 def _check_width(predictions: Predictions, value: Any, number: int) -> None:

@@ -17,7 +17,6 @@ from rarefy.pipeline.stage import (
     Draft,
     Policy,
     Requirements,
-    RowsCheck,
     Stage,
     StageCheck,
 )
@@ -146,21 +145,9 @@ class Validate(Stage):
                 "the data's max_length"
             )
         for name in self.predictions:
-            if _predictions_file(recipe.stages.get(name)) is None:
-                raise RecipeError(
-                    f"predictions: {name!r} has no file of predictions; name a label stage with one"
-                )
+            _check_predictions(name, recipe)
         if isinstance(recipe.exporter, Bundling):
             recipe.exporter.check_targets(recipe.targets)
-
-    def check_rows(self, rows: RowsCheck) -> None:
-        """Raise DataError if a file lacks the prediction for a row of the eval split."""
-        from rarefy.stages.transfer import predictions as outside
-
-        for name in self.predictions:
-            file, id_column = _predictions_file(rows.stages[name]) or ("", None)
-            predictions = outside.read(file, rows.base, rows.task, id_column)
-            predictions.answers(rows.read()["eval"])
 
     def measures(self, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
         """Return the checkpoints and files of predictions that the bundle is compared with."""
@@ -426,9 +413,21 @@ class Session:
         )
 
 
-def _predictions_file(stage: Stage | None) -> tuple[str, str | None] | None:
-    """Return the file of predictions of a stage, and its column of ids; None if it has none."""
-    return stage.predictions_file if isinstance(stage, Answering) else None
+def _check_predictions(name: str, recipe: StageCheck) -> None:
+    """Raise RecipeError if a stage has no file of predictions, or it lacks one for an eval row."""
+    from rarefy.stages.transfer import predictions as outside
+
+    stage = recipe.stages.get(name)
+    file = stage.predictions_file if isinstance(stage, Answering) else None
+    if file is None:
+        raise RecipeError(
+            f"predictions: {name!r} has no file of predictions; name a label stage with one"
+        )
+    if recipe.opened is not None:
+        opened = recipe.opened
+        reference, id_column = file
+        predictions = outside.read(reference, opened.base, opened.task, id_column)
+        predictions.answers(opened.rows()["eval"])
 
 
 def first_of_other_providers(targets: Sequence[Target]) -> list[Target]:

@@ -1,6 +1,6 @@
 """Find the parts of addresses by rules and word lists, as spans of characters.
 
-    python examples/data/address-spans/predict.py ADDRESSES.jsonl … > spans.jsonl
+    python examples/data/address-spans/predict.py < addresses.jsonl > spans.jsonl
 
 Stands for any system that marks spans: a vendor, a zero-shot tagger, a language model.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 STATES = """al ak az ar ca co ct de fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh
@@ -59,19 +58,21 @@ def spans(text: str) -> list[dict[str, Any]]:
     if first < end and first and text[words[first - 1].end() :].lstrip() and len(found) > 1:
         found.append((first, end, "place"))
     return [
-        {"start": words[start].start(), "end": len(text[: words[last - 1].end()].rstrip(".;")),
-         "label": kind}
+        {
+            "start": words[start].start(),
+            "end": len(text[: words[last - 1].end()].rstrip(".;")),
+            "label": kind,
+        }
         for start, last, kind in sorted(found)
     ]
 
 
-def main(files: list[str]) -> None:
+def main() -> None:
     """Print each address with its spans."""
-    for file in files:
-        for line in Path(file).read_text(encoding="utf-8").splitlines():
-            text = json.loads(line)["text"]
-            print(json.dumps({"text": text, "spans": spans(text)}, ensure_ascii=False))
+    for line in sys.stdin:
+        text = json.loads(line)["text"]
+        print(json.dumps({"text": text, "spans": spans(text)}, ensure_ascii=False))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -98,9 +98,11 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
     measured = loaded.call(last.stage.measures, readable)
     for position, budget in enumerate(loaded.recipe.budgets):
         name = budget.against or ""
-        if name in measured and kinds[name] is Kind.TRANSFER_SET:
-            _check_has_answers_alone(loaded, position, budget)
-        if name not in kinds or name in measured:
+        if name not in kinds:
+            continue
+        if name in measured:
+            if kinds[name] is Kind.TRANSFER_SET:
+                _check_compares_answers(loaded, position, budget)
             continue
         hint = ""
         if kinds[name] is Kind.CHECKPOINT:
@@ -114,14 +116,16 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
         )
 
 
-def _check_has_answers_alone(loaded: LoadedRecipe, position: int, budget: Budget) -> None:
+def _check_compares_answers(loaded: LoadedRecipe, position: int, budget: Budget) -> None:
     """Raise RecipeError if a budget compares anything but answers with a file of predictions."""
-    if not METRICS[budget.metric].from_rows:
-        raise loaded.where.say(
-            ("budgets", position, "against"),
-            f"{budget.against!r} has predictions of a file alone, so it has no {budget.metric}; "
-            "compare with a model",
-        )
+    metric = METRICS[budget.metric]
+    if metric.from_rows:
+        return
+    problem = (
+        f"{budget.against!r} has predictions of a file alone, so it has no {budget.metric}; "
+        "compare with a model"
+    )
+    raise loaded.where.say(("budgets", position, "against"), problem)
 
 
 def _needs_labels(metric: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 from rarefy.pipeline import tasks
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
-from rarefy.pipeline.stage import Stage, StageCheck, located_model
+from rarefy.pipeline.stage import Opened, Stage, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import HEADED, MODELS, Kind
 from rarefy.pipeline.tasks import Task
@@ -73,6 +73,25 @@ def check_stages(loaded: LoadedRecipe, task: Task) -> None:
         )
         loaded.call(step.stage.check, stage_check, check=True)
         earlier[step.id] = step.stage
+
+
+def check_opened(
+    loaded: LoadedRecipe, step: Step, earlier: Mapping[str, Stage], opened: Opened
+) -> None:
+    """Let a stage that will run check its parameters against the model and the data.
+
+    Args:
+        loaded: the recipe.
+        step: of the stage.
+        earlier: the stages before it, by id.
+        opened: what is known of the model and the data.
+
+    Raises:
+        RecipeError: a parameter does not fit; names the stage's file and line.
+    """
+    data, targets = loaded.recipe.data, loaded.recipe.targets
+    stage_check = StageCheck(opened.task, data.max_length, targets, earlier, opened=opened)
+    loaded.call(step.stage.check, stage_check, check=True)
 
 
 def _declared_kinds(loaded: LoadedRecipe) -> dict[str, Kind]:
@@ -164,13 +183,11 @@ def follow_kinds(loaded: LoadedRecipe, first: Mapping[str, Kind]) -> dict[str, K
         RecipeError: a stage cannot take what an earlier step makes.
     """
     kinds = dict(first)
-    earlier: dict[str, Stage] = {}
     for step in loaded.steps:
         stage = step.stage
         input_kind = kinds[step.input]
-        if input_kind not in loaded.call(stage.accepts, earlier):
+        if input_kind not in stage.consumes:
             raise loaded.error(step, _wrong_input(step, input_kind))
-        earlier[step.id] = stage
         for role, name in stage.references().items():
             problem = _wrong_reference(stage, role, name, kinds)
             if problem is not None:

@@ -66,7 +66,7 @@ def test_rows_may_be_found_by_their_id(read):
     rows = [{"key": 7, "label": "positive"}, {"key": 8.0, "label": "negative"}]
     found = read(rows, by="key")
     assert found.join(split(["a", "b", "c"], ids=["8", "", "7"])).rows == [0, 2]
-    with pytest.raises(DataError, match="name the column of ids in the data as well, as data.id"):
+    with pytest.raises(DataError, match=r"name the column of ids in the data as well, as data.id"):
         found.join(split(["a"]))
 
 
@@ -185,5 +185,5 @@ def test_vectors_of_other_lengths_are_refused(read):
 
 def test_a_missing_file_is_named(tmp_path):
     task = tasks.find("regression").bind((), 32, ("text",))
-    with pytest.raises(DataError, match="label.file: gone.jsonl: no such file"):
+    with pytest.raises(DataError, match=r"label.file: gone.jsonl: no such file"):
         predictions.read("gone.jsonl", tmp_path, task, None)
