@@ -71,6 +71,7 @@ def read_text(data: Data, reader: Reader, reference: str, base: Path) -> Split:
     """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
     path = references.data_file(reference, base, "data")
     source = Source("unlabelled", reference, path, file_sha256(path))
+    data = data.model_copy(update={"id": None})
     raw = _rows(data, reader, source, [], list)
     return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
 
@@ -310,6 +311,7 @@ def evaluated(
     if data.eval_share:
         return load(data, reader, located, labels or None)[0]["eval"]
     _check_search(data, reader)
+    data = data.model_copy(update={"id": None})
     shown = ", ".join(labels[:SHOWN])
     if len(labels) > SHOWN:
         shown += ", …"
