@@ -62,7 +62,13 @@ def learn(make_context, tiny_encoder, tmp_path):
         labelled = artifact_of(context.output, Kind.TRANSFER_SET)
         student = make_context(artifacts={"label": labelled})
         stage = Distill(
-            **{"keep_layers": 1, "transfer": "label", "learning_rate": 5e-3, "epochs": 8}
+            **{
+                "keep_layers": 1,
+                "transfer": "label",
+                "learning_rate": 5e-3,
+                "epochs": 15,
+                "batch_size": 8,
+            }
             | parameters
         )
         return draft, stage.run(student, tiny_encoder), student
@@ -124,7 +130,7 @@ def test_a_wrong_file_is_an_error_before_anything_runs(workshop):
 def test_another_file_is_another_artifact_and_another_model_is_not(workshop):
     workshop.write_rows("made.jsonl", predicted(24, 0))
     first = workshop.run("quick:Head", LABEL)["label"]
-    again = workshop.run({"quick:Head": {"scale": 2.0}}, LABEL)["label"]
+    again = workshop.run({"quick:Head": {"fill": 2.0}}, LABEL)["label"]
     assert again.cached
     workshop.write_rows("made.jsonl", predicted(24, 0, wrong=1))
     other = workshop.run("quick:Head", LABEL)["label"]
