@@ -130,7 +130,7 @@ def test_a_wrong_file_is_an_error_before_anything_runs(workshop):
 def test_another_file_is_another_artifact_and_another_model_is_not(workshop):
     workshop.write_rows("made.jsonl", predicted(24, 0))
     first = workshop.run("quick:Head", LABEL)["label"]
-    again = workshop.run({"quick:Head": {"fill": 2.0}}, LABEL)["label"]
+    again = workshop.run({"quick:Head": {"fill": "1"}}, LABEL)["label"]
     assert again.cached
     workshop.write_rows("made.jsonl", predicted(24, 0, wrong=1))
     other = workshop.run("quick:Head", LABEL)["label"]
