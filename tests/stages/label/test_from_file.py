@@ -19,7 +19,15 @@ from tests.conftest import QUICK, execute, labelled_rows
 from tests.models import LABELS, artifact_of, sentences
 
 LABEL = {"label": {"file": "made.jsonl"}}
-STUDENT = {"distill": {"keep_layers": 1, "epochs": 6, "learning_rate": 2e-3, "transfer": "label"}}
+STUDENT = {
+    "distill": {
+        "keep_layers": 1,
+        "epochs": 15,
+        "learning_rate": 5e-3,
+        "batch_size": 8,
+        "transfer": "label",
+    }
+}
 
 
 def predicted(count, seed, wrong=0):
