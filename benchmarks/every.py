@@ -29,6 +29,7 @@ NAMES: Final = (
     "false_alarms",
     "queues",
     "power",
+    "throughput",
     "knowledge",
     "promises",
     "large",
