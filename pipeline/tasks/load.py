@@ -502,7 +502,10 @@ def _rows(
                 wrong = corpus.negatives(values.negatives, columns.negatives, source, number)
                 negatives.append(wrong)
             if columns.id:
-                ids.append("" if is_missing(values.id) else as_text(values.id))
+                identity = ""
+                if not is_missing(values.id):
+                    identity = as_text(values.id)
+                ids.append(identity)
             for column_values, value in zip(slices, values.slices, strict=True):
                 text = NO_VALUE if is_missing(value) else as_text(value)
                 column_values.append(shared(text))
