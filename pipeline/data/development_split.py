@@ -306,7 +306,8 @@ def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
 
     columns = {}
     for column, values in split.columns.items():
-        columns[column] = list(Picked(values, rows))
+        some = Picked(values, rows)
+        columns[column] = list(some)
     return replace(
         split,
         name=name,
@@ -317,6 +318,7 @@ def picked(split: Split, rows: Sequence[int], name: str, sha256: str) -> Split:
         columns=columns,
         groups=pick(split.groups),
         negatives=pick(split.negatives),
+        ids=pick(split.ids),
     )
 
 

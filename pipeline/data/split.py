@@ -26,6 +26,7 @@ class Split:
     that it should find.
 
     ``greatest``: the greatest label of the rows that theirs are shares of, if those are others.
+    ``ids``: the value of the recipe's id column, "" for a row without one.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Split:
     negatives: Sequence[tuple[str, ...]] | None = None
     corpus: Sequence[str] | None = None
     greatest: float | None = None
+    ids: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -52,6 +52,16 @@ class ModelMeasurement(_Record):
     answers: list[list[float]] = Field(default_factory=list)
 
 
+class Predicted(_Record):
+    """Another system's predictions, which were read from a file: nothing of it was timed.
+
+    ``digest`` is of the artifact with the file, ``answers`` are like those of a model.
+    """
+
+    digest: str
+    answers: list[list[float]] = Field(default_factory=list)
+
+
 class Linear(_Record):
     """A linear model on word counts of the same rows; see ``predictions/linear_model.py``.
 
@@ -222,6 +232,9 @@ class Measurements(_Record):
         default=None,
         description="what a regression answers that was fitted to embeddings of the recipe's model",
     )
+    predicted: dict[str, Predicted] = Field(
+        default_factory=dict, description="stage id -> the predictions of a file that it joined"
+    )
     samples: list[dict[str, str]] = Field(
         default_factory=list, description="the text of example rows with both models' answers"
     )
@@ -258,10 +271,14 @@ class Measurements(_Record):
         return next(iter(self.scored_by.scorer.formulas(self.truth)))
 
     def table(self, model: str) -> NDArray[np.float64]:
-        """Return a model's answers: units × columns."""
+        """Return the answers of a model, or of a file of predictions: units × columns."""
         import numpy as np
 
-        return np.asarray(self.models[model].answers, dtype=float)
+        return np.asarray(self.answered()[model].answers, dtype=float)
+
+    def answered(self) -> dict[str, ModelMeasurement | Predicted]:
+        """Return all that has answers to the eval rows, by name, the models first."""
+        return {**self.models, **self.predicted}
 
     def linear_table(self) -> NDArray[np.float64]:
         """Return the linear model's answers: units × columns. Only if there is one."""
@@ -328,6 +345,6 @@ class Measurements(_Record):
         return self
 
     def name_of(self, stage: str) -> str | None:
-        """Return the measured model that represents a stage id, None if there is none."""
+        """Return the name of the answers that represent a stage id, None if there are none."""
         name = self.aliases.get(stage, stage)
-        return name if name in self.models else None
+        return name if name in self.answered() else None

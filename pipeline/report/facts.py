@@ -62,7 +62,7 @@ def reference(data: ReportData) -> str | None:
         budgets = data.verdict.budgets
     names = Counter(measured.name_of(budget.against) for budget in budgets if budget.against)
     for name, _ in names.most_common():
-        if name is not None:
+        if name in measured.models:
             return name
     return next(iter(measured.references), None)
 
@@ -369,6 +369,22 @@ def probe_line(measured: Measurements | None) -> str | None:
         f"{PROBE}: {main} {score}, fitted in {measured.probe.seconds:.0f} s to "
         f"{measured.probe.rows:,} rows; the candidate differs by {value} points [{low}, {high}]"
     )
+
+
+def with_predictions(rows: Sequence[LedgerRow], measured: Measurements) -> list[LedgerRow]:
+    """Return the rows of a ledger, those of files of predictions with their score on eval."""
+    scored = []
+    for row in rows:
+        if row.id in measured.predicted:
+            score = measured.score(measured.main, row.id)
+            update = {
+                "metric": measured.main,
+                "accuracy": (score.value, score.low, score.high),
+                "rows": len(measured.truth),
+            }
+            row = row.model_copy(update=update)
+        scored.append(row)
+    return scored
 
 
 def linear_row(measured: Measurements | None) -> LedgerRow | None:

@@ -58,6 +58,8 @@ def conclude(run: Run, command: str, history: Path | None = None) -> Outcome:
         if not judged.budgets and not plan.absent:
             judged = None  # the recipe has no budgets; a first release gets a verdict without any
     ledger = run.ledger()
+    if measurements is not None:
+        ledger = facts.with_predictions(ledger, measurements)
     linear_model = facts.linear_row(measurements)
     if linear_model:
         ledger.append(linear_model)

@@ -1,5 +1,13 @@
 """The API for stage authors: ``from rarefy.pipeline.stage import Stage, Context, Draft``."""
 
-from rarefy.pipeline.stage.contract import Context, Draft, Policy, Requirements, Stage, StageCheck
+from rarefy.pipeline.stage.contract import (
+    Context,
+    Draft,
+    Opened,
+    Policy,
+    Requirements,
+    Stage,
+    StageCheck,
+)
 
-__all__ = ["Context", "Draft", "Policy", "Requirements", "Stage", "StageCheck"]
+__all__ = ["Context", "Draft", "Opened", "Policy", "Requirements", "Stage", "StageCheck"]

@@ -192,6 +192,22 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What is known of a recipe once its model and data are opened, for the check of one stage.
+
+    ``task``  of the recipe, with its labels
+    ``input`` the kind of the stage's input
+    ``base``  the recipe's folder
+    ``rows``  reads the splits
+    """
+
+    task: Task
+    input: Kind
+    base: Path
+    rows: Callable[[], Mapping[str, Split]]
+
+
+@dataclass(frozen=True)
 class StageCheck:
     """The rest of a recipe, as far as it is known before a run, for the check of one stage.
 
@@ -201,6 +217,7 @@ class StageCheck:
     ``stages``     all earlier stages, by step id
     ``planner``    the stage whose quantization plan this one keeps; None if there is no plan
     ``exporter``   the stage that makes the input, if that is a bundle with a plan; else None
+    ``opened``     the recipe's model and data; None in the check before they are opened
     """
 
     task: Task
@@ -209,6 +226,7 @@ class StageCheck:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     planner: Stage | None = None
     exporter: Stage | None = None
+    opened: Opened | None = None
 
 
 class Stage(BaseModel):
@@ -263,7 +281,8 @@ class Stage(BaseModel):
         """Raise RecipeError if a parameter does not fit the rest of the recipe.
 
         Called by ``rarefy recipe check`` and before a run, before the model and the data are
-        opened and the kinds of artifacts are checked. The message begins with the parameter.
+        opened and the kinds of artifacts are checked; and again after that, with ``opened``, if the
+        stage's result is not in the store. The message begins with the parameter.
         """
         return
 

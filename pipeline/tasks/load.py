@@ -74,6 +74,7 @@ def read_text(data: Data, reader: Reader, reference: str, base: Path) -> Split:
     """Read only the text columns of a file, labelled or not. Raises DataError like ``load``."""
     path = references.data_file(reference, base, "data")
     source = Source("unlabelled", reference, path, file_sha256(path))
+    data = data.model_copy(update={"id": None})
     raw = _rows(data, reader, source, [], list)
     return Split(source.name, reference, source.sha256, raw.texts, raw.pairs, None)
 
@@ -99,6 +100,8 @@ def reading(data: Data) -> dict[str, Any]:
         options["labels"] = data.labels
     if data.negatives:
         options["negatives"] = data.negatives
+    if data.id:
+        options["id"] = data.id
     if data.long_texts != "cut":
         options["long_texts"] = data.long_texts
     columns = data.model_dump(include={"text", "label", "group", "max_length"}, mode="json")
@@ -327,6 +330,7 @@ def evaluated(
     if data.eval_share:
         return load(data, reader, located, labels or None)[0]["eval"]
     _check_search(data, reader)
+    data = data.model_copy(update={"id": None})
     shown = ", ".join(labels[:SHOWN])
     if len(labels) > SHOWN:
         shown += ", …"
@@ -354,6 +358,7 @@ class _Raw:
     columns: dict[str, list[str]]
     groups: list[str] | None
     negatives: list[tuple[str, ...]] | None
+    ids: list[str] | None
 
 
 def _split(
@@ -380,6 +385,7 @@ def _split(
         rows.columns,
         rows.groups,
         rows.negatives,
+        ids=rows.ids,
     )
 
 
@@ -404,13 +410,14 @@ def _check_count(
 
 
 class _Values(NamedTuple):
-    """The values of a row; ``group`` and ``negatives`` are None without such columns."""
+    """The values of a row; ``group``, ``negatives`` and ``id`` are None without such columns."""
 
     texts: tuple[Any, ...]
     targets: tuple[Any, ...]
     slices: tuple[Any, ...]
     group: Any
     negatives: Any
+    id: Any
 
 
 @dataclass(frozen=True)
@@ -422,23 +429,24 @@ class _Columns:
     slices: tuple[str, ...]
     group: str | None
     negatives: str | None
+    id: str | None
 
     @classmethod
     def of_split(cls, data: Data, reader: Reader, split: str) -> _Columns:
         """Return the columns that a split needs; unlabelled rows have texts alone."""
         texts = tuple(data.text_columns)
         if split == "unlabelled":
-            return cls(texts, (), (), None, None)
+            return cls(texts, (), (), None, None, data.id)
         targets = tuple(reader.target_columns(data))
         measured = "train" if data.eval_share else "eval"
         slices = tuple(data.slices) if split == measured else ()
         negatives = data.negatives if split in ("train", "dev") else None
-        return cls(texts, targets, slices, data.group, negatives)
+        return cls(texts, targets, slices, data.group, negatives, data.id)
 
     @property
     def names(self) -> list[str]:
         """All columns in the order in which a row has their values."""
-        last = filter(None, (self.group, self.negatives))
+        last = filter(None, (self.group, self.negatives, self.id))
         return [*self.texts, *self.targets, *self.slices, *last]
 
     def values(self, row: tuple[Any, ...]) -> _Values:
@@ -449,7 +457,8 @@ class _Columns:
         slices = tuple(itertools.islice(ahead, len(self.slices)))
         group = next(ahead) if self.group else None
         negatives = next(ahead) if self.negatives else None
-        return _Values(texts, targets, slices, group, negatives)
+        identity = next(ahead) if self.id else None
+        return _Values(texts, targets, slices, group, negatives, identity)
 
     def check(self, table: Table, source: Source) -> None:
         """Raise DataError if the file lacks one of them."""
@@ -488,6 +497,7 @@ def _rows(
     slices: list[list[str]] = [[] for _ in columns.slices]
     groups: list[str] = []
     negatives: list[tuple[str, ...]] = []
+    ids: list[str] = []
     left_out: Counter[str] = Counter()
     seen: dict[str, str] = {}
 
@@ -512,6 +522,11 @@ def _rows(
             if columns.negatives:
                 wrong = corpus.negatives(values.negatives, columns.negatives, source, number)
                 negatives.append(wrong)
+            if columns.id:
+                identity = ""
+                if not is_missing(values.id):
+                    identity = as_text(values.id)
+                ids.append(identity)
             for column_values, value in zip(slices, values.slices, strict=True):
                 text = NO_VALUE if is_missing(value) else as_text(value)
                 column_values.append(shared(text))
@@ -536,6 +551,7 @@ def _rows(
         columns=dict(zip(columns.slices, slices, strict=True)),
         groups=groups if columns.group else None,
         negatives=negatives if columns.negatives else None,
+        ids=ids if columns.id else None,
     )
 
 

@@ -110,6 +110,11 @@ class Data(Part):
         description="Column whose equal values belong together, such as a query or a user; "
         "intervals resample whole groups",
     )
+    id: str | None = Field(
+        default=None,
+        description="Column that identifies a row, by which a file of predictions may be joined "
+        "(label: file)",
+    )
     slices: tuple[str, ...] = Field(
         default=(),
         description="Columns of the eval split; accuracy is also reported for each of their values",

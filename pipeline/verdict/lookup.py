@@ -63,7 +63,9 @@ def answers(measurements: Measurements, name: str) -> Floats:
 
     Raises MissingError if one is missing or not finite.
     """
-    table = np.asarray(model(measurements, name).answers, dtype=float)
+    if name not in measurements.predicted:
+        model(measurements, name)
+    table = measurements.table(name)
     rows = count_predictions(measurements.scored_by, measurements.truth)
     if table.ndim != 2 or len(table) != rows or not rows:
         raise MissingError(f"{name} has predictions for {len(table)} of {rows} rows")

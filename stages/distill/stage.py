@@ -58,7 +58,6 @@ class Distill(Keeping):
     """
 
     name: ClassVar[str] = "distill"
-    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
@@ -126,6 +125,13 @@ class Distill(Keeping):
             raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
         return self
 
+    @property
+    def consumes(self) -> frozenset[Kind]:
+        """A checkpoint; also a model without a head, if a transfer set may have the answers."""
+        if self.transfer:
+            return frozenset({Kind.CHECKPOINT, Kind.ENCODER})
+        return frozenset({Kind.CHECKPOINT})
+
     def references(self) -> dict[str, str]:
         steps = {"teacher": self.teacher, TRANSFER: self.transfer}
         return {role: step for role, step in steps.items() if step}
@@ -141,6 +147,11 @@ class Distill(Keeping):
             )
         if isinstance(recipe.stages.get(self.transfer or ""), Answering):
             self._check_stored_answers()
+        elif recipe.opened is not None and recipe.opened.input is Kind.ENCODER:
+            raise RecipeError(
+                "takes a checkpoint as its teacher, but the input is an encoder; put 'finetune' "
+                f"before it, or a label stage between {self.transfer!r} and it"
+            )
 
     def _check_stored_answers(self) -> None:
         """Raise RecipeError if hidden states or a teacher are named that the answers replace.
@@ -204,7 +215,7 @@ class Distill(Keeping):
             tokenizer, unseen_tokens = vocabulary.prune(student, tokenizer, splits)
             metrics.append(unseen_tokens)
         rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        dev_splits = self.judged_on(context)
+        dev_splits = self._dev_splits(context, transfer)
         dev_rows = training.labelled_rows(context, tokenizer, *dev_splits, numbered=True)
         if transfer_set.has_answers(transfer):
             self._check_stored_answers()
@@ -228,6 +239,19 @@ class Distill(Keeping):
             comparable = sum(supervision.state_loss.comparable)
             metrics.append(Metric(name="rows_split_alike", value=comparable))
         return Draft(roles, checkpoint.describe(student), tuple(metrics))
+
+    def _dev_splits(self, context: Context, transfer: Artifact | None) -> list[Split]:
+        """Return the development rows that are judged on, if any, and that have answers."""
+        splits = []
+        for split in self.judged_on(context):
+            answered = transfer_set.answered(transfer, split)
+            if not len(answered):
+                raise ModelError(
+                    f"distill.keep: no row of {split.name} has a prediction in {self.transfer!r}, "
+                    "by which the best weights would be chosen; write keep: last"
+                )
+            splits.append(answered)
+        return splits
 
     def _ask_teacher(
         self,

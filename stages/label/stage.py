@@ -9,16 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
-from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.sources import references
+from rarefy.pipeline.stage import (
+    Context,
+    Draft,
+    Opened,
+    Policy,
+    Requirements,
+    Stage,
+    StageCheck,
+)
+from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.training import run as training
-from rarefy.stages.training.parameters import EXPORTING, cpu_has_bf16
+from rarefy.stages.training.parameters import EXPORTING, changed, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TEXTS, TRANSFER
 
@@ -44,6 +53,11 @@ class Label(transfer_set.Answering):
     its fp32 export. Several teachers' raw outputs, e.g. logits, are averaged: an ensemble (Hinton
     et al. 2015, arXiv 1503.02531).
 
+    With a ``file``, the predictions are those of another system, such as a large language model, a
+    vendor or people. Each row of the file has the text of a row (or its ``id``), and its ``label``,
+    ``probabilities``, ``spans`` or ``vector``. Rows without a prediction are not learned, and how
+    many there are is reported. ``validate: {predictions: …}`` compares the bundle with them.
+
     The next stage receives the same input as this stage.
     """
 
@@ -52,10 +66,16 @@ class Label(transfer_set.Answering):
     produces: ClassVar[Kind | None] = Kind.TRANSFER_SET
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
-    policy: ClassVar[Policy] = Policy(
-        aside=True,
-        seeded=False,
-        needs={TRANSFER: Kind.TRANSFER_SET, ANSWERS: Kind.TRANSFER_SET},
+
+    file: str | None = Field(
+        default=None,
+        description="File with the predictions of another system, instead of a teacher's: JSONL "
+        "or Parquet, a path or reference as in data",
+    )
+    id: str | None = Field(
+        default=None,
+        description="Column of `file` that identifies its rows, as `data.id` does those of the "
+        "data; default: their texts",
     )
 
     teachers: tuple[str, ...] = Field(
@@ -74,6 +94,60 @@ class Label(transfer_set.Answering):
         "float, on a CPU and for many rows",
     )
 
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Label:
+        """Reject options of a teacher beside a file."""
+        if self.file is None:
+            refuse_unread(self, ("id",), "file")
+            return self
+        of_teachers = changed(self, ("teachers", "answers", "engine"))
+        if of_teachers:
+            raise ValueError(f"'file' has the predictions; remove {of_teachers[0]!r}")
+        return self
+
+    @property
+    def policy(self) -> Policy:
+        """Whether the stage reads its input, which is a teacher unless a file answers."""
+        return Policy(
+            aside=True,
+            seeded=False,
+            reads_input=self.file is None,
+            needs={TRANSFER: Kind.TRANSFER_SET, ANSWERS: Kind.TRANSFER_SET},
+        )
+
+    @property
+    def predictions_file(self) -> tuple[str, str | None] | None:
+        """The file and its column of ids."""
+        if self.file is None:
+            return None
+        return self.file, self.id
+
+    @property
+    def consumes(self) -> frozenset[Kind]:
+        """A checkpoint, the teacher; any model but a bundle before the predictions of a file."""
+        if self.file is None:
+            return frozenset({Kind.CHECKPOINT})
+        return MODELS - {Kind.BUNDLE}
+
+    def files(self, base: Path) -> tuple[Path, ...]:
+        """Return the file of predictions, if any."""
+        if self.file is None:
+            return ()
+        return (references.data_file(self.file, base, "label.file"),)
+
+    def _check_file(self, file: str, opened: Opened) -> None:
+        """Raise DataError if the file's predictions are wrong, or for too few of the rows."""
+        from rarefy.stages.label import from_file
+
+        splits: list[Split] = []
+        if self.transfer is None:  # whose texts are not made yet
+            splits = self._splits(opened.rows())
+        from_file.check(file, self.id, opened.task, opened.base, splits)
+
+    def _splits(self, splits: Mapping[str, Split]) -> list[Split]:
+        """Return those of the recipe's splits that are answered."""
+        return [splits[name] for name in sorted(self.reads & splits.keys())]
+
     def references(self) -> dict[str, str]:
         steps = {f"teacher:{name}": name for name in self.teachers}
         if self.transfer:
@@ -88,12 +162,16 @@ class Label(transfer_set.Answering):
         For example, if an earlier stage has no texts, or no answers to the same texts.
         """
         self._check_task(recipe.task)
+        if self.file is not None and recipe.opened is not None:
+            self._check_file(self.file, recipe.opened)
         transfer_set.check_texts(recipe.stages, self.transfer)
         if self.answers:
             self._check_answers(self.answers, recipe.stages)
 
     def _check_task(self, task: Task) -> None:
-        """Raise RecipeError if answers have no mean, or no export can answer."""
+        """Raise RecipeError if answers have no mean, or no export or file can answer."""
+        if self.file is not None:
+            self._check_form(task)
         if self.engine in ("int8", "float") and task.objective.linear is None:
             raise RecipeError(
                 f"engine: {self.engine} is for labels and scores of rows, not for {task.name}; "
@@ -104,6 +182,15 @@ class Label(transfer_set.Answering):
             raise RecipeError(
                 f"teachers: predictions of {task.name} cannot be averaged; use one teacher"
             )
+
+    def _check_form(self, task: Task) -> None:
+        """Raise RecipeError if a file can have no predictions for a task."""
+        from rarefy.stages.transfer import forms
+
+        if forms.of_task(task) is None:
+            raise RecipeError(f"file: the predictions of {task.name} cannot be read from a file")
+        if self.id and task.head.body_only:
+            raise RecipeError("id: vectors are those of texts, which identify them; remove it")
 
     def _check_answers(self, name: str, stages: Mapping[str, Stage]) -> None:
         """Raise RecipeError if an earlier stage has no answers, or none to the same texts.
@@ -117,6 +204,8 @@ class Label(transfer_set.Answering):
             return  # the check of kinds refuses it
         if not isinstance(earlier, Label):
             raise RecipeError(f"answers: {name!r} has no predictions; name a label stage")
+        if earlier.file is not None:
+            raise RecipeError(f"answers: {name!r} has those of a file, which join no average")
         if self.transfer and not earlier.transfer:
             raise RecipeError(
                 f"answers: {name!r} has none for the texts of {self.transfer!r}; give it "
@@ -132,6 +221,8 @@ class Label(transfer_set.Answering):
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, in which the teachers then answer."""
+        if self.file is not None:
+            return {}
         return {"cpu_bf16": cpu_has_bf16()}
 
     def run(self, context: Context, model: Artifact) -> Draft:
@@ -139,10 +230,15 @@ class Label(transfer_set.Answering):
 
         Raises DataError if the transfer set has no texts, ModelError if ``answers`` are to others.
         """
-        splits = [context.splits[name] for name in sorted(self.reads & context.splits.keys())]
+        splits = self._splits(context.splits)
         texts = None
         if self.transfer:
             texts = transfer_set.named(context, self.transfer)
+        if self.file is not None:
+            from rarefy.stages.label import from_file
+
+            return from_file.draft(self.file, self.id, context, splits, texts)
+        if texts is not None:
             splits.append(texts)
         if self.answers:
             self._check_same_texts(context.artifacts, splits)

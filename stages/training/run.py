@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,6 +162,19 @@ def _tokenized(
             if len(split) > CHUNK:
                 context.progress(end, len(split), f"{split.name}: tokenizing")
     return rows
+
+
+def texts_read_singly(split: Split) -> Iterator[str]:
+    """Yield the texts that ``labelled_rows`` tokenizes, in its order, if they are read singly."""
+    seen: set[bytes] = set()
+    for start in range(0, len(split), CHUNK):
+        places = range(start, min(start + CHUNK, len(split)))
+        if split.labels is None:
+            yield from _unseen(split, places, seen).texts
+            continue
+        yield from (split.texts[row] for row in places)
+        if split.pairs is not None:
+            yield from (split.pairs[row] for row in places)
 
 
 def _unseen(split: Split, rows: range, seen: set[bytes]) -> Split:

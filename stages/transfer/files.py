@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydantic import Field
 
+from rarefy.pipeline.data.development_split import picked
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.texts import Texts
 from rarefy.pipeline.stage import Stage
@@ -27,6 +28,8 @@ TRANSFER = "transfer"
 TEXTS = "texts"
 """The key of ``Draft.model`` under which a manifest has the number of a transfer set's texts."""
 
+ROWS = "rows/"
+"""What the name of a tensor begins with that has the rows of a split that are answered."""
 CHUNK = 10_000
 """Outputs that are looked at together."""
 LARGEST = 64.0
@@ -39,6 +42,11 @@ class Answering(Stage):
     transfer: str | None = Field(
         default=None, description="ID of an augment stage whose texts are labeled"
     )
+
+    @property
+    def predictions_file(self) -> tuple[str, str | None] | None:
+        """The file of another system's predictions, and its column of ids, if they are from one."""
+        return None
 
 
 Pair = tuple[str, str | None]
@@ -79,7 +87,20 @@ def learned(context: Context, artifact: Artifact | None) -> list[Split]:
     """Return all texts that a student learns: the recipe's own, and those of a transfer set."""
     names = ("train", "unlabelled", "corpus")
     own = [context.splits[name] for name in names if name in context.splits]
-    return own + splits(artifact, context.work)
+    return [answered(artifact, split) for split in own] + splits(artifact, context.work)
+
+
+def answered(artifact: Artifact | None, split: Split) -> Split:
+    """Return the rows of a split that a transfer set has answers to.
+
+    That is all, unless it has some and they are from a file.
+    """
+    if not has_answers(artifact):
+        return split
+    places = _tensors(artifact).get(ROWS + split.name)
+    if places is None:
+        return split
+    return picked(split, places.tolist(), split.name, split.sha256)
 
 
 def named(context: Context, step: str) -> Split:
@@ -123,10 +144,16 @@ def same_texts(one: Artifact, other: Artifact) -> bool:
     return file_sha256(one.directory / FILE) == file_sha256(other.directory / FILE)
 
 
-def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]:
-    """Write split -> raw outputs (units × width); return path -> role.
+def write_answers(
+    directory: Path, answers: dict[str, Tensor], rows: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, str]:
+    """Write answers; return path -> role.
 
-    In fp16, unless it would lose more than a thousandth of one, as it does of large scores.
+    Args:
+        directory: where to.
+        answers: split -> raw outputs (units × width). In fp16, unless it would lose more than a
+            thousandth of one, as it does of large scores.
+        rows: the rows of those splits of which not all have answers.
     """
     import torch
     from safetensors.torch import save_file
@@ -142,6 +169,8 @@ def write_answers(directory: Path, answers: dict[str, Tensor]) -> dict[str, str]
         return (value.half() if fit else value).contiguous()
 
     narrowed = {name: narrow(value) for name, value in answers.items()}
+    for name, places in (rows or {}).items():
+        narrowed[ROWS + name] = torch.tensor(places, dtype=torch.int64)
     save_file(narrowed, directory / ANSWERS)
     return {ANSWERS: "answers"}
 
@@ -156,6 +185,11 @@ def answers(artifact: Artifact) -> dict[str, Tensor]:
 
     Units × width, in fp16 or fp32, memory-mapped by safetensors.
     """
+    tensors = _tensors(artifact)
+    return {name: value for name, value in tensors.items() if not name.startswith(ROWS)}
+
+
+def _tensors(artifact: Artifact) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return load_file(artifact.directory / ANSWERS)

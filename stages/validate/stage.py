@@ -13,7 +13,14 @@ from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
-from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
+from rarefy.pipeline.stage import (
+    Context,
+    Draft,
+    Policy,
+    Requirements,
+    Stage,
+    StageCheck,
+)
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
@@ -26,6 +33,7 @@ from rarefy.pipeline.terms.recipe_parts import MODEL as MODEL_STEP
 from rarefy.pipeline.terms.wording import about
 from rarefy.stages.common.bundle_targets import Bundling
 from rarefy.stages.training.parameters import EXPORTING
+from rarefy.stages.transfer.files import Answering
 from rarefy.stages.validate import throughput
 
 if TYPE_CHECKING:
@@ -34,13 +42,14 @@ if TYPE_CHECKING:
         Linear,
         Measurements,
         ModelMeasurement,
+        Predicted,
     )
     from rarefy.pipeline.measure.memory.cold_start import ColdStart
     from rarefy.pipeline.measure.rows_per_second import Throughput
     from rarefy.stages.common.progress import Steps
     from rarefy.stages.validate.references import References
 
-REFERENCE = "reference"
+REFERENCE, PREDICTIONS = "reference", "predictions"
 FEWEST_TOKENS = 4
 
 
@@ -69,12 +78,20 @@ class Validate(Stage):
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
     libraries: ClassVar[tuple[str, ...]] = (*EXPORTING, "scikit-learn", "scipy")
     policy: ClassVar[Policy] = Policy(
-        sees_ancestors=True, timed=True, keeps_files=True, needs={REFERENCE: Kind.CHECKPOINT}
+        sees_ancestors=True,
+        timed=True,
+        keeps_files=True,
+        needs={REFERENCE: Kind.CHECKPOINT, PREDICTIONS: Kind.TRANSFER_SET},
     )
 
     models: tuple[Name, ...] | Literal["all"] = Field(
         default="all",
         description="IDs of checkpoints to compare with; all: those that the bundle is made from",
+    )
+    predictions: tuple[Name, ...] = Field(
+        default=(),
+        description="IDs of label stages with a `file` that has predictions for the eval split as "
+        "well: they are scored like a model, but nothing of them is timed",
     )
     processes: int = Field(
         default=5,
@@ -126,12 +143,12 @@ class Validate(Stage):
     )
 
     def references(self) -> dict[str, str]:
-        """Return the checkpoints named by ``models``, and the recipe's model for ``probe``."""
+        """Return the models, the predictions, and the recipe's model for ``probe``."""
         names = () if self.models == "all" else self.models
-        references = {f"{REFERENCE}:{name}": name for name in names}
+        steps = {f"{REFERENCE}:{name}": name for name in names}
         if self.probe and MODEL_STEP not in names:
-            references["probe"] = MODEL_STEP
-        return references
+            steps["probe"] = MODEL_STEP
+        return steps | {f"{PREDICTIONS}:{name}": name for name in self.predictions}
 
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if something cannot be measured for the task, its rows or a target.
@@ -149,13 +166,16 @@ class Validate(Stage):
                 f"lengths: {list(self.lengths)}: give lengths from {FEWEST_TOKENS} to {longest}, "
                 "the data's max_length"
             )
+        for name in self.predictions:
+            _check_predictions(name, recipe)
         if isinstance(recipe.exporter, Bundling):
             recipe.exporter.check_targets(recipe.targets)
 
     def measures(self, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
-        """Return the checkpoints that are measured together with the bundle."""
+        """Return the checkpoints and files of predictions that the bundle is compared with."""
         names = kinds if self.models == "all" else self.models
-        return tuple(name for name in names if kinds[name] is Kind.CHECKPOINT)
+        checkpoints = tuple(name for name in names if kinds[name] is Kind.CHECKPOINT)
+        return checkpoints + self.predictions
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the machine's fingerprint and everything in the recipe that affects measurement.
@@ -219,6 +239,7 @@ class Validate(Stage):
             models=models,
             thresholds=_thresholds(task, model),
             aliases=chosen.aliases,
+            predicted={name: session.read_predictions(name) for name in self.predictions},
             baselines={name: tagged.digest for name, tagged in context.baselines.items()},
             latency={},
         )
@@ -362,6 +383,17 @@ class Session:
         measurement.device_memory = peak.device
         return measurement
 
+    def read_predictions(self, name: str) -> Predicted:
+        """Return the predictions for the whole split of the file that a label stage kept."""
+        from rarefy.pipeline.measure.measurements import Predicted
+        from rarefy.pipeline.measure.predictions import predict as accuracy
+        from rarefy.stages.transfer import predictions as outside
+
+        artifact = self.context.artifacts[name]
+        predictions = outside.of_artifact(artifact, self.context.task)
+        table = predictions.answers(self.context.split("eval"))
+        return Predicted(digest=artifact.digest, answers=accuracy.as_table(table))
+
     def measure_linear(self) -> Linear:
         """Train the linear model, and measure it on the eval split."""
         from rarefy.pipeline.measure.predictions import linear_model as linear
@@ -465,6 +497,23 @@ class Session:
             clear=context.throughput_rule(target, measured),
             progress=self.steps.next(f"measuring throughput on {target.name}"),
         )
+
+
+def _check_predictions(name: str, recipe: StageCheck) -> None:
+    """Raise RecipeError if a stage has no file of predictions, or it lacks one for an eval row."""
+    from rarefy.stages.transfer import predictions as outside
+
+    stage = recipe.stages.get(name)
+    file = stage.predictions_file if isinstance(stage, Answering) else None
+    if file is None:
+        raise RecipeError(
+            f"predictions: {name!r} has no file of predictions; name a label stage with one"
+        )
+    if recipe.opened is not None:
+        opened = recipe.opened
+        reference, id_column = file
+        predictions = outside.read(reference, opened.base, opened.task, id_column)
+        predictions.answers(opened.rows()["eval"])
 
 
 def first_of_other_providers(targets: Sequence[Target]) -> list[Target]:

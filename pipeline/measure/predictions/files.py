@@ -23,6 +23,7 @@ LINEAR = ("linear", "probe")
 """The names of the answers of linear models: on words, and on embeddings."""
 APART: dict[str, Any] = {
     "models": {"__all__": {"answers"}},
+    "predicted": {"__all__": {"answers"}},
     "elsewhere": True,
     **{name: {"answers"} for name in LINEAR},
 }
@@ -69,6 +70,8 @@ def write(measured: Measurements, path: Path) -> Measurements:
     tables = {f"model/{name}": model.answers for name, model in measured.models.items()}
     for target, table in measured.elsewhere.items():
         tables[f"elsewhere/{target}"] = table
+    for name, predicted in measured.predicted.items():
+        tables[f"predicted/{name}"] = predicted.answers
     for name in LINEAR:
         if model := getattr(measured, name):
             tables[name] = model.answers
@@ -98,7 +101,11 @@ def read(measured: Measurements, path: Path) -> Measurements:
         room, _, target = name.partition("/")
         if room == "elsewhere" and target:
             elsewhere[target] = table
-    whole: dict[str, Any] = {"models": models, "elsewhere": elsewhere, "answers_sha256": ""}
+    others = {}
+    for name, predicted in measured.predicted.items():
+        others[name] = predicted.model_copy(update={"answers": tables[f"predicted/{name}"]})
+    whole: dict[str, Any] = {"models": models, "predicted": others}
+    whole |= {"elsewhere": elsewhere, "answers_sha256": ""}
     for name in LINEAR:
         if model := getattr(measured, name):
             whole[name] = model.model_copy(update={"answers": tables[name]})

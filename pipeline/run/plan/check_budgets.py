@@ -131,17 +131,35 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
     readable = {name: kind for name, kind in kinds.items() if name in inputs}
     measured = loaded.call(last.stage.measures, readable)
     for position, budget in enumerate(loaded.recipe.budgets):
-        name = budget.against
-        if name not in kinds or name in measured:
+        name = budget.against or ""
+        if name not in kinds:
+            continue
+        if name in measured:
+            if kinds[name] is Kind.TRANSFER_SET:
+                _check_compares_answers(loaded, position, budget)
             continue
         hint = ""
         if kinds[name] is Kind.CHECKPOINT:
             hint = f"; name it in the 'models' of {last.id}"
+        elif kinds[name] is Kind.TRANSFER_SET:
+            hint = f"; a label stage with a file can be named in the 'predictions' of {last.id}"
         names = ", ".join(sorted(measured)) or "none"
         raise loaded.where.say(
             ("budgets", position, "against"),
             f"{name!r} is not measured as a reference; measured are: {names}{hint}",
         )
+
+
+def _check_compares_answers(loaded: LoadedRecipe, position: int, budget: Budget) -> None:
+    """Raise RecipeError if a budget compares anything but answers with a file of predictions."""
+    metric = METRICS[budget.metric]
+    if metric.from_rows:
+        return
+    problem = (
+        f"{budget.against!r} has predictions of a file alone, so it has no {budget.metric}; "
+        "compare with a model"
+    )
+    raise loaded.where.say(("budgets", position, "against"), problem)
 
 
 def _needs_labels(metric: str) -> bool:

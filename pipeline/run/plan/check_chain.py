@@ -8,7 +8,7 @@ from typing import Final
 from rarefy.pipeline import tasks
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
-from rarefy.pipeline.stage import Stage, StageCheck, located_model
+from rarefy.pipeline.stage import Opened, Stage, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import HEADED, MODELS, Kind
 from rarefy.pipeline.tasks import Task
@@ -73,6 +73,25 @@ def check_stages(loaded: LoadedRecipe, task: Task) -> None:
         )
         loaded.call(step.stage.check, stage_check, check=True)
         earlier[step.id] = step.stage
+
+
+def check_opened(
+    loaded: LoadedRecipe, step: Step, earlier: Mapping[str, Stage], opened: Opened
+) -> None:
+    """Let a stage that will run check its parameters against the model and the data.
+
+    Args:
+        loaded: the recipe.
+        step: of the stage.
+        earlier: the stages before it, by id.
+        opened: what is known of the model and the data.
+
+    Raises:
+        RecipeError: a parameter does not fit; names the stage's file and line.
+    """
+    data, targets = loaded.recipe.data, loaded.recipe.targets
+    stage_check = StageCheck(opened.task, data.max_length, targets, earlier, opened=opened)
+    loaded.call(step.stage.check, stage_check, check=True)
 
 
 def _declared_kinds(loaded: LoadedRecipe) -> dict[str, Kind]:

@@ -31,7 +31,7 @@ from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
 from rarefy.pipeline.sources import download
-from rarefy.pipeline.stage import Requirements, Stage, discovery, located_model
+from rarefy.pipeline.stage import Opened, Requirements, Stage, discovery, located_model
 from rarefy.pipeline.store.artifact import HEADED, Artifact, Kind
 from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.tasks import load as data
@@ -356,8 +356,19 @@ class Plan:
                 artifact = self.store.lookup(fingerprint)
             if artifact is not None:
                 artifacts[identifier] = artifact
+            elif identifier != MODEL:
+                self._check_opened(identifier, kinds)
             steps.append(Planned(identifier, stage, kind, fingerprint, artifact))
         return steps
+
+    def _check_opened(self, identifier: str, kinds: dict[str, Kind]) -> None:
+        """Let a stage that will run check its parameters against the model and the data."""
+        loaded, earlier = self.loaded, dict[str, Stage]()
+        for step in loaded.steps:
+            if step.id == identifier:
+                opened = Opened(self.task, kinds[step.input], loaded.base, lambda: self.rows)
+                check_chain.check_opened(loaded, step, earlier, opened)
+            earlier[step.id] = step.stage
 
     def find_errors(self) -> list[RarefyError]:
         """Return the errors of the recipe, its data and its model, as far as they are independent.

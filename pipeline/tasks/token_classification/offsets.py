@@ -45,6 +45,14 @@ def words_of(spans: Iterable[Span], words: Sequence[tuple[int, int]], text: str)
     return of_words
 
 
+def check(spans: Iterable[Span], text: str) -> None:
+    """Raise DataError if a span of characters is empty, outside the text, or overlaps another."""
+    last = Span(0, 0, "")
+    for span in sorted(spans):
+        _check(span, last, text)
+        last = span
+
+
 def _check(span: Span, last: Span, text: str) -> None:
     """Raise DataError unless a span is within the text and begins after the last one."""
     if not 0 <= span.start < span.end <= len(text):

@@ -56,8 +56,13 @@ def _of_spans(text: str, target: Any) -> tuple[str, tuple[str, ...] | None]:
     asked = words.joined([text[start:end] for start, end in places])
     if target is None:
         return asked, None
-    found = offsets.words_of([_span(value) for value in target], places, text)
+    found = offsets.words_of(spans(target), places, text)
     return asked, SpanTags(tags_of(found, len(places)))
+
+
+def spans(values: Iterable[Any]) -> list[Span]:
+    """Return the spans of characters that a data file has. Raises DataError if one is none."""
+    return [_span(value) for value in values]
 
 
 def _span(value: Any) -> Span:

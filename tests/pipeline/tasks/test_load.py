@@ -302,6 +302,7 @@ OPTIONS = {
     "text": "review",
     "label": "mood",
     "group": "query",
+    "id": "key",
     "negatives": "not",
     "slices": ("source",),
     "max_length": 64,
@@ -322,6 +323,18 @@ def test_the_digest_knows_every_option_of_reading_and_its_version(tmp_path, monk
     digests = {data.digest(recipe, located) for recipe in (plain, *changed)}
     monkeypatch.setattr(data, "READING", data.READING + 1)
     assert len({*digests, data.digest(plain, located)}) == 2 + len(OPTIONS)
+
+
+def test_rows_keep_their_ids_wherever_they_are_moved(load):
+    rows = [{"text": f"{t} {at}", "label": t, "key": at} for at in range(40) for t in ("a", "b")]
+    unlabelled = [{"text": "new", "key": "n1"}, {"text": "newer", "key": None}]
+    splits, _ = load(rows, rows[:4], unlabelled=unlabelled, id="key", dev="10 %")
+    for name in ("train", "dev", "eval"):
+        split = splits[name]
+        assert [text.split()[1] for text in split.texts] == list(split.ids)
+    assert list(splits["unlabelled"].ids) == ["n1", ""]
+    with pytest.raises(DataError, match="no column 'nothing'"):
+        load(rows, rows[:4], id="nothing")
 
 
 def test_a_label_that_leaves_train_with_its_group_is_said(load):

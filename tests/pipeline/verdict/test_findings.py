@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rarefy.pipeline.measure.measurements import Linear, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.measurements import Linear, Measurements, ModelMeasurement, Predicted
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.verdict.findings import judge_one
@@ -498,3 +498,21 @@ def test_a_linear_baseline_can_be_a_warning_only():
     (beaten,) = found.budgets
     assert (beaten.outcome, beaten.level, beaten.name) == ("fail", "warn", "linear baseline")
     assert found.outcome == "pass"
+
+
+def test_predictions_of_a_file_are_compared_by_their_answers_alone():
+    models = {"candidate": ModelMeasurement(digest="c", size=1, answers=answers_right(0.9))}
+    others = {"label": Predicted(digest="l", answers=answers_right(0.8))}
+    found = measured(models, len(answers_right(0.9)), predicted=others)
+    drop = one(found, metric="accuracy", max_drop=0.01, against="label")
+    assert (drop.outcome, drop.value) == ("pass", pytest.approx(-0.1))
+    size = one(found, metric="size", min_shrink=2, against="label")
+    assert (size.outcome, size.reason) == ("fail", "label was not measured")
+    broken = others | {"label": Predicted(digest="l", answers=[[0.9, 0.1]])}
+    drop = one(
+        found.model_copy(update={"predicted": broken}),
+        metric="accuracy",
+        max_drop=0.01,
+        against="label",
+    )
+    assert (drop.outcome, drop.value) == ("fail", None)

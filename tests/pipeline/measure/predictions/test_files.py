@@ -8,7 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
-from rarefy.pipeline.measure.measurements import CANDIDATE, Linear, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.measurements import (
+    CANDIDATE,
+    Linear,
+    Measurements,
+    ModelMeasurement,
+    Predicted,
+)
 from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.measure.predictions import predict as accuracy
 
@@ -30,6 +36,7 @@ def measured(seed: int = 0, **changes) -> Measurements:
             name: ModelMeasurement(digest=name, size=1, answers=table())
             for name in (CANDIDATE, "s3://bucket/store#production")
         },
+        "predicted": {"label": Predicted(digest="label", answers=table())},
         "elsewhere": {"gpu": table()},
         "linear": Linear(size=1, seconds=1, rows=1, milliseconds=[0.1], answers=table()),
         "latency": {},
