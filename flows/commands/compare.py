@@ -21,6 +21,7 @@ from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Latency
+    from rarefy.pipeline.terms.budget import Budget
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -95,7 +96,8 @@ def compare(
 
     Both models predict the same rows. They are timed in short alternating blocks of calls, until
     the test decides whether the latency changed by --max-regression (default: 5%), or until
-    --seconds have passed.
+    --seconds have passed. With --max-regression, the recipe's budgets on labels and slices are
+    judged as well, against BASELINE.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -110,11 +112,13 @@ def compare(
     bundle = find(candidate, home)
     execution_provider: Any = bundle_files.chosen_provider(bundle.directory, provider)
     target = Target(provider=execution_provider, threads=threads)
+    budgets: tuple[Budget, ...] = ()
     if table is not None:
         source, base = rows_of(table, text, label), Path()
     else:
         loaded = recipe_of(candidate, recipe, home)
         source, base = loaded.recipe.data, loaded.base
+        budgets = loaded.recipe.budgets
     notes: list[str] = []
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
@@ -134,7 +138,7 @@ def compare(
             display.say(f"note: {note}", "yellow")
     verdict, code = None, 0
     if limit is not None:
-        verdict = comparing.judge(comparison, limit, target)
+        verdict = comparing.judge(comparison, limit, target, budgets)
         code = verdict.exit_code(strict)
     if as_json:
         values = verdict.model_dump(mode="json", by_alias=True) if verdict else None

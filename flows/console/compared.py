@@ -120,7 +120,7 @@ def compare(
     )
     verdict = None
     if limit is not None:
-        verdict = comparing.judge(comparison, limit, target)
+        verdict = comparing.judge(comparison, limit, target, source.recipe.budgets)
     return ComparisonView(comparison, verdict)
 
 

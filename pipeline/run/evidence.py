@@ -6,22 +6,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rarefy.pipeline.run.plan.plan import Plan
-from rarefy.pipeline.verdict import power
+from rarefy.pipeline.verdict import cell_power, power
+from rarefy.pipeline.verdict.cell_power import CellNeeds
 from rarefy.pipeline.verdict.power import Need
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Measurements
 
 
-def needs(plan: Plan, last: Path) -> list[Need]:
+def needs(plan: Plan, last: Path) -> list[Need | CellNeeds]:
     """Return how many eval rows each margin on a score needs, and how many there are.
+
+    Those of labels and slices come last.
 
     ``last``: the folder of the recipe's last run; its measurements show how often models differ.
     """
     rows = plan.summary.rows["eval"]
     # Of rows in groups, nobody knows how many would do before a run has told.
     counted = plan.unbound_task.scorer.counted and plan.loaded.recipe.data.group is None
-    return power.needs(plan.budgets, rows, _earlier(last), counted=counted)
+    earlier, summary = _earlier(last), plan.summary
+    of_all = power.needs(plan.budgets, rows, earlier, counted=counted)
+    of_cells = cell_power.needs(plan.budgets, summary.marked, summary.slices, earlier)
+    return [*of_all, *of_cells]
 
 
 def _earlier(last: Path) -> Measurements | None:

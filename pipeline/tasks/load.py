@@ -29,7 +29,7 @@ SHOWN = 20
 """Labels of a model that an error names."""
 READING = 2
 """The version of how files are read: raised when the same ones give other rows or targets."""
-VERSION = 9
+VERSION = 10
 """Of the summary: raised when what it says of the same rows changes."""
 NO_VALUE = "(none)"
 """The slice of rows without a value in the slice's column; see ``_alone`` for their group."""
@@ -41,6 +41,8 @@ class Summary:
 
     ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
     the digest of a split's rows that are in its file but left out because of other files.
+    ``marked``: the eval rows of each label, or entities of each type. ``slices``: column -> value
+    -> eval rows.
     """
 
     labels: list[str]
@@ -48,6 +50,8 @@ class Summary:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    marked: dict[str, int] = field(default_factory=dict)
+    slices: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
@@ -168,7 +172,10 @@ def load(
     left_out = _leave_out(splits, warnings, singly=reader.singly)
     _warn_overlap(splits, warnings, cut=cut)
     sizes = {name: len(split) for name, split in splits.items()}
-    return splits, Summary(names, sizes, counts, warnings, left_out)
+    measured = splits["eval"]
+    marked = reader.count_marked(measured.labels or (), names)
+    slices = {column: dict(Counter(values)) for column, values in measured.columns.items()}
+    return splits, Summary(names, sizes, counts, warnings, left_out, marked, slices)
 
 
 def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> list[str]:

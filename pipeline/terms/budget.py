@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rarefy.pipeline.terms import quantity
 from rarefy.pipeline.terms.metrics import FORMS, METRICS, USUAL, Metric, expects, known
 from rarefy.pipeline.terms.quantity import Points, Quantity
-from rarefy.pipeline.terms.recipe_parts import Part
+from rarefy.pipeline.terms.recipe_parts import Part, label_name
 from rarefy.pipeline.terms.suggestions import hint
 from rarefy.pipeline.terms.wording import required
 
 REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""
+EVERY: Final = "*"
+"""Stands for every label, or every value of a slice's column."""
 
 
 class Budget(Part):
@@ -46,6 +48,16 @@ class Budget(Part):
         default=None,
         description="Largest allowed relative loss compared with `against`, as a share; without "
         "a metric, it applies to the main score, latency_p50 and size each",
+    )
+    label: Annotated[str, BeforeValidator(label_name)] | None = Field(
+        default=None,
+        description="Label that precision, recall or f1 is of, such as an entity type; '*': every "
+        "label",
+    )
+    slice: str | None = Field(
+        default=None,
+        description="Rows that the metric is of: COLUMN=VALUE, with a column of data.slices; "
+        "COLUMN=*: the rows of each value",
     )
     against: str | None = Field(
         default=None,
@@ -91,6 +103,27 @@ class Budget(Part):
             raise ValueError(f"'caches' is of latencies; {self.metric} has none")
         return self
 
+    @model_validator(mode="after")
+    def _one_cell(self) -> Budget:
+        metric = known(self.metric)
+        of_labels = [name for name, entry in METRICS.items() if entry.of_label]
+        if self.label is not None and not metric.of_label:
+            raise ValueError(f"'label' is of {', '.join(of_labels)}; {self.metric} has none")
+        if metric.of_label and self.label is None:
+            raise ValueError(
+                f"{self.metric} is of one label: give label: NAME, or label: '*' for each"
+                f"{_of_all_labels(self.metric)}"
+            )
+        if self.slice is None:
+            return self
+        if self.label is not None:
+            raise ValueError("give a label or a slice, not both")
+        if not metric.from_rows:
+            raise ValueError(f"'slice' is of rows; {self.metric} is of the whole model")
+        if not all(self.slice.partition("=")):
+            raise ValueError(f"slice: {self.slice!r}: write COLUMN=VALUE, or COLUMN=*")
+        return self
+
     @property
     def form(self) -> str:
         return next(form for form in FORMS if getattr(self, form) is not None)
@@ -98,6 +131,23 @@ class Budget(Part):
     @property
     def limit(self) -> float:
         return float(getattr(self, self.form))
+
+    @property
+    def cell(self) -> str | None:
+        """What of the predictions it is on: ``label=NAME`` or ``COLUMN=VALUE``; None: on all."""
+        return self.slice if self.label is None else f"label={self.label}"
+
+    @property
+    def column_and_value(self) -> tuple[str, str]:
+        """The column of the slice and the value there, ``*`` for each value; both empty without."""
+        column, _, value = (self.slice or "").partition("=")
+        return column, value
+
+
+def _of_all_labels(metric: str) -> str:
+    """Return which scores are of all labels and have this name in theirs, as a hint."""
+    names = [name for name in METRICS if metric in name.split("_")[1:]]
+    return f"; of all labels: {', '.join(names)}" if names else ""
 
 
 def _check_share(value: Any) -> None:
@@ -236,7 +286,7 @@ def _percent_hint(limit: float) -> str:
 def _contradict(floor: Budget, ceiling: Budget) -> bool:
     """Return whether no measurement meets both: the floored metric never exceeds the other."""
     same_target = floor.target == ceiling.target or None in (floor.target, ceiling.target)
-    if not same_target or floor.caches != ceiling.caches:
+    if not same_target or floor.caches != ceiling.caches or floor.cell != ceiling.cell:
         return False
     return _never_more(floor.metric, ceiling.metric) and floor.limit > ceiling.limit
 

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.tasks.task import count_predictions
+from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
 from rarefy.pipeline.terms.outcomes import Outcome
@@ -84,7 +85,7 @@ class History:
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
-        later = {"latency": {"__all__": {"rows", "seed", "sample"}}}
+        later: Any = {"latency": {"__all__": {"rows", "seed", "sample"}}, "columns": True}
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
         judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
         with self._open() as database:
@@ -330,7 +331,21 @@ def _budget_row(result: BudgetResult) -> tuple[Any, ...]:
     bounds = _finite(result.value, result.low, result.high)
     budget = (result.form, result.limit, result.against, result.level)
     judged = (result.outcome, result.reason, result.caches)
-    return (result.metric, result.target, *bounds, *budget, *judged)
+    return (_metric_of(result), result.target, *bounds, *budget, *judged)
+
+
+def _metric_of(result: BudgetResult) -> str:
+    """Return what stands in the column ``metric``: with a label or slice after a blank, if any."""
+    return f"{result.metric} {result.cell}" if result.cell else result.metric
+
+
+def _with_cell(number: dict[str, Any]) -> dict[str, Any]:
+    """Return a number whose label or slice is apart from its metric; see ``_metric_of``."""
+    metric, _, cell = number["metric"].partition(" ")
+    if not cell:
+        return number
+    label = cell.removeprefix("label=") if metrics.known(metric).of_label else None
+    return number | {"metric": metric, "label": label, "slice": None if label else cell}
 
 
 def _finite(*values: float | None) -> list[float | None]:
@@ -367,7 +382,7 @@ def _put(past: Past, row: Sequence[Any]) -> None:
     if number["form"] is None:
         past.plain.append(Plain(*row[: len(Plain._fields)]))
     else:
-        past.budgets.append(BudgetResult(**number))
+        past.budgets.append(BudgetResult(**_with_cell(number)))
 
 
 def _sha256(*texts: str) -> str:

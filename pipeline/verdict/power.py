@@ -93,6 +93,8 @@ def needs(
     by_budget: list[Need] = []
     for budget in budgets:
         metric = METRICS.get(budget.metric)
+        if budget.cell is not None:
+            continue  # cell_power tells
         if metric is None or metric.kind not in ("score", "agreement") or budget.against is None:
             continue
         if counted and counts_rows(budget.metric):

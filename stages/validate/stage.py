@@ -193,6 +193,7 @@ class Validate(Stage):
             truth=truth,
             groups=groups_of_blocks(task, split),
             slices=slices.of(split, task, tokens),
+            columns=slices.columns(split, task),
             models=models,
             aliases=chosen.aliases,
             baselines={name: tagged.digest for name, tagged in context.baselines.items()},

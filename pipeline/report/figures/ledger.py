@@ -212,6 +212,7 @@ def _budgets(data: ReportData) -> list[BudgetResult]:
     budgets = []
     if data.verdict:
         budgets = data.verdict.budgets
+    budgets = [budget for budget in budgets if budget.cell is None]
     return sorted(budgets, key=lambda budget: budget.form != "max")
 
 

@@ -334,6 +334,7 @@ class Plan:
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
+        budgets.check_cells(self.loaded, self.unbound_task, self.labels, self.summary)
         artifacts: dict[str, Artifact] = {}
         steps = []
         for identifier, kind in kinds.items():

@@ -301,6 +301,15 @@ class RegressionScorer(Scorer):
         """Return ``row``; with groups, ``query``."""
         return "query" if _grouped(truth) else "row"
 
+    def part(self, truth: Sequence[Any], blocks: Sequence[int]) -> list[Any]:
+        """Return the truth of some rows; with groups, of some queries, numbered from 0."""
+        if not _grouped(truth):
+            return super().part(truth, blocks)
+        place = {block: at for at, block in enumerate(blocks)}
+        relevance, query, _ = _ranked(truth)
+        rows = zip(relevance.tolist(), query.tolist(), strict=True)
+        return [[score, place[number]] for score, number in rows if number in place]
+
     def block_of_unit(self, truth: Sequence[Any]) -> NDArray[np.int64] | None:
         """Return the number of each row's query; None without groups."""
         if not _grouped(truth):
