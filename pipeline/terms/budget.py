@@ -109,11 +109,6 @@ class Budget(Part):
         of_labels = [name for name, entry in METRICS.items() if entry.of_label]
         if self.label is not None and not metric.of_label:
             raise ValueError(f"'label' is of {', '.join(of_labels)}; {self.metric} has none")
-        if metric.of_label and self.label is None:
-            raise ValueError(
-                f"{self.metric} is of one label: give label: NAME, or label: '*' for each"
-                f"{_of_all_labels(self.metric)}"
-            )
         if self.slice is None:
             return self
         if self.label is not None:
@@ -142,12 +137,6 @@ class Budget(Part):
         """The column of the slice and the value there, ``*`` for each value; both empty without."""
         column, _, value = (self.slice or "").partition("=")
         return column, value
-
-
-def _of_all_labels(metric: str) -> str:
-    """Return which scores are of all labels and have this name in theirs, as a hint."""
-    names = [name for name in METRICS if metric in name.split("_")[1:]]
-    return f"; of all labels: {', '.join(names)}" if names else ""
 
 
 def _check_share(value: Any) -> None:

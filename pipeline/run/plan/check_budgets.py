@@ -23,11 +23,15 @@ def check(loaded: LoadedRecipe, task: Task) -> None:
     recipe = loaded.recipe
     for budget in recipe.budgets:
         metric = budget.metric
-        if metric in METRICS:
+        lacks_label = known(metric).of_label and budget.label is None
+        if metric in METRICS and not lacks_label:
             continue
         scores = task.scorer.score_names(recipe.data)
-        names = dict.fromkeys((*scores, *METRICS))
-        raise loaded.where.say(("budgets",), f"unknown metric {metric!r}{hint(metric, names)}")
+        problem = f"unknown metric {metric!r}{hint(metric, dict.fromkeys((*scores, *METRICS)))}"
+        if lacks_label:
+            near = hint(metric, scores)
+            problem = f"{metric} is of one label: give label: NAME, or label: '*' for each{near}"
+        raise loaded.where.say(("budgets",), problem)
     problems = find_problems(recipe.budgets)
     if problems:
         raise loaded.where.say(("budgets",), problems[0])
