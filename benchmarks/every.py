@@ -26,6 +26,7 @@ NAMES: Final = (
     "coverage_tasks",
     "false_alarms",
     "queues",
+    "gates",
     "power",
     "knowledge",
     "promises",
