@@ -1,7 +1,7 @@
 """Run every benchmark, even after one broke off, and print a table of the outcomes.
 
 ``make benchmark`` calls it. It takes long and needs a quiet machine; with names, only
-those run.
+those run. With ``--stale``, nothing runs: it lists the records whose subject has changed since.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import stale
 
 NAMES: Final = (
     "demo",
@@ -48,6 +50,7 @@ WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "students")
 OUTCOMES: Final = {
     0: "every claim holds",
     3: "a claim does not hold",
+    4: "a claim is undecided",
     5: "not run: this machine lacks something that it needs",
 }
 """Exit code of a benchmark -> what it means."""
@@ -81,9 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run them one after another; return 1 if one broke off, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    parser.add_argument("--race", type=Path, required=True, help="where the race keeps its tools")
-    parser.add_argument("--students", type=Path, required=True, help="where students are kept")
+    parser.add_argument("--race", type=Path, help="where the race keeps its tools")
+    parser.add_argument("--students", type=Path, help="where students are kept")
+    parser.add_argument("--stale", action="store_true", help="list the records that are stale")
     options = parser.parse_args(arguments)
+    if options.stale:
+        Console().print(stale.table())
+        return 0
+    if options.race is None or options.students is None:
+        parser.error("--race and --students say where tools and work are kept")
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")

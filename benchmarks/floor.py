@@ -1,11 +1,13 @@
-"""How near an int8 bundle comes to the time of its integer products alone, node by node.
+"""How near an int8 bundle comes to its roofline, node by node.
 
     python -m benchmarks.floor [--checkpoint DIR]      about 5 minutes; needs a quiet machine and
                                                        `make demo`
 
-The floor is the time of all multiply-adds of the whole model (all layers, all tokens) at the best
-rate that a bare integer product reaches on this core. The weights of the shapes are random, with
-the checkpoint's tokenizer: times do not depend on them. One thread, batch 1, no padding.
+The floor is the larger of two times (Williams, Waterman and Patterson 2009, "Roofline"): all
+multiply-adds of the whole model (all layers, all tokens) at the best rate that a bare integer
+product reaches on this core, and one reading of all int8 weights at the rate at which the core
+reads as many bytes again and again. The weights of the shapes are random, with the checkpoint's
+tokenizer: times do not depend on them. One thread, batch 1, no padding.
 """
 
 from __future__ import annotations
@@ -77,6 +79,16 @@ def rate(inputs: int, outputs: int, rows: int) -> float:
     binding.bind_output("y", "cpu")
     time_ms = milliseconds(lambda: product.run_with_iobinding(binding))
     return 2e-6 * rows * inputs * outputs / time_ms
+
+
+def reading_rate(size: int) -> float:
+    """Return the rate at which one core reads a buffer of this many bytes repeatedly, in GB/s."""
+    from threadpoolctl import threadpool_limits
+
+    values = np.ones(size // 4, np.float32)
+    with threadpool_limits(1):
+        time_ms = milliseconds(lambda: values.dot(values))
+    return values.nbytes / time_ms / 1e6
 
 
 def bundle(source: Path, folder: Path, layers: int, hidden: int) -> Path:
@@ -151,15 +163,21 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="rarefy-floor-") as folder:
             exported = bundle(source, Path(folder), layers, hidden)
             model = BundleModel(exported, threads=1)
+            weights = layers * 12 * hidden**2  # bytes in int8, and multiply-adds a token
+            reading = reading_rate(weights)
             for length in LENGTHS:
                 feed = feed_of(model, length)
                 time_ms = milliseconds(lambda model=model, feed=feed: model.run(feed))
-                floor = 2e-6 * length * layers * 12 * hidden**2 / peak
+                computing_ms = 2e-6 * length * weights / peak
+                reading_ms = 1e-6 * weights / reading
+                floor = max(computing_ms, reading_ms)
                 row = {
                     "model": name,
                     "tokens": length,
                     "ms": time_ms,
                     "floor_ms": floor,
+                    "computing_ms": computing_ms,
+                    "reading_ms": reading_ms,
                     "share": floor / time_ms,
                     "operators": account(exported, length),
                 }

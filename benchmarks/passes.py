@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 
 from benchmarks import planned
-from benchmarks.record import Claim, finish
+from benchmarks.record import Claim, finish, is_at_least
 from rarefy.exporters.build import BuildInfo, build
 from rarefy.exporters.passes import (
     attention,
@@ -189,11 +189,12 @@ def claim(row: dict[str, Any], whole: dict[str, Any]) -> Claim:
     title = f"without {row['without']}: time as a ratio to that with all passes"
     if row["without"] == name_of(residual):
         title += " (both at level all)"
+    larger = row["size"] > LARGER * whole["size"]
     return Claim(
         title,
         "above 1 on real rows, or a larger bundle",
         f"{shown} (rows {interval}); {row['nodes']} nodes, {size} MB ({more:+.1%})",
-        real.value > 1 or row["size"] > LARGER * whole["size"],
+        larger or is_at_least(real, 1.0),
     )
 
 

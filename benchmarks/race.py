@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import contestants, planned
-from benchmarks.record import Claim, finish, is_of_now, note_now
+from benchmarks.record import Claim, finish, is_at_least, is_of_now, note_now
 from rarefy.pipeline.measure import fresh_process
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.statistics import intervals
@@ -316,7 +316,7 @@ class Race:
             f"{self.name}, {title}: {ours} against the fastest",
             f"at least {least}×",
             f"{shown(ratio)}× the speed of {best}",
-            ratio.value >= least,
+            is_at_least(ratio, least),
         )
 
     def _rate_claim(self, rates: dict[str, tuple[Setup, list[list[float]]]]) -> Claim:
@@ -330,7 +330,7 @@ class Race:
             f"{self.name}, rows a second on two cores: {our_setup.form} against the fastest",
             "ahead",
             f"{shown(ratio)}× those of {setup.form}",
-            ratio.value > 1,
+            is_at_least(ratio, 1.0),
         )
 
 

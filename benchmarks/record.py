@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,8 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.terms.interval import Interval
 
 HERE = Path(__file__).parent
+GENERATIONS = ("avx512_bf16", "avx_vnni", "amx_int8")
+"""Flags that tell generations of CPUs apart that clouds call alike."""
+OUTCOMES = {True: "yes", False: "NO", None: "undecided"}
+EXIT_CODES = {False: 3, None: 4}
 VERSIONS = ("rarefy", "torch", "transformers", "onnx", "onnxruntime", "optimum", "peft", "prefect")
 
 COMMIT = subprocess.run(
@@ -26,12 +33,49 @@ COMMIT = subprocess.run(
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, its target, what was measured, and whether the claim holds."""
+    """What is claimed, its target, what was measured, and whether the claim holds.
+
+    ``holds`` is None if the measurement cannot decide, as a budget is inconclusive.
+    """
 
     claim: str
     target: str
     measured: str
-    holds: bool
+    holds: bool | None
+
+
+def is_at_least(interval: Interval, least: float) -> bool | None:
+    """Return whether a measured value is at least a limit, as a budget judges it.
+
+    True if the whole interval is, False if none of it is, otherwise None.
+    """
+    if interval.low >= least:
+        return True
+    if interval.high < least:
+        return False
+    return None
+
+
+def is_at_most(interval: Interval, most: float) -> bool | None:
+    """Return whether a measured value is at most a limit; see ``is_at_least``."""
+    return is_at_least(Interval(-interval.value, -interval.high, -interval.low), -most)
+
+
+def worst(outcomes: Sequence[bool | None]) -> bool | None:
+    """Return False if one of several is False, None if one is undecided, otherwise True."""
+    if False in outcomes:
+        return False
+    return None if None in outcomes else True
+
+
+def mean(intervals: Sequence[Interval]) -> Interval:
+    """Return the mean of the values of several seeds, and the means of their bounds.
+
+    Runs on the same rows share those rows' chance, so the interval of the mean is taken to be as
+    wide as theirs are on average: no narrower, however many seeds.
+    """
+    values, lows, highs = zip(*intervals, strict=True)
+    return Interval(statistics.mean(values), statistics.mean(lows), statistics.mean(highs))
 
 
 def here() -> dict[str, str]:
@@ -39,11 +83,11 @@ def here() -> dict[str, str]:
     return {"commit": COMMIT, "cpu": cpu()}
 
 
-def cpu() -> str:
-    """Return the CPU's name, and flags that tell two generations apart that clouds call alike."""
-    facts = fingerprint.fingerprint()
+def cpu(machine: Mapping[str, Any] | None = None) -> str:
+    """Return the name of a machine's CPU, this one's by default, with ``GENERATIONS``' flags."""
+    facts = machine or fingerprint.fingerprint()
     name = str(facts["cpu"])
-    newer = [flag for flag in ("avx_vnni", "amx_int8") if flag in facts["flags"]]
+    newer = [flag for flag in GENERATIONS if flag in facts["flags"]]
     if newer:
         name += f" ({', '.join(newer)})"
     return name
@@ -70,12 +114,11 @@ def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int
         seed: of the measurement.
 
     Returns:
-        The exit code: 0 if all claims hold, else 3.
+        The exit code: 3 if a claim does not hold, 4 if one is undecided, else 0.
     """
     table = Table("holds", "claim", "target", "measured", title=name)
     for claim in claims:
-        holds = "yes" if claim.holds else "NO"
-        table.add_row(holds, claim.claim, claim.target, claim.measured)
+        table.add_row(OUTCOMES[claim.holds], claim.claim, claim.target, claim.measured)
     Console().print(table)
     result = {
         "name": name,
@@ -90,4 +133,7 @@ def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int
     path = HERE / "results" / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {path.relative_to(HERE.parent)}")
-    return 0 if all(claim.holds for claim in claims) else 3
+    for outcome in (False, None):
+        if any(claim.holds is outcome for claim in claims):
+            return EXIT_CODES[outcome]
+    return 0

@@ -28,7 +28,8 @@ import yaml
 from benchmarks import corpora
 from benchmarks.bundle import ROOT
 from benchmarks.contestants import unpacked_mpnet
-from benchmarks.record import COMMIT, HERE, Claim, finish, here
+from benchmarks.record import COMMIT, HERE, Claim, finish, here, is_at_least
+from rarefy.pipeline.terms.interval import Interval
 
 RESULTS = HERE / "results" / "students.json"
 PICTURES = {
@@ -382,10 +383,10 @@ def claim(
     for name, row in means.items():
         small = row["smaller"] >= smaller
         if row["from_text"] >= speed and small and row["minutes"] <= MOST:
-            retained[name] = row["kept"]
+            retained[name] = Interval(row["kept"], row["low"], row["high"])
     if not retained:
         return Claim(title, target, "no student is so fast and small", False)
-    best = max(retained, key=retained.__getitem__)
+    best = max(retained, key=lambda name: retained[name].value)
     row = means[best]
     measured = (
         f"{best}: {row['kept']:.1%} [{row['low']:.1%}, {row['high']:.1%}] of "
@@ -393,7 +394,7 @@ def claim(
         f"{row['speedup']:.0f}×), {row['smaller']:.0f}× smaller, {row['seeds']} seeds "
         f"of {row['of']}, {row['minutes']:.0f} minutes, {row['cpu']}{row['commits']}"
     )
-    return Claim(title, target, measured, retained[best] >= share)
+    return Claim(title, target, measured, is_at_least(retained[best], share))
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -436,7 +437,6 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from rarefy.pipeline.report.facts import Point
     from rarefy.pipeline.report.figures.tradeoff import tradeoff
     from rarefy.pipeline.report.pictures import WIDE, stand_alone
-    from rarefy.pipeline.terms.interval import Interval
 
     if not rows:
         return
