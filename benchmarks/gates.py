@@ -3,8 +3,8 @@
     python -m benchmarks.gates            all parts
     python -m benchmarks.gates cells      one part
 
-Each part is a function that returns its rows and claims; it is recorded as ``gates_PART``. Claims
-hold if the Wilson interval of the rate is on the right side of the target.
+Each part measures its rows and makes its claims of them; those of a part that is not named are kept
+in the record. A claim holds if the Wilson interval of the rate is on the right side of the target.
 
 ``cells``: budgets on each label. The reference has 90 % of each label's rows right, and 8 % of the
 rows are right for one of the two models alone, as ``rarefy plan`` assumes.
@@ -13,17 +13,19 @@ rows are right for one of the two models alone, as ``rarefy plan`` assumes.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.record import Claim, finish
+from benchmarks.record import HERE, Claim, finish, here, is_at_least, is_at_most, worst
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.tasks.presenter import LabelTable
 from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.verdict import cell_power, cell_scores, cells
 from rarefy.pipeline.verdict.power import DISAGREEMENT, REFERENCE
 from rarefy.pipeline.verdict.verdict import BudgetResult
@@ -38,7 +40,6 @@ CELLS: Final = 20
 MARGINS: Final = {0.01: FEWER, 0.02: TRIALS, 0.03: TRIALS, 0.05: TRIALS}
 ROWS: Final = (20, 50, 200, 1000)
 """Rows of each cell in families of equal students."""
-Rows = tuple[list[dict[str, Any]], list[Claim]]
 
 
 class Labels:
@@ -84,7 +85,14 @@ def judge(budget: Budget, table: LabelTable) -> BudgetResult:
 
 
 def simulate(budget: Budget, labels: Labels, trials: int, what: str) -> dict[str, Any]:
-    """Return how often a budget passes, fails and is inconclusive, and which cell is the worst."""
+    """Return how often a budget passes, fails and is inconclusive.
+
+    Args:
+        budget: On each label.
+        labels: What is drawn in each trial.
+        trials: Their number.
+        what: The name of the setting. If it is harm, a budget on all rows is judged as well.
+    """
     generator = np.random.default_rng([SEED, labels.rows, len(labels.names)])
     outcomes = Counter[str]()
     found = accurate = 0
@@ -94,12 +102,11 @@ def simulate(budget: Budget, labels: Labels, trials: int, what: str) -> dict[str
         table = labels.draw(generator)
         result = judge(budget, table)
         outcomes[result.outcome] += 1
-        worst = result.cells[0]
-        found += worst.outcome == "fail" and worst.name == harmed
+        first = result.cells[0]
+        found += first.outcome == "fail" and first.name == harmed
         if what == "harm":
             accurate += _of_all(mean, table) == "pass"
     return {
-        "part": "cells",
         "what": what,
         "metric": budget.metric,
         "form": budget.form,
@@ -161,55 +168,83 @@ def floor_at_limit(rows: int) -> dict[str, Any]:
     return simulate(budget, Labels(rows, [0.0, 0.0]), TRIALS, "floor at the truth")
 
 
-def of_cells() -> Rows:
-    """Return the part ``cells``."""
+def measure_cells() -> list[dict[str, Any]]:
+    """Return the rows of the part ``cells``."""
     rows = [harmed(margin, trials) for margin, trials in MARGINS.items()]
     rows += [equal("recall", count, TRIALS) for count in ROWS]
     rows += [equal(metric, count, FEWER) for metric in ("precision", "f1") for count in ROWS[:2]]
     rows += [at_limit(count) for count in (50, 1000)]
     rows += [one_at_limit(count) for count in (200, 1000)]
     rows += [floor_at_limit(count) for count in ROWS]
-    return rows, [
-        _claim(rows, "harm", "harmed cell failed", 0.95, least=True),
-        _claim(rows, "harm", "mean passed", 0.95, least=True),
-        _claim(rows, "equal", "fail", 0.06),
-        _claim(rows, "all at the limit", "fail", 0.06),
-        _claim(rows, "one at the limit", "pass", 0.06),
-        _claim(rows, "floor at the truth", "pass", 0.03),
+    return rows
+
+
+def claims_of_cells(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Return what is claimed of the part ``cells``."""
+    return [
+        _claim(rows, "harm", "harmed cell failed", 0.95, is_at_least),
+        _claim(rows, "harm", "mean passed", 0.95, is_at_least),
+        _claim(rows, "equal", "fail", 0.06, is_at_most),
+        _claim(rows, "all at the limit", "fail", 0.06, is_at_most),
+        _claim(rows, "one at the limit", "pass", 0.06, is_at_most),
+        _claim(rows, "floor at the truth", "pass", 0.03, is_at_most),
     ]
 
 
 def _claim(
-    rows: list[dict[str, Any]], what: str, outcome: str, limit: float, *, least: bool = False
+    rows: list[dict[str, Any]],
+    what: str,
+    outcome: str,
+    limit: float,
+    keeps: Callable[[Interval, float], bool | None],
 ) -> Claim:
-    """Claim that a rate is at most, or at least, a limit in each of some rows, by its interval."""
-    holds = True
+    """Claim that a rate keeps a limit in each of those rows that are of ``what``."""
+    holds = []
     shown = []
     for row in rows:
         if row["what"] != what:
             continue
         rate = intervals.wilson(row[outcome], row["trials"])
-        kept = rate.low >= limit if least else rate.high <= limit
-        holds = holds and kept
+        holds.append(keeps(rate, limit))
         setting = f"{row['metric']}, {row['limit']:.0%}, {row['rows of a cell']:,} rows"
         shown.append(f"{setting}: {rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]")
-    word = "at least" if least else "at most"
-    return Claim(f"{what}: {outcome}", f"{word} {limit:.0%}", "; ".join(shown), holds)
+    word = "at least" if keeps is is_at_least else "at most"
+    return Claim(f"{what}: {outcome}", f"{word} {limit:.0%}", "; ".join(shown), worst(holds))
 
 
-PARTS: Final[dict[str, Callable[[], Rows]]] = {"cells": of_cells}
+class Part(NamedTuple):
+    """What measures the rows of a part, and what is claimed of them."""
+
+    measure: Callable[[], list[dict[str, Any]]]
+    claims: Callable[[list[dict[str, Any]]], list[Claim]]
+
+
+PARTS: Final[dict[str, Part]] = {"cells": Part(measure_cells, claims_of_cells)}
 
 
 def main() -> int:
-    """Run the parts that are named, or all, and record each."""
+    """Measure the parts that are named, or all, and record them with the others."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], metavar="PART")
-    names = parser.parse_args().parts or list(PARTS)
-    codes = []
-    for name in names:
-        rows, claims = PARTS[name]()
-        codes.append(finish(f"gates_{name}", rows, claims, SEED))
-    return max(codes)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    named = parser.parse_args().parts or list(PARTS)
+    unknown = set(named) - PARTS.keys()
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    recorded = _recorded()
+    rows, claims = [], []
+    for name, part in PARTS.items():
+        of_part = [row for row in recorded if row["part"] == name]
+        if name in named:
+            of_part = [{"part": name, **row, **here()} for row in part.measure()]
+        if of_part:
+            rows += of_part
+            claims += part.claims(of_part)
+    return finish("gates", rows, claims, SEED)
+
+
+def _recorded() -> list[dict[str, Any]]:
+    path = HERE / "results/gates.json"
+    return list(json.loads(path.read_text())["rows"]) if path.exists() else []
 
 
 if __name__ == "__main__":
