@@ -87,8 +87,11 @@ def _worst_cell(budget: BudgetResult) -> str:
     if budget.outcome == "pass" or not budget.is_family or not budget.cells:
         return ""
     worst = budget.cells[0]
-    subject, name, reason = map(escape, (budget.subject, worst.name, worst.reason))
-    return f"> {SYMBOL[worst.outcome]} Worst of {subject}: **{name}**, {reason}"
+    symbol = SYMBOL[worst.outcome]
+    subject = escape(budget.subject)
+    name = escape(worst.name)
+    reason = escape(worst.reason)
+    return f"> {symbol} Worst of {subject}: **{name}**, {reason}"
 
 
 def _worst_slice(data: ReportData) -> str:

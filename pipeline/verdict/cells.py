@@ -19,8 +19,7 @@ import numpy as np
 from rarefy.pipeline.measure.measurements import Measurements
 from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.terms.budget import Budget, misfit
-from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.outcomes import ORDER, worst
+from rarefy.pipeline.terms.outcomes import ORDER
 from rarefy.pipeline.terms.wording import plural
 from rarefy.pipeline.verdict import cell_power, cell_scores, findings, lookup
 from rarefy.pipeline.verdict.cell_scores import Cell
@@ -35,15 +34,19 @@ LEVEL: Final = 0.05
 
 def judge(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
     """Judge a budget that has a label or a slice on one target; see ``findings.judge_one``."""
-    reason = misfit(budget)
-    if reason:
-        return findings.result_of(budget, target, Finding(None, "fail", reason))
     measured = measurements.on(target)
-    try:
-        cells = cell_scores.of_measurements(budget, measured)
-    except lookup.MissingError as missing:
-        return findings.result_of(budget, target, Finding(None, "fail", str(missing)))
-    return judge_cells(budget, target, cells, _block_name(measured))
+    reason = misfit(budget)
+    cells: list[Cell] = []
+    if reason is None:
+        try:
+            cells = cell_scores.of_measurements(budget, measured)
+        except lookup.MissingError as missing:
+            reason = str(missing)
+    if reason is not None:
+        missed = Finding(None, "fail", reason)
+        return findings.result_of(budget, target, missed)
+    block = _block_name(measured)
+    return judge_cells(budget, target, cells, block)
 
 
 def judge_cells(
@@ -68,12 +71,10 @@ def judge_cells(
         results.append(_result(cell, finding))
     results.sort(key=lambda result: _badness(budget, result))
     first = results[0]
-    outcome = worst(result.outcome for result in results) or "inconclusive"
-    interval = None
-    if first.value is not None and first.low is not None and first.high is not None:
-        interval = Interval(first.value, first.low, first.high)
-    finding = Finding(interval, outcome, _sentence(results))
-    return findings.result_of(budget, target, finding).model_copy(update={"cells": results})
+    reason = _sentence(results)
+    of_family = findings.result_of(budget, target, Finding(None, first.outcome, reason))
+    bounds = first.model_dump(include={"value", "low", "high"})
+    return of_family.model_copy(update={"cells": results, **bounds})
 
 
 def _sentence(results: list[CellResult]) -> str:
@@ -83,7 +84,7 @@ def _sentence(results: list[CellResult]) -> str:
     if len(results) == 1:
         return text
     counts = Counter(result.outcome for result in results)
-    parts = [f"{counts[outcome]} {outcome}" for outcome in reversed(ORDER) if counts[outcome]]
+    parts = [f"{number} {outcome}" for outcome, number in counts.items()]
     return f"of {len(results)} cells {', '.join(parts)}; the worst is {text}"
 
 
@@ -129,14 +130,17 @@ def _beyond(budget: Budget, value: float) -> float:
 def _finding(budget: Budget, cell: Cell, block: str) -> Finding:
     """Judge one cell by its own interval."""
     if cell.score is None:
-        few = "no row counts for it" if not cell.blocks else "a model never gives the label"
-        return Finding(None, "inconclusive", f"{budget.metric} says nothing: {few}")
+        why = "a model never gives the label"
+        if not cell.blocks:
+            why = "no row counts for it"
+        return Finding(None, "inconclusive", f"{budget.metric} says nothing: {why}")
     lacking = cell_power.lacking(budget, cell, block)
     finding = findings.of_score(budget, cell.score, lacking)
     if finding.interval is None or np.isfinite(finding.interval).all():
         return finding
     blocks = plural(cell.blocks, block)
-    return Finding(None, "inconclusive", f"{budget.metric} is not a number on {blocks}")
+    reason = f"{budget.metric} is not a number on {blocks}"
+    return Finding(None, "inconclusive", reason)
 
 
 def _chance(budget: Budget, finding: Finding) -> float:
@@ -151,13 +155,17 @@ def _chance(budget: Budget, finding: Finding) -> float:
     if finding.interval is None:
         return 1.0
     value, low, high = finding.interval
-    bound = high if budget.form.startswith("min") else low
+    bound = low
+    if budget.form.startswith("min"):
+        bound = high
     distance = abs(bound - value)
     beyond = _beyond(budget, value)
     if distance == 0:
         return float(beyond <= 0)
-    quantile = float(norm.isf(LEVELS.get(budget.form, LEVEL)))
-    return float(norm.sf(quantile * beyond / distance))
+    level = LEVELS.get(budget.form, LEVEL)
+    quantile = norm.isf(level) * beyond / distance
+    chance = norm.sf(quantile)
+    return float(chance)
 
 
 def _block_name(measured: Measurements) -> str:

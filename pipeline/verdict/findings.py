@@ -84,7 +84,8 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
 
 def judge_one(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
     """Judge one budget on one target; None is the target of metrics that no target affects."""
-    return result_of(budget, target, _find(budget, target, measurements))
+    finding = _find(budget, target, measurements)
+    return result_of(budget, target, finding)
 
 
 def result_of(budget: Budget, target: str | None, finding: Finding) -> BudgetResult:
@@ -183,7 +184,8 @@ def _compare(
 
 def _absolute(budget: Budget, interval: Interval, where: str, lacking: str = "") -> Finding:
     """Judge ``min`` and ``max``."""
-    unit, least = METRICS[budget.metric].unit, budget.form == "min"
+    unit = METRICS[budget.metric].unit
+    least = budget.form == "min"
     outcome, shown, limit = _compare(interval, budget, unit, least=least, lacking=lacking)
     return Finding(interval, outcome, f"{budget.metric} is {shown}{where}; {limit}")
 

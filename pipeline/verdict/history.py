@@ -336,7 +336,9 @@ def _budget_row(result: BudgetResult) -> tuple[Any, ...]:
 
 def _metric_of(result: BudgetResult) -> str:
     """Return what stands in the column ``metric``: with a label or slice after a blank, if any."""
-    return f"{result.metric} {result.cell}" if result.cell else result.metric
+    if result.cell is None:
+        return result.metric
+    return f"{result.metric} {result.cell}"
 
 
 def _with_cell(number: dict[str, Any]) -> dict[str, Any]:
@@ -344,8 +346,10 @@ def _with_cell(number: dict[str, Any]) -> dict[str, Any]:
     metric, _, cell = number["metric"].partition(" ")
     if not cell:
         return number
-    label = cell.removeprefix("label=") if metrics.known(metric).of_label else None
-    return number | {"metric": metric, "label": label, "slice": None if label else cell}
+    named = {"metric": metric, "slice": cell}
+    if metrics.known(metric).of_label:
+        named = {"metric": metric, "label": cell.removeprefix("label=")}
+    return number | named
 
 
 def _finite(*values: float | None) -> list[float | None]:
@@ -382,7 +386,8 @@ def _put(past: Past, row: Sequence[Any]) -> None:
     if number["form"] is None:
         past.plain.append(Plain(*row[: len(Plain._fields)]))
     else:
-        past.budgets.append(BudgetResult(**_with_cell(number)))
+        fields = _with_cell(number)
+        past.budgets.append(BudgetResult(**fields))
 
 
 def _sha256(*texts: str) -> str:

@@ -67,24 +67,28 @@ class BudgetResult(BaseModel):
     @property
     def cell(self) -> str | None:
         """The label or slice as in ``Budget.cell``."""
-        return self.slice if self.label is None else f"label={self.label}"
+        if self.label is None:
+            return self.slice
+        return f"label={self.label}"
 
     @property
     def is_family(self) -> bool:
         """Whether it is on every label, or on every value of a column."""
-        return EVERY in (self.label, (self.slice or "").partition("=")[2])
+        return self.cell is not None and self.cell.endswith(f"={EVERY}")
 
     def named(self, cell: str) -> dict[str, str | None]:
         """Return ``label`` and ``slice`` of one of its cells."""
-        if self.label is not None:
-            return {"label": cell, "slice": None}
-        column = (self.slice or "").partition("=")[0]
-        return {"label": None, "slice": f"{column}={cell}"}
+        if self.slice is None:
+            return {"label": cell}
+        column, _, _ = self.slice.partition("=")
+        return {"slice": f"{column}={cell}"}
 
     @property
     def subject(self) -> str:
         """The metric with its label or slice: ``recall (label=SSN)``."""
-        return f"{self.metric} ({self.cell})" if self.cell else self.metric
+        if self.cell is None:
+            return self.metric
+        return f"{self.metric} ({self.cell})"
 
     @property
     def is_linear_baseline(self) -> bool:

@@ -52,8 +52,9 @@ class Ratio(NamedTuple):
 
         As ``paired.unevenness``; the blocks of the other model alone have none of the size.
         """
-        square = np.sum(self.of**2)
-        return float(len(self.of) * square / np.sum(self.of) ** 2)
+        mean_square = np.mean(self.of**2)
+        mean = np.mean(self.of)
+        return float(mean_square / mean**2)
 
 
 def ratios(
@@ -68,36 +69,62 @@ def ratios(
         groups: The group of each block; empty if each is its own.
     """
     if label not in table.names:
-        return tuple(Ratio(np.zeros(0), np.zeros(0)) for _ in table.predicted)
-    column = list(table.names).index(label)
+        nothing = np.zeros(0)
+        return tuple(Ratio(nothing, nothing) for _ in table.predicted)
+    names = list(table.names)
+    column = names.index(label)
     true = table.true[:, column]
     given = [predicted[:, column] for predicted in table.predicted]
     counts = true
     if metric != "recall":
         counts = np.any([true, *given], axis=0)
-    block = np.arange(len(true)) if table.blocks is None else table.blocks
-    if len(groups):
-        block = np.asarray(groups)[block]
-    _, block = np.unique(block[counts], return_inverse=True)
+    block = _blocks(table, groups)[counts]
     of_models = []
     for predicted in given:
-        hits = _sums(block, (true & predicted)[counts])
-        trues, givens = _sums(block, true[counts]), _sums(block, predicted[counts])
-        of = {"recall": trues, "precision": givens, "f1": (trues + givens) / 2}
-        of_models.append(Ratio(hits, of[metric]))
+        score = _ratio(metric, block, true[counts], predicted[counts])
+        of_models.append(score)
     return tuple(of_models)
+
+
+def _blocks(table: LabelTable, groups: Sequence[int]) -> Labels:
+    """Return the block of each row of a table: its group, if there are any."""
+    block = table.blocks
+    if block is None:
+        block = np.arange(len(table.true))
+    if not len(groups):
+        return block
+    of_block = np.asarray(groups)
+    return of_block[block]
+
+
+def _ratio(
+    metric: str, block: Labels, true: NDArray[np.bool_], predicted: NDArray[np.bool_]
+) -> Ratio:
+    """Return a score from rows; ``block``: the block of each, ``(rows,)`` like the others."""
+    _, number = np.unique(block, return_inverse=True)
+    hits = _sums(number, true & predicted)
+    trues = _sums(number, true)
+    if metric == "recall":
+        return Ratio(hits, trues)
+    givens = _sums(number, predicted)
+    if metric == "precision":
+        return Ratio(hits, givens)
+    both = trues + givens
+    return Ratio(hits, both / 2)
 
 
 def alone(metric: str, score: Ratio, seed: int = SEED) -> Interval | None:
     """Return a score with its 95% interval; None if the label is never true, or never given."""
     counts = score.of > 0
-    hits, of = score.hits[counts], score.of[counts]
-    if not len(of):
+    counted = Ratio(score.hits[counts], score.of[counts])
+    blocks = len(counted.of)
+    if not blocks:
         return None
-    if score.is_share:
-        return intervals.wilson(int(hits.sum()), len(hits))
-    heaviest = Ratio(hits, of).unevenness
-    interval = paired.alone(ratio(hits, of), len(of), seed, heaviest=heaviest)
+    if counted.is_share:
+        hits = int(counted.hits.sum())
+        return intervals.wilson(hits, blocks)
+    heaviest = counted.unevenness
+    interval = paired.alone(ratio(*counted), blocks, seed, heaviest=heaviest)
     return scores.within(metric, interval)
 
 
@@ -110,9 +137,10 @@ def compare(metric: str, ours: Ratio, theirs: Ratio, seed: int = SEED) -> Bootst
     if not ours.of.any() or not theirs.of.any():
         return None
     if metric == "recall" and ours.is_share:
-        right = _as_answers(ours.hits), _as_answers(theirs.hits)
-        truth = [0] * len(ours.hits)
-        return scores.compare(TEXT_CLASSIFICATION, "accuracy", *right, truth, seed)
+        first = _as_answers(ours.hits)
+        second = _as_answers(theirs.hits)
+        truth = [0] * len(first)
+        return scores.compare(TEXT_CLASSIFICATION, "accuracy", first, second, truth, seed)
     heaviest = max(ours.unevenness, theirs.unevenness)
     blocks = len(ours.of)
     drawn = paired.compare(ratio(*ours), ratio(*theirs), blocks, seed, heaviest=heaviest)
@@ -121,10 +149,12 @@ def compare(metric: str, ours: Ratio, theirs: Ratio, seed: int = SEED) -> Bootst
 
 def _as_answers(right: Floats) -> Floats:
     """Return answers to rows whose label is the first of two: that one where they are right."""
-    return np.stack([right, 1 - right], axis=1)
+    wrong = 1 - right
+    return np.stack([right, wrong], axis=1)
 
 
 def _sums(block: Labels, rows: NDArray[np.bool_]) -> Floats:
     """Return how many rows of each block are True."""
-    sums: Floats = np.bincount(block, rows, block.max(initial=-1) + 1).astype(float)
+    blocks = block.max(initial=-1) + 1
+    sums: Floats = np.bincount(block, rows, blocks)
     return sums

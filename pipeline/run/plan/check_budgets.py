@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
+from rarefy.pipeline.run.plan import check_cells
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task
-from rarefy.pipeline.tasks.load import Summary
-from rarefy.pipeline.terms.budget import EVERY, Budget, find_problems
+from rarefy.pipeline.terms.budget import Budget, find_problems
 from rarefy.pipeline.terms.metrics import METRICS, known
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.terms.suggestions import hint
-
-MOST_NAMED = 20
-"""Values of a column, the most frequent ones, among which a mistyped one is looked for."""
 
 
 def check(loaded: LoadedRecipe, task: Task) -> None:
@@ -27,7 +24,8 @@ def check(loaded: LoadedRecipe, task: Task) -> None:
         if metric in METRICS and not lacks_label:
             continue
         scores = task.scorer.score_names(recipe.data)
-        problem = f"unknown metric {metric!r}{hint(metric, dict.fromkeys((*scores, *METRICS)))}"
+        names = dict.fromkeys((*scores, *METRICS))
+        problem = f"unknown metric {metric!r}{hint(metric, names)}"
         if lacks_label:
             near = hint(metric, scores)
             problem = f"{metric} is of one label: give label: NAME, or label: '*' for each{near}"
@@ -56,8 +54,7 @@ def _problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str,
             )
     if _needs_labels(budget.metric):
         yield from _score_problems(recipe, budget, task)
-    if budget.slice is not None:
-        yield from _slice_problems(recipe, budget, task)
+    yield from check_cells.problems(recipe, budget, task)
     if budget.metric == "agreement" and budget.against and not task.unlabelled:
         yield (
             budget.form,
@@ -84,44 +81,6 @@ def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tupl
     if scores and metric not in scores:
         names = ", ".join(scores)
         yield "metric", f"{task.name} has no {metric} for such data; its scores are {names}"
-
-
-def _slice_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str, str]]:
-    """Yield why a budget on a slice cannot be judged, whatever the rows are."""
-    column, _ = budget.column_and_value
-    if column not in recipe.data.slices:
-        advice = hint(column, recipe.data.slices) if recipe.data.slices else "; add it there"
-        yield "slice", f"{column!r} is not one of data.slices{advice}"
-    scores = task.scorer.score_names(recipe.data)
-    if not _needs_labels(budget.metric) and budget.metric not in scores:
-        yield "slice", f"{budget.metric} is of all rows; a slice has {', '.join(scores)}"
-
-
-def check_cells(loaded: LoadedRecipe, task: Task, labels: Sequence[str], summary: Summary) -> None:
-    """Raise RecipeError if a budget is on a label or on a value that the eval rows cannot have.
-
-    Args:
-        loaded: The recipe.
-        task: What its rows are for.
-        labels: Of the task, in order.
-        summary: What is in the data.
-    """
-    names = task.presenter.label_names(labels)
-    for position, budget in enumerate(loaded.recipe.budgets):
-        if budget.label is not None and not names:
-            problem = f"{task.name} has no labels"
-            raise loaded.where.say(("budgets", position, "label"), problem)
-        if budget.label not in (None, EVERY, *names):
-            problem = f"{budget.label!r} is not a label{hint(budget.label, names)}"
-            raise loaded.where.say(("budgets", position, "label"), problem)
-        if budget.slice is None:
-            continue
-        column, value = budget.column_and_value
-        values = summary.slices.get(column, {})
-        if value not in (EVERY, *values):
-            common = sorted(values, key=lambda name: -values[name])
-            problem = f"no eval row has {value!r} in {column!r}{hint(value, common[:MOST_NAMED])}"
-            raise loaded.where.say(("budgets", position, "slice"), problem)
 
 
 def _is_on_gpu(budget: Budget, target: Target) -> bool:

@@ -20,7 +20,13 @@ from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.measure.machine import fingerprint as machine
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe
 from rarefy.pipeline.run import import_model
-from rarefy.pipeline.run.plan import baselines, check_chain, own_answers, times_as_warnings
+from rarefy.pipeline.run.plan import (
+    baselines,
+    check_cells,
+    check_chain,
+    own_answers,
+    times_as_warnings,
+)
 from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
@@ -334,7 +340,7 @@ class Plan:
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
-        budgets.check_cells(self.loaded, self.unbound_task, self.labels, self.summary)
+        check_cells.check(self.loaded, self.unbound_task, self.labels, self.summary)
         artifacts: dict[str, Artifact] = {}
         steps = []
         for identifier, kind in kinds.items():

@@ -306,9 +306,11 @@ class RegressionScorer(Scorer):
         if not _grouped(truth):
             return super().part(truth, blocks)
         place = {block: at for at, block in enumerate(blocks)}
-        relevance, query, _ = _ranked(truth)
-        rows = zip(relevance.tolist(), query.tolist(), strict=True)
-        return [[score, place[number]] for score, number in rows if number in place]
+        part = []
+        for relevance, query in truth:
+            if query in place:
+                part.append([relevance, place[query]])
+        return part
 
     def block_of_unit(self, truth: Sequence[Any]) -> NDArray[np.int64] | None:
         """Return the number of each row's query; None without groups."""
