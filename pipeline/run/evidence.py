@@ -23,10 +23,13 @@ def needs(plan: Plan, last: Path) -> list[Need | CellNeeds]:
     """
     rows = plan.summary.rows["eval"]
     # Of rows in groups, nobody knows how many would do before a run has told.
-    counted = plan.unbound_task.scorer.counted and plan.loaded.recipe.data.group is None
+    independent = plan.loaded.recipe.data.group is None
+    counted = plan.unbound_task.scorer.counted and independent
     earlier, summary = _earlier(last), plan.summary
     of_all = power.needs(plan.budgets, rows, earlier, counted=counted)
-    of_cells = cell_power.needs(plan.budgets, summary.marked, summary.slices, earlier)
+    of_cells = cell_power.needs(
+        plan.budgets, summary.marked, summary.slices, earlier, independent=independent
+    )
     return [*of_all, *of_cells]
 
 

@@ -82,6 +82,8 @@ def needs(
     marked: Mapping[str, int],
     by_column: Mapping[str, Mapping[str, int]],
     earlier: Measurements | None = None,
+    *,
+    independent: bool = True,
 ) -> list[CellNeeds]:
     """Return the rows that the cells of each budget with a label or a slice need.
 
@@ -90,6 +92,8 @@ def needs(
         marked: The eval rows of each label.
         by_column: Column -> value -> eval rows.
         earlier: Measurements of the same recipe, which give the observed disagreement.
+        independent: Whether no rows are in one group; else only an earlier run tells what a
+            margin needs.
     """
     of_budgets = []
     for budget in budgets:
@@ -98,9 +102,12 @@ def needs(
         rows = count(budget, marked, by_column)
         if not rows:
             continue
-        found = _absolute(budget, rows) if budget.against is None else None
-        if budget.against is not None:
-            found = _compared(budget, rows, _cells(budget, earlier))
+        if budget.against is None:
+            found = _absolute(budget, rows)
+        else:
+            cells = _cells(budget, earlier)
+            foreseen = independent and _is_foreseen(budget)
+            found = _compared(budget, rows, cells) if cells or foreseen else None
         if found is not None:
             of_budgets.append(found)
     return of_budgets
@@ -142,17 +149,25 @@ def _compared(budget: Budget, rows: Mapping[str, int], cells: Sequence[Cell]) ->
     if margin <= 0:
         return None
     usual = power.rows_needed(margin, power.DISAGREEMENT)
-    by_cell = {name: (count, usual) for name, count in rows.items()}
+    by_cell = dict.fromkeys(rows, (0, usual))
+    for name, count in rows.items():
+        by_cell[name] = count, usual
     origin = f"assuming that {power.DISAGREEMENT:.0%} of the predictions differ"
     for cell in cells:
         needed = rows_needed(budget, cell)
-        if needed is not None and cell.name in by_cell:
-            by_cell[cell.name] = by_cell[cell.name][0], needed
+        if needed is not None and cell.name in rows:
+            count = rows[cell.name]
+            by_cell[cell.name] = count, math.ceil(needed * count / cell.blocks)
             origin = "by what differed in the last run"
     basis = f"a margin of {points(margin)} needs about {usual:,} eval rows ({origin})"
     if cells:
         basis = f"the rows for a margin of {points(margin)}, {origin}"
     return CellNeeds(budget, basis, by_cell)
+
+
+def _is_foreseen(budget: Budget) -> bool:
+    """Return whether the disagreement tells, before any run, what a score needs; see ``power``."""
+    return budget.slice is None or power.counts_rows(budget.metric)
 
 
 def _cells(budget: Budget, earlier: Measurements | None) -> list[Cell]:

@@ -71,3 +71,17 @@ def test_a_score_alone_needs_the_rows_that_narrow_its_interval_to_the_limit():
     assert cell_power.rows_needed(budget, below) == pytest.approx(400, abs=1)
     assert cell_power.rows_needed(budget, Cell("a", 100, Interval(0.8, 0.7, 0.9))) is None
     assert cell_power.rows_needed(budget, Cell("a", 0, None)) is None
+
+
+def test_of_groups_and_of_scores_that_count_no_rows_nothing_is_foretold():
+    assert cell_power.needs([EVERY], MARKED, {}, independent=False) == []
+    fields = {"metric": "macro_f1", "label": None, "slice": "language=*"}
+    assert cell_power.needs([EVERY.model_copy(update=fields)], MARKED, BY_COLUMN) == []
+    truth = np.repeat([0, 1], [600, 400])
+    ours = truth.copy()
+    ours[:60] = 1
+    earlier = measured(truth, ours, truth, groups=(np.arange(1000) // 10).tolist())
+    [need] = cell_power.needs([EVERY], {"a": 600}, {}, earlier, independent=False)
+    rows, needed = need.by_cell["a"]
+    assert rows == 600
+    assert needed > 600, "in rows, as the plan counts them, not in groups of ten"
