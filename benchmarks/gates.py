@@ -138,7 +138,7 @@ def harmed(margin: float, trials: int) -> dict[str, Any]:
     budget = Budget(metric="recall", label="*", max_drop=margin, against="reference")
     names = [f"label{number}" for number in range(LABELS)]
     [need] = cell_power.needs([budget], dict.fromkeys(names, 0), {})
-    what = "harm" if HARM >= 3 * margin else "harm of two margins"
+    what = "harm" if 3 * margin <= HARM else "harm of two margins"
     return simulate(budget, Labels(need.needed, drops), trials, what)
 
 
