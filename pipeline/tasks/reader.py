@@ -162,5 +162,6 @@ class Reader(Part):
             return {}
         counts = Counter[int]()
         for row in indices:
-            counts.update([row] if isinstance(row, int) else row)
+            of_row = row if isinstance(row, Iterable) else [row]
+            counts.update(of_row)
         return {name: counts[index] for index, name in enumerate(names)}

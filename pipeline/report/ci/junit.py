@@ -89,7 +89,7 @@ def render(data: ReportData, strict: bool) -> str:
 
 def _cases(budget: BudgetResult) -> list[BudgetResult]:
     """Return a result for each label or slice of a budget on all of them, else the result."""
-    if budget.cell is None or not budget.is_family:
+    if not budget.is_family or not budget.cells:
         return [budget]
     cases = []
     for cell in budget.cells:

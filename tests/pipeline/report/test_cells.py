@@ -44,6 +44,15 @@ def test_each_cell_is_a_test_case(data: ReportData) -> None:
     }
 
 
+def test_labels_that_could_not_be_judged_are_one_failed_case(data: ReportData) -> None:
+    missed = FAMILY.model_copy(update={"cells": [], "reason": "'teacher' was not measured"})
+    verdict = Verdict(outcome="fail", budgets=[missed])
+    broken = data.model_copy(update={"verdict": verdict})
+    suite = next(iter(JUnitXml.fromstring(junit.render(broken, strict=False).encode())))
+    assert [case.name for case in suite] == ["recall (label=*) max_drop against teacher"]
+    assert 'href="#cells"' not in html.render(broken)
+
+
 def test_the_page_has_a_table_of_the_cells_in_their_order(data: ReportData) -> None:
     page = html.render(data)
     section = page[page.index('<section id="cells">') : page.index('<section id="ledger">')]
