@@ -121,7 +121,7 @@ def test_each_label_with_too_few_rows_is_named_before_the_run_and_after(
 
     said = rarefy("run", recipe, "--engine", "inline", "--strict")
     assert (said.code, said.out.splitlines()[-1]) == (4, "verdict: inconclusive")
-    run = project.folder / ".rarefy" / "runs" / "twins"
+    run = project.home / "runs" / "twins"
     [budget] = json.loads((run / "verdict.json").read_text())["budgets"]
     assert [(cell["rows"], cell["outcome"]) for cell in budget["cells"]] == [
         (10, "inconclusive"),
