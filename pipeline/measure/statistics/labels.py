@@ -156,5 +156,4 @@ def _as_answers(right: Floats) -> Floats:
 def _sums(block: Labels, rows: NDArray[np.bool_]) -> Floats:
     """Return how many rows of each block are True."""
     blocks = block.max(initial=-1) + 1
-    sums: Floats = np.bincount(block, rows, blocks)
-    return sums
+    return np.bincount(block, rows, blocks).astype(float)
