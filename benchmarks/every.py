@@ -43,9 +43,10 @@ NAMES: Final = (
     "gpu",
     "ablation",
     "pruning",
+    "repair",
     "students",
 )
-WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "students")
+WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "students")
 """Those that keep their work in a folder of their own in ``--students``."""
 OUTCOMES: Final = {
     0: "every claim holds",

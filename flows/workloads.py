@@ -22,13 +22,13 @@ MANY: Final = 20_000
 INT8: Final = 2.0
 """How many times faster an int8 export answers."""
 RANKING: Final = 4
-"""Passes of a row by which units are ranked: forward, backward as two, and to rescale."""
+"""Passes of a row by which units are ranked: forward, backward as two, and to repair."""
 EXPORT: Final = 8.0
 """Seconds of an export."""
 MEASURING: Final = 40.0
 """Seconds of ``validate`` besides its timing: exports, answers, memory and fresh starts."""
 SOLVING: Final = 15.0
-"""Seconds of the decompositions of a model's layers, or of the least squares that rescale units."""
+"""Seconds of the decompositions of a model's layers, or of the least squares after pruning."""
 
 
 def workload(stage: Stage, rows: Rows) -> Workload | None:

@@ -31,6 +31,7 @@ RENAMED: Final = {
     "prune.layers": "'remove_layers', the share or the layers to remove",
     "prune.macs": "'remove_macs', the share to remove",
     "prune.parameters": "'keep_parameters', the number to keep",
+    "prune.rescale": "'repair'",
     "prune.least_count": "'min_count'",
     "distill.layers": "'keep_layers', the number or the layers to keep",
     "factorize.ratio": "'keep_weights', the share to keep",

@@ -44,8 +44,9 @@ class Prune(Stage):
 
     Heads and neurons are ranked across the whole model by the diagonal of the Fisher information of
     their masks (Kwon et al. 2022, arXiv 2204.09656). Within each layer, the choice is then refined
-    with the layer's full Fisher block, and the remaining units are rescaled by least squares to
-    reproduce the layer's original output. Layers are removed one at a time, always the one whose
+    with the layer's full Fisher block, and the weights that read the remaining units are solved by
+    least squares to reproduce the layer's original output (ZipLM, Kurtic et al. 2023, arXiv
+    2302.04089). Layers are removed one at a time, always the one whose
     removal changes the predictions least. Nothing is trained unless ``recover_epochs`` is set: the
     pruned model then learns the predictions of the unpruned one (Hinton et al. 2015, arXiv
     1503.02531) for the rows of train, data.unlabelled and a transfer set, or the stored ones of the
@@ -56,7 +57,7 @@ class Prune(Stage):
     """
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
@@ -100,8 +101,9 @@ class Prune(Stage):
     method: Literal[*CRITERIA] = Field(  # type: ignore[valid-type]
         default="fisher", description="Criterion that ranks heads and neurons"
     )
-    rescale: bool = Field(
-        default=True, description="Whether to rescale the remaining units by least squares"
+    repair: bool = Field(
+        default=True,
+        description="Whether to solve the weights that read the remaining units by least squares",
     )
     calibration_rows: int = Field(
         default=2048, ge=8, le=1_000_000, description="Number of training rows for calibration"
@@ -149,7 +151,7 @@ class Prune(Stage):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):
             raise ValueError("'speedup' and 'table', the id of a profile stage, go together")
-        refuse_unread(self, ("method", "rescale", "calibration_rows"), *UNITS)
+        refuse_unread(self, ("method", "repair", "calibration_rows"), *UNITS)
         refuse_unread(self, ("learning_rate",), "recover_epochs")
         return self
 
@@ -347,4 +349,4 @@ class Prune(Stage):
         from rarefy.stages.prune.units import Removed
 
         shares: dict[Unit, float] = {"heads": self.remove_heads, "neurons": self.remove_neurons}
-        return Removed(shares, macs, speedup, self.method, self.rescale, self.rounds, number, start)
+        return Removed(shares, macs, speedup, self.method, self.repair, self.rounds, number, start)

@@ -1,4 +1,4 @@
-"""The heads and neurons that pruning removes: ranked, chosen, taken out, and the rest rescaled."""
+"""The heads and neurons that pruning removes: ranked, chosen, taken out, and the rest repaired."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.stages.prune import importance as fisher
-from rarefy.stages.prune import rescaling, selection
+from rarefy.stages.prune import repair, selection
 from rarefy.stages.prune.importance import CRITERIA, Sensitivity
 from rarefy.stages.prune.selection import MULTIPLES
 from rarefy.stages.prune.speedup import Speedup
@@ -34,7 +34,7 @@ Sets = Mapping[Unit, list[Part]]
 
 MISSED = 5
 """Percentage points by which a share may be missed without a warning."""
-RESCALE_ROWS = 256
+REPAIR_ROWS = 256
 """Rows of the least-squares problem: thousands of tokens for at most thousands of unknowns."""
 
 
@@ -125,7 +125,7 @@ class Removed:
         macs: the share of the multiply-adds to remove in all rounds, or 0.
         speedup: the search for a speed-up, if there is one.
         method: the criterion of ``fisher.CRITERIA`` that ranks units.
-        rescale: whether the remaining units are rescaled.
+        repair: whether the layers that read the remaining units are solved again.
         rounds: the number of rounds.
         number: of the round, from 1.
         start: what the layers that are left had before the first round.
@@ -135,7 +135,7 @@ class Removed:
     macs: float
     speedup: Speedup | None
     method: str
-    rescale: bool
+    repair: bool
     rounds: int
     number: int
     start: Start
@@ -157,11 +157,10 @@ class Removed:
 
 
 def remove(context: Context, network: Any, rows: list[Row], removed: Removed) -> list[Metric]:
-    """Remove a round's heads and neurons in place, and rescale the remaining ones."""
+    """Remove a round's heads and neurons in place, and repair what reads the others."""
     sets = {unit: surgery.parts(network, unit) for unit in removed.kinds(network)}
     ordered = surgery.forward_order(sets.values())
-    rescaling_rows = spread(rows, RESCALE_ROWS)
-    few = list(calibration_rows.batches(rescaling_rows, context.device))
+    few = list(calibration_rows.batches(spread(rows, REPAIR_ROWS), context.device))
     suffix = ""
     if removed.number > 1:
         suffix = f"_{removed.number}"
@@ -169,14 +168,13 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     retained = _retained(context, network, rows, sets, removed)
     if removed.speedup:
         metrics += removed.speedup.metrics()
-    whole = copy.deepcopy(network) if removed.rescale else None
+    whole = copy.deepcopy(network) if removed.repair else None
     surgery.keep_all(network, ordered, retained)
     if whole is not None:
         whole_parts = surgery.forward_order(surgery.parts(whole, unit) for unit in sets)
-        note = lambda done, total: context.progress(done, total, "rescaling")  # noqa: E731
-        abandoned = rescaling.rescale(network, ordered, whole, whole_parts, few, note)
-        name = f"rescaling_abandoned{suffix}"
-        metrics.append(Metric(name=name, value=abandoned, n=len(ordered)))
+        note = lambda done, total: context.progress(done, total, "repairing")  # noqa: E731
+        unsolved = repair.repair(network, ordered, whole, whole_parts, few, note)
+        metrics.append(Metric(name=f"unrepaired{suffix}", value=unsolved, n=len(ordered)))
     metrics += _mean_loss(context.task, network, few, f"calibration_loss{suffix}")
     return metrics
 

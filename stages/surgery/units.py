@@ -199,12 +199,20 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return linear
 
 
-def scale_units(part: Part, scales: Tensor) -> None:
-    """Fold one factor per unit into the layer that reads the units."""
-    reader = getattr(part.sink, "down", part.sink)
-    factors = scales.to(reader.weight).repeat_interleave(part.width)
+def replace_reader(part: Part, weight: Tensor, bias: Tensor | None) -> None:
+    """Give the layer that reads a part's units another matrix (outputs, columns) and bias.
+
+    A factorized layer keeps its second factor, and takes the first one that comes nearest.
+    """
+    sink, last = part.sink, getattr(part.sink, "up", part.sink)
     with torch.no_grad():
-        reader.weight.mul_(factors)
+        if hasattr(sink, "down"):
+            nearest = torch.linalg.lstsq(last.weight.double(), weight.double()).solution
+            sink.down.weight.copy_(nearest)
+        else:
+            sink.weight.copy_(weight)
+        if bias is not None:
+            last.bias.copy_(bias)
 
 
 def keep_layers(model: Any, retained: Sequence[int]) -> None:

@@ -127,7 +127,7 @@ def test_a_least_count_is_one_of_tokens():
             {"vocabulary": True, "method": "taylor"},
             "'method' needs 'remove_heads', 'remove_neurons', 'speedup',",
         ),
-        ({"vocabulary": True, "rescale": False}, "'rescale' needs .* or 'keep_parameters'"),
+        ({"vocabulary": True, "repair": False}, "'repair' needs .* or 'keep_parameters'"),
         ({"remove_layers": 0.5, "calibration_rows": 64}, "'calibration_rows' needs"),
     ],
 )

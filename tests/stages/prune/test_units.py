@@ -22,7 +22,7 @@ from tests.stages.classifiers import PATHS, masked_logits, one_where
 @pytest.mark.parametrize("method", ["fisher", "taylor", "magnitude"])
 def test_stage_removes_the_share_and_equals_the_masked_original(fresh, make_context, method):
     context = make_context()
-    stage = Prune(remove_heads="25 %", remove_neurons="50 %", method=method, rescale=False)
+    stage = Prune(remove_heads="25 %", remove_neurons="50 %", method=method, repair=False)
     draft = stage.run(context, fresh)
     original, pruned = checkpoint.load(fresh.directory), checkpoint.load(context.output)
     assert sum(draft.model["heads"]) == 9
@@ -68,7 +68,7 @@ def test_every_layer_keeps_a_head_and_some_neurons(fresh, make_context, caplog):
     assert draft.model["intermediate"] == [16, 16, 16]
 
 
-def test_rescaling_needs_no_more_memory_for_more_rows(fresh, make_context):
+def test_repair_needs_no_more_memory_for_more_rows(fresh, make_context):
     """Count the tensors alive at each forward pass, without those from before the run."""
 
     def peak(rows: int) -> int:
@@ -136,7 +136,7 @@ def test_only_a_task_with_a_loss_has_one_on_the_calibration_rows(
     assert told & losses == (set() if embeds else losses)
 
 
-def test_rescaling_sees_the_second_texts_of_pairs_too():
+def test_repair_sees_the_second_texts_of_pairs_too():
     rows = [{"row": row} for row in range(1000)]
     for pairs in (150, 255, 500):
         chosen = [row["row"] for row in unit_search.spread(rows[: 2 * pairs], 256)]
@@ -146,7 +146,7 @@ def test_rescaling_sees_the_second_texts_of_pairs_too():
     assert unit_search.spread([], 256) == []
 
 
-def test_pruning_rescales_by_rows_from_all_of_them(fresh, make_context, monkeypatch):
+def test_pruning_repairs_by_rows_from_all_of_them(fresh, make_context, monkeypatch):
     asked, real = [], unit_search.spread
     monkeypatch.setattr(
         unit_search, "spread", lambda rows, count: asked.append(len(rows)) or real(rows, count)
