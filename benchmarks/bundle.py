@@ -30,8 +30,13 @@ def arguments(about: str) -> argparse.Namespace:
 
 def texts() -> list[str]:
     """Return the first rows of the demo's eval split."""
+    return all_texts()[:ROWS]
+
+
+def all_texts() -> list[str]:
+    """Return all rows of the demo's eval split."""
     path = ROOT / "examples" / "data" / "movie-reviews" / "eval.jsonl"
-    return [json.loads(line)["text"] for line in path.read_text().splitlines()[:ROWS]]
+    return [json.loads(line)["text"] for line in path.read_text().splitlines()]
 
 
 def progress() -> Progress:

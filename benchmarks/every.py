@@ -30,6 +30,7 @@ NAMES: Final = (
     "queues",
     "gates",
     "power",
+    "throughput",
     "knowledge",
     "promises",
     "large",

@@ -164,6 +164,7 @@ def compare(
     home: Path | str | None = None,
     threads: int = 1,
     seconds: float = 60.0,
+    throughput: bool = False,
 ) -> ComparisonView:
     """Compare a candidate with a baseline on the same eval rows, timed side by side.
 
@@ -178,6 +179,7 @@ def compare(
         home: the state folder; ignored if ``candidate`` is a ``Bundle``, which has its own.
         threads: intra-op threads of both sides.
         seconds: time limit for measuring latency.
+        throughput: whether to compare rows a second too, for up to as long again.
 
     Returns:
         The measurements, and a ``verdict`` (None without ``max_regression``).
@@ -196,6 +198,7 @@ def compare(
         home=home,
         threads=threads,
         seconds=seconds,
+        throughput=throughput,
     )
 
 

@@ -21,6 +21,7 @@ from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Latency
+    from rarefy.pipeline.measure.rows_per_second import Throughput
     from rarefy.pipeline.terms.budget import Budget
 
 
@@ -74,6 +75,11 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--rows", type=click.IntRange(1), default=200, show_default=True, help="Rows to time."
 )
+@click.option(
+    "--throughput",
+    is_flag=True,
+    help="Also compare rows per second, with a worker for each core; takes up to --seconds more.",
+)
 @home_option
 @json_option
 def compare(
@@ -89,6 +95,7 @@ def compare(
     threads: int,
     seconds: float,
     rows: int,
+    throughput: bool,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -130,10 +137,12 @@ def compare(
             split,
             home,
             target=target,
-            effort=comparing.Effort(rows=rows, processes=5, seconds=seconds),
+            effort=comparing.Effort(rows, processes=5, seconds=seconds, throughput=throughput),
             margin=limit or comparing.MARGIN,
             progress=display.progress,
         )
+        for times in comparison.measurements.throughput.values():
+            notes += _notes(times)
         for note in [*notes, *_notes(comparison.latency)]:
             display.say(f"note: {note}", "yellow")
     verdict, code = None, 0
@@ -151,9 +160,9 @@ def compare(
     return code
 
 
-def _notes(latency: Latency) -> list[str]:
+def _notes(times: Latency | Throughput) -> list[str]:
     """Return what disturbed the timing."""
-    notes = list(latency.busy)
-    if latency.throttled:
-        notes.append(f"{latency.throttled}; these times cannot support a verdict")
+    notes = list(times.busy)
+    if times.throttled:
+        notes.append(f"{times.throttled}; these times cannot support a verdict")
     return notes

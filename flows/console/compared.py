@@ -64,6 +64,8 @@ class ComparisonView(Shown):
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
         ]
+        if "throughput" in numbers:
+            rows.append(_throughput_row(numbers["throughput"]))
         formats = {"size": size, "parameters": count}
         for name, format_value in formats.items():
             candidate, baseline = (models[side][name] for side in SIDES)
@@ -91,6 +93,7 @@ def compare(
     home: Path | str | None,
     threads: int,
     seconds: float,
+    throughput: bool,
 ) -> ComparisonView:
     """Compare a candidate with a baseline, and judge it by the ``limit``; see `rarefy.compare`."""
     check_threads(threads)
@@ -115,7 +118,7 @@ def compare(
         split,
         place,
         target=target,
-        effort=Effort(rows=200, processes=5, seconds=seconds),
+        effort=Effort(rows=200, processes=5, seconds=seconds, throughput=throughput),
         margin=limit or comparing.MARGIN,
     )
     verdict = None
@@ -144,6 +147,23 @@ def _latency_row(times: dict[str, Any]) -> list[str]:
     comparison = f"{ratio} the baseline's: {change} {margin}"
     name = f"latency p50 ({provider}, {threads})"
     return [name, candidate, baseline, comparison]
+
+
+def _throughput_row(rates: dict[str, Any]) -> list[str]:
+    """Return the row of rows a second, each side in batches of the size that is best for it."""
+    workers = plural(rates["workers"], "worker")
+    threads = plural(rates["threads"], "thread")
+    values = []
+    for side in SIDES:
+        rate = _bounds(rates[side], "rows/s")
+        batch = rates["batch"][side]
+        values.append(f"{rate} in batches of {batch}")
+    ratio = _bounds(rates["ratio"], "×")
+    change = CHANGES[rates["change"]]
+    margin = exactly(percent, rates["margin"])
+    comparison = f"{ratio} the baseline's: {change} {margin}"
+    name = f"throughput ({workers} × {threads})"
+    return [name, *values, comparison]
 
 
 def _difference(scores: dict[str, Any], unit: str) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 from rarefy.flows.console import summary
 from rarefy.flows.console.options import plain_table, show_table
 from rarefy.pipeline.measure.measurements import Measurements
-from rarefy.pipeline.report import facts, headline
+from rarefy.pipeline.report import facts, headline, throughput
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.outcomes import SYMBOL, Outcome
@@ -194,13 +194,14 @@ def show_verdict(
 ) -> None:
     """Print the outcome of every budget and, if there is no verdict, the reasons.
 
-    If ``measured`` has the fastest float form, also the speed-up over it, and if it has a linear
-    model, what that is. Of inconclusive budgets, also why they are and what would decide them.
+    If ``measured`` has the fastest float form, also the speed-up over it, and if it has throughput
+    or a linear model, what that is. Of inconclusive budgets, also why they are and what would
+    decide them.
     """
     if verdict is None:
         return
     show_table(verdict_table(verdict), console)
-    lines = list(facts.float_speedups(measured))
+    lines = [*facts.float_speedups(measured), *throughput.lines(measured)]
     linear = facts.linear_line(measured)
     if linear:
         lines.append(linear)

@@ -18,6 +18,7 @@ from rarefy.pipeline.terms.wording import (
     milliseconds,
     percent,
     plural,
+    quantity,
     significant,
     size,
     times,
@@ -49,7 +50,7 @@ def original(data: ReportData) -> str | None:
 
 
 def gains_table(data: ReportData) -> Table | None:
-    """Return the main score, the median latency on each target, and the size, before and after.
+    """Return the main score, the times on each target, and the size, before and after.
 
     Returns None if nothing was measured.
     """
@@ -66,6 +67,8 @@ def gains_table(data: ReportData) -> Table | None:
     rows = [_score_row(measured, name)]
     for target in measured.latency:
         rows.append(_latency_row(measured, name, target))
+    for target in measured.throughput:
+        rows.append(_throughput_row(measured, name, target))
     rows.append(_size_row(measured, name))
     for title, before, after, change in rows:
         if not after:
@@ -126,6 +129,21 @@ def _latency_row(measured: Measurements, name: str | None, target: str) -> Row:
     before = milliseconds(timed.percentile(name, 50).value)
     ratio = timed.ratio(name, CANDIDATE)
     return title, before, after, _ratio(ratio, "faster", "slower")
+
+
+def _throughput_row(measured: Measurements, name: str | None, target: str) -> Row:
+    timed = measured.throughput[target]
+    title = "throughput"
+    if len(measured.throughput) > 1:
+        title = f"throughput on {target}"
+    if CANDIDATE not in timed.samples:
+        return title, "", "", ""
+    ours = timed.rate(CANDIDATE)
+    if name is None or name not in timed.samples:
+        return title, "", bounds(ours, "rows/s"), ""
+    before = quantity(timed.rate(name).value, "rows/s")
+    ratio = timed.ratio(CANDIDATE, name)
+    return title, before, quantity(ours.value, "rows/s"), _ratio(ratio, "faster", "slower")
 
 
 def _size_row(measured: Measurements, name: str | None) -> Row:

@@ -16,6 +16,7 @@ from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict.cell_power import CellNeeds
 from rarefy.pipeline.verdict.power import Need
+from rarefy.stages.validate import Validate
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
 UNKNOWN = "unknown"
@@ -30,6 +31,7 @@ class PlanView(Shown):
     ``last_runs``: the last run of each step that is not cached, if there was one on this machine.
     ``estimates``: seconds of those steps that are not cached and have not run here in this recipe.
     ``changes``: what has changed since the last run of a step of this recipe that runs again.
+    ``throughput``: what will be measured of it, on each target where somebody asks for it.
     ``lacking``: why `rarefy run` would be refused on this machine; the plan may be for another.
     """
 
@@ -41,6 +43,7 @@ class PlanView(Shown):
     estimates: dict[str, float]
     lacking: list[str]
     changes: dict[str, list[str]]
+    throughput: list[str]
 
     @classmethod
     def from_plan(cls, plan: Plan, last_folder: Path) -> PlanView:
@@ -64,15 +67,32 @@ class PlanView(Shown):
             run = runs.get(identifier)
             if run is None or not last_runs.is_own(plan, identifier, run):
                 estimates[identifier] = seconds
+        throughput: list[str] = []
+        for step in steps:
+            if isinstance(step.stage, Validate) and not step.cached:
+                sentences = step.stage.plan_throughput(plan.requirements)
+                throughput += sentences
+                if step.id in estimates:
+                    estimates[step.id] += len(sentences) * step.stage.throughput_seconds
         needs = evidence.needs(plan, last_folder)
         lacking = check_machine.lacking(plan, steps)
         changes = _changes(plan, steps, runs)
-        return cls(plan, steps, needs, frozenset(unscored), runs, estimates, lacking, changes)
+        return cls(
+            plan,
+            steps,
+            needs,
+            frozenset(unscored),
+            runs,
+            estimates,
+            lacking,
+            changes,
+            throughput,
+        )
 
     @property
     def notes(self) -> list[str]:
-        """All warnings, and how many eval rows each margin needs."""
-        notes = self.warnings + [need.text for need in self.needs]
+        """All warnings, how many eval rows each margin needs, and how throughput is measured."""
+        notes = self.warnings + [need.text for need in self.needs] + self.throughput
         for identifier, phrases in self.changes.items():
             changed = ", ".join(phrases)
             notes.append(f"{identifier} runs again, as this has changed: {changed}")
@@ -174,6 +194,7 @@ class PlanView(Shown):
             "labels": self.plan.labels,
             "warnings": self.warnings,
             "evidence": [_need_json(need) for need in self.needs],
+            "throughput": self.throughput,
         }
 
     def _step_json(self, step: Planned) -> dict[str, Any]:

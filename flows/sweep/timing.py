@@ -86,7 +86,7 @@ class Clock:
     @property
     def key(self) -> str:
         """What times depend on besides the bundles."""
-        target = self.target.model_dump(mode="json")
+        target = self.target.as_json()
         settings = self.settings.model_dump(mode="json")
         return value_sha256([fingerprint.fingerprint(), target, settings, self.texts, self.pairs])
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms import recipe_parts
 from rarefy.pipeline.terms.interval import Interval
 
@@ -174,6 +175,9 @@ class Measurements(_Record):
         default_factory=dict, description="measured models that are tags -> the tag's digest"
     )
     latency: dict[str, Latency]
+    throughput: dict[str, Throughput] = Field(
+        default_factory=dict, description="target -> rows a second; empty if nobody asked for it"
+    )
     linear: Linear | None = Field(
         default=None, description="what a linear model answers that was trained on the same rows"
     )
@@ -303,6 +307,7 @@ class Measurements(_Record):
             "models": retained,
             "elsewhere": {},
             "latency": {},
+            "throughput": {},
             "linear": None,
         }
         return self.model_copy(update=changes)

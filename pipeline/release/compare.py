@@ -20,6 +20,8 @@ from rarefy.pipeline.measure.predictions import predict as accuracy
 from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.measure.row_lengths import rows_to_time
 from rarefy.pipeline.measure.statistics import scores
+from rarefy.pipeline.measure.throughput import compare as counting
+from rarefy.pipeline.measure.throughput.rows import job_of
 from rarefy.pipeline.release import bundles
 from rarefy.pipeline.release.bundles import Bundle
 from rarefy.pipeline.run.plan import baselines
@@ -47,11 +49,15 @@ SESSION = {"noise", "busy", "throttled", "seconds", "stopped", "provider", "thre
 
 @dataclass(frozen=True)
 class Effort:
-    """Limits of the latency comparison: maximum rows, minimum processes, maximum seconds."""
+    """Limits of the latency comparison: maximum rows, minimum processes, maximum seconds.
+
+    ``throughput``: whether rows a second are measured too, for as long again.
+    """
 
     rows: int
     processes: int
     seconds: float
+    throughput: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,26 @@ class Comparison:
             "rows": len(self.measurements.truth),
             "accuracy": compare_answers(self.measurements),
             "latency": self._latency_json(),
-        }
+        } | self._throughput_json()
 
     def _model_json(self, side: str) -> dict[str, Any]:
         model = self.measurements.models[side]
         facts = model.model_dump(include={"digest", "size", "parameters"})
         return {"name": self.names[side], **facts}
+
+    def _throughput_json(self) -> dict[str, Any]:
+        """Return the rows a second of both sides; nothing if they were not measured."""
+        for timed in self.measurements.throughput.values():
+            values: dict[str, Any] = {}
+            for side in SIDES:
+                values[side] = timed.rate(side)._asdict()
+                values[f"{side}_cpu_seconds"] = timed.cost(side)._asdict()
+            values["ratio"] = timed.ratio(CANDIDATE, BASELINE)._asdict()
+            values["change"] = counting.change(timed, self.margin)
+            values["margin"] = self.margin
+            values |= timed.model_dump(include={"workers", "batch", *SESSION})
+            return {"throughput": values}
+        return {}
 
     def _latency_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -151,9 +171,23 @@ def compare(
             seed=SEED,
             progress=progress,
         )
+        throughput = {}
+        if effort.throughput:
+            throughput[target.name] = counting.measure(
+                candidate.directory,
+                other.directory,
+                job_of(task, split),
+                target,
+                margin,
+                processes=effort.processes,
+                seconds=effort.seconds,
+                seed=SEED,
+                progress=progress,
+            )
     truth = truth_for(task, split, models[BASELINE])
     measurements = collect(models, task, split, truth)
     measurements.latency[target.name] = latency
+    measurements.throughput |= throughput
     names = {CANDIDATE: candidate.name, BASELINE: other.name}
     return Comparison(names, measurements, latency, change, margin)
 
@@ -261,13 +295,18 @@ def judge(
 ) -> Verdict:
     """Judge that the main score, median latency and size regress by no more than ``limit``.
 
+    So must the throughput, if it was measured.
+
     Of rows without labels the main score is the agreement with the baseline's answers, of which the
     baseline itself has all: its regression is a drop. The budgets of the ``recipe`` on labels and
     slices are judged as well, against the baseline if they are against anything.
     """
     budgets = []
     main = comparison.measurements.main
-    for name in REGRESSIONS:
+    names = list(REGRESSIONS)
+    if comparison.measurements.throughput:
+        names.append("throughput")
+    for name in names:
         metric = main if name == "accuracy" else name
         form = "max_drop" if metric == unlabelled.AGREEMENT else "max_regression"
         fields = {"metric": metric, "against": BASELINE, form: limit}

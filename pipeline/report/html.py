@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rarefy.pipeline.measure.machine.fingerprint import flat
 from rarefy.pipeline.measure.measurements import Latency, Measurements
-from rarefy.pipeline.report import accuracy, facts, headline, wording
+from rarefy.pipeline.measure.rows_per_second import Throughput
+from rarefy.pipeline.report import accuracy, facts, headline, throughput, wording
 from rarefy.pipeline.report.figures.distribution import distribution
 from rarefy.pipeline.report.figures.ledger import ledger
 from rarefy.pipeline.report.figures.tradeoff import tradeoff
@@ -71,6 +72,7 @@ class TargetView:
     over_float: str | None
     tokens: str | None
     figures: dict[str, Figure]
+    throughput: Throughput | None
 
 
 def render(data: ReportData) -> str:
@@ -105,6 +107,7 @@ def render(data: ReportData) -> str:
         **LIMITS,
         data=data,
         facts=facts,
+        throughput=throughput,
         main=metrics.title(main),
         by_class=by_class,
         head=headline.build(data),
@@ -248,6 +251,7 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
         over_float=facts.float_speedup(measured, name),
         tokens=_tokens(latency),
         figures=figures,
+        throughput=measured.throughput.get(name),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from rarefy.pipeline.measure.predictions import slices
-from rarefy.pipeline.report import accuracy, facts, headline, wording
+from rarefy.pipeline.report import accuracy, facts, headline, throughput, wording
 from rarefy.pipeline.terms.outcomes import SYMBOL
 from rarefy.pipeline.terms.wording import escape
 from rarefy.pipeline.verdict.record import LedgerRow, ReportData
@@ -51,6 +51,8 @@ def render(data: ReportData) -> str:
     parts.append(_table("Stages", LEDGER, rows))
     linear = facts.linear_line(data.measurements) or ""
     parts.append(escape(linear))
+    counted = throughput.lines(data.measurements)
+    parts += map(escape, counted)
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]
     return "\n\n".join(filter(None, parts)) + "\n"
 

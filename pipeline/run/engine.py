@@ -23,6 +23,7 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.measure.measurements import Latency, Measurements
 from rarefy.pipeline.measure.memory import memory
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.recipe.recipe import MODEL
 from rarefy.pipeline.run import check_machine, decisions, last_runs, quantization, scoring
 from rarefy.pipeline.run.plan import check_chain
@@ -387,6 +388,7 @@ class Run:
             baselines=plan.baselines,
             progress=progress,
             stopping_rule=self._stopping_rule,
+            throughput_rule=self._throughput_rule,
         )
 
     def _stopping_rule(
@@ -395,6 +397,13 @@ class Run:
         from rarefy.pipeline.verdict import judge  # only what is timed needs it
 
         return judge.stopping_rule(self.plan.requirements.budgets, target, measurements)
+
+    def _throughput_rule(
+        self, target: Target, measurements: Measurements
+    ) -> Callable[[Throughput], bool] | None:
+        from rarefy.pipeline.verdict import judge
+
+        return judge.throughput_rule(self.plan.requirements.budgets, target, measurements)
 
     def _run_stage(
         self, identifier: str, stage: Stage, context: Context, inputs: dict[str, Artifact]

@@ -130,7 +130,8 @@ class Requirements:
 StoppingRule = Callable[[Target, Any], Callable[[Any], bool] | None]
 """Gets a target and what was measured so far (``measure.measurements.Measurements``).
 
-Returns what says of the latencies there (``Latency``) whether they suffice; None if nobody asks.
+Returns what says of the latencies there (``Latency``), or of the ``Throughput``, whether they
+suffice; None if nobody asks.
 """
 
 
@@ -156,6 +157,7 @@ class Context:
                   the stage reads from them
     ``baselines`` the artifacts of the tags that budgets compare with
     ``stopping_rule`` when enough is timed for the recipe's budgets
+    ``throughput_rule`` the same of rows a second
     """
 
     task: Task
@@ -172,6 +174,7 @@ class Context:
     progress: Progress = silent
     shared: Path | None = None
     stopping_rule: StoppingRule = never_stop
+    throughput_rule: StoppingRule = never_stop
 
     @property
     def targets(self) -> tuple[Target, ...]:

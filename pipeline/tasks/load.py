@@ -174,7 +174,9 @@ def load(
     sizes = {name: len(split) for name, split in splits.items()}
     measured = splits["eval"]
     marked = reader.count_marked(measured.labels or (), names)
-    slices = {column: dict(Counter(values)) for column, values in measured.columns.items()}
+    slices = {}
+    for column, values in measured.columns.items():
+        slices[column] = dict(Counter(values))
     return splits, Summary(names, sizes, counts, warnings, left_out, marked, slices)
 
 

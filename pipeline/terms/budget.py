@@ -106,9 +106,10 @@ class Budget(Part):
     @model_validator(mode="after")
     def _one_cell(self) -> Budget:
         metric = known(self.metric)
-        of_labels = [name for name, entry in METRICS.items() if entry.of_label]
         if self.label is not None and not metric.of_label:
-            raise ValueError(f"'label' is of {', '.join(of_labels)}; {self.metric} has none")
+            of_labels = [name for name, entry in METRICS.items() if entry.of_label]
+            names = ", ".join(of_labels)
+            raise ValueError(f"'label' is of {names}; {self.metric} has none")
         if self.slice is None:
             return self
         if self.label is not None:
@@ -130,12 +131,15 @@ class Budget(Part):
     @property
     def cell(self) -> str | None:
         """What of the predictions it is on: ``label=NAME`` or ``COLUMN=VALUE``; None: on all."""
-        return self.slice if self.label is None else f"label={self.label}"
+        if self.label is None:
+            return self.slice
+        return f"label={self.label}"
 
     @property
     def column_and_value(self) -> tuple[str, str]:
         """The column of the slice and the value there, ``*`` for each value; both empty without."""
-        column, _, value = (self.slice or "").partition("=")
+        text = self.slice or ""
+        column, _, value = text.partition("=")
         return column, value
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Kind = Literal[
-    "score", "error", "agreement", "divergence", "latency", "speedup", "cold_start", "count"
+    "score",
+    "error",
+    "agreement",
+    "divergence",
+    "latency",
+    "speedup",
+    "throughput",
+    "cold_start",
+    "count",
 ]
 
 FORMS: Final = (
@@ -27,8 +35,10 @@ class Metric:
                reference, computed per row, lower is better; ``latency``: ms on a
                target, ``latency_…`` for the model call alone, ``end_to_end_…`` from text to logits;
                ``cold_start``: ms from process start to the first prediction, on the first target;
-               ``speedup``: a ratio of latencies; ``count``: a number of bytes or parameters
-    ``unit``   ``%`` (stored as a fraction between 0 and 1), ``ms``, ``B``, ``×`` or empty
+               ``speedup``: a ratio of latencies; ``throughput``: rows a second on a target with all
+               workers busy, from text to raw outputs; ``count``: a number of bytes or parameters
+    ``unit``   ``%`` (stored as a fraction between 0 and 1), ``ms``, ``rows/s``, ``B``, ``×`` or
+               empty
     ``forms``  the budget forms that apply to it
     ``title``  its name in a heading
     ``exact``  counted, not sampled: identical on every machine and in every run
@@ -48,12 +58,12 @@ class Metric:
 
     @property
     def higher_is_better(self) -> bool:
-        return self.kind in ("score", "agreement", "speedup")
+        return self.kind in ("score", "agreement", "speedup", "throughput")
 
     @property
     def timed(self) -> bool:
         """Whether it is timed on every target."""
-        return self.kind in ("latency", "speedup")
+        return self.kind in ("latency", "speedup", "throughput")
 
     @property
     def from_rows(self) -> bool:
@@ -92,6 +102,7 @@ def _count(unit: str, title: str, less: str, *, exact: bool = False) -> Metric:
 
 
 _BOUNDS: Final = frozenset({"min", "max"})
+_OF_RATES: Final = frozenset({"min", "min_speedup", "max_regression"})
 PERCENTILES: Final = (50, 90, 95, 99)
 METRICS: Final[dict[str, Metric]] = {
     "accuracy": _score("Accuracy"),
@@ -119,6 +130,7 @@ METRICS: Final[dict[str, Metric]] = {
     "kl": Metric("divergence", "", frozenset({"max"}), "KL divergence", ends=_ABOVE),
     **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},
     **{f"end_to_end_p{p}": _time("latency", f"End to end p{p}") for p in PERCENTILES},
+    "throughput": Metric("throughput", "rows/s", _OF_RATES, "Throughput"),
     "speedup": Metric("speedup", "×", _BOUNDS | {"min_speedup"}, "Speedup"),
     "cold_start": _time("cold_start", "Cold start"),
     "size": _count("B", "Size", "smaller", exact=True),
@@ -140,6 +152,7 @@ _TAKES: Final = {
     "%": "a percentage",
     "×": "a factor",
     "ms": "a time",
+    "rows/s": "a number of rows a second",
     "B": "a size",
     "": "a number without a unit",
 }

@@ -221,6 +221,9 @@ Embeddings = Literal["int8", "int4", "float"]
 """What the embeddings of the vocabulary are stored in."""
 
 MOST_THREADS: Final = 1024
+MOST_WORKERS: Final = 1024
+MOST_TOGETHER: Final = 4096
+"""Rows of a call."""
 
 
 def check_threads(threads: int | None) -> None:
@@ -240,11 +243,29 @@ class Target(Part):
     threads: int = Field(
         default=1, ge=1, le=MOST_THREADS, description="Number of intra-op threads of a model call"
     )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_WORKERS,
+        description="Number of processes that answer at once when throughput is measured, each "
+        "with `threads` threads; default: as many as there are cores for, on a GPU one",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_TOGETHER,
+        description="Rows of a call when throughput is measured; default: the fastest of 1, 8, 32 "
+        "and 64 on this machine, for each model; 1 in dynamic int8",
+    )
     isa: Isa = Field(
         default="avx2",
         description="Instruction set of int8 on the CPU: avx2 is correct on every CPU; vnni is "
         "slightly more precise, and rejected on CPUs without VNNI",
     )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a fingerprint holds of it; what is not given is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
 
     @model_validator(mode="after")
     def _isa_of_a_cpu(self) -> Target:

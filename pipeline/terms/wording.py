@@ -54,6 +54,11 @@ def milliseconds(value: float, more: int = 0) -> str:
     return f"{number(value, more)} ms"
 
 
+def rate(value: float, more: int = 0) -> str:
+    """Format a throughput: 1,240 rows/s."""
+    return f"{number(value, more)} rows/s"
+
+
 def percent(value: float, more: int = 0) -> str:
     """Format a fraction as a percentage with one decimal: 83.2%."""
     return f"{_percentage(value, more)}%"
@@ -211,6 +216,7 @@ _FORMS: dict[str, Form] = {
     "points": points,
     "×": times,
     "ms": milliseconds,
+    "rows/s": rate,
     "B": size,
 }
 _BOUND_FORMS: dict[str, Form] = {"%": _percentage, "points": _points, "×": significant}

@@ -7,7 +7,7 @@ interval is on the wrong side, and is inconclusive otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.memory import cold_start
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 from rarefy.pipeline.tasks.shared.formulas import Floats
@@ -127,6 +128,14 @@ def _find(budget: Budget, target: str | None, measurements: Measurements) -> Fin
     return finding
 
 
+def throttling(measurements: Measurements, kind: str) -> dict[str, str]:
+    """Return target -> how its speed changed while metrics of a kind were timed."""
+    timed: Mapping[str, Latency | Throughput] = measurements.latency
+    if kind == "throughput":
+        timed = measurements.throughput
+    return {name: times.throttled for name, times in timed.items() if times.throttled}
+
+
 def _unless_throttled(
     finding: Finding, budget: Budget, target: str | None, measurements: Measurements
 ) -> Finding:
@@ -136,10 +145,10 @@ def _unless_throttled(
         target = next(iter(measurements.latency), None)  # it is measured on the first target
     elif not metric.timed:
         return finding
-    timed = measurements.latency.get(target or "")
-    if timed is None or not timed.throttled:
+    timed = throttling(measurements, metric.kind).get(target or "")
+    if timed is None:
         return finding
-    reason = f"{finding.reason}; inconclusive because {timed.throttled}"
+    reason = f"{finding.reason}; inconclusive because {timed}"
     return Finding(finding.interval, "inconclusive", reason)
 
 
@@ -399,6 +408,24 @@ def _too_few(samples: Sequence[Sequence[float]], percentile: int) -> Finding | N
     return Finding(None, "inconclusive", reason)
 
 
+def _throughput(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
+    """Judge rows a second, alone or as a ratio to those of a reference."""
+    timed = lookup.counted(measurements, target, CANDIDATE)
+    setting = timed.setting(CANDIDATE)
+    where = f" on {target} ({setting})"
+    if budget.against is None:
+        return _absolute(budget, timed.rate(CANDIDATE), where)
+    reference = lookup.against(budget, measurements)
+    lookup.counted(measurements, target, reference)
+    ratio = timed.ratio(CANDIDATE, reference)
+    if budget.form == "max_regression":
+        lost = Interval(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
+        return _regression(budget, lost, where)
+    outcome, shown, limit = _compare(ratio, budget, "×", least=True)
+    reason = f"{shown} the rows a second of {budget.against}{where}; {limit}"
+    return Finding(ratio, outcome, reason)
+
+
 # Counts and cold start
 
 
@@ -465,6 +492,7 @@ _JUDGES: dict[str, Callable[[Budget, str | None, Measurements], Finding]] = {
     "divergence": _divergence,
     "latency": _latency,
     "speedup": _speedup,
+    "throughput": _throughput,
     "count": _count,
     "cold_start": _cold_start,
 }

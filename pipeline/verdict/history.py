@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.tasks.task import count_predictions
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.digests import value_sha256
@@ -85,7 +86,10 @@ class History:
         candidate = data.measurements.models.get(CANDIDATE)
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
-        later: Any = {"latency": {"__all__": {"rows", "seed", "sample"}}, "columns": True}
+        of_latency = {"rows", "seed", "sample"}
+        later: dict[str, Any] = {"latency": {"__all__": of_latency}, "columns": True}
+        if not data.measurements.throughput:
+            later["throughput"] = True
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
         judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
         with self._open() as database:
@@ -239,7 +243,10 @@ class History:
 
 
 def plain_numbers(measurements: Measurements) -> list[Plain]:
-    """Return the candidate's main score, size, and median latency on every target."""
+    """Return the candidate's main score, size, and median latency on every target.
+
+    If throughput was measured, also rows a second.
+    """
     candidate = measurements.models.get(CANDIDATE)
     if candidate is None:
         return []
@@ -259,6 +266,13 @@ def plain_numbers(measurements: Measurements) -> list[Plain]:
         if timed.throttled:  # without bounds, nobody takes it for a change of the model
             median = median._replace(low=None, high=None)
         numbers.append(median)
+    for target, counted in measurements.throughput.items():
+        if CANDIDATE not in counted.samples:
+            continue
+        rate = Plain("throughput", target, *counted.rate(CANDIDATE))
+        if counted.throttled:
+            rate = rate._replace(low=None, high=None)
+        numbers.append(rate)
     numbers.append(Plain("size", None, size, size, size))
     return numbers
 
@@ -306,7 +320,12 @@ def _machine(measurements: Measurements) -> Machine:
 
     targets = {name: _settings(timed) for name, timed in measurements.latency.items()}
     truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]
-    how = {"eval data": measurements.data[:12], "truth": truth, "target": targets}
+    how: dict[str, Any] = {"eval data": measurements.data[:12], "truth": truth, "target": targets}
+    if measurements.throughput:
+        counted = {}
+        for name, timed in measurements.throughput.items():
+            counted[name] = _workers(timed)
+        how["throughput"] = counted
     facts = measurements.machine | {name: fact for name, fact in how.items() if fact}
     return Machine(machine.digest(facts), facts)
 
@@ -319,6 +338,12 @@ def _settings(timed: Latency) -> str:
     if timed.rows:
         text += f", {plural(timed.rows, 'row')}"
     return text
+
+
+def _workers(timed: Throughput) -> str:
+    """Return in words how many rows of a target were answered at once."""
+    workers = plural(timed.workers, "worker")
+    return f"{workers}, {plural(timed.threads, 'thread')}, {plural(timed.rows, 'row')}"
 
 
 def _plain_row(number: Plain) -> tuple[Any, ...]:

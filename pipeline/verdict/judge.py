@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.predictions import floor
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import METRICS, known
 from rarefy.pipeline.terms.outcomes import worst
@@ -64,16 +66,37 @@ def stopping_rule(
     Returns:
         A function of the latencies so far; None if no budget is timed on the target.
     """
-    timed = []
-    for budget in budgets:
-        if known(budget.metric).timed and budget.target in (None, target.name):
-            timed.append(budget)
-    if not timed:
+    timed = [budget for budget in _timed_on(target, budgets) if not _is_rate(budget)]
+    return _rule(timed, target, measurements, "latency")
+
+
+def throughput_rule(
+    budgets: Sequence[Budget], target: Target, measurements: Measurements
+) -> Callable[[Throughput], bool] | None:
+    """Return what says whether rounds on a target suffice; see ``stopping_rule``."""
+    timed = [budget for budget in _timed_on(target, budgets) if _is_rate(budget)]
+    return _rule(timed, target, measurements, "throughput")
+
+
+def _timed_on(target: Target, budgets: Sequence[Budget]) -> list[Budget]:
+    timed = [budget for budget in budgets if known(budget.metric).timed]
+    return [budget for budget in timed if budget.target in (None, target.name)]
+
+
+def _is_rate(budget: Budget) -> bool:
+    return known(budget.metric).kind == "throughput"
+
+
+def _rule(
+    budgets: Sequence[Budget], target: Target, measurements: Measurements, part: str
+) -> Callable[[Any], bool] | None:
+    """Return what says whether budgets are decided by a part of the measurements of a target."""
+    if not budgets:
         return None
 
-    def is_decided(latency: Latency) -> bool:
-        so_far = measurements.model_copy(update={"latency": {target.name: latency}})
-        results = [findings.judge_one(budget, target.name, so_far) for budget in timed]
+    def is_decided(timed: Any) -> bool:
+        so_far = measurements.model_copy(update={part: {target.name: timed}})
+        results = [findings.judge_one(budget, target.name, so_far) for budget in budgets]
         return all(result.outcome != "inconclusive" for result in results)
 
     return is_decided
@@ -97,19 +120,21 @@ def _disturbances(
     budgets: Sequence[Budget], targets: Sequence[Target], measurements: Measurements
 ) -> list[str]:
     """Return why timings that a budget of level error needs cannot support a verdict."""
-    clocked: set[str | None] = set()
+    clocked: dict[str, set[str | None]] = {"latency": set(), "throughput": set()}
     for budget in budgets:
         metric = METRICS.get(budget.metric)
         if budget.level != "error" or metric is None:
             continue
         if metric.timed:
-            clocked.update(_places(budget, targets, measurements))
+            part = "throughput" if _is_rate(budget) else "latency"
+            clocked[part].update(_places(budget, targets, measurements))
         if metric.kind == "cold_start":
-            clocked.add(targets[0].name)
+            clocked["latency"].add(targets[0].name)
     evidence = []
-    for name, timed in measurements.latency.items():
-        if timed.throttled and name in clocked:
-            evidence.append(f"{name}: {timed.throttled}; its timings cannot support a verdict")
+    for part, names in clocked.items():
+        for name, change in findings.throttling(measurements, part).items():
+            if name in names:
+                evidence.append(f"{name}: {change}; its timings cannot support a verdict")
     return evidence
 
 

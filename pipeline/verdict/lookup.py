@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.tasks.shared.formulas import Floats
 from rarefy.pipeline.tasks.task import count_predictions
 from rarefy.pipeline.terms.budget import Budget
@@ -79,6 +80,17 @@ def timed(measurements: Measurements, target: str | None) -> Latency:
         names = ", ".join(measurements.latency) or "none"
         raise MissingError(f"target {target!r} was not timed; timed: {names}")
     return measurements.latency[target]
+
+
+def counted(measurements: Measurements, target: str | None, name: str) -> Throughput:
+    """Return the rows a second on a target, of which a model must be.
+
+    Raises MissingError if that was not measured.
+    """
+    timed = measurements.throughput.get(target or "")
+    if timed and name in timed.samples:
+        return timed
+    raise MissingError(f"the throughput of {name} on {target} was not measured")
 
 
 def samples(

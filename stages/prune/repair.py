@@ -104,12 +104,13 @@ class NormalEquations:
             ridge: λ, as a share of the mean diagonal of XᵀX.
         """
         diagonal = self.moment.diagonal()
-        penalty = ridge * diagonal.mean() * torch.eye(len(diagonal)).to(self.moment)
-        factor, failed = torch.linalg.cholesky_ex(self.moment + penalty)
+        penalty = ridge * diagonal.mean()
+        identity = torch.eye(len(diagonal)).to(self.moment)
+        factor, failed = torch.linalg.cholesky_ex(self.moment + penalty * identity)
         if failed:
             return None
-        change = torch.cholesky_solve(self.cross - self.moment @ weight, factor)
-        return weight + change
+        residual = self.cross - self.moment @ weight
+        return weight + torch.cholesky_solve(residual, factor)
 
 
 def solve(weight: Tensor, fitted: NormalEquations, held_out: NormalEquations) -> Tensor | None:
@@ -162,9 +163,11 @@ def equations(
         target = _stream_after(whole, original, batch) - residual
         if constant:
             units = torch.cat([units, torch.ones_like(units[:, :1])], 1)
-        rows = len(next(iter(batch.values())))
+        rows = len(batch["input_ids"])
+        tokens = len(units) // rows
         numbers = torch.arange(first, first + rows, device=units.device)
-        held = (numbers % HELD_OUT == HELD_OUT - 1).repeat_interleave(len(units) // rows)
+        last = numbers % HELD_OUT == HELD_OUT - 1
+        held = last.repeat_interleave(tokens)
         fitted.add(units[~held], target[~held])
         held_out.add(units[held], target[held])
         first += rows

@@ -160,7 +160,8 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     """Remove a round's heads and neurons in place, and repair what reads the others."""
     sets = {unit: surgery.parts(network, unit) for unit in removed.kinds(network)}
     ordered = surgery.forward_order(sets.values())
-    few = list(calibration_rows.batches(spread(rows, REPAIR_ROWS), context.device))
+    repair_rows = spread(rows, REPAIR_ROWS)
+    few = list(calibration_rows.batches(repair_rows, context.device))
     suffix = ""
     if removed.number > 1:
         suffix = f"_{removed.number}"
@@ -172,8 +173,11 @@ def remove(context: Context, network: Any, rows: list[Row], removed: Removed) ->
     surgery.keep_all(network, ordered, retained)
     if whole is not None:
         whole_parts = surgery.forward_order(surgery.parts(whole, unit) for unit in sets)
-        note = lambda done, total: context.progress(done, total, "repairing")  # noqa: E731
-        unsolved = repair.repair(network, ordered, whole, whole_parts, few, note)
+
+        def report(done: int, total: int) -> None:
+            context.progress(done, total, "repairing")
+
+        unsolved = repair.repair(network, ordered, whole, whole_parts, few, report)
         metrics.append(Metric(name=f"unrepaired{suffix}", value=unsolved, n=len(ordered)))
     metrics += _mean_loss(context.task, network, few, f"calibration_loss{suffix}")
     return metrics

@@ -20,8 +20,10 @@ from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import CANDIDATE, FASTEST_FLOAT, Name, Target
+from rarefy.pipeline.terms.wording import about
 from rarefy.stages.common.bundle_targets import Bundling
 from rarefy.stages.training.parameters import EXPORTING
+from rarefy.stages.validate import throughput
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import (
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         ModelMeasurement,
     )
     from rarefy.pipeline.measure.memory.cold_start import ColdStart
+    from rarefy.pipeline.measure.rows_per_second import Throughput
     from rarefy.stages.common.progress import Steps
     from rarefy.stages.validate.references import References
 
@@ -77,7 +80,12 @@ class Validate(Stage):
         default=60,
         gt=0,
         le=3600,
-        description="Time limit for the latency of each target, in seconds",
+        description="Time limit for the latency of each target, in seconds; as much again for "
+        "its throughput, if that is measured",
+    )
+    throughput: bool = Field(
+        default=False,
+        description="Whether to measure rows per second also if no budget is on `throughput`",
     )
     rows: int = Field(default=200, ge=1, description="Number of rows of the eval split to time")
     lengths: tuple[int, ...] = Field(
@@ -140,7 +148,7 @@ class Validate(Stage):
         Timed budgets decide when sampling stops. All others can be judged without measuring again.
         """
         timed = [budget for budget in requirements.budgets if metrics.known(budget.metric).timed]
-        targets = [target.model_dump(mode="json") for target in requirements.targets]
+        targets = [target.as_json() for target in requirements.targets]
         budgets = [budget.model_dump(mode="json") for budget in timed]
         return {
             "machine": fingerprint.fingerprint(),
@@ -179,6 +187,7 @@ class Validate(Stage):
         directories = built[first]
         artifacts = {CANDIDATE: model, **chosen.all, **floats}
         tokens = slices.token_counts(model.directory, split, first)
+        columns = slices.columns(split, task)
         ran_by = engines.providers(directories, first)
         models = {}
         for name, directory in directories.items():
@@ -193,7 +202,7 @@ class Validate(Stage):
             truth=truth,
             groups=groups_of_blocks(task, split),
             slices=slices.of(split, task, tokens),
-            columns=slices.columns(split, task),
+            columns=columns,
             models=models,
             aliases=chosen.aliases,
             baselines={name: tagged.digest for name, tagged in context.baselines.items()},
@@ -211,12 +220,36 @@ class Validate(Stage):
         for target in context.targets:
             latency = session.time(built[target.provider], target, measured)
             measured.latency[target.name] = latency
+            if self.measures_throughput(target, context.requirements):
+                bundles = built[target.provider]
+                measured.throughput[target.name] = session.count(bundles, target, measured)
         if self.show_texts:
             measured.samples.extend(examples.choose(task, split, truth, measured.models))
         roles = answers.save(measured, context.output)
-        steady = not any(timed.throttled for timed in measured.latency.values())
+        times = [*measured.latency.values(), *measured.throughput.values()]
+        steady = not any(timed.throttled for timed in times)
         numbers = _metrics(context, measured)
         return Draft(roles, metrics=numbers, lasts=steady)
+
+    def measures_throughput(self, target: Target, requirements: Requirements) -> bool:
+        """Return whether rows per second are measured on a target: if somebody asks for them."""
+        return self.throughput or bool(throughput.budgets_on(target, requirements.budgets))
+
+    def plan_throughput(self, requirements: Requirements) -> list[str]:
+        """Return in a sentence for each target what is measured of its throughput."""
+        sentences = []
+        for target in requirements.targets:
+            if self.measures_throughput(target, requirements):
+                what = throughput.plan(target, requirements.budgets)
+                time = about(self.throughput_seconds)
+                limit = f"up to {self.seconds:g} s until its budgets are decided"
+                sentences.append(f"{what}; {time}, and {limit}")
+        return sentences
+
+    @property
+    def throughput_seconds(self) -> float:
+        """About how many seconds the throughput of a target takes, if few rounds decide it."""
+        return throughput.duration(self.processes, self.seconds)
 
     def _fastest_floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
         """Return the checkpoint to measure in OpenVINO too, under a name of its own, if any."""
@@ -234,6 +267,8 @@ class Validate(Stage):
         models = 1 + len(chosen.all) + floats
         steps = exports + 2 * models + len(context.targets)
         steps += len(first_of_other_providers(context.targets))
+        for target in context.targets:
+            steps += self.measures_throughput(target, context.requirements)
         if self.cold_starts:
             steps += 1
         if self.linear:
@@ -380,6 +415,25 @@ class Session:
             progress=self.steps.next(f"timing on {target.name}"),
         )
 
+    def count(
+        self, bundles: Mapping[str, Path], target: Target, measured: Measurements
+    ) -> Throughput:
+        """Measure rows a second until all budgets on them are decided."""
+        from rarefy.pipeline.measure.throughput import rows, session
+
+        settings, context = self.settings, self.context
+        names = throughput.models(target, context.requirements.budgets, measured)
+        return session.measure(
+            {name: bundles[name] for name in names},
+            rows.job_of(context.task, context.split("eval")),
+            target,
+            processes=settings.processes,
+            seconds=settings.seconds,
+            seed=context.seed,
+            clear=context.throughput_rule(target, measured),
+            progress=self.steps.next(f"measuring throughput on {target.name}"),
+        )
+
 
 def first_of_other_providers(targets: Sequence[Target]) -> list[Target]:
     """Return the first target of each provider other than the first target's."""
@@ -418,6 +472,9 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
             interval = timed.percentile(CANDIDATE, percentile)
             name = f"latency_p{percentile}.{target}"
             numbers.append(Metric(name=name, **interval._asdict(), n=count))
+    for target, timed_rows in measurements.throughput.items():
+        rate = timed_rows.rate(CANDIDATE)
+        numbers.append(Metric(name=f"throughput.{target}", **rate._asdict()))
     return tuple(numbers)
 
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from rarefy.pipeline.measure.measurements import Latency
-
+Timed = TypeVar("Timed")
+"""What is gathered: latencies, or throughput."""
 LOOKS, GROWTH = 4, 1.75
 """Looks at growing data: after 5, 9, 16 and 27 processes."""
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(Generic[Timed]):
     """Run ``processes`` processes; with ``clear``, go on until it returns True.
 
-    ``clear`` gets the latencies gathered so far. ``seconds`` is the time limit; it ends the session
+    ``clear`` gets what was gathered so far. ``seconds`` is the time limit; it ends the session
     only after ``processes`` processes.
     """
 
     processes: int
     seconds: float
-    clear: Callable[[Latency], bool] | None = None
+    clear: Callable[[Timed], bool] | None = None
 
     @property
     def looks(self) -> list[int]:
@@ -40,7 +41,7 @@ class Rule:
         expected = spent * (count + 1) / count
         return count >= self.processes and expected > self.seconds
 
-    def stopped(self, gathered: Latency, count: int, spent: float) -> str:
+    def stopped(self, gathered: Timed, count: int, spent: float) -> str:
         """Return why sampling stops after ``count`` processes, "" if it goes on."""
         if self.clear is not None and self.clear(gathered):
             return "the results were clear"

@@ -285,7 +285,7 @@ def _run(
             _start(folder, "")
             raise
         answers = [call.result() for call in calls]
-    return answers, _noise(before, after, answers, threads)
+    return answers, noise(before, after, answers, threads)
 
 
 def _is_done(call: Future[dict[str, Any]]) -> bool:
@@ -309,14 +309,14 @@ def _start(folder: Path, moment: str) -> None:
     (folder / "written").rename(folder / START)
 
 
-def _noise(
+def noise(
     before: fingerprint.Snapshot,
     after: fingerprint.Snapshot,
     answers: list[dict[str, Any]],
     threads: int,
 ) -> list[str]:
     """Return why the machine was not quiet, not counting the workers' own CPU time."""
-    cpu = sum(answer["cpu"] for answer in answers)
+    cpu = sum(answer["used"] for answer in answers)
     switches = sum(answer["switches"] for answer in answers)
     ours = replace(after, process=after.process + cpu, switches=before.switches + switches)
     running = threads * len(answers)

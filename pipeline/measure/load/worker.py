@@ -106,7 +106,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     folder = Path(request["folder"])
     begin = wait_for_start(folder, request["number"])
     if begin is None:
-        return {"served": [], "cpu": 0.0, "switches": 0}
+        return {"served": [], "used": 0.0, "switches": 0}
     taken = take(folder / COUNTER, len(rows))
     sent = [begin + moment for moment in request["sent"]]
     until = begin + request["until"]
@@ -119,7 +119,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         since_start.append((reply.request, began, ended, reply.finite))
     cpu = after.process - before.process
     switches = after.switches - before.switches
-    return {"served": since_start, "cpu": cpu, "switches": switches}
+    return {"served": since_start, "used": cpu, "switches": switches}
 
 
 def wait_for_start(folder: Path, number: int) -> float | None:

@@ -51,6 +51,24 @@ def ranges_at_run_time(graph: Any) -> bool:
     return False
 
 
+def rows_interact(directory: Path) -> bool:
+    """Return whether a bundle's answer to a row depends on the rows in its batch.
+
+    It does if the graph quantizes activations by their range at run time: that range is taken over
+    the whole tensor. The file is parsed only if it contains the name of such an operator: that
+    takes twice its size in memory.
+    """
+    if not contains(path_of(directory, MODEL), AT_RUN_TIME.encode()):
+        return False
+    return ranges_at_run_time(_graph(directory).graph)
+
+
+def _graph(directory: Path) -> Any:
+    import onnx
+
+    return onnx.load(str(path_of(directory, MODEL)), load_external_data=False)
+
+
 class BundleModel:
     """A model loaded from a bundle's directory.
 
@@ -101,17 +119,33 @@ class BundleModel:
         """
         return [feed for feed, _ in self.asked(texts, pairs)]
 
+    def encode_together(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Feed:
+        """Tokenize texts into one feed, padded on the right to the longest: rows × tokens.
+
+        A text that is read in windows has a row for each of them. Answers may differ from those to
+        single texts if ``rows_interact``. Raises DataError as ``asked`` does.
+        """
+        check_rows(self.signature, paired=pairs is not None)
+        encodings: list[Any] = []
+        if self.of_words or self.in_windows:
+            for parts in windows.read(self.tokenizer, texts):
+                encodings += parts
+        else:
+            encodings += self._encodings(texts, pairs)
+        return windows.feed(encodings, self.inputs, self._padding)
+
     def _rows(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[Feed]:
+        return [windows.feed([one], self.inputs) for one in self._encodings(texts, pairs)]
+
+    def _encodings(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Any]:
+        """Yield the encoding of each row, truncated to max length."""
         rows: Sequence[Any] = texts if pairs is None else list(zip(texts, pairs, strict=True))
         read = self.tokenizer.encode_batch
-        feeds = []
         longest = self.signature["max_length"]
         if pairs is None and self.by_words:
             read = partial(windows.encode_beginnings, self.tokenizer, max_length=longest)
         for part in batches.portions(texts, pairs):
-            encodings = read([rows[row] for row in part])
-            feeds += [windows.feed([encoding], self.inputs) for encoding in encodings]
-        return feeds
+            yield from read([rows[row] for row in part])
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """Return the raw outputs of a batch, including copies to and from the device.
@@ -222,7 +256,7 @@ class BundleModel:
             places = words.answering(texts, windows.read(self.tokenizer, texts), shared)
             feeds = [words.feed(parts, self.inputs) for parts in places]
         elif self.in_windows:
-            padding = self._padding()
+            padding = self._padding
             cut = windows.read(self.tokenizer, texts)
             feeds = [(windows.feed(parts, self.inputs, padding), None) for parts in cut]
         else:
@@ -244,6 +278,7 @@ class BundleModel:
             output = output.mean(axis=0, keepdims=True)
         return output
 
+    @cached_property
     def _padding(self) -> int:
         """Return the id of the tokenizer's padding token, 0 if it has none."""
         token = read(self.directory, "tokenizer_config.json").get("pad_token")
@@ -294,27 +329,18 @@ class BundleModel:
 
     def _precision(self) -> str:
         """Return the precision in the graph's metadata, or "" if another tool made the graph."""
-        for entry in self._graph().metadata_props:
+        for entry in _graph(self.directory).metadata_props:
             if entry.key == "precision":
                 return str(entry.value)
         return ""
 
     @cached_property
     def rows_interact(self) -> bool:
-        """Whether a row's answer depends on the rows in its batch.
+        """Whether a row's answer depends on the rows in its batch; see ``rows_interact``.
 
-        It does if the graph quantizes activations by their range at run time: that range is taken
-        over the whole tensor. Kept, because the file with all weights is read for it. It is parsed
-        only if it contains the name of such an operator: that takes twice its size in memory.
+        Kept, because the file with all weights is read for it.
         """
-        if not contains(path_of(self.directory, MODEL), AT_RUN_TIME.encode()):
-            return False
-        return ranges_at_run_time(self._graph().graph)
-
-    def _graph(self) -> Any:
-        import onnx
-
-        return onnx.load(str(path_of(self.directory, MODEL)), load_external_data=False)
+        return rows_interact(self.directory)
 
     def _threads(self) -> int:
         """Return the number of threads that the bundle was exported for."""

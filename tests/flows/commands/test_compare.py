@@ -150,3 +150,19 @@ def test_a_bundle_whose_bytes_are_not_its_manifest_s_is_not_compared(
     said = rarefy("compare", *sides, "--data", here.folder / "eval.jsonl", *QUICK)
     assert said.code == 6
     assert "model.onnx does not match the digest in the bundle's manifest.json" in said.err
+
+
+@pytest.mark.slow
+def test_rows_a_second_are_compared_if_asked_for(
+    rarefy: Callable[..., Said], tmp_path: Path
+) -> None:
+    made = bundles.make(tmp_path / "bundle", together="rows")
+    rows = labelled(tmp_path)
+    gate = ("--throughput", "--max-regression", "90%", "--json")
+    said = rarefy("compare", made, made, "--data", rows, *QUICK, *gate)
+    found = json.loads(said.out)
+    rates = found["throughput"]
+    assert rates["candidate"]["value"] > 0
+    assert rates["ratio"]["low"] < rates["ratio"]["value"] < rates["ratio"]["high"]
+    assert set(rates["batch"]) == {"candidate", "baseline"}
+    assert {budget["metric"] for budget in found["verdict"]["budgets"]} >= {"throughput", "size"}

@@ -6,12 +6,14 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from rarefy.flows.console.compared import ComparisonView
 from rarefy.flows.console.options import show_table
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.release.compare import Comparison, judge
 from rarefy.pipeline.terms.recipe_parts import Target
 
@@ -50,6 +52,27 @@ def test_both_sides_stand_beside_each_other_with_their_change():
     assert "accuracy max_regression" in repr(view), "the verdict below it"
     assert view.verdict.budgets[0].reason.split("%")[0] in view._repr_html_()
     assert view.as_json()["accuracy"]["losses"] == 1
+
+
+def test_rows_a_second_are_compared_and_judged_where_they_were_measured():
+    found = compared()
+    assert "throughput" not in found.as_json()
+    blocks = np.random.default_rng(0).lognormal(0, 0.2, (9, 10))
+    samples = {"candidate": (2 * blocks).tolist(), "baseline": blocks.tolist()}
+    found.measurements.throughput["cpu"] = Throughput(
+        samples=samples, cpu=samples, batch={"candidate": 8, "baseline": 32},
+        workers=2, threads=1, provider="cpu", rows=400,
+    )  # fmt: skip
+    view = ComparisonView(found, judge(found, 0.05, Target()))
+    row = next(row for row in view.rows() if row[0].startswith("throughput"))
+    assert row[0] == "throughput (2 workers × 1 thread)"
+    assert row[1].endswith("in batches of 8")
+    assert row[3] == "0.500× the baseline's: slower by more than 5%"
+    rates = view.as_json()["throughput"]
+    assert rates["change"] == "regression"
+    assert rates["candidate"]["value"] == pytest.approx(rates["baseline"]["value"] / 2)
+    outcomes = {budget.metric: budget.outcome for budget in view.verdict.budgets}
+    assert outcomes["throughput"] == "fail"
 
 
 def test_a_margin_is_shown_as_it_was_asked_for():

@@ -118,3 +118,28 @@ def test_a_plan_breaks_between_words_alone_at_80_columns(trained_project: Projec
         drawn[width] = file.getvalue()
     assert max(map(len, drawn[80].splitlines())) <= 80
     assert sorted(drawn[80].split()) == sorted(drawn[400].split())
+
+
+def test_a_plan_says_how_throughput_is_measured_if_somebody_asks(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    targets = "targets: [{name: pair, workers: 2, threads: 3}]\n"
+    budget = "budgets: [{metric: throughput, min_speedup: 2, against: head}]\n"
+    stages = ("quickstages:Head", "export")
+    silent = json.loads(
+        rarefy("plan", project.recipe(*stages, "validate", budgets=targets), "--json").out
+    )
+    asking = project.recipe(*stages, "validate", budgets=targets + budget)
+    planned = json.loads(rarefy("plan", asking, "--json").out)
+    assert (silent["throughput"], len(planned["throughput"])) == ([], 1)
+    assert planned["throughput"][0].startswith(
+        "throughput on pair: rows a second of candidate and head with 2 workers × 3 threads, in "
+        "the fastest of batches of 1, 8, 32, 64; about 35 s, and up to 60 s"
+    )
+    more = planned["steps"][-1]["estimated_seconds"] - silent["steps"][-1]["estimated_seconds"]
+    assert more == 6 * 3 + (4 + 5) * 60 / 30
+    named = targets.replace("workers: 2", "batch_size: 16")
+    alone = project.recipe(*stages, "validate: {throughput: true}", budgets=named)
+    shown = rarefy("plan", alone).out
+    assert "note: throughput on pair: rows a second of candidate with" in shown
+    assert "in batches of 16" in shown

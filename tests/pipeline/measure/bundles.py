@@ -10,13 +10,14 @@ WORDS = [f"w{i}" for i in range(50)]
 WIDTH = 64
 
 
-def make(directory, layers=2, head=1.0, pairs=False, **options):
+def make(directory, layers=2, head=1.0, pairs=False, together=1, **options):
     """Write a bundle whose work grows with ``layers``; ``head`` scales the logits (NaN: NaN).
 
-    ``options``: of the session, such as ``providers``.
+    ``together``: the rows of a call, or the name of their number. ``options``: of the session, such
+    as ``providers``.
     """
     directory.mkdir(parents=True)
-    save(_model(layers, head), directory / "model.onnx")
+    save(_model(layers, head, together), directory / "model.onnx")
     tokenizer = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(["[UNK]", *WORDS])}, unk_token="[UNK]")
     )
@@ -32,6 +33,7 @@ def make(directory, layers=2, head=1.0, pairs=False, **options):
             "pairs": pairs,
         },
         "session_options.json": {"graph_optimization_level": "all"} | options,
+        "tokenizer_config.json": {"pad_token": "[UNK]"},
     }
     for name, content in files.items():
         (directory / name).write_text(json.dumps(content))
@@ -44,7 +46,7 @@ def texts(rows=30, seed=0):
     return [" ".join(generator.choice(WORDS, generator.integers(4, 41))) for _ in range(rows)]
 
 
-def _model(layers, head):
+def _model(layers, head, together):
     generator = np.random.default_rng(0)
 
     def weight(name, *shape):
@@ -68,8 +70,8 @@ def _model(layers, head):
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "tokens"])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, [together, "tokens"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [together, 2])],
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -239,6 +239,33 @@ def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
     json.loads(manifest.canonical())  # no NaN reaches a manifest
 
 
+@pytest.mark.slow
+def test_throughput_is_measured_if_a_budget_or_the_stage_asks_for_it(context, chain):
+    """Beside the candidate only what a budget compares it with: a teacher takes long."""
+    budgets = (Budget(metric="throughput", min_speedup=0.01, against="distill"),)
+    target = Target(workers=2, batch_size=4)
+    context.requirements = Requirements((target,), budgets)
+    draft = Validate(**QUICK).run(context, chain["export"])
+    found = read_measurements(context)
+    counted = found.throughput["cpu"]
+    assert list(counted.samples) == ["candidate", "distill"]
+    assert (counted.workers, counted.batch) == (2, {"candidate": 4, "distill": 4})
+    assert "throughput.cpu" in {metric.name for metric in draft.metrics}
+    assert judge_one(budgets[0], "cpu", found).value > 0
+    context.requirements = Requirements((target,))
+    Validate(**QUICK, throughput=True).run(context, chain["export"])
+    assert list(read_measurements(context).throughput["cpu"].samples) == ["candidate"]
+
+
+def test_throughput_is_not_measured_if_nobody_asks():
+    elsewhere = Budget(metric="throughput", min=1, target="other")
+    of_time = Budget(metric="latency_p50", max="1 s")
+    requirements = Requirements((Target(),), (elsewhere, of_time))
+    assert not Validate().measures_throughput(Target(), requirements)
+    assert Validate().measures_throughput(Target(name="other"), requirements)
+    assert Validate(throughput=True).measures_throughput(Target(), requirements)
+
+
 def test_named_models_are_checked_with_the_recipe():
     assert Validate(models=("finetune",)).references() == {"reference:finetune": "finetune"}
     assert Validate().references() == {}

@@ -233,6 +233,32 @@ def test_pairs_are_encoded_together(tmp_path):
     assert feed["input_ids"].tolist() == [[1, 3, 2, 4, 2]]
 
 
+def test_rows_that_are_encoded_together_are_padded_and_answered_as_alone(tmp_path):
+    model = recorded(tmp_path, pairs=False)
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "film"}')
+    texts = ["good", "bad bad film"]
+    feed = model.encode_together(texts)
+    assert feed["input_ids"].tolist() == [[1, 3, 2, 5, 5], [1, 4, 4, 5, 2]]
+    assert feed["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    np.testing.assert_allclose(model.run(feed), model.units(texts))
+
+
+@pytest.mark.parametrize("way", ["words", "windows"])
+def test_the_windows_of_all_texts_are_encoded_together(tmp_path, way):
+    model = recorded(tmp_path, **{way: True})
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    texts = ["good", "bad " * 9]
+    alone = [len(feed["input_ids"]) for feed in model.encode(texts)]
+    together = model.encode_together(texts)["input_ids"]
+    assert together.shape == (sum(alone), 6)
+    assert together[0].tolist() == [1, 3, 2, 0, 0, 0]
+
+
+def test_texts_and_pairs_that_do_not_fit_are_refused_together_too(tmp_path):
+    with pytest.raises(DataError, match="this bundle reads pairs of texts; give a second"):
+        recorded(tmp_path, pairs=True).encode_together(["good"])
+
+
 def test_a_provider_that_is_not_there_is_said(tmp_path):
     import onnxruntime
 
