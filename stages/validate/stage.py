@@ -187,7 +187,6 @@ class Validate(Stage):
         directories = built[first]
         artifacts = {CANDIDATE: model, **chosen.all, **floats}
         tokens = slices.token_counts(model.directory, split, first)
-        columns = slices.columns(split, task)
         ran_by = engines.providers(directories, first)
         models = {}
         for name, directory in directories.items():
@@ -202,12 +201,13 @@ class Validate(Stage):
             truth=truth,
             groups=groups_of_blocks(task, split),
             slices=slices.of(split, task, tokens),
-            columns=columns,
             models=models,
             aliases=chosen.aliases,
             baselines={name: tagged.digest for name, tagged in context.baselines.items()},
             latency={},
         )
+        by_column = slices.columns(split, task)
+        measured.columns.update(by_column)
         if self.linear:
             measured.linear = session.measure_linear()
             if self.linear == "warn":
