@@ -178,7 +178,10 @@ def build(
     )
     if target_provider == "openvino" and openvino.installed():
         close = _check_openvino(task, output, precision, expected)
-    if precision != "fp32" and task.head.chooses and split.labels is not None:
+    chooses = task.threshold is not None
+    if task.head.chooses:
+        chooses = precision != "fp32"
+    if chooses and split.labels is not None:
         task = files.choose(output, task, split, target_provider)
     if samples:
         files.write_samples(output, task, split, target_provider)
@@ -467,4 +470,5 @@ def card_facts(
         "rows": info.parity.rows,
         "pairs": pairs is not None,
         "samples": samples,
+        "threshold": task.threshold,
     }

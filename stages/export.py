@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, StageChe
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.digests import version
 from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.threshold import Threshold
 from rarefy.stages.common.bundle_targets import Bundling, symmetric
 from rarefy.stages.training.parameters import EXPORTING
 
@@ -31,7 +33,7 @@ class Export(Bundling):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 33
+    version: ClassVar[int] = 34
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
@@ -42,8 +44,22 @@ class Export(Bundling):
         default="dev", description="Rows that the bundle contains verbatim, with its predictions"
     )
 
+    threshold: Threshold | None = Field(
+        default=None,
+        description="What rows with a label must keep, {precision: 95 %} or {recall: 95 %}; "
+        "others get none. Default: every row gets a label",
+    )
+
     def check(self, recipe: StageCheck) -> None:
-        """Raise RecipeError if the target's provider cannot have the plan, or only slower."""
+        """Raise RecipeError if the target's provider cannot have the plan, or only slower.
+
+        Also if the task has no thresholds.
+        """
+        task = recipe.task
+        if self.threshold and not task.head.abstains:
+            raise RecipeError(f"threshold: {task.name} leaves no row undecided; remove it")
+        if self.threshold and task.unlabelled:
+            raise RecipeError("threshold: needs labels to choose by, but data.label is null")
         planner = recipe.planner
         if planner is None:
             return
@@ -83,7 +99,7 @@ class Export(Bundling):
         info = build(
             model.directory,
             context.output,
-            task=context.task,
+            task=replace(context.task, threshold=self.threshold),
             split=context.split("dev"),
             form="deploy",
             target_provider=target.provider,

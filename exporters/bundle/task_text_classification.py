@@ -7,6 +7,7 @@ from typing import Any
 def describe(logits: Any, config: dict[str, Any]) -> dict[str, Any]:
     """Return {"label", "probabilities"} from a row's logits (labels,).
 
+    The label is None if its probability is below its threshold, for config.json with thresholds.
     It is computed without numpy, whose first calls after a model's cost more than a small softmax.
     """
     names = config["id2label"]
@@ -19,4 +20,8 @@ def describe(logits: Any, config: dict[str, Any]) -> dict[str, Any]:
         label = names[str(index)]
         probabilities[label] = round(power / total, 6)
     best = values.index(highest)
-    return {"label": names[str(best)], "probabilities": probabilities}
+    found = names[str(best)]
+    limit = config.get("thresholds", {}).get(found, 0.0)
+    if limit is None or powers[best] / total < limit:
+        found = None
+    return {"label": found, "probabilities": probabilities}

@@ -100,6 +100,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         opened = "AutoModel"
     # A model that labels words reads every text in windows.
     windows = signature.get("windows") or signature.get("words")
+    thresholds = source.config.get("thresholds")
     return {
         "task": source.task,
         "labels": [escape(label) for label in source.labels],
@@ -112,7 +113,7 @@ def _bundle_facts(source: Source) -> dict[str, Any]:
         "digest": source.digest,
         "windows": bool(windows),
         "opened": opened,
-        "thresholds": source.task == "multi-label-classification",
+        "thresholds": bool(thresholds),
     }
 
 

@@ -104,7 +104,7 @@ def compare(
     Both models predict the same rows. They are timed in short alternating blocks of calls, until
     the test decides whether the latency changed by --max-regression (default: 5%), or until
     --seconds have passed. With --max-regression, the recipe's budgets on labels and slices are
-    judged as well, against BASELINE.
+    judged as well, against BASELINE. Other scores that its budgets name are compared too.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -119,13 +119,12 @@ def compare(
     bundle = find(candidate, home)
     execution_provider: Any = bundle_files.chosen_provider(bundle.directory, provider)
     target = Target(provider=execution_provider, threads=threads)
-    budgets: tuple[Budget, ...] = ()
     if table is not None:
         source, base = rows_of(table, text, label), Path()
+        budgets: tuple[Budget, ...] = ()
     else:
         loaded = recipe_of(candidate, recipe, home)
-        source, base = loaded.recipe.data, loaded.base
-        budgets = loaded.recipe.budgets
+        source, base, budgets = loaded.recipe.data, loaded.base, loaded.recipe.budgets
     notes: list[str] = []
     with Display(stderr(), quiet=as_json) as display:
         display.started("compare")
@@ -139,6 +138,7 @@ def compare(
             target=target,
             effort=comparing.Effort(rows, processes=5, seconds=seconds, throughput=throughput),
             margin=limit or comparing.MARGIN,
+            budgets=budgets,
             progress=display.progress,
         )
         for times in comparison.measurements.throughput.values():

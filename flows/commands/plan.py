@@ -45,8 +45,8 @@ def plan(
     machine, or about how long it will take (the first time, a matrix product is timed for a third
     of a second), and whether the eval split has enough rows for the budgets' margins.
 
-    A stage `module:Class` is imported, so code next to the recipe runs. With --no-code, a recipe
-    with such a stage is rejected.
+    A stage `module:Class` or a metric `module:function` is imported, so code next to the recipe
+    runs. With --no-code, a recipe with one is rejected.
 
     Example: `rarefy plan demo.yaml`
     """

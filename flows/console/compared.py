@@ -59,8 +59,10 @@ class ComparisonView(Shown):
         numbers = self.as_json()
         models, scores = numbers["models"], numbers["accuracy"]
         agreement = _bounds(scores["agreement"], "%")
+        further = map(_further_row, numbers["scores"])
         rows = [
             _score_row(scores),
+            *further,
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
         ]
@@ -120,6 +122,7 @@ def compare(
         target=target,
         effort=Effort(rows=200, processes=5, seconds=seconds, throughput=throughput),
         margin=limit or comparing.MARGIN,
+        budgets=source.recipe.budgets,
     )
     verdict = None
     if limit is not None:
@@ -134,6 +137,18 @@ def _score_row(scores: dict[str, Any]) -> list[str]:
     unit = metrics.unit(metric)
     values = [_bounds(scores[side], unit) for side in SIDES]
     return [metric.replace("_", " "), *values, _difference(scores, unit)]
+
+
+def _further_row(scores: dict[str, Any]) -> list[str]:
+    """Return the row of another score that the recipe's budgets name."""
+    name = scores["metric"]
+    unit = metrics.unit(name)
+    values = []
+    for side in SIDES:
+        shown = _bounds(scores[side], unit)
+        values.append(shown)
+    difference = _shown_difference(scores, unit)
+    return [name, *values, difference]
 
 
 def _latency_row(times: dict[str, Any]) -> list[str]:
@@ -168,16 +183,22 @@ def _throughput_row(rates: dict[str, Any]) -> list[str]:
 
 def _difference(scores: dict[str, Any], unit: str) -> str:
     """Return the difference of the main scores with its interval, and what it rests on."""
+    shown = _shown_difference(scores, unit)
+    if not scores["tested"]:
+        return shown
+    basis = _basis(scores)
+    return f"{shown}, {basis}"
+
+
+def _shown_difference(scores: dict[str, Any], unit: str) -> str:
+    """Return the difference of two scores with its interval."""
     if unit == "%":
         format_value, word = signed, " points"
     else:
         format_value, word = _plus, ""
     difference = scores["difference"]
     value, low, high = (format_value(difference[end]) for end in Interval._fields)
-    shown = f"{value}{word} [{low}, {high}]"
-    if not scores["tested"]:
-        return shown
-    return f"{shown}, {_basis(scores)}"
+    return f"{value}{word} [{low}, {high}]"
 
 
 def _basis(scores: dict[str, Any]) -> str:

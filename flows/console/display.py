@@ -202,9 +202,8 @@ def show_verdict(
         return
     show_table(verdict_table(verdict), console)
     lines = [*facts.float_speedups(measured), *throughput.lines(measured)]
-    linear = facts.linear_line(measured)
-    if linear:
-        lines.append(linear)
+    others = (facts.linear_line(measured), facts.decided_line(measured))
+    lines += filter(None, others)
     for line in lines + doubts(verdict) + summary.advice(verdict, measured):
         say(console, line)
 

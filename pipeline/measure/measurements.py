@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms import recipe_parts
 from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.own_metric import OwnMetric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +165,11 @@ class Measurements(_Record):
         default_factory=dict, description="column of data.slices -> each block's value"
     )
     models: dict[str, ModelMeasurement]
+    thresholds: dict[str, float | None] = Field(
+        default_factory=dict,
+        description="label -> the probability below which the candidate leaves a row undecided; "
+        "empty if it decides every row",
+    )
     elsewhere: dict[str, list[list[float]]] = Field(
         default_factory=dict,
         description="target -> the candidate's answers, if its provider differs",
@@ -187,6 +193,7 @@ class Measurements(_Record):
     answers_sha256: str = Field(
         default="", description="of the file with the answers; empty once they are read"
     )
+    _own: OwnMetric | None = PrivateAttr(default=None)
 
     @property
     def references(self) -> list[str]:
@@ -202,7 +209,13 @@ class Measurements(_Record):
         task = tasks.find(self.task)
         if self.unlabelled:
             return unlabelled.without_labels(task)
-        return task
+        return task.scoring(self._own) if self._own else task
+
+    def scored_with(self, metric: OwnMetric | None) -> Measurements:
+        """Return the same measurements, whose task has a metric of one's own as well."""
+        measurements = self.model_copy()
+        measurements._own = metric
+        return measurements
 
     @property
     def main(self) -> str:

@@ -16,11 +16,12 @@ from rarefy.pipeline.recipe import yaml_file
 from rarefy.pipeline.recipe.removed import advise_instead
 from rarefy.pipeline.recipe.yaml_file import Places, T
 from rarefy.pipeline.sources import references as sources
-from rarefy.pipeline.stage import Stage, discovery
+from rarefy.pipeline.stage import Stage, discovery, own_metrics
 from rarefy.pipeline.tasks.unlabelled import AGREEMENT
 from rarefy.pipeline.terms import credentials, quantity, recipe_parts
 from rarefy.pipeline.terms.budget import REGRESSIONS, Budget, assumed_units
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
+from rarefy.pipeline.terms.metrics import is_own
 from rarefy.pipeline.terms.recipe_parts import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
 from rarefy.pipeline.terms.suggestions import hint, nearest
 
@@ -204,10 +205,11 @@ def load(path: Path) -> LoadedRecipe:
 
 
 def check_form(path: Path) -> list[str]:
-    """Check a recipe without running code of it; return its own stages, which were not imported.
+    """Check a recipe without running code of it; return what of its own was not imported.
 
     Keys and values are checked, and the parameters of installed stages. If the recipe has no stages
-    of its own (``module:Class``), ``load`` runs no code of it either. Raises what ``load`` raises.
+    and metrics of its own (``module:name``), ``load`` runs no code of it either. Raises what
+    ``load`` raises.
     """
     values, _, where = _read(path)
     recipe = _validated(values, where)
@@ -219,7 +221,7 @@ def check_form(path: Path) -> list[str]:
             own_stages.append(str(name))
         else:
             _stage(name, parameters, path.parent, (*at, name), where)
-    return own_stages
+    return own_stages + [budget.metric for budget in recipe.budgets if is_own(budget.metric)]
 
 
 def find_errors(path: Path) -> list[RecipeError]:
@@ -281,6 +283,7 @@ def check(
     recipe = _validated(values, where)
     steps = _steps(recipe, base, where)
     _check_budgets(recipe, steps, where)
+    recipe = _with_own_metrics(recipe, base, where)
     budgets = values.get("budgets") or ()
     if isinstance(budgets, dict):
         budgets = [budgets]
@@ -442,6 +445,19 @@ def _check_budgets(recipe: Recipe, steps: tuple[Step, ...], where: Places) -> No
         if budget.target and budget.target not in targets:
             message = f"{budget.target!r} is not a target{hint(budget.target, targets)}"
             raise where.say((*at, "target"), message)
+
+
+def _with_own_metrics(recipe: Recipe, folder: Path, where: Places) -> Recipe:
+    """Return the recipe whose budgets have the functions that their metrics name."""
+    budgets = []
+    for position, budget in enumerate(recipe.budgets):
+        if is_own(budget.metric):
+            try:
+                budget = budget.with_own(own_metrics.find(budget.metric, folder))
+            except RecipeError as error:
+                raise where.say(("budgets", position, "metric"), str(error)) from error
+        budgets.append(budget)
+    return recipe.model_copy(update={"budgets": tuple(budgets)})
 
 
 def _may_be_tag(name: str, ids: list[str]) -> bool:

@@ -142,6 +142,7 @@ def _metrics() -> Iterator[tuple[str, ...]]:
     for name in tasks.names():
         task = tasks.find(name)
         scores = {*task.scorer.score_names(plain), *task.scorer.score_names(ranked)}
+        scores.update(task.scorer.on_request)
         if task.scorer.probable:
             scores.update(of_kind("divergence"))
         scores_of[name] = scores

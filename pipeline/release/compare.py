@@ -65,6 +65,7 @@ class Comparison:
     """The measurements of both sides, and whether the median latency changed by the margin.
 
     ``names``: the user's name for each side. ``latency``: the session in which both were timed.
+    ``budgets``: those of the candidate's recipe, whose scores are compared too.
     """
 
     names: dict[str, str]
@@ -72,6 +73,7 @@ class Comparison:
     latency: Latency
     change: gate.Comparison
     margin: float
+    budgets: Sequence[Budget] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as JSON values.
@@ -82,6 +84,7 @@ class Comparison:
             "models": {side: self._model_json(side) for side in SIDES},
             "rows": len(self.measurements.truth),
             "accuracy": compare_answers(self.measurements),
+            "scores": compare_scores(self.measurements, self.budgets),
             "latency": self._latency_json(),
         } | self._throughput_json()
 
@@ -127,6 +130,7 @@ def compare(
     target: Target = Target(),  # noqa: B008 (frozen)
     effort: Effort = Effort(rows=200, processes=5, seconds=60.0),
     margin: float = MARGIN,
+    budgets: Sequence[Budget] = (),
     progress: Progress = silent,
 ) -> Comparison:
     """Measure a candidate beside a baseline, until the change of the latency is conclusive.
@@ -140,6 +144,7 @@ def compare(
         target: provider and threads on which both sides run.
         effort: limits of the latency comparison.
         margin: the smallest change of the median latency that counts, as a share.
+        budgets: those whose scores are compared too; they are not judged.
         progress: called with the work that is done.
 
     Raises ModelError if the labels differ, IntegrityError if a bundle is damaged, EvidenceError
@@ -189,7 +194,7 @@ def compare(
     measurements.latency[target.name] = latency
     measurements.throughput |= throughput
     names = {CANDIDATE: candidate.name, BASELINE: other.name}
-    return Comparison(names, measurements, latency, change, margin)
+    return Comparison(names, measurements, latency, change, margin, budgets)
 
 
 def measure_side(
@@ -288,6 +293,26 @@ def compare_answers(measurements: Measurements) -> dict[str, Any]:
         "losses": losses,
         "flips": round(len(candidate) * (1 - agreement.value)),
     }
+
+
+def compare_scores(measurements: Measurements, budgets: Sequence[Budget]) -> list[dict[str, Any]]:
+    """Return each score that budgets name, but the main one: of both sides, and their difference.
+
+    Of metrics that are not scores of the task, nothing is returned.
+    """
+    compared = []
+    for metric, budget in {budget.metric: budget for budget in budgets}.items():
+        measured = measurements.scored_with(budget.own)
+        is_score = measured.scored_by.scorer.formula(metric, measured.truth) is not None
+        if metric == measured.main or not is_score:
+            continue
+        sides = [measured.table(side) for side in SIDES]
+        values: dict[str, Any] = {"metric": metric}
+        for side in SIDES:
+            values[side] = measured.score(metric, side)._asdict()
+        values["difference"] = measured.compare(metric, *sides).difference._asdict()
+        compared.append(values)
+    return compared
 
 
 def judge(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Measurements
+from rarefy.pipeline.measure.predictions import decided
 from rarefy.pipeline.measure.predictions.per_class import ClassResult
 from rarefy.pipeline.store.artifact import MODELS, Kind
 from rarefy.pipeline.terms import metrics, wording
@@ -237,6 +238,17 @@ def learned_nothing(data: ReportData) -> str | None:
     if measured is None or name is None:
         return None
     return floor.of_model(measured, name)
+
+
+def decided_line(measured: Measurements | None) -> str | None:
+    """Return how many eval rows the candidate's thresholds leave undecided, in a sentence."""
+    found = decided.of(measured) if measured else None
+    if found is None:
+        return None
+    line = f"Thresholds leave {wording.bounds(found.undecided, '%')} of the eval rows undecided"
+    if found.correct is None:
+        return f"{line}."
+    return f"{line}; of the others, {wording.bounds(found.correct, '%')} are correct."
 
 
 def without_model(data: ReportData) -> tuple[str, float] | None:

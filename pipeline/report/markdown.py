@@ -50,7 +50,9 @@ def render(data: ReportData) -> str:
     rows = map(_stage, data.ledger)
     parts.append(_table("Stages", LEDGER, rows))
     linear = facts.linear_line(data.measurements) or ""
+    decided = facts.decided_line(data.measurements) or ""
     parts.append(escape(linear))
+    parts.append(escape(decided))
     counted = throughput.lines(data.measurements)
     parts += map(escape, counted)
     parts += [f"> ⚠ {escape(warning)}" for warning in data.warnings]

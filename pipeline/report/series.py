@@ -12,6 +12,7 @@ Followed = list[tuple[Past, Reading]]
 """Verdicts with one number each, oldest first."""
 _RELATIVE = {
     "max_drop": "drop from {}",
+    "max_increase": "increase over {}",
     "min_retained": "retained of {}",
     "min_speedup": "speed-up over {}",
     "min_shrink": "times smaller than {}",
@@ -101,4 +102,7 @@ def change(key: Key, readings: Followed) -> Change | None:
     elif before.value > 0:
         share = abs(step) / before.value
         text += f" {wording.percent(share)}"
-    return Change(text, (step > 0) == higher_is_better(key))
+    wants_more = higher_is_better(key)
+    if metrics.is_own(key.metric) and "max" in after.limits:
+        wants_more = False
+    return Change(text, (step > 0) == wants_more)

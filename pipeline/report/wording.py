@@ -18,6 +18,7 @@ _REQUIREMENTS = {
     "max": "at most {limit}",
     "min": "at least {limit}",
     "max_drop": "at most {limit} below {against}",
+    "max_increase": "at most {limit} above {against}",
     "min_retained": "at least {limit} of {against}",
     "min_speedup": "at least {limit} faster than {against}",
     "min_shrink": "at least {limit} smaller than {against}",
@@ -66,7 +67,7 @@ def score(value: float, metric: str | None = None) -> str:
     A metric that is not in the table is taken for a share if it may be one.
     """
     is_share = -1 <= value <= 1
-    if metric in metrics.METRICS:
+    if metric and metrics.find(metric):
         is_share = metrics.unit(metric) == "%"
     if is_share:
         return percent(value)

@@ -38,7 +38,7 @@ def find(name: str, folder: Path | None = None) -> type[Stage]:
     origin = name if point is None else f"{name} ({point.value})"
     try:
         with plugin_code.printing_to_stderr():
-            loaded = _import(name, folder) if point is None else point.load()
+            loaded = imported(name, folder) if point is None else point.load()
     except (Exception, SystemExit) as error:  # as of a script that parses its arguments
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RecipeError(f"stage {origin} cannot be loaded: {reason}") from error
@@ -94,8 +94,8 @@ def _foreign(kind: type[Stage]) -> list[type[Stage]]:
     return bases
 
 
-def _import(name: str, folder: Path | None) -> Any:
-    """Return what ``module:Class`` names."""
+def imported(name: str, folder: Path | None) -> Any:
+    """Return what ``module:name`` names, of an installed module or of a file in ``folder``."""
     module_name, _, attribute = name.partition(":")
     return getattr(_module(module_name, folder), attribute)
 

@@ -48,6 +48,11 @@ class Head(Part):
     """Whether its model is a body without a head, which an import takes out of any model."""
     chooses: ClassVar[bool] = False
     """Whether ``choose`` chooses something, such as thresholds, for each model."""
+    abstains: ClassVar[bool] = False
+    """Whether ``choose`` has thresholds for a bundle if the task has a ``threshold``.
+
+    Rows below them have no label.
+    """
 
     # The model
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rarefy.pipeline.tasks.part import Part
+from rarefy.pipeline.terms.own_metric import OwnMetric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,12 +30,22 @@ class Scorer(Part):
 
     scores: ClassVar[Mapping[str, Formula]]
     """The metrics that score predictions, the main one first; see ``formulas``."""
+    on_request: ClassVar[Collection[str]] = ()
+    """Further metrics, which are computed only for budgets; see ``formula``."""
+    own: OwnMetric | None = None
+    """A metric of one's own that can be scored too, under its name."""
     counted: bool = False
     """Whether the scores count correct rows, so that accuracy's exact intervals bound them."""
     probable: bool = False
     """Whether predictions are probabilities, so that two models' have a ``divergence``."""
     trivial: str = ""
     """The prediction that ``floor`` scores, in words."""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other scorer scores the same."""
+        return super().__eq__(other) and self.own == getattr(other, "own", None)
+
+    __hash__ = Part.__hash__
 
     # The metrics
 
@@ -45,6 +56,18 @@ class Scorer(Part):
     def score_names(self, data: Data) -> Collection[str]:
         """Return the names that ``formulas`` has for such data; empty if only its truth tells."""
         return getattr(self, "scores", ())
+
+    def formula(self, name: str, truth: Sequence[Any]) -> Formula | None:
+        """Return a metric of ``formulas``, one on request, or the user's own; None for others."""
+        if self.own and self.own.name == name:
+            from rarefy.pipeline.tasks.shared import own_formula
+
+            return own_formula.of(self.own)
+        return self.formulas(truth).get(name) or self.requested(name)
+
+    def requested(self, name: str) -> Formula | None:
+        """Return a metric that is computed on request, None if there is none of that name."""
+        return None
 
     def floor(self, truth: Sequence[Any]) -> float | None:
         """Return the main score of the best prediction that does not look at the rows.

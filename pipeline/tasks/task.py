@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from rarefy.pipeline.tasks.part import Part
 from rarefy.pipeline.tasks.presenter import Presenter
 from rarefy.pipeline.tasks.reader import Reader
 from rarefy.pipeline.tasks.scorer import Scorer
+from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.threshold import Threshold
 
 if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
@@ -46,6 +49,8 @@ class Task:
     text_columns: tuple[str, ...] = ()
     windows: bool = False
     """Whether longer texts are predicted in windows; see ``Encoder.no_windows``."""
+    threshold: Threshold | None = None
+    """What the rows must keep that a bundle decides; see ``Head.abstains``."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What the config.json of one model says to the task, such as thresholds."""
 
@@ -74,6 +79,12 @@ class Task:
     def of_model(self, config: Mapping[str, Any]) -> Task:
         """Return the task with what was chosen for the model that has this config.json."""
         return replace(self, settings=self.head.settings(config))
+
+    def scoring(self, metric: OwnMetric) -> Task:
+        """Return the task with a metric of one's own among its scores."""
+        scorer = copy.copy(self.scorer)
+        scorer.own = metric
+        return replace(self, scorer=scorer)
 
 
 def timed_requests(task: Task, split: Split) -> Requests:

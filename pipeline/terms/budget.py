@@ -7,10 +7,20 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from rarefy.pipeline.terms import quantity
-from rarefy.pipeline.terms.metrics import FORMS, METRICS, USUAL, Metric, expects, known
+from rarefy.pipeline.terms.metrics import (
+    DIFFERENCES,
+    FORMS,
+    METRICS,
+    USUAL,
+    Metric,
+    expects,
+    find,
+    known,
+)
+from rarefy.pipeline.terms.own_metric import OwnMetric
 from rarefy.pipeline.terms.quantity import Points, Quantity
 from rarefy.pipeline.terms.recipe_parts import Part, label_name
 from rarefy.pipeline.terms.suggestions import hint
@@ -25,13 +35,20 @@ EVERY: Final = "*"
 class Budget(Part):
     """A bound on one metric: exactly one of the forms ``min``, ``max``, ``max_drop`` and so on."""
 
-    metric: str = Field(description="Metric that is bounded: a score, latency_p50, size, memory, …")
+    metric: str = Field(
+        description="Metric that is bounded: a score, latency_p50, size, memory, …, or a function "
+        "of one's own, module:function"
+    )
     max: Quantity | None = Field(default=None, description="Highest allowed value")
     min: Quantity | None = Field(default=None, description="Lowest allowed value")
     max_drop: Points | None = Field(
         default=None,
         description="Non-inferiority margin below `against`, in percentage points: 3 points, or "
         "0.03",
+    )
+    max_increase: Points | None = Field(
+        default=None,
+        description="Non-inferiority margin above `against`, of an error: 2 points, or 0.02",
     )
     min_retained: Quantity | None = Field(
         default=None, description="Share of the value of `against` that must be retained"
@@ -72,6 +89,7 @@ class Budget(Part):
     level: Literal["error", "warn"] = Field(
         default="error", description="Whether a missed budget fails the run or is only a warning"
     )
+    _own: OwnMetric | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -119,6 +137,17 @@ class Budget(Part):
         if not all(self.slice.partition("=")):
             raise ValueError(f"slice: {self.slice!r}: write COLUMN=VALUE, or COLUMN=*")
         return self
+
+    @property
+    def own(self) -> OwnMetric | None:
+        """The user's own function, if the metric is one, once it is loaded."""
+        return self._own
+
+    def with_own(self, metric: OwnMetric) -> Budget:
+        """Return the budget with the function that its metric names."""
+        budget = self.model_copy()
+        budget._own = metric
+        return budget
 
     @property
     def form(self) -> str:
@@ -204,14 +233,14 @@ def assumed_units(entries: Iterable[Any]) -> list[str]:
 
 def _senseless(budget: Budget) -> str | None:
     """Return why every model or no model would meet a limit. Returns None for a useful limit."""
-    metric, form, limit = METRICS[budget.metric], budget.form, budget.limit
+    metric, form, limit = known(budget.metric), budget.form, budget.limit
     if budget.target and not metric.timed:
         return (
             f"budget {budget.metric}: this metric is measured once, on the first target; remove "
             f"'target: {budget.target}'"
         )
     reason = None
-    if form in ("max_drop", "max_regression"):
+    if form in (*DIFFERENCES, "max_regression"):
         reason = _loose_regression(form, limit, metric)
     elif form in ("min_speedup", "min_shrink"):
         if limit <= 0:
@@ -225,9 +254,9 @@ def _senseless(budget: Budget) -> str | None:
 
 def _loose_regression(form: str, limit: float, metric: Metric) -> str | None:
     """Return the end of a sentence about a regression that every model meets, else None."""
-    if limit < 1:
+    if limit < 1 or metric.ends[1] > 1:
         return None
-    if form == "max_drop":
+    if form in DIFFERENCES:
         meant = required(limit / 100, "points")
         return f"is {required(limit, 'points')}, which every model meets; did you mean '{meant}'?"
     if metric.kind == "score":
@@ -269,7 +298,8 @@ def _senseless_maximum(limit: float, metric: Metric, name: str) -> str | None:
 def _ends(metric: Metric) -> tuple[float, float]:
     """Return the least and the greatest value of a metric; times and sizes begin at 0."""
     least, greatest = metric.ends
-    return (0.0 if math.isinf(least) else least), greatest
+    is_amount = math.isinf(least) and not metric.from_rows
+    return (0.0 if is_amount else least), greatest
 
 
 def _percent_hint(limit: float) -> str:
@@ -303,7 +333,7 @@ def _never_more(one: str, other: str) -> bool:
 
 def misfit(budget: Budget) -> str | None:
     """Return why a budget's metric or form is invalid. Returns None if both are valid."""
-    metric = METRICS.get(budget.metric)
+    metric = find(budget.metric)
     if metric is None:
         return f"unknown metric {budget.metric!r}{hint(budget.metric, METRICS)}"
     if budget.form not in metric.forms:

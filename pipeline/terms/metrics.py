@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,7 +20,8 @@ Kind = Literal[
 ]
 
 FORMS: Final = (
-    *("max", "min", "max_drop", "min_retained", "min_speedup", "min_shrink", "max_regression"),
+    *("max", "min", "max_drop", "max_increase", "min_retained"),
+    *("min_speedup", "min_shrink", "max_regression"),
 )
 """The forms of a budget, documented in ``terms.budget.Budget``."""
 FACTORS: Final = ("min_speedup", "min_shrink")
@@ -75,6 +77,8 @@ _SHARE: Final = (0.0, 1.0)
 _ABOVE: Final = (0.0, math.inf)
 
 
+DIFFERENCES: Final = ("max_drop", "max_increase")
+"""The forms with a difference as their limit."""
 _COMPARED: Final = frozenset({"min", "max", "max_drop", "min_retained", "max_regression"})
 _TIMED: Final = frozenset({"min", "max", "min_speedup", "max_regression"})
 
@@ -102,6 +106,7 @@ def _count(unit: str, title: str, less: str, *, exact: bool = False) -> Metric:
 
 
 _BOUNDS: Final = frozenset({"min", "max"})
+_ERROR: Final = _BOUNDS | {"max_increase"}
 _OF_RATES: Final = frozenset({"min", "min_speedup", "max_regression"})
 PERCENTILES: Final = (50, 90, 95, 99)
 METRICS: Final[dict[str, Metric]] = {
@@ -111,6 +116,9 @@ METRICS: Final[dict[str, Metric]] = {
     "mean_average_precision": _score("Mean average precision"),
     "subset_accuracy": _score("Subset accuracy"),
     "recall_1_fpr": _score("Recall at 1% false positives"),
+    "auroc": _score("Area under the ROC curve"),
+    "average_precision": _score("Average precision"),
+    "recall_95_precision": _score("Recall at 95% precision"),
     "entity_f1": _score("Entity F1"),
     "entity_precision": _score("Entity precision"),
     "entity_recall": _score("Entity recall"),
@@ -123,9 +131,9 @@ METRICS: Final[dict[str, Metric]] = {
     "recall_10": _score("Recall@10"),
     "spearman": _number("Spearman correlation"),
     "pearson": _number("Pearson correlation"),
-    "mse": Metric("error", "", _BOUNDS, "Mean squared error", ends=_ABOVE),
-    "mae": Metric("error", "", _BOUNDS, "Mean absolute error", ends=_ABOVE),
-    "ece": Metric("error", "%", _BOUNDS, "Calibration error", ends=_SHARE),
+    "mse": Metric("error", "", _ERROR, "Mean squared error", ends=_ABOVE),
+    "mae": Metric("error", "", _ERROR, "Mean absolute error", ends=_ABOVE),
+    "ece": Metric("error", "%", _ERROR, "Calibration error", ends=_SHARE),
     "agreement": Metric("agreement", "%", _BOUNDS | {"max_drop"}, "Agreement", ends=_SHARE),
     "kl": Metric("divergence", "", frozenset({"max"}), "KL divergence", ends=_ABOVE),
     **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},
@@ -139,6 +147,8 @@ METRICS: Final[dict[str, Metric]] = {
     "parameters": _count("", "Parameters", "fewer parameters", exact=True),
 }
 
+_OWN_FORMS: Final = _ERROR | {"max_drop", "min_retained"}
+_AT_PRECISION: Final = re.compile(r"recall_(\d{1,2}(?:\.\d+)?)_precision")
 _UNITS: Final = {
     "max_drop": "points",
     "min_retained": "%",
@@ -158,9 +168,30 @@ _TAKES: Final = {
 }
 
 
+def find(metric: str) -> Metric | None:
+    """Return a metric's entry, or what is known of a metric of one's own; None for any other."""
+    precision = precision_in(metric)
+    if is_own(metric):
+        return Metric("score", "", _OWN_FORMS, metric)
+    if metric not in METRICS and precision:
+        return _score(f"Recall at {100 * precision:g}% precision")
+    return METRICS.get(metric)
+
+
+def is_own(metric: str) -> bool:
+    """Return whether a metric is the user's own function: ``module:function``."""
+    return ":" in metric
+
+
+def precision_in(metric: str) -> float | None:
+    """Return the precision in the name of a metric: 0.95 of ``recall_95_precision``, or None."""
+    match = _AT_PRECISION.fullmatch(metric)
+    return float(match[1]) / 100 if match else None
+
+
 def known(metric: str) -> Metric:
     """Return a metric's entry. An unknown metric counts as a score without a unit."""
-    return METRICS.get(metric) or Metric("score", "", frozenset(), title(metric))
+    return find(metric) or Metric("score", "", frozenset(), title(metric))
 
 
 def of_kind(*kinds: Kind) -> list[str]:
@@ -170,25 +201,30 @@ def of_kind(*kinds: Kind) -> list[str]:
 
 def unit(metric: str, form: str | None = None) -> str:
     """Return the unit of a metric's value, or of the limit of a budget form."""
-    return _UNITS.get(form or "", known(metric).unit)
+    own_unit = known(metric).unit
+    if form == "max_increase" and own_unit == "%":
+        return "points"
+    if form == "max_drop" and is_own(metric):
+        return ""
+    return _UNITS.get(form or "", own_unit)
 
 
 def title(metric: str) -> str:
     """Return a metric's name for a heading, derived from its key if it is not in the table."""
-    if metric in METRICS:
-        return METRICS[metric].title
+    entry = find(metric)
+    if entry:
+        return entry.title
     text = metric.replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
 def expects(metric: str, form: str) -> str | None:
-    """Return the kind of quantity of a budget's limit; None for an unknown metric or a drop."""
-    if form == "max_drop":
+    """Return the kind of quantity of a budget's limit; None if unknown, or for a difference."""
+    if form in DIFFERENCES:
         return None  # in points, which are of no other kind
     if form in FACTORS:
         return "a factor"
     if form not in _BOUNDS:
         return "a percentage"
-    if metric not in METRICS:
-        return None
-    return _TAKES[METRICS[metric].unit]
+    entry = find(metric)
+    return _TAKES[entry.unit] if entry else None

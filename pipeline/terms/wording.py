@@ -77,6 +77,12 @@ def signed(value: float, more: int = 0) -> str:
     return _minus(f"{100 * value:+z.{decimals}f}")
 
 
+def signed_number(value: float, more: int = 0) -> str:
+    """Format a difference of plain numbers with its sign: +0.012, −3.4."""
+    sign = "+" if value > 0 else ""
+    return sign + number(value, more)
+
+
 def times(value: float, more: int = 0) -> str:
     """Format a ratio: 5.21×."""
     return f"{significant(value, more)}×"

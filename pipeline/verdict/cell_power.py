@@ -177,7 +177,8 @@ def _cells(budget: Budget, earlier: Measurements | None) -> list[Cell]:
     if earlier is None or not earlier.truth:
         return []
     try:
-        return cell_scores.of_measurements(budget, earlier)
+        measured = earlier.scored_with(budget.own)
+        return cell_scores.of_measurements(budget, measured)
     except lookup.MissingError:
         return []
 

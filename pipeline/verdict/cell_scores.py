@@ -98,8 +98,9 @@ def _of_label(metric: str, name: str, scores: Sequence[Ratio]) -> Cell:
 def _of_slices(budget: Budget, measured: Measurements, models: Sequence[str]) -> Iterator[Cell]:
     """Yield each value of a column; ``models``: the candidate, and the reference if any."""
     task = measured.scored_by
-    formulas = task.scorer.formulas(measured.truth)
-    if budget.metric not in formulas:
+    truth = measured.truth
+    if task.scorer.formula(budget.metric, truth) is None:
+        formulas = task.scorer.formulas(truth)
         names = ", ".join(formulas)
         raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {names}")
     column, value = budget.column_and_value
@@ -110,7 +111,8 @@ def _of_slices(budget: Budget, measured: Measurements, models: Sequence[str]) ->
         if not len(blocks):
             yield Cell(name, 0, None)
             continue
-        part = measured.part(blocks.tolist(), models)
+        places = blocks.tolist()
+        part = measured.part(places, models)
         yield _of_part(budget.metric, name, part, models)
 
 
@@ -129,7 +131,8 @@ def _places(values: Sequence[str], value: str) -> dict[str, Labels]:
 def _of_part(metric: str, name: str, part: Measurements, models: Sequence[str]) -> Cell:
     ours = part.table(CANDIDATE)
     correct = part.right(CANDIDATE)
-    blocks = len(set(part.groups)) or len(correct)
+    groups = set(part.groups)
+    blocks = len(groups) or len(correct)
     if len(models) == 1:
         return Cell(name, blocks, part.score_of(metric, ours))
     other = part.table(models[1])

@@ -34,7 +34,7 @@ LEVEL: Final = 0.05
 
 def judge(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
     """Judge a budget that has a label or a slice on one target; see ``findings.judge_one``."""
-    measured = measurements.on(target)
+    measured = measurements.scored_with(budget.own).on(target)
     reason = misfit(budget)
     cells: list[Cell] = []
     if reason is None:

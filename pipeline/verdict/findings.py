@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.memory import cold_start
@@ -21,10 +19,18 @@ from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 from rarefy.pipeline.tasks.shared.formulas import Floats
 from rarefy.pipeline.terms.budget import Budget, misfit
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.metrics import METRICS
+from rarefy.pipeline.terms.metrics import DIFFERENCES, known, unit
 from rarefy.pipeline.terms.outcomes import Outcome
 from rarefy.pipeline.terms.recipe_parts import LINEAR
-from rarefy.pipeline.terms.wording import beside, bounds, number, quantity, required, signed
+from rarefy.pipeline.terms.wording import (
+    beside,
+    bounds,
+    number,
+    quantity,
+    required,
+    signed,
+    signed_number,
+)
 from rarefy.pipeline.verdict import lookup, power
 from rarefy.pipeline.verdict.verdict import BudgetResult
 
@@ -85,7 +91,7 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
 
 def judge_one(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
     """Judge one budget on one target; None is the target of metrics that no target affects."""
-    finding = _find(budget, target, measurements)
+    finding = _find(budget, target, measurements.scored_with(budget.own))
     return result_of(budget, target, finding)
 
 
@@ -104,6 +110,7 @@ def result_of(budget: Budget, target: str | None, finding: Finding) -> BudgetRes
         target=target,
         caches=budget.caches,
         level=budget.level,
+        code=budget.own.code if budget.own else None,
         value=value,
         low=low,
         high=high,
@@ -117,7 +124,7 @@ def _find(budget: Budget, target: str | None, measurements: Measurements) -> Fin
     reason = misfit(budget)
     if reason:
         return Finding(None, "fail", reason)
-    judge = _JUDGES[METRICS[budget.metric].kind]
+    judge = _JUDGES[known(budget.metric).kind]
     try:
         finding = judge(budget, target, measurements.on(target))
     except lookup.MissingError as missing:
@@ -140,7 +147,7 @@ def _unless_throttled(
     finding: Finding, budget: Budget, target: str | None, measurements: Measurements
 ) -> Finding:
     """Mark a finding on timings inconclusive if its target was throttled."""
-    metric = METRICS[budget.metric]
+    metric = known(budget.metric)
     if metric.kind == "cold_start":
         target = next(iter(measurements.latency), None)  # it is measured on the first target
     elif not metric.timed:
@@ -193,7 +200,7 @@ def _compare(
 
 def _absolute(budget: Budget, interval: Interval, where: str, lacking: str = "") -> Finding:
     """Judge ``min`` and ``max``."""
-    unit = METRICS[budget.metric].unit
+    unit = known(budget.metric).unit
     least = budget.form == "min"
     outcome, shown, limit = _compare(interval, budget, unit, least=least, lacking=lacking)
     return Finding(interval, outcome, f"{budget.metric} is {shown}{where}; {limit}")
@@ -204,17 +211,17 @@ def _absolute(budget: Budget, interval: Interval, where: str, lacking: str = "")
 
 def _score(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge a score of the task, such as accuracy, or an error."""
-    task = measurements.scored_by
-    formulas = task.scorer.formulas(measurements.truth)
-    if budget.metric not in formulas:
-        names = ", ".join(formulas)
-        raise lookup.MissingError(f"{task.name} has no {budget.metric}; its scores are {names}")
+    task, name = measurements.scored_by, budget.metric
+    scorer, truth = task.scorer, measurements.truth
+    if scorer.formula(name, truth) is None:
+        names = ", ".join((*scorer.formulas(truth), *scorer.on_request))
+        raise lookup.MissingError(f"{task.name} has no {name}; its scores are {names}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
-        return _absolute(budget, measurements.score_of(budget.metric, ours), "")
+        return _absolute(budget, measurements.score_of(name, ours), "")
     reference = lookup.against(budget, measurements)
     theirs = lookup.answers(measurements, reference)
-    comparison = measurements.compare(budget.metric, ours, theirs)
+    comparison = measurements.compare(name, ours, theirs)
     lacking = _lacking_rows(budget, measurements, comparison, ours, theirs)
     return of_score(budget, comparison, lacking)
 
@@ -226,7 +233,7 @@ def of_score(budget: Budget, score: Interval | Bootstrap, lacking: str = "") -> 
     """
     if isinstance(score, Interval):
         return _absolute(budget, score, "", lacking)
-    if budget.form == "max_drop":
+    if budget.form in DIFFERENCES:
         return _drop(budget, score, lacking)
     return _retained(budget, score, lacking)
 
@@ -244,9 +251,7 @@ def _lacking_rows(
     if task.scorer.counted and power.counts_rows(budget.metric) and not groups:
         return power.lacking(budget, task.scorer.correct(ours, truth), theirs_correct)
     blocks = len(theirs_correct)
-    formula = task.scorer.formulas(truth)[budget.metric]
-    score = formula(theirs, truth)
-    reference = float(score(np.ones((1, blocks)))[0])
+    reference = measurements.score_of(budget.metric, theirs).value
     block = task.scorer.block_name(truth)
     if groups:
         blocks, block = len(set(groups)), "group"
@@ -254,16 +259,24 @@ def _lacking_rows(
 
 
 def _drop(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
-    """Judge ``max_drop``; the finding holds the drop, so a positive value is worse."""
+    """Judge ``max_drop`` or ``max_increase``; the finding holds what is worse as positive."""
     difference = comparison.difference90
-    outcome: Outcome = intervals.non_inferiority(difference, budget.limit)
-    value, low, high = [beside(signed, end, -budget.limit) for end in difference]
-    margin = required(budget.limit, "points")
+    gain, loss, end = _negated(difference), difference, budget.limit
+    if budget.form == "max_drop":
+        gain, loss, end = loss, gain, -end
+    outcome: Outcome = intervals.non_inferiority(gain, budget.limit)
+    of_limit = unit(budget.metric, budget.form)
+    form, noun = signed_number, ""
+    if of_limit == "points":
+        form = signed
+        noun = " points"
+    value, low, high = [beside(form, each, end) for each in difference]
+    margin = required(budget.limit, of_limit)
     reason = (
-        f"{budget.metric} differs from {budget.against}'s by {value} points "
+        f"{budget.metric} differs from {budget.against}'s by {value}{noun} "
         f"[{low}, {high}] (one-sided 95% bounds); the non-inferiority margin is {margin}"
     )
-    return Finding(_negated(difference), outcome, reason + _at_limit(outcome, lacking))
+    return Finding(loss, outcome, reason + _at_limit(outcome, lacking))
 
 
 def _retained(budget: Budget, comparison: Bootstrap, lacking: str) -> Finding:
@@ -431,7 +444,7 @@ def _throughput(budget: Budget, target: str | None, measurements: Measurements) 
 
 def _count(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
     """Judge size, memory and parameters, which have no interval."""
-    metric = METRICS[budget.metric]
+    metric = known(budget.metric)
     ours = lookup.amount(measurements, CANDIDATE, budget.metric)
     if budget.against is None:
         return _absolute(budget, _exact(ours), "")
@@ -448,7 +461,7 @@ def _count(budget: Budget, target: str | None, measurements: Measurements) -> Fi
 def _shrink(budget: Budget, ours: float, theirs: float, both: str) -> Finding:
     """Judge ``min_shrink``; ``both``: the two amounts in words."""
     ratio = theirs / ours if ours else math.inf
-    shown, less = beside(number, ratio, budget.limit), METRICS[budget.metric].less
+    shown, less = beside(number, ratio, budget.limit), known(budget.metric).less
     limit = required(budget.limit, "×")
     reason = f"{shown}× {less} than {budget.against} ({both}); at least {limit} is required"
     exact = _exact(ratio)

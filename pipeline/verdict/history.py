@@ -87,11 +87,14 @@ class History:
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
         of_latency = {"rows", "seed", "sample"}
-        later: dict[str, Any] = {"latency": {"__all__": of_latency}, "columns": True}
+        later: dict[str, Any] = {"latency": {"__all__": of_latency}}
+        later |= {"thresholds": True, "columns": True}
         if not data.measurements.throughput:
             later["throughput"] = True
         measured = _sha256(data.measurements.model_dump_json(by_alias=True, exclude=later))
-        judged = _sha256(measured, data.verdict.model_dump_json(by_alias=True))
+        of_budget = {"budgets": {"__all__": {"code"}}}
+        verdict = data.verdict.model_dump_json(by_alias=True, exclude=of_budget)
+        judged = _sha256(measured, verdict)
         with self._open() as database:
             if judged == _latest(database, data.name):
                 return False

@@ -9,7 +9,7 @@ from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurement
 from rarefy.pipeline.measure.predictions import floor
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms.budget import Budget
-from rarefy.pipeline.terms.metrics import METRICS, known
+from rarefy.pipeline.terms.metrics import find, known
 from rarefy.pipeline.terms.outcomes import worst
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.verdict import cells, findings
@@ -108,7 +108,7 @@ def _places(
     """Return the targets on which a budget is judged; None stands for all that answer alike."""
     if budget.target:
         return [budget.target]
-    metric = METRICS.get(budget.metric)
+    metric = find(budget.metric)
     if metric is not None and metric.timed:
         return [target.name for target in targets]
     if metric is not None and metric.from_rows:
@@ -122,7 +122,7 @@ def _disturbances(
     """Return why timings that a budget of level error needs cannot support a verdict."""
     clocked: dict[str, set[str | None]] = {"latency": set(), "throughput": set()}
     for budget in budgets:
-        metric = METRICS.get(budget.metric)
+        metric = find(budget.metric)
         if budget.level != "error" or metric is None:
             continue
         if metric.timed:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.interval import HALF_A_ROW
-from rarefy.pipeline.terms.metrics import METRICS
-from rarefy.pipeline.terms.wording import plural, points
+from rarefy.pipeline.terms.metrics import DIFFERENCES, find, known, unit
+from rarefy.pipeline.terms.wording import plural, quantity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,15 +64,21 @@ class Need:
         if not self.measured:
             origin = f"assuming that {share} of the predictions differ"
         if self.error is not None:
-            origin = f"the difference of the last run had a standard error of {points(self.error)}"
+            error = self._difference(self.error)
+            origin = f"the difference of the last run had a standard error of {error}"
         text = (
             f"{budget.metric} {budget.form} against {budget.against}: a margin of "
-            f"{points(self.margin)} needs about {self.needed:,} eval rows ({origin}); "
+            f"{self._difference(self.margin)} needs about {self.needed:,} eval rows ({origin}); "
             f"the split has {self.rows:,}"
         )
         if self.enough:
             return text
         return f"{text}, so expect 'inconclusive'"
+
+    def _difference(self, value: float) -> str:
+        """Return a difference of scores in words: in points, unless the budget's is a number."""
+        form = self.budget.form if self.budget.form in DIFFERENCES else "max_drop"
+        return quantity(value, unit(self.budget.metric, form))
 
 
 def needs(
@@ -92,10 +98,11 @@ def needs(
     """
     by_budget: list[Need] = []
     for budget in budgets:
-        metric = METRICS.get(budget.metric)
         if budget.cell is not None:
             continue  # cell_power tells
-        if metric is None or metric.kind not in ("score", "agreement") or budget.against is None:
+        metric = find(budget.metric)
+        scored = metric is not None and metric.kind in ("score", "error", "agreement")
+        if not scored or budget.against is None:
             continue
         if counted and counts_rows(budget.metric):
             by_budget += _from_disagreement(budget, budget.against, rows, earlier)
@@ -106,7 +113,7 @@ def needs(
 
 def counts_rows(metric: str) -> bool:
     """Return whether a score is the share of rows; in others, such as macro F1, some weigh more."""
-    return metric == "accuracy" or METRICS[metric].kind == "agreement"
+    return metric == "accuracy" or known(metric).kind == "agreement"
 
 
 def _from_disagreement(
@@ -132,8 +139,9 @@ def _from_error(budget: Budget, rows: int, earlier: Measurements | None) -> list
     name = earlier.name_of(budget.against or "") if earlier else None
     if earlier is None or name is None or CANDIDATE not in earlier.models or not earlier.truth:
         return []
+    earlier = earlier.scored_with(budget.own)
     task, ours, theirs = earlier.scored_by, earlier.table(CANDIDATE), earlier.table(name)
-    if budget.metric not in task.scorer.formulas(earlier.truth):
+    if task.scorer.formula(budget.metric, earlier.truth) is None:
         return []
     comparison = earlier.compare(budget.metric, ours, theirs)
     blocks = len(task.scorer.correct(ours, earlier.truth))
@@ -164,7 +172,7 @@ def blocks_needed(margin: float, error: float, blocks: int) -> int:
 
 def margin_of(budget: Budget, reference: float) -> float:
     """Return the absolute drop that a budget allows if the reference scores ``reference``."""
-    if budget.form == "max_drop":
+    if budget.form in DIFFERENCES:
         return budget.limit
     if budget.form == "min_retained":
         return (1 - budget.limit) * reference

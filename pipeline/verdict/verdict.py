@@ -55,6 +55,9 @@ class BudgetResult(BaseModel):
     target: str | None = None
     caches: Literal["warm", "cold"] = "warm"
     level: Literal["error", "warn"] = "error"
+    code: str | None = Field(
+        default=None, description="the sha256 of the code of a metric of one's own"
+    )
     value: float | None = Field(
         default=None, description="None if the metric could not be measured"
     )

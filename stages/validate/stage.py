@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.task import groups_of_blocks, timed_requests
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.budget import Budget
@@ -60,7 +62,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 18
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -202,6 +204,7 @@ class Validate(Stage):
             groups=groups_of_blocks(task, split),
             slices=slices.of(split, task, tokens),
             models=models,
+            thresholds=_thresholds(task, model),
             aliases=chosen.aliases,
             baselines={name: tagged.digest for name, tagged in context.baselines.items()},
             latency={},
@@ -441,6 +444,16 @@ def first_of_other_providers(targets: Sequence[Target]) -> list[Target]:
     for target in targets:
         firsts.setdefault(target.provider, target)
     return list(firsts.values())[1:]
+
+
+def _thresholds(task: Task, model: Artifact) -> dict[str, float | None]:
+    """Return the thresholds below which a bundle leaves a row undecided; empty if it has none."""
+    if not task.head.abstains:
+        return {}
+    config = bundle_files.read(model.directory, "config.json")
+    settings = task.head.settings(config)
+    found: dict[str, float | None] = settings.get(THRESHOLDS, {})
+    return found
 
 
 def _budgets_on(target: Target, budgets: Sequence[Budget]) -> list[Budget]:

@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
-from rarefy.pipeline.stage import Requirements
+from rarefy.pipeline.release.predict import Bundle
+from rarefy.pipeline.stage import Requirements, StageCheck
 from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.tasks import unlabelled
+from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
+from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.export import Export
 from rarefy.stages.quantize import Quantize
-from tests.models import artifact_of, probabilities, sentences
+from tests.models import LABELS, artifact_of, probabilities, sentences
 
 
 @pytest.mark.slow
@@ -80,6 +85,50 @@ def test_a_bundle_holds_no_training_row_and_development_rows_only_if_wanted(tune
         p.relative_to(bare.output).as_posix() for p in bare.output.rglob("*") if p.is_file()
     }
     assert probabilities(bare.output, held_out[:1]).shape == (1, 2)
+
+
+def test_a_bundle_leaves_rows_undecided_whose_label_is_below_its_threshold(base, make_context):
+    """Its program, the product and the samples answer alike; the thresholds are its own."""
+    texts, labels = sentences(60, seed=3)
+    dev = Split("dev", "dev.jsonl", "0" * 64, texts, None, labels)
+    context = make_context(targets=(Target(),), splits={"dev": dev})
+    Export(threshold={"precision": "75 %"}).run(context, base)
+    config = json.loads((context.output / "config.json").read_text())
+    limits = config["thresholds"]
+    assert set(limits) == set(LABELS)
+
+    model = runpy.run_path(str(context.output / "predict.py"))["Model"]()
+    answers = model(texts)
+    ours = Bundle(context.output).predict(texts)
+    shares = probabilities(context.output, texts)
+    for answer, our_answer, row in zip(answers, ours, shares, strict=True):
+        best = LABELS[row.argmax()]
+        limit = limits[best]
+        expected = best if limit is not None and row.max() >= limit else None
+        assert answer["label"] == our_answer.label == expected
+    decided = [a["label"] == LABELS[y] for a, y in zip(answers, labels, strict=True) if a["label"]]
+    assert len(decided) < len(texts)
+    assert np.mean(decided or [1.0]) >= 0.75
+    assert (
+        "chosen for precision 75% on development rows" in (context.output / "README.md").read_text()
+    )
+    samples = [
+        json.loads((context.output / f"samples/{name}.json").read_text())
+        for name in ("request", "response")
+    ]
+    assert model(samples[0]["texts"]) == samples[1]["predictions"]
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (TOKEN_CLASSIFICATION, "threshold: token-classification leaves no row undecided"),
+        (unlabelled.without_labels(TEXT_CLASSIFICATION), "threshold: needs labels to choose by"),
+    ],
+)
+def test_a_threshold_needs_one_label_a_row(task, said):
+    with pytest.raises(RecipeError, match=said):
+        Export(threshold={"recall": 0.9}).check(StageCheck(task, 32))
 
 
 def test_an_unknown_target_is_said(tuned, make_context):

@@ -53,16 +53,17 @@ def alone(
     accuracy = share(correct, seed, groups)
     if name == "accuracy":
         return accuracy
-    formula = task.scorer.formulas(truth)[name]
+    counted = _is_counted(task, name, truth)
+    formula = _formula(task, name, truth)
     score, blocks = paired.by_group(formula(answers, truth), groups, len(correct))
-    if name == "ece" and task.scorer.counted:
+    if name == "ece" and counted:
         drawn = intervals.bootstrap(score, blocks, seed)
         wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
         low = _least_error(answers, correct, accuracy, seed, groups)
         high = max(wide.high, wide.value + accuracy.value - accuracy.low)
         return within(name, Interval(wide.value, low, high))
     heaviest = 0.0 if name == "ece" else _heaviest(task, name, truth, groups, answers)
-    if not task.scorer.counted or len(groups):
+    if not counted or len(groups):
         interval = paired.alone(score, blocks, seed, heaviest=heaviest)
         return within(name, interval)
     drawn = intervals.bootstrap(score, blocks, seed)
@@ -100,16 +101,17 @@ def compare(
 ) -> Bootstrap:
     """Compare a score of candidate and reference on the same rows; ``groups`` as for ``alone``.
 
-    Not for ece: sampling noise inflates both errors and so biases their ratio towards 1.
-
-    If the reference scores 0, the ratio is infinite or NaN.
+    If the reference scores 0, the ratio is infinite or NaN. Of calibration errors, sampling noise
+    inflates both and so biases their ratio towards 1; the bounds of their difference allow for it.
     """
+    if name == "ece":
+        return _compare_errors(task, ours, theirs, truth, seed, groups)
     ours_correct, theirs_correct = (
         task.scorer.correct(ours, truth),
         task.scorer.correct(theirs, truth),
     )
-    formula = task.scorer.formulas(truth)[name]
-    if not task.scorer.counted or len(groups):
+    formula = _formula(task, name, truth)
+    if not _is_counted(task, name, truth) or len(groups):
         rows = len(ours_correct)
         first, _ = paired.by_group(formula(ours, truth), groups, rows)
         second, blocks = paired.by_group(formula(theirs, truth), groups, rows)
@@ -236,6 +238,47 @@ def difference(
     return bounded("accuracy", comparison).difference
 
 
+def _formula(task: Task, name: str, truth: Sequence[Any]) -> Formula:
+    """Return a metric of a task. Raises KeyError if the task has none of that name."""
+    formula = task.scorer.formula(name, truth)
+    if formula is None:
+        raise KeyError(name)
+    return formula
+
+
+def _is_counted(task: Task, name: str, truth: Sequence[Any]) -> bool:
+    """Return whether a score counts correct rows; those on request rank rows, or are one's own."""
+    return task.scorer.counted and name in task.scorer.formulas(truth)
+
+
+def _compare_errors(
+    task: Task,
+    ours: Floats,
+    theirs: Floats,
+    truth: Sequence[Any],
+    seed: int,
+    groups: Sequence[int],
+) -> Bootstrap:
+    """Compare the calibration errors of candidate and reference; see ``compare``.
+
+    Noise inflates an error by at most what it is where the true error is 0, so it hides at most
+    that of the reference from the difference, and adds at most that of the candidate.
+    """
+    rows, formula = len(truth), _formula(task, "ece", truth)
+    first, _ = paired.by_group(formula(ours, truth), groups, rows)
+    second, blocks = paired.by_group(formula(theirs, truth), groups, rows)
+    heaviest = paired.unevenness(groups)
+    drawn = paired.compare(first, second, blocks, seed, heaviest=heaviest)
+    added = formulas.ece_of_noise(ours, truth, groups)
+    hidden = formulas.ece_of_noise(theirs, truth, groups)
+    difference, difference90 = [
+        Interval(each.value, each.low - added, each.high + hidden)
+        for each in (drawn.difference, drawn.difference90)
+    ]
+    nothing = Interval(drawn.ratio.value, math.nan, math.nan)
+    return bounded("ece", Bootstrap(difference, nothing, difference90, nothing))
+
+
 def _least_error(
     probabilities: Floats,
     correct: NDArray[np.bool_],
@@ -285,7 +328,9 @@ def _heaviest(
     if the task knows an answer that weighs more: one label more that is missed, or found by a model
     that finds none (``Scorer.missed_labels``, ``Scorer.new_labels``).
     """
-    formula = task.scorer.formulas(truth)[name]
+    if task.scorer.own and task.scorer.own.name == name:
+        return 0.0  # nobody knows what it makes of an answer that no model gave
+    formula = _formula(task, name, truth)
     _, most = metrics.known(name).ends
     if not math.isfinite(most):
         most = float(task.scorer.counted and len(groups) > 0)

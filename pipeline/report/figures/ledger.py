@@ -42,6 +42,7 @@ FINE_LIMIT = Font(LIMIT, 11)
 _RELATIVE: Final[dict[str, Callable[[float, float], float]]] = {
     "min_retained": operator.mul,
     "max_drop": operator.sub,
+    "max_increase": operator.add,
     "min_speedup": operator.truediv,
     "min_shrink": operator.truediv,
 }

@@ -10,7 +10,7 @@ from rarefy.pipeline.run.plan import check_cells
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.budget import Budget, find_problems
-from rarefy.pipeline.terms.metrics import METRICS, known
+from rarefy.pipeline.terms.metrics import METRICS, find, is_own, known, precision_in
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.terms.suggestions import hint
 
@@ -21,9 +21,9 @@ def check(loaded: LoadedRecipe, task: Task) -> None:
     for budget in recipe.budgets:
         metric = budget.metric
         lacks_label = known(metric).of_label and budget.label is None
-        if metric in METRICS and not lacks_label:
+        if find(metric) and not lacks_label:
             continue
-        scores = task.scorer.score_names(recipe.data)
+        scores = (*task.scorer.score_names(recipe.data), *task.scorer.on_request)
         names = dict.fromkeys((*scores, *METRICS))
         problem = f"unknown metric {metric!r}{hint(metric, names)}"
         if lacks_label:
@@ -77,10 +77,44 @@ def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tupl
                 "the model's own predictions",
             )
         return
+    if is_own(metric):
+        problem = _own_problem(recipe, task)
+        if problem:
+            yield "metric", problem
+        return
     scores = task.scorer.score_names(recipe.data)
+    if task.scorer.requested(metric):
+        return
     if scores and metric not in scores:
-        names = ", ".join(scores)
+        names = ", ".join((*scores, *task.scorer.on_request))
         yield "metric", f"{task.name} has no {metric} for such data; its scores are {names}"
+
+
+def _own_problem(recipe: Recipe, task: Task) -> str | None:
+    """Return why a function cannot be a metric of the task; None if it can."""
+    ranks = task.objective.linear == "scores" and recipe.data.group
+    if task.objective.linear and not ranks:
+        return None
+    return (
+        f"a metric of one's own gets one prediction for each row; {task.name} has others for "
+        "such data"
+    )
+
+
+def notes(loaded: LoadedRecipe, task: Task) -> list[str]:
+    """Return which of two labels a metric takes for the positive one, for those that ask for it."""
+    if not task.scorer.counted or len(task.labels) != 2:
+        return []
+    names = dict[str, None]()
+    for budget in loaded.recipe.budgets:
+        metric = budget.metric
+        if metric == "average_precision" or precision_in(metric):
+            names[metric] = None
+    if not names:
+        return []
+    positive = task.labels[-1]
+    metrics = ", ".join(names)
+    return [f"{metrics}: of the label {positive!r}, the last one"]
 
 
 def _is_on_gpu(budget: Budget, target: Target) -> bool:

@@ -24,6 +24,7 @@ from rarefy.pipeline.run.plan import (
     baselines,
     check_cells,
     check_chain,
+    check_own_metrics,
     own_answers,
     times_as_warnings,
 )
@@ -128,6 +129,7 @@ class Plan:
         model = self._imported
         if model is not None:
             warnings += import_model.warnings(model.manifest)
+        warnings += budgets.notes(self.loaded, self.task)
         warnings += baselines.skipped(self.loaded, self.absent)
         warnings += self.doubts
         warnings += times_as_warnings.sentences(self.loaded)
@@ -341,6 +343,7 @@ class Plan:
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
         check_cells.check(self.loaded, self.unbound_task, self.labels, self.summary)
+        check_own_metrics.check(self.loaded, self.task, self.summary.rows["eval"])
         artifacts: dict[str, Artifact] = {}
         steps = []
         for identifier, kind in kinds.items():

@@ -21,8 +21,9 @@ from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable, Presenter
 from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
 from rarefy.pipeline.tasks.scorer import RareRows, Scorer
 from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import heads, labels
+from rarefy.pipeline.tasks.shared import heads, labels, one_vs_rest
 from rarefy.pipeline.tasks.shared.formulas import Formula
+from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.task import Task
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.suggestions import repeated
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from rarefy.pipeline.terms.recipe_parts import Data
 
 PROBLEM = "multi_label_classification"
-THRESHOLDS = "thresholds"
-"""The key of config.json under which each label's threshold is kept."""
 NONE = "(none)"
 """What a row without labels is called in words."""
 DECIDED = 0.1
@@ -260,6 +259,7 @@ class LabelsScorer(Scorer):
         "subset_accuracy": multi_label_scores.subset_accuracy,
         "recall_1_fpr": multi_label_scores.recall_at(FALSE_POSITIVES),
     }
+    on_request = one_vs_rest.NAMES
     probable = True
     trivial = "the same labels for every row"
 
@@ -282,6 +282,10 @@ class LabelsScorer(Scorer):
         predicted = len(truth) * np.arange(1, len(counts) + 1)
         f1 = 2 * np.cumsum(counts) / (predicted + counts.sum())
         return float(f1.max())
+
+    def requested(self, name: str) -> Formula | None:
+        """Return a score of the labels' probabilities, each alone."""
+        return one_vs_rest.formula(name, multi_label_scores.columns)
 
     def correct(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return for each row whether all its labels are correct."""

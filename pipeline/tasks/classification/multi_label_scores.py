@@ -7,33 +7,23 @@ decisions wrong and ranks below every other row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rarefy.pipeline.tasks.shared import formulas
+from rarefy.pipeline.tasks.shared import formulas, one_vs_rest
 from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Labels, Score
 from rarefy.pipeline.tasks.shared.means import ratio
 
 FALLBACK = 0.5
 """The threshold of a label that the development split has no example of."""
-_SLACK = 1e-9  # a budget of 1% of 300 rows is three rows, whatever the rounding
-
-Curve = Callable[[Floats], tuple[Floats, Floats]]
-"""Maps row weights (rows × draws) to two tables of values × draws.
-
-They hold the weight of positive rows at each distinct value, and of all rows down to it. Only
-values of positive rows are there, because recall changes at no other; then all rows.
-"""
 
 
 def micro_f1(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the F1 of all decisions together as a function of row weights."""
     hit, wrong = _decided(outputs, truth)
     hits = 2.0 * hit.sum(axis=1)
-    return ratio(hits, hits + wrong.sum(axis=1))
+    mistakes = wrong.sum(axis=1)
+    return ratio(hits, hits + mistakes)
 
 
 def macro_f1(outputs: Floats, truth: ArrayLike) -> Score:
@@ -44,31 +34,18 @@ def macro_f1(outputs: Floats, truth: ArrayLike) -> Score:
 def subset_accuracy(outputs: Floats, truth: ArrayLike) -> Score:
     """Return the share of rows with every label right as a function of row weights."""
     _, wrong = _decided(outputs, truth)
-    return formulas.share(np.asarray(~wrong.any(axis=1)))
+    right = np.asarray(~wrong.any(axis=1))
+    return formulas.share(right)
 
 
-def mean_average_precision(outputs: Floats, truth: ArrayLike) -> Score:
-    """Return the average precision of each label, averaged over the labels that occur.
+def columns(outputs: Floats, truth: ArrayLike) -> list[tuple[Floats, Labels]]:
+    """Return the probability and 0 or 1 of each row, for each label; see ``one_vs_rest``."""
+    flags = np.asarray(truth)
+    return one_vs_rest.of_flags(outputs[:, : flags.shape[1]], flags)
 
-    Average precision is Σ (R_k − R_(k−1)) P_k over the distinct probabilities (as scikit-learn's
-    ``average_precision_score``). Needs memory for a few times draws × rows.
-    """
-    curves = _curves(outputs, truth)
 
-    def score(weights: Floats) -> Floats:
-        by_row = np.ascontiguousarray(weights.T)
-        total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
-        for curve in curves:
-            at_value, flagged = curve(by_row)
-            positives = np.cumsum(at_value, axis=0)
-            precision = _over(positives, flagged)
-            every = positives[-1]
-            area = np.einsum("vd,vd->d", at_value, precision)
-            total += _over(area, every)
-            occurring += every > 0
-        return _over(total, occurring)
-
-    return score
+mean_average_precision = one_vs_rest.macro(one_vs_rest.average_precision, columns)
+"""The average precision of each label, averaged over the labels that occur."""
 
 
 def recall_at(false_positives: float) -> Formula:
@@ -77,31 +54,19 @@ def recall_at(false_positives: float) -> Formula:
     It is the largest recall of a threshold at which at most the share ``false_positives`` of the
     rows without the label are flagged, averaged over the labels that occur.
     """
-
-    def formula(outputs: Floats, truth: ArrayLike) -> Score:
-        curves = _curves(outputs, truth)
-
-        def score(weights: Floats) -> Floats:
-            by_row = np.ascontiguousarray(weights.T)
-            total, occurring = np.zeros(len(weights)), np.zeros(len(weights))
-            for curve in curves:
-                hits, every = _hits(curve, by_row, false_positives)
-                total += _over(hits, every)
-                occurring += every > 0
-            return _over(total, occurring)
-
-        return score
-
-    return formula
+    return one_vs_rest.macro(one_vs_rest.recall_at_false_positives(false_positives), columns)
 
 
 def recalls_at(false_positives: float, outputs: Floats, truth: ArrayLike) -> Floats:
     """Return each label's recall at a false-positive budget; NaN for a label that never occurs."""
     once = np.ones((len(outputs), 1))
+    measure = one_vs_rest.recall_at_false_positives(false_positives)
     recalls = []
-    for curve in _curves(outputs, truth):
-        hits, every = _hits(curve, once, false_positives)
-        recalls.append(hits[0] / every[0] if every[0] else np.nan)
+    for values, flags in columns(outputs, truth):
+        parts = measure(values, flags)
+        (hits,), (every,) = parts(once)
+        recall = hits / every if every else np.nan
+        recalls.append(recall)
     return np.array(recalls)
 
 
@@ -139,15 +104,21 @@ def _threshold(probabilities: Floats, truth: Labels) -> float:
         return FALLBACK
     values, inverse = np.unique(-probabilities, return_inverse=True)
     values = -values  # distinct, the highest first
-    hits = np.cumsum(np.bincount(inverse, truth, len(values)))
-    flagged = np.cumsum(np.bincount(inverse, minlength=len(values)))
+    count = len(values)
+    hits_at = np.bincount(inverse, truth, count)
+    flagged_at = np.bincount(inverse, minlength=count)
+    hits, flagged = np.cumsum(hits_at), np.cumsum(flagged_at)
     f1 = 2 * hits / (flagged + truth.sum())
-    half_way = (values + np.append(values[1:], 0.0)) / 2
+    lower = np.append(values[1:], 0.0)
+    half_way = (values + lower) / 2
     # Between neighbours in floating point there is nothing half way.
-    is_between = half_way > np.append(values[1:], -1.0)
+    lower[-1] = -1.0
+    is_between = half_way > lower
     cuts = np.where(is_between, half_way, values)
-    best = cuts[f1 >= f1.max() * (1 - 1e-12)]
-    return float(min(best, key=lambda cut: (abs(cut - FALLBACK), -cut)))
+    enough = f1.max() * (1 - 1e-12)
+    best = cuts[f1 >= enough]
+    nearest = min(best, key=lambda cut: (abs(cut - FALLBACK), -cut))
+    return float(nearest)
 
 
 def _decided(outputs: Floats, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -156,53 +127,3 @@ def _decided(outputs: Floats, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]
     decisions = outputs[:, truth.shape[1] :]
     hit = (decisions == 1) & (truth == 1)
     return hit, decisions != truth
-
-
-def _curves(outputs: Floats, truth: ArrayLike) -> list[Curve]:
-    truth = np.asarray(truth)
-    probabilities = outputs[:, : truth.shape[1]]
-    ranked = np.where(np.isnan(probabilities), -np.inf, probabilities)
-    return [_curve(*column) for column in zip(ranked.T, truth.T, strict=True)]
-
-
-def _curve(values: Floats, truth: Labels) -> Curve:
-    """Return the curve of a label from its values and 0 or 1 of each row.
-
-    The rows between two values are summed by a sparse matrix of values × rows, for all draws of a
-    row at once: to gather each draw's weights in the order of the values takes ten times as long.
-    """
-    from scipy.sparse import csr_array
-
-    order = np.argsort(-values, kind="stable")
-    true = order[truth[order] == 1]
-    distinct = np.unique(-values[true])  # the highest first
-
-    def sums(rows: Labels) -> Any:
-        """Return what sums rows between two of the values: (values + 1, all rows)."""
-        ends = np.searchsorted(-values[rows], distinct, "right")
-        bounds = np.concatenate([[0], ends, [len(rows)]])
-        shape = (len(bounds) - 1, len(order))
-        return csr_array((np.ones(len(rows)), rows, bounds), shape=shape)
-
-    positives, all_rows = sums(true), sums(order)
-
-    def curve(by_row: Floats) -> tuple[Floats, Floats]:
-        return positives @ by_row, np.cumsum(all_rows @ by_row, axis=0)
-
-    return curve
-
-
-def _hits(curve: Curve, by_row: Floats, false_positives: float) -> tuple[Floats, Floats]:
-    """Return the weight of a label's rows that the budget lets be flagged, and of all its rows."""
-    at_value, flagged = curve(by_row)
-    positives = np.cumsum(at_value, axis=0)
-    negatives = flagged - positives
-    allowed = negatives <= (false_positives + _SLACK) * negatives[-1]
-    return np.where(allowed, positives, 0.0).max(axis=0), positives[-1]
-
-
-def _over(numerator: Floats, denominator: Floats) -> Floats:
-    """Return a ratio; 0 where the denominator is not positive."""
-    zeros = np.zeros_like(numerator)
-    ratio: Floats = np.divide(numerator, denominator, out=zeros, where=denominator > 0)
-    return ratio

@@ -14,8 +14,9 @@ from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable
 from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
 from rarefy.pipeline.tasks.scorer import RareRows
 from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import formulas, heads, labels
+from rarefy.pipeline.tasks.shared import formulas, heads, labels, one_vs_rest, thresholds
 from rarefy.pipeline.tasks.shared.formulas import FORMULAS, Formula
+from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.single_label import (
     SingleLabelPresenter,
     SingleLabelScorer,
@@ -33,19 +34,24 @@ if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
     from rarefy.pipeline.data.table import Source
 
+UNDECIDED = "(undecided)"
+"""What a row without a label is called in words."""
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _KINDS = {float: "numbers that are not integers", list: "lists", dict: "mappings"}
 
 
 class Prediction(NamedTuple):
-    """The predicted label, and the probability of each label; the probabilities sum to one."""
+    """The predicted label, and the probability of each label; the probabilities sum to one.
 
-    label: str
+    The label is None if no label's probability reaches its threshold (``export: {threshold}``).
+    """
+
+    label: str | None
     probabilities: dict[str, float]
 
     def columns(self) -> list[str]:
         """Return the answer as a line's columns."""
-        return [self.label, shares_in_words(self.probabilities)]
+        return [self.label or UNDECIDED, shares_in_words(self.probabilities)]
 
 
 def shares_in_words(probabilities: Mapping[str, float]) -> str:
@@ -130,6 +136,7 @@ class ClassHead(SoftmaxHead):
     """The head of a sequence classifier with one class per row."""
 
     problem: ClassVar[str] = "single_label_classification"
+    abstains: ClassVar[bool] = True
 
     def labels_of(self, config: Mapping[str, Any]) -> list[str] | None:
         """Return the classes of a sequence classifier with one class per row."""
@@ -146,6 +153,19 @@ class ClassHead(SoftmaxHead):
         IntegrityError if its weights are pickled or truncated.
         """
         return heads.load(Path(directory), heads.CLASSIFIER, self.task.labels, self.problem)
+
+    def choose(self, outputs: NDArray[np.floating[Any]], split: Split) -> dict[str, Any]:
+        """Return the thresholds by which the task leaves rows undecided; nothing without one."""
+        if self.task.threshold is None:
+            return {}
+        truth = self.task.scorer.truth(split)
+        limits = thresholds.choose(self.predictions(outputs), truth, self.task.threshold)
+        return {THRESHOLDS: dict(zip(self.task.labels, limits, strict=True))}
+
+    def settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a bundle's thresholds by label; nothing if it has none."""
+        chosen = config.get(THRESHOLDS)
+        return {THRESHOLDS: chosen} if chosen else {}
 
 
 class ClassObjective(SoftmaxObjective):
@@ -177,6 +197,7 @@ class ClassScorer(SingleLabelScorer):
     """Counts the rows whose most probable label is the true one."""
 
     scores: ClassVar[Mapping[str, Formula]] = FORMULAS
+    on_request = one_vs_rest.NAMES
     counted = True
     probable = True
     trivial = "the most frequent label"
@@ -190,6 +211,10 @@ class ClassScorer(SingleLabelScorer):
         if len(counts) < 2:
             return None
         return max(counts.values()) / len(truth)
+
+    def requested(self, name: str) -> Formula | None:
+        """Return a score of the labels' probabilities, each against the rest."""
+        return one_vs_rest.formula(name, one_vs_rest.classes)
 
     def correct(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
         """Return whether the most probable label is the true one, (rows,)."""
@@ -224,12 +249,15 @@ class ClassPresenter(SingleLabelPresenter):
     """Shows the most probable label and all probabilities."""
 
     def answers(self, predictions: NDArray[np.float64]) -> list[Prediction]:
-        """Return the most probable label of each row, with all probabilities."""
+        """Return the most probable label of each row that is decided, with all probabilities."""
         names = self.task.labels
+        limits = self.task.settings.get(THRESHOLDS) or dict.fromkeys(names, 0.0)
+        undecided = thresholds.undecided(predictions, names, limits)
         answers = []
-        for row in predictions:
+        for row, is_undecided in zip(predictions, undecided, strict=True):
             probabilities = dict(zip(names, row.tolist(), strict=True))
-            answers.append(Prediction(names[int(row.argmax())], probabilities))
+            label = None if is_undecided else names[int(row.argmax())]
+            answers.append(Prediction(label, probabilities))
         return answers
 
     def target_slices(self, split: Split) -> list[str] | None:

@@ -6,7 +6,7 @@ once. With all weights equal to one, the function returns the score itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -78,13 +78,7 @@ def mean_f1(hit: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Score:
 
 def ece(probabilities: Floats, truth: ArrayLike) -> Score:
     """Return expected calibration error (15 bins, Guo et al. 2017) as a function of row weights."""
-    confidence = probabilities.max(axis=1)
-    bins = (confidence * BINS).astype(int)
-    bins = np.minimum(bins, BINS - 1)
-    in_bin = bins[:, None] == np.arange(BINS)
-    correct = answers(probabilities) == np.asarray(truth)
-    gap = correct - confidence
-    gap_by_bin = gap[:, None] * in_bin
+    gap_by_bin = _gaps(probabilities, truth)
 
     def score(weights: Floats) -> Floats:
         gaps = np.abs(weights @ gap_by_bin)
@@ -92,6 +86,40 @@ def ece(probabilities: Floats, truth: ArrayLike) -> Score:
         return error
 
     return score
+
+
+def _gaps(probabilities: Floats, truth: ArrayLike) -> Floats:
+    """Return each row's correctness − confidence, in the column of its bin, (rows, bins)."""
+    confidence = probabilities.max(axis=1)
+    bins = (confidence * BINS).astype(int)
+    bins = np.minimum(bins, BINS - 1)
+    in_bin = bins[:, None] == np.arange(BINS)
+    correct = answers(probabilities) == np.asarray(truth)
+    gap = correct - confidence
+    gaps: Floats = gap[:, None] * in_bin
+    return gaps
+
+
+def ece_of_noise(probabilities: Floats, truth: ArrayLike, groups: Sequence[int] = ()) -> float:
+    """Return about what ``ece`` would be if the true error were 0, of as many rows.
+
+    It is the mean size of each bin's sum of gaps whose signs are random, √(2/π · Σ gap²). Rows of a
+    group have one sign.
+
+    Args:
+        probabilities: (rows, labels).
+        truth: the class of each row.
+        groups: the group of each row; empty if each is its own.
+    """
+    gap_by_bin = _gaps(probabilities, truth)
+    if len(groups):
+        _, number = np.unique(groups, return_inverse=True)
+        of_groups = np.zeros((number.max() + 1, BINS))
+        np.add.at(of_groups, number, gap_by_bin)
+        gap_by_bin = of_groups
+    squares = (gap_by_bin**2).sum(axis=0)
+    sizes = np.sqrt(2 / np.pi * squares)
+    return float(sizes.sum() / len(probabilities))
 
 
 def answers(probabilities: Floats) -> Labels:

@@ -43,6 +43,7 @@ FACTS = {
     "task": "regression",
     "labels": [],
     "samples": False,
+    "threshold": None,
     "pairs": False,
     "tag": "text-classification",
     "windows": False,

@@ -15,6 +15,8 @@ from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMeasurement
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.release.compare import Comparison, judge
+from rarefy.pipeline.terms.budget import Budget
+from rarefy.pipeline.terms.own_metric import OwnMetric
 from rarefy.pipeline.terms.recipe_parts import Target
 
 
@@ -140,3 +142,26 @@ def test_a_comparison_breaks_between_words_alone_at_80_columns():
         drawn[width] = file.getvalue()
     assert max(map(len, drawn[80].splitlines())) <= 80
     assert sorted(drawn[80].split()) == sorted(drawn[400].split())
+
+
+def test_scores_that_the_recipe_s_budgets_name_stand_below_the_main_one():
+    def misses(predictions, labels):
+        return (predictions.argmax(axis=1) != labels).astype(float)
+
+    own = Budget(metric="costs:misses", max=1).with_own(OwnMetric("costs:misses", misses, "c0de"))
+    budgets = [
+        Budget(metric="accuracy", min=0.5),
+        Budget(metric="size", max="1 MB"),
+        Budget(metric="macro_f1", min=0.5),
+        Budget(metric="macro_f1", max_drop="1 point", against="teacher"),
+        own,
+    ]
+    view = ComparisonView(replace(compared(), budgets=budgets))
+    names = [row[0] for row in view.rows()]
+    assert names[:4] == ["accuracy", "macro_f1", "costs:misses", "agreement"]
+    misses_row = view.rows()[2]
+    assert misses_row[1].startswith("0.0025 [")
+    assert misses_row[3].startswith("+0.0025 [")
+    scores = {each["metric"]: each for each in view.as_json()["scores"]}
+    assert scores["costs:misses"]["difference"]["value"] == 1 / 400
+    assert scores["macro_f1"]["candidate"]["value"] < scores["macro_f1"]["baseline"]["value"]

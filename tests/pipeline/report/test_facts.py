@@ -226,3 +226,29 @@ def test_its_score_is_as_unsure_of_groups_as_the_others() -> None:
     sure = facts.linear_score(measured)
     measured.groups = [row // 25 for row in range(len(measured.truth))]
     assert facts.linear_score(measured) == measured.score("accuracy", "candidate") != sure
+
+
+def test_all_pages_say_how_many_rows_thresholds_leave_undecided() -> None:
+    measured = measurements().model_copy(deep=True)
+    assert facts.decided_line(measured) is facts.decided_line(None) is None
+    table = measured.table(CANDIDATE)
+    limit = float(np.median(table.max(axis=1)))
+    measured.thresholds = dict.fromkeys(measured.labels, limit)
+    left = table.max(axis=1) < limit
+    correct = measured.right(CANDIDATE)[~left]
+    line = facts.decided_line(measured)
+    assert line is not None
+    assert f"leave {100 * left.mean():.1f}% [" in line
+    assert f"of the others, {100 * correct.mean():.1f}% [" in line
+    data = report_data().model_copy(update={"measurements": measured})
+    assert line in html.render(data)
+    assert "of the eval rows undecided" in markdown.render(data)
+
+
+def test_a_bundle_that_decides_nothing_is_not_said_to_be_right() -> None:
+    measured = measurements().model_copy(deep=True)
+    measured.thresholds = dict.fromkeys(measured.labels, None)
+    line = facts.decided_line(measured)
+    assert line is not None
+    assert line.startswith("Thresholds leave 100.0% [")
+    assert line.endswith("of the eval rows undecided.")

@@ -40,3 +40,14 @@ def test_a_time_of_a_machine_that_was_slowed_down_has_no_arrow(slowed: int) -> N
     followed[slowed] = (replace(past, evidence=["throttled"]), reading)
     assert series.change(LATENCY, followed) is None
     assert series.change(Key("accuracy"), followed) is not None, "which no clock changes"
+
+
+@pytest.mark.parametrize(("limits", "better"), [({"max": 1.0}, False), ({"min": 1.0}, True)])
+def test_a_metric_of_one_s_own_is_better_on_the_side_of_its_limit(
+    limits: dict[str, float], better: bool
+) -> None:
+    followed = [(c.past, c.reading) for c in columns(1.0, 1.1, machines="AA") if c.reading]
+    followed = [(past, replace(reading, limits=limits)) for past, reading in followed]
+    change = series.change(Key("costs:cost"), followed)
+    assert change is not None
+    assert change.better is better

@@ -169,3 +169,24 @@ def test_measurements_are_as_old_as_their_record_says(opened, record, ended):
     file = run.finished["judge"].artifact.directory / RUN
     overwrite(file, json.dumps(started | record))
     assert outcome.conclude(run, "rarefy run trial.yaml").data.measured_at == ended
+
+
+def test_a_metric_of_one_s_own_is_judged_and_its_code_recorded(opened, workshop, tmp_path):
+    """Another function under its name is another verdict, on the same measurements."""
+    digests = []
+    for number in ("0.25", "0.75"):
+        source = f"def cost(predictions, labels):\n    return 0.0 * labels + {number}\n"
+        (workshop.folder / "my_metrics.py").write_text(source)
+        budgets = [{"metric": "my_metrics:cost", "max": 0.5}]
+        run = workshop.open("own:Pack", "own:Judge", budgets=budgets)
+        run.scored = False
+        folder.write(concluded(run), tmp_path)
+        verdict = json.loads((tmp_path / "verdict.json").read_text())
+        [budget] = verdict["budgets"]
+        assert (budget["metric"], budget["value"]) == ("my_metrics:cost", float(number))
+        assert f"metrics:cost is {number}" in (tmp_path / "summary.md").read_text()
+        assert "my_metrics:cost" in (tmp_path / "report.html").read_text()
+        digests.append(budget["code"])
+    assert run.finished["judge"].cached, "nothing is measured again"
+    assert len({*digests}) == 2
+    assert verdict["outcome"] != "pass"
