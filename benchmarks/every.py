@@ -29,6 +29,7 @@ NAMES: Final = (
     "wrong_verdicts",
     "false_alarms",
     "queues",
+    "gates",
     "power",
     "throughput",
     "knowledge",

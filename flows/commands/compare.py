@@ -103,7 +103,8 @@ def compare(
 
     Both models predict the same rows. They are timed in short alternating blocks of calls, until
     the test decides whether the latency changed by --max-regression (default: 5%), or until
-    --seconds have passed. Other scores that the recipe's budgets name are compared as well.
+    --seconds have passed. With --max-regression, the recipe's budgets on labels and slices are
+    judged as well, against BASELINE. Other scores that its budgets name are compared too.
 
     Example: `rarefy compare demo production --max-regression 5%`
     """
@@ -146,7 +147,7 @@ def compare(
             display.say(f"note: {note}", "yellow")
     verdict, code = None, 0
     if limit is not None:
-        verdict = comparing.judge(comparison, limit, target)
+        verdict = comparing.judge(comparison, limit, target, budgets)
         code = verdict.exit_code(strict)
     if as_json:
         values = verdict.model_dump(mode="json", by_alias=True) if verdict else None

@@ -126,7 +126,8 @@ def compare(
     )
     verdict = None
     if limit is not None:
-        verdict = comparing.judge(comparison, limit, target)
+        budgets = source.recipe.budgets
+        verdict = comparing.judge(comparison, limit, target, budgets)
     return ComparisonView(comparison, verdict)
 
 

@@ -15,6 +15,7 @@ from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.store.home import HISTORY, Home
 from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict import candidates
+from rarefy.pipeline.verdict.cell_power import CellNeeds
 from rarefy.pipeline.verdict.power import Need
 from rarefy.stages.validate import Validate
 
@@ -39,7 +40,7 @@ class PlanView(Shown):
 
     plan: Plan
     steps: list[Planned]
-    needs: list[Need]
+    needs: list[Need | CellNeeds]
     times: list[str]
     unscored: frozenset[str]
     last_runs: dict[str, LastRun]
@@ -260,9 +261,15 @@ def _changes(plan: Plan, steps: list[Planned], runs: dict[str, LastRun]) -> dict
     return {identifier: phrases for identifier, phrases in changes.items() if phrases}
 
 
-def _need_json(need: Need) -> dict[str, Any]:
+def _need_json(need: Need | CellNeeds) -> dict[str, Any]:
+    cells = {}
+    if isinstance(need, CellNeeds):
+        for name, (rows, needed) in need.by_cell.items():
+            cells[name] = {"rows": rows, "needed": needed, "enough": rows >= needed}
     return {
         "budget": need.budget.metric,
+        "cell": need.budget.cell,
+        "cells": cells,
         "against": need.budget.against,
         "needed": need.needed,
         "rows": need.rows,

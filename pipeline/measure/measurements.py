@@ -12,6 +12,8 @@ from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.own_metric import OwnMetric
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -205,6 +207,9 @@ class Measurements(_Record):
     slices: dict[str, list[str]] = Field(
         default_factory=dict, description="slicing -> each eval row's part in it"
     )
+    columns: dict[str, list[str]] = Field(
+        default_factory=dict, description="column of data.slices -> each block's value"
+    )
     models: dict[str, ModelMeasurement]
     thresholds: dict[str, float | None] = Field(
         default_factory=dict,
@@ -343,6 +348,39 @@ class Measurements(_Record):
                 models = self.models | {CANDIDATE: candidate}
                 return self.model_copy(update={"models": models})
         return self
+
+    def part(self, blocks: Sequence[int], models: Sequence[str]) -> Measurements:
+        """Return what some models predict for some blocks, without slices and timings.
+
+        Args:
+            blocks: Their places, in order.
+            models: The names of models that have predicted all blocks.
+        """
+        import numpy as np
+
+        scorer = self.scored_by.scorer
+        units = np.asarray(blocks)
+        block_of_unit = scorer.block_of_unit(self.truth)
+        if block_of_unit is not None:
+            units = np.flatnonzero(np.isin(block_of_unit, blocks))
+        retained = {}
+        for name in models:
+            model = self.models[name]
+            answers = [model.answers[unit] for unit in units]
+            retained[name] = model.model_copy(update={"answers": answers})
+        groups = [self.groups[block] for block in blocks] if self.groups else []
+        changes = {
+            "truth": scorer.part(self.truth, blocks),
+            "groups": groups,
+            "slices": {},
+            "columns": {},
+            "models": retained,
+            "elsewhere": {},
+            "latency": {},
+            "throughput": {},
+            "linear": None,
+        }
+        return self.model_copy(update=changes)
 
     def name_of(self, stage: str) -> str | None:
         """Return the name of the answers that represent a stage id, None if there are none."""

@@ -17,6 +17,7 @@ from rarefy.pipeline.measure.machine import exclusive, fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.measure.predictions import predict as accuracy
+from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.measure.row_lengths import rows_to_time
 from rarefy.pipeline.measure.statistics import scores
 from rarefy.pipeline.measure.throughput import compare as counting
@@ -248,6 +249,7 @@ def collect(
         data=split.sha256,
         truth=truth,
         groups=groups_of_blocks(task, split),
+        columns=slices.columns(split, task),
         models=models,
         latency={},
     )
@@ -313,13 +315,16 @@ def compare_scores(measurements: Measurements, budgets: Sequence[Budget]) -> lis
     return compared
 
 
-def judge(comparison: Comparison, limit: float, target: Target) -> Verdict:
+def judge(
+    comparison: Comparison, limit: float, target: Target, recipe: Sequence[Budget] = ()
+) -> Verdict:
     """Judge that the main score, median latency and size regress by no more than ``limit``.
 
     So must the throughput, if it was measured.
 
     Of rows without labels the main score is the agreement with the baseline's answers, of which the
-    baseline itself has all: its regression is a drop.
+    baseline itself has all: its regression is a drop. The budgets of the ``recipe`` on labels and
+    slices are judged as well, against the baseline if they are against anything.
     """
     budgets = []
     main = comparison.measurements.main
@@ -331,6 +336,11 @@ def judge(comparison: Comparison, limit: float, target: Target) -> Verdict:
         form = "max_drop" if metric == unlabelled.AGREEMENT else "max_regression"
         fields = {"metric": metric, "against": BASELINE, form: limit}
         budgets.append(Budget.model_validate(fields))
+    for budget in recipe:
+        if budget.cell is None:
+            continue
+        against = BASELINE if budget.against else None
+        budgets.append(budget.model_copy(update={"against": against}))
     return judging.judge(budgets, [target], comparison.measurements)
 
 

@@ -36,6 +36,7 @@ MAX_MODELS = 24
 LIMITS: Final[dict[str, Any]] = {
     "max_slices": 24,
     "max_classes": 24,
+    "max_cells": 24,
     "max_examples": 12,
     "max_columns": 10,
     "max_lines": MAX_LINES,

@@ -45,6 +45,7 @@ def render(data: ReportData) -> str:
         parts += [f"> ✗ No verdict: {escape(reason)}" for reason in data.verdict.evidence]
         rows = map(_budget, data.verdict.budgets)
         parts.append(_table("Budgets", BUDGETS, rows))
+        parts += map(_worst_cell, data.verdict.budgets)
     parts.append(_worst_slice(data))
     rows = map(_stage, data.ledger)
     parts.append(_table("Stages", LEDGER, rows))
@@ -78,13 +79,25 @@ def _budget(budget: BudgetResult) -> list[str]:
     requirement = wording.requirement(budget)
     return [
         outcome,
-        escape(budget.metric),
+        escape(budget.subject),
         escape(budget.place or "–"),
         escape(requirement),
         value,
         wording.interval(budget) or "–",
         escape(budget.reason),
     ]
+
+
+def _worst_cell(budget: BudgetResult) -> str:
+    """Return a warning about the worst label or slice of a budget; empty if all keep the limit."""
+    if budget.outcome == "pass" or not budget.is_family or not budget.cells:
+        return ""
+    worst = budget.cells[0]
+    symbol = SYMBOL[worst.outcome]
+    subject = escape(budget.subject)
+    name = escape(worst.name)
+    reason = escape(worst.reason)
+    return f"> {symbol} Worst of {subject}: **{name}**, {reason}"
 
 
 def _worst_slice(data: ReportData) -> str:

@@ -31,6 +31,8 @@ class Change:
 def title(key: Key) -> str:
     """Return the number's title, such as ``Latency p50, speed-up over teacher``."""
     name = metrics.title(key.metric)
+    if key.cell:
+        name += f" ({wording.shorten(key.cell, 40)})"
     if key.form is None:
         return name
     against = wording.shorten(key.against or "the reference", 40)

@@ -6,22 +6,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rarefy.pipeline.run.plan.plan import Plan
-from rarefy.pipeline.verdict import between_sessions, power, power_of_times
+from rarefy.pipeline.verdict import between_sessions, cell_power, power, power_of_times
+from rarefy.pipeline.verdict.cell_power import CellNeeds
 from rarefy.pipeline.verdict.power import Need
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Measurements
 
 
-def needs(plan: Plan, last: Path) -> list[Need]:
+def needs(plan: Plan, last: Path) -> list[Need | CellNeeds]:
     """Return how many eval rows each margin on a score needs, and how many there are.
+
+    Those of labels and slices come last.
 
     ``last``: the folder of the recipe's last run; its measurements show how often models differ.
     """
     rows = plan.summary.different
     # Of rows in groups, nobody knows how many would do before a run has told.
-    counted = plan.unbound_task.scorer.counted and plan.loaded.recipe.data.group is None
-    return power.needs(plan.budgets, rows, _earlier(last), counted=counted)
+    independent = plan.loaded.recipe.data.group is None
+    counted = plan.unbound_task.scorer.counted and independent
+    earlier, summary = _earlier(last), plan.summary
+    of_all = power.needs(plan.budgets, rows, earlier, counted=counted)
+    of_cells = cell_power.needs(
+        plan.budgets, summary.marked, summary.slices, earlier, independent=independent
+    )
+    return [*of_all, *of_cells]
 
 
 def of_times(plan: Plan, last: Path, history: Path) -> list[str]:

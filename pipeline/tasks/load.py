@@ -43,6 +43,8 @@ class Summary:
     ``warnings`` are sentences for the user, e.g. how many rows were left out and why. ``left_out``:
     the digest of a split's rows that are in its file but left out because of other files.
     ``different``: how many eval rows do not repeat another.
+    ``marked``: the eval rows of each label, or entities of each type. ``slices``: column -> value
+    -> eval rows.
     """
 
     labels: list[str]
@@ -51,6 +53,8 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     different: int = 0
+    marked: dict[str, int] = field(default_factory=dict)
+    slices: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
@@ -183,7 +187,11 @@ def load(
         used = {*_Columns.of_split(data, reader, "eval").names, *data.slices}
         warnings += clusters.warnings(tested) + clusters.columns(file, used)
     sizes = {name: len(split) for name, split in splits.items()}
-    return splits, Summary(names, sizes, counts, warnings, left_out, different)
+    marked = reader.count_marked(tested.labels or (), names)
+    slices = {}
+    for column, values in tested.columns.items():
+        slices[column] = dict(Counter(values))
+    return splits, Summary(names, sizes, counts, warnings, left_out, different, marked, slices)
 
 
 def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> list[str]:

@@ -32,12 +32,13 @@ class Answer(Protocol):
 class LabelTable(NamedTuple):
     """Labels of rows, (rows, ``names``): the ``true`` ones, and those ``predicted`` by each model.
 
-    The rows may be others than a split's, e.g. entities.
+    The rows may be others than a split's, e.g. entities; ``blocks`` has the block of each then.
     """
 
     names: Sequence[str]
     true: NDArray[np.bool_]
     predicted: Sequence[NDArray[np.bool_]]
+    blocks: NDArray[np.int64] | None = None
 
 
 class Presenter(Part):
@@ -113,6 +114,10 @@ class Presenter(Part):
             None if rows have no labels.
         """
         return None
+
+    def label_names(self, labels: Sequence[str]) -> list[str]:
+        """Return the names that ``label_table`` may have; ``labels``: those of the task."""
+        return list(labels)
 
     def recalls(
         self, predictions: NDArray[np.float64], truth: Sequence[Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -149,3 +150,18 @@ class Reader(Part):
     def count_labels(self, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
         """Return how often each label occurs; default: empty, for a task without labels."""
         return {}
+
+    def count_marked(self, indices: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
+        """Return how many rows have each label, or how many entities are of each type.
+
+        Args:
+            indices: of the labels of each row, as ``index_targets`` returns them.
+            names: of all labels; empty for a task without.
+        """
+        if not names:
+            return {}
+        counts = Counter[int]()
+        for row in indices:
+            of_row = row if isinstance(row, Iterable) else [row]
+            counts.update(of_row)
+        return {name: counts[index] for index, name in enumerate(names)}

@@ -103,6 +103,10 @@ class Scorer(Part):
         """Return the number of each unit's block, from 0; None if a unit is a block of its own."""
         return None
 
+    def part(self, truth: Sequence[Any], blocks: Sequence[int]) -> list[Any]:
+        """Return the truth of some blocks alone; ``blocks``: their places, in order."""
+        return [truth[block] for block in blocks]
+
     # Predictions and the truth
 
     def retained(self, predictions: NDArray[np.float64], split: Split) -> NDArray[np.float64]:

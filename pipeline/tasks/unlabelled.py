@@ -119,6 +119,10 @@ class AgreementScorer(Scorer):
         """Return each unit's block by the scorer inside."""
         return self.scorer.block_of_unit(truth)
 
+    def part(self, truth: Sequence[Any], blocks: Sequence[int]) -> list[Any]:
+        """Return the part of the truth that the scorer inside does."""
+        return self.scorer.part(truth, blocks)
+
     def retained(self, predictions: NDArray[np.float64], split: Split) -> NDArray[np.float64]:
         """Return what the scorer inside retains."""
         return self.scorer.retained(predictions, split)

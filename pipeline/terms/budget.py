@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from rarefy.pipeline.terms import quantity
 from rarefy.pipeline.terms.metrics import (
@@ -22,12 +22,14 @@ from rarefy.pipeline.terms.metrics import (
 )
 from rarefy.pipeline.terms.own_metric import OwnMetric
 from rarefy.pipeline.terms.quantity import Points, Quantity
-from rarefy.pipeline.terms.recipe_parts import Part
+from rarefy.pipeline.terms.recipe_parts import Part, label_name
 from rarefy.pipeline.terms.suggestions import hint
 from rarefy.pipeline.terms.wording import required
 
 REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""
+EVERY: Final = "*"
+"""Stands for every label, or every value of a slice's column."""
 
 
 class Budget(Part):
@@ -63,6 +65,16 @@ class Budget(Part):
         default=None,
         description="Largest allowed relative loss compared with `against`, as a share; without "
         "a metric, it applies to the main score, latency_p50 and size each",
+    )
+    label: Annotated[str, BeforeValidator(label_name)] | None = Field(
+        default=None,
+        description="Label that precision, recall or f1 is of, such as an entity type; '*': every "
+        "label",
+    )
+    slice: str | None = Field(
+        default=None,
+        description="Rows that the metric is of: COLUMN=VALUE, with a column of data.slices; "
+        "COLUMN=*: the rows of each value",
     )
     against: str | None = Field(
         default=None,
@@ -109,6 +121,23 @@ class Budget(Part):
             raise ValueError(f"'caches' is of latencies; {self.metric} has none")
         return self
 
+    @model_validator(mode="after")
+    def _one_cell(self) -> Budget:
+        metric = known(self.metric)
+        if self.label is not None and not metric.of_label:
+            of_labels = [name for name, entry in METRICS.items() if entry.of_label]
+            names = ", ".join(of_labels)
+            raise ValueError(f"'label' is of {names}; {self.metric} has none")
+        if self.slice is None:
+            return self
+        if self.label is not None:
+            raise ValueError("give a label or a slice, not both")
+        if not metric.from_rows:
+            raise ValueError(f"'slice' is of rows; {self.metric} is of the whole model")
+        if not all(self.slice.partition("=")):
+            raise ValueError(f"slice: {self.slice!r}: write COLUMN=VALUE, or COLUMN=*")
+        return self
+
     @property
     def own(self) -> OwnMetric | None:
         """The user's own function, if the metric is one, once it is loaded."""
@@ -127,6 +156,20 @@ class Budget(Part):
     @property
     def limit(self) -> float:
         return float(getattr(self, self.form))
+
+    @property
+    def cell(self) -> str | None:
+        """What of the predictions it is on: ``label=NAME`` or ``COLUMN=VALUE``; None: on all."""
+        if self.label is None:
+            return self.slice
+        return f"label={self.label}"
+
+    @property
+    def column_and_value(self) -> tuple[str, str]:
+        """The column of the slice and the value there, ``*`` for each value; both empty without."""
+        text = self.slice or ""
+        column, _, value = text.partition("=")
+        return column, value
 
 
 def _check_share(value: Any) -> None:
@@ -266,7 +309,7 @@ def _percent_hint(limit: float) -> str:
 def _contradict(floor: Budget, ceiling: Budget) -> bool:
     """Return whether no measurement meets both: the floored metric never exceeds the other."""
     same_target = floor.target == ceiling.target or None in (floor.target, ceiling.target)
-    if not same_target or floor.caches != ceiling.caches:
+    if not same_target or floor.caches != ceiling.caches or floor.cell != ceiling.cell:
         return False
     return _never_more(floor.metric, ceiling.metric) and floor.limit > ceiling.limit
 

@@ -46,6 +46,7 @@ class Metric:
     ``exact``  counted, not sampled: identical on every machine and in every run
     ``less``   the word for a smaller value: "smaller", "fewer parameters"
     ``ends``   the least and the greatest value that it can have
+    ``of_label``  whether it is of one label, which a budget names
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Metric:
     exact: bool = False
     less: str = "less"
     ends: tuple[float, float] = (-math.inf, math.inf)
+    of_label: bool = False
 
     @property
     def higher_is_better(self) -> bool:
@@ -83,6 +85,10 @@ _TIMED: Final = frozenset({"min", "max", "min_speedup", "max_regression"})
 
 def _score(title: str) -> Metric:
     return Metric("score", "%", _COMPARED, title, ends=_SHARE)
+
+
+def _label_score(title: str) -> Metric:
+    return Metric("score", "%", _COMPARED, title, ends=_SHARE, of_label=True)
 
 
 def _number(title: str) -> Metric:
@@ -117,6 +123,9 @@ METRICS: Final[dict[str, Metric]] = {
     "entity_precision": _score("Entity precision"),
     "entity_recall": _score("Entity recall"),
     "token_accuracy": _score("Token accuracy"),
+    "precision": _label_score("Precision"),
+    "recall": _label_score("Recall"),
+    "f1": _label_score("F1"),
     "ndcg_10": _score("nDCG@10"),
     "mrr_10": _score("MRR@10"),
     "recall_10": _score("Recall@10"),

@@ -51,7 +51,12 @@ def _label_names(labels: Any) -> Any:
     """Return labels as text: whole numbers may be written without quotes."""
     if not isinstance(labels, list | tuple):
         return labels
-    return [str(label) if type(label) is int else label for label in labels]
+    return [label_name(label) for label in labels]
+
+
+def label_name(label: Any) -> Any:
+    """Return a label as text: a whole number may be written without quotes."""
+    return str(label) if type(label) is int else label
 
 
 def share_of(text: str) -> float | None:

@@ -97,11 +97,18 @@ def judge_linear(measurements: Measurements) -> BudgetResult | None:
 def judge_one(budget: Budget, target: str | None, measurements: Measurements) -> BudgetResult:
     """Judge one budget on one target; None is the target of metrics that no target affects."""
     finding = _find(budget, target, measurements.scored_with(budget.own))
+    return result_of(budget, target, finding)
+
+
+def result_of(budget: Budget, target: str | None, finding: Finding) -> BudgetResult:
+    """Return what a budget's finding on a target is in the verdict."""
     value = low = high = None
     if finding.interval is not None:
         value, low, high = finding.interval
     return BudgetResult(
         metric=budget.metric,
+        label=budget.label,
+        slice=budget.slice,
         form=budget.form,
         limit=budget.limit,
         against=budget.against,
@@ -213,11 +220,11 @@ def _compare(
     return outcome, bounds(interval, unit, budget.limit), text + _at_limit(outcome, lacking)
 
 
-def _absolute(budget: Budget, interval: Interval, where: str) -> Finding:
+def _absolute(budget: Budget, interval: Interval, where: str, lacking: str = "") -> Finding:
     """Judge ``min`` and ``max``."""
-    metric = known(budget.metric)
-    is_floor = budget.form == "min"
-    outcome, shown, limit = _compare(interval, budget, metric.unit, least=is_floor)
+    unit = known(budget.metric).unit
+    least = budget.form == "min"
+    outcome, shown, limit = _compare(interval, budget, unit, least=least, lacking=lacking)
     return Finding(interval, outcome, f"{budget.metric} is {shown}{where}; {limit}")
 
 
@@ -238,9 +245,19 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
     theirs = lookup.answers(measurements, reference)
     comparison = measurements.compare(name, ours, theirs)
     lacking = _lacking_rows(budget, measurements, comparison, ours, theirs)
+    return of_score(budget, comparison, lacking)
+
+
+def of_score(budget: Budget, score: Interval | Bootstrap, lacking: str = "") -> Finding:
+    """Judge a budget by a score alone, or by its comparison with the reference's.
+
+    ``lacking``: how many rows are needed if there are too few, as the end of a sentence.
+    """
+    if isinstance(score, Interval):
+        return _absolute(budget, score, "", lacking)
     if budget.form in DIFFERENCES:
-        return _drop(budget, comparison, lacking)
-    return _retained(budget, comparison, lacking)
+        return _drop(budget, score, lacking)
+    return _retained(budget, score, lacking)
 
 
 def _lacking_rows(

@@ -25,6 +25,7 @@ from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurement
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.store.home import HISTORY
 from rarefy.pipeline.tasks.task import count_predictions
+from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError
 from rarefy.pipeline.terms.outcomes import Outcome
@@ -90,7 +91,9 @@ class History:
         bundle = candidate.digest if candidate else None
         # What measurements of earlier versions do not have is no part of what tells them apart.
         since = {"rows", "seed", "sample", "called", "cold_called", "disturbed"}
-        later: dict[str, Any] = {"latency": {"__all__": since}, "thresholds": True}
+        later: dict[str, Any] = {"latency": {"__all__": since}, "thresholds": True, "columns": True}
+        if not data.measurements.predicted:
+            later["predicted"] = True
         if not data.measurements.throughput:
             later["throughput"] = True
         if data.measurements.probe is None:
@@ -378,7 +381,25 @@ def _budget_row(result: BudgetResult) -> tuple[Any, ...]:
     bounds = _finite(result.value, result.low, result.high)
     budget = (result.form, result.limit, result.against, result.level)
     judged = (result.outcome, result.reason, result.caches)
-    return (result.metric, result.target, *bounds, *budget, *judged)
+    return (_metric_of(result), result.target, *bounds, *budget, *judged)
+
+
+def _metric_of(result: BudgetResult) -> str:
+    """Return what stands in the column ``metric``: with a label or slice after a blank, if any."""
+    if result.cell is None:
+        return result.metric
+    return f"{result.metric} {result.cell}"
+
+
+def _with_cell(number: dict[str, Any]) -> dict[str, Any]:
+    """Return a number whose label or slice is apart from its metric; see ``_metric_of``."""
+    metric, _, cell = number["metric"].partition(" ")
+    if not cell:
+        return number
+    named = {"metric": metric, "slice": cell}
+    if metrics.known(metric).of_label:
+        named = {"metric": metric, "label": cell.removeprefix("label=")}
+    return number | named
 
 
 def _finite(*values: float | None) -> list[float | None]:
@@ -415,7 +436,8 @@ def _put(past: Past, row: Sequence[Any]) -> None:
     if number["form"] is None:
         past.plain.append(Plain(*row[: len(Plain._fields)]))
     else:
-        past.budgets.append(BudgetResult(**number))
+        fields = _with_cell(number)
+        past.budgets.append(BudgetResult(**fields))
 
 
 def _sha256(*texts: str) -> str:

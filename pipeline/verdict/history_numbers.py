@@ -90,12 +90,14 @@ class Key(NamedTuple):
     """What one axis of a figure shows: a metric's own value, or one relative form of it.
 
     ``form`` is None for the metric's own value, which the budgets ``min`` and ``max`` bound.
+    ``cell``: the label or slice, as in ``Budget.cell``.
     """
 
     metric: str
     target: str | None = None
     form: str | None = None
     against: str | None = None
+    cell: str | None = None
 
     @property
     def exact(self) -> bool:
@@ -137,7 +139,7 @@ def readings(past: Past) -> dict[Key, Reading]:
         key = Key(number.metric, number.target)
         by_key[key] = Reading(number.value, number.low, number.high)
     for budget in past.budgets:
-        key = Key(budget.metric, budget.place)
+        key = Key(budget.metric, budget.place, cell=budget.cell)
         if budget.form not in ("min", "max"):
             key = key._replace(form=budget.form, against=budget.against)
         reading = by_key.get(key)

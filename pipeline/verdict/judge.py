@@ -11,7 +11,7 @@ from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import find, known
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.pipeline.verdict import between_sessions, findings
+from rarefy.pipeline.verdict import between_sessions, cells, findings
 from rarefy.pipeline.verdict.between_sessions import Spread, Timed
 from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict, combine
 
@@ -42,7 +42,8 @@ def judge(
     references = References(measurements)
     for budget in budgets:
         for place in _places(budget, targets, measurements):
-            result = findings.judge_one(budget, place, measurements)
+            judge_one = cells.judge if budget.cell else findings.judge_one
+            result = judge_one(budget, place, measurements)
             result = between_sessions.check(result, sessions or {})
             results.append(references.check(result))
     rival = findings.judge_linear(measurements)
@@ -160,8 +161,10 @@ class References:
         shortfall = self._shortfalls[name]
         if shortfall is None:
             return result
-        reason = f"{result.reason}; inconclusive because {result.against or name} {shortfall}"
-        return result.model_copy(update={"outcome": "inconclusive", "reason": reason})
+        why = f"inconclusive because {result.against or name} {shortfall}"
+        changes = {"outcome": "inconclusive", "reason": f"{result.reason}; {why}"}
+        undecided = [cell.model_copy(update={"outcome": "inconclusive"}) for cell in result.cells]
+        return result.model_copy(update=changes | {"cells": undecided})
 
     def _reference(self, result: BudgetResult) -> str | None:
         """Return the model that a result compares the candidate with, None if there is none."""

@@ -98,6 +98,8 @@ def needs(
     """
     by_budget: list[Need] = []
     for budget in budgets:
+        if budget.cell is not None:
+            continue  # cell_power tells
         metric = find(budget.metric)
         scored = metric is not None and metric.kind in ("score", "error", "agreement")
         if not scored or budget.against is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rarefy.pipeline.terms.budget import EVERY
 from rarefy.pipeline.terms.errors import BudgetError, EvidenceError
 from rarefy.pipeline.terms.outcomes import Outcome, worst
 from rarefy.pipeline.terms.recipe_parts import LINEAR
@@ -16,12 +17,39 @@ LINEAR_BASELINE: Final = "linear baseline"
 """What the comparison with the linear model is called."""
 
 
+class CellResult(BaseModel):
+    """The result of a budget on one label, or on the rows of one slice.
+
+    ``rows``: those that count for it: rows, sentences or groups of them.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="the label, or the value of the slice's column")
+    rows: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    outcome: Outcome
+    reason: str
+
+
+def _is_empty(value: Any) -> bool:
+    return not value
+
+
 class BudgetResult(BaseModel):
-    """The result of one budget on one target: the limit, the measured value and the outcome."""
+    """The result of one budget on one target: the limit, the measured value and the outcome.
+
+    If it is on a label or slice, ``cells`` has the result of each, worst first, and the value is
+    that of the worst.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     metric: str
+    label: str | None = Field(default=None, exclude_if=_is_empty)
+    slice: str | None = Field(default=None, exclude_if=_is_empty)
     form: str
     limit: float
     against: str | None = None
@@ -38,6 +66,33 @@ class BudgetResult(BaseModel):
     high: float | None = None
     outcome: Outcome
     reason: str = Field(description="one human-readable sentence with the numbers")
+    cells: list[CellResult] = Field(default_factory=list, exclude_if=_is_empty)
+
+    @property
+    def cell(self) -> str | None:
+        """The label or slice as in ``Budget.cell``."""
+        if self.label is None:
+            return self.slice
+        return f"label={self.label}"
+
+    @property
+    def is_family(self) -> bool:
+        """Whether it is on every label, or on every value of a column."""
+        return self.cell is not None and self.cell.endswith(f"={EVERY}")
+
+    def named(self, cell: str) -> dict[str, str | None]:
+        """Return ``label`` and ``slice`` of one of its cells."""
+        if self.slice is None:
+            return {"label": cell}
+        column, _, _ = self.slice.partition("=")
+        return {"slice": f"{column}={cell}"}
+
+    @property
+    def subject(self) -> str:
+        """The metric with its label or slice: ``recall (label=SSN)``."""
+        if self.cell is None:
+            return self.metric
+        return f"{self.metric} ({self.cell})"
 
     @property
     def is_linear_baseline(self) -> bool:
@@ -49,7 +104,7 @@ class BudgetResult(BaseModel):
         """The metric with the form of its limit: ``size min_shrink``."""
         if self.is_linear_baseline:
             return LINEAR_BASELINE
-        return f"{self.metric} {self.form}"
+        return f"{self.subject} {self.form}"
 
     @property
     def place(self) -> str | None:

@@ -72,7 +72,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 18
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -243,6 +243,8 @@ class Validate(Stage):
             baselines={name: tagged.digest for name, tagged in context.baselines.items()},
             latency={},
         )
+        by_column = slices.columns(split, task)
+        measured.columns.update(by_column)
         if self.linear:
             measured.linear = session.measure_linear()
             if self.linear == "warn":

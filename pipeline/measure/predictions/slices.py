@@ -9,7 +9,7 @@ If rows are in groups, ``scores.chance`` and ``scores.difference`` take that int
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,19 +57,27 @@ def of(split: Split, task: Task, tokens: Sequence[int]) -> dict[str, list[str]]:
     becomes ``column …``. If blocks of several rows are compared, such as queries, each is in the
     part of the row that stands for it, and there is none by length.
     """
-    blocks = task.scorer.blocks(split)
     slicings = {}
-    if blocks is None:
+    if task.scorer.blocks(split) is None:
         slicings[LENGTH] = by_length(tokens)
     by_target = task.presenter.target_slices(split)
     if by_target is not None:
         slicings[task.presenter.slice_name] = by_target
-    for column, values in split.columns.items():
+    for column, values in columns(split, task).items():
         name = f"column {column}" if column in slicings else column
-        if blocks is not None:
-            values = [values[row] for row in blocks]
         slicings[name] = by_value(values)
     return slicings
+
+
+def columns(split: Split, task: Task) -> dict[str, list[str]]:
+    """Return column of ``data.slices`` -> each block's value."""
+    blocks = task.scorer.blocks(split)
+    if blocks is None:
+        return dict(split.columns)
+    by_block = {}
+    for column, values in split.columns.items():
+        by_block[column] = [values[row] for row in blocks]
+    return by_block
 
 
 def token_counts(bundle: Path, split: Split, provider: str) -> list[int]:
@@ -109,11 +117,16 @@ def by_length(tokens: Sequence[int]) -> list[str]:
 def by_value(values: Sequence[str]) -> list[str]:
     """Return each row's value; rare values and all but the 19 most frequent become ``(rare)``."""
     counts = Counter(values)
-    parts = {value for value, count in counts.items() if count >= FEWEST_ROWS}
+    parts = frequent(counts)
     if len(counts) > MOST_PARTS:
         order = sorted(counts, key=lambda value: (-counts[value], value))
         parts &= set(order[: MOST_PARTS - 1])
     return [value if value in parts else OTHER for value in values]
+
+
+def frequent(counts: Mapping[str, int]) -> set[str]:
+    """Return the values with enough rows for a part of their own."""
+    return {value for value, count in counts.items() if count >= FEWEST_ROWS}
 
 
 def compare(measurements: Measurements, reference: str) -> list[SliceResult]:

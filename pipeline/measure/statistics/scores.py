@@ -61,15 +61,15 @@ def alone(
         wide = _no_surer(drawn, accuracy)  # an error: with few rows, the true one may be higher
         low = _least_error(answers, correct, accuracy, seed, groups)
         high = max(wide.high, wide.value + accuracy.value - accuracy.low)
-        return _within(name, Interval(wide.value, low, high))
+        return within(name, Interval(wide.value, low, high))
     heaviest = 0.0 if name == "ece" else _heaviest(task, name, truth, groups, answers)
     if not counted or len(groups):
         interval = paired.alone(score, blocks, seed, heaviest=heaviest)
-        return _within(name, interval)
+        return within(name, interval)
     drawn = intervals.bootstrap(score, blocks, seed)
     mistakes = int((~correct).sum())
     weight = _unseen(1.0, heaviest, mistakes)
-    return _within(name, _no_surer(drawn, accuracy, weight))
+    return within(name, _no_surer(drawn, accuracy, weight))
 
 
 @once
@@ -86,7 +86,7 @@ def share(correct: NDArray[np.bool_], seed: int = SEED, groups: Sequence[int] = 
     score, blocks = paired.by_group(formulas.share(correct), groups, len(correct))
     heaviest = paired.unevenness(groups)
     interval = paired.alone(score, blocks, seed, heaviest=heaviest)
-    return _within("accuracy", interval)
+    return within("accuracy", interval)
 
 
 @once
@@ -117,7 +117,7 @@ def compare(
         second, blocks = paired.by_group(formula(theirs, truth), groups, rows)
         heaviest = _heaviest(task, name, truth, groups, ours, theirs)
         comparison = paired.compare(first, second, blocks, seed, heaviest=heaviest)
-        return _bounded(name, comparison)
+        return bounded(name, comparison)
     rows = len(truth)
     gains, losses = flips(ours_correct, theirs_correct)
     difference = intervals.paired_difference(gains, losses, rows)
@@ -158,7 +158,7 @@ def agreement(
     score, blocks = paired.by_group(ratio(agreed, units), groups, len(units))
     heaviest = paired.unevenness(groups)
     interval = paired.alone(score, blocks, seed, heaviest=heaviest)
-    return _within("agreement", interval)
+    return within("agreement", interval)
 
 
 @once
@@ -176,10 +176,10 @@ def divergence(
     """
     nats = task.scorer.divergence(ours, theirs)
     score, blocks = paired.by_group(mean(nats), groups, len(nats))
-    return _within("kl", paired.alone(score, blocks, seed))
+    return within("kl", paired.alone(score, blocks, seed))
 
 
-def _within(name: str, interval: Interval) -> Interval:
+def within(name: str, interval: Interval) -> Interval:
     """Return the interval inside the values that a metric can have."""
     least, most = metrics.known(name).ends
     return _clipped(interval, least, most)
@@ -190,7 +190,7 @@ def _clipped(interval: Interval, least: float, most: float) -> Interval:
     return Interval(*ends)
 
 
-def _bounded(name: str, both: Bootstrap) -> Bootstrap:
+def bounded(name: str, both: Bootstrap) -> Bootstrap:
     """Return a comparison whose bounds are differences and ratios that two scores can have."""
     least, most = metrics.known(name).ends
     reach = most - least
@@ -235,7 +235,7 @@ def difference(
     second, blocks = paired.by_group(formulas.share(theirs), groups, len(theirs))
     heaviest = paired.unevenness(groups)
     comparison = paired.compare(first, second, blocks, heaviest=heaviest)
-    return _bounded("accuracy", comparison).difference
+    return bounded("accuracy", comparison).difference
 
 
 def _formula(task: Task, name: str, truth: Sequence[Any]) -> Formula:
@@ -276,7 +276,7 @@ def _compare_errors(
         for each in (drawn.difference, drawn.difference90)
     ]
     nothing = Interval(drawn.ratio.value, math.nan, math.nan)
-    return _bounded("ece", Bootstrap(difference, nothing, difference90, nothing))
+    return bounded("ece", Bootstrap(difference, nothing, difference90, nothing))
 
 
 def _least_error(

@@ -108,7 +108,7 @@ def _level(budget: BudgetResult, strict: bool) -> Level | None:
 
 
 def _line(result: BudgetResult, lines: Sequence[tuple[Budget, int]]) -> int | None:
-    identity = attrgetter("metric", "form", "limit", "against", "caches", "level")
+    identity = attrgetter("metric", "cell", "form", "limit", "against", "caches", "level")
     for budget, line in lines:
         if identity(budget) == identity(result) and budget.target in (None, result.target):
             return line

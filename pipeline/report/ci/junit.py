@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -32,7 +33,7 @@ def case_names(budgets: Sequence[BudgetResult]) -> list[str]:
     seen: Counter[str] = Counter()
     unique = []
     for budget in budgets:
-        name = f"{budget.metric} {budget.form}"
+        name = f"{budget.subject} {budget.form}"
         if budget.against:
             name += f" against {budget.against}"
         if budget.place:
@@ -72,7 +73,7 @@ def render(data: ReportData, strict: bool) -> str:
     suite.properties(_facts(data))
     budgets, evidence = [], []
     if data.verdict:
-        budgets = data.verdict.budgets
+        budgets = list(chain(*map(_cases, data.verdict.budgets)))
         evidence = data.verdict.evidence
     for number, sentence in enumerate(evidence, 1):
         suite.case(f"evidence {number}", "error", "evidence", sentence)
@@ -84,6 +85,17 @@ def render(data: ReportData, strict: bool) -> str:
     if not suite.cases:
         suite.case("verdict", "skipped", "unjudged", "no budget was judged")
     return suite.text()
+
+
+def _cases(budget: BudgetResult) -> list[BudgetResult]:
+    """Return a result for each label or slice of a budget on all of them, else the result."""
+    if not budget.is_family or not budget.cells:
+        return [budget]
+    cases = []
+    for cell in budget.cells:
+        changes = cell.model_dump(exclude={"name", "rows"}) | {"cells": []}
+        cases.append(budget.model_copy(update=changes | budget.named(cell.name)))
+    return cases
 
 
 def _seconds(data: ReportData) -> float:

@@ -212,7 +212,9 @@ def _budgets(data: ReportData) -> list[BudgetResult]:
     """Return the budgets with an upper limit first: of several, the first is drawn."""
     budgets = []
     if data.verdict:
-        budgets = data.verdict.budgets
+        for budget in data.verdict.budgets:
+            if budget.cell is None:
+                budgets.append(budget)
     return sorted(budgets, key=lambda budget: budget.form != "max")
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
+from rarefy.pipeline.run.plan import check_cells
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.budget import Budget, find_problems
-from rarefy.pipeline.terms.metrics import METRICS, find, is_own, precision_in
+from rarefy.pipeline.terms.metrics import METRICS, find, is_own, known, precision_in
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.terms.suggestions import hint
 
@@ -19,11 +20,16 @@ def check(loaded: LoadedRecipe, task: Task) -> None:
     recipe = loaded.recipe
     for budget in recipe.budgets:
         metric = budget.metric
-        if find(metric):
+        lacks_label = known(metric).of_label and budget.label is None
+        if find(metric) and not lacks_label:
             continue
         scores = (*task.scorer.score_names(recipe.data), *task.scorer.on_request)
         names = dict.fromkeys((*scores, *METRICS))
-        raise loaded.where.say(("budgets",), f"unknown metric {metric!r}{hint(metric, names)}")
+        problem = f"unknown metric {metric!r}{hint(metric, names)}"
+        if lacks_label:
+            near = hint(metric, scores)
+            problem = f"{metric} is of one label: give label: NAME, or label: '*' for each{near}"
+        raise loaded.where.say(("budgets",), problem)
     problems = find_problems(recipe.budgets)
     if problems:
         raise loaded.where.say(("budgets",), problems[0])
@@ -48,6 +54,7 @@ def _problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str,
             )
     if _needs_labels(budget.metric):
         yield from _score_problems(recipe, budget, task)
+    yield from check_cells.problems(recipe, budget, task)
     if budget.metric == "agreement" and budget.against and not task.unlabelled:
         yield (
             budget.form,
@@ -60,6 +67,8 @@ def _problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str,
 def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tuple[str, str]]:
     """Yield why a budget on a score cannot be judged."""
     metric = budget.metric
+    if known(metric).of_label and not task.unlabelled:
+        return  # which labels there are, ``check_cells`` knows
     if task.unlabelled:
         if metric not in task.scorer.score_names(recipe.data):
             yield (
@@ -164,6 +173,4 @@ def _check_compares_answers(loaded: LoadedRecipe, position: int, budget: Budget)
 
 def _needs_labels(metric: str) -> bool:
     """Return whether a metric is a score or an error, which compare answers with labels."""
-    from rarefy.pipeline.terms.metrics import known
-
     return known(metric).kind in ("score", "error")

@@ -22,6 +22,7 @@ from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe
 from rarefy.pipeline.run import import_model
 from rarefy.pipeline.run.plan import (
     baselines,
+    check_cells,
     check_chain,
     check_own_metrics,
     own_answers,
@@ -343,6 +344,7 @@ class Plan:
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
+        check_cells.check(self.loaded, self.unbound_task, self.labels, self.summary)
         check_own_metrics.check(self.loaded, self.task, self.summary.rows["eval"])
         artifacts: dict[str, Artifact] = {}
         steps = []

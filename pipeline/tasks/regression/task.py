@@ -301,6 +301,17 @@ class RegressionScorer(Scorer):
         """Return ``row``; with groups, ``query``."""
         return "query" if _grouped(truth) else "row"
 
+    def part(self, truth: Sequence[Any], blocks: Sequence[int]) -> list[Any]:
+        """Return the truth of some rows; with groups, of some queries, numbered from 0."""
+        if not _grouped(truth):
+            return super().part(truth, blocks)
+        place = {block: at for at, block in enumerate(blocks)}
+        part = []
+        for relevance, query in truth:
+            if query in place:
+                part.append([relevance, place[query]])
+        return part
+
     def block_of_unit(self, truth: Sequence[Any]) -> NDArray[np.int64] | None:
         """Return the number of each row's query; None without groups."""
         if not _grouped(truth):

@@ -80,6 +80,16 @@ def spans(tags: Sequence[str], scheme: Scheme = "BIO") -> list[Span]:
     return spans
 
 
+def types(tags: Iterable[str]) -> list[str]:
+    """Return the types of entities that some tags mark, sorted."""
+    names = list(tags)
+    scheme = scheme_of(names)
+    found = set[str]()
+    for tag in names:
+        found.update(span.type for span in spans([tag], scheme))
+    return sorted(found)
+
+
 def tags_of(spans: Iterable[Span], words: int, scheme: Scheme = "BIO") -> list[str]:
     """Return the tags of a sentence with these spans of words, which must not overlap."""
     tags = [OUTSIDE] * words

@@ -86,7 +86,11 @@ def label_table(tables: Sequence[NDArray[np.float64]], truth: Sequence[Any]) -> 
         in_side = np.array([[entity in side] for entity in every], bool).reshape(-1, 1)
         tables_of_sides.append(is_type & in_side)
     true, *predicted = tables_of_sides
-    return LabelTable(types, true, predicted)
+    blocks = []
+    for block, _ in every:
+        blocks.append(block)
+    sentences = np.array(blocks, np.int64)
+    return LabelTable(types, true, predicted, sentences)
 
 
 SCORES: Final[Mapping[str, Formula]] = {

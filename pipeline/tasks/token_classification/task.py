@@ -125,6 +125,15 @@ class TagReader(Reader):
             counts.update(tags)
         return {tag: counts[tag] for tag in names if counts[tag] or not tag.startswith("I-")}
 
+    def count_marked(self, indices: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
+        """Return the number of entities of each type."""
+        scheme = entities.scheme_of(names)
+        counts = Counter[str]()
+        for row in indices:
+            tags = [names[index] for index in row]
+            counts.update(span.type for span in entities.spans(tags, scheme))
+        return {kind: counts[kind] for kind in entities.types(names)}
+
 
 class WordEncoder(Encoder):
     """Makes a unit of every word, whatever the tokenizer.
@@ -289,6 +298,13 @@ class EntityScorer(SingleLabelScorer):
         """Return ``sentence``."""
         return "sentence"
 
+    def part(self, truth: Sequence[Any], blocks: Sequence[int]) -> list[Any]:
+        """Return the truth of some sentences, with the names of all tags at the first."""
+        rows = [{TAGS: truth[block][TAGS]} for block in blocks]
+        if rows:
+            rows[0][NAMES] = truth[0][NAMES]
+        return rows
+
     def block_of_unit(self, truth: Sequence[Any]) -> NDArray[np.int64] | None:
         """Return the number of each word's sentence."""
         import numpy as np
@@ -401,6 +417,10 @@ class EntityPresenter(SingleLabelPresenter):
     ) -> LabelTable:
         """Return the types of all entities that the truth or a model has."""
         return entity_scores.label_table(tables, truth)
+
+    def label_names(self, labels: Sequence[str]) -> list[str]:
+        """Return the types of entities that the tags have."""
+        return entities.types(labels)
 
 
 def _tags(split: Split, row: int, count: int) -> list[int]:

@@ -93,3 +93,19 @@ def test_a_reference_may_be_the_truth_itself():
     assert not any(map(found.is_truth, ("finetune", "baseline", "candidate")))
     found = measured(aliases={"model": "finetune"}, unlabelled=True)
     assert [found.is_truth(name) for name in ("finetune", "baseline")] == [True, False]
+
+
+def test_a_part_of_some_sentences_has_their_words_alone():
+    """Of three sentences with one, two and three words, the first and the last."""
+    truth = [{"tags": [0], "names": ["O", "B-A"]}, {"tags": [0, 1]}, {"tags": [1, 0, 0]}]
+    answers = [[float(word), 0.0] for word in range(6)]
+    model = ModelMeasurement(digest="d", size=1, answers=answers)
+    whole = Measurements(
+        machine={}, task="token-classification", labels=["O", "B-A"], truth=truth, latency={},
+        models={"candidate": model, "other": model}, groups=[0, 1, 0], columns={"c": ["x"] * 3},
+    )  # fmt: skip
+    part = whole.part([1, 2], ["candidate"])
+    assert part.truth == [{"tags": [0, 1], "names": ["O", "B-A"]}, {"tags": [1, 0, 0]}]
+    assert [row[0] for row in part.models["candidate"].answers] == [1, 2, 3, 4, 5]
+    assert (list(part.models), part.groups, part.columns) == (["candidate"], [1, 0], {})
+    assert len(whole.models["candidate"].answers) == 6

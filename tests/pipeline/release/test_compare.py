@@ -25,6 +25,7 @@ from rarefy.pipeline.release.compare import (
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
+from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, EvidenceError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Data, Target
@@ -157,3 +158,34 @@ def test_rows_without_labels_are_scored_by_the_baseline_s_answers() -> None:
     broken = baseline.model_copy(update={"answers": [[float("nan")] * 2, [0.2, 0.8]]})
     with pytest.raises(EvidenceError, match=r"outputs NaN for rows of e\.jsonl, so its"):
         truth_for(task, rows, broken)
+
+
+def test_the_recipe_s_labels_and_slices_are_judged_against_the_baseline() -> None:
+    truth = np.repeat([0, 1], [500, 300])
+    certain = np.eye(2)
+    ours = truth.copy()
+    ours[500:560] = 0
+    blocks = np.random.default_rng(1).lognormal(0, 0.01, (6, 100)).tolist()
+    timed = Latency(samples={"candidate": blocks, "baseline": blocks}, provider="cpu")
+    measured = Measurements(
+        machine={}, task="text-classification", labels=["a", "b"], truth=truth.tolist(),
+        columns={"source": ["web"] * 800}, latency={"default": timed},
+        models={
+            "candidate": ModelMeasurement(digest="c", size=1, answers=certain[ours].tolist()),
+            "baseline": ModelMeasurement(digest="b", size=1, answers=certain[truth].tolist()),
+        },
+    )  # fmt: skip
+    equal = gate.Comparison("equal", Interval(1, 1, 1), None)
+    comparison = Comparison({}, measured, timed, equal, 0.05)
+    recipe = [
+        Budget(metric="recall", label="*", max_drop="5 points", against="finetune"),
+        Budget(metric="accuracy", slice="source=web", min="85 %"),
+        Budget(metric="accuracy", min="99 %"),
+    ]
+    target = Target(name="default")
+    verdict = judge(comparison, 0.2, target, recipe)
+    assert verdict.outcome == "fail"
+    *_, labels, source = verdict.budgets
+    assert (labels.against, labels.outcome, labels.cells[0].name) == ("baseline", "fail", "b")
+    assert (source.against, source.outcome) == (None, "pass")
+    assert len(verdict.budgets) == len(judge(comparison, 0.2, target).budgets) + 2

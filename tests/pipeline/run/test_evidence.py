@@ -105,3 +105,28 @@ def test_of_rows_in_groups_nothing_is_foretold(
     assert "eval.jsonl: its rows are in only 10 groups; intervals draw whole groups" in " ".join(
         planned.out.split()
     )
+
+
+def test_each_label_with_too_few_rows_is_named_before_the_run_and_after(
+    project: Project, rarefy: Callable[..., Said], twins: Callable[[str], Path]
+) -> None:
+    recipe = twins("3 points")
+    text = recipe.read_text()
+    recipe.write_text(text.replace("metric: accuracy,", "metric: recall, label: '*',"))
+    planned = " ".join(rarefy("plan", recipe).out.split())
+    assert "expect 'inconclusive' for 2 of 2 cells: " in planned
+    assert "has 10 of about 621" in planned
+    told = json.loads(rarefy("plan", recipe, "--json").out)["evidence"][0]
+    assert (told["cell"], told["enough"], len(told["cells"])) == ("label=*", False, 2)
+
+    said = rarefy("run", recipe, "--engine", "inline", "--strict")
+    assert (said.code, said.out.splitlines()[-1]) == (4, "verdict: inconclusive")
+    run = project.home / "runs" / "twins"
+    [budget] = json.loads((run / "verdict.json").read_text())["budgets"]
+    assert [(cell["rows"], cell["outcome"]) for cell in budget["cells"]] == [
+        (10, "inconclusive"),
+        (10, "inconclusive"),
+    ]
+    assert "are needed, but there are only 10" in budget["cells"][0]["reason"]
+    assert "Worst of recall (label=\\*)" in (run / "summary.md").read_text()
+    assert 'id="cells"' in (run / "report.html").read_text()

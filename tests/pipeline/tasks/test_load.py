@@ -520,3 +520,10 @@ def test_only_the_eval_rows_are_returned_for_a_model_that_exists(tmp_path):
     same = data.load(recipe, reader, files)[0]["eval"]
     assert list(rows.texts) == list(same.texts)
     assert [1 - label for label in rows.labels] == list(same.labels), "by the model's order"
+
+
+def test_the_eval_rows_of_each_label_and_slice_are_counted(load):
+    rows = [{"text": f"t{at}", "label": "ab"[at % 2], "source": "xxy"[at % 3]} for at in range(12)]
+    _, summary = load(rows, rows[:9], slices=("source",))
+    assert summary.marked == {"a": 5, "b": 4}
+    assert summary.slices == {"source": {"x": 6, "y": 3}}

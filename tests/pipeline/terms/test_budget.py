@@ -174,3 +174,33 @@ def test_a_time_without_a_unit_is_said_to_be_in_ms():
     ]
     (note,) = assumed_units(entries)
     assert note == "budget latency_p50: max 5 has no unit; it is read as '5 ms'"
+
+
+def test_a_budget_is_on_a_label_or_on_a_slice():
+    label = Budget(metric="recall", label=7, min="90 %")
+    assert (label.label, label.cell, label.slice) == ("7", "label=7", None)
+    part = Budget(metric="accuracy", slice="language=de=at", max_drop="1 point", against="a")
+    assert (part.cell, part.column_and_value) == ("language=de=at", ("language", "de=at"))
+    assert Budget(metric="accuracy", min=0.9).cell is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"metric": "accuracy", "label": "a"}, "'label' is of precision, recall, f1; accuracy has"),
+        ({"metric": "recall", "label": "a", "slice": "b=c"}, "give a label or a slice, not both"),
+        ({"metric": "size", "slice": "b=c"}, "'slice' is of rows; size is of the whole model"),
+        ({"metric": "accuracy", "slice": "german"}, "write COLUMN=VALUE, or COLUMN=\\*"),
+        ({"metric": "accuracy", "slice": "language="}, "write COLUMN=VALUE, or COLUMN=\\*"),
+    ],
+)
+def test_what_is_no_label_or_slice_is_refused(fields, says):
+    with pytest.raises(ValidationError, match=says):
+        Budget(min=0.9, **fields)
+
+
+def test_bounds_of_different_labels_do_not_contradict_each_other():
+    low = Budget(metric="recall", label="a", max="50 %")
+    high = Budget(metric="recall", label="b", min="90 %")
+    assert not find_problems([low, high])
+    assert "contradict" in find_problems([low, high.model_copy(update={"label": "a"})])[0]

@@ -309,3 +309,18 @@ def test_the_commit_of_a_repository_and_of_none(tmp_path: Path) -> None:
     assert commit(tmp_path) == git("rev-parse", "HEAD")
     (tmp_path / "recipe.yaml").write_text("name: b\n")
     assert commit(tmp_path) == git("rev-parse", "HEAD") + "-dirty"
+
+
+def test_labels_and_slices_are_numbers_of_their_own(history: History) -> None:
+    budgets = [asked("recall", "min", 0.9, value, label="New York") for value in (0.95, 0.93)] + [
+        asked("recall", "min", 0.9, 0.91, label="slice=x"),
+        asked("accuracy", "min", 0.9, 0.92, slice="language=de at"),
+        asked("accuracy", "min", 0.9, 0.94),
+    ]
+    history.add(finished(0, budgets=budgets))
+    (past,) = history.verdicts()
+    assert past.budgets == budgets
+    found = readings(past)
+    assert found[Key("recall", cell="label=slice=x")].value == 0.91
+    assert found[Key("accuracy", cell="language=de at")].value == 0.92
+    assert Key("accuracy", cell=None) in found

@@ -8,9 +8,11 @@ import pytest
 
 from rarefy.pipeline.tasks.classification.text import ClassScorer
 from rarefy.pipeline.terms.errors import RecipeError
-from tests.conftest import Workshop
+from tests.conftest import Workshop, labelled_rows
+from tests.models import LABELS
 
 VALIDATE: dict[str, Any] = {"validate": {"processes": 2}}
+ROWS = labelled_rows(40, 3)
 
 
 def refused(workshop: Workshop, budget: dict[str, Any], *stages: Any) -> str:
@@ -102,5 +104,57 @@ def test_a_metric_is_answered_with_that_of_the_task(
     workshop: Workshop, task: str, ours: str
 ) -> None:
     run = workshop.open("export", VALIDATE, task=task, budgets=[{"metric": "f1", "min": 0.5}])
-    with pytest.raises(RecipeError, match=f"unknown metric 'f1', did you mean '{ours}'?"):
+    with pytest.raises(RecipeError, match=f"f1 is of one label: give .*, did you mean '{ours}'"):
+        run.plan.steps()
+
+
+SLICED = {"train": "train.jsonl", "eval": "eval.jsonl", "slices": ["language"]}
+
+
+@pytest.fixture
+def sliced(workshop: Workshop) -> Workshop:
+    rows = [row | {"language": "de" if at % 2 else "en"} for at, row in enumerate(ROWS)]
+    workshop.write_rows("eval.jsonl", rows)
+    return workshop
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ({"metric": "recall", "label": "positve"}, "'positve' is not a label, did you mean 'posi"),
+        ({"metric": "accuracy", "slice": "langage=de"}, "is not one of data.slices, did you mean"),
+        ({"metric": "accuracy", "slice": "language=dee"}, "no eval row has 'dee' in 'language', d"),
+        ({"metric": "kl", "slice": "language=de"}, "kl is of all rows; a slice has accuracy, mac"),
+    ],
+)
+def test_a_label_or_slice_that_no_row_has_is_told_the_near_name(
+    sliced: Workshop, budget: dict[str, Any], says: str
+) -> None:
+    limit = {"max": 0.5} if budget["metric"] == "kl" else {"min": 0.5}
+    run = sliced.open("finetune", "export", VALIDATE, data=SLICED, budgets=[budget | limit])
+    with pytest.raises(RecipeError) as error:
+        run.plan.steps()
+    assert says in str(error.value)
+    assert str(error.value).startswith(f"{sliced.folder / 'trial.yaml'}:")
+
+
+def test_labels_and_slices_that_rows_have_are_planned(sliced: Workshop) -> None:
+    budgets = [
+        {"metric": "recall", "label": LABELS[0], "min": 0.5},
+        {"metric": "f1", "label": "*", "min": 0.5},
+        {"metric": "accuracy", "slice": "language=*", "min": 0.5},
+        {"metric": "macro_f1", "slice": "language=de", "min": 0.5},
+    ]
+    plan = sliced.open("finetune", "export", VALIDATE, data=SLICED, budgets=budgets).plan
+    plan.steps()
+    assert plan.summary.slices == {"language": {"en": 20, "de": 20}}
+    assert sum(plan.summary.marked.values()) == 40
+
+
+def test_a_task_without_labels_has_no_budget_on_one(workshop: Workshop) -> None:
+    workshop.write_rows("train.jsonl", [{"text": f"w{at}", "label": at / 9} for at in range(40)])
+    workshop.write_rows("eval.jsonl", [{"text": f"v{at}", "label": at / 9} for at in range(40)])
+    budget = {"metric": "recall", "label": "a", "min": 0.5}
+    run = workshop.open("finetune", "export", VALIDATE, task="regression", budgets=[budget])
+    with pytest.raises(RecipeError, match="regression has no labels"):
         run.plan.steps()

@@ -404,3 +404,9 @@ def test_queries_are_groups_of_their_own():
     """The rows of a query are one block already, which is drawn as a whole."""
     split = grouped([0.0, 1.0, 0.0, 1.0], ["a", "a", "b", "b"])
     assert groups_of_blocks(TASK, split) == []
+
+
+def test_a_part_of_some_queries_is_scored_as_these_queries_alone():
+    truth = [[1.0, 0], [0.0, 1], [0.0, 0], [1.0, 1], [1.0, 2], [0.0, 2]]
+    assert TASK.scorer.part(truth, [1, 2]) == [[0.0, 0], [1.0, 0], [1.0, 1], [0.0, 1]]
+    assert TASK.scorer.part([0.1, 0.2, 0.3], [0, 2]) == [0.1, 0.3]

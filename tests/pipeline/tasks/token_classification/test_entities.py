@@ -115,3 +115,8 @@ def test_io_and_bare_tags_are_written_without_borders():
     spans = [Span(0, 2, "A"), Span(3, 4, "B")]
     assert entities.tags_of(spans, 4, "IO") == ["I-A", "I-A", "O", "I-B"]
     assert entities.tags_of(spans, 4, "bare") == ["A", "A", "O", "B"]
+
+
+@pytest.mark.parametrize("tags", [BIO, BIOES, ["O", "A", "B"], ["O", "I-A", "I-B"]])
+def test_the_types_of_tags_are_those_of_their_entities(tags):
+    assert entities.types(tags) == ["A", "B"]
