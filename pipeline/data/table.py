@@ -127,6 +127,10 @@ def _binary(source: Source) -> AbstractContextManager[IO[bytes]]:
     return bounded.opened(source.path, source.reference)
 
 
+_BEGINNING = 64
+"""Bytes that tell a list of rows from a row in each line."""
+
+
 class _Json:
     """A file with an object in each line, or a list of objects or texts."""
 
@@ -145,11 +149,13 @@ class _Json:
     @staticmethod
     def _objects(source: Source) -> Iterator[dict[str, Any]]:
         with _binary(source) as file:
-            lines = bounded.lines(file, source.reference)
-            first = next(lines, b"").removeprefix(codecs.BOM_UTF8)
-            if first.lstrip().startswith(b"["):
-                values = iter(json_text.parse((first + file.read()).decode()))
+            start = file.peek(_BEGINNING)[:_BEGINNING].removeprefix(codecs.BOM_UTF8)
+            if start.lstrip().startswith(b"["):
+                text = file.read().removeprefix(codecs.BOM_UTF8)
+                values = iter(json_text.parse(text.decode()))
             else:
+                lines = bounded.lines(file, source.reference)
+                first = next(lines, b"").removeprefix(codecs.BOM_UTF8)
                 lines = itertools.chain([first], lines)
                 values = (json_text.parse(line.decode()) for line in lines if line.strip())
             for value in values:

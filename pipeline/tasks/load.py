@@ -15,7 +15,7 @@ from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source, Table
 from rarefy.pipeline.data.texts import Texts
-from rarefy.pipeline.data.values import as_text, is_missing
+from rarefy.pipeline.data.values import as_text, is_missing, is_unicode
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.tasks.reader import Reader
 from rarefy.pipeline.terms import bounds
@@ -175,6 +175,7 @@ def load(
         _cut_development(data, reader, located[development_split.NAME], splits, names, warnings)
     if reader.queries and data.group:
         _share_grades(splits)
+    _check_ids(splits)
     left_out = _leave_out(splits, warnings, singly=reader.singly)
     _warn_overlap(splits, warnings, cut=cut)
     tested = splits["eval"]
@@ -192,6 +193,22 @@ def load(
     for column, values in tested.columns.items():
         slices[column] = dict(Counter(values))
     return splits, Summary(names, sizes, counts, warnings, left_out, different, marked, slices)
+
+
+def _check_ids(splits: Mapping[str, Split]) -> None:
+    """Raise DataError if an id stands for different texts, in one split or in two."""
+    texts: dict[str, Hashable] = {}
+    for split in splits.values():
+        pairs = split.pairs or itertools.repeat(None)
+        for identity, text, pair in zip(split.ids or (), split.texts, pairs, strict=False):
+            if not identity:
+                continue
+            row = hash((text, pair))
+            if texts.setdefault(identity, row) != row:
+                raise DataError(
+                    f"{split.reference}: the id {identity!r} stands for two texts; ids by which "
+                    "predictions are found must be of one row in all files of the recipe"
+                )
 
 
 def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> list[str]:
@@ -534,7 +551,7 @@ def _rows(
                 identity = ""
                 if not is_missing(values.id):
                     identity = as_text(values.id)
-                ids.append(identity)
+                ids.append(identity if is_unicode(identity) else "")
             for column_values, value in zip(slices, values.slices, strict=True):
                 text = NO_VALUE if is_missing(value) else as_text(value)
                 column_values.append(shared(text))

@@ -9,8 +9,8 @@ from typing import Final
 
 LINE: Final = 1 << 27
 """Bytes of one line of JSON: 128 MiB."""
-EXPANDED: Final = 1 << 26
-"""Bytes that a compressed file may have in any case: 64 MiB."""
+EXPANDED: Final = 1 << 31
+"""Bytes that a compressed file may have in any case: 2 GiB. Rows are read and kept in portions."""
 RATIO: Final = 100
 """How many times its size a compressed file may have beyond that; text has 3 to 20 times."""
 ROWS_A_BYTE: Final = 16

@@ -171,7 +171,9 @@ def _probabilities(value: Any, labels: Sequence[str]) -> dict[str, float]:
         number = _finite(share, f"the probability of {name!r}")
         if not 0 <= number <= 1:
             raise DataError(f"the probability of {name!r} is {number:g}, not from 0 to 1")
-        shares[_known(str(name), labels)] = number
+        shares[str(name)] = number
+    for name in shares.keys() - set(labels):
+        _known(name, labels)
     return shares
 
 

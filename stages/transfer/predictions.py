@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
-from rarefy.pipeline.data.values import as_text, is_missing
+from rarefy.pipeline.data.values import as_text, is_missing, is_unicode
 from rarefy.pipeline.model.tokens import words
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.store.artifact import Artifact
@@ -218,6 +218,8 @@ def read(file: str, base: Path, task: Task, id_column: str | None) -> Prediction
         for number, values in enumerate(table.rows(columns), 1):
             if _is_blank(values[-1]):
                 continue  # the other system gave none
+            if not all(is_unicode(value) for value in values[:-1] if isinstance(value, str)):
+                continue  # no row of the data has half a character, either
             try:
                 key, value = _parsed(form, column, values, task, id_column is not None)
             except DataError as error:

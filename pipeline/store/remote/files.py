@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -212,8 +211,7 @@ class RemoteFiles:
                 return None
         if info["type"] != "file":
             return None
-        version = info.get("ETag") or info.get("Last-Modified")
-        return Description(info["size"], version)
+        return Description(info["size"], info.get("ETag"))
 
     def fetch(self, path: str, target: Path, size: int) -> None:
         """Download a file of ``size`` bytes, from where a download that broke off has left it.
@@ -233,13 +231,13 @@ class RemoteFiles:
         from_web = bool(self.protocols & READ_ONLY)
         with _speaking(self.url):
             try:
-                if (from_web and not start) or not self._append(full, target, start):
+                if (from_web and not start) or not self._append(full, target, start, size):
                     self.system.get_file(full, str(target), callback=_Limit(path, size))
             except FileNotFoundError as error:
                 self._check_missing(error)
                 raise IntegrityError(f"{self.url}: {path} is missing on the remote") from None
 
-    def _append(self, full: str, target: Path, start: int) -> bool:
+    def _append(self, full: str, target: Path, start: int, size: int) -> bool:
         """Download a file from a place on; return False if it can only be read from its start.
 
         In order, so that what a kill leaves is the file's beginning: s3fs, gcsfs and adlfs download
@@ -249,7 +247,10 @@ class RemoteFiles:
         with self.system.open(full, "rb") as source, target.open(mode) as destination:
             try:
                 source.seek(start)
-                shutil.copyfileobj(source, destination, _CHUNK)
+                rest = size - start
+                while rest >= 0 and (part := source.read(min(_CHUNK, rest + 1))):
+                    destination.write(part)
+                    rest -= len(part)
             except ValueError:  # a web server without ranges, which some say only when asked
                 return False
         return True
