@@ -16,7 +16,6 @@ from rarefy.flows.console.options import (
 )
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.metrics import USUAL
-from rarefy.pipeline.terms.recipe_parts import ANCHOR
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -172,6 +171,7 @@ def _distances(verdicts: list[Past], home: Home) -> dict[str, dict[int, float]]:
     By the column's title, then by the verdict's id.
     """
     from rarefy.pipeline.report import distance
+    from rarefy.pipeline.terms.recipe_parts import ANCHOR
 
     released = {release.digest for release in _releases(home)}
     anchor = home.store().find_tag(ANCHOR) if released else None

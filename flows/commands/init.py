@@ -28,7 +28,6 @@ from rarefy.flows.new_recipe.recognise import (
 from rarefy.pipeline.sources.references import DEMO_MODEL, model_reference
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import DataError, ModelError, RecipeError
-from rarefy.pipeline.terms.recipe_parts import ANCHOR
 
 if TYPE_CHECKING:
     from rarefy.flows.new_recipe.columns import Columns
@@ -591,6 +590,8 @@ def _release_lines(name: str, main: str) -> list[str]:
 
     ``main``: the task's main score.
     """
+    from rarefy.pipeline.terms.recipe_parts import ANCHOR
+
     promote, anchor = (
         f"rarefy promote {name} production",
         f"rarefy artifact tag {ANCHOR} production",

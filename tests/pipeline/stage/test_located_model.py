@@ -69,7 +69,7 @@ def test_a_missing_part_is_named(tmp_path, model, name, message):
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_config_that_is_no_json_object(tmp_path, model, text):
     (model / "config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"config\.json is no"):
+    with pytest.raises(ModelError, match=r"config\.json: not what it must be"):
         locate("model", tmp_path, allow_pickle=False)
 
 

@@ -326,7 +326,11 @@ def test_the_digest_knows_every_option_of_reading_and_its_version(tmp_path, monk
 
 
 def test_rows_keep_their_ids_wherever_they_are_moved(load):
-    rows = [{"text": f"{t} {at}", "label": t, "key": at} for at in range(40) for t in ("a", "b")]
+    rows = [
+        {"text": f"{t} {t}{at}", "label": t, "key": f"{t}{at}"}
+        for at in range(40)
+        for t in ("a", "b")
+    ]
     unlabelled = [{"text": "new", "key": "n1"}, {"text": "newer", "key": None}]
     splits, _ = load(rows, rows[:4], unlabelled=unlabelled, id="key", dev="10 %")
     for name in ("train", "dev", "eval"):
@@ -335,6 +339,9 @@ def test_rows_keep_their_ids_wherever_they_are_moved(load):
     assert list(splits["unlabelled"].ids) == ["n1", ""]
     with pytest.raises(DataError, match="no column 'nothing'"):
         load(rows, rows[:4], id="nothing")
+    other = [row | {"text": f"another {row['text']}"} for row in rows[:4]]
+    with pytest.raises(DataError, match="the id 'a0' stands for two texts"):
+        load(rows, other, id="key")
 
 
 def test_a_label_that_leaves_train_with_its_group_is_said(load):
