@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
+from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement, Predicted
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import HALF_A_ROW, Interval
 from rarefy.pipeline.verdict.cell_scores import Cell
@@ -248,6 +248,8 @@ def test_a_reference_that_has_learned_nothing_leaves_every_cell_open():
     )
     assert found.outcome == "inconclusive"
     assert {cell.outcome for cell in found.cells} == {"inconclusive"}
+    whys = [cell.reason.rpartition("; ")[2] for cell in found.cells]
+    assert all(why.startswith("inconclusive because finetune ") for why in whys), whys
 
 
 def test_the_verdict_file_holds_the_cells_and_others_stay_as_they_were(loses_c):
@@ -261,3 +263,17 @@ def test_the_verdict_file_holds_the_cells_and_others_stay_as_they_were(loses_c):
     assert not {"label", "slice", "cells"} & plain.keys()
     assert Verdict.model_validate_json(verdict.model_dump_json(by_alias=True)) == verdict
     assert BudgetResult(**plain) == verdict.budgets[1]
+
+
+def test_a_slice_may_be_compared_with_a_file_of_predictions(loses_c):
+    columns = {"language": ["de", "en"] * 1000}
+    budget = {"metric": "accuracy", "slice": "language=*", "max_drop": "5 points"}
+    loses_c.columns = columns
+    expected = one(loses_c, against="finetune", **budget)
+    theirs = loses_c.models.pop("finetune").answers
+    loses_c.predicted = {"llm": Predicted(digest="p", answers=theirs)}
+    found = one(loses_c, against="llm", **budget)
+    assert [(cell.name, cell.value) for cell in found.cells] == [
+        (cell.name, cell.value) for cell in expected.cells
+    ]
+    assert found.outcome == "pass"
