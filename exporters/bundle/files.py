@@ -19,7 +19,6 @@ from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.model.runtime.providers import PROVIDERS, check_available
 from rarefy.pipeline.tasks import Task
-from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ProviderError
 
@@ -101,8 +100,6 @@ def write_model(
     tokenizer.backend_tokenizer.save(str(output / "tokenizer.json"))
     write_json(output / "tokenizer_config.json", _tokenizer_config(tokenizer, task.max_length))
     config = describing(model)
-    if task.head.abstains:
-        config.pop(THRESHOLDS, None)  # of another model's probabilities
     config["id2label"] = {str(index): label for index, label in enumerate(task.labels)}
     config["label2id"] = {label: index for index, label in enumerate(task.labels)}
     config |= task.settings

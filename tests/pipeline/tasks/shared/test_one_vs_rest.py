@@ -81,7 +81,9 @@ def test_a_row_of_nan_ranks_below_every_other():
     assert score(np.ones((1, 3)))[0] == 0.5
 
 
-@pytest.mark.parametrize("name", ["recall_0_precision", "recall_0.95_precision", "recall_100_precision", "auc", "f1"])
+@pytest.mark.parametrize(
+    "name", ["recall_0_precision", "recall_0.95_precision", "recall_100_precision", "auc", "f1"]
+)
 def test_other_names_are_no_scores(name):
     assert ClassScorer().formula(name, [0, 1]) is None
 
