@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement, Predicted
+from rarefy.pipeline.measure.predictions.predict import metrics
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import HALF_A_ROW, Interval
 from rarefy.pipeline.verdict.cell_scores import Cell
@@ -277,3 +278,29 @@ def test_a_slice_may_be_compared_with_a_file_of_predictions(loses_c):
         (cell.name, cell.value) for cell in expected.cells
     ]
     assert found.outcome == "pass"
+
+
+@pytest.mark.parametrize("metric", ["entity_f1", "entity_recall"])
+def test_sentences_without_an_entity_say_nothing_of_entities(metric):
+    """Not even if the candidate invents some in half of them."""
+    truth = [{"tags": [0, 0]} for _ in range(300)]
+    truth[0]["names"] = ["O", "B-NAME"]
+    models = {"candidate": model([0, 1, 0, 0] * 150, 2), "finetune": model([0, 0] * 300, 2)}
+    found = Measurements(
+        machine={},
+        task="token-classification",
+        labels=["O", "B-NAME"],
+        truth=truth,
+        models=models,
+        latency={},
+        columns={"source": ["web"] * 300},
+    )
+    budget = {"metric": metric, "max_drop": "5 points", "against": "finetune"}
+    for fields in ({}, {"slice": "source=web"}):
+        result = one(found, **budget, **fields)
+        assert (result.outcome, result.value) == ("inconclusive", None)
+    task, table = found.scored_by, found.table("candidate")
+    stored = metrics(task, task.scorer.formulas(truth), table, truth, "eval")
+    names = [each.name for each in stored]
+    assert "token_accuracy" in names
+    assert metric not in names, "a manifest takes no NaN"
