@@ -1,6 +1,6 @@
 """What the repair after pruning is worth: all weights of a reading layer, or one factor a unit.
 
-    python -m benchmarks.repair --home DIR [untrained] [recovered]
+    python -m benchmarks.repair --home DIR [recovered]
 
 The demo's teacher (6×384), fine-tuned with three seeds, loses a share of the multiply-adds of its
 heads and neurons. The same units go each time; what reads the others is left as it is, scaled by
@@ -40,7 +40,6 @@ from rarefy.stages.surgery.units import Part
 SEEDS = (0, 1, 2)
 SHARES = (0.30, 0.50, 0.65)
 """Of the multiply-adds of heads and neurons."""
-WAYS = ("left", "scaled", "solved")
 CALIBRATION = 512
 ROWS = 256
 DAMPING = 0.01
@@ -245,7 +244,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
-    parser.add_argument("parts", nargs="*", default=["untrained", "recovered"])
+    parser.add_argument("parts", nargs="*", default=["recovered"])
     options = parser.parse_args()
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from rarefy.pipeline.data import bounded
 from rarefy.pipeline.terms import bounds, json_text
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
+from rarefy.pipeline.terms.wording import size
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -149,7 +150,8 @@ class _Json:
     @staticmethod
     def _objects(source: Source) -> Iterator[dict[str, Any]]:
         with _binary(source) as file:
-            start = file.peek(_BEGINNING)[:_BEGINNING].removeprefix(codecs.BOM_UTF8)
+            start = file.read(_BEGINNING).removeprefix(codecs.BOM_UTF8)
+            file.seek(0)
             if start.lstrip().startswith(b"["):
                 text = file.read().removeprefix(codecs.BOM_UTF8)
                 values = iter(json_text.parse(text.decode()))
@@ -219,11 +221,12 @@ class _Parquet:
                     f"{source.reference}: {rows:,} rows in so few bytes are nearly all equal; "
                     "leave out those that repeat"
                 )
-            most = bounded.most(source.path)
             for batch in table.iter_batches(COLUMNAR, columns=columns):
-                most -= sum(map(_bytes, batch.columns))
-                if most < 0:
-                    raise bounded.refusal(source.reference)
+                if sum(map(_bytes, batch.columns)) > bounds.BATCH:
+                    raise DataError(
+                        f"{source.reference}: {len(batch)} rows have more than "
+                        f"{size(bounds.BATCH)}; write shorter texts"
+                    )
                 values = batch.to_pydict()
                 yield from zip(*(values[column] for column in columns), strict=True)
 

@@ -9,10 +9,12 @@ from typing import Final
 
 LINE: Final = 1 << 27
 """Bytes of one line of JSON: 128 MiB."""
-EXPANDED: Final = 1 << 31
-"""Bytes that a compressed file may have in any case: 2 GiB. Rows are read and kept in portions."""
+EXPANDED: Final = 1 << 26
+"""Bytes that a compressed file may have in any case: 64 MiB."""
 RATIO: Final = 100
 """How many times its size a compressed file may have beyond that; text has 3 to 20 times."""
+BATCH: Final = 1 << 28
+"""Bytes of the rows of a Parquet file that are read at once: 256 MiB."""
 ROWS_A_BYTE: Final = 16
 """Rows of a Parquet file for each of its bytes."""
 LABELS: Final = 100_000

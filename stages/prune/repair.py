@@ -58,7 +58,7 @@ def repair(
     for index, (part, original) in enumerate(zip(parts, whole_parts, strict=True)):
         reader = reader_of(part)
         fitted, held_out = equations(model, part, whole, original, batches)
-        solution = solve(reader, fitted, held_out)
+        solution = solve(reader, fitted, held_out, factor_of(part))
         if solution is None:
             unsolved += 1
         else:
@@ -73,10 +73,14 @@ class NormalEquations:
     Args:
         inputs: columns of X.
         outputs: columns of Y.
+        constant: whether the last column of X is 1, so that the last row of W is a bias.
         device: where the sums are.
     """
 
-    def __init__(self, inputs: int, outputs: int, device: Any = None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, constant: bool = False, device: Any = None
+    ) -> None:
+        self.constant = constant
         self.moment = torch.zeros(inputs, inputs, dtype=torch.double, device=device)
         self.cross = torch.zeros(inputs, outputs, dtype=torch.double, device=device)
 
@@ -87,7 +91,8 @@ class NormalEquations:
         self.cross.addmm_(inputs.T, target)
 
     def __add__(self, other: NormalEquations) -> NormalEquations:
-        total = NormalEquations(*self.cross.shape, device=self.cross.device)
+        device = self.cross.device
+        total = NormalEquations(*self.cross.shape, constant=self.constant, device=device)
         total.moment = self.moment + other.moment
         total.cross = self.cross + other.cross
         return total
@@ -112,15 +117,49 @@ class NormalEquations:
         residual = self.cross - self.moment @ weight
         return weight + torch.cholesky_solve(residual, factor)
 
+    def within(self, weight: Tensor, factor: Tensor) -> Tensor:
+        """Return what a factorized layer can express of a solution, with a bias that fits it.
 
-def solve(weight: Tensor, fitted: NormalEquations, held_out: NormalEquations) -> Tensor | None:
+        Args:
+            weight: (inputs, outputs); the last row is the bias, if there is one.
+            factor: (outputs, rank), the layer's second factor.
+        """
+        columns = len(weight) - self.constant
+        coefficients = torch.linalg.lstsq(factor, weight[:columns].T).solution
+        expressed = (factor @ coefficients).T
+        if not self.constant:
+            return expressed
+        sums, tokens = self.moment[-1, :columns], self.moment[-1, -1]
+        bias = (self.cross[-1] - sums @ expressed) / tokens
+        return torch.cat([expressed, bias[None]])
+
+
+def solve(
+    weight: Tensor,
+    fitted: NormalEquations,
+    held_out: NormalEquations,
+    factor: Tensor | None = None,
+) -> Tensor | None:
     """Return the solution over all tokens with the ridge that is best on those held out.
 
-    Returns None if none is better there than ``weight`` (inputs, outputs).
+    Returns None if none is better there than ``weight``.
+
+    Args:
+        weight: (inputs, outputs), from which solutions depart.
+        fitted: the equations of the tokens that are fitted.
+        held_out: those of the others.
+        factor: (outputs, rank) of a factorized layer, which expresses no more than that.
     """
+
+    def solution_of(equations: NormalEquations, ridge: float) -> Tensor | None:
+        nearest = equations.nearest(weight, ridge)
+        if nearest is None or factor is None:
+            return nearest
+        return equations.within(nearest, factor)
+
     least, best = held_out.error(weight), None
     for ridge in RIDGES:
-        solution = fitted.nearest(weight, ridge)
+        solution = solution_of(fitted, ridge)
         if solution is None:
             continue
         error = held_out.error(solution)
@@ -128,7 +167,15 @@ def solve(weight: Tensor, fitted: NormalEquations, held_out: NormalEquations) ->
             least, best = error, ridge
     if best is None:
         return None
-    return (fitted + held_out).nearest(weight, best)
+    return solution_of(fitted + held_out, best)
+
+
+def factor_of(part: Part) -> Tensor | None:
+    """Return the second factor (outputs, rank) of what reads a part's units, if it has two."""
+    if not hasattr(part.sink, "up"):
+        return None
+    factor: Tensor = part.sink.up.weight.detach().double()
+    return factor
 
 
 def reader_of(part: Part) -> Tensor:
@@ -155,8 +202,11 @@ def equations(
     the unpruned one.
     """
     reader = reader_of(part)
-    fitted, held_out = (NormalEquations(*reader.shape, device=reader.device) for _ in range(2))
     constant = bias_of(part.sink) is not None
+    sums = [
+        NormalEquations(*reader.shape, constant=constant, device=reader.device) for _ in range(2)
+    ]
+    fitted, held_out = sums
     first = 0
     for batch in batches:
         residual, units = _reach(model, part, batch)

@@ -132,3 +132,28 @@ def test_the_error_is_that_of_the_tokens():
         equations.add(inputs[start:end], target[start:end])
     expected = (inputs @ weight - target).square().sum() - target.square().sum()
     assert equations.error(weight.double()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_what_a_factorized_reader_cannot_express_does_not_move_its_bias():
+    """The target leaves the range of the second factor, and the units have a mean."""
+    torch.manual_seed(0)
+    columns, outputs, rank = 24, 16, 4
+    up = torch.randn(outputs, rank, dtype=torch.double)
+    start = torch.cat([(up @ torch.randn(rank, columns).double()).T, torch.zeros(1, outputs)])
+    goal = torch.randn(columns, outputs)
+    sums = []
+    for tokens in (400, 100):
+        inputs = torch.cat([torch.rand(tokens, columns) + 1, torch.ones(tokens, 1)], 1)
+        equations = repair.NormalEquations(columns + 1, outputs, constant=True)
+        equations.add(inputs, inputs[:, :-1] @ goal)
+        sums.append(equations)
+    fitted, held_out = sums
+    solution = repair.solve(start, fitted, held_out, up)
+    assert solution is not None
+    assert held_out.error(solution) < held_out.error(start)
+    expressed = solution[:-1].T
+    torch.testing.assert_close(up @ torch.linalg.pinv(up) @ expressed, expressed)
+    # The bias is the best for what is expressed: the mean error over all tokens is zero.
+    total = fitted + held_out
+    rest = total.cross[-1] - total.moment[-1] @ solution
+    torch.testing.assert_close(rest, torch.zeros_like(rest), atol=1e-6, rtol=0)
