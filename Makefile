@@ -14,7 +14,8 @@ UV ?= uv
 LOWEST := $(VENV)-lowest
 # What those tests import beside rarefy. All of dev would ask for newer libraries.
 LOWEST_TOOLS := pytest pytest-xdist hypothesis junitparser markdown-it-py sentencepiece
-LOWEST_TESTS ?= tests/exporters tests/stages tests/pipeline/data tests/pipeline/model tests/flows/console
+LOWEST_TESTS ?= tests/exporters tests/stages tests/pipeline/data tests/pipeline/model \
+	tests/pipeline/verdict tests/flows/console
 
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false

@@ -40,6 +40,7 @@ from rarefy.pipeline.model.runtime import openvino, providers
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.model.runtime.providers import Products, is_on_cpu
 from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.terms.errors import DataError, ModelError
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.pipeline.terms.recipe_parts import Isa
@@ -270,6 +271,8 @@ def trace(
     model = checkpoint.load(checkpoint_dir)
     tokenizer = checkpoint.load_tokenizer(checkpoint_dir)
     blockwise.put(int4 or {}, model)
+    if task.head.abstains:
+        vars(model.config).pop(THRESHOLDS, None)  # of another model's probabilities
     task = task.of_model(model.config.to_dict())
     graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
     progress(1, 4, "computing PyTorch's predictions")

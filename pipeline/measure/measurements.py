@@ -354,7 +354,7 @@ class Measurements(_Record):
 
         Args:
             blocks: Their places, in order.
-            models: The names of models that have predicted all blocks.
+            models: The names of models, or of files of predictions, that have predicted all blocks.
         """
         import numpy as np
 
@@ -364,8 +364,9 @@ class Measurements(_Record):
         if block_of_unit is not None:
             units = np.flatnonzero(np.isin(block_of_unit, blocks))
         retained = {}
+        answered = self.answered()
         for name in models:
-            model = self.models[name]
+            model = answered[name]
             answers = [model.answers[unit] for unit in units]
             retained[name] = model.model_copy(update={"answers": answers})
         groups = [self.groups[block] for block in blocks] if self.groups else []
@@ -374,7 +375,8 @@ class Measurements(_Record):
             "groups": groups,
             "slices": {},
             "columns": {},
-            "models": retained,
+            "models": {name: retained[name] for name in models if name in self.models},
+            "predicted": {name: retained[name] for name in models if name in self.predicted},
             "elsewhere": {},
             "latency": {},
             "throughput": {},

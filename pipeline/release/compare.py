@@ -298,8 +298,10 @@ def compare_answers(measurements: Measurements) -> dict[str, Any]:
 def compare_scores(measurements: Measurements, budgets: Sequence[Budget]) -> list[dict[str, Any]]:
     """Return each score that budgets name, but the main one: of both sides, and their difference.
 
-    Of metrics that are not scores of the task, nothing is returned.
+    Of metrics that are not scores of the task, nothing is returned; nor of answers with NaN.
     """
+    if not all(np.isfinite(measurements.table(side)).all() for side in SIDES):
+        return []
     compared = []
     for metric, budget in {budget.metric: budget for budget in budgets}.items():
         measured = measurements.scored_with(budget.own)

@@ -27,6 +27,8 @@ def needs(plan: Plan, last: Path) -> list[Need | CellNeeds]:
     counted = plan.unbound_task.scorer.counted and independent
     earlier, summary = _earlier(last), plan.summary
     of_all = power.needs(plan.budgets, rows, earlier, counted=counted)
+    # Copies of rows are in one group, and the cells count every row.
+    independent = independent and rows == summary.rows["eval"]
     of_cells = cell_power.needs(
         plan.budgets, summary.marked, summary.slices, earlier, independent=independent
     )

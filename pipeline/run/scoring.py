@@ -128,9 +128,12 @@ def _measure(plan: Plan, artifact: Artifact, progress: Progress, name: str) -> S
             "predictions; did its training diverge?"
         )
     groups = groups_of_blocks(task, split)
-    scores = accuracy.metrics(task, task.scorer.formulas(truth), answers, truth, name, groups)
-    note = floor.below(task, interval(scores[0]), truth)
-    return Scored(tuple(scores), note)
+    main, *others = task.scorer.formulas(truth)
+    scores = accuracy.metrics(task, (main, *others), answers, truth, name, groups)
+    note = None
+    if scores and scores[0].name == main:
+        note = floor.below(task, interval(scores[0]), truth)
+    return Scored(scores, note)
 
 
 def interval(metric: Metric) -> Interval:

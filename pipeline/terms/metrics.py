@@ -73,7 +73,8 @@ class Metric:
         return self.kind in ("score", "error", "agreement", "divergence")
 
 
-_SHARE: Final = (0.0, 1.0)
+SHARE: Final = (0.0, 1.0)
+"""The ends of a share."""
 _ABOVE: Final = (0.0, math.inf)
 
 
@@ -84,11 +85,11 @@ _TIMED: Final = frozenset({"min", "max", "min_speedup", "max_regression"})
 
 
 def _score(title: str) -> Metric:
-    return Metric("score", "%", _COMPARED, title, ends=_SHARE)
+    return Metric("score", "%", _COMPARED, title, ends=SHARE)
 
 
 def _label_score(title: str) -> Metric:
-    return Metric("score", "%", _COMPARED, title, ends=_SHARE, of_label=True)
+    return Metric("score", "%", _COMPARED, title, ends=SHARE, of_label=True)
 
 
 def _number(title: str) -> Metric:
@@ -133,8 +134,8 @@ METRICS: Final[dict[str, Metric]] = {
     "pearson": _number("Pearson correlation"),
     "mse": Metric("error", "", _ERROR, "Mean squared error", ends=_ABOVE),
     "mae": Metric("error", "", _ERROR, "Mean absolute error", ends=_ABOVE),
-    "ece": Metric("error", "%", _ERROR, "Calibration error", ends=_SHARE),
-    "agreement": Metric("agreement", "%", _BOUNDS | {"max_drop"}, "Agreement", ends=_SHARE),
+    "ece": Metric("error", "%", _ERROR, "Calibration error", ends=SHARE),
+    "agreement": Metric("agreement", "%", _BOUNDS | {"max_drop"}, "Agreement", ends=SHARE),
     "kl": Metric("divergence", "", frozenset({"max"}), "KL divergence", ends=_ABOVE),
     **{f"latency_p{p}": _time("latency", f"Latency p{p}") for p in PERCENTILES},
     **{f"end_to_end_p{p}": _time("latency", f"End to end p{p}") for p in PERCENTILES},
@@ -148,7 +149,9 @@ METRICS: Final[dict[str, Metric]] = {
 }
 
 _OWN_FORMS: Final = _ERROR | {"max_drop", "min_retained"}
-_AT_PRECISION: Final = re.compile(r"recall_(\d{1,2}(?:\.\d+)?)_precision")
+_AT_PRECISION: Final = re.compile(
+    r"recall_([1-9]\d?(?:\.\d+)?)_precision"
+)  # a percentage, of at least 1
 _UNITS: Final = {
     "max_drop": "points",
     "min_retained": "%",

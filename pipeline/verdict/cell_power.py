@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.terms.budget import EVERY, Budget
 from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.wording import plural, points, required
 from rarefy.pipeline.verdict import power
 
@@ -97,7 +98,7 @@ def needs(
     """
     of_budgets = []
     for budget in budgets:
-        if budget.cell is None:
+        if budget.cell is None or budget.own:
             continue
         rows = count(budget, marked, by_column)
         if not rows:
@@ -134,7 +135,8 @@ def count(
 
 def _absolute(budget: Budget, rows: Mapping[str, int]) -> CellNeeds | None:
     """Return the rows with which a floor can be passed at all: if every one is right."""
-    if budget.form != "min" or not 0 < budget.limit < 1:
+    is_share = power.counts_rows(budget.metric) or known(budget.metric).of_label
+    if budget.form != "min" or not is_share or not 0 < budget.limit < 1:
         return None
     needed = math.ceil(Z**2 * budget.limit / (1 - budget.limit))
     basis = (

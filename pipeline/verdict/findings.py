@@ -19,7 +19,7 @@ from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 from rarefy.pipeline.tasks.shared.formulas import Floats
 from rarefy.pipeline.terms.budget import Budget, misfit
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.metrics import DIFFERENCES, known, unit
+from rarefy.pipeline.terms.metrics import DIFFERENCES, SHARE, known, unit
 from rarefy.pipeline.terms.outcomes import Outcome
 from rarefy.pipeline.terms.recipe_parts import LINEAR
 from rarefy.pipeline.terms.wording import (
@@ -125,7 +125,10 @@ def result_of(budget: Budget, target: str | None, finding: Finding) -> BudgetRes
 
 
 def _find(budget: Budget, target: str | None, measurements: Measurements) -> Finding:
-    """Return the finding of a budget; it fails if something is missing or not a finite number."""
+    """Return the finding of a budget; it fails if something is missing or not a finite number.
+
+    A share that is none, because no row counts for it, is inconclusive.
+    """
     reason = misfit(budget)
     if reason:
         return Finding(None, "fail", reason)
@@ -135,9 +138,11 @@ def _find(budget: Budget, target: str | None, measurements: Measurements) -> Fin
     except lookup.MissingError as missing:
         return Finding(None, "fail", str(missing))
     finding = _unless_disturbed(finding, budget, target, measurements)
-    if finding.interval is not None and not all(map(math.isfinite, finding.interval)):
-        return Finding(None, "fail", f"{budget.metric} is not a finite number: {finding.reason}")
-    return finding
+    if finding.interval is None or all(map(math.isfinite, finding.interval)):
+        return finding
+    if known(budget.metric).ends == SHARE:
+        return Finding(None, "inconclusive", f"{budget.metric} says nothing: no row counts for it")
+    return Finding(None, "fail", f"{budget.metric} is not a finite number: {finding.reason}")
 
 
 def throttling(measurements: Measurements, kind: str) -> dict[str, str]:
@@ -240,7 +245,7 @@ def _score(budget: Budget, target: str | None, measurements: Measurements) -> Fi
         raise lookup.MissingError(f"{task.name} has no {name}; its scores are {names}")
     ours = lookup.answers(measurements, CANDIDATE)
     if budget.against is None:
-        return _absolute(budget, measurements.score_of(name, ours), "")
+        return of_score(budget, measurements.score_of(name, ours))
     reference = lookup.against(budget, measurements)
     theirs = lookup.answers(measurements, reference)
     comparison = measurements.compare(name, ours, theirs)
@@ -254,10 +259,24 @@ def of_score(budget: Budget, score: Interval | Bootstrap, lacking: str = "") -> 
     ``lacking``: how many rows are needed if there are too few, as the end of a sentence.
     """
     if isinstance(score, Interval):
-        return _absolute(budget, score, "", lacking)
-    if budget.form in DIFFERENCES:
-        return _drop(budget, score, lacking)
-    return _retained(budget, score, lacking)
+        finding = _absolute(budget, score, "", lacking)
+    elif budget.form in DIFFERENCES:
+        finding = _drop(budget, score, lacking)
+    else:
+        finding = _retained(budget, score, lacking)
+    return _unless_constant(finding, budget)
+
+
+def _unless_constant(finding: Finding, budget: Budget) -> Finding:
+    """Return a finding as it is, or inconclusive if a metric of one's own passes without a width.
+
+    It has no known ends, so if it is the same on all rows nobody knows what one more may cost.
+    """
+    interval, outcome, reason = finding
+    if not budget.own or outcome != "pass" or interval is None or interval.low < interval.high:
+        return finding
+    why = "inconclusive because no row shows what a failure costs"
+    return Finding(interval, "inconclusive", f"{reason}; {why}")
 
 
 def _lacking_rows(

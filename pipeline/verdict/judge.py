@@ -163,7 +163,10 @@ class References:
             return result
         why = f"inconclusive because {result.against or name} {shortfall}"
         changes = {"outcome": "inconclusive", "reason": f"{result.reason}; {why}"}
-        undecided = [cell.model_copy(update={"outcome": "inconclusive"}) for cell in result.cells]
+        undecided = []
+        for cell in result.cells:
+            reason = f"{cell.reason}; {why}"
+            undecided.append(cell.model_copy(update={"outcome": "inconclusive", "reason": reason}))
         return result.model_copy(update=changes | {"cells": undecided})
 
     def _reference(self, result: BudgetResult) -> str | None:

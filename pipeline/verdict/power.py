@@ -98,8 +98,8 @@ def needs(
     """
     by_budget: list[Need] = []
     for budget in budgets:
-        if budget.cell is not None:
-            continue  # cell_power tells
+        if budget.cell is not None or budget.own:
+            continue  # cell_power tells; a function of one's own is not called before the run
         metric = find(budget.metric)
         scored = metric is not None and metric.kind in ("score", "error", "agreement")
         if not scored or budget.against is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from rarefy.pipeline.model.tokens.words import NO_WORD
 from rarefy.pipeline.store.artifact import Metric
 from rarefy.pipeline.tasks.encoder import FIRST
 from rarefy.pipeline.tasks.head import NOT_INPUTS
+from rarefy.pipeline.terms.metrics import SHARE, known
 from rarefy.pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
@@ -149,13 +151,18 @@ def metrics(
     split: str,
     groups: Sequence[int] = (),
 ) -> tuple[Metric, ...]:
-    """Return scores of answers (units × columns) with intervals, as stored in a manifest."""
+    """Return scores of answers (units × columns) with intervals, as stored in a manifest.
+
+    Shares that no row counts for, such as the entity F1 of rows without entities, are left out.
+    """
     from rarefy.pipeline.measure.statistics import scores
 
     rows = len(task.scorer.correct(answers, truth))
     numbers = []
     for name in names:
         interval = scores.alone(task, name, answers, truth, groups=groups)
+        if math.isnan(interval.value) and known(name).ends == SHARE:
+            continue
         numbers.append(Metric(name=name, split=split, n=rows, **interval._asdict()))
     return tuple(numbers)
 

@@ -161,7 +161,7 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
 
 def _check_compares_answers(loaded: LoadedRecipe, position: int, budget: Budget) -> None:
     """Raise RecipeError if a budget compares anything but answers with a file of predictions."""
-    metric = METRICS[budget.metric]
+    metric = known(budget.metric)
     if metric.from_rows:
         return
     problem = (

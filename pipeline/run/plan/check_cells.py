@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Recipe
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.load import Summary
 from rarefy.pipeline.terms.budget import EVERY, Budget
 from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.wording import plural
 
 MOST_NAMED = 20
 """Values of a column, the most frequent ones, among which a mistyped one is looked for."""
@@ -54,6 +56,27 @@ def check(loaded: LoadedRecipe, task: Task, labels: Sequence[str], summary: Summ
             raise loaded.where.say(("budgets", position, key), problem)
 
 
+def notes(loaded: LoadedRecipe, summary: Summary) -> list[str]:
+    """Return for each column of a budget on every value how many of these are one cell."""
+    columns = dict[str, None]()
+    for budget in loaded.recipe.budgets:
+        column, value = budget.column_and_value if budget.slice else ("", "")
+        if value == EVERY:
+            columns[column] = None
+    sentences = []
+    for column in columns:
+        counts = summary.slices.get(column, {})
+        rare = counts.keys() - slices.frequent(counts)
+        if rare:
+            rows = sum(counts[value] for value in rare)
+            values = plural(len(rare), "value")
+            sentences.append(
+                f"{column}=*: {values} with fewer than {slices.FEWEST_ROWS} eval rows are judged "
+                f"together as {slices.OTHER}, {plural(rows, 'row')}"
+            )
+    return sentences
+
+
 def _label_problem(label: str, names: Sequence[str], task: Task) -> str | None:
     """Return why a label is none of the task's, None if it is one."""
     if not names:
@@ -65,9 +88,14 @@ def _label_problem(label: str, names: Sequence[str], task: Task) -> str | None:
 
 
 def _value_problem(budget: Budget, summary: Summary) -> str | None:
-    """Return why no row is in a budget's slice, None if there are some."""
+    """Return why a budget's slice has no rows, or ``*`` no cells; None if there are some."""
     column, value = budget.column_and_value
     counts = summary.slices.get(column, {})
+    if value == EVERY and not slices.frequent(counts):
+        return (
+            f"no value of {column!r} has {slices.FEWEST_ROWS} eval rows, so all would be one cell; "
+            "name a value, or another column"
+        )
     if value in (EVERY, *counts):
         return None
     common = sorted(counts, key=lambda name: -counts[name])

@@ -134,6 +134,7 @@ class Plan:
         if model is not None:
             warnings += import_model.warnings(model.manifest)
         warnings += budgets.notes(self.loaded, self.task)
+        warnings += check_cells.notes(self.loaded, self.summary)
         warnings += baselines.skipped(self.loaded, self.absent)
         warnings += self.doubts
         warnings += times_as_warnings.sentences(self.loaded)

@@ -18,7 +18,9 @@ def undefined(weights: Floats) -> Floats:
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Score:
-    """Return the ratio of two sums over blocks; 0 if the denominator is 0 in a draw."""
+    """Return the ratio of two sums over blocks; 0/0 is NaN, but 0 in a draw from others."""
+    if not denominator.any():
+        return undefined
 
     def score(weights: Floats) -> Floats:
         over, under = weights @ numerator, weights @ denominator

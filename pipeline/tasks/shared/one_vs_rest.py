@@ -13,6 +13,7 @@ import numpy as np
 
 from rarefy.pipeline.tasks.shared.curves import curve, over
 from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Labels, Score
+from rarefy.pipeline.tasks.shared.means import undefined
 from rarefy.pipeline.terms import metrics
 
 SLACK: Final = 1e-9  # 95% of 300 rows is 285 rows, whatever the rounding
@@ -37,10 +38,13 @@ def formula(name: str, columns: Columns) -> Formula | None:
 
 
 def macro(measure: Measure, columns: Columns) -> Formula:
-    """Return the mean of a measure over the labels that have one."""
+    """Return the mean of a measure over the labels that have one; NaN if on all rows none has."""
 
     def of_answers(outputs: Floats, truth: Any) -> Score:
         labels = [measure(*column) for column in columns(outputs, truth)]
+        once = np.ones((len(outputs), 1))
+        if not any(label(once)[1] > 0 for label in labels):
+            return undefined
 
         def score(weights: Floats) -> Floats:
             by_row = np.ascontiguousarray(weights.T)

@@ -64,11 +64,11 @@ def undecided(
     Args:
         probabilities: (rows, labels); a row with NaN is not decided.
         labels: the names of the columns.
-        limits: the threshold of each label.
+        limits: the threshold of each label; one without is always given.
     """
     least = []
     for label in labels:
-        limit = limits.get(label)
+        limit = limits.get(label, 0.0)
         if limit is None:
             limit = np.inf
         least.append(limit)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from rarefy.pipeline.tasks.shared.formulas import Floats, Labels, Score
-from rarefy.pipeline.tasks.shared.means import ratio
+from rarefy.pipeline.tasks.shared.means import mean, ratio, undefined
 
 Scheme = Literal["BIO", "BIOES", "IO", "bare"]
 OUTSIDE = "O"
@@ -120,8 +120,10 @@ def counts(
 def f1(counts: Counts) -> Score:
     """Return the F1 of all entities (micro) as a function of sentence weights.
 
-    It is 0 if a draw has no entities at all.
+    It is 0 if a draw has no entities at all. Without a true entity in any sentence there is none.
     """
+    if not counts.true.any():
+        return undefined
     return ratio(2 * counts.correct, counts.predicted + counts.true)
 
 
@@ -151,12 +153,14 @@ def same_tag_f1(truth: Iterable[Sequence[str]], names: Iterable[str], scheme: Sc
 
 
 def precision(counts: Counts) -> Score:
-    """Return the share of predicted entities that are right; 0 if none is predicted."""
+    """Return the share of predicted entities that are right; 0 if none of some is predicted."""
+    if counts.true.any() and not counts.predicted.any():
+        return mean(counts.correct)
     return ratio(counts.correct, counts.predicted)
 
 
 def recall(counts: Counts) -> Score:
-    """Return the share of true entities that are found; 0 if there are none."""
+    """Return the share of true entities that are found; there is none without any."""
     return ratio(counts.correct, counts.true)
 
 

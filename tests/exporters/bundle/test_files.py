@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rarefy.exporters import saving
+from rarefy.exporters.build import build
 from rarefy.exporters.bundle import files
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
@@ -23,7 +24,7 @@ from rarefy.pipeline.tasks.presenter import Presenter
 from rarefy.pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles
-from tests.models import BAD, GOOD, TASK
+from tests.models import BAD, GOOD, TASK, write_model
 
 ROOT = Path(__file__).parents[3]
 NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
@@ -203,3 +204,14 @@ def test_the_program_of_a_bundle_is_copied_as_it_is(tmp_path, task, provider):
 def test_the_tasks_that_have_a_file_are_those_of_the_product():
     ours = {p.name for p in entry_points(group="rarefy.tasks") if p.module.startswith("rarefy.")}
     assert set(files.TASKS) == ours
+
+
+def test_thresholds_of_the_model_that_is_exported_are_left_out(tmp_path):
+    """They were chosen by other probabilities; the bundle would leave rows undecided unasked."""
+    write_model(tmp_path / "model", "bert", "AutoModelForSequenceClassification", TASK.labels)
+    told = {"thresholds": dict.fromkeys(TASK.labels, 0.99)}
+    bundles.change(tmp_path / "model", "config.json", lambda values: values.update(told))
+    output = tmp_path / "bundle"
+    output.mkdir()
+    build(tmp_path / "model", output, task=TASK, split=bundles.SPLIT, form="deploy")
+    assert "thresholds" not in json.loads((output / "config.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rarefy.pipeline.release.compare import (
     Comparison,
     collect,
     compare_answers,
+    compare_scores,
     judge,
     read_rows,
     truth_for,
@@ -28,6 +30,7 @@ from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, EvidenceError
 from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.own_metric import OwnMetric
 from rarefy.pipeline.terms.recipe_parts import Data, Target
 from tests.pipeline.measure import bundles
 from tests.searches import search
@@ -189,3 +192,28 @@ def test_the_recipe_s_labels_and_slices_are_judged_against_the_baseline() -> Non
     assert (labels.against, labels.outcome, labels.cells[0].name) == ("baseline", "fail", "b")
     assert (source.against, source.outcome) == (None, "pass")
     assert len(verdict.budgets) == len(judge(comparison, 0.2, target).budgets) + 2
+
+
+def test_scores_of_answers_with_nan_are_not_compared() -> None:
+    """A metric of one's own may raise an error on them; the verdict fails because of them."""
+
+    def raises(predictions: Any, labels: Any) -> float:
+        raise ValueError("NaN")
+
+    metric = OwnMetric("mine:cost", raises, "c0de")
+    budgets = [
+        Budget(metric="auroc", min=0.5),
+        Budget(metric="mine:cost", max=1).with_own(metric),
+    ]
+    fine, broken = (
+        ModelMeasurement(digest="d", size=1, answers=[[0.9, 0.1], [low, 0.8]])
+        for low in (0.2, float("nan"))
+    )
+    measured = Measurements(
+        machine={}, task="text-classification", labels=["a", "b"], truth=[0, 1], latency={},
+        models={"candidate": broken, "baseline": fine},
+    )  # fmt: skip
+    assert compare_scores(measured, budgets) == []
+    measured.models["candidate"] = fine
+    [auroc] = compare_scores(measured, budgets[:1])
+    assert auroc["candidate"]["value"] == 1

@@ -85,3 +85,10 @@ def test_of_groups_and_of_scores_that_count_no_rows_nothing_is_foretold():
     rows, needed = need.by_cell["a"]
     assert rows == 600
     assert needed > 600, "in rows, as the plan counts them, not in groups of ten"
+
+
+def test_a_floor_of_a_score_that_is_no_share_of_rows_has_no_need():
+    fields = {"slice": "language=*", "min": 0.9}
+    assert cell_power.needs([Budget(metric="auroc", **fields)], MARKED, BY_COLUMN) == []
+    [need] = cell_power.needs([Budget(metric="accuracy", **fields)], MARKED, BY_COLUMN)
+    assert need.needed > 30

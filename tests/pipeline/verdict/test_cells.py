@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
+from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement, Predicted
+from rarefy.pipeline.measure.predictions.predict import metrics
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import HALF_A_ROW, Interval
 from rarefy.pipeline.verdict.cell_scores import Cell
@@ -248,6 +249,8 @@ def test_a_reference_that_has_learned_nothing_leaves_every_cell_open():
     )
     assert found.outcome == "inconclusive"
     assert {cell.outcome for cell in found.cells} == {"inconclusive"}
+    whys = [cell.reason.rpartition("; ")[2] for cell in found.cells]
+    assert all(why.startswith("inconclusive because finetune ") for why in whys), whys
 
 
 def test_the_verdict_file_holds_the_cells_and_others_stay_as_they_were(loses_c):
@@ -261,3 +264,43 @@ def test_the_verdict_file_holds_the_cells_and_others_stay_as_they_were(loses_c):
     assert not {"label", "slice", "cells"} & plain.keys()
     assert Verdict.model_validate_json(verdict.model_dump_json(by_alias=True)) == verdict
     assert BudgetResult(**plain) == verdict.budgets[1]
+
+
+def test_a_slice_may_be_compared_with_a_file_of_predictions(loses_c):
+    columns = {"language": ["de", "en"] * 1000}
+    budget = {"metric": "accuracy", "slice": "language=*", "max_drop": "5 points"}
+    loses_c.columns = columns
+    expected = one(loses_c, against="finetune", **budget)
+    theirs = loses_c.models.pop("finetune").answers
+    loses_c.predicted = {"llm": Predicted(digest="p", answers=theirs)}
+    found = one(loses_c, against="llm", **budget)
+    assert [(cell.name, cell.value) for cell in found.cells] == [
+        (cell.name, cell.value) for cell in expected.cells
+    ]
+    assert found.outcome == "pass"
+
+
+@pytest.mark.parametrize("metric", ["entity_f1", "entity_recall"])
+def test_sentences_without_an_entity_say_nothing_of_entities(metric):
+    """Not even if the candidate invents some in half of them."""
+    truth = [{"tags": [0, 0]} for _ in range(300)]
+    truth[0]["names"] = ["O", "B-NAME"]
+    models = {"candidate": model([0, 1, 0, 0] * 150, 2), "finetune": model([0, 0] * 300, 2)}
+    found = Measurements(
+        machine={},
+        task="token-classification",
+        labels=["O", "B-NAME"],
+        truth=truth,
+        models=models,
+        latency={},
+        columns={"source": ["web"] * 300},
+    )
+    budget = {"metric": metric, "max_drop": "5 points", "against": "finetune"}
+    for fields in ({}, {"slice": "source=web"}):
+        result = one(found, **budget, **fields)
+        assert (result.outcome, result.value) == ("inconclusive", None)
+    task, table = found.scored_by, found.table("candidate")
+    stored = metrics(task, task.scorer.formulas(truth), table, truth, "eval")
+    names = [each.name for each in stored]
+    assert "token_accuracy" in names
+    assert metric not in names, "a manifest takes no NaN"

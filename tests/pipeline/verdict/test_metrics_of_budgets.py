@@ -11,7 +11,7 @@ from rarefy.pipeline.tasks.shared import formulas
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.own_metric import OwnMetric
-from rarefy.pipeline.verdict import power
+from rarefy.pipeline.verdict import cell_power, power
 from rarefy.pipeline.verdict.judge import judge
 from tests.pipeline.verdict.measured import CPU, one
 
@@ -226,9 +226,53 @@ def test_an_error_in_it_is_no_verdict(pair):
         judge([own(lambda p, y: 1 / 0, max=1)], CPU, pair)
 
 
-def test_the_rows_that_it_needs_are_told_of_after_a_run(pair):
-    budget = own(cost, max_increase=0.01, against="finetune")
-    [need] = power.needs([budget], ROWS, pair)
-    assert need.needed > ROWS
-    assert "my_metrics:own max_increase against finetune: a margin of 0.01 needs" in need.text
-    assert power.needs([budget], ROWS) == []
+def test_it_is_not_called_before_a_run(pair):
+    """On the rows of the last one it may raise an error, or take minutes."""
+    pair.columns = {"kind": ["card"] * ROWS}
+    fields = {"max_increase": 0.01, "against": "finetune"}
+    assert power.needs([own(lambda p, y: 1 / 0, **fields)], ROWS, pair) == []
+    sliced = own(lambda p, y: 1 / 0, slice="kind=*", **fields)
+    assert cell_power.needs([sliced], {}, {"kind": {"card": ROWS}}, pair) == []
+
+
+def test_a_precision_that_is_written_as_a_share_is_unknown(pair):
+    found = one(pair, metric="recall_0.95_precision", min=0.9)
+    assert found.outcome == "fail"
+    assert "unknown metric 'recall_0.95_precision', did you mean 'recall_95_p" in found.reason
+
+
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "recall_95_precision"])
+@pytest.mark.parametrize(
+    "limit", [{"min": 0.5}, {"max_drop": 0.05, "against": "finetune"}], ids=["min", "max_drop"]
+)
+def test_a_score_that_does_not_exist_neither_passes_nor_fails(metric, limit):
+    """All German rows have one label: nothing ranks."""
+    truth = np.concatenate([np.zeros(200, int), positives(rows=400)])
+    shown = shares(truth, 2.0)
+    sliced = measured(shown, shares(truth, 2.1), truth)
+    sliced.columns = {"lang": ["de"] * 200 + ["en"] * 400}
+    cells = {cell.name: cell for cell in one(sliced, metric=metric, slice="lang=*", **limit).cells}
+    assert cells["de"].outcome == "inconclusive"
+    assert cells["de"].value is None
+    assert cells["en"].value is not None
+    whole = one(measured(shown[:200], shown[:200], truth[:200]), metric=metric, **limit)
+    assert (whole.outcome, whole.value) == ("inconclusive", None)
+    assert f"{metric} says nothing: no row counts for it" in whole.reason
+
+
+def test_one_s_own_metric_without_a_failure_does_not_pass():
+    """Twelve rows, one fraud, all right: nobody knows what a missed one would cost."""
+    truth = (np.arange(12) == 3).astype(int)
+    certain = np.eye(2)[truth]
+    pair = measured(certain, certain, truth)
+    pair.columns = {"kind": ["card"] * 12}
+    for fields in (
+        {"max": 0.1},
+        {"max_increase": 0.1, "against": "finetune"},
+        {"max": 0.1, "slice": "kind=card"},
+    ):
+        [found] = judge([own(cost, **fields)], CPU, pair).budgets
+        assert found.outcome == "inconclusive"
+        assert "no row shows what a failure costs" in found.reason
+    [missed] = judge([own(cost, min=0.1)], CPU, pair).budgets
+    assert missed.outcome == "fail"

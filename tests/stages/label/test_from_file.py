@@ -192,6 +192,12 @@ def test_a_budget_on_time_against_a_file_is_refused(workshop):
         workshop.open(*CHAIN, budgets=[budget]).plan.steps()
 
 
+def test_a_budget_on_a_score_against_a_file_is_planned(workshop):
+    workshop.write_rows("made.jsonl", predicted(24, 0) + predicted(12, 1))
+    budget = {"metric": "recall_99.5_precision", "max_drop": "3 points", "against": "label"}
+    workshop.open(*CHAIN, budgets=[budget]).plan.steps()
+
+
 def test_a_budget_against_a_file_that_is_not_compared_says_where_to_name_it(workshop):
     workshop.write_rows("made.jsonl", predicted(24, 0))
     budget = {"metric": "accuracy", "max_drop": "3 points", "against": "label"}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rarefy.pipeline.run import evidence
 from rarefy.pipeline.tasks.classification.text import ClassScorer
 from rarefy.pipeline.terms.errors import RecipeError
 from tests.conftest import Workshop, labelled_rows
@@ -158,3 +159,41 @@ def test_a_task_without_labels_has_no_budget_on_one(workshop: Workshop) -> None:
     run = workshop.open("finetune", "export", VALIDATE, task="regression", budgets=[budget])
     with pytest.raises(RecipeError, match="regression has no labels"):
         run.plan.steps()
+
+
+EVERY = {"metric": "accuracy", "slice": "language=*", "max_drop": "3 points", "against": "finetune"}
+
+
+def test_a_column_of_rare_values_alone_has_no_cells(workshop: Workshop) -> None:
+    rows = [row | {"language": f"l{at % 4}"} for at, row in enumerate(ROWS)]
+    workshop.write_rows("eval.jsonl", rows)
+    run = workshop.open("finetune", "export", VALIDATE, data=SLICED, budgets=[EVERY])
+    with pytest.raises(RecipeError, match=r"slice: no value of 'language' has 20 eval rows, so al"):
+        run.plan.steps()
+    named = [EVERY | {"slice": "language=l1"}]
+    workshop.open("finetune", "export", VALIDATE, data=SLICED, budgets=named).plan.steps()
+
+
+def test_rare_values_that_are_judged_together_are_warned_of(workshop: Workshop) -> None:
+    languages = ["en"] * 24 + ["de"] * 10 + ["fr"] * 6
+    rows = [row | {"language": name} for row, name in zip(ROWS, languages, strict=True)]
+    workshop.write_rows("eval.jsonl", rows)
+    plan = workshop.open("finetune", "export", VALIDATE, data=SLICED, budgets=[EVERY]).plan
+    plan.steps()
+    expected = (
+        "language=*: 2 values with fewer than 20 eval rows are judged together as (rare), 16 rows"
+    )
+    assert expected in plan.warnings
+
+
+def test_of_copies_of_rows_no_cell_s_need_is_foretold(sliced: Workshop) -> None:
+    """They are one group, but each is counted for its cell."""
+    chain = ("finetune", "export", VALIDATE)
+    plan = sliced.open(*chain, data=SLICED, budgets=[EVERY]).plan
+    [need] = evidence.needs(plan, sliced.folder / "none")
+    assert need.rows == 20
+    path = sliced.folder / "eval.jsonl"
+    path.write_text(2 * path.read_text())
+    plan = sliced.open(*chain, data=SLICED, budgets=[EVERY]).plan
+    assert (plan.summary.different, plan.summary.rows["eval"]) == (40, 80)
+    assert evidence.needs(plan, sliced.folder / "none") == []

@@ -81,6 +81,21 @@ def test_a_row_of_nan_ranks_below_every_other():
     assert score(np.ones((1, 3)))[0] == 0.5
 
 
-@pytest.mark.parametrize("name", ["recall_0_precision", "recall_100_precision", "auc", "f1"])
+@pytest.mark.parametrize(
+    "name", ["recall_0_precision", "recall_0.95_precision", "recall_100_precision", "auc", "f1"]
+)
 def test_other_names_are_no_scores(name):
     assert ClassScorer().formula(name, [0, 1]) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_without_a_positive_one_have_no_score(name):
+    shares, _ = predictions(5)
+    truth = np.zeros(len(shares), int)
+    score = ClassScorer().formula(name, truth)(shares, truth)
+    assert np.isnan(score(np.ones((2, len(truth))))).all()
+    truth[0] = 1  # a draw may still miss it
+    score = ClassScorer().formula(name, truth)(shares, truth)
+    without = np.ones((1, len(truth)))
+    without[0, 0] = 0
+    assert score(without) == 0

@@ -87,6 +87,12 @@ def test_a_row_of_nan_is_not_decided():
     assert thresholds.undecided(shares, ("a", "b"), {"a": 0, "b": 0.6}).tolist() == [True, False]
 
 
+def test_a_label_without_a_threshold_is_always_given():
+    """So does the program of a bundle; None is for a label that is never given."""
+    shares = np.array([[0.6, 0.4], [0.4, 0.6]])
+    assert thresholds.undecided(shares, ("a", "b"), {"b": None}).tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     "fields", [{}, {"precision": 0.9, "recall": 0.9}, {"precision": 0}, {"recall": 95}]
 )

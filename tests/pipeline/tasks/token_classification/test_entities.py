@@ -33,7 +33,7 @@ def test_spans_are_seqeval_s(tags):
     assert entities.spans(tags) == expected
 
 
-@pytest.mark.parametrize("tags", [BIO, BIOES, ["O"], ["O", "B-A", "I-A"]])
+@pytest.mark.parametrize("tags", [BIO, BIOES, ["O", "B-A", "I-A"]])
 def test_scores_are_seqeval_s_on_repeated_sentences(tags):
     scheme = entities.scheme_of(BIOES if tags is BIOES else BIO)
     truth, answers = sentences(tags, 3)
@@ -64,8 +64,19 @@ def test_scores_are_seqeval_s_on_repeated_sentences(tags):
         assert entities.token_accuracy(right, lengths)(weights)[0] == pytest.approx(accuracy)
 
 
-def test_without_entities_every_score_is_0():
+def test_without_entities_there_is_no_score():
+    once = np.ones((1, 2))
     found = entities.counts([["O", "O"], []], [["O", "O"], []])
+    for score in (entities.f1, entities.precision, entities.recall):
+        assert np.isnan(score(found)(once)).all()
+    invented = entities.counts([["B-A", "O"], []], [["O", "O"], []])
+    assert np.isnan(entities.f1(invented)(once)).all()
+    assert np.isnan(entities.recall(invented)(once)).all()
+    assert entities.precision(invented)(once) == 0
+
+
+def test_a_model_that_finds_none_of_some_entities_scores_0():
+    found = entities.counts([["O", "O"], []], [["B-A", "O"], []])
     for score in (entities.f1, entities.precision, entities.recall):
         assert score(found)(np.ones((1, 2))) == 0
 
