@@ -9,6 +9,7 @@ from rich.table import Table
 
 from rarefy.flows.console.options import Shown, as_text, plain_table
 from rarefy.flows.workloads import workload
+from rarefy.pipeline.data import corpus
 from rarefy.pipeline.run import check_machine, estimate, evidence, last_runs, scoring
 from rarefy.pipeline.run.last_runs import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
@@ -86,7 +87,7 @@ class PlanView(Shown):
         changes = _changes(plan, steps, runs)
         judged = 0
         if plan.budgets:
-            judged = candidates.number_of(home.path / HISTORY, plan.sources["eval"].sha256)
+            judged = candidates.number_of(home.path / HISTORY, corpus.digest(plan.sources))
         return cls(
             plan,
             steps,

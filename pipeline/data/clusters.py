@@ -23,6 +23,8 @@ SHINGLE = 3
 """Words in a row of which what two texts share is counted."""
 BASE = 1_000_003
 """Of the polynomial that is a shingle's hash, of the numbers of its words."""
+WORDS = 200
+"""Of a text, at most: near duplicates are alike from the start, and hashes take memory."""
 BANDS, DEPTH = 8, 3
 """Hashes of a text: rows whose hashes are equal in one of the bands are compared."""
 ALIKE = 0.6
@@ -161,7 +163,7 @@ def _shingles(texts: Sequence[str]) -> list[Any]:
     result = []
     for text in texts:
         words = []
-        for word in normalized(text).split():
+        for word in normalized(text).split(maxsplit=WORDS)[:WORDS]:
             following = len(numbers)
             number = numbers.setdefault(word, following)
             words.append(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -148,10 +149,13 @@ class Latency(_Record):
             both.append([first + second for first, second in pairs])
         return both
 
-    def slowest(self, model: str, *, cold: bool = False) -> float:
+    def slowest(
+        self, model: str, reference: str | None = None, *, cold: bool = False, left_out: int = 0
+    ) -> float:
         """Return how many times as long a model's slowest process took as its middle one.
 
-        Relative to the first other model; without one, it is not known, and 1.
+        Relative to ``reference``, by default the first other model; without one, it is not known,
+        and 1. ``left_out``: so many slower ones are not looked at.
         """
         from rarefy.pipeline.measure.statistics import enough
 
@@ -159,8 +163,26 @@ class Latency(_Record):
         if not others:
             return 1.0
         ours = self.calls(model, cold=cold)
-        theirs = self.calls(others[0], cold=cold)
-        return enough.slowest(ours, theirs)
+        theirs = self.calls(reference or others[0], cold=cold)
+        return enough.slowest(ours, theirs, left_out)
+
+    def repeated(self, processes: int) -> Latency:
+        """Return these latencies as if their processes had been repeated until there were so many.
+
+        Of what budgets on times are judged by.
+        """
+
+        def longer(values: list[Any]) -> list[Any]:
+            return list(itertools.islice(itertools.cycle(values), processes if values else 0))
+
+        changes: dict[str, Any] = {}
+        for name in ("samples", "tokenizer", "cold", "cold_tokenizer"):
+            by_model = getattr(self, name)
+            changes[name] = {model: longer(calls) for model, calls in by_model.items()}
+        for name in ("called", "cold_called"):
+            values = getattr(self, name)
+            changes[name] = longer(values)
+        return self.model_copy(update=changes)
 
     def percentile(
         self,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rarefy.pipeline.measure.latency import stopping
 from rarefy.pipeline.run.plan.plan import Plan
+from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.verdict import between_sessions, cell_power, power, power_of_times
 from rarefy.pipeline.verdict.cell_power import CellNeeds
 from rarefy.pipeline.verdict.power import Need
@@ -48,7 +50,11 @@ def of_times(plan: Plan, last: Path, history: Path) -> list[str]:
     sessions = {}
     if earlier is not None:
         sessions = between_sessions.of_history(history, earlier)
-    return power_of_times.notes(plan.budgets, processes, earlier, sessions)
+    notes = power_of_times.notes(plan.budgets, processes, earlier, sessions)
+    if any(known(budget.metric).kind in ("latency", "speedup") for budget in plan.budgets):
+        most = stopping.PATIENCE * getattr(stages[-1], "seconds", 0)
+        notes.append(f"near a limit, calls are timed for up to {most:g} s on each target")
+    return notes
 
 
 def _earlier(last: Path) -> Measurements | None:

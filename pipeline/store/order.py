@@ -32,7 +32,7 @@ def next_time(root: Path, clock: Clock) -> datetime:
     """
     path = root / FILE
     time = clock()
-    with suppress(OSError, IntegrityError, ValueError, TypeError):
+    with suppress(OSError, IntegrityError, ValueError, TypeError, OverflowError):
         last = datetime.fromisoformat(disk.read(path, "last"))
         time = max(time, last + TICK)
     disk.write(path, {"last": time.isoformat(timespec="microseconds")})

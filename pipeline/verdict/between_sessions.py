@@ -121,18 +121,26 @@ def check(result: BudgetResult, found: Mapping[Timed, Spread]) -> BudgetResult:
     ratio = _ratio(result)
     if spread is None or ratio is None or result.outcome == "inconclusive":
         return result
-    offset = 1 if result.form == "max_regression" else 0
-    limit = result.limit + offset
-    factor = math.exp(spread.reach)
-    low, high = ratio / factor, ratio * factor
-    if not low <= limit <= high:
+    reach = math.exp(spread.reach)
+    ends = [_value(result, ratio / reach), _value(result, ratio * reach)]
+    low, high = sorted(ends)
+    if not low <= result.limit <= high:
         return result
     reason = (
         f"{result.reason}; inconclusive because this interval is of one session, and sessions on "
         f"this machine differ by {spread.text}"
     )
-    bounds = {"low": low - offset, "high": high - offset}
-    return result.model_copy(update={"outcome": "inconclusive", "reason": reason, **bounds})
+    changes = {"outcome": "inconclusive", "reason": reason, "low": low, "high": high}
+    return result.model_copy(update=changes)
+
+
+def _value(result: BudgetResult, ratio: float) -> float:
+    """Return what a budget's value is at a ratio of two times; see ``_ratio``."""
+    if result.form != "max_regression":
+        return ratio
+    if known(result.metric).kind == "throughput":
+        return 1 - 1 / ratio
+    return ratio - 1
 
 
 def _ratio(result: BudgetResult) -> float | None:
@@ -141,7 +149,10 @@ def _ratio(result: BudgetResult) -> float | None:
     if not metric.timed or result.value is None:
         return None
     ratio = result.value
-    if result.form == "max_regression":
+    if result.form == "max_regression" and metric.kind == "throughput":
+        kept = 1 - ratio  # a share of the rows a second is lost
+        ratio = 1 / kept if kept else math.inf
+    elif result.form == "max_regression":
         ratio += 1
     elif metric.kind != "speedup" and result.form != "min_speedup":
         return None

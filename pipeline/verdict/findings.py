@@ -404,17 +404,19 @@ def _latency(budget: Budget, target: str | None, measurements: Measurements) -> 
     if budget.against is None:
         interval = timed.percentile(CANDIDATE, percentile, whole=whole, cold=cold, population=True)
         finding = _absolute(budget, interval, f" on {place}")
-        return _of_processes(finding, budget, timed)
+        return _of_processes(finding, budget, timed, None)
     reference = lookup.against(budget, measurements)
     theirs = lookup.samples(timed, reference, target, whole, cold)
     if budget.form == "min_speedup":
-        return _faster(budget, ours, theirs, percentile, f"{budget.against} on {place}", timed)
+        what = f"{budget.against} on {place}"
+        finding = _faster(budget, ours, theirs, percentile, what, timed)
+        return _of_processes(finding, budget, timed, reference)
     block = 1 if cold else timed.block
     comparison = gate.compare(
         ours, theirs, budget.limit, percentile=percentile, looks=timed.looks, block=block
     )
     finding = _worse(budget, comparison.ratio, f" on {place}")
-    finding = _of_processes(finding, budget, timed)
+    finding = _of_processes(finding, budget, timed, reference)
     significant = comparison.p is None or comparison.change == "regression"
     if finding.outcome != "fail" or significant:
         return finding
@@ -437,7 +439,9 @@ def _speedup(budget: Budget, target: str | None, measurements: Measurements) -> 
     shortage = _too_few(ours, 50)
     if shortage:
         return shortage
-    return _faster(budget, ours, theirs, 50, f"{name} on {target}", timed)
+    what = f"{name} on {target}"
+    finding = _faster(budget, ours, theirs, 50, what, timed)
+    return _of_processes(finding, budget, timed, model)
 
 
 def _faster(
@@ -451,27 +455,30 @@ def _faster(
     ratio = intervals.percentile_ratio(theirs, ours, percentile, looks=timed.looks)
     outcome, shown, limit = _compare(ratio, budget, "×", least=budget.form != "max")
     at = "" if percentile == 50 else f" at p{percentile}"
-    finding = Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
-    return _of_processes(finding, budget, timed)
+    return Finding(ratio, outcome, f"{shown} faster than {what}{at}; {limit}")
 
 
-def _of_processes(finding: Finding, budget: Budget, timed: Latency) -> Finding:
+def _of_processes(
+    finding: Finding, budget: Budget, timed: Latency, reference: str | None
+) -> Finding:
     """Return a finding on times as it is, or inconclusive if it passes on too few processes.
 
-    A process that was notably slow is said.
+    A process that was notably slow, relative to ``reference`` or another model, is said.
     """
     interval, outcome, reason = finding
     cold = budget.caches == "cold"
     count = len(timed.calls(CANDIDATE, cold=cold))
-    slowest = timed.slowest(CANDIDATE, cold=cold)
+    slowest = timed.slowest(CANDIDATE, reference, cold=cold)
     notable = slowest >= enough.NOTABLE
     if notable:
         reason += f"; the slowest of {count} processes took {slowest:.2f} times as long as most"
     room = _room(budget, interval)
-    if outcome != "pass" or enough.is_enough(count, room, slowest):
+    spared = enough.spared(count)
+    slow = timed.slowest(CANDIDATE, reference, cold=cold, left_out=spared)
+    if outcome != "pass" or enough.is_enough(count, room, slow):
         return Finding(interval, outcome, reason)
     reason += "; inconclusive because "
-    if notable and room < slowest:
+    if slow >= enough.NOTABLE and room < slow:
         reason += "the slowest does not meet the limit, and how many are slow is not sure"
     else:
         reason += (

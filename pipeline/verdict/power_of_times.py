@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rarefy.pipeline.measure.latency.stopping import LOOKS, Rule
+from rarefy.pipeline.measure.latency.stopping import LOOKS
+from rarefy.pipeline.measure.statistics.enough import FEWEST
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import METRICS
 from rarefy.pipeline.terms.wording import required
@@ -64,8 +65,8 @@ def _margin(budget: Budget, sessions: Mapping[Timed, Spread]) -> str | None:
             return f"sessions on this machine differ by {spread.text}, more than the {margin}"
     if budget.limit < SESSION:
         return (
-            f"one session cannot show {margin}: the next may differ by {SESSION:.0%}; allow more, "
-            "or measure the bundle in several sessions (rarefy validate)"
+            f"one session cannot show {margin}: the next may differ by {SESSION:.0%}; only "
+            "a larger margin helps"
         )
     return None
 
@@ -78,7 +79,7 @@ def _power(budget: Budget, processes: int, earlier: Measurements | None) -> str 
     percentile = int(percent)
     if percentile == 50:
         return None
-    most = Rule(processes, math.inf, lambda _: False).looks[-1]
+    most = max(processes, FEWEST)
     deviation, origin = DEVIATIONS[percentile], "assuming that it varies"
     seen = _deviation(budget, percentile, earlier)
     if seen is not None:

@@ -72,7 +72,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 18
+    version: ClassVar[int] = 19
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -97,13 +97,15 @@ class Validate(Stage):
         default=5,
         ge=2,
         le=100,
-        description="Minimum number of fresh timing processes; near a limit, a pass takes 20",
+        description="Minimum number of fresh timing processes; near a limit, a pass takes 20, "
+        "of throughput excepted",
     )
     seconds: float = Field(
         default=60,
         gt=0,
         le=3600,
-        description="Time limit for the latency of each target, in seconds; as much again for "
+        description="Time limit for the latency of each target, in seconds, three times that if "
+        "it passes and only processes are lacking; as much again for "
         "its throughput, if that is measured",
     )
     throughput: bool = Field(
@@ -282,7 +284,7 @@ class Validate(Stage):
                 what = throughput.plan(target, requirements.budgets)
                 time = about(self.throughput_seconds)
                 limit = f"up to {self.seconds:g} s until its budgets are decided"
-                sentences.append(f"{what}; {time}, and {limit}")
+                sentences.append(f"{what}; at least {time}, and {limit}")
         return sentences
 
     @property
@@ -465,6 +467,12 @@ class Session:
         budgets = _budgets_on(target, context.requirements.budgets)
         if any(budget.caches == "cold" for budget in budgets):
             cold = None  # all processes
+        judged = [CANDIDATE]
+        judged += measured.references[:1]
+        for budget in budgets:
+            name = measured.name_of(budget.against or "")
+            if name is not None:
+                judged.append(name)
         return latency.measure(
             bundles,
             texts,
@@ -478,6 +486,7 @@ class Session:
             cold=cold,
             percentile=99,
             clear=context.stopping_rule(target, measured),
+            judged=judged,
             progress=self.steps.next(f"timing on {target.name}"),
         )
 

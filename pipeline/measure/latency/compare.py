@@ -95,6 +95,8 @@ def compare(
     limits = {"improvement": fastest, "equal": slowest}
     if change in limits:
         room = limits[change] / ratio.high
-        if not enough.is_enough(len(candidate), room, enough.slowest(candidate, baseline)):
+        count = len(candidate)
+        slow = enough.slowest(candidate, baseline, enough.spared(count))
+        if not enough.is_enough(count, room, slow):
             change = "inconclusive"
     return Comparison(change, ratio, p)

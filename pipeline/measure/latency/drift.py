@@ -12,6 +12,8 @@ CHANCE = 0.002
 CUTS = (0.25, 0.5, 0.75)
 ALIKE = 20
 """Calls of about one size, by which each of them is measured."""
+BLOCKS = 8
+"""Blocks in each half that a finding takes at least: calls of one share what disturbs them."""
 
 
 def find_drift(calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]]) -> str | None:
@@ -50,26 +52,33 @@ def find_drift(calls: Sequence[Sequence[float]], sizes: Sequence[Sequence[int]])
 
 
 def find_warming(
-    calls: Mapping[str, Sequence[Sequence[float]]], sizes: Sequence[Sequence[int]]
+    calls: Mapping[str, Sequence[Sequence[float]]], sizes: Sequence[Sequence[int]], block: int
 ) -> str | None:
     """Return a sentence if a model's processes were not warm when their timing began, else None.
 
-    That is so if the calls of the processes' first halves took a tenth longer than those of their
+    That is so if the blocks of the processes' first halves took a tenth longer than those of their
     second halves, of all processes together, and a Mann–Whitney test is significant. Whether a
     warm-up saw steady times says less: blocks of three calls on a noisy machine seldom are.
 
     Args:
         calls: Of each model and process, its calls in ms, in time order.
         sizes: Of each process, how many tokens each call computes.
+        block: Calls of a block.
     """
     from scipy.stats import mannwhitneyu
 
-    first = [np.arange(len(process)) < len(process) // 2 for process in sizes]
-    is_early = np.concatenate(first)
+    ends = np.cumsum([len(process) for process in sizes])[:-1]
     for model, processes in calls.items():
         times = _relative_times(processes, sizes)
-        early, late = times[is_early], times[~is_early]
-        if not len(early):
+        early: list[float] = []
+        late: list[float] = []
+        for process in np.split(times, ends):
+            count = len(process) // block
+            blocks = process[: count * block].reshape(count, block)
+            medians = np.median(blocks, axis=1).tolist()
+            early += medians[: count // 2]
+            late += medians[count // 2 :]
+        if len(early) < BLOCKS:
             continue
         ratio = float(np.median(early) / np.median(late))
         if ratio > WARMING and mannwhitneyu(early, late).pvalue < CHANCE:

@@ -42,6 +42,7 @@ def measure(
     cold: int | None = 0,
     percentile: float = 50,
     clear: Callable[[Latency], bool] | None = None,
+    judged: Sequence[str] = (),
     progress: Progress = silent,
     timer: Timer = TIMER,
     run_process: Callable[..., dict[str, Any]] = fresh_process.call,
@@ -61,7 +62,8 @@ def measure(
         alike: ``provider`` runs all of them.
         threads: Of one call; as many cores.
         processes: So many run; with ``clear``, at least so many.
-        seconds: The limit of the session; at least ``processes`` run.
+        seconds: The limit of the session; at least ``processes`` run, and near a limit more; see
+            ``stopping.Rule``.
         seed: Of the order of rows and models.
         lengths: Each process also times some calls at these numbers of tokens.
         cold: So many processes (None: all) also time calls that each find emptied caches, those of
@@ -69,6 +71,7 @@ def measure(
         percentile: Enough calls are timed to estimate it, if that takes little longer.
         clear: Says if the latencies so far are clear enough. Sampling goes on until it returns
             True, ``seconds`` are over, or the last look of ``stopping.Rule`` is reached.
+        judged: The models that a verdict is on; see ``gather``.
         progress: Shows how far it is.
         timer: The clock of the session.
         run_process: Runs a worker; see ``fresh_process.call``.
@@ -97,7 +100,7 @@ def measure(
         "calls": calls,
     }
     sample = value_sha256([request["texts"], request["pairs"]])
-    rule = Rule(processes, seconds, clear)
+    rule = Rule(processes, seconds, clear, Latency.repeated)
     started = timer.seconds()
     answers: list[dict[str, Any]] = []
     while True:
@@ -110,6 +113,11 @@ def measure(
 
         times_cold = cold is None or number < cold
         request["cold"] = times_cold and is_on_cpu(provider)
+        spent = timer.seconds() - started
+        late = number >= processes and spent > seconds
+        request["timing"] = request["seconds"]
+        if late:
+            request["timing"] = 0.0  # and "calls" alone count
         request["seed"] = [seed, number]
         request["cores"] = process_cores(threads, number)
         answer = run_process(
@@ -126,7 +134,7 @@ def measure(
         if count not in rule.looks and not rule.over(count, elapsed):
             continue
         looks = len(rule.looks)
-        timed = gather(answers, names, twice, provider, threads, looks)
+        timed = gather(answers, names, twice, provider, threads, looks, judged)
         timed.seconds = elapsed
         timed.stopped = rule.stopped(timed, count, elapsed)
         timed.rows = len(texts)
@@ -188,6 +196,7 @@ def gather(
     provider: str,
     threads: int,
     looks: int,
+    judged: Sequence[str] = (),
 ) -> Latency:
     """Combine the processes' answers.
 
@@ -198,6 +207,7 @@ def gather(
         provider: What ran the candidate.
         threads: Of one call.
         looks: The number of points at which sampling may stop.
+        judged: The models that must have been warm; by default all.
     """
 
     def by_model(processes: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
@@ -230,7 +240,10 @@ def gather(
     sizes = by_process("sizes")
     throttled = drift.find_drift(samples[twice], sizes)
     if throttled is None:
-        throttled = drift.find_warming(samples, sizes)
+        named = judged or names
+        of_named = {name: samples[name] for name in named if name in samples}
+        block = answers[0]["block"]
+        throttled = drift.find_warming(of_named, sizes, block)
     return Latency(
         samples=samples,
         cpu=by_model(by_process("cpu")),

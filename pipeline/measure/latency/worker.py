@@ -253,7 +253,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     gc.disable()
     before = fingerprint.snapshot()
     steady = session.warm_up(max(seconds, WARM))
-    calls = session.time_blocks(seconds, request["calls"])
+    timing = request["timing"]
+    aim = request["calls"]
+    calls = session.time_blocks(timing, aim)
     busy = fingerprint.busy(before, fingerprint.snapshot(), request["threads"])
     disturbed = bool(busy)
     if not steady:

@@ -185,15 +185,21 @@ class Round:
         return order
 
     def time_lists(
-        self, lists: Sequence[tuple[list[str], list[str] | None]]
+        self, lists: Sequence[tuple[list[str], list[str] | None]], seconds: float
     ) -> dict[str, list[float]]:
-        """Return for each model the ms of each whole list, in calls of the model's batch size."""
+        """Return for each model the ms of each whole list, in calls of the model's batch size.
+
+        After ``seconds`` no further list is begun.
+        """
+        began = self.timer.seconds()
         times: dict[str, list[float]] = {case.model: [] for case in self.cases}
         for texts, pairs in lists:
             for number in self._in_random_order():
                 name, batch = self.cases[number]
                 whole = partial(answer_list, self.models[name], texts, pairs, batch)
                 times[name] += self.timer.time_calls(whole, 1, lead=1)
+            if self.timer.seconds() - began >= seconds:
+                break
         return times
 
 
@@ -249,7 +255,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     timed.time_blocks(request["seconds"])
     lists = {}
     if number == 0 and request["lists"]:
-        lists = timed.time_lists(request["lists"])
+        lists = timed.time_lists(request["lists"], request["seconds"])
     end = fingerprint.snapshot()
     spread = np.std(lengths) / np.mean(lengths)
     return {

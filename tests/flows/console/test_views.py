@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rarefy.flows.console import views
 from rarefy.flows.console.options import show_table
+from rarefy.pipeline.data import corpus
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.home import Home
@@ -113,13 +114,30 @@ def test_a_plan_says_how_many_candidates_these_rows_have_judged(trained_project:
     recipe = trained_project.recipe("quickstages:Head", "quickstages:Judge", budgets=budgets)
     home = Home(trained_project.home)
     plan = Plan(recipes.load(recipe), home.store())
-    before = views.PlanView.from_plan(plan, home.runs / "tiny").candidates
+    before = views.PlanView.from_plan(plan, home).candidates
     judged = finished(0)
     judged.measurements.data = plan.sources["eval"].sha256
     assert History(home.path / FILE).add(judged)
-    view = views.PlanView.from_plan(plan, home.runs / "tiny")
+    view = views.PlanView.from_plan(plan, home)
     assert view.as_json()["candidates"] == before + 1
     assert any("been judged on these rows; the more" in note for note in view.notes)
+
+
+def test_candidates_for_a_search_are_counted_by_its_rows_and_corpus(project: Project) -> None:
+    for name in ("train", "eval"):
+        (project.folder / f"{name}.jsonl").write_text('{"a": "warm", "b": "x"}\n')
+    (project.folder / "corpus.jsonl").write_text('{"id": "x", "text": "a warm film"}\n')
+    end = "task: sentence-embeddings\nbudgets: [{metric: ndcg_10, min: 50 %}]\n"
+    recipe = project.recipe("finetune", "export", "validate", budgets=end)
+    data = "eval.jsonl, corpus: corpus.jsonl, text: [a, b], label: null"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("eval.jsonl", data))
+    home = Home(project.home)
+    plan = Plan(recipes.load(recipe), home.store())
+    judged = finished(0)
+    judged.measurements.data = corpus.digest(plan.sources)
+    assert History(home.path / FILE).add(judged)
+    assert views.PlanView.from_plan(plan, home).candidates == 1
 
 
 def test_a_plan_breaks_between_words_alone_at_80_columns(trained_project: Project) -> None:
@@ -150,7 +168,7 @@ def test_a_plan_says_how_throughput_is_measured_if_somebody_asks(
     assert (silent["throughput"], len(planned["throughput"])) == ([], 1)
     assert planned["throughput"][0].startswith(
         "throughput on pair: rows a second of candidate and head with 2 workers × 3 threads, in "
-        "the fastest of batches of 1, 8, 32, 64; about 35 s, and up to 60 s"
+        "the fastest of batches of 1, 8, 32, 64; at least about 35 s, and up to 60 s"
     )
     more = planned["steps"][-1]["estimated_seconds"] - silent["steps"][-1]["estimated_seconds"]
     assert more == 6 * 3 + (4 + 5) * 60 / 30

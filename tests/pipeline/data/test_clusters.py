@@ -77,3 +77,10 @@ def test_columns_of_sources_are_named(
     assert bool(found) is named
     assert all(f"set data.group: {name}" in sentence for sentence in found)
     assert clusters.columns(source, {"text", name}) == []
+
+
+def test_of_long_texts_the_first_words_are_compared() -> None:
+    rng = random.Random(0)
+    start = rng.choices(WORDS, k=clusters.WORDS)
+    texts = [" ".join([*start, *rng.choices(WORDS, k=2000)]) for _ in range(2)]
+    assert len(set(clusters.near_duplicates(texts))) == 1

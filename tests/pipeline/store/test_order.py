@@ -24,7 +24,10 @@ def test_times_go_on_from_a_clock_that_was_ahead(tmp_path):
     assert Store(tmp_path).now(lambda: NOW) > times[4], "another process goes on"
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"last": 3}', '{"last": "noon"}'])
+END = '{"last": "9999-12-31T23:59:59.999999+00:00"}'  # no time is later
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"last": 3}', '{"last": "noon"}', END])
 def test_without_the_last_time_the_clock_decides(tmp_path, content):
     store = Store(tmp_path)
     store.now(lambda: AHEAD)

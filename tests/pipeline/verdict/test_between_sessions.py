@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rarefy.pipeline.terms.budget import Budget
@@ -13,6 +14,7 @@ from rarefy.pipeline.verdict import between_sessions
 from rarefy.pipeline.verdict.between_sessions import Timed
 from rarefy.pipeline.verdict.history_numbers import Past
 from rarefy.pipeline.verdict.judge import judge
+from rarefy.pipeline.verdict.verdict import BudgetResult
 from tests.pipeline.report.verdicts import asked
 from tests.pipeline.verdict.measured import CPU
 from tests.pipeline.verdict.test_history_numbers import past
@@ -87,3 +89,21 @@ def test_a_history_that_is_broken_says_nothing(tmp_path: Path, measurements) -> 
     broken.write_text("no database")
     assert between_sessions.of_history(broken, measurements) == {}
     assert between_sessions.of_history(tmp_path / "none.sqlite", measurements) == {}
+
+
+def test_a_loss_of_throughput_is_a_ratio_of_times_too() -> None:
+    """With 8 % fewer rows a second, a row takes 1 / 0.92 times as long."""
+
+    def lost(share: float) -> BudgetResult:
+        return asked("throughput", "max_regression", 0.1, share, target="cpu", against="production")
+
+    pasts = [replace(past(lost(1 - 1 / ratio)), bundle="b") for ratio in (1.0, 1.02, 1.04, 1.02)]
+    spreads = between_sessions.spreads(pasts, "a")
+    spread = spreads[Timed("throughput", "cpu", "warm")]
+    logs = np.log([1.0, 1.02, 1.04, 1.02])
+    assert spread.deviation == pytest.approx(np.std(logs, ddof=1))
+    result = between_sessions.check(lost(0.08), spreads)
+    assert result.outcome == "inconclusive"
+    assert result.low == pytest.approx(1 - 0.92 * math.exp(spread.reach))
+    assert result.high == pytest.approx(1 - 0.92 * math.exp(-spread.reach))
+    assert between_sessions.check(lost(-0.1), spreads) == lost(-0.1)

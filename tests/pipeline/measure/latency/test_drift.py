@@ -58,9 +58,9 @@ def test_a_change_within_one_process_is_found_too():
 def test_processes_that_were_not_warm_are_found():
     """The first fifth of each process's calls, and more, take a fifth longer."""
     times, sizes = _session(processes=5, calls=100, rows=100)
-    assert find_warming({"a": times, "b": times}, sizes) is None
+    assert find_warming({"a": times, "b": times}, sizes, 10) is None
     cold = [process * np.where(np.arange(100) < 50, 1.2, 1) for process in times]
-    sentence = find_warming({"a": times, "b": cold}, sizes)
+    sentence = find_warming({"a": times, "b": cold}, sizes, 10)
     assert sentence is not None
     assert sentence.startswith("calls of b took 1.")
     assert "warm-up was too short" in sentence
@@ -70,4 +70,12 @@ def test_processes_that_were_not_warm_are_found():
 def test_warm_processes_are_never_called_cold(session):
     for seed in range(200):
         times, sizes = _session(seed=seed, **session)
-        assert find_warming({"a": times}, sizes) is None
+        assert find_warming({"a": times}, sizes, 10) is None
+
+
+def test_a_few_blocks_say_nothing_of_a_warm_up():
+    """Calls of a block share what disturbs them, so two blocks are no forty samples."""
+    times, sizes = _session(processes=3, calls=40, rows=40)
+    cold = [process * np.where(np.arange(40) < 20, 1.5, 1) for process in times]
+    assert find_warming({"a": cold}, sizes, 10) is None
+    assert find_warming({"a": cold}, sizes, 4) is not None

@@ -26,7 +26,7 @@ from rarefy.pipeline.measure.latency.worker import (
     Session,
     Timed,
 )
-from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.measure.statistics import enough, intervals
 from rarefy.pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
 
@@ -415,3 +415,24 @@ def test_a_bundle_that_cannot_load_names_the_process_and_the_reason(made, tmp_pa
 def test_no_rows_is_an_error(made):
     with pytest.raises(RarefyError, match="at least one row"):
         latency.measure(made, [])
+
+
+def test_processes_after_the_time_limit_take_no_more_calls_than_they_need():
+    """A process takes a second; with 20 of them the results are clear."""
+    machine = Machine(candidate=0.01, teacher=0.02)
+    timings = []
+
+    def call(module, request, **named):
+        timings.append(request["timing"])
+        return machine.call(module, request, **named)
+
+    timed = latency.measure(
+        {name: Path(name) for name in machine.pace},
+        bundles.texts(),
+        seconds=9,
+        clear=lambda timed: timed.processes >= enough.FEWEST,
+        timer=machine.timer,
+        run_process=call,
+    )
+    assert (timed.processes, timed.stopped) == (20, "the results were clear")
+    assert timings == [pytest.approx(9 / latency.SHARE)] * 10 + [0.0] * 10

@@ -4,6 +4,7 @@ import pytest
 
 from rarefy.pipeline.measure.latency.stopping import LOOKS, Rule
 from rarefy.pipeline.measure.measurements import Latency
+from rarefy.pipeline.measure.statistics.enough import FEWEST
 
 NOTHING = Latency(samples={})
 
@@ -46,3 +47,26 @@ def test_no_process_starts_that_would_end_too_late(count, spent, over):
     assert rule.over(count, spent) == over
     reason = "the time limit of 10 s was reached" if over else ""
     assert rule.stopped(NOTHING, count, spent) == reason
+
+
+def latency(processes):
+    return Latency(samples={"candidate": [[1.0]] * processes})
+
+
+@pytest.mark.parametrize(
+    ("count", "spent", "reason"),
+    [
+        (7, 62.0, ""),  # no look here: it would be a fifth
+        (10, 90.0, ""),
+        (20, 170.0, "the results were clear"),
+        (10, 170.0, "the time limit of 60 s was reached"),
+    ],
+)
+def test_where_only_processes_are_lacking_the_time_limit_waits(count, spent, reason):
+    rule = Rule(5, 60, lambda timed: timed.processes >= FEWEST, Latency.repeated)
+    assert rule.stopped(latency(count), count, spent) == reason
+
+
+def test_where_more_processes_would_not_do_the_time_limit_holds():
+    rule = Rule(5, 60, lambda _: False, Latency.repeated)
+    assert rule.stopped(latency(7), 7, 62.0) == "the time limit of 60 s was reached"

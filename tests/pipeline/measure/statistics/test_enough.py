@@ -34,6 +34,18 @@ def test_the_slowest_process_is_compared_with_the_middle_one():
     assert enough.slowest(calls, [[1.0] * 3, [1.1] * 3, [2.2] * 3]) == pytest.approx(1.0)
 
 
+def test_of_many_processes_one_may_be_slow():
+    calls = [[1.0] * 3] * 39 + [[1.11] * 3]
+    left_out = enough.spared(len(calls))
+    slowest = enough.slowest(calls, [[1.0] * 3] * 40, left_out)
+    assert enough.is_enough(40, 1.04, slowest)
+    slowest = enough.slowest([*calls[1:], calls[-1]], [[1.0] * 3] * 40, left_out)
+    assert not enough.is_enough(40, 1.04, slowest)
+    many = enough.SPARING
+    assert enough.spared(many - 1) == 0
+    assert 0.8**many + many * 0.2 * 0.8 ** (many - 1) <= 0.0125
+
+
 def test_rows_that_take_longer_make_no_process_slow():
     """Each of ten processes calls twenty rows of its own."""
     generator = np.random.default_rng(0)

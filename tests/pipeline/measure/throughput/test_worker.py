@@ -138,5 +138,11 @@ def test_workers_go_on_until_all_are_timed_and_stop_together(tmp_path):
 
 def test_lists_are_timed_whole(rounds):
     made = rounds([("candidate", 8)])
-    times = made.time_lists([(["w w w"] * 20, None), (["w"] * 3, None)])
+    times = made.time_lists([(["w w w"] * 20, None), (["w"] * 3, None)], 60)
     assert times == {"candidate": [pytest.approx(3.6), pytest.approx(1.03)]}
+
+
+def test_no_list_begins_when_the_time_is_over(rounds):
+    made = rounds([("candidate", 8)])
+    lists = [(["w w w"] * 20, None)] * 9
+    assert len(made.time_lists(lists, 0.005)["candidate"]) == 1
