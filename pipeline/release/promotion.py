@@ -278,7 +278,7 @@ def _task_at(url: str, digest: str | None) -> str | None:
     if signature is None:
         return None
     try:
-        return json_text.shaped(bundle_files.Purpose, signature).task
+        return bundle_files.check_task(json_text.shaped(dict[str, Any], signature))
     except ValueError as error:
         name = bundle_files.SIGNATURE
         short = digest[:12]
@@ -290,7 +290,11 @@ def _task(directory: Path) -> str | None:
     path = directory / bundle_files.SIGNATURE
     if not path.is_file():
         return None
-    return json_text.foreign(path, bundle_files.Purpose, IntegrityError).task
+    values = json_text.foreign(path, dict[str, Any], IntegrityError)
+    try:
+        return bundle_files.check_task(values)
+    except ValueError as error:
+        raise IntegrityError(f"{path}: {error}") from None
 
 
 def _as_measured(record: ReportData, baseline: str) -> str | None:

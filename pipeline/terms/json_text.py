@@ -11,7 +11,7 @@ import ast
 import json
 import stat
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError, ProviderError, RarefyError
 
@@ -40,6 +40,8 @@ def parse_literal(text: str) -> Any:
 
 def check(form: type[T], values: Any) -> T:
     """Return values that have a form. Raises ValueError, in one line, if they have another."""
+    if form == dict[str, Any] and isinstance(values, dict):
+        return cast("T", values)
     from pydantic import TypeAdapter, ValidationError  # slow, and `--help` needs no form
 
     try:

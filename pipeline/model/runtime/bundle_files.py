@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field, model_validator
+from typing import Any
 
 from rarefy.pipeline.model.runtime.providers import PROVIDERS, check_available, is_on_cpu
 from rarefy.pipeline.terms import bounds, json_text
@@ -15,52 +14,72 @@ MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 OPTIONS = "session_options.json"
 CONFIG = "config.json"
+LEVELS = ("basic", "extended", "layout", "all")
+"""ONNX Runtime's levels of optimization."""
+THREADS = 4096
+"""Threads that a bundle may ask for at most."""
 
 
-class Tensor(BaseModel):
-    """An input or an output of the graph."""
-
-    name: str
-    shape: list[int | str | None] = []
-
-
-class Purpose(BaseModel):
-    """The part of ``signature.json`` that says what the bundle is for."""
-
-    task: str
-
-
-class Signature(Purpose):
-    """What every bundle's ``signature.json`` says; tasks add to it."""
-
-    inputs: list[Tensor] = Field(min_length=1)
-    outputs: list[Tensor] = Field(min_length=1)
-    max_length: int = Field(ge=1, le=bounds.TOKENS)
-    truncation_side: Literal["left", "right"] = "right"
+def check_signature(values: dict[str, Any]) -> None:
+    """Raise ValueError if ``signature.json`` does not say what every bundle's does."""
+    check_task(values)
+    for key in ("inputs", "outputs"):
+        tensors = values.get(key)
+        named = isinstance(tensors, list) and all(map(_has_name, tensors))
+        _require(named and bool(tensors), key, "must name the graph's tensors")
+    length = values.get("max_length")
+    fits = type(length) is int and 1 <= length <= bounds.TOKENS
+    _require(fits, "max_length", f"must be from 1 to {bounds.TOKENS:,}")
+    side = values.get("truncation_side", "right")
+    _require(side in ("left", "right"), "truncation_side", "must be left or right")
 
 
-class Options(BaseModel):
-    """The part of ``session_options.json`` that a session is made of."""
-
-    providers: list[str] = []
-    graph_optimization_level: Literal["basic", "extended", "layout", "all"]
-    intra_op_num_threads: int = Field(default=1, ge=0, le=4096)
-
-
-class Config(BaseModel):
-    """The part of a bundle's ``config.json`` that names its labels."""
-
-    id2label: dict[str, str] = Field(max_length=bounds.LABELS)
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> Config:
-        expected = {str(index) for index in range(len(self.id2label))}
-        if set(self.id2label) != expected:
-            raise ValueError("id2label leaves out an output")
-        return self
+def check_task(values: dict[str, Any]) -> str:
+    """Return the task of ``signature.json``. Raises ValueError if it names none."""
+    task = values.get("task")
+    _require(isinstance(task, str), "task", "must be the name of a task")
+    return str(task)
 
 
-FORMS: dict[str, type[BaseModel]] = {SIGNATURE: Signature, OPTIONS: Options, CONFIG: Config}
+def check_options(values: dict[str, Any]) -> None:
+    """Raise ValueError if no session can be made of ``session_options.json``."""
+    providers = values.get("providers", [])
+    listed = isinstance(providers, list) and all(isinstance(name, str) for name in providers)
+    _require(listed, "providers", "must be a list of names")
+    level = values.get("graph_optimization_level", "basic")
+    _require(level in LEVELS, "graph_optimization_level", f"must be one of {', '.join(LEVELS)}")
+    threads = values.get("intra_op_num_threads", 1)
+    few = type(threads) is int and 0 <= threads <= THREADS
+    _require(few, "intra_op_num_threads", f"must be from 0 to {THREADS:,}")
+
+
+def check_config(values: dict[str, Any]) -> None:
+    """Raise ValueError if ``config.json`` does not name the label of each output."""
+    labels = values.get("id2label")
+    if not isinstance(labels, dict) or len(labels) > bounds.LABELS:
+        raise ValueError("'id2label' must name the labels")
+    named = all(isinstance(label, str) for label in labels.values())
+    _require(named, "id2label", "must name the labels")
+    outputs = range(len(labels))
+    whole = set(labels) == set(map(str, outputs))
+    _require(whole, "id2label", "leaves out an output")
+
+
+def _has_name(tensor: Any) -> bool:
+    return isinstance(tensor, dict) and isinstance(tensor.get("name"), str)
+
+
+def _require(fulfilled: bool, key: str, rule: str) -> None:
+    if not fulfilled:
+        raise ValueError(f"{key!r} {rule}")
+
+
+# By hand: a server that loads a bundle should not wait for pydantic.
+CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    SIGNATURE: check_signature,
+    OPTIONS: check_options,
+    CONFIG: check_config,
+}
 """What the files of a bundle must have."""
 
 
@@ -71,8 +90,11 @@ def read(directory: Path, name: str) -> dict[str, Any]:
     """
     path = path_of(directory, name)
     values = json_text.foreign(path, dict[str, Any], IntegrityError)
-    if name in FORMS:
-        json_text.foreign(path, FORMS[name], IntegrityError)
+    if name in CHECKS:
+        try:
+            CHECKS[name](values)
+        except ValueError as error:
+            raise IntegrityError(f"{path}: {error}") from None
     return values
 
 

@@ -118,7 +118,7 @@ def test_compare_refuses_other_labels(
     assert said.code == 2
     assert "predicts the labels cat, dog" in said.err
     (bundle / "config.json").write_text("{}")
-    assert "'id2label': Field required" in rarefy("compare", "tiny", bundle).err
+    assert "'id2label' must name the labels" in rarefy("compare", "tiny", bundle).err
 
 
 def test_numbers_of_an_older_run_are_no_baseline(
