@@ -7,6 +7,7 @@ reserve whatever memory a number asks for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 

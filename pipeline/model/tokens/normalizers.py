@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ def _growth(normalizer: Any) -> int:
     content = normalizer.get("content")
     if normalizer.get("type") != "Replace" or not isinstance(content, str):
         return 1
-    pattern = normalizer.get("pattern")
     replaced = 1
-    if isinstance(pattern, dict) and isinstance(pattern.get("String"), str):
-        replaced = max(1, len(pattern["String"]))
-    return max(1, -(-len(content) // replaced))
+    pattern = normalizer.get("pattern")
+    if isinstance(pattern, dict):
+        text = pattern.get("String")
+        if isinstance(text, str):
+            replaced = max(1, len(text))
+    growth = ceil(len(content) / replaced)
+    return max(1, growth)
