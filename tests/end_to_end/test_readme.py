@@ -25,7 +25,13 @@ ELSEWHERE = {
     'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
     "rarefy rollback production": "tests/end_to_end/test_releases.py; here is one release only",
 }
-VERDICTS = ("rarefy run", "rarefy promote", "rarefy ci", "rarefy compare demo production")
+VERDICTS = (
+    "rarefy run",
+    "rarefy promote",
+    "rarefy ci",
+    "rarefy verdict check",
+    "rarefy compare demo production",
+)
 QUICK = "- validate: {models: [finetune], processes: 2, seconds: 2, cold_starts: 0}"
 """So few sentences may miss the budgets (code 3) or prove too little (code 4)."""
 
