@@ -84,6 +84,7 @@ def check(record: dict[str, Any], metric: str) -> None:
     assert 0 < row["accuracy"][0] < 1
 
 
+@pytest.mark.long  # the same path as the spans below
 def test_a_small_classifier_learns_the_labels_of_a_language_model(checkout: Path) -> None:
     path = checkout / "examples/data/language-model/predictions.jsonl"
     lines = path.read_text().splitlines(keepends=True)
