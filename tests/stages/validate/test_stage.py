@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -168,7 +169,7 @@ def test_a_search_is_timed_and_started_with_its_queries(context, monkeypatch):
     task = SENTENCE_EMBEDDINGS.bind((), 8, ("query", "positive"))
     context = dataclasses.replace(context, task=task, splits={"eval": search()})
     session = Session(Validate(), context, Steps(silent, 2))
-    session.time({}, Target(), None)
+    session.time({}, Target(), SimpleNamespace(references=[], models={}))
     session.start({})
     assert asked == [(["dull", "warm"], None)] * 2
 
