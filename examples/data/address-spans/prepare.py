@@ -48,25 +48,27 @@ def read(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        rows.append({"text": " ".join(row["tokens"]), "spans": spans(row["tokens"], row["tags"])})
+        text = " ".join(row["tokens"])
+        rows.append({"text": text, "spans": spans(row["tokens"], row["tags"])})
     return rows
 
 
 def spans(tokens: list[str], tags: list[str]) -> list[dict[str, Any]]:
     """Return the spans of a row: runs of words of a type, without punctuation at their end."""
-    found: list[dict[str, Any]] = []
-    start, last = 0, None
+    spans: list[dict[str, Any]] = []
+    start = 0
+    previous = None
     for token, tag in zip(tokens, tags, strict=True):
         kind = TYPE_OF.get(tag[2:])
-        length = len(token.rstrip(",.;"))
-        if kind is not None and length:
-            if kind == last:
-                found[-1]["end"] = start + length
+        end = start + len(token.rstrip(",.;"))
+        if kind is not None and end > start:
+            if kind == previous:
+                spans[-1]["end"] = end
             else:
-                found.append({"start": start, "end": start + length, "label": kind})
-        last = kind
+                spans.append({"start": start, "end": end, "label": kind})
+        previous = kind
         start += len(token) + 1
-    return found
+    return spans
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
