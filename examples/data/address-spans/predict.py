@@ -17,13 +17,15 @@ def set_of(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-STATES = set_of("""al ak az ar ca co ct de fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh
+STATES = set_of("""
+al ak az ar ca co ct de fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh
 nj nm ny nc nd oh ok or pa ri sc sd tn tx ut vt va wa wv wi wy dc alabama alaska arizona arkansas
 california colorado connecticut delaware florida georgia hawaii idaho illinois indiana iowa kansas
 kentucky louisiana maine maryland massachusetts michigan minnesota mississippi missouri montana
 nebraska nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia washington
 wisconsin wyoming""")
-STREETS = set_of("""street st avenue ave av road rd drive dr boulevard blvd lane ln court ct place pl way
+STREETS = set_of("""
+street st avenue ave av road rd drive dr boulevard blvd lane ln court ct place pl way
 circle cir parkway pkwy highway hwy terrace ter trail trl square sq plaza alley loop pike freeway
 route rte expressway turnpike broadway""")
 UNITS = set_of("apt apartment suite ste unit floor fl room rm building bldg lot #")
