@@ -88,6 +88,12 @@ def begin_plan(home: Path) -> None:
     _process.current.clear()
 
 
+def is_open(url: str) -> bool:
+    """Return whether others may change on the way what a URL sends."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in LOOPBACK
+
+
 @dataclass(frozen=True)
 class Download:
     """What a recipe refers to by a URL.
@@ -114,8 +120,7 @@ class Download:
         url, sha256 = reference, None
         if match is not None:
             url, sha256 = match["url"], match["sha256"]
-        parts = urlsplit(url)
-        if parts.scheme == "http" and sha256 is None and parts.hostname not in LOOPBACK:
+        if sha256 is None and is_open(url):
             raise error(
                 f"{key}: {reference}: whoever is on the way may change what http:// sends; write "
                 "https://, or add #sha256=…"
@@ -206,6 +211,11 @@ class Download:
                 raise self.error(
                     f"{path} has {description.size:,} bytes; at most {file.largest:,} are "
                     "downloaded"
+                )
+            if self.sha256 is None and is_open(description.address):
+                raise self.error(
+                    f"the server sends {path} from http://, where whoever is on the way may change "
+                    "it; add #sha256=…"
                 )
             if description.version is None and self.sha256 is None:
                 raise self.error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from rarefy.pipeline.terms.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from rarefy.pipeline.store.remote.files import RemoteFiles
+
+log = logging.getLogger(__name__)
 
 PREFIXES: Final = ("https://", "http://", "s3://")
 LARGEST: Final = 64 * 2**30
@@ -151,13 +154,20 @@ class _Model:
         from rarefy.pipeline.store.remote.files import DeniedError
 
         files = {}
+        refused, absent = [], []
         for name in names:
             try:
                 file = self._file(name)
             except DeniedError:
+                refused.append(name)
                 continue
-            if file.description is not None:
+            if file.description is None:
+                absent.append(name)
+            else:
                 files[name] = file
+        if refused and absent:  # the server does tell which files it does not have
+            listed = ", ".join(refused)
+            log.warning("%s: refused, and so taken as absent: %s", self.remote.url, listed)
         return files
 
 

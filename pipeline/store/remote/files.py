@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,11 +62,13 @@ class _Limit(Callback):  # type: ignore[misc]
 class Description:
     """The size of a file in bytes, and what the service calls this version of it: its ETag.
 
-    Each is None if the service does not say.
+    Each is None if the service does not say. ``address``: where the file is, if the service sent
+    the request on to there; it may be another each time.
     """
 
     size: int | None
     version: str | None
+    address: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ class RemoteFiles:
                 return None
         if info["type"] != "file":
             return None
-        return Description(info["size"], info.get("ETag"))
+        return Description(info["size"], info.get("ETag"), info.get("url", ""))
 
     def fetch(self, path: str, target: Path, size: int) -> None:
         """Download a file of ``size`` bytes, from where a download that broke off has left it.

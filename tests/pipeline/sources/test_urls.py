@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rarefy.pipeline.sources import download, references, urls
+from rarefy.pipeline.store.remote.files import Description
 from rarefy.pipeline.terms.errors import (
     DataError,
     IntegrityError,
@@ -169,6 +170,24 @@ def test_what_may_not_be_read_is_exit_5(web: Web, home: Path) -> None:
     with pytest.raises(ProviderError, match=r"no permission: .*403.*credentials in the env"):
         read(f"{web.url}/secret.csv")
     assert stored(home) == []
+
+
+def test_a_refused_part_of_a_model_is_named(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """Without it the model is another, with the pooling that is the default."""
+    for name in ("config.json", "tokenizer.json"):
+        web.files[f"model/{name}"] = b"{}"
+    web.files["model/model.safetensors"] = b"x"
+    web.denied.add("model/modules.json")
+    references.model_directory(f"{web.url}/model", Path())
+    assert "refused, and so taken as absent: modules.json" in caplog.text
+
+
+def test_what_arrives_by_http_needs_a_digest_also_behind_a_redirection(web: Web) -> None:
+    description = Description(1, "etag", "http://mirror.example/rows.csv")
+    files = {"rows.csv": download.File("rows.csv", description, 10)}
+    asked = download.Download.parse("https://example.com/rows.csv", "data.train", DataError)
+    with pytest.raises(DataError, match=r"sends rows\.csv from http://.*add #sha256=…$"):
+        asked.bring(web.url, lambda _: files, lambda _: "")
 
 
 @pytest.mark.parametrize(
