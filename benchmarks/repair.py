@@ -85,42 +85,50 @@ def scaled(source: Path, pruned: Path, folder: Path) -> Path:
         return output
     whole, model = checkpoint.load(source), checkpoint.load(pruned)
     batches = _batches(source)
-    for unit in ("heads", "neurons"):
-        assert len(surgery.parts(model, unit)) == len(surgery.parts(whole, unit))
-    both = [
-        [surgery.parts(network, unit) for unit in ("heads", "neurons")]
-        for network in (model, whole)
-    ]
-    pairs = zip(*map(surgery.forward_order, both), strict=True)
-    for part, original in pairs:
-        _scale(part, *repair.equations(model, part, whole, original, batches))
+    for part, original in zip(_parts(model), _parts(whole), strict=True):
+        fitted, held_out = repair.equations(model, part, whole, original, batches)
+        _scale(part, fitted + held_out)
     checkpoint.save(model, checkpoint.load_tokenizer(pruned), output)
     (folder / "done").touch()
     return output
 
 
-def _scale(part: Part, fitted: repair.NormalEquations, held_out: repair.NormalEquations) -> None:
+def _parts(network: Any) -> list[Part]:
+    """Return the heads and neurons of all layers in the order of the forward pass."""
+    return surgery.forward_order(
+        [surgery.parts(network, "heads"), surgery.parts(network, "neurons")]
+    )
+
+
+def _scale(part: Part, equations: repair.NormalEquations) -> None:
     """Solve the factors of a part's units from the sums for its whole matrix."""
-    equations = fitted + held_out
     reader = repair.reader_of(part)
     columns = part.count * part.width
     weight, bias = reader[:columns], reader[columns:].sum(0)
-    tokens = equations.moment[:columns, columns:].sum(1, keepdim=True)  # Xᵀ1, or 0 without a bias
-    cross = equations.cross[:columns] - tokens * bias
-    by_unit = (part.count, part.width)
-    gram = (equations.moment[:columns, :columns] * (weight @ weight.T)).reshape(*by_unit, *by_unit)
-    scales = _factors(gram.sum((1, 3)), (cross * weight).sum(1).reshape(by_unit).sum(1))
+    moment, cross = equations.moment[:columns], equations.cross[:columns]
+    tokens = moment[:, columns:].sum(1, keepdim=True)  # Xᵀ1, or 0 without a bias
+    products = moment[:, :columns] * (weight @ weight.T)
+    correlation = (cross - tokens * bias) * weight
+    units, width = part.count, part.width
+    gram_of_units = products.reshape(units, width, units, width).sum((1, 3))
+    correlation_of_units = correlation.sum(1).reshape(units, width).sum(1)
+    scales = _factors(gram_of_units, correlation_of_units)
     if scales is not None:
-        factors = scales.repeat_interleave(part.width)[:, None]
-        surgery.replace_reader(part, (weight * factors).T, None)
+        factors = scales.repeat_interleave(width)
+        scaled = weight * factors[:, None]
+        surgery.replace_reader(part, scaled.T, None)
 
 
 def _factors(gram: Tensor, correlation: Tensor) -> Tensor | None:
     """Return the factors (units,), with a ridge towards 1; None if one is too large."""
-    ridge = DAMPING * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+    ridge = DAMPING * gram.diagonal().mean()
+    identity = torch.eye(len(gram)).to(gram)
     ones = torch.ones_like(correlation)
-    scales = ones + torch.linalg.solve(gram + ridge, correlation - gram @ ones)
-    return scales if bool((scales.abs() <= GREATEST).all()) else None
+    residual = correlation - gram @ ones
+    factors = ones + torch.linalg.solve(gram + ridge * identity, residual)
+    if (factors.abs() > GREATEST).any():
+        return None
+    return factors
 
 
 def _batches(source: Path) -> list[dict[str, Tensor]]:

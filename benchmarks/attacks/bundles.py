@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -46,7 +45,7 @@ def _named(template: Path) -> Iterator[Attack]:
             continue
         size = path.stat().st_size
         for command in draw.sample(commands, 3):
-            change = _flip(f"{BUNDLE}/{name}", draw.randrange(size))
+            change = shapes.flip(f"{BUNDLE}/{name}", draw.randrange(size))
             codes = (2, 4, 6) if name == "manifest.json" else (6,)
             if command[0] == "promote":  # it moves to the store's own bundle, which is whole
                 codes = (0, *codes)
@@ -69,7 +68,7 @@ def _foreign(template: Path) -> Iterator[Attack]:
             command = ("bundle", "hub", LOOSE, "out")
             yield Attack(f"{title}: written for the Hub", _loose(change), command, ANY)
         for kind, inner in (
-            ("a pipe", _pipe(path)),
+            ("a pipe", shapes.to_pipe(path)),
             ("a folder", _folder(path)),
             ("missing", _no(path)),
         ):
@@ -132,15 +131,6 @@ def _labels(names: dict[str, str]) -> Change:
     return change
 
 
-def _flip(path: str, at: int) -> Change:
-    def change(project: Path) -> None:
-        content = bytearray((project / path).read_bytes())
-        content[at] ^= 1
-        shapes.writing(path, bytes(content))(project)
-
-    return change
-
-
 def _noise(seed: int) -> Change:
     def change(project: Path) -> None:
         path = project / LOOSE / "model.onnx"
@@ -149,14 +139,6 @@ def _noise(seed: int) -> Change:
         for _ in range(4):
             content[draw.randrange(len(content))] = draw.randrange(256)
         path.write_bytes(bytes(content[: draw.choice((len(content), len(content) * 2 // 3))]))
-
-    return change
-
-
-def _pipe(path: str) -> Change:
-    def change(project: Path) -> None:
-        (project / path).unlink()
-        os.mkfifo(project / path)
 
     return change
 

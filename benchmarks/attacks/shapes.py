@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,27 @@ def writing(path: str, content: bytes) -> Change:
         file = place(project, path)
         file.unlink(missing_ok=True)
         file.write_bytes(content)
+
+    return change
+
+
+def flip(path: str, at: int) -> Change:
+    """Return the change of one bit of a file's byte."""
+
+    def change(project: Path) -> None:
+        content = bytearray((project / path).read_bytes())
+        content[at] ^= 1
+        writing(path, bytes(content))(project)
+
+    return change
+
+
+def to_pipe(path: str) -> Change:
+    """Return the change that puts a pipe in a file's place."""
+
+    def change(project: Path) -> None:
+        (project / path).unlink()
+        os.mkfifo(project / path)
 
     return change
 

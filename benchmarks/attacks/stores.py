@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ STORE = "home/store"
 BUNDLE = f"{STORE}/artifacts/sha256/BUNDLE"
 RUN = "home/runs/tiny"
 LISTS = (("artifact", "ls"), ("plan", "tiny.yaml"))
+VERIFY = ("artifact", "verify", "--all")
+USE = ("predict", "production", "fine")
 DAMAGE = (6,)
 
 
@@ -85,58 +86,41 @@ def _notes(seed: int) -> Change:
 def _artifacts(template: Path, digest: str) -> Iterator[Attack]:
     """The files of an artifact, which its digest names."""
     folder = f"{STORE}/artifacts/sha256/{digest}"
-    for name, change in shapes.texts(f"{folder}/manifest.json"):
-        yield Attack(
-            f"manifest: {name[-25:]}: verified", change, ("artifact", "verify", "--all"), DAMAGE
-        )
-        yield Attack(
-            f"manifest: {name[-25:]}: used", change, ("predict", "production", "a"), DAMAGE
-        )
-        yield Attack(f"manifest: {name[-25:]}: listed", change, ("artifact", "ls"), (0, 6))
     manifest = f"{folder}/manifest.json"
+    for name, change in shapes.texts(manifest):
+        about = f"manifest: {name[-25:]}"
+        yield Attack(f"{about}: verified", change, VERIFY, DAMAGE)
+        yield Attack(f"{about}: used", change, USE, DAMAGE)
+        yield Attack(f"{about}: listed", change, ("artifact", "ls"), (0, 6))
     for name, change in shapes.values(manifest, template / manifest, 25):
         yield Attack(f"manifest: {name[-40:]}", change, ("predict", digest, "a"), DAMAGE)
     for name, change in shapes.texts(f"{folder}/run.json"):
+        about = f"an artifact's run.json: {name[-25:]}"
         for command in LISTS:
-            yield Attack(
-                f"an artifact's run.json: {name[-25:]}: {command[0]}", change, command, (0,)
-            )
+            yield Attack(f"{about}: {command[0]}", change, command, (0,))
+    yield from _files(template, folder)
+
+
+def _files(template: Path, folder: str) -> Iterator[Attack]:
+    """Each file of an artifact: with another byte, missing, or a pipe."""
     draw = random.Random(0)
     files = [path.name for path in (template / folder).iterdir() if path.is_file()]
     for name in sorted(set(files) - {"run.json"}):
         size = (template / folder / name).stat().st_size
         for at in (0, draw.randrange(size), size - 1):
-            change = _flip(f"{folder}/{name}", at)
-            command = ("predict", "production", "fine")
-            yield Attack(f"{name}: byte {at} is another", change, command, DAMAGE)
-        yield Attack(
-            f"{name}: missing", _remove(f"{folder}/{name}"), ("predict", "production", "a"), (2, 6)
-        )
-        change = _to_pipe(f"{folder}/{name}")
-        yield Attack(f"{name}: a pipe", change, ("artifact", "verify", "--all"), DAMAGE)
-
-
-def _flip(path: str, at: int) -> Change:
-    def change(project: Path) -> None:
-        content = bytearray((project / path).read_bytes())
-        content[at] ^= 1
-        shapes.writing(path, bytes(content))(project)
-
-    return change
+            change = shapes.flip(f"{folder}/{name}", at)
+            yield Attack(f"{name}: byte {at} is another", change, USE, DAMAGE)
+        yield Attack(f"{name}: missing", _remove(f"{folder}/{name}"), USE, (2, 6))
+        yield Attack(f"{name}: a pipe", shapes.to_pipe(f"{folder}/{name}"), VERIFY, DAMAGE)
 
 
 def _remove(path: str) -> Change:
     def change(project: Path) -> None:
         place = project / path
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
-
-    return change
-
-
-def _to_pipe(path: str) -> Change:
-    def change(project: Path) -> None:
-        (project / path).unlink()
-        os.mkfifo(project / path)
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
 
     return change
 
@@ -215,5 +199,5 @@ def _remotes(template: Path, digest: str) -> Iterator[Attack]:
         yield Attack(f"remote: run.json: {key} has control characters", change, pull, (0,))
     for name in ("model.onnx", "config.json", "tokenizer.json"):
         for at in (0, 10, 50):
-            change = with_remote(_flip(f"{folder}/{name}", at))
+            change = with_remote(shapes.flip(f"{folder}/{name}", at))
             yield Attack(f"remote: {name}: byte {at} is another", change, pull, DAMAGE)
