@@ -46,7 +46,7 @@ def check_options(values: dict[str, Any]) -> None:
     providers = values.get("providers", [])
     listed = isinstance(providers, list) and all(isinstance(name, str) for name in providers)
     _require(listed, "providers", "must be a list of names")
-    level = values.get("graph_optimization_level", "basic")
+    level = values.get("graph_optimization_level")
     _require(level in LEVELS, "graph_optimization_level", f"must be one of {', '.join(LEVELS)}")
     threads = values.get("intra_op_num_threads", 1)
     few = type(threads) is int and 0 <= threads <= THREADS

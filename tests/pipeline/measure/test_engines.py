@@ -17,7 +17,9 @@ def made(tmp_path):
     """A directory for each name of a provider in session_options.json; None: none is named."""
     directories = {}
     for name in ("CPUExecutionProvider", "OpenVINO", "CUDAExecutionProvider", None):
-        options = {} if name is None else {"providers": [name]}
+        options = {"graph_optimization_level": "basic"}
+        if name is not None:
+            options["providers"] = [name]
         directories[str(name)] = tmp_path / str(name)
         directories[str(name)].mkdir()
         (directories[str(name)] / "session_options.json").write_text(json.dumps(options))

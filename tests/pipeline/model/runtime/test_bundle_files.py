@@ -12,7 +12,8 @@ from rarefy.pipeline.terms.errors import ProviderError
 
 
 def options(directory, **values):
-    (directory / "session_options.json").write_text(json.dumps(values))
+    stored = {"graph_optimization_level": "basic"} | values
+    (directory / "session_options.json").write_text(json.dumps(stored))
     return directory
 
 
