@@ -48,7 +48,7 @@ from rarefy.stages.prune.speedup import Ranked, Speedup
 from rarefy.stages.surgery.units import Unit
 
 RESULTS = HERE / "results" / "pruning.json"
-PICTURE = ROOT / "docs" / "pruning.svg"
+PICTURE = ROOT / "docs/images/pruning.svg"
 LARGE = "12×768"
 TARGETS = (1.3, 1.7, 2.2)
 SEEDS = (0, 1, 2)

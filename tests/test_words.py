@@ -52,13 +52,13 @@ def test_the_help_of_every_command() -> None:
     _check("\n".join(texts))
 
 
-@pytest.mark.parametrize("page", ["docs/recipe.md", "docs/glossary.md"])
+@pytest.mark.parametrize("page", ["docs/reference/recipe.md", "docs/reference/glossary.md"])
 def test_the_reference_and_the_glossary(page: str) -> None:
     _check((ROOT / page).read_text())
 
 
 def test_a_description_has_its_noun() -> None:
-    for line in (ROOT / "docs/recipe.md").read_text().splitlines():
+    for line in (ROOT / "docs/reference/recipe.md").read_text().splitlines():
         assert not re.search(r"\| (of|which|as|by) [^|]*\|$", line), line
 
 

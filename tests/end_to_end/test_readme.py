@@ -1,4 +1,4 @@
-"""Run the commands of README and docs/commands.md unchanged, on real weights and few sentences."""
+"""Run the commands of README and docs/get-started/commands.md unchanged, on real weights and few sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-COMMANDS = (ROOT / "docs/commands.md").read_text()
+COMMANDS = (ROOT / "docs/get-started/commands.md").read_text()
 ROWS = {"train": 192, "eval": 96}
 ELSEWHERE = {
     "source .venv/bin/activate": "the environment of these tests is active",

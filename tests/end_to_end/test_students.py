@@ -1,4 +1,4 @@
-"""The chain of docs/students.md runs, and a second student costs only its own training."""
+"""The chain of docs/how-to/choose-a-student.md runs, and a second student costs only its own training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind
 from tests.conftest import QUICK, Workshop
 
-PAGE = Path(__file__).parents[2] / "docs" / "students.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/choose-a-student.md"
 
 
 def stages() -> list[Any]:

@@ -1,4 +1,4 @@
-"""The reference of recipes in docs/recipe.md, and of one stage."""
+"""The reference of recipes in docs/reference/recipe.md, and of one stage."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import pytest
 from rarefy.pipeline.recipe import reference
 from rarefy.pipeline.terms.errors import RecipeError
 
-PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/recipe.md"
 
 
 def test_the_page_is_what_the_code_says():
-    assert PAGE.read_text() == reference.markdown(), "rarefy recipe reference > docs/recipe.md"
+    assert PAGE.read_text() == reference.markdown(), (
+        "rarefy recipe reference > docs/reference/recipe.md"
+    )
 
 
 def test_a_divergence_is_of_tasks_whose_answers_are_probabilities():
