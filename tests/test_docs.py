@@ -112,7 +112,7 @@ def test_the_recipe_in_the_readme_is_valid(tmp_path: Path) -> None:
 def test_a_conll_file_becomes_rows_as_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs/reference/tasks.md").read_text()
+    page = (ROOT / "docs/reference/tasks/token-classification.md").read_text()
     (code,) = (each for each in re.findall(r"```python\n(.*?)```", page, re.S) if "conll" in each)
     lines = ["-DOCSTART- -X- O O", "", "EU NNP B-NP B-ORG", "acts VBZ B-VP O", "", "", "So RB O O"]
     (tmp_path / "train.conll").write_text("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Run the commands of README and docs/get-started/commands.md unchanged, on real weights and few sentences."""
+"""Run the commands of README and of the tour unchanged, on real weights and few sentences."""
 
 from __future__ import annotations
 

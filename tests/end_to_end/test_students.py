@@ -1,4 +1,4 @@
-"""The chain of docs/how-to/choose-a-student.md runs, and a second student costs only its own training."""
+"""The chain of choose-a-student.md runs, and a second student costs only its own training."""
 
 from __future__ import annotations
 
