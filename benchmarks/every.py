@@ -42,6 +42,7 @@ NAMES: Final = (
     "tried",
     "deployed",
     "serving_calls",
+    "site",
     "sources",
     "sweep",
     "race",

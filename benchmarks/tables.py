@@ -83,7 +83,7 @@ PAGES = (
         "Attacks on promises, remote sources, deployed runs, sweeps and large files.",
         (
             *("promises", "hostile", "kills", "repair", "sources", "deployed", "operations"),
-            *("sweep", "million", "beside", "house", "newcomer", "throughput"),
+            *("sweep", "million", "beside", "house", "newcomer", "throughput", "pages", "site"),
         ),
     ),
 )

@@ -19,6 +19,7 @@ GENERATED = ("docs/benchmarks/", "docs/reference/stages/")
 GENERATED_PAGES = {"recipe", "metrics", "commands"}
 DECISIONS = ROOT / "docs/project/decisions"
 """Its many short pages are measured together."""
+CODE_BLOCK = re.compile(r"^( *)(```|~~~).*?^\1\2$", re.DOTALL | re.MULTILINE)
 NEVER_ENDS = re.compile(r"\b(e\.g|i\.e|vs|al|No)\. ")
 
 
@@ -64,8 +65,7 @@ def pages() -> dict[str, str]:
 
 def prose(text: str) -> str:
     """Return a page's sentences: without code, tables, headings, addresses and markup."""
-    text = re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"^( *)~~~.*?^\1~~~$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = CODE_BLOCK.sub("", text)
     text = re.sub(r"^(\||#| *:::|!\[).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"`+[^`\n]*`+", "CODE", text)

@@ -17,6 +17,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 COMMANDS = (ROOT / "docs/get-started/commands.md").read_text()
+GUIDES = (
+    *("compress-your-own-model", "compare-and-load-test", "resolve-an-inconclusive-verdict"),
+    *("promote-and-roll-back", "clean-up", "troubleshooting"),
+)
+"""Pages whose commands are run after those of the README."""
 ROWS = {"train": 192, "eval": 96}
 ELSEWHERE = {
     "source .venv/bin/activate": "the environment of these tests is active",
@@ -24,6 +29,7 @@ ELSEWHERE = {
     "docker build -t rarefy .": "needs a Docker engine",
     'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
     "rarefy rollback production": "tests/end_to_end/test_releases.py; here is one release only",
+    "rarefy promote demo production --store s3://models/rarefy": "needs a bucket",
 }
 VERDICTS = (
     "rarefy run",
@@ -31,14 +37,15 @@ VERDICTS = (
     "rarefy ci",
     "rarefy verdict check",
     "rarefy compare demo production",
+    "rarefy validate",
 )
 QUICK = "- validate: {models: [finetune], processes: 2, seconds: 2, cold_starts: 0}"
 """So few sentences may miss the budgets (code 3) or prove too little (code 4)."""
 
 
-def commands() -> list[str]:
-    """Return the shell commands of both pages in order, without their comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", README + COMMANDS, re.DOTALL)
+def commands(text: str = README + COMMANDS) -> list[str]:
+    """Return the shell commands of pages in order, without their comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line))
 
@@ -102,7 +109,7 @@ def bring_model_and_tickets(checkout: Path) -> None:
     """Make what the README calls the reader's own: a fine-tuned model and one CSV file."""
     done = call(checkout, f"rarefy artifact show {digest_of(checkout, 'finetune')} --json")
     trained = Path(json.loads(done.stdout)["directory"])
-    shutil.copytree(trained, checkout / "my-model")
+    shutil.copytree(trained, checkout / "my-model", dirs_exist_ok=True)
     rows = (checkout / "examples/data/movie-reviews/eval.jsonl").read_text().splitlines()
     with (checkout / "tickets.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -133,6 +140,25 @@ def digest_of(checkout: Path, step: str) -> str:
     """Return the digest of the artifact that a step of the demo made."""
     run = json.loads((checkout / ".rarefy/runs/demo/run.json").read_text())
     return next(row["digest"] for row in run["ledger"] if row["id"] == step)
+
+
+@pytest.mark.long
+def test_every_command_of_the_guides_runs(checkout):
+    """After the demo, on whose run most of them work, and the release of its bundle."""
+    assert call(checkout, "rarefy run examples/demo.yaml").returncode in (0, 3, 4)
+    bring_model_and_tickets(checkout)
+    (checkout / "tickets.yaml").unlink(missing_ok=True)  # the README's commands make one, too
+    release(checkout)
+    assert call(checkout, "rarefy ci examples/demo.yaml --out rarefy-ci").returncode in (0, 3, 4)
+    text = "".join((ROOT / f"docs/how-to/{name}.md").read_text() for name in GUIDES)
+    for command in commands(text):
+        if command in ELSEWHERE:
+            continue
+        done = call(checkout, command)
+        allowed = (0, 3, 4) if command.startswith(VERDICTS) else (0,)
+        assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+        if command.startswith("rarefy init"):
+            time_briefly(checkout / "tickets.yaml")
 
 
 @pytest.mark.long
