@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,11 +73,15 @@ def write(folder: Path) -> list[Path]:
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its path in ``docs/reference``."""
-    texts = {"recipe.md": reference.keys_page(), "metrics.md": reference.metrics_page()}
+    texts = {}
+    texts["recipe.md"] = reference.keys_page()
+    texts["metrics.md"] = reference.metrics_page()
     rows = []
     for name, section in reference.stage_sections().items():
         texts[f"stages/{name}.md"] = _stage_page(name, section)
-        rows.append((f"[`{name}`]({name}.md)", reference.first_sentence(section)))
+        link = f"[`{name}`]({name}.md)"
+        purpose = reference.first_sentence(section)
+        rows.append((link, purpose))
     index = reference.table(("stage", "purpose"), rows)
     about = reference.STAGES.removeprefix("## ").strip()
     texts["stages/index.md"] = f"# {about}\n\n{index}\n"
@@ -88,15 +93,14 @@ def _stage_page(name: str, section: str) -> str:
     """Return a stage's page: its section, with an example before the table of its keys."""
     text = section.replace("## ", "# ", 1).rstrip()
     prose, table, rows = text.partition("\n\n| key |")
-    example = ""
+    parts = [prose]
     if name in EXAMPLES:
-        example = f"\n\n## Example\n\n```yaml\nstages:\n{_indented(EXAMPLES[name])}\n```"
-    parameters = f"\n\n## Parameters{table}{rows}" if table else ""
-    return f"{prose}{example}{parameters}\n"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+        excerpt = textwrap.indent(EXAMPLES[name], "  ")
+        parts.append(f"\n\n## Example\n\n```yaml\nstages:\n{excerpt}\n```")
+    if table:
+        parts.append(f"\n\n## Parameters{table}{rows}")
+    parts.append("\n")
+    return "".join(parts)
 
 
 def _commands() -> Iterator[str]:
@@ -120,19 +124,26 @@ def _command(command: click.Command, above: click.Context, level: str) -> Iterat
             assert below is not None
             yield from _command(below, context, f"{level}#")
         return
-    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    text = f"{level} `{context.command_path}`\n\n```text\n{usage}\n```\n\n{_prose(command)}\n"
+    path = context.command_path
+    pieces = command.collect_usage_pieces(context)
+    usage = " ".join([path, *pieces])
+    yield f"{level} `{path}`\n"
+    yield f"```text\n{usage}\n```\n"
+    yield f"{_prose(command)}\n"
     rows = list(_options(command))
     if rows:
-        text += f"\n{reference.table(('option', 'description'), rows)}\n"
-    yield text
+        table = reference.table(("option", "description"), rows)
+        yield f"{table}\n"
 
 
 def _prose(command: click.Command) -> str:
     """Return a command's help with its lines unwrapped."""
-    help_text = (command.help or "").replace("\b\n", "")
-    paragraphs = help_text.strip().split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    help_text = command.help or ""
+    lines = []
+    for paragraph in help_text.strip().split("\n\n"):
+        words = paragraph.split()
+        lines.append(" ".join(words))
+    return "\n\n".join(lines)
 
 
 def _options(command: click.Command) -> Iterator[tuple[str, str]]:
@@ -142,16 +153,23 @@ def _options(command: click.Command) -> Iterator[tuple[str, str]]:
             continue
         if COMMON.intersection(parameter.opts):
             continue
-        names = ", ".join(parameter.opts)
-        value = "" if parameter.is_flag else f" {_value(parameter)}"
+        words = [", ".join(parameter.opts)]
         description = parameter.help or ""
-        if isinstance(parameter.default, str | int | float) and not parameter.is_flag:
-            description = f"{description} Default: `{parameter.default}`."
-        yield f"`{names}{value}`", description
+        if not parameter.is_flag:
+            words.append(_value(parameter))
+            default = parameter.default
+            if isinstance(default, str | int | float):
+                description = f"{description} Default: `{default}`."
+        name = " ".join(words)
+        yield f"`{name}`", description
 
 
 def _value(option: click.Option) -> str:
     """Return what stands for an option's value."""
-    if isinstance(option.type, click.Choice):
-        return "|".join(map(str, option.type.choices))
-    return option.metavar or option.type.name.upper().removesuffix(" RANGE")
+    kind = option.type
+    if isinstance(kind, click.Choice):
+        return "|".join(map(str, kind.choices))
+    if option.metavar:
+        return option.metavar
+    name = kind.name.upper()
+    return name.removesuffix(" RANGE")

@@ -32,6 +32,8 @@ FOLDERS = (
     "benchmarks",
     "schema",
 )
+BUNDLED = {"predict.py", "predict_session.py", "predict_task.py"}
+"""Files of a bundle, which is made elsewhere."""
 SOURCE = (".py", ".j2", ".css", ".toml")
 
 
@@ -52,6 +54,8 @@ def made_by(page: Path) -> set[str]:
 def is_path(span: str) -> bool:
     """Return True if a span names a file or folder here, not a pattern such as ``<name>``."""
     if not re.fullmatch(r"[\w./-]+", span):
+        return False
+    if span in BUNDLED:
         return False
     return span.endswith(SOURCE) or (span.split("/")[0] in FOLDERS and "/" in span)
 

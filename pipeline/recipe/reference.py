@@ -39,6 +39,8 @@ PARTS = {
     "Budget": "An entry of `budgets`",
     "TextFile": "An entry of `texts`, in `augment`",
 }
+ELSEWHERE = {"data", "stages", "targets", "budgets"}
+"""Keys of a recipe that have sections of their own."""
 STAGES = """## Stages
 
 In addition to its parameters, an entry of `stages` may have `as` (the stage's ID), `from` (the ID
@@ -84,17 +86,23 @@ def stage_sections(level: str = "##") -> dict[str, str]:
 
 def first_sentence(section: str) -> str:
     """Return the first sentence of a section."""
-    paragraph = section.split("\n\n")[1].replace("\n", " ")
-    sentence, dot, _ = paragraph.partition(". ")
+    paragraphs = section.split("\n\n")
+    first = paragraphs[1].replace("\n", " ")
+    sentence, dot, _ = first.partition(". ")
     return sentence + dot.strip()
 
 
 def _keys() -> Iterator[str]:
     """Yield the sections of the recipe's own keys and of its parts."""
     schema = json_schema()
-    elsewhere = {"data", "stages", "targets", "budgets"}
-    keys = {key: value for key, value in schema["properties"].items() if key not in elsewhere}
-    yield _section("The recipe", {**schema, "description": "", "title": "", "properties": keys})
+    keys = {}
+    for key, value in schema["properties"].items():
+        if key not in ELSEWHERE:
+            keys[key] = value
+    recipe = dict(schema)
+    recipe["description"] = ""
+    recipe["properties"] = keys
+    yield _section("The recipe", recipe)
     for name, title in PARTS.items():
         yield _section(title, schema["$defs"][name])
 
