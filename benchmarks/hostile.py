@@ -148,6 +148,7 @@ def _preload() -> None:
     import transformers
 
     import rarefy.flows.cli
+    import rarefy.flows.console.options
     import rarefy.pipeline.run.plan.plan
 
     torch.set_num_threads(1)
