@@ -40,10 +40,12 @@ def render(data: ReportData) -> str:
     name = escape(data.name)
     title = f"## {head.symbol} {head.word}: {name}"
     numbers = [_number(number) for number in head.numbers]
-    parts = [title, escape(head.sentence), "\n".join(numbers)]
+    unmet = [_unmet(budget) for budget in head.unmet]
+    parts = [title, escape(head.sentence), "\n".join(unmet), "\n".join(numbers)]
     if data.verdict:
         parts += [f"> ✗ No verdict: {escape(reason)}" for reason in data.verdict.evidence]
-        rows = map(_budget, data.verdict.budgets)
+        ordered = headline.by_urgency(data.verdict.budgets)
+        rows = map(_budget, ordered)
         parts.append(_table("Budgets", BUDGETS, rows))
         parts += map(_worst_cell, data.verdict.budgets)
     parts.append(_worst_slice(data))
@@ -66,7 +68,18 @@ def _number(number: headline.Number) -> str:
     if number.interval:
         interval = f" (95% interval {number.interval})"
     detail = escape(number.detail)
-    return f"- **{number.figure} {number.meaning}**{interval}: {detail}"
+    line = f"- **{number.figure} {number.meaning}**{interval}: {detail}"
+    if number.caution:
+        line += f" (⚠ {escape(number.caution)})"
+    return line
+
+
+def _unmet(budget: headline.Unmet) -> str:
+    """Return a budget that is not met, in a line with its advice."""
+    measured = escape(budget.measured or "nothing")
+    what = f"**{escape(budget.title)}**: measured {measured}, required {escape(budget.requirement)}"
+    advice = budget.advice.text[0].upper() + budget.advice.text[1:]
+    return f"- {SYMBOL[budget.outcome]} {what}. {escape(advice)}."
 
 
 def _budget(budget: BudgetResult) -> list[str]:
@@ -127,7 +140,7 @@ def _stage(row: LedgerRow) -> list[str]:
     if row.accuracy:
         value, low, high = (wording.score(end, row.metric) for end in row.accuracy)
         score = value
-        interval = f"{low} – {high}"
+        interval = wording.span(low, high)
     parameters = "–"
     if row.parameters is not None:
         parameters = wording.count(row.parameters)

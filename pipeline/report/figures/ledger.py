@@ -106,9 +106,8 @@ class Panel:
         """Return a value in words, with its interval if it has one."""
         words = f"{self.title} {self.show(value.value)}"
         if not self.bars:
-            low = self.show(value.low)
-            high = self.show(value.high)
-            words += f", 95% interval {low} – {high}"
+            bounds = wording.span(self.show(value.low), self.show(value.high))
+            words += f", 95% interval {bounds}"
         return words
 
     def describe(self) -> str:
