@@ -59,18 +59,18 @@ def of(budget: BudgetResult, measured: Measurements | None) -> Advice:
 def _undecided(budget: BudgetResult, measured: Measurements | None) -> str:
     metric = metrics.known(budget.metric)
     if metric.timed or metric.kind == "cold_start":
-        return of_timing(measured)
+        return of_timing(measured, budget.target)
     if measured is None or not measured.truth:
         return "use more eval rows"
     rows = plural(len(measured.truth), "eval row")
     return f"{rows} cannot decide this margin; use more eval rows"
 
 
-def of_timing(measured: Measurements | None) -> str:
-    """Return why times did not decide a budget, and what would help."""
+def of_timing(measured: Measurements | None, target: str | None = None) -> str:
+    """Return why times on a target, or on any, did not decide a budget, and what would help."""
     timings = []
     if measured is not None:
-        timings = list(measured.latency.values())
+        timings = [timed for name, timed in measured.latency.items() if target in (None, name)]
     for timed in timings:
         reasons = [timed.throttled, *timed.busy]
         for reason in filter(None, reasons):

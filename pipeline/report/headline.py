@@ -147,6 +147,11 @@ def _counted(budgets: Sequence[BudgetResult]) -> str:
         if len(budgets) > 1:
             return f"All {total} met"
         return "The only budget is met"
+    if len(budgets) == 1:
+        word = "inconclusive"
+        if outcomes["fail"]:
+            word = "missed"
+        return f"The only budget is {word}{_of_level_warn(budgets)}"
     parts = [f"{outcomes['pass']} of {total} met"]
     missed = [budget for budget in budgets if budget.outcome == "fail"]
     if missed:
