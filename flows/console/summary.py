@@ -196,7 +196,8 @@ def advice(verdict: Verdict | None, measured: Measurements | None) -> list[str]:
     for budget in verdict.budgets:
         if budget.outcome == "inconclusive":
             lines.append(advising.of(budget, measured).text)
-    return [f"inconclusive: {line}" for line in dict.fromkeys(lines)]
+    distinct = dict.fromkeys(lines)
+    return [f"inconclusive: {line[0].lower()}{line[1:]}" for line in distinct]
 
 
 def next_command(bundle: Path, home: Home, *, pairs: bool) -> str:

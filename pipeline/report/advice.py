@@ -23,15 +23,15 @@ class Advice(NamedTuple):
 
 
 _ACCURATE: Final = Advice(
-    "retain more layers, distill on more text, or quantize to int8 instead of 4 bits",
+    "Retain more layers, distill on more text, or quantize to int8 instead of 4 bits",
     guide.ACCURACY,
 )
 _FAST: Final = Advice(
-    "distill to fewer layers, prune, quantize, or set provider: openvino", guide.SPEED
+    "Distill to fewer layers, prune, quantize, or set provider: openvino", guide.SPEED
 )
-_SMALL: Final = Advice("quantize, or remove layers, heads or unused vocabulary", guide.SIZE)
-_LINEAR: Final = Advice("use the linear model, or train on more rows", guide.LINEAR)
-_UNMEASURED: Final = Advice("correct what the reason names, and run again", guide.INCONCLUSIVE)
+_SMALL: Final = Advice("Quantize, or remove layers, heads or unused vocabulary", guide.SIZE)
+_LINEAR: Final = Advice("Use the linear model, or train on more rows", guide.LINEAR)
+_UNMEASURED: Final = Advice("Correct what the reason names, and run again", guide.INCONCLUSIVE)
 _MISSED: Final[dict[Kind, Advice]] = {
     "score": _ACCURATE,
     "error": _ACCURATE,
@@ -61,7 +61,7 @@ def _undecided(budget: BudgetResult, measured: Measurements | None) -> str:
     if metric.timed or metric.kind == "cold_start":
         return of_timing(measured, budget.target)
     if measured is None or not measured.truth:
-        return "use more eval rows"
+        return "Use more eval rows"
     rows = plural(len(measured.truth), "eval row")
     return f"{rows} cannot decide this margin; use more eval rows"
 
@@ -75,9 +75,9 @@ def of_timing(measured: Measurements | None, target: str | None = None) -> str:
         reasons = [timed.throttled, *timed.busy]
         for reason in filter(None, reasons):
             return (
-                f"the machine was busy ({reason}); use a quieter machine, or "
+                f"The machine was busy ({reason}); use a quieter machine, or "
                 f"validate: {{seconds: {LONGER}}}"
             )
     if all(timed.seconds < LONGER for timed in timings):
-        return f"too few calls were timed; set validate: {{seconds: {LONGER}}}"
-    return "the calls that were timed do not decide it; use a quieter machine"
+        return f"Too few calls were timed; set validate: {{seconds: {LONGER}}}"
+    return "The calls that were timed do not decide it; use a quieter machine"

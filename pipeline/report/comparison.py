@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.report import accuracy, headline, wording
@@ -15,6 +14,7 @@ from rarefy.pipeline.report.html import HALF, draw, render_page
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.outcomes import SYMBOL
+from rarefy.pipeline.terms.wording import Form
 from rarefy.pipeline.verdict.verdict import Verdict
 
 MAX_EXAMPLES = 12
@@ -45,35 +45,42 @@ class Compared:
 
 def render(compared: Compared) -> str:
     """Return the page."""
-    measured = compared.measurements
-    sides = (CANDIDATE, compared.baseline)
-    curves = partial(distribution, {side: compared.latency.samples[side] for side in sides})
+    samples = {}
+    for side in (CANDIDATE, compared.baseline):
+        samples[side] = compared.latency.samples[side]
+    curves = partial(distribution, samples)
     budgets = []
     if compared.verdict is not None:
         budgets = headline.by_urgency(compared.verdict.budgets)
+    disagreements = compared.measurements.samples
     return render_page(
         "compare.html.j2",
         {},
         compared=compared,
         head=_head(compared),
-        figure_=draw(curves, "distribution", HALF),
+        latency=draw(curves, "distribution", HALF),
         budgets=budgets,
-        kinds=accuracy.example_tables(measured.samples, compared.baseline),
+        kinds=accuracy.example_tables(disagreements, compared.baseline),
         most=MAX_EXAMPLES,
     )
 
 
 def _head(compared: Compared) -> Headline:
-    numbers = (_speed(compared), _size(compared), _score(compared))
+    speed = _speed(compared)
+    size = _size(compared)
+    score = _score(compared)
+    numbers = (speed, size, score)
     verdict = compared.verdict
-    candidate, baseline = compared.names
     if verdict is None:
+        candidate, baseline = compared.names
         sentence = f"{candidate} next to {baseline}; no limit was set (--max-regression)."
         return Headline(None, "○", "Compared", sentence, numbers)
-    unmet = tuple(headline.unmet(verdict.budgets, compared.measurements))
+    unmet = headline.unmet(verdict.budgets, compared.measurements)
     outcome = verdict.outcome
+    symbol = SYMBOL[outcome]
+    word = outcome.capitalize()
     sentence = headline.judged(verdict.budgets)
-    return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), sentence, numbers, unmet)
+    return Headline(outcome, symbol, word, sentence, numbers, tuple(unmet))
 
 
 def _speed(compared: Compared) -> Number:
@@ -86,26 +93,37 @@ def _speed(compared: Compared) -> Number:
 
 def _size(compared: Compared) -> Number:
     models = compared.measurements.models
-    ours, theirs = [models[side].size for side in (CANDIDATE, compared.baseline)]
-    detail = f"candidate {wording.size(ours)}, baseline {wording.size(theirs)}"
+    ours = models[CANDIDATE].size
+    theirs = models[compared.baseline].size
+    before = wording.size(theirs)
+    after = wording.size(ours)
+    detail = f"candidate {after}, baseline {before}"
     ratio = theirs / max(ours, 1)
-    return headline.comparison(Interval(ratio, ratio, ratio), "smaller", "larger", detail)
+    exact = Interval(ratio, ratio, ratio)
+    return headline.comparison(exact, "smaller", "larger", detail)
 
 
 def _score(compared: Compared) -> Number:
     """Return the difference of the main scores."""
     measured = compared.measurements
     main = measured.main
-    ours, theirs = [measured.table(side) for side in (CANDIDATE, compared.baseline)]
+    ours = measured.table(CANDIDATE)
+    theirs = measured.table(compared.baseline)
     difference = measured.compare(main, ours, theirs).difference
-    form: Any = wording.signed_number
+    form: Form = wording.signed_number
     unit = ""
     if metrics.unit(main) == "%":
         form = wording.signed
         unit = f"{wording.NBSP}points"
-    value, low, high = [f"{form(end)}{unit}" for end in difference]
-    scores = [wording.score(measured.score(main, side).value, main) for side in measured.models]
-    detail = f"candidate {scores[0]}, baseline {scores[1]}"
+    shown = []
+    for end in difference:
+        number = form(end, 0)
+        shown.append(f"{number}{unit}")
+    value, low, high = shown
+    after = measured.score_of(main, ours).value
+    before = measured.score_of(main, theirs).value
+    detail = f"candidate {wording.score(after, main)}, baseline {wording.score(before, main)}"
     clear = not difference.low <= 0 <= difference.high
     title = metrics.title(main).lower()
-    return Number(value, title, wording.span(low, high), detail, clear)
+    interval = wording.span(low, high)
+    return Number(value, title, interval, detail, clear)

@@ -92,7 +92,7 @@ def unmet(results: Sequence[BudgetResult], measured: Measurements | None) -> lis
     for result in by_urgency(results):
         if result.outcome == "pass":
             continue
-        shown = ""
+        shown = "nothing"
         if result.value is not None and math.isfinite(result.value):
             shown = wording.budget_value(result, result.value)
         proposal = advice.of(result, measured)

@@ -70,16 +70,19 @@ def _number(number: headline.Number) -> str:
     detail = escape(number.detail)
     line = f"- **{number.figure} {number.meaning}**{interval}: {detail}"
     if number.caution:
-        line += f" (⚠ {escape(number.caution)})"
+        caution = escape(number.caution)
+        line += f" (⚠ {caution})"
     return line
 
 
 def _unmet(budget: headline.Unmet) -> str:
     """Return a budget that is not met, in a line with its advice."""
-    measured = escape(budget.measured or "nothing")
-    what = f"**{escape(budget.title)}**: measured {measured}, required {escape(budget.requirement)}"
-    advice = budget.advice.text[0].upper() + budget.advice.text[1:]
-    return f"- {SYMBOL[budget.outcome]} {what}. {escape(advice)}."
+    symbol = SYMBOL[budget.outcome]
+    title = escape(budget.title)
+    measured = escape(budget.measured)
+    required = escape(budget.requirement)
+    advice = escape(budget.advice.text)
+    return f"- {symbol} **{title}**: measured {measured}, required {required}. {advice}."
 
 
 def _budget(budget: BudgetResult) -> list[str]:

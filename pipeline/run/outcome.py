@@ -121,6 +121,8 @@ def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Ar
 def _node(identifier: str, artifact: Artifact) -> LineageNode:
     manifest = artifact.manifest
     metrics = [metric.model_dump(exclude_none=True) for metric in manifest.metrics]
+    record = artifact.run_record()
+    curves = curves_of(record)
     return LineageNode(
         id=identifier,
         stage=manifest.stage.name,
@@ -130,7 +132,7 @@ def _node(identifier: str, artifact: Artifact) -> LineageNode:
         parameters=manifest.stage.parameters,
         parents={parent.digest: parent.role for parent in manifest.parents},
         metrics=metrics,
-        curves=curves_of(artifact.run_record()),
+        curves=curves,
     )
 
 

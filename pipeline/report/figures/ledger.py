@@ -106,7 +106,9 @@ class Panel:
         """Return a value in words, with its interval if it has one."""
         words = f"{self.title} {self.show(value.value)}"
         if not self.bars:
-            bounds = wording.span(self.show(value.low), self.show(value.high))
+            low = self.show(value.low)
+            high = self.show(value.high)
+            bounds = wording.span(low, high)
             words += f", 95% interval {bounds}"
         return words
 

@@ -18,15 +18,23 @@ def losses(curve: Curve, title: str, width: int, name: str) -> str:
         width: The width in pixels.
         name: A name that is unique in the page.
     """
-    low = min(curve.losses)
-    high = max(curve.losses)
-    room = (high - low) * 0.1 or 0.1
+    values = curve.losses
+    low = min(values)
+    high = max(values)
+    room = 0.1 * (high - low) or 0.1
+    low -= room
+    high += room
     steps = Axis("step", 0, curve.steps, wording.count)
-    loss = Axis(f"loss of {title}", low - room, high + room, "{:.3g}".format)
-    plot = Plot(name, width, HEIGHT, f"Loss of {title}", x=steps, y=loss)
-    part = curve.steps / len(curve.losses)
-    points = [(part * (index + 0.5), value) for index, value in enumerate(curve.losses)]
+    loss = Axis(f"loss of {title}", low, high, "{:.3g}".format)
+    heading = f"Loss of {title}"
+    plot = Plot(name, width, HEIGHT, heading, x=steps, y=loss)
+    part = curve.steps / len(values)
+    points = []
+    for index, value in enumerate(values):
+        middle = part * (index + 0.5)
+        points.append((middle, value))
     plot.series(points, CANDIDATE_STYLE)
-    last = wording.significant(curve.losses[-1])
-    plot.descriptions.append(f"{curve.steps:,} steps, {last} at the end")
+    last = wording.significant(values[-1])
+    words = f"{curve.steps:,} steps, {last} at the end"
+    plot.descriptions.append(words)
     return plot.svg()

@@ -80,4 +80,6 @@ def _describe(point: facts.Point, metric: str) -> str:
     slowest = wording.milliseconds(point.latency.high)
     scores = wording.span(worst, best)
     times = wording.span(fastest, slowest)
-    return f"{point.name}: {score} ({scores}), p50 {latency} ({times})"
+    words = f"{point.name}: {score} ({scores})"
+    words += f", p50 {latency} ({times})"
+    return words
