@@ -25,6 +25,7 @@ class Number:
     ``meaning``  what it is, such as ``faster``
     ``interval`` its interval in words; None if it is exact
     ``detail``   how it was obtained
+    ``bounds``   what kind of interval it is
     ``clear``    False if its interval includes no change
     ``caution``  what disturbed its measurement; None if nothing did
     """
@@ -35,6 +36,7 @@ class Number:
     detail: str
     clear: bool = True
     caution: str | None = None
+    bounds: str = "95% confidence interval"
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,7 @@ def _score(data: ReportData) -> Number | None:
     if share is None or sides is None:
         return None
     measured, name = sides
+    judged_share = _judged_share(data, measured, name)
     if measured.unlabelled:
         return _agreement(data)
     meaning = f"of {metrics.title(measured.main).lower()} retained"
@@ -293,11 +296,36 @@ def _score(data: ReportData) -> Number | None:
     reason = facts.learned_nothing(data)
     if reason:
         return Number("–", meaning, None, f"{name} {reason}; {detail}")
+    bounds = Number.bounds
+    if judged_share is not None:
+        share = judged_share
+        bounds = "one-sided 95% bounds"
     interval = None
     if math.isfinite(share.low) and math.isfinite(share.high):
         interval = _percentages(share)
     clear = not share.low <= 1 <= share.high
-    return Number(wording.percent(share.value), meaning, interval, detail, clear)
+    figure = wording.percent(share.value)
+    return Number(figure, meaning, interval, detail, clear, bounds=bounds)
+
+
+def _judged_share(data: ReportData, measured: Measurements, name: str) -> Interval | None:
+    """Return the share that is retained as a budget has it; None if no budget is on it.
+
+    The same number has the same interval everywhere on the page.
+    """
+    results = []
+    if data.verdict is not None:
+        results = data.verdict.budgets
+    for result in results:
+        is_share = result.metric == measured.main and result.form == "min_retained"
+        if not is_share or result.cell is not None or result.place is not None:
+            continue
+        if result.against is None or measured.name_of(result.against) != name:
+            continue
+        value, low, high = result.value, result.low, result.high
+        if value is not None and low is not None and high is not None:
+            return Interval(value, low, high)
+    return None
 
 
 def _percentages(interval: Interval) -> str:

@@ -66,7 +66,7 @@ def render(data: ReportData) -> str:
 def _number(number: headline.Number) -> str:
     interval = ""
     if number.interval:
-        interval = f" (95% interval {number.interval})"
+        interval = f" ({number.bounds} {number.interval})"
     detail = escape(number.detail)
     line = f"- **{number.figure} {number.meaning}**{interval}: {detail}"
     if number.caution:

@@ -53,7 +53,7 @@ def test_a_share_without_bounds_has_no_interval(rows: int, right: int, shown: bo
         name: ModelMeasurement(digest=name, size=1, answers=answers)
         for name in ("candidate", "teacher")
     }
-    data = report_data()
+    data = report_data(verdict=None)
     changes = {"models": models, "truth": list(range(rows)), "latency": {}, "slices": {}}
     measured = data.measurements.model_copy(update=changes)
     kept = headline.build(data.model_copy(update={"measurements": measured})).numbers[-1]
@@ -170,3 +170,13 @@ def test_the_only_budget_is_named_without_counting() -> None:
     verdict = Verdict.model_validate({"outcome": "fail", "budgets": [missed]})
     data = report_data().model_copy(update={"verdict": verdict})
     assert headline.build(data).sentence == "The only budget is missed."
+
+
+def test_what_is_retained_has_one_interval_in_banner_and_table() -> None:
+    data = report_data()
+    assert data.verdict is not None
+    share = headline.build(data).numbers[-1]
+    assert share.bounds == "one-sided 95% bounds"
+    assert share.interval == wording.interval(data.verdict.budgets[0])
+    unjudged = headline.build(report_data(verdict=None)).numbers[-1]
+    assert unjudged.bounds == "95% confidence interval"
