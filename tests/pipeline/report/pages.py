@@ -47,6 +47,7 @@ LAYOUT: Final = """() => {
     bottom: name && name.getBoundingClientRect().bottom,
   };
 }"""
+NAMES: Final = ("pass", "fail", "inconclusive", "bare", "compare", "sweep", "trend")
 FAILED: Final = "Latency p50 on cpu-all"
 """The first of the failed report's budgets that are missed."""
 
@@ -80,6 +81,7 @@ def write(folder: Path) -> dict[str, Path]:
         "pass": html.render(_trained()),
         "fail": html.render(report_data(verdict=Verdict(outcome="fail", budgets=budgets()))),
         "inconclusive": html.render(_undecided()),
+        "bare": html.render(report_data(verdict=None, measurements=None)),
         "compare": view.page(["load average 2.7 on 2 cores while measuring"]),
         "sweep": sweep.render(record()),
         "trend": trend.render(history, None),

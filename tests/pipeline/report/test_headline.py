@@ -26,7 +26,7 @@ def test_the_three_numbers_are_ratios_of_what_was_measured() -> None:
 
 
 def test_a_tagged_bundle_is_not_said_to_be_fp32() -> None:
-    data = report_data()
+    data = report_data().model_copy(deep=True)
     assert "(teacher in fused fp32 ONNX Runtime)" in headline.build(data).numbers[0].detail
     data.measurements.baselines["teacher"] = "a" * 64
     assert "(teacher as tagged), on cpu" in headline.build(data).numbers[0].detail

@@ -158,32 +158,6 @@ def test_an_incomplete_run_still_makes_sense(changes: dict[str, Any], said: str)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("validated", [True, False])
-def test_a_browser_shows_it_whole(
-    browser: Any, tmp_path: Any, scheme: str, width: int, validated: bool
-) -> None:
-    data = report_data() if validated else report_data(verdict=None, measurements=None)
-    path = tmp_path / "report.html"
-    path.write_text(html.render(data), encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
-    verdict = page.locator("#verdict")
-    assert verdict.is_visible()
-    assert ("Pass" if validated else "Not validated") in verdict.inner_text()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    page.close()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_the_contrast_of_wcag_aa(browser: Any, tmp_path: Any, scheme: str) -> None:
     path = tmp_path / "report.html"

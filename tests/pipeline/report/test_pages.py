@@ -19,14 +19,22 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def page(browser: Any) -> Iterator[Any]:
+    """A page of the browser; nothing may be reported or requested while it is open."""
     page = browser.new_page()
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     yield page
     page.close()
+    assert messages == []
+    assert [url for url in requests if not url.startswith(("data:", "file:"))] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["pass", "fail", "inconclusive", "compare", "sweep", "trend"])
+@pytest.mark.parametrize("name", pages.NAMES)
 def test_no_text_is_cut_off(
     page: Any, paths: dict[str, Path], tmp_path: Path, name: str, width: int
 ) -> None:
