@@ -23,13 +23,10 @@ from tests.pipeline.report.pages import FAILED, FIRST_SCREEN, SCHEMES, WIDTHS
 WIDE: Final = max(WIDTHS)
 
 
-def pictures(folder: Path) -> list[dict[str, Any]]:
+def pictures(chromium: str, folder: Path) -> list[dict[str, Any]]:
     """Return the layout of every page at every width and colour; save their pictures."""
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        sys.exit("chromium is not installed: apt-get install chromium")
     rows = []
     with tempfile.TemporaryDirectory() as written, sync_playwright() as driver:
         paths = pages.write(Path(written))
@@ -81,10 +78,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=Path, default=None)
     folder: Path | None = parser.parse_args().pictures
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("chromium is not installed: apt-get install chromium")
+        return 5
     with tempfile.TemporaryDirectory() as temporary:
         saved = folder or Path(temporary)
         saved.mkdir(parents=True, exist_ok=True)
-        rows = pictures(saved)
+        rows = pictures(chromium, saved)
     return record.finish("pages", rows, claims_of_pictures(rows), seed=0)
 
 

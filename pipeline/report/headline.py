@@ -75,8 +75,8 @@ def build(data: ReportData) -> Headline:
     outcome = data.verdict.outcome
     budgets = data.verdict.budgets
     words = f"{judged(budgets)} {first_release(data.absent)}".strip()
-    open_ones = tuple(unmet(budgets, data.measurements))
-    return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), words, numbers, open_ones)
+    lines = tuple(unmet(budgets, data.measurements))
+    return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), words, numbers, lines)
 
 
 def by_urgency(results: Sequence[BudgetResult]) -> list[BudgetResult]:

@@ -60,17 +60,17 @@ def _head(record: SweepRecord) -> Headline:
     if not record.answers:
         return Headline(None, "○", "No answer yet", "The sweep has not ended.", ())
     questions = wording.plural(len(record.answers), "question")
-    found = [answer for answer in record.answers if answer.branch]
-    sentence = f"{len(found)} of {questions} answered."
-    outcomes = {answer.outcome for answer in found}
-    if len(found) < len(record.answers):
+    answered = [answer for answer in record.answers if answer.branch]
+    sentence = f"{len(answered)} of {questions} answered."
+    outcomes = {answer.outcome for answer in answered}
+    if len(answered) < len(record.answers):
         outcomes.add("inconclusive")
     outcome: Outcome | None = None
     for name in ORDER:
         if name in outcomes:
             outcome = name
     for name, words in _BUDGETS.items():
-        named = [answer.question for answer in found if answer.outcome == name]
+        named = [answer.question for answer in answered if answer.outcome == name]
         if named:
             sentence += f" {words}: {'; '.join(named)}."
     if outcome is None:

@@ -33,8 +33,8 @@ LAYOUT: Final = """() => {
   const outside = [...document.querySelectorAll("svg")].flatMap(svg => {
     const box = svg.getBoundingClientRect();
     return [...svg.querySelectorAll("text")].filter(text => {
-      const own = text.getBoundingClientRect();
-      return own.width && (own.left < box.left - 1 || own.right > box.right + 1);
+      const place = text.getBoundingClientRect();
+      return place.width && (place.left < box.left - 1 || place.right > box.right + 1);
     });
   });
   const name = document.querySelector(".unmet b");
