@@ -11,11 +11,11 @@ from rarefy.exporters.bundle import files
 from rarefy.exporters.forms.source import Source
 from rarefy.pipeline.measure.measurements import CANDIDATE
 from rarefy.pipeline.model.runtime import onnx_runtime
-from rarefy.pipeline.report import facts
+from rarefy.pipeline.report import facts, headline
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
-from rarefy.pipeline.terms.wording import bounds, escape, plural, quantity, times
+from rarefy.pipeline.terms.wording import bounds, escape, plural, quantity
 from rarefy.pipeline.verdict.provenance import Provenance
 from rarefy.pipeline.verdict.record import ReportData
 
@@ -156,14 +156,17 @@ def _gains(record: ReportData) -> list[tuple[str, str]]:
         text = bounds(timed.percentile(CANDIDATE, 50), "ms")
         ratio = facts.speedup(record, target)
         if ratio is not None:
-            text += f", {times(ratio.value)} as fast as the original"
-        cpu = escape(str(measured.machine.get("cpu", "unknown CPU")))
+            number = headline.comparison(ratio, "faster", "slower", "")
+            text += f", {number.figure} {number.meaning} than the original"
+        cpu = measured.machine.get("cpu", "unknown CPU")
         threads = plural(timed.threads, "thread")
-        gains.append(("p50 latency of one text", f"{text}, on {cpu} with {threads}"))
+        text += f", on {escape(str(cpu))} with {threads}"
+        gains.append(("p50 latency of one text", text))
         break
-    size = quantity(measured.models[CANDIDATE].size, "B")
-    if name in measured.models:
-        before = quantity(measured.models[name].size, "B")
+    models = measured.models
+    size = quantity(models[CANDIDATE].size, "B")
+    if name in models:
+        before = quantity(models[name].size, "B")
         size += f", the original {before}"
     gains.append(("size of all files", size))
     return gains

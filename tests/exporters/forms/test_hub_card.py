@@ -194,7 +194,8 @@ def test_the_card_has_what_was_gained_on_which_cpu(classifier, tmp_path):
     text = card(found, tmp_path, provenance(found)).text
     assert "| accuracy of the original, teacher | 83.2% [" in text
     assert (
-        "as fast as the original, on Intel(R) Xeon(R) Processor @ 2.10GHz with 1 thread |" in text
+        "× faster than the original, on Intel(R) Xeon(R) Processor @ 2.10GHz with 1 thread |"
+        in text
     )
     assert "| size of all files | 15.4 MB, the original 91.6 MB |" in text
 
