@@ -165,7 +165,7 @@ def _gains(record: ReportData) -> list[tuple[str, str]]:
         break
     models = measured.models
     size = quantity(models[CANDIDATE].size, "B")
-    if name in models:
+    if name is not None and name in models:
         before = quantity(models[name].size, "B")
         size += f", the original {before}"
     gains.append(("size of all files", size))

@@ -41,7 +41,10 @@ def build(data: ReportData) -> Use | None:
         f"print(model.predict({arguments}))",
     ]
     runtime = "ONNX Runtime"
-    for timed in measured.latency.values() if measured else ():
+    timings = []
+    if measured is not None:
+        timings = list(measured.latency.values())
+    for timed in timings:
         runtime = RUNTIMES.get(timed.provider, runtime)
     promote = None
     if data.verdict is not None and data.verdict.outcome == "pass":

@@ -69,8 +69,8 @@ def _head(record: SweepRecord) -> Headline:
     for name in ORDER:
         if name in outcomes:
             outcome = name
-    for name, words in _BUDGETS.items():
-        named = [answer.question for answer in answered if answer.outcome == name]
+    for ending, words in _BUDGETS.items():
+        named = [answer.question for answer in answered if answer.outcome == ending]
         if named:
             sentence += f" {words}: {'; '.join(named)}."
     if outcome is None:
