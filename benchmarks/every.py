@@ -35,6 +35,7 @@ NAMES: Final = (
     "knowledge",
     "promises",
     "hostile",
+    "pages",
     "large",
     "passes",
     "opset",
