@@ -25,7 +25,8 @@ export TOKENIZERS_PARALLELISM = false
 # the fewest tests and would come last. One thread each: more would wait for the cores of the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo docs pages test test-all test-quick test-gpu test-consumers test-lowest lint format benchmark clean
+.PHONY: help demo docs pages test test-all test-quick test-gpu test-consumers test-lowest lint format \
+	benchmark release-check clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -85,6 +86,10 @@ format: $(VENV)/.dev ## Bring the code into form
 benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet machine)
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
 	$(BIN)/python -m benchmarks.every --race $(RACE) --students $(STUDENTS) $(ARGS)
+
+release-check: $(VENV)/.dev ## Build what a release would publish, and check it: in build/release
+	rm -rf build/release
+	$(BIN)/python .ci/release.py build/release $(ARGS)
 
 clean: ## Remove the environment and what runs left
 	rm -rf $(VENV) $(VENV)-docs .rarefy site

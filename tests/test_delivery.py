@@ -23,8 +23,11 @@ BIN = Path(sys.executable).parent
 WORKFLOWS = (
     "examples/ci/github.yml",
     ".github/workflows/ci.yml",
+    ".github/workflows/release.yml",
     ".github/workflows/versions.yml",
 )
+FORMS = (".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml")
+DEPENDABOT = ".github/dependabot.yml"
 
 
 def tool(name: str, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -44,6 +47,10 @@ def clean(done: subprocess.CompletedProcess[str]) -> None:
         ("vendor.github-actions", ["action.yml"]),
         ("vendor.github-workflows", WORKFLOWS),
         ("vendor.gitlab-ci", ["examples/ci/gitlab-ci.yml"]),
+        ("vendor.dependabot", [DEPENDABOT]),
+        ("vendor.github-issue-config", [".github/ISSUE_TEMPLATE/config.yml"]),
+        ("vendor.github-issue-forms", FORMS),
+        ("vendor.citation-file-format", ["CITATION.cff"]),
     ],
 )
 def test_files_fit_the_schema_of_their_service(schema: str, files: list[str]) -> None:
@@ -61,7 +68,8 @@ def test_examples_fit_the_schema_that_they_name(kind: str, count: int) -> None:
 
 
 def test_zizmor_finds_no_way_into_the_action_or_the_workflows() -> None:
-    clean(tool("zizmor", "--offline", "--config", ".github/zizmor.yml", "action.yml", *WORKFLOWS))
+    files = ("action.yml", DEPENDABOT, *WORKFLOWS)
+    clean(tool("zizmor", "--offline", "--config", ".github/zizmor.yml", *files))
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "Dockerfile.gpu"])

@@ -45,7 +45,7 @@ def test_no_other_stage_can_open_it_and_a_new_byte_reruns_no_other(
     """The file is gone while they run, and its rows raise an error if they are touched."""
     path, away = workshop.folder / "eval.jsonl", workshop.folder / "away"
     ran: list[str] = []
-    run_stage = Run._run_stage
+    run_stage = Run.run_stage
 
     def poisoned(
         run: Run, identifier: str, stage: Stage, context: Context, known: dict[str, Artifact]
@@ -64,7 +64,7 @@ def test_no_other_stage_can_open_it_and_a_new_byte_reruns_no_other(
             away.rename(path)
             splits["eval"] = whole
 
-    monkeypatch.setattr(Run, "_run_stage", poisoned)
+    monkeypatch.setattr(Run, "run_stage", poisoned)
     first = execute(workshop.open(*CHAIN))
     assert ran == list(first)
 
