@@ -111,11 +111,10 @@ def _taught(stage: Any, rows: Rows) -> float:
 
 
 def _factorize(stage: Any, rows: Rows) -> Workload:
-    usual = 0.5 if stage.embeddings is None else 1.0
-    share = stage.keep_weights or usual
     calibration = min(stage.calibration_rows, rows["train"])
     ranked = RANKING * calibration
-    return Workload(answered=ranked, share=share, seconds=SOLVING)
+    learned = stage.recover_epochs * _taught(stage, rows)
+    return Workload(learned, ranked, share=stage.keep_weights, seconds=SOLVING)
 
 
 def _quantize(stage: Any, rows: Rows) -> Workload:

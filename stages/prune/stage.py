@@ -15,7 +15,7 @@ from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
-from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS, THIN
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 from rarefy.stages.prune.importance import CRITERIA
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
@@ -193,10 +193,6 @@ class Prune(Stage):
                 "prune.vocabulary: pairs of tokens are hashed by token IDs, which would change; "
                 "put it before 'bag_of_tokens'"
             )
-        if self.vocabulary and config.get(THIN):
-            raise ModelError(
-                "prune.vocabulary: the embeddings are factorized; put 'prune' before 'factorize'"
-            )
         if not (self._units or self.remove_layers):
             return config
         try:
@@ -252,8 +248,8 @@ class Prune(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens; in rounds, layers, then heads and neurons, and train to recover; save."""
         from rarefy.pipeline.model import checkpoint
-        from rarefy.stages.prune import recovery
         from rarefy.stages.prune import units as unit_search
+        from rarefy.stages.teachers import recovery
         from rarefy.stages.training import calibration_rows as calibration
 
         training.prepare(context)
