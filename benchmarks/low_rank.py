@@ -54,7 +54,7 @@ from rarefy.stages.training import calibration_rows
 PARTS = ("metrics", "time", "pruning", "recovered", "embeddings")
 SHARES = (0.7, 0.5)
 """Of the weights of linear layers that stay."""
-REMOVED = (0.1, 0.2, 0.3, 0.45, 0.6)
+REMOVED = (0.15, 0.3, 0.5)
 """Of the multiply-adds of heads and neurons, in the pruned models that are timed."""
 DAMPINGS = (0.01, 1.0)
 """Beside that of the stage."""

@@ -34,6 +34,7 @@ __all__ = [
     "named_class",
     "read_config",
     "save",
+    "share_down",
 ]
 
 SHAPES = "shapes.json"
@@ -177,6 +178,14 @@ def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
     return nn.Sequential(OrderedDict(down=down, up=up))
 
 
+def share_down(pair: Any, first: Any) -> None:
+    """Let a factorized layer use another's first factor. Raises ValueError if the shapes differ."""
+    if pair.down.weight.shape != first.down.weight.shape:
+        raise ValueError("layers of different ranks share a factor")
+    pair.down = first.down
+    pair._tied_weights_keys = {"down.weight": "down.weight"}  # transformers saves it once
+
+
 def _build(directory: Path) -> Any:
     """Build the model that config.json and shapes.json describe, with uninitialized weights."""
     from transformers.initialization import no_init_weights
@@ -244,7 +253,7 @@ def _reshape(model: Any, path: Path) -> None:
                 inputs, outputs = sizes
                 model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
         for name, first in shapes.get("shared", {}).items():
-            _share_down(model.get_submodule(name), model.get_submodule(first))
+            share_down(model.get_submodule(name), model.get_submodule(first))
         for name, count in shapes.get("heads", {}).items():
             shared_heads.prepare(model.get_submodule(name), torch.zeros(count, dtype=torch.int64))
         for name, size in shapes.get("vectors", {}).items():
@@ -255,13 +264,6 @@ def _reshape(model: Any, path: Path) -> None:
         reason = first_line(error)
         raise ModelError(f"{path}: does not match the model: {reason}") from error
     count_heads(model)
-
-
-def _share_down(pair: Any, first: Any) -> None:
-    """Let a factorized layer use another's first factor. Raises ValueError if the shapes differ."""
-    if pair.down.weight.shape != first.down.weight.shape:
-        raise ValueError("layers of different ranks share a factor")
-    pair.down = first.down
 
 
 def count_heads(model: Any) -> None:

@@ -138,8 +138,8 @@ def choose_ranks(
     whole = sum(float(cost.max()) for cost in costs)
     if least > budget:
         raise ModelError(
-            f"factorize.keep_weights: {budget / whole:.0%} is below the minimum; rank {multiple} "
-            f"in every layer has {least / whole:.0%}"
+            f"{max(0.0, budget / whole):.0%} is below the minimum; rank {multiple} in every layer "
+            f"has {least / whole:.0%}"
         )
     low, high = 0.0, 1e-12
     while total(high) > budget and high < 1e30:

@@ -91,8 +91,9 @@ def _replace(network: Any, group: Group, rank: int) -> None:
             pair.up.bias.copy_(linear.bias)
         pairs.append(pair)
     pairs[0].down.weight.copy_(narrow)
+    for pair in pairs[1:]:
+        checkpoint.share_down(pair, pairs[0])
     for name, pair in zip(group.names, pairs, strict=True):
-        pair.down = pairs[0].down
         network.set_submodule(name, pair)
 
 

@@ -153,6 +153,6 @@ def test_a_weight_whose_parameters_cost_more_gives_them_up_first():
 
 def test_a_budget_below_the_least_ranks_is_refused():
     with pytest.raises(
-        ModelError, match=r"factorize.keep_weights: 30% is below the minimum; .* has 50%"
+        ModelError, match=r"30% is below the minimum; rank 16 in every layer has 50%"
     ):
         svd.choose_ranks([decomposition_of([1.0] * 64)], int(0.3 * 64 * 64), multiple=16)

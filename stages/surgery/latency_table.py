@@ -87,14 +87,14 @@ class Table:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def load(directory: Path) -> Table:
-    """Read what ``save`` wrote. Raises ModelError if it is not there, or of an older version."""
+def load(directory: Path, stage: str = "prune") -> Table:
+    """Read what ``save`` wrote, for a stage. Raises ModelError if it is not there, or is older."""
     path = directory / FILE
     if not path.is_file():
-        raise ModelError(f"prune.table: that stage wrote no {FILE}; 'profile' does")
+        raise ModelError(f"{stage}.table: that stage wrote no {FILE}; 'profile' does")
     value = json.loads(path.read_text(encoding="utf-8"))
     if value.pop("schema") != SCHEMA:
-        raise ModelError("prune.table: another version of rarefy made it; run 'profile' again")
+        raise ModelError(f"{stage}.table: another version of rarefy made it; run 'profile' again")
     curves = {}
     for kind, curve in value.pop("curves").items():
         one, two = tuple(curve["one"]), tuple(curve["two"])
