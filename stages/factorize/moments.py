@@ -68,9 +68,21 @@ def groups(network: Any, layers: dict[str, Any], batch: Batch, loss: Loss) -> li
         loss(network, batch)
         readers: dict[tuple[int, ...], list[str]] = {}
         for name, linear in layers.items():
-            inputs = tuple(id(source) for layer, source, _ in calls if layer is linear)
-            readers.setdefault(inputs or (id(linear),), []).append(name)
+            inputs = _inputs(linear, calls)
+            names = readers.setdefault(inputs, [])
+            names.append(name)
     return list(readers.values())
+
+
+def _inputs(linear: Any, calls: list[Call]) -> tuple[int, ...]:
+    """Return what tells the inputs of a layer's calls apart; of a layer without calls, itself."""
+    seen = []
+    for layer, source, _ in calls:
+        if layer is linear:
+            seen.append(id(source))
+    if not seen:
+        seen.append(id(linear))
+    return tuple(seen)
 
 
 def measure(
@@ -91,8 +103,10 @@ def measure(
         loss: the loss, summed over the rows of a batch.
         progress: called with the number of batches done and the total.
     """
-    moments = [_none(group) for group in layers]
-    flat = [linear for group in layers for linear in group]
+    moments, flat = [], []
+    for group in layers:
+        moments.append(_none(group))
+        flat.extend(group)
     with _Watched(flat) as calls:
         for done, batch in enumerate(batches):
             total = loss(network, batch)
@@ -110,10 +124,12 @@ def measure(
 
 
 def _none(group: list[Any]) -> Moments:
-    weight = group[0].weight
+    weight = group[0].weight.detach()
+    columns = weight.shape[1]
     outputs = sum(linear.out_features for linear in group)
-    inputs = weight.new_zeros(weight.shape[1], weight.shape[1], dtype=torch.double)
-    return Moments(inputs.detach(), weight.new_zeros(outputs, outputs).detach())
+    inputs = weight.new_zeros(columns, columns, dtype=torch.double)
+    gradients = weight.new_zeros(outputs, outputs)
+    return Moments(inputs, gradients)
 
 
 def _add(sums: Moments, group: list[Any], calls: list[Call], gradients: Iterable[Tensor]) -> None:
@@ -121,13 +137,16 @@ def _add(sums: Moments, group: list[Any], calls: list[Call], gradients: Iterable
     sources: list[list[Tensor]] = [[] for _ in group]
     arrived: list[list[Tensor]] = [[] for _ in group]
     for (linear, source, _), gradient in zip(calls, gradients, strict=True):
-        if linear in group:
-            place = group.index(linear)
-            sources[place].append(source.flatten(0, -2))
-            arrived[place].append(gradient.flatten(0, -2))
-    for number, source in enumerate(sources[0]):
-        together = torch.cat([each[number] for each in arrived], dim=1)
-        sums.add(source, together)
+        if linear not in group:
+            continue
+        place = group.index(linear)
+        tokens = source.flatten(0, -2)
+        slopes = gradient.flatten(0, -2)
+        sources[place].append(tokens)
+        arrived[place].append(slopes)
+    for tokens, *parts in zip(sources[0], *arrived, strict=True):
+        together = torch.cat(parts, dim=1)
+        sums.add(tokens, together)
 
 
 class _Watched:

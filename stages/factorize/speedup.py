@@ -35,35 +35,50 @@ class Speedup(TimedSearch):
         that is measured corrects this one.
         """
         prices = self._prices(groups)
-        linear = 0.0
+        budget = 0.0
         for group, price in zip(groups, prices, strict=True):
-            linear += price * group.parameters
-        now = self.table.ms(self.units(self.origin))
-        budget = linear - now * (1 - 1 / speedup)
+            budget += price * group.parameters
+        units = self.units(self.origin)
+        now = self.table.ms(units)
+        budget -= now * (1 - 1 / speedup)
         decompositions = [group.decomposition for group in groups]
         try:
-            return svd.choose_ranks(decompositions, budget, multiple=thin.RANKS, prices=prices)
+            ranks = svd.choose_ranks(decompositions, budget, multiple=thin.RANKS, prices=prices)
         except ModelError as error:
             raise ModelError(
                 f"factorize.speedup: {speedup:.3g}× is out of reach; of the time of the linear "
                 f"layers, {error}; 'prune' goes further"
             ) from error
+        return ranks
 
     def _prices(self, groups: list[Group]) -> list[float]:
         """Return the ms that a parameter of each group takes."""
-        curve = self.table.curves["neurons"]
-        first = surgery.parts(self.origin, "neurons")[0]
         layers = checkpoint.encoder_layers(self.origin)
-        weights = [producer.linear.weight for producer in first.producers] + [first.sink.weight]
-        per_neuron = sum(weight.numel() for weight in weights) / first.count
-        span = per_neuron * (curve.counts[-1] - curve.counts[0])
+        in_last = set(layers[-1].modules())
+        parameters = self._parameters_of_neuron()
         prices = []
         for group in groups:
-            module = self.origin.get_submodule(group.names[0])
-            last = module in set(layers[-1].modules())
-            most, least = (curve.ms(curve.counts[at], last=last) for at in (-1, 0))
-            prices.append(max(0.0, most - least) / span)
+            name = group.names[0]
+            module = self.origin.get_submodule(name)
+            ms = self._ms_of_neuron(last=module in in_last)
+            prices.append(ms / parameters)
         return prices
+
+    def _ms_of_neuron(self, *, last: bool) -> float:
+        """Return the ms of a neuron, in the last layer or in another; at least 0."""
+        curve = self.table.curves["neurons"]
+        fewest, most = curve.counts[0], curve.counts[-1]
+        ms = curve.ms(most, last=last)
+        ms -= curve.ms(fewest, last=last)
+        return max(0.0, ms) / (most - fewest)
+
+    def _parameters_of_neuron(self) -> float:
+        """Return the weights of a neuron, in the matrices that make it and that read it."""
+        first = surgery.parts(self.origin, "neurons")[0]
+        count = first.sink.weight.numel()
+        for producer in first.producers:
+            count += producer.linear.weight.numel()
+        return float(count) / first.count
 
     def _measure(self, groups: list[Group], ranks: Ranks) -> Interval:
         """Return the measured speed-up of these ranks."""

@@ -76,17 +76,29 @@ def decompose(
         gradients: (outputs, outputs), the mean over tokens of g·gᵀ.
         damping: added to the gradients' moment, as a share of the mean of its diagonal.
     """
-    weight, inputs = weight.double(), inputs.double()
+    inputs = inputs.double()
     squares, basis = torch.linalg.eigh(inputs)
     ridge = INPUT_DAMPING * _mean(inputs)
-    roots = (squares.clamp(min=0) + ridge).sqrt()
-    damped = gradients.double().clone()
-    damped.diagonal().add_(damping * _mean(damped))
-    lower = torch.linalg.cholesky(damped)
-    scaled = lower.T @ weight @ (basis * roots)
+    damped = squares.clamp(min=0) + ridge
+    roots = damped.sqrt()
+    lower = _cholesky(gradients, damping)
+    upper = lower.T
+    scaled = upper @ weight.double()
+    scaled = scaled @ (basis * roots)
     turned, values, right = torch.linalg.svd(scaled, full_matrices=False)
-    left = torch.linalg.solve_triangular(lower.T, turned, upper=True)
-    return Decomposition(left, values, (right / roots) @ basis.T)
+    left = torch.linalg.solve_triangular(upper, turned, upper=True)
+    right = (right / roots) @ basis.T
+    return Decomposition(left, values, right)
+
+
+def _cholesky(moment: Tensor, damping: float) -> Tensor:
+    """Return the lower factor of a moment, damped by a share of its mean."""
+    damped = moment.double().clone()
+    ridge = damping * _mean(damped)
+    diagonal = damped.diagonal()
+    diagonal.add_(ridge)
+    lower: Tensor = torch.linalg.cholesky(damped)
+    return lower
 
 
 def _mean(moment: Tensor) -> Tensor:
@@ -118,22 +130,14 @@ def choose_ranks(
     Raises:
         ModelError: if even the least ranks are above the budget.
     """
-    prices = prices or [1.0] * len(decompositions)
-    greatest = max((float(each.values.square().sum()) for each in decompositions), default=0.0)
+    greatest = _greatest(decompositions)  # the rates below are for losses of about this size
     costs, losses = [], []
-    for layer, price in zip(decompositions, prices, strict=True):
-        parameters, loss = _options(layer, multiple)
-        costs.append(price * parameters)
-        losses.append(loss / (greatest or 1.0))  # the rates below are for losses of about this size
-
-    def choose(rate: float) -> list[int]:
-        options = zip(costs, losses, strict=True)
-        return [int((loss + rate * cost / budget).argmin()) for cost, loss in options]
-
-    def total(rate: float) -> float:
-        chosen = zip(costs, choose(rate), strict=True)
-        return sum(float(cost[place]) for cost, place in chosen)
-
+    for at, layer in enumerate(decompositions):
+        cost, loss = _options(layer, multiple)
+        if prices is not None:
+            cost = cost * prices[at]
+        costs.append(cost)
+        losses.append(loss / greatest)
     least = sum(float(cost.min()) for cost in costs)
     whole = sum(float(cost.max()) for cost in costs)
     if least > budget:
@@ -141,12 +145,26 @@ def choose_ranks(
             f"{max(0.0, budget / whole):.0%} is below the minimum; rank {multiple} in every layer "
             f"has {least / whole:.0%}"
         )
+
+    def choose(rate: float) -> list[int]:
+        places = []
+        for cost, loss in zip(costs, losses, strict=True):
+            total = loss + rate / whole * cost
+            places.append(int(total.argmin()))
+        return places
+
+    def is_within(rate: float) -> bool:
+        total = 0.0
+        for cost, place in zip(costs, choose(rate), strict=True):
+            total += float(cost[place])
+        return total <= budget
+
     low, high = 0.0, 1e-12
-    while total(high) > budget and high < 1e30:
+    while not is_within(high) and high < 1e30:
         high *= 4
     for _ in range(60):
         middle = (low + high) / 2
-        if total(middle) <= budget:
+        if is_within(middle):
             high = middle
         else:
             low = middle
@@ -154,6 +172,15 @@ def choose_ranks(
     for place in choose(high):
         ranks.append(place * multiple if place else None)
     return ranks
+
+
+def _greatest(decompositions: Sequence[Decomposition]) -> float:
+    """Return the greatest loss of leaving all of a weight out; 1 if there is none."""
+    greatest = 0.0
+    for layer in decompositions:
+        loss = float(layer.values.square().sum())
+        greatest = max(greatest, loss)
+    return greatest or 1.0
 
 
 def _options(layer: Decomposition, multiple: int) -> tuple[Tensor, Tensor]:

@@ -55,14 +55,18 @@ class Speedup(TimedSearch):
                 if depth == 1 or not layers_too:
                     raise
             if not batches:
-                rows = calibration_rows.sample(
-                    self.context, self.tokenizer, layer_search.ROWS, "dev"
-                )
-                batches = list(calibration_rows.batches(rows, self.context.device))
-                whole = layer_search.outputs(self.context.task, self.network, batches)
+                batches = self._batches()
+                task = self.context.task
+                whole = layer_search.outputs(task, self.network, batches)
             gone = layer_search.least_needed(self.context, self.network, 1, batches, whole=whole)
             retained = [layer for layer in range(depth) if layer not in gone]
             surgery.keep_layers(self.network, retained)
+
+    def _batches(self) -> list[Any]:
+        """Return rows of dev, by whose predictions layers are compared."""
+        count = layer_search.ROWS
+        rows = calibration_rows.sample(self.context, self.tokenizer, count, "dev")
+        return list(calibration_rows.batches(rows, self.context.device))
 
     def search(self, importance: Ranked, choose: Choose, part: float = 1) -> list[Tensor]:
         """Return the units to keep, one entry per part in the order of the forward pass.
@@ -78,7 +82,9 @@ class Speedup(TimedSearch):
         if part < 1:
             return choose(self.counts(importance, self.target**part))
         counts_for = partial(self.counts, importance)
-        return choose(self.nearest(counts_for, partial(self._measure, choose)))
+        measure = partial(self._measure, choose)
+        counts = self.nearest(counts_for, measure)
+        return choose(counts)
 
     def counts(self, importance: Ranked, speedup: float) -> dict[Unit, list[int]]:
         """Return how many units each part keeps: the least importance lost for the speed-up."""
@@ -86,13 +92,16 @@ class Speedup(TimedSearch):
         for unit, ranked in importance.items():
             choices[unit] = []
             for place, values in enumerate(ranked, 1):
-                cost = partial(self._ms, unit, last=place == len(ranked))
+                last = place == len(ranked)
+                cost = partial(self._ms, unit, last=last)
                 choice = selection.choice(values, unit, cost)
                 choices[unit].append(choice)
         flat = selection.flatten(choices)
-        now = self.table.ms(self.units(self.origin))
-        rest = self.table.ms(self.units(self.network))
-        rest -= sum(float(choice.cost[-1]) for choice in flat)
+        units, left = self.units(self.origin), self.units(self.network)
+        now = self.table.ms(units)
+        rest = self.table.ms(left)
+        for choice in flat:
+            rest -= float(choice.cost[-1])
         try:
             return selection.spend(choices, now / speedup - rest)
         except ModelError as error:

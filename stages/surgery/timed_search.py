@@ -75,8 +75,8 @@ class TimedSearch:
                 "int8; profile in int8"
             )
         for unit, curve in table.curves.items():
-            layers = surgery.parts(self.origin, unit)
-            most = max(part.count for part in layers)
+            counts = [part.count for part in surgery.parts(self.origin, unit)]
+            most = max(counts)
             if most > curve.counts[-1]:
                 raise ModelError(
                     f"{self.stage}.table: it ends at {curve.counts[-1]} {unit}, but a layer has "
@@ -169,9 +169,10 @@ class TimedSearch:
 
     def time(self, small: Any, shape: Any) -> Interval:
         """Return the ratio of the input's median latency to a smaller network's, both in int8."""
-        name = value_sha256(shape)[:12]
+        digest = value_sha256(shape)
         whole, bundle = self._whole
-        smaller = next(self._finalists(f"smaller-{name}", small).int8())
+        finalists = self._finalists(f"smaller-{digest[:12]}", small)
+        smaller = next(finalists.int8())
         timed = whole.time({FLOAT: bundle, "smaller": smaller})
         if timed.throttled:
             log.warning(
@@ -186,5 +187,6 @@ class TimedSearch:
         return whole, next(whole.int8())
 
     def _finalists(self, name: str, network: Any) -> Finalists:
-        context = replace(self.context, work=self.context.work / name)
+        work = self.context.work / name
+        context = replace(self.context, work=work)
         return Finalists(context, network.cpu(), self.tokenizer)
