@@ -8,10 +8,11 @@ The demo's teacher (6×384), fine-tuned with up to three seeds. The parts, in th
                 the metric of its inputs (SVD-LLM, Wang et al. 2024, arXiv 2403.07378), and in that
                 of the gradients at its outputs as well, as ``factorize`` does; query, key and value
                 share their first matrix or not. Also how far the gradients' moment is damped.
+``drawn``       the first seed's, by gradients of labels that the teacher's answers draw.
 ``time``        int8 bundles of low rank and of pruned models take turns in one process, by the time
                 of its CPU; between the measured shares, the one that takes the same time is read.
 ``pruning``     ``prune`` removes that share of the multiply-adds.
-``recovered``   both train an epoch.
+``recovered``   at the lower share, both train an epoch on a quarter of the rows.
 ``embeddings``  the table of tokens at low rank against fewer bits at equal bytes.
 
 All work is in DIR, and a run that was stopped goes on from there.
@@ -24,7 +25,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,22 @@ from rarefy.stages.prune import Prune
 from rarefy.stages.quantization import bundles, sensitivity
 from rarefy.stages.training import calibration_rows
 
-PARTS = ("metrics", "time", "pruning", "recovered", "embeddings")
+PARTS = ("metrics", "drawn", "time", "pruning", "recovered", "embeddings")
 SHARES = (0.7, 0.5)
 """Of the weights of linear layers that stay."""
 REMOVED = (0.15, 0.3, 0.5)
 """Of the multiply-adds of heads and neurons, in the pruned models that are timed."""
-DAMPINGS = (0.01, 1.0)
+DAMPINGS = (0.1, 1.0)
 """Beside that of the stage."""
 CALIBRATION = 512
 LENGTH = 64
-EVERY = 2
-"""Of the eval rows, every second one is answered."""
-TIMED, ROUNDS = 40, 8
+EVERY = 4
+"""Of the eval rows, every fourth one is answered."""
+TIMED, ROUNDS = 30, 8
 RANKS = (96, 128, 192)
 """Of embeddings. 192 columns in int8 are the bytes of 384 in four bits, without their scales."""
+RECOVERED = 1800
+"""Rows of recovery, a quarter of all."""
 RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
 DRAWS = 2000
 Key = tuple[float, str]
@@ -107,24 +110,47 @@ def opened(home: Path, number: int) -> Seed:
 class Measured:
     """The layers of a seed's teacher and their moments, from which each way takes what it uses."""
 
-    def __init__(self, seed: Seed) -> None:
-        self.seed = seed
-        model = checkpoint.load(seed.source)
-        tokenizer = checkpoint.load_tokenizer(seed.source)
-        numbers = json.loads((seed.source / "config.json").read_text())["label2id"]
+    def __init__(self, seed: Seed, *, drawn: bool = False) -> None:
+        self.seed, self.drawn = seed, drawn
+        self.decomposed: dict[str, list[thin.Group]] = {}
+
+    @cached_property
+    def model(self) -> Any:
+        """The teacher."""
+        return checkpoint.load(self.seed.source)
+
+    @cached_property
+    def layers(self) -> dict[str, Any]:
+        """Its linear layers by name."""
+        return moments.eligible(self.model)
+
+    @cached_property
+    def batches(self) -> list[dict[str, Tensor]]:
+        """Rows of train with their labels, or with labels that are drawn."""
+        tokenizer = checkpoint.load_tokenizer(self.seed.source)
+        numbers = json.loads((self.seed.source / "config.json").read_text())["label2id"]
         lines = [json.loads(line) for line in planned.TRAIN.read_text().splitlines()]
         lines = lines[planned.DEV :]
         few = [lines[at * len(lines) // CALIBRATION] for at in range(CALIBRATION)]
-        train = planned.split(
-            [line["text"] for line in few], [numbers[str(line["label"])] for line in few]
-        )
-        rows = seed.task.encoder.examples(tokenizer, train, range(len(few)))
-        batches = list(calibration_rows.batches(rows, "cpu"))
-        self.layers = moments.eligible(model)
-        loss = seed.task.objective.summed_loss()
-        self.groups = moments.groups(model, self.layers, batches[0], loss)
+        texts = [line["text"] for line in few]
+        train = planned.split(texts, [numbers[str(line["label"])] for line in few])
+        if self.drawn:
+            train = planned.split(texts, _drawn_labels(self.seed, train))
+        rows = self.seed.task.encoder.examples(tokenizer, train, range(len(few)))
+        return list(calibration_rows.batches(rows, "cpu"))
+
+    @cached_property
+    def groups(self) -> list[list[str]]:
+        """The names of layers that read the same input."""
+        loss = self.seed.task.objective.summed_loss()
+        return moments.groups(self.model, self.layers, self.batches[0], loss)
+
+    @cached_property
+    def sums(self) -> list[Moments]:
+        """The moments of each group."""
         modules = [[self.layers[name] for name in group] for group in self.groups]
-        self.sums = moments.measure(model, modules, batches, loss, lambda *_: None)
+        loss = self.seed.task.objective.summed_loss()
+        return moments.measure(self.model, modules, self.batches, loss, lambda *_: None)
 
     def save(self, way: str, share: float, decompose: Callable[..., Any], *, shared: bool) -> Path:
         """Make the teacher thin in one way; return the folder of the checkpoint."""
@@ -132,11 +158,9 @@ class Measured:
         output = folder / "output"
         if (folder / "done").is_file():
             return output
-        groups = []
-        for names, sums in zip(self.groups, self.sums, strict=True):
-            for part, moment in self._parts(names, sums, shared=shared):
-                weight = torch.cat([self.layers[name].weight.detach() for name in part])
-                groups.append(thin.Group(part, decompose(weight, moment)))
+        if way not in self.decomposed:
+            self.decomposed[way] = self._decompose(decompose, shared=shared)
+        groups = self.decomposed[way]
         budget = share * sum(group.parameters for group in groups)
         decompositions = [group.decomposition for group in groups]
         ranks = svd.choose_ranks(decompositions, budget, multiple=thin.RANKS)
@@ -145,6 +169,14 @@ class Measured:
         checkpoint.save(model, checkpoint.load_tokenizer(self.seed.source), output)
         (folder / "done").touch()
         return output
+
+    def _decompose(self, decompose: Callable[..., Any], *, shared: bool) -> list[thin.Group]:
+        groups = []
+        for names, sums in zip(self.groups, self.sums, strict=True):
+            for part, moment in self._parts(names, sums, shared=shared):
+                weight = torch.cat([self.layers[name].weight.detach() for name in part])
+                groups.append(thin.Group(part, decompose(weight, moment)))
+        return groups
 
     def _parts(
         self, names: list[str], sums: Moments, *, shared: bool
@@ -159,6 +191,13 @@ class Measured:
             parts.append(((name,), Moments(sums.inputs, block, sums.tokens)))
             start = end
         return parts
+
+
+def _drawn_labels(seed: Seed, split: Split) -> list[int]:
+    """Return labels drawn from the teacher's probabilities, as in the true Fisher information."""
+    answers = logarithms(seed.source, seed.task, split, seed.folder("drawn") / "answers.json")
+    generator = np.random.default_rng(0)
+    return [int(generator.choice(len(row), p=np.exp(row))) for row in answers]
 
 
 def plain(weight: Tensor, sums: Moments) -> svd.Decomposition:
@@ -181,18 +220,25 @@ def by_both(
 
 
 def metric_ways(measured: Measured, share: float) -> dict[str, Path]:
-    """Return way -> checkpoint, of all metrics; the first seed tries the damping as well."""
+    """Return way -> checkpoint, of all metrics; the damping is tried once."""
     ways = {
-        "plain": measured.save("plain", share, plain, shared=False),
+        "both": measured.save("both", share, by_both, shared=True),
         "inputs": measured.save("inputs", share, by_inputs, shared=False),
         "both, separate": measured.save("both-separate", share, by_both, shared=False),
-        "both": measured.save("both", share, by_both, shared=True),
+        "plain": measured.save("plain", share, plain, shared=False),
     }
-    for damping in DAMPINGS if measured.seed.number == 0 else ():
+    if measured.seed.number > 0 or share < SHARES[0]:
+        return ways
+    for damping in DAMPINGS:
         damped = partial(by_both, damping=damping)
         name = f"both, damping {damping:g}"
         ways[name] = measured.save(f"both-{damping:g}", share, damped, shared=True)
     return ways
+
+
+def drawn_ways(measured: Measured, share: float) -> dict[str, Path]:
+    """Return way -> checkpoint, by gradients of labels that the teacher's answers draw."""
+    return {"both, drawn labels": measured.save("drawn", share, by_both, shared=True)}
 
 
 def pruned(seed: Seed, removed: float) -> Path:
@@ -266,7 +312,7 @@ def times_of(seed: Seed, measured: Measured) -> dict[str, list[float]]:
         sources[f"both-{share}"] = measured.save("both", share, by_both, shared=True)
     for removed in REMOVED:
         sources[f"pruned-{removed}"] = pruned(seed, removed)
-    return Notes(seed.home / "times.json").get("seconds", lambda: timed(seed, sources))
+    return Notes(seed.home / "times.json").get("times", lambda: timed(seed, sources))
 
 
 def recovered(seed: Seed, share: float, removed: float) -> dict[str, Path]:
@@ -274,9 +320,16 @@ def recovered(seed: Seed, share: float, removed: float) -> dict[str, Path]:
     low = Factorize(keep_weights=share, calibration_rows=CALIBRATION, **RECOVERY)
     cut = Prune(remove_macs=removed, calibration_rows=CALIBRATION, **RECOVERY)
     folder = seed.folder(f"{share}-recovered")
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    lines = planned.TRAIN.read_text().splitlines(keepends=True)
+    few = "".join(lines[: planned.DEV + RECOVERED])
+    (data / planned.TRAIN.name).write_text(few)
+    (data / planned.EVAL.name).write_bytes(planned.EVAL.read_bytes())
+    run = partial(planned.run, source=seed.source, seed=seed.number, data=data)
     return {
-        "both, recovered": planned.run(low, seed.source, folder / "low", seed.number),
-        "pruned, recovered": planned.run(cut, seed.source, folder / "cut", seed.number),
+        "both, recovered": run(low, folder=folder / "low"),
+        "pruned, recovered": run(cut, folder=folder / "cut"),
     }
 
 
@@ -389,6 +442,10 @@ def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, l
         if "metrics" in parts:
             for share in SHARES:
                 note(share, metric_ways(measured, share))
+        if "drawn" in parts and number == 0:
+            drawn = Measured(seed, drawn=True)
+            for share in SHARES:
+                note(share, drawn_ways(drawn, share))
         if "time" in parts and not times:
             times = times_of(seed, measured)
             shares = equal_shares(times)
@@ -399,8 +456,8 @@ def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, l
             for share, removed in shares.items():
                 note(share, {"pruned": pruned(seed, removed)})
         if "recovered" in parts:
-            for share, removed in shares.items():
-                note(share, recovered(seed, share, removed))
+            share = SHARES[-1]
+            note(share, recovered(seed, share, shares[share]))
     return results, (shares, times)
 
 

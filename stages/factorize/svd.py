@@ -22,7 +22,7 @@ from rarefy.pipeline.terms.errors import ModelError
 INPUT_DAMPING = 1e-6
 """Added to the diagonal of the inputs' moment, as a share of its mean: inputs that the calibration
 rows never use keep a little weight, and the factor has an inverse."""
-GRADIENT_DAMPING = 0.1
+GRADIENT_DAMPING = 0.01
 """The same of the gradients' moment, which is known from few rows (``benchmarks/low_rank.py``)."""
 
 
