@@ -55,7 +55,7 @@ from rarefy.stages.training import calibration_rows
 PARTS = ("metrics", "drawn", "time", "pruning", "recovered", "embeddings")
 SHARES = (0.7, 0.5)
 """Of the weights of linear layers that stay."""
-REMOVED = (0.15, 0.3, 0.5)
+REMOVED = (0.2, 0.35, 0.5)
 """Of the multiply-adds of heads and neurons, in the pruned models that are timed."""
 DAMPINGS = (0.1, 1.0)
 """Beside that of the stage."""
@@ -248,6 +248,13 @@ def pruned(seed: Seed, removed: float) -> Path:
     return planned.run(stage, seed.source, seed.folder(name), seed.number)
 
 
+def shape(seed: Seed, removed: float) -> Path:
+    """Return such a model to be timed, whose answers do not matter."""
+    stage = Prune(remove_macs=removed, method="magnitude", repair=False, calibration_rows=8)
+    name = f"shape-{removed:.3f}"
+    return planned.run(stage, seed.source, seed.folder(name), seed.number)
+
+
 def exported(seed: Seed, source: Path, name: str) -> Path:
     """Return the int8 bundle of a checkpoint."""
     folder = seed.folder("bundles") / name
@@ -310,8 +317,10 @@ def times_of(seed: Seed, measured: Measured) -> dict[str, list[float]]:
     sources = {"whole": seed.source}
     for share in SHARES:
         sources[f"both-{share}"] = measured.save("both", share, by_both, shared=True)
+    share = SHARES[-1]
+    sources[f"separate-{share}"] = measured.save("both-separate", share, by_both, shared=False)
     for removed in REMOVED:
-        sources[f"pruned-{removed}"] = pruned(seed, removed)
+        sources[f"pruned-{removed}"] = shape(seed, removed)
     return Notes(seed.home / "times.json").get("times", lambda: timed(seed, sources))
 
 
@@ -453,8 +462,8 @@ def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, l
                 shares, {n: str(speedup(times["whole"], t)) for n, t in times.items()}, flush=True
             )
         if "pruning" in parts:
-            for share, removed in shares.items():
-                note(share, {"pruned": pruned(seed, removed)})
+            for share in reversed(shares):
+                note(share, {"pruned": pruned(seed, shares[share])})
         if "recovered" in parts:
             share = SHARES[-1]
             note(share, recovered(seed, share, shares[share]))
