@@ -49,7 +49,8 @@ class Decomposition:
         root = self.values[:rank].sqrt()
         down = root[:, None] * self.right[:rank]
         up = self.left[:, :rank] * root
-        return down, up
+        balance = (_norm(down) / _norm(up)).sqrt()  # gradients are tiny, which fp32 and Adam notice
+        return down / balance, up * balance
 
     def relative_error(self, rank: int) -> float:
         """Return the norm of what a rank leaves out of S, as a share of that of S; 0 if S is 0."""
@@ -99,6 +100,11 @@ def _cholesky(moment: Tensor, damping: float) -> Tensor:
     diagonal.add_(ridge)
     lower: Tensor = torch.linalg.cholesky(damped)
     return lower
+
+
+def _norm(matrix: Tensor) -> Tensor:
+    """Return a matrix's norm, or a tiny number if it is 0."""
+    return matrix.norm().clamp(min=1e-150)
 
 
 def _mean(moment: Tensor) -> Tensor:

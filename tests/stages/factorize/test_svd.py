@@ -71,6 +71,15 @@ def test_a_direction_without_a_gradient_is_kept_by_the_damping_alone():
     torch.testing.assert_close((up @ down).float(), torch.eye(4), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0])
+def test_factors_are_of_one_size_however_small_gradients_are(layer, scale):
+    weight, tokens = layer
+    decomposition = svd.decompose(weight, tokens.T @ tokens, scale * torch.eye(12))
+    down, up = (factor.float() for factor in decomposition.factors(12))
+    assert float(down.norm()) == pytest.approx(float(up.norm()), rel=1e-4)
+    torch.testing.assert_close(up @ down, weight, atol=1e-3, rtol=0)
+
+
 def test_nothing_is_lost_of_a_layer_of_zeros():
     nothing = svd.decompose(torch.zeros(12, 20), torch.eye(20), torch.zeros(12, 12))
     assert nothing.relative_error(1) == 0
