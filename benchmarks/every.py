@@ -51,9 +51,18 @@ NAMES: Final = (
     "ablation",
     "pruning",
     "repair",
+    "low_rank",
     "students",
 )
-WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "students")
+WITH_STUDENTS: Final = (
+    "newcomer",
+    "gpu",
+    "ablation",
+    "pruning",
+    "repair",
+    "low_rank",
+    "students",
+)
 """Those that keep their work in a folder of their own in ``--students``."""
 OUTCOMES: Final = {
     0: "every claim holds",

@@ -21,6 +21,7 @@ REMOVED: Final = {
     "label.confidence": "remove it; a student also learns from uncertain predictions",
     "distill.hidden_loss": "leave it out; states are compared by their squared difference",
     "distill.hidden_map": "leave it out; layers learn from those at the same share of the depth",
+    "factorize.embeddings": "write `quantize: {embeddings: int4}`, which keeps more at equal bytes",
     "quantize.correct_bias": "leave it out; it made results worse",
 }
 """What to do, by the name of what is gone."""

@@ -17,7 +17,7 @@ STAGES = (
     {"label": {"transfer": "augment"}},
     {"distill": {"keep_layers": 1, "epochs": 1, "transfer": "label", "keep": "best"}},
     {"prune": {"remove_neurons": "25 %", "calibration_rows": 8}},
-    {"factorize": {"embeddings": 8}},
+    {"factorize": {"keep_weights": 0.95, "calibration_rows": 8}},
     {"adapt": {"epochs": 1, "rank": 2}},
     {"quantize": {"calibration_rows": 8}},
     "merge",
@@ -80,6 +80,7 @@ for victim in (*STEPS, None):
 
 
 def test_a_kill_in_the_middle_of_each_stage(workshop: Workshop) -> None:
+    workshop.widen()
     facts = [f"w{number}\thypernym\tmood" for number in range(20)]
     text = "\n".join(["subject\trelation\tobject", *facts])
     (workshop.folder / "facts.tsv").write_text(text + "\n")

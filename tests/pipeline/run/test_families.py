@@ -58,28 +58,6 @@ def test_what_needs_parts_is_refused_by_name(workshop, undescribed, stage, messa
     assert workshop.store.digests() == []
 
 
-@pytest.mark.parametrize(
-    ("later", "message"),
-    [
-        ({"prune": {"vocabulary": True}}, r"prune\.vocabulary: the embeddings are factorized; put"),
-        ({"factorize": {"embeddings": 4}}, r"factorize\.embeddings: they are factorized already"),
-    ],
-)
-def test_factorized_embeddings_are_known_before_a_run(workshop, later, message):
-    stages = [
-        "finetune",
-        {"factorize": {"embeddings": 8}, "as": "thin"},
-        {"distill": {"keep_layers": 1}},
-    ]
-    with pytest.raises(RecipeError, match=message):
-        workshop.open(*stages, later).plan.steps()
-
-
-def test_a_rank_that_saves_nothing_is_refused_before_a_run(workshop):
-    with pytest.raises(RecipeError, match="a rank of 4096 saves nothing, they have"):
-        workshop.open("finetune", {"factorize": {"embeddings": 4096}}).plan.steps()
-
-
 def test_what_fills_masks_is_refused_for_a_model_that_predicts_the_next_word(workshop):
     configure(workshop.folder / "model", model_type="qwen3")
     workshop.write_rows("facts.jsonl", [{"term": w, "text": f"a {w}"} for w in ("cat", "dog")])

@@ -87,18 +87,23 @@ class Table:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def load(directory: Path) -> Table:
-    """Read what ``save`` wrote. Raises ModelError if it is not there, or of an older version."""
+def load(directory: Path, stage: str = "prune") -> Table:
+    """Read what ``save`` wrote, for a stage. Raises ModelError if it is not there, or is older."""
     path = directory / FILE
+    key = f"{stage}.table"
     if not path.is_file():
-        raise ModelError(f"prune.table: that stage wrote no {FILE}; 'profile' does")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if value.pop("schema") != SCHEMA:
-        raise ModelError("prune.table: another version of rarefy made it; run 'profile' again")
+        raise ModelError(f"{key}: that stage wrote no {FILE}; 'profile' does")
+    text = path.read_text(encoding="utf-8")
+    value = json.loads(text)
+    schema = value.pop("schema")
+    if schema != SCHEMA:
+        raise ModelError(f"{key}: another version of rarefy made it; run 'profile' again")
     curves = {}
     for kind, curve in value.pop("curves").items():
-        one, two = tuple(curve["one"]), tuple(curve["two"])
-        curves[kind] = Curve(tuple(curve["counts"]), one, two)
+        counts = tuple(curve["counts"])
+        one = tuple(curve["one"])
+        two = tuple(curve["two"])
+        curves[kind] = Curve(counts, one, two)
     return Table(curves=curves, **value)
 
 

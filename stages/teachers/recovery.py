@@ -1,4 +1,4 @@
-"""Recovery: a pruned network learns the answers of the unpruned one, round after round."""
+"""Recovery: a smaller network learns the answers of the whole one, round after round."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from rarefy.stages.training.rows import Rows
 
 ALPHA, TEMPERATURE = 0.9, 2.0
-"""Weight of the unpruned model's answers, and the temperature that softens them."""
+"""Weight of the whole model's answers, and the temperature that softens them."""
 
 
 def prepare(
     context: Context, model: Artifact, network: Any, tokenizer: Any, transfer: Artifact | None
 ) -> tuple[Rows, Loss]:
-    """Return the rows of recovery, and the loss of imitating the unpruned model on them.
+    """Return the rows of recovery, and the loss of imitating the whole model on them.
 
     Unlabelled rows are learned as in distillation, but not a corpus.
 
     Args:
         context: the run's context.
-        model: the unpruned model.
+        model: the whole model.
         network: the network to recover.
         tokenizer: its tokenizer.
         transfer: a transfer set, whose texts join, and whose answers are learned if it has some.
@@ -55,14 +55,14 @@ def train(
     imitation: tuple[Rows, Loss],
     number: int,
 ) -> Metric:
-    """Train the pruned network on the unpruned one's answers; return the loss.
+    """Train the smaller network on the whole one's answers; return the loss.
 
     Of the round, only what a killed run needs to begin the next one is kept on disk.
 
     Args:
         context: the run's context.
         parameters: how to train.
-        network: the pruned network.
+        network: the smaller network.
         tokenizer: its tokenizer.
         imitation: what ``prepare`` returned.
         number: of the round, from 1.
