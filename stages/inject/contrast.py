@@ -24,9 +24,12 @@ def loss(embed: Embed, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         model: the network that is trained.
         batch: queries and objects, as ``contrastive.rows`` makes them, padded.
     """
-    query, positive = contrastive.texts_of(batch), contrastive.texts_of(batch, contrastive.POSITIVE)
-    queries, objects = embed(model, query), embed(model, positive)
+    query = contrastive.texts_of(batch)
+    positive = contrastive.texts_of(batch, contrastive.POSITIVE)
     relevant = contrastive.relevant(query, [positive])
+    queries = embed(model, query)
+    objects = embed(model, positive)
     found = similarity.ranking(queries, objects, relevant)
     finding = similarity.ranking(objects, queries, relevant.T)
-    return (found + finding) / 2
+    both = found + finding
+    return both / 2

@@ -32,9 +32,11 @@ def embeddings_of(
         texts: name -> texts.
         folder: where the embeddings are, in ``context.work``.
     """
+    length = context.task.max_length
     embeddings = {}
     for name, some in texts.items():
-        rows = tokenize.rows(tokenizer, some, None, context.task.max_length)
-        found = teachers.outputs(context, network, tokenizer, rows, folder=f"{folder}-{name}")
-        embeddings[name] = found.logits.numpy()
+        own = f"{folder}-{name}"
+        rows = tokenize.rows(tokenizer, some, None, length)
+        outputs = teachers.outputs(context, network, tokenizer, rows, folder=own)
+        embeddings[name] = outputs.logits.numpy()
     return embeddings

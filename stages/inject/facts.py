@@ -38,7 +38,8 @@ class Fact:
         """What should find the object: the subject, with the relation if it has one in words."""
         if self.relation in SAME:
             return self.subject
-        return f"{self.subject} {self.relation.replace('_', ' ')}"
+        words = self.relation.replace("_", " ")
+        return f"{self.subject} {words}"
 
 
 def read(path: Path) -> list[Fact]:
@@ -66,7 +67,8 @@ def _fact(row: Mapping[str, Any], place: str) -> Fact:
             f"{place}: needs columns 'subject' and 'object', or 'term' and 'text'; found {names}"
         )
     subject, relation, target = columns
-    values = [row[subject], row.get(relation) or GLOSS, row[target]]
+    stated = row.get(relation)
+    values = [row[subject], stated or GLOSS, row[target]]
     for name, value in zip(columns, values, strict=True):
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"{place}: {name}: expected text, found {value!r}")
@@ -168,5 +170,7 @@ def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
             continue
         rotated = order[1:] + order[:1]
         for position, other in zip(order, rotated, strict=True):
-            dealt[position] = replace(facts[position], object=facts[other].object)
+            fact = facts[position]
+            text = facts[other].object
+            dealt[position] = replace(fact, object=text)
     return [dealt[position] for position in sorted(dealt)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,37 +39,47 @@ class Probe:
     def __init__(self, learned: Sequence[Fact], held_out: Sequence[Fact]) -> None:
         self.objects: list[str] = []
         """Distinct by their normalized texts."""
-        self.counts: Counter[tuple[str, int]] = Counter()
-        """How many learned facts have a relation and an object."""
+        self.counts: dict[str, Counter[int]] = {}
+        """How many learned facts of a relation have an object, by its place."""
         self._place: dict[str, int] = {}
         objects_of: dict[str, set[int]] = {}
         for fact in [*learned, *held_out]:
+            query = normalized(fact.query)
             place = self._add(fact.object)
-            objects_of.setdefault(normalized(fact.query), set()).add(place)
+            objects = objects_of.setdefault(query, set())
+            objects.add(place)
         for fact in learned:
-            self.counts[fact.relation, self._add(fact.object)] += 1
+            of_relation = self.counts.setdefault(fact.relation, Counter())
+            place = self._add(fact.object)
+            of_relation[place] += 1
         self.asked: dict[str, list[Question]] = {}
         """Learned and held-out facts."""
         for name, facts in (("learned", learned), ("held_out", held_out)):
-            questions = []
-            for fact in facts[:MOST]:
-                place = self._add(fact.object)
-                others = objects_of[normalized(fact.query)] - {place}
-                questions.append(Question(fact, place, sorted(others)))
-            self.asked[name] = questions
+            self.asked[name] = [self._question(fact, objects_of) for fact in facts[:MOST]]
+
+    def _question(self, fact: Fact, objects_of: Mapping[str, set[int]]) -> Question:
+        place = self._add(fact.object)
+        true = objects_of[normalized(fact.query)]
+        others = sorted(true - {place})
+        return Question(fact, place, others)
 
     def _add(self, text: str) -> int:
         """Return the place of an object among ``objects``, to which it may be new."""
-        place = self._place.setdefault(normalized(text), len(self.objects))
-        if place == len(self.objects):
+        known = len(self.objects)
+        reading = normalized(text)
+        place = self._place.setdefault(reading, known)
+        if place == known:
             self.objects.append(text)
         return place
 
     @property
     def queries(self) -> list[str]:
         """The queries of all questions, each once."""
-        questions = [question for asked in self.asked.values() for question in asked]
-        return list(dict.fromkeys(question.fact.query for question in questions))
+        queries: dict[str, None] = {}
+        for questions in self.asked.values():
+            for question in questions:
+                queries[question.fact.query] = None
+        return list(queries)
 
     def by_embeddings(self, name: str, queries: Floats, objects: Floats) -> Places:
         """Return at which places the questions find their objects by cosine.
@@ -79,11 +89,13 @@ class Probe:
             queries: one embedding for each of ``queries``, (queries, width).
             objects: one for each of ``objects``, (objects, width).
         """
-        places = {query: place for place, query in enumerate(self.queries)}
-        near, corpus = normalize(queries), normalize(objects)
+        rows = {query: row for row, query in enumerate(self.queries)}
+        near = normalize(queries)
+        corpus = normalize(objects)
 
         def score(question: Question) -> Floats:
-            cosines: Floats = corpus @ near[places[question.fact.query]]
+            row = rows[question.fact.query]
+            cosines: Floats = corpus @ near[row]
             return cosines
 
         return self._places(name, score)
@@ -93,25 +105,26 @@ class Probe:
 
         That is all that can be known of an object without its subject.
         """
-        scores: dict[str, Floats] = {}
-        for relation, place in self.counts:
-            of_relation = scores.setdefault(relation, np.zeros(len(self.objects)))
-            of_relation[place] = self.counts[relation, place]
-        none = np.zeros(len(self.objects))
 
         def score(question: Question) -> Floats:
-            return scores.get(question.fact.relation, none)
+            scores = np.zeros(len(self.objects))
+            counts = self.counts.get(question.fact.relation, {})
+            scores[list(counts)] = list(counts.values())
+            return scores
 
         return self._places(name, score)
 
     def _places(self, name: str, score: Callable[[Question], Floats]) -> Places:
         questions = self.asked[name]
-        higher = np.zeros(len(questions), np.int64)
-        equal = np.zeros(len(questions), np.int64)
+        count = len(questions)
+        higher = np.zeros(count, np.int64)
+        equal = np.zeros(count, np.int64)
         for number, question in enumerate(questions):
             scores = score(question).copy()
             scores[question.others] = -np.inf
-            higher[number] = np.sum(scores > scores[question.object])
-            equal[number] = np.sum(scores == scores[question.object])
-        each = np.arange(len(questions))
-        return Places(len(questions), each, np.ones(len(questions)), higher, equal)
+            own = scores[question.object]
+            higher[number] = np.sum(scores > own)
+            equal[number] = np.sum(scores == own)
+        each = np.arange(count)
+        relevance = np.ones(count)
+        return Places(count, each, relevance, higher, equal)

@@ -203,6 +203,8 @@ def _retained(before: Embeddings, after: Embeddings) -> list[Metric]:
     from rarefy.pipeline.tasks.embeddings import search
 
     each = np.arange(len(before["task"]))
-    old, new = (search.neighbours(embedded["task"], each) for embedded in (before, after))
-    share = round(float(search.overlap(old, new).mean()), 6)
-    return [Metric(name="neighbours_retained", value=share, n=len(each))]
+    old = search.neighbours(before["task"], each)
+    new = search.neighbours(after["task"], each)
+    share = float(search.overlap(old, new).mean())
+    rounded = round(share, 6)
+    return [Metric(name="neighbours_retained", value=rounded, n=len(each))]
