@@ -33,6 +33,7 @@ NAMES: Final = (
     "power",
     "throughput",
     "knowledge",
+    "lexicon",
     "promises",
     "hostile",
     "large",
@@ -51,7 +52,16 @@ NAMES: Final = (
     "repair",
     "students",
 )
-WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "students")
+WITH_STUDENTS: Final = (
+    "newcomer",
+    "knowledge",
+    "lexicon",
+    "gpu",
+    "ablation",
+    "pruning",
+    "repair",
+    "students",
+)
 """Those that keep their work in a folder of their own in ``--students``."""
 OUTCOMES: Final = {
     0: "every claim holds",
