@@ -33,6 +33,7 @@ NAMES: Final = (
     "power",
     "throughput",
     "knowledge",
+    "lexicon",
     "promises",
     "hostile",
     "pages",
@@ -56,6 +57,8 @@ NAMES: Final = (
 )
 WITH_STUDENTS: Final = (
     "newcomer",
+    "knowledge",
+    "lexicon",
     "gpu",
     "ablation",
     "pruning",

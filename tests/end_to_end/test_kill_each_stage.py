@@ -11,7 +11,7 @@ from tests.conftest import Workshop
 from tests.end_to_end.test_crash import assert_whole
 
 STAGES = (
-    {"inject": {"facts": "facts.tsv", "epochs": 1, "head_epochs": 1}},
+    {"inject": {"facts": "facts.tsv", "epochs": 1}},
     {"finetune": {"epochs": 1}},
     {"augment": {"spans": 2}},
     {"label": {"transfer": "augment"}},
@@ -44,7 +44,6 @@ from rarefy.pipeline.recipe import recipe
 from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.run.plan.plan import MODEL, Plan
 from rarefy.pipeline.store.store import Store
-from rarefy.stages.inject import rows as lessons
 from rarefy.stages.training import loop as trainer
 
 STEPS = (MODEL, *(step.id for step in recipe.load(Path(sys.argv[1])).steps))
