@@ -1,20 +1,30 @@
-"""Merge: fold a trained adapter into the weights."""
+"""Merge: fold a trained adapter into the weights, or average fine-tunes of one start."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
 
 from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
-from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.encoder import Row
 from rarefy.pipeline.tasks.head import inputs_of
-from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.pipeline.terms.recipe_parts import Name
+from rarefy.stages.adapt import soups
 from rarefy.stages.common.bundle_targets import symmetric
 from rarefy.stages.quantization.plans import check_weights
+from rarefy.stages.training import run as training
+from rarefy.stages.training.parameters import refuse_unread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,34 +35,107 @@ TOLERANCE = 1e-4
 """Of the largest raw output, how far merged outputs may be from unmerged ones."""
 ROWS = 32
 """Training rows on which both are compared."""
+MEMBER = "model"
+"""The role of models that are averaged."""
 
 
 class Merge(Stage):
-    """Fold an adapter into the base weights, W + BA·α/r, which removes its cost at run time.
+    """Make one model of several: fold an adapter into its base, or average fine-tunes of one start.
 
-    Hu et al. 2021 (arXiv 2106.09685). The predictions stay the same: merged and unmerged logits are
+    An adapter is added to the base weights, W + BA·α/r, which removes its cost at run time (Hu et
+    al. 2021, arXiv 2106.09685). The predictions stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.
     A quantization plan is retained. The adapter has changed the inputs of the layers, so static
     ranges are determined again.
+
+    With ``models``, the result is the mean of their weights (Wortsman et al. 2022, arXiv
+    2203.05482): a model that takes the time of one, of several that were trained with different
+    seeds or parameters. They must descend from one start, and have the same architecture,
+    vocabulary and labels.
     """
 
     name: ClassVar[str] = "merge"
-    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ADAPTER})
     version: ClassVar[int] = 6
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
-    policy: ClassVar[Policy] = Policy(quantization="keeps")
+
+    models: tuple[Name, ...] = Field(
+        default=(),
+        description="IDs of earlier stages whose models are averaged; default: the input's adapter "
+        "is folded in",
+    )
+    method: Literal["soup", "greedy"] = Field(
+        default="soup",
+        description="Models that the mean is of: all, or greedily those with which it has a lower "
+        "loss on the development split",
+    )
+
+    @model_validator(mode="after")
+    def _has_several_models(self) -> Merge:
+        refuse_unread(self, ("method",), "models")
+        if len(self.models) == 1 or len(set(self.models)) < len(self.models):
+            raise ValueError("'models' must name at least two different stages")
+        return self
+
+    @property
+    def policy(self) -> Policy:
+        """An adapter keeps its plan; means do not depend on the stage's input or on a seed."""
+        if not self.models:
+            return Policy(quantization="keeps")
+        return Policy(reads_input=False, seeded=False, needs={MEMBER: Kind.CHECKPOINT})
+
+    @property
+    def consumes(self) -> frozenset[Kind]:
+        """An adapter; beside ``models``, any model but a bundle."""
+        if self.models:
+            return MODELS - {Kind.BUNDLE}
+        return frozenset({Kind.ADAPTER})
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The rows on which an adapter is compared, or on which models are chosen."""
+        if not self.models:
+            return Stage.reads
+        return frozenset({"dev"}) if self.method == "greedy" else frozenset()
+
+    def references(self) -> dict[str, str]:
+        return {f"{MEMBER}:{name}": name for name in self.models}
 
     def check(self, recipe: StageCheck) -> None:
-        """Raise RecipeError if the plan's weights may not change."""
-        check_weights(recipe.planner)
+        """Raise RecipeError if the plan's weights may not change, or no labels can choose."""
+        if not self.models:
+            check_weights(recipe.planner)
+        elif self.method == "greedy" and recipe.task.unlabelled:
+            raise RecipeError("method: greedy chooses on labelled rows; write soup")
+
+    def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
+        """Check that the models have one family, depth and width; return the first's config."""
+        from rarefy.pipeline.model.architectures import parts
+
+        if not self.models:
+            return config
+        first, *others = references.values()
+        sizes = parts.depth(first), parts.width(first)
+        for name, other in zip(self.models[1:], others, strict=True):
+            other_sizes = parts.depth(other), parts.width(other)
+            differ = [a != b for a, b in zip(sizes, other_sizes, strict=True) if a and b]
+            if first.get("model_type") != other.get("model_type") or any(differ):
+                raise ModelError(
+                    f"merge.models: {name!r} and {self.models[0]!r} differ in architecture; "
+                    "name fine-tunes of one model"
+                )
+        return first
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
-        """Return the form of static ranges, if it is not the usual one."""
+        """Return the form of an adapter's static ranges, if it is not the usual one."""
+        if self.models:
+            return {}
         return {"ranges": "symmetric"} if symmetric(requirements.targets) else {}
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the merged checkpoint."""
+        if self.models:
+            return self._average(context)
         adapted = checkpoint.load(model.directory)
         if not hasattr(adapted, "merge_and_unload"):
             raise ModelError(f"merge: {model.short} has no adapter to merge")
@@ -67,6 +150,71 @@ class Merge(Stage):
             quantization.write(plan, context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
+
+    def _average(self, context: Context) -> Draft:
+        """Write the mean of the models, of all or of those that are chosen on dev."""
+        artifacts = {name: context.artifacts[name] for name in self.models}
+        first = artifacts[self.models[0]]
+        for name, artifact in artifacts.items():
+            if quantization.read(artifact.directory) is not None:
+                raise ModelError(
+                    f"merge.models: {name!r} has a quantization plan, which no mean has; put "
+                    "'quantize' after 'merge'"
+                )
+        folders = {name: artifact.directory for name, artifact in artifacts.items()}
+        config = checkpoint.read_config(first.directory).to_dict()
+        soups.check_alike(folders, frozenset(context.task.head.settings(config)))
+        soups.check_one_start(folders)
+        chosen = list(folders)
+        metrics: tuple[Metric, ...] = ()
+        if self.method == "greedy":
+            chosen, loss = soups.greedy(folders, _loss_of_mean(context, first))
+            metrics = (Metric(name="loss", split="dev", value=round(loss, 6)),)
+        members = [folders[name] for name in chosen]
+        roles = _write_mean(first, members, context.output)
+        network = checkpoint.load(context.output)
+        facts = checkpoint.describe(network) | {"merged": chosen}
+        return Draft(roles, facts, metrics)
+
+
+def _write_mean(first: Artifact, members: Sequence[Path], folder: Path) -> dict[str, str]:
+    """Write a checkpoint with the mean weights of some; return the roles of its files.
+
+    Args:
+        first: the checkpoint whose other files are copied: they are the same for all.
+        members: the folders of those that are averaged.
+        folder: to write to.
+    """
+    folder.mkdir(exist_ok=True)
+    roles = {}
+    for entry in first.manifest.files:
+        roles[entry.path] = entry.role
+        if entry.path != WEIGHTS:
+            shutil.copyfile(first.directory / entry.path, folder / entry.path)
+    soups.average(members, folder / WEIGHTS)
+    return roles
+
+
+def _loss_of_mean(context: Context, first: Artifact) -> Callable[[Sequence[Path]], float]:
+    """Return a function of some checkpoints' folders: the loss of their mean on dev.
+
+    ``first``: one of the checkpoints, of which all files but the weights are used.
+    """
+    tokenizer = checkpoint.load_tokenizer(first.directory)
+    rows = training.lessons(context, tokenizer, context.split("dev"))
+    loss = context.task.objective.training_loss()
+    judge = training.mean_loss(context, tokenizer, rows, loss)
+
+    def loss_of_mean(members: Sequence[Path]) -> float:
+        import torch
+
+        folder = context.work / "candidate"
+        _write_mean(first, members, folder)
+        network = checkpoint.load(folder).to(context.device)
+        with torch.no_grad():
+            return judge(network)
+
+    return loss_of_mean
 
 
 def _merge(context: Context, adapted: Any, rows: Sequence[Row]) -> tuple[Any, float]:
