@@ -91,6 +91,10 @@ SETTINGS = {
 class Group:
     """The models of one group on eval: each is a score as a function of the weights of blocks."""
 
+    blocks: int
+    """Of eval: its rows, or sentences."""
+    chosen: int = 0
+    """The models in the greedy soup."""
     members: list[Score] = field(default_factory=list)
     on_dev: list[float] = field(default_factory=list)
     merged: dict[str, Score] = field(default_factory=dict)
@@ -99,6 +103,12 @@ class Group:
     def best(self) -> Score:
         """The member with the best score on dev."""
         return self.members[int(np.argmax(self.on_dev))]
+
+    def row(self) -> dict[str, Any]:
+        """Return the scores as they are recorded."""
+        seeds = [value(member, self.blocks) for member in self.members]
+        merged = {way: value(one, self.blocks) for way, one in self.merged.items()}
+        return {"seeds": seeds, "on_dev": self.on_dev, "chosen": self.chosen, **merged}
 
 
 def rows_of(setting: Setting, home: Path) -> dict[str, str]:
@@ -201,8 +211,8 @@ def decide(plan: Plan, folder: Path, notes: Path) -> None:
     path.write_text(json.dumps(config | decisions))
 
 
-def group(setting: Setting, home: Path, number: int) -> tuple[Group, int, int]:
-    """Fine-tune and merge one group; return it, its blocks, and how many the greedy soup has."""
+def group(setting: Setting, home: Path, number: int) -> Group:
+    """Fine-tune and merge the models of one group, and score them."""
     seeds = range(SEEDS * number, SEEDS * (number + 1))
     values = recipe(setting, home, seeds)
     plan, folders = checkpoints(values, home)
@@ -210,18 +220,17 @@ def group(setting: Setting, home: Path, number: int) -> tuple[Group, int, int]:
     names = [f"seed-{seed}" for seed in seeds]
     arc = spherical(folders[names[0]], folders[names[1]], home / "arcs" / values["name"])
     decide(plan, arc, notes)
-    measured = Group()
-    splits = plan.splits
+    dev, evaluated = plan.splits["dev"], plan.splits["eval"]
+    facts = json.loads((folders["greedy"] / "manifest.json").read_text())
+    measured = Group(blocks_of(plan, evaluated), len(facts["model"]["merged"]))
     for name in names:
-        measured.members.append(score(plan, folders[name], splits["eval"], notes))
-        on_dev = score(plan, folders[name], splits["dev"], notes)
-        measured.on_dev.append(value(on_dev, blocks_of(plan, splits["dev"])))
+        measured.members.append(score(plan, folders[name], evaluated, notes))
+        on_dev = score(plan, folders[name], dev, notes)
+        measured.on_dev.append(value(on_dev, blocks_of(plan, dev)))
     merged = {way: folders[way] for way in (*WAYS, "soup-of-two")} | {"slerp": arc}
     for way, folder in merged.items():
-        measured.merged[way] = score(plan, folder, splits["eval"], notes)
-    facts = json.loads((folders["greedy"] / "manifest.json").read_text())
-    chosen = facts["model"]["merged"]
-    return measured, blocks_of(plan, splits["eval"]), len(chosen)
+        measured.merged[way] = score(plan, folder, evaluated, notes)
+    return measured
 
 
 def value(score: Score, blocks: int) -> float:
@@ -261,16 +270,22 @@ def _differences(
     return np.asarray(np.mean(differences, axis=0))
 
 
-def claims(name: str, groups: list[Group], blocks: int) -> list[Claim]:
-    """Compare the merged models of a task with single ones.
+def claims(groups: dict[str, list[Group]]) -> list[Claim]:
+    """Compare the merged models of each task with single ones; a task without groups is left out.
 
-    Args:
-        name: of the task.
-        groups: what was measured.
-        blocks: of the eval split.
+    ``groups``: what was measured, by task.
     """
+    judged = []
+    for name, measured in groups.items():
+        if measured:
+            judged += _claims_of(name, measured)
+    return judged
+
+
+def _claims_of(name: str, groups: list[Group]) -> list[Claim]:
     members = [one.members for one in groups]
     best = [[one.best] for one in groups]
+    blocks = groups[0].blocks
     judged = []
     for way in WAYS:
         merged = [one.merged[way] for one in groups]
@@ -300,19 +315,16 @@ def main() -> int:
     options = parser.parse_args()
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    rows, judged = [], []
-    for name in options.tasks:
-        groups, blocks = [], 0
-        for number in range(options.groups):
-            measured, blocks, chosen = group(SETTINGS[name], home, number)
-            groups.append(measured)
-            scores = {way: value(merged, blocks) for way, merged in measured.merged.items()}
-            members = [value(member, blocks) for member in measured.members]
-            facts = {"task": name, "group": number, "seeds": members, "on_dev": measured.on_dev}
-            rows.append({**facts, **scores, "chosen": chosen, **here()})
+    rows: list[dict[str, Any]] = []
+    groups: dict[str, list[Group]] = {name: [] for name in options.tasks}
+    for number in range(options.groups):
+        for name in options.tasks:
+            measured = group(SETTINGS[name], home, number)
+            groups[name].append(measured)
+            rows.append({"task": name, "group": number, **measured.row(), **here()})
             print(json.dumps(rows[-1]), flush=True)
-        judged += claims(name, groups, blocks)
-    return finish("merging", rows, judged, seed=0)
+        finish("merging", rows, claims(groups), seed=0)
+    return finish("merging", rows, claims(groups), seed=0)
 
 
 if __name__ == "__main__":
