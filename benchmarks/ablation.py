@@ -1,7 +1,7 @@
 """What each idea of distillation gives a two-layer student, at equal training.
 
     python -m benchmarks.ablation --home DIR [--seeds N] [--first N] [NAME …]
-    python -m benchmarks.ablation --home DIR --options [TASK …]
+    python -m benchmarks.ablation --home DIR --options [OPTION …]
 
 The teacher is all-MiniLM-L6-v2 fine-tuned on the demo's movie reviews, the student two of its
 layers. Every variant sees about as many tokens as 15 epochs over the labelled rows; what is made
@@ -233,11 +233,16 @@ def interval(differences: NDArray[Any], variants: int) -> Interval:
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
-def try_options(home: Path, rows: list[dict[str, Any]], tasks: list[str]) -> int:
-    """Try the options of ``distill`` on some tasks, and record them beside what there is."""
-    for task in tasks:
-        rows = [row for row in rows if "variant" in row or row["task"] != task]
-        rows += distill_options.measured(home, task)
+def try_options(home: Path, rows: list[dict[str, Any]], names: list[str]) -> int:
+    """Try options of ``distill``, all unless some are named, and record them beside the rest."""
+    for option, task in distill_options.EVERY:
+        if names and option not in names:
+            continue
+        row = distill_options.measured(home, option, task)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        again = (option, task)
+        rows = [old for old in rows if (old.get("option"), old.get("task")) != again]
+        rows.append(row)
         finish("ablation", rows, claims(rows), seed=0)
     return finish("ablation", rows, claims(rows), seed=0)
 
@@ -259,7 +264,7 @@ def main() -> int:
     if RESULTS.is_file():
         rows = json.loads(RESULTS.read_text())["rows"]
     if options.options:
-        return try_options(home, rows, options.names or list(distill_options.SETTINGS))
+        return try_options(home, rows, options.names)
     recipes = variants(corpora.others(home))
     for name in options.names:
         if name not in recipes:

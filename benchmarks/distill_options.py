@@ -26,7 +26,7 @@ from rarefy.pipeline.tasks.shared.formulas import Score
 from rarefy.pipeline.terms.interval import Interval
 
 SEEDS = (0, 1, 2)
-PLAIN: dict[str, Any] = {"keep_layers": 3, "epochs": 5, "learning_rate": 3e-4, "batch_size": 32}
+PLAIN: dict[str, Any] = {"keep_layers": 3, "epochs": 4, "learning_rate": 3e-4, "batch_size": 32}
 OPTIONS: dict[str, dict[str, Any]] = {
     "hidden states": {"hidden_weight": 1},
     "answers alone": {"alpha": 1},
@@ -39,62 +39,58 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 EVERYWHERE = ("hidden states",)
 """The options that are tried on each task; the others on reviews alone."""
+EVERY: tuple[tuple[str, str], ...] = (
+    *((option, task) for option in EVERYWHERE for task in SETTINGS),
+    *((option, "reviews") for option in OPTIONS if option not in EVERYWHERE),
+)
+"""What is measured: an option, and a task."""
 
 
-def options_of(name: str) -> list[str]:
-    """Return the options that are tried on a task."""
-    return list(OPTIONS) if name == "reviews" else list(EVERYWHERE)
-
-
-def recipe(setting: Setting, home: Path, seed: int, options: list[str]) -> dict[str, Any]:
-    """Return the recipe that makes a teacher, the plain student, and one with each option."""
-    teacher = {"finetune": setting.finetune, "as": "teacher", "seed": seed}
-    plain = {"distill": PLAIN, "as": "plain", "from": "teacher", "seed": seed}
-    stages: list[Any] = [teacher, plain]
-    for option in options:
-        learns = {**PLAIN, **OPTIONS[option]}
-        student = {"distill": learns, "as": step_of(option)}
-        stages.append({**student, "from": "teacher", "seed": seed})
+def recipe(setting: Setting, home: Path, seed: int, option: str) -> dict[str, Any]:
+    """Return the recipe that makes a teacher, the plain student, and one with an option."""
+    student = {"distill": {**PLAIN, **OPTIONS[option]}, "as": step_of(option)}
     return {
         "name": f"options-{setting.data}-{seed}",
         "model": MINILM,
         "task": setting.task,
         "data": {**rows_of(setting, home), **setting.columns},
-        "stages": stages,
+        "stages": [
+            {"finetune": setting.finetune, "as": "teacher", "seed": seed},
+            {"distill": PLAIN, "as": "plain", "seed": seed},
+            {**student, "from": "teacher", "seed": seed},
+        ],
     }
 
 
-def measured(home: Path, name: str) -> list[dict[str, Any]]:
-    """Train a task's students, and return a row for each option.
+def measured(home: Path, option: str, task: str) -> dict[str, Any]:
+    """Train the students of a task with and without an option, and return what they came to.
 
-    ``home``: the benchmark's folder, which may be that of ``benchmarks.merging``.
+    Args:
+        home: the benchmark's folder, which may be that of ``benchmarks.merging``.
+        option: what is tried.
+        task: on which.
     """
-    options = options_of(name)
     scores: dict[str, list[Score]] = {}
     blocks = 0
     for seed in SEEDS:
-        plan, folders = checkpoints(recipe(SETTINGS[name], home, seed, options), home)
+        plan, folders = checkpoints(recipe(SETTINGS[task], home, seed, option), home)
         split = plan.splits["eval"]
         blocks = blocks_of(plan, split)
-        notes = home / "answers" / f"options-{name}-{seed}"
-        for step, folder in folders.items():
-            if step != "model":
-                scores.setdefault(step, []).append(score(plan, folder, split, notes))
-    rows = []
-    for option in options:
-        ours, plain = scores[step_of(option)], scores["plain"]
-        more = gain(ours, [[one] for one in plain], blocks, len(OPTIONS))
-        facts = {
-            "task": name,
-            "option": option,
-            "seeds": SEEDS,
-            "teacher": [value(one, blocks) for one in scores["teacher"]],
-            "plain": [value(one, blocks) for one in plain],
-            "scores": [value(one, blocks) for one in ours],
-            "points": more,
-        }
-        rows.append({**facts, **here()})
-    return rows
+        notes = home / "answers" / f"options-{SETTINGS[task].data}-{seed}"
+        for step in ("teacher", "plain", step_of(option)):
+            one = score(plan, folders[step], split, notes)
+            scores.setdefault(step, []).append(one)
+    ours, plain = scores[step_of(option)], scores["plain"]
+    facts = {
+        "task": task,
+        "option": option,
+        "seeds": SEEDS,
+        "teacher": [value(one, blocks) for one in scores["teacher"]],
+        "plain": [value(one, blocks) for one in plain],
+        "scores": [value(one, blocks) for one in ours],
+        "points": gain(ours, [[one] for one in plain], blocks, len(EVERY)),
+    }
+    return {**facts, **here()}
 
 
 def step_of(option: str) -> str:
