@@ -15,6 +15,7 @@ from benchmarks.merging import (
     Setting,
     blocks_of,
     checkpoints,
+    fine_tunes,
     gain,
     rows_of,
     score,
@@ -26,13 +27,11 @@ from rarefy.pipeline.tasks.shared.formulas import Score
 from rarefy.pipeline.terms.interval import Interval
 
 SEEDS = (0, 1, 2)
-PLAIN: dict[str, Any] = {"keep_layers": 3, "epochs": 4, "learning_rate": 3e-4, "batch_size": 32}
+PLAIN: dict[str, Any] = {"keep_layers": 3, "epochs": 4, "learning_rate": 3e-4, "batch_size": 16}
 OPTIONS: dict[str, dict[str, Any]] = {
     "hidden states": {"hidden_weight": 1},
     "answers alone": {"alpha": 1},
-    "labels alone": {"alpha": 0},
     "temperature 1": {"temperature": 1},
-    "temperature 4": {"temperature": 4},
     "dropout": {"dropout": 0.1},
     "best on dev": {"keep": "best"},
     "ReLU": {"activation": "relu"},
@@ -48,6 +47,7 @@ EVERY: tuple[tuple[str, str], ...] = (
 
 def recipe(setting: Setting, home: Path, seed: int, option: str) -> dict[str, Any]:
     """Return the recipe that makes a teacher, the plain student, and one with an option."""
+    teacher = fine_tunes(setting, SEEDS)[seed - len(SEEDS)]
     student = {"distill": {**PLAIN, **OPTIONS[option]}, "as": step_of(option)}
     return {
         "name": f"options-{setting.data}-{seed}",
@@ -55,9 +55,10 @@ def recipe(setting: Setting, home: Path, seed: int, option: str) -> dict[str, An
         "task": setting.task,
         "data": {**rows_of(setting, home), **setting.columns},
         "stages": [
-            {"finetune": setting.finetune, "as": "teacher", "seed": seed},
+            *fine_tunes(setting, SEEDS)[: -len(SEEDS)],
+            teacher,
             {"distill": PLAIN, "as": "plain", "seed": seed},
-            {**student, "from": "teacher", "seed": seed},
+            {**student, "from": teacher["as"], "seed": seed},
         ],
     }
 
@@ -77,10 +78,11 @@ def measured(home: Path, option: str, task: str) -> dict[str, Any]:
         split = plan.splits["eval"]
         blocks = blocks_of(plan, split)
         notes = home / "answers" / f"options-{SETTINGS[task].data}-{seed}"
-        for step in ("teacher", "plain", step_of(option)):
+        steps = {"teacher": f"seed-{seed}", "plain": "plain", "option": step_of(option)}
+        for role, step in steps.items():
             one = score(plan, folders[step], split, notes)
-            scores.setdefault(step, []).append(one)
-    ours, plain = scores[step_of(option)], scores["plain"]
+            scores.setdefault(role, []).append(one)
+    ours, plain = scores["option"], scores["plain"]
     facts = {
         "task": task,
         "option": option,

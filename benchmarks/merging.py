@@ -2,13 +2,15 @@
 
     python -m benchmarks.merging --home DIR [TASK …]
 
-all-MiniLM-L6-v2 is fine-tuned on a part of the bundled reviews, concepts and parts of speech, in
-three groups of three seeds. Each group is merged by ``merge``: the mean of all three (soup), and
+all-MiniLM-L6-v2 is fine-tuned on some hundred of the bundled reviews, concepts or parts of speech,
+in groups of three seeds that start from one head: fitted to the frozen body, or trained an epoch.
+Each group is merged by ``merge``: the mean of all three (soup), and
 that of those with which the loss on dev is lower (greedy; Wortsman et al. 2022, arXiv 2203.05482).
 Both are compared with the mean score of the group's seeds, and with the score of the seed that is
 best on dev, on the same eval rows. SLERP of two seeds (Shoemake 1985), tensor by tensor, is
-compared with the soup of the same two. No time is measured, so the machine need not be quiet; half
-an hour of one core with bf16. All work is in DIR, and a run that was stopped goes on from there.
+compared with the soup of the same two, in the first group. No time is measured, so the machine need
+not be quiet; a quarter of an hour of one core with bf16. All work is in DIR, and a run that was
+stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -58,31 +60,39 @@ class Setting:
     data: str
     rows: int
     """Of train, the first."""
+    answered: int
+    """Of eval, the first."""
     columns: dict[str, Any]
     finetune: dict[str, Any]
+    start: dict[str, Any] | None = None
+    """Parameters of a fine-tuning before, if the head cannot be fitted."""
 
 
 SETTINGS = {
     "reviews": Setting(
         "text-classification",
         "movie-reviews",
+        400,
         1000,
-        {"text": "text", "label": "label", "max_length": 64},
-        {"epochs": 2, "learning_rate": 1e-4, "batch_size": 32, "fit_head": True},
+        {"text": "text", "label": "label", "dev": "20 %", "max_length": 64},
+        {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16, "fit_head": True},
     ),
     "concepts": Setting(
         "multi-label-classification",
         "wordnet-concepts",
+        500,
         1000,
-        {"text": "text", "label": "labels", "dev": "10 %", "max_length": 48},
-        {"epochs": 3, "learning_rate": 2e-4, "batch_size": 32, "fit_head": True},
+        {"text": "text", "label": "labels", "dev": "20 %", "max_length": 48},
+        {"epochs": 3, "learning_rate": 2e-4, "batch_size": 16, "fit_head": True},
     ),
     "parts of speech": Setting(
         "token-classification",
         "brown-tags",
-        800,
-        {"text": "tokens", "label": "tags", "max_length": 64},
-        {"epochs": 2, "learning_rate": 2e-4, "batch_size": 32},
+        400,
+        500,
+        {"text": "tokens", "label": "tags", "dev": "20 %", "max_length": 64},
+        {"epochs": 2, "learning_rate": 2e-4, "batch_size": 16},
+        {"epochs": 1, "learning_rate": 2e-4, "batch_size": 16},
     ),
 }
 
@@ -112,25 +122,39 @@ class Group:
 
 
 def rows_of(setting: Setting, home: Path) -> dict[str, str]:
-    """Write the part of train, once, and return the files of the splits."""
-    source = ROOT / "examples" / "data" / setting.data
-    path = home / f"{setting.data}-{setting.rows}.jsonl"
-    if not path.is_file():
-        lines = (source / "train.jsonl").read_text().splitlines(keepends=True)
-        path.write_text("".join(lines[: setting.rows]))
-    return {"train": str(path), "eval": str(source / "eval.jsonl")}
+    """Write the first rows of each split, once, and return the files."""
+    files = {}
+    for split, count in (("train", setting.rows), ("eval", setting.answered)):
+        source = ROOT / "examples" / "data" / setting.data / f"{split}.jsonl"
+        path = home / f"{setting.data}-{split}-{count}.jsonl"
+        if not path.is_file():
+            lines = source.read_text().splitlines(keepends=True)
+            path.write_text("".join(lines[:count]))
+        files[split] = str(path)
+    return files
+
+
+def fine_tunes(setting: Setting, seeds: Sequence[int]) -> list[Any]:
+    """Return the stages that fine-tune the model with several seeds, from one start."""
+    stages: list[Any] = []
+    start = "model"
+    if setting.start is not None:
+        start = "start"
+        stages.append({"finetune": setting.start, "as": start, "seed": seeds[0]})
+    for seed in seeds:
+        finetune = {"finetune": setting.finetune, "as": f"seed-{seed}", "from": start}
+        stages.append({**finetune, "seed": seed})
+    return stages
 
 
 def recipe(setting: Setting, home: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Return the recipe that fine-tunes the model with several seeds, and merges them."""
-    stages: list[Any] = []
-    for seed in seeds:
-        finetune = {"finetune": setting.finetune, "as": f"seed-{seed}", "from": "model"}
-        stages.append({**finetune, "seed": seed})
+    stages = fine_tunes(setting, seeds)
     names = [f"seed-{seed}" for seed in seeds]
     for way in WAYS:
         stages.append({"merge": {"models": names, "method": way}, "as": way})
-    stages.append({"merge": {"models": names[:2]}, "as": "soup-of-two"})
+    if 0 in seeds:
+        stages.append({"merge": {"models": names[:2]}, "as": "soup-of-two"})
     return {
         "name": f"{setting.data}-{seeds[0]}",
         "model": MINILM,
@@ -218,8 +242,11 @@ def group(setting: Setting, home: Path, number: int) -> Group:
     plan, folders = checkpoints(values, home)
     notes = home / "answers" / values["name"]
     names = [f"seed-{seed}" for seed in seeds]
-    arc = spherical(folders[names[0]], folders[names[1]], home / "arcs" / values["name"])
-    decide(plan, arc, notes)
+    merged = {way: folders[way] for way in WAYS}
+    if 0 in seeds:
+        arc = spherical(folders[names[0]], folders[names[1]], home / "arcs" / values["name"])
+        decide(plan, arc, notes)
+        merged |= {"soup-of-two": folders["soup-of-two"], "slerp": arc}
     dev, evaluated = plan.splits["dev"], plan.splits["eval"]
     facts = json.loads((folders["greedy"] / "manifest.json").read_text())
     measured = Group(blocks_of(plan, evaluated), len(facts["model"]["merged"]))
@@ -227,7 +254,6 @@ def group(setting: Setting, home: Path, number: int) -> Group:
         measured.members.append(score(plan, folders[name], evaluated, notes))
         on_dev = score(plan, folders[name], dev, notes)
         measured.on_dev.append(value(on_dev, blocks_of(plan, dev)))
-    merged = {way: folders[way] for way in (*WAYS, "soup-of-two")} | {"slerp": arc}
     for way, folder in merged.items():
         measured.merged[way] = score(plan, folder, evaluated, notes)
     return measured
@@ -292,10 +318,9 @@ def _claims_of(name: str, groups: list[Group]) -> list[Claim]:
         for against, others in (("the mean of its seeds", members), ("the best on dev", best)):
             more = gain(merged, others, blocks, len(SETTINGS))
             judged.append(_claim(f"{name}: {way} against {against}", more, len(groups)))
-    arcs = [one.merged["slerp"] for one in groups]
-    pairs = [[one.merged["soup-of-two"]] for one in groups]
-    more = gain(arcs, pairs, blocks, len(SETTINGS))
-    judged.append(_claim(f"{name}: SLERP of two against the soup of the same two", more, len(arcs)))
+    two = groups[0].merged
+    more = gain([two["slerp"]], [[two["soup-of-two"]]], blocks, len(SETTINGS))
+    judged.append(_claim(f"{name}: SLERP of two against the soup of the same two", more, 1))
     return judged
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +11,6 @@ from pydantic import Field, model_validator
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.model.quantization import plan as quantization
-from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
@@ -20,10 +18,9 @@ from rarefy.pipeline.tasks.encoder import Row
 from rarefy.pipeline.tasks.head import inputs_of
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Name
-from rarefy.stages.adapt import soups
+from rarefy.stages.adapt import fine_tunes
 from rarefy.stages.common.bundle_targets import symmetric
 from rarefy.stages.quantization.plans import check_weights
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import refuse_unread
 
 if TYPE_CHECKING:
@@ -110,21 +107,11 @@ class Merge(Stage):
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check that the models have one family, depth and width; return the first's config."""
-        from rarefy.pipeline.model.architectures import parts
-
         if not self.models:
             return config
-        first, *others = references.values()
-        sizes = parts.depth(first), parts.width(first)
-        for name, other in zip(self.models[1:], others, strict=True):
-            other_sizes = parts.depth(other), parts.width(other)
-            differ = [a != b for a, b in zip(sizes, other_sizes, strict=True) if a and b]
-            if first.get("model_type") != other.get("model_type") or any(differ):
-                raise ModelError(
-                    f"merge.models: {name!r} and {self.models[0]!r} differ in architecture; "
-                    "name fine-tunes of one model"
-                )
-        return first
+        models = {name: references[f"{MEMBER}:{name}"] for name in self.models}
+        fine_tunes.check_configs(models)
+        return models[self.models[0]]
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return the form of an adapter's static ranges, if it is not the usual one."""
@@ -135,7 +122,8 @@ class Merge(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Write the merged checkpoint."""
         if self.models:
-            return self._average(context)
+            models = {name: context.artifacts[name] for name in self.models}
+            return fine_tunes.merge(context, models, greedy=self.method == "greedy")
         adapted = checkpoint.load(model.directory)
         if not hasattr(adapted, "merge_and_unload"):
             raise ModelError(f"merge: {model.short} has no adapter to merge")
@@ -150,71 +138,6 @@ class Merge(Stage):
             quantization.write(plan, context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
-
-    def _average(self, context: Context) -> Draft:
-        """Write the mean of the models, of all or of those that are chosen on dev."""
-        artifacts = {name: context.artifacts[name] for name in self.models}
-        first = artifacts[self.models[0]]
-        for name, artifact in artifacts.items():
-            if quantization.read(artifact.directory) is not None:
-                raise ModelError(
-                    f"merge.models: {name!r} has a quantization plan, which no mean has; put "
-                    "'quantize' after 'merge'"
-                )
-        folders = {name: artifact.directory for name, artifact in artifacts.items()}
-        config = checkpoint.read_config(first.directory).to_dict()
-        soups.check_alike(folders, frozenset(context.task.head.settings(config)))
-        soups.check_one_start(folders)
-        chosen = list(folders)
-        metrics: tuple[Metric, ...] = ()
-        if self.method == "greedy":
-            chosen, loss = soups.greedy(folders, _loss_of_mean(context, first))
-            metrics = (Metric(name="loss", split="dev", value=round(loss, 6)),)
-        members = [folders[name] for name in chosen]
-        roles = _write_mean(first, members, context.output)
-        network = checkpoint.load(context.output)
-        facts = checkpoint.describe(network) | {"merged": chosen}
-        return Draft(roles, facts, metrics)
-
-
-def _write_mean(first: Artifact, members: Sequence[Path], folder: Path) -> dict[str, str]:
-    """Write a checkpoint with the mean weights of some; return the roles of its files.
-
-    Args:
-        first: the checkpoint whose other files are copied: they are the same for all.
-        members: the folders of those that are averaged.
-        folder: to write to.
-    """
-    folder.mkdir(exist_ok=True)
-    roles = {}
-    for entry in first.manifest.files:
-        roles[entry.path] = entry.role
-        if entry.path != WEIGHTS:
-            shutil.copyfile(first.directory / entry.path, folder / entry.path)
-    soups.average(members, folder / WEIGHTS)
-    return roles
-
-
-def _loss_of_mean(context: Context, first: Artifact) -> Callable[[Sequence[Path]], float]:
-    """Return a function of some checkpoints' folders: the loss of their mean on dev.
-
-    ``first``: one of the checkpoints, of which all files but the weights are used.
-    """
-    tokenizer = checkpoint.load_tokenizer(first.directory)
-    rows = training.lessons(context, tokenizer, context.split("dev"))
-    loss = context.task.objective.training_loss()
-    judge = training.mean_loss(context, tokenizer, rows, loss)
-
-    def loss_of_mean(members: Sequence[Path]) -> float:
-        import torch
-
-        folder = context.work / "candidate"
-        _write_mean(first, members, folder)
-        network = checkpoint.load(folder).to(context.device)
-        with torch.no_grad():
-            return judge(network)
-
-    return loss_of_mean
 
 
 def _merge(context: Context, adapted: Any, rows: Sequence[Row]) -> tuple[Any, float]:

@@ -6,7 +6,6 @@ Wortsman et al. 2022 (arXiv 2203.05482), "Model soups".
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,9 +31,9 @@ WORDS: Final = {
 PASSING: Final = frozenset({"_name_or_path", "transformers_version"})
 """Keys of config.json that do not change what a model computes."""
 ALIKE: Final = 0.5
-"""The least cosine of two fine-tunes' weight matrices, in the median over the matrices.
+"""The least cosine of a weight matrix of two fine-tunes of one start; as a rule it is above 0.99.
 
-Those of unrelated models, or of models that were pruned to other units, are near 0.
+It is near 0 for heads that were drawn twice, and for models that were pruned to other units.
 """
 
 
@@ -49,10 +48,14 @@ def check_alike(models: Mapping[str, Path], decided: frozenset[str] = frozenset(
     for name, folder in others:
         difference = _difference(source, folder, PASSING | decided)
         if difference:
-            raise ModelError(
-                f"merge.models: {name!r} and {first!r} differ in {difference}; "
-                "name fine-tunes of one model"
-            )
+            raise differ(name, first, difference)
+
+
+def differ(name: str, first: str, difference: str) -> ModelError:
+    """Return the error for two models that have no mean, since they differ in something."""
+    return ModelError(
+        f"merge.models: {name!r} and {first!r} differ in {difference}; name fine-tunes of one model"
+    )
 
 
 def _difference(source: Path, other: Path, ignored: frozenset[str]) -> str | None:
@@ -110,7 +113,7 @@ def average(folders: Sequence[Path], output: Path) -> None:
     with output.open("wb") as file:
         file.write(len(header.text).to_bytes(8, "little"))
         file.write(header.text)
-        for tensors in _together(folders):
+        for _, tensors in _together(folders):
             file.write(_mean(tensors).numpy().tobytes())
 
 
@@ -127,35 +130,37 @@ def _mean(tensors: Iterator[Tensor]) -> Tensor:
 
 
 def check_one_start(models: Mapping[str, Path]) -> None:
-    """Raise ModelError if the weights of a model are not near those of the first.
+    """Raise ModelError if a weight matrix of a model is not near that of the first.
 
-    Equal shapes do not tell that two models descend from one, or were pruned to the same units, and
-    the mean of others is worth nothing.
+    Equal shapes do not tell that two models descend from one, and the mean of others is worth
+    nothing.
     """
     (first, source), *others = models.items()
     for name, folder in others:
-        cosine = statistics.median(_cosines(source, folder))
+        tensor, cosine = _least_cosine(source, folder)
         if cosine < ALIKE:
             raise ModelError(
                 f"merge.models: {name!r} and {first!r} are not of one start (the cosine of their "
-                f"weights is {cosine:.2f}); name fine-tunes of one model"
+                f"{tensor} is {cosine:.2f}); fine-tune both from one model with its head, such as "
+                "an earlier 'finetune'"
             )
 
 
-def _cosines(source: Path, other: Path) -> list[float]:
-    """Return the cosine of each matrix of two checkpoints."""
+def _least_cosine(source: Path, other: Path) -> tuple[str, float]:
+    """Return the name and the cosine of the matrix that differs most in two checkpoints."""
     import torch
 
-    cosines = []
-    for tensors in _together([source, other]):
-        first, second = (tensor.flatten() for tensor in tensors)
-        cosine = torch.nn.functional.cosine_similarity(first, second, dim=0)
-        cosines.append(float(cosine))
-    return cosines
+    least = ("", 1.0)
+    for name, tensors in _together([source, other]):
+        first, second = tensors
+        if first.dim() > 1:
+            cosine = torch.nn.functional.cosine_similarity(first.flatten(), second.flatten(), dim=0)
+            least = min(least, (name, float(cosine)), key=lambda entry: entry[1])
+    return least
 
 
-def _together(folders: Sequence[Path]) -> Iterator[Iterator[Tensor]]:
-    """Yield each tensor as each of the checkpoints has it, in the order of the file."""
+def _together(folders: Sequence[Path]) -> Iterator[tuple[str, Iterator[Tensor]]]:
+    """Yield each tensor's name, and it as each of the checkpoints has it, in the file's order."""
     from safetensors import safe_open
 
     names = Header.read(folders[0] / WEIGHTS).tensors
@@ -165,7 +170,7 @@ def _together(folders: Sequence[Path]) -> Iterator[Iterator[Tensor]]:
             opened = safe_open(folder / WEIGHTS, framework="pt")
             files.append(stack.enter_context(opened))
         for name in names:
-            yield (file.get_tensor(name) for file in files)
+            yield name, (file.get_tensor(name) for file in files)
 
 
 def greedy(

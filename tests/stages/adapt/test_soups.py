@@ -106,10 +106,18 @@ def test_greedy_begins_with_the_best_and_adds_what_does_not_harm(tmp_path):
     assert chosen == (["b", "a"], 0.2)
 
 
-def test_models_of_two_starts_are_refused(tuned, tmp_path, merge):
-    """Each matrix is turned upside down, as if it had been pruned to other units."""
-    other = change(tuned, tmp_path / "other", lambda _, tensor: tensor.flip(0))
-    with pytest.raises(ModelError, match=r"^merge.models: 'b' and 'a' are not of one start \("):
+@pytest.mark.parametrize(
+    "turned", ["classifier.weight", "bert.encoder.layer.0.output.dense.weight"]
+)
+def test_models_of_two_starts_are_refused(tuned, tmp_path, merge, turned):
+    """A head that was drawn twice, or a layer that was pruned to other units."""
+
+    def turn(name, tensor):
+        return tensor.roll(1, -1) if name == turned else tensor
+
+    other = change(tuned, tmp_path / "other", turn)
+    message = rf"^merge.models: 'b' and 'a' are not of one start \(the cosine of their {turned} is"
+    with pytest.raises(ModelError, match=message):
         merge(Merge(models=("a", "b")), a=tuned, b=other)
 
 
