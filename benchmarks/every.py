@@ -49,9 +49,10 @@ NAMES: Final = (
     "ablation",
     "pruning",
     "repair",
+    "merging",
     "students",
 )
-WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "students")
+WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "merging", "students")
 """Those that keep their work in a folder of their own in ``--students``."""
 OUTCOMES: Final = {
     0: "every claim holds",

@@ -1,6 +1,6 @@
 """What the mean of several fine-tunes of one model is worth: soup, greedy soup, and SLERP.
 
-    python -m benchmarks.merging --home DIR [TASK …]
+    python -m benchmarks.merging --home DIR [--groups N]
 
 all-MiniLM-L6-v2 is fine-tuned on some hundred of the bundled reviews, concepts or parts of speech,
 in groups of three seeds that start from one head: fitted to the frozen body, or trained an epoch.
@@ -330,21 +330,20 @@ def _claim(title: str, more: Interval, groups: int) -> Claim:
 
 
 def main() -> int:
-    """Fine-tune, merge, measure, and write the record of the tasks that are named."""
+    """Fine-tune, merge, measure, and write the record after each group."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--groups", type=int, default=GROUPS)
-    parser.add_argument("tasks", nargs="*", metavar="TASK", default=list(SETTINGS))
     options = parser.parse_args()
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    groups: dict[str, list[Group]] = {name: [] for name in options.tasks}
+    groups: dict[str, list[Group]] = {name: [] for name in SETTINGS}
     for number in range(options.groups):
-        for name in options.tasks:
-            measured = group(SETTINGS[name], home, number)
+        for name, setting in SETTINGS.items():
+            measured = group(setting, home, number)
             groups[name].append(measured)
             rows.append({"task": name, "group": number, **measured.row(), **here()})
             print(json.dumps(rows[-1]), flush=True)
