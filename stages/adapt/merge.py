@@ -39,7 +39,7 @@ MEMBER = "model"
 class Merge(Stage):
     """Make one model of several: fold an adapter into its base, or average fine-tunes of one start.
 
-    An adapter is added to the base weights, W + BA·α/r, which removes its cost at run time (Hu et
+    An adapter is added to the base weights, W + scale·BA, which removes its cost at run time (Hu et
     al. 2021, arXiv 2106.09685). The predictions stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.
     A quantization plan is retained. The adapter has changed the inputs of the layers, so static
