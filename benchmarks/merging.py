@@ -77,14 +77,6 @@ SETTINGS = {
         {"text": "text", "label": "label", "dev": "20 %", "max_length": 64},
         {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16, "fit_head": True},
     ),
-    "concepts": Setting(
-        "multi-label-classification",
-        "wordnet-concepts",
-        500,
-        1000,
-        {"text": "text", "label": "labels", "dev": "20 %", "max_length": 48},
-        {"epochs": 3, "learning_rate": 2e-4, "batch_size": 16, "fit_head": True},
-    ),
     "parts of speech": Setting(
         "token-classification",
         "brown-tags",
@@ -93,6 +85,14 @@ SETTINGS = {
         {"text": "tokens", "label": "tags", "dev": "20 %", "max_length": 64},
         {"epochs": 2, "learning_rate": 2e-4, "batch_size": 16},
         {"epochs": 1, "learning_rate": 2e-4, "batch_size": 16},
+    ),
+    "concepts": Setting(
+        "multi-label-classification",
+        "wordnet-concepts",
+        500,
+        1000,
+        {"text": "text", "label": "labels", "dev": "20 %", "max_length": 48},
+        {"epochs": 3, "learning_rate": 2e-4, "batch_size": 16, "fit_head": True},
     ),
 }
 
@@ -330,7 +330,7 @@ def _claim(title: str, more: Interval, groups: int) -> Claim:
 
 
 def main() -> int:
-    """Fine-tune, merge, measure, and write the record after each group."""
+    """Fine-tune, merge, measure, and write the record after each of them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -347,7 +347,7 @@ def main() -> int:
             groups[name].append(measured)
             rows.append({"task": name, "group": number, **measured.row(), **here()})
             print(json.dumps(rows[-1]), flush=True)
-        finish("merging", rows, claims(groups), seed=0)
+            finish("merging", rows, claims(groups), seed=0)
     return finish("merging", rows, claims(groups), seed=0)
 
 
