@@ -244,7 +244,8 @@ def group(setting: Setting, home: Path, number: int) -> Group:
     names = [f"seed-{seed}" for seed in seeds]
     merged = {way: folders[way] for way in WAYS}
     if 0 in seeds:
-        arc = spherical(folders[names[0]], folders[names[1]], home / "arcs" / values["name"])
+        ends = [folders[name] for name in names[:2]]
+        arc = spherical(*ends, home / "arcs" / "-".join(end.name[:16] for end in ends))
         decide(plan, arc, notes)
         merged |= {"soup-of-two": folders["soup-of-two"], "slerp": arc}
     dev, evaluated = plan.splits["dev"], plan.splits["eval"]
