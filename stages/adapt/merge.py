@@ -46,9 +46,9 @@ class Merge(Stage):
     ranges are determined again.
 
     With ``models``, the result is the mean of their weights (Wortsman et al. 2022, arXiv
-    2203.05482): a model that takes the time of one, of several that were trained with different
-    seeds or parameters. They must descend from one start, and have the same architecture,
-    vocabulary and labels.
+    2203.05482). It is as small and as fast as one of them. The models may differ in seed, epochs or
+    learning rate, but must have the same architecture, vocabulary and labels, and descend from one
+    start, head included.
     """
 
     name: ClassVar[str] = "merge"
@@ -58,13 +58,13 @@ class Merge(Stage):
 
     models: tuple[Name, ...] = Field(
         default=(),
-        description="IDs of earlier stages whose models are averaged; default: the input's adapter "
-        "is folded in",
+        description="IDs of the earlier stages whose models are averaged; default: none, and the "
+        "input's adapter is folded in",
     )
     method: Literal["soup", "greedy"] = Field(
         default="soup",
-        description="Models that the mean is of: all, or greedily those with which it has a lower "
-        "loss on the development split",
+        description="Which models to average: all (soup), or the best one and each further one "
+        "that does not raise the mean's loss on the development split (greedy)",
     )
 
     @model_validator(mode="after")
