@@ -82,10 +82,10 @@ def test_the_result_teaches_a_student(noisy, merge, make_context):
 
 
 def test_a_greedy_soup_leaves_out_what_harms(tuned, noisy, tmp_path, merge):
-    def break_head(name, tensor):
-        return -3 * tensor if name.startswith("classifier") else tensor
+    def always_answer_the_first(name, tensor):
+        return tensor + torch.tensor([9.0, 0.0]) if name == "classifier.bias" else tensor
 
-    broken = change(tuned, tmp_path / "broken", break_head)
+    broken = change(tuned, tmp_path / "broken", always_answer_the_first)
     members = {"broken": broken, "tuned": tuned, "again": noisy("again", 1e-4)}
     context, draft = merge(Merge(models=tuple(members), method="greedy"), **members)
     assert "broken" not in draft.model["merged"]
