@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.merging import (
+    LEAST,
     SETTINGS,
     Setting,
     blocks_of,
@@ -109,5 +110,5 @@ def claim(row: dict[str, Any]) -> Claim:
         f"{row['task']}: {option} ({parameters}) against the plain student, at equal tokens",
         "better in three seeds, allowing for all options",
         f"{more.value:+.2f} points [{more.low:+.2f}, {more.high:+.2f}], {len(row['seeds'])} seeds",
-        is_at_least(more, 0.0),
+        is_at_least(more, LEAST),
     )
