@@ -53,6 +53,7 @@ NAMES: Final = (
     "pruning",
     "repair",
     "low_rank",
+    "merging",
     "students",
 )
 WITH_STUDENTS: Final = (
@@ -64,6 +65,7 @@ WITH_STUDENTS: Final = (
     "pruning",
     "repair",
     "low_rank",
+    "merging",
     "students",
 )
 """Those that keep their work in a folder of their own in ``--students``."""
