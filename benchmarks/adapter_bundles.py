@@ -3,7 +3,7 @@
     python -m benchmarks.adapter_bundles --home DIR
 
 The packaged MiniLM (6×384), all layers of its body int8, gets three adapters of rank 8 on all its
-linear layers, with heads for two labels, 24 labels, and tags of words. The weights are drawn: bytes
+linear layers, with heads for two labels, four labels, and tags of words. The weights are drawn: bytes
 and time do not depend on them, and scores are those of ``benchmarks.adapters``. Each adapter is
 exported once as a file beside the base, and once merged. Both bundles answer the same rows one at a
 time, in one thread of one process, and take turns in short blocks; a ratio is of two blocks that
@@ -49,7 +49,6 @@ SEED = 0
 MOST_BYTES = 0.45
 MOST_TIME = {True: 1.25, False: 1.15}
 """The most time with an adapter, as a ratio to the merged bundle, on CPUs with VNNI or without."""
-TAGS = [f"{mark}-{kind}" for kind in "ABCDEFGHIJKL" for mark in "BI"]
 LOADED = """
 import sys
 from pathlib import Path
@@ -79,11 +78,10 @@ class Exported:
 def subjects() -> dict[str, Task]:
     """Return the tasks by name."""
     longest = max(LENGTHS)
-    concepts = [f"concept {number}" for number in range(24)]
     bind = {
         "reviews": ("text-classification", ["negative", "positive"]),
-        "concepts": ("text-classification", concepts),
-        "tags": ("token-classification", ["O", *TAGS]),
+        "topics": ("text-classification", ["a", "b", "c", "d"]),
+        "tags": ("token-classification", ["O", "B-A", "I-A"]),
     }
     return {
         name: tasks.find(task).bind(tuple(labels), longest, ("text",))
