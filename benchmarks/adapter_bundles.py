@@ -3,8 +3,8 @@
     python -m benchmarks.adapter_bundles --home DIR
 
 The packaged MiniLM (6×384), all layers of its body int8, gets three adapters of rank 8 on all its
-linear layers, with heads for two labels, four labels, and tags of words. The weights are drawn: bytes
-and time do not depend on them, and scores are those of ``benchmarks.adapters``. Each adapter is
+linear layers, with heads for two labels, four labels, and tags of words. The weights are drawn:
+bytes and time do not depend on them, and scores are those of ``benchmarks.adapters``. Each adapter is
 exported once as a file beside the base, and once merged. Both bundles answer the same rows one at a
 time, in one thread of one process, and take turns in short blocks; a ratio is of two blocks that
 follow one another, in CPU seconds of that thread. Memory is the peak of a fresh process that loads
