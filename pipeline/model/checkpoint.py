@@ -81,6 +81,8 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         with as_model_error("the tokenizer"):
             tokenizer = safe_loading.from_folder(AutoTokenizer, Path(directory))
+            if tokenizer.is_fast:
+                conversion.restore(tokenizer, Path(directory))
     except Exception as error:
         reason = first_line(error)
         raise ModelError(f"{directory}: the tokenizer cannot be loaded: {reason}") from error
@@ -89,7 +91,9 @@ def load_tokenizer(directory: Path) -> Any:
             f"{directory}: transformers has no fast version of {type(tokenizer).__name__}, and "
             "there is no tokenizer.json"
         )
-    conversion.restore(tokenizer, Path(directory))
+    if not isinstance(tokenizer.model_max_length, int | float):
+        length = tokenizer.model_max_length
+        raise ModelError(f"{directory}: tokenizer_config.json: model_max_length is {length!r:.40}")
     padding.check(tokenizer, Path(directory))
     return tokenizer
 

@@ -193,8 +193,9 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
     values = _read_config(directory, model)
     with _about(model):
         safe_loading.check(directory)
-        if (directory / "adapter" / "adapter_config.json").is_file():
-            raise ModelError("it has an adapter next to its weights; name the output of 'merge'")
+        for folder in (directory, directory / "adapter"):
+            if (folder / "adapter_config.json").is_file():
+                raise ModelError("an adapter is next to its weights; name the output of 'merge'")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = safe_loading.weight_files(directory, allow_pickle, setting=setting)
         pruned = (directory / SIDECARS[0]).is_file()
@@ -235,7 +236,10 @@ def _read_config(directory: Path, model: str) -> Config:
     if not path.exists():
         raise ModelError(f"{model}: there is no config.json in {directory}")
     with _about(model):
-        return foreign.read_config(path)
+        values = foreign.read_config(path)
+    if not values.get("model_type"):
+        raise ModelError(f"{model}: config.json has no model_type")
+    return values
 
 
 def _existing(directory: Path, names: Sequence[str]) -> list[Path]:

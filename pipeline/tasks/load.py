@@ -58,11 +58,18 @@ class Summary:
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
-    """Find the file of every split and hash its bytes. Raises DataError if one is missing."""
+    """Find the file of every split and hash its bytes.
+
+    Raises DataError if one is missing or cannot be read.
+    """
     located = {}
     for name, reference in data.references.items():
         path = references.data_file(reference, base, f"data.{name}")
-        located[name] = Source(name, reference, path, file_sha256(path))
+        try:
+            digest = file_sha256(path)
+        except OSError as error:
+            raise DataError(f"data.{name}: {reference}: {error.strerror} ({path})") from None
+        located[name] = Source(name, reference, path, digest)
     train = located["train"]
     if data.eval_share:
         eval_rows = development_split.eval_source(train, data.eval_share, data.group)
@@ -224,6 +231,9 @@ def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> l
         problem = f"{count:,} labels, of at most {most:,}; {remedy}"
         message = f"{source.reference}: {problem}"
         raise DataError(message)
+    for name in names:
+        if not is_unicode(name):
+            raise DataError(f"{source.reference}: the label {name!r:.60} is not valid Unicode")
     if not data.labels:
         return names
     if not names:
