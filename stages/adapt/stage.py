@@ -106,17 +106,10 @@ class Adapt(Training):
         roles = _copy_base(context, model, network, tokenizer)
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
-        layers = adapted_layers(network, self.modules)
+        config = self.configuration(network)
+        layers = config.target_modules
         if self.method == "dora":
             check_rows(network, layers)
-        config = peft.LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            use_dora=self.method == "dora",
-            target_modules=layers,
-            modules_to_save=head_modules(network),
-        )
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
         rows, loss = self._rows_and_loss(context, adapted, tokenizer)
@@ -130,6 +123,19 @@ class Adapt(Training):
         }
         facts = checkpoint.describe(network) | {"adapter": adapter}
         return Draft(roles, facts, (trained.metric(),))
+
+    def configuration(self, network: Any) -> Any:
+        """Return peft's configuration of the adapters for a network."""
+        import peft
+
+        return peft.LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            use_dora=self.method == "dora",
+            target_modules=adapted_layers(network, self.modules),
+            modules_to_save=head_modules(network),
+        )
 
     def _rows_and_loss(self, context: Context, adapted: Any, tokenizer: Any) -> tuple[Rows, Loss]:
         """Return what is learned: the labelled rows, or a teacher's answers to them.
