@@ -6,8 +6,8 @@ One all-MiniLM-L6-v2 learns the labels of reviews, the concepts above a definiti
 speech, each of a part of the examples' training rows: all weights, LoRA (Hu et al. 2022, arXiv
 2106.09685) or DoRA (Liu et al. 2024, arXiv 2402.09353). The learning rate is that with the best
 score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
-the eval rows. ``ranks`` compares alpha over the rank with alpha over its root (rsLoRA, Kalajdzievski
-2023, arXiv 2312.03732) at the learning rate that is best at rank 8. A training has a process and a
+the eval rows. ``ranks`` compares alpha over the rank with alpha over its root (rsLoRA,
+Kalajdzievski 2023, arXiv 2312.03732) at the learning rate that is best at rank 8. A training has a process and a
 core of its own, about half a minute each. All work is in DIR, and a run that was stopped goes on
 from there; a part that is not named keeps what the record says of it.
 """
@@ -57,7 +57,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Subject:
-    """A task: its example, how many training rows are learned, and how many of eval are answered."""
+    """A task: its example, the number of rows that are learned, and of those that are answered."""
 
     example: str
     rows: int
@@ -336,14 +336,17 @@ def main() -> int:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {unknown.pop()!r}, only {', '.join(PARTS)}")
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     rows = []
     if RESULTS.is_file():
         rows = json.loads(RESULTS.read_text())["rows"]
-    for part in options.parts:
+    for part in options.parts or PARTS:
         measure = ranked if part == "ranks" else partial(compared, subject=part)
         entries = measure(home, count=options.seeds)
         rows = [entry for entry in rows if entry["part"] != part] + entries
