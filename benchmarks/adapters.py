@@ -7,9 +7,9 @@ speech, each of a part of the examples' training rows: all weights, LoRA (Hu et 
 2106.09685) or DoRA (Liu et al. 2024, arXiv 2402.09353). The learning rate is that with the best
 score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
 the eval rows. ``ranks`` compares alpha over the rank with alpha over its root (rsLoRA,
-Kalajdzievski 2023, arXiv 2312.03732) at the learning rate that is best at rank 8. A training has a process and a
-core of its own, about half a minute each. All work is in DIR, and a run that was stopped goes on
-from there; a part that is not named keeps what the record says of it.
+Kalajdzievski 2023, arXiv 2312.03732) at the learning rate that is best at rank 8. A training has a
+process and a core of its own, about half a minute each. All work is in DIR, and a run that was
+stopped goes on from there; a part that is not named keeps what the record says of it.
 """
 
 from __future__ import annotations
