@@ -24,6 +24,7 @@ from rarefy.flows.sharing import recipe_source
 from rarefy.flows.sharing.recipe_source import InGit
 from rarefy.pipeline.recipe import yaml_file
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Step, strings
+from rarefy.pipeline.run.plan import tagged_model
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
@@ -123,6 +124,12 @@ def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
             key,
             f"the tag {tag!r} is in this machine's store, which a worker elsewhere does not have; "
             "compare with URL#TAG",
+        )
+    if tagged_model.is_tagged(loaded.recipe.model):
+        raise loaded.where.say(
+            ("model",),
+            f"{loaded.recipe.model} is in this machine's store, which a worker elsewhere does not "
+            "have",
         )
     for name, reference in _references(loaded):
         where = f"{loaded.where.source}: {name}"
