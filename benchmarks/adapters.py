@@ -8,8 +8,9 @@ speech, each of a part of the examples' training rows: all weights, LoRA (Hu et 
 score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
 the eval rows. ``ranks`` compares scales of the update at the learning rate that is best at rank 8:
 alpha over the rank, alpha over its root (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732), and a fixed
-one. A training has a process and a core of its own, about half a minute each. All work is in DIR, and a run that was
-stopped goes on from there; a part that is not named keeps what the record says of it.
+one. A training has a process and a core of its own, about half a minute each. All work is in DIR,
+and a run that was stopped goes on from there; a part that is not named keeps what the record says
+of it.
 """
 
 from __future__ import annotations
