@@ -94,18 +94,15 @@ class Training:
 
 
 class Variant(Adapt):
-    """An adapter with any scale, and magnitudes of the weights if it is DoRA."""
+    """An adapter that also trains the magnitudes of the weights, if it is DoRA."""
 
     name: ClassVar[str] = "variant"
 
-    scale: float
     magnitudes: bool
 
     def configuration(self, network: Any) -> Any:
         """Return peft's configuration."""
         configuration = super().configuration(network)
-        configuration.use_rslora = False
-        configuration.lora_alpha = self.scale * self.rank
         configuration.use_dora = self.magnitudes
         return configuration
 

@@ -21,6 +21,7 @@ REMOVED: Final = {
     "label.confidence": "remove it; a student also learns from uncertain predictions",
     "distill.hidden_loss": "leave it out; states are compared by their squared difference",
     "distill.hidden_map": "leave it out; layers learn from those at the same share of the depth",
+    "adapt.method": "leave it out; adapters are LoRA, and DoRA was no better in any task",
     "quantize.correct_bias": "leave it out; it made results worse",
 }
 """What to do, by the name of what is gone."""
@@ -38,6 +39,7 @@ RENAMED: Final = {
     "augment.most": "'max_texts'",
     "quantize.minutes": "'seconds', 60 times the number",
     "adapt.target": "'modules'",
+    "adapt.alpha": "'scale', alpha divided by the rank",
     "validate.examples": "'show_texts'",
     "ask.most": "'maximize'",
     "ask.least": "'minimize'",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,7 +15,6 @@ from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
-from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.quantization.plans import check_weights
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Loss, Training
@@ -30,27 +29,24 @@ ALPHA, TEMPERATURE = 0.9, 2.0
 class Adapt(Training):
     """Train low-rank adapters on the linear layers and the head; freeze all other weights.
 
-    LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
-    each targeted layer. DoRA (Liu et al. 2024, arXiv 2402.09353) also trains the weights'
-    magnitudes separately from their directions. Adapters need a learning rate about ten times that
-    of full fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton
-    et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The
-    adapter is stored next to the base weights until ``merge`` folds it in.
+    LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, times ``scale`` to each
+    targeted layer. The scale is the same for every rank: alpha / rank, as in the paper, shrinks an
+    update that has more weights. Adapters need a learning rate about ten times that of full
+    fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton et al.
+    2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The adapter
+    is stored next to the base weights until ``merge`` folds it in.
     """
 
     name: ClassVar[str] = "adapt"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
     policy: ClassVar[Policy] = Policy(quantization="keeps")
 
-    method: Literal["lora", "dora"] = Field(
-        default="lora", description="Kind of adapter; DoRA also trains magnitudes"
-    )
     rank: int = Field(default=8, ge=1, le=1024, description="Rank of each update")
-    alpha: float = Field(
-        default=16, gt=0, description="Scale of each update, which is multiplied by alpha / rank"
+    scale: float = Field(
+        default=2, gt=0, description="Factor of each update, the same for every rank"
     )
     dropout: float = Field(
         default=0.05, ge=0, lt=1, description="Dropout rate on the adapters' inputs"
@@ -107,18 +103,14 @@ class Adapt(Training):
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
         config = self.configuration(network)
-        layers = config.target_modules
-        if self.method == "dora":
-            check_rows(network, layers)
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
         rows, loss = self._rows_and_loss(context, adapted, tokenizer)
         trained = training.train(context, self, adapted, tokenizer, rows, loss)
         roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
         adapter = {
-            "method": self.method,
             "rank": self.rank,
-            "layers": len(layers),
+            "layers": len(config.target_modules),
             "trainable": trainable,
         }
         facts = checkpoint.describe(network) | {"adapter": adapter}
@@ -130,9 +122,8 @@ class Adapt(Training):
 
         return peft.LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,
+            lora_alpha=self.scale * self.rank,  # which peft divides by the rank
             lora_dropout=self.dropout,
-            use_dora=self.method == "dora",
             target_modules=adapted_layers(network, self.modules),
             modules_to_save=head_modules(network),
         )
@@ -176,19 +167,6 @@ def adapted_layers(network: Any, modules: str) -> list[str]:
     if not names:
         raise ModelError(f"adapt.modules: the model has no linear layers that match {modules!r}")
     return names
-
-
-def check_rows(network: Any, names: Sequence[str]) -> None:
-    """Raise ModelError if the weight of a layer has a row of zeros, by whose norm DoRA divides."""
-    for name in names:
-        weight = network.get_submodule(name).weight
-        norms = weight.norm(dim=1)
-        empty = int((norms == 0).sum())
-        if empty:
-            raise ModelError(
-                f"adapt.method: the weight of {name} has {plural(empty, 'row')} of zeros, which "
-                "DoRA cannot scale; write 'method: lora'"
-            )
 
 
 def _roots(network: Any, modules: str) -> list[Any]:
