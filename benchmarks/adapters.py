@@ -122,6 +122,8 @@ RULES = {
     "fixed": lambda rank: 2.0,
 }
 """The scale of the update by its rank; all are 2 at rank 8."""
+IMPORTED = ["peft", "rarefy.stages.training.loop", "transformers.models.bert.modeling_bert"]
+"""Modules that a training's process need not import itself, so that each has the same memory."""
 OVER_LORA = "DoRA against LoRA"
 STABLE = "fixed against alpha over rank"
 PARTS = ("parts of speech", "reviews", "ranks", "concepts")
@@ -131,7 +133,9 @@ def trained(home: Path, training: Training) -> dict[str, Any]:
     """Return what a training cost and scored; train in a process of its own if that is new."""
     note = home / training.name / "note.json"
     if not note.is_file():
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        processes = get_context("forkserver")
+        processes.set_forkserver_preload(IMPORTED)
+        with ProcessPoolExecutor(1, processes) as pool:
             pool.submit(train, home, training).result()
     numbers: dict[str, Any] = json.loads(note.read_text())
     return numbers
