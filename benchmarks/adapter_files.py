@@ -123,7 +123,6 @@ def ratio(base: Path, bundles: Mapping[str, Mapping[str, Path]], task: str) -> I
 
 
 def _lines(home: Path, task: str) -> list[dict[str, Any]]:
-    import json
 
     rows = (home / "rows" / task / "eval.jsonl").read_text().splitlines()
     values = [json.loads(row) for row in rows]
