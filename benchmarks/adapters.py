@@ -29,7 +29,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from benchmarks import adapter_files
 from benchmarks.bundle import ROOT
 from benchmarks.record import HERE, Claim, finish, here, is_at_least, is_at_most
 from rarefy.pipeline.data.development_split import picked
@@ -317,6 +316,8 @@ def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
     if part == "ranks":
         return ranked(home, count)
     if part == "files":
+        from benchmarks import adapter_files
+
         return [{**entry, "part": part} for entry in adapter_files.measured(home)]
     return compared(home, part, count)
 
