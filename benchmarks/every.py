@@ -49,9 +49,10 @@ NAMES: Final = (
     "ablation",
     "pruning",
     "repair",
+    "adapters",
     "students",
 )
-WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "students")
+WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "adapters", "students")
 """Those that keep their work in a folder of their own in ``--students``."""
 OUTCOMES: Final = {
     0: "every claim holds",
