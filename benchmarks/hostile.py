@@ -148,6 +148,7 @@ def _preload() -> None:
     import transformers
 
     import rarefy.flows.cli
+    import rarefy.flows.console.options
     import rarefy.pipeline.run.plan.plan
 
     torch.set_num_threads(1)
@@ -253,7 +254,7 @@ class Attempt:
         child, status, usage = os.wait4(self.child, os.WNOHANG)
         seconds = time.monotonic() - self.began
         if not child:
-            if seconds > 2 * SECONDS:
+            if seconds > 4 * SECONDS:  # of the clock: other work may have the cores
                 os.killpg(self.child, signal.SIGKILL)
             return None
         self._reading.join(1)

@@ -91,8 +91,8 @@ def plan(
     from rarefy.pipeline.store.home import Home
 
     place, loaded = Home.of(home), _with_baseline(recipe, baseline)
-    made = Plan(loaded, place.store(), _device(device), first=first)
-    return PlanView.from_plan(made, place)
+    planned = Plan(loaded, place.store(), _device(device), first=first)
+    return PlanView.from_plan(planned, place)
 
 
 def run(
@@ -138,15 +138,15 @@ def run(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     place, loaded = Home.of(home), _with_baseline(recipe, baseline)
     folder = str(Path(out).expanduser() if out else place.runs / loaded.recipe.name)
-    given = {"--first": first, "--fresh": fresh, "--device": device, "--threads": threads}
-    given |= {} if baseline is None else {"--out": folder}  # which `rarefy ci` needs
+    flags = {"--first": first, "--fresh": fresh, "--device": device, "--threads": threads}
+    flags |= {} if baseline is None else {"--out": folder}  # which `rarefy ci` needs
     job = Job(
         recipe=str(recipe.path or recipe.where.source),
         home=str(place.path),
         out=folder,
         device=_device(device),
         threads=threads,
-        command=_command(recipe, baseline, given),
+        command=_command(recipe, baseline, flags),
         first=first,
         fresh=fresh,
         baseline=baseline,

@@ -64,9 +64,9 @@ def _augment(stage: Any, rows: Rows) -> Workload | None:
     if None in numbers:
         return None
     of_row = SPAN * stage.spans + stage.clauses + stage.splices
-    made = min(stage.max_texts, of_row * rows["train"])
-    made += sum(numbers)
-    return Workload(made=made)
+    texts = min(stage.max_texts, of_row * rows["train"])
+    texts += sum(numbers)
+    return Workload(made=texts)
 
 
 def _label(stage: Any, rows: Rows) -> Workload:

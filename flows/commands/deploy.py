@@ -217,15 +217,15 @@ def _pool(pool: str, kind: str | None) -> tuple[str, dict[str, Any]]:
 
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_work_pool(pool)
+            work_pool = client.read_work_pool(pool)
         except ObjectNotFound:
             raise RecipeError(
                 f"--pool {pool}: the server has no such work pool; to create one: "
                 f"prefect work-pool create {shlex.quote(pool)} --type {kind or 'process'}"
             ) from None
-    if kind not in (None, found.type):
-        raise RecipeError(f"--type {kind}: the work pool {pool!r} is of the type {found.type}")
-    return found.type, found.base_job_template
+    if kind not in (None, work_pool.type):
+        raise RecipeError(f"--type {kind}: the work pool {pool!r} is of the type {work_pool.type}")
+    return work_pool.type, work_pool.base_job_template
 
 
 def _write(made: Deployment, file: Path) -> None:
@@ -257,8 +257,8 @@ def _apply(made: Deployment, file: Path, machine: str | None) -> None:
         check=False,
     )
     if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        reason = said[-1].strip() if said else "it said nothing"
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else "it said nothing"
         raise ProviderError(f"prefect deploy failed: {reason} ({file} is written)")
 
 

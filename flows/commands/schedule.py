@@ -159,8 +159,8 @@ def cron_schedule(cron: str, timezone: str) -> Any:
         first = error.errors()[0]
         key = f"--{first['loc'][0]}" if first["loc"] else "--cron"
         message = first["msg"].removeprefix("Value error, ")
-        given = cron if key == "--cron" else timezone
-        raise RecipeError(f"{key} {given!r}: {message}") from None
+        value = cron if key == "--cron" else timezone
+        raise RecipeError(f"{key} {value!r}: {message}") from None
     except ValueError:
         raise RecipeError(f"--cron {cron!r}: no such time exists") from None
     return Cron(cron, timezone=timezone)

@@ -46,9 +46,9 @@ def create(limit: str) -> None:
         try:
             client.read_global_concurrency_limit_by_name(limit)
         except ObjectNotFound:
-            wanted = GlobalConcurrencyLimitCreate(name=limit, limit=1)
+            request = GlobalConcurrencyLimitCreate(name=limit, limit=1)
             try:
-                client.create_global_concurrency_limit(wanted)
+                client.create_global_concurrency_limit(request)
             except ObjectAlreadyExists:
                 return  # another flow was faster
             except PrefectHTTPStatusError as error:

@@ -104,12 +104,12 @@ def warning(train: Split, dev: Split, share: float) -> str | None:
     if len(dev) == rows:
         why = why_none(train)
         return f"dev: {why}, so choices are made on the training rows themselves; give data.dev"
-    wanted = round(share * rows)
+    target = round(share * rows)
     if name == NAME:
-        wanted = min(wanted, MOST)
-    if wanted / LARGEST <= len(dev) <= LARGEST * wanted:
+        target = min(target, MOST)
+    if target / LARGEST <= len(dev) <= LARGEST * target:
         return None
-    actual, expected = percent(len(dev) / rows), percent(wanted / rows)
+    actual, expected = percent(len(dev) / rows), percent(target / rows)
     reason = f"whole groups have {actual} of the rows"
     if train.groups is None:
         reason = f"rows with one text stay together: {actual} of them were cut off"

@@ -267,6 +267,11 @@ def form(source: Source) -> Literal["unquoted", "trailing"] | None:
     with suppress(csv.Error), _text(source) as file:  # what cannot be parsed is pandas' to name
         rows = filter(None, csv.reader(file, delimiter=separator))
         header, first = next(rows, []), next(rows, [])
+        if len(header) > bounds.COLUMNS:
+            raise DataError(
+                f"{source.reference}: the header has {len(header):,} columns, of at most "
+                f"{bounds.COLUMNS:,}"
+            )
         _check_separator(source, header)
         if len(first) > len(header):
             _check_ends(source, len(header), itertools.chain([first], rows))

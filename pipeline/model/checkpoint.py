@@ -89,6 +89,9 @@ def load_tokenizer(directory: Path) -> Any:
             f"{directory}: transformers has no fast version of {type(tokenizer).__name__}, and "
             "there is no tokenizer.json"
         )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        length = tokenizer.model_max_length
+        raise ModelError(f"{directory}: tokenizer_config.json: model_max_length is {length!r:.40}")
     conversion.restore(tokenizer, Path(directory))
     padding.check(tokenizer, Path(directory))
     return tokenizer

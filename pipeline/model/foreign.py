@@ -95,11 +95,12 @@ def check_size(
         if path.suffix != ".safetensors":
             return
         held += _numbers(path)
-    asked = Config.model_validate(values).numbers(positions)
+    numbers = Config.model_validate(values).numbers(positions)
     beyond = bounds.BEYOND_PRUNED if pruned else bounds.BEYOND
-    if asked > bounds.SPARE + beyond * held:
+    if numbers > bounds.SPARE + beyond * held:
         raise ModelError(
-            f"config.json describes a model of {asked:,} parameters, but the weights hold {held:,}"
+            f"config.json describes a model of {numbers:,} parameters, but the weights "
+            f"hold {held:,}"
         )
 
 

@@ -170,11 +170,11 @@ def _mode(path: Path) -> Mode:
         values = json_text.foreign(path, dict[str, Any])
     except ModelError:
         raise ModelError(f"{name}: the config of the pooling is missing or not JSON") from None
-    given = values.get("pooling_mode") or [m for key, m in _FLAGS.items() if values.get(key)]
-    if isinstance(given, str):
-        modes = [given]
+    stored = values.get("pooling_mode") or [m for key, m in _FLAGS.items() if values.get(key)]
+    if isinstance(stored, str):
+        modes = [stored]
     else:
-        modes = json_text.check(list[str], given) or ["mean"]
+        modes = json_text.check(list[str], stored) or ["mean"]
     if modes == ["lasttoken"]:
         mode = "last"
     else:

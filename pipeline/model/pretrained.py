@@ -119,7 +119,10 @@ def _lost(pretrained: Pretrained) -> tuple[int, int]:
 
 
 def _classes(config: Any) -> list[type]:
-    """Return the classes to try, from the one that the config names to the plain body."""
+    """Return the classes to try, from the one that the config names to the plain body.
+
+    Raises ModelError if one cannot be built, as with an activation that transformers does not have.
+    """
     import transformers
 
     classes: list[Any] = []
@@ -131,6 +134,9 @@ def _classes(config: Any) -> list[type]:
             classes.append(class_for(getattr(transformers, auto), config))
         except ValueError:
             continue
+        except Exception as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ModelError(f"config.json: transformers cannot build it: {reason}") from error
     # Reversed twice, so that a duplicate class keeps its last position.
     return list(dict.fromkeys(classes[::-1]))[::-1]
 
@@ -155,8 +161,7 @@ def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool
                 output_loading_info=True,
             )
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(reason) from error
+        raise ModelError(first_line(error)) from error
     parts = _Parts(model)
     for name, shape, expected in report["mismatched_keys"]:
         if complete or parts.matters(name):

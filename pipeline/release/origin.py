@@ -65,14 +65,14 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
 
 def _made_by(record: Path) -> tuple[str, list[str]] | None:
     """Return the name of a run's recipe and its command's words; None if the file is a bundle's."""
-    made = json_text.ours(record, _Made, REMEDY)
-    if not made.command:
+    run = json_text.ours(record, _Made, REMEDY)
+    if not run.command:
         return None
     try:
-        words = shlex.split(made.command)
+        words = shlex.split(run.command)
     except ValueError:
         words = []
     names_recipe = len(words) >= 3 or words[:1] not in ([], ["rarefy"])  # or it is of Python
-    if not made.name or not names_recipe:
+    if not run.name or not names_recipe:
         raise IntegrityError(f"{record}: the file is damaged; {REMEDY}")
-    return made.name, words
+    return run.name, words

@@ -243,13 +243,13 @@ def learned_nothing(data: ReportData) -> str | None:
 
 def decided_line(measured: Measurements | None) -> str | None:
     """Return how many eval rows the candidate's thresholds leave undecided, in a sentence."""
-    found = decided.of(measured) if measured else None
-    if found is None:
+    share = decided.of(measured) if measured else None
+    if share is None:
         return None
-    line = f"Thresholds leave {wording.bounds(found.undecided, '%')} of the eval rows undecided"
-    if found.correct is None:
+    line = f"Thresholds leave {wording.bounds(share.undecided, '%')} of the eval rows undecided"
+    if share.correct is None:
         return f"{line}."
-    return f"{line}; of the others, {wording.bounds(found.correct, '%')} are correct."
+    return f"{line}; of the others, {wording.bounds(share.correct, '%')} are correct."
 
 
 def without_model(data: ReportData) -> tuple[str, float] | None:

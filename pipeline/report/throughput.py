@@ -78,9 +78,9 @@ def lines(measured: Measurements | None) -> list[str]:
     """Return a line for each target whose throughput was measured."""
     if measured is None:
         return []
-    found = []
+    sentences = []
     for target, timed in measured.throughput.items():
         if CANDIDATE in timed.samples:
             words = line(target, timed)
-            found.append(words)
-    return found
+            sentences.append(words)
+    return sentences

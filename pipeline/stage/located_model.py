@@ -193,8 +193,9 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
     values = _read_config(directory, model)
     with _about(model):
         safe_loading.check(directory)
-        if (directory / "adapter" / "adapter_config.json").is_file():
-            raise ModelError("it has an adapter next to its weights; name the output of 'merge'")
+        for folder in (directory, directory / "adapter"):
+            if (folder / "adapter_config.json").is_file():
+                raise ModelError("an adapter is next to its weights; name the output of 'merge'")
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = safe_loading.weight_files(directory, allow_pickle, setting=setting)
         pruned = (directory / SIDECARS[0]).is_file()

@@ -224,6 +224,9 @@ def _labels(data: Data, reader: Reader, targets: list[Any], source: Source) -> l
         problem = f"{count:,} labels, of at most {most:,}; {remedy}"
         message = f"{source.reference}: {problem}"
         raise DataError(message)
+    for name in names:
+        if not is_unicode(name):
+            raise DataError(f"{source.reference}: the label {name!r:.60} is not valid Unicode")
     if not data.labels:
         return names
     if not names:

@@ -17,6 +17,8 @@ BATCH: Final = 1 << 28
 """Bytes of the rows of a Parquet file that are read at once: 256 MiB."""
 ROWS_A_BYTE: Final = 16
 """Rows of a Parquet file for each of its bytes."""
+COLUMNS: Final = 10_000
+"""Columns of a CSV or TSV file."""
 LABELS: Final = 100_000
 """Labels of a task or a model's head."""
 LAYERS: Final = 1000

@@ -91,12 +91,12 @@ def spreads(pasts: Iterable[Past], machine: str, before: str = "") -> dict[Timed
             continue
         for (timed, pair), log in _logs(past).items():
             groups[timed][pair].append(log)
-    found = {}
+    spread_of = {}
     for timed, by_pair in groups.items():
         spread = _pooled(by_pair.values())
         if spread is not None:
-            found[timed] = spread
-    return found
+            spread_of[timed] = spread
+    return spread_of
 
 
 def _logs(past: Past) -> dict[tuple[Timed, Pair], float]:
@@ -114,10 +114,10 @@ def _logs(past: Past) -> dict[tuple[Timed, Pair], float]:
     return logs
 
 
-def check(result: BudgetResult, found: Mapping[Timed, Spread]) -> BudgetResult:
+def check(result: BudgetResult, spread_of: Mapping[Timed, Spread]) -> BudgetResult:
     """Return a result as it is, or inconclusive if another session may have ended otherwise."""
     timed = Timed(result.metric, result.target, result.caches)
-    spread = found.get(timed)
+    spread = spread_of.get(timed)
     ratio = _ratio(result)
     if spread is None or ratio is None or result.outcome == "inconclusive":
         return result
@@ -150,8 +150,8 @@ def _ratio(result: BudgetResult) -> float | None:
         return None
     ratio = result.value
     if result.form == "max_regression" and metric.kind == "throughput":
-        kept = 1 - ratio  # a share of the rows a second is lost
-        ratio = 1 / kept if kept else math.inf
+        remaining = 1 - ratio  # a share of the rows a second is lost
+        ratio = 1 / remaining if remaining else math.inf
     elif result.form == "max_regression":
         ratio += 1
     elif metric.kind != "speedup" and result.form != "min_speedup":

@@ -61,8 +61,8 @@ def notes(path: Path, measurements: Measurements) -> list[str]:
     from rarefy.pipeline.measure.measurements import CANDIDATE
 
     bundle = measurements.models[CANDIDATE].digest
-    said = sentence(number_of(path, measurements.data, bundle), this=True)
-    return [said] if said else []
+    note = sentence(number_of(path, measurements.data, bundle), this=True)
+    return [note] if note else []
 
 
 def sentence(count: int, *, this: bool = False) -> str:

@@ -104,13 +104,13 @@ def needs(
         if not rows:
             continue
         if budget.against is None:
-            found = _absolute(budget, rows)
+            need = _absolute(budget, rows)
         else:
             cells = _cells(budget, earlier)
             foreseen = independent and _is_foreseen(budget)
-            found = _compared(budget, rows, cells) if cells or foreseen else None
-        if found is not None:
-            of_budgets.append(found)
+            need = _compared(budget, rows, cells) if cells or foreseen else None
+        if need is not None:
+            of_budgets.append(need)
     return of_budgets
 
 

@@ -60,12 +60,12 @@ def judge_cells(
         cells: The scores.
         block: What their blocks are called.
     """
-    found = [_finding(budget, cell, block) for cell in cells]
-    chances = [_chance(budget, finding) for finding in found]
+    judged = [_finding(budget, cell, block) for cell in cells]
+    chances = [_chance(budget, finding) for finding in judged]
     corrected = slices.holm(chances)
     level = LEVELS.get(budget.form, LEVEL)
     results = []
-    for cell, finding, chance in zip(cells, found, corrected, strict=True):
+    for cell, finding, chance in zip(cells, judged, corrected, strict=True):
         if finding.outcome == "fail" and chance >= level and len(cells) > 1:
             finding = _spared(finding, len(cells), chance)
         results.append(_result(cell, finding))

@@ -47,9 +47,9 @@ def notes(
         if metric is None or metric.kind != "latency" or budget.form != "max_regression":
             continue
         name = f"{budget.metric} max_regression against {budget.against}"
-        for said in (_margin(budget, sessions or {}), _power(budget, processes, earlier)):
-            if said:
-                sentences.append(f"{name}: {said}")
+        for sentence in (_margin(budget, sessions or {}), _power(budget, processes, earlier)):
+            if sentence:
+                sentences.append(f"{name}: {sentence}")
     return sentences
 
 
@@ -81,9 +81,9 @@ def _power(budget: Budget, processes: int, earlier: Measurements | None) -> str 
         return None
     most = max(processes, FEWEST)
     deviation, origin = DEVIATIONS[percentile], "assuming that it varies"
-    seen = _deviation(budget, percentile, earlier)
-    if seen is not None:
-        deviation, origin = seen, "as it varied in the last run"
+    measured = _deviation(budget, percentile, earlier)
+    if measured is not None:
+        deviation, origin = measured, "as it varied in the last run"
     confidence = 1 - 0.025 / LOOKS
     quantile = float(t.ppf(confidence, most - 1))
     error = deviation / math.sqrt(most)

@@ -75,8 +75,8 @@ class BagOfTokens(Stage):
         if config.get("model_type") == BAG_OF_TOKENS:
             raise ModelError("bag_of_tokens: the model is a student without attention already")
         most = parts.width(config)
-        asked = self.width != type(self).model_fields["width"].default
-        if asked and most is not None and self.width > most:
+        is_set = self.width != type(self).model_fields["width"].default
+        if is_set and most is not None and self.width > most:
             raise ModelError(
                 f"bag_of_tokens.width: {self.width} is more than the teacher's, {most}"
             )

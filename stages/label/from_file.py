@@ -60,23 +60,23 @@ def draft(
     import torch
 
     predictions = outside.read(file, context.base, context.task, id_column)
-    asked = list(splits)
+    answered_splits = list(splits)
     if texts is not None:
-        asked.append(texts)
-    joined = _joined(predictions, asked)
-    _check_coverage(file, joined, asked)
+        answered_splits.append(texts)
+    joined = _joined(predictions, answered_splits)
+    _check_coverage(file, joined, answered_splits)
     roles: dict[str, str] = {}
     facts: dict[str, Any] = {}
     rows = {}
     for split in splits:
-        found = joined[split.name].rows
-        if len(found) < len(split):
-            rows[split.name] = found
+        answered_rows = joined[split.name].rows
+        if len(answered_rows) < len(split):
+            rows[split.name] = answered_rows
     if texts is not None:
-        found = joined[TRANSFER].rows
-        kept = picked(texts, found, texts.name, texts.sha256)
-        roles = transfer_set.write(context.output, transfer_set.rows(kept))
-        facts = {TEXTS: len(kept)}
+        answered_rows = joined[TRANSFER].rows
+        answered_texts = picked(texts, answered_rows, texts.name, texts.sha256)
+        roles = transfer_set.write(context.output, transfer_set.rows(answered_texts))
+        facts = {TEXTS: len(answered_texts)}
     answers: dict[str, Tensor] = {}
     for name, answered in joined.items():
         answers[name] = torch.from_numpy(answered.outputs)
@@ -87,7 +87,7 @@ def draft(
     roles[name] = outside.FILE
     facts[outside.FILE] = name
     facts[outside.ID] = id_column
-    metrics = _describe(file, context.task, joined, asked)
+    metrics = _describe(file, context.task, joined, answered_splits)
     return Draft(roles, facts, tuple(metrics))
 
 
@@ -118,12 +118,12 @@ def _describe(
     """Return how many rows have a prediction, and how well they fit the labels; log both."""
     metrics = []
     for split in splits:
-        found = len(joined[split.name].rows)
-        left_out = len(split) - found
-        for name, value in (("rows", found), ("rows_left_out", left_out)):
+        count = len(joined[split.name].rows)
+        left_out = len(split) - count
+        for name, value in (("rows", count), ("rows_left_out", left_out)):
             metric = Metric(name=name, split=split.name, value=value)
             metrics.append(metric)
-    said = f"label: {file}: predictions for {_shares(joined, splits)}"
+    summary = f"label: {file}: predictions for {_shares(joined, splits)}"
     for split in splits:
         score = _score(task, joined[split.name], split)
         if score is None:
@@ -131,20 +131,20 @@ def _describe(
         metrics.append(score)
         unit = known(score.name).unit
         value = quantity(score.value, unit)
-        said += f"; {score.name} against the labels of {split.name}: {value}"
-    log.warning(said)
+        summary += f"; {score.name} against the labels of {split.name}: {value}"
+    log.warning(summary)
     return metrics
 
 
-def _score(task: Task, found: Joined, split: Split) -> Metric | None:
+def _score(task: Task, predicted: Joined, split: Split) -> Metric | None:
     """Return the main score of predictions against the labels of their rows, if there are any."""
     import numpy as np
 
-    labelled = picked(split, found.rows, split.name, split.sha256)
+    labelled = picked(split, predicted.rows, split.name, split.sha256)
     if not labelled.labels or task.head.body_only:
         return None
     scorer = task.scorer
-    predictions = task.head.predictions(found.outputs)
+    predictions = task.head.predictions(predicted.outputs)
     table = scorer.retained(predictions, labelled)
     truth = scorer.truth(labelled)
     formulas = scorer.formulas(truth)

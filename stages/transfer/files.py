@@ -105,10 +105,10 @@ def answered(artifact: Artifact | None, split: Split) -> Split:
 
 def named(context: Context, step: str) -> Split:
     """Return the texts that a step made. Raises DataError if it has answers to none."""
-    found = splits(context.artifacts[step], context.work)
-    if not found:
+    texts = splits(context.artifacts[step], context.work)
+    if not texts:
         raise DataError(no_texts(step))
-    return found[0]
+    return texts[0]
 
 
 def check_texts(stages: Mapping[str, Stage], transfer: str | None) -> None:

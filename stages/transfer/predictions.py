@@ -112,8 +112,8 @@ class Predictions:
         if head.body_only:
             texts, _ = self.task.encoder.requests(split)
             keys = [digest(text) for text in texts]
-            found = [key for key in keys if key in self._values]
-            self._check_whole(len(found), len(keys), split)
+            known_keys = [key for key in keys if key in self._values]
+            self._check_whole(len(known_keys), len(keys), split)
             outputs = self._table(keys)
         else:
             rows, outputs = self.join(split)
@@ -121,8 +121,8 @@ class Predictions:
         predictions = head.predictions(outputs)
         return scorer.retained(predictions, split)
 
-    def _check_whole(self, found: int, total: int, split: Split) -> None:
-        missing = total - found
+    def _check_whole(self, count: int, total: int, split: Split) -> None:
+        missing = total - count
         if missing:
             raise DataError(
                 f"{self.reference}: no prediction for {missing:,} of {total:,} rows of "
@@ -259,8 +259,8 @@ def _column(form: Form, names: Sequence[str], file: str) -> str:
     for column in form.columns:
         if column in names:
             return column
-    wanted = " or ".join(map(repr, form.columns))
-    raise DataError(f"{file}: no column {wanted}; the file has {', '.join(names)}")
+    expected = " or ".join(map(repr, form.columns))
+    raise DataError(f"{file}: no column {expected}; the file has {', '.join(names)}")
 
 
 def _text_columns(

@@ -63,14 +63,14 @@ def lock_file() -> Path:
 
     Raises ProviderError if no folder can be written.
     """
-    given = os.environ.get(LOCKS)
+    setting = os.environ.get(LOCKS)
     private = Path(tempfile.gettempdir()) / f"rarefy-{getattr(os, 'getuid', lambda: 'user')()}"
     reason = ""
-    for folder in [Path(given)] if given else [_cache(), private]:
+    for folder in [Path(setting)] if setting else [_cache(), private]:
         path = folder / f"measuring-{machine()}.lock"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if given and not path.exists():
+            if setting and not path.exists():
                 path.touch()
                 path.chmod(0o666)  # whatever the umask: other users lock it as well
         except OSError as error:

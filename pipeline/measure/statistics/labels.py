@@ -74,13 +74,13 @@ def ratios(
     names = list(table.names)
     column = names.index(label)
     true = table.true[:, column]
-    given = [predicted[:, column] for predicted in table.predicted]
+    predictions = [predicted[:, column] for predicted in table.predicted]
     counts = true
     if metric != "recall":
-        counts = np.any([true, *given], axis=0)
+        counts = np.any([true, *predictions], axis=0)
     block = _blocks(table, groups)[counts]
     of_models = []
-    for predicted in given:
+    for predicted in predictions:
         score = _ratio(metric, block, true[counts], predicted[counts])
         of_models.append(score)
     return tuple(of_models)

@@ -69,12 +69,12 @@ def inactive(provider: str) -> str | None:
     load_libraries(provider)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    given: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if provider == _ENGINES:
-        given = {"trt_op_types_to_exclude": "Identity"}  # or it would build an engine
+        settings = {"trt_op_types_to_exclude": "Identity"}  # or it would build an engine
     try:
         session = onnxruntime.InferenceSession(
-            _probe(), options, providers=[(provider, given)], enable_fallback=0
+            _probe(), options, providers=[(provider, settings)], enable_fallback=0
         )
     except refusals() as error:
         return reason(error)

@@ -33,11 +33,11 @@ def listed(value: Any) -> tuple[str, ...]:
     for each in value:
         if is_missing(each) or not isinstance(each, (str, int, float)):
             raise NotLabelsError(f"a label is {each!r:.40}; labels are names or integers")
-    found = tuple(sys.intern(as_text(each).strip()) for each in value)
-    twice = repeated(found)
+    labels = tuple(sys.intern(as_text(each).strip()) for each in value)
+    twice = repeated(labels)
     if twice is not None:
         raise NotLabelsError(f"the label {twice!r} is in the list twice")
-    return found
+    return labels
 
 
 def _parsed(text: str) -> Any:
@@ -59,18 +59,18 @@ def _literal(text: str) -> Any:
 
     Python would join them; NumPy prints an array so, which pandas then writes into a CSV.
     """
-    found = json_text.parse_literal(text)
+    values = json_text.parse_literal(text)
     kinds = [each.type for each in tokenize.generate_tokens(io.StringIO(text).readline)]
     if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(
         kind for kind in kinds if kind != tokenize.NL
     ):
         raise NotLabelsError(f"{text:.40} lacks a comma between two labels; write a list")
-    return found
+    return values
 
 
 def flagged(values: tuple[Any, ...], columns: Sequence[str]) -> list[str] | None:
     """Return the names of the columns that are 1; None if a value is missing."""
-    found = []
+    labels = []
     for column, value in zip(columns, values, strict=True):
         if is_missing(value):
             return None
@@ -78,8 +78,8 @@ def flagged(values: tuple[Any, ...], columns: Sequence[str]) -> list[str] | None
         if on is None:
             raise NotLabelsError(f"column {column!r} has {as_text(value)[:40]!r}, not 0 or 1")
         if on:
-            found.append(column)
-    return found
+            labels.append(column)
+    return labels
 
 
 def flag(value: Any) -> bool | None:

@@ -32,8 +32,8 @@ def labels(
     """
     if not architecture(config).endswith(ending) or config.get(PROBLEM) not in (None, problem):
         return None
-    found = _named(config)
-    return found if found is not None and len(found) >= fewest else None
+    named = _named(config)
+    return named if named is not None and len(named) >= fewest else None
 
 
 def replaced(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -41,9 +41,9 @@ def replaced(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
     ``load`` keeps a sequence classifier's head with just these labels, whatever its config says.
     """
-    found = architecture(config)
-    if found.endswith((SEQUENCE, TOKENS)) and not is_retained(config, names):
-        return found
+    name = architecture(config)
+    if name.endswith((SEQUENCE, TOKENS)) and not is_retained(config, names):
+        return name
     return None
 
 
@@ -87,8 +87,8 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
 
     from rarefy.pipeline.model import pretrained
 
-    found = pretrained.load(directory, safe_loading.weight_files(directory)).model
-    config = found.config
+    network = pretrained.load(directory, safe_loading.weight_files(directory)).model
+    config = network.config
     try:
         model_class = pretrained.class_for(TasksManager.get_model_class_for_task(task), config)
     except ValueError as error:
@@ -100,9 +100,9 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
     config.id2label, config.label2id = named, {label: index for index, label in named.items()}
     config.problem_type = problem
     fits = own is not None and (own == list(names) or len(own) == len(names) == 1)
-    if type(found) is model_class and fits:
-        return found
-    return pretrained.with_body(model_class, found).eval()
+    if type(network) is model_class and fits:
+        return network
+    return pretrained.with_body(model_class, network).eval()
 
 
 def last_linear(network: Any) -> Any:

@@ -18,14 +18,14 @@ def ordered(names: Iterable[str], source: Source) -> list[str]:
 
     Raises DataError if there are more than ``MOST``.
     """
-    found = sorted(set(names))
-    if all(_INTEGER.fullmatch(name) for name in found):
-        found.sort(key=int)
-    if len(found) > MOST:
+    ordering = sorted(set(names))
+    if all(_INTEGER.fullmatch(name) for name in ordering):
+        ordering.sort(key=int)
+    if len(ordering) > MOST:
         raise DataError(
-            f"{source.reference}: train has {len(found)} different labels; check 'data.label'"
+            f"{source.reference}: train has {len(ordering)} different labels; check 'data.label'"
         )
-    return found
+    return ordering
 
 
 def places(

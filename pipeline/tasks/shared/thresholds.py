@@ -38,10 +38,10 @@ def choose(probabilities: Floats, truth: ArrayLike, threshold: Threshold) -> lis
     limits = []
     count = probabilities.shape[1]
     for label in range(count):
-        given = np.flatnonzero(predicted == label)
+        rows = np.flatnonzero(predicted == label)
         column = probabilities[:, label]
-        order = np.argsort(-column[given], kind="stable")
-        ranked = given[order]
+        order = np.argsort(-column[rows], kind="stable")
+        ranked = rows[order]
         of_label = true == label
         values = column[ranked]
         hits = np.cumsum(of_label[ranked])
@@ -81,9 +81,9 @@ def undecided(
 
 def _for_precision(values: Floats, hits: Labels, precision: float) -> float | None:
     """Return the lowest threshold of a precision; ``values`` fall, ``hits`` are correct so far."""
-    given = np.arange(len(values)) + 1
+    counts = np.arange(len(values)) + 1
     least = precision - _SLACK
-    reached = hits >= least * given
+    reached = hits >= least * counts
     allowed = np.flatnonzero(reached & _is_last(values))
     if not len(allowed):
         return None

@@ -84,10 +84,10 @@ def types(tags: Iterable[str]) -> list[str]:
     """Return the types of entities that some tags mark, sorted."""
     names = list(tags)
     scheme = scheme_of(names)
-    found = set[str]()
+    kinds = set[str]()
     for tag in names:
-        found.update(span.type for span in spans([tag], scheme))
-    return sorted(found)
+        kinds.update(span.type for span in spans([tag], scheme))
+    return sorted(kinds)
 
 
 def tags_of(spans: Iterable[Span], words: int, scheme: Scheme = "BIO") -> list[str]:

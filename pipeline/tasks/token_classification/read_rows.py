@@ -53,11 +53,11 @@ def read(given: Any, target: Any) -> tuple[str, tuple[str, ...] | None]:
 
 def _of_spans(text: str, target: Any) -> tuple[str, tuple[str, ...] | None]:
     places = words.split(text, words.OWN)
-    asked = words.joined([text[start:end] for start, end in places])
+    sentence = words.joined([text[start:end] for start, end in places])
     if target is None:
-        return asked, None
-    found = offsets.words_of(spans(target), places, text)
-    return asked, SpanTags(tags_of(found, len(places)))
+        return sentence, None
+    entities = offsets.words_of(spans(target), places, text)
+    return sentence, SpanTags(tags_of(entities, len(places)))
 
 
 def spans(values: Iterable[Any]) -> list[Span]:

@@ -83,6 +83,14 @@ def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
         list(bounded.lines(file, "rows.jsonl"))
 
 
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_a_header_of_many_columns_is_refused(tmp_path: Path, ending: str, separator: str) -> None:
+    path = tmp_path / f"rows.{ending}"
+    path.write_text(separator.join(["text"] * (bounds.COLUMNS + 1)) + "\n")
+    with pytest.raises(DataError, match=r"the header has 10,001 columns, of at most 10,000"):
+        read(path)
+
+
 def test_a_parquet_file_of_equal_rows_is_refused(tmp_path: Path) -> None:
     import numpy as np
     import pyarrow

@@ -178,6 +178,13 @@ def test_no_tokenizer_is_told(saved, tmp_path):
         checkpoint.load_tokenizer(tmp_path)
 
 
+def test_a_tokenizer_with_a_length_that_is_no_number(saved):
+    path = saved / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": {"a": None}}))
+    with pytest.raises(ModelError, match=r"model_max_length is {'a': None}"):
+        checkpoint.load_tokenizer(saved)
+
+
 @pytest.mark.parametrize(("types", "numbered"), [(1, False), (2, True)])
 def test_a_model_of_one_token_type_gets_a_tokenizer_that_numbers_no_texts(
     tmp_path, types, numbered

@@ -161,6 +161,13 @@ def test_a_shape_that_the_config_does_not_give(tmp_path):
         load(tmp_path)
 
 
+def test_an_activation_that_transformers_does_not_have(tmp_path):
+    write_model(tmp_path, "bert", "AutoModelForMaskedLM")
+    configure(tmp_path, hidden_act="__import__")
+    with pytest.raises(ModelError, match="transformers cannot build it: KeyError: '__import__'"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_whose_answers_are_used_must_be_complete(tmp_path, kind):
     network = write_model(tmp_path, kind, "AutoModelForSequenceClassification", LABELS)

@@ -42,10 +42,11 @@ def test_the_licence_is_read_as_yaml(tmp_path, model, card, licence):
     assert locate("model", tmp_path, allow_pickle=False).source.licence == licence
 
 
-def test_a_checkpoint_with_an_adapter_is_not_opened_without_it(tmp_path, model):
-    (model / "adapter").mkdir()
-    (model / "adapter" / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"^model: model: it has an adapter .* output of 'merge'"):
+@pytest.mark.parametrize("folder", [".", "adapter"])
+def test_a_checkpoint_with_an_adapter_is_not_opened_without_it(tmp_path, model, folder):
+    (model / folder).mkdir(exist_ok=True)
+    (model / folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"^model: model: an adapter is next .* output of 'merge'"):
         locate("model", tmp_path, allow_pickle=False)
 
 

@@ -492,6 +492,12 @@ def test_half_a_surrogate_pair_is_no_text(load):
     assert any("whose text is not valid Unicode" in warning for warning in summary.warnings)
 
 
+def test_half_a_surrogate_pair_is_no_label(load):
+    rows = [*many_rows(8), {"text": "broken", "label": "bad \ud800"}]
+    with pytest.raises(DataError, match=r"the label 'bad \\ud800' is not valid Unicode"):
+        load(rows)
+
+
 def test_more_than_2000_eval_rows_can_be_cut(load):
     rows = [{"text": f"row {at}", "label": "ab"[at % 2]} for at in range(5000)]
     splits, _ = load(rows, None, eval="50 %")
