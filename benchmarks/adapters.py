@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from benchmarks.bundle import ROOT
-from benchmarks.record import HERE, Claim, finish, here, is_at_least, is_at_most
+from benchmarks.record import HERE, Claim, finish, here, is_at_least
 from rarefy.pipeline.data.development_split import picked
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.recipe import recipe as recipes
@@ -125,9 +125,7 @@ IMPORTED = ["peft", "rarefy.stages.training.loop", "transformers.models.bert.mod
 """Modules that a training's process need not import itself, so that each has the same memory."""
 OVER_LORA = "DoRA against LoRA"
 STABLE = "fixed against alpha over rank"
-PARTS = ("parts of speech", "reviews", "ranks", "concepts", "files")
-MOST_BYTES, MOST_TIME = 0.45, 1.25
-"""Of one base and three files: the share of three bundles' bytes, and the times a call takes."""
+PARTS = ("parts of speech", "reviews", "ranks", "concepts")
 
 
 def trained(home: Path, training: Training) -> dict[str, Any]:
@@ -315,10 +313,6 @@ def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
     """Return the rows of a part, measured with some seeds."""
     if part == "ranks":
         return ranked(home, count)
-    if part == "files":
-        from benchmarks import adapter_files
-
-        return [{**entry, "part": part} for entry in adapter_files.measured(home)]
     return compared(home, part, count)
 
 
@@ -326,9 +320,6 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return what adapters must show, of the rows there are."""
     judged = []
     for entry in rows:
-        if entry["part"] == "files":
-            judged.append(_claim_of_files(entry))
-            continue
         points = Interval(*entry["points"])
         place = f"{entry['task']}, rank {entry['rank']}"
         if entry["trained"] == "LoRA":
@@ -339,26 +330,6 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
             title = f"{place}: {entry['trained']}"
             judged.append(_claim(title, "more", points, is_at_least(points, 0.0)))
     return judged
-
-
-def _claim_of_files(entry: dict[str, Any]) -> Claim:
-    """Return what one base with files must show: bytes of all tasks, the time of one."""
-    if entry["task"] == "all":
-        share = entry["bytes"][0] / entry["bytes"][1]
-        target = f"at most {MOST_BYTES:.0%}"
-        return Claim(
-            "one base and three adapters: bytes of three merged bundles",
-            target,
-            f"{share:.1%}",
-            share <= MOST_BYTES,
-        )
-    slower = Interval(*entry["time"])
-    return Claim(
-        f"{entry['task']}: time of a call over that of its merged bundle",
-        f"at most {MOST_TIME:g} times",
-        f"{slower.value:.3f} [{slower.low:.3f}, {slower.high:.3f}]",
-        is_at_most(slower, MOST_TIME),
-    )
 
 
 def _claim(title: str, target: str, points: Interval, holds: bool | None) -> Claim:
