@@ -103,6 +103,7 @@ class Adapt(Training):
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
         config = self.configuration(network)
+        layers = len(config.target_modules)  # peft shortens the list
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
         rows, loss = self._rows_and_loss(context, adapted, tokenizer)
@@ -110,7 +111,7 @@ class Adapt(Training):
         roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
         adapter = {
             "rank": self.rank,
-            "layers": len(config.target_modules),
+            "layers": layers,
             "trainable": trainable,
         }
         facts = checkpoint.describe(network) | {"adapter": adapter}

@@ -82,7 +82,7 @@ def test_the_scale_of_an_update_is_the_same_for_every_rank(base):
         network = checkpoint.load(base.directory)
         configuration = Adapt(rank=rank, scale=3).configuration(network)
         adapted = peft.get_peft_model(network, configuration)
-        layers = [layer for layer in adapted.modules() if hasattr(layer, "scaling")]
+        layers = [layer for layer in adapted.modules() if hasattr(layer, "lora_A")]
         assert {scale for layer in layers for scale in layer.scaling.values()} == {3}
 
 
