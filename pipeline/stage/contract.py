@@ -217,6 +217,7 @@ class StageCheck:
     ``stages``     all earlier stages, by step id
     ``planner``    the stage whose quantization plan this one keeps; None if there is no plan
     ``exporter``   the stage that makes the input, if that is a bundle with a plan; else None
+    ``input``      the kind of the input, as the stage that makes it declares it
     ``opened``     the recipe's model and data; None in the check before they are opened
     """
 
@@ -226,6 +227,7 @@ class StageCheck:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     planner: Stage | None = None
     exporter: Stage | None = None
+    input: Kind = Kind.CHECKPOINT
     opened: Opened | None = None
 
 
