@@ -34,7 +34,8 @@ class Adapt(Training):
     update that has more weights. Adapters need a learning rate about ten times that of full
     fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton et al.
     2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The adapter
-    is stored next to the base weights until ``merge`` folds it in.
+    is stored next to the base weights until ``merge`` folds it in. Without ``merge``, ``export``
+    writes it to a file beside the base, which adapters of other tasks share.
     """
 
     name: ClassVar[str] = "adapt"

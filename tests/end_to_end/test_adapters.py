@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.terms.digests import file_sha256
@@ -15,6 +18,7 @@ from tests.conftest import QUICK, Workshop, labelled_rows
 from tests.project import Said
 from tests.tagged import DATA, tagged_rows
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/adapters.md"
 TRAIN = {"epochs": 8, "learning_rate": 5e-3, "batch_size": 8}
 WORDS = {
     "task": "token-classification",
@@ -93,3 +97,16 @@ def test_tasks_are_added_to_a_base_and_released_and_rolled_back_alone(teams: Tea
     tags = teams.store.tags()
     assert (tags["words-production"], tags["texts-production"]) == (first, texts)
     assert tags["base"] == digests(base)["quantize"]
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_page_makes_an_adapter_beside_its_base(teams: Teams) -> None:
+    shown = re.search(r"^```yaml\n# reviews.yaml\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    assert shown is not None
+    recipe = yaml.safe_load(shown[1]) | {"model": "model"}
+    *stages, validate = recipe.pop("stages")
+    validate["validate"] |= QUICK
+    recipe["budgets"] = [{"metric": "accuracy", "min": "1 %"}]
+    output = teams.run(*stages, validate, **recipe)
+    bundle = teams.store.root / "artifacts/sha256" / digests(output)["export"]
+    assert (bundle / "adapter.onnx_adapter").is_file()
