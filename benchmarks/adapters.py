@@ -107,7 +107,7 @@ class Variant(Adapt):
 LORA = {"method": "lora", "rank": RANK, "scale": 2.0}
 METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "all weights": ({"method": "full"}, (2e-4,)),
-    "LoRA": (LORA, (5e-4, 1.5e-3)),
+    "LoRA": (LORA, (1.5e-3, 5e-3)),
 }
 """Name -> what is trained, and the learning rates that are tried: of all weights the examples'."""
 RANKS = (16, 64)
