@@ -206,7 +206,7 @@ def of_body(plan: Plan, graph: ir.Model) -> Plan:
 
 def split(graph: ir.Model) -> Parts:
     """Cut a graph at its hidden states; the base's inputs get defaults that add nothing."""
-    base, head = graph.clone(), graph.clone()
+    base = graph.clone()
     arrays = {}
     hidden = _value(base, HIDDEN)
     base.graph.outputs[:] = [hidden]
@@ -225,12 +225,11 @@ def split(graph: ir.Model) -> Parts:
         empty = constant(base, name, np.zeros(0, np.uint8))
         empty.shape = ir.Shape(["bytes"])
         base.graph.inputs.append(empty)
-    states = ir.Value(name=HIDDEN, shape=hidden.shape, type=hidden.type)
-    replace(_value(head, HIDDEN), states)
-    head.graph.inputs[:] = [states]
+    after = ir.convenience.extract(graph.graph, [_value(graph, HIDDEN)], list(graph.graph.outputs))
+    head = ir.Model(after, ir_version=graph.ir_version)
+    clean.apply(base)
+    _forget_unused(base)
     for model in (base, head):
-        clean.apply(model)
-        _forget_unused(model)
         numbering.apply(model)
     return Parts(base, head, arrays)
 
@@ -245,7 +244,7 @@ def _value(model: ir.Model, name: str) -> ir.Value:
 
 
 def _forget_unused(model: ir.Model) -> None:
-    """Remove the weights of the other part."""
+    """Remove the weights of the head."""
     weights = model.graph.initializers
     for name, value in list(weights.items()):
         if not value.uses() and not value.is_graph_input():
