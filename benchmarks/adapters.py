@@ -4,7 +4,7 @@
 
 One all-MiniLM-L6-v2 learns the labels of reviews, the concepts above a definition, and parts of
 speech, each of a part of the examples' training rows: all weights, LoRA (Hu et al. 2022, arXiv
-2106.09685) or DoRA (Liu et al. 2024, arXiv 2402.09353). LoRA's learning rate is that with the best
+2106.09685) or DoRA (Liu et al. 2024, arXiv 2402.09353). The learning rate is that with the best
 score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
 the eval rows. ``ranks`` compares scales of the update at the learning rate that is best at rank 8:
 alpha over the rank, and the same for every rank. A training has a process and a core of its own,
@@ -106,10 +106,10 @@ class Variant(Adapt):
 
 LORA = {"method": "lora", "rank": RANK, "scale": 2.0}
 METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
-    "all weights": ({"method": "full"}, (2e-4,)),
+    "all weights": ({"method": "full"}, (2e-4, 6e-4)),
     "LoRA": (LORA, (1.5e-3, 5e-3)),
 }
-"""Name -> what is trained, and the learning rates that are tried: of all weights the examples'."""
+"""Name -> what is trained, and the learning rates that are tried."""
 RANKS = (16, 64)
 RANKED = "parts of speech"
 """The task on which ranks are compared."""
