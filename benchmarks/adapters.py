@@ -82,12 +82,16 @@ class Training:
     rank: int = 0
     scale: float = 0
     seed: int = 0
+    modules: Literal["attention", "all-linear"] = "all-linear"
 
     @property
     def name(self) -> str:
         """The name of its folder."""
-        parts = (self.subject, self.method, self.rank, f"{self.scale:.3g}", self.learning_rate)
-        return "-".join(map(str, (*parts, self.seed))).replace(" ", "-")
+        parts = [self.subject, self.method, self.rank, f"{self.scale:.3g}", self.learning_rate]
+        parts.append(self.seed)
+        if self.modules != "all-linear":
+            parts.append(self.modules)
+        return "-".join(map(str, parts)).replace(" ", "-")
 
 
 class Variant(Adapt):
@@ -122,7 +126,8 @@ IMPORTED = ["peft", "rarefy.stages.training.loop", "transformers.models.bert.mod
 """Modules that a training's process need not import itself, so that each has the same memory."""
 OVER_LORA = "DoRA against LoRA"
 STABLE = "fixed against alpha over rank"
-PARTS = ("parts of speech", "reviews", "ranks", "concepts")
+ATTENTION = "LoRA on attention alone against all layers"
+PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers")
 
 
 def trained(home: Path, training: Training) -> dict[str, Any]:
@@ -195,8 +200,13 @@ def stage_of(training: Training) -> Stage:
     }
     if training.method == "full":
         return Finetune(**common)
-    magnitudes = training.method == "dora"
-    return Variant(rank=training.rank, scale=training.scale, magnitudes=magnitudes, **common)
+    return Variant(
+        rank=training.rank,
+        scale=training.scale,
+        modules=training.modules,
+        magnitudes=training.method == "dora",
+        **common,
+    )
 
 
 def planned(home: Path, subject: str) -> Plan:
@@ -306,10 +316,22 @@ def ranked(home: Path, count: int) -> list[dict[str, Any]]:
     return [{**entry, "part": "ranks"} for entry in rows]
 
 
+def layers(home: Path, count: int) -> list[dict[str, Any]]:
+    """Train LoRA on the layers of attention alone, on each task; return the rows."""
+    rows = []
+    for subject in SUBJECTS:
+        everywhere = best(home, subject, "LoRA")
+        alone = replace(everywhere, modules="attention")
+        rows.append(row(home, ATTENTION, seeds(alone, count), seeds(everywhere, count)))
+    return [{**entry, "part": "layers"} for entry in rows]
+
+
 def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
     """Return the rows of a part, measured with some seeds."""
     if part == "ranks":
         return ranked(home, count)
+    if part == "layers":
+        return layers(home, count)
     return compared(home, part, count)
 
 
@@ -319,8 +341,10 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     for entry in rows:
         points = Interval(*entry["points"])
         place = f"{entry['task']}, rank {entry['rank']}"
-        if entry["trained"] == "LoRA":
-            title = f"{place}: LoRA against all weights"
+        if entry["trained"] in ("LoRA", ATTENTION):
+            title = f"{place}: {entry['trained']}"
+            if entry["trained"] == "LoRA":
+                title += " against all weights"
             holds = is_at_least(points, -MARGIN)
             judged.append(_claim(title, f"at most {MARGIN:g} points less", points, holds))
         if entry["trained"] in (OVER_LORA, STABLE):
