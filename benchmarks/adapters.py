@@ -71,10 +71,7 @@ SUBJECTS = {
 
 @dataclass(frozen=True)
 class Training:
-    """One training: what is trained, how, and with which seed.
-
-    ``scale``: of the update; ``alpha`` over the rank in LoRA, over its root if rank-stabilized.
-    """
+    """One training: what is trained, how, and with which seed."""
 
     subject: str
     method: Literal["full", "lora", "dora"]
@@ -87,8 +84,8 @@ class Training:
     @property
     def name(self) -> str:
         """The name of its folder."""
-        parts = [self.subject, self.method, self.rank, f"{self.scale:.3g}", self.learning_rate]
-        parts.append(self.seed)
+        what = (self.subject, self.method, self.rank, f"{self.scale:.3g}")
+        parts = [*what, self.learning_rate, self.seed]
         if self.modules != "all-linear":
             parts.append(self.modules)
         return "-".join(map(str, parts)).replace(" ", "-")
