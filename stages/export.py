@@ -93,10 +93,10 @@ class Export(Bundling):
 
     def _check_separate(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the adapter of the input cannot be a file beside its base."""
-        provider = self.chosen_target(recipe.targets).provider
+        others = [target.provider for target in recipe.targets if target.provider != "cpu"]
         problem = None
-        if provider != "cpu":
-            problem = f"runs on provider: cpu only, not {provider}"
+        if others:
+            problem = f"runs on provider: cpu only, not {others[0]}"
         elif recipe.task.head.body_only:
             problem = f"needs a head, which {recipe.task.name} does not have"
         elif getattr(recipe.planner, "mode", None) == "static":
