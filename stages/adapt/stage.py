@@ -59,7 +59,7 @@ class Adapt(Training):
         default=None, description="ID of an earlier stage whose predictions are the training target"
     )
     learning_rate: float = Field(
-        default=5e-4, gt=0, lt=1, description="Peak learning rate, after warm-up"
+        default=1e-3, gt=0, lt=1, description="Peak learning rate, after warm-up"
     )
 
     def references(self) -> dict[str, str]:
