@@ -159,7 +159,7 @@ LINES = (
     ("compare", "tiny", "production", "--data", "/dev/zero"),
     ("predict", "tiny", "--data", "/dev/zero"),
     ("predict", "tiny", "--data", "loop.jsonl"),
-    ("bundle", "hub", "nowhere", "x" * 5000),
+    ("bundle", "nowhere", "x" * 5000, "--for", "hub"),
 )
 
 

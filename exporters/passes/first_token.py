@@ -39,7 +39,7 @@ def apply(model: ir.Model) -> int:
         return 0
     ranks = _ranks(model)
     demand = _spread(model, picks[0], ranks)
-    size = _size(model, picks[0])
+    tokens = picks[0].inputs[2] if _picks_tokens(picks[0]) else None
     cut = 0
     cache: dict[tuple[ir.Value, int], ir.Value] = {}
     for step in list(model.graph):
@@ -50,11 +50,11 @@ def apply(model: ir.Model) -> int:
             if value is None or value in demand.axis:
                 continue
             if (value, axis) not in cache:
-                cache[value, axis] = _slice(model, step, value, axis, size)
+                cache[value, axis] = _slice(model, step, value, axis, tokens)
                 cut += 1
             step.replace_input_with(at, cache[value, axis])
     for value, axis in demand.axis.items():
-        value.shape = _cut_shape(value, axis, size)
+        value.shape = _cut_shape(value, axis, tokens)
     return cut
 
 
@@ -67,13 +67,6 @@ def _picks_first(step: ir.Node) -> bool:
     if step.op_type != "Gather" or step.attributes.get_int("axis", 0) != 1:
         return False
     return scalar(step.inputs[1]) == 0 and array(step.inputs[0]) is None
-
-
-def _size(model: ir.Model, pick: ir.Node) -> ir.Value:
-    """Return the number of first tokens that are read."""
-    if _picks_tokens(pick) and pick.inputs[2] is not None:
-        return pick.inputs[2]
-    return integers(model, "cut.1", [1])
 
 
 def _ranks(model: ir.Model) -> dict[ir.Value, int]:
@@ -148,20 +141,22 @@ def _wanted(step: ir.Node, axis: int, ranks: dict[ir.Value, int]) -> list[tuple[
 
 
 def _slice(
-    model: ir.Model, before: ir.Node, value: ir.Value, axis: int, size: ir.Value
+    model: ir.Model, before: ir.Node, value: ir.Value, axis: int, tokens: ir.Value | None
 ) -> ir.Value:
+    """Return the first of a value along an axis; ``tokens``: how many, None for one."""
     start = integers(model, "cut.0", [0])
+    size = tokens or integers(model, "cut.1", [1])
     at = integers(model, f"cut.axis.{axis}", [axis])
     cut = node("Slice", [value, start, size, at], like=value)
-    cut.outputs[0].shape = _cut_shape(value, axis, size)
+    cut.outputs[0].shape = _cut_shape(value, axis, tokens)
     model.graph.insert_before(before, cut)
     return cut.outputs[0]
 
 
-def _cut_shape(value: ir.Value, axis: int, size: ir.Value) -> ir.Shape | None:
+def _cut_shape(value: ir.Value, axis: int, tokens: ir.Value | None) -> ir.Shape | None:
     """Return a value's shape with the size along ``axis``; the runtime plans memory from shapes."""
     if value.shape is None:
         return None
     sizes: list[Any] = list(value.shape)
-    sizes[axis] = TOKENS if size.is_graph_input() else 1
+    sizes[axis] = TOKENS if tokens else 1
     return ir.Shape(sizes)

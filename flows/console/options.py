@@ -239,7 +239,7 @@ def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
     """Return the data description for a file given by ``--data``; ``none``: it has no labels."""
     from rarefy.pipeline.terms.recipe_parts import Data
 
-    path, column = str(table.resolve()), None if label == NO_LABEL else label
+    path, column = str(table.absolute()), None if label == NO_LABEL else label
     return Data(train=path, eval=path, text=text[0] if len(text) == 1 else text, label=column)
 
 

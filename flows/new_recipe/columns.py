@@ -145,6 +145,8 @@ def read(path: Path) -> Columns:
     Raises DataError if that fails, or if it is CoNLL, whose first line would be taken for a header.
     """
     separated = path.suffix.lower() in (".csv", ".tsv")
+    if path.exists() and not path.is_file():  # a pipe, or a device without end
+        raise DataError(f"{path}: not a file")
     try:
         if separated and _begins_with(path, DOCUMENT):
             raise _conll_error(path)  # its columns '-X-' are not what is wrong with it

@@ -81,6 +81,8 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         with as_model_error("the tokenizer"):
             tokenizer = safe_loading.from_folder(AutoTokenizer, Path(directory))
+            if tokenizer.is_fast:
+                conversion.restore(tokenizer, Path(directory))
     except Exception as error:
         reason = first_line(error)
         raise ModelError(f"{directory}: the tokenizer cannot be loaded: {reason}") from error
@@ -92,7 +94,6 @@ def load_tokenizer(directory: Path) -> Any:
     if not isinstance(tokenizer.model_max_length, int | float):
         length = tokenizer.model_max_length
         raise ModelError(f"{directory}: tokenizer_config.json: model_max_length is {length!r:.40}")
-    conversion.restore(tokenizer, Path(directory))
     padding.check(tokenizer, Path(directory))
     return tokenizer
 

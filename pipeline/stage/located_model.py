@@ -236,7 +236,10 @@ def _read_config(directory: Path, model: str) -> Config:
     if not path.exists():
         raise ModelError(f"{model}: there is no config.json in {directory}")
     with _about(model):
-        return foreign.read_config(path)
+        values = foreign.read_config(path)
+    if not values.get("model_type"):
+        raise ModelError(f"{model}: config.json has no model_type")
+    return values
 
 
 def _existing(directory: Path, names: Sequence[str]) -> list[Path]:

@@ -58,11 +58,18 @@ class Summary:
 
 
 def locate(data: Data, base: Path) -> dict[str, Source]:
-    """Find the file of every split and hash its bytes. Raises DataError if one is missing."""
+    """Find the file of every split and hash its bytes.
+
+    Raises DataError if one is missing or cannot be read.
+    """
     located = {}
     for name, reference in data.references.items():
         path = references.data_file(reference, base, f"data.{name}")
-        located[name] = Source(name, reference, path, file_sha256(path))
+        try:
+            digest = file_sha256(path)
+        except OSError as error:
+            raise DataError(f"data.{name}: {reference}: {error.strerror} ({path})") from None
+        located[name] = Source(name, reference, path, digest)
     train = located["train"]
     if data.eval_share:
         eval_rows = development_split.eval_source(train, data.eval_share, data.group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import os
 import random
 from pathlib import Path
 
@@ -55,9 +56,13 @@ def test_names_are_known_in_capitals_too() -> None:
     assert both.called(["label", "text", "class"]) == ["Label", "text"]
 
 
-@pytest.mark.parametrize(("name", "words"), [("none.csv", "no such file"), ("bad.jsonl", "cannot")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("none.csv", "no such file"), ("bad.jsonl", "cannot"), ("pipe.jsonl", "not a file")],
+)
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "bad.jsonl").write_text("no json\n")
+    os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(DataError, match=words) as caught:
         columns.read(tmp_path / name)
     assert "\n" not in str(caught.value)

@@ -178,6 +178,15 @@ def test_no_tokenizer_is_told(saved, tmp_path):
         checkpoint.load_tokenizer(tmp_path)
 
 
+def test_a_tokenizer_whose_vocabulary_is_damaged(saved):
+    path = saved / "tokenizer.json"
+    stored = json.loads(path.read_text())
+    stored["model"]["vocab"]["the"] = True
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ModelError, match="the tokenizer cannot be loaded: invalid type: boolean"):
+        checkpoint.load_tokenizer(saved)
+
+
 def test_a_tokenizer_with_a_length_that_is_no_number(saved):
     path = saved / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": {"a": None}}))

@@ -42,6 +42,12 @@ def test_the_licence_is_read_as_yaml(tmp_path, model, card, licence):
     assert locate("model", tmp_path, allow_pickle=False).source.licence == licence
 
 
+def test_a_config_names_the_type_of_its_model(tmp_path, model):
+    (model / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"^model: model: config\.json has no model_type"):
+        locate("model", tmp_path, allow_pickle=False)
+
+
 @pytest.mark.parametrize("folder", [".", "adapter"])
 def test_a_checkpoint_with_an_adapter_is_not_opened_without_it(tmp_path, model, folder):
     (model / folder).mkdir(exist_ok=True)
