@@ -125,12 +125,11 @@ def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
             f"the tag {tag!r} is in this machine's store, which a worker elsewhere does not have; "
             "compare with URL#TAG",
         )
-    if tagged_model.is_tagged(loaded.recipe.model):
-        raise loaded.where.say(
-            ("model",),
-            f"{loaded.recipe.model} is in this machine's store, which a worker elsewhere does not "
-            "have",
-        )
+    model = loaded.recipe.model
+    if tagged_model.is_tagged(model):
+        place = ("model",)
+        message = f"{model} is in this machine's store, which a worker elsewhere does not have"
+        raise loaded.where.say(place, message)
     for name, reference in _references(loaded):
         where = f"{loaded.where.source}: {name}"
         if reference.startswith(("/", "~")):
