@@ -7,7 +7,8 @@ speech, each of a part of the examples' training rows: all weights, LoRA (Hu et 
 2106.09685) or DoRA (Liu et al. 2024, arXiv 2402.09353). The learning rate is that with the best
 score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
 the eval rows. ``ranks`` compares scales of the update at the learning rate that is best at rank 8:
-alpha over the rank, and the same for every rank. A training has a process and a core of its own,
+alpha over the rank, alpha over its root (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732), and the
+same for every rank. A training has a process and a core of its own,
 about half a minute each. All work is in DIR, and a run that was stopped goes on from there; a part
 that is not named keeps what the record says of it.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import shutil
 import time
@@ -92,15 +94,17 @@ class Training:
 
 
 class Variant(Adapt):
-    """An adapter that also trains the magnitudes of the weights, if it is DoRA."""
+    """An adapter of any scale, which also trains the magnitudes of the weights if it is DoRA."""
 
     name: ClassVar[str] = "variant"
 
+    scale: float
     magnitudes: bool
 
     def configuration(self, network: Any) -> Any:
         """Return peft's configuration."""
         configuration = super().configuration(network)
+        configuration.lora_alpha = self.scale * self.rank
         configuration.use_dora = self.magnitudes
         return configuration
 
@@ -111,18 +115,19 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "LoRA": (LORA, (1.5e-3, 5e-3)),
 }
 """Name -> what is trained, and the learning rates that are tried."""
-RANKS = (16, 64)
+RANKS = (64,)
 RANKED = "parts of speech"
 """The task on which ranks are compared."""
 RULES = {
     "alpha over rank": lambda rank: 2.0 * RANK / rank,
+    "alpha over its root": lambda rank: 2.0 * math.sqrt(RANK / rank),
     "fixed": lambda rank: 2.0,
 }
-"""The scale of the update by its rank; both are 2 at rank 8."""
+"""The scale of the update by its rank; all are 2 at rank 8."""
 IMPORTED = ["peft", "rarefy.stages.training.loop", "transformers.models.bert.modeling_bert"]
 """Modules that a training's process need not import itself, so that each has the same memory."""
 OVER_LORA = "DoRA against LoRA"
-STABLE = "fixed against alpha over rank"
+AGAINST = "{} against alpha over rank"
 ATTENTION = "LoRA on attention alone against all layers"
 PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers")
 
@@ -309,7 +314,8 @@ def ranked(home: Path, count: int) -> list[dict[str, Any]]:
             other = replace(reference, rank=rank, scale=rule(rank))
             runs[name] = seeds(other, count)
             rows.append(row(home, name, runs[name], seeds(reference, count)))
-        rows.append(row(home, STABLE, runs["fixed"], runs["alpha over rank"]))
+        for name in ("alpha over its root", "fixed"):
+            rows.append(row(home, AGAINST.format(name), runs[name], runs["alpha over rank"]))
     return [{**entry, "part": "ranks"} for entry in rows]
 
 
@@ -344,7 +350,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
                 title += " against all weights"
             holds = is_at_least(points, -MARGIN)
             judged.append(_claim(title, f"at most {MARGIN:g} points less", points, holds))
-        if entry["trained"] in (OVER_LORA, STABLE):
+        if entry["trained"] == OVER_LORA or entry["trained"].endswith(AGAINST[2:]):
             title = f"{place}: {entry['trained']}"
             judged.append(_claim(title, "more", points, is_at_least(points, 0.0)))
     return judged

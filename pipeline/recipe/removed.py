@@ -39,7 +39,6 @@ RENAMED: Final = {
     "augment.most": "'max_texts'",
     "quantize.minutes": "'seconds', 60 times the number",
     "adapt.target": "'modules'",
-    "adapt.alpha": "'scale', alpha divided by the rank",
     "validate.examples": "'show_texts'",
     "ask.most": "'maximize'",
     "ask.least": "'minimize'",

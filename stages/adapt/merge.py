@@ -28,7 +28,7 @@ ROWS = 32
 
 
 class Merge(Stage):
-    """Fold an adapter into the base weights, W + scale·BA, which removes its cost at run time.
+    """Fold an adapter into the base weights, W + BA·α/r, which removes its cost at run time.
 
     Hu et al. 2021 (arXiv 2106.09685). The predictions stay the same: merged and unmerged logits are
     compared on real rows, and a difference of more than 1e-4 of the largest (or of 1) is an error.

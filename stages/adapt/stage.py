@@ -29,9 +29,9 @@ ALPHA, TEMPERATURE = 0.9, 2.0
 class Adapt(Training):
     """Train low-rank adapters on the linear layers and the head; freeze all other weights.
 
-    LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, times ``scale`` to each
-    targeted layer. The scale is the same for every rank: alpha / rank, as in the paper, shrinks an
-    update that has more weights. Adapters need a learning rate about ten times that of full
+    LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
+    each targeted layer. So a learning rate that is right for one rank is right for others. Adapters
+    need a learning rate about ten times that of full
     fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton et al.
     2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The adapter
     is stored next to the base weights until ``merge`` folds it in. Without ``merge``, ``export``
@@ -46,8 +46,8 @@ class Adapt(Training):
     policy: ClassVar[Policy] = Policy(quantization="keeps")
 
     rank: int = Field(default=8, ge=1, le=1024, description="Rank of each update")
-    scale: float = Field(
-        default=2, gt=0, description="Factor of each update, the same for every rank"
+    alpha: float = Field(
+        default=16, gt=0, description="Scale of each update, which is multiplied by alpha / rank"
     )
     dropout: float = Field(
         default=0.05, ge=0, lt=1, description="Dropout rate on the adapters' inputs"
@@ -124,7 +124,7 @@ class Adapt(Training):
 
         return peft.LoraConfig(
             r=self.rank,
-            lora_alpha=self.scale * self.rank,  # which peft divides by the rank
+            lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=adapted_layers(network, self.modules),
             modules_to_save=head_modules(network),
