@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.runtime.adapter_file import FILE
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.tokens import words
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.interval import Interval
@@ -56,6 +58,7 @@ import sys
 from pathlib import Path
 from rarefy.pipeline.measure.memory.memory import peak_of_process
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.model.tokens import words
 
 first, *others = map(Path, sys.argv[1:])
 models = [BundleModel(first, threads=1)]
@@ -124,11 +127,13 @@ def exported(folder: Path, task: Task, modules: str = ALL) -> Exported:
     made = Exported(task, folder / "beside", folder / "merged")
     if (made.merged / "SHA256SUMS").is_file():
         return made
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rows = texts()
-    labels = (
-        [[0] * len(text.split()) for text in rows] if task.encoder.of_words else [0] * len(rows)
-    )
+    labels: list[Any] = [0] * len(rows)
+    if task.encoder.of_words:
+        rows = [words.joined(text.split()) for text in rows]
+        labels = [[0] * len(words.of(text)) for text in rows]
     split = Split("dev", "eval.jsonl", "0" * 64, rows, None, labels)
     source = adapted(folder, task, modules)
     plain = checkpoint.load(source).merge_and_unload()
