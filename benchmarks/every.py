@@ -54,6 +54,7 @@ NAMES: Final = (
     "repair",
     "low_rank",
     "merging",
+    "adapters",
     "students",
 )
 WITH_STUDENTS: Final = (
@@ -66,6 +67,7 @@ WITH_STUDENTS: Final = (
     "repair",
     "low_rank",
     "merging",
+    "adapters",
     "students",
 )
 """Those that keep their work in a folder of their own in ``--students``."""

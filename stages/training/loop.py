@@ -354,11 +354,6 @@ class _Trainer(Trainer):
             self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator
         )
 
-    def get_decay_parameter_names(self, model: Any) -> list[str]:
-        """Return the names of matrices: DoRA's magnitudes are vectors, which would shrink."""
-        names = super().get_decay_parameter_names(model)
-        return [name for name in names if model.get_parameter(name).dim() > 1]
-
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
         value: torch.Tensor = self.loss(model, inputs)
         number = value.item()
