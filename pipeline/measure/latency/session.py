@@ -116,10 +116,14 @@ def measure(
             progress(min(spent, seconds), seconds, note)
 
         times_cold = cold is None or number < cold
-        request["cold"] = CACHES if times_cold and is_on_cpu(provider) else 0
+        request["cold"] = 0
+        if times_cold and is_on_cpu(provider):
+            request["cold"] = CACHES
         spent = timer.seconds() - started
         late = number >= processes and spent > seconds
-        request["timing"] = 0.0 if late else seconds / SHARE  # if late, "calls" alone count
+        request["timing"] = seconds / SHARE
+        if late:
+            request["timing"] = 0.0  # and "calls" alone count
         request["seed"] = [seed, number]
         request["cores"] = process_cores(threads, number)
         answer = run_process(
