@@ -1,7 +1,7 @@
 """Check what others build on (action, CI examples, hook, images) with its own linters.
 
 All of them run without a network. What needs a service (GitHub, GitLab, Jenkins, a Docker daemon)
-is not claimed here; docs/ci.md says what was run by hand.
+is not claimed here; docs/reference/support.md says what was run.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def test_hadolint_has_nothing_to_say_of_the_images(file: str) -> None:
 
 def test_the_image_for_workers_has_no_entrypoint(tmp_path: Path) -> None:
     """Prefect's workers give it a command; versions are pinned by whoever builds it."""
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/how-to/schedules-and-workers.md").read_text()
     (shown,) = re.findall(r"^```dockerfile\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (tmp_path / "Dockerfile").write_text(shown)
     clean(tool("hadolint", "--ignore", "DL3008", "--ignore", "DL3013", tmp_path / "Dockerfile"))
@@ -130,12 +130,12 @@ def test_the_examples_sweep_the_store_that_they_keep() -> None:
 
 
 def test_the_examples_name_commands_and_options_that_there_are() -> None:
-    """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
+    """The command line accepts every ``rarefy`` line of the examples and of the page."""
     from click.testing import CliRunner
 
     from rarefy.flows.cli import cli
 
-    files = [*(ROOT / "examples/ci").iterdir(), ROOT / "docs/ci.md"]
+    files = [*(ROOT / "examples/ci").iterdir(), ROOT / "docs/how-to/github.md"]
     text = "\n".join(path.read_text() for path in files)
     said = {part.split()[1] for line in text.splitlines() for part in commands(line)}
     assert {"ci", "promote", "recipe"} <= said

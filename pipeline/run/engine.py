@@ -329,6 +329,9 @@ class Run:
                 "threads": plan.threads,
                 "resumed": resumed,
             }
+            if context.curves:
+                curves = {name: curve.model_dump() for name, curve in context.curves.items()}
+                run["curves"] = curves
             lasts = draft.lasts and in_file
             published = plan.store.publish(output, manifest, run, lasts=lasts, lease=self.lease)
         dependencies = plan.dependencies(identifier, work.inputs, work.read)

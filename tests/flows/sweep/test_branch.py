@@ -145,7 +145,7 @@ def test_a_worker_without_the_folder_says_what_to_do(project: Project) -> None:
     made = run(project, folder=nowhere)
     assert made.state == "failed"
     assert str(made.why).startswith(f"{nowhere}: ")
-    assert str(made.why).endswith("let workers share what they make through --store URL")
+    assert str(made.why).endswith("let workers share results through --store URL")
     assert not nowhere.exists()
 
 
@@ -247,6 +247,6 @@ def test_what_was_timed_while_disturbed_ends_its_branch(
     monkeypatch.setattr(Run, "run_stage", stage)
     made = run(project)
     assert (made.state, [step.id for step in made.steps]) == ("failed", ["model"])
-    assert str(made.why).startswith("head: its result is for this once")
+    assert str(made.why).startswith("head: timing was disturbed in every attempt")
     last = True
     assert run(project).state == "done"
