@@ -91,6 +91,7 @@ def measure(
     twice = (references or names)[0]
     needed = intervals.samples_needed(percentile)
     calls = math.ceil(needed / processes)
+    share = seconds / SHARE
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
         "twice": twice,
@@ -99,7 +100,7 @@ def measure(
         "provider": provider,
         "alike": alike,
         "threads": threads,
-        "warming": max(seconds / SHARE, WARM),
+        "warming": max(share, WARM),
         "lengths": list(lengths),
         "calls": calls,
     }
@@ -121,7 +122,7 @@ def measure(
             request["cold"] = CACHES
         spent = timer.seconds() - started
         late = number >= processes and spent > seconds
-        request["timing"] = seconds / SHARE
+        request["timing"] = share
         if late:
             request["timing"] = 0.0  # and "calls" alone count
         request["seed"] = [seed, number]
