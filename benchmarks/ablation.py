@@ -1,6 +1,7 @@
 """What each idea of distillation gives a two-layer student, at equal training.
 
     python -m benchmarks.ablation --home DIR [--seeds N] [--first N] [NAME …]
+    python -m benchmarks.ablation --home DIR --options [OPTION …]
 
 The teacher is all-MiniLM-L6-v2 fine-tuned on the demo's movie reviews, the student two of its
 layers. Every variant sees about as many tokens as 15 epochs over the labelled rows; what is made
@@ -8,6 +9,9 @@ before, such as texts and their labels, is counted apart. Rows are the demo's ev
 differences are of the same rows to the plain student. About five minutes a variant and seed; all
 work is in DIR, and a run that was stopped goes on from there. Unlabelled texts are the 13,098
 sentences of product reviews, editorials and tweets that vaderSentiment has beside the demo's.
+
+``--options`` tries the options of ``distill`` instead, with three seeds and small students of three
+tasks (``benchmarks.distill_options``): about a minute a student on one core with bf16.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import corpora
+from benchmarks import corpora, distill_options
 from benchmarks.bundle import ROOT
 from benchmarks.record import COMMIT, HERE, Claim, finish
 from benchmarks.students import MINILM, FailedError, minutes, run
@@ -63,30 +67,11 @@ def variants(unlabelled: Path) -> dict[str, list[Any]]:
     only = [{"augment": {"spans": 0, "splices": 0, "clauses": False, **texts}}]
     return {
         "plain": alone(),
-        "half the batch": alone(batch_size=64, learning_rate=2e-4),
-        "best on dev": alone(keep="best"),
-        "hidden states, uniform map": alone(hidden_weight=1),
-        "hidden states alone first": in_two_phases(),
-        "the first two layers": alone(keep_layers=[0, 1]),  # plain: the first and the last
-        "the first and the fourth layer": alone(keep_layers=[0, 3]),
-        "ReLU": alone(activation="relu"),
         "spans": with_texts(SPANS),
-        "spans, best on dev": with_texts(SPANS, keep="best"),
-        "spans, ReLU": with_texts(SPANS, activation="relu"),
         "unlabelled": with_texts(only),
         "spans and unlabelled": with_texts([{"augment": {"spans": 4, "splices": 1, **texts}}]),
         "spans, assistant": assisted(),
     }
-
-
-def in_two_phases() -> list[Any]:
-    """Return a student that learns hidden states for 5 epochs, then answers alone."""
-    first = {**PLAIN, "hidden_weight": 1, "epochs": 5}
-    then = {key: value for key, value in PLAIN.items() if key != "keep_layers"}
-    return [
-        {"distill": first, "as": "first"},
-        {"distill": {**then, "teacher": "finetune"}, "as": "student"},
-    ]
 
 
 def assisted() -> list[Any]:
@@ -183,6 +168,8 @@ def correct_rows(bundle: Path) -> list[bool]:
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Compare every variant with the plain student, on the rows of the same seeds."""
+    options = [distill_options.claim(row) for row in rows if "option" in row]
+    rows = [row for row in rows if "variant" in row]
     plain = {row["seed"]: row for row in rows if row["variant"] == "plain"}
     variants: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -191,7 +178,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
         comparable = variants.setdefault(row["variant"], [])
         if row["seed"] in plain and row["commit"] == plain[row["seed"]]["commit"]:
             comparable.append(row)
-    return [claim(name, runs, plain, len(variants)) for name, runs in variants.items()]
+    return [claim(name, runs, plain, len(variants)) for name, runs in variants.items()] + options
 
 
 def claim(
@@ -246,6 +233,20 @@ def interval(differences: NDArray[Any], variants: int) -> Interval:
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
+def try_options(home: Path, rows: list[dict[str, Any]], names: list[str]) -> int:
+    """Try options of ``distill``, all unless some are named, and record them beside the rest."""
+    for option, task in distill_options.EVERY:
+        if names and option not in names:
+            continue
+        row = distill_options.measured(home, option, task)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        again = (option, task)
+        rows = [old for old in rows if (old.get("option"), old.get("task")) != again]
+        rows.append(row)
+        finish("ablation", rows, claims(rows), seed=0)
+    return finish("ablation", rows, claims(rows), seed=0)
+
+
 def main() -> int:
     """Train the variants that are named, and record all."""
     parser = argparse.ArgumentParser(
@@ -254,17 +255,20 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
+    parser.add_argument("--options", action="store_true", help="try the options of distill")
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
+    rows = []
+    if RESULTS.is_file():
+        rows = json.loads(RESULTS.read_text())["rows"]
+    if options.options:
+        return try_options(home, rows, options.names)
     recipes = variants(corpora.others(home))
     for name in options.names:
         if name not in recipes:
             parser.error(f"no variant {name!r}, only {', '.join(recipes)}")
-    rows = []
-    if RESULTS.is_file():
-        rows = json.loads(RESULTS.read_text())["rows"]
     failed = 0
     for seed in range(options.first, options.first + options.seeds):
         for name in options.names or recipes:
@@ -274,7 +278,8 @@ def main() -> int:
                 print(error, file=sys.stderr, flush=True)
                 failed = 1
                 continue
-            rows = [old for old in rows if (old["variant"], old["seed"]) != (name, seed)]
+            again = (name, seed)
+            rows = [old for old in rows if (old.get("variant"), old.get("seed")) != again]
             rows.append(row)
             shown = {key: value for key, value in row.items() if key != "right"}
             print(json.dumps(shown), file=sys.stderr, flush=True)

@@ -257,7 +257,7 @@ def check_variables(
     if "image" in properties and "image" not in variables:
         raise RecipeError(
             f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy "
-            "and no entrypoint (docs/operations.md shows one), with --job-variable image=NAME"
+            "and no entrypoint (the documentation shows one), with --job-variable image=NAME"
         )
     validator = jsonschema.Draft202012Validator(schema)
     error = next(validator.iter_errors(dict(variables)), None)

@@ -25,6 +25,10 @@ SHARE = 30
 TIMES = 3
 """How often bundles are timed until nothing disturbs it, at most."""
 QUIET = 0.2
+WARM = 0.5
+"""Seconds, at least, of a warm-up."""
+CACHES = 256 * 2**20
+"""Bytes: more than the last-level cache that one core can use."""
 
 
 def measure(
@@ -95,7 +99,7 @@ def measure(
         "provider": provider,
         "alike": alike,
         "threads": threads,
-        "seconds": seconds / SHARE,
+        "warming": max(seconds / SHARE, WARM),
         "lengths": list(lengths),
         "calls": calls,
     }
@@ -112,12 +116,10 @@ def measure(
             progress(min(spent, seconds), seconds, note)
 
         times_cold = cold is None or number < cold
-        request["cold"] = times_cold and is_on_cpu(provider)
+        request["cold"] = CACHES if times_cold and is_on_cpu(provider) else 0
         spent = timer.seconds() - started
         late = number >= processes and spent > seconds
-        request["timing"] = request["seconds"]
-        if late:
-            request["timing"] = 0.0  # and "calls" alone count
+        request["timing"] = 0.0 if late else seconds / SHARE  # if late, "calls" alone count
         request["seed"] = [seed, number]
         request["cores"] = process_cores(threads, number)
         answer = run_process(
