@@ -39,7 +39,7 @@ def change(source, folder, change):
 def noisy(tuned, tmp_path):
     """Return ``make(name, size)``: the fine-tuned model with noise in its weights."""
 
-    def make(name, size=0.02):
+    def make(name, size=0.002):
         generator = torch.Generator().manual_seed(len(name))
 
         def shake(_, tensor):
