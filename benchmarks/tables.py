@@ -56,8 +56,17 @@ PAGES = (
     Page(
         "students",
         "Students",
-        "What students learn from, how small they get, and pruning to a speed-up.",
-        ("students", "ablation", "pruning", "vocabulary", "qat"),
+        "What students learn from, how small they get, pruning, low ranks and adapters.",
+        (
+            "students",
+            "ablation",
+            "pruning",
+            "low_rank",
+            "adapters",
+            "masked_words",
+            "vocabulary",
+            "qat",
+        ),
     ),
     Page(
         "int8",
