@@ -77,7 +77,7 @@ lint: $(VENV)/.dev ## Check style, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/rarefy recipe check examples/*.yaml examples/custom_stage/*.yaml
+	$(BIN)/rarefy recipe check examples/*.yaml examples/custom_stage/*.yaml examples/adapters/*.yaml
 
 format: $(VENV)/.dev ## Bring the code into form
 	$(BIN)/ruff format .

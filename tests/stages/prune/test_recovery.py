@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rarefy.pipeline.model import checkpoint
-from rarefy.stages.prune import Prune, recovery
+from rarefy.stages.prune import Prune
+from rarefy.stages.teachers import recovery
 from tests.stages.trainings import same_weights
 
 STAGE = Prune(remove_neurons=0.5, rounds=2, recover_epochs=1, calibration_rows=16)

@@ -13,7 +13,8 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind, Metric
 from rarefy.pipeline.tasks.classification.text import ClassObjective
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.prune import Prune, recovery
+from rarefy.stages.prune import Prune
+from rarefy.stages.teachers import recovery
 from rarefy.stages.surgery import units as surgery
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import BAD, FILL, GOOD, artifact_of, sentences
