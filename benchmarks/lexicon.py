@@ -58,7 +58,8 @@ def scores_of_tokens(tokenizer: Any, seed: int, *, shuffled: bool) -> Tensor:
     """Return the score of each token that is a word of the lexicon, NaN for others."""
     found = importlib.util.find_spec("vaderSentiment")
     if found is None or found.origin is None:
-        sys.exit("the lexicon is missing: pip install vaderSentiment")
+        print("the lexicon is missing: pip install vaderSentiment")
+        sys.exit(5)
     lines = (Path(found.origin).parent / "vader_lexicon.txt").read_text("utf-8").splitlines()
     vocabulary = tokenizer.get_vocab()
     words, scores = [], []

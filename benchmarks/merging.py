@@ -156,7 +156,8 @@ def recipe(setting: Setting, home: Path, seeds: Sequence[int]) -> dict[str, Any]
     for way in WAYS:
         stages.append({"merge": {"models": names, "method": way}, "as": way})
     if 0 in seeds:
-        stages.append({"merge": {"models": names[:2]}, "as": "soup-of-two"})
+        pair = {"models": names[:2], "method": "soup"}
+        stages.append({"merge": pair, "as": "soup-of-two"})
     return {
         "name": f"{setting.data}-{seeds[0]}",
         "model": MINILM,

@@ -27,7 +27,7 @@ EXAMPLES = {
     "export": "- quantize\n- export",
     "factorize": "- factorize: {keep_weights: 70 %}",
     "finetune": "- finetune: {epochs: 1, fit_head: true}",
-    "inject": "- inject: {facts: data/wordnet-glosses/glosses.tsv, epochs: 2}\n- finetune",
+    "inject": "- inject: {facts: data/wordnet-facts/facts.tsv, batch_size: 64}\n- finetune",
     "label": (
         "- augment: {spans: 6, splices: 1}\n"
         "- {label: {transfer: augment}, as: labels}\n"

@@ -25,7 +25,7 @@ from rarefy.pipeline.run.plan.plan import Plan
 from tests.conftest import Workshop, execute
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs/project/contributing").glob("*.md"))
+PAGES = sorted((ROOT / "docs/project/contributing").glob("adding-*.md"))
 BLOCK = re.compile(r"^```(\w+)\n# (\S+(?: -> \S+)?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 pytestmark = pytest.mark.slow
 COPIED = ("rarefy", "pipeline", "exporters", "stages", "flows", "tests", "examples", "schema")

@@ -204,7 +204,7 @@ def _figures(data: ReportData) -> dict[str, Any]:
 
 def _curves(data: ReportData) -> list[Figure]:
     """Return a figure for each training whose losses are recorded."""
-    curves = []
+    curves: list[Figure] = []
     for node in data.lineage[:MAX_NODES]:
         for name, curve in node.curves.items():
             title = node.id

@@ -62,7 +62,7 @@ class Merge(Stage):
         "input's adapter is folded in",
     )
     method: Literal["soup", "greedy"] = Field(
-        default="soup",
+        default="greedy",
         description="Which models to average: all (soup), or the best one and each further one "
         "that does not raise the mean's loss on the development split (greedy)",
     )

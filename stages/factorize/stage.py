@@ -33,7 +33,7 @@ class Factorize(Stage):
     directions that the loss needs least. All ranks share one budget of parameters, or of time with
     ``speedup``, which is spent where it lowers the predicted loss most. A layer stays as it is if
     its best rank would save nothing. Layers that read the same input, as query, key and value do,
-    share the first matrix. Nothing is trained unless ``recover_epochs`` is set: the thin model then
+    share the first matrix. Nothing is trained unless ``recover_epochs`` is set: the new model then
     learns the predictions of the whole one (Hinton et al. 2015, arXiv 1503.02531).
     """
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/how-to/merge-models.md run: a mean of fine-tunes is deployed, and teaches."""
+"""The recipe of docs/how-to/merge-models.md runs: a mean of fine-tunes is deployed, and teaches."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from tests.conftest import QUICK, Workshop
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "merge-models.md"
 
 
-def stages(number: int) -> list[Any]:
-    """Return the stages of one of the page's recipes, with a brief ``validate``."""
-    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
-    found: list[Any] = yaml.safe_load(blocks[number])["stages"]
+def stages(method: str) -> list[Any]:
+    """Return the stages of the page's recipe with a method of merging, and all else quick."""
+    block = re.search(r"^```yaml\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert block is not None
+    found: list[Any] = yaml.safe_load(block[1])["stages"]
     for stage in found:
         if "validate" in stage:
             stage["validate"] |= QUICK
+        if "merge" in stage:
+            stage["merge"] |= {"method": method}
     return found
 
 
 def test_the_mean_of_three_seeds_is_exported_and_measured(workshop: Workshop) -> None:
-    finished = workshop.run(*stages(0))
+    finished = workshop.run(*stages("soup"))
+    seeds = ("one", "two", "three")
     weights = {}
-    for name in ("one", "two", "three", "merge"):
-        weights[name] = load_file(finished[name].artifact.path("model.safetensors"))
-    seeds = [weights[name]["classifier.weight"] for name in ("one", "two", "three")]
-    assert not torch.equal(seeds[0], seeds[1])
-    mean = torch.stack(seeds).mean(0)
-    torch.testing.assert_close(weights["merge"]["classifier.weight"], mean)
+    for name in (*seeds, "merge"):
+        file = finished[name].artifact.path("model.safetensors")
+        weights[name] = load_file(file)["classifier.weight"]
+    assert not torch.equal(weights["one"], weights["two"])
+    mean = torch.stack([weights[name] for name in seeds]).mean(0)
+    torch.testing.assert_close(weights["merge"], mean)
     roles = {parent.role for parent in finished["merge"].artifact.manifest.parents}
     assert roles == {"model:one", "model:two", "model:three"}
     assert finished["export"].artifact.manifest.model["precision"] == "int8"
 
 
-def test_the_mean_of_two_that_have_a_start_in_common_teaches_a_student(workshop: Workshop) -> None:
-    student = {"distill": {"keep_layers": 1, "epochs": 1}}
-    finished = workshop.run(*stages(1), student, {"merge": {"models": ["start", "two"]}})
-    assert finished["distill"].artifact.kind is Kind.CHECKPOINT
+def test_the_mean_teaches_a_student_and_a_trained_seed_is_taken_from_the_store(
+    workshop: Workshop,
+) -> None:
+    *finetunes, merge = stages("greedy")[:5]
+    workshop.run(*finetunes[:2])
+    chain = [*finetunes, merge, {"distill": {"keep_layers": 1, "epochs": 1}}]
+    cached = {step.id for step in workshop.open(*chain).plan.steps() if step.cached}
+    assert cached == {"model", "start", "one"}
+    finished = workshop.run(*chain)
     (parent,) = finished["distill"].artifact.manifest.parents
     assert parent.digest == finished["merge"].artifact.digest
-
-
-def test_a_seed_of_another_recipe_is_taken_from_the_store(workshop: Workshop) -> None:
-    workshop.run({"finetune": {"epochs": 1, "fit_head": True}}, seed=2)
-    plan = workshop.open(*stages(0)).plan
-    cached = [step.id for step in plan.steps() if step.cached]
-    assert cached == ["model", "three"]
+    assert finished["merge"].artifact.kind is Kind.CHECKPOINT

@@ -91,6 +91,7 @@ def measure(
     twice = (references or names)[0]
     needed = intervals.samples_needed(percentile)
     calls = math.ceil(needed / processes)
+    share = seconds / SHARE
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
         "twice": twice,
@@ -99,7 +100,7 @@ def measure(
         "provider": provider,
         "alike": alike,
         "threads": threads,
-        "warming": max(seconds / SHARE, WARM),
+        "warming": max(share, WARM),
         "lengths": list(lengths),
         "calls": calls,
     }
@@ -116,10 +117,14 @@ def measure(
             progress(min(spent, seconds), seconds, note)
 
         times_cold = cold is None or number < cold
-        request["cold"] = CACHES if times_cold and is_on_cpu(provider) else 0
+        request["cold"] = 0
+        if times_cold and is_on_cpu(provider):
+            request["cold"] = CACHES
         spent = timer.seconds() - started
         late = number >= processes and spent > seconds
-        request["timing"] = 0.0 if late else seconds / SHARE  # if late, "calls" alone count
+        request["timing"] = share
+        if late:
+            request["timing"] = 0.0  # and "calls" alone count
         request["seed"] = [seed, number]
         request["cores"] = process_cores(threads, number)
         answer = run_process(

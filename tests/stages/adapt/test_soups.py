@@ -39,7 +39,7 @@ def change(source, folder, change):
 def noisy(tuned, tmp_path):
     """Return ``make(name, size)``: the fine-tuned model with noise in its weights."""
 
-    def make(name, size=0.02):
+    def make(name, size=0.002):
         generator = torch.Generator().manual_seed(len(name))
 
         def shake(_, tensor):
@@ -63,7 +63,7 @@ def merge(make_context):
 
 def test_the_result_is_the_mean_of_all_weights(tuned, noisy, merge):
     members = {"one": noisy("one"), "second": noisy("second"), "the-third": noisy("the-third")}
-    context, draft = merge(Merge(models=tuple(members)), **members)
+    context, draft = merge(Merge(models=tuple(members), method="soup"), **members)
     weights = [load_file(member.directory / WEIGHTS) for member in members.values()]
     for name, tensor in load_file(context.output / WEIGHTS).items():
         mean = torch.stack([member[name] for member in weights]).mean(0)
@@ -87,7 +87,7 @@ def test_a_greedy_soup_leaves_out_what_harms(tuned, noisy, tmp_path, merge):
 
     broken = change(tuned, tmp_path / "broken", always_answer_the_first)
     members = {"broken": broken, "tuned": tuned, "again": noisy("again", 1e-4)}
-    context, draft = merge(Merge(models=tuple(members), method="greedy"), **members)
+    context, draft = merge(Merge(models=tuple(members)), **members)
     assert "broken" not in draft.model["merged"]
     assert draft.model["merged"]
     (loss,) = draft.metrics
@@ -192,7 +192,7 @@ FINETUNES = (
     [
         ({"models": ["one"]}, "'models' must name at least two different stages"),
         ({"models": ["one", "one"]}, "'models' must name at least two different stages"),
-        ({"method": "greedy"}, "'method' needs 'models'"),
+        ({"method": "soup"}, "'method' needs 'models'"),
         ({"models": ["one", "to"]}, "model:to: 'to' is not an earlier stage"),
         ({"models": ["one", "model"]}, "the recipe's model has no head for the task"),
         (
@@ -211,12 +211,12 @@ def test_a_merge_depends_on_its_models_alone(empty_workshop):
     """Neither on the input, which is the last of them, nor on the recipe's seed."""
     plan = empty_workshop.open(*FINETUNES, {"merge": {"models": ["one", "two"]}}).plan
     assert plan.parents("merge") == [("model:one", "one"), ("model:two", "two")]
-    assert plan.reads(Merge(models=("one", "two"))) == []
-    assert plan.reads(Merge(models=("one", "two"), method="greedy")) == ["dev"]
+    assert plan.reads(Merge(models=("one", "two"))) == ["dev"]
+    assert plan.reads(Merge(models=("one", "two"), method="soup")) == []
     assert plan.seed(Merge(models=("one", "two"))) == 0
 
 
 def test_answers_of_the_model_cannot_choose_greedily():
     task = unlabelled.without_labels(tasks.find("text-classification"))
     with pytest.raises(RecipeError, match=r"^method: greedy chooses on labelled rows; write soup"):
-        Merge(models=("one", "two"), method="greedy").check(StageCheck(task, 32))
+        Merge(models=("one", "two")).check(StageCheck(task, 32))

@@ -71,7 +71,7 @@ RECORDED: list[Stage] = [
     Inject(facts="facts.tsv"),
     Label(transfer="augment"),
     Merge(),
-    Merge(models=("one", "two"), method="greedy"),
+    Merge(models=("one", "two"), method="soup"),
     Prune(remove_heads=0.5),
     Prune(remove_layers="50 %", rounds=3, recover_epochs=1),
     Prune(speedup=2, table="profile"),
