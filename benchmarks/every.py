@@ -33,8 +33,10 @@ NAMES: Final = (
     "power",
     "throughput",
     "knowledge",
+    "lexicon",
     "promises",
     "hostile",
+    "pages",
     "large",
     "passes",
     "opset",
@@ -42,6 +44,7 @@ NAMES: Final = (
     "tried",
     "deployed",
     "serving_calls",
+    "site",
     "sources",
     "sweep",
     "race",
@@ -49,10 +52,26 @@ NAMES: Final = (
     "ablation",
     "pruning",
     "repair",
+    "low_rank",
     "merging",
+    "adapters",
+    "adapter_bundles",
     "students",
 )
-WITH_STUDENTS: Final = ("newcomer", "gpu", "ablation", "pruning", "repair", "merging", "students")
+WITH_STUDENTS: Final = (
+    "newcomer",
+    "knowledge",
+    "lexicon",
+    "gpu",
+    "ablation",
+    "pruning",
+    "repair",
+    "low_rank",
+    "merging",
+    "adapters",
+    "adapter_bundles",
+    "students",
+)
 """Those that keep their work in a folder of their own in ``--students``."""
 OUTCOMES: Final = {
     0: "every claim holds",

@@ -37,7 +37,7 @@ RECIPES = ("demo", "search", "addresses")
 SLOWER = 1.1
 """How many times as long a command may take as before."""
 TURNS = 7
-WALKS = ROOT / "docs" / "where-to-look.md"
+WALKS = ROOT / "docs/project/where-to-look.md"
 LIMITS = {
     "change how heads are ranked": 3,
     "add a LoRA variant": 3,

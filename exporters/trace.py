@@ -45,6 +45,13 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     Raises:
         ModelError: if PyTorch cannot trace the model, or the model takes no attention mask.
     """
+    example = example_rows(model, input_names)
+    module = _output_of(model, tuple(example), task)
+    return graph_of(model, module, example, task.head.output_name)
+
+
+def example_rows(model: Any, input_names: tuple[str, ...]) -> dict[str, Any]:
+    """Return two rows of tokens to trace a model with, by input; see ``export``."""
     import torch
 
     takes = inspect.signature(model.forward).parameters
@@ -59,9 +66,26 @@ def export(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:
     example["attention_mask"][1, 6:] = 0
     if "token_type_ids" in example:
         example["token_type_ids"].zero_()
+    return example
+
+
+def graph_of(model: Any, module: Any, example: dict[str, Any], output: str) -> ir.Model:
+    """Return the graph of a module that runs a model, or a part of it, on these inputs.
+
+    Args:
+        model: a PreTrainedModel.
+        module: takes the inputs by position, and has the model as its attribute ``model``.
+        example: the inputs, each of rows × tokens or more axes, by name.
+        output: the name of what the module returns.
+
+    Raises:
+        ModelError: if PyTorch cannot trace it.
+    """
+    import torch
+
     with _eager_attention(model), _whole_gelu(model), _quiet(), torch.no_grad():
         try:
-            graph = trace(_output_of(model, names, task).eval(), example, task.head.output_name)
+            graph = trace(module.eval(), example, output)
         except Exception as error:
             cause = error.__cause__ or error
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
@@ -160,7 +184,8 @@ def _quiet() -> Iterator[None]:
 
 def _name_axes(model: ir.Model) -> None:
     for value in model.graph.inputs:
-        value.shape = ir.Shape(["batch", "sequence"])
+        assert value.shape is not None
+        value.shape = ir.Shape(["batch", "sequence", *value.shape[2:]])
     output = model.graph.outputs[0]
     if output.shape is not None:
         between = ["sequence"] * (len(output.shape) - 2)

@@ -24,7 +24,14 @@ if TYPE_CHECKING:  # loaded by the functions that need them, so that importing t
 def load(path: Path | str) -> LoadedRecipe:
     """Read and check a recipe file.
 
-    Raises RecipeError, which names the file, line and key, and suggests a fix.
+    Args:
+        path: the YAML file.
+
+    Returns:
+        The recipe, for ``plan``, ``run`` and ``validate``.
+
+    Raises:
+        RecipeError: the recipe is wrong; the message names the file, line and key, and a fix.
     """
     from rarefy.pipeline.recipe import recipe as recipes
 
@@ -80,11 +87,24 @@ def plan(
     first: bool = False,
     baseline: str | None = None,
 ) -> PlanView:
-    """Return what ``run`` would do with these arguments: its steps, and which are cached.
+    """Plan a run: its steps, which of them are cached, and about how long the others take.
 
-    It prints as a table, and as HTML in a notebook. Raises RecipeError, DataError or ModelError for
-    every fault that can be found before a run, and ProviderError if a step does not fit the disk or
-    the memory; a provider that is missing here is a warning.
+    Args:
+        recipe: from ``load`` or ``Recipe``.
+        home: the state folder; default: ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
+        device: where training would run: ``cpu``, ``cuda``, or ``auto``.
+        first: for a first release, skip budgets against a tag that does not exist yet.
+        baseline: a tag, or ``URL#tag``, that replaces the tag in every budget against one.
+
+    Returns:
+        The plan, which prints as a table, and as HTML in a notebook. A provider that is missing
+        here is among its warnings.
+
+    Raises:
+        RecipeError: the recipe cannot work.
+        DataError: the data are missing or do not fit the task.
+        ModelError: the model cannot be used for the recipe.
+        ProviderError: a step does not fit the disk or the memory.
     """
     from rarefy.flows.console.views import PlanView
     from rarefy.pipeline.run.plan.plan import Plan
@@ -120,13 +140,14 @@ def run(
         first: for a first release, skip budgets against a tag that does not exist yet.
         baseline: a tag, or ``URL#tag``, that replaces the tag in every budget against one; if there
             is none, `rarefy ci`'s three budgets are added.
-        fresh: compute and measure everything again, and believe nothing that the store has cached.
+        fresh: ignore cached results: compute and measure everything again.
         quiet: show no progress.
 
     Returns:
         Verdict, ledger, figures, report and bundle. A missed budget is a result, not an exception.
 
-    Raises a subclass of RarefyError if the recipe cannot be run to its end.
+    Raises:
+        RarefyError: the recipe cannot be run to its end; a subclass says why.
     """
     from rarefy.flows import start
     from rarefy.flows.console.display import Display
@@ -184,9 +205,11 @@ def compare(
     Returns:
         The measurements, and a ``verdict`` (None without ``max_regression``).
 
-    Raises RecipeError for an impossible ``max_regression`` or ``threads``, ModelError if the two
-    have different labels, EvidenceError if the answers of a baseline that is the truth are not
-    numbers, IntegrityError if files are damaged.
+    Raises:
+        RecipeError: an impossible ``max_regression`` or ``threads``.
+        ModelError: the two have different labels.
+        EvidenceError: a baseline whose predictions serve as labels predicts NaN or infinity.
+        IntegrityError: files are damaged.
     """
     from rarefy.flows.console import compared
 
@@ -211,8 +234,18 @@ def validate(
 ) -> Validated:
     """Measure a bundle again on this machine, judge it by a recipe's budgets, record the verdict.
 
-    ``recipe`` defaults to the one that made the run ``bundle``. Raises RecipeError if it has no
-    budgets, EvidenceError if a budget compares with a checkpoint that is not in the store.
+    Args:
+        bundle: a run, a folder, a tag or a digest.
+        recipe: whose budgets judge it; default: the recipe that made the run ``bundle``.
+        home: the state folder; default: ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
+        device: where PyTorch's models run: ``cpu``, ``cuda``, or ``auto``.
+
+    Returns:
+        The measurements and their verdict.
+
+    Raises:
+        RecipeError: the recipe has no budgets.
+        EvidenceError: a budget compares with a checkpoint that is not in the store.
     """
     from rarefy.flows.run import remeasure
     from rarefy.pipeline.release import bundles
@@ -229,10 +262,21 @@ def promote(
     store: str | None = None,
     home: Path | str | None = None,
 ) -> Promotion:
-    """Point a tag at the bundle of a run that passed, and push it to ``store`` if given.
+    """Point a tag at the bundle of a run that passed. After an error, the tag has not moved.
 
-    Raises BudgetError if a budget was missed, EvidenceError if the run has no passing verdict for
-    another reason, IntegrityError if files are damaged. The tag then does not move.
+    Args:
+        run: the name, folder or digest of a run's bundle.
+        tag: the tag to move.
+        store: the URL of a store to which the bundle is pushed, and where the tag moves, too.
+        home: the state folder; default: ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
+
+    Returns:
+        The tag, its digests now and before, the run, and the URL that was pushed to.
+
+    Raises:
+        BudgetError: a budget was missed.
+        EvidenceError: the run has no passing verdict for another reason.
+        IntegrityError: files are damaged.
     """
     from rarefy.pipeline.release import bundles, promotion
     from rarefy.pipeline.store.home import Home
@@ -243,10 +287,19 @@ def promote(
 def rollback(
     tag: str, *, artifact: str | None = None, home: Path | str | None = None
 ) -> tuple[str, str]:
-    """Point a tag at the bundle it pointed at before; return the digests before and after.
+    """Point a tag at the bundle it pointed at before.
 
-    ``artifact`` selects an older one by the beginning of its digest. Raises RecipeError if the
-    tag's history has none, IntegrityError if its files are missing or damaged.
+    Args:
+        tag: the tag to move, or ``URL#tag``.
+        artifact: an older bundle of the tag's history, by the beginning of its digest.
+        home: the state folder; default: ``RAREFY_HOME`` of the environment, or else ``.rarefy``.
+
+    Returns:
+        The digests before and after.
+
+    Raises:
+        RecipeError: the tag's history has no such bundle.
+        IntegrityError: its files are missing or damaged.
     """
     from rarefy.pipeline.release import promotion
     from rarefy.pipeline.store.home import Home

@@ -111,11 +111,11 @@ def _taught(stage: Any, rows: Rows) -> float:
 
 
 def _factorize(stage: Any, rows: Rows) -> Workload:
-    usual = 0.5 if stage.embeddings is None else 1.0
-    share = stage.keep_weights or usual
     calibration = min(stage.calibration_rows, rows["train"])
     ranked = RANKING * calibration
-    return Workload(answered=ranked, share=share, seconds=SOLVING)
+    learned = stage.recover_epochs * _taught(stage, rows)
+    share = stage.keep_weights or 1 / (stage.speedup or 2.0)
+    return Workload(learned, ranked, share=share, seconds=SOLVING)
 
 
 def _quantize(stage: Any, rows: Rows) -> Workload:

@@ -8,8 +8,8 @@
     model = rarefy.Bundle(result.bundle)
     model.predict(["A fine film."])
 
-Everything public is listed in ``__init__.pyi`` and in docs/python.md. Importing this module is
-cheap, because each name loads what it needs when it is first used.
+Everything public is listed in ``__init__.pyi`` and in docs/reference/python.md. Importing this
+module is cheap, because each name loads what it needs when it is first used.
 """
 
 import lazy_loader

@@ -30,11 +30,15 @@ class Export(Bundling):
     places each pass changed. A difference beyond the tolerance is an error that names the first
     incorrect pass. Operators that differ from the plan are also an error. The rows are development
     rows, and three of them are in the bundle verbatim, unless ``samples`` is none.
+
+    An adapter that ``merge`` has not folded in becomes a file of its own, with its task's head:
+    ``adapter.onnx_adapter``, in ONNX Runtime's format for LoRA. ``model.onnx`` is then the base,
+    the same file for all tasks that adapt the same layers of it, and one session answers them all.
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 35
-    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
+    version: ClassVar[int] = 36
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})
     libraries: ClassVar[tuple[str, ...]] = EXPORTING
@@ -66,6 +70,8 @@ class Export(Bundling):
             raise RecipeError(f"threshold: {task.name} leaves no row undecided; remove it")
         if self.threshold and task.unlabelled:
             raise RecipeError("threshold: needs labels to choose by, but data.label is null")
+        if recipe.input is Kind.ADAPTER:
+            self._check_separate(recipe)
         planner = recipe.planner
         if planner is None:
             return
@@ -83,6 +89,21 @@ class Export(Bundling):
                 "the plan has ranges for CPUs too, and TensorRT would get wider ones, as wide "
                 "below zero as above it, with which no damage is measured; write a recipe of its "
                 f"own for {target.name!r}"
+            )
+
+    def _check_separate(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if the adapter of the input cannot be a file beside its base."""
+        others = [target.provider for target in recipe.targets if target.provider != "cpu"]
+        problem = None
+        if others:
+            problem = f"runs on provider: cpu only, not {others[0]}"
+        elif recipe.task.head.body_only:
+            problem = f"needs a head, which {recipe.task.name} does not have"
+        elif getattr(recipe.planner, "mode", None) == "static":
+            problem = "needs dynamic ranges, as an adapter changes what static ones were found by"
+        if problem:
+            raise RecipeError(
+                f"a bundle whose adapter is a file {problem}; put 'merge' before 'export'"
             )
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:

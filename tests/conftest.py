@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -81,6 +81,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the bytecode of what is collected, even if PYTHONDONTWRITEBYTECODE is set.
+
+    Each worker would compile all tests again, which takes half of its collection.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = before
+
+
 @pytest.fixture(scope="module", autouse=True)
 def little_to_collect() -> None:
     """Take what is loaded out of the garbage collector's sight.
@@ -147,6 +160,11 @@ class Workshop:
     def run(self, *stages: Any, **changes: Any) -> dict[str, Finished]:
         """Plan and execute every step; return them by id."""
         return execute(self.open(*stages, **changes))
+
+    def widen(self) -> None:
+        """Give the model 32 columns: a product of rank 16 is no smaller than a layer of 16."""
+        shutil.rmtree(self.folder / "model")
+        write_encoder(self.folder / "model", layers=2, hidden=32)
 
     def ran(self) -> list[str]:
         """Return the notes that the quick stages write each time they really run."""

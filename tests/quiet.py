@@ -17,4 +17,7 @@ def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # No test waits for the measurement of another one, or of the user's.
         patch.setenv("RAREFY_LOCKS", str(tmp_path_factory.mktemp("locks")))
         patch.setattr("rarefy.pipeline.measure.latency.drift.find_drift", lambda calls, sizes: None)
+        # Most of a short session would be its warm-up, and writing over the caches.
+        patch.setattr("rarefy.pipeline.measure.latency.session.WARM", 0.1)
+        patch.setattr("rarefy.pipeline.measure.latency.session.CACHES", 2**20)
         yield

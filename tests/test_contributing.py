@@ -1,4 +1,4 @@
-"""Follow the worked pages in docs/contributing to their end in a copy of the project.
+"""Follow the worked pages in docs/project/contributing to their end in a copy of the project.
 
 A block whose first line is ``# path`` is that file. A ``diff`` block changes the file it names: the
 lines it removes or keeps must occur there exactly once; ``# path -> other`` changes a copy instead.
@@ -25,7 +25,7 @@ from rarefy.pipeline.run.plan.plan import Plan
 from tests.conftest import Workshop, execute
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs/contributing").glob("*.md"))
+PAGES = sorted((ROOT / "docs/project/contributing").glob("adding-*.md"))
 BLOCK = re.compile(r"^```(\w+)\n# (\S+(?: -> \S+)?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 pytestmark = pytest.mark.slow
 COPIED = ("rarefy", "pipeline", "exporters", "stages", "flows", "tests", "examples", "schema")
@@ -137,7 +137,7 @@ def test_the_pages_code_is_as_the_house_wants_it(tree: Path) -> None:
 
 
 def test_a_stage_beside_a_recipe_runs_on_the_tiny_model(workshop: Workshop) -> None:
-    page = ROOT / "docs/contributing/adding-a-stage.md"
+    page = ROOT / "docs/project/contributing/adding-a-stage.md"
     own = {file: text for language, file, text in blocks(page) if "/" not in file}
     for file in ("sparsify.py", "sparse.yaml"):
         (workshop.folder / file).write_text(own[file])

@@ -43,7 +43,7 @@ def text(row: dict[str, Any]) -> str:
 
 def test_every_folder_names_its_source_and_licence() -> None:
     folders = sorted(path for path in DATA.iterdir() if path.is_dir())
-    others = {"wordnet-glosses", "language-model", "address-spans"}
+    others = {"wordnet-facts", "language-model", "address-spans"}
     assert {path.name for path in folders} == {*ROWS, *others}
     for folder in folders:
         page = (folder / "README.md").read_text()
@@ -144,3 +144,16 @@ def test_reranked_queries_have_one_relevant_passage_each() -> None:
             relevant = [row["passage"] for row in group if row["relevance"] == 1]
             assert relevant == [answers[query]]
             assert sum(row["relevance"] for row in group) == 1
+
+
+def test_facts_say_nothing_of_what_the_search_asks_for() -> None:
+    lines = (DATA / "wordnet-facts" / "facts.tsv").read_text(encoding="utf-8").splitlines()
+    facts = [line.split("\t") for line in lines[1:]]
+    assert Counter(relation for _, relation, _ in facts) == {
+        "means": 1000,
+        "synonym": 1000,
+        "is_a": 1000,
+    }
+    corpus = {row["id"]: row["text"] for row in rows("wordnet-search", "corpus")}
+    asked = {corpus[row["positive"]] for row in rows("wordnet-search", "eval")}
+    assert not asked & {text for _, relation, text in facts if relation == "means"}

@@ -1,7 +1,7 @@
 """Check what others build on (action, CI examples, hook, images) with its own linters.
 
 All of them run without a network. What needs a service (GitHub, GitLab, Jenkins, a Docker daemon)
-is not claimed here; docs/ci.md says what was run by hand.
+is not claimed here; docs/reference/support.md says what was run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ BIN = Path(sys.executable).parent
 WORKFLOWS = (
     "examples/ci/github.yml",
     ".github/workflows/ci.yml",
+    ".github/workflows/release.yml",
     ".github/workflows/versions.yml",
 )
+FORMS = (".github/ISSUE_TEMPLATE/bug.yml", ".github/ISSUE_TEMPLATE/feature.yml")
+DEPENDABOT = ".github/dependabot.yml"
 
 
 def tool(name: str, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -44,6 +47,10 @@ def clean(done: subprocess.CompletedProcess[str]) -> None:
         ("vendor.github-actions", ["action.yml"]),
         ("vendor.github-workflows", WORKFLOWS),
         ("vendor.gitlab-ci", ["examples/ci/gitlab-ci.yml"]),
+        ("vendor.dependabot", [DEPENDABOT]),
+        ("vendor.github-issue-config", [".github/ISSUE_TEMPLATE/config.yml"]),
+        ("vendor.github-issue-forms", FORMS),
+        ("vendor.citation-file-format", ["CITATION.cff"]),
     ],
 )
 def test_files_fit_the_schema_of_their_service(schema: str, files: list[str]) -> None:
@@ -61,7 +68,8 @@ def test_examples_fit_the_schema_that_they_name(kind: str, count: int) -> None:
 
 
 def test_zizmor_finds_no_way_into_the_action_or_the_workflows() -> None:
-    clean(tool("zizmor", "--offline", "--config", ".github/zizmor.yml", "action.yml", *WORKFLOWS))
+    files = ("action.yml", DEPENDABOT, *WORKFLOWS)
+    clean(tool("zizmor", "--offline", "--config", ".github/zizmor.yml", *files))
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "Dockerfile.gpu"])
@@ -71,7 +79,7 @@ def test_hadolint_has_nothing_to_say_of_the_images(file: str) -> None:
 
 def test_the_image_for_workers_has_no_entrypoint(tmp_path: Path) -> None:
     """Prefect's workers give it a command; versions are pinned by whoever builds it."""
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/how-to/schedules-and-workers.md").read_text()
     (shown,) = re.findall(r"^```dockerfile\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (tmp_path / "Dockerfile").write_text(shown)
     clean(tool("hadolint", "--ignore", "DL3008", "--ignore", "DL3013", tmp_path / "Dockerfile"))
@@ -122,12 +130,12 @@ def test_the_examples_sweep_the_store_that_they_keep() -> None:
 
 
 def test_the_examples_name_commands_and_options_that_there_are() -> None:
-    """The command line accepts every ``rarefy`` line of the examples and of docs/ci.md."""
+    """The command line accepts every ``rarefy`` line of the examples and of the page."""
     from click.testing import CliRunner
 
     from rarefy.flows.cli import cli
 
-    files = [*(ROOT / "examples/ci").iterdir(), ROOT / "docs/ci.md"]
+    files = [*(ROOT / "examples/ci").iterdir(), ROOT / "docs/how-to/github.md"]
     text = "\n".join(path.read_text() for path in files)
     said = {part.split()[1] for line in text.splitlines() for part in commands(line)}
     assert {"ci", "promote", "recipe"} <= said

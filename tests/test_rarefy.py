@@ -274,20 +274,24 @@ def test_an_unknown_device_is_refused():
 
 @pytest.mark.slow
 def test_the_page_on_python_runs_from_top_to_bottom(project: Project, monkeypatch):
-    """Run the blocks of docs/python.md on a tiny model, as one session."""
+    """Run the blocks of docs/get-started/python.md on a tiny model, as one session."""
     monkeypatch.chdir(project.folder)
     (project.folder / "model").symlink_to("encoder")
-    page = (ROOT / "docs" / "python.md").read_text()
+    page = (ROOT / "docs/get-started/python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) > 5
     session: dict[str, object] = {"__name__": "session"}
     for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), session)
+        exec(compile(block, "docs/get-started/python.md", "exec"), session)
     result = session["result"]
     assert isinstance(result, rarefy.Result)
     assert result.verdict is not None
 
 
 def test_the_page_on_python_names_all_that_is_public():
-    page = (ROOT / "docs" / "python.md").read_text()
-    assert [name for name in rarefy.__all__ if f"`{name}`" not in page] == []
+    page = (ROOT / "docs/reference/python.md").read_text()
+    assert [
+        name
+        for name in rarefy.__all__
+        if f"`{name}`" not in page and f"rarefy.{name}\n" not in page
+    ] == []

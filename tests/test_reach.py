@@ -1,4 +1,4 @@
-"""Every family goes through every technique that docs/tasks.md does not refuse for it."""
+"""Every family goes through every technique that the page on models does not reject for it."""
 
 from __future__ import annotations
 

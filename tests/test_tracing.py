@@ -14,6 +14,7 @@ import torch
 from rarefy.exporters import trace
 from rarefy.exporters.passes import mask
 from tests import tracing
+from tests.breadth import broad
 from tests.exporters.families import MASKS, classifier
 from tests.models import TASK
 
@@ -66,7 +67,7 @@ def told(graph: ir.Model) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
+@pytest.mark.parametrize("kind", broad(("bert", "deberta-v2"), "bert"))
 def test_another_models_graph_has_its_own_weights(
     kind: str, traces: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

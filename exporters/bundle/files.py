@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from rarefy.exporters import saving
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.model.runtime import onnx_runtime, providers, tensorrt
+from rarefy.pipeline.model.architectures import parts
+from rarefy.pipeline.model.runtime import adapter_file, onnx_runtime, providers, tensorrt
 from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.model.runtime.providers import PROVIDERS, check_available
@@ -28,6 +29,8 @@ HERE = Path(__file__).parent
 PROGRAM = "predict.py"
 SESSION, TASK = "predict_session.py", "predict_task.py"
 """The two files of a bundle's program that differ between bundles."""
+ADAPTER = "predict_adapter.py"
+"""The part of the program that runs an adapter which is a file."""
 SESSIONS = {"openvino": "session_openvino.py"}
 """A provider -> the file that opens its graph, if ONNX Runtime does not."""
 TASKS = {
@@ -59,15 +62,20 @@ ROLES = {
     SESSION: "runner",
     TASK: "runner",
     SUMS: "checksums",
+    adapter_file.FILE: "adapter",
+    ADAPTER: "runner",
+    **dict.fromkeys(TASKS.values(), "runner"),
 }
 """Every file of a bundle and its role in the manifest; ``samples/`` only if the recipe wants it,
-weights in a file of their own only if they are too large for the graph's."""
+weights in a file of their own only if they are too large for the graph's. An adapter's file, and
+the programs for it and for other tasks, only if it is not merged."""
 
 
 def write_model(
     graph: ir.Model,
     output: Path,
     *,
+    answer: ir.Value,
     model: Any,
     tokenizer: Any,
     task: Task,
@@ -82,6 +90,7 @@ def write_model(
     Args:
         graph: the graph, with its precision in its metadata.
         output: the bundle's folder.
+        answer: the task's output, of the graph or of a head that reads the graph's.
         model: the PyTorch model, for config.json.
         tokenizer: its tokenizer; truncation and padding are switched off.
         task: defines the labels and the longest row.
@@ -105,7 +114,7 @@ def write_model(
     config |= task.settings
     config |= task.presenter.bundle_settings(split)
     write_json(output / "config.json", config)
-    signature = _signature(graph, task, split)
+    signature = _signature(graph, answer, task, split)
     if tokenizer.truncation_side == "left":
         # tokenizer.json does not say at which end long texts are cut.
         signature["truncation_side"] = "left"
@@ -160,7 +169,7 @@ def describing(model: Any) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     for key in ("_name_or_path", "transformers_version"):
         values.pop(key, None)
-    return values | {"architectures": [type(model).__name__]}
+    return values | {"architectures": [type(parts.unwrapped(model)).__name__]}
 
 
 def choose(output: Path, task: Task, split: Split, provider: str) -> Task:
@@ -223,11 +232,20 @@ def write_program(output: Path, task: str, provider: str) -> None:
     shutil.copyfile(HERE / TASKS[task], output / TASK)
 
 
+def write_other_tasks(output: Path) -> None:
+    """Copy what a bundle with adapters needs to answer their tasks, whichever these are."""
+    for name in (ADAPTER, *TASKS.values()):
+        shutil.copyfile(HERE / name, output / name)
+
+
 def roles(output: Path, *, samples: bool) -> dict[str, str]:
     """Return path -> role of every file that this bundle has."""
     roles = dict(ROLES)
     if not (output / saving.WEIGHTS).exists():
         del roles[saving.WEIGHTS]
+    if not (output / adapter_file.FILE).exists():
+        for name in (adapter_file.FILE, ADAPTER, *TASKS.values()):
+            del roles[name]
     if not samples:
         roles = {name: role for name, role in roles.items() if role != "sample"}
     return roles
@@ -275,15 +293,16 @@ def opened(output: Path, provider: str) -> BundleModel:
     return BundleModel(output, provider=provider)
 
 
-def _signature(graph: ir.Model, task: Task, split: Split) -> dict[str, Any]:
+def _signature(graph: ir.Model, output: ir.Value, task: Task, split: Split) -> dict[str, Any]:
     """Return signature.json: the task, the graph's inputs and output, and how texts are read."""
-    output = graph.graph.outputs[0]
     assert output.shape is not None
     shape = []
     for size in output.shape:
         shape.append(size if isinstance(size, int) else str(size.value))
     inputs = []
     for value in graph.graph.inputs:
+        if value.is_initializer():  # an adapter's, which no call gives
+            continue
         inputs.append(_tensor(value, "int64", ["batch", "sequence"]))
     _, pairs = task.encoder.requests(split)
     signature = {

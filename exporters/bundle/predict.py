@@ -12,8 +12,12 @@
 Requires only onnxruntime or openvino, tokenizers and numpy. Two files beside this one differ
 between bundles: ``predict_session.py`` opens the graph, and ``predict_task.py`` makes a prediction
 of the graph's outputs.
+
+If ``adapter.onnx_adapter`` is beside them, the graph is a base for several tasks: it answers
+another one with its adapter, ``model.with_adapter(path)`` or ``python predict.py --adapter PATH``.
 """
 
+import copy
 import json
 import mmap
 import sys
@@ -50,14 +54,41 @@ class Model:
                 ONNX Runtime or on another provider.
         """
         self.folder = Path(folder)
-        self.config: dict[str, Any] = self._read("config.json")
+        config = self._read("config.json")
         signature = self._read("signature.json")
+        self.base: str | None = signature.get("base")
+        self.session: Any = self._module("predict_session.py").open_session(self.folder)
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        if self.base:
+            self._take_adapter(self.folder / signature["adapter"])
+        else:
+            self._take_task("predict_task.py", config, signature)
+
+    def with_adapter(self, path: Path | str) -> "Model":
+        """Return a model that answers the task of an adapter; both share this one's graph.
+
+        Raises ValueError if the bundle takes no adapters, or not this one.
+        """
+        if not self.base:
+            raise ValueError("this bundle takes no adapters: its own is merged")
+        model = copy.copy(self)
+        model.session = self.session.session
+        model._take_adapter(Path(path))
+        return model
+
+    def _take_adapter(self, path: Path) -> None:
+        """Answer by an adapter's file."""
+        adapted = self._module("predict_adapter.py").Adapted(self.session, path, self.base)
+        self.session = adapted
+        self._take_task(adapted.program, adapted.config, adapted.signature)
+
+    def _take_task(self, program: str, config: dict[str, Any], signature: dict[str, Any]) -> None:
+        """Answer a task, whose file is ``program``, with these labels and texts of this form."""
+        self.config = config
         self.in_pairs: bool = signature.get("pairs", False)
         self.in_words: bool = signature.get("words", False)
         self.in_windows: bool = self.in_words or signature.get("windows", False)
-        self.task: Any = self._module("predict_task.py")
-        self.session = self._module("predict_session.py").open_session(self.folder)
-        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.task: Any = self._module(program)
         self.tokenizer: Any = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.overlap = 0
@@ -216,10 +247,10 @@ class Model:
         return module
 
 
-def received() -> tuple[list[Any], list[Any] | None]:
+def received(arguments: list[str]) -> tuple[list[Any], list[Any] | None]:
     """Return the texts and pairs of a request: the arguments as texts, or the JSON on stdin."""
-    if sys.argv[1:]:
-        return sys.argv[1:], None
+    if arguments:
+        return arguments, None
     try:
         request = json.loads(sys.stdin.buffer.read())
     except (ValueError, RecursionError) as error:
@@ -238,9 +269,17 @@ def main() -> None:
 
     Exits with one line if it cannot be answered.
     """
+    arguments = sys.argv[1:]
+    adapter = None
+    if arguments[:1] == ["--adapter"] and len(arguments) > 1:
+        adapter = arguments[1]
+        arguments = arguments[2:]
     try:
-        request = received()
-        predictions = Model()(*request)
+        request = received(arguments)
+        model = Model()
+        if adapter:
+            model = model.with_adapter(adapter)
+        predictions = model(*request)
     except (RuntimeError, ValueError) as error:
         sys.exit(str(error))
     text = json.dumps({"predictions": predictions}, ensure_ascii=False, indent=2)

@@ -9,12 +9,15 @@ from typing import Any
 
 from rarefy.exporters.bundle import files
 from rarefy.exporters.forms.source import Source
+from rarefy.pipeline.measure.measurements import CANDIDATE
 from rarefy.pipeline.model.runtime import onnx_runtime
+from rarefy.pipeline.report import facts, headline
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
-from rarefy.pipeline.terms.wording import escape
+from rarefy.pipeline.terms.wording import bounds, escape, plural, quantity
 from rarefy.pipeline.verdict.provenance import Provenance
+from rarefy.pipeline.verdict.record import ReportData
 
 REPOSITORY = "OWNER/NAME"
 """The repository that the examples load, until the user puts in its name."""
@@ -131,7 +134,42 @@ def _score_facts(source: Source, provenance: Provenance) -> dict[str, Any]:
             rows = provenance.record.rows["eval"]
     if source.provider == "openvino":
         runtime = "OpenVINO"
-    return {"score": score, "rows": rows, "by": runtime}
+    gains = []
+    if provenance.record is not None and provenance.judges(source.digest):
+        gains = _gains(provenance.record)
+    return {"score": score, "rows": rows, "by": runtime, "gains": gains}
+
+
+def _gains(record: ReportData) -> list[tuple[str, str]]:
+    """Return the latency, the size and the original's score in words, as far as measured."""
+    measured = record.measurements
+    assert measured is not None
+    name = facts.reference(record)
+    gains = []
+    original = None if name is None else facts.accuracy(record, name)
+    if original is not None:
+        score = bounds(original, metrics.unit(measured.main))
+        gains.append((f"{measured.main} of the original, {escape(str(name))}", score))
+    for target, timed in measured.latency.items():
+        if not any(timed.samples.get(CANDIDATE, [])):
+            continue
+        text = bounds(timed.percentile(CANDIDATE, 50), "ms")
+        ratio = facts.speedup(record, target)
+        if ratio is not None:
+            number = headline.comparison(ratio, "faster", "slower", "")
+            text += f", {number.figure} {number.meaning} than the original"
+        cpu = measured.machine.get("cpu", "unknown CPU")
+        threads = plural(timed.threads, "thread")
+        text += f", on {escape(str(cpu))} with {threads}"
+        gains.append(("p50 latency of one text", text))
+        break
+    models = measured.models
+    size = quantity(models[CANDIDATE].size, "B")
+    if name is not None and name in models:
+        before = quantity(models[name].size, "B")
+        size += f", the original {before}"
+    gains.append(("size of all files", size))
+    return gains
 
 
 def front_matter(source: Source, provenance: Provenance, stated: Stated) -> str:

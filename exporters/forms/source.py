@@ -8,7 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.model.runtime import bundle_files, bundle_model, onnx_runtime
+from rarefy.pipeline.model.runtime import (
+    adapter_file,
+    bundle_files,
+    bundle_model,
+    onnx_runtime,
+)
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.graph_file import check_graph
 from rarefy.pipeline.terms import json_text
@@ -117,6 +122,11 @@ def read(folder: Path, name: str, digest: str | None) -> Source:
     config = bundle_files.read(folder, "config.json")
     tokenizer = bundle_files.read(folder, "tokenizer_config.json")
     signature = bundle_files.read(folder, bundle_files.SIGNATURE)
+    if adapter_file.ADAPTER in signature:
+        raise ModelError(
+            f"{name}: its adapter is a file beside a base, which other tools cannot load; put "
+            "'merge' before 'export'"
+        )
     return Source(folder, name, digest, config, tokenizer, signature)
 
 

@@ -1,18 +1,23 @@
-"""Compute the last layer for the first token only, if the classifier reads no other token.
+"""Compute the last layer for the first tokens only, if the classifier reads no others.
 
 The keys and values of the last attention need every token. Its query, the output projection, both
 normalisations and the feed-forward network need only the token that is read. The cut moves from the
 classifier towards the input as long as every reader of a value needs only that token. The result
 is the same bit for bit, up to the order of sums inside smaller matrix products.
+
+How many tokens are first is one, or an input of the graph, ``TOKENS``, in a base that several tasks
+share: one for a classifier of texts, all for one of words.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx_ir as ir
 
 from rarefy.exporters.passes.graph import array, integers, node, scalar
+from rarefy.pipeline.model.runtime.adapter_file import TOKENS
 
 POINTWISE = {"Gelu", "Tanh", "Relu", "Erf", "Sigmoid", "Add", "Sub", "Mul", "Div"}
 
@@ -27,11 +32,14 @@ class _Demand:
 
 def apply(model: ir.Model) -> int:
     """Propagate the gathering of the first token towards the input. Returns the number of cuts."""
-    picks = [step for step in model.graph if _picks_first(step)]
+    picks = [step for step in model.graph if _picks_tokens(step)]
+    if not picks:
+        picks = [step for step in model.graph if _picks_first(step)]
     if len(picks) != 1:
         return 0
     ranks = _ranks(model)
     demand = _spread(model, picks[0], ranks)
+    tokens = picks[0].inputs[2] if _picks_tokens(picks[0]) else None
     cut = 0
     cache: dict[tuple[ir.Value, int], ir.Value] = {}
     for step in list(model.graph):
@@ -42,12 +50,17 @@ def apply(model: ir.Model) -> int:
             if value is None or value in demand.axis:
                 continue
             if (value, axis) not in cache:
-                cache[value, axis] = _slice(model, step, value, axis)
+                cache[value, axis] = _slice(model, step, value, axis, tokens)
                 cut += 1
             step.replace_input_with(at, cache[value, axis])
     for value, axis in demand.axis.items():
-        value.shape = _of_one(value, axis)
+        value.shape = _cut_shape(value, axis, tokens)
     return cut
+
+
+def _picks_tokens(step: ir.Node) -> bool:
+    """Return whether a step keeps as many first tokens as an input says; a head comes after it."""
+    return step.op_type == "Slice" and step.inputs[2] is not None and step.inputs[2].name == TOKENS
 
 
 def _picks_first(step: ir.Node) -> bool:
@@ -127,19 +140,23 @@ def _wanted(step: ir.Node, axis: int, ranks: dict[ir.Value, int]) -> list[tuple[
     return []
 
 
-def _slice(model: ir.Model, before: ir.Node, value: ir.Value, axis: int) -> ir.Value:
-    bounds = [integers(model, f"cut.{n}", [n]) for n in (0, 1)]
+def _slice(
+    model: ir.Model, before: ir.Node, value: ir.Value, axis: int, tokens: ir.Value | None
+) -> ir.Value:
+    """Return the first of a value along an axis; ``tokens``: how many, None for one."""
+    start = integers(model, "cut.0", [0])
+    size = tokens or integers(model, "cut.1", [1])
     at = integers(model, f"cut.axis.{axis}", [axis])
-    cut = node("Slice", [value, *bounds, at], like=value)
-    cut.outputs[0].shape = _of_one(value, axis)
+    cut = node("Slice", [value, start, size, at], like=value)
+    cut.outputs[0].shape = _cut_shape(value, axis, tokens)
     model.graph.insert_before(before, cut)
     return cut.outputs[0]
 
 
-def _of_one(value: ir.Value, axis: int) -> ir.Shape | None:
-    """Return a value's shape with size 1 along ``axis``; the runtime plans memory from shapes."""
+def _cut_shape(value: ir.Value, axis: int, tokens: ir.Value | None) -> ir.Shape | None:
+    """Return a value's shape with the size along ``axis``; the runtime plans memory from shapes."""
     if value.shape is None:
         return None
-    sizes = list(value.shape)
-    sizes[axis] = 1
+    sizes: list[Any] = list(value.shape)
+    sizes[axis] = TOKENS if tokens else 1
     return ir.Shape(sizes)

@@ -80,6 +80,12 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     is_flag=True,
     help="Also compare rows per second, with a worker for each core; takes up to --seconds more.",
 )
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the comparison to this file, as a page.",
+)
 @home_option
 @json_option
 def compare(
@@ -96,6 +102,7 @@ def compare(
     seconds: float,
     rows: int,
     throughput: bool,
+    page: Path | None,
     home: Home,
     as_json: bool,
 ) -> int:
@@ -106,7 +113,8 @@ def compare(
     --seconds have passed. With --max-regression, the recipe's budgets on labels and slices are
     judged as well, against BASELINE. Other scores that its budgets name are compared too.
 
-    Example: `rarefy compare demo production --max-regression 5%`
+    Examples: `rarefy compare demo production --max-regression 5%`,
+    `rarefy compare demo other --html side-by-side.html`
     """
     from rarefy.flows.console.compared import ComparisonView
     from rarefy.flows.console.display import Display, show_verdict
@@ -114,7 +122,11 @@ def compare(
     from rarefy.pipeline.release import compare as comparing
     from rarefy.pipeline.release.bundles import find
     from rarefy.pipeline.release.origin import recipe_of
+    from rarefy.pipeline.run import folder
     from rarefy.pipeline.terms.recipe_parts import Target
+
+    if page is not None:
+        folder.check_page(page)
 
     bundle = find(candidate, home)
     execution_provider: Any = bundle_files.chosen_provider(bundle.directory, provider)
@@ -143,17 +155,21 @@ def compare(
         )
         for times in comparison.measurements.throughput.values():
             notes += _notes(times)
-        for note in [*notes, *_notes(comparison.latency)]:
+        notes += _notes(comparison.latency)
+        for note in notes:
             display.say(f"note: {note}", "yellow")
     verdict, code = None, 0
     if limit is not None:
         verdict = comparing.judge(comparison, limit, target, budgets)
         code = verdict.exit_code(strict)
+    view = ComparisonView(comparison, verdict)
+    if page is not None:
+        folder.write_page(page, view.page(notes))
     if as_json:
         values = verdict.model_dump(mode="json", by_alias=True) if verdict else None
         show_json(comparison.as_json() | {"verdict": values, "exit_code": code})
         return code
-    show_table(ComparisonView(comparison, verdict).table())
+    show_table(view.table())
     if verdict is not None:
         show_verdict(verdict, stderr())
         click.echo(f"verdict: {verdict.outcome}")

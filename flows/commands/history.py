@@ -136,15 +136,10 @@ def _first(names: list[str]) -> str:
 def _write(past: History, name: str | None, home: Home, page: Path) -> None:
     from rarefy.pipeline.report import trend
     from rarefy.pipeline.run import folder
-    from rarefy.pipeline.terms.errors import ProviderError
 
     folder.check_page(page)
     text = trend.render(past, name, _releases(home))
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ProviderError(f"{page}: cannot write it: {error.strerror}") from None
+    folder.write_page(page, text)
 
 
 def _releases(home: Home) -> list[Release]:

@@ -59,6 +59,11 @@ AT_ONCE = 1 << 16
 @click.option(
     "--out", type=FILE, help="Write the rows of --data with predictions: a .csv or .jsonl file."
 )
+@click.option(
+    "--adapter",
+    metavar="FILE",
+    help="Answer the task of an adapter: its file, or the bundle that has it.",
+)
 @provider_option
 @click.option(
     "--threads", type=click.IntRange(1), help="Intra-op threads; default: the bundle's setting."
@@ -72,6 +77,7 @@ def predict(
     table: Path | None,
     columns: tuple[str, ...],
     out: Path | None,
+    adapter: str | None,
     provider: str | None,
     threads: int | None,
     home: Home,
@@ -89,22 +95,40 @@ def predict(
     Examples: `rarefy predict demo "A fine film."`,
     `rarefy predict demo --data rows.csv --text review --out predicted.csv`
     """
-    from rarefy.pipeline.release.predict import Bundle
-
     _check_file(bundle, texts, pairs, table, out)
     if table is not None and out is not None:
-        model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
+        model = _opened(bundle, home, adapter, provider, threads)
         _predict_file(model, table, columns, out, as_json)
         return
     if not texts and not pairs and (sys.stdin is None or sys.stdin.isatty()):  # None: it is closed
         raise click.UsageError("give a TEXT or --pair FIRST SECOND, or pipe lines to stdin")
-    model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
+    model = _opened(bundle, home, adapter, provider, threads)
     if not texts and not pairs:
         for rows in arriving_rows(model.reads_pairs):
             _predict(model, rows, as_json)
         return
     single_texts: list[Row] = [(text, None) for text in texts]
     _predict(model, [*single_texts, *pairs], as_json)
+
+
+def _opened(
+    bundle: str, home: Home, adapter: str | None, provider: str | None, threads: int | None
+) -> Bundle:
+    """Return the bundle that answers.
+
+    Args:
+        bundle: The command's argument.
+        home: Where names are looked up.
+        adapter: The value of --adapter.
+        provider: The value of --provider.
+        threads: The value of --threads.
+    """
+    from rarefy.pipeline.release.predict import Bundle
+
+    model = Bundle(bundle, home=home.path, provider=provider, threads=threads)
+    if adapter:
+        model = model.with_adapter(adapter)
+    return model
 
 
 def _check_file(

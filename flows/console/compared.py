@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,24 @@ class ComparisonView(Shown):
             values = [format_value(candidate), format_value(baseline)]
             rows.append([name, *values, f"{ratio} the baseline's"])
         return rows
+
+    def page(self, notes: Sequence[str] = ()) -> str:
+        """Return the comparison as an HTML page; ``notes``: what disturbed the measurement."""
+        from rarefy.pipeline.report import comparison as report
+
+        compared = self.comparison
+        candidate, baseline = (compared.names[side] for side in SIDES)
+        shown = report.Compared(
+            names=(candidate, baseline),
+            measurements=compared.measurements,
+            baseline=comparing.BASELINE,
+            latency=compared.latency,
+            ratio=compared.change.ratio,
+            rows=self.rows(),
+            verdict=self.verdict,
+            notes=notes,
+        )
+        return report.render(shown)
 
     def __repr__(self) -> str:
         table = as_text(self.table())

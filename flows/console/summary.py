@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, FASTEST_FLOAT, Measurements
+from rarefy.pipeline.report import advice as advising
 from rarefy.pipeline.report import facts
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms import metrics
@@ -25,9 +26,6 @@ from rarefy.pipeline.terms.wording import (
 )
 from rarefy.pipeline.verdict.record import ReportData
 from rarefy.pipeline.verdict.verdict import Verdict
-
-LONGER = 300
-"""Seconds of timing that are advised if shorter ones did not decide a budget."""
 
 
 def original(data: ReportData) -> str | None:
@@ -192,35 +190,14 @@ def advice(verdict: Verdict | None, measured: Measurements | None) -> list[str]:
     """Return why budgets are inconclusive, and what would decide them, in a line each."""
     if verdict is None or measured is None:
         return []
-    undecided = [budget for budget in verdict.budgets if budget.outcome == "inconclusive"]
-    timed = False
-    scored = False
-    for budget in undecided:
-        metric = metrics.known(budget.metric)
-        if metric.timed or metric.kind == "cold_start":
-            timed = True
-        elif metric.from_rows:
-            scored = True
     lines = []
-    if timed or verdict.evidence:
-        lines.append(_timing_advice(measured))
-    if scored:
-        rows = plural(len(measured.truth), "eval row")
-        lines.append(f"inconclusive: {rows} cannot decide this margin; use more eval rows")
-    return lines
-
-
-def _timing_advice(measured: Measurements) -> str:
-    for timed in measured.latency.values():
-        reasons = [timed.throttled, *timed.busy]
-        for reason in filter(None, reasons):
-            return (
-                f"inconclusive: the machine was busy ({reason}); use a quieter machine, or "
-                f"validate: {{seconds: {LONGER}}}"
-            )
-    if all(timed.seconds < LONGER for timed in measured.latency.values()):
-        return f"inconclusive: too few calls were timed; set validate: {{seconds: {LONGER}}}"
-    return "inconclusive: the calls that were timed do not decide it; use a quieter machine"
+    if verdict.evidence:
+        lines.append(advising.of_timing(measured))
+    for budget in verdict.budgets:
+        if budget.outcome == "inconclusive":
+            lines.append(advising.of(budget, measured).text)
+    distinct = dict.fromkeys(lines)
+    return [f"inconclusive: {line[0].lower()}{line[1:]}" for line in distinct]
 
 
 def next_command(bundle: Path, home: Home, *, pairs: bool) -> str:

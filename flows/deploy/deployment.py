@@ -24,6 +24,7 @@ from rarefy.flows.sharing import recipe_source
 from rarefy.flows.sharing.recipe_source import InGit
 from rarefy.pipeline.recipe import yaml_file
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Step, strings
+from rarefy.pipeline.run.plan import tagged_model
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
@@ -124,6 +125,11 @@ def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
             f"the tag {tag!r} is in this machine's store, which a worker elsewhere does not have; "
             "compare with URL#TAG",
         )
+    model = loaded.recipe.model
+    if tagged_model.is_tagged(model):
+        place = ("model",)
+        message = f"{model} is in this machine's store, which a worker elsewhere does not have"
+        raise loaded.where.say(place, message)
     for name, reference in _references(loaded):
         where = f"{loaded.where.source}: {name}"
         if reference.startswith(("/", "~")):
@@ -251,7 +257,7 @@ def check_variables(
     if "image" in properties and "image" not in variables:
         raise RecipeError(
             f"the work pool {pool!r} starts containers ({kind}): name an image that has rarefy "
-            "and no entrypoint (docs/operations.md shows one), with --job-variable image=NAME"
+            "and no entrypoint (the documentation shows one), with --job-variable image=NAME"
         )
     validator = jsonschema.Draft202012Validator(schema)
     error = next(validator.iter_errors(dict(variables)), None)

@@ -175,7 +175,7 @@ def _begins_with(path: Path, text: bytes) -> bool:
 def _conll_error(path: Path) -> DataError:
     return DataError(
         f"{path}: looks like CoNLL, with a word in each line; token-classification reads a JSON"
-        ' line for each sentence: {"tokens": […], "tags": […]} (docs/tasks.md converts it)'
+        ' line for each sentence: {"tokens": […], "tags": […]} (the documentation converts it)'
     )
 
 

@@ -128,16 +128,16 @@ def _deployed(
         runs = jobs.folder_name(runtime.deployment.name, name)
         job = replace(job, out=str(place.runs / runs))
     with recording.recorded(replace(job, recipe=source), loaded, "prefect", display) as shown:
-        run = _retried("plan", lambda: _planned(job, loaded, shown))
+        run = retried("plan", lambda: _planned(job, loaded, shown))
         with exclusive.also(limits.limit_of(machine)):
-            result = _steps(run, job, shown)
+            result = run_steps(run, job, shown)
         shown.ended(result)
     _show(result, name)  # before what may fail
     link, unpublished = _on_disk(result), None
     if url is not None:
         report = publishing.place_of(name, str(runtime.flow_run.id))
         try:
-            _retried("publish", lambda: publishing.publish(run, result, url, report))
+            retried("publish", lambda: publishing.publish(run, result, url, report))
             link = publishing.address(url, report, report_url)
         except RarefyError as error:
             unpublished = error
@@ -176,7 +176,7 @@ def run(job: Job, opened: Run, display: Shows | None = None) -> Result:
     def compress(**parameters: Any) -> State[Any]:
         try:
             with exclusive.also(limit):
-                results.append(_steps(opened, job, display, early))
+                results.append(run_steps(opened, job, display, early))
             _show(results[-1], name)
             _link(name, _on_disk(results[-1]))
         except Exception as error:
@@ -249,7 +249,7 @@ def key(kind: str, recipe: str) -> str:
     return f"rarefy-{kind}-{name}"
 
 
-def _steps(
+def run_steps(
     run: Run,
     job: Job,
     display: Shows | None,
@@ -270,14 +270,14 @@ def _steps(
         states[identifier] = state
         rows = [row.model_dump() for row in run.ledger()]
         about = f"Stages of {name}"
-        _shown(create_table_artifact, key=ledger_key, table=rows, description=about)
+        show_page(create_table_artifact, key=ledger_key, table=rows, description=about)
     return jobs.conclude(run, job)
 
 
 def _show(result: Result, recipe: str) -> None:
     """Show the verdict in Prefect's pages."""
     text = markdown.render(result.outcome.data)
-    _shown(create_markdown_artifact, key=key("verdict", recipe), markdown=text)
+    show_page(create_markdown_artifact, key=key("verdict", recipe), markdown=text)
 
 
 def _on_disk(result: Result) -> str:
@@ -287,10 +287,10 @@ def _on_disk(result: Result) -> str:
 
 def _link(recipe: str, report: str) -> None:
     """Link the report in Prefect's pages."""
-    _shown(create_link_artifact, key=key("report", recipe), link=report, link_text="report.html")
+    show_page(create_link_artifact, key=key("report", recipe), link=report, link_text="report.html")
 
 
-def _shown(create: Callable[..., Any], **page: Any) -> None:
+def show_page(create: Callable[..., Any], **page: Any) -> None:
     """Create a page of Prefect's; a server that is away for the moment ends no run."""
     try:
         create(**page)
@@ -315,7 +315,7 @@ RETRIES: dict[str, Any] = {
 }
 
 
-def _retried(name: str, work: Callable[[], Made]) -> Made:
+def retried(name: str, work: Callable[[], Made]) -> Made:
     """Do work that no step does as a task of its own; its result stays in this process."""
     made: list[Made] = []
 

@@ -78,7 +78,7 @@ def require(what: str, again: str) -> str:
     elif astray(url):
         raise ProviderError(f"{url} (PREFECT_API_URL) is not a Prefect API: {TO_BE_FOUND}")
     elif refuses(url):
-        raise ProviderError(f"{url} (PREFECT_API_URL) does not know you: {TO_BE_KNOWN}")
+        raise ProviderError(f"{url} (PREFECT_API_URL) rejected the credentials: {TO_BE_KNOWN}")
     else:
         return url
     raise ProviderError(

@@ -176,7 +176,7 @@ def _check_folder(assignment: Assignment) -> None:
     folder = assignment.folder
     if folder is not None and not folder.is_dir():
         raise RecipeError(
-            f"{folder}: {platform.node()} has no such folder; let workers share what they make "
+            f"{folder}: {platform.node()} has no such folder; let workers share results "
             "through --store URL"
         )
 
@@ -193,8 +193,8 @@ def _check_machine(assignment: Assignment, plan: Plan) -> None:
             node = platform.node()
             raise RecipeError(
                 f"the result of {identifier!r} depends on the machine, and {fact} is {theirs} "
-                f"where the sweep was started and {ours} on {node}; let workers be like the "
-                "machine that starts the sweep"
+                f"where the sweep was started and {ours} on {node}; use workers with the same CPU "
+                "and libraries as the machine that starts the sweep"
             )
 
 
@@ -237,8 +237,8 @@ def _check_lasts(run: Run, finished: Finished) -> None:
     fingerprint = finished.artifact.manifest.stage.fingerprint
     if run.plan.store.lookup(fingerprint) is None:
         raise EvidenceError(
-            f"{finished.id}: its result is for this once (`lasts`), as of what was timed while "
-            "something slowed the machine down each time; run the sweep again"
+            f"{finished.id}: timing was disturbed in every attempt, so the result was not stored; "
+            "run the sweep again on a quiet machine"
         )
 
 

@@ -1,8 +1,8 @@
 """Eval rows that belong together although ``data.group`` does not say so: near duplicates, sources.
 
 Of rows in clusters of ten, intervals that take each for independent let a quarter of bad candidates
-pass where 2.5 % are promised (docs/measurement.md). What looks like clusters is named; nothing is
-grouped by it, because only the user knows what belongs together.
+pass where 2.5 % are promised (docs/explanation/accuracy.md). What looks like clusters is named;
+nothing is grouped by it, because only the user knows what belongs together.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def read(source: Source) -> Corpus:
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"{where}, document {identifier!r}, has no text")
             if identifier in places:
-                raise DataError(f"{where}: the id {identifier!r} is there twice")
+                raise DataError(f"{where}: duplicate id {identifier!r}")
             places[identifier] = len(texts)
             texts.append(text)
     if not texts:

@@ -1,7 +1,8 @@
 """Saving and loading of checkpoints, whether plain, pruned, factorized or with an adapter.
 
 ``config.json`` defines the original shapes of a model. If pruning or factorization changed them,
-``shapes.json`` beside it lists every linear layer that deviates, and vectors outside of them.
+``shapes.json`` beside it lists every linear layer that deviates, which factorized layers share
+their first factor, and vectors outside of them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "named_class",
     "read_config",
     "save",
+    "share_down",
 ]
 
 SHAPES = "shapes.json"
@@ -122,7 +124,7 @@ def save(model: Any, tokenizer: Any, directory: Path) -> dict[str, str]:
     # Not save_pretrained, which shows a progress bar and does not know about shapes.json.
     save_file(_own_tensors(model), directory / WEIGHTS, metadata={"format": "pt"})
     shapes = _deviations(model)
-    if shapes["linear"] or shapes["factorized"] or "embeddings" in shapes:
+    if shapes["linear"] or shapes["factorized"]:
         (directory / SHAPES).write_bytes(canonical_json(shapes))
         roles[SHAPES] = "shapes"
     return roles | _save_tokenizer(tokenizer, directory)
@@ -168,7 +170,8 @@ def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
     """Return ``up(down(x))``, a linear layer whose weight is a product of two low-rank matrices.
 
     ``down`` is rank × inputs without bias, ``up`` is outputs × rank. It is a plain Sequential of
-    linear layers, so export, training and LoRA need no special case.
+    linear layers, so export and training need no special case. Layers that read the same input may
+    have the same ``down``.
     """
     from collections import OrderedDict
 
@@ -177,6 +180,14 @@ def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
     down = nn.Linear(inputs, rank, bias=False)
     up = nn.Linear(rank, outputs, bias=bias)
     return nn.Sequential(OrderedDict(down=down, up=up))
+
+
+def share_down(pair: Any, first: Any) -> None:
+    """Let a factorized layer use another's first factor. Raises ValueError if the shapes differ."""
+    if pair.down.weight.shape != first.down.weight.shape:
+        raise ValueError("layers of different ranks share a factor")
+    pair.down = first.down
+    pair._tied_weights_keys = {"down.weight": "down.weight"}  # transformers saves it once
 
 
 def _build(directory: Path) -> Any:
@@ -232,7 +243,6 @@ def _reshape(model: Any, path: Path) -> None:
     from torch import nn
 
     from rarefy.pipeline.model.architectures import shared_heads
-    from rarefy.pipeline.model.architectures.thin_embedding import ThinEmbedding
 
     try:
         shapes = json_text.parse(path.read_bytes())
@@ -246,12 +256,10 @@ def _reshape(model: Any, path: Path) -> None:
             else:
                 inputs, outputs = sizes
                 model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
+        for name, first in shapes.get("shared", {}).items():
+            share_down(model.get_submodule(name), model.get_submodule(first))
         for name, count in shapes.get("heads", {}).items():
             shared_heads.prepare(model.get_submodule(name), torch.zeros(count, dtype=torch.int64))
-        for name, rank in shapes.get("embeddings", {}).items():
-            whole = model.get_submodule(name)
-            sizes = (whole.num_embeddings, rank, whole.embedding_dim)
-            model.set_submodule(name, ThinEmbedding(*sizes, whole.padding_idx))
         for name, size in shapes.get("vectors", {}).items():
             parent, _, attribute = name.rpartition(".")
             model.get_parameter(name)  # raises AttributeError if there is none
@@ -349,7 +357,7 @@ def _own_tensors(model: Any) -> dict[str, Any]:
 
 
 def _deviations(model: Any) -> dict[str, Any]:
-    """Return the linear layers, vectors and embeddings that the config does not describe."""
+    """Return the linear layers and vectors that the config does not describe."""
     import torch
     from torch import nn
 
@@ -360,12 +368,10 @@ def _deviations(model: Any) -> dict[str, Any]:
     linear = {}
     thin = {}
     vectors: dict[str, int] = {}
-    embeddings: dict[str, int] = {}
+    shared: dict[str, str] = {}
+    owners: dict[Any, str] = {}
     for name, expected in plain.named_modules():
         actual = model.get_submodule(name)
-        if hasattr(actual, "table"):
-            embeddings[name] = actual.table.embedding_dim
-            continue
         if not isinstance(expected, nn.Linear):
             own = {n: p for n, p in expected.named_parameters(name, recurse=False) if p.dim() == 1}
             sizes = {n: len(model.get_parameter(n)) for n in own}
@@ -373,11 +379,14 @@ def _deviations(model: Any) -> dict[str, Any]:
             continue
         if hasattr(actual, "down"):
             thin[name] = [actual.down.in_features, actual.up.in_features, actual.up.out_features]
+            owner = owners.setdefault(actual.down, name)
+            if owner != name:
+                shared[name] = owner
         elif actual.weight.shape != expected.weight.shape:
             linear[name] = [actual.in_features, actual.out_features]
     deviations = {"schema": SCHEMA, "linear": linear, "factorized": thin}
     heads = {name: count for name, module in model.named_modules() if (count := kept(module))}
-    more = {"vectors": vectors, "embeddings": embeddings, "heads": heads}
+    more = {"vectors": vectors, "shared": shared, "heads": heads}
     return deviations | {key: value for key, value in more.items() if value}
 
 

@@ -41,18 +41,6 @@ def from_folder(auto: Any, directory: Path, **options: Any) -> Any:
     )
 
 
-def check_plain(directory: Path) -> None:
-    """Raise ModelError if transformers would apply an adapter that lies beside the weights.
-
-    It is in no fingerprint, and may be a pickle.
-    """
-    if (directory / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{directory}: there is an adapter next to the weights (adapter_config.json); give the "
-            "model without it, or with it merged"
-        )
-
-
 def check(directory: Path) -> None:
     """Raise ModelError if config.json needs code from the folder (``auto_map``) to be understood.
 

@@ -54,7 +54,8 @@ class Recipe(Part):
     )
     model: str = Field(
         description="Pretrained model: a folder, a model on the Hub (owner/name or "
-        "hub:owner/name@revision), a folder at https:// or s3://, or package:import_name/sub/dir"
+        "hub:owner/name@revision), a folder at https:// or s3://, package:import_name/sub/dir, or "
+        "tag:NAME for one in the store"
     )
     task: str = Field(
         default="text-classification",

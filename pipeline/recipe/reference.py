@@ -16,8 +16,21 @@ from rarefy.pipeline.terms.suggestions import hint
 
 HEAD = """# Every key of a recipe
 
-`rarefy recipe reference` writes this page from the code, and `rarefy recipe reference STAGE` prints
+`rarefy recipe reference` writes this text from the code, and `rarefy recipe reference STAGE` prints
 the section of one stage.
+
+"""
+KEYS_HEAD = """# Recipe
+
+This page is generated from the code. `rarefy recipe reference` prints it together with the
+[metrics](metrics.md) and the [stages](stages/index.md). `rarefy recipe schema` prints the JSON
+schema, with which editors complete and check recipes.
+
+"""
+METRICS_HEAD = """# Metrics
+
+This page is generated from the code. It lists what a budget may bound, and in which forms. A
+function of your own can also be a metric: see [Set budgets](../how-to/set-budgets.md).
 
 """
 PARTS = {
@@ -26,6 +39,8 @@ PARTS = {
     "Budget": "An entry of `budgets`",
     "TextFile": "An entry of `texts`, in `augment`",
 }
+ELSEWHERE = {"data", "stages", "targets", "budgets"}
+"""Keys of a recipe that have sections of their own."""
 STAGES = """## Stages
 
 In addition to its parameters, an entry of `stages` may have `as` (the stage's ID), `from` (the ID
@@ -41,24 +56,59 @@ def markdown(stage: str | None = None) -> str:
 
     Raises RecipeError with the most similar name if no such stage is installed.
     """
-    schema = json_schema()
-    stages = _stages(schema)
     if stage is not None:
-        if stage not in stages:
-            raise RecipeError(f"unknown stage {stage!r}{hint(stage, stages)}")
-        return _section(f"`{stage}`", stages[stage])
-    elsewhere = {"data", "stages", "targets", "budgets"}
-    keys = {key: value for key, value in schema["properties"].items() if key not in elsewhere}
-    recipe = {**schema, "description": "", "title": "", "properties": keys}
-    metrics = _table(("metric", "description", "budget forms", "tasks"), _metrics())
-    pages = [_section("The recipe", recipe)]
-    for name, title in PARTS.items():
-        pages.append(_section(title, schema["$defs"][name]))
-    pages += [f"## Metrics of budgets\n\n{metrics}", STAGES]
-    for name, parameters in stages.items():
-        pages.append(_section(f"`{name}`", parameters, "###"))
-    text = "\n\n".join(page.strip() for page in pages)
+        sections = stage_sections()
+        if stage not in sections:
+            raise RecipeError(f"unknown stage {stage!r}{hint(stage, sections)}")
+        return sections[stage]
+    stages = stage_sections("###").values()
+    parts = [*_keys(), f"## Metrics of budgets\n\n{_metrics_table()}", STAGES, *stages]
+    text = "\n\n".join(part.strip() for part in parts)
     return f"{HEAD}{text}\n"
+
+
+def keys_page() -> str:
+    """Return the page of the recipe's keys, without those of stages."""
+    text = "\n\n".join(_keys())
+    return f"{KEYS_HEAD}{text}\n"
+
+
+def metrics_page() -> str:
+    """Return the page of the metrics that budgets may bound."""
+    return f"{METRICS_HEAD}{_metrics_table()}\n"
+
+
+def stage_sections(level: str = "##") -> dict[str, str]:
+    """Return the section of each installed stage: its description and its parameters."""
+    stages = _stages(json_schema())
+    return {name: _section(f"`{name}`", keys, level) for name, keys in stages.items()}
+
+
+def first_sentence(section: str) -> str:
+    """Return the first sentence of a section."""
+    paragraphs = section.split("\n\n")
+    first = paragraphs[1].replace("\n", " ")
+    sentence, dot, _ = first.partition(". ")
+    return sentence + dot.strip()
+
+
+def _keys() -> Iterator[str]:
+    """Yield the sections of the recipe's own keys and of its parts."""
+    schema = json_schema()
+    keys = {}
+    for key, value in schema["properties"].items():
+        if key not in ELSEWHERE:
+            keys[key] = value
+    recipe = dict(schema)
+    recipe["description"] = ""
+    recipe["properties"] = keys
+    yield _section("The recipe", recipe)
+    for name, title in PARTS.items():
+        yield _section(title, schema["$defs"][name])
+
+
+def _metrics_table() -> str:
+    return table(("metric", "description", "budget forms", "tasks"), _metrics())
 
 
 def _stages(schema: Schema) -> dict[str, Schema]:
@@ -84,7 +134,7 @@ def _section(title: str, keys: Schema, level: str = "##") -> str:
     if prose:
         parts.append(prose)
     if rows:
-        parts.append(_table(("key", "value", "default", "description"), rows))
+        parts.append(table(("key", "value", "default", "description"), rows))
     return "\n\n".join(parts)
 
 
@@ -158,7 +208,7 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """Return a table in Markdown."""
     lines = []
     for row in (head, ("---",) * len(head), *rows):

@@ -21,6 +21,11 @@ REMOVED: Final = {
     "label.confidence": "remove it; a student also learns from uncertain predictions",
     "distill.hidden_loss": "leave it out; states are compared by their squared difference",
     "distill.hidden_map": "leave it out; layers learn from those at the same share of the depth",
+    "adapt.method": "leave it out; adapters are LoRA, and DoRA was no better in any task",
+    "factorize.embeddings": "write `quantize: {embeddings: int4}`, which keeps more at equal bytes",
+    "inject.templates": "leave it out; a query is the subject with its relation",
+    "inject.text_share": "leave it out; facts are learned as pairs of texts, alone",
+    "inject.head_epochs": "leave it out; facts are learned without a head",
     "quantize.correct_bias": "leave it out; it made results worse",
 }
 """What to do, by the name of what is gone."""

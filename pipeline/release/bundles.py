@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rarefy.pipeline.model.runtime.adapter_file import FILE
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
 from rarefy.pipeline.store.home import Home
@@ -76,6 +77,24 @@ def find(reference: str, home: Home) -> Bundle:
             "made, not a bundle; 'export' makes bundles"
         )
     return Bundle(reference, artifact.directory, artifact.manifest)
+
+
+def adapter_of(reference: str, home: Home) -> Path:
+    """Return the adapter's file of a bundle by its name.
+
+    Raises RecipeError if there is no such bundle or its adapter is merged, IntegrityError if it is
+    damaged.
+    """
+    if Path(reference).suffix == Path(FILE).suffix:
+        raise RecipeError(f"{reference}: no such adapter")
+    bundle = find(reference, home)
+    check_bytes(bundle)
+    path = bundle.directory / FILE
+    if not path.is_file():
+        raise RecipeError(
+            f"{reference}: this bundle has no {FILE}: its adapter is merged; export without 'merge'"
+        )
+    return path
 
 
 def check_bytes(bundle: Bundle) -> None:

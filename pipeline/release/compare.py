@@ -16,8 +16,8 @@ from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.machine import exclusive, fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from rarefy.pipeline.measure.memory import memory
+from rarefy.pipeline.measure.predictions import examples, slices
 from rarefy.pipeline.measure.predictions import predict as accuracy
-from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.measure.row_lengths import rows_to_time
 from rarefy.pipeline.measure.statistics import scores
 from rarefy.pipeline.measure.throughput import compare as counting
@@ -241,6 +241,9 @@ def collect(
     models: dict[str, ModelMeasurement], task: Task, split: Split, truth: list[Any]
 ) -> Measurements:
     """Return the measurements of both sides, without latencies, as budgets are judged by them."""
+    samples = []
+    if not task.unlabelled:
+        samples = examples.choose(task, split, truth, models)
     return Measurements(
         machine=fingerprint.fingerprint(),
         task=task.name,
@@ -252,6 +255,7 @@ def collect(
         columns=slices.columns(split, task),
         models=models,
         latency={},
+        samples=samples,
     )
 
 

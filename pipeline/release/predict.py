@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.release import bundles
 from rarefy.pipeline.store.home import Home
+from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.pipeline.terms.recipe_parts import check_threads
@@ -62,9 +64,26 @@ class Bundle:
         bundles.check_bytes(self.files)
         provider = bundle_files.chosen_provider(self.files.directory, provider)
         self._model = BundleModel(self.files.directory, provider=provider, threads=threads)
-        max_length = self._model.signature["max_length"]
-        task = tasks.find(self._model.task).bind(self._model.labels, max_length)
-        self._task = task.of_model(self._model.config)
+        self._task = _task_of(self._model)
+
+    def with_adapter(self, reference: Path | str) -> Bundle:
+        """Return a bundle that answers the task of an adapter; both share this one's session.
+
+        Args:
+            reference: the adapter's file, or another bundle whose adapter is a file, by a name as
+                the constructor takes it.
+
+        Raises:
+            RecipeError: there is no such adapter, or it is for another base.
+            IntegrityError: the adapter is damaged.
+        """
+        path = Path(reference)
+        if not path.is_file():
+            path = bundles.adapter_of(bundles.named(reference), self.home)
+        other = copy.copy(self)
+        other._model = self._model.with_adapter(path)
+        other._task = _task_of(other._model)
+        return other
 
     @property
     def provider(self) -> str:
@@ -153,6 +172,12 @@ class Bundle:
         ends = np.cumsum([len(feed[first_input]) for feed in feeds])
         output = self._model.run(joined)
         return np.split(output, ends[:-1])
+
+
+def _task_of(model: BundleModel) -> Task:
+    """Return the task that a model answers."""
+    task = tasks.find(model.task).bind(model.labels, model.signature["max_length"])
+    return task.of_model(model.config)
 
 
 def _batch_size(length: int) -> int:

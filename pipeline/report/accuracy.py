@@ -29,6 +29,11 @@ class Examples:
     columns: list[str]
     rows: list[list[str]]
 
+    @property
+    def count(self) -> int:
+        """How many rows it has."""
+        return len(self.rows)
+
 
 @dataclass(frozen=True)
 class AccuracyView:
@@ -59,7 +64,7 @@ def build(data: ReportData) -> AccuracyView | None:
         slices=slices.compare(measured, reference),
         classes=sorted(by_class, key=lambda result: -(result.lost + result.won)),
         calibration=_calibrations(measured, reference),
-        examples=_examples(measured.samples, measured.references[0]),
+        examples=example_tables(measured.samples, measured.references[0]),
         marked=measured.scored_by.presenter.table_rows,
         sharp=any(result.candidate.recall_1_fpr is not None for result in by_class),
     )
@@ -96,7 +101,7 @@ def chance(p: float) -> str:
     return f"p = {p:.2g}"
 
 
-def _examples(samples: list[dict[str, str]], reference: str) -> list[Examples]:
+def example_tables(samples: list[dict[str, str]], reference: str) -> list[Examples]:
     """Group the example rows by kind, in the order of ``TITLES``, unknown kinds last."""
     kinds: dict[str, list[dict[str, str]]] = {kind: [] for kind in TITLES}
     for sample in samples:

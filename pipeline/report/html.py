@@ -9,12 +9,21 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rarefy.pipeline.measure.machine.fingerprint import flat
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.rows_per_second import Throughput
-from rarefy.pipeline.report import accuracy, facts, headline, throughput, wording
+from rarefy.pipeline.report import (
+    accuracy,
+    disagreements,
+    facts,
+    headline,
+    machine,
+    throughput,
+    use,
+    wording,
+)
 from rarefy.pipeline.report.figures.distribution import distribution
 from rarefy.pipeline.report.figures.ledger import ledger
+from rarefy.pipeline.report.figures.losses import losses
 from rarefy.pipeline.report.figures.tradeoff import tradeoff
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.outcomes import SYMBOL
@@ -33,12 +42,12 @@ MAX_NODES = 60
 MAX_LINES = 40
 MAX_TARGETS = 6
 MAX_MODELS = 24
+MAX_CURVES = 12
 LIMITS: Final[dict[str, Any]] = {
     "max_slices": 24,
     "max_classes": 24,
     "max_cells": 24,
     "max_examples": 12,
-    "max_columns": 10,
     "max_lines": MAX_LINES,
 }
 """How much of a table the template shows."""
@@ -82,8 +91,6 @@ def render(data: ReportData) -> str:
 
     filters: dict[str, Callable[..., str]] = {
         "kind": wording.kind,
-        "title_": metrics.title,
-        "compact": compact,
     }
     for name in ("size", "count", "duration", "percent", "score", "signed"):
         filters[name] = getattr(wording, name)
@@ -102,6 +109,9 @@ def render(data: ReportData) -> str:
     nodes = [_node(node, data.lineage) for node in data.lineage[:MAX_NODES]]
     figures = _figures(data)
     recipe = wording.shorten(data.recipe, MAX_RECIPE)
+    budgets = []
+    if data.verdict is not None:
+        budgets = headline.by_urgency(data.verdict.budgets)
     return render_page(
         "report.html.j2",
         filters,
@@ -122,7 +132,10 @@ def render(data: ReportData) -> str:
         accuracy=view,
         describe_test=accuracy.describe_test,
         nodes=nodes,
-        machine=machine(data),
+        machine=machine.words(data.machine),
+        budgets=budgets,
+        disagreements=disagreements.FILE,
+        use=use.build(data),
         recipe=recipe,
     )
 
@@ -164,6 +177,7 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"svg": Markup, "plural": wording.plural}
+    environment.filters |= {"title_": metrics.title, "compact": compact}
     environment.globals |= {"symbols": SYMBOL, "wording": wording}
     return environment
 
@@ -176,25 +190,32 @@ def compact(value: Any, limit: int = MAX_CELL) -> str:
     return wording.shorten(text, limit)
 
 
-def machine(data: ReportData) -> dict[str, str]:
-    """Return the machine's properties as flat name -> text."""
-    properties = list(flat(data.machine).items())[:MAX_LINES]
-    return {name: wording.shorten(text, 200) for name, text in properties}
-
-
 def _json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
-def _figures(data: ReportData) -> dict[str, Figure]:
+def _figures(data: ReportData) -> dict[str, Any]:
     """Return the figures that the run has data for, but those of targets."""
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Any] = {"losses": _curves(data)}
     if data.ledger:
-        figures["ledger"] = _draw(partial(ledger, data), "ledger", WIDE)
+        figures["ledger"] = draw(partial(ledger, data), "ledger", WIDE)
     return figures
 
 
-def _draw(figure: Callable[[int, str], str], name: str, width: int) -> Figure:
+def _curves(data: ReportData) -> list[Figure]:
+    """Return a figure for each training whose losses are recorded."""
+    curves: list[Figure] = []
+    for node in data.lineage[:MAX_NODES]:
+        for name, curve in node.curves.items():
+            title = node.id
+            if len(node.curves) > 1:
+                title += f", {name}"
+            figure = partial(losses, curve, title)
+            curves.append(draw(figure, f"losses{len(curves)}", HALF))
+    return curves[:MAX_CURVES]
+
+
+def draw(figure: Callable[[int, str], str], name: str, width: int) -> Figure:
     """Draw a figure twice: ``width`` pixels wide, and for a phone."""
     wide = figure(width, f"{name}-wide")
     narrow = figure(NARROW, f"{name}-narrow")
@@ -234,11 +255,11 @@ def _target(data: ReportData, name: str, anchor: str) -> TargetView:
     figures = {}
     if models:
         scatter = partial(tradeoff, models, metric=measured.main)
-        figures["tradeoff"] = _draw(scatter, f"{anchor}-tradeoff", HALF)
+        figures["tradeoff"] = draw(scatter, f"{anchor}-tradeoff", HALF)
     samples = facts.compared_samples(data, name)
     if samples:
         curves = partial(distribution, samples)
-        figures["distribution"] = _draw(curves, f"{anchor}-distribution", HALF)
+        figures["distribution"] = draw(curves, f"{anchor}-distribution", HALF)
     rest = [model for model in latency.samples if model not in samples]
     shown = [*samples, *rest][:MAX_MODELS]
     rows = []
@@ -288,7 +309,7 @@ def _noise(latency: Latency) -> str | None:
     if latency.noise is None:
         return None
     low, high = latency.noise
-    return f"{low:.3f} – {high:.3f}"
+    return wording.span(f"{low:.3f}", f"{high:.3f}")
 
 
 def _slowest(latency: Latency) -> str | None:

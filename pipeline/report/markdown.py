@@ -40,10 +40,12 @@ def render(data: ReportData) -> str:
     name = escape(data.name)
     title = f"## {head.symbol} {head.word}: {name}"
     numbers = [_number(number) for number in head.numbers]
-    parts = [title, escape(head.sentence), "\n".join(numbers)]
+    unmet = [_unmet(budget) for budget in head.unmet]
+    parts = [title, escape(head.sentence), "\n".join(unmet), "\n".join(numbers)]
     if data.verdict:
         parts += [f"> ✗ No verdict: {escape(reason)}" for reason in data.verdict.evidence]
-        rows = map(_budget, data.verdict.budgets)
+        ordered = headline.by_urgency(data.verdict.budgets)
+        rows = map(_budget, ordered)
         parts.append(_table("Budgets", BUDGETS, rows))
         parts += map(_worst_cell, data.verdict.budgets)
     parts.append(_worst_slice(data))
@@ -64,9 +66,23 @@ def render(data: ReportData) -> str:
 def _number(number: headline.Number) -> str:
     interval = ""
     if number.interval:
-        interval = f" (95% interval {number.interval})"
+        interval = f" ({number.bounds} {number.interval})"
     detail = escape(number.detail)
-    return f"- **{number.figure} {number.meaning}**{interval}: {detail}"
+    line = f"- **{number.figure} {number.meaning}**{interval}: {detail}"
+    if number.caution:
+        caution = escape(number.caution)
+        line += f" (⚠ {caution})"
+    return line
+
+
+def _unmet(budget: headline.Unmet) -> str:
+    """Return a budget that is not met, in a line with its advice."""
+    symbol = SYMBOL[budget.outcome]
+    title = escape(budget.title)
+    measured = escape(budget.measured)
+    required = escape(budget.requirement)
+    advice = escape(budget.advice.text)
+    return f"- {symbol} **{title}**: measured {measured}, required {required}. {advice}."
 
 
 def _budget(budget: BudgetResult) -> list[str]:
@@ -127,7 +143,7 @@ def _stage(row: LedgerRow) -> list[str]:
     if row.accuracy:
         value, low, high = (wording.score(end, row.metric) for end in row.accuracy)
         score = value
-        interval = f"{low} – {high}"
+        interval = wording.span(low, high)
     parameters = "–"
     if row.parameters is not None:
         parameters = wording.count(row.parameters)

@@ -63,10 +63,7 @@ def interval(key: Key, reading: Reading) -> str | None:
     low, high = reading.bounds
     first = shown(key, low)
     last = shown(key, high)
-    number, gap, suffix = first.rpartition(wording.NBSP)
-    if gap and last.endswith(gap + suffix):
-        first = number
-    return f"{first.removesuffix('×')} – {last}"
+    return wording.span(first, last)
 
 
 def higher_is_better(key: Key) -> bool:

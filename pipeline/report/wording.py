@@ -7,10 +7,11 @@ from typing import Protocol
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms import metrics, wording
 from rarefy.pipeline.terms.wording import Form
-from rarefy.pipeline.verdict.verdict import LINEAR_BASELINE, BudgetResult
+from rarefy.pipeline.verdict.verdict import LINEAR_BASELINE, BudgetResult, CellResult
 
 NBSP = "\u00a0"
-plural, plurals, signed = wording.plural, wording.plurals, wording.signed
+plural, plurals = wording.plural, wording.plurals
+signed, signed_number = wording.signed, wording.signed_number
 significant, times = wording.significant, wording.times
 
 
@@ -90,8 +91,36 @@ def _form(metric: str, form: str | None) -> Form:
 
 
 def budget_value(budget: BudgetResult, value: float) -> str:
-    """Return a value or bound of a budget with its unit, told apart from the limit."""
-    return wording.beside(_form(budget.metric, budget.form), value, budget.limit)
+    """Return a value or bound of a budget with its unit, told apart from the limit.
+
+    A difference has the sign of candidate − reference, as in the reason: a drop of 2 points is
+    −2.00 points. A regression is so much better or worse.
+    """
+    form = _form(budget.metric, budget.form)
+    if budget.form == "max_regression":
+        return _better_or_worse(budget, value)
+    if budget.form not in metrics.DIFFERENCES:
+        return wording.beside(form, value, budget.limit)
+    sign = 1
+    if budget.form == "max_drop":
+        sign = -1
+    unit = metrics.unit(budget.metric, budget.form)
+    shown = wording.signed_number
+    if unit == "points":
+        shown = wording.signed
+    text = wording.beside(shown, sign * value, sign * budget.limit)
+    return unbroken(f"{text} {unit}".rstrip())
+
+
+def _better_or_worse(budget: BudgetResult, loss: float) -> str:
+    """Return a regression as ``2.0% worse``, its opposite as ``2.0% better``."""
+    word = "worse"
+    limit = budget.limit
+    if loss < 0:
+        word = "better"
+        limit = -limit
+    text = wording.beside(percent, abs(loss), limit)
+    return unbroken(f"{text} {word}")
 
 
 def requirement(budget: BudgetResult) -> str:
@@ -104,13 +133,27 @@ def requirement(budget: BudgetResult) -> str:
     return _REQUIREMENTS[budget.form].format(limit=amount, against=budget.against)
 
 
-def interval(budget: BudgetResult) -> str | None:
-    """Return the bounds of a budget's value; None if the value is exact or missing."""
-    if budget.low is None or budget.high is None or budget.low == budget.high:
+def interval(budget: BudgetResult, of: BudgetResult | CellResult | None = None) -> str | None:
+    """Return the bounds of a budget's value; None if the value is exact or missing.
+
+    ``of``: one of its cells, whose bounds they are instead.
+    """
+    result = of or budget
+    if result.low is None or result.high is None or result.low == result.high:
         return None
-    low = budget_value(budget, budget.low)
-    high = budget_value(budget, budget.high)
-    return f"{low} – {high}"
+    ends = [result.low, result.high]
+    if budget.form == "max_drop":
+        ends.reverse()
+    low, high = [budget_value(budget, end) for end in ends]
+    return span(low, high)
+
+
+def span(first: str, last: str) -> str:
+    """Return an interval of two formatted numbers: ``98.1 to 99.9%``, ``−1.05 to +0.95 points``."""
+    unit = last.lstrip("+−0123456789.,")
+    if unit and first.endswith(unit):
+        first = first.removesuffix(unit)
+    return f"{first} to {last}"
 
 
 def kind(name: str) -> str:

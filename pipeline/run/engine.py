@@ -315,7 +315,7 @@ class Run:
             context = self.context(stage, inputs, directory, output, noting, folder)
             meter = memory.PeakMeter()
             with clock.until_it_breaks():
-                draft = self._run_stage(identifier, stage, context, work.inputs)
+                draft = self.run_stage(identifier, stage, context, work.inputs)
             seconds, peak = round(clock.seconds, 3), meter.read()
             self._check_unchanged(identifier, work.read)
             manifest = self._manifest(work, stage, output, draft)
@@ -329,6 +329,9 @@ class Run:
                 "threads": plan.threads,
                 "resumed": resumed,
             }
+            if context.curves:
+                curves = {name: curve.model_dump() for name, curve in context.curves.items()}
+                run["curves"] = curves
             lasts = draft.lasts and in_file
             published = plan.store.publish(output, manifest, run, lasts=lasts, lease=self.lease)
         dependencies = plan.dependencies(identifier, work.inputs, work.read)
@@ -405,7 +408,7 @@ class Run:
 
         return judge.throughput_rule(self.plan.requirements.budgets, target, measurements)
 
-    def _run_stage(
+    def run_stage(
         self, identifier: str, stage: Stage, context: Context, inputs: dict[str, Artifact]
     ) -> Draft:
         """Run a stage and check what it wrote; every error names the step.

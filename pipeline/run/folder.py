@@ -23,7 +23,7 @@ from rarefy.pipeline.store.artifact import MANIFEST, Artifact
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.digests import file_sha256
-from rarefy.pipeline.terms.errors import EvidenceError, RecipeError
+from rarefy.pipeline.terms.errors import EvidenceError, ProviderError, RecipeError
 from rarefy.pipeline.verdict.record import ReportData
 
 if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
@@ -38,6 +38,7 @@ _MARKS = {
     names.VERDICT: rb'"schema":\s*"rarefy\.verdict/',
     names.RECORD: rb'"schema":\s*"rarefy\.run/',
     names.ANSWERS: rb'"schema":\s*"rarefy\.answers/',
+    names.DISAGREEMENTS: rb"\Adisagreement,",
     names.JUNIT: rb'<testsuites name="rarefy"',
 }
 """What each file contains if rarefy wrote it."""
@@ -109,11 +110,17 @@ def draw(data: ReportData, directory: Path) -> dict[str, Path]:
 
 
 def _draw(data: ReportData, directory: Path) -> dict[str, Path]:
-    from rarefy.pipeline.report import html, markdown
+    from rarefy.pipeline.report import disagreements, html, markdown
 
     paths = {"report": directory / names.REPORT, "summary": directory / names.SUMMARY}
     _replace(paths["report"], html.render(data))
     _replace(paths["summary"], markdown.render(data))
+    rows = disagreements.render(data)
+    if rows is None:
+        disk.remove(directory / names.DISAGREEMENTS)
+    else:
+        paths["disagreements"] = directory / names.DISAGREEMENTS
+        _replace(paths["disagreements"], rows)
     if data.verdict is not None:
         paths["verdict"] = directory / names.VERDICT
         _replace(paths["verdict"], data.verdict.model_dump_json(by_alias=True, indent=1) + "\n")
@@ -270,6 +277,16 @@ def check_page(page: Path) -> None:
         raise RecipeError(
             f"{page}: rarefy did not write this and would replace it; choose another name"
         )
+
+
+def write_page(page: Path, text: str) -> None:
+    """Write a page; raises as ``check_page`` does, and ProviderError if it cannot be written."""
+    check_page(page)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(redact(text), encoding="utf-8")
+    except OSError as error:
+        raise ProviderError(f"{page}: cannot write it: {error.strerror}") from None
 
 
 def _has(path: Path, mark: bytes) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.quantization.plan import Plan
 from rarefy.pipeline.stage import Context, Draft, Stage
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ModelError, RarefyError
 
+POOLER: Final = "pooler."
 LEFT_OUT, NEW = "left_out", "new"
 """Keys of the manifest's ``model``: the weights left out, and the parameters drawn at random."""
 
@@ -68,6 +71,12 @@ class ImportModel(Stage):
             padding.note(model.config, tokenizer)
             checkpoint.leave_out_types(model.config, tokenizer)
             roles = checkpoint.save(model, tokenizer, context.output)
+            plan = quantization.read(copied)
+            if plan is not None:
+                prefix = f"{model.base_model_prefix}."
+                of_body = _of_body(plan, prefix, "" if task.head.body_only else prefix)
+                quantization.write(of_body, context.output)
+                roles[quantization.FILE] = "plan"
         context.progress(1, 1, "written")
         description = checkpoint.describe(checkpoint.load(context.output))
         if loaded.left_out:
@@ -92,6 +101,27 @@ class ImportModel(Stage):
 
     def run(self, context: Context, model: Artifact) -> Draft:
         raise NotImplementedError("an import has no input; the engine calls bring() instead")
+
+
+def _of_body(plan: Plan, prefix: str, new_prefix: str) -> Plan:
+    """Return a plan without the layers of heads, the pooler's among them: a task may replace them.
+
+    Layers that are not in a plan stay float.
+
+    Args:
+        plan: of the model as it was stored.
+        prefix: of the body's layers there, if it has a head.
+        new_prefix: of the body's layers in the network that the task trains.
+    """
+    body = {}
+    for name, layer in plan.linears.items():
+        if name.startswith(prefix):
+            body[name.removeprefix(prefix)] = layer
+    linears = {}
+    for name, layer in (body or plan.linears).items():
+        if not name.startswith(POOLER):
+            linears[new_prefix + name] = layer
+    return plan.model_copy(update={"linears": linears})
 
 
 def _name(path: Path, located: Located) -> str:

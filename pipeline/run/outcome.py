@@ -12,7 +12,7 @@ from rarefy.pipeline.measure.measurements import CANDIDATE, FILE, Measurements
 from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.report import facts
 from rarefy.pipeline.run.engine import Run
-from rarefy.pipeline.store.artifact import Artifact, Kind
+from rarefy.pipeline.store.artifact import Artifact, Kind, curves_of
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.verdict import between_sessions, judge
 from rarefy.pipeline.verdict.record import UNKNOWN, LineageNode, ReportData
@@ -121,6 +121,8 @@ def _delivered(bundles: list[Artifact], measurements: Measurements | None) -> Ar
 def _node(identifier: str, artifact: Artifact) -> LineageNode:
     manifest = artifact.manifest
     metrics = [metric.model_dump(exclude_none=True) for metric in manifest.metrics]
+    record = artifact.run_record()
+    curves = curves_of(record)
     return LineageNode(
         id=identifier,
         stage=manifest.stage.name,
@@ -130,6 +132,7 @@ def _node(identifier: str, artifact: Artifact) -> LineageNode:
         parameters=manifest.stage.parameters,
         parents={parent.digest: parent.role for parent in manifest.parents},
         metrics=metrics,
+        curves=curves,
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.sources import plugin_code
-from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.store.artifact import Artifact, Curve, Kind, Metric
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import RecipeError
@@ -158,6 +158,8 @@ class Context:
     ``baselines`` the artifacts of the tags that budgets compare with
     ``stopping_rule`` when enough is timed for the recipe's budgets
     ``throughput_rule`` the same of rows a second
+    ``curves``    where a training leaves its losses, by its name: they are recorded with the
+                  artifact, outside its digest
     """
 
     task: Task
@@ -175,6 +177,7 @@ class Context:
     shared: Path | None = None
     stopping_rule: StoppingRule = never_stop
     throughput_rule: StoppingRule = never_stop
+    curves: dict[str, Curve] = field(default_factory=dict)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -217,6 +220,7 @@ class StageCheck:
     ``stages``     all earlier stages, by step id
     ``planner``    the stage whose quantization plan this one keeps; None if there is no plan
     ``exporter``   the stage that makes the input, if that is a bundle with a plan; else None
+    ``input``      the kind of the input, as the stage that makes it declares it
     ``opened``     the recipe's model and data; None in the check before they are opened
     """
 
@@ -226,6 +230,7 @@ class StageCheck:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     planner: Stage | None = None
     exporter: Stage | None = None
+    input: Kind = Kind.CHECKPOINT
     opened: Opened | None = None
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import SHA256, canonical_json, file_sha256
@@ -119,6 +119,13 @@ class Metric(Record):
     n: int | None = None
 
 
+class Curve(Record):
+    """The losses of a training: their means over equal parts of its steps."""
+
+    steps: int
+    losses: tuple[float, ...]
+
+
 class Manifest(Record):
     """The contents and provenance of an artifact. The digest is the hash of its canonical JSON."""
 
@@ -222,6 +229,14 @@ def run_record(directory: Path) -> dict[str, Any]:
     try:
         return json_text.ours(directory / RUN, dict[str, Any])
     except (OSError, IntegrityError, ProviderError):
+        return {}
+
+
+def curves_of(record: dict[str, Any]) -> dict[str, Curve]:
+    """Return the curves in an artifact's run record; {} if it has none, or they are damaged."""
+    try:
+        return TypeAdapter(dict[str, Curve]).validate_python(record.get("curves", {}))
+    except ValidationError:
         return {}
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean, geometric_mean
 from typing import Any, Final
 
-from rarefy.pipeline.report import facts
+from rarefy.pipeline.report import facts, wording
 from rarefy.pipeline.report.figures.tradeoff import tradeoff
-from rarefy.pipeline.report.html import render_page
+from rarefy.pipeline.report.headline import Headline
+from rarefy.pipeline.report.html import Figure, draw, render_page
 from rarefy.pipeline.sweep.branch import STATES, Branch
 from rarefy.pipeline.sweep.questions import Goal
 from rarefy.pipeline.sweep.record import SweepRecord
+from rarefy.pipeline.terms.outcomes import ORDER, SYMBOL, Outcome
 
 MOST_VALUES: Final = 8
 """Of a field with more values, the page does not say what each gave."""
 WIDTH: Final = 760
+_BUDGETS: Final = {"fail": "Budgets are missed by", "inconclusive": "Budgets are inconclusive for"}
 
 
 def render(record: SweepRecord) -> str:
@@ -24,7 +28,7 @@ def render(record: SweepRecord) -> str:
     metrics = [branch.metric for branch in record.branches if branch.metric]
     metric = next(iter(metrics), "accuracy")
     front = record.front
-    figure = _figure(record, metric)
+    chart = _tradeoff(record, metric)
     rows = sorted(record.branches, key=_rank)
     effects = _effects(record)
     return render_page(
@@ -33,7 +37,8 @@ def render(record: SweepRecord) -> str:
         record=record,
         states=STATES,
         metric=metric,
-        figure=figure,
+        tradeoff=chart,
+        head=_head(record),
         front=front,
         rows=rows,
         effects=effects,
@@ -50,7 +55,32 @@ def as_text(value: Any) -> str:
     return ", ".join(f"{key}: {item}" for key, item in value.items()) or "as it is"
 
 
-def _figure(record: SweepRecord, metric: str) -> str | None:
+def _head(record: SweepRecord) -> Headline:
+    """Return the banner: how many questions are answered, and how the answers' budgets ended."""
+    if not record.answers:
+        return Headline(None, "○", "No answer yet", "The sweep has not ended.", ())
+    questions = wording.plural(len(record.answers), "question")
+    answered = [answer for answer in record.answers if answer.branch]
+    sentence = f"{len(answered)} of {questions} answered."
+    outcomes = {answer.outcome for answer in answered}
+    if len(answered) < len(record.answers):
+        outcomes.add("inconclusive")
+    outcome: Outcome | None = None
+    for name in ORDER:
+        if name in outcomes:
+            outcome = name
+    for ending, words in _BUDGETS.items():
+        named = [answer.question for answer in answered if answer.outcome == ending]
+        if named:
+            sentence += f" {words}: {'; '.join(named)}."
+    if outcome is None:
+        return Headline(None, "○", "Not judged", sentence, ())
+    if outcome == "pass":
+        sentence += " Their budgets are met on the held-out eval rows."
+    return Headline(outcome, SYMBOL[outcome], outcome.capitalize(), sentence, ())
+
+
+def _tradeoff(record: SweepRecord, metric: str) -> Figure | None:
     chosen = {answer.branch for answer in record.answers if answer.branch}
     points = []
     for branch in record.branches:
@@ -59,7 +89,8 @@ def _figure(record: SweepRecord, metric: str) -> str | None:
             points.append(facts.Point(branch.name, branch.latency, branch.accuracy, is_answer))
     if not points:
         return None
-    return tradeoff(points, WIDTH, "sweep", metric, chosen)
+    chart = partial(tradeoff, points, metric=metric, named=chosen)
+    return draw(chart, "sweep", WIDTH)
 
 
 def _rank(branch: Branch) -> tuple[bool, float]:

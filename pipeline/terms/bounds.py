@@ -1,6 +1,6 @@
 """What input may be at most, so that no file of others takes the machine's memory or time.
 
-Each is far beyond what honest data and models have; docs/security.md lists them.
+Each is far beyond what honest data and models have; docs/explanation/security.md lists them.
 """
 
 from __future__ import annotations

@@ -214,8 +214,6 @@ RESERVED: Final = {
 """Names of measured models that no stage may have, and what they are."""
 BAG_OF_TOKENS: Final = "rarefy-bag-of-tokens"
 """The ``model_type`` of our own model without attention, in ``rarefy.pipeline.model``."""
-THIN: Final = "thin_embeddings"
-"""The key that marks a config, while a recipe is checked, whose embeddings will be factorized."""
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 """ONNX Runtime's execution provider, or OpenVINO itself, which needs the extra ``openvino``."""

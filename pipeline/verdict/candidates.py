@@ -1,7 +1,7 @@
 """How many candidates were judged on the same eval rows: the best of several may pass by chance.
 
 A limit that is at the truth lets up to 5 % of candidates pass; of three, the best passes in 12 % of
-cases, of ten in 35 % (docs/measurement.md).
+cases, of ten in 35 % (docs/explanation/accuracy.md).
 """
 
 from __future__ import annotations

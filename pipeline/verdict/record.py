@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rarefy.pipeline.measure.measurements import Measurements
+from rarefy.pipeline.store.artifact import Curve
 from rarefy.pipeline.verdict.verdict import Verdict
 
 SCHEMA: Final = "rarefy.run/1"
@@ -49,6 +50,11 @@ class LineageNode(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     parents: dict[str, str] = Field(default_factory=dict, description="digest -> role")
     metrics: list[dict[str, Any]] = Field(default_factory=list)
+    curves: dict[str, Curve] = Field(
+        default_factory=dict,
+        description="the losses of its trainings, by name",
+        exclude_if=lambda curves: not curves,
+    )
 
 
 class ReportData(BaseModel):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,7 +16,6 @@ from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
-from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.quantization.plans import check_weights
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Loss, Training
@@ -31,23 +31,21 @@ class Adapt(Training):
     """Train low-rank adapters on the linear layers and the head; freeze all other weights.
 
     LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
-    each targeted layer. DoRA (Liu et al. 2024, arXiv 2402.09353) also trains the weights'
-    magnitudes separately from their directions. Adapters need a learning rate about ten times that
-    of full fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton
-    et al. 2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The
-    adapter is stored next to the base weights until ``merge`` folds it in.
+    each targeted layer. So a learning rate that is right for one rank is right for others. Adapters
+    need a learning rate about ten times that of full
+    fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton et al.
+    2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The adapter
+    is stored next to the base weights until ``merge`` folds it in. Without ``merge``, ``export``
+    writes it to a file beside the base, which adapters of other tasks share.
     """
 
     name: ClassVar[str] = "adapt"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
     policy: ClassVar[Policy] = Policy(quantization="keeps")
 
-    method: Literal["lora", "dora"] = Field(
-        default="lora", description="Kind of adapter; DoRA also trains magnitudes"
-    )
     rank: int = Field(default=8, ge=1, le=1024, description="Rank of each update")
     alpha: float = Field(
         default=16, gt=0, description="Scale of each update, which is multiplied by alpha / rank"
@@ -62,7 +60,7 @@ class Adapt(Training):
         default=None, description="ID of an earlier stage whose predictions are the training target"
     )
     learning_rate: float = Field(
-        default=5e-4, gt=0, lt=1, description="Peak learning rate, after warm-up"
+        default=1e-3, gt=0, lt=1, description="Peak learning rate, after warm-up"
     )
 
     def references(self) -> dict[str, str]:
@@ -106,30 +104,32 @@ class Adapt(Training):
         roles = _copy_base(context, model, network, tokenizer)
         if self.teacher is not None:
             training.set_dropout(network, 0)  # the adapters have a dropout of their own
-        layers = adapted_layers(network, self.modules)
-        if self.method == "dora":
-            check_rows(network, layers)
-        config = peft.LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            use_dora=self.method == "dora",
-            target_modules=layers,
-            modules_to_save=head_modules(network),
-        )
+        config = self.configuration(network)
+        layers = len(config.target_modules)  # peft shortens the list
         adapted = peft.get_peft_model(network, config)
         trainable, _ = adapted.get_nb_trainable_parameters()
         rows, loss = self._rows_and_loss(context, adapted, tokenizer)
         trained = training.train(context, self, adapted, tokenizer, rows, loss)
         roles |= save_adapter(adapted, context.output / checkpoint.ADAPTER)
         adapter = {
-            "method": self.method,
             "rank": self.rank,
-            "layers": len(layers),
+            "layers": layers,
             "trainable": trainable,
         }
         facts = checkpoint.describe(network) | {"adapter": adapter}
         return Draft(roles, facts, (trained.metric(),))
+
+    def configuration(self, network: Any) -> Any:
+        """Return peft's configuration of the adapters for a network."""
+        import peft
+
+        return peft.LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=adapted_layers(network, self.modules),
+            modules_to_save=head_modules(network),
+        )
 
     def _rows_and_loss(self, context: Context, adapted: Any, tokenizer: Any) -> tuple[Rows, Loss]:
         """Return what is learned: the labelled rows, or a teacher's answers to them.
@@ -156,33 +156,22 @@ def adapted_layers(network: Any, modules: str) -> list[str]:
     """Return the full names of the encoder's linear layers: all of them, or attention's only.
 
     In a family that is not described, these are all of the body but its pooler. A factorized layer
-    counts as its two narrow layers. Raises ModelError if no layer matches.
+    counts as its two narrow layers, of which one that several layers share stays as it is: peft
+    would adapt it in one of them, and merge that into all. Raises ModelError if no layer matches.
     """
     from torch import nn
 
     inside: set[int] = set()
     for root in _roots(network, modules):
         inside.update(id(module) for module in root.modules())
+    places = Counter(module for _, module in network.named_modules(remove_duplicate=False))
     names = []
     for name, module in network.named_modules():
-        if isinstance(module, nn.Linear) and id(module) in inside:
+        if isinstance(module, nn.Linear) and id(module) in inside and places[module] == 1:
             names.append(name)
     if not names:
         raise ModelError(f"adapt.modules: the model has no linear layers that match {modules!r}")
     return names
-
-
-def check_rows(network: Any, names: Sequence[str]) -> None:
-    """Raise ModelError if the weight of a layer has a row of zeros, by whose norm DoRA divides."""
-    for name in names:
-        weight = network.get_submodule(name).weight
-        norms = weight.norm(dim=1)
-        empty = int((norms == 0).sum())
-        if empty:
-            raise ModelError(
-                f"adapt.method: the weight of {name} has {plural(empty, 'row')} of zeros, which "
-                "DoRA cannot scale; write 'method: lora'"
-            )
 
 
 def _roots(network: Any, modules: str) -> list[Any]:

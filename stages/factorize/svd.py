@@ -1,10 +1,12 @@
-"""Low rank: approximate a linear layer by the product of two thin ones.
+"""Low rank: approximate linear layers that read the same input by a product of two thin ones.
 
-Activation-aware truncated SVD: the weight is multiplied by the Cholesky factor of its inputs'
-second moment before the decomposition. Truncation then removes what changes the layer's *output*
-least, rather than its weight (SVD-LLM, Wang et al. 2024, arXiv 2403.07378). Each squared singular
-value is exactly the squared output error, summed over calibration tokens, of leaving it out.
-Pure functions of tensors.
+The weight W is decomposed in a metric of its inputs and of its outputs: S = G^½·W·A^½, where A is
+the second moment of the inputs, and G that of the loss's gradients at the outputs. G ⊗ A is the
+Fisher information of W if both are independent (K-FAC, Martens and Grosse 2015, arXiv 1503.05671),
+so each squared singular value of S is the loss that leaving it out is predicted to cost, the same
+unit for all layers (GFWSVD, Chekalina et al. 2025, arXiv 2505.17974). With A alone, the outputs
+would move least (SVD-LLM, Wang et al. 2024, arXiv 2403.07378), whether the loss depends on them or
+not. Pure functions of tensors.
 """
 
 from __future__ import annotations
@@ -17,14 +19,20 @@ from torch import Tensor
 
 from rarefy.pipeline.terms.errors import ModelError
 
+INPUT_DAMPING = 1e-6
+"""Added to the diagonal of the inputs' moment, as a share of its mean: inputs that the calibration
+rows never use keep a little weight, and the factor has an inverse."""
+GRADIENT_DAMPING = 0.01
+"""The same of the gradients' moment, which is known from few rows (``benchmarks/low_rank.py``)."""
+
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The singular value decomposition of W·L, where L·Lᵀ is the inputs' second moment.
+    """The singular value decomposition of S, in the coordinates of W.
 
-    ``left``      (outputs, n), orthonormal columns
+    ``left``      (outputs, n): G^-½·U
     ``values``    (n,), the singular values, in falling order
-    ``right``     (n, inputs): Vᵀ·L⁻¹, which makes left · diag(values) · right equal to W
+    ``right``     (n, inputs): Vᵀ·A^-½, which makes left · diag(values) · right equal to W
     """
 
     left: Tensor
@@ -33,7 +41,7 @@ class Decomposition:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The layer's number of outputs and of inputs."""
+        """The number of outputs and of inputs."""
         return len(self.left), self.right.shape[1]
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
@@ -41,10 +49,11 @@ class Decomposition:
         root = self.values[:rank].sqrt()
         down = root[:, None] * self.right[:rank]
         up = self.left[:, :rank] * root
-        return down, up
+        balance = (_norm(down) / _norm(up)).sqrt()  # gradients are tiny, which fp32 and Adam notice
+        return down / balance, up * balance
 
     def relative_error(self, rank: int) -> float:
-        """Return ‖(W − W_rank)·X‖ / ‖W·X‖ over the calibration tokens X; 0 if W·X is 0."""
+        """Return the norm of what a rank leaves out of S, as a share of that of S; 0 if S is 0."""
         energy = self.values.square()
         whole = energy.sum()
         if not whole > 0:
@@ -53,81 +62,115 @@ class Decomposition:
         return float(lost.sqrt())
 
 
-def decompose(weight: Tensor, moment: Tensor, damping: float = 1e-6) -> Decomposition:
-    """Decompose a layer's weight in the metric of its inputs.
+def decompose(
+    weight: Tensor, inputs: Tensor, gradients: Tensor, damping: float = GRADIENT_DAMPING
+) -> Decomposition:
+    """Decompose a weight in the metric of its inputs and of the gradients at its outputs.
 
-    The moment's factor is that of its eigenvalues. It has no Cholesky factor where rounding made a
-    small eigenvalue negative, which depends on the CPU.
+    The factor of the inputs' moment is that of its eigenvalues. It has no Cholesky factor where
+    rounding made a small eigenvalue negative, which depends on the CPU. The gradients' moment is
+    damped so much that it has one.
 
     Args:
         weight: (outputs, inputs).
-        moment: (inputs, inputs), Σ over tokens of x·xᵀ.
-        damping: added to the moment's diagonal, as a share of its mean. Directions that the
-            calibration rows never use keep a little weight, and the factor has an inverse.
+        inputs: (inputs, inputs), Σ over tokens of x·xᵀ.
+        gradients: (outputs, outputs), the mean over tokens of g·gᵀ.
+        damping: added to the gradients' moment, as a share of the mean of its diagonal.
     """
-    weight, moment = weight.double(), moment.double()
+    inputs = inputs.double()
+    squares, basis = torch.linalg.eigh(inputs)
+    ridge = INPUT_DAMPING * _mean(inputs)
+    damped = squares.clamp(min=0) + ridge
+    roots = damped.sqrt()
+    lower = _cholesky(gradients, damping)
+    upper = lower.T
+    scaled = upper @ weight.double()
+    scaled = scaled @ (basis * roots)
+    turned, values, right = torch.linalg.svd(scaled, full_matrices=False)
+    left = torch.linalg.solve_triangular(upper, turned, upper=True)
+    right = (right / roots) @ basis.T
+    return Decomposition(left, values, right)
+
+
+def _cholesky(moment: Tensor, damping: float) -> Tensor:
+    """Return the lower factor of a moment, damped by a share of its mean."""
+    damped = moment.double().clone()
+    ridge = damping * _mean(damped)
+    diagonal = damped.diagonal()
+    diagonal.add_(ridge)
+    lower: Tensor = torch.linalg.cholesky(damped)
+    return lower
+
+
+def _norm(matrix: Tensor) -> Tensor:
+    """Return a matrix's norm, or a tiny number if it is 0."""
+    return matrix.norm().clamp(min=1e-150)
+
+
+def _mean(moment: Tensor) -> Tensor:
+    """Return the mean of a moment's diagonal, or a tiny number if it is 0."""
     smallest = torch.finfo(torch.float64).tiny
-    mean = moment.diagonal().mean().clamp(min=smallest)
-    ridge = damping * mean
-    squares, basis = torch.linalg.eigh(moment)
-    roots = (squares.clamp(min=0) + ridge).sqrt()
-    scaled = weight @ (basis * roots)
-    left, values, right = torch.linalg.svd(scaled, full_matrices=False)
-    inverse = (right / roots) @ basis.T
-    return Decomposition(left, values, inverse)
+    return moment.diagonal().mean().clamp(min=smallest)
 
 
 def choose_ranks(
     decompositions: Sequence[Decomposition],
-    weights: Sequence[float],
-    budget: int,
+    budget: float,
     *,
     multiple: int = 1,
+    prices: Sequence[float] | None = None,
 ) -> list[int | None]:
-    """Return each layer's rank within a budget of parameters; None keeps a layer whole.
+    """Return each weight's rank within a budget; None keeps a weight whole.
 
-    At rank r a layer costs r · (inputs + outputs) parameters and loses weight · Σ of the squared
-    singular values beyond r. Kept whole, it costs inputs · outputs parameters and loses nothing.
-    For a given price per parameter, each layer takes its cheapest option. Bisection finds the
-    lowest price whose total is within the budget (Lagrangian relaxation: optimal up to the slack
-    of the last step).
+    At rank r a weight costs r · (inputs + outputs) and loses Σ of the squared singular values
+    beyond r. Kept whole, it costs inputs · outputs and loses nothing. For a given rate of loss to
+    cost, each takes its cheapest option. Bisection finds the lowest rate whose total is within the
+    budget (Lagrangian relaxation: optimal up to the slack of the last step).
 
     Args:
-        decompositions: the layers.
-        weights: the cost of a unit of a layer's squared output error, relative to the others.
-        budget: parameters of all layers together, without biases.
+        decompositions: of the weights.
+        budget: cost of all weights together.
         multiple: ranks are multiples of this.
+        prices: what a parameter of each weight costs, such as time; by default 1.
 
     Raises:
         ModelError: if even the least ranks are above the budget.
     """
-    greatest = max(weights, default=0) or 1.0  # prices below are for losses of about this size
-    options = []
-    for layer, weight in zip(decompositions, weights, strict=True):
-        options.append(_options(layer, weight / greatest, multiple))
-
-    def choose(price: float) -> list[int]:
-        return [int((loss + price * cost).argmin()) for cost, loss in options]
-
-    def total(price: float) -> float:
-        parameters = 0.0
-        for place, (cost, _) in zip(choose(price), options, strict=True):
-            parameters += float(cost[place])
-        return parameters
-
-    least = sum(float(cost.min()) for cost, _ in options)
-    whole = sum(float(cost.max()) for cost, _ in options)
+    greatest = _greatest(decompositions)  # the rates below are for losses of about this size
+    costs, losses = [], []
+    for at, layer in enumerate(decompositions):
+        cost, loss = _options(layer, multiple)
+        if prices is not None:
+            cost = cost * prices[at]
+        costs.append(cost)
+        losses.append(loss / greatest)
+    least = sum(float(cost.min()) for cost in costs)
+    whole = sum(float(cost.max()) for cost in costs)
     if least > budget:
         raise ModelError(
-            f"factorize.keep_weights: {budget / whole:.0%} is below the minimum; rank {multiple} "
-            f"in every layer has {least / whole:.0%}"
+            f"{max(0.0, budget / whole):.0%} is below the minimum; rank {multiple} in every layer "
+            f"has {least / whole:.0%}"
         )
+
+    def choose(rate: float) -> list[int]:
+        places = []
+        for cost, loss in zip(costs, losses, strict=True):
+            total = loss + rate / whole * cost
+            places.append(int(total.argmin()))
+        return places
+
+    def is_within(rate: float) -> bool:
+        total = 0.0
+        for cost, place in zip(costs, choose(rate), strict=True):
+            total += float(cost[place])
+        return total <= budget
+
     low, high = 0.0, 1e-12
-    while total(high) > budget and high < 1e30:
+    while not is_within(high) and high < 1e30:
         high *= 4
     for _ in range(60):
         middle = (low + high) / 2
-        if total(middle) <= budget:
+        if is_within(middle):
             high = middle
         else:
             low = middle
@@ -137,8 +180,17 @@ def choose_ranks(
     return ranks
 
 
-def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor, Tensor]:
-    """Return cost and loss of a layer's options: whole, then each rank that saves parameters."""
+def _greatest(decompositions: Sequence[Decomposition]) -> float:
+    """Return the greatest loss of leaving all of a weight out; 1 if there is none."""
+    greatest = 0.0
+    for layer in decompositions:
+        loss = float(layer.values.square().sum())
+        greatest = max(greatest, loss)
+    return greatest or 1.0
+
+
+def _options(layer: Decomposition, multiple: int) -> tuple[Tensor, Tensor]:
+    """Return parameters and loss of the options: whole, then each rank that saves parameters."""
     outputs, inputs = layer.shape
     whole, by_rank = outputs * inputs, outputs + inputs
     energy = layer.values.square().flip(0)
@@ -148,27 +200,5 @@ def _options(layer: Decomposition, weight: float, multiple: int) -> tuple[Tensor
     most = (whole - 1) // by_rank
     ranks = torch.arange(multiple, max(most + 1, multiple), multiple)
     cost = torch.cat([torch.tensor([whole]), ranks * by_rank])
-    loss = weight * torch.cat([none, beyond[ranks]])
+    loss = torch.cat([none, beyond[ranks]])
     return cost.double(), loss.cpu()
-
-
-def thin_rows(table: Tensor, often: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """Approximate the rows of a table by a narrow table times a matrix.
-
-    Args:
-        table: (rows, columns).
-        often: (rows,), how much an error in each row counts.
-        rank: columns of the narrow table.
-
-    Returns:
-        The narrow table (rows, rank), the matrix (columns, rank), and the relative error: the
-        root of the lost share of the weighted sum of squares.
-    """
-    wide = table.double()
-    weighted = wide * often.double()[:, None]
-    squares, basis = torch.linalg.eigh(weighted.T @ wide)
-    squares = squares.clamp(min=0)
-    up = basis[:, -rank:]
-    lost = squares[:-rank].sum()
-    error = (lost / squares.sum()).sqrt()
-    return wide @ up, up, float(error)

@@ -1,4 +1,4 @@
-"""Facts and glosses: read them from a file and turn them into sentences."""
+"""Facts and glosses: read them from a file, split them, and shuffle them for a control."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 from rarefy.pipeline.terms.errors import DataError
@@ -18,20 +17,12 @@ from rarefy.pipeline.terms.errors import DataError
 COLUMNS = (("subject", "relation", "object"), ("term", "relation", "text"))
 """The column names a file may use; rows without ``relation`` are glosses."""
 
-WHOLE_TERM = 4
-"""Objects of at most this many words are terms, masked as a whole; longer ones are texts."""
+LONGEST_TERM = 4
+"""Objects of at most this many words are terms; longer ones are texts."""
 
 GLOSS = "means"
-TEMPLATES = {
-    GLOSS: "{subject} means: {object}.",
-    "hypernym": "{subject} is a kind of {object}.",
-    "is_a": "{subject} is a kind of {object}.",
-    "instance_of": "{subject} is an example of {object}.",
-    "part_of": "{subject} is a part of {object}.",
-    "has_part": "{object} is a part of {subject}.",
-    "synonym": "{subject} is another word for {object}.",
-    "antonym": "{subject} is the opposite of {object}.",
-}
+SAME = frozenset({GLOSS, "synonym"})
+"""Relations whose subject alone should find the object."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +33,13 @@ class Fact:
     relation: str
     object: str
 
-
-@dataclass(frozen=True)
-class Sentence:
-    """A fact as a sentence, with the (start, end) characters of its subject and object."""
-
-    text: str
-    subject: tuple[int, int]
-    object: tuple[int, int]
+    @property
+    def query(self) -> str:
+        """What should find the object: the subject, with the relation if it has one in words."""
+        if self.relation in SAME:
+            return self.subject
+        words = self.relation.replace("_", " ")
+        return f"{self.subject} {words}"
 
 
 def read(path: Path) -> list[Fact]:
@@ -77,24 +67,12 @@ def _fact(row: Mapping[str, Any], place: str) -> Fact:
             f"{place}: needs columns 'subject' and 'object', or 'term' and 'text'; found {names}"
         )
     subject, relation, target = columns
-    values = [row[subject], row.get(relation) or GLOSS, row[target]]
+    stated = row.get(relation)
+    values = [row[subject], stated or GLOSS, row[target]]
     for name, value in zip(columns, values, strict=True):
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"{place}: {name}: expected text, found {value!r}")
     return Fact(*(value.strip() for value in values))
-
-
-def check_templates(templates: Mapping[str, str], facts: Sequence[Fact]) -> None:
-    """Raise DataError if there is a template for a relation that no fact has."""
-    relations = {fact.relation for fact in facts}
-    unused = sorted(templates.keys() - relations)
-    if unused:
-        some = sorted(relations)[:5]
-        if len(relations) > 5:
-            some.append("…")
-        raise DataError(
-            f"inject.templates: no fact has the relation {unused[0]!r}, but {', '.join(some)}"
-        )
 
 
 def _tsv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -168,7 +146,7 @@ def split(
 
 def _reading(fact: Fact) -> tuple[str, ...]:
     text = normalized(fact.object)
-    if fact.relation == GLOSS or len(text.split()) > WHOLE_TERM:
+    if fact.relation == GLOSS or len(text.split()) > LONGEST_TERM:
         return (text,)
     return tuple(sorted((normalized(fact.subject), text)))
 
@@ -192,42 +170,7 @@ def shuffled(facts: Sequence[Fact], draw: random.Random) -> list[Fact]:
             continue
         rotated = order[1:] + order[:1]
         for position, other in zip(order, rotated, strict=True):
-            dealt[position] = replace(facts[position], object=facts[other].object)
+            fact = facts[position]
+            text = facts[other].object
+            dealt[position] = replace(fact, object=text)
     return [dealt[position] for position in sorted(dealt)]
-
-
-def template_of(relation: str, templates: Mapping[str, str]) -> str:
-    """Return a relation's template: the recipe's, a built-in, or the relation used as a verb."""
-    template = templates.get(relation) or TEMPLATES.get(relation)
-    if template:
-        return template
-    verb = relation.replace("_", " ").translate(_ESCAPED)
-    return f"{{subject}} {verb} {{object}}."
-
-
-_ESCAPED = str.maketrans({"{": "{{", "}": "}}"})
-
-
-def check_template(template: str) -> None:
-    """Raise ValueError unless a template contains {subject} and {object} exactly once each."""
-    fields = Formatter().parse(template)
-    names = [name for _, name, _, _ in fields if name is not None]
-    if sorted(names) != ["object", "subject"]:
-        raise ValueError(
-            f"template {template!r} must contain {{subject}} and {{object}} exactly once each"
-        )
-
-
-def verbalise(fact: Fact, templates: Mapping[str, str]) -> Sentence:
-    """Turn a fact into a sentence with its relation's template; ``templates`` are the recipe's."""
-    template = template_of(fact.relation, templates)
-    text, spans = "", {}
-    for literal, name, _, _ in Formatter().parse(template):
-        text += literal
-        if name is not None:
-            value = getattr(fact, name)
-            value = value.rstrip(".") or value
-            start = len(text)
-            text += value
-            spans[name] = (start, len(text))
-    return Sentence(text, spans["subject"], spans["object"])

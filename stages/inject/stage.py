@@ -2,70 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from rarefy.pipeline import tasks
+from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.sources import references as sources
-from rarefy.pipeline.stage import Context, Draft, Policy
+from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
-from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.stages.inject import facts as knowledge
+from rarefy.stages.inject.facts import Fact
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training
 
 if TYPE_CHECKING:
-    from rarefy.stages.inject.rows import InjectionRows
+    from rarefy.pipeline.tasks.shared.ranking import Places
+    from rarefy.stages.inject.embeddings import Embeddings
+    from rarefy.stages.inject.probe import Probe
 
 
 class Inject(Training):
-    """Teach a pretrained body facts or glosses by masked-language-model training.
+    """Teach a pretrained body facts: terms and glosses, synonyms, subjects and their objects.
 
-    Facts are turned into sentences ("spaniel is a kind of dog.") and whole terms are masked (ERNIE,
-    Sun et al. 2019, arXiv 1904.09223; whole-word masking). Randomly masked text of the task is
-    mixed in to keep the body from drifting away from the domain (Gururangan et al. 2020, arXiv
-    2004.10964). Only the body is stored.
+    A fact is a pair of texts. Each should be nearer to the other than to those of the batch,
+    in both directions (SapBERT, Liu et al. 2021, arXiv 2010.11784, with InfoNCE). The query is the
+    subject, with the relation behind it unless that is ``means`` or ``synonym``. Texts become
+    embeddings as the model makes them: pooled as its files say, by default the mean.
 
-    A cloze probe (LAMA, Petroni et al. 2019, arXiv 1909.01066) asks for the object, or for the
-    longest word of a gloss, before and after training. It asks for held-out facts (does the model
-    generalize?) and for learned facts (did training work?). Held-out texts that read like a
-    learned one are moved to the learned facts. A body improves at the probe from the style of the
-    facts alone, whether or not they are true; the control ``shuffled`` measures by how much. From
-    2700 glosses in two passes a small body learns little more than the style
-    (``benchmarks/results/knowledge.json``).
-
-    If the weights have no masked-language head, which is usual for sentence encoders, a new one is
-    built with the decoder tied to the input embeddings. A new head predicts at random, so it is
-    first trained alone, on the task's text with the body frozen. The probe "before" then measures
-    what the body knew, not how little the head had learned.
+    A probe, before and after training, ranks the object of a fact among the objects of all facts:
+    of held-out facts (does the model generalize?) and of learned ones (did training work?). Facts
+    that read alike are on one side. It is compared with a list of the most frequent objects of each
+    relation, which is all that can be known without the subject, and with the control ``shuffled``.
+    ``neighbours_retained`` is the share of the ten nearest texts of each of the task's texts that
+    are still among them.
     """
 
     name: ClassVar[str] = "inject"
-    version: ClassVar[int] = 5
-    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER})
-    produces: ClassVar[Kind | None] = Kind.ENCODER
-    reads: ClassVar[frozenset[str]] = frozenset({"train", "unlabelled"})
+    version: ClassVar[int] = 6
+    consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
+    produces: ClassVar[Kind | None] = None
     policy: ClassVar[Policy] = Policy(trains_all_weights=True)
 
     facts: str = Field(
         description="File of facts, TSV with a header or JSONL: subject, relation, object; or "
         "term, text"
     )
-    templates: dict[str, str] = Field(
-        default_factory=dict, description="Sentence for each relation, with {subject} and {object}"
+    query_prefix: str = Field(
+        default="", description="Text before each query, such as 'query: ' for E5"
+    )
+    document_prefix: str = Field(
+        default="", description="Text before each object, such as 'passage: ' for E5"
     )
     held_out: float = Field(
         default=0.1, gt=0, lt=1, description="Share of the facts held out for the probe"
-    )
-    text_share: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of the training rows that are text of the task"
-    )
-    head_epochs: int = Field(
-        default=2, ge=1, le=100, description="Number of passes over the text that train a new head"
     )
     shuffled: bool = Field(
         default=False,
@@ -73,105 +70,141 @@ class Inject(Training):
         "another, drawn at random within the relation",
     )
 
-    @field_validator("templates")
-    @classmethod
-    def _templates_hold_both(cls, value: dict[str, str]) -> dict[str, str]:
-        for template in value.values():
-            knowledge.check_template(template)
-        return value
-
     def files(self, base: Path) -> tuple[Path, ...]:
         return (sources.data_file(self.facts, base, "inject.facts"),)
 
+    def check(self, recipe: StageCheck) -> None:
+        """Raise RecipeError if the input has a head, which would no longer fit its body."""
+        opened = recipe.opened
+        if opened is None or opened.task.head.body_only:
+            return
+        if opened.input is Kind.CHECKPOINT:
+            raise RecipeError(
+                f"facts: the input has a head for {opened.task.name} already; put inject before "
+                "finetune, with a model that has none"
+            )
+
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
-        """Check that transformers has a masked-language model of this type, and the templates."""
-        kind = config.get("model_type")
-        if kind not in ARCHITECTURES and not _fills_masks(kind):  # all described families do
-            raise ModelError(f"inject: a model of type {kind!r} has no masked-language model")
-        facts = knowledge.read(self.files(base)[0])
-        if self.templates:
-            knowledge.check_templates(self.templates, facts)
+        """Check that the facts can be read."""
+        knowledge.read(self.files(base)[0])
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train on the facts, probe before and after, and save the body."""
         from rarefy.pipeline.model import checkpoint
-        from rarefy.stages.inject import masked_lm
-        from rarefy.stages.inject import rows as lessons
+        from rarefy.stages.inject import contrast
+        from rarefy.stages.inject.embeddings import embeddings_of
+        from rarefy.stages.inject.probe import Probe
 
         facts = knowledge.read(self.files(context.base)[0])
         training.prepare(context)
-        tokenizer = checkpoint.load_tokenizer(model.directory)
-        if tokenizer.mask_token_id is None:
-            raise ModelError("inject: the tokenizer has no mask token")
-        network, head_is_new = masked_lm.open_model(model.directory)
-        injection = lessons.prepare(
-            context,
-            tokenizer,
-            facts,
-            held_out=self.held_out,
-            templates=self.templates,
-            shuffled=self.shuffled,
-        )
-        loss = masked_lm.MaskedTokenLoss(network)
-        if head_is_new:
-            rows = injection.text_rows(self.head_epochs * len(injection.texts))
-            masked_lm.train_head(context, self, network, tokenizer, rows, loss)
-            del rows
-        before = self._probe(context, network, tokenizer, injection, loss)
-        rows = injection.rows(self.epochs, self.text_share)
-        trained = training.train(context, self, network, tokenizer, rows, loss, epochs=1)
-        after = self._probe(context, network, tokenizer, injection, loss)
-        body, roles = masked_lm.save_body(network, tokenizer, model.directory, context.output)
+        pairing = replace(context, task=embedding_task(context.task.max_length))
+        network, tokenizer = training.open_network(pairing, model)
+        draw = random.Random(context.seed)  # noqa: S311
+        learned, held_out = knowledge.split(facts, self.held_out, draw)
+        taught = self._taught(learned, draw)
+        probe = Probe(learned, held_out)
+        texts = self._texts_of(probe, context)
+        before = embeddings_of(pairing, network, tokenizer, texts, "before")
+        rows = training.lessons(pairing, tokenizer, self._pairs(taught))
+        loss = partial(contrast.loss, pairing.task.head.outputs)
+        trained = training.train(pairing, self, network, tokenizer, rows, loss)
+        after = embeddings_of(pairing, network, tokenizer, texts, "after")
+        roles = checkpoint.save(network, tokenizer, context.output)
         metrics = (
-            trained.metric("masked_lm_loss"),
-            *self._left_out(injection),
-            *_metrics("before", before),
-            *_metrics("after", after),
+            *trained.metrics(),
+            *self._left_out(learned, taught),
+            *_by_frequency(probe),
+            *_ranks("before", probe, before),
+            *_ranks("after", probe, after),
+            *_retained(before, after),
         )
-        return Draft(roles, checkpoint.describe(body), metrics)
+        return Draft(roles, checkpoint.describe(network), metrics)
 
-    def _left_out(self, injection: InjectionRows) -> list[Metric]:
+    def _taught(self, learned: Sequence[Fact], draw: random.Random) -> Sequence[Fact]:
+        """Return the facts to train on. Raises DataError if there are none."""
+        if not learned:
+            raise DataError("inject: all facts are alike, so holding some out leaves none to learn")
+        if not self.shuffled:
+            return learned
+        dealt = knowledge.shuffled(learned, draw)
+        if not dealt:
+            raise DataError(
+                "inject.shuffled: no relation of the learned facts has two objects, so none can be "
+                "shuffled"
+            )
+        return dealt
+
+    def _pairs(self, facts: Sequence[Fact]) -> Split:
+        """Return facts as the rows of a search: queries and what they should find."""
+        queries = [self.query_prefix + fact.query for fact in facts]
+        objects = [self.document_prefix + fact.object for fact in facts]
+        return Split("facts", self.facts, "", queries, objects, None)
+
+    def _texts_of(self, probe: Probe, context: Context) -> dict[str, list[str]]:
+        """Return the texts to embed: the probe's, and some of the task's."""
+        from rarefy.stages.inject.probe import MOST
+
+        split = context.split("train")
+        task_texts = dict.fromkeys(split.texts[row] for row in split.evenly(MOST))
+        return {
+            "queries": [self.query_prefix + query for query in probe.queries],
+            "objects": [self.document_prefix + text for text in probe.objects],
+            "task": list(task_texts),
+        }
+
+    def _left_out(self, learned: Sequence[Fact], taught: Sequence[Fact]) -> list[Metric]:
         """Return how many of the learned facts the control does not teach."""
         if not self.shuffled:
             return []
-        count = len(injection.learned)
-        left_out = count - len(injection.taught)
-        return [Metric(name="left_out_facts", value=left_out, n=count)]
-
-    def _probe(
-        self, context: Context, network: Any, tokenizer: Any, injection: InjectionRows, loss: Any
-    ) -> dict[str, Any]:
-        """Return the ranks of the masked tokens for held-out and for learned facts."""
-        from rarefy.stages.inject import masked_lm
-
-        ranks = {}
-        for name in ("held_out", "learned"):
-            rows = injection.probe_rows(name == "held_out")
-            ranks[name] = masked_lm.probe(context, network, tokenizer, loss, rows)
-        return ranks
+        left_out = len(learned) - len(taught)
+        return [Metric(name="left_out_facts", value=left_out, n=len(learned))]
 
 
-def _metrics(when: str, ranks: dict[str, Any]) -> list[Metric]:
-    """Return top-1, top-10 and mean reciprocal rank of each probe; n counts masked tokens."""
+def embedding_task(max_length: int) -> tasks.Task:
+    """Return the task that a body without a head has on facts."""
+    return tasks.find("sentence-embeddings").bind((), max_length, ("query", "object"))
+
+
+def _by_frequency(probe: Probe) -> list[Metric]:
     metrics = []
-    for name, rank in ranks.items():
-        first, among_ten = rank == 1, rank <= 10
-        reciprocal = 1 / rank.double()
-        values = {
-            "top1": first.double().mean(),
-            "top10": among_ten.double().mean(),
-            "mrr": reciprocal.mean(),
-        }
-        for key, value in values.items():
-            metric = f"cloze_{name}_{key}_{when}"
-            rounded = round(value.item(), 6)
-            metrics.append(Metric(name=metric, value=rounded, n=len(rank)))
+    for name in probe.asked:
+        metrics += _metrics(f"{name}_by_frequency", probe.by_frequency(name))
     return metrics
 
 
-def _fills_masks(kind: Any) -> bool:
-    """Return whether transformers has a masked-language model of a type. Imports torch."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+def _ranks(when: str, probe: Probe, embedded: Embeddings) -> list[Metric]:
+    metrics = []
+    for name in probe.asked:
+        places = probe.by_embeddings(name, embedded["queries"], embedded["objects"])
+        metrics += _metrics(f"{name}_{when}", places)
+    return metrics
 
-    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+def _metrics(name: str, places: Places) -> list[Metric]:
+    """Return the mean reciprocal rank, 0 beyond the tenth, and the share among the first ten."""
+    from rarefy.pipeline.tasks.shared import ranking
+
+    values = {
+        "mrr_10": ranking.reciprocal_rank(places),
+        "hits_10": ranking.recall(places, ranking.TOP),
+    }
+    metrics = []
+    for key, value in values.items():
+        rounded = round(float(value.mean()), 6)
+        metrics.append(Metric(name=f"{name}_{key}", value=rounded, n=places.queries))
+    return metrics
+
+
+def _retained(before: Embeddings, after: Embeddings) -> list[Metric]:
+    """Return the share of each task text's ten nearest texts that are still among them."""
+    import numpy as np
+
+    from rarefy.pipeline.tasks.embeddings import search
+
+    each = np.arange(len(before["task"]))
+    old = search.neighbours(before["task"], each)
+    new = search.neighbours(after["task"], each)
+    share = float(search.overlap(old, new).mean())
+    rounded = round(share, 6)
+    return [Metric(name="neighbours_retained", value=rounded, n=len(each))]

@@ -23,7 +23,7 @@ from rarefy.stages.training.parameters import EXPORTING
 
 
 class Profile(Stage):
-    """Time a model's heads and neurons on this machine, for pruning to a speed-up (prune: table).
+    """Time a model's heads and neurons on this machine, for the `table` of a speed-up.
 
     Models of one and of two layers with few and many heads and neurons are exported as they would
     ship, in int8, and timed on development rows in short alternating blocks of calls. Their
@@ -76,8 +76,8 @@ class Profile(Stage):
         """Write the table; report the ms of one layer more."""
         import numpy as np
 
-        from rarefy.stages.prune.latency_table import Curve, Table, grid, model_of
         from rarefy.stages.prune.selection import MULTIPLES
+        from rarefy.stages.surgery.latency_table import Curve, Table, grid, model_of
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)

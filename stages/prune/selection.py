@@ -199,7 +199,8 @@ def counts_for_multiply_adds(
     except ModelError as error:
         raise ModelError(
             f"prune: {1 - budget / total:.0%} of the multiply-adds of heads and neurons is too "
-            f"much; they have {(most - least) / total:.0%} to give, as each layer keeps some"
+            f"much; at most {(most - least) / total:.0%} can be removed, because every layer keeps "
+            "at least one head and some neurons"
         ) from error
 
 

@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
-from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.quantity import Quantity
-from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS, THIN
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
+from rarefy.stages.common.table_of_times import TABLE, check_precision
 from rarefy.stages.prune.importance import CRITERIA
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
-TABLE = "table"
-"""The role of the table of times among the references."""
 TARGETS = ("speedup", "remove_macs", "keep_parameters")
 """What a user may ask for instead of shares of the heads and neurons."""
 UNITS = ("remove_heads", "remove_neurons", *TARGETS)
@@ -170,12 +169,7 @@ class Prune(Stage):
         """
         if not self.recover_epochs:
             transfer_set.check_texts(recipe.stages, self.transfer)
-        table = recipe.stages.get(self.table or "")
-        if getattr(table, "precision", "int8") != "int8":
-            raise RecipeError(
-                f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
-                "leave out its 'precision'"
-            )
+        check_precision(recipe.stages, self.table)
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
@@ -192,10 +186,6 @@ class Prune(Stage):
             raise ModelError(
                 "prune.vocabulary: pairs of tokens are hashed by token IDs, which would change; "
                 "put it before 'bag_of_tokens'"
-            )
-        if self.vocabulary and config.get(THIN):
-            raise ModelError(
-                "prune.vocabulary: the embeddings are factorized; put 'prune' before 'factorize'"
             )
         if not (self._units or self.remove_layers):
             return config
@@ -252,8 +242,8 @@ class Prune(Stage):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Remove tokens; in rounds, layers, then heads and neurons, and train to recover; save."""
         from rarefy.pipeline.model import checkpoint
-        from rarefy.stages.prune import recovery
         from rarefy.stages.prune import units as unit_search
+        from rarefy.stages.teachers import recovery
         from rarefy.stages.training import calibration_rows as calibration
 
         training.prepare(context)

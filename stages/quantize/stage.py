@@ -60,7 +60,7 @@ class Quantize(Stage):
 
     ``weights: int4`` is for size: the layers that tolerate it have weights in 4 bits, rounded by
     GPTQ (Frantar et al. 2023, arXiv 2210.17323) for the inputs in the calibration rows; 64
-    neighbours share a scale and a zero point. The others have 8. When the bundle is loaded, 4 bits
+    neighbors share a scale and a zero point. The others have 8. When the bundle is loaded, 4 bits
     become 8, so it takes the same time and memory.
     """
 

@@ -270,8 +270,6 @@ def prune_embeddings(model: Any, retained: Sequence[int]) -> None:
     """
     import torch
 
-    if not hasattr(model.get_input_embeddings(), "weight"):
-        raise ModelError("prune.vocabulary: the embeddings are factorized; prune before factorize")
     new = {index: place for place, index in enumerate(retained)}
     rows = torch.tensor(retained)
     words, scores = model.get_input_embeddings(), model.get_output_embeddings()

@@ -28,6 +28,7 @@ from rarefy.pipeline.model.batches import batches_by_length
 from rarefy.pipeline.model.tokens.words import NO_WORD
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store import disk
+from rarefy.pipeline.store.artifact import Curve
 from rarefy.pipeline.tasks.encoder import FIRST
 from rarefy.pipeline.terms.errors import RarefyError
 from rarefy.pipeline.terms.wording import plural
@@ -38,6 +39,8 @@ from rarefy.stages.training.parameters import Loss, Row, Trained, Training, cpu_
 from rarefy.stages.training.rows import groups, lengths
 
 CHECKPOINT_SECONDS = 60.0
+CURVE_PARTS = 60
+"""The points of a curve of losses, at most."""
 WHOLE = "whole.json"
 """The losses so far and the size of every file of a checkpoint, which is incomplete without it.
 
@@ -95,7 +98,15 @@ def fit(
     epoch_steps = len(batches) // epochs
     last_epoch = trainer.losses[-epoch_steps:]
     mean = sum(last_epoch) / len(last_epoch)
+    context.curves[directory.name] = curve(trainer.losses)
     return Trained(mean, len(trainer.losses), resumed_from, judged)
+
+
+def curve(losses: Sequence[float]) -> Curve:
+    """Return the means of the losses over at most ``CURVE_PARTS`` equal parts of the steps."""
+    parts = np.array_split(losses, min(CURVE_PARTS, len(losses)))
+    means = [round(float(part.mean()), 5) for part in parts]
+    return Curve(steps=len(losses), losses=tuple(means))
 
 
 def _release(network: Any) -> None:
@@ -342,11 +353,6 @@ class _Trainer(Trainer):
         return DataLoader(
             self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator
         )
-
-    def get_decay_parameter_names(self, model: Any) -> list[str]:
-        """Return the names of matrices: DoRA's magnitudes are vectors, which would shrink."""
-        names = super().get_decay_parameter_names(model)
-        return [name for name in names if model.get_parameter(name).dim() > 1]
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
         value: torch.Tensor = self.loss(model, inputs)

@@ -72,7 +72,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 20
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})

@@ -26,5 +26,5 @@ def made() -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def page() -> Page:
-    """The code of docs/serving.md."""
+    """The code of docs/how-to/hub.md and docs/how-to/mlflow.md."""
     return Page.read()

@@ -1,4 +1,4 @@
-"""The code on docs/serving.md, to be executed as it stands there."""
+"""The code on the pages about other tools, to be executed as it stands there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Page:
 
     @classmethod
     def read(cls) -> Page:
-        parts = re.split(r"^#+ (.+)$", (ROOT / "docs/serving.md").read_text(), flags=re.MULTILINE)
+        pages = [(ROOT / f"docs/how-to/{name}.md").read_text() for name in ("hub", "mlflow")]
+        parts = re.split(r"^##+ (.+)$", "".join(pages), flags=re.MULTILINE)
         found = {}
         for heading, text in zip(parts[1::2], parts[2::2], strict=True):
             found[heading] = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

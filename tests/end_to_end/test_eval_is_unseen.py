@@ -17,7 +17,7 @@ CHAIN: tuple[Any, ...] = (
     {"finetune": {"epochs": 1}},
     {"distill": {"keep_layers": 1, "epochs": 1}},
     {"prune": {"remove_neurons": "25 %", "remove_heads": "25 %"}},
-    {"factorize": {"embeddings": 8}},
+    {"factorize": {"keep_weights": 0.95, "calibration_rows": 8}},
     {"adapt": {"teacher": "finetune", "epochs": 1}},
     {"quantize": {"mode": "static", "calibration_rows": 16}},
     "merge",
@@ -43,9 +43,10 @@ def test_no_other_stage_can_open_it_and_a_new_byte_reruns_no_other(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is gone while they run, and its rows raise an error if they are touched."""
+    workshop.widen()
     path, away = workshop.folder / "eval.jsonl", workshop.folder / "away"
     ran: list[str] = []
-    run_stage = Run._run_stage
+    run_stage = Run.run_stage
 
     def poisoned(
         run: Run, identifier: str, stage: Stage, context: Context, known: dict[str, Artifact]
@@ -64,7 +65,7 @@ def test_no_other_stage_can_open_it_and_a_new_byte_reruns_no_other(
             away.rename(path)
             splits["eval"] = whole
 
-    monkeypatch.setattr(Run, "_run_stage", poisoned)
+    monkeypatch.setattr(Run, "run_stage", poisoned)
     first = execute(workshop.open(*CHAIN))
     assert ran == list(first)
 

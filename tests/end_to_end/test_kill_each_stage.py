@@ -11,13 +11,13 @@ from tests.conftest import Workshop
 from tests.end_to_end.test_crash import assert_whole
 
 STAGES = (
-    {"inject": {"facts": "facts.tsv", "epochs": 1, "head_epochs": 1}},
+    {"inject": {"facts": "facts.tsv", "epochs": 1}},
     {"finetune": {"epochs": 1}},
     {"augment": {"spans": 2}},
     {"label": {"transfer": "augment"}},
     {"distill": {"keep_layers": 1, "epochs": 1, "transfer": "label", "keep": "best"}},
     {"prune": {"remove_neurons": "25 %", "calibration_rows": 8}},
-    {"factorize": {"embeddings": 8}},
+    {"factorize": {"keep_weights": 0.95, "calibration_rows": 8}},
     {"adapt": {"epochs": 1, "rank": 2}},
     {"quantize": {"calibration_rows": 8}},
     "merge",
@@ -44,7 +44,6 @@ from rarefy.pipeline.recipe import recipe
 from rarefy.pipeline.run.engine import Run
 from rarefy.pipeline.run.plan.plan import MODEL, Plan
 from rarefy.pipeline.store.store import Store
-from rarefy.stages.inject import rows as lessons
 from rarefy.stages.training import loop as trainer
 
 STEPS = (MODEL, *(step.id for step in recipe.load(Path(sys.argv[1])).steps))
@@ -80,6 +79,7 @@ for victim in (*STEPS, None):
 
 
 def test_a_kill_in_the_middle_of_each_stage(workshop: Workshop) -> None:
+    workshop.widen()
     facts = [f"w{number}\thypernym\tmood" for number in range(20)]
     text = "\n".join(["subject\trelation\tobject", *facts])
     (workshop.folder / "facts.tsv").write_text(text + "\n")

@@ -1,4 +1,4 @@
-"""Run the commands of README and docs/commands.md unchanged, on real weights and few sentences."""
+"""Run the commands of README and of the tour unchanged, on real weights and few sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-COMMANDS = (ROOT / "docs/commands.md").read_text()
+COMMANDS = (ROOT / "docs/get-started/commands.md").read_text()
+GUIDES = (
+    *("compress-your-own-model", "compare-and-load-test", "resolve-an-inconclusive-verdict"),
+    *("promote-and-roll-back", "clean-up", "troubleshooting"),
+)
+"""Pages whose commands are run after those of the README."""
 ROWS = {"train": 192, "eval": 96}
 ELSEWHERE = {
     "source .venv/bin/activate": "the environment of these tests is active",
@@ -24,6 +29,7 @@ ELSEWHERE = {
     "docker build -t rarefy .": "needs a Docker engine",
     'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
     "rarefy rollback production": "tests/end_to_end/test_releases.py; here is one release only",
+    "rarefy promote demo production --store s3://models/rarefy": "needs a bucket",
 }
 VERDICTS = (
     "rarefy run",
@@ -31,14 +37,16 @@ VERDICTS = (
     "rarefy ci",
     "rarefy verdict check",
     "rarefy compare demo production",
+    "rarefy validate",
 )
-QUICK = "- validate: {models: [finetune], processes: 2, seconds: 2, cold_starts: 0}"
+BRIEF = "processes: 2, seconds: 2, cold_starts: 0, fastest_float: false"
+QUICK = f"- validate: {{models: [finetune], {BRIEF}}}"
 """So few sentences may miss the budgets (code 3) or prove too little (code 4)."""
 
 
-def commands() -> list[str]:
-    """Return the shell commands of both pages in order, without their comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", README + COMMANDS, re.DOTALL)
+def commands(text: str = README + COMMANDS) -> list[str]:
+    """Return the shell commands of pages in order, without their comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line))
 
@@ -88,7 +96,8 @@ def test_every_command_of_the_readme_runs(checkout):
             assert re.search(r"^verdict: (pass|fail|inconclusive)$", done.stdout, re.MULTILINE)
             assert (checkout / ".rarefy/runs/demo/report.html").stat().st_size < 1e6
         else:
-            done = call(checkout, command)
+            brief = " --seconds 2" if command.startswith("rarefy compare") else ""  # not a minute
+            done = call(checkout, command + brief)
             allowed = (0, 3, 4) if command.startswith(VERDICTS) else (0,)
             assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
             if command.startswith("rarefy init"):
@@ -102,7 +111,7 @@ def bring_model_and_tickets(checkout: Path) -> None:
     """Make what the README calls the reader's own: a fine-tuned model and one CSV file."""
     done = call(checkout, f"rarefy artifact show {digest_of(checkout, 'finetune')} --json")
     trained = Path(json.loads(done.stdout)["directory"])
-    shutil.copytree(trained, checkout / "my-model")
+    shutil.copytree(trained, checkout / "my-model", dirs_exist_ok=True)
     rows = (checkout / "examples/data/movie-reviews/eval.jsonl").read_text().splitlines()
     with (checkout / "tickets.csv").open("w", newline="") as file:
         table = csv.writer(file)
@@ -115,9 +124,7 @@ def bring_model_and_tickets(checkout: Path) -> None:
 def time_briefly(recipe: Path) -> None:
     """Shorten the timing of a recipe that ``init`` wrote."""
     text = recipe.read_text()
-    brief = re.sub(
-        r"- validate: \{", "- validate: {processes: 2, seconds: 2, cold_starts: 0, ", text
-    )
+    brief = re.sub(r"- validate: \{", f"- validate: {{{BRIEF}, ", text)
     assert brief != text
     recipe.write_text(brief)
 
@@ -136,24 +143,40 @@ def digest_of(checkout: Path, step: str) -> str:
 
 
 @pytest.mark.long
+def test_every_command_of_the_guides_runs(checkout):
+    """After the demo, on whose run most of them work, and the release of its bundle."""
+    assert call(checkout, "rarefy run examples/demo.yaml").returncode in (0, 3, 4)
+    bring_model_and_tickets(checkout)
+    (checkout / "tickets.yaml").unlink(missing_ok=True)  # the README's commands make one, too
+    release(checkout)
+    assert call(checkout, "rarefy ci examples/demo.yaml --out rarefy-ci").returncode in (0, 3, 4)
+    text = "".join((ROOT / f"docs/how-to/{name}.md").read_text() for name in GUIDES)
+    for command in commands(text):
+        if command in ELSEWHERE:
+            continue
+        done = call(checkout, command)
+        allowed = (0, 3, 4) if command.startswith(VERDICTS) else (0,)
+        assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+        if command.startswith("rarefy init"):
+            time_briefly(checkout / "tickets.yaml")
+
+
+@pytest.mark.long
 def test_the_knowledge_recipe_runs_on_real_weights(checkout):
-    facts = checkout / "examples/data/wordnet-glosses/glosses.tsv"
-    facts.write_text("".join(facts.read_text().splitlines(keepends=True)[:60]))
+    facts = checkout / "examples/data/wordnet-facts/facts.tsv"
+    facts.write_text("".join(facts.read_text().splitlines(keepends=True)[:61]))
+    queries = checkout / "examples/data/wordnet-search/eval.jsonl"
+    lines = queries.read_text().splitlines(keepends=True)[:50]
+    queries.write_text("".join(lines))
+    asked = {json.loads(line)["positive"] for line in lines}
+    corpus = checkout / "examples/data/wordnet-search/corpus.jsonl"
+    documents = corpus.read_text().splitlines(keepends=True)
+    corpus.write_text("".join(line for line in documents if json.loads(line)["id"] in asked))
     done = call(checkout, "rarefy run examples/knowledge.yaml --engine inline --json")
     assert done.returncode in (0, 3, 4), done.stderr
-    said = json.loads(done.stdout)
-    assert [row["id"] for row in said["ledger"]] == [
-        "model",
-        "inject",
-        "finetune",
-        "factorize",
-        "adapt",
-        "quantize",
-        "merge",
-        "export",
-        "validate",
-    ]
-    by_id = {row["id"]: row for row in said["ledger"]}
-    assert by_id["factorize"]["parameters"] < by_id["finetune"]["parameters"]
-    assert by_id["merge"]["parameters"] == by_id["factorize"]["parameters"]
-    assert by_id["export"]["size"] < 0.5 * by_id["finetune"]["size"]
+    ledger = json.loads(done.stdout)["ledger"]
+    steps = ["model", "inject", "quantize", "export", "validate"]
+    assert [row["id"] for row in ledger] == steps
+    by_id = {row["id"]: row for row in ledger}
+    assert by_id["inject"]["parameters"] == by_id["model"]["parameters"]
+    assert by_id["export"]["size"] < 0.5 * by_id["inject"]["size"]

@@ -1,4 +1,4 @@
-"""The chain of docs/students.md runs, and a second student costs only its own training."""
+"""The chain of choose-a-student.md runs, and a second student costs only its own training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind
 from tests.conftest import QUICK, Workshop
 
-PAGE = Path(__file__).parents[2] / "docs" / "students.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/choose-a-student.md"
 
 
 def stages() -> list[Any]:
@@ -24,8 +24,6 @@ def stages() -> list[Any]:
     for stage in found:
         if "distill" in stage:
             stage["distill"] |= {"epochs": 1}
-        if "factorize" in stage:
-            stage["factorize"] = {"embeddings": 8}
         if isinstance(stage, dict) and "validate" in stage:
             stage["validate"] |= QUICK
     return [{"quick:Head": None, "as": "teacher"}, *found]
@@ -38,7 +36,6 @@ def test_the_chain_of_the_page_runs_and_another_student_reuses_it(workshop: Work
     assert kinds["augment"] == kinds["labels"] == kinds["both"] == Kind.TRANSFER_SET
     student = checkpoint.load(finished["student"].artifact.directory)
     assert len(checkpoint.encoder_layers(student)) == 1
-    assert student.get_input_embeddings().table.embedding_dim == 8
     assert finished["export"].artifact.manifest.model["precision"] == "int8"
     place = next(
         at for at, s in enumerate(chain) if isinstance(s, dict) and s.get("as") == "student"

@@ -22,7 +22,7 @@ ASKS = "language-model/predict.py"
 
 
 def commands(page: str) -> list[str]:
-    text = (ROOT / f"docs/{page}.md").read_text()
+    text = (ROOT / f"docs/how-to/{page}.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     return [line for block in blocks for line in block.splitlines()]
 

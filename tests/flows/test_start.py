@@ -19,6 +19,12 @@ from tests.flows.runs import PASSES, job
 from tests.project import Project
 
 
+@pytest.fixture
+def project(trained_project: Project) -> Project:
+    """A project whose model is in the store, trained: no process has to load PyTorch for it."""
+    return trained_project
+
+
 def test_inline_passes_our_errors_on(project: Project) -> None:
     recipe = project.recipe("quickstages:Head", "quickstages:Break")
     with pytest.raises(ModelError, match=r"^break: the weights are made of cheese$"):
@@ -61,7 +67,7 @@ def test_a_server_that_does_not_answer_is_said_with_what_to_do(
 
 
 def test_an_embedded_server_that_does_not_start_in_time_is_one_line(project: Project) -> None:
-    recipe = project.recipe("quickstages:Head")
+    recipe = project.recipe("quickstages:Head", "quickstages:Judge")
     command = [sys.executable, "-m", "rarefy", "run", recipe, "--home", project.home]
     environment = os.environ | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -75,7 +81,7 @@ def test_a_run_in_a_thread_leaves_the_output_of_the_process_alone(
 ) -> None:
     """Of two that overlap, the second would give back what the first had put there."""
     seen = []
-    monkeypatch.setattr(start, "_run", lambda *_given: seen.append(sys.stdout))
+    monkeypatch.setattr(start.jobs, "run_inline", lambda *_given: seen.append(sys.stdout))
     monkeypatch.setattr(start.recording, "recorded", lambda *_given: nullcontext(MagicMock()))
     recipe, before = project.recipe("quickstages:Head"), sys.stdout
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
@@ -129,6 +130,23 @@ def test_a_bundle_leaves_rows_undecided_whose_label_is_below_its_threshold(base,
 def test_a_threshold_needs_one_label_a_row(task, said):
     with pytest.raises(RecipeError, match=said):
         Export(threshold={"recall": 0.9}).check(StageCheck(task, 32))
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "planner", "said"),
+    [
+        ("text-classification", Target(provider="cuda"), None, "provider: cpu only, not cuda"),
+        ("sentence-embeddings", Target(), None, "needs a head, which sentence-embeddings does not"),
+        ("text-classification", Target(), Quantize(mode="static"), "needs dynamic ranges"),
+    ],
+)
+def test_an_adapter_that_cannot_be_a_file_must_be_merged_before(task, target, planner, said):
+    known = {"targets": (target,), "planner": planner}
+    merged = StageCheck(tasks.find(task), 32, **known)
+    adapted = StageCheck(tasks.find(task), 32, **known, input=Kind.ADAPTER)
+    Export().check(merged)
+    with pytest.raises(RecipeError, match=f"{said}.*; put 'merge' before 'export'"):
+        Export().check(adapted)
 
 
 def test_an_unknown_target_is_said(tuned, make_context):

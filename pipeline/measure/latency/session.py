@@ -25,6 +25,10 @@ SHARE = 30
 TIMES = 3
 """How often bundles are timed until nothing disturbs it, at most."""
 QUIET = 0.2
+WARM = 0.5
+"""Seconds, at least, of a warm-up."""
+CACHES = 256 * 2**20
+"""Bytes: more than the last-level cache that one core can use."""
 
 
 def measure(
@@ -87,6 +91,7 @@ def measure(
     twice = (references or names)[0]
     needed = intervals.samples_needed(percentile)
     calls = math.ceil(needed / processes)
+    share = seconds / SHARE
     request = {
         "bundles": {name: str(path.resolve()) for name, path in bundles.items()},
         "twice": twice,
@@ -95,7 +100,7 @@ def measure(
         "provider": provider,
         "alike": alike,
         "threads": threads,
-        "seconds": seconds / SHARE,
+        "warming": max(share, WARM),
         "lengths": list(lengths),
         "calls": calls,
     }
@@ -112,10 +117,12 @@ def measure(
             progress(min(spent, seconds), seconds, note)
 
         times_cold = cold is None or number < cold
-        request["cold"] = times_cold and is_on_cpu(provider)
+        request["cold"] = 0
+        if times_cold and is_on_cpu(provider):
+            request["cold"] = CACHES
         spent = timer.seconds() - started
         late = number >= processes and spent > seconds
-        request["timing"] = request["seconds"]
+        request["timing"] = share
         if late:
             request["timing"] = 0.0  # and "calls" alone count
         request["seed"] = [seed, number]

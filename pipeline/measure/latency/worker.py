@@ -42,13 +42,11 @@ FIXED = 20
 """Calls per fixed length and process."""
 COLD = 16
 """Calls per process with emptied caches: in five processes, enough for a p95."""
-STEADY, WARM = 0.05, 0.5
+STEADY = 0.05
 PATIENCE = 3
 """A warm-up takes so many times as long until models are steady."""
 FEWEST = 3
 """Blocks of a warm-up, and rows in each: two blocks must each be as fast as the one before."""
-CACHES = 256 * 2**20
-"""Bytes: more than the last-level cache that one core can use."""
 CACHE_LINE = 64
 """Bytes that a cache holds together."""
 
@@ -243,7 +241,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, request["cores"])
     random = np.random.default_rng(request["seed"])
-    rows, seconds = Rows(request["texts"], request["pairs"]), request["seconds"]
+    rows = Rows(request["texts"], request["pairs"])
     models = load(request, random)
     first = models[0].model
     lengths = token_lengths(first, *rows)
@@ -252,7 +250,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     gc.collect()
     gc.disable()
     before = fingerprint.snapshot()
-    steady = session.warm_up(max(seconds, WARM))
+    steady = session.warm_up(request["warming"])
     timing = request["timing"]
     aim = request["calls"]
     calls = session.time_blocks(timing, aim)
@@ -265,7 +263,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     fixed = once.time_lengths(request["lengths"])
     cold = Calls()
     if request["cold"]:
-        empty = partial(empty_caches, larger_memory())
+        empty = partial(empty_caches, larger_memory(request["cold"]))
         cold = once.time_cold(COLD, empty)
     wall = calls.by_model("wall")
     cold_ms = cold.ms
@@ -339,9 +337,9 @@ def _size(feed: Feed) -> int:
     return max(int(array.size) for array in feed.values())
 
 
-def larger_memory() -> NDArray[np.int64]:
-    """Return memory that is larger than the caches: writing to it throws out everything else."""
-    return np.zeros(CACHES // 8, dtype=np.int64)
+def larger_memory(size: int) -> NDArray[np.int64]:
+    """Return ``size`` bytes, more than the caches hold: writing them throws out everything else."""
+    return np.zeros(size // 8, dtype=np.int64)
 
 
 def empty_caches(larger: NDArray[np.int64]) -> None:

@@ -14,9 +14,9 @@ from rarefy.pipeline.measure.row_lengths import character_lengths, select_rows
 
 PAPERS = (
     *("README.md", "LICENSE", "NOTICE", "SHA256SUMS", "manifest.json", "run.json"),
-    *("predict.py", "predict_session.py", "predict_task.py"),
+    *("predict.py", "predict_session.py", "predict_task.py", "predict_adapter.py"),
 )
-"""Files of a bundle that are not needed to answer; neither is its ``samples/`` folder."""
+"""Files of a bundle that are not needed to answer; neither are ``samples/`` and ``task_*.py``."""
 ROWS = 16
 PROCESS: Final = Path("/proc/self")
 
@@ -79,6 +79,7 @@ def size(directory: Path) -> int:
     for path in directory.rglob("*"):
         inside = path.relative_to(directory)
         needed = inside.parts[0] != "samples" and inside.as_posix() not in PAPERS
+        needed = needed and not inside.match("task_*.py")
         if needed and path.is_file():
             total += path.stat().st_size
     return total

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from rarefy.pipeline.tasks import Task
 
 LOST, WON, SURE = "lost", "won", "sure and wrong"
-EACH = 12
+EACH = 200
+"""Rows of a kind, at most; the page shows fewer, disagreements.csv all."""
 
 
 def choose(
     task: Task, split: Split, truth: Sequence[Any], models: Mapping[str, ModelMeasurement]
 ) -> list[dict[str, str]]:
-    """Return up to twelve rows of each kind, the candidate's most confident answers first.
+    """Return up to ``EACH`` rows of each kind, the candidate's most confident answers first.
 
     ``lost``: only the first reference is right. ``won``: only the candidate is right. ``sure and
     wrong``: the candidate is wrong, and the row is not among those lost. Returns an empty list if

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rarefy.pipeline.model import batches
 from rarefy.pipeline.model.quantization import cpu_arithmetic
-from rarefy.pipeline.model.runtime import onnx_runtime, openvino, tensorrt
+from rarefy.pipeline.model.runtime import adapter_file, onnx_runtime, openvino, tensorrt
 from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE, path_of, read
 from rarefy.pipeline.model.runtime.graph_file import check_graph, contains
 from rarefy.pipeline.model.runtime.providers import DEVICES, PROVIDERS, check_included
@@ -92,18 +93,41 @@ class BundleModel:
         self, directory: Path, *, provider: str = "cpu", threads: int | None = None
     ) -> None:
         self.directory = Path(directory).resolve()
-        self.config = read(self.directory, "config.json")
-        self.signature = read(self.directory, SIGNATURE)
+        self._describe(read(self.directory, "config.json"), read(self.directory, SIGNATURE))
         cpu_arithmetic.check(self.signature)
-        named = self.config["id2label"]
-        self.labels = tuple(named[str(at)] for at in range(len(named)))
-        self.inputs = tuple(entry["name"] for entry in self.signature["inputs"])
-        self.output = self.signature["outputs"][0]["name"]
-        self.task = self.signature["task"]
         self.provider = provider
         self.session = self._session(provider, threads)
         self.precision: str | None = getattr(self.session, "precision", None)
         """What floats are computed in if the runtime chooses, as OpenVINO does; else None."""
+        self._open_tokenizer()
+
+    def with_adapter(self, path: Path) -> BundleModel:
+        """Return a model that answers another task with this one's base, whose session they share.
+
+        Raises ModelError if there is no such adapter or it is for another base, IntegrityError if
+        it is damaged.
+        """
+        adapter = adapter_file.read(path)
+        adapter.check_base(self.signature)
+        other = copy.copy(self)
+        other._describe(adapter.config, adapter.signature)
+        other.session = adapter_file.Session(self.session.base, adapter)
+        other._check_names(other.session)
+        other._open_tokenizer()
+        return other
+
+    def _describe(self, config: dict[str, Any], signature: dict[str, Any]) -> None:
+        """Take the labels, the task and the tensors' names from these files of a bundle."""
+        self.config = config
+        self.signature = signature
+        named = config["id2label"]
+        self.labels = tuple(named[str(at)] for at in range(len(named)))
+        self.inputs = tuple(entry["name"] for entry in signature["inputs"])
+        self.output = signature["outputs"][0]["name"]
+        self.task = signature["task"]
+
+    def _open_tokenizer(self) -> None:
+        """Load the tokenizer, with the signature's length."""
         self.tokenizer = self._tokenizer()
         self.tokenizer.no_padding()
         side = self.signature.get("truncation_side", "right")
@@ -313,6 +337,12 @@ class BundleModel:
         name = PROVIDERS[provider]
         path = path_of(self.directory, MODEL)
         check_graph(path)
+        has_adapter = adapter_file.ADAPTER in self.signature
+        if has_adapter and provider != "cpu":
+            raise ProviderError(
+                f"{self.directory}: a bundle whose adapter is a file runs on the provider cpu "
+                f"only, not {provider}"
+            )
         if provider == "openvino":
             return openvino.Session(path, threads or self._threads())
         import onnxruntime
@@ -340,6 +370,10 @@ class BundleModel:
             )
         if provider != "cpu":
             onnx_runtime.check_placement(session, provider, name)
+        if has_adapter:
+            adapter = adapter_file.read(self.directory / adapter_file.FILE)
+            adapter.check_base(self.signature)
+            session = adapter_file.Session(session, adapter)
         self._check_names(session)
         return session
 

@@ -108,7 +108,8 @@ class Panel:
         if not self.bars:
             low = self.show(value.low)
             high = self.show(value.high)
-            words += f", 95% interval {low} – {high}"
+            bounds = wording.span(low, high)
+            words += f", 95% interval {bounds}"
         return words
 
     def describe(self) -> str:

@@ -78,6 +78,8 @@ def _describe(point: facts.Point, metric: str) -> str:
     latency = wording.milliseconds(point.latency.value)
     fastest = wording.significant(point.latency.low)
     slowest = wording.milliseconds(point.latency.high)
-    words = f"{point.name}: {score} ({worst} – {best})"
-    words += f", p50 {latency} ({fastest} – {slowest})"
+    scores = wording.span(worst, best)
+    times = wording.span(fastest, slowest)
+    words = f"{point.name}: {score} ({scores})"
+    words += f", p50 {latency} ({times})"
     return words

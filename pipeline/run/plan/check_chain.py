@@ -70,6 +70,7 @@ def check_stages(loaded: LoadedRecipe, task: Task) -> None:
             stages=dict(earlier),
             planner=_planner(loaded, step, planners),
             exporter=_exporter(loaded, step, kinds, planners),
+            input=kinds[step.input],
         )
         loaded.call(step.stage.check, stage_check, check=True)
         earlier[step.id] = step.stage

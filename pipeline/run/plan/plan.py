@@ -26,6 +26,7 @@ from rarefy.pipeline.run.plan import (
     check_chain,
     check_own_metrics,
     own_answers,
+    tagged_model,
     times_as_warnings,
 )
 from rarefy.pipeline.run.plan import check_budgets as budgets
@@ -261,7 +262,10 @@ class Plan:
     def located(self) -> located_model.Located:
         """The model; its head has the data's names for its labels, where these are known."""
         recipe = self.loaded.recipe
-        located = located_model.locate(recipe.model, self.loaded.base, recipe.allow_pickle)
+        if tagged_model.is_tagged(recipe.model):
+            located = tagged_model.locate(self.store, recipe.model)
+        else:
+            located = located_model.locate(recipe.model, self.loaded.base, recipe.allow_pickle)
         task = self.unbound_task
         names = recipe.data.labels or ()
         if not task.head.labels_of(located.config):

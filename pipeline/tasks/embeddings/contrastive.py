@@ -76,20 +76,20 @@ def loss(embed: Embed, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
     from rarefy.pipeline.tasks.embeddings import similarity
 
-    query, positive = _texts_of(batch), _texts_of(batch, POSITIVE)
+    query, positive = texts_of(batch), texts_of(batch, POSITIVE)
     queries, documents = embed(model, query), embed(model, positive)
     if not batch["labels"].isnan().any():
         cosines = functional.cosine_similarity(queries.float(), documents.float())
         return similarity.order(cosines, batch["labels"])
     texts = [positive]
     if f"{NEGATIVE}input_ids" in batch:
-        negative = _texts_of(batch, NEGATIVE)
+        negative = texts_of(batch, NEGATIVE)
         texts.append(negative)
         documents = torch.cat([documents, embed(model, negative)])
-    return similarity.ranking(queries, documents, _relevant(query, texts))
+    return similarity.ranking(queries, documents, relevant(query, texts))
 
 
-def _texts_of(batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+def texts_of(batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """Return the inputs of the rows' first texts, or of those whose keys begin with ``prefix``."""
     inputs = inputs_of(batch)
     if not prefix:
@@ -97,7 +97,7 @@ def _texts_of(batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor
     return {key.removeprefix(prefix): inputs[key] for key in inputs if key.startswith(prefix)}
 
 
-def _relevant(query: Mapping[str, Tensor], documents: Sequence[Mapping[str, Tensor]]) -> Tensor:
+def relevant(query: Mapping[str, Tensor], documents: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """Return which documents have the tokens of a text that the row's query should find.
 
     It may have several, each in a row of its own. ``documents``: first the rows' own. The result is

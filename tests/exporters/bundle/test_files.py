@@ -35,6 +35,7 @@ FACTS = {
     "form": "deploy",
     "provider": "cpu",
     "least_runtime": "1.23",
+    "rank": None,
     "precision": "fp32",
     "passes": "mask 2",
     "idle": "scale",

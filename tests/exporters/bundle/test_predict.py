@@ -19,7 +19,7 @@ import pytest
 
 from rarefy.exporters.bundle import files, predict, session_onnxruntime
 
-PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/serve.md"
 
 
 def copy(bundle, folder, recorded=None):
@@ -367,7 +367,7 @@ def test_answering_writes_nothing_into_the_folder_of_a_bundle(deployed, tmp_path
 
 @pytest.fixture
 def service(deployed, tmp_path, monkeypatch):
-    """Return a function that starts the service of docs/serving.md beside a bundle."""
+    """Return a function that starts the service of docs/how-to/serve.md beside a bundle."""
     from fastapi.testclient import TestClient
 
     (code,) = re.findall(r"^```python\n(from bundle.*?)^```", PAGE.read_text(), re.DOTALL | re.M)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import ModelCard
 
-from rarefy.exporters.forms import hub_card
+from rarefy.exporters.forms import hub, hub_card
 from rarefy.exporters.forms.hub_card import Stated
 from rarefy.pipeline.verdict.provenance import Provenance
 from rarefy.pipeline.verdict.record import LedgerRow
 from tests.exporters.forms import bundles
-from tests.pipeline.report.factory import report_data
+from tests.pipeline.report.factory import digest, report_data
 
 
 def provenance(source, metric="accuracy", **changes):
@@ -187,3 +187,25 @@ def test_the_card_opens_the_model_by_a_class_that_there_is(classifier, tmp_path,
     text = card(bundles.read(classifier), tmp_path, Provenance()).text
     assert f"import {{ {opened}, AutoTokenizer }}" in text
     assert f"await {opened}.from_pretrained" in text
+
+
+def test_the_card_has_what_was_gained_on_which_cpu(classifier, tmp_path):
+    found = bundles.read(classifier, digest("export"))
+    text = card(found, tmp_path, provenance(found)).text
+    assert "| accuracy of the original, teacher | 83.2% [" in text
+    assert (
+        "× faster than the original, on Intel(R) Xeon(R) Processor @ 2.10GHz with 1 thread |"
+        in text
+    )
+    assert "| size of all files | 15.4 MB, the original 91.6 MB |" in text
+
+
+def test_the_python_on_the_card_answers(classifier, tmp_path):
+    hub.write(bundles.read(classifier), tmp_path, Provenance(), Stated())
+    text = (tmp_path / "README.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    local = code.replace('snapshot_download("OWNER/NAME")', repr(str(tmp_path)))
+    assert local != code
+    values = {}
+    exec(local, values)
+    assert values["logits"].shape == (1, 2)

@@ -139,7 +139,8 @@ def test_the_commands_of_the_page_are_ones_that_there_are(
 ) -> None:
     """Those without a server are run, on this run instead of the demo."""
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[3] / "docs/serving.md").read_text()
+    pages = Path(__file__).parents[3] / "docs/how-to"
+    page = "".join((pages / f"{name}.md").read_text() for name in ("hub", "triton", "mlflow"))
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     shown = "".join(text for language, text in blocks if not language)
     lines = [line.partition("#")[0].split() for line in shown.splitlines()]

@@ -56,7 +56,7 @@ STATES = {
 }
 OUTPUTS = {
     "verdict.json", "summary.md", "report.html", "run.json", "junit.xml", "answers.safetensors",
-    "bundle",
+    "disagreements.csv", "bundle",
 }  # fmt: skip
 
 

@@ -108,6 +108,27 @@ def test_what_is_undecided_fails_only_a_strict_gate(
     assert (said.code, told["exit_code"]) == (code, code)
 
 
+def test_the_comparison_is_a_page_where_one_is_named(
+    rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "compare", lambda *_, **__: compared())
+    made = bundles.make(tmp_path / "bundle")
+    page = tmp_path / "pages" / "side-by-side.html"
+    words = ("compare", made, made, "--data", labelled(tmp_path), "--html", page)
+    said = rarefy(*words, "--home", tmp_path / "home")
+    assert said.code == 0, said.err
+    text = page.read_text()
+    assert "mine" in text
+    assert "against production" in text
+    assert "1 of 400 rows differ" in text
+    assert rarefy(*words, "--home", tmp_path / "home").code == 0, "its own page is replaced"
+    page.write_text("somebody else's")
+    refused = rarefy(*words, "--home", tmp_path / "home")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert "rarefy did not write this" in refused.err
+
+
 def test_compare_refuses_other_labels(
     here: Project, rarefy: Callable[..., Said], bundle: Path
 ) -> None:

@@ -28,6 +28,12 @@ NAMES = ("tiny", "newer")
 
 
 @pytest.fixture
+def project(trained_project: Project) -> Project:
+    """A project whose model is in the store, trained: no process has to load PyTorch for it."""
+    return trained_project
+
+
+@pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

@@ -26,6 +26,12 @@ from tests.project import Project, Said
 NIGHTLY = "0 3 * * *"
 
 
+@pytest.fixture
+def project(trained_project: Project) -> Project:
+    """A project whose model is in the store, trained: no process has to load PyTorch for it."""
+    return trained_project
+
+
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)

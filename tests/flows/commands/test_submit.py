@@ -18,7 +18,7 @@ from tests import fleet_recipes as recipes
 from tests.fleet import POOL, ROOT, Fleet
 from tests.project import Said
 
-PAGE = ROOT / "docs" / "operations.md"
+PAGE = ROOT / "docs/how-to/schedules-and-workers.md"
 """Its commands are run as they stand there, but for the store's address."""
 
 

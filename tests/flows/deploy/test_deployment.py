@@ -212,6 +212,14 @@ def test_a_tag_of_this_machine_s_store_is_refused(project: Project, budgets: str
         deployment.check_portable(loaded)
 
 
+def test_a_model_of_this_machine_s_store_is_refused(project: Project) -> None:
+    path = project.recipe("quickstages:Head")
+    text = path.read_text().replace("model: encoder", "model: tag:base")
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=rf"{path}:3: model: tag:base is in this machine's store"):
+        deployment.check_portable(recipes.load(path))
+
+
 def test_a_path_of_this_machine_is_refused(project: Project) -> None:
     path = project.recipe("quickstages:Head")
     path.write_text(path.read_text().replace("train.jsonl", f"{project.folder}/train.jsonl"))

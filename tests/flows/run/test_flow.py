@@ -174,9 +174,9 @@ def wrong(**page):
     raise ValueError("a key with a capital")
 
 
-prefect_flow._shown(away, key="rarefy-ledger-a")
+prefect_flow.show_page(away, key="rarefy-ledger-a")
 try:
-    prefect_flow._shown(wrong, key="A")
+    prefect_flow.show_page(wrong, key="A")
 except ValueError as error:
     print(error, prefect_flow.key("ledger", "spam-de"))
 """
@@ -280,10 +280,10 @@ def test_a_store_that_is_away_at_the_end_does_not_hide_the_verdict(
         return work()
 
     loaded = SimpleNamespace(recipe=SimpleNamespace(name="demo"))
-    monkeypatch.setattr(prefect_flow, "_retried", retried)
+    monkeypatch.setattr(prefect_flow, "retried", retried)
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", "Nightly!")
-    monkeypatch.setattr(prefect_flow, "_steps", lambda _, job, __: carried_out(job))
-    monkeypatch.setattr(prefect_flow, "_shown", lambda _, **page: shown.append(page["key"]))
+    monkeypatch.setattr(prefect_flow, "run_steps", lambda _, job, __: carried_out(job))
+    monkeypatch.setattr(prefect_flow, "show_page", lambda _, **page: shown.append(page["key"]))
     monkeypatch.setattr(prefect_flow.markdown, "render", lambda _: "the verdict")
     monkeypatch.setattr(prefect_flow.jobs, "load", lambda _: loaded)
     monkeypatch.setattr(prefect_flow.jobs, "open_run", lambda *_: None)

@@ -23,6 +23,7 @@ from tests.project import Project
 
 ROOT = Path(__file__).parents[3]
 SLEEPS = """
+from quickstages import Head
 
 class Sleep(Head):
     name = "sleep"
@@ -67,15 +68,15 @@ def settings_of(server: psutil.Process) -> dict[str, Any]:
     ],
 )
 def test_no_server_outlives_its_run(
-    project: Project,
+    trained_project: Project,
     prefect_home: Callable[[Path], object],
     number: signal.Signals,
     send: Callable[[int, int], None],
 ) -> None:
     """A terminal sends Ctrl-C to all processes of its session: the run must end all the same."""
-    modules = project.folder / "modules" / "quickstages.py"
-    modules.write_text(modules.read_text() + SLEEPS)
-    recipe = project.recipe("quickstages:Sleep")
+    project = trained_project  # so that only the server takes long to start
+    (project.folder / "modules" / "sleepstages.py").write_text(SLEEPS)
+    recipe = project.recipe("sleepstages:Sleep")
     prefect_home(project.home / "prefect")
     run = subprocess.Popen(
         [sys.executable, "-m", "rarefy.flows.cli", "run", str(recipe)],

@@ -145,7 +145,7 @@ def test_a_worker_without_the_folder_says_what_to_do(project: Project) -> None:
     made = run(project, folder=nowhere)
     assert made.state == "failed"
     assert str(made.why).startswith(f"{nowhere}: ")
-    assert str(made.why).endswith("let workers share what they make through --store URL")
+    assert str(made.why).endswith("let workers share results through --store URL")
     assert not nowhere.exists()
 
 
@@ -238,15 +238,15 @@ def test_what_was_timed_while_disturbed_ends_its_branch(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each branch would make its own, and the run of the chosen recipe another bundle."""
-    real, last = Run._run_stage, False
+    real, last = Run.run_stage, False
 
     def stage(self: Run, identifier: str, *given: Any) -> Any:
         draft = real(self, identifier, *given)
         return replace(draft, lasts=last) if identifier == "head" else draft
 
-    monkeypatch.setattr(Run, "_run_stage", stage)
+    monkeypatch.setattr(Run, "run_stage", stage)
     made = run(project)
     assert (made.state, [step.id for step in made.steps]) == ("failed", ["model"])
-    assert str(made.why).startswith("head: its result is for this once")
+    assert str(made.why).startswith("head: timing was disturbed in every attempt")
     last = True
     assert run(project).state == "done"

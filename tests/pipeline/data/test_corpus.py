@@ -102,7 +102,7 @@ def test_a_byte_of_the_corpus_is_part_of_the_eval_split(tmp_path):
         ),
         ({"corpus": []}, r"corpus.jsonl: the corpus split is empty"),
         ({"corpus": [{"id": "a"}]}, r"no column 'text'; a corpus has the columns id and text"),
-        ({"corpus": [*CORPUS, CORPUS[0]]}, r"corpus.jsonl: row 4: the id 'a' is there twice"),
+        ({"corpus": [*CORPUS, CORPUS[0]]}, r"corpus.jsonl: row 4: duplicate id 'a'"),
         ({"corpus": [*CORPUS, {"id": "d", "text": " "}]}, r"row 4, document 'd', has no text"),
         ({"corpus": [*CORPUS, {"id": None, "text": "x"}]}, r"row 4 has no id"),
         (

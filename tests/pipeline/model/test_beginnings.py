@@ -77,7 +77,7 @@ def test_a_beginning_gives_the_tokens_of_the_whole_text(
     assert [each.attention_mask for each in found] == [each.attention_mask for each in whole]
 
 
-PAGE = Path(__file__).parents[3] / "docs" / "serving.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/serve.md"
 
 
 def of_the_page() -> Any:

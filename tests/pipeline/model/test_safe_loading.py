@@ -15,7 +15,6 @@ import transformers
 from rarefy.pipeline.model import checkpoint, safe_loading
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
-from rarefy.stages.inject import masked_lm
 from tests.models import write_model
 
 ROOT = Path(__file__).parents[3]
@@ -38,8 +37,12 @@ def evil(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def with_masked_head(directory: Path) -> transformers.PreTrainedModel:
+    return safe_loading.from_folder(transformers.AutoModelForMaskedLM, directory)
+
+
 @pytest.mark.parametrize(
-    "load", [checkpoint.read_config, checkpoint.load_tokenizer, masked_lm.open_model]
+    "load", [checkpoint.read_config, checkpoint.load_tokenizer, with_masked_head]
 )
 def test_a_model_that_needs_its_own_code_is_refused_in_one_line(evil, load):
     with pytest.raises(ModelError, match=r"config\.json: the model type 'evil' needs code") as said:
@@ -58,15 +61,8 @@ def test_transformers_itself_would_have_asked_and_run_it(evil):
 def test_a_known_type_is_read_without_its_code(evil):
     path = evil / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "bert"}))
-    model, new = masked_lm.open_model(evil)
-    assert (type(model), new) == (transformers.BertForMaskedLM, True)
+    assert type(with_masked_head(evil)) is transformers.BertForMaskedLM
     assert not (evil / "pwned").exists()
-
-
-def test_an_adapter_beside_the_weights_is_not_applied_unseen(evil):
-    (evil / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="there is an adapter next to the weights"):
-        masked_lm.open_model(evil)
 
 
 def test_an_unreadable_config_is_left_to_its_reader(tmp_path):

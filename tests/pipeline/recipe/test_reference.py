@@ -1,19 +1,20 @@
-"""The reference of recipes in docs/recipe.md, and of one stage."""
+"""The reference of recipes that the command line prints, and of one stage."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from rarefy.pipeline.recipe import reference
 from rarefy.pipeline.terms.errors import RecipeError
 
-PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
 
-
-def test_the_page_is_what_the_code_says():
-    assert PAGE.read_text() == reference.markdown(), "rarefy recipe reference > docs/recipe.md"
+def test_the_whole_reference_has_every_stage_and_part():
+    text = reference.markdown()
+    assert text.startswith("# Every key of a recipe\n")
+    for name, section in reference.stage_sections("###").items():
+        assert section in text, name
+    for heading in ("## The recipe", "## `data`", "## An entry of `budgets`"):
+        assert f"\n{heading}\n" in text
 
 
 def test_a_divergence_is_of_tasks_whose_answers_are_probabilities():

@@ -70,7 +70,8 @@ def test_rows_of_one_length_share_a_call_if_they_do_not_interact(made: Project, 
     model.predict(["a film"] * 12)
     assert rows == [5, 5, 2]
     rows.clear()
-    monkeypatch.setattr(model._model, "rows_interact", True)
+    monkeypatch.setattr(BundleModel, "rows_interact", True)
+    model = Bundle("tiny", home=made.home)
     model.predict(["a film"] * 3)
     assert rows == [1, 1, 1]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import pytest
 
 from rarefy.pipeline.measure.measurements import ModelMeasurement
-from rarefy.pipeline.report import headline, html, wording
+from rarefy.pipeline.report import headline, html, markdown, wording
+from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.verdict.verdict import Verdict
 from tests.pipeline.report.ci.budgets import budgets
 from tests.pipeline.report.factory import report_data
@@ -23,7 +26,7 @@ def test_the_three_numbers_are_ratios_of_what_was_measured() -> None:
 
 
 def test_a_tagged_bundle_is_not_said_to_be_fp32() -> None:
-    data = report_data()
+    data = report_data().model_copy(deep=True)
     assert "(teacher in fused fp32 ONNX Runtime)" in headline.build(data).numbers[0].detail
     data.measurements.baselines["teacher"] = "a" * 64
     assert "(teacher as tagged), on cpu" in headline.build(data).numbers[0].detail
@@ -50,7 +53,7 @@ def test_a_share_without_bounds_has_no_interval(rows: int, right: int, shown: bo
         name: ModelMeasurement(digest=name, size=1, answers=answers)
         for name in ("candidate", "teacher")
     }
-    data = report_data()
+    data = report_data(verdict=None)
     changes = {"models": models, "truth": list(range(rows)), "latency": {}, "slices": {}}
     measured = data.measurements.model_copy(update=changes)
     kept = headline.build(data.model_copy(update={"measurements": measured})).numbers[-1]
@@ -111,7 +114,7 @@ def test_the_first_release_says_with_what_nothing_was_compared() -> None:
 @pytest.mark.parametrize(
     ("outcome", "level", "sentence"),
     [
-        ("pass", "error", "All 2 budgets met."),
+        ("pass", "error", "All 2 budgets met; better than the linear baseline."),
         ("fail", "warn", "All 2 budgets met. The linear baseline is at least as good."),
     ],
 )
@@ -125,3 +128,55 @@ def test_the_linear_baseline_is_counted_as_no_budget(
     data = report_data().model_copy(update={"verdict": verdict})
     assert headline.build(data).sentence == sentence
     assert wording.requirement(verdict.budgets[-1]) == "above the linear baseline"
+
+
+def test_what_is_not_met_is_named_the_missed_first_each_with_advice() -> None:
+    data = report_data(verdict=Verdict(outcome="fail", budgets=budgets()))
+    unmet = headline.build(data).unmet
+    assert [line.outcome for line in unmet] == ["fail"] * 4 + ["inconclusive"] * 3
+    first = unmet[0]
+    assert (first.title, first.warning) == ("Latency p50 on cpu-all", False)
+    assert first.requirement == "at least 9× faster than teacher"
+    assert "prune" in first.advice.text
+    assert unmet[3].warning, "the size, of level warn, comes after what decides the verdict"
+    page = unescape(html.render(data))
+    banner = page[page.index('class="unmet"') : page.index('class="numbers"')]
+    for line in unmet:
+        assert line.title in banner
+        assert line.advice.text[1:] in banner
+
+
+def test_a_number_whose_interval_includes_no_change_is_grey() -> None:
+    clear = headline.comparison(Interval(2.0, 1.5, 2.5), "faster", "slower", "")
+    assert clear.clear
+    unclear = headline.comparison(Interval(0.9, 0.5, 1.2), "faster", "slower", "")
+    assert (unclear.figure, unclear.meaning, unclear.clear) == ("1.11×", "slower", False)
+    exact = headline.comparison(Interval(1.0, 1.0, 1.0), "smaller", "larger", "")
+    assert exact.clear
+
+
+def test_a_busy_machine_is_said_beside_the_speed() -> None:
+    data = report_data().model_copy(deep=True)
+    assert headline.build(data).numbers[0].caution is None
+    assert data.measurements is not None
+    data.measurements.latency["cpu"].busy += ["a load", "another", "a third"]
+    speed = headline.build(data).numbers[0]
+    assert speed.caution == "busy machine: a load; 2 more notes below"
+    assert "⚠ busy machine: a load" in markdown.render(data)
+
+
+def test_the_only_budget_is_named_without_counting() -> None:
+    missed = {"metric": "size", "form": "max", "limit": 5, "outcome": "fail", "reason": "large"}
+    verdict = Verdict.model_validate({"outcome": "fail", "budgets": [missed]})
+    data = report_data().model_copy(update={"verdict": verdict})
+    assert headline.build(data).sentence == "The only budget is missed."
+
+
+def test_what_is_retained_has_one_interval_in_banner_and_table() -> None:
+    data = report_data()
+    assert data.verdict is not None
+    share = headline.build(data).numbers[-1]
+    assert share.bounds == "one-sided 95% bounds"
+    assert share.interval == wording.interval(data.verdict.budgets[0])
+    unjudged = headline.build(report_data(verdict=None)).numbers[-1]
+    assert unjudged.bounds == "95% confidence interval"

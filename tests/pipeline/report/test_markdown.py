@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from markdown_it import MarkdownIt
 
-from rarefy.pipeline.report import markdown
+from rarefy.pipeline.report import headline, markdown
 from rarefy.pipeline.verdict.verdict import BudgetResult, Verdict
 from tests.pipeline.report.ci.budgets import HOSTILE, budgets, ten
 from tests.pipeline.report.factory import loses_a_slice, report_data
@@ -64,7 +64,9 @@ def test_the_summary_renders_as_tables_with_all_cells() -> None:
             rows[-1].append(following.content)
     judged = rows[1:12]
     assert {len(row) for row in rows[:12]} == {7}
-    assert [row[1].replace("\\", "") for row in judged] == [b.metric for b in data.verdict.budgets]
+    assert [row[1].replace("\\", "") for row in judged] == [
+        b.metric for b in headline.by_urgency(data.verdict.budgets)
+    ]
     assert sum("fail" in row[0] for row in judged) == 5
     assert {len(row) for row in rows[12:]} == {8}
 

@@ -7,7 +7,6 @@ import sqlite3
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -117,36 +116,3 @@ def test_names_that_screen_readers_need_are_unique(history: History) -> None:
     assert len(ids) == len(set(ids))
     for labels in re.findall(r'aria-labelledby="([^"]*)"', page):
         assert set(labels.split()) <= set(ids)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_whole(
-    browser: Any, history: History, tmp_path: Path, scheme: str, width: int
-) -> None:
-    fill(history, 60, ["reviews", "toxicity"])
-    path = tmp_path / "trend.html"
-    path.write_text(trend.render(history, None), encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    asked_for: list[str] = []
-    page.on("request", lambda request: asked_for.append(request.url))
-    page.goto(path.as_uri())
-    assert page.locator(".verdict").count() == 2
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    # every word of a chart lies inside its picture
-    outside = page.evaluate(
-        """() => [...document.querySelectorAll('.charts svg')].flatMap(svg => {
-          const box = svg.getBoundingClientRect();
-          return [...svg.querySelectorAll('text')].filter(text => {
-            const own = text.getBoundingClientRect();
-            return own.left < box.left - 1 || own.right > box.right + 1;
-          }).map(text => text.textContent);
-        })"""
-    )
-    assert outside == []
-    assert said == []
-    assert [url for url in asked_for if not url.startswith("data:")] == [path.as_uri()]
-    page.close()

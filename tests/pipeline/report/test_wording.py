@@ -50,10 +50,10 @@ def test_no_rounding_hides_on_which_side_of_its_limit_a_value_is() -> None:
     numbers = {"limit": 0.9865, "value": 0.991, "low": 0.98646, "high": 0.995}
     budget = budgets()[0].model_copy(update={"form": "min_retained", **numbers})
     assert wording.requirement(budget) == "at least 98.65% of production"
-    assert wording.interval(budget) == "98.6% – 99.5%"
+    assert wording.interval(budget) == "98.6 to 99.5%"
     near = budget.model_copy(update={"limit": 0.986})
     assert wording.requirement(near).startswith("at least 98.6%")
-    assert str(wording.interval(near)).startswith("98.65%")
+    assert str(wording.interval(near)).startswith("98.65 to ")
     size = budgets()[6].model_copy(update={"limit": 20e6, "value": 20_040_000})
     assert wording.budget_value(size, 20_040_000) == f"20.04{wording.NBSP}MB"
     assert wording.limit("accuracy", "max_regression", 0.0025) == "0.25%"
@@ -80,6 +80,38 @@ def test_a_cell_says_a_number_as_the_reason_beside_it_does(
     unit = metrics.unit(metric, form)
     assert wording.amount(metric, form, value) == wording.unbroken(quantity(value, unit))
     assert wording.limit(metric, form, value) == wording.unbroken(required(value, unit))
+
+
+def test_a_drop_has_the_sign_of_the_difference_everywhere() -> None:
+    """A gain of 0.05 points is a drop of −0.05; the reason beside it says +0.05."""
+    numbers = {"limit": 0.03, "value": -0.0005, "low": -0.0095, "high": 0.0105}
+    drop = budgets()[0].model_copy(update=numbers)
+    assert wording.budget_value(drop, drop.value) == f"+0.05{wording.NBSP}points"
+    assert wording.interval(drop) == f"−1.05 to +0.95{wording.NBSP}points"
+    increase = drop.model_copy(update={"metric": "ece", "form": "max_increase"})
+    assert wording.budget_value(increase, increase.value) == f"−0.05{wording.NBSP}points"
+    own = drop.model_copy(update={"metric": "costs:dollars", "value": 0.012})
+    assert wording.budget_value(own, own.value) == "−0.012"
+
+
+def test_a_regression_is_better_or_worse() -> None:
+    numbers = {"form": "max_regression", "limit": 0.05, "value": -0.02, "low": -0.03, "high": 0.01}
+    budget = budgets()[0].model_copy(update=numbers)
+    assert wording.budget_value(budget, budget.value) == f"2.0%{wording.NBSP}better"
+    shown = str(wording.interval(budget)).replace(wording.NBSP, " ")
+    assert shown == "3.0% better to 1.0% worse"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "shown"),
+    [
+        ("5.94×", "6.21×", "5.94 to 6.21×"),
+        ("0.900", "1.1", "0.900 to 1.1"),
+        ("999 kB", "1 MB", "999 kB to 1 MB"),
+    ],
+)
+def test_an_interval_says_its_unit_once(first: str, last: str, shown: str) -> None:
+    assert wording.span(first, last) == shown
 
 
 @given(st.text(), st.integers(1, 40))

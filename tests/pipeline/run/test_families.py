@@ -58,37 +58,11 @@ def test_what_needs_parts_is_refused_by_name(workshop, undescribed, stage, messa
     assert workshop.store.digests() == []
 
 
-@pytest.mark.parametrize(
-    ("later", "message"),
-    [
-        ({"prune": {"vocabulary": True}}, r"prune\.vocabulary: the embeddings are factorized; put"),
-        ({"factorize": {"embeddings": 4}}, r"factorize\.embeddings: they are factorized already"),
-    ],
-)
-def test_factorized_embeddings_are_known_before_a_run(workshop, later, message):
-    stages = [
-        "finetune",
-        {"factorize": {"embeddings": 8}, "as": "thin"},
-        {"distill": {"keep_layers": 1}},
-    ]
-    with pytest.raises(RecipeError, match=message):
-        workshop.open(*stages, later).plan.steps()
-
-
-def test_a_rank_that_saves_nothing_is_refused_before_a_run(workshop):
-    with pytest.raises(RecipeError, match="a rank of 4096 saves nothing, they have"):
-        workshop.open("finetune", {"factorize": {"embeddings": 4096}}).plan.steps()
-
-
-def test_what_fills_masks_is_refused_for_a_model_that_predicts_the_next_word(workshop):
-    configure(workshop.folder / "model", model_type="qwen3")
+@pytest.mark.parametrize("kind", ["qwen3", "albert"])
+def test_facts_are_learned_by_any_family(workshop, kind):
+    configure(workshop.folder / "model", model_type=kind)
     workshop.write_rows("facts.jsonl", [{"term": w, "text": f"a {w}"} for w in ("cat", "dog")])
-    stage = {"inject": {"facts": "facts.jsonl"}}
-    message = r"stages\[0\]\.inject: inject: a model of type 'qwen3' has no masked-language model"
-    with pytest.raises(RecipeError, match=message):
-        workshop.open(stage).plan.steps()
-    configure(workshop.folder / "model", model_type="albert")
-    assert len(workshop.open(stage).plan.steps()) == 2
+    assert len(workshop.open({"inject": {"facts": "facts.jsonl"}}).plan.steps()) == 2
 
 
 def test_what_needs_no_parts_is_planned_for_any_family(workshop, undescribed):

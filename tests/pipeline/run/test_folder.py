@@ -38,7 +38,8 @@ def folder(tmp_path: Path) -> Path:
 
 def whole(folder: Path) -> bool:
     return {path.name for path in folder.iterdir()} == {
-        *("report.html", "summary.md", "verdict.json", "answers.safetensors", "run.json", "bundle")
+        *("report.html", "summary.md", "verdict.json", "answers.safetensors", "run.json", "bundle"),
+        "disagreements.csv",
     } and (folder / "bundle" / "sub" / "b.bin").is_file()
 
 

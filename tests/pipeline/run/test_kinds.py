@@ -26,7 +26,10 @@ INJECT = {"inject": {"facts": "train.jsonl"}}
         ),
         (["finetune", "merge"], "takes an adapter, but 'finetune' makes a checkpoint; put 'adapt'"),
         (["quantize"], "but 'model' makes an encoder; put 'finetune' before it"),
-        (["finetune", "adapt", "export"], "makes an adapter; put 'merge' between them"),
+        (
+            ["finetune", "adapt", {"prune": {"remove_heads": "25 %"}}],
+            "makes an adapter; put 'merge' between them",
+        ),
         (["finetune", "validate"], "takes a bundle.*makes a checkpoint; put 'export' before it"),
         (
             ["finetune", "export", "finetune"],

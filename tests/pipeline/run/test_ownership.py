@@ -20,6 +20,7 @@ FOREIGN = {
     "verdict.json": '{"guilty": true}',
     "run.json": '{"schema": "mine/1", "command": "make"}',
     "answers.safetensors": "{}",
+    "disagreements.csv": "kind,text\n",
     "junit.xml": '<testsuites name="pytest"></testsuites>',
 }
 

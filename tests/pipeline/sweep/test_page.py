@@ -63,7 +63,7 @@ def test_the_page_answers_the_questions_first() -> None:
     shown = text(page.render(record()))
 
     assert "The fastest within 10 points distill.keep_layers = 1" in shown
-    assert "81.0% [79.0%, 83.0%] on the held-out eval rows" in shown
+    assert "accuracy, eval rows 81.0% [79.0%, 83.0%]" in shown
     assert "The most accurate under 0.1 ms No branch meets this." in shown
     assert shown.index("fastest within") < shown.index("All branches")
 
@@ -94,6 +94,26 @@ def test_what_each_value_gave_is_over_complete_branches() -> None:
 
     assert "distill.keep_layers 6 1 90.0%" in shown
     assert "distill.keep_layers 3 1" not in shown
+
+
+def test_the_banner_says_how_the_sweep_ended():
+    shown = text(page.render(record()))
+    banner = (
+        "✗ Fail 1 of 2 questions answered. Budgets are missed by: the fastest within 10 points."
+    )
+    assert banner in shown
+    answered = record().answers[:1]
+    met = [answer.model_copy(update={"outcome": "pass"}) for answer in answered]
+    assert "✓ Pass 1 of 1 question answered. Their budgets" in text(
+        page.render(record(answers=met))
+    )
+    unjudged = [answer.model_copy(update={"outcome": None}) for answer in answered]
+    assert "○ Not judged" in text(page.render(record(answers=unjudged)))
+
+
+def test_a_phone_gets_a_chart_of_its_own():
+    html = page.render(record())
+    assert html.count('id="sweep-wide-title"') == html.count('id="sweep-narrow-title"') == 1
 
 
 def test_a_sweep_without_a_finished_branch_has_a_page() -> None:

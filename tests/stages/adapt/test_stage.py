@@ -10,7 +10,6 @@ import torch
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.digests import file_sha256
-from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.adapt import stage as adapt
 from rarefy.stages.training import loop as trainer
@@ -45,11 +44,9 @@ def factorize_by_hand(artifact, directory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "dora"])
-def test_an_adapter_learns_and_the_base_stays_as_it_was(method, base, make_context):
+def test_an_adapter_learns_and_the_base_stays_as_it_was(base, make_context):
     context = make_context(rows=512)
-    stage = Adapt(method=method, **LEARNS)
-    draft = stage.run(context, base)
+    draft = Adapt(**LEARNS).run(context, base)
     assert accuracy(context.output) >= 0.75
     for entry in base.manifest.files:
         assert file_sha256(context.output / entry.path) == entry.sha256
@@ -77,18 +74,6 @@ def test_pruned_and_factorized_models_take_adapters(base, make_context, tmp_path
     # 3 layers × 6 linear layers, two of which are now pairs.
     assert draft.model["adapter"]["layers"] == 20
     assert accuracy(context.output) >= 0.75
-
-
-def test_dora_on_a_row_of_zeros_is_refused_with_the_remedy(base, make_context, tmp_path):
-    network = checkpoint.load(base.directory)
-    with torch.no_grad():
-        network.bert.encoder.layer[1].output.dense.weight[3] = 0
-    checkpoint.save(network, checkpoint.load_tokenizer(base.directory), tmp_path / "cut")
-    cut = artifact_of(tmp_path / "cut", Kind.CHECKPOINT)
-    said = r"bert\.encoder\.layer\.1\.output\.dense has 1 row of zeros.*write 'method: lora'"
-    with pytest.raises(ModelError, match=said):
-        Adapt(method="dora", epochs=1).run(make_context(rows=8), cut)
-    Adapt(method="lora", epochs=1).run(make_context(rows=8), cut)
 
 
 def test_attention_alone_can_be_targeted(base):
@@ -174,21 +159,3 @@ def test_all_linear_layers_but_pooler_and_head_get_an_adapter_in_a_family_that_i
     found = adapt.adapted_layers(model, "all-linear")
     assert len(found) == 1 + 6  # the projection of the embeddings, and one layer that all share
     assert not any("pooler" in name or "classifier" in name for name in found)
-
-
-def test_weight_decay_does_not_shrink_the_magnitudes_of_dora(
-    tiny_encoder, make_context, monkeypatch
-):
-    """They are as large as the weights' rows, not near 0 as an update is."""
-    decayed = []
-    made = trainer._Trainer.create_optimizer
-
-    def watch(self, *given):
-        optimizer = made(self, *given)
-        for group in optimizer.param_groups:
-            decayed.extend(each.dim() for each in group["params"] if group["weight_decay"])
-        return optimizer
-
-    monkeypatch.setattr(trainer._Trainer, "create_optimizer", watch)
-    Adapt(method="dora", epochs=1).run(make_context(rows=8), tiny_encoder)
-    assert set(decayed) == {2}

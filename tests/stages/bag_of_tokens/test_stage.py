@@ -12,7 +12,6 @@ from rarefy.pipeline.tasks.regression.task import REGRESSION
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.stages.bag_of_tokens import BagOfTokens
 from rarefy.stages.distill import Distill
-from rarefy.stages.factorize import Factorize
 from rarefy.stages.finetune import Finetune
 from tests.conftest import VALIDATE
 from tests.models import artifact_of, sentences
@@ -108,15 +107,6 @@ def test_it_is_no_wider_than_its_teacher(workshop):
         RecipeError, match=r"bag_of_tokens.width: 300 is more than the teacher's, 16"
     ):
         workshop.open("quick:Head", {"bag_of_tokens": {"width": 300}}).plan.steps()
-
-
-def test_its_embeddings_can_be_narrow(student, make_context):
-    context = make_context(rows=16)
-    Factorize(embeddings=4).run(context, student[1])
-    thin = checkpoint.load(context.output)
-    assert thin.get_input_embeddings().table.weight.shape[1] == 4
-    tokenizer = checkpoint.load_tokenizer(context.output)
-    assert logits(thin, tokenizer, ["a b"]).isfinite().all()
 
 
 def scored():

@@ -1,14 +1,15 @@
-"""Thin layers: the mathematics of choosing them, and a model that can be loaded."""
+"""Thin layers: a model that can be loaded, exported, trained, adapted and pruned."""
 
-from dataclasses import replace
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+import yaml
 from pydantic import ValidationError
-from torch import nn
-from torch.nn import functional
+from safetensors.torch import load_file
 
 from rarefy.exporters.build import build
 from rarefy.pipeline.model import checkpoint
@@ -16,36 +17,12 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.sources.references import model_directory
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.stages.distill import Distill
-from rarefy.stages.factorize import Factorize, svd
-from rarefy.stages.factorize import stage as factorize
+from rarefy.stages.adapt.stage import adapted_layers
+from rarefy.stages.factorize import Factorize
 from rarefy.stages.prune import Prune
 from rarefy.stages.quantization import bundles
 from rarefy.stages.surgery import units as surgery
 from tests.models import LABELS, TASK, artifact_of, sentences, write_encoder
-from tests.stages.classifiers import IDS, MASK, classifier
-
-
-def test_gradient_weights_are_those_of_a_linear_model():
-    """For logits = W·x the gradient is softmax − label, known without a backward pass."""
-
-    class Tiny(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear, self.config = nn.Linear(3, 2), None
-
-        def forward(self, x):
-            return transformers.modeling_outputs.SequenceClassifierOutput(logits=self.linear(x))
-
-    torch.manual_seed(0)
-    model, x, labels = Tiny(), torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
-    batches = [{"x": x[:2], "labels": labels[:2]}, {"x": x[2:], "labels": labels[2:]}]
-    moments, weights = factorize.measure(
-        model, {"linear": model.linear}, batches, TASK.objective.summed_loss(), lambda *_: None
-    )
-    gradient = model(x).logits.softmax(-1) - functional.one_hot(labels, 2)
-    assert weights[0] == pytest.approx(float(gradient.square().mean(-1).sum()), rel=1e-5)
-    torch.testing.assert_close(moments[0].float(), x.T @ x)
 
 
 @pytest.fixture
@@ -139,152 +116,102 @@ def test_real_weights_lose_less_than_by_plain_svd(tmp_path, make_context):
     assert (own - goal).norm() < 0.5 * (other - goal).norm()
 
 
-def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
-    model = classifier("deberta", "eager")
-    batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 1])}
-    _, weights = factorize.measure(
-        model, factorize.eligible(model), [batch], TASK.objective.summed_loss(), lambda *_: None
-    )
-    assert min(weights) > 0
-
-
-def test_a_projection_that_is_computed_and_not_used_costs_nothing():
-    """As of DeBERTa's two kinds of position attention, if only one is on."""
-
-    class Both(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.idle = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
-
-        def forward(self, given):
-            self.idle(given)
-            return self.used(given)
-
-    model = Both()
-    layers = {"used": model.used, "idle": model.idle}
-    loss = lambda network, batch: network(batch).square().sum()  # noqa: E731
-    _, weights = factorize.measure(model, layers, [torch.ones(2, 4)], loss, lambda *_: None)
-    assert weights[0] > 0
-    assert weights[1] == 0
-
-
-def test_a_rank_that_saves_nothing_is_refused_before_anything_runs(tmp_path):
-    for width in ({"hidden_size": 64}, {"model_type": "distilbert", "dim": 64}):
-        config = {"model_type": "bert"} | width
-        with pytest.raises(ModelError, match="a rank of 64 saves nothing, they have 64 columns"):
-            Factorize(embeddings=64).follow_model(config, {}, tmp_path)
-
-
-@pytest.mark.slow
-def test_narrow_embeddings_are_saved_loaded_trained_and_exported(fresh, make_context, tmp_path):
-    context = make_context(rows=32)
-    draft = Factorize(embeddings=8).run(context, fresh)
-    small = checkpoint.load(context.output)
-    words = small.get_input_embeddings()
-    assert (words.num_embeddings, words.embedding_dim) == (29, 64)
-    assert words.table.weight.shape == (29, 8)
-    assert words.padding_idx == checkpoint.load(fresh.directory).get_input_embeddings().padding_idx
-    whole = fresh_count(fresh)
-    assert draft.model["parameters"] == whole - 29 * 64 + 29 * 8 + 8 * 64
-    assert draft.model["vocabulary"] == 29
-    assert "ranks" not in draft.model, "the layers stay whole"
-    with torch.no_grad():
-        exact = checkpoint.load(fresh.directory).get_input_embeddings().weight
-        near = words(torch.arange(29))
-    error = {m.name: m.value for m in draft.metrics}["embeddings_error"]
-    assert 0 < error < 1
-    assert (near - exact).norm() / exact.norm() < 1
-    student = artifact_of(context.output, Kind.CHECKPOINT)
-    trained = make_context(rows=64)
-    Distill(keep_layers=1, epochs=1).run(trained, student)
-    assert checkpoint.load(trained.output).get_input_embeddings().table.weight.shape == (29, 8)
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    plan = bundles.rounded(small)
-    quantization.write(plan, context.output)
-    rows = context.split("train")
-    info = build(context.output, bundle, task=TASK, split=rows, form="deploy")
-    assert info.precision == "int8"
-    assert info.parity.agreement > 0.9
-
-
-def fresh_count(artifact):
-    return sum(each.numel() for each in checkpoint.load(artifact.directory).parameters())
-
-
-def test_a_full_rank_of_embeddings_and_a_second_time_are_refused(fresh, make_context):
-    with pytest.raises(ModelError, match=r"a rank of 64 saves nothing, they have 64 columns"):
-        Factorize(embeddings=64).run(make_context(rows=16), fresh)
-    context = make_context(rows=16)
-    Factorize(embeddings=8).run(context, fresh)
-    thin = artifact_of(context.output, Kind.CHECKPOINT)
-    with pytest.raises(ModelError, match=r"factorize.embeddings: they are factorized already"):
-        Factorize(embeddings=4).run(make_context(rows=16), thin)
-    with pytest.raises(ModelError, match=r"the embeddings are factorized; prune before factorize"):
-        Prune(vocabulary=True).run(make_context(rows=16), thin)
-
-
-def test_embeddings_and_layers_can_be_thinned_together(fresh, make_context):
-    context = make_context(rows=16)
-    draft = Factorize(embeddings=8, keep_weights=0.5).run(context, fresh)
-    assert draft.model["ranks"]
-    assert checkpoint.load(context.output).get_input_embeddings().table.weight.shape == (29, 8)
-
-
-def test_rows_to_calibrate_layers_that_stay_whole_are_refused():
-    with pytest.raises(ValidationError, match="'calibration_rows' needs 'keep_weights'"):
-        Factorize(embeddings=64, calibration_rows=64)
-    for given in ({"embeddings": 64, "keep_weights": 0.5}, {}):
-        stage = Factorize(calibration_rows=64, **given)
-        assert Factorize.model_validate(stage.model_dump(mode="json")) == stage
-
-
 def test_a_budget_that_no_rank_meets_is_refused(fresh, make_context):
     with pytest.raises(ModelError, match=r"factorize.keep_weights: 1% is below the minimum;"):
         Factorize(keep_weights=0.01).run(make_context(), fresh)
 
 
-def test_embeddings_that_do_more_than_look_up_are_refused(fresh, make_context, monkeypatch):
-    class Scaled(torch.nn.Embedding):
-        def forward(self, ids):
-            return super().forward(ids) * 8
-
-    load = checkpoint.load
-
-    def scaled(directory):
-        model = load(directory)
-        model.get_input_embeddings().__class__ = Scaled
-        return model
-
-    monkeypatch.setattr(checkpoint, "load", scaled)
-    with pytest.raises(ModelError, match=r"factorize.embeddings: a Scaled does more than look up"):
-        Factorize(embeddings=8).run(make_context(), fresh)
+def attention_of(directory: Path, layer: int = 0):
+    return checkpoint.encoder_layers(checkpoint.load(directory))[layer].attention.self
 
 
-def test_special_tokens_count_as_often_as_they_are_read(fresh, make_context, monkeypatch):
-    seen = {}
-    thin_rows = svd.thin_rows
+def test_query_key_and_value_share_a_factor_that_is_stored_once(fresh, make_context):
+    context = make_context()
+    draft = Factorize(keep_weights=0.4).run(context, fresh)
+    attention = attention_of(context.output)
+    assert attention.query.down is attention.key.down is attention.value.down
+    again = checkpoint.load(context.output)
+    parameters = sum(each.numel() for each in again.parameters())
+    stored = load_file(context.output / "model.safetensors")
+    assert parameters == sum(each.numel() for each in stored.values())
+    assert parameters == draft.model["parameters"]
 
-    def noted(table, often, rank):
-        seen["often"] = often
-        return thin_rows(table, often, rank)
 
-    monkeypatch.setattr(svd, "thin_rows", noted)
-    context = make_context(rows=40)
-    Factorize(embeddings=8).run(context, fresh)
+def test_a_shared_factor_is_one_product_in_the_bundle(fresh, make_context, tmp_path):
+    context = make_context(rows=32)
+    draft = Factorize(keep_weights=0.4).run(context, fresh)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    network = checkpoint.load(context.output)
+    plan = bundles.rounded(network)
+    quantization.write(plan, context.output)
+    info = build(context.output, bundle, task=TASK, split=context.split("train"), form="deploy")
+    assert info.precision == "int8"
+    assert info.parity.agreement > 0.9
+    layers = [name for name in draft.model["ranks"] if "attention.self" in name]
+    assert len(layers) == 6, "query, key and value of both layers"
+    linear = [each for each in network.modules() if isinstance(each, torch.nn.Linear)]
+    assert info.integer_matmuls == len(linear) - 1, "all but the classifier, each once"
+
+
+def test_shapes_that_share_a_factor_of_another_rank_are_refused(fresh, make_context):
+    context = make_context()
+    Factorize(keep_weights=0.4).run(context, fresh)
+    path = context.output / checkpoint.SHAPES
+    shapes = json.loads(path.read_text())
+    name = next(iter(shapes["shared"]))
+    shapes["factorized"][name][1] += 1
+    path.write_text(json.dumps(shapes))
+    with pytest.raises(ModelError, match="does not match the model: layers of different ranks"):
+        checkpoint.load(context.output)
+
+
+def test_an_adapter_leaves_a_shared_factor_alone(fresh, make_context):
+    context = make_context()
+    Factorize(keep_weights=0.4).run(context, fresh)
+    names = adapted_layers(checkpoint.load(context.output), "attention")
+    assert "bert.encoder.layer.0.attention.self.key.up" in names
+    assert not [name for name in names if name.endswith(("query.down", "key.down"))]
+
+
+@pytest.mark.slow
+def test_recovery_brings_the_thin_model_nearer_to_the_whole_one(fresh, make_context):
+    whole = checkpoint.load(fresh.directory)
+    with torch.no_grad():
+        whole.classifier.weight.mul_(50)  # or its answers would hardly differ
     tokenizer = checkpoint.load_tokenizer(fresh.directory)
-    rows = len(context.split("train"))
-    assert (
-        seen["often"][tokenizer.cls_token_id] == seen["often"][tokenizer.sep_token_id] == 1 + rows
-    )
+    checkpoint.save(whole, tokenizer, fresh.directory)
+    teacher = artifact_of(fresh.directory, Kind.CHECKPOINT)
+    batch = tokenizer(sentences(64)[0], padding=True, return_tensors="pt")
+    errors = []
+    for recovery in ({}, {"recover_epochs": 8, "learning_rate": 1e-3}):
+        context = make_context(rows=64)
+        draft = Factorize(keep_weights=0.4, **recovery).run(context, teacher)
+        thin = checkpoint.load(context.output)
+        with torch.no_grad():
+            moved = thin(**batch).logits - whole(**batch).logits
+        errors.append(float(moved.norm()))
+    assert errors[1] < 0.9 * errors[0]
+    assert "recovery_loss" in {metric.name for metric in draft.metrics}
+    attention = attention_of(context.output)
+    assert attention.query.down is attention.key.down is attention.value.down
 
 
-def test_tokens_of_negatives_count_as_training_reads_them(fresh, make_context, monkeypatch):
-    seen, thin_rows = [], svd.thin_rows
-    monkeypatch.setattr(svd, "thin_rows", lambda *given: seen.append(given[1]) or thin_rows(*given))
-    train = replace(
-        make_context(rows=1).split("train"), texts=["fine film"], negatives=[("dull", "dull scene")]
-    )
-    Factorize(embeddings=8).run(make_context(splits={"train": train}), fresh)
-    words = checkpoint.load_tokenizer(fresh.directory).convert_tokens_to_ids
-    assert seen[0][words(["fine", "dull", "scene"])].tolist() == [2, 3, 2]
+def test_parameters_of_recovery_without_recovery_are_refused():
+    with pytest.raises(ValidationError, match="'learning_rate' needs 'recover_epochs'"):
+        Factorize(learning_rate=1e-4)
+    with pytest.raises(ValidationError, match="'transfer' needs 'recover_epochs'"):
+        Factorize(transfer="texts")
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_page_runs(workshop):
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "factorize.md"
+    block = re.search(r"^```yaml\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    stages = yaml.safe_load(block[1])["stages"]
+    assert stages.pop() == {"validate": {"models": ["finetune"]}}
+    stages[0] = {"finetune": {"epochs": 1}}
+    workshop.widen()
+    finished = workshop.run(*stages)
+    assert finished["factorize"].artifact.manifest.model["ranks"]
+    assert finished["export"].artifact.manifest.model["precision"] == "int8"

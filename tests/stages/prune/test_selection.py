@@ -123,7 +123,9 @@ def test_what_is_important_stays():
 def test_more_than_there_is_to_give_is_refused():
     parts = parts_of(classifier("bert"))
     importance = {unit: [torch.ones(part.count) for part in parts[unit]] for unit in parts}
-    with pytest.raises(ModelError, match=r"prune: 80% of .* is too much; they have 75% to give"):
+    with pytest.raises(
+        ModelError, match=r"prune: 80% of .* is too much; at most 75% can be removed"
+    ):
         selection.counts_for_multiply_adds(importance, parts, 0.2 * total(parts))
 
 

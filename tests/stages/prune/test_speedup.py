@@ -17,10 +17,11 @@ from rarefy.stages.distill import Distill
 from rarefy.stages.prune import Prune
 from rarefy.stages.prune import layers as layer_search
 from rarefy.stages.prune import speedup as module
-from rarefy.stages.prune.latency_table import Curve, Table
 from rarefy.stages.prune.speedup import Speedup
 from rarefy.stages.quantization.bundles import Finalists
 from rarefy.stages.surgery import units as surgery
+from rarefy.stages.surgery.latency_table import Curve, Table
+from rarefy.stages.training.parameters import SEARCHES
 from tests.models import artifact_of
 
 TABLE = Table(
@@ -165,7 +166,7 @@ def test_the_nearest_is_kept_if_none_is_close(make, monkeypatch):
     found = iter([timed(value) for value in (1.2, 1.4, 1.9)])
     monkeypatch.setattr(Speedup, "_measure", lambda *_: next(found))
     assert search.search({}, lambda counts: counts) == {"heads": [1]}
-    assert next(number) == module.SEARCHES
+    assert next(number) == SEARCHES
 
 
 def test_a_killed_run_goes_on_with_the_same_model(make, monkeypatch):

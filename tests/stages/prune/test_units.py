@@ -51,7 +51,7 @@ def test_what_cannot_go_is_refused_before_anything_is_trained(fresh):
     network = checkpoint.load(fresh.directory)
     start = unit_search.measured(network)
     assert unit_search.share(0.5, None, network, start) == 0.5
-    with pytest.raises(ModelError, match=r"85% of .* is too much; they have 75% to give"):
+    with pytest.raises(ModelError, match=r"85% of .* is too much; at most 75% can be removed"):
         unit_search.share(0.85, None, network, start)
     rest = sum(weight.numel() for weight in network.parameters()) - start.cost
     with pytest.raises(

@@ -126,14 +126,14 @@ def test_answers_that_take_long_to_save_are_saved_less_often(tuned, make_context
         nonlocal now
         now += 1
 
-    def slow(directory, result, done):
+    def slow(_path, finished):
         nonlocal now
         now += 0.375
-        saved.append(done)
+        saved.append(finished["rows"])
 
     monkeypatch.setattr(teaching, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(teaching, "SAVE_SECONDS", 1.5)
-    monkeypatch.setattr(teaching, "_save", slow)
+    monkeypatch.setattr(teaching.disk, "write", slow)
     context = make_context(rows=24)
     context.progress = step
     network, tokenizer = training.open_network(context, tuned)

@@ -41,6 +41,20 @@ def test_progress_is_told_and_stdout_stays_empty(tiny_encoder, make_context, cap
     assert capfd.readouterr().out == ""
 
 
+def test_the_losses_are_left_as_a_curve(tiny_encoder, make_context):
+    context = make_context()
+    _, trained = fit(context, tiny_encoder)
+    (curve,) = context.curves.values()
+    assert curve.steps == trained.steps == len(curve.losses) == 16
+    last_epoch = curve.losses[-8:]
+    assert sum(last_epoch) / len(last_epoch) == pytest.approx(trained.loss, abs=1e-5)
+
+
+def test_a_long_curve_has_the_means_of_its_parts():
+    curve = trainer.curve([1.0, 3.0] * 600)
+    assert (curve.steps, curve.losses) == (1200, (2.0,) * trainer.CURVE_PARTS)
+
+
 @pytest.mark.parametrize("has", [True, False])
 def test_bf16_is_for_cpus_that_have_it(tiny_encoder, make_context, monkeypatch, has):
     """On other CPUs bfloat16 is emulated and slower than fp32."""

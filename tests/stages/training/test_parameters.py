@@ -67,7 +67,7 @@ RECORDED: list[Stage] = [
     Adapt(),
     Distill(student="another", vocabulary=True, keep="best"),
     Distill(keep_layers=[0, 2], hidden_weight=1.0),
-    Factorize(embeddings=64),
+    Factorize(keep_weights=0.7),
     Inject(facts="facts.tsv"),
     Label(transfer="augment"),
     Merge(),

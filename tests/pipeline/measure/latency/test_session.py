@@ -243,9 +243,9 @@ def test_few_rows_are_timed_several_times_in_a_block(clocked):
 
 
 def test_every_line_of_the_larger_memory_is_written():
-    memory = latency_worker.larger_memory()
+    memory = latency_worker.larger_memory(2**20)
     latency_worker.empty_caches(memory)
-    assert memory.nbytes == latency_worker.CACHES
+    assert memory.nbytes == 2**20
     assert memory.reshape(-1, 8).sum(axis=1).all()
 
 

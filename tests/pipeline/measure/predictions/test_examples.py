@@ -46,9 +46,10 @@ def test_each_kind_holds_its_rows_the_surest_first():
 
 
 def test_no_kind_crowds_out_another():
-    found = _choose([0.9] * 40 + [0.1], [0.1] * 40 + [0.9], [0] * 41)
+    many = 2 * examples.EACH + 5
+    found = _choose([0.9] * many + [0.1], [0.1] * many + [0.9], [0] * (many + 1))
     kinds = [row["kind"] for row in found]
-    assert kinds.count("lost") == kinds.count("sure and wrong") == 12
+    assert kinds.count("lost") == kinds.count("sure and wrong") == examples.EACH
     assert kinds.count("won") == 1
     assert len({row["text"] for row in found}) == len(found)
 

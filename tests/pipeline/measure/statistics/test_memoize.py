@@ -61,8 +61,7 @@ def test_page_summary_and_pictures_draw_each_interval_once(monkeypatch):
     def again(*_arguments, **_named):
         raise AssertionError("drawn again")
 
-    monkeypatch.setattr(intervals, "bootstrap", again)
-    monkeypatch.setattr(intervals, "_draws", again)
+    monkeypatch.setattr(intervals.np.random, "default_rng", again)
     assert "Worst slice" in markdown.render(data)
     assert pictures.pictures(data)
 

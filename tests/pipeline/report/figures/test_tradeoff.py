@@ -53,7 +53,7 @@ def test_one_model_alone_is_drawn() -> None:
 
 def test_a_correlation_is_no_percentage() -> None:
     figure = tradeoff(MODELS, 500, "t", "spearman")
-    assert tooltips(figure)[1].startswith("slow: 0.900 (0.890 – 0.910)")
+    assert tooltips(figure)[1].startswith("slow: 0.900 (0.890 to 0.910)")
     assert "%" not in figure
     shares = tooltips(tradeoff(MODELS, 500, "t", "ndcg_10"))
-    assert shares[1].startswith("slow: 90.0% (89.0% – ")
+    assert shares[1].startswith("slow: 90.0% (89.0 to ")

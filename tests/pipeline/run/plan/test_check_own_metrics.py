@@ -118,7 +118,7 @@ def test_without_code_its_name_is_told(workshop: Workshop) -> None:
 
 
 def test_the_metric_of_the_page_is_one(workshop: Workshop) -> None:
-    page = (ROOT / "docs/measurement.md").read_text()
+    page = (ROOT / "docs/how-to/set-budgets.md").read_text()
     (code,) = re.findall(r"```python\n# costs\.py\n(.*?)```", page, re.DOTALL)
     (workshop.folder / "costs.py").write_text(code)
     budgets = [

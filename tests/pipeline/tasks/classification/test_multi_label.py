@@ -272,11 +272,12 @@ def test_nan_outputs_are_wrong_whatever_the_truth():
 
 @pytest.mark.slow
 def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
+    desk.widen()
     finished = desk.run(
         {"finetune": {"epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
         {"distill": {"keep_layers": 1, "epochs": 2}},
         {"prune": {"remove_neurons": "25 %", "vocabulary": True, "calibration_rows": 16}},
-        {"factorize": {"embeddings": 8}},
+        {"factorize": {"keep_weights": 0.95, "calibration_rows": 16}},
         {"adapt": {"epochs": 1, "rank": 2}},
         {"quantize": {"mode": "static", "calibration_rows": 16}},
         "merge",

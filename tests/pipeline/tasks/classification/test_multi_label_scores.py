@@ -137,7 +137,7 @@ def test_a_row_answered_nan_is_wrong_and_ranks_last():
     )
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("levels", [None, 6])
 def test_no_threshold_has_a_higher_f1(seed, levels):
     outputs, truth = answers(seed, rows=25, levels=levels)
@@ -148,7 +148,7 @@ def test_no_threshold_has_a_higher_f1(seed, levels):
         if not true.any():
             assert threshold == 0.5
             continue
-        cuts = np.append(values, 2.0)
+        cuts = np.append(np.unique(values), 2.0)
         best = max(metrics.f1_score(true, values >= cut, zero_division=0) for cut in cuts)
         assert metrics.f1_score(true, values >= threshold) == pytest.approx(best)
 

@@ -225,6 +225,7 @@ def check_answers(bundle: Any) -> None:
 @pytest.mark.slow
 def test_a_search_goes_through_every_stage(workshop):
     write_search(workshop.write_rows)
+    workshop.widen()
     run = workshop.open(
         {"finetune": {"epochs": 1}},
         {"distill": {"keep_layers": 1, "epochs": 1}},
@@ -236,7 +237,7 @@ def test_a_search_goes_through_every_stage(workshop):
                 "calibration_rows": 16,
             }
         },
-        {"factorize": {"embeddings": 8}},
+        {"factorize": {"keep_weights": 0.95, "calibration_rows": 16}},
         {"adapt": {"teacher": "finetune", "epochs": 1}},
         {"quantize": {"calibration_rows": 16}},
         "merge",

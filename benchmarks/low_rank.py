@@ -1,0 +1,499 @@
+"""What low rank is worth: in which metric a weight is cut, and against pruning at equal time.
+
+    python -m benchmarks.low_rank --home DIR [--seeds N] [PART …]
+
+The demo's teacher (6×384), fine-tuned with up to three seeds. The parts, in this order:
+
+``metrics``     its linear layers keep a share of their weights, by the SVD of the weight itself, in
+                the metric of its inputs (SVD-LLM, Wang et al. 2024, arXiv 2403.07378), and in that
+                of the gradients at its outputs as well, as ``factorize`` does; query, key and value
+                share their first matrix or not. Also how far the gradients' moment is damped.
+``drawn``       the first seed's, by gradients of labels that the teacher's answers draw.
+``time``        int8 bundles of low rank and of pruned models take turns in one process, by the time
+                of its CPU; between the measured shares, the one that takes the same time is read.
+``pruning``     ``prune`` removes that share of the multiply-adds.
+``recovered``   at the lower share, both train an epoch on a quarter of the rows.
+``embeddings``  the table of tokens at low rank against fewer bits at equal bytes.
+
+All work is in DIR, and a run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks import planned
+from benchmarks.ablation import interval
+from benchmarks.record import Claim, finish, here, is_at_least
+from benchmarks.repair import logarithms, ratio, teacher
+from rarefy.exporters.build import build
+from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.model.runtime.bundle_model import BundleModel
+from rarefy.pipeline.tasks import Task
+from rarefy.pipeline.terms.interval import Interval
+from rarefy.stages.common.resume import Notes
+from rarefy.stages.factorize import Factorize, moments, svd, thin
+from rarefy.stages.factorize.moments import Moments
+from rarefy.stages.prune import Prune
+from rarefy.stages.quantization import bundles, sensitivity
+from rarefy.stages.training import calibration_rows
+
+PARTS = ("metrics", "drawn", "time", "pruning", "recovered", "embeddings")
+SHARES = (0.7, 0.5)
+"""Of the weights of linear layers that stay."""
+REMOVED = (0.2, 0.35, 0.5)
+"""Of the multiply-adds of heads and neurons, in the pruned models that are timed."""
+DAMPINGS = (0.1, 1.0)
+"""Beside that of the stage."""
+CALIBRATION = 512
+LENGTH = 64
+EVERY = 4
+"""Of the eval rows, every fourth one is answered."""
+TIMED, ROUNDS = 30, 8
+RANKS = (96, 128, 192)
+"""Of embeddings. 192 columns in int8 are the bytes of 384 in four bits, without their scales."""
+RECOVERED = 1800
+"""Rows of recovery, a quarter of all."""
+RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
+DRAWS = 2000
+Key = tuple[float, str]
+"""A share, and a way of coming to it."""
+
+
+@dataclass
+class Seed:
+    """A teacher, its eval rows, and what it answers them."""
+
+    home: Path
+    number: int
+    source: Path
+    task: Task
+    split: Split
+    answers: NDArray[np.float64]
+
+    def folder(self, name: str) -> Path:
+        """Return the folder for a variant's work, which exists."""
+        folder = self.home / f"{self.number}-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def compare(self, output: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return rows of a checkpoint: divergence from the teacher in nats, and who is correct."""
+        answers = logarithms(output, self.task, self.split, output.parent / "answers.json")
+        divergence = (np.exp(self.answers) * (self.answers - answers)).sum(1)
+        return divergence, answers.argmax(1) == np.array(self.split.labels)
+
+
+def opened(home: Path, number: int) -> Seed:
+    """Return a seed's teacher, which is fine-tuned now if it is not there."""
+    source = teacher(home, number)
+    task, split = planned.rows(source)
+    few = planned.split(split.texts[::EVERY], list(split.labels or [])[::EVERY])
+    answers = logarithms(source, task, few, home / f"teacher-{number}.answers.json")
+    return Seed(home, number, source, task, few, answers)
+
+
+class Measured:
+    """The layers of a seed's teacher and their moments, from which each way takes what it uses."""
+
+    def __init__(self, seed: Seed, *, drawn: bool = False) -> None:
+        self.seed, self.drawn = seed, drawn
+        self.decomposed: dict[str, list[thin.Group]] = {}
+
+    @cached_property
+    def model(self) -> Any:
+        """The teacher."""
+        return checkpoint.load(self.seed.source)
+
+    @cached_property
+    def layers(self) -> dict[str, Any]:
+        """Its linear layers by name."""
+        return moments.eligible(self.model)
+
+    @cached_property
+    def batches(self) -> list[dict[str, Tensor]]:
+        """Rows of train with their labels, or with labels that are drawn."""
+        tokenizer = checkpoint.load_tokenizer(self.seed.source)
+        numbers = json.loads((self.seed.source / "config.json").read_text())["label2id"]
+        lines = [json.loads(line) for line in planned.TRAIN.read_text().splitlines()]
+        lines = lines[planned.DEV :]
+        few = [lines[at * len(lines) // CALIBRATION] for at in range(CALIBRATION)]
+        texts = [line["text"] for line in few]
+        train = planned.split(texts, [numbers[str(line["label"])] for line in few])
+        if self.drawn:
+            train = planned.split(texts, _drawn_labels(self.seed, train))
+        rows = self.seed.task.encoder.examples(tokenizer, train, range(len(few)))
+        return list(calibration_rows.batches(rows, "cpu"))
+
+    @cached_property
+    def groups(self) -> list[list[str]]:
+        """The names of layers that read the same input."""
+        loss = self.seed.task.objective.summed_loss()
+        return moments.groups(self.model, self.layers, self.batches[0], loss)
+
+    @cached_property
+    def sums(self) -> list[Moments]:
+        """The moments of each group."""
+        modules = [[self.layers[name] for name in group] for group in self.groups]
+        loss = self.seed.task.objective.summed_loss()
+        return moments.measure(self.model, modules, self.batches, loss, lambda *_: None)
+
+    def save(self, way: str, share: float, decompose: Callable[..., Any], *, shared: bool) -> Path:
+        """Make the teacher thin in one way; return the folder of the checkpoint."""
+        folder = self.seed.folder(f"{share}-{way}")
+        output = folder / "output"
+        if (folder / "done").is_file():
+            return output
+        if way not in self.decomposed:
+            self.decomposed[way] = self._decompose(decompose, shared=shared)
+        groups = self.decomposed[way]
+        budget = share * sum(group.parameters for group in groups)
+        decompositions = [group.decomposition for group in groups]
+        ranks = svd.choose_ranks(decompositions, budget, multiple=thin.RANKS)
+        model = checkpoint.load(self.seed.source)
+        thin.replace(model, groups, ranks)
+        checkpoint.save(model, checkpoint.load_tokenizer(self.seed.source), output)
+        (folder / "done").touch()
+        return output
+
+    def _decompose(self, decompose: Callable[..., Any], *, shared: bool) -> list[thin.Group]:
+        groups = []
+        for names, sums in zip(self.groups, self.sums, strict=True):
+            for part, moment in self._parts(names, sums, shared=shared):
+                weight = torch.cat([self.layers[name].weight.detach() for name in part])
+                groups.append(thin.Group(part, decompose(weight, moment)))
+        return groups
+
+    def _parts(
+        self, names: list[str], sums: Moments, *, shared: bool
+    ) -> list[tuple[tuple[str, ...], Moments]]:
+        """Return a group, or its layers one by one with their block of the gradients' moment."""
+        if shared:
+            return [(tuple(names), sums)]
+        parts, start = [], 0
+        for name in names:
+            end = start + self.layers[name].out_features
+            block = sums.gradients[start:end, start:end]
+            parts.append(((name,), Moments(sums.inputs, block, sums.tokens)))
+            start = end
+        return parts
+
+
+def _drawn_labels(seed: Seed, split: Split) -> list[int]:
+    """Return labels drawn from the teacher's probabilities, as in the true Fisher information."""
+    answers = logarithms(seed.source, seed.task, split, seed.folder("drawn") / "answers.json")
+    generator = np.random.default_rng(0)
+    return [int(generator.choice(len(row), p=np.exp(row))) for row in answers]
+
+
+def plain(weight: Tensor, sums: Moments) -> svd.Decomposition:
+    """Return the SVD of the weight itself."""
+    outputs, inputs = weight.shape
+    return svd.decompose(weight, torch.eye(inputs), torch.eye(outputs))
+
+
+def by_inputs(weight: Tensor, sums: Moments) -> svd.Decomposition:
+    """Return the SVD in the metric of the inputs; layers weigh as their mean squared gradient."""
+    mean = sums.mean_gradients.diagonal().mean()
+    return svd.decompose(weight, sums.inputs, mean * torch.eye(len(weight)))
+
+
+def by_both(
+    weight: Tensor, sums: Moments, damping: float = svd.GRADIENT_DAMPING
+) -> svd.Decomposition:
+    """Return the SVD in the metric of both sides, as the stage does."""
+    return svd.decompose(weight, sums.inputs, sums.mean_gradients, damping)
+
+
+def metric_ways(measured: Measured, share: float) -> dict[str, Path]:
+    """Return way -> checkpoint, of all metrics; the damping is tried once."""
+    ways = {
+        "both": measured.save("both", share, by_both, shared=True),
+        "inputs": measured.save("inputs", share, by_inputs, shared=False),
+        "both, separate": measured.save("both-separate", share, by_both, shared=False),
+        "plain": measured.save("plain", share, plain, shared=False),
+    }
+    if measured.seed.number > 0 or share < SHARES[0]:
+        return ways
+    for damping in DAMPINGS:
+        damped = partial(by_both, damping=damping)
+        name = f"both, damping {damping:g}"
+        ways[name] = measured.save(f"both-{damping:g}", share, damped, shared=True)
+    return ways
+
+
+def drawn_ways(measured: Measured, share: float) -> dict[str, Path]:
+    """Return way -> checkpoint, by gradients of labels that the teacher's answers draw."""
+    return {"both, drawn labels": measured.save("drawn", share, by_both, shared=True)}
+
+
+def pruned(seed: Seed, removed: float) -> Path:
+    """Return the teacher without a share of its multiply-adds."""
+    stage = Prune(remove_macs=removed, calibration_rows=CALIBRATION)
+    name = f"pruned-{removed:.3f}"
+    return planned.run(stage, seed.source, seed.folder(name), seed.number)
+
+
+def shape(seed: Seed, removed: float) -> Path:
+    """Return such a model to be timed, whose answers do not matter."""
+    stage = Prune(remove_macs=removed, method="magnitude", repair=False, calibration_rows=8)
+    name = f"shape-{removed:.3f}"
+    return planned.run(stage, seed.source, seed.folder(name), seed.number)
+
+
+def exported(seed: Seed, source: Path, name: str) -> Path:
+    """Return the int8 bundle of a checkpoint."""
+    folder = seed.folder("bundles") / name
+    if (folder / "done").is_file():
+        return folder / "bundle"
+    quantization.write(bundles.rounded(checkpoint.load(source)), source)
+    (folder / "bundle").mkdir(parents=True, exist_ok=True)
+    dev = planned.split(seed.split.texts[:100], list(seed.split.labels or [])[:100])
+    build(source, folder / "bundle", task=seed.task, split=dev, form="deploy", samples=False)
+    (source / quantization.FILE).unlink()
+    (folder / "done").touch()
+    return folder / "bundle"
+
+
+def timed(seed: Seed, sources: dict[str, Path]) -> dict[str, list[float]]:
+    """Return for each bundle the seconds of CPU of each text: its least of several rounds."""
+    models = {}
+    for name, source in sources.items():
+        models[name] = BundleModel(exported(seed, source, name), threads=1)
+    texts = [seed.split.texts[at * len(seed.split) // TIMED] for at in range(TIMED)]
+    least = {name: [float("inf")] * TIMED for name in models}
+    for _ in range(ROUNDS):
+        for at, text in enumerate(texts):
+            for name, model in models.items():
+                before = time.process_time()
+                model.units([text])
+                least[name][at] = min(least[name][at], time.process_time() - before)
+    return least
+
+
+def speedup(whole: list[float], small: list[float]) -> Interval:
+    """Return how many times as fast a bundle is, bootstrapped over texts."""
+    above, below = np.array(whole), np.array(small)
+    generator = np.random.default_rng(0)
+    ratios = []
+    for _ in range(DRAWS):
+        texts = generator.integers(0, len(above), len(above))
+        ratios.append(above[texts].sum() / below[texts].sum())
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Interval(float(above.sum() / below.sum()), float(low), float(high))
+
+
+def equal_shares(times: dict[str, list[float]]) -> dict[float, float]:
+    """Return the share of multiply-adds to remove for the time of each share of low rank.
+
+    Between the measured ones, and 0, at which nothing is removed.
+    """
+    removed = (0.0, *REMOVED)
+    sums = [sum(times["whole"])] + [sum(times[f"pruned-{each}"]) for each in REMOVED]
+    falling = np.minimum.accumulate(sums)[::-1]
+    equal = {}
+    for share in SHARES:
+        asked = sum(times[f"both-{share}"])
+        equal[share] = round(float(np.interp(asked, falling, removed[::-1])), 3)
+    return equal
+
+
+def times_of(seed: Seed, measured: Measured) -> dict[str, list[float]]:
+    """Return the times of all bundles of the first seed, measured once."""
+    sources = {"whole": seed.source}
+    for share in SHARES:
+        sources[f"both-{share}"] = measured.save("both", share, by_both, shared=True)
+    share = SHARES[-1]
+    sources[f"separate-{share}"] = measured.save("both-separate", share, by_both, shared=False)
+    for removed in REMOVED:
+        sources[f"pruned-{removed}"] = shape(seed, removed)
+    return Notes(seed.home / "times.json").get("times", lambda: timed(seed, sources))
+
+
+def recovered(seed: Seed, share: float, removed: float) -> dict[str, Path]:
+    """Return way -> checkpoint, after an epoch."""
+    low = Factorize(keep_weights=share, calibration_rows=CALIBRATION, **RECOVERY)
+    cut = Prune(remove_macs=removed, calibration_rows=CALIBRATION, **RECOVERY)
+    folder = seed.folder(f"{share}-recovered")
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    lines = planned.TRAIN.read_text().splitlines(keepends=True)
+    few = "".join(lines[: planned.DEV + RECOVERED])
+    (data / planned.TRAIN.name).write_text(few)
+    (data / planned.EVAL.name).write_bytes(planned.EVAL.read_bytes())
+    run = partial(planned.run, source=seed.source, seed=seed.number, data=data)
+    return {
+        "both, recovered": run(low, folder=folder / "low"),
+        "pruned, recovered": run(cut, folder=folder / "cut"),
+    }
+
+
+def tables(seed: Seed) -> dict[str, Path]:
+    """Return way -> checkpoint, whose table of tokens is rounded or of low rank."""
+    ways = {}
+    for name, change in table_changes(seed).items():
+        folder = seed.folder(f"table-{name.replace(' ', '-')}")
+        ways[f"table: {name}"] = folder / "output"
+        if not (folder / "done").is_file():
+            model = checkpoint.load(seed.source)
+            change(model.get_input_embeddings())
+            tokenizer = checkpoint.load_tokenizer(seed.source)
+            checkpoint.save(model, tokenizer, folder / "output")
+            (folder / "done").touch()
+    return ways
+
+
+def table_changes(seed: Seed) -> dict[str, Callable[[Any], None]]:
+    """Return what is done to a table in place, by name."""
+    tokenizer = checkpoint.load_tokenizer(seed.source)
+    lines = [json.loads(line)["text"] for line in planned.TRAIN.read_text().splitlines()]
+    often = torch.ones(len(tokenizer))
+    for ids in tokenizer(lines, truncation=True, max_length=LENGTH)["input_ids"]:
+        often[ids] += 1
+
+    def low_rank(table: Any, rank: int) -> None:
+        wide = table.weight.detach().double()
+        moment = (wide * often.double()[:, None]).T @ wide
+        basis = torch.linalg.eigh(moment).eigenvectors[:, -rank:]
+        table.weight.data = (wide @ basis @ basis.T).float()
+
+    def rounded(table: Any, precision: Any) -> None:
+        with sensitivity.rounded_tables(table, precision):
+            weight = table.weight.data
+        table.weight.data = weight
+
+    changes: dict[str, Callable[[Any], None]] = {}
+    for rank in RANKS:
+        changes[f"rank {rank}"] = partial(low_rank, rank=rank)
+    for precision in ("int8", "int4"):
+        changes[precision] = partial(rounded, precision=precision)
+    return changes
+
+
+def claims(results: dict[Key, list[Any]], shares: dict[float, float]) -> list[Claim]:
+    """Return what low rank must show."""
+    judged = []
+    for share in SHARES:
+        both = results.get((share, "both"))
+        if both is None:
+            continue
+        for other, least in (("plain", 2.0), ("inputs", 1.2), ("both, separate", 1.0)):
+            judged.append(
+                _smaller(
+                    f"{share:.0%} of the weights: {other} over both sides, shared",
+                    results[share, other],
+                    both,
+                    least,
+                )
+            )
+        for suffix in ("", ", recovered"):
+            cut, low = (
+                results.get((share, f"pruned{suffix}")),
+                results.get((share, f"both{suffix}")),
+            )
+            if cut is None or low is None:
+                continue
+            removed = f"{shares[share]:.1%} of the multiply-adds pruned, equal time"
+            title = f"{share:.0%} of the weights, {removed}{suffix}: pruned over low rank"
+            judged.append(_smaller(title, cut, low, 1.0))
+    if (1.0, "table: int4") in results:
+        rank = f"table: rank {RANKS[-1]}"
+        judged.append(
+            _smaller(f"{rank} over int4", results[1.0, rank], results[1.0, "table: int4"], 1.0)
+        )
+    return judged
+
+
+def _smaller(title: str, above: list[Any], below: list[Any], least: float) -> Claim:
+    """Return the claim that a divergence is so many times smaller than another."""
+    count = min(len(above), len(below))
+    smaller = ratio([each[0] for each in above[:count]], [each[0] for each in below[:count]])
+    return Claim(
+        f"divergence from the teacher, {title}",
+        f"at least {least:g} times",
+        f"{smaller.value:.2f} [{smaller.low:.2f}, {smaller.high:.2f}]",
+        is_at_least(smaller, least),
+    )
+
+
+def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, list[Any]], Any]:
+    """Return what each way came to, seed after seed, and the shares of equal time and the times."""
+    results: dict[Key, list[Any]] = {}
+    times: dict[str, list[float]] = {}
+    shares: dict[float, float] = {}
+    for number in range(seeds):
+        seed = opened(home, number)
+        measured = Measured(seed)
+
+        def note(share: float, ways: dict[str, Path], seed: Seed = seed) -> None:
+            for way, output in ways.items():
+                divergence, correct = seed.compare(output)
+                results.setdefault((share, way), []).append((divergence, correct))
+                summary = f"{divergence.mean():.5f} nats, {correct.mean():.2%}"
+                print(f"seed {seed.number}, {share:.0%} {way}: {summary}", flush=True)
+
+        if "embeddings" in parts:
+            note(1.0, tables(seed))
+        if "metrics" in parts:
+            for share in SHARES:
+                note(share, metric_ways(measured, share))
+        if "drawn" in parts and number == 0:
+            drawn = Measured(seed, drawn=True)
+            for share in SHARES:
+                note(share, drawn_ways(drawn, share))
+        if "time" in parts and not times:
+            times = times_of(seed, measured)
+            shares = equal_shares(times)
+            print(
+                shares, {n: str(speedup(times["whole"], t)) for n, t in times.items()}, flush=True
+            )
+        if "pruning" in parts:
+            for share in reversed(shares):
+                note(share, {"pruned": pruned(seed, shares[share])})
+        if "recovered" in parts:
+            share = SHARES[-1]
+            note(share, recovered(seed, share, shares[share]))
+    return results, (shares, times)
+
+
+def main() -> int:
+    """Measure, and write the record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("parts", nargs="*", default=list(PARTS))
+    options = parser.parse_args()
+    home = options.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    results, (shares, times) = measured_rows(home, options.seeds, options.parts)
+    rows = []
+    for (share, way), seeds in results.items():
+        nats = [float(divergence.mean()) for divergence, _ in seeds]
+        accuracies = [interval(correct, 1)._asdict() for _, correct in seeds]
+        rows.append({"share": share, "way": way, "nats": nats, "accuracy": accuracies} | here())
+    for name, seconds in times.items():
+        faster = speedup(times["whole"], seconds)
+        rows.append({"bundle": name, "speedup": faster._asdict()} | here())
+    for share, removed in shares.items():
+        rows.append({"share": share, "equal time at multiply-adds removed": removed} | here())
+    return finish("low_rank", rows, claims(results, shares), 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

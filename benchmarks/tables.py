@@ -1,0 +1,147 @@
+"""Write the pages of docs/benchmarks from the records in benchmarks/results.
+
+python -m benchmarks.tables
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
+FOLDER = ROOT / "docs/benchmarks"
+OUTCOMES = {True: "yes", False: "no", None: "undecided"}
+INTRODUCTION = """# Benchmarks
+
+These pages are generated from the records in `benchmarks/results`. Each claim names its target,
+the measured value, and whether it holds. A claim is *undecided* if its interval contains the
+target. Claims that do not hold are listed as well.
+
+A record states the CPU, the date and the commit of its measurement. If a script is named,
+`python -m benchmarks.NAME` repeats the measurement on your machine. Older records have no script
+any more.
+
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: its file name, its title, an introduction, and the records on it."""
+
+    name: str
+    title: str
+    about: str
+    records: tuple[str, ...]
+
+
+PAGES = (
+    Page(
+        "demo-and-tasks",
+        "Demo and tasks",
+        "The demo, the examples of the five tasks, and the architectures that were tried.",
+        ("demo_best", "tasks", "reach", "large", "knowledge", "knowledge_recipe"),
+    ),
+    Page(
+        "other-tools",
+        "Other tools",
+        "int8 models by rarefy, Olive, Optimum, and OpenVINO with NNCF, without retraining.",
+        ("race", "peers", "serving_calls"),
+    ),
+    Page(
+        "students",
+        "Students",
+        "What students learn from, how small they get, and pruning to a speed-up.",
+        ("students", "ablation", "pruning", "vocabulary", "qat"),
+    ),
+    Page(
+        "int8",
+        "int8 bundles",
+        "Graph passes, quantization, and the remaining overhead.",
+        (
+            *("passes", "floor", "tried", "threads", "attention", "four_bits", "ranges", "chains"),
+            *("plan_search", "saturation", "portable", "batches", "blocks", "long_texts", "opset"),
+        ),
+    ),
+    Page(
+        "verdicts",
+        "Verdicts",
+        "How often verdicts and intervals are wrong, by simulation and by trials.",
+        (
+            *("false_alarms", "power", "coverage", "coverage_tasks", "gates", "wrong_verdicts"),
+            *("wrong_times", "wrong_rows", "queues"),
+        ),
+    ),
+    Page(
+        "operations",
+        "Operations",
+        "Attacks on promises, remote sources, deployed runs, sweeps and large files.",
+        (
+            *("promises", "hostile", "kills", "repair", "sources", "deployed", "operations"),
+            *("sweep", "million", "beside", "house", "newcomer", "throughput", "pages", "site"),
+        ),
+    ),
+)
+"""A record that no page lists is added to the last page."""
+
+
+def texts() -> dict[str, str]:
+    """Return the text of each page by its file name."""
+    records = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    listed = {name for page in PAGES for name in page.records}
+    others = tuple(name for name in records if name not in listed)
+    written = {}
+    rows = []
+    for page in PAGES:
+        names = page.records + (others if page is PAGES[-1] else ())
+        shown = [records[name] for name in names if name in records]
+        sections = "\n\n".join(map(_section, shown))
+        written[f"{page.name}.md"] = f"# {page.title}\n\n{page.about}\n\n{sections}\n"
+        rows.append((f"[{page.title}]({page.name}.md)", page.about, *_counts(shown)))
+    head = ("page", "contents", "hold", "undecided", "do not hold")
+    written["index.md"] = f"{INTRODUCTION}{_table(head, rows)}\n"
+    return written
+
+
+def _section(result: dict[str, Any]) -> str:
+    """Return the section of one record: where it comes from, and its claims."""
+    name = result["name"]
+    script = f"`benchmarks/{name}.py`" if (ROOT / f"benchmarks/{name}.py").is_file() else "none"
+    facts = (record.cpu(result["machine"]), result["time"][:10], f"`{result['commit'][:8]}`")
+    origin = _table(("CPU", "date", "commit", "script"), [(*facts, script)])
+    claims = [
+        (claim["claim"], claim["target"], claim["measured"], OUTCOMES[claim["holds"]])
+        for claim in result["must_show"]
+    ]
+    return f"## {name}\n\n{origin}\n\n{_table(('claim', 'target', 'measured', 'holds'), claims)}"
+
+
+def _counts(results: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield how many claims hold, are undecided, and do not hold."""
+    outcomes = [claim["holds"] for result in results for claim in result["must_show"]]
+    for outcome in (True, None, False):
+        yield str(sum(each is outcome for each in outcomes))
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = []
+    for row in (head, ("---",) * len(head), *rows):
+        cells = [cell.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;") for cell in row]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the pages."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in texts().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
