@@ -57,7 +57,7 @@ PAGES = (
         "students",
         "Students",
         "What students learn from, how small they get, and pruning to a speed-up.",
-        ("students", "ablation", "pruning", "vocabulary", "qat"),
+        ("students", "ablation", "pruning", "merging", "vocabulary", "qat"),
     ),
     Page(
         "int8",
