@@ -21,7 +21,7 @@ REMOVED: Final = {
     "label.confidence": "remove it; a student also learns from uncertain predictions",
     "distill.hidden_loss": "leave it out; states are compared by their squared difference",
     "distill.hidden_map": "leave it out; layers learn from those at the same share of the depth",
-    "adapt.method": "leave it out; adapters are LoRA, and DoRA was no better in any task",
+    "adapt.method": "leave it out; adapters are LoRA, and DoRA gave no more",
     "factorize.embeddings": "write `quantize: {embeddings: int4}`, which keeps more at equal bytes",
     "inject.templates": "leave it out; a query is the subject with its relation",
     "inject.text_share": "leave it out; facts are learned as pairs of texts, alone",

@@ -31,7 +31,7 @@ _FAST: Final = Advice(
 )
 _SMALL: Final = Advice("Quantize, or remove layers, heads or unused vocabulary", guide.SIZE)
 _LINEAR: Final = Advice("Use the linear model, or train on more rows", guide.LINEAR)
-_UNMEASURED: Final = Advice("Correct what the reason names, and run again", guide.INCONCLUSIVE)
+_UNMEASURED: Final = Advice("Correct what the reason names, and run again", guide.UNMEASURED)
 _MISSED: Final[dict[Kind, Advice]] = {
     "score": _ACCURATE,
     "error": _ACCURATE,

@@ -6,12 +6,12 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import Final
 
-INCONCLUSIVE: Final = "docs/measurement.md"
-ACCURACY: Final = "docs/students.md"
-SPEED: Final = "docs/students.md"
-SIZE: Final = "docs/recipe.md"
-LINEAR: Final = "docs/students.md"
-USE: Final = "docs/serving.md"
+INCONCLUSIVE: Final = "docs/how-to/resolve-an-inconclusive-verdict.md"
+ACCURACY: Final = "docs/how-to/choose-a-student.md"
+SPEED: Final = "docs/how-to/prune.md"
+SIZE: Final = "docs/how-to/quantize.md"
+LINEAR: Final = "docs/explanation/accuracy.md"
+UNMEASURED: Final = "docs/how-to/troubleshooting.md"
 """Each is a file of the repository."""
 FOLDER: Final = "docs/"
 

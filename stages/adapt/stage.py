@@ -32,11 +32,11 @@ class Adapt(Training):
 
     LoRA (Hu et al. 2022, arXiv 2106.09685) adds B·A, of rank ``rank``, scaled by alpha / rank, to
     each targeted layer. So a learning rate that is right for one rank is right for others. Adapters
-    need a learning rate about ten times that of full
-    fine-tuning. With a ``teacher``, its predictions make up nine tenths of the loss (Hinton et al.
-    2015, arXiv 1503.02531), which recovers accuracy lost to pruning or factorization. The adapter
-    is stored next to the base weights until ``merge`` folds it in. Without ``merge``, ``export``
-    writes it to a file beside the base, which adapters of other tasks share.
+    need a learning rate about ten times that of full fine-tuning. With a ``teacher``, its
+    predictions make up nine tenths of the loss (Hinton et al. 2015, arXiv 1503.02531), which
+    recovers accuracy lost to pruning or factorization. The adapter is stored next to the base
+    weights until ``merge`` folds it in. Without ``merge``, ``export`` writes it to a file beside
+    the base, which adapters of other tasks share.
     """
 
     name: ClassVar[str] = "adapt"
