@@ -56,13 +56,15 @@ PAGES = (
     Page(
         "students",
         "Students",
-        "What students learn from, how small they get, pruning, low ranks and adapters.",
+        "What students learn from, how small they get, pruning, low ranks, adapters and merging.",
         (
             "students",
             "ablation",
             "pruning",
             "low_rank",
             "adapters",
+            "adapter_bundles",
+            "merging",
             "masked_words",
             "vocabulary",
             "qat",
