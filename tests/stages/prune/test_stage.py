@@ -14,8 +14,8 @@ from rarefy.pipeline.store.artifact import Kind, Metric
 from rarefy.pipeline.tasks.classification.text import ClassObjective
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.stages.prune import Prune
-from rarefy.stages.teachers import recovery
 from rarefy.stages.surgery import units as surgery
+from rarefy.stages.teachers import recovery
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import BAD, FILL, GOOD, artifact_of, sentences
 from tests.stages.classifiers import masked_logits
