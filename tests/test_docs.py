@@ -33,7 +33,7 @@ FOLDERS = (
     "benchmarks",
     "schema",
 )
-BUNDLED = {"predict.py", "predict_session.py", "predict_task.py"}
+BUNDLED = {"predict.py", "predict_adapter.py", "predict_session.py", "predict_task.py"}
 """Files of a bundle, which is made elsewhere."""
 SOURCE = (".py", ".j2", ".css", ".toml")
 
