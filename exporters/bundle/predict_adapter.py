@@ -70,12 +70,13 @@ def read(path: Path) -> dict[str, Any]:
     Raises ValueError if it is damaged, or not of rarefy.
     """
     try:
-        stored = onnxruntime.AdapterFormat.read_adapter(str(path)).get_parameters()
+        file = onnxruntime.AdapterFormat.read_adapter(str(path))
+        stored = file.get_parameters()
     except RuntimeError:  # whose text is of the library's source
         raise ValueError(f"{path}: not an adapter, or damaged") from None
     arrays = {}
     for name, value in stored.items():
-        arrays[name] = value.numpy()
+        arrays[name] = value.numpy().copy()  # or it would be the file's, which is not kept
     if "facts" not in arrays:
         raise ValueError(f"{path}: not an adapter of rarefy")
     facts = json.loads(arrays["facts"].tobytes())

@@ -127,7 +127,8 @@ def test_the_program_of_a_bundle_answers_its_own_task_and_those_of_adapters(mood
     assert json.loads(run_program(moods.bundle, *texts).stdout) == samples
     samples = json.loads((words.bundle / "samples/response.json").read_text())
     texts = json.loads((words.bundle / "samples/request.json").read_text())["texts"]
-    called = run_program(moods.bundle, "--adapter", str(words.file), *texts)
+    sentences = [" ".join(words) for words in texts]
+    called = run_program(moods.bundle, "--adapter", str(words.file), *sentences)
     assert json.loads(called.stdout) == samples
 
 

@@ -82,7 +82,8 @@ def read(path: Path) -> AdapterFile:
     if not path.is_file():
         raise ModelError(f"{path}: no such adapter; a bundle has its own in {FILE}")
     try:
-        stored = onnxruntime.AdapterFormat.read_adapter(str(path)).get_parameters()
+        file = onnxruntime.AdapterFormat.read_adapter(str(path))  # kept: it has the arrays' memory
+        stored = file.get_parameters()
     except RuntimeError:  # whose text is of the library's source
         raise IntegrityError(f"{path}: not an adapter of ONNX Runtime, or damaged") from None
     try:

@@ -17,6 +17,7 @@ from rarefy.exporters.build import build
 from rarefy.exporters.bundle import files
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
+from rarefy.pipeline.model.runtime import adapter_file
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.tasks.classification.multi_label import MULTI_LABEL_CLASSIFICATION
 from rarefy.pipeline.tasks.embeddings.task import SearchScorer
@@ -79,7 +80,9 @@ def test_the_card_holds_no_row_of_the_data_and_one_harmless_command(deployed):
 def test_the_files_are_those_that_are_promised_and_their_sums_hold(deployed):
     info, output = deployed
     found = {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()}
-    assert found == set(info.roles) == set(files.ROLES) - {saving.WEIGHTS}
+    of_adapters = {adapter_file.FILE, files.ADAPTER, *files.TASKS.values()}
+    promised = set(files.ROLES) - {saving.WEIGHTS} - of_adapters
+    assert found == set(info.roles) == promised
     for line in (output / files.SUMS).read_text().splitlines():
         digest, name = line.split("  ")
         assert file_sha256(output / name) == digest
