@@ -50,7 +50,7 @@ def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.slow
+@pytest.mark.long  # it runs the demo, as the README's test does
 def test_the_tutorial_from_the_demo_to_a_missed_budget_and_back(checkout: Path) -> None:
     lines = commands()
     assert lines[:2] == ["make demo", "source .venv/bin/activate"]
