@@ -35,14 +35,14 @@ def test_show_prints_a_recipe_that_means_the_same(
         assert getattr(first.recipe, part) == getattr(second.recipe, part)
 
 
-def test_show_explains_each_parameter_and_stages_without_any(
+def test_show_explains_each_parameter_and_names_each_step(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:
     adapt = "{adapt: {rank: 4}, as: small, seed: 3}"
     recipe = project.recipe("finetune: {epochs: 1}", adapt, "merge")
     said = rarefy("recipe", "show", recipe)
     assert "      # Number of passes over the training rows\n      epochs: 1\n" in said.out
-    assert "  - merge: {}\n    as: merge\n    from: small\n" in said.out
+    assert "    as: merge\n    from: small\n" in said.out
     shown = project.folder / "shown.yaml"
     shown.write_text(said.out)
     assert recipes.load(shown).steps == recipes.load(recipe).steps
