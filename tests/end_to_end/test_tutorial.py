@@ -66,7 +66,7 @@ def test_the_tutorial_from_the_demo_to_a_missed_budget_and_back(checkout: Path) 
     run_demo(checkout)
     trained = digests(checkout)["distill"]
     reached = size_budget(checkout)["value"]
-    outcomes = []
+    met = []
     for line in lines[2:]:
         command = line.replace(MISSED, f"min_shrink: {1.05 * reached:.2f}x")
         done = call(checkout, command)
@@ -75,9 +75,10 @@ def test_the_tutorial_from_the_demo_to_a_missed_budget_and_back(checkout: Path) 
         if line.startswith("rarefy recipe cp"):
             bring_fewer_sentences(checkout)
         if line == RUN:
-            outcomes.append(size_budget(checkout)["outcome"])
+            budget = size_budget(checkout)  # undecided as a whole if the short timing is disturbed
+            met.append(budget["value"] >= budget["limit"])
             assert digests(checkout)["distill"] == trained, "no student is trained again"
-    assert outcomes == ["fail", "pass"]
+    assert met == [False, True]
 
 
 def test_the_budget_that_the_page_changes_is_the_demo_s() -> None:
