@@ -139,6 +139,8 @@ def _named(template: Path) -> dict[str, Attack]:
 
 def _preload() -> None:
     """Import what commands import, once for all processes that are forked."""
+    import sqlite3
+
     import onnx
     import onnxruntime
     import pandas
@@ -152,7 +154,7 @@ def _preload() -> None:
     import rarefy.pipeline.run.plan.plan
 
     torch.set_num_threads(1)
-    used = (onnx, onnxruntime, pandas, pyarrow, tokenizers, transformers, rarefy)
+    used = (sqlite3, onnx, onnxruntime, pandas, pyarrow, tokenizers, transformers, rarefy)
     assert all(used)
 
 
