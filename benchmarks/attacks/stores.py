@@ -139,7 +139,7 @@ def _runs(template: Path) -> Iterator[Attack]:
         path = f"{RUN}/{file}"
         for name, change in shapes.texts(path):
             for command in commands[: 2 if file == "run.json" else 1]:
-                codes = (0, *REFUSED, 4) if file == "verdict.json" else REFUSED
+                codes = (0, *REFUSED, 4) if file == "verdict.json" else (*REFUSED, 4)
                 yield Attack(f"{name}: {command[0]}", change, command, codes)
         for name, change in shapes.values(path, template / path, 30):
             yield Attack(f"{name}: reported", change, ("report", "tiny"), ANY)
