@@ -139,6 +139,7 @@ def _named(template: Path) -> dict[str, Attack]:
 
 def _preload() -> None:
     """Import what commands import, once for all processes that are forked."""
+    import fileinput
     import sqlite3
 
     import onnx
@@ -154,7 +155,17 @@ def _preload() -> None:
     import rarefy.pipeline.run.plan.plan
 
     torch.set_num_threads(1)
-    used = (sqlite3, onnx, onnxruntime, pandas, pyarrow, tokenizers, transformers, rarefy)
+    used = (
+        fileinput,
+        sqlite3,
+        onnx,
+        onnxruntime,
+        pandas,
+        pyarrow,
+        tokenizers,
+        transformers,
+        rarefy,
+    )
     assert all(used)
 
 
