@@ -103,13 +103,17 @@ PAGES = (
 
 def texts() -> dict[str, str]:
     """Return the text of each page by its file name."""
-    records = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    records = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        records[path.stem] = json.loads(path.read_text())
     listed = {name for page in PAGES for name in page.records}
     others = tuple(name for name in records if name not in listed)
     written = {}
     rows = []
     for page in PAGES:
-        names = page.records + (others if page is PAGES[-1] else ())
+        names = page.records
+        if page is PAGES[-1]:
+            names += others
         shown = [records[name] for name in names if name in records]
         sections = "\n\n".join(map(_section, shown))
         written[f"{page.name}.md"] = f"# {page.title}\n\n{page.about}\n\n{sections}\n"
@@ -122,14 +126,20 @@ def texts() -> dict[str, str]:
 def _section(result: dict[str, Any]) -> str:
     """Return the section of one record: where it comes from, and its claims."""
     name = result["name"]
-    script = f"`benchmarks/{name}.py`" if (ROOT / f"benchmarks/{name}.py").is_file() else "none"
-    facts = (record.cpu(result["machine"]), result["time"][:10], f"`{result['commit'][:8]}`")
-    origin = _table(("CPU", "date", "commit", "script"), [(*facts, script)])
-    claims = [
-        (claim["claim"], claim["target"], claim["measured"], OUTCOMES[claim["holds"]])
-        for claim in result["must_show"]
-    ]
-    return f"## {name}\n\n{origin}\n\n{_table(('claim', 'target', 'measured', 'holds'), claims)}"
+    script = f"benchmarks/{name}.py"
+    shown = "none"
+    if (ROOT / script).is_file():
+        shown = f"`{script}`"
+    cpu = record.cpu(result["machine"])
+    date = result["time"][:10]
+    commit = result["commit"][:8]
+    origin = _table(("CPU", "date", "commit", "script"), [(cpu, date, f"`{commit}`", shown)])
+    rows = []
+    for claim in result["must_show"]:
+        outcome = OUTCOMES[claim["holds"]]
+        rows.append((claim["claim"], claim["target"], claim["measured"], outcome))
+    claims = _table(("claim", "target", "measured", "holds"), rows)
+    return f"## {name}\n\n{origin}\n\n{claims}"
 
 
 def _counts(results: list[dict[str, Any]]) -> Iterator[str]:
@@ -141,10 +151,16 @@ def _counts(results: list[dict[str, Any]]) -> Iterator[str]:
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = []
-    for row in (head, ("---",) * len(head), *rows):
-        cells = [cell.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;") for cell in row]
-        lines.append(f"| {' | '.join(cells)} |")
+    rule = ("---",) * len(head)
+    for row in (head, rule, *rows):
+        cells = " | ".join(map(_cell, row))
+        lines.append(f"| {cells} |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Return a text as the cell of a table in Markdown."""
+    return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def main() -> None:

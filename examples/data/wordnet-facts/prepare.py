@@ -14,16 +14,20 @@ NOUNS = 1000  # the first of the queries, whose definitions no query of eval.jso
 def main(database: Path, queries: Path, here: Path) -> None:
     """Write what WordNet says of the first queries: a definition, a synonym, what it is."""
     words, parents, definitions = {}, {}, {}
+    offset_of = {}
     for line in (database / "data.noun").read_text().splitlines():
-        if not line.startswith(" "):
-            fields, _, gloss = line.partition(" | ")
-            offset, _, _, count, *rest = fields.split()
-            end = 2 * int(count, 16)
-            words[offset] = [word.replace("_", " ") for word in rest[:end:2]]
-            parents[offset] = [to for kind, to in pairwise(rest[end:]) if kind in ("@", "@i")]
-            definitions[offset] = gloss.split('"')[0].strip().rstrip(";:,").strip()
-
-    offset_of = {(", ".join(words[offset]), definitions[offset]): offset for offset in words}
+        if line.startswith(" "):  # the licence
+            continue
+        fields, _, gloss = line.partition(" | ")
+        offset, _, _, count, *rest = fields.split()
+        end = 2 * int(count, 16)
+        words[offset] = [word.replace("_", " ") for word in rest[:end:2]]
+        pointers = pairwise(rest[end:])
+        parents[offset] = [target for kind, target in pointers if kind in ("@", "@i")]
+        definition, _, _ = gloss.partition('"')  # examples are quoted
+        definitions[offset] = definition.strip().rstrip(";:,").strip()
+        synonyms = ", ".join(words[offset])
+        offset_of[synonyms, definitions[offset]] = offset
     rows = []
     for line in queries.read_text(encoding="utf-8").splitlines()[:NOUNS]:
         query = json.loads(line)
@@ -31,7 +35,8 @@ def main(database: Path, queries: Path, here: Path) -> None:
         subject, synonym, *_ = words[offset]
         rows.append((subject, "means", definitions[offset]))
         rows.append((subject, "synonym", synonym))
-        rows += [(subject, "is_a", words[parent][0]) for parent in parents[offset][:1]]
+        for parent in parents[offset][:1]:
+            rows.append((subject, "is_a", words[parent][0]))
     with (here / "facts.tsv").open("w", encoding="utf-8") as file:
         file.write("subject\trelation\tobject\n")
         file.writelines("\t".join(row) + "\n" for row in rows)
