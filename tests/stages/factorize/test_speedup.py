@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
-import transformers
 from pydantic import ValidationError
 
 from rarefy.pipeline.model import checkpoint
@@ -15,7 +13,7 @@ from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.factorize import Factorize, thin
 from rarefy.stages.factorize.speedup import Speedup
 from rarefy.stages.surgery.latency_table import Curve, Table
-from tests.models import LABELS, artifact_of, write_encoder
+from tests.models import artifact_of
 
 NEURONS = Curve((64, 256), one=(1.0, 1.3), two=(2.0, 2.9))
 """192 neurons of 128 weights take 0.6 ms in a layer in the middle and 0.3 ms in the last one."""
@@ -30,30 +28,12 @@ TABLE = Table(
 
 
 @pytest.fixture
-def model(tmp_path):
-    torch.manual_seed(1)
-    tokenizer = checkpoint.load_tokenizer(write_encoder(tmp_path / "encoder"))
-    config = transformers.BertConfig(
-        vocab_size=29,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=256,
-        max_position_embeddings=64,
-        id2label=dict(enumerate(LABELS)),
-    )
-    network = transformers.BertForSequenceClassification(config)
-    checkpoint.save(network, tokenizer, tmp_path / "model")
-    return artifact_of(tmp_path / "model", Kind.CHECKPOINT)
-
-
-@pytest.fixture
-def make(model, make_context, tmp_path):
+def make(wide, make_context, tmp_path):
     def of(target):
         (tmp_path / "table").mkdir(exist_ok=True)
         TABLE.save(tmp_path / "table")
-        network = checkpoint.load(model.directory)
-        tokenizer = checkpoint.load_tokenizer(model.directory)
+        network = checkpoint.load(wide.directory)
+        tokenizer = checkpoint.load_tokenizer(wide.directory)
         context = make_context(rows=8, targets=(Target(),))
         search = Speedup(context, network, network, tokenizer, tmp_path / "table", target)
         return search, thin.decomposed(context, network, tokenizer, 8)
@@ -112,12 +92,12 @@ def test_a_miss_is_corrected_by_what_was_measured(make):
 
 
 @pytest.mark.slow
-def test_the_stage_makes_bundles_and_says_what_it_measured(model, make_context, tmp_path):
+def test_the_stage_makes_bundles_and_says_what_it_measured(wide, make_context, tmp_path):
     TABLE.save(tmp_path)
     reports = {"profile": artifact_of(tmp_path, Kind.REPORT)}
     context = make_context(rows=16, targets=(Target(),), artifacts=reports)
     stage = Factorize(speedup=1.2, table="profile", calibration_rows=16)
-    draft = stage.run(context, model)
+    draft = stage.run(context, wide)
     metrics = {metric.name: metric for metric in draft.metrics}
     assert metrics["speedup"].low <= metrics["speedup"].value <= metrics["speedup"].high
     network = checkpoint.load(context.output)

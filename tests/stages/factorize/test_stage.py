@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 import yaml
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -22,25 +21,7 @@ from rarefy.stages.factorize import Factorize
 from rarefy.stages.prune import Prune
 from rarefy.stages.quantization import bundles
 from rarefy.stages.surgery import units as surgery
-from tests.models import LABELS, TASK, artifact_of, sentences, write_encoder
-
-
-@pytest.fixture
-def fresh(tmp_path):
-    torch.manual_seed(1)
-    tokenizer = checkpoint.load_tokenizer(write_encoder(tmp_path / "encoder"))
-    config = transformers.BertConfig(
-        vocab_size=29,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=256,
-        max_position_embeddings=64,
-        id2label=dict(enumerate(LABELS)),
-    )
-    model = transformers.BertForSequenceClassification(config)
-    checkpoint.save(model, tokenizer, tmp_path / "model")
-    return artifact_of(tmp_path / "model", Kind.CHECKPOINT)
+from tests.models import TASK, artifact_of, sentences
 
 
 def encoder_weights(directory: Path) -> int:
@@ -48,10 +29,10 @@ def encoder_weights(directory: Path) -> int:
     return sum(p.numel() for p in layers.parameters() if p.dim() == 2)
 
 
-def test_stage_keeps_its_budget_and_loads_again(fresh, make_context):
+def test_stage_keeps_its_budget_and_loads_again(wide, make_context):
     context = make_context()
-    draft = Factorize(keep_weights="50 %").run(context, fresh)
-    assert encoder_weights(context.output) <= encoder_weights(fresh.directory) / 2
+    draft = Factorize(keep_weights="50 %").run(context, wide)
+    assert encoder_weights(context.output) <= encoder_weights(wide.directory) / 2
     again = checkpoint.load(context.output)
     for name, rank in draft.model["ranks"].items():
         assert again.get_submodule(name).down.out_features == rank
@@ -61,22 +42,22 @@ def test_stage_keeps_its_budget_and_loads_again(fresh, make_context):
     assert draft.roles["shapes.json"] == "shapes"
 
 
-def test_no_rank_saves_nothing_is_changed(fresh, make_context):
+def test_no_rank_saves_nothing_is_changed(wide, make_context):
     context = make_context()
-    draft = Factorize(keep_weights=0.999999).run(context, fresh)
+    draft = Factorize(keep_weights=0.999999).run(context, wide)
     assert len(draft.model["ranks"]) <= 1  # saving a millionth takes one layer
     with pytest.raises(ValueError, match="less than 1"):
         Factorize(keep_weights=1)
 
 
-def test_pruned_then_factorized_then_pruned(fresh, make_context):
+def test_pruned_then_factorized_then_pruned(wide, make_context):
     """One model can be both factorized and pruned, and thin layers can lose heads and neurons."""
     steps = [
         Prune(remove_heads=0.25, remove_neurons=0.25),
         Factorize(keep_weights=0.45),
         Prune(remove_heads=0.5, remove_neurons=0.5),
     ]
-    artifact, sizes = fresh, []
+    artifact, sizes = wide, []
     for step in steps:
         context = make_context()
         draft = step.run(context, artifact)
@@ -86,9 +67,9 @@ def test_pruned_then_factorized_then_pruned(fresh, make_context):
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_nothing_left_to_factorize_is_told(fresh, make_context):
+def test_nothing_left_to_factorize_is_told(wide, make_context):
     context = make_context()
-    Factorize(keep_weights=0.38).run(context, fresh)
+    Factorize(keep_weights=0.38).run(context, wide)
     artifact = artifact_of(context.output, Kind.CHECKPOINT)
     with pytest.raises(ModelError, match="factorized already"):
         Factorize(keep_weights=0.38).run(make_context(), artifact)
@@ -116,18 +97,18 @@ def test_real_weights_lose_less_than_by_plain_svd(tmp_path, make_context):
     assert (own - goal).norm() < 0.5 * (other - goal).norm()
 
 
-def test_a_budget_that_no_rank_meets_is_refused(fresh, make_context):
+def test_a_budget_that_no_rank_meets_is_refused(wide, make_context):
     with pytest.raises(ModelError, match=r"factorize.keep_weights: 1% is below the minimum;"):
-        Factorize(keep_weights=0.01).run(make_context(), fresh)
+        Factorize(keep_weights=0.01).run(make_context(), wide)
 
 
 def attention_of(directory: Path, layer: int = 0):
     return checkpoint.encoder_layers(checkpoint.load(directory))[layer].attention.self
 
 
-def test_query_key_and_value_share_a_factor_that_is_stored_once(fresh, make_context):
+def test_query_key_and_value_share_a_factor_that_is_stored_once(wide, make_context):
     context = make_context()
-    draft = Factorize(keep_weights=0.4).run(context, fresh)
+    draft = Factorize(keep_weights=0.4).run(context, wide)
     attention = attention_of(context.output)
     assert attention.query.down is attention.key.down is attention.value.down
     again = checkpoint.load(context.output)
@@ -137,9 +118,9 @@ def test_query_key_and_value_share_a_factor_that_is_stored_once(fresh, make_cont
     assert parameters == draft.model["parameters"]
 
 
-def test_a_shared_factor_is_one_product_in_the_bundle(fresh, make_context, tmp_path):
+def test_a_shared_factor_is_one_product_in_the_bundle(wide, make_context, tmp_path):
     context = make_context(rows=32)
-    draft = Factorize(keep_weights=0.4).run(context, fresh)
+    draft = Factorize(keep_weights=0.4).run(context, wide)
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     network = checkpoint.load(context.output)
@@ -154,9 +135,9 @@ def test_a_shared_factor_is_one_product_in_the_bundle(fresh, make_context, tmp_p
     assert info.integer_matmuls == len(linear) - 1, "all but the classifier, each once"
 
 
-def test_shapes_that_share_a_factor_of_another_rank_are_refused(fresh, make_context):
+def test_shapes_that_share_a_factor_of_another_rank_are_refused(wide, make_context):
     context = make_context()
-    Factorize(keep_weights=0.4).run(context, fresh)
+    Factorize(keep_weights=0.4).run(context, wide)
     path = context.output / checkpoint.SHAPES
     shapes = json.loads(path.read_text())
     name = next(iter(shapes["shared"]))
@@ -166,20 +147,20 @@ def test_shapes_that_share_a_factor_of_another_rank_are_refused(fresh, make_cont
         checkpoint.load(context.output)
 
 
-def test_an_adapter_leaves_a_shared_factor_alone(fresh, make_context):
+def test_an_adapter_leaves_a_shared_factor_alone(wide, make_context):
     context = make_context()
-    Factorize(keep_weights=0.4).run(context, fresh)
+    Factorize(keep_weights=0.4).run(context, wide)
     names = adapted_layers(checkpoint.load(context.output), "attention")
     assert "bert.encoder.layer.0.attention.self.key.up" in names
     assert not [name for name in names if name.endswith(("query.down", "key.down"))]
 
 
 @pytest.mark.slow
-def test_recovery_trains_the_factor_that_layers_share(fresh, make_context):
+def test_recovery_trains_the_factor_that_layers_share(wide, make_context):
     factors = []
     for recovery in ({}, {"recover_epochs": 1, "learning_rate": 1e-3}):
         context = make_context(rows=32)
-        draft = Factorize(keep_weights=0.4, **recovery).run(context, fresh)
+        draft = Factorize(keep_weights=0.4, **recovery).run(context, wide)
         attention = attention_of(context.output)
         assert attention.query.down is attention.key.down is attention.value.down
         factors.append(attention.query.down.weight.detach())
