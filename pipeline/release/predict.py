@@ -74,7 +74,8 @@ class Bundle:
                 the constructor takes it.
 
         Raises:
-            RecipeError: there is no such adapter, or it is for another base.
+            RecipeError: there is no such adapter, or the bundle that is named has none.
+            ModelError: the adapter is for another base, or this bundle takes none.
             IntegrityError: the adapter is damaged.
         """
         path = Path(reference)
