@@ -70,7 +70,7 @@ class Model:
         Raises ValueError if the bundle takes no adapters, or not this one.
         """
         if not self.base:
-            raise ValueError("this bundle takes no adapters: its own is merged")
+            raise ValueError("this bundle takes no adapters")
         model = copy.copy(self)
         model.session = self.session.session
         model._take_adapter(Path(path))

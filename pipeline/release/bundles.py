@@ -82,7 +82,7 @@ def find(reference: str, home: Home) -> Bundle:
 def adapter_of(reference: str, home: Home) -> Path:
     """Return the adapter's file of a bundle by its name.
 
-    Raises RecipeError if there is no such bundle or its adapter is merged, IntegrityError if it is
+    Raises RecipeError if there is no such bundle or it has no such file, IntegrityError if it is
     damaged.
     """
     if Path(reference).suffix == Path(FILE).suffix:
@@ -92,7 +92,7 @@ def adapter_of(reference: str, home: Home) -> Path:
     path = bundle.directory / FILE
     if not path.is_file():
         raise RecipeError(
-            f"{reference}: this bundle has no {FILE}: its adapter is merged; export without 'merge'"
+            f"{reference}: this bundle has no {FILE}, which 'adapt' without 'merge' gives"
         )
     return path
 

@@ -32,7 +32,7 @@ TOLERANCE = 1e-4
 """Of the largest raw output, how far merged outputs may be from unmerged ones."""
 ROWS = 32
 """Training rows on which both are compared."""
-MEMBER = "model"
+MEMBER = "models"
 """The role of models that are averaged."""
 
 

@@ -62,8 +62,7 @@ class AdapterFile:
         base, own = signature.get(BASE), self.signature.get(BASE)
         if base is None:
             raise ModelError(
-                f"{self.path}: this bundle takes no adapters: its own is merged; export one "
-                "without 'merge'"
+                f"{self.path}: this bundle takes no adapters; export one of 'adapt' without 'merge'"
             )
         if base != own:
             raise ModelError(

@@ -193,7 +193,7 @@ FINETUNES = (
         ({"models": ["one"]}, "'models' must name at least two different stages"),
         ({"models": ["one", "one"]}, "'models' must name at least two different stages"),
         ({"method": "soup"}, "'method' needs 'models'"),
-        ({"models": ["one", "to"]}, "model:to: 'to' is not an earlier stage"),
+        ({"models": ["one", "to"]}, "models:to: 'to' is not an earlier stage"),
         ({"models": ["one", "model"]}, "the recipe's model has no head for the task"),
         (
             {"models": ["one", "student"]},
@@ -210,7 +210,7 @@ def test_a_recipe_that_cannot_work_is_refused_at_its_line(empty_workshop, parame
 def test_a_merge_depends_on_its_models_alone(empty_workshop):
     """Neither on the input, which is the last of them, nor on the recipe's seed."""
     plan = empty_workshop.open(*FINETUNES, {"merge": {"models": ["one", "two"]}}).plan
-    assert plan.parents("merge") == [("model:one", "one"), ("model:two", "two")]
+    assert plan.parents("merge") == [("models:one", "one"), ("models:two", "two")]
     assert plan.reads(Merge(models=("one", "two"))) == ["dev"]
     assert plan.reads(Merge(models=("one", "two"), method="soup")) == []
     assert plan.seed(Merge(models=("one", "two"))) == 0
