@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import importlib.metadata
 import json
@@ -23,8 +24,10 @@ from rarefy.pipeline.run.engine import Finished, Run
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.store import Store
 from tests.desk import desk
+from tests.known_times import known_times
 from tests.models import LABELS, make_context, sentences, tiny_encoder, write_encoder
 from tests.network import loopback_only
+from tests.prefect_home import prefect_home
 from tests.project import (
     here,
     made,
@@ -43,10 +46,12 @@ from tests.tracing import trace_always, trace_once
 __all__ = [
     "desk",
     "here",
+    "known_times",
     "loopback_only",
     "made",
     "make_context",
     "own_environment",
+    "prefect_home",
     "project",
     "quiet_machine",
     "rarefy",
@@ -79,6 +84,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
     slow = {item.path for item in items if "slow" in item.keywords}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the bytecode of the package, even if PYTHONDONTWRITEBYTECODE is set.
+
+    Hundreds of processes of the tests import it, and each would compile it again.
+    """
+    if not hasattr(config, "workerinput"):
+        for folder in ("flows", "stages", "exporters", "pipeline"):
+            compileall.compile_dir(ROOT / folder, quiet=2)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -114,6 +129,7 @@ def versions_read_once() -> Iterator[None]:
         yield
 
 
+ROOT = Path(__file__).parents[1]
 QUICK_STAGES = Path(__file__).parent / "quick_stages.py"
 QUICK: dict[str, Any] = {
     "processes": 2,

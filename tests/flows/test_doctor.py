@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import inspect
 import json
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_a_provider_that_cannot_start_is_a_warning_and_not_a_word_on_stdout(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    monkeypatch.setattr(onnx_runtime, "inactive", onnx_runtime.inactive.__wrapped__)  # anew
+    monkeypatch.setattr(onnx_runtime, "inactive", inspect.unwrap(onnx_runtime.inactive))
     found = {check.name: check for check in doctor.onnxruntime()}["providers"]
     assert found.state == "warn"
     assert found.found == "active: CPUExecutionProvider; not active: CUDAExecutionProvider"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.models import LABELS, artifact_of, sentences, write_encoder
 from tests.stages.chains import TASK, eval_split, made_artifact, make_checkpoint
 from tests.stages.classifiers import classifier
 from tests.stages.facts import WORDS
+from tests.templates import make_once
 
 
 def context_below(directory: Path, rows: int) -> Context:
@@ -38,19 +40,34 @@ def context_below(directory: Path, rows: int) -> Context:
 
 
 @pytest.fixture(scope="session")
-def tuned(tiny_encoder, tmp_path_factory):
+def tuning(tiny_encoder, tmp_path_factory):
+    """The draft of a fine-tuning, and what it made."""
+
+    def train(folder: Path) -> None:
+        stage = Finetune(learning_rate=2e-3, epochs=6, batch_size=16)
+        draft = stage.run(context_below(folder, 256), tiny_encoder)
+        (folder / "draft").write_bytes(pickle.dumps(draft))
+
+    folder = make_once(tmp_path_factory, "tuned", train)
+    draft = pickle.loads((folder / "draft").read_bytes())
+    return draft, artifact_of(folder / "output", Kind.CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def tuned(tuning):
     """A fine-tuned teacher of three layers."""
-    context = context_below(tmp_path_factory.mktemp("teacher"), 256)
-    Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
-    return artifact_of(context.output, Kind.CHECKPOINT)
+    return tuning[1]
 
 
 @pytest.fixture(scope="session")
 def base(tiny_encoder, tmp_path_factory):
     """A checkpoint that was barely trained."""
-    context = context_below(tmp_path_factory.mktemp("base"), 16)
-    Finetune(learning_rate=1e-5, epochs=1).run(context, tiny_encoder)
-    return artifact_of(context.output, Kind.CHECKPOINT)
+
+    def train(folder: Path) -> None:
+        Finetune(learning_rate=1e-5, epochs=1).run(context_below(folder, 16), tiny_encoder)
+
+    folder = make_once(tmp_path_factory, "base", train)
+    return artifact_of(folder / "output", Kind.CHECKPOINT)
 
 
 @pytest.fixture

@@ -27,11 +27,10 @@ def accuracy(network, tokenizer, texts, labels) -> float:
 
 
 @pytest.mark.slow
-def test_it_learns_sentences_it_has_not_seen(tiny_encoder, make_context):
-    context = make_context(rows=256)
-    draft = Finetune(learning_rate=2e-3, epochs=6, batch_size=16).run(context, tiny_encoder)
-    network = checkpoint.load(context.output)
-    tokenizer = checkpoint.load_tokenizer(context.output)
+def test_it_learns_sentences_it_has_not_seen(tuning):
+    draft, artifact = tuning
+    network = checkpoint.load(artifact.directory)
+    tokenizer = checkpoint.load_tokenizer(artifact.directory)
     assert accuracy(network, tokenizer, *sentences(100, seed=9)) >= 0.95
     assert draft.model["labels"] == ["negative", "positive"]
     assert draft.roles["model.safetensors"] == "weights"

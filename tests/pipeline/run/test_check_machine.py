@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from types import SimpleNamespace
 from typing import Any
 
@@ -108,7 +107,7 @@ def test_cached_steps_need_nothing(workshop, free, memory):
 
 def test_a_disk_that_does_not_say_its_size_refuses_nothing(workshop, monkeypatch):
     """As on some network file systems, which report no size and no free space."""
-    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=0, used=0, free=0))
     check(workshop.open(TUNE).plan)
 
 

@@ -91,7 +91,7 @@ def test_layers_go_if_heads_and_neurons_cannot_give_the_speed(
     tuned, make_context, tmp_path, monkeypatch
 ):
     TABLE.save(tmp_path)
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(3.0))
+    monkeypatch.setattr(Speedup, "time", lambda *_: timed(3.0))
     compared, real = [], layer_search.least_needed
 
     def least_needed(*given, whole):
@@ -113,17 +113,21 @@ def test_layers_go_if_heads_and_neurons_cannot_give_the_speed(
         )
 
 
-def test_a_miss_is_corrected_by_what_was_measured(make, monkeypatch):
-    search = make(1.5)
-    asked, found = [], iter([1.2, 1.48])
+def times(*values):
+    """Return what measures a shape: these speed-ups, one after the other."""
+    left = iter(values)
+    return lambda _: timed(next(left))
 
-    def counts(self, ranked, wanted):
+
+def test_a_miss_is_corrected_by_what_was_measured(make):
+    search = make(1.5)
+    asked = []
+
+    def counts(wanted):
         asked.append(wanted)
         return {"heads": [len(asked)]}
 
-    monkeypatch.setattr(Speedup, "counts", counts)
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(next(found)))
-    assert search.search({}, lambda _: ["kept"]) == ["kept"]
+    assert search.nearest(counts, times(1.2, 1.48)) == {"heads": [2]}
     assert asked == [1.5, pytest.approx(1.5 / (1.2 / 1.5))]
     (metric,) = search.metrics()
     assert (metric.name, metric.value) == ("speedup", 1.48)
@@ -149,55 +153,52 @@ def test_a_table_of_another_model_is_refused(make, tmp_path, changes, message):
         _ = search.kinds
 
 
-def test_a_speedup_that_is_far_off_is_told(make, monkeypatch, caplog):
+def test_a_speedup_that_is_far_off_is_told(make, caplog):
     search = make(1.5)
-    monkeypatch.setattr(Speedup, "counts", lambda *_: {})
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.2))
-    search.search({}, lambda counts: counts)
+    search.nearest(lambda _: {}, lambda _: timed(1.2))
     assert "the closest to a speed-up of 1.5× has 1.2×" in caplog.text
     found = {metric.name: metric.value for metric in search.metrics()}
     assert found == {"speedup": 1.2, "speedup_missed": 0.2}
 
 
-def test_the_nearest_is_kept_if_none_is_close(make, monkeypatch):
+def test_the_nearest_is_kept_if_none_is_close(make):
     search = make(1.5)
     number = iter(range(9))
-    monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [next(number)]})
-    found = iter([timed(value) for value in (1.2, 1.4, 1.9)])
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: next(found))
-    assert search.search({}, lambda counts: counts) == {"heads": [1]}
+    nearest = search.nearest(lambda _: {"heads": [next(number)]}, times(1.2, 1.4, 1.9))
+    assert nearest == {"heads": [1]}
     assert next(number) == SEARCHES
 
 
 def test_a_killed_run_goes_on_with_the_same_model(make, monkeypatch):
-    search = make(1.5)
-    monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [1], "neurons": [16]})
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.5))
-    search.search({}, lambda counts: counts)
+    counts = {"heads": [1], "neurons": [16]}
+    make(1.5).nearest(lambda _: counts, lambda _: timed(1.5))
     again = make(1.5)
     monkeypatch.setattr(Speedup, "counts", lambda *_: pytest.fail("searched again"))
-    assert again.search({}, lambda counts: counts) == {"heads": [1], "neurons": [16]}
+    assert again.search({}, lambda counts: counts) == counts
     assert again.measured == Interval(1.5, 1.4, 1.6)
 
 
-def test_what_was_timed_before_a_kill_is_not_timed_again(make, monkeypatch):
+def test_what_was_timed_before_a_kill_is_not_timed_again(make):
     seen = []
 
-    def measure(_, chosen, counts):
+    def killed(counts):
         if len(seen) == 1:
             raise KeyboardInterrupt
         seen.append(counts)
         return timed(1.2)
 
+    def whole(counts):
+        seen.append(counts)
+        return timed(1.5)
+
     numbers = iter([1, 2, 1, 2, 3])
-    monkeypatch.setattr(Speedup, "counts", lambda *_: {"heads": [next(numbers)]})
-    monkeypatch.setattr(Speedup, "_measure", measure)
+
+    def counts(_):
+        return {"heads": [next(numbers)]}
+
     with pytest.raises(KeyboardInterrupt):
-        make(1.5).search({}, lambda counts: counts)
-    monkeypatch.setattr(
-        Speedup, "_measure", lambda _, chosen, counts: seen.append(counts) or timed(1.5)
-    )
-    assert make(1.5).search({}, lambda counts: counts) == {"heads": [2]}
+        make(1.5).nearest(counts, killed)
+    assert make(1.5).nearest(counts, whole) == {"heads": [2]}
     assert seen == [{"heads": [1]}, {"heads": [2]}]
 
 
@@ -241,15 +242,13 @@ def test_how_many_layers_are_left_is_not_known_beforehand():
     assert Distill(keep_layers=6).follow_model(left, {}, Path()) == left
 
 
-def test_a_correction_that_is_out_of_reach_leaves_the_nearest(make, monkeypatch):
+def test_a_correction_that_is_out_of_reach_leaves_the_nearest(make):
     search, first = make(1.5), iter([{"heads": [2]}])
 
-    def counts(self, ranked, wanted):
+    def counts(_):
         try:
             return next(first)
         except StopIteration:
             raise ModelError("out of reach") from None
 
-    monkeypatch.setattr(Speedup, "counts", counts)
-    monkeypatch.setattr(Speedup, "_measure", lambda *_: timed(1.3))
-    assert search.search({}, lambda counts: counts) == {"heads": [2]}
+    assert search.nearest(counts, lambda _: timed(1.3)) == {"heads": [2]}

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.store import disk
@@ -81,15 +82,17 @@ def test_the_model_comes_out_in_full_precision_and_ready_to_answer(tiny_encoder,
     assert "forward" not in vars(network)  # no autocast wrapper is left
 
 
+class WithTwo(TrainingArguments):
+    """The arguments of a training on a machine with two GPUs."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._n_gpu = 2  # what torch.cuda.device_count() gives there
+
+
 def test_a_machine_with_two_gpus_trains_on_one(tiny_encoder, make_context, monkeypatch, tmp_path):
     one, _ = fit(make_context(rows=8, work=tmp_path / "one"), tiny_encoder, epochs=1)
-    made = trainer.TrainingArguments.__post_init__
-
-    def with_two(arguments):
-        made(arguments)
-        arguments._n_gpu = 2  # what torch.cuda.device_count() gives there
-
-    monkeypatch.setattr(trainer.TrainingArguments, "__post_init__", with_two)
+    monkeypatch.setattr(trainer, "TrainingArguments", WithTwo)
     two, _ = fit(make_context(rows=8, work=tmp_path / "two"), tiny_encoder, epochs=1)
     assert same_weights(one, two)
 
@@ -195,21 +198,21 @@ def test_a_training_that_shed_what_it_needs_no_more_stays_ended(
 
 
 def test_checkpoints_that_take_long_are_seldom(tiny_encoder, make_context, monkeypatch):
-    now, saved, save = 0.0, [], trainer._Watch.on_save
+    now, saved, write = 0.0, [], trainer.disk.write
 
     def step(*_):
         nonlocal now
         now += 1
 
-    def slow(watch, arguments, state, *rest, **more):
+    def slow(path, record):
         nonlocal now
         now += 0.375
-        saved.append(state.global_step)
-        return save(watch, arguments, state, *rest, **more)
+        saved.append(int(path.parent.name.removeprefix("checkpoint-")))
+        write(path, record)
 
     monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 2.0)
-    monkeypatch.setattr(trainer._Watch, "on_save", slow)
+    monkeypatch.setattr(trainer.disk, "write", slow)
     fit(make_context(rows=64, progress=step), tiny_encoder, epochs=3)
     assert saved == [2, 10, 18, 24], "after 2 s, then after 20 × 0.375 s, and at the end"
 

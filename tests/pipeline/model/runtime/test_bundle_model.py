@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from threading import Thread
@@ -315,7 +316,7 @@ class GPU:
             def get_providers(self):
                 return list(providers)
 
-        monkeypatch.setattr(onnx_runtime, "inactive", onnx_runtime.inactive.__wrapped__)  # anew
+        monkeypatch.setattr(onnx_runtime, "inactive", inspect.unwrap(onnx_runtime.inactive))
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
         monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
         monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
@@ -356,10 +357,8 @@ def test_a_provider_that_fails_at_a_call_does_not_answer_elsewhere(
     tmp_path, monkeypatch, provider, name
 ):
     """CUDA has no exception of its own."""
+    import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    model = BundleModel(write_bundle(tmp_path))
-    model.provider = provider
 
     class Broken:
         def is_webgpu_graph_capture_enabled(self):
@@ -370,7 +369,14 @@ def test_a_provider_that_fails_at_a_call_does_not_answer_elsewhere(
 
         io_binding = run
 
-    monkeypatch.setattr(model.session, "_sess", Broken())
+    class Session(onnxruntime.InferenceSession):
+        def _create_inference_session(self, *arguments):
+            super()._create_inference_session(*arguments)
+            self._sess = Broken()
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    model = BundleModel(write_bundle(tmp_path))
+    model.provider = provider
     with pytest.raises(ProviderError, match=f"'{provider}' failed: CUDA failure 2"):
         model.run(model.encode(["good"])[0])
 

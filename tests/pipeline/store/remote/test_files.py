@@ -182,16 +182,17 @@ def test_a_download_from_s3_that_breaks_off_is_no_damage_there(store, other, sha
     made = publish(store)
     artifacts.push(store, made.digest, shared)
     system = RemoteFiles.open(shared).system
-    call = system._call_s3
+    client = system.s3
+    whole = client.get_object
 
-    async def breaks_off(method, *arguments, **options):
-        if "a.txt" in options.get("Key", "") and "Range" in options:
+    async def get_object(**options):
+        if "a.txt" in options["Key"] and "Range" in options:
             raise ConnectionError("the line is dead")
-        return await call(method, *arguments, **options)
+        return await whole(**options)
 
     monkeypatch.setattr(system, "default_block_size", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(system, "_call_s3", breaks_off)
+        patch.setattr(client, "get_object", get_object)
         with pytest.raises(ProviderError, match="the line is dead"):
             artifacts.pull(other, shared, made.digest)
     assert other.verify(artifacts.pull(other, shared, made.digest).digest) == []
@@ -201,10 +202,10 @@ def test_a_download_from_s3_that_breaks_off_is_no_damage_there(store, other, sha
 def test_a_bucket_that_cannot_be_asked_for_is_not_a_missing_one(shared, monkeypatch, error):
     there = RemoteFiles.open(shared)
 
-    async def fails(*_arguments, **_options):
+    async def head_bucket(**_):
         raise error
 
-    monkeypatch.setattr(there.system, "_call_s3", fails)
+    monkeypatch.setattr(there.system.s3, "head_bucket", head_bucket)
     if isinstance(error, PermissionError):
         there.check_writable()  # one may be allowed to write, and not to ask for the bucket
         return
