@@ -150,7 +150,7 @@ def make_project(folder: Path, patch: pytest.MonkeyPatch) -> Project:
 
 def write_project(folder: Path) -> None:
     """Write model, data and stages into a folder."""
-    write_encoder(folder / "encoder")
+    write_encoder(folder / "encoder", layers=2)
     write_rows(folder / "train.jsonl", 40, 0)
     write_rows(folder / "eval.jsonl", 20, 1)
     modules = folder / "modules"

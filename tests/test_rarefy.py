@@ -27,6 +27,8 @@ from tests.conftest import QUICK
 from tests.project import Project
 
 ROOT = Path(__file__).parents[1]
+TIMED = "seconds=2, processes=2"
+BRIEF = "seconds=1, processes=2, cold_starts=0, memory=False, fastest_float=False"
 FOLDERS = ("pipeline", "stages", "exporters", "flows")
 BUDGETS = [
     rarefy.Budget(metric="accuracy", min="1 %"),
@@ -222,7 +224,9 @@ def test_the_main_job_from_plan_to_release(project: Project, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(project: Project, monkeypatch):
+def test_a_run_s_recipe_is_found_again_whatever_its_file_is_called(
+    project: Project, monkeypatch, known_times
+):
     monkeypatch.chdir(project.folder)
     path = project.recipe("quickstages:Head", "export").rename(project.folder / "my recipe.yaml")
     result = rarefy.run(rarefy.load(path), home="home", quiet=True)
@@ -273,12 +277,17 @@ def test_an_unknown_device_is_refused():
 
 
 @pytest.mark.slow
-def test_the_page_on_python_runs_from_top_to_bottom(project: Project, monkeypatch):
-    """Run the blocks of docs/get-started/python.md on a tiny model, as one session."""
+def test_the_page_on_python_runs_from_top_to_bottom(project: Project, monkeypatch, known_times):
+    """Run the blocks of docs/get-started/python.md on a tiny model, as one session.
+
+    Memory, starts and times are measured by ``tests/stages/validate/test_stage.py``.
+    """
     monkeypatch.chdir(project.folder)
     (project.folder / "model").symlink_to("encoder")
     page = (ROOT / "docs/get-started/python.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert page.count(TIMED) == 1
+    brief = page.replace(TIMED, BRIEF)
+    blocks = re.findall(r"^```python\n(.*?)^```", brief, re.MULTILINE | re.DOTALL)
     assert len(blocks) > 5
     session: dict[str, object] = {"__name__": "session"}
     for block in blocks:

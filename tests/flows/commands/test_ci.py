@@ -38,7 +38,7 @@ BUDGETS = f"""\
 EASY = "budgets: [{metric: accuracy, min: 1 %}]\n"
 HARD = "budgets: [{metric: accuracy, max: 1 %}]\n"
 MEASURE = (
-    "validate: {processes: 3, seconds: 5, rows: 20, memory: false, cold_starts: 0, "
+    "validate: {processes: 2, seconds: 1, rows: 20, memory: false, cold_starts: 0, "
     "fastest_float: false}"
 )
 STATES = {
@@ -290,7 +290,9 @@ def test_a_gate_that_asks_nothing_is_refused(project: Project, rarefy: Rarefy) -
 
 
 @pytest.mark.slow
-def test_the_baseline_is_measured_beside_the_candidate(shop: Project, rarefy: Rarefy) -> None:
+def test_the_baseline_is_measured_beside_the_candidate(
+    shop: Project, rarefy: Rarefy, known_times: None
+) -> None:
     """The baseline is the same bundle under a tag, so its size cannot be worse."""
     out = shop.folder / "out"
     options = ("--out", out, "--engine", "inline", "--threads", "1")

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,17 @@ QUICK = ("--seconds", "1", "--rows", "20")
 def bundle(here: Project, tmp_path: Path) -> Path:
     """A copy of the run's bundle that can be changed."""
     return shutil.copytree(here.home / "runs" / "tiny" / "bundle", tmp_path / "other")
+
+
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times that are known; both sides really answer."""
+
+    def measure(*_: object, provider: str, **__: object) -> tuple[Any, Any]:
+        known = compared()
+        return known.change, known.latency.model_copy(update={"provider": provider})
+
+    monkeypatch.setattr(comparing.gate, "measure", measure)
 
 
 def labelled(folder: Path) -> Path:
@@ -46,22 +58,25 @@ def test_a_bundle_equals_itself(here: Project, rarefy: Callable[..., Said]) -> N
     assert times["ratio"]["low"] <= times["ratio"]["high"]
     assert (times["margin"], found["verdict"]) == (0.05, None)
     assert found["models"]["candidate"]["size"] == found["models"]["baseline"]["size"]
-    rows = here.folder / "some.jsonl"
-    rows.write_text(data.read_text() + '{"text": "no label"}\n')
-    table = rarefy(*arguments, "--data", rows)
-    rows.unlink()
+
+
+def test_the_table_counts_the_rows_that_differ(
+    here: Project, rarefy: Callable[..., Said], tmp_path: Path, untimed: None
+) -> None:
+    rows = tmp_path / "some.jsonl"
+    rows.write_text((here.folder / "eval.jsonl").read_text() + '{"text": "no label"}\n')
+    table = rarefy("compare", "tiny", bundle_digest(here), "--data", rows)
     assert "0 of 20 rows differ: 0 better, 0 worse" in table.out
     assert "1 row without" in table.err
 
 
-@pytest.mark.slow
 def test_the_first_is_the_candidate_and_a_gate_looks_at_its_regression(
-    here: Project, rarefy: Callable[..., Said], bundle: Path
+    here: Project, rarefy: Callable[..., Said], bundle: Path, untimed: None
 ) -> None:
     graph = bundle / "model.onnx"
     size = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
     (bundle / "extra.bin").write_bytes(b"\0" * size)
-    gate = (*QUICK, "--max-regression", "20%", "--json")
+    gate = ("--max-regression", "20%", "--json")
     worse = rarefy("compare", bundle, "tiny", "--recipe", here.folder / "tiny.yaml", *gate)
     assert worse.code == 3
     found = json.loads(worse.out)
@@ -76,15 +91,14 @@ def test_the_first_is_the_candidate_and_a_gate_looks_at_its_regression(
     assert graph.is_file()
 
 
-@pytest.mark.slow
 def test_the_candidate_runs_on_the_provider_that_it_was_exported_for(
-    rarefy: Callable[..., Said], tmp_path: Path
+    rarefy: Callable[..., Said], tmp_path: Path, untimed: None
 ) -> None:
     pytest.importorskip("openvino")
     made = bundles.make(tmp_path / "bundle", providers=["OpenVINO"])
     rows = labelled(tmp_path)
     for asked, provider in (((), "openvino"), (("--provider", "cpu"), "cpu")):
-        said = rarefy("compare", made, made, "--data", rows, *QUICK, *asked, "--json")
+        said = rarefy("compare", made, made, "--data", rows, *asked, "--json")
         assert said.code == 0, said.err
         assert json.loads(said.out)["latency"]["provider"] == provider
 
@@ -175,7 +189,7 @@ def test_a_bundle_whose_bytes_are_not_its_manifest_s_is_not_compared(
 
 @pytest.mark.slow
 def test_rows_a_second_are_compared_if_asked_for(
-    rarefy: Callable[..., Said], tmp_path: Path
+    rarefy: Callable[..., Said], tmp_path: Path, untimed: None
 ) -> None:
     made = bundles.make(tmp_path / "bundle", together="rows")
     rows = labelled(tmp_path)

@@ -47,7 +47,7 @@ def test_without_budgets_nothing_is_judged(project: Project, rarefy: Callable[..
 
 @pytest.mark.slow
 def test_a_teacher_that_has_learned_nothing_gives_no_verdict(
-    project: Project, rarefy: Callable[..., Said]
+    project: Project, rarefy: Callable[..., Said], known_times: None
 ) -> None:
     """Every share of it is inconclusive, and the run, the ledger and the report say why.
 

@@ -99,8 +99,9 @@ def test_what_is_served_has_its_options_in_its_command_and_a_server_that_forgets
 
 @pytest.mark.slow
 def test_without_a_server_one_is_started_that_runs_what_is_due(
-    project: Project, prefect_home: Callable[[Path], object]
+    trained_project: Project, prefect_home: Callable[[Path], object]
 ) -> None:
+    project = trained_project  # so that only the server takes long
     prefect_home(project.home / "prefect")
     recipe = project.recipe("quickstages:Head", "quickstages:Judge")
     report = project.home / "runs" / "tiny" / "report.html"
@@ -117,8 +118,9 @@ def test_without_a_server_one_is_started_that_runs_what_is_due(
 
 @pytest.mark.slow
 def test_a_real_server_runs_what_is_scheduled(
-    project: Project, tmp_path: Path, prefect_home: Callable[[Path], object]
+    trained_project: Project, tmp_path: Path, prefect_home: Callable[[Path], object]
 ) -> None:
+    project = trained_project
     prefect_home(tmp_path / "prefect")
     recipe = project.recipe("quickstages:Head", "quickstages:Judge")
     url = f"http://127.0.0.1:{free_port()}/api"

@@ -77,17 +77,21 @@ def test_a_watching_that_ends_early_says_which_run_goes_on(
 
 @pytest.mark.slow
 def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_code(
-    tmp_path: Path,
+    tmp_path: Path, prefect_home: Callable[[Path], object]
 ) -> None:
     """One fleet for all of it, because a server and a worker take long to start.
 
+    The page's commands are run on a recipe that misses a budget.
     ``benchmarks/deployed.py`` shows the rest: schedules, restarts, a cold worker.
     """
     fleet = Fleet(tmp_path)
+    prefect_home(tmp_path / "server" / "prefect")
     recipes.make(fleet)
     flaky = ("fleetstages:Flaky", "fleetstages:Judge")
-    missed = recipes.recipe(fleet, "missed", *flaky, budgets=recipes.MISSED)
+    missed = recipes.recipe(fleet, "demo", *flaky, budgets=recipes.MISSED)
     wrong = recipes.recipe(fleet, "wrong", "fleetstages:Head", "fleetstages:Judge")
+    schedule, deploy, submit = commands(fleet)
+    assert schedule[0] == "schedule", "it would serve until it is stopped; test_schedule.py does"
     with fleet.up():
         unknown = fleet.rarefy("deploy", missed.name, "--pool", "nigthly", "--store", fleet.store)
         assert unknown.returncode == 2
@@ -96,34 +100,33 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
         theirs = fleet.desk / "flows"
         theirs.mkdir()
         (theirs / "__init__.py").write_text("raise RuntimeError('of the same name as ours')")
-        done = fleet.rarefy("deploy", missed.name, "--pool", POOL, "--store", fleet.store)
+        done = fleet.rarefy(*deploy)
         assert done.returncode == 0, done.stderr
-        applied = fleet.ask("deployments/name/rarefy-compress/missed")
-        assert applied["parameters"]["recipe"].startswith(f"{fleet.store}/recipes/missed-")
+        applied = fleet.ask("deployments/name/rarefy-compress/demo")
+        assert applied["parameters"]["recipe"].startswith(f"{fleet.store}/recipes/demo-")
         assert applied["concurrency_limit"] or applied["global_concurrency_limit"]["limit"] == 1
         assert applied["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert len(applied["schedules"]) == 1
+        done = fleet.rarefy("deploy", missed.name, "--pool", POOL, "--store", fleet.store)
+        assert done.returncode == 0, done.stderr
+        applied = fleet.ask("deployments/name/rarefy-compress/demo")
+        assert applied["schedules"] == [], "without --cron, on demand only"
 
-        nightly = ("deploy", missed.name, "--pool", POOL, "--store", fleet.store)
-        for more, schedules in ((("--cron", "0 3 1 1 *"), 1), ((), 0)):
-            assert fleet.rarefy(*nightly, *more).returncode == 0
-            applied = fleet.ask("deployments/name/rarefy-compress/missed")
-            assert len(applied["schedules"]) == schedules, "without --cron, on demand only"
-
-        misspelt = fleet.rarefy("submit", "mised")
+        misspelt = fleet.rarefy("submit", "dema")
         assert misspelt.returncode == 2
-        assert "did you mean 'missed'?" in misspelt.stderr
+        assert "did you mean 'demo'?" in misspelt.stderr
 
-        watched = fleet.rarefy("submit", "missed", "--watch", "--json")
+        watched = fleet.rarefy(*submit, "--json")
         assert watched.returncode == 3, watched.stderr
         told = json.loads(watched.stdout)
         assert (told["state"], told["exit_code"]) == ("Failed", 3)
-        assert told["report"].startswith(f"{fleet.store}/runs/missed/")
+        assert told["report"].startswith(f"{fleet.store}/runs/demo/")
         assert Path(told["report"].removeprefix("file://")).is_file()
         assert "flaky" in watched.stderr, "the run's log is shown"
-        attempts = {task["name"]: task["run_count"] for task in tasks(fleet, "missed")}
+        attempts = {task["name"]: task["run_count"] for task in tasks(fleet, "demo")}
         assert (attempts["flaky"], attempts["judge"]) == (2, 1), "a fault that passed"
         keys = {each["key"] for each in fleet.ask("artifacts/filter", {})}
-        assert {"rarefy-ledger-missed", "rarefy-verdict-missed", "rarefy-report-missed"} <= keys
+        assert {"rarefy-ledger-demo", "rarefy-verdict-demo", "rarefy-report-demo"} <= keys
 
         git(fleet, "init", "--initial-branch=main")
         git(fleet, "add", ".")
@@ -137,13 +140,11 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
         assert code == 2
         assert tasks(fleet, "wrong") == [], "a wrong recipe is not tried again"
 
-        recipes.recipe(fleet, "demo", "fleetstages:Head", "fleetstages:Judge")
-        for line in re.findall(r"^rarefy (.*)$", PAGE.read_text(), re.MULTILINE):
-            words = shlex.split(line.replace("$STORE", fleet.store))
-            if words[0] == "schedule":
-                continue  # it would serve until it is stopped; test_schedule.py does
-            done = fleet.rarefy(*words)
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+def commands(fleet: Fleet) -> list[list[str]]:
+    """Return the words of the page's commands, for the fleet's store."""
+    lines = re.findall(r"^rarefy (.*)$", PAGE.read_text(), re.MULTILINE)
+    return [shlex.split(line.replace("$STORE", fleet.store)) for line in lines]
 
 
 def git(fleet: Fleet, *words: str) -> None:

@@ -11,7 +11,9 @@ from tests.project import Project, Said, bundle_digest
 
 
 @pytest.mark.slow
-def test_validate_measures_again_and_judges(here: Project, rarefy: Callable[..., Said]) -> None:
+def test_validate_measures_again_and_judges(
+    here: Project, rarefy: Callable[..., Said], known_times: None
+) -> None:
     said = rarefy("validate", "tiny")
     assert (said.code, said.out) == (0, "verdict: pass\n")
     assert "max_drop" in said.err

@@ -23,7 +23,8 @@ from rarefy.pipeline.tasks import load as data
 from rarefy.pipeline.terms.errors import ProviderError, RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from tests.flows import sweeps
-from tests.project import Project, write_rows
+from tests.project import Project, open_project, write_project, write_rows
+from tests.templates import make_once
 
 VARY = "head.note: [a, b, c]"
 
@@ -78,16 +79,36 @@ def ran(project: Project, path: Path) -> dict[str, Branch]:
     return going.branches
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project whose sweep has run once, to be copied."""
+
+    def sweep(folder: Path) -> None:
+        write_project(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            project = open_project(folder, patch)
+            ran(project, sweeps.write(project, VARY))
+
+    return make_once(tmp_path_factory, "swept", sweep)
+
+
+@pytest.fixture
+def swept(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project whose three branches are done."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return open_project(tmp_path, monkeypatch)
+
+
 def left(project: Project, path: Path) -> list[str]:
     """Return the names of the branches that the same command would run now."""
     return [b.name for b in opened(project, path).branches.values() if b.state == "waiting"]
 
 
 @pytest.mark.slow
-def test_the_same_command_goes_on_with_what_is_left(project: Project) -> None:
+def test_the_same_command_goes_on_with_what_is_left(swept: Project) -> None:
     """Branches that are done stay so; those that failed or were killed run."""
-    path = sweeps.write(project, VARY)
-    made = ran(project, path)
+    project, path = swept, swept.folder / "sweep.yaml"
+    made = opened(project, path).branches
     assert left(project, path) == []
     folder = opened(project, path).folder
     folder.write(made["note-b"].model_copy(update={"state": "failed"}))
@@ -100,10 +121,11 @@ def test_the_same_command_goes_on_with_what_is_left(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_branch_stays_so_though_its_rival_comes_later_in_the_grid(
-    project: Project,
+    swept: Project,
 ) -> None:
+    project = swept
     path = sweeps.write(project, VARY, "stop: [{after: head, points: 5}]")
-    made, folder = ran(project, path), opened(project, path).folder
+    made, folder = opened(project, path).branches, opened(project, path).folder
     for name, reached in {"note-a": 0.5, "note-b": 0.9}.items():
         steps = [step.model_copy() for step in made[name].steps]
         at = [step.id for step in steps].index("head")
@@ -146,11 +168,12 @@ def test_branches_that_were_scored_on_other_rows_run_again(project: Project) -> 
 
 
 @pytest.mark.slow
-def test_a_branch_whose_bundle_was_deleted_runs_again(project: Project) -> None:
-    path = sweeps.write(project)
-    bundle = ran(project, path)["note-b"].bundle
-    shutil.rmtree(opened(project, path).store.directory(str(bundle)))
-    assert left(project, path) == ["note-b"]
+def test_a_branch_whose_bundle_was_deleted_runs_again(swept: Project) -> None:
+    path = swept.folder / "sweep.yaml"
+    sweep = opened(swept, path)
+    bundle = sweep.branches["note-b"].bundle
+    shutil.rmtree(sweep.store.directory(str(bundle)))
+    assert left(swept, path) == ["note-b"]
 
 
 @pytest.mark.slow

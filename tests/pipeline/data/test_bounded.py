@@ -45,12 +45,33 @@ def read(path: Path) -> int:
 @pytest.mark.parametrize(
     "repeated", [b"a", b"[", b'{"text": "a"}\n'], ids=["line", "lists", "rows"]
 )
-def test_a_bomb_is_refused(tmp_path: Path, compression: str, ending: str, repeated: bytes) -> None:
-    part = COMPRESSED[compression](repeated * (10_000_000 // len(repeated)))
-    path = tmp_path / f"rows.{ending}.{compression}"
-    path.write_bytes(part * 20)  # 200 MB in 200 kB or less
+def test_a_bomb_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compression: str,
+    ending: str,
+    repeated: bytes,
+) -> None:
+    """With a tenth of the bounds, for a tenth of the bomb of ``test_a_real_bomb_is_refused``."""
+    monkeypatch.setattr(bounds, "LINE", bounds.LINE // 10)
+    monkeypatch.setattr(bounds, "EXPANDED", bounds.EXPANDED // 10)
+    refuse(bomb(tmp_path / f"rows.{ending}.{compression}", repeated, 1_000_000))
+
+
+def test_a_real_bomb_is_refused(tmp_path: Path) -> None:
+    refuse(bomb(tmp_path / "rows.jsonl.gz", b"a", 10_000_000))
+
+
+def bomb(path: Path, repeated: bytes, size: int) -> Path:
+    """Write twenty times so many bytes, in a thousandth of them or less."""
+    compression = COMPRESSED[path.suffix[1:]]
+    path.write_bytes(compression(repeated * (size // len(repeated))) * 20)
+    return path
+
+
+def refuse(path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"expands to more than|more than 134 MB|nested too"
+        DataError, match=r"expands to more than|more than 13\.?4 MB|nested too"
     ) as error:
         read(path)
     assert "\n" not in str(error.value)

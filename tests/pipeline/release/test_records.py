@@ -81,7 +81,7 @@ def test_what_is_no_pass_and_was_not_recorded_is_no_success(
 
 @pytest.mark.slow
 def test_a_bundle_that_is_validated_leaves_a_verdict(
-    project: Project, rarefy: Callable[..., Said]
+    project: Project, rarefy: Callable[..., Said], known_times: None
 ) -> None:
     stages = ("quickstages:Head", "export")
     assert rarefy("run", project.recipe(*stages), "--engine", "inline").code == 0
