@@ -40,7 +40,7 @@ def test_of_the_installed_stages_only_validate_reads_eval_and_augment_avoids_it(
 
 
 def test_no_other_stage_can_open_it_and_a_new_byte_reruns_no_other(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, known_times: None
 ) -> None:
     """The file is gone while they run, and its rows raise an error if they are touched."""
     workshop.widen()

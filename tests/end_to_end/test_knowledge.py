@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "inject-knowledge.md"
 
 
 @pytest.mark.slow
-def test_the_recipe_of_the_page_runs(workshop: Workshop) -> None:
+def test_the_recipe_of_the_page_runs(workshop: Workshop, known_times: None) -> None:
     page = PAGE.read_text()
     facts, recipe = re.findall(r"```\w*\n(.*?)```", page, re.DOTALL)[:2]
     (workshop.folder / "facts.tsv").write_text(facts)

@@ -29,7 +29,9 @@ def stages(method: str) -> list[Any]:
     return found
 
 
-def test_the_mean_of_three_seeds_is_exported_and_measured(workshop: Workshop) -> None:
+def test_the_mean_of_three_seeds_is_exported_and_measured(
+    workshop: Workshop, known_times: None
+) -> None:
     finished = workshop.run(*stages("soup"))
     seeds = ("one", "two", "three")
     weights = {}
@@ -40,7 +42,7 @@ def test_the_mean_of_three_seeds_is_exported_and_measured(workshop: Workshop) ->
     mean = torch.stack([weights[name] for name in seeds]).mean(0)
     torch.testing.assert_close(weights["merge"], mean)
     roles = {parent.role for parent in finished["merge"].artifact.manifest.parents}
-    assert roles == {"model:one", "model:two", "model:three"}
+    assert roles == {"models:one", "models:two", "models:three"}
     assert finished["export"].artifact.manifest.model["precision"] == "int8"
 
 

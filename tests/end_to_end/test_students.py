@@ -29,7 +29,9 @@ def stages() -> list[Any]:
     return [{"quick:Head": None, "as": "teacher"}, *found]
 
 
-def test_the_chain_of_the_page_runs_and_another_student_reuses_it(workshop: Workshop) -> None:
+def test_the_chain_of_the_page_runs_and_another_student_reuses_it(
+    workshop: Workshop, known_times: None
+) -> None:
     chain = stages()
     finished = workshop.run(*chain)
     kinds = {name: step.artifact.kind for name, step in finished.items()}

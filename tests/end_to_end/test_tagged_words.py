@@ -19,6 +19,7 @@ from rarefy.pipeline.run import outcome
 from rarefy.pipeline.terms.progress import silent
 from tests.conftest import VALIDATE, Workshop, execute
 from tests.families import write_family
+from tests.known_times import know_times
 from tests.models import write_encoder
 from tests.tagged import DATA, tagged_rows
 
@@ -49,7 +50,9 @@ def run(tmp_path_factory):
     run = workshop.open(
         *STAGES, task="token-classification", model="model", data=data, budgets=BUDGETS
     )
-    execute(run)
+    with pytest.MonkeyPatch.context() as patch:
+        know_times(patch)
+        execute(run)
     return run
 
 

@@ -23,9 +23,11 @@ from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.release.predict import Bundle
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError, ProviderError, RecipeError
+from tests.breadth import broad
 from tests.exporters.adapted import KINDS, MOODS, ROWS, TEXTS, WORDS, build_adapted, write_adapted
 
 pytestmark = pytest.mark.slow
+LONG = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,12 @@ def kinds(tmp_path_factory):
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
     return build_adapted(tmp_path_factory.mktemp("words"), WORDS, seed=2)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """An adapter of a base of another family."""
+    return build_adapted(tmp_path_factory.mktemp("elsewhere"), KINDS, "distilbert")
 
 
 def answers(bundle, texts=TEXTS):
@@ -79,17 +87,31 @@ def test_without_an_adapter_the_base_gives_its_own_hidden_states(moods):
     np.testing.assert_allclose(hidden, exact, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["roberta", "electra", "distilbert", "mpnet"])
-@pytest.mark.parametrize("task", [KINDS, WORDS], ids=["texts", "words"])
-def test_every_family_has_a_base_and_adapters(kind, task, tmp_path):
+def test_another_family_has_a_base_and_adapters(elsewhere):
+    check(elsewhere)
+
+
+@pytest.mark.parametrize("kind", broad(("roberta", "electra", "distilbert", "mpnet"), "mpnet"))
+def test_every_family_has_a_base_and_adapters_for_words(kind, tmp_path):
+    check(build_adapted(tmp_path, WORDS, kind))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["roberta", "electra", "mpnet"])
+def test_every_family_has_a_base_and_adapters_for_texts(kind, tmp_path):
+    check(build_adapted(tmp_path, KINDS, kind))
+
+
+def check(made):
     """``build`` refuses a bundle whose answers are not PyTorch's."""
-    made = build_adapted(tmp_path, task, kind)
     assert made.info.passes["low_rank_branches"] >= 12
     assert made.info.parity.agreement == 1
     assert answers(Bundle(made.bundle), TEXTS[:2])
 
 
-@pytest.mark.parametrize("task", [KINDS, WORDS], ids=["texts", "words"])
+@pytest.mark.parametrize(
+    "task", [pytest.param(KINDS, id="texts"), pytest.param(WORDS, id="words", marks=LONG)]
+)
 def test_the_layers_of_an_int8_base_are_int8_and_branches_and_head_are_not(task, tmp_path):
     made = build_adapted(tmp_path, task, int8=True)
     assert made.info.integer_matmuls == 2 * 6  # of two layers; neither pooler nor classifier
@@ -162,8 +184,8 @@ def test_a_damaged_adapter_is_refused_in_one_line(change, damaged, moods):
     assert result.stderr.count("\n") == 1
 
 
-def test_an_adapter_of_another_base_is_refused(moods, tmp_path):
-    other = build_adapted(tmp_path, MOODS, "electra")
+def test_an_adapter_of_another_base_is_refused(moods, elsewhere, tmp_path):
+    other = elsewhere
     with pytest.raises(ModelError, match=r"this adapter is for the base .*, but the bundle's base"):
         Bundle(moods.bundle).with_adapter(other.file)
     result = run_program(moods.bundle, "--adapter", str(other.file), "a text")

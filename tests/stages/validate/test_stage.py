@@ -86,7 +86,7 @@ def test_the_first_reference_is_timed_in_openvino_too_and_budgets_mean_the_same(
 
 @pytest.mark.slow
 def test_a_float_form_that_openvino_cannot_have_is_left_out(
-    context, chain, monkeypatch, caplog, tmp_path
+    context, chain, monkeypatch, caplog, tmp_path, known_times
 ):
     """Nothing is judged by it, so that it must not cost the verdict."""
     from rarefy.exporters import build
@@ -109,7 +109,9 @@ def test_a_float_form_that_openvino_cannot_have_is_left_out(
 
 
 @pytest.mark.slow
-def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(context, chain, tmp_path):
+def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(
+    context, chain, tmp_path, known_times
+):
     pytest.importorskip("openvino")
     target = Target(name="ov", provider="openvino")
     context.requirements = Requirements((target,))
@@ -144,7 +146,7 @@ def test_operators_of_onnx_runtimes_own_are_refused_before_anything_is_measured(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("throttled", [None, "calibration work took 1.7 times as long at the end"])
-def test_a_disturbed_measurement_does_not_last(context, chain, monkeypatch, throttled):
+def test_a_disturbed_measurement_does_not_last(context, chain, known_times, monkeypatch, throttled):
     """If it were kept, every run would find it again and never reach a verdict."""
     take = latency.measure
 
@@ -186,7 +188,7 @@ def test_answers_are_taken_once_a_provider():
 
 
 @pytest.mark.slow
-def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
+def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain, known_times):
     users = [f"user {row // 2}" for row in range(60)]
     split = dataclasses.replace(context.splits["eval"], groups=users)
     context.splits["eval"] = split
@@ -210,14 +212,14 @@ def test_every_row_is_sliced_and_flips_are_shown_both_ways(context, chain):
 
 
 @pytest.mark.slow
-def test_no_row_is_kept_word_for_word_if_not_wanted(context, chain):
+def test_no_row_is_kept_word_for_word_if_not_wanted(context, chain, known_times):
     Validate(**QUICK, models=("finetune",), show_texts=False).run(context, chain["export"])
     written = (context.output / "measurements.json").read_text()
     assert not [text for text in context.splits["eval"].texts if text in written]
 
 
 @pytest.mark.slow
-def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
+def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path, known_times):
     """As after training that diverged."""
     from onnx import helper, load, numpy_helper, save
 
@@ -241,7 +243,7 @@ def test_a_model_that_answers_nan_fails_the_verdict(context, chain, tmp_path):
 
 
 @pytest.mark.slow
-def test_throughput_is_measured_if_a_budget_or_the_stage_asks_for_it(context, chain):
+def test_throughput_is_measured_if_a_budget_or_the_stage_asks_for_it(context, chain, known_times):
     """Beside the candidate only what a budget compares it with: a teacher takes long."""
     budgets = (Budget(metric="throughput", min_speedup=0.01, against="distill"),)
     target = Target(workers=2, batch_size=4)
@@ -287,7 +289,7 @@ def test_another_machine_is_another_result(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("linear", "outcome"), [(True, "fail"), ("warn", "pass")])
 def test_linear_models_stand_beside_the_bundle_if_asked_for(
-    context, chain, tiny_encoder, linear, outcome
+    context, chain, tiny_encoder, known_times, linear, outcome
 ):
     texts, labels = sentences(200, seed=3)
     train = Split("train", "train.jsonl", "0" * 64, texts, None, labels)

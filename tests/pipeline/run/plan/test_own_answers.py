@@ -166,7 +166,7 @@ def test_a_model_without_a_head_teaches_nothing(workshop: Workshop) -> None:
 
 @pytest.mark.slow
 def test_a_whole_chain_runs_to_a_verdict(
-    bare: Workshop, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    bare: Workshop, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, known_times: None
 ) -> None:
     monkeypatch.setenv("RAREFY_HOME", str(bare.folder / "home"))
     stages = [

@@ -271,7 +271,7 @@ def test_nan_outputs_are_wrong_whatever_the_truth():
 
 
 @pytest.mark.slow
-def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk):
+def test_a_recipe_runs_to_its_bundle_whose_runner_says_the_same(desk, known_times):
     desk.widen()
     finished = desk.run(
         {"finetune": {"epochs": 4, "learning_rate": 5e-3, "batch_size": 8}},
@@ -356,7 +356,9 @@ def test_the_divergence_is_the_sum_of_scipys_over_labels():
 
 
 @pytest.mark.slow
-def test_without_labels_the_model_s_own_labels_are_the_truth(desk, rarefy, monkeypatch):
+def test_without_labels_the_model_s_own_labels_are_the_truth(
+    desk, rarefy, monkeypatch, known_times
+):
     monkeypatch.setenv("RAREFY_HOME", str(desk.folder / "home"))
     taught = desk.run(
         {"finetune": {"epochs": 8, "learning_rate": 5e-3, "batch_size": 8}}, task=TASK, data=DATA

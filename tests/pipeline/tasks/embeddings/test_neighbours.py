@@ -195,7 +195,7 @@ def test_a_score_of_a_search_is_refused_in_one_line_with_exit_code_2(bare, raref
 
 
 @pytest.mark.slow
-def test_texts_alone_go_through_every_stage_to_a_verdict(bare) -> None:
+def test_texts_alone_go_through_every_stage_to_a_verdict(bare, known_times) -> None:
     run = bare.open(
         {"distill": {"keep_layers": 1, "epochs": 8, "learning_rate": 1e-2}},
         {"prune": {"remove_neurons": "10 %", "vocabulary": True, "calibration_rows": 16}},
@@ -222,7 +222,7 @@ def test_texts_alone_go_through_every_stage_to_a_verdict(bare) -> None:
 
 
 @pytest.mark.slow
-def test_bundles_are_compared_by_the_baseline_s_neighbours(bare) -> None:
+def test_bundles_are_compared_by_the_baseline_s_neighbours(bare, known_times) -> None:
     write_encoder(bare.folder / "other", layers=1, hidden=16)
     both = {
         name: bare.run("export", **VALUES, model=name)["export"].artifact.directory

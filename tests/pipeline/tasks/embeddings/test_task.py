@@ -223,7 +223,7 @@ def check_answers(bundle: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_search_goes_through_every_stage(workshop):
+def test_a_search_goes_through_every_stage(workshop, known_times):
     write_search(workshop.write_rows)
     workshop.widen()
     run = workshop.open(
@@ -264,7 +264,7 @@ def test_a_search_goes_through_every_stage(workshop):
 
 
 @pytest.mark.slow
-def test_scored_pairs_are_learned_and_compared(workshop):
+def test_scored_pairs_are_learned_and_compared(workshop, known_times):
     write_pairs(workshop.write_rows)
     finished = workshop.run(
         {"finetune": {"epochs": 1}},

@@ -317,7 +317,7 @@ def test_a_model_s_own_answers_are_scores_or_the_highest_row_of_each_query():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ratings", "queries"])
-def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, kind):
+def test_a_recipe_is_run_and_its_bundle_answers_everywhere_the_same(workshop, kind, known_times):
     data = write_ratings(workshop) if kind == "ratings" else write_queries(workshop)
     main = "spearman" if kind == "ratings" else "ndcg_10"
     finished = workshop.run(
