@@ -12,6 +12,7 @@ import pytest
 
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest, StageRecord, list_files
 from tests.conftest import QUICK, QUICK_STAGES, Workshop, labelled_rows
+from tests.known_times import know_times
 from tests.project import Said
 
 MEASURE = QUICK | {"models": [], "rows": 12, "seconds": 0.5}
@@ -30,13 +31,17 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop
     shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
     workshop.write_rows("train.jsonl", labelled_rows(24, seed=0))
     workshop.write_rows("eval.jsonl", labelled_rows(20, seed=1))
-    bundle = workshop.run(*CHAIN)["export"].artifact
+    with pytest.MonkeyPatch.context() as patch:
+        know_times(patch)
+        bundle = workshop.run(*CHAIN)["export"].artifact
     workshop.store.tag("newest", bundle.digest)
     return workshop
 
 
 @pytest.fixture
-def shop(made: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def shop(
+    made: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_times: None
+) -> Workshop:
     """A copy of that workshop, which is also the project's home."""
     copy = Workshop(tmp_path / "copy")
     shutil.copytree(made.folder, copy.folder)

@@ -49,7 +49,10 @@ class Releases:
 
 @pytest.fixture
 def releases(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, rarefy: Callable[..., Said]
+    workshop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    rarefy: Callable[..., Said],
+    known_times: None,
 ) -> Releases:
     monkeypatch.setenv("RAREFY_HOME", str(workshop.folder / "home"))
     workshop.write_rows("train.jsonl", labelled_rows(320, seed=0))

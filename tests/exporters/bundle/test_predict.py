@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -322,7 +323,8 @@ def test_a_bundle_for_vnni_refuses_a_cpu_without_it_and_says_what_to_do(deployed
     ],
 )
 def test_a_runtime_that_is_too_old_for_the_graph_is_refused(monkeypatch, least, version, refused):
-    monkeypatch.setattr(onnxruntime, "__version__", version)
+    runtime = SimpleNamespace(__version__=version)
+    monkeypatch.setattr(session_onnxruntime, "onnxruntime", runtime)
     said = f"onnxruntime {version} cannot load this bundle, or misreads it: it needs {least}"
     with pytest.raises(RuntimeError, match=said) if refused else contextlib.nullcontext():
         session_onnxruntime.check_version({"least_onnxruntime": least})
