@@ -26,7 +26,7 @@ ASK = "ask: [{minimize: latency, within: 50 points}, {maximize: accuracy, under:
 
 @pytest.mark.slow
 def test_a_sweep_answers_writes_recipes_and_is_not_done_twice(
-    project: Project, rarefy: Callable[..., Said]
+    project: Project, rarefy: Callable[..., Said], known_times: None
 ) -> None:
     path = sweeps.write(project, "head.note: [a, b]", ASK)
     said = rarefy("sweep", path, *HERE, "--json")

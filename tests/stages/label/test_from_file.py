@@ -227,7 +227,7 @@ def test_without_answers_a_model_without_a_head_is_no_teacher(workshop):
 
 
 @pytest.mark.slow
-def test_a_verdict_compares_the_bundle_with_the_file(workshop):
+def test_a_verdict_compares_the_bundle_with_the_file(workshop, known_times):
     workshop.write_rows("train.jsonl", labelled_rows(96, seed=0))
     workshop.write_rows("eval.jsonl", labelled_rows(64, seed=1))
     workshop.write_rows("made.jsonl", predicted(96, 0) + predicted(64, 1, wrong=16))
