@@ -79,11 +79,11 @@ def test_a_model_has_the_same_graph_in_every_process(monkeypatch, trace_always):
 
 
 def test_gelu_spelled_out_is_one_operator_and_the_model_is_left_as_it_was():
-    model = classifier("bert", hidden_act="gelu_python")
+    model = classifier("bert", hidden_act="gelu_python", num_hidden_layers=1)
     before = model.bert.encoder.layer[0].intermediate.intermediate_act_fn.act
     graph = trace.export(model, trace.INPUTS, TASK)
     counts = fusion.histogram(graph)
-    assert (counts["Gelu"], counts["Erf"]) == (2, 0)
+    assert (counts["Gelu"], counts["Erf"]) == (1, 0)
     assert model.bert.encoder.layer[0].intermediate.intermediate_act_fn.act == before
 
 
@@ -104,7 +104,7 @@ def test_a_model_without_an_attention_mask_is_refused():
 
 @pytest.mark.slow
 def test_a_decoder_without_a_padding_token_is_refused():
-    model = classifier("llama", pad_token_id=None)
+    model = classifier("llama", pad_token_id=None, num_hidden_layers=1)
     with pytest.raises(ModelError, match="if no padding token is defined"):
         trace.export(model, trace.INPUTS, TASK)
 

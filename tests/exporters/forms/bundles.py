@@ -42,7 +42,7 @@ def embedder(folder: Path, how: Pooling, kind: str = "bert", **options: Any) -> 
     """Write a bundle that embeds; return its folder."""
     folder.mkdir(parents=True)
     if kind == "bert":
-        write_encoder(folder / "encoder", layers=2)
+        write_encoder(folder / "encoder", layers=1)
     else:
         write_model(folder / "encoder", kind)
     body = EMBEDS.head.load(str(folder / "encoder"))

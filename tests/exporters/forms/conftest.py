@@ -9,16 +9,21 @@ import pytest
 
 from rarefy.pipeline.model.pooling import Pooling
 from tests.exporters.forms import bundles
+from tests.templates import make_once
 
 
 @pytest.fixture(scope="session")
 def made_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundles.classifier(tmp_path_factory.mktemp("forms") / "classifier")
+    made = make_once(tmp_path_factory, "classifier", lambda at: bundles.classifier(at / "made"))
+    return made / "made" / "bundle"
 
 
 @pytest.fixture(scope="session")
 def made_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundles.embedder(tmp_path_factory.mktemp("forms") / "embedder", Pooling())
+    made = make_once(
+        tmp_path_factory, "embedder", lambda at: bundles.embedder(at / "made", Pooling())
+    )
+    return made / "made" / "bundle"
 
 
 @pytest.fixture
