@@ -66,7 +66,10 @@ class Teams:
 
 @pytest.fixture
 def teams(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, rarefy: Callable[..., Said]
+    workshop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    rarefy: Callable[..., Said],
+    known_times: None,
 ) -> Teams:
     monkeypatch.setenv("RAREFY_HOME", str(workshop.folder / "home"))
     workshop.write_rows("train.jsonl", labelled_rows(128, seed=0))

@@ -23,6 +23,7 @@ from rarefy.pipeline.run import outcome
 from rarefy.pipeline.run.engine import Finished
 from rarefy.pipeline.run.plan.plan import MODEL
 from tests.conftest import QUICK_STAGES, Workshop, execute, labelled_rows
+from tests.known_times import know_times
 
 LIE = 0.123
 WORDS = (
@@ -62,10 +63,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workshop
     shutil.copyfile(QUICK_STAGES, workshop.folder / "quick.py")
     workshop.write_rows("train.jsonl", labelled_rows(120, seed=0))
     workshop.write_rows("eval.jsonl", labelled_rows(40, seed=1))
-    finished = workshop.run(*CHAIN)
-    assert accuracy(finished["finetune"]) > 0.8
-    shutil.copytree(finished["finetune"].artifact.directory, workshop.folder / "trained")
-    workshop.run(*INTEGER, model="trained")
+    with pytest.MonkeyPatch.context() as patch:
+        know_times(patch)
+        finished = workshop.run(*CHAIN)
+        assert accuracy(finished["finetune"]) > 0.8
+        shutil.copytree(finished["finetune"].artifact.directory, workshop.folder / "trained")
+        workshop.run(*INTEGER, model="trained")
     return workshop
 
 
@@ -125,7 +128,7 @@ def pretend_installed(
 
 
 @pytest.fixture(autouse=True)
-def libraries() -> Iterator[None]:
+def libraries(known_times: None) -> Iterator[None]:
     """Clear cached versions, so no test sees those another test faked, here or in another file."""
     fingerprint._libraries.cache_clear()
     yield

@@ -46,7 +46,7 @@ def found(workshop: Workshop, word: str, **changes: Any) -> str:
 
 
 @pytest.mark.slow
-def test_an_edited_limit_on_times_exports_no_reference_again(workshop, monkeypatch):
+def test_an_edited_limit_on_times_exports_no_reference_again(workshop, monkeypatch, known_times):
     """It decides how long to sample, so the times are measured again."""
     chain = ({"finetune": {"epochs": 1}}, "export", VALIDATE)
     limit = {"metric": "latency_p50", "max": "1000 ms"}

@@ -12,6 +12,7 @@ from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.stages.factorize import Factorize, thin
 from rarefy.stages.factorize.speedup import Speedup
+from rarefy.stages.quantization import bundles
 from rarefy.stages.surgery.latency_table import Curve, Table
 from tests.models import artifact_of
 
@@ -92,7 +93,11 @@ def test_a_miss_is_corrected_by_what_was_measured(make):
 
 
 @pytest.mark.slow
-def test_the_stage_makes_bundles_and_says_what_it_measured(wide, make_context, tmp_path):
+def test_the_stage_makes_bundles_and_says_what_it_measured(
+    wide, make_context, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bundles, "PROCESSES", 2)
+    monkeypatch.setattr(bundles, "SECONDS", 1.0)
     TABLE.save(tmp_path)
     reports = {"profile": artifact_of(tmp_path, Kind.REPORT)}
     context = make_context(rows=16, targets=(Target(),), artifacts=reports)

@@ -25,11 +25,11 @@ from tests.searches import lessons
 @pytest.mark.slow
 def test_a_profile_lets_prune_reach_a_speedup(tuned, make_context, monkeypatch):
     monkeypatch.setattr(bundles, "PROCESSES", 2)
-    monkeypatch.setattr(bundles, "SECONDS", 3.0)
+    monkeypatch.setattr(bundles, "SECONDS", 1.0)
     context = make_context(rows=32, targets=(Target(),))
     with monkeypatch.context() as few_points:
         few_points.setattr(selection, "MULTIPLES", {"heads": 2, "neurons": 32})
-        draft = Profile(seconds=3).run(context, tuned)
+        draft = Profile(seconds=1).run(context, tuned)
     assert draft.roles == {"latencies.json": "latencies"}
     table = latency_table.load(context.output)
     assert table.curves.keys() == {"heads", "neurons"}
