@@ -637,7 +637,7 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
         is_new = held_out.isdisjoint(duplicates.digests(texts, singly=singly))
         (retained if is_new else left_out).append(row)
     if not retained:
-        raise DataError(f"{unlabelled.reference}: all unlabelled rows stand in dev or eval as well")
+        raise DataError(f"{unlabelled.reference}: all unlabelled rows occur in dev or eval as well")
     if not left_out:
         return {}
     verb = "stands in dev or eval and is" if len(left_out) == 1 else "stand in dev or eval and are"

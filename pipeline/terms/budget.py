@@ -118,7 +118,7 @@ class Budget(Part):
         elif not self.against:
             raise ValueError(f"'{form}' is a comparison; set 'against' to a stage or a tag")
         if self.caches == "cold" and known(self.metric).kind != "latency":
-            raise ValueError(f"'caches' is of latencies; {self.metric} has none")
+            raise ValueError(f"'caches' applies to latencies, not to {self.metric}")
         return self
 
     @model_validator(mode="after")
@@ -127,13 +127,13 @@ class Budget(Part):
         if self.label is not None and not metric.of_label:
             of_labels = [name for name, entry in METRICS.items() if entry.of_label]
             names = ", ".join(of_labels)
-            raise ValueError(f"'label' is of {names}; {self.metric} has none")
+            raise ValueError(f"'label' applies to {names}, not to {self.metric}")
         if self.slice is None:
             return self
         if self.label is not None:
             raise ValueError("give a label or a slice, not both")
         if not metric.from_rows:
-            raise ValueError(f"'slice' is of rows; {self.metric} is of the whole model")
+            raise ValueError(f"'slice' applies to scores of rows, not to {self.metric}")
         if not all(self.slice.partition("=")):
             raise ValueError(f"slice: {self.slice!r}: write COLUMN=VALUE, or COLUMN=*")
         return self

@@ -276,7 +276,9 @@ class Target(Part):
     @model_validator(mode="after")
     def _isa_of_a_cpu(self) -> Target:
         if self.isa != "avx2" and self.provider != "cpu":
-            raise ValueError(f"'isa' is of the cpu provider; remove it from {self.name!r}")
+            raise ValueError(
+                f"'isa' applies to the cpu provider only; remove it from {self.name!r}"
+            )
         return self
 
 

@@ -122,7 +122,7 @@ class Distill(Keeping):
         if (isinstance(self.keep_layers, int) and self.keep_layers < 1) or self.keep_layers == ():
             raise ValueError("'keep_layers' must keep at least one layer")
         if self.vocabulary and self.student is None:
-            raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
+            raise ValueError("'vocabulary' needs a 'student'; otherwise put 'prune' before")
         return self
 
     @property
@@ -166,8 +166,7 @@ class Distill(Keeping):
         if self.teacher and (self.keep_layers is not None or self.student is not None):
             raise RecipeError(
                 f"teacher: {self.transfer!r} has the predictions already, so {self.teacher!r} is "
-                "not "
-                "asked; remove it"
+                "not used; remove it"
             )
 
     def files(self, base: Path) -> tuple[Path, ...]:

@@ -205,7 +205,7 @@ class Label(transfer_set.Answering):
         if not isinstance(earlier, Label):
             raise RecipeError(f"answers: {name!r} has no predictions; name a label stage")
         if earlier.file is not None:
-            raise RecipeError(f"answers: {name!r} has those of a file, which join no average")
+            raise RecipeError(f"answers: {name!r} has those of a file, which cannot be averaged")
         if self.transfer and not earlier.transfer:
             raise RecipeError(
                 f"answers: {name!r} has none for the texts of {self.transfer!r}; give it "

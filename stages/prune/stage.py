@@ -136,16 +136,16 @@ class Prune(Stage):
                 "'remove_macs', 'keep_parameters', 'speedup' or 'vocabulary'"
             )
         if self.min_count > 1 and not self.vocabulary:
-            raise ValueError("'min_count' is of 'vocabulary: true'")
+            raise ValueError("'min_count' needs 'vocabulary: true'")
         targets = [name for name in TARGETS if getattr(self, name)]
         if targets and (self.remove_heads or self.remove_neurons):
-            raise ValueError(f"{targets[0]!r} decides itself how many heads and neurons go")
+            raise ValueError(f"{targets[0]!r} chooses how many heads and neurons to remove")
         if len(targets) > 1:
             raise ValueError(f"give either {targets[0]!r} or {targets[1]!r}, not both")
         if self.rounds > 1 and not self.recover_epochs:
             raise ValueError("'rounds' are for recovery: give 'recover_epochs'")
         if self.rounds > 1 and not (self._units or self.remove_layers):
-            raise ValueError("'rounds' are of layers, heads and neurons, and 'vocabulary' of none")
+            raise ValueError("'rounds' apply to layers, heads and neurons, not to 'vocabulary'")
         if self.transfer and not (self.recover_epochs or self.vocabulary):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):

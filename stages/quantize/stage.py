@@ -134,31 +134,29 @@ class Quantize(Stage):
         names = set(changed(self, type(self).model_fields))
         unused = sorted(names - {"precision"})
         if self.precision == "fp16" and unused:
-            raise ValueError(
-                f"{unused[0]!r} is not of 'precision: fp16', which takes all of a graph"
-            )
+            raise ValueError(f"{unused[0]!r} does not apply to 'precision: fp16'; remove it")
         if self.mode == "search":
             self._check_search(names)
         elif "seconds" in names:
-            raise ValueError("'seconds' is of 'mode: search'")
+            raise ValueError("'seconds' needs 'mode: search'")
         if self.weights == "int4" and self.smooth:
             raise ValueError("'smooth' is for weights in int8")
         if "calibration" in names and self.mode == "dynamic":
             raise ValueError(
-                "'calibration' is of 'mode: static'; dynamic ranges are each row's own"
+                "'calibration' needs 'mode: static'; dynamic ranges are computed at each call"
             )
         if "percentile" in names and self.mode != "search" and self.calibration != "percentile":
-            raise ValueError("'percentile' is of 'calibration: percentile'")
+            raise ValueError("'percentile' needs 'calibration: percentile'")
         unused = sorted(names & LIMITS)
         if not self.sensitivity and unused:
-            raise ValueError(f"{unused[0]!r} is a limit of what 'sensitivity' measures")
+            raise ValueError(f"{unused[0]!r} needs 'sensitivity', whose measurement it limits")
         return self
 
     def _check_search(self, names: set[str]) -> None:
         """Raise ValueError if the recipe gives a parameter that a search decides itself."""
         unused = sorted(names & CHOSEN_BY_SEARCH)
         if unused:
-            raise ValueError(f"{unused[0]!r} is not of 'mode: search', which decides it itself")
+            raise ValueError(f"{unused[0]!r} is chosen by 'mode: search'; remove it")
         if self.weights == "int4":
             raise ValueError("'mode: search' chooses among plans in int8; leave 'weights' out")
 

@@ -375,7 +375,7 @@ class EntityPresenter(SingleLabelPresenter):
             answers.append(entity_answers.of_text(text, places, of_text, self.task.labels))
             at += len(places)
         if at != len(tagged):
-            raise DataError(f"{plural(len(tagged), 'answer')} to {plural(at, 'word')}")
+            raise DataError(f"{plural(len(tagged), 'prediction')} for {plural(at, 'word')}")
         return answers
 
     def _places(self, text: str) -> list[tuple[int, int]]:

@@ -226,7 +226,7 @@ def test_which_unlabelled_rows_are_left_out_has_a_digest(load):
 
 
 def test_unlabelled_rows_that_are_all_held_out_are_refused(load):
-    with pytest.raises(DataError, match="all unlabelled rows stand in dev or eval as well"):
+    with pytest.raises(DataError, match="all unlabelled rows occur in dev or eval as well"):
         load(unlabelled=EVAL)
 
 

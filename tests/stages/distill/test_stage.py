@@ -137,7 +137,7 @@ def test_layers_are_spread_from_the_first_to_the_last():
         ({}, "give 'keep_layers', a"),
         ({"keep_layers": 2, "student": "x"}, "not both"),
         ({"keep_layers": 0}, "at least one layer"),
-        ({"keep_layers": 2, "vocabulary": True}, "'vocabulary' is of a 'student'"),
+        ({"keep_layers": 2, "vocabulary": True}, "'vocabulary' needs a 'student'"),
     ],
 )
 def test_a_distillation_without_a_student_is_refused_with_the_recipe(parameters, message):
@@ -220,7 +220,7 @@ def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
     [
         (
             {"teacher": "head"},
-            "teacher: 'labels' has the predictions already, so 'head' is not asked",
+            "teacher: 'labels' has the predictions already, so 'head' is not used",
         ),
         ({"hidden_weight": 1}, "hidden_weight: 'labels' has .* without their hidden states"),
     ],

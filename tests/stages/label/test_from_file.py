@@ -131,7 +131,7 @@ def test_too_few_predictions_are_an_error_before_anything_runs(workshop):
 
 def test_a_wrong_file_is_an_error_before_anything_runs(workshop):
     workshop.write_rows("made.jsonl", [{"text": "a film", "label": "sports"}])
-    with pytest.raises(RecipeError, match=r"made.jsonl: row 1: 'sports' is none of the labels"):
+    with pytest.raises(RecipeError, match=r"made.jsonl: row 1: 'sports' is not one of the labels"):
         workshop.open("quick:Head", LABEL).plan.steps()
 
 
