@@ -50,7 +50,7 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float]
 
     def columns(self) -> list[str]:
-        """Return the answer as a line's columns."""
+        """Return the columns of a printed line."""
         return [self.label or UNDECIDED, shares_in_words(self.probabilities)]
 
 
