@@ -28,7 +28,8 @@ class Split:
         negatives: texts that each row's query must not find.
         corpus: the documents that are searched. The split then has one row for each query, whose
             label is the places of the documents that it should find.
-        greatest: the largest relevance grade of train, by which this split's grades were divided.
+        greatest: the largest relevance grade of train, by which dev's grades are divided; None
+            for a split that has its own.
         ids: the value of the recipe's id column, "" for a row without one.
     """
 
