@@ -1,4 +1,5 @@
 """Follow the tutorial of a gate: a release, the workflow, and a pull request that is worse.
+
 The store is a folder instead of a bucket.
 """
 
@@ -32,13 +33,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-def workflow() -> dict[str, Any]:
+def workflow() -> str:
     (text,) = (block for block in blocks("yaml") if "jobs:" in block)
-    return dict(yaml.safe_load(text))
+    return text
 
 
 def action_inputs() -> dict[str, str]:
-    (step,) = (one for one in workflow()["jobs"]["gate"]["steps"] if "rarefy@" in one["uses"])
+    steps: list[dict[str, Any]] = yaml.safe_load(workflow())["jobs"]["gate"]["steps"]
+    (step,) = (one for one in steps if "rarefy@" in one["uses"])
     return dict(step["with"])
 
 
@@ -52,14 +54,14 @@ def test_the_workflow_fits_github_s_schema_and_asks_for_what_the_action_needs(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "model.yml"
-    path.write_text(yaml.safe_dump(workflow() | {"on": "pull_request"}))
+    path.write_text(workflow())
     check = Path(sys.executable).with_name("check-jsonschema")
     command = [str(check), "--builtin-schema", "vendor.github-workflows", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     known = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
     assert set(action_inputs()) <= set(known)
-    assert workflow()["permissions"]["pull-requests"] == "write", "for comment: true"
+    assert "\n  pull-requests: write  # for the comment\n" in workflow()
 
 
 def test_the_action_runs_the_command_that_the_page_shows(tmp_path: Path) -> None:
@@ -91,15 +93,16 @@ def test_a_release_and_a_pull_request_that_is_worse(
     project.recipe(worse, *STAGES, budgets=against, name="tickets").rename("recipe.yaml")
     said = rarefy(*[word.replace(STORE, store) for word in gate()])
     assert said.code == 3, said.err
-    summary = (project.folder / "rarefy-ci/summary.md").read_text().splitlines()
+    written = (project.folder / "rarefy-ci/summary.md").read_text()
+    summary = written.replace("\\", "").replace(store, STORE).splitlines()
     (shown,) = blocks("text")
     title, _, counts, _, missed = shown.splitlines()
     assert summary[0] == title
-    assert re.match(r"\d of 3 budgets met; 1 missed", summary[2]), summary[2]
-    assert counts == "2 of 3 budgets met; 1 missed."
+    for line in (counts, summary[2]):  # a busy machine may leave latency undecided
+        assert re.match(r"[12] of 3 budgets met; 1 missed", line), line
     assert hidden(missed) in map(hidden, summary)
 
 
 def hidden(line: str) -> str:
     """Return a line without the number that was measured."""
-    return re.sub(r"measured \S+", "measured", line)
+    return re.sub(r"measured \S+ points", "measured", line)

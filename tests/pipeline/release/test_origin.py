@@ -56,20 +56,19 @@ def test_another_recipe_of_that_path_is_not_taken_for_the_one_of_the_run(
 
 
 def test_from_another_folder_the_recipe_of_a_run_has_to_be_named(
-    rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, elsewhere = tmp_path / "home/runs/demo", tmp_path / "elsewhere"
-    for folder in (run, elsewhere):
-        folder.mkdir(parents=True)
     command = "rarefy run examples/demo.yaml"
-    (run / "run.json").write_text(json.dumps({"name": "demo", "command": command}))
+    (tmp_path / "run.json").write_text(json.dumps({"name": "demo", "command": command}))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    said = rarefy("compare", "demo", "nosuch", "--home", tmp_path / "home")
-    assert said.code == 2
-    assert said.err == (
-        "rarefy: demo: examples/demo.yaml, the recipe of this run, is not below this folder; "
-        "go to where the run was started, or name the recipe with --recipe\n"
+    told = (
+        ": examples/demo.yaml, the recipe of this run, is not below this folder; go to where the "
+        "run was started, or name the recipe with --recipe$"
     )
+    with pytest.raises(RecipeError, match=told):
+        recipe_of(str(tmp_path), None, Home(tmp_path))
 
 
 def test_a_record_without_the_recipe_s_name_is_damaged(tmp_path: Path) -> None:
