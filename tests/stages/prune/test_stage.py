@@ -310,10 +310,10 @@ def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_cont
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"remove_macs": 0.5, "remove_heads": 0.5}, "'remove_macs' decides itself"),
+        ({"remove_macs": 0.5, "remove_heads": 0.5}, "'remove_macs' chooses how many"),
         ({"remove_macs": 0.5, "speedup": 2, "table": "x"}, "either 'speedup' or 'remove_macs'"),
         ({"remove_macs": 0.5, "keep_parameters": 2}, "either 'remove_macs' or 'keep_parameters'"),
-        ({"keep_parameters": 2, "remove_neurons": 0.5}, "'keep_parameters' decides itself"),
+        ({"keep_parameters": 2, "remove_neurons": 0.5}, "'keep_parameters' chooses how many"),
     ],
 )
 def test_one_target_at_a_time(parameters, message):

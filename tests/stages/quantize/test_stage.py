@@ -340,7 +340,7 @@ def test_smooth_layers_have_factors_that_are_equal_in_a_group(tuned, make_contex
         ({"precision": "fp16", "exclude": ["x"]}, "'exclude' does not apply to 'precision: fp16'"),
         ({"precision": "fp16", "mode": "search"}, "'mode' does not apply to 'precision: fp16'"),
         ({"calibration": "entropy"}, "'calibration' needs 'mode: static'"),
-        ({"sensitivity": False, "max_joint_damage": 0.1}, "'max_joint_damage' is a limit of what"),
+        ({"sensitivity": False, "max_joint_damage": 0.1}, "'max_joint_damage' needs 'sensitivity'"),
     ],
 )
 def test_a_parameter_that_would_do_nothing_is_refused(parameters, message):
