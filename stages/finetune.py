@@ -9,7 +9,6 @@ from pydantic import Field
 from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Keeping
 
 
@@ -54,6 +53,7 @@ class Finetune(Keeping):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and save it with its head."""
         from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.training import run as training
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)

@@ -19,7 +19,6 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Embeddings, Method
 from rarefy.stages.common.bundle_targets import narrowest, symmetric
-from rarefy.stages.quantize import excluded
 from rarefy.stages.training.parameters import changed
 
 if TYPE_CHECKING:
@@ -164,7 +163,10 @@ class Quantize(Stage):
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check, as far as is certain, that the model has the layers in ``exclude``."""
-        excluded.check(self.exclude, config)
+        if self.exclude:
+            from rarefy.stages.quantize import excluded
+
+            excluded.check(self.exclude, config)
         return config
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
@@ -229,7 +231,7 @@ class Quantize(Stage):
         from rarefy.pipeline.model.quantization import four_bits
         from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
         from rarefy.stages.quantization import plans, ranges
-        from rarefy.stages.quantize import gptq
+        from rarefy.stages.quantize import excluded, gptq
 
         names, candidates = excluded.candidates(network, self.exclude)
         layers = {name: LinearPlan(precision="int8") for name in candidates}
@@ -382,6 +384,7 @@ class Quantize(Stage):
         """Return the plan that a search finds, its metrics and facts; write what was tried."""
         from rarefy.stages.quantization import plans, ranges
         from rarefy.stages.quantization.plans import SEARCH
+        from rarefy.stages.quantize import excluded
         from rarefy.stages.quantize.search import Search
 
         names, candidates = excluded.candidates(network, self.exclude)

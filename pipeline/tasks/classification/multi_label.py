@@ -21,12 +21,12 @@ from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable, Presenter
 from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
 from rarefy.pipeline.tasks.scorer import RareRows, Scorer
 from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import heads, labels, one_vs_rest
+from rarefy.pipeline.tasks.shared import formulas, heads, labels, one_vs_rest
 from rarefy.pipeline.tasks.shared.formulas import Formula
-from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.task import Task
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.suggestions import repeated
+from rarefy.pipeline.terms.threshold import THRESHOLDS
 from rarefy.pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class LabelsScorer(Scorer):
         "subset_accuracy": multi_label_scores.subset_accuracy,
         "recall_1_fpr": multi_label_scores.recall_at(FALSE_POSITIVES),
     }
-    on_request = one_vs_rest.NAMES
+    on_request = formulas.OF_EACH_LABEL
     probable = True
     trivial = "the same labels for every row"
 

@@ -17,8 +17,6 @@ from rarefy.pipeline.tasks.shared.means import undefined
 from rarefy.pipeline.terms import metrics
 
 SLACK: Final = 1e-9  # 95% of 300 rows is 285 rows, whatever the rounding
-NAMES: Final = ("auroc", "average_precision", "recall_95_precision")
-"""The scores; the last with any percentage."""
 
 Parts = Callable[[Floats], tuple[Floats, Floats]]
 """Maps row weights (rows × draws) to a label's numerator and denominator; 0: it has no score."""
@@ -29,7 +27,7 @@ Columns = Callable[[Floats, Any], Iterable[tuple[Floats, Labels]]]
 
 
 def formula(name: str, columns: Columns) -> Formula | None:
-    """Return the score of a name, as the mean over labels; None if it is none of ``NAMES``."""
+    """Return the score of a name, as the mean over labels; None if it is none."""
     precision = metrics.precision_in(name)
     if precision:
         return macro(recall_at_precision(precision), columns)
