@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -99,11 +99,6 @@ class Distill(Keeping):
         lt=1,
         description="Dropout rate of the student; soft targets already regularize",
     )
-    activation: Literal["relu"] | None = Field(
-        default=None,
-        description="Activation of the student's feed-forward layers; default: its own. ReLU is "
-        "faster than GELU",
-    )
     epochs: int = Field(default=6, ge=1, le=1000, description="Number of passes over the rows")
     learning_rate: float = Field(
         default=1e-4, gt=0, lt=1, description="Peak learning rate, after warm-up"
@@ -184,8 +179,6 @@ class Distill(Keeping):
         if self.hidden_weight:
             for model in (config, teacher):
                 _require_parts(model, "hidden_weight", "only the predictions can be learned")
-        if self.activation is not None:
-            _require_parts(config, "activation", "leave it out")
         depth = parts.depth(config)
         if self.keep_layers is not None:
             _require_parts(config, "keep_layers", "give a 'student' instead")
@@ -198,15 +191,12 @@ class Distill(Keeping):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
         from rarefy.pipeline.model import checkpoint
-        from rarefy.pipeline.model.architectures import activation
         from rarefy.stages.surgery import vocabulary
         from rarefy.stages.teachers import state_losses
         from rarefy.stages.training import run as training
 
         training.prepare(context)
         student, tokenizer = self._open_student(context, model)
-        if self.activation is not None:
-            activation.replace(student, self.activation)
         transfer = context.artifacts[self.transfer] if self.transfer else None
         splits = transfer_set.learned(context, transfer)
         metrics: list[Metric] = []

@@ -52,7 +52,7 @@ class Quantize(Stage):
     al. 2020 (arXiv 2004.09602).
 
     ``mode: search`` chooses all of this by measurement: the fastest plan whose quantization error
-    is at most ``max_joint_damage``. It tries dynamic and static ranges, every method of
+    is at most ``max_joint_damage``. It tries dynamic and static ranges, both methods of
     calibration, and smoothing, for each group of layers that read the same inputs, and times the
     best plans on the first target with a CPU. All plans that were tried are in search.json, with
     the Pareto front of quantization error and latency.
@@ -64,7 +64,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy", "peft")
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
@@ -87,12 +87,6 @@ class Quantize(Stage):
     calibration: Method = Field(
         default="min-max",
         description="Method that chooses the range of a layer's inputs in mode static",
-    )
-    percentile: float = Field(
-        default=99.99,
-        gt=50,
-        le=100,
-        description="Percentage of the inputs within the range, for calibration by percentile",
     )
     sensitivity: bool = Field(
         default=True,
@@ -146,8 +140,6 @@ class Quantize(Stage):
             raise ValueError(
                 "'calibration' is of 'mode: static'; dynamic ranges are each row's own"
             )
-        if "percentile" in names and self.mode != "search" and self.calibration != "percentile":
-            raise ValueError("'percentile' is of 'calibration: percentile'")
         unused = sorted(names & LIMITS)
         if not self.sensitivity and unused:
             raise ValueError(f"{unused[0]!r} is a limit of what 'sensitivity' measures")
@@ -239,9 +231,7 @@ class Quantize(Stage):
         four = self.weights == "int4"
         if four or self.mode == "static" or self.smooth:
             rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
-            how = Calibration(
-                method=self.calibration, percentile=self.percentile, rows=self.calibration_rows
-            )
+            how = Calibration(method=self.calibration, rows=self.calibration_rows)
             layers = self._calibrated(context, network, candidates, rows, how)
             if four:
                 int4 = gptq.rounded_layers(network, candidates, rows, context.progress)
@@ -401,7 +391,6 @@ class Quantize(Stage):
             isa=narrowest(context.targets),
             limit=self.max_joint_damage,
             seconds=self.seconds,
-            percentile=self.percentile,
         )
         result = search.run()
         record = result.record(self.max_joint_damage)

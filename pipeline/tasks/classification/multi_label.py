@@ -220,13 +220,11 @@ class LabelsObjective(Objective):
 
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "flags"
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the binary cross-entropy of logits (rows, labels), the mean over labels."""
         from rarefy.pipeline.tasks.shared import losses
 
-        return losses.binary(outputs, batch["labels"], smoothing, total=total)
+        return losses.binary(outputs, batch["labels"], total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the cross-entropy with the teacher's probabilities; see ``losses.soft_binary``."""

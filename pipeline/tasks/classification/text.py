@@ -175,13 +175,11 @@ class ClassObjective(SoftmaxObjective):
 
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "classes"
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the cross-entropy of logits (rows, labels) with the classes."""
         from rarefy.pipeline.tasks.shared import losses
 
-        return losses.hard(outputs, batch["labels"], smoothing, total=total)
+        return losses.hard(outputs, batch["labels"], total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the divergence from the teacher's softened probabilities; see ``losses.soft``."""

@@ -9,7 +9,6 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from rarefy.exporters.build import build
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.pooling import Pooling, read
@@ -272,25 +271,3 @@ def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
-
-
-@pytest.mark.slow
-def test_a_student_learns_with_relus_and_ships_with_them(tuned, make_context, tmp_path):
-    context = make_context(rows=256)
-    stage = Distill(keep_layers=1, learning_rate=2e-3, epochs=6, batch_size=16, activation="relu")
-    stage.run(context, tuned)
-    new, _ = sentences(100, seed=5)
-    theirs, own = answers(tuned.directory, new), answers(context.output, new)
-    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
-    split = context.split("dev")
-    (tmp_path / "bundle").mkdir()
-    made = build(context.output, tmp_path / "bundle", task=context.task, split=split, form="deploy")
-    assert "Relu" in made.operators
-    assert "Gelu" not in made.operators
-
-
-def test_an_activation_is_for_families_that_are_described(tmp_path):
-    write_family(tmp_path / "albert", "albert", "AutoModelForSequenceClassification")
-    stage = Distill(student=str(tmp_path / "albert"), activation="relu")
-    with pytest.raises(ModelError, match=r"distill.activation: .*; leave it out"):
-        stage.follow_model({"model_type": "bert"}, {}, tmp_path)

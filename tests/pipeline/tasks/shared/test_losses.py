@@ -37,13 +37,6 @@ def test_hard_counts_only_rows_with_a_label():
     assert nothing.item() == 0.0
 
 
-def test_hard_with_smoothing_spreads_the_share_over_all_classes():
-    logits = torch.tensor([[0.0, math.log(3.0)]])
-    plain, uniform = -math.log(0.75), -(math.log(0.75) + math.log(0.25)) / 2
-    got = losses.hard(logits, torch.tensor([1]), smoothing=0.2).item()
-    assert got == pytest.approx(0.8 * plain + 0.2 * uniform, abs=1e-6)
-
-
 def test_hidden_ignores_padding():
     student = torch.zeros(1, 3, 2)
     teacher = torch.tensor([[[1.0, 1.0], [0.0, 2.0], [100.0, 100.0]]])

@@ -1,4 +1,7 @@
-"""The generated pages of the documentation: recipe keys, metrics, stages and commands."""
+"""Write the generated pages of docs/reference: recipe keys, metrics, stages and commands.
+
+python -m benchmarks.reference
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import click
 
 from rarefy.pipeline.recipe import reference
 
+FOLDER = Path(__file__).parents[1] / "docs/reference"
 EXAMPLES = {
     "adapt": "- prune: {remove_heads: 25 %}\n- adapt: {teacher: finetune, epochs: 2}\n- merge",
     "augment": (
@@ -60,15 +64,11 @@ _RAREFY_COMPLETE=fish_source rarefy | source    # ~/.config/fish/config.fish
 COMMON = {"--json", "--quiet", "--verbose", "--help", "--home"}
 
 
-def write(folder: Path) -> list[Path]:
-    """Write all pages into a folder and return their paths."""
-    paths = []
+def main() -> None:
     for name, text in pages().items():
-        path = folder / name
+        path = FOLDER / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
 
 
 def pages() -> dict[str, str]:
@@ -173,3 +173,7 @@ def _value(option: click.Option) -> str:
         return option.metavar
     name = kind.name.upper()
     return name.removesuffix(" RANGE")
+
+
+if __name__ == "__main__":
+    main()
