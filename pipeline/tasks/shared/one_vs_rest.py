@@ -126,7 +126,8 @@ def recall_at_false_positives(share: float) -> Measure:
 
     def allowed(positives: Floats, flagged: Floats) -> NDArray[np.bool_]:
         negatives = flagged - positives
-        return negatives <= (share + SLACK) * negatives[-1]
+        few: NDArray[np.bool_] = negatives <= (share + SLACK) * negatives[-1]
+        return few
 
     return _recall_where(allowed)
 
