@@ -14,8 +14,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.pooling import Pooling, read
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.distill import Distill
-from rarefy.stages.distill import stage as distill
+from rarefy.stages.distill import Distill, states
 from rarefy.stages.distill.stage import choose_layers
 from rarefy.stages.distill.states import same_tokens
 from rarefy.stages.finetune import Finetune
@@ -249,7 +248,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
         alike.append([False, *same_tokens(*given)[1:]])
         return alike[-1]
 
-    monkeypatch.setattr(distill, "same_tokens", all_but_one)
+    monkeypatch.setattr(states, "same_tokens", all_but_one)
     context = make_context(rows=8)
     draft = Distill(keep_layers=1, epochs=1, hidden_weight=1).run(context, tuned)
     assert {m.name: m.value for m in draft.metrics}["rows_split_alike"] == 7
