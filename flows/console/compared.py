@@ -60,9 +60,13 @@ class ComparisonView(Shown):
         numbers = self.as_json()
         models, scores = numbers["models"], numbers["accuracy"]
         agreement = _bounds(scores["agreement"], "%")
-        further = [_score_row(score["metric"], score) for score in numbers["scores"]]
+        main = scores["metric"].replace("_", " ")
+        further = []
+        for score in numbers["scores"]:
+            row = _score_row(score["metric"], score)
+            further.append(row)
         rows = [
-            _score_row(scores["metric"].replace("_", " "), scores),
+            _score_row(main, scores),
             *further,
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
@@ -153,7 +157,10 @@ def compare(
 def _score_row(name: str, scores: dict[str, Any]) -> list[str]:
     """Return the row of a score; of the main one, with what the difference rests on."""
     unit = metrics.unit(scores["metric"])
-    values = [_bounds(scores[side], unit) for side in SIDES]
+    values = []
+    for side in SIDES:
+        shown = _bounds(scores[side], unit)
+        values.append(shown)
     difference = _difference(scores, unit)
     if scores.get("tested"):
         basis = _basis(scores)
@@ -165,10 +172,14 @@ def _latency_row(times: dict[str, Any]) -> list[str]:
     """Return the row of the median latency."""
     provider = times["provider"]
     threads = plural(times["threads"], "thread")
-    candidate, baseline = (_bounds(times[f"{side}_p50"], "ms") for side in SIDES)
+    values = []
+    for side in SIDES:
+        median = times[f"{side}_p50"]
+        shown = _bounds(median, "ms")
+        values.append(shown)
     comparison = _change(times)
     name = f"latency p50 ({provider}, {threads})"
-    return [name, candidate, baseline, comparison]
+    return [name, *values, comparison]
 
 
 def _throughput_row(rates: dict[str, Any]) -> list[str]:

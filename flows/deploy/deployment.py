@@ -126,7 +126,8 @@ def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
             "compare with URL#TAG",
         )
     model = loaded.recipe.model
-    if model.startswith(references.TAG):
+    is_tagged = model.startswith(references.TAG)
+    if is_tagged:
         place = ("model",)
         message = f"{model} is in this machine's store, which a worker elsewhere does not have"
         raise loaded.where.say(place, message)

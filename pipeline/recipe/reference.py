@@ -49,7 +49,8 @@ def markdown(stage: str | None = None) -> str:
             raise RecipeError(f"unknown stage {stage!r}{hint(stage, sections)}")
         return sections[stage]
     stages = stage_sections("###").values()
-    parts = [*keys(), f"## Metrics of budgets\n\n{metrics_table()}", STAGES, *stages]
+    metrics = metrics_table()
+    parts = [*keys(), f"## Metrics of budgets\n\n{metrics}", STAGES, *stages]
     text = "\n\n".join(part.strip() for part in parts)
     return f"{HEAD}{text}\n"
 
