@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
@@ -30,6 +30,10 @@ REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""
 EVERY: Final = "*"
 """Stands for every label, or every value of a slice's column."""
+OTHER: Final = "(rare)"
+"""The slice of rare values. In brackets, because ``other`` is a common value itself."""
+FEWEST_ROWS: Final = 20
+"""Rows with which a value is a slice of its own."""
 
 
 class Budget(Part):
@@ -170,6 +174,11 @@ class Budget(Part):
         text = self.slice or ""
         column, _, value = text.partition("=")
         return column, value
+
+
+def frequent(counts: Mapping[str, int]) -> set[str]:
+    """Return the values with enough rows for a slice of their own."""
+    return {value for value, count in counts.items() if count >= FEWEST_ROWS}
 
 
 def _check_share(value: Any) -> None:

@@ -221,7 +221,7 @@ Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 Isa = Literal["avx2", "vnni"]
 """What a CPU must have for int8: ``avx2`` is right on every CPU, of every architecture."""
 
-Method = Literal["min-max", "percentile", "entropy", "mse"]
+Method = Literal["min-max", "mse"]
 """How the range of a layer's inputs is chosen in calibration."""
 Embeddings = Literal["int8", "int4", "float"]
 """What the embeddings of the vocabulary are stored in."""

@@ -18,7 +18,6 @@ from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 from rarefy.stages.common.table_of_times import TABLE, check_precision
 from rarefy.stages.prune.importance import CRITERIA
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TRANSFER
@@ -245,6 +244,7 @@ class Prune(Stage):
         from rarefy.stages.prune import units as unit_search
         from rarefy.stages.teachers import recovery
         from rarefy.stages.training import calibration_rows as calibration
+        from rarefy.stages.training import run as training
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)

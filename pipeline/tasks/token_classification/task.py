@@ -242,15 +242,13 @@ class TagHead(SoftmaxHead):
 class TagObjective(SoftmaxObjective):
     """Cross-entropy with the tags of words, or with a teacher's softened probabilities."""
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the cross-entropy of logits (words, tags) with the tags."""
         from rarefy.pipeline.tasks.shared import losses
 
         targets = batch["labels"][batch[FIRST] != NO_WORD]
         has_tag = targets != IGNORED
-        return losses.hard(outputs[has_tag], targets[has_tag], smoothing, total=total)
+        return losses.hard(outputs[has_tag], targets[has_tag], total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the divergence from the teacher's softened probabilities of words both read."""
