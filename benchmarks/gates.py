@@ -7,7 +7,8 @@ Each part measures its rows and makes its claims of them; those of a part that i
 in the record. A claim holds if the Wilson interval of the rate is on the right side of the target.
 
 ``cells``: budgets on each label. The reference has 90 % of each label's rows right, and 8 % of the
-rows are right for one of the two models alone, as ``rarefy plan`` assumes. About 40 minutes of one core.
+rows are right for one of the two models alone, as ``rarefy plan`` assumes. About 40 minutes of one
+core.
 """
 
 from __future__ import annotations
