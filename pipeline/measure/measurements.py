@@ -53,7 +53,7 @@ class ModelMeasurement(_Record):
     precision: str | None = None
     memory: int | None = None
     device_memory: int | None = None
-    adapter_memory: int | None = None
+    adapter_memory: int | None = Field(default=None, exclude_if=lambda added: added is None)
     cold_start: list[float] = Field(default_factory=list)
     answers: list[list[float]] = Field(default_factory=list)
 
