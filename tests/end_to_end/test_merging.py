@@ -40,7 +40,7 @@ def test_the_mean_of_three_seeds_is_exported_and_measured(workshop: Workshop) ->
     mean = torch.stack([weights[name] for name in seeds]).mean(0)
     torch.testing.assert_close(weights["merge"], mean)
     roles = {parent.role for parent in finished["merge"].artifact.manifest.parents}
-    assert roles == {"model:one", "model:two", "model:three"}
+    assert roles == {"models:one", "models:two", "models:three"}
     assert finished["export"].artifact.manifest.model["precision"] == "int8"
 
 
