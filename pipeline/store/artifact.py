@@ -145,8 +145,9 @@ class Manifest(Record):
     def parse(cls, data: bytes, name: str) -> Manifest:
         """Parse a manifest; ``name`` says in errors what it belongs to.
 
-        Raises NewerError if a newer version of rarefy wrote it, ValueError if it is damaged. The
-        schema is read first, because a newer version may change anything else.
+        Raises NewerError if a newer version of rarefy wrote it, ValueError if it is damaged: also
+        if its bytes are not canonical, as the digest is of those. The schema is read first, because
+        a newer version may change anything else.
         """
         values = json_text.parse(data)
         version = _schema_version(values)
@@ -155,7 +156,10 @@ class Manifest(Record):
                 f"{name}: made by a newer version of rarefy (manifest schema {version}); "
                 "upgrade rarefy"
             )
-        return cls.model_validate(values)
+        manifest = cls.model_validate(values)
+        if manifest.canonical() != data:
+            raise ValueError(f"{name}: the manifest is not canonical JSON")
+        return manifest
 
     def canonical(self) -> bytes:
         """Return the manifest as canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""

@@ -70,7 +70,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 20
+    version: ClassVar[int] = 21
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -383,6 +383,7 @@ class Session:
         peak = memory.peak(directory, texts, pairs, provider=provider, threads=target.threads)
         measurement.memory = peak.host
         measurement.device_memory = peak.device
+        measurement.adapter_memory = peak.adapter
         return measurement
 
     def read_predictions(self, name: str) -> Predicted:
@@ -562,6 +563,8 @@ def _metrics(context: Context, measurements: Measurements) -> tuple[Metric, ...]
     numbers.append(Metric(name="size", value=candidate.size))
     if candidate.memory is not None:
         numbers.append(Metric(name="memory", value=candidate.memory))
+    if candidate.adapter_memory is not None:
+        numbers.append(Metric(name="adapter_memory", value=candidate.adapter_memory))
     if candidate.cold_start:
         middle = float(np.median(candidate.cold_start))
         numbers.append(Metric(name="cold_start", value=middle))
