@@ -33,6 +33,7 @@ from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.tasks.head import inputs_of
+from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.finetune import Finetune
 from rarefy.stages.training import run as training
 from rarefy.stages.training.head_start import fit_head
@@ -157,7 +158,7 @@ def claims(hits: Mapping[tuple[str, int], Sequence[NDArray[np.float64]]]) -> lis
                     "more",
                     f"{100 * np.mean(ours):.1f} over {100 * np.mean(theirs):.1f} %: "
                     f"{100 * gain.value:+.2f} points [{100 * gain.low:+.2f}, "
-                    f"{100 * gain.high:+.2f}]; {len(ours)} seeds",
+                    f"{100 * gain.high:+.2f}]; {plural(len(ours), 'seed')}",
                     is_at_least(gain, 0.0),
                 )
             )

@@ -40,9 +40,11 @@ class ModelMeasurement(_Record):
     of all files
     needed to answer. ``memory`` is the peak resident set, in bytes, of a fresh process that loads
     and answers, minus that of a process with the same imports only. ``device_memory`` is the peak
-    on the GPU. ``cold_start`` is the ms from the start of a fresh process to its first answer, one
-    entry per process; entry i of every model comes from the same round. ``precision`` is what the
-    runtime computes floats in if it chooses, as OpenVINO does: ``bf16`` or ``fp32``.
+    on the GPU, and ``adapter_memory`` what each further adapter of the same size adds to ``memory``
+    if the bundle's adapter is a file. ``cold_start`` is the ms from the start of a fresh process to
+    its first answer, one entry per process; entry i of every model comes from the same round.
+    ``precision`` is what the runtime computes floats in if it chooses, as OpenVINO does: ``bf16``
+    or ``fp32``.
     """
 
     digest: str
@@ -51,6 +53,7 @@ class ModelMeasurement(_Record):
     precision: str | None = None
     memory: int | None = None
     device_memory: int | None = None
+    adapter_memory: int | None = Field(default=None, exclude_if=lambda added: added is None)
     cold_start: list[float] = Field(default_factory=list)
     answers: list[list[float]] = Field(default_factory=list)
 
@@ -157,14 +160,14 @@ class Latency(_Record):
         Relative to ``reference``, by default the first other model; without one, it is not known,
         and 1. ``left_out``: so many slower ones are not looked at.
         """
-        from rarefy.pipeline.measure.statistics import enough
+        from rarefy.pipeline.measure import stopping
 
         others = [name for name in self.samples if name != model]
         if not others:
             return 1.0
         ours = self.calls(model, cold=cold)
         theirs = self.calls(reference or others[0], cold=cold)
-        return enough.slowest(ours, theirs, left_out)
+        return stopping.slowest(ours, theirs, left_out)
 
     def repeated(self, processes: int) -> Latency:
         """Return these latencies as if their processes had been repeated until there were so many.

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from rarefy.pipeline.model.runtime.adapter_file import FILE
 from rarefy.pipeline.model.runtime.bundle_files import MODEL
+from rarefy.pipeline.run import names
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.store.tags import GoneError
+from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
@@ -36,6 +40,12 @@ class Bundle:
         return Artifact(self.directory, self.manifest, self.manifest.digest)
 
 
+class _Judged(BaseModel):
+    """What a run's verdict.json says of the bundle beside it."""
+
+    bundle: str | None = None
+
+
 def named(reference: Path | str) -> str:
     """Return a name as ``find`` takes it; a Path is a folder, also if a run has its name."""
     if isinstance(reference, Path) and reference.name == str(reference):
@@ -55,7 +65,8 @@ def find(reference: str, home: Home) -> Bundle:
 
     A folder that is no bundle hides no tag of its name. A ``URL#tag`` is pulled from the remote
     store. Raises RecipeError if there is no such bundle, if the artifact is of another kind, or if
-    a run has this name, but only a folder has a bundle.
+    a run has this name, but only a folder has a bundle. Raises IntegrityError if the manifest is
+    damaged, or is another than that of the bundle that its run's verdict is on.
     """
     folders = home.folders(reference)
     first = folders[0]
@@ -69,6 +80,7 @@ def find(reference: str, home: Home) -> Bundle:
                     "the folder"
                 )
             manifest = _manifest(directory)
+            _check_judged(directory, manifest)
             return Bundle(reference, directory, manifest)
     artifact = _stored(reference, home)
     if artifact.kind is not Kind.BUNDLE:
@@ -144,3 +156,22 @@ def _manifest(directory: Path) -> Manifest | None:
         return Manifest.parse(path.read_bytes(), str(directory))
     except ValueError:
         raise IntegrityError(f"{path}: the bundle's manifest is damaged") from None
+
+
+def _check_judged(directory: Path, manifest: Manifest | None) -> None:
+    """Raise IntegrityError if the verdict of a run is on another bundle than the one beside it.
+
+    The verdict is the last file that a run writes: without one, the bundle may be a new one.
+    """
+    if directory.name != names.BUNDLE:
+        return
+    try:
+        verdict = json_text.ours(directory.parent / names.VERDICT, _Judged, "run the recipe again")
+    except FileNotFoundError:
+        return
+    digest = manifest.digest if manifest else None
+    if verdict.bundle is not None and verdict.bundle != digest:
+        raise IntegrityError(
+            f"{directory / MANIFEST}: the verdict of this run is on bundle {verdict.bundle[:12]}, "
+            "so the manifest was changed; run the recipe again"
+        )

@@ -46,7 +46,7 @@ def _read_verdict(path: Path) -> Verdict:
     schema = values.get("schema")
     if schema != SCHEMA:
         raise IntegrityError(
-            f"{path}: this is no verdict of this version of rarefy: schema {schema!r:.60}, not "
+            f"{path}: this version of rarefy reads no such verdict: schema {schema!r:.60}, not "
             f"{SCHEMA!r}"
         )
     try:
@@ -66,9 +66,8 @@ def _read_verdict(path: Path) -> Verdict:
 
 def _read_manifest(bundle: Path) -> Manifest:
     path = bundle / MANIFEST
-    values = _read_json(path)
     try:
-        manifest = Manifest.parse(json.dumps(values).encode(), str(bundle))
+        manifest = Manifest.parse(_read(path), str(bundle))
     except ValueError:
         raise IntegrityError(f"{path}: the bundle's manifest is damaged") from None
     if manifest.kind is not Kind.BUNDLE:
@@ -77,21 +76,27 @@ def _read_manifest(bundle: Path) -> Manifest:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object of moderate size.
-
-    Raises RecipeError if there is no such file, and IntegrityError if it is something else.
-    """
-    if not path.is_file():
-        raise RecipeError(f"{path}: no such file")
-    if path.stat().st_size > LARGEST:
-        raise IntegrityError(f"{path}: larger than {LARGEST // 2**20} MiB, so not a file of rarefy")
+    """Return a JSON object. Raises IntegrityError if it is something else; see ``_read``."""
+    content = _read(path)
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(content)
     except (ValueError, RecursionError):
         raise IntegrityError(f"{path}: not valid JSON, so the file is damaged") from None
     if not isinstance(values, dict):
         raise IntegrityError(f"{path}: not a JSON object, so the file is damaged")
     return values
+
+
+def _read(path: Path) -> bytes:
+    """Return a file of moderate size.
+
+    Raises RecipeError if there is no such file, and IntegrityError if it is larger.
+    """
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST:
+        raise IntegrityError(f"{path}: larger than {LARGEST // 2**20} MiB, so not a file of rarefy")
+    return path.read_bytes()
 
 
 def _check_files(bundle: Path, manifest: Manifest) -> None:

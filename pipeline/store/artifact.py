@@ -145,8 +145,9 @@ class Manifest(Record):
     def parse(cls, data: bytes, name: str) -> Manifest:
         """Parse a manifest; ``name`` says in errors what it belongs to.
 
-        Raises NewerError if a newer version of rarefy wrote it, ValueError if it is damaged. The
-        schema is read first, because a newer version may change anything else.
+        Raises NewerError if a newer version of rarefy wrote it, ValueError if it is damaged: also
+        if its bytes are not canonical, as the digest is of those. The schema is read first, because
+        a newer version may change anything else.
         """
         values = json_text.parse(data)
         version = _schema_version(values)
@@ -155,7 +156,10 @@ class Manifest(Record):
                 f"{name}: made by a newer version of rarefy (manifest schema {version}); "
                 "upgrade rarefy"
             )
-        return cls.model_validate(values)
+        manifest = cls.model_validate(values)
+        if manifest.canonical() != data:
+            raise ValueError(f"{name}: the manifest is not canonical JSON")
+        return manifest
 
     def canonical(self) -> bytes:
         """Return the manifest as canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
@@ -194,10 +198,10 @@ class Artifact:
 
     @property
     def identity(self) -> str:
-        """The sha256 that stands in the fingerprints of steps that read the artifact.
+        """The sha256 that the fingerprints of steps that read the artifact contain.
 
-        The digest; of a transfer set, that of its content alone. It is made again when eval
-        changes, and mostly with the same texts, of which nothing need be made anew.
+        It is the digest, but for a transfer set the sha256 of its content alone: a set that is made
+        again because eval has changed mostly has the same texts.
         """
         if self.kind is not Kind.TRANSFER_SET:
             return self.digest

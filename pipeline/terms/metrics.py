@@ -145,6 +145,7 @@ METRICS: Final[dict[str, Metric]] = {
     "size": _count("B", "Size", "smaller", exact=True),
     "memory": _count("B", "Memory", "less memory"),
     "device_memory": _count("B", "Device memory", "less of the GPU's memory"),
+    "adapter_memory": _count("B", "Memory of a further adapter", "less memory for an adapter"),
     "parameters": _count("", "Parameters", "fewer parameters", exact=True),
 }
 

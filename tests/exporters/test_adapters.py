@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from rarefy.exporters.build import build
 from rarefy.exporters.forms import source
 from rarefy.flows.commands.predict import predict
+from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.runtime import adapter_file
@@ -49,6 +50,11 @@ def words(tmp_path_factory):
 def elsewhere(tmp_path_factory):
     """An adapter of a base of another family."""
     return build_adapted(tmp_path_factory.mktemp("elsewhere"), KINDS, "distilbert")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    return build_adapted(tmp_path_factory.mktemp("large"), MOODS, seed=3, rank=64)
 
 
 def answers(bundle, texts=TEXTS):
@@ -119,6 +125,14 @@ def test_the_layers_of_an_int8_base_are_int8_and_branches_and_head_are_not(task,
     operators = [node.op_type for node in graph.node]
     assert operators.count("MatMulIntegerToFloat") == 2 * 6
     assert operators.count("MatMul") == 2 * 2 * 6
+
+
+def test_the_memory_of_a_further_adapter_is_measured(moods, large):
+    """A larger file takes about as much more as it is larger; the base is shared."""
+    less, more = (memory.peak(each.bundle, TEXTS).adapter for each in (moods, large))
+    larger = large.file.stat().st_size - moods.file.stat().st_size
+    assert less > 0
+    assert more - less > larger / 2 > 0
 
 
 def test_one_session_answers_every_task_as_its_own_bundle_does(moods, kinds, words, tmp_path):
@@ -248,5 +262,5 @@ def test_what_cannot_be_a_file_beside_a_base_is_refused(moods, tmp_path):
 
 
 def test_other_tools_do_not_get_a_bundle_whose_adapter_is_a_file(moods):
-    with pytest.raises(ModelError, match="its adapter is a file beside a base"):
+    with pytest.raises(ModelError, match="its adapter is a file next to a base"):
         source.read(moods.bundle, "moods", None)

@@ -22,10 +22,14 @@ PROCESS: Final = Path("/proc/self")
 
 
 class Peak(NamedTuple):
-    """Peak memory in bytes: resident on the host, and on the GPU (None if there is none)."""
+    """Peak memory in bytes: resident on the host, and on the GPU (None if there is none).
+
+    ``adapter``: what each further adapter adds on the host; None if the bundle's is not a file.
+    """
 
     host: int
     device: int | None
+    adapter: int | None = None
 
 
 def peak(
@@ -41,7 +45,8 @@ def peak(
     The peak is measured in a fresh process, minus that of a process with the same imports only. On
     a GPU it is the rise of the memory in use until all rows are answered, which includes the
     provider's own context; the runtime's arena never shrinks. As for timings, nothing else may use
-    the GPU meanwhile.
+    the GPU meanwhile. A bundle whose adapter is a file is loaded with that one; then the same file
+    is loaded again as further adapters.
 
     Raises ProviderError and EvidenceError as ``fresh_process.call`` does.
     """
@@ -70,7 +75,7 @@ def peak(
     request["directory"] = None
     imports_only = call()
     host = loaded["peak"] - imports_only["peak"]
-    return Peak(max(host, 0), loaded["device"])
+    return Peak(max(host, 0), loaded["device"], loaded["adapter"])
 
 
 def size(directory: Path) -> int:

@@ -15,9 +15,12 @@ import tokenizers  # noqa: F401
 from rarefy.pipeline.measure import fresh_process
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.memory import memory
+from rarefy.pipeline.model.runtime import adapter_file
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.model.runtime.providers import is_on_cpu, library
 
+ADAPTERS = 4
+"""Further adapters that are loaded: what a single one adds varies by a fifth."""
 QUERY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 
 
@@ -58,7 +61,7 @@ def run(
     """Load and run the bundle (none if ``directory`` is None); return the peaks in bytes."""
     importlib.import_module(library(request["provider"]))
     if request["directory"] is None:
-        return {"peak": memory.peak_of_process(), "device": None}
+        return {"peak": memory.peak_of_process(), "device": None, "adapter": None}
     on_gpu = not is_on_cpu(request["provider"])
     before = gpu_memory() if on_gpu else None
     options = {"provider": request["provider"], "threads": request["threads"]}
@@ -69,7 +72,28 @@ def run(
     # A context alone takes some of it: without a rise, another process has given back as much.
     if before is not None and after is not None and after > before:
         rise = after - before
-    return {"peak": memory.peak_of_process(), "device": rise}
+    peak = memory.peak_of_process()
+    adapter = None
+    if adapter_file.ADAPTER in model.signature:
+        adapter = _further_adapter(model, request, peak)
+    return {"peak": peak, "device": rise, "adapter": adapter}
+
+
+def _further_adapter(model: BundleModel, request: dict[str, Any], peak: int) -> int:
+    """Return the bytes that each further adapter of the same size adds to this process.
+
+    Args:
+        model: A bundle whose adapter is a file, after its answers.
+        request: That of ``run``.
+        peak: The bytes of this process before.
+    """
+    path = model.directory / adapter_file.FILE
+    others = []
+    for _ in range(ADAPTERS):
+        other = model.with_adapter(path)
+        other.units(request["texts"], request["pairs"])
+        others.append(other)  # all of them stay
+    return (memory.peak_of_process() - peak) // ADAPTERS
 
 
 if __name__ == "__main__":

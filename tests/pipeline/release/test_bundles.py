@@ -12,7 +12,9 @@ import pytest
 from rarefy.pipeline.release import bundles
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.store.store import Store
-from rarefy.pipeline.terms.errors import RecipeError
+from rarefy.pipeline.terms.digests import canonical_json
+from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
+from tests.desk import Desk
 from tests.project import Project, Said, bundle_digest
 
 
@@ -86,3 +88,31 @@ def test_a_folder_that_is_no_bundle_hides_no_tag(
     Store(here.home / "store").untag("hidden")  # other tests use this project too
     assert said.code == 0, said.err
     assert "hidden: this folder is not a bundle" in rarefy("predict", "hidden", "text").err
+
+
+def test_a_manifest_that_the_run_s_verdict_is_not_on_is_refused(desk: Desk) -> None:
+    bundle, home = desk.run / "bundle", Home(desk.home)
+    manifest = bundle / "manifest.json"
+    values = json.loads(manifest.read_text())
+    values["model"]["parameters"] += 1
+    manifest.write_bytes(canonical_json(values))
+    message = f"the verdict of this run is on bundle {desk.digest[:12]}, so the manifest was"
+    for name in ("tiny", str(desk.run), str(bundle)):
+        with pytest.raises(IntegrityError, match=message):
+            bundles.find(name, home)
+    said = desk.rarefy("compare", "tiny", desk.digest)
+    assert said.code == 6
+    assert said.err.count("\n") == 1
+    manifest.unlink()
+    with pytest.raises(IntegrityError, match=message):
+        bundles.find("tiny", home)
+    (desk.run / "verdict.json").unlink()  # as while a run replaces its folder
+    assert bundles.find("tiny", home).manifest is None
+
+
+def test_a_run_s_verdict_that_is_damaged_is_said(desk: Desk) -> None:
+    (desk.run / "verdict.json").write_text('{"bundle": 1}')
+    with pytest.raises(
+        IntegrityError, match=r"verdict\.json: the file is damaged .*run the recipe"
+    ):
+        bundles.find("tiny", Home(desk.home))

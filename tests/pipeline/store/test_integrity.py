@@ -8,6 +8,7 @@ import pytest
 
 from rarefy.pipeline.store.artifact import MANIFEST
 from rarefy.pipeline.store.store import REMEDY
+from rarefy.pipeline.terms.digests import canonical_json
 from rarefy.pipeline.terms.errors import IntegrityError
 from tests.pipeline.store.artifacts import damage, overwrite, publish
 
@@ -41,10 +42,17 @@ def test_a_changed_and_a_broken_manifest(store):
     made = publish(store)
     path = made.directory / MANIFEST
     values = json.loads(path.read_text())
-    overwrite(path, json.dumps(values | {"kind": "bundle"}))
+    overwrite(path, canonical_json(values | {"kind": "bundle"}).decode())
     with pytest.raises(IntegrityError, match="its manifest was modified"):
         store.open(made.digest)
-    for broken in ("{", json.dumps(values | {"files": [{"path": "../up"}]})):
+    without_null = {name: value for name, value in values.items() if value is not None}
+    assert without_null != values
+    for broken in (
+        "{",
+        json.dumps(values | {"files": [{"path": "../up"}]}),
+        json.dumps(values),  # not canonical: the values are equal, the bytes differ
+        canonical_json(without_null).decode(),
+    ):
         overwrite(path, broken)
         with pytest.raises(IntegrityError, match="its manifest is damaged"):
             store.open(made.digest)

@@ -29,7 +29,8 @@ def test_a_bundle_of_more_weights_takes_so_much_more_memory(tmp_path):
 
 
 def test_without_a_gpu_no_memory_of_one_is_told(tmp_path):
-    assert memory.peak(bundles.make(tmp_path / "b"), bundles.texts(2)).device is None
+    peak = memory.peak(bundles.make(tmp_path / "b"), bundles.texts(2))
+    assert (peak.device, peak.adapter) == (None, None)
 
 
 @pytest.mark.gpu
@@ -57,7 +58,7 @@ def test_the_longest_pairs_are_those_of_the_longest_two_texts(tmp_path, monkeypa
 
     def call(_module, request, **_named):
         asked.append(request)
-        return {"peak": 1, "device": None}
+        return {"peak": 1, "device": None, "adapter": None}
 
     monkeypatch.setattr(memory.fresh_process, "call", call)
     texts = ["short", *["not short"] * memory.ROWS]
