@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import yaml
@@ -18,20 +15,6 @@ from tests.fleet import free_port
 from tests.project import Project, Said
 
 GIT = ("--git", "https://example.org/models.git@main:recipes/tiny.yaml")
-
-
-class WithoutPools(http.server.BaseHTTPRequestHandler):
-    """A Prefect server that tells its version, and has nothing else."""
-
-    def do_GET(self) -> None:
-        is_version = self.path.endswith("/admin/version")
-        self.send_response(200 if is_version else 404)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(version("prefect")).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
@@ -137,19 +120,6 @@ def test_without_a_server_the_commands_are_said(
     assert f"rarefy deploy {recipe} --pool p {' '.join(GIT)}" in said.err
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     assert "does not respond" in rarefy("deploy", recipe, "--pool", "p", *GIT).err
-
-
-def test_a_work_pool_that_the_server_does_not_know_is_named(
-    recipe: Path, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), WithoutPools) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
-        said = rarefy("deploy", recipe, "--pool", "nightly", *GIT)
-        server.shutdown()
-    assert said.code == 2
-    assert "--pool nightly: the server has no such work pool" in said.err
-    assert "prefect work-pool create nightly --type process" in said.err
 
 
 def test_a_store_that_cannot_be_written_is_known_before_anything_runs(tmp_path: Path) -> None:

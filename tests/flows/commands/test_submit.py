@@ -95,6 +95,7 @@ def test_a_worker_elsewhere_runs_what_is_deployed_and_its_verdict_is_the_exit_co
     with fleet.up():
         unknown = fleet.rarefy("deploy", missed.name, "--pool", "nigthly", "--store", fleet.store)
         assert unknown.returncode == 2
+        assert "--pool nigthly: the server has no such work pool" in unknown.stderr
         assert "prefect work-pool create nigthly --type process" in unknown.stderr
 
         theirs = fleet.desk / "flows"
