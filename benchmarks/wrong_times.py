@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefy.pipeline.measure.latency.stopping import Rule
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
+from rarefy.pipeline.measure.stopping import Rule
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.verdict import between_sessions, findings, judge

@@ -56,14 +56,14 @@ def is_adapted(network: Any) -> bool:
 
 def branches(network: Any) -> dict[str, Branch]:
     """Return what the adapter of a network adds to each layer, by module."""
-    found = {}
+    by_module = {}
     for name, layer in network.get_base_model().named_modules():
         if not hasattr(layer, "lora_A"):
             continue
         down = layer.lora_A[ADAPTER].weight.detach().numpy()
         up = layer.lora_B[ADAPTER].weight.detach().numpy() * layer.scaling[ADAPTER]
-        found[name] = Branch(down.T.copy(), up.T.astype(np.float32))
-    return found
+        by_module[name] = Branch(down.T.copy(), up.T.astype(np.float32))
+    return by_module
 
 
 def trace(model: Any, input_names: tuple[str, ...], task: Task) -> ir.Model:

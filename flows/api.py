@@ -63,7 +63,8 @@ def Recipe(  # noqa: N802 (a constructor)
         base: the folder that relative paths start from.
         others: the recipe's other keys: ``task``, ``seed``, ``allow_pickle``.
 
-    Raises RecipeError, which names the key, if a key or its value is invalid.
+    Raises:
+        RecipeError: a key or its value is invalid; the message names the key.
     """
     from rarefy.pipeline.recipe import writing
 

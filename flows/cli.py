@@ -21,7 +21,6 @@ import rich_click as click
 
 from rarefy.flows import github
 from rarefy.flows.console import pipe
-from rarefy.flows.console.renamed import advise_instead
 from rarefy.flows.console.volume import accept_volume, volume_options
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.panics import first_line, is_panic
@@ -69,6 +68,12 @@ COMMANDS: Final = {
 """The module in ``flows/commands`` of each command, in the order of the help."""
 
 
+RENAMED: Final = {
+    "load": "`rarefy loadtest`",
+    "promote --to": "`rarefy promote --store URL`",
+    "rollback --to": "`rarefy rollback --artifact DIGEST`",
+}
+"""Commands, and their options, by their names before 0.1.0: what to write instead."""
 INSTEAD: Final = {"list": "runs ls", "ls": "runs ls", "status": "runs ls", "export": "bundle"}
 """What other tools call a command: what it is here."""
 
@@ -112,7 +117,9 @@ def _refuse_renamed(command: str, option: str | None = None) -> None:
     """Raise RecipeError, which names the new one, if a command or option was renamed."""
     from rarefy.pipeline.terms.errors import RecipeError
 
-    if advice := advise_instead(command, option):
+    name = command if option is None else f"{command} {option}"
+    if name in RENAMED:
+        advice = f"`rarefy {name}` was renamed before 0.1.0: write {RENAMED[name]}"
         raise RecipeError(advice) from None
 
 

@@ -86,9 +86,9 @@ class Export(Bundling):
         static = precision == "int8" and mode == "static"
         if static and target.provider == "tensorrt" and not symmetric(recipe.targets):
             raise RecipeError(
-                "the plan has ranges for CPUs too, and TensorRT would get wider ones, as wide "
-                "below zero as above it, with which no damage is measured; write a recipe of its "
-                f"own for {target.name!r}"
+                "the plan has ranges for CPUs too, and the quantization error of the symmetric "
+                "ones that TensorRT needs was not measured; write a recipe of its own for "
+                f"{target.name!r}"
             )
 
     def _check_separate(self, recipe: StageCheck) -> None:

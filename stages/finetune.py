@@ -9,7 +9,6 @@ from pydantic import Field
 from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Keeping
 
 
@@ -30,13 +29,6 @@ class Finetune(Keeping):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     policy: ClassVar[Policy] = Policy(needs_labels=True, trains_all_weights=True)
 
-    label_smoothing: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of the target probability spread over all labels",
-    )
-
     fit_head: bool = Field(
         default=False,
         description="Whether a classifier with a new head first fits the head alone, on up to "
@@ -44,16 +36,15 @@ class Finetune(Keeping):
     )
 
     def check(self, recipe: StageCheck) -> None:
-        """Raise RecipeError if there are no labels to smooth, or no classes to fit a head to."""
+        """Raise RecipeError if there are no classes to fit a head to."""
         task = recipe.task
         if self.fit_head and task.objective.linear not in ("classes", "flags"):
             raise RecipeError(f"fit_head: {task.name} has no classes of rows; leave it out")
-        if self.label_smoothing and not task.objective.smooths:
-            raise RecipeError(f"label_smoothing: {task.name} has no labels to smooth; leave it out")
 
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and save it with its head."""
         from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.training import run as training
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
@@ -62,13 +53,12 @@ class Finetune(Keeping):
 
             fit_head(context, network, tokenizer)
         rows = training.lessons(context, tokenizer, context.split("train"))
-        loss = context.task.objective.training_loss(self.label_smoothing)
+        loss = context.task.objective.training_loss()
         judge = None
         dev_splits = self.judged_on(context)
         if dev_splits:
             dev_rows = training.lessons(context, tokenizer, *dev_splits)
-            dev_loss = context.task.objective.training_loss()
-            judge = training.mean_loss(context, tokenizer, dev_rows, dev_loss)
+            judge = training.mean_loss(context, tokenizer, dev_rows, loss)
         trained = training.train(
             context, self, network, tokenizer, rows, loss, judge=judge, patience=self.patience
         )

@@ -20,7 +20,7 @@ PAGES = sorted(
     for folder in ("get-started", "how-to", "explanation", "reference/tasks")
     for path in (ROOT / "docs" / folder).rglob("*.md")
 )
-OTHER_FORMATS = ("permissions:", "- uses:", "- repo:")
+OTHER_FORMATS = ("on:", "- uses:", "- repo:")
 """Blocks of YAML that are of GitHub or of pre-commit."""
 STAGES: tuple[tuple[Any, ...], ...] = (
     ("finetune",),

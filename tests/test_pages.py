@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 import rarefy
-from benchmarks import tables
-from rarefy.flows import reference_pages
+from benchmarks import reference, tables
 from rarefy.pipeline.recipe import recipe as recipes
 
 ROOT = Path(__file__).parents[1]
@@ -25,10 +24,17 @@ DEMO = (ROOT / "examples/demo.yaml").read_text()
 
 
 def test_the_generated_reference_is_current() -> None:
-    for name, text in reference_pages.pages().items():
+    for name, text in reference.pages().items():
         assert (DOCS / "reference" / name).read_text() == text, f"make pages ({name})"
     stages = {path.name for path in (DOCS / "reference/stages").iterdir()}
-    assert stages == {Path(name).name for name in reference_pages.pages() if "/" in name}
+    assert stages == {Path(name).name for name in reference.pages() if "/" in name}
+
+
+def test_the_page_of_commands_has_options_and_those_of_all_commands_once() -> None:
+    text = reference.pages()["commands.md"]
+    assert "\n## `rarefy promote`\n" in text
+    assert "| `--max-p99 TIME` |" in text
+    assert "| `--json" not in text, "said once for all commands"
 
 
 def test_the_tables_of_benchmarks_are_current() -> None:
@@ -46,10 +52,10 @@ def test_every_record_is_on_one_page_with_its_undecided_claims() -> None:
     assert "| no |" in text
 
 
-@pytest.mark.parametrize("stage", reference_pages.EXAMPLES)
+@pytest.mark.parametrize("stage", reference.EXAMPLES)
 def test_the_example_of_a_stage_is_valid(stage: str, tmp_path: Path) -> None:
     """In a recipe with the stages that it refers to before it."""
-    example = reference_pages.EXAMPLES[stage]
+    example = reference.EXAMPLES[stage]
     before = "" if "finetune" in re.findall(r"^- (\w+)", example, re.M) else "- finetune\n"
     path = tmp_path / "recipe.yaml"
     path.write_text(f"{DEMO[: DEMO.index('stages:')]}stages:\n{before}{example}\n")
@@ -60,11 +66,11 @@ def test_the_example_of_a_stage_is_valid(stage: str, tmp_path: Path) -> None:
 def test_every_stage_has_an_example() -> None:
     installed = {name for name in rarefy.__all__ if name[0].isupper()}
     stages = {_snake(name) for name in installed}.intersection(_installed())
-    assert stages == set(reference_pages.EXAMPLES)
+    assert stages == set(reference.EXAMPLES)
 
 
 def _installed() -> set[str]:
-    names = [Path(name) for name in reference_pages.pages() if name.startswith("stages/")]
+    names = [Path(name) for name in reference.pages() if name.startswith("stages/")]
     return {name.stem for name in names} - {"index"}
 
 

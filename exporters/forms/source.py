@@ -124,7 +124,7 @@ def read(folder: Path, name: str, digest: str | None) -> Source:
     signature = bundle_files.read(folder, bundle_files.SIGNATURE)
     if adapter_file.ADAPTER in signature:
         raise ModelError(
-            f"{name}: its adapter is a file beside a base, which other tools cannot load; put "
+            f"{name}: its adapter is a file next to a base, which other tools cannot load; put "
             "'merge' before 'export'"
         )
     return Source(folder, name, digest, config, tokenizer, signature)

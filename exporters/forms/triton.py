@@ -66,13 +66,13 @@ def _check_runtime(source: Source) -> None:
     if source.provider == "openvino":
         raise ModelError(
             f"{source.name}: it was made for OpenVINO (provider: openvino), and the form 'triton' "
-            "runs ONNX Runtime, whose answers and times were not measured; export it for a target "
+            "runs ONNX Runtime, with which it was not measured; export it for a target "
             "with provider: cpu"
         )
     if onnx_runtime.is_earlier(NEWEST, source.least_runtime):
         raise ModelError(
             f"{source.name}: its 4-bit embeddings need ONNX Runtime {source.least_runtime}, and "
-            f"Triton's newest server has {NEWEST}, which misreads them and answers wrongly; write "
+            f"Triton's newest server has {NEWEST}, which misreads them; write "
             "quantize: {embeddings: int8}"
         )
 

@@ -1,4 +1,4 @@
-"""``rarefy artifact``: list, verify, tag, copy, compare and delete the artifacts of the store."""
+"""``rarefy artifact``: list, verify, tag, copy and delete the artifacts of the store."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from rarefy.pipeline.store.artifact import Artifact
     from rarefy.pipeline.store.store import Store
     from rarefy.pipeline.store.tags import Move
-
-NAMED = {"files": "path", "data": "split", "parents": "role", "metrics": "name"}
-"""The lists of a manifest, and the field that names each of their entries."""
 
 
 @click.group(short_help="List, show, verify, tag, push, pull, compare and delete artifacts.")
@@ -233,27 +230,6 @@ def gc(days: float, damaged: bool, yes: bool, home: Home, as_json: bool) -> None
     click.echo(f"{len(disposable)} ({wording.size(freed)}) {done}", err=True)
 
 
-@artifact.command(short_help="Show how two artifacts differ.")
-@click.argument("first", metavar="A", shell_complete=completion.runs_and_tags)
-@click.argument("second", metavar="B", shell_complete=completion.runs_and_tags)
-@home_option
-@json_option
-def diff(first: str, second: str, home: Home, as_json: bool) -> None:
-    """Compare the parameters, parents, data, files and metrics of A and B.
-
-    Example: `rarefy artifact diff production 3fa2b1c0`
-    """
-    store = home.store()
-    rows = differences(store.open(first), store.open(second))
-    if as_json:
-        show_json([{"what": name, "a": a, "b": b} for name, (a, b) in rows.items()])
-        return
-    for name, (a, b) in rows.items():
-        click.echo(f"{name}: {a} -> {b}")
-    if not rows:
-        click.echo("no differences", err=True)
-
-
 @artifact.command(short_help="Copy an artifact to another store: s3://, gs://, az://, file://.")
 @click.argument("reference", metavar="REF", shell_complete=completion.runs_and_tags)
 @click.argument("url", metavar="URL")
@@ -394,27 +370,6 @@ def lineage(store: Store, stored: Artifact) -> list[dict[str, Any]]:
 def _parents(stored: Artifact) -> list[tuple[str, str]]:
     """Return the digest and the role of each artifact that another was made from."""
     return [(parent.digest, parent.role) for parent in stored.manifest.parents]
-
-
-def differences(first: Artifact, second: Artifact) -> dict[str, tuple[str, str]]:
-    """Return the facts of two manifests that differ, by dotted name; a missing one is "none"."""
-    from rarefy.pipeline.measure.machine import fingerprint
-
-    return fingerprint.differences(_facts(first), _facts(second))
-
-
-def _facts(stored: Artifact) -> dict[str, Any]:
-    """Return a manifest's values, the entries of its lists by their names."""
-    facts = stored.manifest.model_dump(
-        mode="json", by_alias=True, exclude={"stage": {"fingerprint"}}
-    )
-    for key, name in NAMED.items():
-        named: dict[str, list[str]] = {}
-        for entry in facts[key]:
-            values = named.setdefault(entry.pop(name), [])
-            values.append(" ".join(map(str, entry.values())))
-        facts[key] = named
-    return facts
 
 
 def show_artifact(stored: Artifact, tags: list[str], parents: list[dict[str, Any]]) -> None:

@@ -59,8 +59,8 @@ def history(
 
     An arrow marks a number that changed since the previous verdict: both were measured on the same
     machine, and their confidence intervals do not overlap. Candidate 7 is the seventh bundle that
-    was judged on the same eval rows. What its main score lacks to the best release, and to the tag
-    `anchor`, is in percentage points, without an interval.
+    was judged on the same eval rows. The distance of its main score from the best release, and from
+    the tag `anchor`, is in percentage points, without an interval.
 
     Examples: `rarefy history demo`, `rarefy history --html trend.html`
     """

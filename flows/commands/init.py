@@ -99,7 +99,7 @@ class Answers:
     "--text", multiple=True, help="The text column; repeat the option for sentence pairs."
 )
 @click.option(
-    "--label", multiple=True, help="The label column; `none`: the model's own predictions."
+    "--label", multiple=True, help="The label column; `none`: use the model's own predictions."
 )
 @click.option(
     "--labels",

@@ -41,9 +41,9 @@ def plan(
 ) -> None:
     """Check RECIPE, its data and its model, and show what `rarefy run` would do.
 
-    Also shows how long each stage took and how much memory it used when it last ran on this
-    machine, or about how long it will take (the first time, a matrix product is timed for a third
-    of a second), and whether the eval split has enough rows for the budgets' margins.
+    Also shows the time and the memory of each stage's last run on this machine, or about how long
+    it will take the first time. It says whether the eval split has enough rows for the budgets'
+    margins.
 
     A stage `module:Class` or a metric `module:function` is imported, so code next to the recipe
     runs. With --no-code, a recipe with one is rejected.

@@ -62,7 +62,7 @@ AT_ONCE = 1 << 16
 @click.option(
     "--adapter",
     metavar="FILE",
-    help="Answer the task of an adapter: its file, or the bundle that has it.",
+    help="Predict the task of this adapter: a file, or the bundle that has it.",
 )
 @provider_option
 @click.option(

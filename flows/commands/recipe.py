@@ -225,29 +225,16 @@ def schema(sweep: bool, as_json: bool) -> None:
 
 @recipe.command(short_help="Print what every key of a recipe, or of one stage, means.")
 @click.argument("stage", required=False)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Write pages for a documentation site into this folder: keys, metrics, stages, commands.",
-)
 @json_option
-def reference(stage: str | None, out: Path | None, as_json: bool) -> None:
+def reference(stage: str | None, as_json: bool) -> None:
     """Print a reference in Markdown: the keys of recipes, stages, budgets and their metrics.
 
     With STAGE, only that stage: what it does, with its papers, and its parameters.
 
     Example: `rarefy recipe reference quantize`
     """
-    from rarefy.flows import reference_pages
     from rarefy.pipeline.recipe.reference import markdown
 
-    if out is not None:
-        paths = [str(path) for path in reference_pages.write(out)]
-        if as_json:
-            show_json({"files": paths})
-        else:
-            click.echo("\n".join(paths))
-        return
     text = markdown(stage)
     if as_json:
         show_json({"markdown": text})

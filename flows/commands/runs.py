@@ -197,7 +197,7 @@ def _check_stoppable(entry: Entry) -> None:
         raise RecipeError(f"{entry.id} runs on {entry.host}: cancel it there")
     if entry.space not in (None, logbook.space()):
         raise RecipeError(
-            f"{entry.id} runs in another container or on another machine that is called "
+            f"{entry.id} runs in another container or on another machine named "
             f"{entry.host}: cancel it there"
         )
 

@@ -31,7 +31,7 @@ def check(verdict: Path, bundle: Path, as_json: bool) -> int:
     names. The store and the run are not needed. The file is not signed: whoever can replace both
     VERDICT and DIR can make a pass.
 
-    Exit codes: 0 pass · 3 budget missed · 4 inconclusive · 6 the bytes are others, or the verdict
+    Exit codes: 0 pass · 3 budget missed · 4 inconclusive · 6 the bytes differ, or the verdict
     is damaged.
 
     Example: `rarefy verdict check rarefy-ci/verdict.json --bundle rarefy-ci/bundle`

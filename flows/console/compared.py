@@ -60,9 +60,13 @@ class ComparisonView(Shown):
         numbers = self.as_json()
         models, scores = numbers["models"], numbers["accuracy"]
         agreement = _bounds(scores["agreement"], "%")
-        further = map(_further_row, numbers["scores"])
+        main = scores["metric"].replace("_", " ")
+        further = []
+        for score in numbers["scores"]:
+            row = _score_row(score["metric"], score)
+            further.append(row)
         rows = [
-            _score_row(scores),
+            _score_row(main, scores),
             *further,
             ["agreement", agreement, "", _flips(scores)],
             _latency_row(numbers["latency"]),
@@ -150,23 +154,17 @@ def compare(
     return ComparisonView(comparison, verdict)
 
 
-def _score_row(scores: dict[str, Any]) -> list[str]:
-    """Return the row of the main score."""
-    metric = scores["metric"]
-    unit = metrics.unit(metric)
-    values = [_bounds(scores[side], unit) for side in SIDES]
-    return [metric.replace("_", " "), *values, _difference(scores, unit)]
-
-
-def _further_row(scores: dict[str, Any]) -> list[str]:
-    """Return the row of another score that the recipe's budgets name."""
-    name = scores["metric"]
-    unit = metrics.unit(name)
+def _score_row(name: str, scores: dict[str, Any]) -> list[str]:
+    """Return the row of a score; of the main one, with what the difference rests on."""
+    unit = metrics.unit(scores["metric"])
     values = []
     for side in SIDES:
         shown = _bounds(scores[side], unit)
         values.append(shown)
-    difference = _shown_difference(scores, unit)
+    difference = _difference(scores, unit)
+    if scores.get("tested"):
+        basis = _basis(scores)
+        difference = f"{difference}, {basis}"
     return [name, *values, difference]
 
 
@@ -174,13 +172,14 @@ def _latency_row(times: dict[str, Any]) -> list[str]:
     """Return the row of the median latency."""
     provider = times["provider"]
     threads = plural(times["threads"], "thread")
-    candidate, baseline = (_bounds(times[f"{side}_p50"], "ms") for side in SIDES)
-    ratio = _bounds(times["ratio"], "×")
-    change = CHANGES[times["change"]]
-    margin = exactly(percent, times["margin"])
-    comparison = f"{ratio} the baseline's: {change} {margin}"
+    values = []
+    for side in SIDES:
+        median = times[f"{side}_p50"]
+        shown = _bounds(median, "ms")
+        values.append(shown)
+    comparison = _change(times)
     name = f"latency p50 ({provider}, {threads})"
-    return [name, candidate, baseline, comparison]
+    return [name, *values, comparison]
 
 
 def _throughput_row(rates: dict[str, Any]) -> list[str]:
@@ -192,24 +191,20 @@ def _throughput_row(rates: dict[str, Any]) -> list[str]:
         rate = _bounds(rates[side], "rows/s")
         batch = rates["batch"][side]
         values.append(f"{rate} in batches of {batch}")
-    ratio = _bounds(rates["ratio"], "×")
-    change = CHANGES[rates["change"]]
-    margin = exactly(percent, rates["margin"])
-    comparison = f"{ratio} the baseline's: {change} {margin}"
+    comparison = _change(rates)
     name = f"throughput ({workers} × {threads})"
     return [name, *values, comparison]
 
 
+def _change(numbers: dict[str, Any]) -> str:
+    """Return the ratio of times or rates, and whether it is a change."""
+    ratio = _bounds(numbers["ratio"], "×")
+    change = CHANGES[numbers["change"]]
+    margin = exactly(percent, numbers["margin"])
+    return f"{ratio} the baseline's: {change} {margin}"
+
+
 def _difference(scores: dict[str, Any], unit: str) -> str:
-    """Return the difference of the main scores with its interval, and what it rests on."""
-    shown = _shown_difference(scores, unit)
-    if not scores["tested"]:
-        return shown
-    basis = _basis(scores)
-    return f"{shown}, {basis}"
-
-
-def _shown_difference(scores: dict[str, Any], unit: str) -> str:
     """Return the difference of two scores with its interval."""
     if unit == "%":
         format_value, word = signed, " points"

@@ -78,7 +78,7 @@ class PlanView(Shown):
             if isinstance(step.stage, Validate) and not step.cached:
                 sentences = step.stage.plan_throughput(plan.requirements)
                 throughput += sentences
-                if step.id in estimates:
+                if sentences and step.id in estimates:
                     estimates[step.id] += len(sentences) * step.stage.throughput_seconds
         last_folder = home.runs / plan.loaded.recipe.name
         needs = evidence.needs(plan, last_folder)

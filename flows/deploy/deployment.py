@@ -24,7 +24,7 @@ from rarefy.flows.sharing import recipe_source
 from rarefy.flows.sharing.recipe_source import InGit
 from rarefy.pipeline.recipe import yaml_file
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Step, strings
-from rarefy.pipeline.run.plan import tagged_model
+from rarefy.pipeline.sources import references
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
@@ -126,7 +126,8 @@ def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
             "compare with URL#TAG",
         )
     model = loaded.recipe.model
-    if tagged_model.is_tagged(model):
+    is_tagged = model.startswith(references.TAG)
+    if is_tagged:
         place = ("model",)
         message = f"{model} is in this machine's store, which a worker elsewhere does not have"
         raise loaded.where.say(place, message)

@@ -110,7 +110,7 @@ def watch(
                 if state is None or state.is_scheduled():
                     pool.look(client, flow_run.work_pool_name, say)
         except ObjectNotFound:
-            raise ProviderError(f"the server does not know the run {run} any more") from None
+            raise ProviderError(f"the server no longer has the run {run}") from None
         except (httpx.TransportError, PrefectHTTPStatusError) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
                 why = f"the server answers {error.response.status_code}"
@@ -127,7 +127,7 @@ def watch(
             )
         if timeout is not None and now - began >= timeout:
             raise ProviderError(
-                f"the run is {shown or 'not started'} after {timeout:g} s; it is left to go on, "
+                f"the run is {shown or 'not started'} after {timeout:g} s; it continues, "
                 f"and {GOES_ON}"
             )
         time.sleep(pause)

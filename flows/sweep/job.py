@@ -51,7 +51,7 @@ class Job:
         with locks.if_free(lock) as free:
             if not free:
                 raise RecipeError(
-                    f"{self.out}: this sweep runs already; wait until it ends, or give another "
+                    f"{self.out}: this sweep is already running; wait for its end, or give another "
                     "--out"
                 )
             yield

@@ -21,8 +21,8 @@ def most(path: Path) -> int:
 def refusal(reference: str) -> DataError:
     """Return the error of a file that expands beyond that."""
     return DataError(
-        f"{reference}: expands to more than {bounds.RATIO} times its size; if it is meant so, give "
-        "an uncompressed JSONL file"
+        f"{reference}: expands to more than {bounds.RATIO} times its size; if that is intended, "
+        "give an uncompressed JSONL file"
     )
 
 

@@ -14,19 +14,23 @@ from rarefy.pipeline.store.artifact import DataRecord
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of text. ``pairs`` is None for single texts, ``labels`` is None if unlabelled.
+    """The rows of a data file that are read for one purpose: train, dev, eval or unlabelled.
 
-    ``labels`` holds each row's target in the form of the recipe's task, e.g. the index of a class.
-    ``columns`` maps each slice column of the eval split to its value in every row, and ``groups``
-    is the value of the recipe's group column. The texts of eval are lists; those of the other
-    splits are on disk (``Texts``).
-
-    ``negatives``: texts that each row's query must not find. ``corpus``: the documents that are
-    searched; such a split has one row for each query, whose label is the places of the documents
-    that it should find.
-
-    ``greatest``: the greatest label of the rows that theirs are shares of, if those are others.
-    ``ids``: the value of the recipe's id column, "" for a row without one.
+    Args:
+        name: of the split.
+        reference: the file, as the recipe names it.
+        sha256: of the file's bytes.
+        texts: one for each row: lists for eval, and on disk (``Texts``) for the other splits.
+        pairs: the second text of each row; None for single texts.
+        labels: each row's target in the form of the task, e.g. the index of a class; None without.
+        columns: each slice column of eval -> its value in every row.
+        groups: the value of the recipe's group column in every row.
+        negatives: texts that each row's query must not find.
+        corpus: the documents that are searched. The split then has one row for each query, whose
+            label is the places of the documents that it should find.
+        greatest: the largest relevance grade of train, by which dev's grades are divided; None
+            for a split that has its own.
+        ids: the value of the recipe's id column, "" for a row without one.
     """
 
     name: str

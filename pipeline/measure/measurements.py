@@ -160,14 +160,14 @@ class Latency(_Record):
         Relative to ``reference``, by default the first other model; without one, it is not known,
         and 1. ``left_out``: so many slower ones are not looked at.
         """
-        from rarefy.pipeline.measure.statistics import enough
+        from rarefy.pipeline.measure import stopping
 
         others = [name for name in self.samples if name != model]
         if not others:
             return 1.0
         ours = self.calls(model, cold=cold)
         theirs = self.calls(reference or others[0], cold=cold)
-        return enough.slowest(ours, theirs, left_out)
+        return stopping.slowest(ours, theirs, left_out)
 
     def repeated(self, processes: int) -> Latency:
         """Return these latencies as if their processes had been repeated until there were so many.

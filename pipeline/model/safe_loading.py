@@ -148,5 +148,5 @@ def _named_in(index: Path) -> list[str]:
         raise ModelError(f"{index.name}: its shards are not files next to it")
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     if others := [shard for shard in named if Path(shard).suffix != suffix]:
-        raise ModelError(f"{index.name}: {others[0]} is no file of {suffix.removeprefix('.')}")
+        raise ModelError(f"{index.name}: {others[0]} is not a {suffix} file")
     return named

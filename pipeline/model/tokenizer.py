@@ -40,7 +40,7 @@ def check(directory: Path) -> None:
         raise ModelError(f"{directory}: {TOKENIZER} is missing")
     path = present[0]
     if path.name == "vocab.json" and not (directory / "merges.txt").is_file():
-        raise ModelError(f"{directory}: vocab.json needs merges.txt beside it, which is missing")
+        raise ModelError(f"{directory}: vocab.json needs merges.txt next to it, which is missing")
     if path.name in SENTENCEPIECE:
         _check_sentencepiece(path)
 

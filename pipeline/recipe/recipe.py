@@ -16,7 +16,7 @@ from rarefy.pipeline.recipe import yaml_file
 from rarefy.pipeline.recipe.removed import advise_instead
 from rarefy.pipeline.recipe.yaml_file import Places, T
 from rarefy.pipeline.sources import references as sources
-from rarefy.pipeline.stage import Stage, discovery, own_metrics
+from rarefy.pipeline.stage import Stage, discovery
 from rarefy.pipeline.tasks.unlabelled import AGREEMENT
 from rarefy.pipeline.terms import credentials, quantity, recipe_parts
 from rarefy.pipeline.terms.budget import REGRESSIONS, Budget, assumed_units
@@ -453,6 +453,8 @@ def _with_own_metrics(recipe: Recipe, folder: Path, where: Places) -> Recipe:
     budgets = []
     for position, budget in enumerate(recipe.budgets):
         if is_own(budget.metric):
+            from rarefy.pipeline.stage import own_metrics
+
             try:
                 budget = budget.with_own(own_metrics.find(budget.metric, folder))
             except RecipeError as error:

@@ -20,19 +20,6 @@ HEAD = """# Every key of a recipe
 the section of one stage.
 
 """
-KEYS_HEAD = """# Recipe
-
-This page is generated from the code. `rarefy recipe reference` prints it together with the
-[metrics](metrics.md) and the [stages](stages/index.md). `rarefy recipe schema` prints the JSON
-schema, with which editors complete and check recipes.
-
-"""
-METRICS_HEAD = """# Metrics
-
-This page is generated from the code. It lists what a budget may bound, and in which forms. A
-function of your own can also be a metric: see [Set budgets](../how-to/set-budgets.md).
-
-"""
 PARTS = {
     "Data": "`data`",
     "Target": "An entry of `targets`",
@@ -62,20 +49,10 @@ def markdown(stage: str | None = None) -> str:
             raise RecipeError(f"unknown stage {stage!r}{hint(stage, sections)}")
         return sections[stage]
     stages = stage_sections("###").values()
-    parts = [*_keys(), f"## Metrics of budgets\n\n{_metrics_table()}", STAGES, *stages]
+    metrics = metrics_table()
+    parts = [*keys(), f"## Metrics of budgets\n\n{metrics}", STAGES, *stages]
     text = "\n\n".join(part.strip() for part in parts)
     return f"{HEAD}{text}\n"
-
-
-def keys_page() -> str:
-    """Return the page of the recipe's keys, without those of stages."""
-    text = "\n\n".join(_keys())
-    return f"{KEYS_HEAD}{text}\n"
-
-
-def metrics_page() -> str:
-    """Return the page of the metrics that budgets may bound."""
-    return f"{METRICS_HEAD}{_metrics_table()}\n"
 
 
 def stage_sections(level: str = "##") -> dict[str, str]:
@@ -84,15 +61,7 @@ def stage_sections(level: str = "##") -> dict[str, str]:
     return {name: _section(f"`{name}`", keys, level) for name, keys in stages.items()}
 
 
-def first_sentence(section: str) -> str:
-    """Return the first sentence of a section."""
-    paragraphs = section.split("\n\n")
-    first = paragraphs[1].replace("\n", " ")
-    sentence, dot, _ = first.partition(". ")
-    return sentence + dot.strip()
-
-
-def _keys() -> Iterator[str]:
+def keys() -> Iterator[str]:
     """Yield the sections of the recipe's own keys and of its parts."""
     schema = json_schema()
     keys = {}
@@ -107,7 +76,8 @@ def _keys() -> Iterator[str]:
         yield _section(title, schema["$defs"][name])
 
 
-def _metrics_table() -> str:
+def metrics_table() -> str:
+    """Return the table of the metrics that budgets may bound."""
     return table(("metric", "description", "budget forms", "tasks"), _metrics())
 
 

@@ -17,6 +17,7 @@ REMOVED: Final = {
     "distill.attention_weight": "remove it; training on the predictions is as effective",
     "distill.relation_heads": "leave it out; relations and attention are no longer compared",
     "augment.noised": "leave it out; noise gave no more than chance does",
+    "distill.activation": "leave it out; ReLU gave no more than chance does",
     "distill.answer_loss": "remove it; predictions are compared by their divergence",
     "label.confidence": "remove it; a student also learns from uncertain predictions",
     "distill.hidden_loss": "leave it out; states are compared by their squared difference",
@@ -26,6 +27,8 @@ REMOVED: Final = {
     "inject.templates": "leave it out; a query is the subject with its relation",
     "inject.text_share": "leave it out; facts are learned as pairs of texts, alone",
     "inject.head_epochs": "leave it out; facts are learned without a head",
+    "finetune.label_smoothing": "leave it out; nothing shows that it helps",
+    "quantize.percentile": "write `calibration: mse`, which is nearer to fp32",
     "quantize.correct_bias": "leave it out; it made results worse",
 }
 """What to do, by the name of what is gone."""

@@ -67,7 +67,17 @@ def step(
     input: str | None = None,  # noqa: A002
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """Return a recipe's entry for a stage with its own id (``as``), input (``from``) or seed."""
+    """Give a stage of a recipe an id, another input or a seed of its own.
+
+    Args:
+        stage: the stage, or the name of one.
+        id: the id by which other stages and budgets name it (``as``).
+        input: the id of the stage whose output it reads (``from``); default: the one before.
+        seed: the seed of this stage alone.
+
+    Returns:
+        The stage's entry for ``Recipe(stages=…)``.
+    """
     entry: dict[str, Any] = {stage: None} if isinstance(stage, str) else _entry(stage)
     options = {"as": id, "from": input, "seed": seed}
     for key, value in options.items():

@@ -31,8 +31,8 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
     A run of `rarefy ci --baseline` is compared with that tag again.
 
     Raises RecipeError if none is given and ``reference`` is not a run, if the recipe of that run
-    was built in Python, or if its path leads to another recipe here. Raises IntegrityError if
-    run.json is damaged.
+    was built in Python, or if its path leads to no recipe or to another one here. Raises
+    IntegrityError if run.json is damaged.
     """
     if isinstance(given, LoadedRecipe):
         return given
@@ -50,8 +50,13 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
             )
         gate = words[1] == "ci"
         path = Path(words[2 if gate else -1])
-        loaded = recipes.load(path)
         # The path is relative to where the run was started, which may be another folder.
+        if not path.exists():
+            raise RecipeError(
+                f"{reference}: {path}, the recipe of this run, is not below this folder; go to "
+                f"where the run was started, or {REMEDY}"
+            )
+        loaded = recipes.load(path)
         if loaded.recipe.name != name:
             raise RecipeError(
                 f"{reference}: {path} here is the recipe {loaded.recipe.name!r}, not {name!r}, "

@@ -46,8 +46,10 @@ class Bundle:
             one that the bundle was exported for.
         threads: intra-op threads; by default the number that the bundle was exported for.
 
-    Raises RecipeError if there is no such bundle or number of threads, IntegrityError if the
-    bundle is damaged, ProviderError if the provider is not available.
+    Raises:
+        RecipeError: there is no such bundle or number of threads.
+        IntegrityError: the bundle is damaged.
+        ProviderError: the provider is not available.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Bundle:
         self._task = _task_of(self._model)
 
     def with_adapter(self, reference: Path | str) -> Bundle:
-        """Return a bundle that answers the task of an adapter; both share this one's session.
+        """Return a bundle that predicts the task of an adapter; both share this one's session.
 
         Args:
             reference: the adapter's file, or another bundle whose adapter is a file, by a name as
@@ -114,20 +116,23 @@ class Bundle:
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> list[Any]:
-        """Return one prediction for each text, or for each text with its pair, in order.
+        """Predict each text, or each text with its pair, in order.
 
-        What a prediction is depends on the bundle's task: a ``Prediction`` for classification.
+        Args:
+            texts: any number of texts; for a bundle that labels words, also lists of words.
+            pairs: the second text of each row, if the bundle reads pairs.
+            batch_size: rows of a call. By default 1 for a graph in dynamic int8, whose predictions
+                depend on the other rows of a batch, and up to 32 for any other.
+            progress: called as progress(done, total, note).
 
-        Rows with the same number of tokens share a batch, so nothing is padded. A graph in dynamic
-        int8 takes the range of its activations over a whole batch, so a row's answer depends on
-        the rows beside it (``benchmarks/results/batches.json``). By default such a bundle
-        therefore answers row by row, as it was validated, and any other in batches of 32, of long
-        rows fewer.
+        Returns:
+            One prediction for each row, in the form of the bundle's task: a ``Prediction`` for
+            classification.
 
-        Raises DataError if ``texts`` and ``pairs`` differ in number, or one of them is a single
-        text, if the bundle does not read pairs, or only them, if something given is no text or has
-        no tokens, or a text is a list in which a word is empty or has a blank in it; RecipeError
-        for an impossible ``batch_size``.
+        Raises:
+            DataError: ``texts`` and ``pairs`` differ in number, are a single text, or do not fit
+                the bundle, or a text has no tokens.
+            RecipeError: an impossible ``batch_size``.
         """
         if batch_size is None and self._model.rows_interact:
             batch_size = 1

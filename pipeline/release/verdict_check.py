@@ -46,7 +46,7 @@ def _read_verdict(path: Path) -> Verdict:
     schema = values.get("schema")
     if schema != SCHEMA:
         raise IntegrityError(
-            f"{path}: this is no verdict of this version of rarefy: schema {schema!r:.60}, not "
+            f"{path}: this version of rarefy reads no such verdict: schema {schema!r:.60}, not "
             f"{SCHEMA!r}"
         )
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rarefy.pipeline.measure.latency import stopping
+from rarefy.pipeline.measure import stopping
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.terms.metrics import known
-from rarefy.pipeline.verdict import between_sessions, cell_power, power, power_of_times
+from rarefy.pipeline.verdict import cell_power, power, power_of_times
 from rarefy.pipeline.verdict.cell_power import CellNeeds
 from rarefy.pipeline.verdict.power import Need
 
@@ -49,6 +49,8 @@ def of_times(plan: Plan, last: Path, history: Path) -> list[str]:
     earlier = _earlier(last)
     sessions = {}
     if earlier is not None:
+        from rarefy.pipeline.verdict import between_sessions
+
         sessions = between_sessions.of_history(history, earlier)
     notes = power_of_times.notes(plan.budgets, processes, earlier, sessions)
     if any(known(budget.metric).kind in ("latency", "speedup") for budget in plan.budgets):

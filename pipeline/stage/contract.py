@@ -102,10 +102,12 @@ class Policy:
 class Draft:
     """A stage's description of the files it wrote to ``context.output``; the engine publishes it.
 
-    ``roles``  maps a file's relative path to its role (weights, tokenizer, config, graph, …)
-    ``model``  goes into the manifest: architecture, labels, parameters, whatever the stage knows
-    ``lasts``  False for a result that is published but recomputed by the next run, such as a
-               disturbed measurement
+    Args:
+        roles: each file's relative path -> its role (weights, tokenizer, config, graph, …).
+        model: entries for the manifest: architecture, labels, parameters.
+        metrics: values that the stage has measured.
+        lasts: False for a result that is published but recomputed by the next run, such as a
+            disturbed measurement.
     """
 
     roles: dict[str, str] = field(default_factory=dict)
@@ -118,7 +120,11 @@ class Draft:
 class Requirements:
     """The parts of a recipe, besides its stages, that a stage's output may depend on.
 
-    ``baselines`` maps each tag that budgets compare with to its digest.
+    Args:
+        targets: the settings to measure on.
+        budgets: the recipe's budgets.
+        slices: the columns of ``data.slices``.
+        baselines: each tag that budgets compare with -> its digest.
     """
 
     targets: tuple[Target, ...] = ()
@@ -144,22 +150,26 @@ def never_stop(target: Target, measurements: Any) -> None:
 class Context:
     """Everything that a stage receives besides its parameters.
 
-    ``output``    an empty directory whose contents become the artifact
-    ``work``      a directory kept until the stage succeeds; a long stage saves its progress here
-                  so that it can resume after the run is killed
-    ``shared``    a directory that later runs of the stage share; None unless its policy is
-                  ``keeps_files``
-    ``splits``    the data splits that the stage lists in ``reads``
-    ``artifacts`` its input and the artifacts it lists in ``references``, by step id
-    ``progress``  called as progress(done, total, note); cheap, so call it often
-    ``device``    "cpu" or "cuda"
-    ``requirements`` targets, budgets and slices of the recipe; ``environment`` must return whatever
-                  the stage reads from them
-    ``baselines`` the artifacts of the tags that budgets compare with
-    ``stopping_rule`` when enough is timed for the recipe's budgets
-    ``throughput_rule`` the same of rows a second
-    ``curves``    where a training leaves its losses, by its name: they are recorded with the
-                  artifact, outside its digest
+    Args:
+        task: the recipe's task, with its labels.
+        splits: the data splits that the stage lists in ``reads``.
+        seed: the seed of all random numbers; 0 if the stage is not ``seeded``.
+        device: "cpu" or "cuda".
+        threads: intra-op threads of the training.
+        work: a directory kept until the stage succeeds; a long stage saves its progress here so
+            that it can resume after the run is killed.
+        output: an empty directory whose contents become the artifact.
+        artifacts: the input and the artifacts listed in ``references``, by step id.
+        progress: called as progress(done, total, note); cheap, so call it often.
+        shared: a directory that later runs of the stage share; None unless its policy is
+            ``keeps_files``.
+        requirements: targets, budgets and slices of the recipe; ``environment`` must return
+            whatever the stage reads from them.
+        baselines: the artifacts of the tags that budgets compare with.
+        stopping_rule: decides when enough latencies are timed for the recipe's budgets.
+        throughput_rule: decides the same for rows per second.
+        curves: receives the losses of a training by its name; they are recorded with the
+            artifact, outside its digest.
     """
 
     task: Task
@@ -214,14 +224,15 @@ class Opened:
 class StageCheck:
     """The rest of a recipe, as far as it is known before a run, for the check of one stage.
 
-    ``task``       the class of the recipe's task
-    ``max_length`` the most tokens of a row, ``data.max_length``
-    ``targets``    the recipe's targets
-    ``stages``     all earlier stages, by step id
-    ``planner``    the stage whose quantization plan this one keeps; None if there is no plan
-    ``exporter``   the stage that makes the input, if that is a bundle with a plan; else None
-    ``input``      the kind of the input, as the stage that makes it declares it
-    ``opened``     the recipe's model and data; None in the check before they are opened
+    Args:
+        task: the recipe's task.
+        max_length: the maximum length of a row in tokens, ``data.max_length``.
+        targets: the recipe's targets.
+        stages: all earlier stages, by step id.
+        planner: the stage whose quantization plan this one keeps; None if there is no plan.
+        exporter: the stage that makes the input, if that is a bundle with a plan; else None.
+        input: the kind of the input, as the stage that makes it declares it.
+        opened: the recipe's model and data; None in the check before they are opened.
     """
 
     task: Task

@@ -198,10 +198,10 @@ class Artifact:
 
     @property
     def identity(self) -> str:
-        """The sha256 that stands in the fingerprints of steps that read the artifact.
+        """The sha256 that the fingerprints of steps that read the artifact contain.
 
-        The digest; of a transfer set, that of its content alone. It is made again when eval
-        changes, and mostly with the same texts, of which nothing need be made anew.
+        It is the digest, but for a transfer set the sha256 of its content alone: a set that is made
+        again because eval has changed mostly has the same texts.
         """
         if self.kind is not Kind.TRANSFER_SET:
             return self.digest

@@ -36,7 +36,7 @@ def find(name: str) -> Task:
         with plugin_code.printing_to_stderr():
             task = point.load()
         if not isinstance(task, Task):
-            raise TypeError(f"{type(task).__name__} is no Task")
+            raise TypeError(f"{type(task).__name__} is not a Task")
         if task.name != name:
             raise ValueError(f"its name is {task.name!r}")
         _codes[name] = plugin_code.of_module(point.module)

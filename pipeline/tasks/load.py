@@ -637,10 +637,10 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
         is_new = held_out.isdisjoint(duplicates.digests(texts, singly=singly))
         (retained if is_new else left_out).append(row)
     if not retained:
-        raise DataError(f"{unlabelled.reference}: all unlabelled rows stand in dev or eval as well")
+        raise DataError(f"{unlabelled.reference}: all unlabelled rows occur in dev or eval as well")
     if not left_out:
         return {}
-    verb = "stands in dev or eval and is" if len(left_out) == 1 else "stand in dev or eval and are"
+    verb = "occurs in dev or eval and is" if len(left_out) == 1 else "occur in dev or eval and are"
     warnings.append(f"unlabelled: {plural(len(left_out), 'row')} {verb} left out")
     splits["unlabelled"] = development_split.picked(
         unlabelled, retained, unlabelled.name, unlabelled.sha256

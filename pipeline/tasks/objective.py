@@ -23,14 +23,12 @@ class Objective(Part):
     """The losses of a task. ``outputs`` are a batch's raw outputs, (units, width)."""
 
     smooths: ClassVar[bool] = True
-    """Whether its targets are labels, which ``label_smoothing`` and ``temperature`` soften."""
+    """Whether its targets are labels, which ``temperature`` softens."""
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = None
     """What a linear model on words would predict: one of the labels, several, or a score."""
 
     @abstractmethod
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the loss of raw outputs against a batch's ``labels``, a scalar.
 
         Args:
@@ -38,7 +36,6 @@ class Objective(Part):
             batch: with the targets as ``labels``.
             total: return the sum over units instead of the mean over units with a target, which
                 is 0 if there are none.
-            smoothing: the share of label smoothing, for targets that are labels.
         """
 
     @abstractmethod
@@ -62,12 +59,12 @@ class Objective(Part):
     def divergence(self, outputs: Tensor, other: Tensor) -> Tensor:
         """Return how far each unit's other outputs are from these: (units,), 0 if equal."""
 
-    def training_loss(self, smoothing: float = 0.0) -> LossFunction:
+    def training_loss(self) -> LossFunction:
         """Return the loss function of training without a teacher."""
 
         def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
             outputs = self.task.head.outputs(model, batch)
-            return self.loss(outputs, batch, total=False, smoothing=smoothing)
+            return self.loss(outputs, batch, total=False)
 
         return loss
 

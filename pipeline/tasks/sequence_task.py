@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rarefy.pipeline.tasks.encoder import Encoder, Row
-from rarefy.pipeline.tasks.shared import tokenize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +31,8 @@ class SequenceEncoder(Encoder):
         self, tokenizer: Any, split: Split, rows: Sequence[int] | None = None
     ) -> list[dict[str, list[int]]]:
         """Tokenize rows (default: all), truncated to ``max_length``, unpadded: one dict per row."""
+        from rarefy.pipeline.tasks.shared import tokenize
+
         if rows is None:
             rows = range(len(split))
         texts, pairs = _texts(split, rows)
@@ -39,6 +40,8 @@ class SequenceEncoder(Encoder):
 
     def lengths(self, tokenizer: Any, split: Split, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens in each row before ``encode`` truncates it."""
+        from rarefy.pipeline.tasks.shared import tokenize
+
         texts, pairs = _texts(split, rows)
         return tokenize.counts(tokenizer, texts, pairs)
 

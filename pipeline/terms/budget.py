@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
@@ -30,6 +30,10 @@ REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""
 EVERY: Final = "*"
 """Stands for every label, or every value of a slice's column."""
+OTHER: Final = "(rare)"
+"""The slice of rare values. In brackets, because ``other`` is a common value itself."""
+FEWEST_ROWS: Final = 20
+"""Rows with which a value is a slice of its own."""
 
 
 class Budget(Part):
@@ -118,7 +122,7 @@ class Budget(Part):
         elif not self.against:
             raise ValueError(f"'{form}' is a comparison; set 'against' to a stage or a tag")
         if self.caches == "cold" and known(self.metric).kind != "latency":
-            raise ValueError(f"'caches' is of latencies; {self.metric} has none")
+            raise ValueError(f"'caches' applies to latencies, not to {self.metric}")
         return self
 
     @model_validator(mode="after")
@@ -127,13 +131,13 @@ class Budget(Part):
         if self.label is not None and not metric.of_label:
             of_labels = [name for name, entry in METRICS.items() if entry.of_label]
             names = ", ".join(of_labels)
-            raise ValueError(f"'label' is of {names}; {self.metric} has none")
+            raise ValueError(f"'label' applies to {names}, not to {self.metric}")
         if self.slice is None:
             return self
         if self.label is not None:
             raise ValueError("give a label or a slice, not both")
         if not metric.from_rows:
-            raise ValueError(f"'slice' is of rows; {self.metric} is of the whole model")
+            raise ValueError(f"'slice' applies to scores of rows, not to {self.metric}")
         if not all(self.slice.partition("=")):
             raise ValueError(f"slice: {self.slice!r}: write COLUMN=VALUE, or COLUMN=*")
         return self
@@ -170,6 +174,11 @@ class Budget(Part):
         text = self.slice or ""
         column, _, value = text.partition("=")
         return column, value
+
+
+def frequent(counts: Mapping[str, int]) -> set[str]:
+    """Return the values with enough rows for a slice of their own."""
+    return {value for value, count in counts.items() if count >= FEWEST_ROWS}
 
 
 def _check_share(value: Any) -> None:

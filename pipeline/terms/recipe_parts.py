@@ -221,7 +221,7 @@ Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 Isa = Literal["avx2", "vnni"]
 """What a CPU must have for int8: ``avx2`` is right on every CPU, of every architecture."""
 
-Method = Literal["min-max", "percentile", "entropy", "mse"]
+Method = Literal["min-max", "mse"]
 """How the range of a layer's inputs is chosen in calibration."""
 Embeddings = Literal["int8", "int4", "float"]
 """What the embeddings of the vocabulary are stored in."""
@@ -276,7 +276,9 @@ class Target(Part):
     @model_validator(mode="after")
     def _isa_of_a_cpu(self) -> Target:
         if self.isa != "avx2" and self.provider != "cpu":
-            raise ValueError(f"'isa' is of the cpu provider; remove it from {self.name!r}")
+            raise ValueError(
+                f"'isa' applies to the cpu provider only; remove it from {self.name!r}"
+            )
         return self
 
 

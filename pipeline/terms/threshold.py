@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import Part
 
+THRESHOLDS: Final = "thresholds"
+"""The key of config.json under which each label's threshold is kept."""
 Share = Annotated[Quantity, Field(gt=0, le=1)]
 
 

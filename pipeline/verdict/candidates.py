@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rarefy.pipeline.terms.errors import RarefyError
 from rarefy.pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
@@ -27,11 +28,10 @@ def number_of(path: Path, data: str, bundle: str | None = None) -> int:
         data: the digest of the eval rows.
         bundle: another one that is counted.
     """
-    from rarefy.pipeline.terms.errors import RarefyError
-    from rarefy.pipeline.verdict.history import History
-
     bundles = {bundle} if bundle else set[str]()
     if path.is_file():
+        from rarefy.pipeline.verdict.history import History
+
         try:
             bundles |= History(path).judged_on(data)
         except RarefyError:

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rarefy.pipeline.measure.predictions import slices
-from rarefy.pipeline.terms.budget import EVERY, Budget
+from rarefy.pipeline.terms.budget import EVERY, OTHER, Budget, frequent
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.wording import plural, points, required
@@ -126,10 +125,10 @@ def count(
     counts = by_column.get(column, {})
     if value != EVERY:
         return {value: counts.get(value, 0)}
-    frequent = slices.frequent(counts)
+    common = frequent(counts)
     cells: Counter[str] = Counter()
     for name, rows in counts.items():
-        cells[name if name in frequent else slices.OTHER] += rows
+        cells[name if name in common else OTHER] += rows
     return dict(cells)
 
 

@@ -9,13 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
-from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.measure.statistics import labels
 from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 from rarefy.pipeline.measure.statistics.labels import Ratio
 from rarefy.pipeline.tasks.presenter import LabelTable
 from rarefy.pipeline.tasks.shared.formulas import Floats, Labels
-from rarefy.pipeline.terms.budget import EVERY, Budget
+from rarefy.pipeline.terms.budget import EVERY, OTHER, Budget, frequent
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.verdict import lookup
 
@@ -120,8 +119,8 @@ def _places(values: Sequence[str], value: str) -> dict[str, Labels]:
     """Return name -> places: of one value; or of each with enough rows, and of all others."""
     if value != EVERY:
         return {value: np.flatnonzero(np.asarray(values) == value)}
-    frequent = slices.frequent(Counter(values))
-    names = [value if value in frequent else slices.OTHER for value in values]
+    common = frequent(Counter(values))
+    names = [value if value in common else OTHER for value in values]
     places = {}
     for name in dict.fromkeys(names):
         places[name] = np.flatnonzero(np.asarray(names) == name)

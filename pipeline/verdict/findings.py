@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from rarefy.pipeline.measure import stopping
 from rarefy.pipeline.measure.latency import compare as gate
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements
 from rarefy.pipeline.measure.memory import cold_start
 from rarefy.pipeline.measure.rows_per_second import Throughput
-from rarefy.pipeline.measure.statistics import enough, intervals
+from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 from rarefy.pipeline.tasks.shared.formulas import Floats
 from rarefy.pipeline.terms.budget import Budget, misfit
@@ -469,21 +470,21 @@ def _of_processes(
     cold = budget.caches == "cold"
     count = len(timed.calls(CANDIDATE, cold=cold))
     slowest = timed.slowest(CANDIDATE, reference, cold=cold)
-    notable = slowest >= enough.NOTABLE
+    notable = slowest >= stopping.NOTABLE
     if notable:
         reason += f"; the slowest of {count} processes took {slowest:.2f} times as long as most"
     room = _room(budget, interval)
-    spared = enough.spared(count)
+    spared = stopping.spared(count)
     slow = timed.slowest(CANDIDATE, reference, cold=cold, left_out=spared)
-    if outcome != "pass" or enough.is_enough(count, room, slow):
+    if outcome != "pass" or stopping.is_enough(count, room, slow):
         return Finding(interval, outcome, reason)
     reason += "; inconclusive because "
-    if slow >= enough.NOTABLE and room < slow:
+    if slow >= stopping.NOTABLE and room < slow:
         reason += "the slowest does not meet the limit, and how many are slow is not sure"
     else:
         reason += (
-            f"{count} processes may have missed slow ones: less than {enough.ROOM - 1:.0%} from "
-            f"the limit, {enough.FEWEST} are needed"
+            f"{count} processes may have missed slow ones: less than {stopping.ROOM - 1:.0%} from "
+            f"the limit, {stopping.FEWEST} are needed"
         )
     return Finding(interval, "inconclusive", reason)
 

@@ -10,16 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rarefy.pipeline.measure.latency.stopping import LOOKS
-from rarefy.pipeline.measure.statistics.enough import FEWEST
+from rarefy.pipeline.measure.stopping import FEWEST, LOOKS
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.metrics import METRICS
 from rarefy.pipeline.terms.wording import required
-from rarefy.pipeline.verdict.between_sessions import Spread, Timed
 from rarefy.pipeline.verdict.power import Z_POWER
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import Latency, Measurements
+    from rarefy.pipeline.verdict.between_sessions import Spread, Timed
 
 SESSION: Final = 0.03
 """A margin below this is no more than what sessions of one machine may differ by."""

@@ -140,7 +140,7 @@ def check_one_start(models: Mapping[str, Path]) -> None:
         tensor, cosine = _least_cosine(source, folder)
         if cosine < ALIKE:
             raise ModelError(
-                f"merge.models: {name!r} and {first!r} are not of one start (the cosine of their "
+                f"merge.models: {name!r} and {first!r} do not have one start (the cosine of their "
                 f"{tensor} is {cosine:.2f}); fine-tune both from one model with its head, such as "
                 "an earlier 'finetune'"
             )

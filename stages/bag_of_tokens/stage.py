@@ -63,7 +63,7 @@ class BagOfTokens(Stage):
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if the task does not ask for one answer from a text's logits."""
         if recipe.task.objective.linear is None:
-            raise RecipeError(f"static: a bag of words does not support {recipe.task.name}")
+            raise RecipeError(f"bag_of_tokens: not supported for {recipe.task.name}")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Return the student's config, in which no layers are described.

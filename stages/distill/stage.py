@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -15,8 +15,6 @@ from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck, located_mo
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.distill.states import require_parts, same_tokens, spread_layers
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Keeping, Loss, Row, Training, changed
 from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TRANSFER, Answering
@@ -101,11 +99,6 @@ class Distill(Keeping):
         lt=1,
         description="Dropout rate of the student; soft targets already regularize",
     )
-    activation: Literal["relu"] | None = Field(
-        default=None,
-        description="Activation of the student's feed-forward layers; default: its own. ReLU is "
-        "faster than GELU",
-    )
     epochs: int = Field(default=6, ge=1, le=1000, description="Number of passes over the rows")
     learning_rate: float = Field(
         default=1e-4, gt=0, lt=1, description="Peak learning rate, after warm-up"
@@ -122,7 +115,7 @@ class Distill(Keeping):
         if (isinstance(self.keep_layers, int) and self.keep_layers < 1) or self.keep_layers == ():
             raise ValueError("'keep_layers' must keep at least one layer")
         if self.vocabulary and self.student is None:
-            raise ValueError("'vocabulary' is of a 'student'; otherwise put 'prune' before")
+            raise ValueError("'vocabulary' needs a 'student'; otherwise put 'prune' before")
         return self
 
     @property
@@ -166,8 +159,7 @@ class Distill(Keeping):
         if self.teacher and (self.keep_layers is not None or self.student is not None):
             raise RecipeError(
                 f"teacher: {self.transfer!r} has the predictions already, so {self.teacher!r} is "
-                "not "
-                "asked; remove it"
+                "not used; remove it"
             )
 
     def files(self, base: Path) -> tuple[Path, ...]:
@@ -185,12 +177,10 @@ class Distill(Keeping):
             config = _locate_student(self.student, base).config
         if self.hidden_weight:
             for model in (config, teacher):
-                require_parts(model, "hidden_weight", "only the predictions can be learned")
-        if self.activation is not None:
-            require_parts(config, "activation", "leave it out")
+                _require_parts(model, "hidden_weight", "only the predictions can be learned")
         depth = parts.depth(config)
         if self.keep_layers is not None:
-            require_parts(config, "keep_layers", "give a 'student' instead")
+            _require_parts(config, "keep_layers", "give a 'student' instead")
             if depth is not None:
                 retained = choose_layers(self.keep_layers, depth)
                 parts.check_layers(config, retained)
@@ -200,14 +190,12 @@ class Distill(Keeping):
     def run(self, context: Context, model: Artifact) -> Draft:
         """Label all rows with the teacher, train the student, and save it without projections."""
         from rarefy.pipeline.model import checkpoint
-        from rarefy.pipeline.model.architectures import activation
         from rarefy.stages.surgery import vocabulary
         from rarefy.stages.teachers import state_losses
+        from rarefy.stages.training import run as training
 
         training.prepare(context)
         student, tokenizer = self._open_student(context, model)
-        if self.activation is not None:
-            activation.replace(student, self.activation)
         transfer = context.artifacts[self.transfer] if self.transfer else None
         splits = transfer_set.learned(context, transfer)
         metrics: list[Metric] = []
@@ -273,12 +261,15 @@ class Distill(Keeping):
             rows: the same, as the student reads them.
         """
         from rarefy.stages.teachers import outputs as teaching
+        from rarefy.stages.training import run as training
 
         artifact = context.artifacts[self.teacher] if self.teacher else model
         teacher, teacher_tokenizer = training.open_network(context, artifact)
         teacher_rows = training.labelled_rows(context, teacher_tokenizer, *splits)
         state_loss = None
         if self.hidden_weight:
+            from rarefy.stages.distill.states import same_tokens
+
             comparable = same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows)
             state_loss = self._state_loss(student, teacher, comparable)
         layers = state_loss.teacher_layers if state_loss else []
@@ -303,6 +294,7 @@ class Distill(Keeping):
             ModelError: if the parts of either are not described, or no row is comparable.
         """
         from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.distill.states import spread_layers
         from rarefy.stages.teachers.state_losses import StateLoss
 
         if not any(comparable):
@@ -346,6 +338,7 @@ class Distill(Keeping):
         """Return the student before its training, and its tokenizer."""
         from rarefy.pipeline.model import checkpoint
         from rarefy.stages.surgery import units as surgery
+        from rarefy.stages.training import run as training
 
         if self.student is not None:
             return _open_pretrained(context, self.student)
@@ -378,6 +371,7 @@ def _stored_targets(
 def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
     """Return a pretrained student with the task's head, and its tokenizer."""
     from rarefy.pipeline.model import checkpoint, padding, pooling
+    from rarefy.stages.training import run as training
 
     source = _locate_student(reference, context.base)
     student = training.with_head(context, source.directory)
@@ -392,6 +386,25 @@ def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
 def _locate_student(reference: str, base: Path) -> Located:
     """Find a pretrained student. Raises ModelError if it cannot be found or used."""
     return located_model.locate(reference, base, allow_pickle=False, key="distill.student")
+
+
+def _require_parts(config: Config, key: str, advice: str) -> None:
+    """Check that the parts of a model's family are described.
+
+    Args:
+        config: the model's config.json.
+        key: the parameter of ``distill`` that needs the description.
+        advice: what to do instead.
+
+    Raises:
+        ModelError: if the parts of the model's family are not described.
+    """
+    from rarefy.pipeline.model.architectures import parts
+
+    try:
+        parts.named(config)
+    except ModelError as error:
+        raise ModelError(f"distill.{key}: {error}; {advice}") from error
 
 
 def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:

@@ -3,33 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.training.parameters import Row
-
-if TYPE_CHECKING:
-    from rarefy.pipeline.model.architectures.description import Architecture
-
-
-def require_parts(config: Config, key: str, advice: str) -> Architecture:
-    """Return the description of a model's parts.
-
-    Args:
-        config: the model's config.json.
-        key: the parameter of ``distill`` that needs the description.
-        advice: what to do instead.
-
-    Raises:
-        ModelError: if the parts of the model's family are not described.
-    """
-    from rarefy.pipeline.model.architectures import parts
-
-    try:
-        return parts.named(config)
-    except ModelError as error:
-        raise ModelError(f"distill.{key}: {error}; {advice}") from error
 
 
 def spread_layers(depth: int, teacher_depth: int) -> list[tuple[int, int]]:

@@ -52,10 +52,10 @@ class Probe:
             of_relation = self.counts.setdefault(fact.relation, Counter())
             place = self._add(fact.object)
             of_relation[place] += 1
-        self.asked: dict[str, list[Question]] = {}
+        self.questions: dict[str, list[Question]] = {}
         """Learned and held-out facts."""
         for name, facts in (("learned", learned), ("held_out", held_out)):
-            self.asked[name] = [self._question(fact, objects_of) for fact in facts[:MOST]]
+            self.questions[name] = [self._question(fact, objects_of) for fact in facts[:MOST]]
 
     def _question(self, fact: Fact, objects_of: Mapping[str, set[int]]) -> Question:
         place = self._add(fact.object)
@@ -76,7 +76,7 @@ class Probe:
     def queries(self) -> list[str]:
         """The queries of all questions, each once."""
         queries: dict[str, None] = {}
-        for questions in self.asked.values():
+        for questions in self.questions.values():
             for question in questions:
                 queries[question.fact.query] = None
         return list(queries)
@@ -115,7 +115,7 @@ class Probe:
         return self._places(name, score)
 
     def _places(self, name: str, score: Callable[[Question], Floats]) -> Places:
-        questions = self.asked[name]
+        questions = self.questions[name]
         count = len(questions)
         higher = np.zeros(count, np.int64)
         equal = np.zeros(count, np.int64)

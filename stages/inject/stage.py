@@ -170,14 +170,14 @@ def embedding_task(max_length: int) -> tasks.Task:
 
 def _by_frequency(probe: Probe) -> list[Metric]:
     metrics = []
-    for name in probe.asked:
+    for name in probe.questions:
         metrics += _metrics(f"{name}_by_frequency", probe.by_frequency(name))
     return metrics
 
 
 def _ranks(when: str, probe: Probe, embedded: Embeddings) -> list[Metric]:
     metrics = []
-    for name in probe.asked:
+    for name in probe.questions:
         places = probe.by_embeddings(name, embedded["queries"], embedded["objects"])
         metrics += _metrics(f"{name}_{when}", places)
     return metrics

@@ -26,7 +26,6 @@ from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import EXPORTING, changed, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TEXTS, TRANSFER
@@ -205,7 +204,7 @@ class Label(transfer_set.Answering):
         if not isinstance(earlier, Label):
             raise RecipeError(f"answers: {name!r} has no predictions; name a label stage")
         if earlier.file is not None:
-            raise RecipeError(f"answers: {name!r} has those of a file, which join no average")
+            raise RecipeError(f"answers: {name!r} has those of a file, which cannot be averaged")
         if self.transfer and not earlier.transfer:
             raise RecipeError(
                 f"answers: {name!r} has none for the texts of {self.transfer!r}; give it "
@@ -268,6 +267,8 @@ class Label(transfer_set.Answering):
 
         And how far the answers of each teacher's export are from its own, where one answered.
         """
+        from rarefy.stages.training import run as training
+
         training.prepare(context)
         means: dict[str, Any] = {}
         divergences = []
@@ -396,6 +397,7 @@ def _network_outputs(
 ) -> Any:
     """Return a network's raw outputs for a split (units, width), computed in PyTorch."""
     from rarefy.stages.teachers import outputs as teaching
+    from rarefy.stages.training import run as training
 
     rows = training.labelled_rows(context, tokenizer, split)
     return teaching.outputs(context, network, tokenizer, rows, folder=folder).logits

@@ -18,7 +18,6 @@ from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks.task import timed_requests
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import first_cpu_target
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import EXPORTING
 
 
@@ -78,6 +77,7 @@ class Profile(Stage):
 
         from rarefy.stages.prune.selection import MULTIPLES
         from rarefy.stages.surgery.latency_table import Curve, Table, grid, model_of
+        from rarefy.stages.training import run as training
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)

@@ -18,7 +18,6 @@ from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
 from rarefy.stages.common.table_of_times import TABLE, check_precision
 from rarefy.stages.prune.importance import CRITERIA
-from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TRANSFER
@@ -136,16 +135,16 @@ class Prune(Stage):
                 "'remove_macs', 'keep_parameters', 'speedup' or 'vocabulary'"
             )
         if self.min_count > 1 and not self.vocabulary:
-            raise ValueError("'min_count' is of 'vocabulary: true'")
+            raise ValueError("'min_count' needs 'vocabulary: true'")
         targets = [name for name in TARGETS if getattr(self, name)]
         if targets and (self.remove_heads or self.remove_neurons):
-            raise ValueError(f"{targets[0]!r} decides itself how many heads and neurons go")
+            raise ValueError(f"{targets[0]!r} chooses how many heads and neurons to remove")
         if len(targets) > 1:
             raise ValueError(f"give either {targets[0]!r} or {targets[1]!r}, not both")
         if self.rounds > 1 and not self.recover_epochs:
             raise ValueError("'rounds' are for recovery: give 'recover_epochs'")
         if self.rounds > 1 and not (self._units or self.remove_layers):
-            raise ValueError("'rounds' are of layers, heads and neurons, and 'vocabulary' of none")
+            raise ValueError("'rounds' apply to layers, heads and neurons, not to 'vocabulary'")
         if self.transfer and not (self.recover_epochs or self.vocabulary):
             raise ValueError("'transfer' is for 'recover_epochs' and 'vocabulary': give either")
         if (self.speedup is None) != (self.table is None):
@@ -245,6 +244,7 @@ class Prune(Stage):
         from rarefy.stages.prune import units as unit_search
         from rarefy.stages.teachers import recovery
         from rarefy.stages.training import calibration_rows as calibration
+        from rarefy.stages.training import run as training
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)

@@ -138,25 +138,21 @@ def histograms(
 def choose(histogram: Histogram, how: Calibration) -> Range:
     """Return the range that a method chooses.
 
-    ``min-max``: the largest. ``percentile``: it has that share of the inputs, and half of the
-    others lie on each side. ``mse``: the one whose rounded inputs have the least mean squared
-    error. ``entropy``: the one whose rounded inputs are distributed most alike, by KL divergence
-    (Migacz 2017, "8-bit inference with TensorRT").
+    ``min-max``: the largest. ``mse``: the one whose rounded inputs have the least mean squared
+    error. A share of the inputs, and the least KL divergence of their distribution (Migacz 2017,
+    "8-bit inference with TensorRT"), were farther from fp32 than the largest range.
     """
     if how.method == "min-max" or histogram.ends.low == histogram.ends.high:
         return histogram.ends
-    if how.method == "percentile":
-        return _percentile(histogram, how.percentile)
-    cost = {"mse": squared_error, "entropy": divergence}[how.method]
     low, high = histogram.ends
     candidates = [Range(low, high)]
     if low < 0:
         candidates += [Range(low * share, high) for share in SHARES[1:]]
-    best = min(candidates, key=lambda limits: cost(histogram, limits))
+    best = min(candidates, key=lambda limits: squared_error(histogram, limits))
     candidates = [best]
     if high > 0:
         candidates += [Range(best.low, high * share) for share in SHARES[1:]]
-    return min(candidates, key=lambda limits: cost(histogram, limits))
+    return min(candidates, key=lambda limits: squared_error(histogram, limits))
 
 
 def widened(limits: Range) -> Range:
@@ -174,44 +170,6 @@ def squared_error(histogram: Histogram, limits: Range) -> float:
     errors = (histogram.middles - rounded) ** 2
     total = (histogram.counts * errors).sum()
     return float(total / histogram.counts.sum())
-
-
-def divergence(histogram: Histogram, limits: Range) -> float:
-    """Return KL(inputs ‖ rounded inputs) in nats; what lies outside is at the ends."""
-    middles = histogram.middles
-    inside = (middles >= limits.low) & (middles <= limits.high)
-    if not inside.any():
-        return float("inf")
-    first, last = np.flatnonzero(inside)[[0, -1]]
-    end = last + 1
-    cut = histogram.counts[first:end].copy()
-    place = (middles[first:end] - limits.low) / (limits.high - limits.low)
-    level = np.rint(place * STEPS).astype(int)
-    used = cut > 0
-    sums = np.bincount(level, weights=cut)
-    parts = np.bincount(level, weights=used)
-    mean = sums[level] / np.maximum(parts[level], 1)
-    spread = np.where(used, mean, 0)
-    spread = np.maximum(spread, 1e-9)
-    cut[0] += histogram.counts[:first].sum()
-    cut[-1] += histogram.counts[end:].sum()
-    full = cut > 0
-    exact = (cut / cut.sum())[full]
-    rounded = (spread / spread.sum())[full]
-    terms = exact * np.log(exact / rounded)
-    return float(terms.sum())
-
-
-def _percentile(histogram: Histogram, percent: float) -> Range:
-    total = np.cumsum(histogram.counts) / histogram.counts.sum()
-    tail = (100 - percent) / 200
-    first = int(np.searchsorted(total, tail, side="right"))
-    last = int(np.searchsorted(total, 1 - tail))
-    end = min(last, BINS - 1) + 1
-    start, width = histogram.ends.low, histogram.width
-    low = min(start + width * first, 0.0)
-    high = max(start + width * end, 0.0)
-    return Range(low, high)
 
 
 def _rounded(values: Floats, limits: Range) -> Floats:

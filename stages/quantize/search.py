@@ -35,7 +35,7 @@ from rarefy.stages.quantization.sensitivity import Sensitivity
 
 log = logging.getLogger(__name__)
 
-METHODS: tuple[Method, ...] = ("min-max", "percentile", "entropy", "mse")
+METHODS: tuple[Method, ...] = ("min-max", "mse")
 FEW, MORE = 64, 256
 """Development rows on which a group alone is tried, and a whole plan."""
 PARTS = (1.0, 0.25, 0.0625)
@@ -123,7 +123,6 @@ class Search:
         limit: the largest quantization error.
         seconds: after this time no more groups or bundles are tried, and what was not tried stays
             float. Half of it is kept for the bundles.
-        percentile: that of calibration by percentile.
         embeddings: what the vocabulary is stored in.
         tried: the plans that were tried, by their forms.
         notes: the measurements, which outlast a kill.
@@ -137,7 +136,6 @@ class Search:
     isa: Isa
     limit: float
     seconds: float
-    percentile: float
     embeddings: Embeddings
     tried: dict[Forms, Candidate] = field(default_factory=dict)
     notes: Notes = field(init=False)
@@ -250,7 +248,7 @@ class Search:
 
         damages = {}
         for method in METHODS:
-            how = Calibration(method=method, percentile=self.percentile, rows=len(self.rows))
+            how = Calibration(method=method, rows=len(self.rows))
             key = f"all static by {method}"
             damages[how] = self.notes.get(key, lambda how=how: damage(how))
         return min(damages, key=damages.__getitem__)

@@ -19,7 +19,6 @@ from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Embeddings, Method
 from rarefy.stages.common.bundle_targets import narrowest, symmetric
-from rarefy.stages.quantize import excluded
 from rarefy.stages.training.parameters import changed
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Quantize(Stage):
     al. 2020 (arXiv 2004.09602).
 
     ``mode: search`` chooses all of this by measurement: the fastest plan whose quantization error
-    is at most ``max_joint_damage``. It tries dynamic and static ranges, every method of
+    is at most ``max_joint_damage``. It tries dynamic and static ranges, both methods of
     calibration, and smoothing, for each group of layers that read the same inputs, and times the
     best plans on the first target with a CPU. All plans that were tried are in search.json, with
     the Pareto front of quantization error and latency.
@@ -65,7 +64,7 @@ class Quantize(Stage):
     """
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy", "peft")
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = None
@@ -88,12 +87,6 @@ class Quantize(Stage):
     calibration: Method = Field(
         default="min-max",
         description="Method that chooses the range of a layer's inputs in mode static",
-    )
-    percentile: float = Field(
-        default=99.99,
-        gt=50,
-        le=100,
-        description="Percentage of the inputs within the range, for calibration by percentile",
     )
     sensitivity: bool = Field(
         default=True,
@@ -134,37 +127,36 @@ class Quantize(Stage):
         names = set(changed(self, type(self).model_fields))
         unused = sorted(names - {"precision"})
         if self.precision == "fp16" and unused:
-            raise ValueError(
-                f"{unused[0]!r} is not of 'precision: fp16', which takes all of a graph"
-            )
+            raise ValueError(f"{unused[0]!r} does not apply to 'precision: fp16'; remove it")
         if self.mode == "search":
             self._check_search(names)
         elif "seconds" in names:
-            raise ValueError("'seconds' is of 'mode: search'")
+            raise ValueError("'seconds' needs 'mode: search'")
         if self.weights == "int4" and self.smooth:
             raise ValueError("'smooth' is for weights in int8")
         if "calibration" in names and self.mode == "dynamic":
             raise ValueError(
-                "'calibration' is of 'mode: static'; dynamic ranges are each row's own"
+                "'calibration' needs 'mode: static'; dynamic ranges are computed at each call"
             )
-        if "percentile" in names and self.mode != "search" and self.calibration != "percentile":
-            raise ValueError("'percentile' is of 'calibration: percentile'")
         unused = sorted(names & LIMITS)
         if not self.sensitivity and unused:
-            raise ValueError(f"{unused[0]!r} is a limit of what 'sensitivity' measures")
+            raise ValueError(f"{unused[0]!r} needs 'sensitivity', whose measurement it limits")
         return self
 
     def _check_search(self, names: set[str]) -> None:
         """Raise ValueError if the recipe gives a parameter that a search decides itself."""
         unused = sorted(names & CHOSEN_BY_SEARCH)
         if unused:
-            raise ValueError(f"{unused[0]!r} is not of 'mode: search', which decides it itself")
+            raise ValueError(f"{unused[0]!r} is chosen by 'mode: search'; remove it")
         if self.weights == "int4":
             raise ValueError("'mode: search' chooses among plans in int8; leave 'weights' out")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
         """Check, as far as is certain, that the model has the layers in ``exclude``."""
-        excluded.check(self.exclude, config)
+        if self.exclude:
+            from rarefy.stages.quantize import excluded
+
+            excluded.check(self.exclude, config)
         return config
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
@@ -229,7 +221,7 @@ class Quantize(Stage):
         from rarefy.pipeline.model.quantization import four_bits
         from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
         from rarefy.stages.quantization import plans, ranges
-        from rarefy.stages.quantize import gptq
+        from rarefy.stages.quantize import excluded, gptq
 
         names, candidates = excluded.candidates(network, self.exclude)
         layers = {name: LinearPlan(precision="int8") for name in candidates}
@@ -237,9 +229,7 @@ class Quantize(Stage):
         four = self.weights == "int4"
         if four or self.mode == "static" or self.smooth:
             rows = ranges.rows(context, tokenizer, "train", self.calibration_rows)
-            how = Calibration(
-                method=self.calibration, percentile=self.percentile, rows=self.calibration_rows
-            )
+            how = Calibration(method=self.calibration, rows=self.calibration_rows)
             layers = self._calibrated(context, network, candidates, rows, how)
             if four:
                 int4 = gptq.rounded_layers(network, candidates, rows, context.progress)
@@ -382,6 +372,7 @@ class Quantize(Stage):
         """Return the plan that a search finds, its metrics and facts; write what was tried."""
         from rarefy.stages.quantization import plans, ranges
         from rarefy.stages.quantization.plans import SEARCH
+        from rarefy.stages.quantize import excluded
         from rarefy.stages.quantize.search import Search
 
         names, candidates = excluded.candidates(network, self.exclude)
@@ -398,7 +389,6 @@ class Quantize(Stage):
             isa=narrowest(context.targets),
             limit=self.max_joint_damage,
             seconds=self.seconds,
-            percentile=self.percentile,
         )
         result = search.run()
         record = result.record(self.max_joint_damage)

@@ -174,7 +174,7 @@ def stored_outputs(
     units, tokens = _unit_spans(context.task, rows), Spans.from_counts(lengths(rows))
     if units.total != len(logits):
         raise ModelError(
-            f"the transfer set has {len(logits)} answers to the {units.total} texts of the "
+            f"the transfer set has {len(logits)} predictions for the {units.total} texts of the "
             "student; label them again"
         )
     return TeacherOutputs(logits, units, tokens, Path())

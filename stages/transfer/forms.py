@@ -191,7 +191,7 @@ def _known(name: str, labels: Sequence[str]) -> str:
         shown = ", ".join(labels[:SHOWN])
         if len(labels) > SHOWN:
             shown += ", …"
-        raise DataError(f"{name!r:.60} is none of the labels {shown}")
+        raise DataError(f"{name!r:.60} is not one of the labels {shown}")
     return name
 
 

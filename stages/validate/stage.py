@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from rarefy.pipeline.measure.machine import fingerprint
-from rarefy.pipeline.model.runtime import bundle_files
-from rarefy.pipeline.model.runtime.bundle_files import MODEL
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.stage import (
     Context,
@@ -23,13 +21,13 @@ from rarefy.pipeline.stage import (
 )
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
-from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.task import groups_of_blocks, timed_requests
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import CANDIDATE, FASTEST_FLOAT, Name, Target
 from rarefy.pipeline.terms.recipe_parts import MODEL as MODEL_STEP
+from rarefy.pipeline.terms.threshold import THRESHOLDS
 from rarefy.pipeline.terms.wording import about
 from rarefy.stages.common.bundle_targets import Bundling
 from rarefy.stages.training.parameters import EXPORTING
@@ -201,7 +199,7 @@ class Validate(Stage):
         from rarefy.pipeline.measure.measurements import Measurements
         from rarefy.pipeline.measure.predictions import examples, slices
         from rarefy.pipeline.measure.predictions import files as answers
-        from rarefy.pipeline.model.runtime import openvino
+        from rarefy.pipeline.model.runtime import bundle_files, openvino
         from rarefy.stages.common.progress import Steps
         from rarefy.stages.validate import references
 
@@ -212,7 +210,7 @@ class Validate(Stage):
             raise DataError(f"{split.reference}: the eval split needs labels for validate")
         providers = list(dict.fromkeys(target.provider for target in context.targets))
         if "openvino" in providers:
-            openvino.check_operators(model.directory / MODEL)
+            openvino.check_operators(model.directory / bundle_files.MODEL)
         chosen = references.choose(self.models, context, model)
         floats: dict[str, Artifact] = {}
         if any(map(is_on_cpu, providers)):
@@ -540,6 +538,8 @@ def _thresholds(task: Task, model: Artifact) -> dict[str, float | None]:
     """Return the thresholds below which a bundle leaves a row undecided; empty if it has none."""
     if not task.head.abstains:
         return {}
+    from rarefy.pipeline.model.runtime import bundle_files
+
     config = bundle_files.read(model.directory, "config.json")
     settings = task.head.settings(config)
     found: dict[str, float | None] = settings.get(THRESHOLDS, {})

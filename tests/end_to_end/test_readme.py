@@ -26,8 +26,6 @@ ROWS = {"train": 192, "eval": 96}
 ELSEWHERE = {
     "source .venv/bin/activate": "the environment of these tests is active",
     "pip install '.[cpu]'": "make runs it",
-    "docker build -t rarefy .": "needs a Docker engine",
-    'docker run --rm --user "$(id -u)" -v "$PWD":/project rarefy run recipe.yaml': "the same",
     "rarefy rollback production": "tests/end_to_end/test_releases.py; here is one release only",
     "rarefy promote demo production --store s3://models/rarefy": "needs a bucket",
 }

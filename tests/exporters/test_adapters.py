@@ -240,5 +240,5 @@ def test_what_cannot_be_a_file_beside_a_base_is_refused(moods, tmp_path):
 
 
 def test_other_tools_do_not_get_a_bundle_whose_adapter_is_a_file(moods):
-    with pytest.raises(ModelError, match="its adapter is a file beside a base"):
+    with pytest.raises(ModelError, match="its adapter is a file next to a base"):
         source.read(moods.bundle, "moods", None)

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import rich_click as click
 
-from rarefy.flows.cli import cli, main, report_error
+from rarefy.flows.cli import RENAMED, cli, main, report_error
 from rarefy.flows.console.options import show_json, stdout
-from rarefy.flows.console.renamed import RENAMED
 from tests.project import Project, Said
 
 HEAVY = (

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from rarefy.pipeline.measure import stopping
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency
-from rarefy.pipeline.measure.statistics import enough, intervals
+from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import Interval
 
 Change = Literal["regression", "improvement", "equal", "inconclusive"]
@@ -75,7 +76,7 @@ def compare(
     the margin and, for the median, Wilcoxon's test has p < 0.002. (The test concerns the median:
     three slow calls in a hundred move a p99 but not the test.) The result is "equal" only if the
     whole interval is within the margin. "equal" and "improvement" also take as many processes as
-    ``enough`` says. ``margin`` is a share, 0.05 for 5%.
+    ``stopping`` says. ``margin`` is a share, 0.05 for 5%.
     """
     ratio = intervals.percentile_ratio(candidate, baseline, percentile, looks=looks)
     slowest, fastest = 1 + margin, 1 / (1 + margin)
@@ -96,7 +97,7 @@ def compare(
     if change in limits:
         room = limits[change] / ratio.high
         count = len(candidate)
-        slow = enough.slowest(candidate, baseline, enough.spared(count))
-        if not enough.is_enough(count, room, slow):
+        slow = stopping.slowest(candidate, baseline, stopping.spared(count))
+        if not stopping.is_enough(count, room, slow):
             change = "inconclusive"
     return Comparison(change, ratio, p)

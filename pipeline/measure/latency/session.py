@@ -10,11 +10,11 @@ from typing import Any
 
 from rarefy.pipeline.measure import fresh_process
 from rarefy.pipeline.measure.latency import drift
-from rarefy.pipeline.measure.latency.stopping import Rule
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency
 from rarefy.pipeline.measure.statistics import intervals
+from rarefy.pipeline.measure.stopping import Rule
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import EvidenceError

@@ -9,12 +9,13 @@ If rows are in groups, ``scores.chance`` and ``scores.difference`` take that int
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
+from rarefy.pipeline.terms.budget import OTHER, frequent
 
 if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from rarefy.pipeline.terms.interval import Interval
 
 LENGTH = "length"
-OTHER = "(rare)"
-"""The part of rare values. In brackets, because ``other`` is a common value itself."""
-FEWEST_ROWS = 20
 MOST_PARTS = 20
 QUANTILES = (0.25, 0.5, 0.75)
 SIGNIFICANT = 0.05
@@ -122,11 +120,6 @@ def by_value(values: Sequence[str]) -> list[str]:
         order = sorted(counts, key=lambda value: (-counts[value], value))
         parts &= set(order[: MOST_PARTS - 1])
     return [value if value in parts else OTHER for value in values]
-
-
-def frequent(counts: Mapping[str, int]) -> set[str]:
-    """Return the values with enough rows for a part of their own."""
-    return {value for value, count in counts.items() if count >= FEWEST_ROWS}
 
 
 def compare(measurements: Measurements, reference: str) -> list[SliceResult]:

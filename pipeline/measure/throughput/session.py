@@ -17,11 +17,11 @@ import numpy as np
 from rarefy.pipeline.measure import fresh_process
 from rarefy.pipeline.measure.latency import drift
 from rarefy.pipeline.measure.latency.session import merge_notes
-from rarefy.pipeline.measure.latency.stopping import Rule
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
 from rarefy.pipeline.measure.load import session as load
 from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.rows_per_second import Throughput
+from rarefy.pipeline.measure.stopping import Rule
 from rarefy.pipeline.measure.throughput.rows import Job
 from rarefy.pipeline.measure.throughput.worker import stretch_of
 from rarefy.pipeline.model.runtime.bundle_model import rows_interact

@@ -53,7 +53,6 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = "min-max"
-    percentile: float = 100.0
     rows: int
 
 
@@ -62,8 +61,8 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal["rarefy.quantization/5"] = Field(
-        default="rarefy.quantization/5", alias="schema"
+    schema_: Literal["rarefy.quantization/6"] = Field(
+        default="rarefy.quantization/6", alias="schema"
     )
     precision: Literal["int8", "fp16"] = "int8"
     mode: Literal["dynamic", "static", "mixed"] = Field(

@@ -125,8 +125,8 @@ def chosen_provider(directory: Path, provider: str | None) -> str:
         check_available(bundle_provider)
     except ProviderError as error:
         raise ProviderError(
-            f"{error}; the bundle was exported for it: ask for the provider cpu if ONNX Runtime is "
-            "to answer on the CPU"
+            f"{error}; the bundle was exported for it: to run it on the CPU all the same, choose "
+            "the provider cpu"
         ) from error
     return bundle_provider
 

@@ -125,7 +125,7 @@ def check(texts: Sequence[str], feeds: Iterable[dict[str, NDArray[np.int64]]]) -
     """Raise DataError if a text has no tokens; only a tokenizer without special ones allows it."""
     for text, feed in zip(texts, feeds, strict=True):
         if next(iter(feed.values())).shape[1] == 0:
-            raise DataError(f"the text {text!r:.60} has no tokens, so it cannot be answered")
+            raise DataError(f"the text {text!r:.60} has no tokens, so there is no prediction")
 
 
 def at_once(

@@ -9,8 +9,6 @@ from typing import Any
 
 from rarefy.pipeline import tasks
 from rarefy.pipeline.model import foreign
-from rarefy.pipeline.model.runtime import bundle_files
-from rarefy.pipeline.model.runtime.bundle_files import SIGNATURE
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.store import Store
@@ -166,10 +164,12 @@ def answers_of(name: str, directory: Path, task: Task) -> tuple[str, list[str]]:
     A checkpoint does not say its task, so its head must be one of ``task``. Raises ModelError if
     the model does not say what it predicts.
     """
+    from rarefy.pipeline.model.runtime import bundle_files
+
     try:
-        if (directory / SIGNATURE).is_file():
+        if (directory / bundle_files.SIGNATURE).is_file():
             by_index = bundle_files.read(directory, bundle_files.CONFIG)["id2label"]
-            signature = bundle_files.read(directory, SIGNATURE)
+            signature = bundle_files.read(directory, bundle_files.SIGNATURE)
             ordered = [by_index[key] for key in sorted(by_index, key=int)]
             return str(signature["task"]), ordered
         labels = task.head.labels_of(foreign.read_config(directory / "config.json"))

@@ -83,9 +83,9 @@ def _score_problems(recipe: Recipe, budget: Budget, task: Task) -> Iterator[tupl
             yield "metric", problem
         return
     scores = task.scorer.score_names(recipe.data)
-    if task.scorer.requested(metric):
+    if not scores or metric in scores:
         return
-    if scores and metric not in scores:
+    if task.scorer.requested(metric) is None:
         names = ", ".join((*scores, *task.scorer.on_request))
         yield "metric", f"{task.name} has no {metric} for such data; its scores are {names}"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Recipe
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.load import Summary
-from rarefy.pipeline.terms.budget import EVERY, Budget
+from rarefy.pipeline.terms.budget import EVERY, FEWEST_ROWS, OTHER, Budget, frequent
 from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.suggestions import hint
 from rarefy.pipeline.terms.wording import plural
@@ -66,13 +65,13 @@ def notes(loaded: LoadedRecipe, summary: Summary) -> list[str]:
     sentences = []
     for column in columns:
         counts = summary.slices.get(column, {})
-        rare = counts.keys() - slices.frequent(counts)
+        rare = counts.keys() - frequent(counts)
         if rare:
             rows = sum(counts[value] for value in rare)
             values = plural(len(rare), "value")
             sentences.append(
-                f"{column}=*: {values} with fewer than {slices.FEWEST_ROWS} eval rows are judged "
-                f"together as {slices.OTHER}, {plural(rows, 'row')}"
+                f"{column}=*: {values} with fewer than {FEWEST_ROWS} eval rows are judged "
+                f"together as {OTHER}, {plural(rows, 'row')}"
             )
     return sentences
 
@@ -91,9 +90,9 @@ def _value_problem(budget: Budget, summary: Summary) -> str | None:
     """Return why a budget's slice has no rows, or ``*`` no cells; None if there are some."""
     column, value = budget.column_and_value
     counts = summary.slices.get(column, {})
-    if value == EVERY and not slices.frequent(counts):
+    if value == EVERY and not frequent(counts):
         return (
-            f"no value of {column!r} has {slices.FEWEST_ROWS} eval rows, so all would be one cell; "
+            f"no value of {column!r} has {FEWEST_ROWS} eval rows, so all would be one cell; "
             "name a value, or another column"
         )
     if value in (EVERY, *counts):

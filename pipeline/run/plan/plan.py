@@ -26,13 +26,11 @@ from rarefy.pipeline.run.plan import (
     check_chain,
     check_own_metrics,
     own_answers,
-    tagged_model,
-    times_as_warnings,
 )
 from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
-from rarefy.pipeline.sources import download
+from rarefy.pipeline.sources import download, references
 from rarefy.pipeline.stage import Opened, Requirements, Stage, discovery, located_model
 from rarefy.pipeline.store.artifact import HEADED, Artifact, Kind
 from rarefy.pipeline.store.store import Store
@@ -138,7 +136,10 @@ class Plan:
         warnings += check_cells.notes(self.loaded, self.summary)
         warnings += baselines.skipped(self.loaded, self.absent)
         warnings += self.doubts
-        warnings += times_as_warnings.sentences(self.loaded)
+        if self.loaded.times_warn:
+            from rarefy.pipeline.run.plan import times_as_warnings
+
+            warnings += times_as_warnings.sentences(self.loaded)
         warnings += self.row_lengths.warnings(self.task)
         return warnings + self._uncached
 
@@ -262,7 +263,9 @@ class Plan:
     def located(self) -> located_model.Located:
         """The model; its head has the data's names for its labels, where these are known."""
         recipe = self.loaded.recipe
-        if tagged_model.is_tagged(recipe.model):
+        if recipe.model.startswith(references.TAG):
+            from rarefy.pipeline.run.plan import tagged_model
+
             located = tagged_model.locate(self.store, recipe.model)
         else:
             located = located_model.locate(recipe.model, self.loaded.base, recipe.allow_pickle)

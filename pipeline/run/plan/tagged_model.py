@@ -10,20 +10,15 @@ from dataclasses import replace
 from typing import Final
 
 from rarefy.pipeline.model.quantization import plan as quantization
+from rarefy.pipeline.sources import references
 from rarefy.pipeline.stage import located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Source
 from rarefy.pipeline.store.store import Store
 from rarefy.pipeline.terms.errors import ModelError, RarefyError
 
-PREFIX: Final = "tag:"
 BASES: Final = (Kind.ENCODER, Kind.CHECKPOINT)
 """The kinds of artifacts that can be the model of a recipe."""
-
-
-def is_tagged(reference: str) -> bool:
-    """Return whether a model's reference names an artifact of the store."""
-    return reference.startswith(PREFIX)
 
 
 def locate(store: Store, reference: str) -> Located:
@@ -32,7 +27,7 @@ def locate(store: Store, reference: str) -> Located:
     Raises ModelError if there is none, or it cannot be a recipe's model.
     """
     try:
-        artifact = store.open(reference.removeprefix(PREFIX))
+        artifact = store.open(reference.removeprefix(references.TAG))
         _check(artifact)
         store.check(artifact.digest)
         located = located_model.locate(str(artifact.directory), store.root, allow_pickle=False)

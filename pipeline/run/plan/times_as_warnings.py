@@ -39,8 +39,6 @@ def is_on_times(budget: Budget) -> bool:
 
 def sentences(loaded: LoadedRecipe) -> list[str]:
     """Return which budgets on times are warnings, and what would judge them; [] if none is."""
-    if not loaded.times_warn:
-        return []
     names = []
     for budget in loaded.recipe.budgets:
         if is_on_times(budget):

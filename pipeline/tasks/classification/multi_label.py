@@ -21,12 +21,12 @@ from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable, Presenter
 from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
 from rarefy.pipeline.tasks.scorer import RareRows, Scorer
 from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import heads, labels, one_vs_rest
+from rarefy.pipeline.tasks.shared import formulas, heads, labels, one_vs_rest
 from rarefy.pipeline.tasks.shared.formulas import Formula
-from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.task import Task
 from rarefy.pipeline.terms.errors import DataError
 from rarefy.pipeline.terms.suggestions import repeated
+from rarefy.pipeline.terms.threshold import THRESHOLDS
 from rarefy.pipeline.terms.wording import plural
 
 if TYPE_CHECKING:
@@ -220,13 +220,11 @@ class LabelsObjective(Objective):
 
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "flags"
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the binary cross-entropy of logits (rows, labels), the mean over labels."""
         from rarefy.pipeline.tasks.shared import losses
 
-        return losses.binary(outputs, batch["labels"], smoothing, total=total)
+        return losses.binary(outputs, batch["labels"], total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the cross-entropy with the teacher's probabilities; see ``losses.soft_binary``."""
@@ -259,7 +257,7 @@ class LabelsScorer(Scorer):
         "subset_accuracy": multi_label_scores.subset_accuracy,
         "recall_1_fpr": multi_label_scores.recall_at(FALSE_POSITIVES),
     }
-    on_request = one_vs_rest.NAMES
+    on_request = formulas.OF_EACH_LABEL
     probable = True
     trivial = "the same labels for every row"
 

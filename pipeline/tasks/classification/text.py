@@ -13,9 +13,8 @@ from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable
 from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
 from rarefy.pipeline.tasks.scorer import RareRows
 from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import formulas, heads, labels, one_vs_rest, thresholds
+from rarefy.pipeline.tasks.shared import formulas, heads, labels
 from rarefy.pipeline.tasks.shared.formulas import FORMULAS, Formula
-from rarefy.pipeline.tasks.shared.thresholds import THRESHOLDS
 from rarefy.pipeline.tasks.single_label import (
     SingleLabelPresenter,
     SingleLabelScorer,
@@ -25,6 +24,7 @@ from rarefy.pipeline.tasks.single_label import (
 from rarefy.pipeline.tasks.task import Task
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import DataError
+from rarefy.pipeline.terms.threshold import THRESHOLDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float]
 
     def columns(self) -> list[str]:
-        """Return the answer as a line's columns."""
+        """Return the columns of a printed line."""
         return [self.label or UNDECIDED, shares_in_words(self.probabilities)]
 
 
@@ -158,6 +158,8 @@ class ClassHead(SoftmaxHead):
         """Return the thresholds by which the task leaves rows undecided; nothing without one."""
         if self.task.threshold is None:
             return {}
+        from rarefy.pipeline.tasks.shared import thresholds
+
         truth = self.task.scorer.truth(split)
         limits = thresholds.choose(self.predictions(outputs), truth, self.task.threshold)
         return {THRESHOLDS: dict(zip(self.task.labels, limits, strict=True))}
@@ -173,13 +175,11 @@ class ClassObjective(SoftmaxObjective):
 
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "classes"
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the cross-entropy of logits (rows, labels) with the classes."""
         from rarefy.pipeline.tasks.shared import losses
 
-        return losses.hard(outputs, batch["labels"], smoothing, total=total)
+        return losses.hard(outputs, batch["labels"], total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the divergence from the teacher's softened probabilities; see ``losses.soft``."""
@@ -197,7 +197,7 @@ class ClassScorer(SingleLabelScorer):
     """Counts the rows whose most probable label is the true one."""
 
     scores: ClassVar[Mapping[str, Formula]] = FORMULAS
-    on_request = one_vs_rest.NAMES
+    on_request = formulas.OF_EACH_LABEL
     counted = True
     probable = True
     trivial = "the most frequent label"
@@ -214,6 +214,8 @@ class ClassScorer(SingleLabelScorer):
 
     def requested(self, name: str) -> Formula | None:
         """Return a score of the labels' probabilities, each against the rest."""
+        from rarefy.pipeline.tasks.shared import one_vs_rest
+
         return one_vs_rest.formula(name, one_vs_rest.classes)
 
     def correct(self, predictions: NDArray[np.float64], truth: Sequence[Any]) -> NDArray[np.bool_]:
@@ -250,6 +252,8 @@ class ClassPresenter(SingleLabelPresenter):
 
     def answers(self, predictions: NDArray[np.float64]) -> list[Prediction]:
         """Return the most probable label of each row that is decided, with all probabilities."""
+        from rarefy.pipeline.tasks.shared import thresholds
+
         names = self.task.labels
         limits = self.task.settings.get(THRESHOLDS) or dict.fromkeys(names, 0.0)
         undecided = thresholds.undecided(predictions, names, limits)

@@ -10,13 +10,13 @@ from rarefy.pipeline.tasks.shared.formulas import Floats
 def normalize(embeddings: Floats) -> Floats:
     """Return texts × width with rows of length 1; a row of zeros stays."""
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    found: Floats = np.divide(
+    unit: Floats = np.divide(
         embeddings, length, out=np.zeros_like(embeddings, dtype=float), where=length != 0
     )
-    return found
+    return unit
 
 
 def cosines(first: Floats, second: Floats) -> Floats:
     """Return the cosine of each pair of rows (pairs × width each); 0 beside a row of zeros."""
-    found: Floats = np.einsum("nd,nd->n", normalize(first), normalize(second))
-    return found
+    cosines: Floats = np.einsum("nd,nd->n", normalize(first), normalize(second))
+    return cosines

@@ -237,9 +237,7 @@ class EmbeddingObjective(Objective):
 
     smooths: ClassVar[bool] = False
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return 0, because a text alone has no target; ``total``: what its gradients tell.
 
         See ``similarity.projected``.
@@ -251,7 +249,7 @@ class EmbeddingObjective(Objective):
         seed = int(batch["input_ids"].sum())
         return similarity.projected(outputs, seed)
 
-    def training_loss(self, smoothing: float = 0.0) -> LossFunction:
+    def training_loss(self) -> LossFunction:
         """Return the loss of ``embedding_lessons``: by scores, or by a batch's documents."""
         return partial(contrastive.loss, self.task.head.outputs)
 

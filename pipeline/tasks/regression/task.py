@@ -198,9 +198,7 @@ class ScoreObjective(Objective):
     smooths: ClassVar[bool] = False
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "scores"
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the squared error of scores (rows, 1); with groups, see ``losses.relevance``."""
         from rarefy.pipeline.tasks.shared import losses
 

@@ -18,6 +18,8 @@ Score = Callable[[Floats], Floats]
 """A metric as a function of row weights: draws × rows -> draws."""
 Formula = Callable[[Floats, Any], Score]
 """Maps a task's answers (units × columns) and its truth, a list, to a score."""
+OF_EACH_LABEL: Final = ("auroc", "average_precision", "recall_95_precision")
+"""Scores of one label against the rest (``one_vs_rest``); the last with any percentage."""
 BINS = 15
 LEAST = 5e-8
 """Half of the last decimal of stored probabilities."""

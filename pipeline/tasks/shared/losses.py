@@ -8,19 +8,15 @@ from torch.nn import functional
 from rarefy.pipeline.data.values import IGNORED
 
 
-def hard(logits: Tensor, labels: Tensor, smoothing: float = 0.0, *, total: bool = False) -> Tensor:
+def hard(logits: Tensor, labels: Tensor, *, total: bool = False) -> Tensor:
     """Return the cross-entropy averaged over the rows that have a label; 0 if none has one.
 
     Args:
         logits: rows × labels.
         labels: rows, class indices or ``IGNORED``.
-        smoothing: share of the probability spread over all classes (Szegedy et al. 2016,
-            arXiv 1512.00567).
         total: return the sum over the rows instead of their mean.
     """
-    summed = functional.cross_entropy(
-        logits.float(), labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
-    )
+    summed = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
     return summed if total else _mean(summed, labels != IGNORED)
 
 
@@ -101,17 +97,16 @@ def soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return divergence * temperature**2
 
 
-def binary(logits: Tensor, flags: Tensor, smoothing: float = 0.0, *, total: bool = False) -> Tensor:
+def binary(logits: Tensor, flags: Tensor, *, total: bool = False) -> Tensor:
     """Return the binary cross-entropy of labels that may occur together; 0 if no row has any flag.
 
     Args:
         logits: rows × labels.
         flags: rows × labels, 1 for a label of the row, 0 for another; a row without is ``IGNORED``.
-        smoothing: the share of each flag that becomes one half.
         total: return the sum over the rows of their mean over labels, instead of its mean.
     """
     labelled = flags[:, 0] != IGNORED
-    goal = flags[labelled] * (1 - smoothing) + smoothing / 2
+    goal = flags[labelled]
     rows = logits[labelled].float()
     losses = functional.binary_cross_entropy_with_logits(rows, goal.float(), reduction="none")
     summed = losses.mean(dim=1).sum()

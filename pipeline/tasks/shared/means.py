@@ -24,7 +24,7 @@ def ratio(numerator: Floats, denominator: Floats) -> Score:
 
     def score(weights: Floats) -> Floats:
         over, under = weights @ numerator, weights @ denominator
-        found: Floats = np.divide(over, under, out=np.zeros_like(over), where=under != 0)
-        return found
+        quotient: Floats = np.divide(over, under, out=np.zeros_like(over), where=under != 0)
+        return quotient
 
     return score

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rarefy.pipeline.tasks.shared.curves import curve, over
 from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Labels, Score
@@ -17,8 +18,6 @@ from rarefy.pipeline.tasks.shared.means import undefined
 from rarefy.pipeline.terms import metrics
 
 SLACK: Final = 1e-9  # 95% of 300 rows is 285 rows, whatever the rounding
-NAMES: Final = ("auroc", "average_precision", "recall_95_precision")
-"""The scores; the last with any percentage."""
 
 Parts = Callable[[Floats], tuple[Floats, Floats]]
 """Maps row weights (rows × draws) to a label's numerator and denominator; 0: it has no score."""
@@ -29,7 +28,7 @@ Columns = Callable[[Floats, Any], Iterable[tuple[Floats, Labels]]]
 
 
 def formula(name: str, columns: Columns) -> Formula | None:
-    """Return the score of a name, as the mean over labels; None if it is none of ``NAMES``."""
+    """Return the score of a name, as the mean over labels; None if it is none."""
     precision = metrics.precision_in(name)
     if precision:
         return macro(recall_at_precision(precision), columns)
@@ -116,32 +115,37 @@ def recall_at_precision(precision: float) -> Measure:
     0 if there is no such threshold. The threshold is the best one for these very rows.
     """
 
-    def measure(values: Floats, flags: Labels) -> Parts:
-        label = curve(values, flags)
+    def allowed(positives: Floats, flagged: Floats) -> NDArray[np.bool_]:
+        return positives >= (precision - SLACK) * flagged
 
-        def parts(by_row: Floats) -> tuple[Floats, Floats]:
-            at_value, flagged = label(by_row)
-            positives = np.cumsum(at_value, axis=0)
-            allowed = positives >= (precision - SLACK) * flagged
-            return np.where(allowed, positives, 0.0).max(axis=0), positives[-1]
-
-        return parts
-
-    return measure
+    return _recall_where(allowed)
 
 
 def recall_at_false_positives(share: float) -> Measure:
     """Return the largest recall at which at most this share of the negative rows is flagged."""
 
+    def allowed(positives: Floats, flagged: Floats) -> NDArray[np.bool_]:
+        negatives = flagged - positives
+        few: NDArray[np.bool_] = negatives <= (share + SLACK) * negatives[-1]
+        return few
+
+    return _recall_where(allowed)
+
+
+def _recall_where(allowed: Callable[[Floats, Floats], NDArray[np.bool_]]) -> Measure:
+    """Return the largest recall of the thresholds that are allowed.
+
+    ``allowed``: of the weight of the positive rows, and of all rows, that a threshold flags.
+    """
+
     def measure(values: Floats, flags: Labels) -> Parts:
         label = curve(values, flags)
 
         def parts(by_row: Floats) -> tuple[Floats, Floats]:
             at_value, flagged = label(by_row)
             positives = np.cumsum(at_value, axis=0)
-            negatives = flagged - positives
-            allowed = negatives <= (share + SLACK) * negatives[-1]
-            return np.where(allowed, positives, 0.0).max(axis=0), positives[-1]
+            reached = np.where(allowed(positives, flagged), positives, 0.0)
+            return reached.max(axis=0), positives[-1]
 
         return parts
 

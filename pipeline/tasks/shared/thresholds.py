@@ -17,8 +17,6 @@ from rarefy.pipeline.tasks.shared import formulas
 from rarefy.pipeline.tasks.shared.formulas import Floats, Labels
 from rarefy.pipeline.terms.threshold import Threshold
 
-THRESHOLDS: Final = "thresholds"
-"""The key of config.json under which each label's threshold is kept."""
 _SLACK: Final = 1e-9  # 95% of 300 rows is 285 rows, whatever the rounding
 
 

@@ -15,22 +15,23 @@ def rows(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> list[dict[str, list[int]]]:
     """Return the model's inputs for each text, or text and pair, cut to ``max_length`` tokens."""
-    found = []
-    for given in _portions(texts, pairs):
+    encodings = []
+    for portion in _portions(texts, pairs):
         with as_model_error(TOKENIZER):
-            encoded = tokenizer(*given, truncation=True, max_length=max_length)
-        found += [{key: encoded[key][row] for key in encoded} for row in range(len(given[0]))]
-    return found
+            encoded = tokenizer(*portion, truncation=True, max_length=max_length)
+        count = len(portion[0])
+        encodings += [{key: encoded[key][row] for key in encoded} for row in range(count)]
+    return encodings
 
 
 def counts(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[int]:
     """Return the number of tokens of each text, or text and pair, before it is cut."""
-    found: list[int] = []
-    for given in _portions(texts, pairs):
+    lengths: list[int] = []
+    for portion in _portions(texts, pairs):
         with as_model_error(TOKENIZER):
-            encoded = tokenizer(*given, truncation=False, verbose=False)
-        found += [len(ids) for ids in encoded["input_ids"]]
-    return found
+            encoded = tokenizer(*portion, truncation=False, verbose=False)
+        lengths += [len(ids) for ids in encoded["input_ids"]]
+    return lengths
 
 
 def _portions(

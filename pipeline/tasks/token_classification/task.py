@@ -242,15 +242,13 @@ class TagHead(SoftmaxHead):
 class TagObjective(SoftmaxObjective):
     """Cross-entropy with the tags of words, or with a teacher's softened probabilities."""
 
-    def loss(
-        self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return the cross-entropy of logits (words, tags) with the tags."""
         from rarefy.pipeline.tasks.shared import losses
 
         targets = batch["labels"][batch[FIRST] != NO_WORD]
         has_tag = targets != IGNORED
-        return losses.hard(outputs[has_tag], targets[has_tag], smoothing, total=total)
+        return losses.hard(outputs[has_tag], targets[has_tag], total=total)
 
     def imitation(self, outputs: Tensor, goal: Tensor, temperature: float) -> Tensor:
         """Return the divergence from the teacher's softened probabilities of words both read."""
@@ -375,7 +373,7 @@ class EntityPresenter(SingleLabelPresenter):
             answers.append(entity_answers.of_text(text, places, of_text, self.task.labels))
             at += len(places)
         if at != len(tagged):
-            raise DataError(f"{plural(len(tagged), 'answer')} to {plural(at, 'word')}")
+            raise DataError(f"{plural(len(tagged), 'prediction')} for {plural(at, 'word')}")
         return answers
 
     def _places(self, text: str) -> list[tuple[int, int]]:

@@ -136,16 +136,6 @@ def test_a_tag_is_taken_away(stored: Stored) -> None:
     assert stored.rarefy("artifact", "tag", "old", "--delete").code == 2
 
 
-def test_diff_names_what_differs(stored: Stored, trained_project: Project) -> None:
-    recipe = trained_project.recipe("quickstages:Head: {note: other}", name="other")
-    stored.rarefy("run", recipe, "--engine", "inline", "--threads", "1")  # as the other one
-    heads = [row["digest"] for row in stored.json("ls") if row["stage"] == "head"]
-    other = next(digest for digest in heads if digest != stored.digests["head"])
-    found = stored.json("diff", stored.digests["head"], other)
-    assert {"what": "stage.parameters.note", "a": "None", "b": "other"} in found
-    assert stored.rarefy("artifact", "diff", other, other).out == ""
-
-
 def report(*references: str) -> Artifact:
     """A report with an input and these references, and an accuracy that may be 0."""
     roles = [("0" * 64, "input"), *((digest, "reference") for digest in references)]
@@ -157,12 +147,6 @@ def report(*references: str) -> Artifact:
         metrics=(Metric(name="accuracy", value=0.1, low=0.0, high=0.25),),
     )
     return Artifact(Path("report"), manifest, manifest.digest)
-
-
-def test_diff_compares_every_reference_of_a_report() -> None:
-    first, second = report("1" * 64, "3" * 64), report("2" * 64, "3" * 64)
-    ends = (f"{'1' * 64}, {'3' * 64}", f"{'2' * 64}, {'3' * 64}")
-    assert artifact.differences(first, second) == {"parents.reference": ends}
 
 
 def test_an_interval_that_begins_at_0_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

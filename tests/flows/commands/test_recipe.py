@@ -132,13 +132,3 @@ def test_what_can_be_checked_without_code_is_checked(
     installed = project.recipe("finetune", "export")
     assert rarefy("recipe", "check", installed, "--no-code").out == f"ok {installed}\n"
     assert rarefy("plan", installed, "--no-code").code == 0
-
-
-def test_the_reference_as_pages_of_a_site(rarefy: Callable[..., Said], tmp_path: Path) -> None:
-    said = rarefy("recipe", "reference", "--out", tmp_path / "pages", "--json")
-    files = {str(Path(path).relative_to(tmp_path / "pages")) for path in said.json["files"]}
-    assert {"recipe.md", "metrics.md", "commands.md", "stages/prune.md"} <= files
-    text = (tmp_path / "pages/commands.md").read_text()
-    assert "\n## `rarefy promote`\n" in text
-    assert "| `--max-p99 TIME` |" in text
-    assert "| `--json" not in text, "said once for all commands"

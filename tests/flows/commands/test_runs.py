@@ -251,7 +251,7 @@ def test_a_run_of_another_container_of_this_name_is_cancelled_there(
         page.update(space="another boot pid:[4026532178]")
         code, _, err = call("runs", "cancel", "tiny", "--home", str(tmp_path))
     assert code == 2
-    assert err.endswith(f"another machine that is called {page.entry.host}: cancel it there\n")
+    assert err.endswith(f"another machine named {page.entry.host}: cancel it there\n")
 
 
 def test_a_run_that_ends_before_it_is_cancelled_has_ended(

@@ -138,7 +138,7 @@ def test_a_server_that_stays_away_ends_the_watching(watched: Watched) -> None:
 
 def test_a_run_that_is_deleted_ends_the_watching(watched: Watched) -> None:
     error, _ = watched(Server(Scheduled(), ObjectNotFound(AWAY)))
-    assert error == f"the server does not know the run {RUN} any more"
+    assert error == f"the server no longer has the run {RUN}"
 
 
 @pytest.mark.parametrize("beat", [None, lambda: datetime(2026, 1, 1, tzinfo=UTC)])
@@ -161,6 +161,5 @@ def test_of_a_worker_that_is_busy_nothing_is_said(watched: Watched) -> None:
 def test_watching_ends_after_the_time_that_it_was_given(watched: Watched) -> None:
     error, _ = watched(Server(Scheduled()), timeout=600)
     assert error == (
-        "the run is Scheduled after 600 s; it is left to go on, and its page in Prefect says how "
-        "it ends"
+        "the run is Scheduled after 600 s; it continues, and its page in Prefect says how it ends"
     )

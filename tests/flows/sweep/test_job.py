@@ -51,7 +51,7 @@ def test_only_one_coordinator_at_a_time_has_a_folder(project: Project) -> None:
     with one.held():
         with pytest.raises(RecipeError) as raised, other.held():
             pytest.fail("two at once")
-        assert str(raised.value).startswith(f"{one.out}: this sweep runs already; wait")
+        assert str(raised.value).startswith(f"{one.out}: this sweep is already running; wait")
     with other.held():
         pass
 

@@ -27,7 +27,7 @@ def test_a_stage_has_its_description_its_bounds_and_its_defaults():
     section = reference.markdown("quantize")
     assert section.startswith("## `quantize`\n")
     assert "| `precision` | `int8`, `fp16` | `int8` |" in section
-    assert "| `percentile` | number > 50, ≤ 100 | `99.99` |" in section
+    assert "| `seconds` | number > 0, ≤ 86400 | `600` |" in section
 
 
 def test_an_unknown_stage_is_answered_with_the_nearest_name():

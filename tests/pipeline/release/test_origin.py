@@ -55,6 +55,22 @@ def test_another_recipe_of_that_path_is_not_taken_for_the_one_of_the_run(
     assert recipe_of(str(tmp_path), Path("r.yaml"), Home(tmp_path)).recipe.name == "other"
 
 
+def test_from_another_folder_the_recipe_of_a_run_has_to_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "rarefy run examples/demo.yaml"
+    (tmp_path / "run.json").write_text(json.dumps({"name": "demo", "command": command}))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    told = (
+        ": examples/demo.yaml, the recipe of this run, is not below this folder; go to where the "
+        "run was started, or name the recipe with --recipe$"
+    )
+    with pytest.raises(RecipeError, match=told):
+        recipe_of(str(tmp_path), None, Home(tmp_path))
+
+
 def test_a_record_without_the_recipe_s_name_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"command": "rarefy run tiny.yaml"}))
     with pytest.raises(IntegrityError, match="damaged; name the recipe with --recipe"):

@@ -208,10 +208,10 @@ def test_unlabelled_rows_that_are_held_out_are_left_out(load):
     splits, summary = load(unlabelled=rows)
     assert list(splits["unlabelled"].texts) == ["more"]
     assert summary.rows["unlabelled"] == 1
-    assert "unlabelled: 2 rows stand in dev or eval and are left out" in summary.warnings
+    assert "unlabelled: 2 rows occur in dev or eval and are left out" in summary.warnings
     found = load(unlabelled=[{"text": "Bright"}, rows[1]], train=TRAIN * 20, dev="train.jsonl")
     assert list(found[0]["unlabelled"].texts) == ["more"]
-    assert "unlabelled: 1 row stands in dev or eval and is left out" in found[1].warnings
+    assert "unlabelled: 1 row occurs in dev or eval and is left out" in found[1].warnings
     assert not any("unlabelled" in each for each in load(unlabelled=[rows[1]])[1].warnings)
 
 
@@ -226,7 +226,7 @@ def test_which_unlabelled_rows_are_left_out_has_a_digest(load):
 
 
 def test_unlabelled_rows_that_are_all_held_out_are_refused(load):
-    with pytest.raises(DataError, match="all unlabelled rows stand in dev or eval as well"):
+    with pytest.raises(DataError, match="all unlabelled rows occur in dev or eval as well"):
         load(unlabelled=EVAL)
 
 

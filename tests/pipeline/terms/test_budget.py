@@ -33,7 +33,7 @@ def test_a_drop_in_percent_is_told_its_unit(share, says):
 
 def test_only_latencies_have_cold_caches():
     assert Budget(metric="end_to_end_p50", max=2, caches="cold").caches == "cold"
-    with pytest.raises(ValidationError, match="'caches' is of latencies; accuracy has none"):
+    with pytest.raises(ValidationError, match="'caches' applies to latencies, not to accuracy"):
         Budget(metric="accuracy", min="90 %", caches="cold")
 
 
@@ -187,9 +187,9 @@ def test_a_budget_is_on_a_label_or_on_a_slice():
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"metric": "accuracy", "label": "a"}, "'label' is of precision, recall, f1; accuracy has"),
+        ({"metric": "accuracy", "label": "a"}, "'label' applies to precision, recall, f1, not to"),
         ({"metric": "recall", "label": "a", "slice": "b=c"}, "give a label or a slice, not both"),
-        ({"metric": "size", "slice": "b=c"}, "'slice' is of rows; size is of the whole model"),
+        ({"metric": "size", "slice": "b=c"}, "'slice' applies to scores of rows, not to size"),
         ({"metric": "accuracy", "slice": "german"}, "write COLUMN=VALUE, or COLUMN=\\*"),
         ({"metric": "accuracy", "slice": "language="}, "write COLUMN=VALUE, or COLUMN=\\*"),
     ],

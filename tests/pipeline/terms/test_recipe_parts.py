@@ -17,7 +17,7 @@ def test_a_name_ends_where_it_ends():
 def test_only_a_cpu_has_an_instruction_set_to_choose():
     assert Target().isa == "avx2"
     assert Target(isa="vnni").isa == "vnni"
-    with pytest.raises(ValidationError, match="'isa' is of the cpu provider"):
+    with pytest.raises(ValidationError, match="'isa' applies to the cpu provider"):
         Target(provider="cuda", isa="vnni")
-    with pytest.raises(ValidationError, match="'isa' is of the cpu provider"):
+    with pytest.raises(ValidationError, match="'isa' applies to the cpu provider"):
         Target(provider="openvino", isa="vnni")

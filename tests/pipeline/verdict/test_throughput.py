@@ -126,7 +126,7 @@ def test_a_limit_that_makes_no_sense_is_refused(budget, problem):
     [
         ({"min": "5 ms"}, "'5 ms' is a time; throughput takes a number of rows a second"),
         ({"min": 500, "against": "production"}, "'min' is an absolute bound"),
-        ({"min": 500, "caches": "cold"}, "'caches' is of latencies; throughput has none"),
+        ({"min": 500, "caches": "cold"}, "'caches' applies to latencies, not to throughput"),
     ],
 )
 def test_a_limit_of_another_kind_is_refused(budget, problem):

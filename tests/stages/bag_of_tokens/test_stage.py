@@ -74,8 +74,7 @@ def test_layers_of_it_cannot_be_removed(workshop):
 def test_tags_of_words_need_attention(workshop):
     with pytest.raises(
         RecipeError,
-        match=r"trial.yaml:\d+: .*a bag of words does not support "
-        "token",
+        match=r"trial.yaml:\d+: .*bag_of_tokens: not supported for token",
     ):
         workshop.open({"finetune": {}}, "bag_of_tokens", task="token-classification").plan.steps()
 

@@ -9,14 +9,12 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from rarefy.exporters.build import build
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.pooling import Pooling, read
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.distill import Distill
-from rarefy.stages.distill import stage as distill
+from rarefy.stages.distill import Distill, states
 from rarefy.stages.distill.stage import choose_layers
 from rarefy.stages.distill.states import same_tokens
 from rarefy.stages.finetune import Finetune
@@ -137,7 +135,7 @@ def test_layers_are_spread_from_the_first_to_the_last():
         ({}, "give 'keep_layers', a"),
         ({"keep_layers": 2, "student": "x"}, "not both"),
         ({"keep_layers": 0}, "at least one layer"),
-        ({"keep_layers": 2, "vocabulary": True}, "'vocabulary' is of a 'student'"),
+        ({"keep_layers": 2, "vocabulary": True}, "'vocabulary' needs a 'student'"),
     ],
 )
 def test_a_distillation_without_a_student_is_refused_with_the_recipe(parameters, message):
@@ -220,7 +218,7 @@ def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
     [
         (
             {"teacher": "head"},
-            "teacher: 'labels' has the predictions already, so 'head' is not asked",
+            "teacher: 'labels' has the predictions already, so 'head' is not used",
         ),
         ({"hidden_weight": 1}, "hidden_weight: 'labels' has .* without their hidden states"),
     ],
@@ -250,7 +248,7 @@ def test_one_row_that_is_split_differently_leaves_the_others_compared(
         alike.append([False, *same_tokens(*given)[1:]])
         return alike[-1]
 
-    monkeypatch.setattr(distill, "same_tokens", all_but_one)
+    monkeypatch.setattr(states, "same_tokens", all_but_one)
     context = make_context(rows=8)
     draft = Distill(keep_layers=1, epochs=1, hidden_weight=1).run(context, tuned)
     assert {m.name: m.value for m in draft.metrics}["rows_split_alike"] == 7
@@ -272,25 +270,3 @@ def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
-
-
-@pytest.mark.slow
-def test_a_student_learns_with_relus_and_ships_with_them(tuned, make_context, tmp_path):
-    context = make_context(rows=256)
-    stage = Distill(keep_layers=1, learning_rate=2e-3, epochs=6, batch_size=16, activation="relu")
-    stage.run(context, tuned)
-    new, _ = sentences(100, seed=5)
-    theirs, own = answers(tuned.directory, new), answers(context.output, new)
-    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
-    split = context.split("dev")
-    (tmp_path / "bundle").mkdir()
-    made = build(context.output, tmp_path / "bundle", task=context.task, split=split, form="deploy")
-    assert "Relu" in made.operators
-    assert "Gelu" not in made.operators
-
-
-def test_an_activation_is_for_families_that_are_described(tmp_path):
-    write_family(tmp_path / "albert", "albert", "AutoModelForSequenceClassification")
-    stage = Distill(student=str(tmp_path / "albert"), activation="relu")
-    with pytest.raises(ModelError, match=r"distill.activation: .*; leave it out"):
-        stage.follow_model({"model_type": "bert"}, {}, tmp_path)

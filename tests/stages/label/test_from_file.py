@@ -131,7 +131,7 @@ def test_too_few_predictions_are_an_error_before_anything_runs(workshop):
 
 def test_a_wrong_file_is_an_error_before_anything_runs(workshop):
     workshop.write_rows("made.jsonl", [{"text": "a film", "label": "sports"}])
-    with pytest.raises(RecipeError, match=r"made.jsonl: row 1: 'sports' is none of the labels"):
+    with pytest.raises(RecipeError, match=r"made.jsonl: row 1: 'sports' is not one of the labels"):
         workshop.open("quick:Head", LABEL).plan.steps()
 
 
@@ -176,7 +176,7 @@ def test_options_that_mean_nothing_are_refused(workshop, parameters, problem):
 def test_predictions_of_a_file_join_no_average(workshop):
     workshop.write_rows("made.jsonl", predicted(24, 0))
     stages = ("quick:Head", LABEL, {"label": {"answers": "label"}, "as": "mean"})
-    with pytest.raises(RecipeError, match="answers: 'label' has those of a file, which join no"):
+    with pytest.raises(RecipeError, match="answers: 'label' has those of a file, which cannot be"):
         workshop.open(*stages).plan.steps()
 
 

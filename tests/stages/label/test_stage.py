@@ -107,7 +107,7 @@ def test_kept_answers_have_no_hidden_states(label, tuned, make_context):
 def test_answers_to_other_rows_are_refused(label, tuned, make_context):
     made = label(tuned)
     context = make_context(rows=13, artifacts={"label": made.artifact})
-    with pytest.raises(ModelError, match="72 answers to the 73 texts of the student"):
+    with pytest.raises(ModelError, match="72 predictions for the 73 texts of the student"):
         Distill(keep_layers=1, transfer="label").run(context, tuned)
 
 

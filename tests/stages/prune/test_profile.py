@@ -114,7 +114,7 @@ def test_a_model_without_described_parts_is_refused(workshop):
     [
         ({"speedup": 2}, "go together"),
         ({"table": "times", "vocabulary": True}, "go together"),
-        ({"speedup": 2, "table": "times", "remove_heads": "10 %"}, "decides itself"),
+        ({"speedup": 2, "table": "times", "remove_heads": "10 %"}, "chooses how many"),
     ],
 )
 def test_a_speedup_needs_a_table_and_no_shares(workshop, parameters, message):

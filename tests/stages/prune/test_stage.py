@@ -116,7 +116,7 @@ def test_rare_tokens_are_spelled_from_others(tuned, make_context):
 
 
 def test_a_least_count_is_one_of_tokens():
-    with pytest.raises(ValidationError, match="'min_count' is of 'vocabulary: true'"):
+    with pytest.raises(ValidationError, match="'min_count' needs 'vocabulary: true'"):
         Prune(remove_heads=0.5, min_count=2)
 
 
@@ -207,7 +207,7 @@ def test_rounds_and_texts_are_for_recovery(parameters):
 
 
 def test_rounds_are_not_of_tokens():
-    with pytest.raises(ValidationError, match="'rounds' are of layers, heads and neurons"):
+    with pytest.raises(ValidationError, match="'rounds' apply to layers, heads and neurons"):
         Prune(rounds=2, recover_epochs=1, vocabulary=True)
 
 
@@ -310,10 +310,10 @@ def test_fewer_parameters_than_embeddings_have_are_out_of_reach(fresh, make_cont
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"remove_macs": 0.5, "remove_heads": 0.5}, "'remove_macs' decides itself"),
+        ({"remove_macs": 0.5, "remove_heads": 0.5}, "'remove_macs' chooses how many"),
         ({"remove_macs": 0.5, "speedup": 2, "table": "x"}, "either 'speedup' or 'remove_macs'"),
         ({"remove_macs": 0.5, "keep_parameters": 2}, "either 'remove_macs' or 'keep_parameters'"),
-        ({"keep_parameters": 2, "remove_neurons": 0.5}, "'keep_parameters' decides itself"),
+        ({"keep_parameters": 2, "remove_neurons": 0.5}, "'keep_parameters' chooses how many"),
     ],
 )
 def test_one_target_at_a_time(parameters, message):

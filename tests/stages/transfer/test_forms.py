@@ -72,8 +72,18 @@ def test_scores_and_vectors_are_the_outputs():
 @pytest.mark.parametrize(
     ("task", "value", "column", "problem"),
     [
-        ("text-classification", "sports", "label", "'sports' is none of the labels negative, pos"),
-        ("text-classification", {"sports": 1}, "probabilities", "'sports' is none of the labels"),
+        (
+            "text-classification",
+            "sports",
+            "label",
+            "'sports' is not one of the labels negative, pos",
+        ),
+        (
+            "text-classification",
+            {"sports": 1},
+            "probabilities",
+            "'sports' is not one of the labels",
+        ),
         ("text-classification", {"positive": 0.5}, "probabilities", "sum to 0.5, not to 1"),
         ("text-classification", {"positive": math.nan}, "probabilities", "not a finite number"),
         ("text-classification", {"positive": "1"}, "probabilities", "not a finite number"),
@@ -96,7 +106,10 @@ def test_what_is_no_prediction_is_refused(task, value, column, problem):
     [
         ("Berlin", "not a list of spans"),
         ([[0, 6]], "is not a span"),
-        ([{"start": 0, "end": 6, "label": "Street"}], "'Street' is none of the labels City, Zip"),
+        (
+            [{"start": 0, "end": 6, "label": "Street"}],
+            "'Street' is not one of the labels City, Zip",
+        ),
     ],
 )
 def test_what_is_no_span_is_refused(value, problem):

@@ -142,7 +142,10 @@ def test_a_comparison_needs_a_prediction_for_every_row(read):
         ([{"text": "a"}], "no column 'probabilities' or 'label'; the file has text"),
         ([{"label": "positive"}], "no column 'text', by which rows are found; the file has label"),
         ([{"text": " ", "label": "positive"}], "row 1: it has no text"),
-        ([{"text": "a", "label": "great"}], "row 1: 'great' is none of the labels negative, pos"),
+        (
+            [{"text": "a", "label": "great"}],
+            "row 1: 'great' is not one of the labels negative, pos",
+        ),
         (
             [{"text": "a", "label": "negative"}, {"text": "a", "label": "positive"}],
             "rows 1 and 2 have the same text, but different predictions",

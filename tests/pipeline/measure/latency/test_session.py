@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rarefy.pipeline.measure.latency import drift, stopping
+from rarefy.pipeline.measure import stopping
+from rarefy.pipeline.measure.latency import drift
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.latency import worker as latency_worker
 from rarefy.pipeline.measure.latency.timer import Timer
@@ -26,7 +27,7 @@ from rarefy.pipeline.measure.latency.worker import (
     Session,
     Timed,
 )
-from rarefy.pipeline.measure.statistics import enough, intervals
+from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.errors import EvidenceError, ProviderError, RarefyError
 from tests.pipeline.measure import bundles
 
@@ -430,7 +431,7 @@ def test_processes_after_the_time_limit_take_no_more_calls_than_they_need():
         {name: Path(name) for name in machine.pace},
         bundles.texts(),
         seconds=9,
-        clear=lambda timed: timed.processes >= enough.FEWEST,
+        clear=lambda timed: timed.processes >= stopping.FEWEST,
         timer=machine.timer,
         run_process=call,
     )

@@ -39,9 +39,9 @@ def test_one_that_is_asked_for_comes_first(tmp_path):
 def test_one_that_is_missing_here_is_not_replaced_in_silence(tmp_path, monkeypatch):
     monkeypatch.setattr(openvino, "installed", lambda: False)
     made = options(tmp_path, providers=["OpenVINO"])
-    with pytest.raises(ProviderError, match=r"not installed; .*ask for the provider cpu"):
+    with pytest.raises(ProviderError, match=r"not installed; .*choose the provider cpu"):
         bundle_files.chosen_provider(made, None)
     if PROVIDERS["cuda"] not in available():
         made = options(tmp_path, providers=[PROVIDERS["cuda"]])
-        with pytest.raises(ProviderError, match=r"'cuda' is not active.*ask for the provider cpu"):
+        with pytest.raises(ProviderError, match=r"'cuda' is not active.*choose the provider cpu"):
             bundle_files.chosen_provider(made, None)

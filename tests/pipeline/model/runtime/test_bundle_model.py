@@ -205,7 +205,7 @@ def test_a_text_without_tokens_is_refused_in_one_line(tmp_path, way):
     model = recorded(tmp_path, **{way: True})
     assert len(model.asked(["film", ""])) == 2
     model.tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
-    with pytest.raises(DataError, match=r"^the text '' has no tokens, so it cannot be answered$"):
+    with pytest.raises(DataError, match=r"^the text '' has no tokens, so there is no prediction$"):
         model.asked(["film", ""])
 
 

@@ -391,15 +391,6 @@ def test_an_unanswerable_query_is_said_in_one_line_with_exit_code_2(workshop, ra
     assert "eval.jsonl: 1 query without a relevant row ('a')" in " ".join(said.err.split())
 
 
-def test_smoothed_labels_are_refused_by_recipe_check_with_the_stage_s_line(workshop, rarefy):
-    data = write_ratings(workshop)
-    recipe = workshop.recipe({"finetune": {"label_smoothing": 0.1}}, task="regression", data=data)
-    said = rarefy("recipe", "check", recipe, "--home", workshop.folder / "home")
-    assert said.code == 2
-    text = " ".join(said.err.split())
-    assert "finetune: label_smoothing: regression has no labels to smooth; leave it out" in text
-
-
 def test_queries_are_groups_of_their_own():
     """The rows of a query are one block already, which is drawn as a whole."""
     split = grouped([0.0, 1.0, 0.0, 1.0], ["a", "a", "b", "b"])

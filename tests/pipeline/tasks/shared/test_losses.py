@@ -37,13 +37,6 @@ def test_hard_counts_only_rows_with_a_label():
     assert nothing.item() == 0.0
 
 
-def test_hard_with_smoothing_spreads_the_share_over_all_classes():
-    logits = torch.tensor([[0.0, math.log(3.0)]])
-    plain, uniform = -math.log(0.75), -(math.log(0.75) + math.log(0.25)) / 2
-    got = losses.hard(logits, torch.tensor([1]), smoothing=0.2).item()
-    assert got == pytest.approx(0.8 * plain + 0.2 * uniform, abs=1e-6)
-
-
 def test_hidden_ignores_padding():
     student = torch.zeros(1, 3, 2)
     teacher = torch.tensor([[[1.0, 1.0], [0.0, 2.0], [100.0, 100.0]]])
@@ -78,9 +71,6 @@ def test_binary_is_the_mean_over_labels_and_over_rows_with_flags():
     assert losses.binary(logits, flags).item() == pytest.approx(sum(rows) / 2, abs=1e-6)
     assert losses.binary(logits, flags, total=True).item() == pytest.approx(sum(rows), abs=1e-6)
     assert losses.binary(logits[2:], flags[2:]).item() == 0.0
-    # With half of each flag smoothed away, a flag of 1 is 0.75.
-    smoothed = losses.binary(logits[:1, 1:], flags[:1, :1], 0.5).item()
-    assert smoothed == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25), abs=1e-6)
 
 
 def test_soft_binary_is_least_at_the_teachers_answers_whose_gradient_keeps_its_scale():

@@ -1,4 +1,7 @@
-"""The generated pages of the documentation: recipe keys, metrics, stages and commands."""
+"""Write the generated pages of docs/reference: recipe keys, metrics, stages and commands.
+
+python -m benchmarks.reference
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import click
 
 from rarefy.pipeline.recipe import reference
 
+FOLDER = Path(__file__).parents[1] / "docs/reference"
 EXAMPLES = {
     "adapt": "- prune: {remove_heads: 25 %}\n- adapt: {teacher: finetune, epochs: 2}\n- merge",
     "augment": (
@@ -40,6 +44,19 @@ EXAMPLES = {
     "validate": "- export\n- validate: {models: [finetune], seconds: 60}",
 }
 """An excerpt of ``stages`` for each stage, to begin with."""
+KEYS_HEAD = """# Recipe
+
+This page is generated from the code. `rarefy recipe reference` prints it together with the
+[metrics](metrics.md) and the [stages](stages/index.md). `rarefy recipe schema` prints the JSON
+schema, with which editors complete and check recipes.
+
+"""
+METRICS_HEAD = """# Metrics
+
+This page is generated from the code. It lists what a budget may bound, and in which forms. A
+function of your own can also be a metric: see [Set budgets](../how-to/set-budgets.md).
+
+"""
 COMMANDS = """# Commands
 
 This page is generated from `rarefy COMMAND --help`.
@@ -60,33 +77,38 @@ _RAREFY_COMPLETE=fish_source rarefy | source    # ~/.config/fish/config.fish
 COMMON = {"--json", "--quiet", "--verbose", "--help", "--home"}
 
 
-def write(folder: Path) -> list[Path]:
-    """Write all pages into a folder and return their paths."""
-    paths = []
+def main() -> None:
     for name, text in pages().items():
-        path = folder / name
+        path = FOLDER / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
 
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its path in ``docs/reference``."""
     texts = {}
-    texts["recipe.md"] = reference.keys_page()
-    texts["metrics.md"] = reference.metrics_page()
+    keys = "\n\n".join(reference.keys())
+    texts["recipe.md"] = f"{KEYS_HEAD}{keys}\n"
+    texts["metrics.md"] = f"{METRICS_HEAD}{reference.metrics_table()}\n"
     rows = []
     for name, section in reference.stage_sections().items():
         texts[f"stages/{name}.md"] = _stage_page(name, section)
         link = f"[`{name}`]({name}.md)"
-        purpose = reference.first_sentence(section)
+        purpose = _first_sentence(section)
         rows.append((link, purpose))
     index = reference.table(("stage", "purpose"), rows)
     about = reference.STAGES.removeprefix("## ").strip()
     texts["stages/index.md"] = f"# {about}\n\n{index}\n"
     texts["commands.md"] = "\n".join([COMMANDS, *_commands()])
     return texts
+
+
+def _first_sentence(section: str) -> str:
+    """Return the first sentence of a section."""
+    paragraphs = section.split("\n\n")
+    first = paragraphs[1].replace("\n", " ")
+    sentence, dot, _ = first.partition(". ")
+    return sentence + dot.strip()
 
 
 def _stage_page(name: str, section: str) -> str:
@@ -173,3 +195,7 @@ def _value(option: click.Option) -> str:
         return option.metavar
     name = kind.name.upper()
     return name.removesuffix(" RANGE")
+
+
+if __name__ == "__main__":
+    main()

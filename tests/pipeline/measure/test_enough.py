@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rarefy.pipeline.measure.statistics import enough
+from rarefy.pipeline.measure import stopping
 
 
 @pytest.mark.parametrize(
@@ -21,28 +21,28 @@ from rarefy.pipeline.measure.statistics import enough
 def test_near_the_limit_it_takes_more_processes_none_of_them_slow(
     processes, room, slowest, is_enough
 ):
-    assert enough.is_enough(processes, room, slowest) is is_enough
+    assert stopping.is_enough(processes, room, slowest) is is_enough
 
 
 def test_a_process_in_five_that_is_slow_is_met_with_the_promised_probability():
-    assert 0.8**enough.FEWEST <= 0.0125 < 0.8 ** (enough.FEWEST - 1)
+    assert 0.8**stopping.FEWEST <= 0.0125 < 0.8 ** (stopping.FEWEST - 1)
 
 
 def test_the_slowest_process_is_compared_with_the_middle_one():
     calls = [[1.0, 1.0, 9.0], [1.0, 1.2, 1.1], [2.2, 2.2, 2.2]]
-    assert enough.slowest(calls, [[1.0] * 3] * 3) == pytest.approx(2.0)
-    assert enough.slowest(calls, [[1.0] * 3, [1.1] * 3, [2.2] * 3]) == pytest.approx(1.0)
+    assert stopping.slowest(calls, [[1.0] * 3] * 3) == pytest.approx(2.0)
+    assert stopping.slowest(calls, [[1.0] * 3, [1.1] * 3, [2.2] * 3]) == pytest.approx(1.0)
 
 
 def test_of_many_processes_one_may_be_slow():
     calls = [[1.0] * 3] * 39 + [[1.11] * 3]
-    left_out = enough.spared(len(calls))
-    slowest = enough.slowest(calls, [[1.0] * 3] * 40, left_out)
-    assert enough.is_enough(40, 1.04, slowest)
-    slowest = enough.slowest([*calls[1:], calls[-1]], [[1.0] * 3] * 40, left_out)
-    assert not enough.is_enough(40, 1.04, slowest)
-    many = enough.SPARING
-    assert enough.spared(many - 1) == 0
+    left_out = stopping.spared(len(calls))
+    slowest = stopping.slowest(calls, [[1.0] * 3] * 40, left_out)
+    assert stopping.is_enough(40, 1.04, slowest)
+    slowest = stopping.slowest([*calls[1:], calls[-1]], [[1.0] * 3] * 40, left_out)
+    assert not stopping.is_enough(40, 1.04, slowest)
+    many = stopping.SPARING
+    assert stopping.spared(many - 1) == 0
     assert 0.8**many + many * 0.2 * 0.8 ** (many - 1) <= 0.0125
 
 
@@ -50,4 +50,4 @@ def test_rows_that_take_longer_make_no_process_slow():
     """Each of ten processes calls twenty rows of its own."""
     generator = np.random.default_rng(0)
     rows = generator.lognormal(0, 0.5, (10, 20))
-    assert enough.slowest((2 * rows).tolist(), rows.tolist()) == pytest.approx(1.0)
+    assert stopping.slowest((2 * rows).tolist(), rows.tolist()) == pytest.approx(1.0)

@@ -2,9 +2,8 @@
 
 import pytest
 
-from rarefy.pipeline.measure.latency.stopping import LOOKS, Rule
 from rarefy.pipeline.measure.measurements import Latency
-from rarefy.pipeline.measure.statistics.enough import FEWEST
+from rarefy.pipeline.measure.stopping import FEWEST, LOOKS, Rule
 
 NOTHING = Latency(samples={})
 
