@@ -45,7 +45,16 @@ PAGES = (
         "demo-and-tasks",
         "Demo and tasks",
         "The demo, the examples of the five tasks, and the architectures that were tried.",
-        ("demo_best", "tasks", "reach", "large", "knowledge", "lexicon", "knowledge_recipe"),
+        (
+            "demo",
+            "demo_best",
+            "tasks",
+            "reach",
+            "large",
+            "knowledge",
+            "lexicon",
+            "knowledge_recipe",
+        ),
     ),
     Page(
         "other-tools",
