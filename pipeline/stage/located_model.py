@@ -14,6 +14,7 @@ from rarefy.pipeline.model import foreign, pooling, safe_loading
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.model.architectures.families import SHIFTED
 from rarefy.pipeline.model.architectures.parts import of_unknown_heads
+from rarefy.pipeline.model.tokens import normalizers
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.sources.model_files import CARD, CONFIG, SIDECARS, TOKENIZER
 from rarefy.pipeline.store.artifact import Kind, Source
@@ -200,7 +201,7 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         pruned = (directory / SIDECARS[0]).is_file()
         foreign.check_size(values, weights, pruned=pruned, positions=positions(values) or 0)
         if (directory / "tokenizer.json").is_file():
-            foreign.check_tokenizer(directory / "tokenizer.json")
+            normalizers.check_tokenizer(directory / "tokenizer.json")
     tokenizer = _existing(directory, TOKENIZER)
     if not tokenizer:
         raise ModelError(f"{model}: there is no tokenizer in {directory}")

@@ -11,13 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rarefy.pipeline.model import batches, foreign
+from rarefy.pipeline.model import batches
 from rarefy.pipeline.model.quantization import cpu_arithmetic
 from rarefy.pipeline.model.runtime import adapter_file, onnx_runtime, openvino, tensorrt
 from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE, path_of, read
 from rarefy.pipeline.model.runtime.graph_file import check_graph, contains
 from rarefy.pipeline.model.runtime.providers import DEVICES, PROVIDERS, check_included
-from rarefy.pipeline.model.tokens import windows, words
+from rarefy.pipeline.model.tokens import normalizers, windows, words
 from rarefy.pipeline.terms import bounds
 from rarefy.pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
 from rarefy.pipeline.terms.panics import as_model_error, first_line
@@ -144,7 +144,7 @@ class BundleModel:
 
         path = path_of(self.directory, TOKENIZER)
         try:
-            foreign.check_tokenizer(path)
+            normalizers.check_tokenizer(path)
             with as_model_error("the tokenizer"):
                 return Tokenizer.from_file(str(path))
         except Exception as error:  # of no class but Exception, whatever is wrong

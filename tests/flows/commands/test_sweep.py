@@ -158,7 +158,8 @@ def test_one_sweep_at_a_time_has_a_folder(project: Project, rarefy: Callable[...
     with sweeps.job(project, path).held():
         said = rarefy("sweep", path, *HERE)
     assert said.code == 2
-    assert said.err.startswith(f"rarefy: {project.home / 'sweeps' / 'trial'}: this sweep runs ")
+    folder = project.home / "sweeps" / "trial"
+    assert said.err.startswith(f"rarefy: {folder}: this sweep is already running")
     assert said.err.count("\n") == 1
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rarefy.pipeline.model import foreign
+from rarefy.pipeline.model.tokens import normalizers
 from rarefy.pipeline.terms import bounds
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 
@@ -86,7 +87,7 @@ def test_a_normalizer_may_not_multiply_texts(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     replace = {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 50}
     write(path, {"normalizer": replace})
-    foreign.check_tokenizer(path)
+    normalizers.check_tokenizer(path)
     write(path, {"normalizer": {"type": "Sequence", "normalizers": [replace] * 3}})
     with pytest.raises(ModelError, match=r"more than 1,000 characters of one"):
-        foreign.check_tokenizer(path)
+        normalizers.check_tokenizer(path)

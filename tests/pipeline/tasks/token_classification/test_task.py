@@ -341,5 +341,5 @@ class TestBundles:
     @pytest.mark.parametrize("answers", [2, 4])
     def test_answers_that_do_not_fit_the_words_are_refused(self, answers):
         rows = MADE.head.predictions(4 * np.eye(len(LABELS))[:answers])
-        with pytest.raises(DataError, match=f"{answers} answers to 3 words"):
+        with pytest.raises(DataError, match=f"{answers} predictions for 3 words"):
             MADE.presenter.postprocess([["in"], "New York"], rows)
