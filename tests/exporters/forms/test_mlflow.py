@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+import onnx
 import pytest
 
 from rarefy.exporters.forms import mlflow
@@ -95,7 +96,8 @@ def test_a_graph_that_onnx_s_checker_refuses_has_no_flavor_of_its_own(classifier
 
 def test_a_bundle_for_openvino_is_not_given_to_onnx_runtime(classifier):
     """The graph has no operators that ONNX Runtime lacks, but other answers and times there."""
-    assert mlflow._has_flavor(bundles.read(classifier))
+    known = onnx.defs.onnx_opset_version() >= 23  # onnx 1.17 does not know the graph's operators
+    assert mlflow._has_flavor(bundles.read(classifier)) is known
     change = {"providers": [PROVIDERS["openvino"]]}
     bundles.change(classifier, "session_options.json", lambda values: values.update(change))
     assert not mlflow._has_flavor(bundles.read(classifier))

@@ -175,7 +175,7 @@ def test_each_family_answers_the_same_and_loads_again(folders, tmp_path, make_co
 def test_a_model_that_counts_positions_from_the_padding_id_keeps_it(tmp_path):
     """Its positions start behind that id; an ordinary padding id may move."""
     for kind, pad, fixed in (("roberta", 5, {0, 1, 2, 3, 4, 5}), ("modernbert", 5, {5})):
-        sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
+        sizes = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2}
         config = transformers.AutoConfig.for_model(
             kind,
             **sizes,
