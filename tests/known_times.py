@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,27 +13,38 @@ import pytest
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.latency.worker import BLOCK, LEAST
 
-MS = 1.0
-"""What each call of each model takes, but for one percent of noise."""
 TOKENS = 8
+Time = Callable[[Path], float]
+"""What each call of a bundle takes in ms, but for one percent of noise."""
 
 
-def answer(_: str, request: dict[str, Any], **__: Any) -> dict[str, Any]:
+def alike(_: Path) -> float:
+    """Return the same for all bundles."""
+    return 1.0
+
+
+def by_size(bundle: Path) -> float:
+    """Return a microsecond for each byte of the graph, so fewer layers and units are faster."""
+    return (bundle / "model.onnx").stat().st_size / 1e6
+
+
+def answer(_: str, request: dict[str, Any], *, ms: Time = alike, **__: Any) -> dict[str, Any]:
     """Answer as a process that times bundles; see ``worker.run``. No two answers are equal."""
     draw = np.random.default_rng()
     count = BLOCK * max(LEAST, -(-request["calls"] // BLOCK))
-    names = list(request["bundles"])
+    folders = {name: Path(folder) for name, folder in request["bundles"].items()}
+    first = next(iter(folders.values()))
 
-    def times() -> list[float]:
+    def times(folder: Path) -> list[float]:
         noise = draw.lognormal(0, 0.01, count)
-        return [float(ms) for ms in MS * noise]
+        return [float(number) for number in ms(folder) * noise]
 
     def by_model() -> dict[str, list[float]]:
-        return {name: times() for name in names}
+        return {name: times(folder) for name, folder in folders.items()}
 
     return {
         "wall": by_model(),
-        "again": times(),
+        "again": times(first),
         "cpu": by_model(),
         "tokenizer": by_model(),
         "device": by_model(),
@@ -47,9 +60,10 @@ def answer(_: str, request: dict[str, Any], **__: Any) -> dict[str, Any]:
     }
 
 
-def know_times(patch: pytest.MonkeyPatch) -> None:
+def know_times(patch: pytest.MonkeyPatch, ms: Time = alike) -> None:
     """Let every measurement of latency have these answers instead of processes."""
-    patch.setattr(latency, "measure", partial(latency.measure, run_process=answer))
+    process = partial(answer, ms=ms)
+    patch.setattr(latency, "measure", partial(latency.measure, run_process=process))
 
 
 @pytest.fixture
