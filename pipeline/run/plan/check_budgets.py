@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
-from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe
+from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Recipe, Step
 from rarefy.pipeline.run.plan import check_cells
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks import Task
@@ -136,6 +136,7 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
     if not judges:
         return
     last = judges[-1]
+    _check_adapter(loaded, last, kinds)
     inputs = {MODEL, *loaded.ancestors(last), *last.stage.references().values()}
     readable = {name: kind for name, kind in kinds.items() if name in inputs}
     measured = loaded.call(last.stage.measures, readable)
@@ -157,6 +158,25 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
             ("budgets", position, "against"),
             f"{name!r} is not measured as a reference; measured are: {names}{hint}",
         )
+
+
+def _check_adapter(loaded: LoadedRecipe, judge: Step, kinds: dict[str, Kind]) -> None:
+    """Raise RecipeError if a budget is on an adapter's memory, and the bundle has no adapter."""
+    has_file = False
+    if judge.input != MODEL:
+        bundle = loaded.step(judge.input)
+        has_file = kinds[bundle.input] is Kind.ADAPTER
+    for position, budget in enumerate(loaded.recipe.budgets):
+        if budget.metric != "adapter_memory":
+            continue
+        if not has_file:
+            problem = "adapter_memory needs an adapter in a file: 'adapt', and no 'merge' after it"
+            raise loaded.where.say(("budgets", position, "metric"), problem)
+        if budget.against in kinds:
+            problem = (
+                f"{budget.against!r} has no adapter in a file; compare with a tag, or give max"
+            )
+            raise loaded.where.say(("budgets", position, "against"), problem)
 
 
 def _check_compares_answers(loaded: LoadedRecipe, position: int, budget: Budget) -> None:

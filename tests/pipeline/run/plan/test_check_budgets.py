@@ -51,6 +51,17 @@ def test_a_budget_that_nothing_measures_is_refused(workshop: Workshop) -> None:
     )
 
 
+def test_an_adapter_s_memory_needs_an_adapter_in_a_file(workshop: Workshop) -> None:
+    budget = {"metric": "adapter_memory", "max": "20 MB"}
+    teacher, adapter = "finetune", {"adapt": {"epochs": 1}}
+    said = refused(workshop, budget, teacher, adapter, "merge", "export", VALIDATE)
+    assert "adapter_memory needs an adapter in a file: 'adapt', and no 'merge' after it" in said
+    workshop.open(teacher, adapter, "export", VALIDATE, budgets=[budget]).plan.steps()
+    smaller = {"metric": "adapter_memory", "min_shrink": "2x", "against": "finetune"}
+    said = refused(workshop, smaller, teacher, adapter, "export", VALIDATE)
+    assert "'finetune' has no adapter in a file; compare with a tag, or give max" in said
+
+
 def test_a_score_that_the_task_does_not_have_is_refused(workshop: Workshop) -> None:
     budget = {"metric": "spearman", "min": 0.5}
     said = refused(workshop, budget, "finetune", "export", VALIDATE)
