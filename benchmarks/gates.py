@@ -195,7 +195,7 @@ def measured(rows: dict[str, Callable[[], dict[str, Any]]], folder: Path) -> lis
     """Return the rows; those that the folder has are not measured again."""
     results = []
     for name, measure in rows.items():
-        path = folder / f"{name}.json"
+        path = folder / f"{name}-{TRIALS}-{MORE}-{SEED}.json"
         if not path.is_file():
             path.write_text(json.dumps(measure() | here()))
         results.append(json.loads(path.read_text()))

@@ -19,10 +19,6 @@ from tests.exporters.families import MASKS, classifier
 from tests.models import TASK
 
 
-def small(kind: str) -> Any:
-    return classifier(kind, num_hidden_layers=1)
-
-
 def shuffled(model: Any) -> Any:
     """Give a model other weights."""
     generator = torch.Generator().manual_seed(11)
@@ -75,14 +71,14 @@ def told(graph: ir.Model) -> list[Any]:
 def test_another_models_graph_has_its_own_weights(
     kind: str, traces: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = trace.export(small(kind), trace.INPUTS, TASK)
-    other = trace.export(shuffled(small(kind)), trace.INPUTS, TASK)
+    first = trace.export(classifier(kind), trace.INPUTS, TASK)
+    other = trace.export(shuffled(classifier(kind)), trace.INPUTS, TASK)
     assert len(traces) == 1
     monkeypatch.setattr(trace, "trace", inspect.unwrap(trace.trace))
-    really = trace.export(shuffled(small(kind)), trace.INPUTS, TASK)
+    really = trace.export(shuffled(classifier(kind)), trace.INPUTS, TASK)
     assert told(other) == told(really)
     for graph in (other, really):  # a new node has a name of its own
-        assert mask.apply(graph) == min(1, MASKS.get(kind, 2))
+        assert mask.apply(graph) == MASKS.get(kind, 2)
         names = [node.name for node in graph.graph]
         assert len(set(names)) == len(names)
     assert told(other) == told(really)
@@ -92,12 +88,12 @@ def test_another_models_graph_has_its_own_weights(
 @pytest.mark.slow
 def test_a_model_with_equal_weights_is_no_pattern_for_others(traces: list[Any]) -> None:
     """The exporter keeps one of them: another model's weights, which differ, would share it."""
-    fresh = small("bert")
+    fresh = classifier("bert")
     norms = [part for part in fresh.modules() if isinstance(part, torch.nn.LayerNorm)]
     with torch.no_grad():
         for norm in norms:
             norm.weight.fill_(1.0)
-    for model in (fresh, shuffled(small("bert")), shuffled(small("bert"))):
+    for model in (fresh, shuffled(classifier("bert")), shuffled(classifier("bert"))):
         trace.export(model, trace.INPUTS, TASK)
     assert len(traces) == 2
 

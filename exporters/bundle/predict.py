@@ -37,6 +37,8 @@ INPUTS = {
     "token_type_ids": "type_ids",
 }
 """An input of the graph -> the attribute of an encoding that it is made of."""
+TOKENIZING = ("max_length", "truncation_side", "words", "windows")
+"""What of a signature the tokenizer depends on."""
 FORM = 'give {"texts": [...], "pairs": [...] or null}'
 
 
@@ -57,6 +59,7 @@ class Model:
         config = self._read("config.json")
         signature = self._read("signature.json")
         self.base: str | None = signature.get("base")
+        self.tokenizing: dict[str, Any] = {}
         self.session: Any = self._module("predict_session.py").open_session(self.folder)
         self.inputs = [value.name for value in self.session.get_inputs()]
         if self.base:
@@ -89,6 +92,13 @@ class Model:
         self.in_words: bool = signature.get("words", False)
         self.in_windows: bool = self.in_words or signature.get("windows", False)
         self.task: Any = self._module(program)
+        tokenizing = {key: signature.get(key) for key in TOKENIZING}
+        if tokenizing != self.tokenizing:  # adapters that read alike share a tokenizer
+            self.tokenizing = tokenizing
+            self._open_tokenizer(signature)
+
+    def _open_tokenizer(self, signature: dict[str, Any]) -> None:
+        """Load the tokenizer, for texts of a signature's form and length."""
         self.tokenizer: Any = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.overlap = 0

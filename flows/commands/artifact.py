@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rarefy.pipeline.store.tags import Move
 
 
-@click.group(short_help="List, show, verify, tag, push, pull, compare and delete artifacts.")
+@click.group(short_help="List, show, verify, tag, push, pull and delete artifacts.")
 def artifact() -> None:
     """Manage the store. REF is a tag, a digest, or at least the first six digits of a digest."""
 

@@ -117,17 +117,16 @@ def check_portable(loaded: LoadedRecipe, git: InGit | None = None) -> None:
     """
     for position, budget in enumerate(loaded.recipe.budgets):
         tag = budget.against
-        if tag not in loaded.tags or REMOTE_TAG in str(tag):
+        is_local = tag in loaded.tags and REMOTE_TAG not in str(tag)
+        if not is_local:
             continue
         key = ("budgets", position, "against")
-        raise loaded.where.say(
-            key,
-            f"the tag {tag!r} is in this machine's store, which a worker elsewhere does not have; "
-            "compare with URL#TAG",
+        missing = (
+            f"the tag {tag!r} is in this machine's store, which a worker elsewhere does not have"
         )
+        raise loaded.where.say(key, f"{missing}; compare with URL#TAG")
     model = loaded.recipe.model
-    is_tagged = model.startswith(references.TAG)
-    if is_tagged:
+    if references.is_tagged(model):
         place = ("model",)
         message = f"{model} is in this machine's store, which a worker elsewhere does not have"
         raise loaded.where.say(place, message)

@@ -47,7 +47,7 @@ class Clock:
     seed: int
     directory: Callable[[str], Path]
     """digest -> the folder of a bundle, with its files."""
-    measure: Callable[..., Latency] = latency.measure
+    measure: Callable[..., Latency] = field(default_factory=lambda: latency.measure)
     certain: dict[str, Interval] = field(default_factory=dict)
     """digest -> median ms. The first of it is the reference."""
     doubtful: dict[str, Interval] = field(default_factory=dict)

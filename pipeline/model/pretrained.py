@@ -178,10 +178,7 @@ def _filled(model_class: Any, config: Any, state: dict[str, Any], complete: bool
     unexpected = report["unexpected_keys"]
     # mDeBERTa-v3's file has a table beside that of its embeddings, of which only its training knew.
     unused = (name for name in unexpected if name.removesuffix("._weight") + ".weight" not in state)
-    # Files of old hold tables of positions, which the model computes by itself now.
-    computed = [f".{name}" for name, _ in model.named_buffers()]
-    stored = (name for name in unused if not any(end.endswith(f".{name}") for end in computed))
-    strange = sorted(name for name in stored if parts.of_body(name))
+    strange = sorted(name for name in unused if parts.of_body(name))
     if strange:
         raise ModelError(f"the model in config.json has no weight named {strange[0]}")
     model.config.name_or_path = ""

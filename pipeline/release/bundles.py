@@ -57,7 +57,7 @@ def is_run(reference: str, home: Home) -> bool:
     """Return whether a bare name is that of a run with a bundle."""
     if Path(reference).name != reference:
         return False
-    return (home.runs / reference / "bundle" / MODEL).is_file()
+    return (home.runs / reference / names.BUNDLE / MODEL).is_file()
 
 
 def find(reference: str, home: Home) -> Bundle:
@@ -71,7 +71,7 @@ def find(reference: str, home: Home) -> Bundle:
     folders = home.folders(reference)
     first = folders[0]
     for folder in folders:
-        for directory in (folder, folder / "bundle"):
+        for directory in (folder, folder / names.BUNDLE):
             if not (directory / MODEL).is_file():
                 continue
             if folder != first and (first / RUN).is_file():
@@ -163,6 +163,7 @@ def _check_judged(directory: Path, manifest: Manifest | None) -> None:
 
     The verdict is the last file that a run writes: without one, the bundle may be a new one.
     """
+    directory = directory.absolute()  # `.` has no name
     if directory.name != names.BUNDLE:
         return
     try:
@@ -172,6 +173,6 @@ def _check_judged(directory: Path, manifest: Manifest | None) -> None:
     digest = manifest.digest if manifest else None
     if verdict.bundle is not None and verdict.bundle != digest:
         raise IntegrityError(
-            f"{directory / MANIFEST}: the verdict of this run is on bundle {verdict.bundle[:12]}, "
-            "so the manifest was changed; run the recipe again"
+            f"{directory}: the verdict of this run is on bundle {verdict.bundle[:12]}, not on this "
+            "one; run the recipe again"
         )

@@ -50,10 +50,10 @@ def recipe_of(reference: str, given: LoadedRecipe | Path | None, home: Home) -> 
             )
         gate = words[1] == "ci"
         path = Path(words[2 if gate else -1])
-        # The path is relative to where the run was started, which may be another folder.
+        # A relative path begins where the run was started, which may be another folder.
         if not path.exists():
             raise RecipeError(
-                f"{reference}: {path}, the recipe of this run, is not below this folder; go to "
+                f"{reference}: {path}, the recipe of this run, does not exist here; go to "
                 f"where the run was started, or {REMEDY}"
             )
         loaded = recipes.load(path)

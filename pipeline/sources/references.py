@@ -23,6 +23,11 @@ HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?")
 """What may be a model's name on the Hub, with a revision or without."""
 
 
+def is_tagged(reference: str) -> bool:
+    """Return whether a model's reference names an artifact of the store."""
+    return reference.startswith(TAG)
+
+
 def model_reference(reference: str, base: Path) -> str:
     """Return a model's reference, with ``hub:`` if it is a name that no folder here has."""
     if not HUB_NAME.fullmatch(reference):

@@ -25,6 +25,7 @@ uses an artifact for longer holds a lease on it (``pipeline/store/lease.py``).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -443,12 +444,13 @@ def _open(directory: Path, digest: str) -> Artifact:
     """
     name = f"artifact {digest[:12]}"
     try:
-        manifest = Manifest.parse(json_text.content(directory / MANIFEST), name)
+        content = json_text.content(directory / MANIFEST)
+        manifest = Manifest.parse(content, name)
     except PermissionError as error:
         raise _unreadable(directory / MANIFEST, error) from error
     except (OSError, ValueError):
         raise IntegrityError(f"{name}: its manifest is damaged; {REMEDY}") from None
-    if manifest.digest != digest:
+    if hashlib.sha256(content).hexdigest() != digest:
         raise IntegrityError(f"{name}: its manifest was modified; {REMEDY}")
     for entry in manifest.files:
         path = directory / entry.path

@@ -22,7 +22,7 @@ LossFunction = Callable[[Any, dict[str, "Tensor"]], "Tensor"]
 class Objective(Part):
     """The losses of a task. ``outputs`` are a batch's raw outputs, (units, width)."""
 
-    smooths: ClassVar[bool] = True
+    of_labels: ClassVar[bool] = True
     """Whether its targets are labels, which ``temperature`` softens."""
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = None
     """What a linear model on words would predict: one of the labels, several, or a score."""

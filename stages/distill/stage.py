@@ -132,7 +132,7 @@ class Distill(Keeping):
     def check(self, recipe: StageCheck) -> None:
         """Raise RecipeError if a parameter means nothing for the task, or for stored answers."""
         task = recipe.task
-        if not task.objective.smooths and changed(self, ("temperature",)):
+        if not task.objective.of_labels and changed(self, ("temperature",)):
             raise RecipeError(f"temperature: not used by {task.name}; remove it")
         if task.head.body_only and not self.hidden_weight and changed(self, ("alpha",)):
             raise RecipeError(

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from rarefy.stages.quantization.sensitivity import Sensitivity
 
 log = logging.getLogger(__name__)
 
-METHODS: tuple[Method, ...] = ("min-max", "mse")
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
 FEW, MORE = 64, 256
 """Development rows on which a group alone is tried, and a whole plan."""
 PARTS = (1.0, 0.25, 0.0625)

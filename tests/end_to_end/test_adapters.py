@@ -108,8 +108,11 @@ def test_the_recipe_of_the_page_makes_an_adapter_beside_its_base(teams: Teams) -
     assert shown is not None
     recipe = yaml.safe_load(shown[1]) | {"model": "model"}
     *stages, validate = recipe.pop("stages")
-    validate["validate"] |= QUICK
+    validate["validate"] |= QUICK | {"memory": True}
     recipe["budgets"] = [{"metric": "accuracy", "min": "1 %"}]
     output = teams.run(*stages, validate, **recipe)
     bundle = teams.store.root / "artifacts/sha256" / digests(output)["export"]
     assert (bundle / "adapter.onnx_adapter").is_file()
+    report = teams.store.open(digests(output)["validate"])
+    numbers = {metric.name: metric.value for metric in report.manifest.metrics}
+    assert 0 < numbers["adapter_memory"] < numbers["memory"]

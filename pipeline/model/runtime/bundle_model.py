@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Feed = dict[str, NDArray[np.int64]]
 
 TOKENIZER = "tokenizer.json"
+TOKENIZING = ("max_length", "truncation_side", "words", "windows")
+"""What of a signature the tokenizer depends on; adapters that read alike share one."""
 AT_RUN_TIME = "DynamicQuantize"
 """What the operators are called that find ranges of activations at run time."""
 
@@ -113,7 +115,8 @@ class BundleModel:
         other._describe(adapter.config, adapter.signature)
         other.session = adapter_file.Session(self.session.base, adapter)
         other._check_names(other.session)
-        other._open_tokenizer()
+        if any(adapter.signature.get(key) != self.signature.get(key) for key in TOKENIZING):
+            other._open_tokenizer()
         return other
 
     def _describe(self, config: dict[str, Any], signature: dict[str, Any]) -> None:

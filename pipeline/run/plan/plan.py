@@ -263,7 +263,7 @@ class Plan:
     def located(self) -> located_model.Located:
         """The model; its head has the data's names for its labels, where these are known."""
         recipe = self.loaded.recipe
-        if recipe.model.startswith(references.TAG):
+        if references.is_tagged(recipe.model):
             from rarefy.pipeline.run.plan import tagged_model
 
             located = tagged_model.locate(self.store, recipe.model)

@@ -235,7 +235,7 @@ class PoolingHead(Head):
 class EmbeddingObjective(Objective):
     """Losses of embeddings: by documents or scores without a teacher, or those of a teacher."""
 
-    smooths: ClassVar[bool] = False
+    of_labels: ClassVar[bool] = False
 
     def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:
         """Return 0, because a text alone has no target; ``total``: what its gradients tell.

@@ -195,7 +195,7 @@ class ScoreHead(Head):
 class ScoreObjective(Objective):
     """Squared errors of scores; with groups, losses of relevance."""
 
-    smooths: ClassVar[bool] = False
+    of_labels: ClassVar[bool] = False
     linear: ClassVar[Literal["classes", "flags", "scores"] | None] = "scores"
 
     def loss(self, outputs: Tensor, batch: Mapping[str, Tensor], *, total: bool) -> Tensor:

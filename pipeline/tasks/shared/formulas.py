@@ -23,6 +23,8 @@ OF_EACH_LABEL: Final = ("auroc", "average_precision", "recall_95_precision")
 BINS = 15
 LEAST = 5e-8
 """Half of the last decimal of stored probabilities."""
+SLACK: Final = 1e-9
+"""What a share may miss by rounding: 95% of 300 rows is 285 rows."""
 
 
 def share(rows: NDArray[np.bool_]) -> Score:

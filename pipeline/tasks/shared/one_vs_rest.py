@@ -7,17 +7,15 @@ value that is NaN ranks below every other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rarefy.pipeline.tasks.shared.curves import curve, over
-from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Labels, Score
+from rarefy.pipeline.tasks.shared.formulas import SLACK, Floats, Formula, Labels, Score
 from rarefy.pipeline.tasks.shared.means import undefined
 from rarefy.pipeline.terms import metrics
-
-SLACK: Final = 1e-9  # 95% of 300 rows is 285 rows, whatever the rounding
 
 Parts = Callable[[Floats], tuple[Floats, Floats]]
 """Maps row weights (rows × draws) to a label's numerator and denominator; 0: it has no score."""
@@ -28,7 +26,10 @@ Columns = Callable[[Floats, Any], Iterable[tuple[Floats, Labels]]]
 
 
 def formula(name: str, columns: Columns) -> Formula | None:
-    """Return the score of a name, as the mean over labels; None if it is none."""
+    """Return the score of a name, as the mean over labels.
+
+    None if it is none of ``formulas.OF_EACH_LABEL``.
+    """
     precision = metrics.precision_in(name)
     if precision:
         return macro(recall_at_precision(precision), columns)

@@ -8,16 +8,13 @@ recognition error and reject tradeoff"). None as a threshold: the label is never
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rarefy.pipeline.tasks.shared import formulas
-from rarefy.pipeline.tasks.shared.formulas import Floats, Labels
+from rarefy.pipeline.tasks.shared.formulas import SLACK, Floats, Labels
 from rarefy.pipeline.terms.threshold import Threshold
-
-_SLACK: Final = 1e-9  # 95% of 300 rows is 285 rows, whatever the rounding
 
 
 def choose(probabilities: Floats, truth: ArrayLike, threshold: Threshold) -> list[float | None]:
@@ -80,7 +77,7 @@ def undecided(
 def _for_precision(values: Floats, hits: Labels, precision: float) -> float | None:
     """Return the lowest threshold of a precision; ``values`` fall, ``hits`` are correct so far."""
     counts = np.arange(len(values)) + 1
-    least = precision - _SLACK
+    least = precision - SLACK
     reached = hits >= least * counts
     allowed = np.flatnonzero(reached & _is_last(values))
     if not len(allowed):
@@ -90,7 +87,7 @@ def _for_precision(values: Floats, hits: Labels, precision: float) -> float | No
 
 def _for_recall(values: Floats, hits: Labels, needed: float) -> float:
     """Return the highest threshold at which ``needed`` of the label's rows have it."""
-    reached = hits >= needed - _SLACK
+    reached = hits >= needed - SLACK
     enough = np.flatnonzero(reached & _is_last(values))
     if not len(enough):
         return 0.0

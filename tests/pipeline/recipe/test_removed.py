@@ -37,6 +37,11 @@ def error(name: str, folder: Path) -> str:
     return str(raised.value).removeprefix(f"{path}:5: stages[0].")
 
 
+def test_options_that_lost_are_remembered() -> None:
+    lost = {"distill.activation", "finetune.label_smoothing", "quantize.percentile"}
+    assert lost <= REMOVED.keys()
+
+
 @pytest.mark.parametrize("name", sorted(REMOVED))
 def test_a_removed_stage_or_parameter_names_what_to_use_instead(name: str, tmp_path: Path) -> None:
     said = error(name, tmp_path)

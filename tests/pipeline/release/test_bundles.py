@@ -90,14 +90,17 @@ def test_a_folder_that_is_no_bundle_hides_no_tag(
     assert "hidden: this folder is not a bundle" in rarefy("predict", "hidden", "text").err
 
 
-def test_a_manifest_that_the_run_s_verdict_is_not_on_is_refused(desk: Desk) -> None:
+def test_a_manifest_that_the_run_s_verdict_is_not_on_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle, home = desk.run / "bundle", Home(desk.home)
     manifest = bundle / "manifest.json"
     values = json.loads(manifest.read_text())
     values["model"]["parameters"] += 1
     manifest.write_bytes(canonical_json(values))
-    message = f"the verdict of this run is on bundle {desk.digest[:12]}, so the manifest was"
-    for name in ("tiny", str(desk.run), str(bundle)):
+    message = f"the verdict of this run is on bundle {desk.digest[:12]}, not on this one"
+    monkeypatch.chdir(bundle)
+    for name in ("tiny", str(desk.run), str(bundle), "."):
         with pytest.raises(IntegrityError, match=message):
             bundles.find(name, home)
     said = desk.rarefy("compare", "tiny", desk.digest)

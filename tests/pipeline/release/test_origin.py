@@ -64,7 +64,7 @@ def test_from_another_folder_the_recipe_of_a_run_has_to_be_named(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     told = (
-        ": examples/demo.yaml, the recipe of this run, is not below this folder; go to where the "
+        ": examples/demo.yaml, the recipe of this run, does not exist here; go to where the "
         "run was started, or name the recipe with --recipe$"
     )
     with pytest.raises(RecipeError, match=told):

@@ -109,9 +109,7 @@ def test_a_float_form_that_openvino_cannot_have_is_left_out(
 
 
 @pytest.mark.slow
-def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(
-    context, chain, tmp_path, known_times
-):
+def test_a_target_of_openvinos_has_its_references_in_onnx_runtime(context, chain, tmp_path):
     pytest.importorskip("openvino")
     target = Target(name="ov", provider="openvino")
     context.requirements = Requirements((target,))
