@@ -1,7 +1,7 @@
 """What each idea of distillation gives a two-layer student, at equal training.
 
     python -m benchmarks.ablation --home DIR [--seeds N] [--first N] [NAME …]
-    python -m benchmarks.ablation --home DIR --options [OPTION …]
+    python -m benchmarks.ablation --home DIR --options [OPTION or TASK …]
 
 The teacher is all-MiniLM-L6-v2 fine-tuned on the demo's movie reviews, the student two of its
 layers. Every variant sees about as many tokens as 15 epochs over the labelled rows; what is made
@@ -234,9 +234,9 @@ def interval(differences: NDArray[Any], variants: int) -> Interval:
 
 
 def try_options(home: Path, rows: list[dict[str, Any]], names: list[str]) -> int:
-    """Try options of ``distill``, all unless some are named, and record them beside the rest."""
+    """Try options of ``distill``, all unless some or their tasks are named, and record them."""
     for option, task in distill_options.EVERY:
-        if names and option not in names:
+        if names and not {option, task} & set(names):
             continue
         row = distill_options.measured(home, option, task)
         print(json.dumps(row), file=sys.stderr, flush=True)

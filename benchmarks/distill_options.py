@@ -2,7 +2,8 @@
 
 The teachers are the first three fine-tunes of each task of ``benchmarks.merging``, and the students
 three of their six layers, which learn the same rows for as many epochs. An option is compared with
-the plain student of the same teacher and seed, on the same eval rows.
+the plain student of the same teacher and seed, on the same eval rows. Of ``EXAMPLES``, the teacher
+and the student are those of the example, with one teacher for all seeds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from benchmarks.bundle import ROOT
 from benchmarks.merging import (
     LEAST,
     SETTINGS,
@@ -36,13 +40,34 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.1},
     "best on dev": {"keep": "best"},
 }
+EXAMPLES = ("concepts", "ratings")
+"""Recipes of ``examples`` whose students learn hidden states."""
+TASKS = ("reviews", "parts of speech", *EXAMPLES)
 EVERYWHERE = ("hidden states",)
 """The options that are tried on each task; the others on reviews alone."""
 EVERY: tuple[tuple[str, str], ...] = (
-    *((option, task) for option in EVERYWHERE for task in SETTINGS),
+    *((option, task) for option in EVERYWHERE for task in TASKS),
     *((option, "reviews") for option in OPTIONS if option not in EVERYWHERE),
 )
 """What is measured: an option, and a task."""
+
+
+def of_example(name: str, seed: int, option: str) -> dict[str, Any]:
+    """Return the recipe of an example's teacher, its student without an option, and with it."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "examples" / f"{name}.yaml").read_text())
+    files = {key: str(ROOT / "examples" / values["data"][key]) for key in ("train", "eval")}
+    teacher, student, *_ = values["stages"]
+    shared = {key: value for key, value in student["distill"].items() if key != "hidden_weight"}
+    teacher = {**teacher, "as": f"seed-{seed}", "seed": SEEDS[0]}
+    stages = [teacher, {"distill": shared, "as": "plain", "seed": seed}]
+    tried = {"distill": {**shared, **OPTIONS[option]}, "as": step_of(option), "seed": seed}
+    return {
+        "name": f"options-{name}-{seed}",
+        "model": values["model"],
+        "task": values["task"],
+        "data": {**values["data"], **files},
+        "stages": [*stages, {**tried, "from": teacher["as"]}],
+    }
 
 
 def recipe(setting: Setting, home: Path, seed: int, option: str) -> dict[str, Any]:
@@ -74,10 +99,14 @@ def measured(home: Path, option: str, task: str) -> dict[str, Any]:
     scores: dict[str, list[Score]] = {}
     blocks = 0
     for seed in SEEDS:
-        plan, folders = checkpoints(recipe(SETTINGS[task], home, seed, option), home)
+        if task in EXAMPLES:
+            values = of_example(task, seed, option)
+        else:
+            values = recipe(SETTINGS[task], home, seed, option)
+        plan, folders = checkpoints(values, home)
         split = plan.splits["eval"]
         blocks = blocks_of(plan, split)
-        notes = home / "answers" / f"options-{SETTINGS[task].data}-{seed}"
+        notes = home / "answers" / values["name"]
         steps = {"teacher": f"seed-{seed}", "plain": "plain", "option": step_of(option)}
         for role, step in steps.items():
             one = score(plan, folders[step], split, notes)
@@ -103,10 +132,8 @@ def step_of(option: str) -> str:
 def claim(row: dict[str, Any]) -> Claim:
     """Compare an option with the plain student, over the seeds."""
     more = Interval(*row["points"])
-    option = row["option"]
-    parameters = ", ".join(f"{key}: {text}" for key, text in OPTIONS[option].items())
     return Claim(
-        f"{row['task']}: {option} ({parameters}) against the plain student, at equal tokens",
+        f"{row['task']}: {row['option']} against the plain student, at equal tokens",
         "better in three seeds, allowing for all options",
         f"{more.value:+.2f} points [{more.low:+.2f}, {more.high:+.2f}], {len(row['seeds'])} seeds",
         is_at_least(more, LEAST),
