@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,41 +14,25 @@ from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck, located_mo
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.training.parameters import Keeping, Loss, Row, Training, changed
+from rarefy.stages.training.parameters import Keeping, Training, changed
 from rarefy.stages.transfer import files as transfer_set
 from rarefy.stages.transfer.files import TRANSFER, Answering
 
 if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
     from rarefy.stages.teachers.outputs import TeacherOutputs
-    from rarefy.stages.teachers.state_losses import StateLoss
-
-
-@dataclass(frozen=True)
-class Supervision:
-    """What a student learns, before its width is known."""
-
-    train: TeacherOutputs
-    """The teacher's outputs for the training rows."""
-    dev: TeacherOutputs | None
-    """Those for the development rows, if the weights are chosen on them."""
-    state_loss: StateLoss | None = None
-    """Of hidden states, if they are learned."""
 
 
 class Distill(Keeping):
-    """Train a smaller student on its teacher's predictions, and optionally on its hidden states.
+    """Train a smaller student on its teacher's predictions, and on the labels.
 
     The student starts from some of the input's layers (DistilBERT, Sanh et al. 2019, arXiv
     1910.01108) or from another pretrained model. The loss is the sum of alpha · T² · KL(teacher ‖
     student), with both softened by the temperature T (Hinton et al. 2015, arXiv 1503.02531), and (1
-    − alpha) · cross-entropy with the labels, averaged over the rows of a batch that have one. With
-    a ``hidden_weight``, the mean squared difference between the hidden states of each student's
-    layer and of the teacher's layer at the same share of its depth is added (TinyBERT, Jiao et al.
-    2020, arXiv 1909.10351), through a learned projection if the widths differ, on rows that both
-    split into the same tokens. The teacher also labels unlabelled text of the domain
-    (data.unlabelled) and a transfer set. Its outputs are computed once and stored. The loss on the
-    development split, for ``keep: best``, combines predictions and labels with the same ``alpha``.
+    − alpha) · cross-entropy with the labels, averaged over the rows of a batch that have one. The
+    teacher also labels unlabelled text of the domain (data.unlabelled) and a transfer set. Its
+    outputs are computed once and stored. The loss on the development split, for ``keep: best``,
+    combines predictions and labels with the same ``alpha``.
 
     Small students need longer training, a higher learning rate than the teacher and more text than
     the labelled rows.
@@ -65,9 +48,6 @@ class Distill(Keeping):
     transfer: str | None = Field(
         default=None,
         description="ID of an augment or label stage whose texts the teacher also labels",
-    )
-    hidden_weight: float = Field(
-        default=0.0, ge=0, description="Weight of the loss on hidden states"
     )
     keep_layers: int | tuple[int, ...] | None = Field(
         default=None,
@@ -134,7 +114,7 @@ class Distill(Keeping):
         task = recipe.task
         if not task.objective.of_labels and changed(self, ("temperature",)):
             raise RecipeError(f"temperature: not used by {task.name}; remove it")
-        if task.head.body_only and not self.hidden_weight and changed(self, ("alpha",)):
+        if task.head.body_only and changed(self, ("alpha",)):
             raise RecipeError(
                 f"alpha: {task.name} learns from predictions only, without labels; remove it"
             )
@@ -147,15 +127,10 @@ class Distill(Keeping):
             )
 
     def _check_stored_answers(self) -> None:
-        """Raise RecipeError if hidden states or a teacher are named that the answers replace.
+        """Raise RecipeError if a teacher is named that the answers replace.
 
         A teacher may be named where the input is the student.
         """
-        if self.hidden_weight:
-            raise RecipeError(
-                f"hidden_weight: {self.transfer!r} has the teachers' predictions without their "
-                "hidden states; name the augment stage as transfer, or remove the weight"
-            )
         if self.teacher and (self.keep_layers is not None or self.student is not None):
             raise RecipeError(
                 f"teacher: {self.transfer!r} has the predictions already, so {self.teacher!r} is "
@@ -172,15 +147,16 @@ class Distill(Keeping):
         """Check that the layers exist that the recipe names; return the student's config."""
         from rarefy.pipeline.model.architectures import parts
 
-        teacher = references.get("teacher", config)
         if self.student is not None:
-            config = _locate_student(self.student, base).config
-        if self.hidden_weight:
-            for model in (config, teacher):
-                _require_parts(model, "hidden_weight", "only the predictions can be learned")
-        depth = parts.depth(config)
+            return _locate_student(self.student, base).config
         if self.keep_layers is not None:
-            _require_parts(config, "keep_layers", "give a 'student' instead")
+            try:
+                parts.named(config)
+            except ModelError as error:
+                raise ModelError(
+                    f"distill.keep_layers: {error}; give a 'student' instead"
+                ) from error
+            depth = parts.depth(config)
             if depth is not None:
                 retained = choose_layers(self.keep_layers, depth)
                 parts.check_layers(config, retained)
@@ -188,10 +164,10 @@ class Distill(Keeping):
         return config
 
     def run(self, context: Context, model: Artifact) -> Draft:
-        """Label all rows with the teacher, train the student, and save it without projections."""
+        """Label all rows with the teacher, train the student, and save it."""
         from rarefy.pipeline.model import checkpoint
         from rarefy.stages.surgery import vocabulary
-        from rarefy.stages.teachers import state_losses
+        from rarefy.stages.teachers import outputs as teaching
         from rarefy.stages.training import run as training
 
         training.prepare(context)
@@ -202,30 +178,29 @@ class Distill(Keeping):
         if self.vocabulary:
             tokenizer, unseen_tokens = vocabulary.prune(student, tokenizer, splits)
             metrics.append(unseen_tokens)
-        rows = training.labelled_rows(context, tokenizer, *splits, numbered=True)
-        dev_splits = self._dev_splits(context, transfer)
-        dev_rows = training.labelled_rows(context, tokenizer, *dev_splits, numbered=True)
+        groups = [splits]
+        if dev_splits := self._dev_splits(context, transfer):
+            groups.append(dev_splits)
+        rows = [training.labelled_rows(context, tokenizer, *each, numbered=True) for each in groups]
         if transfer_set.has_answers(transfer):
-            self._check_stored_answers()
-            supervision = _stored_targets(context, transfer, (splits, rows), (dev_splits, dev_rows))
+            pairs = zip(groups, rows, strict=True)
+            outputs = [teaching.stored_outputs(context, transfer, *pair) for pair in pairs]
         else:
-            supervision = self._ask_teacher(context, model, student, tokenizer, splits, rows)
+            outputs = self._teacher_outputs(context, model, groups)
         training.set_dropout(student, self.dropout)
-        if supervision.state_loss is not None:
-            supervision.state_loss.attach_projections(student)
-        loss, dev_loss = self._losses(context, student, tokenizer, rows, supervision)
-        judge = None
-        if dev_loss is not None:
-            judge = training.mean_loss(context, tokenizer, dev_rows, dev_loss)
-        trained = training.train(
-            context, self, student, tokenizer, rows, loss, judge=judge, patience=self.patience
+        goals = teaching.goals(context, student, tokenizer, rows[0], *outputs)
+        imitation = partial(
+            teaching.imitation, context.task, alpha=self.alpha, temperature=self.temperature
         )
-        state_losses.remove_projections(student)
+        loss, *dev_loss = [imitation(goal) for goal in goals]
+        judge = None
+        if dev_loss:
+            judge = training.mean_loss(context, tokenizer, rows[1], dev_loss[0])
+        trained = training.train(
+            context, self, student, tokenizer, rows[0], loss, judge=judge, patience=self.patience
+        )
         roles = checkpoint.save(student, tokenizer, context.output)
-        metrics += [*trained.metrics(), Metric(name="rows", split="train", value=len(rows))]
-        if supervision.state_loss is not None:
-            comparable = sum(supervision.state_loss.comparable)
-            metrics.append(Metric(name="rows_split_alike", value=comparable))
+        metrics += [*trained.metrics(), Metric(name="rows", split="train", value=len(rows[0]))]
         return Draft(roles, checkpoint.describe(student), tuple(metrics))
 
     def _dev_splits(self, context: Context, transfer: Artifact | None) -> list[Split]:
@@ -241,98 +216,26 @@ class Distill(Keeping):
             splits.append(answered)
         return splits
 
-    def _ask_teacher(
-        self,
-        context: Context,
-        model: Artifact,
-        student: Any,
-        tokenizer: Any,
-        splits: Sequence[Split],
-        rows: Sequence[Row],
-    ) -> Supervision:
-        """Run the teacher on all rows, and on the development rows if they are judged on.
+    def _teacher_outputs(
+        self, context: Context, model: Artifact, groups: Sequence[Sequence[Split]]
+    ) -> list[TeacherOutputs]:
+        """Run the teacher on the training rows, and on the development rows if there are some.
 
         Args:
             context: of the stage.
             model: the input, which is the teacher unless another is named.
-            student: the network before its training.
-            tokenizer: the student's.
-            splits: those that the student learns.
-            rows: the same, as the student reads them.
+            groups: the splits of the training rows, and those of the development rows.
         """
         from rarefy.stages.teachers import outputs as teaching
         from rarefy.stages.training import run as training
 
         artifact = context.artifacts[self.teacher] if self.teacher else model
-        teacher, teacher_tokenizer = training.open_network(context, artifact)
-        teacher_rows = training.labelled_rows(context, teacher_tokenizer, *splits)
-        state_loss = None
-        if self.hidden_weight:
-            from rarefy.stages.distill.states import same_tokens
-
-            comparable = same_tokens(tokenizer, rows, teacher_tokenizer, teacher_rows)
-            state_loss = self._state_loss(student, teacher, comparable)
-        layers = state_loss.teacher_layers if state_loss else []
-        train = teaching.outputs(context, teacher, teacher_tokenizer, teacher_rows, layers)
-        dev = None
-        if dev_splits := self.judged_on(context):
-            dev_rows = training.labelled_rows(context, teacher_tokenizer, *dev_splits)
-            dev = teaching.outputs(
-                context, teacher, teacher_tokenizer, dev_rows, folder="teacher-dev"
-            )
-        return Supervision(train, dev, state_loss)
-
-    def _state_loss(self, student: Any, teacher: Any, comparable: list[bool]) -> StateLoss:
-        """Return the loss of the hidden states that the parameters name.
-
-        Args:
-            student: the network before its training.
-            teacher: the network that it learns from.
-            comparable: for each row, whether both read the same tokens.
-
-        Raises:
-            ModelError: if the parts of either are not described, or no row is comparable.
-        """
-        from rarefy.pipeline.model import checkpoint
-        from rarefy.stages.distill.states import spread_layers
-        from rarefy.stages.teachers.state_losses import StateLoss
-
-        if not any(comparable):
-            raise ModelError(
-                "distill.hidden_weight: the tokenizers of teacher and student split every row "
-                "differently, so their states cannot be compared; remove the weight"
-            )
-        depth = len(checkpoint.encoder_layers(student))
-        teacher_depth = len(checkpoint.encoder_layers(teacher))
-        pairs = spread_layers(depth, teacher_depth)
-        widths = (student.config.hidden_size, teacher.config.hidden_size)
-        return StateLoss(pairs, self.hidden_weight, widths, comparable)
-
-    def _losses(
-        self,
-        context: Context,
-        student: Any,
-        tokenizer: Any,
-        rows: Sequence[Row],
-        supervision: Supervision,
-    ) -> tuple[Loss, Loss | None]:
-        """Return the loss of training, and that of the development rows if they are judged on."""
-        from rarefy.stages.teachers import outputs as teaching
-
-        outputs = [supervision.train]
-        if supervision.dev is not None:
-            outputs.append(supervision.dev)
-        fitted = teaching.goals(context, student, tokenizer, rows, *outputs)
-        imitate = partial(
-            teaching.imitation,
-            context.task,
-            alpha=self.alpha,
-            temperature=self.temperature,
-        )
-        loss = imitate(fitted[0], state_loss=supervision.state_loss)
-        if supervision.dev is None:
-            return loss, None
-        return loss, imitate(fitted[1])
+        teacher, tokenizer = training.open_network(context, artifact)
+        outputs = []
+        for folder, splits in zip(("teacher", "teacher-dev"), groups, strict=False):
+            rows = training.labelled_rows(context, tokenizer, *splits)
+            outputs.append(teaching.outputs(context, teacher, tokenizer, rows, folder=folder))
+        return outputs
 
     def _open_student(self, context: Context, model: Artifact) -> tuple[Any, Any]:
         """Return the student before its training, and its tokenizer."""
@@ -347,25 +250,6 @@ class Distill(Keeping):
             depth = len(checkpoint.encoder_layers(student))
             surgery.keep_layers(student, choose_layers(self.keep_layers, depth))
         return student, tokenizer
-
-
-def _stored_targets(
-    context: Context,
-    transfer: Artifact,
-    train: tuple[Sequence[Split], Sequence[Row]],
-    dev: tuple[Sequence[Split], Sequence[Row]],
-) -> Supervision:
-    """Return the answers that a transfer set has for the training and the development rows.
-
-    ``train``, ``dev``: splits, and the same as the student reads them; empty if there are none.
-    """
-    from rarefy.stages.teachers import outputs as teaching
-
-    train_outputs = teaching.stored_outputs(context, transfer, *train)
-    dev_splits, _ = dev
-    if not dev_splits:
-        return Supervision(train_outputs, None)
-    return Supervision(train_outputs, teaching.stored_outputs(context, transfer, *dev))
 
 
 def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
@@ -386,25 +270,6 @@ def _open_pretrained(context: Context, reference: str) -> tuple[Any, Any]:
 def _locate_student(reference: str, base: Path) -> Located:
     """Find a pretrained student. Raises ModelError if it cannot be found or used."""
     return located_model.locate(reference, base, allow_pickle=False, key="distill.student")
-
-
-def _require_parts(config: Config, key: str, advice: str) -> None:
-    """Check that the parts of a model's family are described.
-
-    Args:
-        config: the model's config.json.
-        key: the parameter of ``distill`` that needs the description.
-        advice: what to do instead.
-
-    Raises:
-        ModelError: if the parts of the model's family are not described.
-    """
-    from rarefy.pipeline.model.architectures import parts
-
-    try:
-        parts.named(config)
-    except ModelError as error:
-        raise ModelError(f"distill.{key}: {error}; {advice}") from error
 
 
 def choose_layers(layers: int | Sequence[int], depth: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rarefy.pipeline.data.split import Split
@@ -25,87 +25,31 @@ from rarefy.pipeline.tasks.embeddings import similarity
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.common.resume import pause
 from rarefy.stages.teachers import mapped
-from rarefy.stages.teachers.state_losses import StateLoss
-from rarefy.stages.teachers.states import captured_states
 from rarefy.stages.training import run as training
 from rarefy.stages.training.loop import collate, use_bf16
 from rarefy.stages.training.parameters import TEACHER_BATCH, Loss, Row
 from rarefy.stages.training.rows import lengths
 from rarefy.stages.transfer import files as transfer_set
 
-LOGITS, HIDDEN, DONE = "logits.f32", "hidden.f16", "done.json"
+LOGITS, DONE = "logits.f32", "done.json"
 SAVE_SECONDS = 5.0
 TURNED = 2000
 """Rows, at most, by which a teacher's narrower outputs are turned towards a student's."""
 
 
 @dataclass(frozen=True)
-class Spans:
-    """Where the parts of each row, its units or its tokens, stand among those of all rows."""
-
-    firsts: NDArray[np.int64]
-    """(rows + 1,), the first part of each row, and the number of all parts."""
-
-    @classmethod
-    def from_counts(cls, counts: ArrayLike) -> Spans:
-        """Return the spans of rows that have so many parts, one row after another."""
-        return cls(np.concatenate([[0], np.cumsum(counts)]))
-
-    @property
-    def total(self) -> int:
-        """The parts of all rows."""
-        return int(self.firsts[-1])
-
-    def first(self, row: int) -> int:
-        """Return the first part of a row."""
-        return int(self.firsts[row])
-
-    def count(self, row: int) -> int:
-        """Return the number of a row's parts."""
-        return self.first(row + 1) - self.first(row)
-
-    def parts(self, rows: Sequence[int]) -> NDArray[np.int64]:
-        """Return the parts of some rows, row after row."""
-        ranges = [np.arange(self.first(row), self.first(row + 1)) for row in rows]
-        return np.concatenate(ranges)
-
-
-@dataclass(frozen=True)
 class TeacherOutputs:
-    """A teacher's raw outputs and hidden states for every row.
-
-    The hidden states are in a raw fp16 file, unpadded, row after row: for each token, state after
-    state. They are read with plain reads rather than memory-mapped, because mapped pages would
-    count as resident memory.
-    """
+    """A teacher's raw outputs for every row."""
 
     logits: Tensor
     """Raw outputs (units, width) in fp32, memory-mapped."""
-    units: Spans
-    tokens: Spans
-    path: Path
-    """The file of hidden states."""
-    states: int = 0
-    """The number of hidden states of each token."""
-    width: int = 0
-    """The width of each of them."""
+    firsts: NDArray[np.int64]
+    """(rows + 1,), the first unit of each row, and the number of all units."""
 
     def raw(self, rows: Sequence[int]) -> Tensor:
         """Return the raw outputs of some rows' units, row after row: (units, width)."""
-        return self.logits[self.units.parts(rows)]
-
-    def hidden(self, rows: Sequence[int]) -> list[Tensor]:
-        """Return each state in fp16 (rows, tokens, width), padded on the right with zeros."""
-        counts = [self.tokens.count(row) for row in rows]
-        size = self.states * self.width
-        padded = np.zeros((len(rows), max(counts), size), np.float16)
-        for place, count in enumerate(counts):
-            first = self.tokens.first(rows[place])
-            offset = first * size * padded.itemsize
-            numbers = np.fromfile(self.path, np.float16, count * size, offset=offset)
-            padded[place, :count] = numbers.reshape(count, size)
-        states = torch.from_numpy(padded)
-        return list(states.split(self.width, dim=-1))
+        units = [np.arange(self.firsts[row], self.firsts[row + 1]) for row in rows]
+        return self.logits[np.concatenate(units)]
 
 
 def answers(context: Context, artifact: Artifact, *splits: Split) -> TeacherOutputs:
@@ -118,15 +62,9 @@ def answers(context: Context, artifact: Artifact, *splits: Split) -> TeacherOutp
 
 
 def outputs(
-    context: Context,
-    teacher: Any,
-    tokenizer: Any,
-    rows: Sequence[Row],
-    layers: Sequence[int] = (),
-    batch_size: int = TEACHER_BATCH,
-    folder: str = "teacher",
+    context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row], folder: str = "teacher"
 ) -> TeacherOutputs:
-    """Run a teacher on all rows, and store its logits and the hidden states of some layers.
+    """Run a teacher on all rows, and store its raw outputs.
 
     Uses eval mode, batches of similar length, and bf16 autocast if the device supports it. A
     killed run resumes after the last batches that were written.
@@ -136,28 +74,23 @@ def outputs(
         teacher: the network.
         tokenizer: the teacher's.
         rows: as the teacher reads them.
-        layers: indices of the layers whose hidden states are stored.
-        batch_size: rows of a forward pass.
         folder: where the files are, in ``context.work``.
     """
     directory = context.work / folder
     directory.mkdir(parents=True, exist_ok=True)
-    units, tokens = _unit_spans(context.task, rows), Spans.from_counts(lengths(rows))
+    firsts = _first_units(context.task, rows)
     teacher.to(context.device).eval()
-    _run_batches(context, teacher, tokenizer, rows, layers, batch_size, directory, units, tokens)
+    _run_batches(context, teacher, tokenizer, rows, firsts, directory)
     teacher.cpu()
     width = context.task.head.width(teacher)
-    logits = torch.from_numpy(mapped.opened(directory / LOGITS, units.total, width))
-    hidden_size = int(teacher.config.hidden_size) if layers else 0
-    return TeacherOutputs(
-        logits, units, tokens, directory / HIDDEN, states=len(layers), width=hidden_size
-    )
+    logits = mapped.opened(directory / LOGITS, int(firsts[-1]), width)
+    return TeacherOutputs(torch.from_numpy(logits), firsts)
 
 
 def stored_outputs(
     context: Context, artifact: Artifact, splits: Sequence[Split], rows: Sequence[Row]
 ) -> TeacherOutputs:
-    """Return the outputs that a transfer set has for the rows of splits, without hidden states.
+    """Return the outputs that a transfer set has for the rows of splits.
 
     Args:
         context: of the stage that runs.
@@ -171,13 +104,13 @@ def stored_outputs(
     by_split = transfer_set.answers(artifact)
     chunks = _chunks(by_split[split.name] for split in splits)
     logits = torch.from_numpy(mapped.written(context.work, chunks))
-    units, tokens = _unit_spans(context.task, rows), Spans.from_counts(lengths(rows))
-    if units.total != len(logits):
+    firsts = _first_units(context.task, rows)
+    if firsts[-1] != len(logits):
         raise ModelError(
-            f"the transfer set has {len(logits)} predictions for the {units.total} texts of the "
+            f"the transfer set has {len(logits)} predictions for the {firsts[-1]} texts of the "
             "student; label them again"
         )
-    return TeacherOutputs(logits, units, tokens, Path())
+    return TeacherOutputs(logits, firsts)
 
 
 def _chunks(outputs_of_splits: Iterable[Tensor]) -> Iterator[NDArray[np.float32]]:
@@ -187,11 +120,12 @@ def _chunks(outputs_of_splits: Iterable[Tensor]) -> Iterator[NDArray[np.float32]
             yield part.float().numpy()
 
 
-def _unit_spans(task: Task, rows: Sequence[Row]) -> Spans:
-    """Return where the units of each row stand among all units."""
+def _first_units(task: Task, rows: Sequence[Row]) -> NDArray[np.int64]:
+    """Return the first unit of each row among all units, and their number (rows + 1,)."""
     if task.encoder.unit_per_row:
-        return Spans(np.arange(len(rows) + 1))
-    return Spans.from_counts([task.encoder.count_units(row) for row in rows])
+        return np.arange(len(rows) + 1)
+    counts = [task.encoder.count_units(row) for row in rows]
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
 def goals(
@@ -243,75 +177,64 @@ def _run_batches(
     teacher: Any,
     tokenizer: Any,
     rows: Sequence[Row],
-    layers: Sequence[int],
-    batch_size: int,
+    firsts: NDArray[np.int64],
     directory: Path,
-    units: Spans,
-    tokens: Spans,
 ) -> None:
-    """Write the files in a folder, longest rows last; resume where an earlier run stopped."""
+    """Write the outputs to a folder, longest rows last; resume where an earlier run stopped."""
     order = order_by_length(lengths(rows).tolist())
     done = _finished_rows(directory)
-    logit_path, state_path = directory / LOGITS, directory / HIDDEN
-    logit_path.touch()
-    state_path.touch()
+    path = directory / LOGITS
+    path.touch()
     saving_at = saved_at = time.monotonic()
-    with logit_path.open("r+b") as logit_file, state_path.open("r+b") as state_file:
-        for start in range(done, len(order), batch_size):
-            places = order[start : start + batch_size]
+    with path.open("r+b") as file:
+        for start in range(done, len(order), TEACHER_BATCH):
+            places = order[start : start + TEACHER_BATCH]
             batch = [rows[place] for place in places]
-            logits, states = _forward(context, teacher, tokenizer, batch, layers)
-            counts = [units.count(place) for place in places]
-            _write_rows(logit_file, units, places, logits.split(counts))
-            _write_rows(state_file, tokens, places, states)
+            logits = _forward(context, teacher, tokenizer, batch)
+            _write_rows(file, firsts, places, logits)
             done = start + len(places)
             context.progress(done, len(order), "teacher answers")
             now, cost = time.monotonic(), saved_at - saving_at
             if now - saved_at > pause(SAVE_SECONDS, cost) or done == len(order):
                 saving_at = now
-                _save(directory, (logit_file, state_file), done)
+                _save(directory, file, done)
                 saved_at = time.monotonic()
 
 
-def _forward(
-    context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row], layers: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Return raw outputs (units, width) and, in fp16, hidden states (rows, tokens, all widths)."""
+def _forward(context: Context, teacher: Any, tokenizer: Any, rows: Sequence[Row]) -> Tensor:
+    """Return raw outputs (units, width)."""
     padded = collate(rows, tokenizer)
     batch = {key: value.to(context.device) for key, value in padded.items()}
     bf16 = use_bf16(context.device, teacher)
     autocast = torch.autocast(context.device, torch.bfloat16, enabled=bf16)
-    with torch.inference_mode(), autocast, captured_states(teacher, layers) as states:
-        raw = context.task.head.outputs(teacher, batch).float().cpu()
-    if not layers:
-        return raw, torch.empty(len(rows), 0, 0)
-    joined = torch.cat([states[layer] for layer in layers], dim=-1)
-    return raw, joined.to(torch.float16).cpu()
+    with torch.inference_mode(), autocast:
+        raw: Tensor = context.task.head.outputs(teacher, batch).float().cpu()
+    return raw
 
 
 def _write_rows(
-    file: IO[bytes], spans: Spans, rows: Sequence[int], parts_of_rows: Iterable[Tensor]
+    file: IO[bytes], firsts: NDArray[np.int64], rows: Sequence[int], logits: Tensor
 ) -> None:
-    """Write the parts of some rows where they belong in a file of all rows.
+    """Write the outputs of some rows where they belong in a file of all rows.
 
     Args:
         file: open for writing anywhere.
-        spans: of all rows.
+        firsts: the first unit of each row among all units.
         rows: their indices.
-        parts_of_rows: for each of them (parts, width), perhaps with padding after its parts.
+        logits: (units, width), row after row.
     """
-    for row, padded in zip(rows, parts_of_rows, strict=True):
-        parts = padded[: spans.count(row)].numpy()
-        part_bytes = parts.shape[1] * parts.itemsize
-        file.seek(spans.first(row) * part_bytes)
-        file.write(parts.tobytes())
+    starts = firsts[rows]
+    counts = firsts[np.add(rows, 1)] - starts
+    unit_bytes = logits.shape[1] * logits.itemsize
+    for start, units in zip(starts.tolist(), logits.split(counts.tolist()), strict=True):
+        file.seek(start * unit_bytes)
+        file.write(units.numpy().tobytes())
 
 
-def _save(directory: Path, files: Sequence[IO[bytes]], done: int) -> None:
+def _save(directory: Path, file: IO[bytes], done: int) -> None:
     """Record that ``done`` rows are finished, after their outputs are on the disk."""
-    for file in files:
-        file.flush()
-        os.fsync(file.fileno())
+    file.flush()
+    os.fsync(file.fileno())
     disk.write(directory / DONE, {"rows": done})
 
 
@@ -322,14 +245,9 @@ def _finished_rows(directory: Path) -> int:
 
 
 def imitation(
-    task: Task,
-    teacher_outputs: TeacherOutputs,
-    *,
-    alpha: float,
-    temperature: float,
-    state_loss: StateLoss | None = None,
+    task: Task, teacher_outputs: TeacherOutputs, *, alpha: float, temperature: float
 ) -> Loss:
-    """Return a student's loss: alpha · soft + (1 − alpha) · hard + the loss of hidden states.
+    """Return a student's loss: alpha · soft + (1 − alpha) · hard.
 
     ``row`` in a batch holds the rows' indices. Rows without a label have the soft loss only.
 
@@ -338,26 +256,14 @@ def imitation(
         teacher_outputs: in the student's width.
         alpha: the share of the teacher's outputs in the loss.
         temperature: softens both outputs.
-        state_loss: of the hidden states, if they are learned.
     """
-    layers = state_loss.student_layers if state_loss else []
 
     def loss(student: Any, batch: dict[str, Tensor]) -> Tensor:
+        raw = task.head.outputs(student, batch)
         rows = batch["row"].tolist()
-        with captured_states(student, layers) as states:
-            raw = task.head.outputs(student, batch)
         goal = teacher_outputs.raw(rows).to(raw.device)
         soft = task.objective.imitation(raw, goal, temperature)
         hard = task.objective.loss(raw, batch, total=False)
-        total = alpha * soft + (1 - alpha) * hard
-        if state_loss is None:
-            return total
-        places = [place for place, row in enumerate(rows) if state_loss.comparable[row]]
-        if not places:
-            return total
-        hidden = teacher_outputs.hidden([rows[place] for place in places])
-        teacher_states = [state.to(raw.device) for state in hidden]
-        mask = batch["attention_mask"][places, : hidden[0].shape[1]]
-        return total + state_loss.compute(student, states, teacher_states, places, mask)
+        return alpha * soft + (1 - alpha) * hard
 
     return loss

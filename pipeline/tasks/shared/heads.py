@@ -106,10 +106,7 @@ def load(directory: Path, task: str, names: Sequence[str], problem: str | None) 
 
 
 def last_linear(network: Any) -> Any:
-    """Return the linear layer that makes a classifier's logits: the last that gives as many.
-
-    A student may end with projections of its hidden states, see ``distill``.
-    """
+    """Return the linear layer that makes a classifier's logits: the last that gives as many."""
     from torch import nn
 
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]

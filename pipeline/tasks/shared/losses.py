@@ -123,18 +123,3 @@ def soft_binary(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     logits = student.float() / temperature
     loss = functional.binary_cross_entropy_with_logits(logits, goal)
     return loss * temperature**2
-
-
-def hidden(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean squared difference of hidden states over tokens that are not padding.
-
-    TinyBERT (Jiao et al. 2020, arXiv 1909.10351).
-
-    Args:
-        student: rows × tokens × width.
-        teacher: rows × tokens × width.
-        mask: rows × tokens, 1 for a token, 0 for padding.
-    """
-    difference = student.float() - teacher.float()
-    distance = difference.square().mean(dim=-1)
-    return (distance * mask).sum() / mask.sum()

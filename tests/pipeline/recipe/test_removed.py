@@ -38,7 +38,12 @@ def error(name: str, folder: Path) -> str:
 
 
 def test_options_that_lost_are_remembered() -> None:
-    lost = {"distill.activation", "finetune.label_smoothing", "quantize.percentile"}
+    lost = {
+        "distill.activation",
+        "distill.hidden_weight",
+        "finetune.label_smoothing",
+        "quantize.percentile",
+    }
     assert lost <= REMOVED.keys()
 
 

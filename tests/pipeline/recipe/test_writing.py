@@ -107,7 +107,7 @@ def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tm
         {"budgets": [{"metric": "accuracy", "min": np.float64(0.5)}], "seed": np.int64(3)},
         {"stages": front.Finetune(epochs=1)},
         {"stages": [{"finetune": {"epochs": np.int64(2)}}]},
-        {"stages": ["finetune", front.Distill(keep_layers=1, hidden_weight=0)]},
+        {"stages": ["finetune", front.Distill(keep_layers=1, dropout=0)]},
         {"targets": front.Target(threads=2)},
     ],
     ids=str,
@@ -125,7 +125,7 @@ def test_what_python_users_have_at_hand_is_taken(workshop, tmp_path, changes):
     [
         {"quantize": {"mode": "search", "seconds": 180}},
         {"quantize": {"mode": "static"}},
-        {"distill": {"keep_layers": 1, "hidden_weight": 1}},
+        {"distill": {"keep_layers": 1, "alpha": 1}},
     ],
     ids=str,
 )

@@ -43,10 +43,6 @@ NOT_DESCRIBED = r"the parts of a model of type 'albert' are not described; descr
             rf"distill\.keep_layers: {NOT_DESCRIBED}; give a 'student'",
         ),
         ({"adapt": {"modules": "attention"}}, rf"adapt\.modules: {NOT_DESCRIBED}; write 'all-l"),
-        (
-            {"distill": {"student": "model", "hidden_weight": 1}},
-            rf"distill\.hidden_weight: {NOT_DESCRIBED}; only the predictions",
-        ),
     ],
 )
 def test_what_needs_parts_is_refused_by_name(workshop, undescribed, stage, message):

@@ -14,9 +14,8 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.pooling import Pooling, read
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.stages.distill import Distill, states
+from rarefy.stages.distill import Distill
 from rarefy.stages.distill.stage import choose_layers
-from rarefy.stages.distill.states import same_tokens
 from rarefy.stages.finetune import Finetune
 from tests.families import write_family
 from tests.models import artifact_of, configure, sentences, write_encoder, write_model
@@ -40,7 +39,6 @@ def test_one_layer_agrees_with_its_teacher_on_new_sentences(tuned, make_context)
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
-    assert not any(path.name.startswith("hidden") for path in context.output.rglob("*"))
 
 
 def test_the_student_starts_from_the_layers_that_were_named(tuned, make_context):
@@ -55,12 +53,10 @@ def test_the_student_starts_from_the_layers_that_were_named(tuned, make_context)
 
 
 @pytest.mark.slow
-def test_another_pretrained_model_of_other_width_learns_through_projections(
-    tuned, make_context, tmp_path
-):
+def test_another_pretrained_model_of_other_width_learns(tuned, make_context, tmp_path):
     write_encoder(tmp_path / "small", layers=2, hidden=16)
     context = make_context(rows=256)
-    stage = Distill(student="small", learning_rate=4e-3, epochs=8, batch_size=16, hidden_weight=0.5)
+    stage = Distill(student="small", learning_rate=4e-3, epochs=8, batch_size=16)
     draft = stage.run(context, tuned)
     assert (draft.model["hidden"], draft.model["layers"]) == (16, 2)
     new, _ = sentences(100, seed=5)
@@ -74,7 +70,7 @@ def test_a_student_learns_without_the_tokens_that_its_texts_never_use(
     write_encoder(tmp_path / "small", layers=1, hidden=16)
     tokens = len(checkpoint.load_tokenizer(tmp_path / "small"))
     context = make_context(rows=4)
-    stage = Distill(student="small", vocabulary=True, hidden_weight=0.5, epochs=1)
+    stage = Distill(student="small", vocabulary=True, epochs=1)
     draft = stage.run(context, tuned)
     tokenizer = checkpoint.load_tokenizer(context.output)
     assert len(tokenizer) < tokens
@@ -82,7 +78,6 @@ def test_a_student_learns_without_the_tokens_that_its_texts_never_use(
     assert rows == len(tokenizer)
     measured = {metric.name: metric for metric in draft.metrics}
     assert measured["unseen_token_rate"].n > 0
-    assert measured["rows_split_alike"].value == 4  # other numbers of the same tokens
 
 
 def test_the_students_bytes_belong_to_the_fingerprint(tmp_path):
@@ -213,60 +208,14 @@ def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
     assert found["best"] < found["last"] / 2
 
 
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        (
-            {"teacher": "head"},
-            "teacher: 'labels' has the predictions already, so 'head' is not used",
-        ),
-        ({"hidden_weight": 1}, "hidden_weight: 'labels' has .* without their hidden states"),
-    ],
-)
-def test_what_a_transfer_set_with_answers_cannot_give_is_refused_before_a_run(
-    workshop, asked, message
-):
+def test_a_teacher_beside_a_transfer_set_with_answers_is_refused_before_a_run(workshop):
     chain = ({"quick:Head": None, "as": "head"}, {"label": {}, "as": "labels"})
-    with pytest.raises(RecipeError, match=message):
-        workshop.open(
-            *chain, {"distill": {"keep_layers": 1, "transfer": "labels"} | asked}
-        ).plan.steps()
-    assert len(workshop.open(*chain, {"distill": {"keep_layers": 1} | asked}).plan.steps()) == 4
+    taught = {"keep_layers": 1, "teacher": "head"}
+    with pytest.raises(RecipeError, match=r"teacher: 'labels' has .* so 'head' is not used"):
+        workshop.open(*chain, {"distill": {**taught, "transfer": "labels"}}).plan.steps()
+    assert len(workshop.open(*chain, {"distill": taught}).plan.steps()) == 4
 
 
 def test_patience_needs_something_to_wait_for():
     with pytest.raises(ValidationError, match="'patience' needs 'keep: best'"):
         Distill(keep_layers=1, patience=2)
-
-
-def test_one_row_that_is_split_differently_leaves_the_others_compared(
-    tuned, make_context, monkeypatch
-):
-    alike = []
-
-    def all_but_one(*given):
-        alike.append([False, *same_tokens(*given)[1:]])
-        return alike[-1]
-
-    monkeypatch.setattr(states, "same_tokens", all_but_one)
-    context = make_context(rows=8)
-    draft = Distill(keep_layers=1, epochs=1, hidden_weight=1).run(context, tuned)
-    assert {m.name: m.value for m in draft.metrics}["rows_split_alike"] == 7
-    hidden = context.work / "teacher" / "hidden.f16"
-    assert hidden.stat().st_size > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"hidden_weight": 1},
-    ],
-)
-def test_every_loss_teaches_alone_or_with_others(tuned, make_context, parameters):
-    context = make_context(rows=256)
-    stage = Distill(keep_layers=1, learning_rate=2e-3, epochs=6, batch_size=16, **parameters)
-    stage.run(context, tuned)
-    new, _ = sentences(100, seed=5)
-    theirs, own = answers(tuned.directory, new), answers(context.output, new)
-    assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95

@@ -15,6 +15,7 @@ from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.tasks.regression.task import REGRESSION
+from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.distill import Distill
 from rarefy.stages.finetune import Finetune
@@ -24,26 +25,40 @@ from rarefy.stages.training import run as training
 from rarefy.stages.transfer import files as transfer_set
 from tests.models import artifact_of, sentences, write_encoder
 
-STATES = (0, 2)
 
-
-def test_hidden_states_are_kept_as_the_teacher_gives_them(tuned, make_context):
+def test_outputs_are_kept_as_the_teacher_gives_them(tuned, make_context, monkeypatch):
+    monkeypatch.setattr(teaching, "TEACHER_BATCH", 4)
     context = make_context(rows=30)
     network, tokenizer = training.open_network(context, tuned)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
-    kept = teaching.outputs(context, network, tokenizer, rows, STATES, batch_size=4)
+    kept = teaching.outputs(context, network, tokenizer, rows)
     for chosen in ([3, 17, 4], [29]):
-        states = kept.hidden(chosen)
-        for at, row in enumerate(chosen):
-            ids = torch.tensor([rows[row]["input_ids"]])
+        for raw, row in zip(kept.raw(chosen), chosen, strict=True):
             with torch.no_grad():
-                answer = network(input_ids=ids, output_hidden_states=True)
-            for slot, layer in enumerate((0, 2)):
-                real = answer.hidden_states[layer + 1][0]
-                # bfloat16 has eight bits of precision.
-                assert torch.allclose(states[slot][at, : len(real)].float(), real, atol=0.05)
-            assert torch.allclose(kept.logits[row], answer.logits[0], atol=0.05)
-            assert all((state[at, ids.shape[1] :] == 0).all() for state in states)
+                answer = network(input_ids=torch.tensor([rows[row]["input_ids"]]))
+            # bfloat16 has eight bits of precision.
+            assert torch.allclose(raw, answer.logits[0], atol=0.05)
+
+
+def test_the_units_of_a_row_stand_together_whatever_the_order_of_batches(
+    tiny_encoder, make_context, monkeypatch
+):
+    """Rows are answered by length, here 1, 2 and 3 words in batches of two."""
+    monkeypatch.setattr(teaching, "TEACHER_BATCH", 2)
+    split = Split("train", "t", "0" * 64, ["fine dull warm", "dull", "warm fine"], None, None)
+    task = TOKEN_CLASSIFICATION.bind(("O", "B-GOOD"), 16, ("text",))
+    context = make_context(task=task, splits={"train": split})
+    network, tokenizer = training.open_network(context, tiny_encoder)
+    rows = training.labelled_rows(context, tokenizer, split)
+    kept = teaching.outputs(context, network, tokenizer, rows)
+    assert [len(kept.raw([row])) for row in range(3)] == [3, 1, 2]
+    alone = []
+    for row in rows:
+        batch = trainer.collate([row], tokenizer)
+        with torch.no_grad():
+            alone.append(task.head.outputs(network, batch))
+    assert torch.allclose(kept.raw([2, 0]), torch.cat([alone[2], alone[0]]), atol=0.05)
+    assert not torch.allclose(alone[0][1], alone[1][0], atol=0.05), "words differ by their rows"
 
 
 def in_a_file(tensor: torch.Tensor) -> bool:
@@ -96,6 +111,7 @@ def test_goals_in_another_width_are_mapped_from_the_disk(make_context, tmp_path,
 
 def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_context, monkeypatch):
     monkeypatch.setattr(teaching, "pause", lambda *_: 0.0)
+    monkeypatch.setattr(teaching, "TEACHER_BATCH", 8)
     context = make_context(rows=40)
     network, tokenizer = training.open_network(context, tuned)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
@@ -106,17 +122,15 @@ def test_a_teacher_killed_in_the_middle_answers_only_what_is_left(tuned, make_co
 
     context.progress = stop
     with pytest.raises(KeyboardInterrupt):
-        teaching.outputs(context, network, tokenizer, rows, STATES[:1], batch_size=8)
+        teaching.outputs(context, network, tokenizer, rows)
     seen = []
     context.progress = lambda done, total, note: seen.append(done)
-    resumed = teaching.outputs(context, network, tokenizer, rows, STATES[:1], batch_size=8)
+    resumed = teaching.outputs(context, network, tokenizer, rows)
     assert seen == [24, 32, 40]
 
     fresh = make_context(rows=40, work=context.work / "fresh")
-    whole = teaching.outputs(fresh, network, tokenizer, rows, STATES[:1], batch_size=8)
+    whole = teaching.outputs(fresh, network, tokenizer, rows)
     assert torch.equal(resumed.logits, whole.logits)
-    for one, other in zip(resumed.hidden(range(40)), whole.hidden(range(40)), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_answers_that_take_long_to_save_are_saved_less_often(tuned, make_context, monkeypatch):
@@ -133,12 +147,13 @@ def test_answers_that_take_long_to_save_are_saved_less_often(tuned, make_context
 
     monkeypatch.setattr(teaching, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(teaching, "SAVE_SECONDS", 1.5)
+    monkeypatch.setattr(teaching, "TEACHER_BATCH", 1)
     monkeypatch.setattr(teaching.disk, "write", slow)
     context = make_context(rows=24)
     context.progress = step
     network, tokenizer = training.open_network(context, tuned)
     rows = training.labelled_rows(context, tokenizer, context.split("train"))
-    teaching.outputs(context, network, tokenizer, rows, batch_size=1)
+    teaching.outputs(context, network, tokenizer, rows)
     assert saved == [2, 10, 18, 24], "after 1.5 s, then after 20 × 0.375 s, and at the end"
 
 

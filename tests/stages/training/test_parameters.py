@@ -66,7 +66,7 @@ RECORDED: list[Stage] = [
     ),
     Adapt(),
     Distill(student="another", vocabulary=True, keep="best"),
-    Distill(keep_layers=[0, 2], hidden_weight=1.0),
+    Distill(keep_layers=[0, 2], alpha=1.0),
     Factorize(keep_weights=0.7),
     Inject(facts="facts.tsv"),
     Label(transfer="augment"),
@@ -118,8 +118,3 @@ def test_what_a_task_does_not_read_of_a_teacher_s_answers_is_refused(task, given
     made.check(StageCheck(tasks.find("token-classification"), 128))
     defaults = Distill(teacher="model", temperature=2.0, alpha=0.9)
     defaults.check(StageCheck(tasks.find(task), 128))
-
-
-def test_alpha_weighs_embeddings_against_states_inside_a_teacher() -> None:
-    stage = Distill(keep_layers=1, alpha=0.5, hidden_weight=1)
-    stage.check(StageCheck(tasks.find("sentence-embeddings"), 128))

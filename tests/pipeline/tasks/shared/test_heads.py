@@ -95,11 +95,3 @@ def test_a_head_is_exact_under_autocast_and_the_body_is_not():
         assert dtypes(network) == [torch.bfloat16, torch.float32]
     assert dtypes(Body()) == [torch.bfloat16] * 2
     assert "forward" not in vars(network[1])
-
-
-def test_a_head_is_exact_also_if_projections_of_hidden_states_are_behind_it():
-    network = Body()
-    projected = nn.Sequential(network, nn.ModuleList([nn.Linear(4, 8)]))
-    projected.config = network.config
-    with heads.exact(projected):
-        assert dtypes(network) == [torch.bfloat16, torch.float32]

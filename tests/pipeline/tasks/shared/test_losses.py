@@ -37,14 +37,6 @@ def test_hard_counts_only_rows_with_a_label():
     assert nothing.item() == 0.0
 
 
-def test_hidden_ignores_padding():
-    student = torch.zeros(1, 3, 2)
-    teacher = torch.tensor([[[1.0, 1.0], [0.0, 2.0], [100.0, 100.0]]])
-    mask = torch.tensor([[1, 1, 0]])
-    # Mean squares: 1 and 2 over two tokens.
-    assert losses.hidden(student, teacher, mask).item() == pytest.approx(1.5)
-
-
 def test_a_reranker_s_loss_is_the_cross_entropy_with_the_relevance():
     scores, goal = torch.tensor([0.0, 2.0, -1.0, 9.0]), torch.tensor([1.0, 0.5, 0.0, math.nan])
     group = torch.arange(4)  # no pairs
