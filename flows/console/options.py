@@ -210,7 +210,8 @@ def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--provider",
         type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
-        help="ONNX Runtime's execution provider, or OpenVINO; default: the bundle's own.",
+        metavar="NAME",
+        help="cpu, cuda or tensorrt of ONNX Runtime, or openvino; default: the bundle's own.",
     )(command)
 
 
