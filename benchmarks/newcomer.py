@@ -459,6 +459,13 @@ MISTAKES = (
     Mistake("run demo", ("rarefy", "run", "demo"), ("rarefy recipe cp demo",)),
     Mistake("list", ("rarefy", "list"), ("rarefy runs ls",)),
     Mistake("status", ("rarefy", "status"), ("rarefy runs ls",)),
+    Mistake("export", ("rarefy", "export"), ("rarefy bundle",)),
+    Mistake(
+        "a run of tickets, not tickets.yaml", ("rarefy", "run", "tickets"), ("'tickets.yaml'?",)
+    ),
+    Mistake(
+        "artifact show of a run", ("rarefy", "artifact", "show", "tickets"), ("digest",), code=0
+    ),
     Mistake("-v after the command", ("rarefy", "plan", "good.yaml", "-v"), (), code=0),
     Mistake(
         "promote a failed run",
