@@ -417,7 +417,8 @@ MISTAKES = (
         says=("no column 'category'", "id, created, priority, text, label"),
     ),
     typed("distil", "distill:", "distil:", "did you mean 'distill'?"),
-    typed("layer", "layers:", "layer:", "did you mean 'layers'?"),
+    typed("layer", "keep_layers:", "layer:", "did you mean 'keep_layers'?"),
+    typed("layers, as the key was", "keep_layers:", "layers:", "'keep_layers'"),
     typed("budget", "budgets:", "budget:", "did you mean 'budgets'?"),
     typed(
         "text_classification",
@@ -427,17 +428,17 @@ MISTAKES = (
     ),
     typed("lr", "learning_rate", "lr", "did you mean 'learning_rate'?"),
     typed("provider gpu", "provider: cpu", "provider: gpu", "did you mean 'cuda'?"),
-    typed("min_retained: 97", "97 %", "97", "did you mean '97 %'?"),
+    typed("min_retained: 97", "97 %", "97", "did you mean '97%'?"),
     typed(
         "quantize before distill",
         "  - distill: {keep_layers: 3, epochs: 1}\n  - quantize\n",
         "  - quantize\n  - distill: {keep_layers: 3, epochs: 1}\n",
         "move 'quantize' after it",
     ),
-    typed("12 of 6 layers", "layers: 3", "layers: 12", "cannot keep 12 layers", "has 6"),
+    typed("12 of 6 layers", "keep_layers: 3", "keep_layers: 12", "cannot keep 12 layers", "has 6"),
     typed("metric f1", "metric: accuracy", "metric: f1", "did you mean 'macro_f1'?"),
     typed("a latency without a unit", "5 ms", "5", "'5 ms'", code=0),
-    typed("broken YAML", "layers: 3, epochs: 1}", "layers: 3, epochs: 1", "YAML", "line 7 closed?"),
+    typed("broken YAML", "3, epochs: 1}", "3, epochs: 1", "YAML", "line 7 closed?"),
     table(
         "a CSV with semicolons", "semi.csv", b"text;label\none;0\ntwo;1\n", "separated by commas"
     ),
