@@ -20,7 +20,7 @@ from rarefy.pipeline.recipe.removed import advise_instead
 from rarefy.pipeline.sources.plugin_code import OWN
 from rarefy.pipeline.terms.budget import REGRESSIONS
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
-from rarefy.pipeline.terms.suggestions import hint, nearest, synonym
+from rarefy.pipeline.terms.suggestions import file_hint, hint, synonym
 
 T = TypeVar("T")
 
@@ -109,19 +109,12 @@ def read(path: Path) -> Document:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe{_hint_of_file(path)}") from None
+        raise RecipeError(f"{path}: no such recipe{file_hint(path, '*.yaml')}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # no file can have this name
         raise RecipeError(f"{path}: cannot be read: {error}") from None
     return parse(data, str(path))
-
-
-def _hint_of_file(path: Path) -> str:
-    """Return which recipe of the folder has a similar name, as the end of an error message."""
-    names = sorted(file.name for file in path.parent.glob("*.yaml"))
-    near = nearest(path.name, names)
-    return f", did you mean '{path.with_name(near)}'?" if near else ""
 
 
 def parse(data: bytes, path: str) -> Document:
