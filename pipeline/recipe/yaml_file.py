@@ -109,7 +109,8 @@ def read(path: Path) -> Document:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe{file_hint(path, '*.yaml')}") from None
+        near = file_hint(path, "*.yaml")
+        raise RecipeError(f"{path}: no such recipe{near}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # no file can have this name
