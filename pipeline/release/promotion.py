@@ -184,7 +184,8 @@ def verdict_of(bundle: Bundle, home: Home, fetched: Home, tag: str) -> tuple[Pat
 
 def _run_around(bundle: Bundle) -> Path | None:
     """Return the folder of the run that a bundle lies in; None if it lies elsewhere."""
-    place = bundle.directory.absolute().parent  # `.` is its own parent
+    directory = bundle.directory
+    place = directory.parent if directory.name else directory.absolute().parent  # of `.`
     if (place / names.BUNDLE).is_dir():
         return place
     return None
