@@ -132,10 +132,10 @@ def test_what_is_inconclusive_says_why_and_what_would_decide_it():
 
 @pytest.mark.parametrize("metric", ["accuracy", "size", "latency_p50"])
 def test_a_teacher_that_guesses_is_to_be_trained_whatever_was_measured(metric: str):
-    teacher = measurements().models["teacher"]
+    learned = measurements()
+    teacher = learned.models["teacher"]
     guesses = teacher.model_copy(update={"answers": [[0.4, 0.6]] * len(teacher.answers)})
-    measured = measurements()
-    measured.models["teacher"] = guesses
+    measured = learned.model_copy(update={"models": learned.models | {"teacher": guesses}})
     budget = BudgetResult(
         metric=metric,
         form="min_retained",
