@@ -70,9 +70,9 @@ def register(tree: Path) -> None:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which every page has been followed to its end."""
     tree = tmp_path_factory.mktemp("contributing")
+    partial = shutil.ignore_patterns("*.pyc.*")  # bytecode that another process writes just now
     for name in COPIED:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignored)
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=partial)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tree)
     for page in PAGES:

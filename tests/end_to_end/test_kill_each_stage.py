@@ -28,6 +28,7 @@ STAGES = (
             "processes": 2,
             "seconds": 0.5,
             "memory": False,
+            "cold_starts": 0,
             "fastest_float": False,
         }
     },

@@ -164,6 +164,7 @@ def test_whatever_times_has_the_machine_for_itself(
     rarefy: Callable[..., Said],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    known_times: None,
     words: tuple[str],
 ) -> None:
     home = shutil.copytree(here.home, tmp_path / "home")  # other tests know when theirs measured
