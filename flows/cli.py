@@ -94,6 +94,8 @@ class CommandGroup(pipe.Group):
         _refuse_renamed(name)
         if name in INSTEAD:
             raise click.UsageError(f"No such command {name!r}. Use 'rarefy {INSTEAD[name]}'.", ctx)
+        if name.endswith((".yaml", ".yml")):
+            raise click.UsageError(f"No such command {name!r}. Use 'rarefy run {name}'.", ctx)
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

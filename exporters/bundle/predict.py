@@ -20,6 +20,7 @@ another one with its adapter, ``model.with_adapter(path)`` or ``python predict.p
 import copy
 import json
 import mmap
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -259,12 +260,14 @@ class Model:
 
 def received(arguments: list[str]) -> tuple[list[Any], list[Any] | None]:
     """Return the texts and pairs of a request: the arguments as texts, or the JSON on stdin."""
+    if len(arguments) == 1 and os.path.isfile(arguments[0]):  # noqa: PTH113 (a long text is none)
+        raise ValueError(f"{arguments[0]} is a file, not a text; on stdin, {FORM}")
     if arguments:
         return arguments, None
     try:
         request = json.loads(sys.stdin.buffer.read())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"stdin is not JSON in UTF-8: {error}") from None
+        raise ValueError(f"stdin is not JSON in UTF-8: {error}; {FORM}") from None
     if not isinstance(request, dict):
         raise ValueError(FORM)
     texts = request.get("texts")
@@ -280,6 +283,9 @@ def main() -> None:
     Exits with one line if it cannot be answered.
     """
     arguments = sys.argv[1:]
+    if arguments in (["-h"], ["--help"]):
+        print(__doc__)
+        return
     adapter = None
     if arguments[:1] == ["--adapter"] and len(arguments) > 1:
         adapter = arguments[1]

@@ -113,7 +113,12 @@ class Answers:
     "--corpus", help="The documents that queries search: a file with the columns id and text."
 )
 @click.option("--name", help="The recipe's name; default: the file's name.")
-@click.option("--goal", type=click.Choice(list(GOALS)), help="What to optimize for.")
+@click.option(
+    "--goal",
+    type=click.Choice(list(GOALS)),
+    metavar="GOAL",
+    help=f"What to optimize for: {', '.join(GOALS)}.",
+)
 @click.option("--allow-pickle", is_flag=True, help="Load the model's weights from a pickle file.")
 @click.option("--yes", is_flag=True, help="Use the defaults; ask nothing.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")

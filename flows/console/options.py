@@ -207,10 +207,12 @@ def _no_example(_context: click.Context, _parameter: click.Parameter, recipe: Pa
 
 def provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--provider``, given to the command as ``provider``; see ``chosen_provider``."""
+    names = ["cpu", "cuda", "tensorrt", "openvino"]
     return click.option(
         "--provider",
-        type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
-        help="ONNX Runtime's execution provider, or OpenVINO; default: the bundle's own.",
+        type=click.Choice(names),
+        metavar="NAME",
+        help="cpu, cuda or tensorrt of ONNX Runtime, or openvino; default: the bundle's own.",
     )(command)
 
 

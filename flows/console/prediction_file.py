@@ -16,6 +16,7 @@ from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.pipeline.terms.progress import Progress
+from rarefy.pipeline.terms.suggestions import file_hint
 
 Row = tuple[Any, ...]
 Write = Callable[[Mapping[str, Any]], None]
@@ -71,7 +72,7 @@ def write_rows(
     ``ending``: that of the format, .csv or .jsonl.
     """
     if not source.is_file():
-        raise DataError(f"{source}: no such file")
+        raise DataError(f"{source}: no such file{file_hint(source)}")
     read = table_file.Source("data", str(source), source, file_sha256(source))
     blank = done = 0
     with table_file.opened(read) as table:

@@ -110,6 +110,9 @@ class PlanView(Shown):
         for identifier, phrases in self.changes.items():
             changed = ", ".join(phrases)
             notes.append(f"{identifier} runs again, as this has changed: {changed}")
+        for identifier, run in self.last_runs.items():
+            if not run.lasts and last_runs.is_own(self.plan, identifier, run):
+                notes.append(f"{identifier} runs again, as the machine was disturbed when it ran")
         return notes
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 from rarefy.flows.new_recipe import evidence
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
+from rarefy.pipeline.terms.suggestions import file_hint
 
 ROWS = 1000
 ENCODING = "utf-8-sig"
@@ -152,7 +153,7 @@ def read(path: Path) -> Columns:
             raise _conll_error(path)  # its columns '-X-' are not what is wrong with it
         table = Columns(_table(path))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file{file_hint(path)}") from None
     except DataError:
         raise
     except UnicodeDecodeError as error:

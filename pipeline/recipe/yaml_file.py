@@ -20,7 +20,7 @@ from rarefy.pipeline.recipe.removed import advise_instead
 from rarefy.pipeline.sources.plugin_code import OWN
 from rarefy.pipeline.terms.budget import REGRESSIONS
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
-from rarefy.pipeline.terms.suggestions import hint, synonym
+from rarefy.pipeline.terms.suggestions import file_hint, hint, synonym
 
 T = TypeVar("T")
 
@@ -109,7 +109,8 @@ def read(path: Path) -> Document:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
+        near = file_hint(path, "*.yaml")
+        raise RecipeError(f"{path}: no such recipe{near}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # no file can have this name

@@ -335,7 +335,7 @@ class Run:
             lasts = draft.lasts and in_file
             published = plan.store.publish(output, manifest, run, lasts=lasts, lease=self.lease)
         dependencies = plan.dependencies(identifier, work.inputs, work.read)
-        last_runs.keep(plan, identifier, seconds, peak, dependencies)
+        last_runs.keep(plan, identifier, seconds, peak, dependencies, lasts=draft.lasts)
         self._verified.add(published.digest)
         return published
 

@@ -21,7 +21,8 @@ class LastRun:
 
     ``seconds`` are those of the work alone. ``memory`` is that of the largest process at its peak
     in bytes, without a GPU's. ``parameters`` is a digest of the stage's parameters.
-    ``dependencies``: all that its output depended on, by dotted name.
+    ``dependencies``: all that its output depended on, by dotted name. ``lasts``: False if its
+    result is not reused, as the machine was disturbed.
     """
 
     recipe: str
@@ -30,6 +31,7 @@ class LastRun:
     memory: int
     parameters: str
     dependencies: dict[str, str] = field(default_factory=dict)
+    lasts: bool = True
 
 
 def keep(
@@ -38,6 +40,8 @@ def keep(
     seconds: float,
     memory: int,
     dependencies: dict[str, Any] | None = None,
+    *,
+    lasts: bool = True,
 ) -> None:
     """Note what a step has just taken, in place of its run before and of its stage's.
 
@@ -49,11 +53,12 @@ def keep(
         seconds: the seconds that the step's work took.
         memory: the peak memory in bytes.
         dependencies: all that its output depends on (``Plan.dependencies``).
+        lasts: whether the result is reused.
     """
     recipe = plan.loaded.recipe.name
     parameters = _parameters(plan.stage_of(identifier))
     flat = fingerprint.flat(dependencies or {})
-    run = LastRun(recipe, identifier, seconds, memory, parameters, flat)
+    run = LastRun(recipe, identifier, seconds, memory, parameters, flat, lasts)
     for key in _keys(plan, identifier):
         Store.keep_note(plan.store, key, asdict(run))
 

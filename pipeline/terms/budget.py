@@ -281,7 +281,8 @@ def _senseless_minimum(form: str, limit: float, metric: Metric, name: str) -> st
         return f"is met by every model; set a minimum above {lowest:g}"
     if form == "min_retained":
         if limit > 1:
-            return f"requires more than the reference's own value; {_percent_hint(limit)}"
+            meant = f"; {_percent_hint(limit)}" if limit >= 2 else ""
+            return f"requires more than the reference's own value{meant}"
         return None
     if metric.unit == "%" and limit > 1:
         return f"is {limit * 100:g}%, which no model can meet; {_percent_hint(limit)}"

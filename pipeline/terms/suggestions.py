@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 SYNONYMS: Final = {"lr": "learning_rate", "gpu": "cuda", "bs": "batch_size"}
@@ -36,6 +37,16 @@ def hint(value: Any, candidates: Iterable[str]) -> str:
     if near:
         return f", did you mean {near!r}?"
     return f"; known: {', '.join(names) or 'none'}"
+
+
+def file_hint(path: Path, pattern: str = "*") -> str:
+    """Return the end of an error message about a path that is not there: the most similar name.
+
+    ``pattern``: which files and folders beside it to look at. "" if none is similar.
+    """
+    names = sorted(file.name for file in path.parent.glob(pattern) if file.name != path.name)
+    near = nearest(path.name, names)
+    return f", did you mean {near!r}?" if near else ""
 
 
 def synonym(value: Any, candidates: Iterable[str]) -> str | None:

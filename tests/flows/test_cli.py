@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import rich_click as click
 
-from rarefy.flows.cli import RENAMED, cli, main, report_error
+from rarefy.flows.cli import COMMANDS, RENAMED, cli, main, report_error
 from rarefy.flows.console.options import show_json, stdout
 from tests.project import Project, Said
 
@@ -164,7 +165,12 @@ def test_json_of_a_name_that_is_no_text_is_json(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("command", "ours"),
-    [("list", "runs ls"), ("status", "runs ls"), ("export", "bundle")],
+    [
+        ("list", "runs ls"),
+        ("status", "runs ls"),
+        ("export", "bundle"),
+        ("mine.yaml", "run mine.yaml"),
+    ],
 )
 def test_a_command_that_others_have_is_answered_with_ours(
     rarefy: Callable[..., Said], command: str, ours: str
@@ -172,6 +178,27 @@ def test_a_command_that_others_have_is_answered_with_ours(
     said = rarefy(command)
     assert said.code == 2
     assert f"No such command '{command}'. Use 'rarefy {ours}'." in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_breaks_no_choice_at_80_columns(
+    rarefy: Callable[..., Said], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = rarefy(command, "--help")
+    lines = said.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if re.search(r"\[\w+\|[\w|]*\s", line)] == []
+
+
+def test_the_name_of_a_run_is_answered_with_its_recipe(
+    rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tickets.yaml").touch()
+    said = rarefy("run", "tickets")
+    question = "did you mean 'tickets.yaml'?"
+    assert (said.code, said.err) == (2, f"rarefy: tickets: no such recipe, {question}\n")
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

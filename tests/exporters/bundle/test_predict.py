@@ -252,6 +252,25 @@ def test_a_request_of_another_form_ends_with_one_line(deployed, tmp_path, reques
     assert len(answer.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("argument", "code", "said"),
+    [
+        (
+            "signature.json",
+            1,
+            'signature.json is a file, not a text; on stdin, give {"texts": [...]',
+        ),
+        ("--help", 0, '``python predict.py "some text"`` prints JSON.'),
+    ],
+)
+def test_an_argument_that_is_no_text_is_not_classified(deployed, argument, code, said):
+    command = [sys.executable, "predict.py", argument]
+    answer = subprocess.run(command, cwd=deployed[1], capture_output=True, text=True, check=False)
+    assert answer.returncode == code
+    assert said in (answer.stderr if code else answer.stdout)
+    assert '"predictions"' not in answer.stdout
+
+
 @pytest.mark.parametrize("texts", [None, 3, {"texts": ["a"]}, np.array(["a"])])
 def test_what_is_no_text_and_no_list_of_texts_is_refused(deployed, texts):
     with pytest.raises(ValueError, match=r"^give a text or a list of texts, not "):

@@ -130,6 +130,27 @@ def test_what_is_inconclusive_says_why_and_what_would_decide_it():
     assert rows == "inconclusive: 2,500 eval rows cannot decide this margin; use more eval rows"
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "size", "latency_p50"])
+def test_a_teacher_that_guesses_is_to_be_trained_whatever_was_measured(metric: str):
+    learned = measurements()
+    teacher = learned.models["teacher"]
+    guesses = teacher.model_copy(update={"answers": [[0.4, 0.6]] * len(teacher.answers)})
+    measured = learned.model_copy(update={"models": learned.models | {"teacher": guesses}})
+    budget = BudgetResult(
+        metric=metric,
+        form="min_retained",
+        limit=1,
+        against="teacher",
+        outcome="inconclusive",
+        reason="teacher is no better than a trivial baseline",
+    )
+    (line,) = summary.advice(Verdict(outcome="inconclusive", budgets=[budget]), measured)
+    assert line == (
+        "inconclusive: teacher is no better than a trivial baseline; train it further, or use "
+        "more eval rows"
+    )
+
+
 def test_what_is_decided_needs_no_advice():
     decided = Verdict(outcome="pass", budgets=[])
     assert summary.advice(decided, measurements()) == []

@@ -80,6 +80,35 @@ def test_it_is_said_why_a_step_runs_again(
     assert any(change.startswith("data.train") for change in head["changes"])
 
 
+DISTURBED = """\
+import dataclasses
+from typing import ClassVar
+
+from quickstages import Head
+
+
+class Disturbed(Head):
+    name: ClassVar[str] = "disturbed"
+    busy: bool = True
+
+    def run(self, context, model):
+        return dataclasses.replace(super().run(context, model), lasts=not self.busy)
+"""
+
+
+def test_it_is_said_that_a_disturbed_measurement_is_not_reused(
+    project: Project, rarefy: Callable[..., Said]
+) -> None:
+    (project.folder / "disturbed.py").write_text(DISTURBED)
+    recipe = project.recipe("disturbed:Disturbed")
+    assert rarefy("run", recipe, "--engine", "inline").code == 0
+    note = "note: disturbed runs again, as the machine was disturbed when it ran\n"
+    assert note in rarefy("plan", recipe).out
+    steady = project.recipe("disturbed:Disturbed: {busy: false}")
+    assert rarefy("run", steady, "--engine", "inline").code == 0
+    assert "runs again" not in rarefy("plan", steady).out
+
+
 def test_a_cached_model_on_another_eval_split_is_to_score(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:

@@ -78,6 +78,13 @@ def test_a_wrong_name_makes_no_store(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_wrong_name_is_answered_with_the_run_of_a_similar_one(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (home.runs / "tiny").mkdir(parents=True)
+    with pytest.raises(RecipeError, match=r"no such bundle: .*; did you mean 'tiny'\?$"):
+        bundles.find("tniy", home)
+
+
 def test_a_folder_that_is_no_bundle_hides_no_tag(
     here: Project, rarefy: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,24 @@ def test_a_path_starts_at_the_recipe_s_folder(tmp_path):
         references.data_file("model", tmp_path, "data.train")
 
 
+def test_a_name_that_is_nearly_there_is_answered_with_it(tmp_path):
+    (tmp_path / "my-model").mkdir()
+    (tmp_path / "tickets.csv").touch()
+    for reference in ("mymodel", "./mymodel"):
+        with pytest.raises(ModelError, match=r", did you mean 'my-model'\?$"):
+            references.model_directory(reference, tmp_path)
+    with pytest.raises(DataError, match=r", did you mean 'tickets.csv'\?$"):
+        references.data_file("ticket.csv", tmp_path, "data.train")
+
+
+def test_a_model_s_file_is_answered_with_its_folder(tmp_path):
+    (tmp_path / "my-model").mkdir()
+    weights = tmp_path / "my-model" / "model.safetensors"
+    weights.touch()
+    with pytest.raises(ModelError, match=rf"a model is a folder; give {weights.parent}$"):
+        references.model_directory(str(weights), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("reference", "on_the_hub"),
     [

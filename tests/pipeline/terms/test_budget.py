@@ -109,6 +109,11 @@ def test_check_finds_a_limit_that_says_nothing(budget, words):
     assert words in problem
 
 
+def test_a_share_above_all_is_taken_for_no_other_percentage():
+    (problem,) = find_problems([Budget(metric="accuracy", min_retained="150%", against="a")])
+    assert problem.endswith("requires more than the reference's own value")
+
+
 @pytest.mark.parametrize(
     "budgets",
     [
