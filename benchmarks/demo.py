@@ -56,8 +56,8 @@ class MemoryWatch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Sample twice a second until the block ends."""
-        while not self._done.wait(0.5):
+        """Sample every two seconds until the block ends; more often would slow the others down."""
+        while not self._done.wait(2):
             total = 0
             for process in psutil.Process().children(recursive=True):
                 try:

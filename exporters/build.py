@@ -516,7 +516,6 @@ def card_facts(
         "labels": [escape(label) for label in task.labels],
         "task": task.name,
         "tag": files.hub_tag(task.name, pairs is not None),
-        "form": info.form,
         "provider": provider,
         "threads": threads,
         "precision": info.precision,

@@ -33,7 +33,6 @@ NEEDED = ("onnxruntime", "tokenizers", "numpy", "numpy.libs", "flatbuffers")
 FACTS = {
     **dict.fromkeys(("layers", "hidden", "size", "max_length", "rows"), 1),
     "architecture": "A",
-    "form": "deploy",
     "provider": "cpu",
     "least_runtime": "1.23",
     "rank": None,
