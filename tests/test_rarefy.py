@@ -73,10 +73,10 @@ def test_the_demo_can_be_written_with_classes():
         data=written.recipe.data,
         stages=[
             rarefy.Finetune(epochs=1, fit_head=True, learning_rate=1e-4, batch_size=64),
-            rarefy.Augment(spans=1, splices=0),
+            rarefy.Augment(spans=1, splices=1),
             rarefy.step(rarefy.Label(transfer="augment"), id="labels"),
             rarefy.Prune(
-                remove_heads="50 %", remove_neurons="85 %", vocabulary=True, calibration_rows=128
+                remove_heads="50 %", remove_neurons="85 %", vocabulary=True, calibration_rows=512
             ),
             rarefy.Distill(
                 keep_layers=3,
