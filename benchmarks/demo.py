@@ -56,8 +56,8 @@ class MemoryWatch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Sample every two seconds until the block ends; more often would slow the others down."""
-        while not self._done.wait(2):
+        """Sample twice a second until the block ends."""
+        while not self._done.wait(0.5):
             total = 0
             for process in psutil.Process().children(recursive=True):
                 try:
@@ -186,7 +186,6 @@ def gains(checkout: Checkout, names: list[str]) -> list[Claim]:
         teachers.append(report.measurements.score("accuracy", "finetune").value)
     fastest = 12 if "avx512_vnni" in Path("/proc/cpuinfo").read_text() else 8
     mean_speedup, mean_share = mean(speedups), mean(shares)
-    mean_teacher = statistics.mean(teachers)
     speedup_list = [f"{s.value:.2f} [{s.low:.2f}, {s.high:.2f}]" for s in speedups]
     share_list = [f"{s.value:.1%} [{s.low:.1%}, {s.high:.1%}]" for s in shares]
     return [
@@ -210,9 +209,9 @@ def gains(checkout: Checkout, names: list[str]) -> list[Claim]:
         ),
         Claim(
             "accuracy of the teacher on the held-out split",
-            f"at least 86.0 % (mean of {len(names)} seeds)",
-            f"{mean_teacher:.2%}; {', '.join(f'{accuracy:.2%}' for accuracy in teachers)}",
-            mean_teacher >= 0.86,
+            "at least 86.0 %, every seed",
+            ", ".join(f"{accuracy:.2%}" for accuracy in teachers),
+            min(teachers) >= 0.86,
         ),
     ]
 

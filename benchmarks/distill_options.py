@@ -25,6 +25,7 @@ from benchmarks.record import Claim, here, is_at_least
 from benchmarks.students import MINILM
 from rarefy.pipeline.tasks.shared.formulas import Score
 from rarefy.pipeline.terms.interval import Interval
+from rarefy.pipeline.terms.wording import plural
 
 SEEDS = (0, 1, 2)
 TASK = "reviews"
@@ -77,6 +78,7 @@ def measured(home: Path, option: str) -> dict[str, Any]:
         "task": TASK,
         "option": option,
         "seeds": SEEDS,
+        "comparisons": len(OPTIONS),
         "teacher": [value(one, blocks) for one in scores["teacher"]],
         "plain": [value(one, blocks) for one in plain],
         "scores": [value(one, blocks) for one in ours],
@@ -93,9 +95,10 @@ def step_of(option: str) -> str:
 def claim(row: dict[str, Any]) -> Claim:
     """Compare an option with the plain student, over the seeds."""
     more = Interval(*row["points"])
+    seeds = plural(len(row["seeds"]), "seed")
     return Claim(
         f"{row['task']}: {row['option']} against the plain student, at equal tokens",
-        "better in three seeds, allowing for all options",
-        f"{more.value:+.2f} points [{more.low:+.2f}, {more.high:+.2f}], {len(row['seeds'])} seeds",
+        f"better in {seeds}, allowing for all options",
+        f"{more.value:+.2f} points [{more.low:+.2f}, {more.high:+.2f}]",
         is_at_least(more, LEAST),
     )

@@ -79,7 +79,6 @@ class BuildInfo:
     ``roles``: path -> role of every file; ``model``: the description of the model for the manifest.
     """
 
-    form: Form
     precision: parity.Precision
     parity: parity.Parity
     integer_matmuls: int
@@ -225,7 +224,6 @@ def build(
     description["form"] = form
     description["precision"] = precision
     info = BuildInfo(
-        form=form,
         precision=precision,
         parity=close,
         integer_matmuls=_integer_matmuls(graph),

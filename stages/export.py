@@ -37,7 +37,7 @@ class Export(Bundling):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 39
+    version: ClassVar[int] = 40
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT, Kind.ADAPTER})
     produces: ClassVar[Kind | None] = Kind.BUNDLE
     reads: ClassVar[frozenset[str]] = frozenset({"dev"})

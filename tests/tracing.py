@@ -58,11 +58,13 @@ def once(trace: Trace, folder: Path) -> Trace:
         path = folder / key
         if path.exists():
             return _with_weights(Traced(*pickle.loads(path.read_bytes())), module)
+        collects = gc.isenabled()
         gc.disable()  # it takes a fifth of the time
         try:
             graph = trace(module, example, output)
         finally:
-            gc.enable()
+            if collects:
+                gc.enable()
         if (found := _kept(graph, module)) is not None:
             part = path.with_suffix(f".{os.getpid()}")
             part.write_bytes(pickle.dumps(tuple(found)))

@@ -38,7 +38,7 @@ INPUTS = {
     "token_type_ids": "type_ids",
 }
 """An input of the graph -> the attribute of an encoding that it is made of."""
-TOKENIZING = ("max_length", "truncation_side", "words", "windows")
+TOKENIZER_KEYS = ("max_length", "truncation_side", "words", "windows")
 """What of a signature the tokenizer depends on."""
 FORM = 'give {"texts": [...], "pairs": [...] or null}'
 
@@ -60,7 +60,7 @@ class Model:
         config = self._read("config.json")
         signature = self._read("signature.json")
         self.base: str | None = signature.get("base")
-        self.tokenizing: dict[str, Any] = {}
+        self.tokenizer_form: dict[str, Any] = {}
         self.session: Any = self._module("predict_session.py").open_session(self.folder)
         self.inputs = [value.name for value in self.session.get_inputs()]
         if self.base:
@@ -93,9 +93,9 @@ class Model:
         self.in_words: bool = signature.get("words", False)
         self.in_windows: bool = self.in_words or signature.get("windows", False)
         self.task: Any = self._module(program)
-        tokenizing = {key: signature.get(key) for key in TOKENIZING}
-        if tokenizing != self.tokenizing:  # adapters that read alike share a tokenizer
-            self.tokenizing = tokenizing
+        form = {key: signature.get(key) for key in TOKENIZER_KEYS}
+        if form != self.tokenizer_form:  # adapters that read alike share a tokenizer
+            self.tokenizer_form = form
             self._open_tokenizer(signature)
 
     def _open_tokenizer(self, signature: dict[str, Any]) -> None:
@@ -260,7 +260,7 @@ class Model:
 
 def received(arguments: list[str]) -> tuple[list[Any], list[Any] | None]:
     """Return the texts and pairs of a request: the arguments as texts, or the JSON on stdin."""
-    if len(arguments) == 1 and os.path.isfile(arguments[0]):  # noqa: PTH113 (a long text is none)
+    if len(arguments) == 1 and os.path.isfile(arguments[0]):  # noqa: PTH113 (Path raises)
         raise ValueError(f"{arguments[0]} is a file, not a text; on stdin, {FORM}")
     if arguments:
         return arguments, None

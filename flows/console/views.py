@@ -111,8 +111,11 @@ class PlanView(Shown):
             changed = ", ".join(phrases)
             notes.append(f"{identifier} runs again, as this has changed: {changed}")
         for identifier, run in self.last_runs.items():
-            if not run.lasts and last_runs.is_own(self.plan, identifier, run):
-                notes.append(f"{identifier} runs again, as the machine was disturbed when it ran")
+            if run.lasts or identifier in self.changes:
+                continue
+            if last_runs.is_own(self.plan, identifier, run):
+                reason = "its last result was not kept, like those of a disturbed machine"
+                notes.append(f"{identifier} runs again, as {reason}")
         return notes
 
     @property
@@ -237,6 +240,7 @@ class PlanView(Shown):
             "of": last_runs.origin(self.plan, identifier, run),
             "seconds": run.seconds,
             "memory_bytes": run.memory,
+            "lasts": run.lasts,
         }
 
     def __repr__(self) -> str:

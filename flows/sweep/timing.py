@@ -48,6 +48,7 @@ class Clock:
     directory: Callable[[str], Path]
     """digest -> the folder of a bundle, with its files."""
     measure: Callable[..., Latency] = field(default_factory=lambda: latency.measure)
+    """What times bundles; looked up when a clock is made, so that tests can replace it."""
     certain: dict[str, Interval] = field(default_factory=dict)
     """digest -> median ms. The first of it is the reference."""
     doubtful: dict[str, Interval] = field(default_factory=dict)

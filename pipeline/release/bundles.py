@@ -142,13 +142,20 @@ def _stored(reference: str, home: Home) -> Artifact:
         raise RecipeError(
             f"{reference}: a file is not a bundle; name a run or a folder, which is measured again"
         )
-    runs = sorted(folder.name for folder in home.runs.glob("*"))
-    near = suggestions.nearest(reference, runs)
-    question = f"; did you mean {near!r}?" if near else ""
+    near = suggestions.file_hint(home.runs / reference, folders=True)
     raise RecipeError(
         f"{reference}: no such bundle: it is not a run in {home.runs}, not a folder "
-        f"with {MODEL}, and not a tag or digest in {store}{question}"
+        f"with {MODEL}, and not a tag or digest in {store}{near}"
     )
+
+
+def run_folder(directory: Path) -> Path | None:
+    """Return the folder of the run that has a bundle's folder; None if it lies elsewhere."""
+    if directory.name in ("", ".."):  # of `.` and `..`
+        directory = directory.resolve()
+    if directory.name == names.BUNDLE:
+        return directory.parent
+    return None
 
 
 def _manifest(directory: Path) -> Manifest | None:
@@ -166,16 +173,16 @@ def _check_judged(directory: Path, manifest: Manifest | None) -> None:
 
     The verdict is the last file that a run writes: without one, the bundle may be a new one.
     """
-    directory = directory.absolute()  # `.` has no name
-    if directory.name != names.BUNDLE:
+    place = run_folder(directory)
+    if place is None:
         return
     try:
-        verdict = json_text.ours(directory.parent / names.VERDICT, _Judged, "run the recipe again")
+        verdict = json_text.ours(place / names.VERDICT, _Judged, "run the recipe again")
     except FileNotFoundError:
         return
     digest = manifest.digest if manifest else None
     if verdict.bundle is not None and verdict.bundle != digest:
         raise IntegrityError(
-            f"{directory}: the verdict of this run is on bundle {verdict.bundle[:12]}, not on this "
-            "one; run the recipe again"
+            f"{place / names.BUNDLE}: the verdict of this run is on bundle "
+            f"{verdict.bundle[:12]}, not on this one; run the recipe again"
         )

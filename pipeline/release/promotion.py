@@ -126,10 +126,12 @@ def _undo(store: Store, tag: str, moved: Tag, error: BaseException) -> None:
     """Undo the local move of a promotion that failed at the remote, or say that it stays."""
     if store.restore(tag, moved) or not isinstance(error, RarefyError):
         return
-    error.args = (
-        f"{error}; here {tag!r} had moved to {moved.digest[:12]} and was then moved again by "
-        "another process, so that move stays in its history",
+    digest = moved.digest[:12]
+    message = (
+        f"{error}; here {tag!r} had moved to {digest} and was then moved again by another "
+        "process, so that move stays in its history"
     )
+    error.args = (message,)
 
 
 def passing(bundle: Bundle, home: Home, places: list[str]) -> tuple[Path | str, ReportData]:
@@ -167,7 +169,7 @@ def verdict_of(bundle: Bundle, home: Home, fetched: Home, tag: str) -> tuple[Pat
     why = "no run has a verdict on this bundle"
     if REMOTE_TAG not in bundle.name:
         why += f"; if a worker's run has left one in a store, promote URL#{bundle.digest[:12]}"
-    its_run = _run_around(bundle)
+    its_run = bundles.run_folder(bundle.directory)
     for path in _records(home, fetched, its_run):
         try:
             record = folder.read(path.parent)
@@ -178,17 +180,9 @@ def verdict_of(bundle: Bundle, home: Home, fetched: Home, tag: str) -> tuple[Pat
             folder.check_bundle(record, path.parent)
         if record.verdict is not None and _judged(record) == bundle.digest:
             return path.parent, record
-    by_hand = BY_HAND.format(tag=tag, digest=bundle.digest[:12])
+    digest = bundle.digest[:12]
+    by_hand = BY_HAND.format(tag=tag, digest=digest)
     raise EvidenceError(f"{bundle.name}: {why}; {by_hand}")
-
-
-def _run_around(bundle: Bundle) -> Path | None:
-    """Return the folder of the run that a bundle lies in; None if it lies elsewhere."""
-    directory = bundle.directory
-    place = directory.parent if directory.name else directory.absolute().parent  # of `.`
-    if (place / names.BUNDLE).is_dir():
-        return place
-    return None
 
 
 def _records(home: Home, fetched: Home, first: Path | None) -> list[Path]:

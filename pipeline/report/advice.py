@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from rarefy.pipeline.measure.measurements import Measurements
-from rarefy.pipeline.measure.predictions import floor
 from rarefy.pipeline.report import guide
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.metrics import Kind
@@ -60,7 +59,7 @@ def of(budget: BudgetResult, measured: Measurements | None) -> Advice:
 def _undecided(budget: BudgetResult, measured: Measurements | None) -> str:
     shortfall = _shortfall(budget, measured)
     if shortfall:
-        return f"{budget.against} {shortfall}; train it further, or use more eval rows"
+        return f"{shortfall}; train it further, or use more eval rows"
     metric = metrics.known(budget.metric)
     if metric.timed or metric.kind == "cold_start":
         return of_timing(measured, budget.target)
@@ -72,11 +71,14 @@ def _undecided(budget: BudgetResult, measured: Measurements | None) -> str:
 
 def _shortfall(budget: BudgetResult, measured: Measurements | None) -> str | None:
     """Return that the model that a budget compares with has not been shown to have learned."""
-    if measured is None or budget.against is None or budget.is_linear_baseline:
+    from rarefy.pipeline.verdict.judge import References
+
+    if measured is None or budget.is_linear_baseline:
         return None
-    name = measured.name_of(budget.against)
-    reason = floor.of_model(measured, name) if name else None
-    return reason and reason.partition(":")[0]
+    reason = References(measured).shortfall(budget)
+    if reason is None:
+        return None
+    return reason.partition(":")[0]
 
 
 def of_timing(measured: Measurements | None, target: str | None = None) -> str:

@@ -21,8 +21,8 @@ class LastRun:
 
     ``seconds`` are those of the work alone. ``memory`` is that of the largest process at its peak
     in bytes, without a GPU's. ``parameters`` is a digest of the stage's parameters.
-    ``dependencies``: all that its output depended on, by dotted name. ``lasts``: False if its
-    result is not reused, as the machine was disturbed.
+    ``dependencies``: all that its output depended on, by dotted name. ``lasts``: see
+    ``Draft``.
     """
 
     recipe: str

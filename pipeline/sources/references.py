@@ -60,7 +60,7 @@ def model_directory(reference: str, base: Path, key: str = "model") -> tuple[Pat
     if path.is_file():
         raise ModelError(f"{key}: {reference}: a model is a folder; give {path.parent}")
     missing = f"{key}: {reference}: there is no directory {path}"
-    near = file_hint(path)
+    near = file_hint(path, folders=True)
     if model_reference(reference, base) == reference:
         raise ModelError(missing + near)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, Final
 
 SYNONYMS: Final = {"lr": "learning_rate", "gpu": "cuda", "bs": "batch_size"}
 """What others call it: what it is called here."""
+MOST_FILES: Final = 2000
+"""Those of a folder among which a mistyped name is looked for: to compare more takes too long."""
 
 
 def nearest(value: Any, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -39,12 +42,22 @@ def hint(value: Any, candidates: Iterable[str]) -> str:
     return f"; known: {', '.join(names) or 'none'}"
 
 
-def file_hint(path: Path, pattern: str = "*") -> str:
+def file_hint(path: Path, pattern: str = "*", *, folders: bool = False) -> str:
     """Return the end of an error message about a path that is not there: the most similar name.
 
-    ``pattern``: which files and folders beside it to look at. "" if none is similar.
+    Args:
+        path: Where there is no such file.
+        pattern: Which files beside it to look at.
+        folders: Whether to look at folders instead.
+
+    Returns:
+        A suggestion, or "" if no name is similar or the folder cannot be read.
     """
-    names = sorted(file.name for file in path.parent.glob(pattern) if file.name != path.name)
+    try:
+        entries = itertools.islice(path.parent.glob(pattern), MOST_FILES)
+        names = sorted(entry.name for entry in entries if entry.is_dir() == folders)
+    except OSError:
+        return ""
     near = nearest(path.name, names)
     return f", did you mean {near!r}?" if near else ""
 

@@ -153,21 +153,28 @@ class References:
 
     def check(self, result: BudgetResult) -> BudgetResult:
         """Return a result as it is, or inconclusive if its reference has learned nothing."""
-        name = self._reference(result)
-        if name is None:
-            return result
-        if name not in self._shortfalls:
-            self._shortfalls[name] = floor.of_model(self._measured, name)
-        shortfall = self._shortfalls[name]
+        shortfall = self.shortfall(result)
         if shortfall is None:
             return result
-        why = f"inconclusive because {result.against or name} {shortfall}"
+        why = f"inconclusive because {shortfall}"
         changes = {"outcome": "inconclusive", "reason": f"{result.reason}; {why}"}
         undecided = []
         for cell in result.cells:
             reason = f"{cell.reason}; {why}"
             undecided.append(cell.model_copy(update={"outcome": "inconclusive", "reason": reason}))
         return result.model_copy(update=changes | {"cells": undecided})
+
+    def shortfall(self, result: BudgetResult) -> str | None:
+        """Return that a result's reference has learned nothing, and why; None if it has learned."""
+        name = self._reference(result)
+        if name is None:
+            return None
+        if name not in self._shortfalls:
+            self._shortfalls[name] = floor.of_model(self._measured, name)
+        shortfall = self._shortfalls[name]
+        if shortfall is None:
+            return None
+        return f"{result.against or name} {shortfall}"
 
     def _reference(self, result: BudgetResult) -> str | None:
         """Return the model that a result compares the candidate with, None if there is none."""

@@ -1,4 +1,4 @@
-"""The stage ``distill``, and the mathematics beside."""
+"""The stage ``distill``."""
 
 from rarefy.stages.distill.stage import Distill
 

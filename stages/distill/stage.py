@@ -119,14 +119,14 @@ class Distill(Keeping):
                 f"alpha: {task.name} learns from predictions only, without labels; remove it"
             )
         if isinstance(recipe.stages.get(self.transfer or ""), Answering):
-            self._check_stored_answers()
+            self._check_teacher()
         elif recipe.opened is not None and recipe.opened.input is Kind.ENCODER:
             raise RecipeError(
                 "takes a checkpoint as its teacher, but the input is an encoder; put 'finetune' "
                 f"before it, or a label stage between {self.transfer!r} and it"
             )
 
-    def _check_stored_answers(self) -> None:
+    def _check_teacher(self) -> None:
         """Raise RecipeError if a teacher is named that the answers replace.
 
         A teacher may be named where the input is the student.
@@ -179,9 +179,12 @@ class Distill(Keeping):
             tokenizer, unseen_tokens = vocabulary.prune(student, tokenizer, splits)
             metrics.append(unseen_tokens)
         groups = [splits]
-        if dev_splits := self._dev_splits(context, transfer):
+        dev_splits = self._dev_splits(context, transfer)
+        if dev_splits:
             groups.append(dev_splits)
-        rows = [training.labelled_rows(context, tokenizer, *each, numbered=True) for each in groups]
+        rows = []
+        for group in groups:
+            rows.append(training.labelled_rows(context, tokenizer, *group, numbered=True))
         if transfer_set.has_answers(transfer):
             pairs = zip(groups, rows, strict=True)
             outputs = [teaching.stored_outputs(context, transfer, *pair) for pair in pairs]
@@ -192,12 +195,19 @@ class Distill(Keeping):
         imitation = partial(
             teaching.imitation, context.task, alpha=self.alpha, temperature=self.temperature
         )
-        loss, *dev_loss = [imitation(goal) for goal in goals]
+        losses = [imitation(goal) for goal in goals]
         judge = None
-        if dev_loss:
-            judge = training.mean_loss(context, tokenizer, rows[1], dev_loss[0])
+        if dev_splits:
+            judge = training.mean_loss(context, tokenizer, rows[1], losses[1])
         trained = training.train(
-            context, self, student, tokenizer, rows[0], loss, judge=judge, patience=self.patience
+            context,
+            self,
+            student,
+            tokenizer,
+            rows[0],
+            losses[0],
+            judge=judge,
+            patience=self.patience,
         )
         roles = checkpoint.save(student, tokenizer, context.output)
         metrics += [*trained.metrics(), Metric(name="rows", split="train", value=len(rows[0]))]

@@ -80,10 +80,12 @@ def test_the_tutorial_from_the_demo_to_a_missed_budget_and_back(checkout: Path) 
         if line.startswith("rarefy recipe cp"):
             bring_fewer_sentences(checkout)
         if line == RUN:
-            budget = size_budget(checkout)  # undecided as a whole if the short timing is disturbed
+            budget = size_budget(checkout)
             met.append(budget["value"] >= budget["limit"])
             decided = "pass" if met[-1] else "fail"
-            assert budget["outcome"] in (decided, "inconclusive")
+            if "is not significantly above" in budget["reason"]:  # its teacher saw few sentences
+                decided = "inconclusive"
+            assert budget["outcome"] == decided
             assert digests(checkout)["distill"] == trained, "no student is trained again"
     assert met == [False, True]
 

@@ -56,6 +56,10 @@ def large(tmp_path_factory):
     return build_adapted(tmp_path_factory.mktemp("large"), MOODS, seed=3, rank=64)
 
 
+LONG = [" ".join(TEXTS[:4])]
+"""A text longer than the 24 tokens of one task, and about the 32 of the others."""
+
+
 def answers(bundle, texts=TEXTS):
     return [prediction._asdict() for prediction in bundle.predict(texts)]
 
@@ -138,7 +142,14 @@ def test_one_session_answers_every_task_as_its_own_bundle_does(moods, kinds, wor
     second = third.with_adapter(kinds.bundle)  # a bundle has its adapter
     for made, bundle in ((moods, first), (kinds, second), (words, third)):
         assert answers(bundle) == answers(Bundle(made.bundle))
+        assert answers(bundle, LONG) == answers(Bundle(made.bundle), LONG)
         assert bundle.labels == made.task.labels
+
+
+def test_adapters_that_read_alike_share_a_tokenizer(moods, large, kinds):
+    first = BundleModel(moods.bundle)
+    assert first.with_adapter(large.file).tokenizer is first.tokenizer
+    assert first.with_adapter(kinds.file).tokenizer is not first.tokenizer
 
 
 def test_the_command_predicts_with_an_adapter(moods, kinds):
@@ -151,6 +162,11 @@ def test_the_command_predicts_with_an_adapter(moods, kinds):
 def run_program(bundle, *arguments):
     command = [sys.executable, "predict.py", *arguments]
     return subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False)
+
+
+def test_the_program_reads_as_much_as_an_adapter_asks_for(moods, kinds):
+    called = run_program(moods.bundle, "--adapter", str(kinds.file), *LONG)
+    assert json.loads(called.stdout) == json.loads(run_program(kinds.bundle, *LONG).stdout)
 
 
 def test_the_program_of_a_bundle_answers_its_own_task_and_those_of_adapters(moods, words):

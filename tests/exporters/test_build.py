@@ -53,7 +53,7 @@ def test_the_card_is_told_what_becomes_of_long_texts_and_what_the_hub_calls_the_
     task, windows, tag
 ):
     info = BuildInfo(
-        form="deploy", precision="fp32", parity=Parity(0.0, 1.0, 1), integer_matmuls=0, size=1,
+        precision="fp32", parity=Parity(0.0, 1.0, 1), integer_matmuls=0, size=1,
         operators={}, passes={}, roles={},
         model={"layers": 1, "hidden": 1, "architecture": "A"},
     )  # fmt: skip

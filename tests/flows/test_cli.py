@@ -7,13 +7,13 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import rich_click as click
 
-from rarefy.flows.cli import COMMANDS, RENAMED, cli, main, report_error
+from rarefy.flows.cli import RENAMED, cli, main, report_error
 from rarefy.flows.console.options import show_json, stdout
 from tests.project import Project, Said
 
@@ -180,12 +180,23 @@ def test_a_command_that_others_have_is_answered_with_ours(
     assert f"No such command '{command}'. Use 'rarefy {ours}'." in " ".join(said.err.split())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def _paths(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command, and of those below it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*above, name)
+        if isinstance(command, click.Group):
+            yield from _paths(command, *above, name)
+
+
+@pytest.mark.parametrize("command", _paths(cli), ids=" ".join)
 def test_the_help_of_a_command_breaks_no_choice_at_80_columns(
-    rarefy: Callable[..., Said], command: str, monkeypatch: pytest.MonkeyPatch
+    rarefy: Callable[..., Said], command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    said = rarefy(command, "--help")
+    said = rarefy(*command, "--help")
+    assert said.code == 0
     lines = said.out.splitlines()
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if re.search(r"\[\w+\|[\w|]*\s", line)] == []
@@ -199,6 +210,29 @@ def test_the_name_of_a_run_is_answered_with_its_recipe(
     said = rarefy("run", "tickets")
     question = "did you mean 'tickets.yaml'?"
     assert (said.code, said.err) == (2, f"rarefy: tickets: no such recipe, {question}\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("init", "new.yaml", "--yes", "--model", "package:x", "--train", "ticket.csv"),
+        ("predict", "tiny", "--data", "ticket.csv", "--out", "out.csv"),
+    ],
+)
+def test_a_data_file_that_is_nearly_there_is_named(
+    rarefy: Callable[..., Said],
+    made: Project,
+    command: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAREFY_HOME", str(made.home))
+    monkeypatch.chdir(tmp_path)
+    Path("tickets.csv").write_text("text,label\nA text.,one\n")
+    Path("ticket").mkdir()
+    said = rarefy(*command)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "no such file, did you mean 'tickets.csv'?" in said.err
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

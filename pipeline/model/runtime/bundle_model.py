@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Feed = dict[str, NDArray[np.int64]]
 
 TOKENIZER = "tokenizer.json"
-TOKENIZING = ("max_length", "truncation_side", "words", "windows")
+TOKENIZER_KEYS = ("max_length", "truncation_side", "words", "windows")
 """What of a signature the tokenizer depends on; adapters that read alike share one."""
 AT_RUN_TIME = "DynamicQuantize"
 """What the operators are called that find ranges of activations at run time."""
@@ -115,7 +115,7 @@ class BundleModel:
         other._describe(adapter.config, adapter.signature)
         other.session = adapter_file.Session(self.session.base, adapter)
         other._check_names(other.session)
-        if any(adapter.signature.get(key) != self.signature.get(key) for key in TOKENIZING):
+        if any(adapter.signature.get(key) != self.signature.get(key) for key in TOKENIZER_KEYS):
             other._open_tokenizer()
         return other
 

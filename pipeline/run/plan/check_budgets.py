@@ -136,7 +136,6 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
     if not judges:
         return
     last = judges[-1]
-    _check_adapter(loaded, last, kinds)
     inputs = {MODEL, *loaded.ancestors(last), *last.stage.references().values()}
     readable = {name: kind for name, kind in kinds.items() if name in inputs}
     measured = loaded.call(last.stage.measures, readable)
@@ -158,6 +157,7 @@ def check_references(loaded: LoadedRecipe, kinds: dict[str, Kind]) -> None:
             ("budgets", position, "against"),
             f"{name!r} is not measured as a reference; measured are: {names}{hint}",
         )
+    _check_adapter(loaded, last, kinds)
 
 
 def _check_adapter(loaded: LoadedRecipe, judge: Step, kinds: dict[str, Kind]) -> None:

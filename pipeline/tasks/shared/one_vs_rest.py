@@ -28,7 +28,7 @@ Columns = Callable[[Floats, Any], Iterable[tuple[Floats, Labels]]]
 def formula(name: str, columns: Columns) -> Formula | None:
     """Return the score of a name, as the mean over labels.
 
-    None if it is none of ``formulas.OF_EACH_LABEL``.
+    None if it is none of ``formulas.OF_EACH_LABEL``, with any percentage in its name.
     """
     precision = metrics.precision_in(name)
     if precision:

@@ -37,6 +37,18 @@ def test_a_folder_of_the_run_s_name_is_not_promoted_instead(
     assert json.loads(said.out)["run"] == "tiny"
 
 
+@pytest.mark.parametrize(("below", "reference"), [("", "."), ("below", "..")])
+def test_a_bundle_is_found_from_inside_its_folder(
+    desk: Desk, below: str, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = desk.run / "bundle" / below
+    place.mkdir(exist_ok=True)
+    monkeypatch.chdir(place)
+    assert desk.rarefy("promote", reference).code == 0
+    desk.verdict("fail")
+    assert desk.rarefy("promote", reference, "best").code == 3
+
+
 def test_json_says_what_moved(desk: Desk) -> None:
     said = json.loads(desk.rarefy("promote", "tiny", "best", "--json").out)
     assert said == {

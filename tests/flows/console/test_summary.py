@@ -130,8 +130,13 @@ def test_what_is_inconclusive_says_why_and_what_would_decide_it():
     assert rows == "inconclusive: 2,500 eval rows cannot decide this margin; use more eval rows"
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "size", "latency_p50"])
-def test_a_teacher_that_guesses_is_to_be_trained_whatever_was_measured(metric: str):
+@pytest.mark.parametrize(
+    ("metric", "against"),
+    [("accuracy", "teacher"), ("size", "teacher"), ("latency_p50", "teacher"), ("agreement", None)],
+)
+def test_a_teacher_that_guesses_is_to_be_trained_whatever_was_measured(
+    metric: str, against: str | None
+):
     learned = measurements()
     teacher = learned.models["teacher"]
     guesses = teacher.model_copy(update={"answers": [[0.4, 0.6]] * len(teacher.answers)})
@@ -140,7 +145,7 @@ def test_a_teacher_that_guesses_is_to_be_trained_whatever_was_measured(metric: s
         metric=metric,
         form="min_retained",
         limit=1,
-        against="teacher",
+        against=against,
         outcome="inconclusive",
         reason="teacher is no better than a trivial baseline",
     )

@@ -102,7 +102,8 @@ def test_it_is_said_that_a_disturbed_measurement_is_not_reused(
     (project.folder / "disturbed.py").write_text(DISTURBED)
     recipe = project.recipe("disturbed:Disturbed")
     assert rarefy("run", recipe, "--engine", "inline").code == 0
-    note = "note: disturbed runs again, as the machine was disturbed when it ran\n"
+    reason = "its last result was not kept, like those of a disturbed machine"
+    note = f"note: disturbed runs again, as {reason}\n"
     assert note in rarefy("plan", recipe).out
     steady = project.recipe("disturbed:Disturbed: {busy: false}")
     assert rarefy("run", steady, "--engine", "inline").code == 0

@@ -81,7 +81,7 @@ def test_a_wrong_name_makes_no_store(tmp_path: Path) -> None:
 def test_a_wrong_name_is_answered_with_the_run_of_a_similar_one(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     (home.runs / "tiny").mkdir(parents=True)
-    with pytest.raises(RecipeError, match=r"no such bundle: .*; did you mean 'tiny'\?$"):
+    with pytest.raises(RecipeError, match=r"no such bundle: .*, did you mean 'tiny'\?$"):
         bundles.find("tniy", home)
 
 

@@ -29,6 +29,16 @@ def test_a_name_that_is_nearly_there_is_answered_with_it(tmp_path):
         references.data_file("ticket.csv", tmp_path, "data.train")
 
 
+def test_no_file_is_proposed_as_a_model_and_no_folder_as_data(tmp_path):
+    (tmp_path / "mymodel.yaml").touch()
+    (tmp_path / "train").mkdir()
+    with pytest.raises(ModelError) as model:
+        references.model_directory("./mymodel", tmp_path)
+    with pytest.raises(DataError) as data:
+        references.data_file("train.csv", tmp_path, "data.train")
+    assert "did you mean" not in str(model.value) + str(data.value)
+
+
 def test_a_model_s_file_is_answered_with_its_folder(tmp_path):
     (tmp_path / "my-model").mkdir()
     weights = tmp_path / "my-model" / "model.safetensors"

@@ -18,7 +18,16 @@ from rarefy.stages.distill import Distill
 from rarefy.stages.distill.stage import choose_layers
 from rarefy.stages.finetune import Finetune
 from tests.families import write_family
-from tests.models import artifact_of, configure, sentences, write_encoder, write_model
+from tests.models import (
+    BAD,
+    FILL,
+    GOOD,
+    artifact_of,
+    configure,
+    sentences,
+    write_encoder,
+    write_model,
+)
 from tests.pipeline.model.test_pooling import write
 
 Tuned = namedtuple("Tuned", "artifact network tokenizer")
@@ -53,8 +62,11 @@ def test_the_student_starts_from_the_layers_that_were_named(tuned, make_context)
 
 
 @pytest.mark.slow
-def test_another_pretrained_model_of_other_width_learns(tuned, make_context, tmp_path):
-    write_encoder(tmp_path / "small", layers=2, hidden=16)
+def test_another_pretrained_model_of_other_width_and_token_ids_learns(
+    tuned, make_context, tmp_path
+):
+    turned = (*BAD, *GOOD, *FILL)
+    write_encoder(tmp_path / "small", layers=2, hidden=16, words=turned)
     context = make_context(rows=256)
     stage = Distill(student="small", learning_rate=4e-3, epochs=8, batch_size=16)
     draft = stage.run(context, tuned)
