@@ -41,11 +41,10 @@ from rarefy.pipeline.stage import Context
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.stages.common.resume import Notes
-from rarefy.stages.prune import Prune
+from rarefy.stages.prune import Prune, latency_table
 from rarefy.stages.prune.profile import Profile
 from rarefy.stages.prune.selection import MULTIPLES
 from rarefy.stages.prune.speedup import Ranked, Speedup
-from rarefy.stages.surgery import latency_table
 from rarefy.stages.surgery.units import Unit
 
 RESULTS = HERE / "results" / "pruning.json"

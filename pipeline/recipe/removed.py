@@ -25,6 +25,8 @@ REMOVED: Final = {
     "distill.hidden_map": "leave it out; hidden states are no longer learned",
     "adapt.method": "leave it out; adapters are LoRA, and DoRA gave no more",
     "factorize.embeddings": "write `quantize: {embeddings: int4}`, which keeps more at equal bytes",
+    "factorize.speedup": "write `prune: {speedup: …, table: …}`, which loses less in equal time",
+    "factorize.table": "write `prune: {speedup: …, table: …}`, which loses less in equal time",
     "inject.templates": "leave it out; a query is the subject with its relation",
     "inject.text_share": "leave it out; facts are learned as pairs of texts, alone",
     "inject.head_epochs": "leave it out; facts are learned without a head",

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
-from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
+from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
+from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.quantity import Quantity
-from rarefy.stages.common.table_of_times import TABLE, check_precision
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer.files import TRANSFER
@@ -21,18 +20,15 @@ from rarefy.stages.transfer.files import TRANSFER
 if TYPE_CHECKING:
     from rarefy.stages.factorize.thin import Group
 
-HALF = 0.5
-"""The share of the weights to keep by default."""
-
 
 class Factorize(Stage):
     """Replace linear layers by two low-rank ones, with ranks chosen across all layers.
 
     Each weight is decomposed in the metric of its inputs and of the loss's gradients at its outputs
     on calibration rows (GFWSVD, Chekalina et al. 2025, arXiv 2505.17974), which truncates the
-    directions that the loss needs least. All ranks share one budget of parameters, or of time with
-    ``speedup``, which is spent where it lowers the predicted loss most. A layer stays as it is if
-    its best rank would save nothing. Layers that read the same input, as query, key and value do,
+    directions that the loss needs least. All ranks share one budget of parameters, which is spent
+    where it lowers the predicted loss most. A layer stays as it is if its best rank would save
+    nothing. Layers that read the same input, as query, key and value do,
     share the first matrix. Nothing is trained unless ``recover_epochs`` is set: the new model then
     learns the predictions of the whole one (Hinton et al. 2015, arXiv 1503.02531).
     """
@@ -43,18 +39,10 @@ class Factorize(Stage):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "accelerate")
-    policy: ClassVar[Policy] = Policy(needs={TABLE: Kind.REPORT, TRANSFER: Kind.TRANSFER_SET})
+    policy: ClassVar[Policy] = Policy(needs={TRANSFER: Kind.TRANSFER_SET})
 
-    keep_weights: Annotated[Quantity, Field(gt=0, lt=1)] | None = Field(
-        default=None,
-        description="Share of the weights of the encoder's linear layers to keep; default: half "
-        "of them, if there is no speedup",
-    )
-    speedup: Annotated[Quantity, Field(gt=1, le=10)] | None = Field(
-        default=None, description="Instead of a share: speed-up over the input, in int8"
-    )
-    table: str | None = Field(
-        default=None, description="ID of the profile stage that `speedup` reads"
+    keep_weights: Annotated[Quantity, Field(gt=0, lt=1)] = Field(
+        default=0.5, description="Share of the weights of the encoder's linear layers to keep"
     )
     calibration_rows: int = Field(
         default=512, ge=8, le=1_000_000, description="Number of training rows for calibration"
@@ -72,20 +60,11 @@ class Factorize(Stage):
 
     @model_validator(mode="after")
     def _reads_what_is_given(self) -> Factorize:
-        if self.speedup and self.keep_weights:
-            raise ValueError("give either 'keep_weights' or 'speedup', not both")
-        if (self.speedup is None) != (self.table is None):
-            raise ValueError("'speedup' and 'table', the id of a profile stage, go together")
         refuse_unread(self, ("learning_rate", "transfer"), "recover_epochs")
         return self
 
     def references(self) -> dict[str, str]:
-        named = {TABLE: self.table, TRANSFER: self.transfer}
-        return {role: name for role, name in named.items() if name}
-
-    def check(self, recipe: StageCheck) -> None:
-        """Raise RecipeError if the table has times of other models than a speed-up is of."""
-        check_precision(recipe.stages, self.table)
+        return {TRANSFER: self.transfer} if self.transfer else {}
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""
@@ -107,9 +86,9 @@ class Factorize(Stage):
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         groups = thin.decomposed(context, network, tokenizer, self.calibration_rows)
-        chosen, metrics = self._ranks(context, network, tokenizer, groups)
+        chosen = self._ranks(groups)
         ranks = thin.replace(network, groups, chosen)
-        metrics += thin.errors(groups, chosen)
+        metrics = thin.errors(groups, chosen)
         if self.recover_epochs:
             texts = context.artifacts[self.transfer] if self.transfer else None
             imitation = recovery.prepare(context, model, network, tokenizer, texts)
@@ -118,21 +97,14 @@ class Factorize(Stage):
         roles = checkpoint.save(network, tokenizer, context.output)
         return Draft(roles, checkpoint.describe(network) | {"ranks": ranks}, tuple(metrics))
 
-    def _ranks(
-        self, context: Context, network: Any, tokenizer: Any, groups: list[Group]
-    ) -> tuple[list[int | None], list[Metric]]:
-        """Return the rank of each group, and what was measured to find them."""
+    def _ranks(self, groups: list[Group]) -> list[int | None]:
+        """Return the rank of each group, None for one that stays whole."""
         from rarefy.stages.factorize import svd, thin
-        from rarefy.stages.factorize.speedup import Speedup
 
-        if self.speedup is not None:
-            table = context.artifacts[str(self.table)].directory
-            search = Speedup(context, network, network, tokenizer, table, self.speedup)
-            return search.search(groups), search.metrics()
         whole = sum(group.parameters for group in groups)
-        budget = int((self.keep_weights or HALF) * whole)
+        budget = int(self.keep_weights * whole)
         decompositions = [group.decomposition for group in groups]
         try:
-            return svd.choose_ranks(decompositions, budget, multiple=thin.RANKS), []
+            return svd.choose_ranks(decompositions, budget, multiple=thin.RANKS)
         except ModelError as error:
             raise ModelError(f"factorize.keep_weights: {error}") from error

@@ -114,11 +114,7 @@ def _mean(moment: Tensor) -> Tensor:
 
 
 def choose_ranks(
-    decompositions: Sequence[Decomposition],
-    budget: float,
-    *,
-    multiple: int = 1,
-    prices: Sequence[float] | None = None,
+    decompositions: Sequence[Decomposition], budget: float, *, multiple: int = 1
 ) -> list[int | None]:
     """Return each weight's rank within a budget; None keeps a weight whole.
 
@@ -129,26 +125,23 @@ def choose_ranks(
 
     Args:
         decompositions: of the weights.
-        budget: cost of all weights together.
+        budget: cost of all weights together, in parameters.
         multiple: ranks are multiples of this.
-        prices: what a parameter of each weight costs, such as time; by default 1.
 
     Raises:
         ModelError: if even the least ranks are above the budget.
     """
     greatest = _greatest(decompositions)  # the rates below are for losses of about this size
     costs, losses = [], []
-    for at, layer in enumerate(decompositions):
+    for layer in decompositions:
         cost, loss = _options(layer, multiple)
-        if prices is not None:
-            cost = cost * prices[at]
         costs.append(cost)
         losses.append(loss / greatest)
     least = sum(float(cost.min()) for cost in costs)
     whole = sum(float(cost.max()) for cost in costs)
     if least > budget:
         raise ModelError(
-            f"{max(0.0, budget / whole):.0%} is below the minimum; rank {multiple} in every layer "
+            f"{budget / whole:.0%} is below the minimum; rank {multiple} in every layer "
             f"has {least / whole:.0%}"
         )
 

@@ -75,8 +75,8 @@ class Profile(Stage):
         """Write the table; report the ms of one layer more."""
         import numpy as np
 
+        from rarefy.stages.prune.latency_table import Curve, Table, grid, model_of
         from rarefy.stages.prune.selection import MULTIPLES
-        from rarefy.stages.surgery.latency_table import Curve, Table, grid, model_of
         from rarefy.stages.training import run as training
 
         training.prepare(context)

@@ -13,10 +13,9 @@ from pydantic import Field, model_validator
 from rarefy.pipeline.model.architectures.description import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
-from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.quantity import Quantity
 from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
-from rarefy.stages.common.table_of_times import TABLE, check_precision
 from rarefy.stages.prune.importance import CRITERIA
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer import files as transfer_set
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 Share = Annotated[Quantity, Field(ge=0, le=0.95)]
 
+TABLE = "table"
+"""The role of the table of times among a stage's references."""
 TARGETS = ("speedup", "remove_macs", "keep_parameters")
 """What a user may ask for instead of shares of the heads and neurons."""
 UNITS = ("remove_heads", "remove_neurons", *TARGETS)
@@ -168,7 +169,12 @@ class Prune(Stage):
         """
         if not self.recover_epochs:
             transfer_set.check_texts(recipe.stages, self.transfer)
-        check_precision(recipe.stages, self.table)
+        profile = recipe.stages.get(self.table or "")
+        if getattr(profile, "precision", "int8") != "int8":
+            raise RecipeError(
+                f"table: {self.table!r} times float models, but a speed-up is measured in int8; "
+                "leave out its 'precision'"
+            )
 
     def environment(self, requirements: Requirements) -> dict[str, Any]:
         """Return whether the CPU has bfloat16, which changes how recovery training rounds."""

@@ -151,15 +151,6 @@ def test_the_scale_of_the_losses_does_not_matter():
     assert chosen[0] == chosen[1] == chosen[2] != [None, None]
 
 
-def test_a_weight_whose_parameters_cost_more_gives_them_up_first():
-    layers = [decomposition_of([1.0] * 64), decomposition_of([1.0] * 64)]
-    budget = 64 * 64 * 1.5
-    dear_first = svd.choose_ranks(layers, budget, prices=[1.5, 0.5])
-    dear_last = svd.choose_ranks(layers, budget, prices=[0.5, 1.5])
-    assert dear_first[1] is None
-    assert dear_last == dear_first[::-1]
-
-
 def test_a_budget_below_the_least_ranks_is_refused():
     with pytest.raises(
         ModelError, match=r"30% is below the minimum; rank 16 in every layer has 50%"

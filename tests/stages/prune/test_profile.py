@@ -14,10 +14,9 @@ from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Target
-from rarefy.stages.prune import Prune, selection
+from rarefy.stages.prune import Prune, latency_table, selection
 from rarefy.stages.prune.profile import Profile
 from rarefy.stages.quantization import bundles
-from rarefy.stages.surgery import latency_table
 from tests.known_times import by_size, know_times
 from tests.models import artifact_of
 from tests.searches import lessons

@@ -17,10 +17,10 @@ from rarefy.stages.distill import Distill
 from rarefy.stages.prune import Prune
 from rarefy.stages.prune import layers as layer_search
 from rarefy.stages.prune import speedup as module
+from rarefy.stages.prune.latency_table import Curve, Table
 from rarefy.stages.prune.speedup import Speedup
 from rarefy.stages.quantization.bundles import Finalists
 from rarefy.stages.surgery import units as surgery
-from rarefy.stages.surgery.latency_table import Curve, Table
 from rarefy.stages.training.parameters import SEARCHES
 from tests.models import artifact_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.stages.surgery import latency_table
-from rarefy.stages.surgery.latency_table import Curve, Table, grid
+from rarefy.stages.prune import latency_table
+from rarefy.stages.prune.latency_table import Curve, Table, grid
 from tests.stages.classifiers import classifier
 
 HEADS = Curve((1, 2, 4), one=(2.0, 2.5, 3.0), two=(5.0, 6.0, 7.0))

@@ -87,17 +87,16 @@ class Table:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def load(directory: Path, stage: str = "prune") -> Table:
-    """Read what ``save`` wrote, for a stage. Raises ModelError if it is not there, or is older."""
+def load(directory: Path) -> Table:
+    """Read what ``save`` wrote. Raises ModelError if it is not there, or is older."""
     path = directory / FILE
-    key = f"{stage}.table"
     if not path.is_file():
-        raise ModelError(f"{key}: that stage wrote no {FILE}; 'profile' does")
+        raise ModelError(f"prune.table: that stage wrote no {FILE}; 'profile' does")
     text = path.read_text(encoding="utf-8")
     value = json.loads(text)
     schema = value.pop("schema")
     if schema != SCHEMA:
-        raise ModelError(f"{key}: another version of rarefy made it; run 'profile' again")
+        raise ModelError("prune.table: another version of rarefy made it; run 'profile' again")
     curves = {}
     for kind, curve in value.pop("curves").items():
         counts = tuple(curve["counts"])
