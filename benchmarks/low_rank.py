@@ -6,12 +6,13 @@ The demo's teacher (6×384), fine-tuned with up to three seeds. The parts, in th
 
 ``metrics``     its linear layers keep a share of their weights, by the SVD of the weight itself, in
                 the metric of its inputs (SVD-LLM, Wang et al. 2024, arXiv 2403.07378), and in that
-                of the gradients at its outputs as well, as ``factorize`` does; query, key and value
-                share their first matrix or not. Also how far the gradients' moment is damped.
+                of the gradients at its outputs as well, as ``factorize`` does. Also how far the
+                gradients' moment is damped.
 ``drawn``       the first seed's, by gradients of labels that the teacher's answers draw.
 ``time``        int8 bundles of low rank and of pruned models take turns in one process, by the time
                 of its CPU; between the measured shares, the one that takes the same time is read.
-``pruning``     ``prune`` removes that share of the multiply-adds.
+``pruning``     ``prune`` removes that share of the multiply-adds, and the share that leaves as many
+                bytes.
 ``recovered``   at the lower share, both train an epoch on a quarter of the rows.
 ``embeddings``  the table of tokens at low rank against fewer bits at equal bytes.
 
@@ -112,7 +113,7 @@ class Measured:
 
     def __init__(self, seed: Seed, *, drawn: bool = False) -> None:
         self.seed, self.drawn = seed, drawn
-        self.decomposed: dict[str, list[thin.Group]] = {}
+        self.decomposed: dict[str, list[thin.Layer]] = {}
 
     @cached_property
     def model(self) -> Any:
@@ -140,57 +141,32 @@ class Measured:
         return list(calibration_rows.batches(rows, "cpu"))
 
     @cached_property
-    def groups(self) -> list[list[str]]:
-        """The names of layers that read the same input."""
-        loss = self.seed.task.objective.summed_loss()
-        return moments.groups(self.model, self.layers, self.batches[0], loss)
-
-    @cached_property
     def sums(self) -> list[Moments]:
-        """The moments of each group."""
-        modules = [[self.layers[name] for name in group] for group in self.groups]
+        """The moments of each layer."""
         loss = self.seed.task.objective.summed_loss()
-        return moments.measure(self.model, modules, self.batches, loss, lambda *_: None)
+        layers = list(self.layers.values())
+        return moments.measure(self.model, layers, self.batches, loss, lambda *_: None)
 
-    def save(self, way: str, share: float, decompose: Callable[..., Any], *, shared: bool) -> Path:
+    def save(self, way: str, share: float, decompose: Callable[..., Any]) -> Path:
         """Make the teacher thin in one way; return the folder of the checkpoint."""
         folder = self.seed.folder(f"{share}-{way}")
         output = folder / "output"
         if (folder / "done").is_file():
             return output
         if way not in self.decomposed:
-            self.decomposed[way] = self._decompose(decompose, shared=shared)
-        groups = self.decomposed[way]
-        budget = share * sum(group.parameters for group in groups)
-        decompositions = [group.decomposition for group in groups]
+            layers = []
+            for (name, linear), sums in zip(self.layers.items(), self.sums, strict=True):
+                layers.append(thin.Layer(name, decompose(linear.weight.detach(), sums)))
+            self.decomposed[way] = layers
+        layers = self.decomposed[way]
+        budget = share * sum(layer.parameters for layer in layers)
+        decompositions = [layer.decomposition for layer in layers]
         ranks = svd.choose_ranks(decompositions, budget, multiple=thin.RANKS)
         model = checkpoint.load(self.seed.source)
-        thin.replace(model, groups, ranks)
+        thin.replace(model, layers, ranks)
         checkpoint.save(model, checkpoint.load_tokenizer(self.seed.source), output)
         (folder / "done").touch()
         return output
-
-    def _decompose(self, decompose: Callable[..., Any], *, shared: bool) -> list[thin.Group]:
-        groups = []
-        for names, sums in zip(self.groups, self.sums, strict=True):
-            for part, moment in self._parts(names, sums, shared=shared):
-                weight = torch.cat([self.layers[name].weight.detach() for name in part])
-                groups.append(thin.Group(part, decompose(weight, moment)))
-        return groups
-
-    def _parts(
-        self, names: list[str], sums: Moments, *, shared: bool
-    ) -> list[tuple[tuple[str, ...], Moments]]:
-        """Return a group, or its layers one by one with their block of the gradients' moment."""
-        if shared:
-            return [(tuple(names), sums)]
-        parts, start = [], 0
-        for name in names:
-            end = start + self.layers[name].out_features
-            block = sums.gradients[start:end, start:end]
-            parts.append(((name,), Moments(sums.inputs, block, sums.tokens)))
-            start = end
-        return parts
 
 
 def _drawn_labels(seed: Seed, split: Split) -> list[int]:
@@ -222,23 +198,22 @@ def by_both(
 def metric_ways(measured: Measured, share: float) -> dict[str, Path]:
     """Return way -> checkpoint, of all metrics; the damping is tried once."""
     ways = {
-        "both": measured.save("both", share, by_both, shared=True),
-        "inputs": measured.save("inputs", share, by_inputs, shared=False),
-        "both, separate": measured.save("both-separate", share, by_both, shared=False),
-        "plain": measured.save("plain", share, plain, shared=False),
+        "both": measured.save("both", share, by_both),
+        "inputs": measured.save("inputs", share, by_inputs),
+        "plain": measured.save("plain", share, plain),
     }
     if measured.seed.number > 0 or share < SHARES[0]:
         return ways
     for damping in DAMPINGS:
         damped = partial(by_both, damping=damping)
         name = f"both, damping {damping:g}"
-        ways[name] = measured.save(f"both-{damping:g}", share, damped, shared=True)
+        ways[name] = measured.save(f"both-{damping:g}", share, damped)
     return ways
 
 
 def drawn_ways(measured: Measured, share: float) -> dict[str, Path]:
     """Return way -> checkpoint, by gradients of labels that the teacher's answers draw."""
-    return {"both, drawn labels": measured.save("drawn", share, by_both, shared=True)}
+    return {"both, drawn labels": measured.save("drawn", share, by_both)}
 
 
 def pruned(seed: Seed, removed: float) -> Path:
@@ -316,9 +291,7 @@ def times_of(seed: Seed, measured: Measured) -> dict[str, list[float]]:
     """Return the times of all bundles of the first seed, measured once."""
     sources = {"whole": seed.source}
     for share in SHARES:
-        sources[f"both-{share}"] = measured.save("both", share, by_both, shared=True)
-    share = SHARES[-1]
-    sources[f"separate-{share}"] = measured.save("both-separate", share, by_both, shared=False)
+        sources[f"both-{share}"] = measured.save("both", share, by_both)
     for removed in REMOVED:
         sources[f"pruned-{removed}"] = shape(seed, removed)
     return Notes(seed.home / "times.json").get("times", lambda: timed(seed, sources))
@@ -391,15 +364,9 @@ def claims(results: dict[Key, list[Any]], shares: dict[float, float]) -> list[Cl
         both = results.get((share, "both"))
         if both is None:
             continue
-        for other, least in (("plain", 2.0), ("inputs", 1.2), ("both, separate", 1.0)):
-            judged.append(
-                _smaller(
-                    f"{share:.0%} of the weights: {other} over both sides, shared",
-                    results[share, other],
-                    both,
-                    least,
-                )
-            )
+        for other, least in (("plain", 2.0), ("inputs", 1.2)):
+            title = f"{share:.0%} of the weights: {other} over both sides"
+            judged.append(_smaller(title, results[share, other], both, least))
         for suffix in ("", ", recovered"):
             cut, low = (
                 results.get((share, f"pruned{suffix}")),
@@ -410,6 +377,10 @@ def claims(results: dict[Key, list[Any]], shares: dict[float, float]) -> list[Cl
             removed = f"{shares[share]:.1%} of the multiply-adds pruned, equal time"
             title = f"{share:.0%} of the weights, {removed}{suffix}: pruned over low rank"
             judged.append(_smaller(title, cut, low, 1.0))
+        cut = results.get((share, "pruned, equal bytes"))
+        if cut is not None:
+            title = f"{share:.0%} of the weights, equal bytes: pruned over low rank"
+            judged.append(_smaller(title, cut, both, 1.0))
     if (1.0, "table: int4") in results:
         rank = f"table: rank {RANKS[-1]}"
         judged.append(
@@ -464,6 +435,7 @@ def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, l
         if "pruning" in parts:
             for share in reversed(shares):
                 note(share, {"pruned": pruned(seed, shares[share])})
+                note(share, {"pruned, equal bytes": pruned(seed, 1 - share)})
         if "recovered" in parts:
             share = SHARES[-1]
             note(share, recovered(seed, share, shares[share]))

@@ -1,8 +1,7 @@
 """Saving and loading of checkpoints, whether plain, pruned, factorized or with an adapter.
 
 ``config.json`` defines the original shapes of a model. If pruning or factorization changed them,
-``shapes.json`` beside it lists every linear layer that deviates, which factorized layers share
-their first factor, and vectors outside of them.
+``shapes.json`` beside it lists every linear layer that deviates, and vectors outside of them.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ __all__ = [
     "named_class",
     "read_config",
     "save",
-    "share_down",
 ]
 
 SHAPES = "shapes.json"
@@ -170,8 +168,7 @@ def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
     """Return ``up(down(x))``, a linear layer whose weight is a product of two low-rank matrices.
 
     ``down`` is rank × inputs without bias, ``up`` is outputs × rank. It is a plain Sequential of
-    linear layers, so export and training need no special case. Layers that read the same input may
-    have the same ``down``.
+    linear layers, so export and training need no special case.
     """
     from collections import OrderedDict
 
@@ -180,14 +177,6 @@ def factorized(inputs: int, rank: int, outputs: int, *, bias: bool) -> Any:
     down = nn.Linear(inputs, rank, bias=False)
     up = nn.Linear(rank, outputs, bias=bias)
     return nn.Sequential(OrderedDict(down=down, up=up))
-
-
-def share_down(pair: Any, first: Any) -> None:
-    """Let a factorized layer use another's first factor. Raises ValueError if the shapes differ."""
-    if pair.down.weight.shape != first.down.weight.shape:
-        raise ValueError("layers of different ranks share a factor")
-    pair.down = first.down
-    pair._tied_weights_keys = {"down.weight": "down.weight"}  # transformers saves it once
 
 
 def _build(directory: Path) -> Any:
@@ -256,8 +245,6 @@ def _reshape(model: Any, path: Path) -> None:
             else:
                 inputs, outputs = sizes
                 model.set_submodule(name, nn.Linear(inputs, outputs, bias=bias))
-        for name, first in shapes.get("shared", {}).items():
-            share_down(model.get_submodule(name), model.get_submodule(first))
         for name, count in shapes.get("heads", {}).items():
             shared_heads.prepare(model.get_submodule(name), torch.zeros(count, dtype=torch.int64))
         for name, size in shapes.get("vectors", {}).items():
@@ -368,8 +355,6 @@ def _deviations(model: Any) -> dict[str, Any]:
     linear = {}
     thin = {}
     vectors: dict[str, int] = {}
-    shared: dict[str, str] = {}
-    owners: dict[Any, str] = {}
     for name, expected in plain.named_modules():
         actual = model.get_submodule(name)
         if not isinstance(expected, nn.Linear):
@@ -379,14 +364,11 @@ def _deviations(model: Any) -> dict[str, Any]:
             continue
         if hasattr(actual, "down"):
             thin[name] = [actual.down.in_features, actual.up.in_features, actual.up.out_features]
-            owner = owners.setdefault(actual.down, name)
-            if owner != name:
-                shared[name] = owner
         elif actual.weight.shape != expected.weight.shape:
             linear[name] = [actual.in_features, actual.out_features]
     deviations = {"schema": SCHEMA, "linear": linear, "factorized": thin}
     heads = {name: count for name, module in model.named_modules() if (count := kept(module))}
-    more = {"vectors": vectors, "shared": shared, "heads": heads}
+    more = {"vectors": vectors, "heads": heads}
     return deviations | {key: value for key, value in more.items() if value}
 
 

@@ -19,7 +19,7 @@ Call = tuple[Any, Tensor, Tensor]
 
 @dataclass
 class Moments:
-    """Sums of some layers that read the same inputs, whose outputs are taken as one vector.
+    """Sums of a layer.
 
     ``inputs``     (inputs, inputs), Σ over tokens of x·xᵀ
     ``gradients``  (outputs, outputs), Σ over tokens of g·gᵀ, g of the row's own loss
@@ -59,55 +59,26 @@ def eligible(network: Any) -> dict[str, Any]:
     return layers
 
 
-def groups(network: Any, layers: dict[str, Any], batch: Batch, loss: Loss) -> list[list[str]]:
-    """Return the names of layers that read the same inputs in every call, one list for each input.
-
-    They are query, key and value of most families, and the two halves of a gated layer.
-    """
-    with torch.no_grad(), _Watched(layers.values()) as calls:
-        loss(network, batch)
-        readers: dict[tuple[int, ...], list[str]] = {}
-        for name, linear in layers.items():
-            inputs = _inputs(linear, calls)
-            names = readers.setdefault(inputs, [])
-            names.append(name)
-    return list(readers.values())
-
-
-def _inputs(linear: Any, calls: list[Call]) -> tuple[int, ...]:
-    """Return what tells the inputs of a layer's calls apart; of a layer without calls, itself."""
-    seen = []
-    for layer, source, _ in calls:
-        if layer is linear:
-            seen.append(id(source))
-    if not seen:
-        seen.append(id(linear))
-    return tuple(seen)
-
-
 def measure(
     network: Any,
-    layers: list[list[Any]],
+    layers: list[Any],
     batches: list[Batch],
     loss: Loss,
     progress: Callable[[int, int], None],
 ) -> list[Moments]:
-    """Return the moments of groups of layers that read the same inputs.
+    """Return the moments of linear layers.
 
     The gradient is that of each row's own loss, as in the empirical Fisher information.
 
     Args:
         network: in eval mode.
-        layers: its linear layers, in groups.
+        layers: of it.
         batches: unpadded rows with labels.
         loss: the loss, summed over the rows of a batch.
         progress: called with the number of batches done and the total.
     """
-    moments, flat = [], []
-    for group in layers:
-        moments.append(_none(group))
-        flat.extend(group)
-    with _Watched(flat) as calls:
+    moments = {linear: _none(linear) for linear in layers}
+    with _Watched(layers) as calls:
         for done, batch in enumerate(batches):
             total = loss(network, batch)
             outputs = [output for *_, output in calls]
@@ -116,37 +87,21 @@ def measure(
                 total, outputs, allow_unused=True, materialize_grads=True
             )
             with torch.no_grad():
-                for group, sums in zip(layers, moments, strict=True):
-                    _add(sums, group, calls, gradients)
+                for (linear, source, _), gradient in zip(calls, gradients, strict=True):
+                    tokens = source.flatten(0, -2)
+                    slopes = gradient.flatten(0, -2)
+                    moments[linear].add(tokens, slopes)
             calls.clear()
             progress(done + 1, len(batches))
-    return moments
+    return list(moments.values())
 
 
-def _none(group: list[Any]) -> Moments:
-    weight = group[0].weight.detach()
-    columns = weight.shape[1]
-    outputs = sum(linear.out_features for linear in group)
-    inputs = weight.new_zeros(columns, columns, dtype=torch.double)
-    gradients = weight.new_zeros(outputs, outputs)
-    return Moments(inputs, gradients)
-
-
-def _add(sums: Moments, group: list[Any], calls: list[Call], gradients: Iterable[Tensor]) -> None:
-    """Add the tokens of a group's calls, which are as many of each layer, of the same inputs."""
-    sources: list[list[Tensor]] = [[] for _ in group]
-    arrived: list[list[Tensor]] = [[] for _ in group]
-    for (linear, source, _), gradient in zip(calls, gradients, strict=True):
-        if linear not in group:
-            continue
-        place = group.index(linear)
-        tokens = source.flatten(0, -2)
-        slopes = gradient.flatten(0, -2)
-        sources[place].append(tokens)
-        arrived[place].append(slopes)
-    for tokens, *parts in zip(sources[0], *arrived, strict=True):
-        together = torch.cat(parts, dim=1)
-        sums.add(tokens, together)
+def _none(linear: Any) -> Moments:
+    weight = linear.weight.detach()
+    outputs, inputs = weight.shape
+    return Moments(
+        weight.new_zeros(inputs, inputs, dtype=torch.double), weight.new_zeros(outputs, outputs)
+    )
 
 
 class _Watched:

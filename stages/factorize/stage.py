@@ -18,7 +18,7 @@ from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unr
 from rarefy.stages.transfer.files import TRANSFER
 
 if TYPE_CHECKING:
-    from rarefy.stages.factorize.thin import Group
+    from rarefy.stages.factorize.thin import Layer
 
 
 class Factorize(Stage):
@@ -28,13 +28,12 @@ class Factorize(Stage):
     on calibration rows (GFWSVD, Chekalina et al. 2025, arXiv 2505.17974), which truncates the
     directions that the loss needs least. All ranks share one budget of parameters, which is spent
     where it lowers the predicted loss most. A layer stays as it is if its best rank would save
-    nothing. Layers that read the same input, as query, key and value do,
-    share the first matrix. Nothing is trained unless ``recover_epochs`` is set: the new model then
+    nothing. Nothing is trained unless ``recover_epochs`` is set: the new model then
     learns the predictions of the whole one (Hinton et al. 2015, arXiv 1503.02531).
     """
 
     name: ClassVar[str] = "factorize"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
@@ -85,10 +84,10 @@ class Factorize(Stage):
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
-        groups = thin.decomposed(context, network, tokenizer, self.calibration_rows)
-        chosen = self._ranks(groups)
-        ranks = thin.replace(network, groups, chosen)
-        metrics = thin.errors(groups, chosen)
+        layers = thin.decomposed(context, network, tokenizer, self.calibration_rows)
+        chosen = self._ranks(layers)
+        ranks = thin.replace(network, layers, chosen)
+        metrics = thin.errors(layers, chosen)
         if self.recover_epochs:
             texts = context.artifacts[self.transfer] if self.transfer else None
             imitation = recovery.prepare(context, model, network, tokenizer, texts)
@@ -97,13 +96,13 @@ class Factorize(Stage):
         roles = checkpoint.save(network, tokenizer, context.output)
         return Draft(roles, checkpoint.describe(network) | {"ranks": ranks}, tuple(metrics))
 
-    def _ranks(self, groups: list[Group]) -> list[int | None]:
-        """Return the rank of each group, None for one that stays whole."""
+    def _ranks(self, layers: list[Layer]) -> list[int | None]:
+        """Return the rank of each layer, None for one that stays whole."""
         from rarefy.stages.factorize import svd, thin
 
-        whole = sum(group.parameters for group in groups)
+        whole = sum(layer.parameters for layer in layers)
         budget = int(self.keep_weights * whole)
-        decompositions = [group.decomposition for group in groups]
+        decompositions = [layer.decomposition for layer in layers]
         try:
             return svd.choose_ranks(decompositions, budget, multiple=thin.RANKS)
         except ModelError as error:

@@ -1,4 +1,4 @@
-"""Low rank: approximate linear layers that read the same input by a product of two thin ones.
+"""Low rank: approximate a linear layer by a product of two thin ones.
 
 The weight W is decomposed in a metric of its inputs and of its outputs: S = G^½·W·A^½, where A is
 the second moment of the inputs, and G that of the loss's gradients at the outputs. G ⊗ A is the

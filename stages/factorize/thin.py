@@ -21,14 +21,10 @@ RANKS = 16
 
 
 @dataclass(frozen=True)
-class Group:
-    """Layers that read the same input, as one weight: the rows of all, in order.
+class Layer:
+    """A linear layer: its name in the network, and the decomposition of its weight."""
 
-    ``names``          of the layers
-    ``decomposition``  of their weight
-    """
-
-    names: tuple[str, ...]
+    name: str
     decomposition: Decomposition
 
     @property
@@ -38,74 +34,58 @@ class Group:
         return outputs * inputs
 
 
-def decomposed(context: Context, network: Any, tokenizer: Any, rows: int) -> list[Group]:
+def decomposed(context: Context, network: Any, tokenizer: Any, rows: int) -> list[Layer]:
     """Return the linear layers of the encoder, decomposed by their moments on calibration rows.
 
     Raises ModelError if all are factorized already.
     """
-    layers = second_moments.eligible(network)
-    if not layers:
+    linears = second_moments.eligible(network)
+    if not linears:
         raise ModelError("factorize: all linear layers of the encoder are factorized already")
     network.to(context.device)
     sample = calibration_rows.sample(context, tokenizer, rows)
     batches = list(calibration_rows.batches(sample, context.device))
     loss = context.task.objective.summed_loss()
-    names = second_moments.groups(network, layers, batches[0], loss)
-    modules = [[layers[name] for name in group] for group in names]
     note = lambda done, total: context.progress(done, total, "moments")  # noqa: E731
-    sums = second_moments.measure(network, modules, batches, loss, note)
+    sums = second_moments.measure(network, list(linears.values()), batches, loss, note)
     network.cpu()
-    groups = []
-    for group, linears, moments in zip(names, modules, sums, strict=True):
-        weight = torch.cat([linear.weight.detach() for linear in linears])
+    layers = []
+    for (name, linear), moments in zip(linears.items(), sums, strict=True):
         gradients = moments.mean_gradients
+        weight = linear.weight.detach()
         whole = svd.decompose(weight, moments.inputs.cpu(), gradients.cpu())
-        groups.append(Group(tuple(group), whole))
-        context.progress(len(groups), len(names), "decomposition")
-    return groups
-
-
-def replace(network: Any, groups: list[Group], ranks: list[int | None]) -> dict[str, int]:
-    """Replace the layers that have a rank by products in place; return their ranks by name."""
-    by_name = {}
-    for group, rank in zip(groups, ranks, strict=True):
-        if rank is None:
-            continue
-        _replace(network, group, rank)
-        by_name |= dict.fromkeys(group.names, rank)
-    return by_name
+        layers.append(Layer(name, whole))
+        context.progress(len(layers), len(linears), "decomposition")
+    return layers
 
 
 @torch.no_grad()
-def _replace(network: Any, group: Group, rank: int) -> None:
-    """Replace the layers of a group by products that share their first factor."""
-    narrow, tall = group.decomposition.factors(rank)
-    linears = [network.get_submodule(name) for name in group.names]
-    parts = tall.split([linear.out_features for linear in linears])
-    pairs = []
-    for linear, rows in zip(linears, parts, strict=True):
+def replace(network: Any, layers: list[Layer], ranks: list[int | None]) -> dict[str, int]:
+    """Replace the layers that have a rank by products in place; return their ranks by name."""
+    by_name = {}
+    for layer, rank in zip(layers, ranks, strict=True):
+        if rank is None:
+            continue
+        linear = network.get_submodule(layer.name)
         bias = linear.bias is not None
         pair = checkpoint.factorized(linear.in_features, rank, linear.out_features, bias=bias)
-        pair.up.weight.copy_(rows)
+        down, up = layer.decomposition.factors(rank)
+        pair.down.weight.copy_(down)
+        pair.up.weight.copy_(up)
         if bias:
             pair.up.bias.copy_(linear.bias)
-        pairs.append(pair)
-    pairs[0].down.weight.copy_(narrow)
-    for pair in pairs[1:]:
-        checkpoint.share_down(pair, pairs[0])
-    for name, pair in zip(group.names, pairs, strict=True):
-        network.set_submodule(name, pair)
+        network.set_submodule(layer.name, pair)
+        by_name[layer.name] = rank
+    return by_name
 
 
-def errors(groups: list[Group], ranks: list[int | None]) -> list[Metric]:
+def errors(layers: list[Layer], ranks: list[int | None]) -> list[Metric]:
     """Return how many layers are thin, and the mean and the largest relative error of theirs."""
-    layers, thin, lost = 0, 0, list[float]()
-    for group, rank in zip(groups, ranks, strict=True):
-        layers += len(group.names)
+    lost = []
+    for layer, rank in zip(layers, ranks, strict=True):
         if rank is not None:
-            thin += len(group.names)
-            lost.append(group.decomposition.relative_error(rank))
-    metrics = [Metric(name="factorized_layers", value=thin, n=layers)]
+            lost.append(layer.decomposition.relative_error(rank))
+    metrics = [Metric(name="factorized_layers", value=len(lost), n=len(layers))]
     if lost:
         for kind, value in (("mean", sum(lost) / len(lost)), ("worst", max(lost))):
             name = f"relative_error_{kind}"

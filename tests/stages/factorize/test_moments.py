@@ -1,6 +1,5 @@
-"""Second moments of inputs and gradients, and which layers read the same inputs."""
+"""Second moments of inputs and gradients."""
 
-import pytest
 import torch
 import transformers
 from torch import nn
@@ -12,14 +11,12 @@ from tests.stages.classifiers import IDS, MASK, classifier
 
 
 class Tiny(nn.Module):
-    """Two layers that read the same input, whose outputs are added."""
-
     def __init__(self):
         super().__init__()
-        self.first, self.second, self.config = nn.Linear(3, 2), nn.Linear(3, 2), None
+        self.linear, self.config = nn.Linear(3, 2), None
 
     def forward(self, x):
-        logits = self.first(x) + self.second(x)
+        logits = self.linear(x)
         return transformers.modeling_outputs.SequenceClassifierOutput(logits=logits)
 
 
@@ -29,40 +26,19 @@ def test_moments_are_those_of_a_linear_model():
     model, x, labels = Tiny(), torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     batches = [{"x": x[:2], "labels": labels[:2]}, {"x": x[2:], "labels": labels[2:]}]
     (sums,) = moments.measure(
-        model, [[model.first, model.second]], batches, TASK.objective.summed_loss(), lambda *_: None
+        model, [model.linear], batches, TASK.objective.summed_loss(), lambda *_: None
     )
-    gradient = model(x).logits.softmax(-1) - functional.one_hot(labels, 2)
-    both = torch.cat([gradient, gradient], dim=1).detach()
+    logits = model(x).logits.detach()
+    gradient = logits.softmax(-1) - functional.one_hot(labels, 2)
     torch.testing.assert_close(sums.inputs.float(), x.T @ x)
-    torch.testing.assert_close(sums.mean_gradients, both.T @ both / 5)
+    torch.testing.assert_close(sums.mean_gradients, gradient.T @ gradient / 5)
     assert sums.tokens == 5
-
-
-def groups_of(name):
-    model = classifier(name, "eager")
-    layers = moments.eligible(model)
-    batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 1])}
-    return moments.groups(model, layers, batch, TASK.objective.summed_loss())
-
-
-@pytest.mark.parametrize("name", ["bert", "distilbert"])
-def test_query_key_and_value_read_the_same_input(name):
-    shared = [group for group in groups_of(name) if len(group) > 1]
-    assert shared
-    assert {len(group) for group in shared} == {3}
-
-
-def test_a_value_that_reads_no_positions_stands_alone():
-    """DeBERTa-v3 projects positions by its keys and queries as well."""
-    names = [{name.rpartition(".")[2] for name in group} for group in groups_of("deberta-v3")]
-    assert {"query_proj", "key_proj"} in names
-    assert {"value_proj"} in names
 
 
 def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
     model = classifier("deberta", "eager")
     batch = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.tensor([0, 1])}
-    layers = [[linear] for linear in moments.eligible(model).values()]
+    layers = list(moments.eligible(model).values())
     sums = moments.measure(model, layers, [batch], TASK.objective.summed_loss(), lambda *_: None)
     assert min(float(each.gradients.diagonal().sum()) for each in sums) > 0
 
@@ -81,7 +57,8 @@ def test_a_projection_that_is_computed_and_not_used_costs_nothing():
 
     model = Both()
     loss = lambda network, batch: network(batch).square().sum()  # noqa: E731
-    layers = [[model.used], [model.idle]]
-    used, idle = moments.measure(model, layers, [torch.ones(2, 4)], loss, lambda *_: None)
+    used, idle = moments.measure(
+        model, [model.used, model.idle], [torch.ones(2, 4)], loss, lambda *_: None
+    )
     assert used.gradients.abs().sum() > 0
     assert idle.gradients.abs().sum() == 0
