@@ -13,6 +13,8 @@ The demo's teacher (6×384), fine-tuned with up to three seeds. The parts, in th
                 of its CPU; between the measured shares, the one that takes the same time is read.
 ``pruning``     ``prune`` removes that share of the multiply-adds, and the share that leaves as many
                 bytes.
+``chained``     half of the multiply-adds are pruned, and the rest is made low rank; or more is
+                pruned, for equal time.
 ``recovered``   at the lower share, both train an epoch on a quarter of the rows.
 ``embeddings``  the table of tokens at low rank against fewer bits at equal bytes.
 
@@ -53,11 +55,13 @@ from rarefy.stages.prune import Prune
 from rarefy.stages.quantization import bundles, sensitivity
 from rarefy.stages.training import calibration_rows
 
-PARTS = ("metrics", "drawn", "time", "pruning", "recovered", "embeddings")
+PARTS = ("metrics", "drawn", "time", "pruning", "chained", "recovered", "embeddings")
 SHARES = (0.7, 0.5)
 """Of the weights of linear layers that stay."""
-REMOVED = (0.2, 0.35, 0.5)
+REMOVED = (0.2, 0.35, 0.5, 0.65)
 """Of the multiply-adds of heads and neurons, in the pruned models that are timed."""
+FIRST, THEN = 0.5, 0.7
+"""The share of the multiply-adds that is pruned first, and of the weights that low rank keeps."""
 DAMPINGS = (0.1, 1.0)
 """Beside that of the stage."""
 CALIBRATION = 512
@@ -71,6 +75,7 @@ RECOVERED = 1800
 """Rows of recovery, a quarter of all."""
 RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
 DRAWS = 2000
+CHAINED, PRUNED_MORE = "pruned, then low rank", "pruned more, equal time"
 Key = tuple[float, str]
 """A share, and a way of coming to it."""
 
@@ -223,6 +228,12 @@ def pruned(seed: Seed, removed: float) -> Path:
     return planned.run(stage, seed.source, seed.folder(name), seed.number)
 
 
+def chained(seed: Seed) -> Path:
+    """Return the teacher that is pruned first and then made low rank."""
+    stage = Factorize(keep_weights=THEN, calibration_rows=CALIBRATION)
+    return planned.run(stage, pruned(seed, FIRST), seed.folder("chained"), seed.number)
+
+
 def shape(seed: Seed, removed: float) -> Path:
     """Return such a model to be timed, whose answers do not matter."""
     stage = Prune(remove_macs=removed, method="magnitude", repair=False, calibration_rows=8)
@@ -272,19 +283,15 @@ def speedup(whole: list[float], small: list[float]) -> Interval:
     return Interval(float(above.sum() / below.sum()), float(low), float(high))
 
 
-def equal_shares(times: dict[str, list[float]]) -> dict[float, float]:
-    """Return the share of multiply-adds to remove for the time of each share of low rank.
+def equal_share(times: dict[str, list[float]], name: str) -> float:
+    """Return the share of multiply-adds to remove for the time of a bundle.
 
     Between the measured ones, and 0, at which nothing is removed.
     """
     removed = (0.0, *REMOVED)
     sums = [sum(times["whole"])] + [sum(times[f"pruned-{each}"]) for each in REMOVED]
     falling = np.minimum.accumulate(sums)[::-1]
-    equal = {}
-    for share in SHARES:
-        asked = sum(times[f"both-{share}"])
-        equal[share] = round(float(np.interp(asked, falling, removed[::-1])), 3)
-    return equal
+    return round(float(np.interp(sum(times[name]), falling, removed[::-1])), 3)
 
 
 def times_of(seed: Seed, measured: Measured) -> dict[str, list[float]]:
@@ -292,6 +299,7 @@ def times_of(seed: Seed, measured: Measured) -> dict[str, list[float]]:
     sources = {"whole": seed.source}
     for share in SHARES:
         sources[f"both-{share}"] = measured.save("both", share, by_both)
+    sources["chained"] = chained(seed)
     for removed in REMOVED:
         sources[f"pruned-{removed}"] = shape(seed, removed)
     return Notes(seed.home / "times.json").get("times", lambda: timed(seed, sources))
@@ -357,7 +365,7 @@ def table_changes(seed: Seed) -> dict[str, Callable[[Any], None]]:
     return changes
 
 
-def claims(results: dict[Key, list[Any]], shares: dict[float, float]) -> list[Claim]:
+def claims(results: dict[Key, list[Any]], shares: dict[str, float]) -> list[Claim]:
     """Return what low rank must show."""
     judged = []
     for share in SHARES:
@@ -374,13 +382,19 @@ def claims(results: dict[Key, list[Any]], shares: dict[float, float]) -> list[Cl
             )
             if cut is None or low is None:
                 continue
-            removed = f"{shares[share]:.1%} of the multiply-adds pruned, equal time"
+            removed = f"{shares[f'both-{share}']:.1%} of the multiply-adds pruned, equal time"
             title = f"{share:.0%} of the weights, {removed}{suffix}: pruned over low rank"
             judged.append(_smaller(title, cut, low, 1.0))
         cut = results.get((share, "pruned, equal bytes"))
         if cut is not None:
             title = f"{share:.0%} of the weights, equal bytes: pruned over low rank"
             judged.append(_smaller(title, cut, both, 1.0))
+    if (FIRST, CHAINED) in results:
+        title = (
+            f"{FIRST:.0%} of the multiply-adds pruned, then {THEN:.0%} of the weights kept, or "
+            f"{shares['chained']:.1%} pruned, equal time: pruned alone over both"
+        )
+        judged.append(_smaller(title, results[FIRST, PRUNED_MORE], results[FIRST, CHAINED], 1.0))
     if (1.0, "table: int4") in results:
         rank = f"table: rank {RANKS[-1]}"
         judged.append(
@@ -405,7 +419,7 @@ def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, l
     """Return what each way came to, seed after seed, and the shares of equal time and the times."""
     results: dict[Key, list[Any]] = {}
     times: dict[str, list[float]] = {}
-    shares: dict[float, float] = {}
+    shares: dict[str, float] = {}
     for number in range(seeds):
         seed = opened(home, number)
         measured = Measured(seed)
@@ -428,17 +442,21 @@ def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, l
                 note(share, drawn_ways(drawn, share))
         if "time" in parts and not times:
             times = times_of(seed, measured)
-            shares = equal_shares(times)
+            names = [f"both-{share}" for share in SHARES] + ["chained"]
+            shares = {name: equal_share(times, name) for name in names}
             print(
                 shares, {n: str(speedup(times["whole"], t)) for n, t in times.items()}, flush=True
             )
         if "pruning" in parts:
-            for share in reversed(shares):
-                note(share, {"pruned": pruned(seed, shares[share])})
+            for share in SHARES:
+                note(share, {"pruned": pruned(seed, shares[f"both-{share}"])})
                 note(share, {"pruned, equal bytes": pruned(seed, 1 - share)})
+        if "chained" in parts:
+            more = pruned(seed, shares["chained"])
+            note(FIRST, {CHAINED: chained(seed), PRUNED_MORE: more})
         if "recovered" in parts:
             share = SHARES[-1]
-            note(share, recovered(seed, share, shares[share]))
+            note(share, recovered(seed, share, shares[f"both-{share}"]))
     return results, (shares, times)
 
 
@@ -462,8 +480,8 @@ def main() -> int:
     for name, seconds in times.items():
         faster = speedup(times["whole"], seconds)
         rows.append({"bundle": name, "speedup": faster._asdict()} | here())
-    for share, removed in shares.items():
-        rows.append({"share": share, "equal time at multiply-adds removed": removed} | here())
+    for name, removed in shares.items():
+        rows.append({"bundle": name, "equal time at multiply-adds removed": removed} | here())
     return finish("low_rank", rows, claims(results, shares), 0)
 
 
