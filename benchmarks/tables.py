@@ -67,16 +67,8 @@ PAGES = (
         "Students",
         "What students learn from, how small they get, pruning, low ranks, adapters and merging.",
         (
-            "students",
-            "ablation",
-            "pruning",
-            "low_rank",
-            "adapters",
-            "adapter_bundles",
-            "merging",
-            "masked_words",
-            "vocabulary",
-            "qat",
+            *("students", "ablation", "pruning", "repair", "low_rank", "adapters"),
+            *("adapter_bundles", "merging", "masked_words", "vocabulary", "qat"),
         ),
     ),
     Page(
@@ -102,7 +94,7 @@ PAGES = (
         "Operations",
         "Attacks on promises, remote sources, deployed runs, sweeps and large files.",
         (
-            *("promises", "hostile", "kills", "repair", "sources", "deployed", "operations"),
+            *("promises", "hostile", "kills", "sources", "deployed", "operations"),
             *("sweep", "million", "beside", "house", "newcomer", "throughput", "pages", "site"),
         ),
     ),
