@@ -5,8 +5,9 @@
 The demo's teacher (6×384), fine-tuned with three seeds, loses a share of the multiply-adds of its
 heads and neurons. The same units go each time; what reads the others is left as it is, scaled by
 one factor for each unit (Kwon et al. 2022, arXiv 2204.09656, §4.3), or solved by least squares, as
-``prune`` does. ``recovered`` then trains an epoch, with the first seed. No time is measured, so the machine need not be
-quiet; an hour of one core. All work is in DIR, and a run that was stopped goes on from there.
+``prune`` does. ``recovered`` then trains an epoch, with the first seed. No time is measured, so the
+machine need not be quiet; an hour of one core. All work is in DIR, and a run that was stopped goes
+on from there.
 """
 
 from __future__ import annotations
