@@ -144,6 +144,8 @@ def test_the_recipe_of_the_page_runs(workshop):
     stages = yaml.safe_load(block[1])["stages"]
     assert stages.pop() == {"validate": {"models": ["finetune"]}}
     stages[0] = {"finetune": {"epochs": 1}}
+    assert stages.pop(1) == {"prune": {"remove_macs": "50 %"}}  # ranks of 16 need wide layers
+    stages[1]["factorize"]["keep_weights"] = "95 %"
     workshop.widen()
     finished = workshop.run(*stages)
     assert finished["factorize"].artifact.manifest.model["ranks"]
