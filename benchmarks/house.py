@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from benchmarks.density import Count, files, rooms, total
-from benchmarks.record import Claim, finish, here
+from benchmarks.record import COMMIT, Claim, finish
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "2c28af05"
@@ -182,7 +182,7 @@ def results(home: Path) -> list[dict[str, Any]]:
     rows = []
     for name in RECIPES:
         made = {}
-        for tree, commit in (("before", BEFORE), ("after", here()["commit"])):
+        for tree, commit in (("before", BEFORE), ("after", COMMIT)):
             folder = clone(home, tree, commit)
             bundle = folder / ".rarefy" / "runs" / f"same-{name}" / "bundle"
             if not bundle.is_dir():
@@ -231,7 +231,7 @@ def speed(home: Path) -> list[dict[str, Any]]:
     """Time a cached plan and the engine's cost of a stage, before and after in turn."""
     folders = {
         "before": clone(home, "before", BEFORE),
-        "after": clone(home, "after", here()["commit"]),
+        "after": clone(home, "after", COMMIT),
     }
     times: dict[str, dict[str, list[float]]] = {"plan": {}, "engine": {}}
     for _ in range(TURNS):

@@ -4,21 +4,24 @@
 
 The demo's teacher (6×384), fine-tuned with up to three seeds. The parts, in this order:
 
+``embeddings``  the table of tokens at low rank against fewer bits at equal bytes.
 ``metrics``     its linear layers keep a share of their weights, by the SVD of the weight itself, in
                 the metric of its inputs (SVD-LLM, Wang et al. 2024, arXiv 2403.07378), and in that
                 of the gradients at its outputs as well, as ``factorize`` does. Also how far the
-                gradients' moment is damped.
+                gradients' moment is damped, with the first seed.
 ``drawn``       the first seed's, by gradients of labels that the teacher's answers draw.
-``time``        int8 bundles of low rank and of pruned models take turns in one process, by the time
-                of its CPU; between the measured shares, the one that takes the same time is read.
+``time``        the first seed's int8 bundles of low rank and of pruned models take turns in one
+                process, by the time of its CPU. Between the pruned ones, the share to remove for
+                the time of a low rank is read; the models that lost it are then timed as well.
 ``pruning``     ``prune`` removes that share of the multiply-adds, and the share that leaves as many
                 bytes.
 ``chained``     half of the multiply-adds are pruned, and the rest is made low rank; or more is
                 pruned, for equal time.
-``recovered``   at the lower share, both train an epoch on a quarter of the rows.
-``embeddings``  the table of tokens at low rank against fewer bits at equal bytes.
+``recovered``   at the lower share, both train an epoch on a quarter of the rows, with the first
+                seed.
 
-All work is in DIR, and a run that was stopped goes on from there.
+All work is in DIR, and a run that was stopped goes on from there: start in another one if the code
+has changed.
 """
 
 from __future__ import annotations
@@ -39,8 +42,8 @@ from torch import Tensor
 
 from benchmarks import planned
 from benchmarks.ablation import interval
-from benchmarks.record import Claim, finish, here, is_at_least
-from benchmarks.repair import logarithms, ratio, teacher
+from benchmarks.record import Claim, finish, here
+from benchmarks.repair import divergence, logarithms, ratio, smaller, teacher
 from rarefy.exporters.build import build
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.model import checkpoint
@@ -55,7 +58,8 @@ from rarefy.stages.prune import Prune
 from rarefy.stages.quantization import bundles, sensitivity
 from rarefy.stages.training import calibration_rows
 
-PARTS = ("metrics", "drawn", "time", "pruning", "chained", "recovered", "embeddings")
+PARTS = ("embeddings", "metrics", "drawn", "time", "pruning", "chained", "recovered")
+AT_EQUAL_TIME = {"time", "pruning", "chained", "recovered"}
 SHARES = (0.7, 0.5)
 """Of the weights of linear layers that stay."""
 REMOVED = (0.15, 0.35, 0.5, 0.6)
@@ -74,10 +78,9 @@ RANKS = (96, 128, 192)
 RECOVERED = 1800
 """Rows of recovery, a quarter of all."""
 RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
-DRAWS = 2000
 CHAINED, PRUNED_MORE = "pruned, then low rank", "pruned more, equal time"
-Key = tuple[float, str]
-"""A share, and a way of coming to it."""
+Key = tuple[float | None, str]
+"""The share of the weights that low rank keeps, and what else was done; None if that says it."""
 
 
 @dataclass
@@ -100,15 +103,16 @@ class Seed:
     def compare(self, output: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return rows of a checkpoint: divergence from the teacher in nats, and who is correct."""
         answers = logarithms(output, self.task, self.split, output.parent / "answers.json")
-        divergence = (np.exp(self.answers) * (self.answers - answers)).sum(1)
-        return divergence, answers.argmax(1) == np.array(self.split.labels)
+        is_correct = answers.argmax(1) == np.array(self.split.labels)
+        return divergence(self.answers, answers), is_correct
 
 
 def opened(home: Path, number: int) -> Seed:
     """Return a seed's teacher, which is fine-tuned now if it is not there."""
     source = teacher(home, number)
     task, split = planned.rows(source)
-    few = planned.split(split.texts[::EVERY], list(split.labels or [])[::EVERY])
+    labels = list(split.labels or [])
+    few = planned.split(split.texts[::EVERY], labels[::EVERY])
     answers = logarithms(source, task, few, home / f"teacher-{number}.answers.json")
     return Seed(home, number, source, task, few, answers)
 
@@ -134,14 +138,17 @@ class Measured:
     def batches(self) -> list[dict[str, Tensor]]:
         """Rows of train with their labels, or with labels that are drawn."""
         tokenizer = checkpoint.load_tokenizer(self.seed.source)
-        numbers = json.loads((self.seed.source / "config.json").read_text())["label2id"]
+        config = (self.seed.source / "config.json").read_text()
+        numbers = json.loads(config)["label2id"]
         lines = [json.loads(line) for line in planned.TRAIN.read_text().splitlines()]
         lines = lines[planned.DEV :]
         few = [lines[at * len(lines) // CALIBRATION] for at in range(CALIBRATION)]
         texts = [line["text"] for line in few]
-        train = planned.split(texts, [numbers[str(line["label"])] for line in few])
+        labels = [numbers[str(line["label"])] for line in few]
+        train = planned.split(texts, labels)
         if self.drawn:
-            train = planned.split(texts, _drawn_labels(self.seed, train))
+            labels = _drawn_labels(self.seed, train)
+            train = planned.split(texts, labels)
         rows = self.seed.task.encoder.examples(tokenizer, train, range(len(few)))
         return list(calibration_rows.batches(rows, "cpu"))
 
@@ -161,12 +168,11 @@ class Measured:
         if way not in self.decomposed:
             layers = []
             for (name, linear), sums in zip(self.layers.items(), self.sums, strict=True):
-                layers.append(thin.Layer(name, decompose(linear.weight.detach(), sums)))
+                decomposition = decompose(linear.weight.detach(), sums)
+                layers.append(thin.Layer(name, decomposition))
             self.decomposed[way] = layers
         layers = self.decomposed[way]
-        budget = share * sum(layer.parameters for layer in layers)
-        decompositions = [layer.decomposition for layer in layers]
-        ranks = svd.choose_ranks(decompositions, budget, multiple=thin.RANKS)
+        ranks = thin.ranks_within(layers, share)
         model = checkpoint.load(self.seed.source)
         thin.replace(model, layers, ranks)
         checkpoint.save(model, checkpoint.load_tokenizer(self.seed.source), output)
@@ -178,7 +184,11 @@ def _drawn_labels(seed: Seed, split: Split) -> list[int]:
     """Return labels drawn from the teacher's probabilities, as in the true Fisher information."""
     answers = logarithms(seed.source, seed.task, split, seed.folder("drawn") / "answers.json")
     generator = np.random.default_rng(0)
-    return [int(generator.choice(len(row), p=np.exp(row))) for row in answers]
+    labels = []
+    for row in answers:
+        label = generator.choice(len(row), p=np.exp(row))
+        labels.append(int(label))
+    return labels
 
 
 def plain(weight: Tensor, sums: Moments) -> svd.Decomposition:
@@ -241,7 +251,8 @@ def exported(seed: Seed, source: Path, name: str) -> Path:
         return folder / "bundle"
     quantization.write(bundles.rounded(checkpoint.load(source)), source)
     (folder / "bundle").mkdir(parents=True, exist_ok=True)
-    dev = planned.split(seed.split.texts[:100], list(seed.split.labels or [])[:100])
+    labels = list(seed.split.labels or [])
+    dev = planned.split(seed.split.texts[:100], labels[:100])
     build(source, folder / "bundle", task=seed.task, split=dev, form="deploy", samples=False)
     (source / quantization.FILE).unlink()
     (folder / "done").touch()
@@ -260,42 +271,55 @@ def timed(seed: Seed, sources: dict[str, Path]) -> dict[str, list[float]]:
             for name, model in models.items():
                 before = time.process_time()
                 model.units([text])
-                least[name][at] = min(least[name][at], time.process_time() - before)
+                seconds = time.process_time() - before
+                least[name][at] = min(least[name][at], seconds)
     return least
 
 
 def speedup(whole: list[float], small: list[float]) -> Interval:
     """Return how many times as fast a bundle is, bootstrapped over texts."""
-    above, below = np.array(whole), np.array(small)
-    generator = np.random.default_rng(0)
-    ratios = []
-    for _ in range(DRAWS):
-        texts = generator.integers(0, len(above), len(above))
-        ratios.append(above[texts].sum() / below[texts].sum())
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Interval(float(above.sum() / below.sum()), float(low), float(high))
+    return ratio([np.array(whole)], [np.array(small)])
 
 
 def equal_share(times: dict[str, list[float]], name: str) -> float:
     """Return the share of multiply-adds to remove for the time of a bundle.
 
-    Between the measured ones, and 0, at which nothing is removed.
+    Between the measured ones, and 0, at which nothing is removed. Ends the benchmark if the bundle
+    is faster than all of them.
     """
-    removed = (0.0, *REMOVED)
-    sums = [sum(times["whole"])] + [sum(times[f"pruned-{each}"]) for each in REMOVED]
-    falling = np.minimum.accumulate(sums)[::-1]
-    return round(float(np.interp(sum(times[name]), falling, removed[::-1])), 3)
+    sums = [sum(times["whole"])]
+    for removed in REMOVED:
+        sums.append(sum(times[f"pruned-{removed}"]))
+    falling = np.minimum.accumulate(sums)
+    asked = sum(times[name])
+    if asked < falling[-1]:
+        raise SystemExit(f"{name} is faster than all pruned models: remove more in REMOVED")
+    shares = (0.0, *REMOVED)
+    share = np.interp(asked, falling[::-1], shares[::-1])
+    return round(float(share), 3)
 
 
-def times_of(seed: Seed, measured: Measured) -> dict[str, list[float]]:
-    """Return the times of all bundles of the first seed, measured once."""
-    sources = {"whole": seed.source}
+def times_of(seed: Seed, measured: Measured) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return the times of the first seed's bundles, measured once, and shares of equal time."""
+    low_ranks = {}
     for share in SHARES:
-        sources[f"both-{share}"] = measured.save("both", share, by_both)
-    sources["chained"] = chained(seed)
+        low_ranks[f"both-{share}"] = measured.save("both", share, by_both)
+    low_ranks["chained"] = chained(seed)
+    sources = {"whole": seed.source, **low_ranks}
     for removed in REMOVED:
         sources[f"pruned-{removed}"] = pruned(seed, removed)
-    return Notes(seed.home / "times.json").get("times", lambda: timed(seed, sources))
+    times = _timed_once(seed, sources)
+    shares = {name: equal_share(times, name) for name in low_ranks}
+    again = {"whole": seed.source, **low_ranks}
+    for name, removed in shares.items():
+        again[f"{name}, pruned by {removed:.1%}"] = pruned(seed, removed)
+    return _timed_once(seed, again), shares
+
+
+def _timed_once(seed: Seed, sources: dict[str, Path]) -> dict[str, list[float]]:
+    """Return the times of bundles, which are kept under the names of all."""
+    notes = Notes(seed.home / "times.json")
+    return notes.get(", ".join(sources), lambda: timed(seed, sources))
 
 
 def recovered(seed: Seed, share: float, removed: float) -> dict[str, Path]:
@@ -360,97 +384,88 @@ def table_changes(seed: Seed) -> dict[str, Callable[[Any], None]]:
 
 def claims(results: dict[Key, list[Any]], shares: dict[str, float]) -> list[Claim]:
     """Return what low rank must show."""
-    judged = []
-    for share in SHARES:
-        both = results.get((share, "both"))
-        if both is None:
-            continue
-        for other, least in (("plain", 2.0), ("inputs", 1.2)):
-            title = f"{share:.0%} of the weights: {other} over both sides"
-            judged.append(_smaller(title, results[share, other], both, least))
-        for suffix in ("", ", recovered"):
-            cut, low = (
-                results.get((share, f"pruned{suffix}")),
-                results.get((share, f"both{suffix}")),
+    pairs: list[tuple[str, Key, Key, float]] = []
+    for kept in SHARES:
+        both: Key = (kept, "both")
+        title = f"{kept:.0%} of the weights"
+        pairs.append((f"{title}: plain over both sides", (kept, "plain"), both, 2.0))
+        pairs.append((f"{title}: inputs over both sides", (kept, "inputs"), both, 1.2))
+        removed = shares.get(f"both-{kept}", 0.0)
+        cut = f"{title}, about equal time ({removed:.1%} of the multiply-adds pruned)"
+        pairs.append((f"{cut}: pruned over low rank", (kept, "pruned, equal time"), both, 1.0))
+        pairs.append(
+            (
+                f"{cut}, an epoch later: pruned over low rank",
+                (kept, "pruned, recovered"),
+                (kept, "both, recovered"),
+                1.0,
             )
-            if cut is None or low is None:
-                continue
-            removed = f"{shares[f'both-{share}']:.1%} of the multiply-adds pruned, equal time"
-            title = f"{share:.0%} of the weights, {removed}{suffix}: pruned over low rank"
-            judged.append(_smaller(title, cut, low, 1.0))
-        cut = results.get((share, "pruned, equal bytes"))
-        if cut is not None:
-            title = f"{share:.0%} of the weights, equal bytes: pruned over low rank"
-            judged.append(_smaller(title, cut, both, 1.0))
-    if (FIRST, CHAINED) in results:
-        title = (
-            f"{FIRST:.0%} of the multiply-adds pruned, then {THEN:.0%} of the weights kept, or "
-            f"{shares['chained']:.1%} pruned, equal time: pruned alone over both"
         )
-        judged.append(_smaller(title, results[FIRST, PRUNED_MORE], results[FIRST, CHAINED], 1.0))
-    if (1.0, "table: int4") in results:
-        rank = f"table: rank {RANKS[-1]}"
-        judged.append(
-            _smaller(f"{rank} over int4", results[1.0, rank], results[1.0, "table: int4"], 1.0)
-        )
+        cut = f"{title}, equal bytes ({1 - kept:.0%} of the multiply-adds pruned)"
+        pairs.append((f"{cut}: pruned over low rank", (kept, "pruned, equal bytes"), both, 1.0))
+    title = (
+        f"{FIRST:.0%} of the multiply-adds pruned, then {THEN:.0%} of the weights kept, or "
+        f"{shares.get('chained', 0.0):.1%} pruned, about equal time: pruned alone over both"
+    )
+    pairs.append((title, (None, PRUNED_MORE), (None, CHAINED), 1.0))
+    rank = f"table: rank {RANKS[-1]}"
+    pairs.append((f"{rank} over int4", (None, rank), (None, "table: int4"), 1.0))
+    judged = []
+    for title, above, below, least in pairs:
+        if above not in results or below not in results:
+            continue  # a part that was not asked for
+        over = [divergence for divergence, _ in results[above]]
+        under = [divergence for divergence, _ in results[below]]
+        judged.append(smaller(f"divergence from the teacher, {title}", over, under, least))
     return judged
 
 
-def _smaller(title: str, above: list[Any], below: list[Any], least: float) -> Claim:
-    """Return the claim that a divergence is so many times smaller than another."""
-    count = min(len(above), len(below))
-    smaller = ratio([each[0] for each in above[:count]], [each[0] for each in below[:count]])
-    return Claim(
-        f"divergence from the teacher, {title}",
-        f"at least {least:g} times",
-        f"{smaller.value:.2f} [{smaller.low:.2f}, {smaller.high:.2f}]",
-        is_at_least(smaller, least),
-    )
-
-
-def measured_rows(home: Path, seeds: int, parts: list[str]) -> tuple[dict[Key, list[Any]], Any]:
-    """Return what each way came to, seed after seed, and the shares of equal time and the times."""
+def measured_rows(
+    home: Path, seeds: int, parts: list[str]
+) -> tuple[dict[Key, list[Any]], dict[Key, int], dict[str, float], dict[str, list[float]]]:
+    """Return what each way came to, seed after seed, its bytes, shares of equal time, and times."""
     results: dict[Key, list[Any]] = {}
+    sizes: dict[Key, int] = {}
     times: dict[str, list[float]] = {}
     shares: dict[str, float] = {}
     for number in range(seeds):
         seed = opened(home, number)
         measured = Measured(seed)
 
-        def note(share: float, ways: dict[str, Path], seed: Seed = seed) -> None:
+        def note(kept: float | None, ways: dict[str, Path], seed: Seed = seed) -> None:
             for way, output in ways.items():
-                divergence, correct = seed.compare(output)
-                results.setdefault((share, way), []).append((divergence, correct))
-                summary = f"{divergence.mean():.5f} nats, {correct.mean():.2%}"
-                print(f"seed {seed.number}, {share:.0%} {way}: {summary}", flush=True)
+                rows, is_correct = seed.compare(output)
+                results.setdefault((kept, way), []).append((rows, is_correct))
+                sizes.setdefault((kept, way), (output / "model.safetensors").stat().st_size)
+                title = way if kept is None else f"{kept:.0%} {way}"
+                summary = f"{rows.mean():.5f} nats, {is_correct.mean():.2%}"
+                print(f"seed {seed.number}, {title}: {summary}", flush=True)
 
         if "embeddings" in parts:
-            note(1.0, tables(seed))
+            note(None, tables(seed))
         if "metrics" in parts:
-            for share in SHARES:
-                note(share, metric_ways(measured, share))
+            for kept in SHARES:
+                note(kept, metric_ways(measured, kept))
         if "drawn" in parts and number == 0:
             drawn = Measured(seed, drawn=True)
-            for share in SHARES:
-                note(share, drawn_ways(drawn, share))
-        if "time" in parts and not times:
-            times = times_of(seed, measured)
-            names = [f"both-{share}" for share in SHARES] + ["chained"]
-            shares = {name: equal_share(times, name) for name in names}
-            print(
-                shares, {n: str(speedup(times["whole"], t)) for n, t in times.items()}, flush=True
-            )
+            for kept in SHARES:
+                note(kept, drawn_ways(drawn, kept))
+        if not times and AT_EQUAL_TIME.intersection(parts):
+            times, shares = times_of(seed, measured)
+            print(shares, flush=True)
+            for name, seconds in times.items():
+                print(f"{name}: {speedup(times['whole'], seconds)}", flush=True)
         if "pruning" in parts:
-            for share in SHARES:
-                note(share, {"pruned": pruned(seed, shares[f"both-{share}"])})
-                note(share, {"pruned, equal bytes": pruned(seed, 1 - share)})
+            for kept in SHARES:
+                note(kept, {"pruned, equal time": pruned(seed, shares[f"both-{kept}"])})
+                note(kept, {"pruned, equal bytes": pruned(seed, 1 - kept)})
         if "chained" in parts:
             more = pruned(seed, shares["chained"])
-            note(FIRST, {CHAINED: chained(seed), PRUNED_MORE: more})
-        if "recovered" in parts:
-            share = SHARES[-1]
-            note(share, recovered(seed, share, shares[f"both-{share}"]))
-    return results, (shares, times)
+            note(None, {CHAINED: chained(seed), PRUNED_MORE: more})
+        if "recovered" in parts and number == 0:
+            kept = SHARES[-1]
+            note(kept, recovered(seed, kept, shares[f"both-{kept}"]))
+    return results, sizes, shares, times
 
 
 def main() -> int:
@@ -464,15 +479,17 @@ def main() -> int:
     options = parser.parse_args()
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    results, (shares, times) = measured_rows(home, options.seeds, options.parts)
-    rows = []
-    for (share, way), seeds in results.items():
+    results, sizes, shares, times = measured_rows(home, options.seeds, options.parts)
+    rows: list[dict[str, Any]] = []
+    for (kept, way), seeds in results.items():
         nats = [float(divergence.mean()) for divergence, _ in seeds]
-        accuracies = [interval(correct, 1)._asdict() for _, correct in seeds]
-        rows.append({"share": share, "way": way, "nats": nats, "accuracy": accuracies} | here())
+        accuracies = [interval(is_correct, 1)._asdict() for _, is_correct in seeds]
+        facts = {"kept": kept, "way": way, "seeds": list(range(len(seeds)))}
+        measured = {"bytes": sizes[kept, way], "nats": nats, "accuracy": accuracies}
+        rows.append(facts | measured | here())
     for name, seconds in times.items():
         faster = speedup(times["whole"], seconds)
-        rows.append({"bundle": name, "speedup": faster._asdict()} | here())
+        rows.append({"bundle": name, "seeds": [0], "speedup": faster._asdict()} | here())
     for name, removed in shares.items():
         rows.append({"bundle": name, "equal time at multiply-adds removed": removed} | here())
     return finish("low_rank", rows, claims(results, shares), 0)

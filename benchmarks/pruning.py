@@ -65,7 +65,8 @@ SPEEDUP = "times faster than before, in int8 · faster →"
 def equal_count(share: float, unit: Unit, total: int) -> int:
     """Return a share of a layer's units, rounded as the kernels like it, and at least one step."""
     step = MULTIPLES[unit]
-    return max(step, round(share * total / step) * step)
+    steps = round(share * total / step)
+    return max(step, steps * step)
 
 
 class Uniform(Speedup):
@@ -73,13 +74,15 @@ class Uniform(Speedup):
 
     def counts(self, importance: Ranked, asked: float) -> dict[Unit, list[int]]:
         """Return equal counts, the most that keep within the budget."""
-        budget = self.table.ms(self.units(self.origin)) / asked
+        whole = self.units(self.origin)
+        budget = self.table.ms(whole) / asked
         for share in np.linspace(1, 0, 2001).tolist():
             counts: dict[Unit, list[int]] = {}
             for unit, layers in importance.items():
                 counts[unit] = [equal_count(share, unit, len(values)) for values in layers]
-            by_layer = zip(*counts.values(), strict=True)
-            layer_counts = [dict(zip(counts, layer, strict=True)) for layer in by_layer]
+            layer_counts = []
+            for layer in zip(*counts.values(), strict=True):
+                layer_counts.append(dict(zip(counts, layer, strict=True)))
             if self.table.ms(layer_counts) <= budget:
                 return counts
         raise ModelError(f"{asked}: out of reach")
@@ -112,7 +115,8 @@ def eval_logits(checkpoint: Path, data: Path, folder: Path) -> list[list[float]]
         bundle = folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
         build(checkpoint, bundle, task=task, split=split, form="deploy", samples=False)
-        logits: list[list[float]] = BundleModel(bundle, threads=2).units(split.texts).tolist()
+        model = BundleModel(bundle, threads=2)
+        logits: list[list[float]] = model.units(split.texts).tolist()
         return logits
 
     return notes.get("logits", predict)
@@ -135,12 +139,15 @@ def landing(model: Model, home: Path) -> Iterator[dict[str, Any]]:
         folder = home / f"to-{target}"
         stage = Prune(speedup=target, table="profile")
         output = planned.run(stage, source, folder, data=data, profile=profile)
+        faster = timed(source, output, data, folder)
+        after = correct_rows(output, data, folder)
+        before = correct_rows(source, data, home)
         yield {
             "model": name,
             "asked": target,
-            "speedup": timed(source, output, data, folder)._asdict(),
-            "accuracy": float(correct_rows(output, data, folder).mean()),
-            "before": float(correct_rows(source, data, home).mean()),
+            "speedup": faster._asdict(),
+            "accuracy": float(after.mean()),
+            "before": float(before.mean()),
             "tokens": table.tokens,
         }
 
@@ -182,7 +189,8 @@ def comparison(model: Model, home: Path, target: float) -> dict[str, Any]:
             stage = kind(speedup=target, table="profile", **RECOVERY)
             output = planned.run(stage, source, folder, seed, data, profile=profile)
             correct[side].append(correct_rows(output, data, folder))
-            speedups[side].append(planned.metrics(folder)["speedup"]["value"])
+            speedup = planned.metrics(folder)["speedup"]
+            speedups[side].append(speedup["value"])
     accuracies = {}
     for side, seeds in correct.items():
         accuracies[side] = [float(rows.mean()) for rows in seeds]
@@ -313,9 +321,15 @@ def _recovered(rows: list[dict[str, Any]]) -> Iterable[Curve]:
         places = []
         for row in compared:
             speedup = float(np.mean(row["speedup"][side]))
-            places.append(Place(speedup, float(np.mean(row["accuracy"][side]))))
+            accuracy = float(np.mean(row["accuracy"][side]))
+            places.append(Place(speedup, accuracy))
         if places:
             yield Curve(f"6×384, {name}", places, side == "uneven")
+
+
+def _last_accuracy(curve: Curve) -> float:
+    """Return the accuracy of a curve's last place, beside which its name stands."""
+    return curve.places[-1].accuracy
 
 
 def _picture(curves: list[Curve]) -> str:
@@ -336,8 +350,9 @@ def _picture(curves: list[Curve]) -> str:
         plot.descriptions.append(f"{curve.name}: {', '.join(values)}")
     x = plot.area.right - NAMES + 16
     y = plot.area.top
-    for curve in sorted(curves, key=lambda curve: -curve.places[-1].accuracy):
-        y = max(plot.up(curve.places[-1].accuracy), y + APART)
+    for curve in sorted(curves, key=_last_accuracy, reverse=True):
+        height = plot.up(_last_accuracy(curve))
+        y = max(height, y + APART)
         font = Font(style(curve.ours).font.colour)
         plot.text(x, y, curve.name, font)
     return plot.svg()

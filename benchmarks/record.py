@@ -25,10 +25,19 @@ OUTCOMES = {True: "yes", False: "NO", None: "undecided"}
 EXIT_CODES = {False: 3, None: 4}
 VERSIONS = ("rarefy", "torch", "transformers", "onnx", "onnxruntime", "optimum", "peft", "prefect")
 
+CHANGED = subprocess.run(
+    ["git", "status", "--porcelain", "--", "*.py"],
+    cwd=HERE.parent,
+    capture_output=True,
+    text=True,
+    check=False,
+).stdout.strip()
 COMMIT = subprocess.run(
     ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
 ).stdout.strip()
 """Read when the benchmark starts, because commits made while it runs are not measured."""
+MEASURED = f"{COMMIT}+changed" if CHANGED else COMMIT
+"""The commit that rows are of; "+changed" if code was not committed."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def mean(intervals: Sequence[Interval]) -> Interval:
 
 def here() -> dict[str, str]:
     """Return what a row was measured at and on: rows of a record need not be of one run."""
-    return {"commit": COMMIT, "cpu": cpu()}
+    return {"commit": MEASURED, "cpu": cpu()}
 
 
 def cpu(machine: Mapping[str, Any] | None = None) -> str:
@@ -123,7 +132,7 @@ def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int
     result = {
         "name": name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": COMMIT,
+        "commit": MEASURED,
         "machine": fingerprint.fingerprint(),
         "versions": {package: version(package) for package in VERSIONS},
         "seed": seed,

@@ -1,13 +1,14 @@
 """What the repair after pruning is worth: all weights of a reading layer, or one factor a unit.
 
-    python -m benchmarks.repair --home DIR [recovered]
+    python -m benchmarks.repair --home DIR
 
 The demo's teacher (6×384), fine-tuned with three seeds, loses a share of the multiply-adds of its
 heads and neurons. The same units go each time; what reads the others is left as it is, scaled by
 one factor for each unit (Kwon et al. 2022, arXiv 2204.09656, §4.3), or solved by least squares, as
-``prune`` does. ``recovered`` then trains an epoch, with the first seed. No time is measured, so the
-machine need not be quiet; an hour of one core. All work is in DIR, and a run that was stopped goes
-on from there.
+``prune`` does. Factors and solutions are taken if they are better on rows that are held out. With
+the first seed, the model that is left as it is and the solved one are then trained an epoch. No
+time is measured, so the machine need not be quiet; an hour of one core. All work is in DIR, and a
+run that was stopped goes on from there: start in another one if the code has changed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.progress import silent
+from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.common.resume import Notes
 from rarefy.stages.prune import Prune, repair
 from rarefy.stages.surgery import units as surgery
@@ -50,6 +53,9 @@ RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
 TIMES = {0.50: 5.0, 0.65: 4.0}
 """How much smaller the divergence is to be, by the share that went."""
 POINTS = 5.0
+"""How many more are to be correct at the largest share."""
+OTHERS = {"scaled": "one factor for each unit", "left": "weights as they were"}
+"""What solved weights are compared with."""
 DRAWS = 2000
 TEACHER = """\
 name: teacher-{seed}
@@ -88,7 +94,7 @@ def scaled(source: Path, pruned: Path, folder: Path) -> Path:
     batches = _batches(source)
     for part, original in zip(_parts(model), _parts(whole), strict=True):
         fitted, held_out = repair.equations(model, part, whole, original, batches)
-        _scale(part, fitted + held_out)
+        _scale(part, fitted, held_out)
     checkpoint.save(model, checkpoint.load_tokenizer(pruned), output)
     (folder / "done").touch()
     return output
@@ -101,32 +107,47 @@ def _parts(network: Any) -> list[Part]:
     )
 
 
-def _scale(part: Part, equations: repair.NormalEquations) -> None:
-    """Solve the factors of a part's units from the sums for its whole matrix."""
-    reader = repair.reader_of(part)
+def _scale(part: Part, fitted: repair.NormalEquations, held_out: repair.NormalEquations) -> None:
+    """Scale what reads a part's units by a factor each, if that is better on held-out rows."""
+    weight = repair.reader_of(part)
+    first = _scaled(part, weight, fitted)
+    if first is None or held_out.error(first) >= held_out.error(weight):
+        return
+    solution = _scaled(part, weight, fitted + held_out)
+    if solution is not None:
+        columns = part.count * part.width
+        surgery.replace_reader(part, solution[:columns].T, None)
+
+
+def _scaled(part: Part, weight: Tensor, equations: repair.NormalEquations) -> Tensor | None:
+    """Return the weight with the factors that the sums for the whole matrix give; None if none."""
     columns = part.count * part.width
-    weight, bias = reader[:columns], reader[columns:].sum(0)
-    moment, cross = equations.moment[:columns], equations.cross[:columns]
-    tokens = moment[:, columns:].sum(1, keepdim=True)  # Xᵀ1, or 0 without a bias
-    products = moment[:, :columns] * (weight @ weight.T)
-    correlation = (cross - tokens * bias) * weight
     units, width = part.count, part.width
-    gram_of_units = products.reshape(units, width, units, width).sum((1, 3))
-    correlation_of_units = correlation.sum(1).reshape(units, width).sum(1)
-    scales = _factors(gram_of_units, correlation_of_units)
-    if scales is not None:
-        factors = scales.repeat_interleave(width)
-        scaled = weight * factors[:, None]
-        surgery.replace_reader(part, scaled.T, None)
+    read, bias = weight[:columns], weight[columns:].sum(0)
+    moment = equations.moment[:columns]
+    tokens = moment[:, columns:].sum(1, keepdim=True)  # Xᵀ1, or 0 without a bias
+    overlap = read @ read.T
+    products = moment[:, :columns] * overlap
+    by_unit = products.reshape(units, width, units, width)
+    gram = by_unit.sum((1, 3))
+    residual = equations.cross[:columns] - tokens * bias
+    by_column = (residual * read).sum(1)
+    correlation = by_column.reshape(units, width).sum(1)
+    factors = _factors(gram, correlation)
+    if factors is None:
+        return None
+    scaled = read * factors.repeat_interleave(width)[:, None]
+    return torch.cat([scaled, weight[columns:]])
 
 
 def _factors(gram: Tensor, correlation: Tensor) -> Tensor | None:
     """Return the factors (units,), with a ridge towards 1; None if one is too large."""
     ridge = DAMPING * gram.diagonal().mean()
     identity = torch.eye(len(gram)).to(gram)
+    damped = gram + ridge * identity
     ones = torch.ones_like(correlation)
     residual = correlation - gram @ ones
-    factors = ones + torch.linalg.solve(gram + ridge * identity, residual)
+    factors = ones + torch.linalg.solve(damped, residual)
     if (factors.abs() > GREATEST).any():
         return None
     return factors
@@ -150,37 +171,59 @@ def _batches(source: Path) -> list[dict[str, Tensor]]:
 
 def logarithms(directory: Path, task: Task, split: Split, notes: Path) -> NDArray[np.float64]:
     """Return the logarithms of a checkpoint's probabilities (rows, labels), kept in ``notes``."""
-    logits = Notes(notes).get(
-        "logits", lambda: checkpoint_outputs(directory, task, split, silent).tolist()
-    )
+
+    def answer() -> list[Any]:
+        outputs = checkpoint_outputs(directory, task, split, silent)
+        answers: list[Any] = outputs.tolist()
+        return answers
+
+    logits = Notes(notes).get("logits", answer)
     return planned.logarithms(np.array(logits))
 
 
-def measured(home: Path, parts: list[str]) -> dict[str, Any]:
-    """Prune each seed's teacher by each share in each way; return what rows came to.
+def divergence(reference: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the KL divergence of each row's answer from the reference, both logarithms."""
+    rows: NDArray[Any] = (np.exp(reference) * (reference - answers)).sum(1)
+    return rows
 
-    Returns ``(share, way)`` -> seeds -> rows: the divergence from the teacher in nats, and whether
-    the label is correct. Ways that recovered have "recovered" in their name.
+
+@dataclass
+class Way:
+    """What one way of repairing gave, seed after seed.
+
+    ``divergences``  of each row from the teacher, in nats
+    ``correct``      whether the label of each row is
     """
-    divergences: dict[tuple[float, str], list[NDArray[Any]]] = {}
-    correct: dict[tuple[float, str], list[NDArray[Any]]] = {}
+
+    divergences: list[NDArray[Any]] = field(default_factory=list)
+    correct: list[NDArray[Any]] = field(default_factory=list)
+
+
+def measured(home: Path) -> dict[tuple[float, str], Way]:
+    """Prune each seed's teacher by each share in each way; return what that came to.
+
+    Ways that recovered have "recovered" in their name.
+    """
+    results: dict[tuple[float, str], Way] = {}
     for seed in SEEDS:
         source = teacher(home, seed)
         task, split = planned.rows(source)
         labels = np.array(split.labels)
         reference = logarithms(source, task, split, home / f"teacher-{seed}.json")
         for share in SHARES:
-            for way, output in ways(home, source, seed, share, parts).items():
+            for way, output in ways(home, source, seed, share).items():
                 answers = logarithms(output, task, split, output.parent / "answers.json")
-                divergence = (np.exp(reference) * (reference - answers)).sum(1)
-                divergences.setdefault((share, way), []).append(divergence)
-                correct.setdefault((share, way), []).append(answers.argmax(1) == labels)
-                summary = f"{divergence.mean():.4f} nats, {correct[share, way][-1].mean():.2%}"
+                nats = divergence(reference, answers)
+                is_correct = answers.argmax(1) == labels
+                result = results.setdefault((share, way), Way())
+                result.divergences.append(nats)
+                result.correct.append(is_correct)
+                summary = f"{nats.mean():.4f} nats, {is_correct.mean():.2%}"
                 print(f"seed {seed}, {share:.0%} {way}: {summary}", flush=True)
-    return {"divergences": divergences, "correct": correct}
+    return results
 
 
-def ways(home: Path, source: Path, seed: int, share: float, parts: list[str]) -> dict[str, Path]:
+def ways(home: Path, source: Path, seed: int, share: float) -> dict[str, Path]:
     """Return way -> the checkpoint that it gives."""
     folder = home / f"{seed}-{share}"
     settings: dict[str, Any] = {"remove_macs": share, "calibration_rows": CALIBRATION}
@@ -188,7 +231,7 @@ def ways(home: Path, source: Path, seed: int, share: float, parts: list[str]) ->
     outputs = {"left": planned.run(left, source, folder / "left", seed)}
     outputs["scaled"] = scaled(source, outputs["left"], folder / "scaled")
     outputs["solved"] = planned.run(solved, source, folder / "solved", seed)
-    if "recovered" in parts and share == SHARES[-1] and seed == SEEDS[0]:
+    if share == SHARES[-1] and seed == SEEDS[0]:
         for way, choice in (("left", False), ("solved", True)):
             stage = Prune(repair=choice, **settings, **RECOVERY)
             name = f"{way}, recovered"
@@ -208,43 +251,76 @@ def ratio(above: list[NDArray[Any]], below: list[NDArray[Any]]) -> Interval:
     return Interval(float(over.mean() / under.mean()), float(low), float(high))
 
 
-def claims(results: dict[str, Any]) -> list[Claim]:
-    """Return what the solved weights must show against one factor for each unit."""
-    divergences, correct = results["divergences"], results["correct"]
+def smaller(
+    title: str, above: list[NDArray[Any]], below: list[NDArray[Any]], least: float
+) -> Claim:
+    """Return the claim that a divergence is so many times smaller than another.
+
+    The interval is of the rows alone, so seeds that are on two sides of the target decide nothing.
+    """
+    count = min(len(above), len(below))
+    times = ratio(above[:count], below[:count])
+    seeds = []
+    for one, other in zip(above[:count], below[:count], strict=True):
+        seeds.append(float(one.mean() / other.mean()))
+    values = ", ".join(f"{value:.2f}" for value in seeds)
+    return Claim(
+        title,
+        f"at least {least:g} times, in every seed",
+        f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}]; of {plural(count, 'seed')}: "
+        f"{values}",
+        agreed(is_at_least(times, least), [value >= least for value in seeds]),
+    )
+
+
+def agreed(holds: bool | None, seeds: list[bool]) -> bool | None:
+    """Return whether a claim holds, None if a seed says otherwise."""
+    if holds is None or any(one != holds for one in seeds):
+        return None
+    return holds
+
+
+def claims(results: dict[tuple[float, str], Way]) -> list[Claim]:
+    """Return what the solved weights must show against one factor for each unit, and none."""
     judged = []
-    for share, times in TIMES.items():
-        smaller = ratio(divergences[share, "scaled"], divergences[share, "solved"])
-        judged.append(
-            Claim(
-                f"divergence from the teacher at {share:.0%} of the multiply-adds, untrained: one "
-                "factor for each unit over all weights",
-                f"at least {times:g} times",
-                f"{smaller.value:.1f} [{smaller.low:.1f}, {smaller.high:.1f}]",
-                is_at_least(smaller, times),
+    for share, least in TIMES.items():
+        solved = results[share, "solved"]
+        for way, words in OTHERS.items():
+            judged.append(
+                smaller(
+                    f"divergence from the teacher, {share:.0%} of the multiply-adds removed, "
+                    f"untrained: {words} over all weights solved",
+                    results[share, way].divergences,
+                    solved.divergences,
+                    least,
+                )
             )
-        )
     share = SHARES[-1]
-    gain = _gain(correct[share, "solved"], correct[share, "scaled"])
-    judged.append(_accuracy_claim(f"accuracy at {share:.0%}, untrained", gain, POINTS))
-    if (share, "left, recovered") in correct:
-        gain = _gain(correct[share, "solved, recovered"], correct[share, "left, recovered"])
-        title = f"accuracy at {share:.0%} after an epoch, one seed"
-        judged.append(_accuracy_claim(title, gain, 0.0))
+    for way, words in OTHERS.items():
+        title = f"accuracy, {share:.0%} removed, untrained: all weights solved over {words}"
+        judged.append(_more_accurate(title, results[share, "solved"], results[share, way], POINTS))
+    title = (
+        f"accuracy, {share:.0%} removed, after an epoch: all weights solved over {OTHERS['left']}"
+    )
+    after, before = results[share, "solved, recovered"], results[share, "left, recovered"]
+    judged.append(_more_accurate(title, after, before, 0.0))
     return judged
 
 
-def _gain(after: list[NDArray[Any]], before: list[NDArray[Any]]) -> Interval:
-    """Return a difference of accuracies in points."""
-    difference = interval(np.mean(after, axis=0) - np.mean(before, axis=0), 1)
-    return Interval(*(100 * value for value in difference))
-
-
-def _accuracy_claim(title: str, gain: Interval, least: float) -> Claim:
+def _more_accurate(title: str, after: Way, before: Way, least: float) -> Claim:
+    """Return the claim that a way is so many points more accurate than another."""
+    more, less = np.mean(after.correct, axis=0), np.mean(before.correct, axis=0)
+    gain = Interval(*(100 * value for value in interval(more - less, 1)))
+    seeds = []
+    for one, other in zip(after.correct, before.correct, strict=True):
+        seeds.append(100 * float(one.mean() - other.mean()))
+    values = ", ".join(f"{value:+.2f}" for value in seeds)
     return Claim(
-        f"{title}: all weights over the other",
-        f"at least {least:g} points more",
-        f"{gain.value:+.2f} points [{gain.low:+.2f}, {gain.high:+.2f}]",
-        is_at_least(gain, least),
+        title,
+        f"at least {least:g} points more, in every seed",
+        f"{gain.value:+.2f} points [{gain.low:+.2f}, {gain.high:+.2f}]; of "
+        f"{plural(len(seeds), 'seed')}: {values}",
+        agreed(is_at_least(gain, least), [value >= least for value in seeds]),
     )
 
 
@@ -254,16 +330,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
-    parser.add_argument("parts", nargs="*", default=["recovered"])
-    options = parser.parse_args()
-    home = options.home.resolve()
+    home = parser.parse_args().home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    results = measured(home, options.parts)
+    results = measured(home)
     rows = []
-    for (share, way), divergences in results["divergences"].items():
-        accuracies = [float(seed.mean()) for seed in results["correct"][share, way]]
-        nats = [float(seed.mean()) for seed in divergences]
-        rows.append({"share": share, "way": way, "nats": nats, "accuracy": accuracies} | here())
+    for (share, way), result in results.items():
+        accuracies = [float(seed.mean()) for seed in result.correct]
+        nats = [float(seed.mean()) for seed in result.divergences]
+        facts = {"share": share, "way": way, "seeds": list(SEEDS[: len(nats)])}
+        rows.append({**facts, "nats": nats, "accuracy": accuracies, **here()})
     return finish("repair", rows, claims(results), SEEDS[0])
 
 

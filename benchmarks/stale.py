@@ -45,7 +45,7 @@ def ages() -> list[Age]:
     rows = []
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
-        commit = result["commit"]
+        commit = result["commit"].partition("+")[0]
         machine = record.cpu(result["machine"])
         commits = _commits_since(commit, path.stem)
         rows.append(Age(path.stem, machine, commit[:8], result["time"][:10], commits))

@@ -60,15 +60,28 @@ PAGES = (
         "other-tools",
         "Other tools",
         "int8 models by rarefy, Olive, Optimum, and OpenVINO with NNCF, without retraining.",
-        ("race", "peers", "serving_calls"),
+        (
+            "race",
+            "peers",
+            "serving_calls",
+        ),
     ),
     Page(
         "students",
         "Students",
         "What students learn from, how small they get, pruning, low ranks, adapters and merging.",
         (
-            *("students", "ablation", "pruning", "repair", "low_rank", "adapters"),
-            *("adapter_bundles", "merging", "masked_words", "vocabulary", "qat"),
+            "students",
+            "ablation",
+            "pruning",
+            "repair",
+            "low_rank",
+            "adapters",
+            "adapter_bundles",
+            "merging",
+            "masked_words",
+            "vocabulary",
+            "qat",
         ),
     ),
     Page(
@@ -76,8 +89,21 @@ PAGES = (
         "int8 bundles",
         "Graph passes, quantization, and the remaining overhead.",
         (
-            *("passes", "floor", "tried", "threads", "attention", "four_bits", "ranges", "chains"),
-            *("plan_search", "saturation", "portable", "batches", "blocks", "long_texts", "opset"),
+            "passes",
+            "floor",
+            "tried",
+            "threads",
+            "attention",
+            "four_bits",
+            "ranges",
+            "chains",
+            "plan_search",
+            "saturation",
+            "portable",
+            "batches",
+            "blocks",
+            "long_texts",
+            "opset",
         ),
     ),
     Page(
@@ -85,8 +111,15 @@ PAGES = (
         "Verdicts",
         "How often verdicts and intervals are wrong, by simulation and by trials.",
         (
-            *("false_alarms", "power", "coverage", "coverage_tasks", "gates", "wrong_verdicts"),
-            *("wrong_times", "wrong_rows", "queues"),
+            "false_alarms",
+            "power",
+            "coverage",
+            "coverage_tasks",
+            "gates",
+            "wrong_verdicts",
+            "wrong_times",
+            "wrong_rows",
+            "queues",
         ),
     ),
     Page(
@@ -94,8 +127,20 @@ PAGES = (
         "Operations",
         "Attacks on promises, remote sources, deployed runs, sweeps and large files.",
         (
-            *("promises", "hostile", "kills", "sources", "deployed", "operations"),
-            *("sweep", "million", "beside", "house", "newcomer", "throughput", "pages", "site"),
+            "promises",
+            "hostile",
+            "kills",
+            "sources",
+            "deployed",
+            "operations",
+            "sweep",
+            "million",
+            "beside",
+            "house",
+            "newcomer",
+            "throughput",
+            "pages",
+            "site",
         ),
     ),
 )
@@ -106,8 +151,11 @@ def texts() -> dict[str, str]:
     """Return the text of each page by its file name."""
     records = {}
     for path in sorted(RESULTS.glob("*.json")):
-        records[path.stem] = json.loads(path.read_text())
-    listed = {name for page in PAGES for name in page.records}
+        text = path.read_text()
+        records[path.stem] = json.loads(text)
+    listed: set[str] = set()
+    for page in PAGES:
+        listed.update(page.records)
     others = tuple(name for name in records if name not in listed)
     written = {}
     rows = []
@@ -117,8 +165,10 @@ def texts() -> dict[str, str]:
             names += others
         shown = [records[name] for name in names if name in records]
         sections = "\n\n".join(map(_section, shown))
-        written[f"{page.name}.md"] = f"# {page.title}\n\n{page.about}\n\n{sections}\n"
-        rows.append((f"[{page.title}]({page.name}.md)", page.about, *_counts(shown)))
+        file = f"{page.name}.md"
+        written[file] = f"# {page.title}\n\n{page.about}\n\n{sections}\n"
+        link = f"[{page.title}]({file})"
+        rows.append((link, page.about, *_counts(shown)))
     head = ("page", "contents", "hold", "undecided", "do not hold")
     written["index.md"] = f"{INTRODUCTION}{_table(head, rows)}\n"
     return written
@@ -134,7 +184,8 @@ def _section(result: dict[str, Any]) -> str:
     cpu = record.cpu(result["machine"])
     date = result["time"][:10]
     commit = result["commit"][:8]
-    origin = _table(("CPU", "date", "commit", "script"), [(cpu, date, f"`{commit}`", shown)])
+    head = ("CPU", "date", "commit", "script")
+    origin = _table(head, [(cpu, date, f"`{commit}`", shown)])
     rows = []
     for claim in result["must_show"]:
         outcome = OUTCOMES[claim["holds"]]
@@ -145,9 +196,12 @@ def _section(result: dict[str, Any]) -> str:
 
 def _counts(results: list[dict[str, Any]]) -> Iterator[str]:
     """Yield how many claims hold, are undecided, and do not hold."""
-    outcomes = [claim["holds"] for result in results for claim in result["must_show"]]
+    outcomes = []
+    for result in results:
+        outcomes.extend(claim["holds"] for claim in result["must_show"])
     for outcome in (True, None, False):
-        yield str(sum(each is outcome for each in outcomes))
+        count = outcomes.count(outcome)
+        yield str(count)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -161,7 +215,9 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def _cell(text: str) -> str:
     """Return a text as the cell of a table in Markdown."""
-    return text.replace("|", r"\|").replace("\n", " ").replace("<", "&lt;")
+    text = text.replace("|", r"\|")
+    text = text.replace("\n", " ")
+    return text.replace("<", "&lt;")
 
 
 def main() -> None:

@@ -114,8 +114,7 @@ def _factorize(stage: Any, rows: Rows) -> Workload:
     calibration = min(stage.calibration_rows, rows["train"])
     ranked = RANKING * calibration
     learned = stage.recover_epochs * _taught(stage, rows)
-    share = stage.keep_weights or 1 / (stage.speedup or 2.0)
-    return Workload(learned, ranked, share=share, seconds=SOLVING)
+    return Workload(learned, ranked, share=stage.keep_weights, seconds=SOLVING)
 
 
 def _quantize(stage: Any, rows: Rows) -> Workload:

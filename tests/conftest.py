@@ -177,10 +177,10 @@ class Workshop:
         """Plan and execute every step; return them by id."""
         return execute(self.open(*stages, **changes))
 
-    def widen(self) -> None:
-        """Give the model 32 columns: a product of rank 16 is no smaller than a layer of 16."""
+    def widen(self, hidden: int = 32) -> None:
+        """Give the model more columns: a product of rank 16 is no smaller than a layer of 16."""
         shutil.rmtree(self.folder / "model")
-        write_encoder(self.folder / "model", layers=2, hidden=32)
+        write_encoder(self.folder / "model", layers=2, hidden=hidden)
 
     def ran(self) -> list[str]:
         """Return the notes that the quick stages write each time they really run."""

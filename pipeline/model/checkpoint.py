@@ -39,6 +39,8 @@ SHAPES = "shapes.json"
 ADAPTER = "adapter"
 TYPES = "token_type_ids"
 SCHEMA = "rarefy.shapes/1"
+KEYS = {"schema", "linear", "factorized", "heads", "vectors"}
+"""Of shapes.json; the last two are left out if they are empty."""
 
 
 def load(directory: Path) -> Any:
@@ -237,6 +239,11 @@ def _reshape(model: Any, path: Path) -> None:
         shapes = json_text.parse(path.read_bytes())
         if shapes["schema"] != SCHEMA:
             raise ModelError(f"{path}: schema {shapes['schema']!r}, expected {SCHEMA!r}")
+        if unknown := sorted(shapes.keys() - KEYS):
+            raise ModelError(
+                f"{path}: {unknown[0]!r} is unknown; another version of rarefy made it, so run "
+                "the recipe again"
+            )
         for name, sizes in (shapes["linear"] | shapes["factorized"]).items():
             bias = model.get_submodule(name).bias is not None
             if name in shapes["factorized"]:

@@ -166,9 +166,10 @@ def verdict_of(bundle: Bundle, home: Home, fetched: Home, tag: str) -> tuple[Pat
 
     Raises EvidenceError if there is none, or if the run's folder holds another run's bundle.
     """
+    digest = bundle.digest[:12]
     why = "no run has a verdict on this bundle"
     if REMOTE_TAG not in bundle.name:
-        why += f"; if a worker's run has left one in a store, promote URL#{bundle.digest[:12]}"
+        why += f"; if a worker's run has left one in a store, promote URL#{digest}"
     its_run = bundles.run_folder(bundle.directory)
     for path in _records(home, fetched, its_run):
         try:
@@ -180,7 +181,6 @@ def verdict_of(bundle: Bundle, home: Home, fetched: Home, tag: str) -> tuple[Pat
             folder.check_bundle(record, path.parent)
         if record.verdict is not None and _judged(record) == bundle.digest:
             return path.parent, record
-    digest = bundle.digest[:12]
     by_hand = BY_HAND.format(tag=tag, digest=digest)
     raise EvidenceError(f"{bundle.name}: {why}; {by_hand}")
 

@@ -78,7 +78,7 @@ def _shortfall(budget: BudgetResult, measured: Measurements | None) -> str | Non
     reason = References(measured).shortfall(budget)
     if reason is None:
         return None
-    return reason.partition(":")[0]
+    return reason.partition(": its ")[0]
 
 
 def of_timing(measured: Measurements | None, target: str | None = None) -> str:

@@ -55,7 +55,8 @@ def file_hint(path: Path, pattern: str = "*", *, folders: bool = False) -> str:
     """
     try:
         entries = itertools.islice(path.parent.glob(pattern), MOST_FILES)
-        names = sorted(entry.name for entry in entries if entry.is_dir() == folders)
+        alike = (entry for entry in entries if entry.is_dir() == folders)
+        names = sorted(entry.name for entry in alike if entry.name != path.name)
     except OSError:
         return ""
     near = nearest(path.name, names)

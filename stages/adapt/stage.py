@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -156,18 +155,16 @@ def adapted_layers(network: Any, modules: str) -> list[str]:
     """Return the full names of the encoder's linear layers: all of them, or attention's only.
 
     In a family that is not described, these are all of the body but its pooler. A factorized layer
-    counts as its two narrow layers, of which one that several layers share stays as it is: peft
-    would adapt it in one of them, and merge that into all. Raises ModelError if no layer matches.
+    counts as its two narrow layers. Raises ModelError if no layer matches.
     """
     from torch import nn
 
     inside: set[int] = set()
     for root in _roots(network, modules):
         inside.update(id(module) for module in root.modules())
-    places = Counter(module for _, module in network.named_modules(remove_duplicate=False))
     names = []
     for name, module in network.named_modules():
-        if isinstance(module, nn.Linear) and id(module) in inside and places[module] == 1:
+        if isinstance(module, nn.Linear) and id(module) in inside:
             names.append(name)
     if not names:
         raise ModelError(f"adapt.modules: the model has no linear layers that match {modules!r}")

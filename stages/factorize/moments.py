@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,14 @@ class Moments:
     inputs: Tensor
     gradients: Tensor
     tokens: int = 0
+
+    @classmethod
+    def of(cls, linear: Any) -> Moments:
+        """Return the moments of a layer that has seen no token yet."""
+        weight = linear.weight.detach()
+        outputs, inputs = weight.shape
+        squares = weight.new_zeros(inputs, inputs, dtype=torch.double)
+        return cls(squares, weight.new_zeros(outputs, outputs))
 
     def add(self, inputs: Tensor, gradients: Tensor) -> None:
         """Add tokens; ``inputs``: (tokens, inputs), ``gradients``: (tokens, outputs)."""
@@ -72,12 +80,12 @@ def measure(
 
     Args:
         network: in eval mode.
-        layers: of it.
+        layers: its linear layers.
         batches: unpadded rows with labels.
         loss: the loss, summed over the rows of a batch.
         progress: called with the number of batches done and the total.
     """
-    moments = {linear: _none(linear) for linear in layers}
+    moments = {linear: Moments.of(linear) for linear in layers}
     with _Watched(layers) as calls:
         for done, batch in enumerate(batches):
             total = loss(network, batch)
@@ -96,19 +104,11 @@ def measure(
     return list(moments.values())
 
 
-def _none(linear: Any) -> Moments:
-    weight = linear.weight.detach()
-    outputs, inputs = weight.shape
-    return Moments(
-        weight.new_zeros(inputs, inputs, dtype=torch.double), weight.new_zeros(outputs, outputs)
-    )
-
-
 class _Watched:
     """Notes the calls of linear layers inside a ``with`` block."""
 
-    def __init__(self, layers: Iterable[Any]) -> None:
-        self.layers = list(layers)
+    def __init__(self, layers: list[Any]) -> None:
+        self.layers = layers
         self.calls: list[Call] = []
 
     def __enter__(self) -> list[Call]:

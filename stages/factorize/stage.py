@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -17,9 +17,6 @@ from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer.files import TRANSFER
 
-if TYPE_CHECKING:
-    from rarefy.stages.factorize.thin import Layer
-
 
 class Factorize(Stage):
     """Replace linear layers by two low-rank ones, with ranks chosen across all layers.
@@ -28,8 +25,8 @@ class Factorize(Stage):
     on calibration rows (GFWSVD, Chekalina et al. 2025, arXiv 2505.17974), which truncates the
     directions that the loss needs least. All ranks share one budget of parameters, which is spent
     where it lowers the predicted loss most. A layer stays as it is if its best rank would save
-    nothing. Nothing is trained unless ``recover_epochs`` is set: the new model then
-    learns the predictions of the whole one (Hinton et al. 2015, arXiv 1503.02531).
+    nothing. Nothing is trained unless ``recover_epochs`` is set: the new model then learns the
+    predictions of the whole one (Hinton et al. 2015, arXiv 1503.02531).
     """
 
     name: ClassVar[str] = "factorize"
@@ -85,7 +82,10 @@ class Factorize(Stage):
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         layers = thin.decomposed(context, network, tokenizer, self.calibration_rows)
-        chosen = self._ranks(layers)
+        try:
+            chosen = thin.ranks_within(layers, self.keep_weights)
+        except ModelError as error:
+            raise ModelError(f"factorize.keep_weights: {error}") from error
         ranks = thin.replace(network, layers, chosen)
         metrics = thin.errors(layers, chosen)
         if self.recover_epochs:
@@ -95,15 +95,3 @@ class Factorize(Stage):
             metrics.append(recovery.train(context, knobs, network, tokenizer, imitation, 1))
         roles = checkpoint.save(network, tokenizer, context.output)
         return Draft(roles, checkpoint.describe(network) | {"ranks": ranks}, tuple(metrics))
-
-    def _ranks(self, layers: list[Layer]) -> list[int | None]:
-        """Return the rank of each layer, None for one that stays whole."""
-        from rarefy.stages.factorize import svd, thin
-
-        whole = sum(layer.parameters for layer in layers)
-        budget = int(self.keep_weights * whole)
-        decompositions = [layer.decomposition for layer in layers]
-        try:
-            return svd.choose_ranks(decompositions, budget, multiple=thin.RANKS)
-        except ModelError as error:
-            raise ModelError(f"factorize.keep_weights: {error}") from error

@@ -114,7 +114,7 @@ def _mean(moment: Tensor) -> Tensor:
 
 
 def choose_ranks(
-    decompositions: Sequence[Decomposition], budget: float, *, multiple: int = 1
+    decompositions: Sequence[Decomposition], budget: int, *, multiple: int = 1
 ) -> list[int | None]:
     """Return each weight's rank within a budget; None keeps a weight whole.
 

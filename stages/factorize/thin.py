@@ -53,10 +53,20 @@ def decomposed(context: Context, network: Any, tokenizer: Any, rows: int) -> lis
     for (name, linear), moments in zip(linears.items(), sums, strict=True):
         gradients = moments.mean_gradients
         weight = linear.weight.detach()
-        whole = svd.decompose(weight, moments.inputs.cpu(), gradients.cpu())
-        layers.append(Layer(name, whole))
+        decomposition = svd.decompose(weight, moments.inputs.cpu(), gradients.cpu())
+        layers.append(Layer(name, decomposition))
         context.progress(len(layers), len(linears), "decomposition")
     return layers
+
+
+def ranks_within(layers: list[Layer], share: float) -> list[int | None]:
+    """Return the rank of each layer, None for one that stays whole, for a share of the weights.
+
+    Raises ModelError if even the least ranks have more.
+    """
+    whole = sum(layer.parameters for layer in layers)
+    decompositions = [layer.decomposition for layer in layers]
+    return svd.choose_ranks(decompositions, int(share * whole), multiple=RANKS)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from rarefy.stages.training.parameters import EXPORTING
 
 
 class Profile(Stage):
-    """Time a model's heads and neurons on this machine, for the `table` of a speed-up.
+    """Time a model's heads and neurons on this machine, for `prune: {speedup}`.
 
     Models of one and of two layers with few and many heads and neurons are exported as they would
     ship, in int8, and timed on development rows in short alternating blocks of calls. Their

@@ -128,7 +128,9 @@ class Speedup:
 
         Raises ModelError if they cannot, or none may go.
         """
-        batches, whole, _ = list[Any](), None, self.table
+        _ = self.table  # a wrong one is refused here, not taken for a speed-up out of reach
+        batches: list[Any] = []
+        whole = None
         while True:
             try:
                 return self.check()
@@ -205,7 +207,7 @@ class Speedup:
         small = copy.deepcopy(self.network)
         parts = surgery.forward_order(surgery.parts(small, unit) for unit in self.kinds)
         surgery.keep_all(small, parts, choose(counts))
-        return self.time(small, counts)
+        return self.time(small, value_sha256(counts))
 
     def nearest(
         self, counts_for: Callable[[float], Counts], measure: Callable[[Counts], Interval]
@@ -222,7 +224,7 @@ class Speedup:
         Raises:
             ModelError: if the speed-up is out of reach.
         """
-        nearest = self.notes.get("found", lambda: self._nearest(counts_for, measure))
+        nearest = self.notes.get("nearest", lambda: self._nearest(counts_for, measure))
         self.measured = Interval(*nearest["measured"])
         self.missed = nearest["missed"]
         if self.missed > FAR:
@@ -273,9 +275,11 @@ class Speedup:
             metrics.append(Metric(name="speedup_missed", value=round(self.missed, 4)))
         return metrics
 
-    def time(self, small: Any, counts: Counts) -> Interval:
-        """Return the ratio of the input's median latency to a smaller network's, both in int8."""
-        digest = value_sha256(counts)
+    def time(self, small: Any, digest: str) -> Interval:
+        """Return the ratio of the input's median latency to a smaller network's, both in int8.
+
+        ``digest``: of what decides the smaller network, for the name of its folder.
+        """
         whole, bundle = self._whole
         finalists = self._finalists(f"smaller-{digest[:12]}", small)
         smaller = next(finalists.int8())

@@ -132,7 +132,13 @@ def test_what_is_inconclusive_says_why_and_what_would_decide_it():
 
 @pytest.mark.parametrize(
     ("metric", "against"),
-    [("accuracy", "teacher"), ("size", "teacher"), ("latency_p50", "teacher"), ("agreement", None)],
+    [
+        ("accuracy", "teacher"),
+        ("accuracy", "s3://models/store#production"),
+        ("size", "teacher"),
+        ("latency_p50", "teacher"),
+        ("agreement", None),
+    ],
 )
 def test_a_teacher_that_guesses_is_to_be_trained_whatever_was_measured(
     metric: str, against: str | None
@@ -140,18 +146,19 @@ def test_a_teacher_that_guesses_is_to_be_trained_whatever_was_measured(
     learned = measurements()
     teacher = learned.models["teacher"]
     guesses = teacher.model_copy(update={"answers": [[0.4, 0.6]] * len(teacher.answers)})
-    measured = learned.model_copy(update={"models": learned.models | {"teacher": guesses}})
+    name = against or "teacher"
+    measured = learned.model_copy(update={"models": learned.models | {name: guesses}})
     budget = BudgetResult(
         metric=metric,
         form="min_retained",
         limit=1,
         against=against,
         outcome="inconclusive",
-        reason="teacher is no better than a trivial baseline",
+        reason=f"{name} is no better than a trivial baseline",
     )
     (line,) = summary.advice(Verdict(outcome="inconclusive", budgets=[budget]), measured)
     assert line == (
-        "inconclusive: teacher is no better than a trivial baseline; train it further, or use "
+        f"inconclusive: {name} is no better than a trivial baseline; train it further, or use "
         "more eval rows"
     )
 

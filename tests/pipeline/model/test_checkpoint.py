@@ -127,6 +127,14 @@ def pickle_only(directory):
     (directory / "pytorch_model.bin").write_bytes(b"")
 
 
+def shapes(**values):
+    def write(directory):
+        plain = {"schema": checkpoint.SCHEMA, "linear": {}, "factorized": {}}
+        (directory / checkpoint.SHAPES).write_text(json.dumps(plain | values))
+
+    return write
+
+
 def change_config(**values):
     def change(directory):
         path = directory / "config.json"
@@ -156,6 +164,12 @@ def change_config(**values):
             r"has shape \[30522, 48\], expected \[30000, 48\]",
         ),
         (lambda d: (d / "shapes.json").write_text("{}"), ModelError, "shapes.json"),
+        (shapes(shared={}), ModelError, "'shared' is unknown; another version of rarefy made it"),
+        (
+            shapes(factorized={"bert.encoder.layer.0.output.dense": [64, 3, 48]}),
+            ModelError,
+            r"no weight named bert\.encoder\.layer\.0\.output\.dense\.",
+        ),
         (lambda d: (d / "adapter").mkdir(), ModelError, "adapter_config.json is missing"),
     ],
 )

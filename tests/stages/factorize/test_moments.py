@@ -11,12 +11,15 @@ from tests.stages.classifiers import IDS, MASK, classifier
 
 
 class Tiny(nn.Module):
+    """Two layers, of which the second reads the first one's output, and is called twice."""
+
     def __init__(self):
         super().__init__()
-        self.linear, self.config = nn.Linear(3, 2), None
+        self.first, self.second, self.config = nn.Linear(3, 4), nn.Linear(4, 2), None
 
     def forward(self, x):
-        logits = self.linear(x)
+        hidden = self.first(x)
+        logits = self.second(hidden) + self.second(-2 * hidden)
         return transformers.modeling_outputs.SequenceClassifierOutput(logits=logits)
 
 
@@ -25,14 +28,20 @@ def test_moments_are_those_of_a_linear_model():
     torch.manual_seed(0)
     model, x, labels = Tiny(), torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     batches = [{"x": x[:2], "labels": labels[:2]}, {"x": x[2:], "labels": labels[2:]}]
-    (sums,) = moments.measure(
-        model, [model.linear], batches, TASK.objective.summed_loss(), lambda *_: None
+    layers = [model.first, model.second]
+    first, second = moments.measure(
+        model, layers, batches, TASK.objective.summed_loss(), lambda *_: None
     )
-    logits = model(x).logits.detach()
-    gradient = logits.softmax(-1) - functional.one_hot(labels, 2)
-    torch.testing.assert_close(sums.inputs.float(), x.T @ x)
-    torch.testing.assert_close(sums.mean_gradients, gradient.T @ gradient / 5)
-    assert sums.tokens == 5
+    with torch.no_grad():
+        hidden = model.first(x)
+        gradient = model(x).logits.softmax(-1) - functional.one_hot(labels, 2)
+        before = -gradient @ model.second.weight  # 1 · and −2 · hidden
+    torch.testing.assert_close(first.inputs.float(), x.T @ x)
+    torch.testing.assert_close(first.mean_gradients, before.T @ before / 5)
+    assert first.tokens == 5
+    torch.testing.assert_close(second.inputs.float(), 5 * hidden.T @ hidden)
+    torch.testing.assert_close(second.mean_gradients, gradient.T @ gradient / 5)
+    assert second.tokens == 10
 
 
 def test_gradients_are_found_behind_a_projection_that_is_scaled_in_place():
