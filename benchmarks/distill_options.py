@@ -34,7 +34,6 @@ PLAIN: dict[str, Any] = {"keep_layers": 3, "epochs": 4, "learning_rate": 3e-4, "
 OPTIONS: dict[str, dict[str, Any]] = {
     "answers alone": {"alpha": 1},
     "temperature 1": {"temperature": 1},
-    "dropout": {"dropout": 0.1},
     "best on dev": {"keep": "best"},
 }
 

@@ -17,11 +17,9 @@ The demo's teacher (6×384), fine-tuned with up to three seeds. The parts, in th
                 bytes.
 ``chained``     half of the multiply-adds are pruned, and the rest is made low rank; or more is
                 pruned, for equal time.
-``recovered``   at the lower share, both train an epoch on a quarter of the rows, with the first
-                seed.
 
-All work is in DIR, and a run that was stopped goes on from there: start in another one if the code
-has changed.
+What an epoch of training leaves of it, and other models: ``benchmarks.recovery``. All work is in
+DIR, and a run that was stopped goes on from there: start in another one if the code has changed.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -58,8 +56,8 @@ from rarefy.stages.prune import Prune
 from rarefy.stages.quantization import bundles, sensitivity
 from rarefy.stages.training import calibration_rows
 
-PARTS = ("embeddings", "metrics", "drawn", "time", "pruning", "chained", "recovered")
-AT_EQUAL_TIME = {"time", "pruning", "chained", "recovered"}
+PARTS = ("embeddings", "metrics", "drawn", "time", "pruning", "chained")
+AT_EQUAL_TIME = {"time", "pruning", "chained"}
 SHARES = (0.7, 0.5)
 """Of the weights of linear layers that stay."""
 REMOVED = (0.15, 0.35, 0.5, 0.6)
@@ -75,9 +73,6 @@ EVERY = 4
 TIMED, ROUNDS = 30, 8
 RANKS = (96, 128, 192)
 """Of embeddings. 192 columns in int8 are the bytes of 384 in four bits, without their scales."""
-RECOVERED = 1800
-"""Rows of recovery, a quarter of all."""
-RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
 CHAINED, PRUNED_MORE = "pruned, then low rank", "pruned more, equal time"
 Key = tuple[float | None, str]
 """The share of the weights that low rank keeps, and what else was done; None if that says it."""
@@ -259,15 +254,15 @@ def exported(seed: Seed, source: Path, name: str) -> Path:
     return folder / "bundle"
 
 
-def timed(seed: Seed, sources: dict[str, Path]) -> dict[str, list[float]]:
-    """Return for each bundle the seconds of CPU of each text: its least of several rounds."""
+def timed(bundles: dict[str, Path], texts: Sequence[str]) -> dict[str, list[float]]:
+    """Return for each bundle the seconds of CPU of some texts, each the least of several rounds."""
     models = {}
-    for name, source in sources.items():
-        models[name] = BundleModel(exported(seed, source, name), threads=1)
-    texts = [seed.split.texts[at * len(seed.split) // TIMED] for at in range(TIMED)]
+    for name, bundle in bundles.items():
+        models[name] = BundleModel(bundle, threads=1)
+    chosen = [texts[at * len(texts) // TIMED] for at in range(TIMED)]
     least = {name: [float("inf")] * TIMED for name in models}
     for _ in range(ROUNDS):
-        for at, text in enumerate(texts):
+        for at, text in enumerate(chosen):
             for name, model in models.items():
                 before = time.process_time()
                 model.units([text])
@@ -319,25 +314,12 @@ def times_of(seed: Seed, measured: Measured) -> tuple[dict[str, list[float]], di
 def _timed_once(seed: Seed, sources: dict[str, Path]) -> dict[str, list[float]]:
     """Return the times of bundles, which are kept under the names of all."""
     notes = Notes(seed.home / "times.json")
-    return notes.get(", ".join(sources), lambda: timed(seed, sources))
 
+    def measure() -> dict[str, list[float]]:
+        bundles = {name: exported(seed, source, name) for name, source in sources.items()}
+        return timed(bundles, seed.split.texts)
 
-def recovered(seed: Seed, share: float, removed: float) -> dict[str, Path]:
-    """Return way -> checkpoint, after an epoch."""
-    low = Factorize(keep_weights=share, calibration_rows=CALIBRATION, **RECOVERY)
-    cut = Prune(remove_macs=removed, calibration_rows=CALIBRATION, **RECOVERY)
-    folder = seed.folder(f"{share}-recovered")
-    data = folder / "data"
-    data.mkdir(exist_ok=True)
-    lines = planned.TRAIN.read_text().splitlines(keepends=True)
-    few = "".join(lines[: planned.DEV + RECOVERED])
-    (data / planned.TRAIN.name).write_text(few)
-    (data / planned.EVAL.name).write_bytes(planned.EVAL.read_bytes())
-    run = partial(planned.run, source=seed.source, seed=seed.number, data=data)
-    return {
-        "both, recovered": run(low, folder=folder / "low"),
-        "pruned, recovered": run(cut, folder=folder / "cut"),
-    }
+    return notes.get(", ".join(sources), measure)
 
 
 def tables(seed: Seed) -> dict[str, Path]:
@@ -393,14 +375,6 @@ def claims(results: dict[Key, list[Any]], shares: dict[str, float]) -> list[Clai
         removed = shares.get(f"both-{kept}", 0.0)
         cut = f"{title}, about equal time ({removed:.1%} of the multiply-adds pruned)"
         pairs.append((f"{cut}: pruned over low rank", (kept, "pruned, equal time"), both, 1.0))
-        pairs.append(
-            (
-                f"{cut}, an epoch later: pruned over low rank",
-                (kept, "pruned, recovered"),
-                (kept, "both, recovered"),
-                1.0,
-            )
-        )
         cut = f"{title}, equal bytes ({1 - kept:.0%} of the multiply-adds pruned)"
         pairs.append((f"{cut}: pruned over low rank", (kept, "pruned, equal bytes"), both, 1.0))
     title = (
@@ -462,9 +436,6 @@ def measured_rows(
         if "chained" in parts:
             more = pruned(seed, shares["chained"])
             note(None, {CHAINED: chained(seed), PRUNED_MORE: more})
-        if "recovered" in parts and number == 0:
-            kept = SHARES[-1]
-            note(kept, recovered(seed, kept, shares[f"both-{kept}"]))
     return results, sizes, shares, times
 
 

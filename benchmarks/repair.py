@@ -5,10 +5,10 @@
 The demo's teacher (6×384), fine-tuned with three seeds, loses a share of the multiply-adds of its
 heads and neurons. The same units go each time; what reads the others is left as it is, scaled by
 one factor for each unit (Kwon et al. 2022, arXiv 2204.09656, §4.3), or solved by least squares, as
-``prune`` does. Factors and solutions are taken if they are better on rows that are held out. With
-the first seed, the model that is left as it is and the solved one are then trained an epoch. No
-time is measured, so the machine need not be quiet; an hour of one core. All work is in DIR, and a
-run that was stopped goes on from there: start in another one if the code has changed.
+``prune`` does. Factors and solutions are taken if they are better on rows that are held out. What
+training leaves of it: ``benchmarks.recovery``. No time is measured, so the machine need not be
+quiet; an hour of one core. All work is in DIR, and a run that was stopped goes on from there: start
+in another one if the code has changed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ ROWS = 256
 DAMPING = 0.01
 GREATEST = 10.0
 """Kwon et al. leave a layer as it is if a factor exceeds this."""
-RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
 TIMES = {0.50: 5.0, 0.65: 4.0}
 """How much smaller the divergence is to be, by the share that went."""
 POINTS = 5.0
@@ -200,10 +199,7 @@ class Way:
 
 
 def measured(home: Path) -> dict[tuple[float, str], Way]:
-    """Prune each seed's teacher by each share in each way; return what that came to.
-
-    Ways that recovered have "recovered" in their name.
-    """
+    """Prune each seed's teacher by each share in each way; return what that came to."""
     results: dict[tuple[float, str], Way] = {}
     for seed in SEEDS:
         source = teacher(home, seed)
@@ -231,11 +227,6 @@ def ways(home: Path, source: Path, seed: int, share: float) -> dict[str, Path]:
     outputs = {"left": planned.run(left, source, folder / "left", seed)}
     outputs["scaled"] = scaled(source, outputs["left"], folder / "scaled")
     outputs["solved"] = planned.run(solved, source, folder / "solved", seed)
-    if share == SHARES[-1] and seed == SEEDS[0]:
-        for way, choice in (("left", False), ("solved", True)):
-            stage = Prune(repair=choice, **settings, **RECOVERY)
-            name = f"{way}, recovered"
-            outputs[name] = planned.run(stage, source, folder / name, seed)
     return outputs
 
 
@@ -299,11 +290,6 @@ def claims(results: dict[tuple[float, str], Way]) -> list[Claim]:
     for way, words in OTHERS.items():
         title = f"accuracy, {share:.0%} removed, untrained: all weights solved over {words}"
         judged.append(_more_accurate(title, results[share, "solved"], results[share, way], POINTS))
-    title = (
-        f"accuracy, {share:.0%} removed, after an epoch: all weights solved over {OTHERS['left']}"
-    )
-    after, before = results[share, "solved, recovered"], results[share, "left, recovered"]
-    judged.append(_more_accurate(title, after, before, 0.0))
     return judged
 
 

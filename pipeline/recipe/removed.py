@@ -23,6 +23,7 @@ REMOVED: Final = {
     "distill.hidden_weight": "leave it out; write `augment` and `label` before, or more `epochs`",
     "distill.hidden_loss": "leave it out; hidden states are no longer learned",
     "distill.hidden_map": "leave it out; hidden states are no longer learned",
+    "distill.dropout": "leave it out; the teacher's soft predictions regularize a student",
     "adapt.method": "leave it out; adapters are LoRA, and DoRA gave no more",
     "factorize.embeddings": "write `quantize: {embeddings: int4}`, which keeps more at equal bytes",
     "factorize.speedup": "write `prune: {speedup: …, table: …}`, and `keep_weights` here, after it",

@@ -102,7 +102,7 @@ class Adapt(Training):
         network, tokenizer = training.open_network(context, model)
         roles = _copy_base(context, model, network, tokenizer)
         if self.teacher is not None:
-            training.set_dropout(network, 0)  # the adapters have a dropout of their own
+            training.stop_dropout(network)  # the adapters have a dropout of their own
         config = self.configuration(network)
         layers = len(config.target_modules)  # peft shortens the list
         adapted = peft.get_peft_model(network, config)

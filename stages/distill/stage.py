@@ -73,12 +73,6 @@ class Distill(Keeping):
         le=1,
         description="Weight of the teacher's predictions in the loss; labels have the rest",
     )
-    dropout: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Dropout rate of the student; soft targets already regularize",
-    )
     epochs: int = Field(default=6, ge=1, le=1000, description="Number of passes over the rows")
     learning_rate: float = Field(
         default=1e-4, gt=0, lt=1, description="Peak learning rate, after warm-up"
@@ -190,7 +184,7 @@ class Distill(Keeping):
             outputs = [teaching.stored_outputs(context, transfer, *pair) for pair in pairs]
         else:
             outputs = self._teacher_outputs(context, model, groups)
-        training.set_dropout(student, self.dropout)
+        training.stop_dropout(student)  # soft targets regularize
         goals = teaching.goals(context, student, tokenizer, rows[0], *outputs)
         imitation = partial(
             teaching.imitation, context.task, alpha=self.alpha, temperature=self.temperature

@@ -70,7 +70,7 @@ def train(
     from rarefy.stages.training import loop as trainer
 
     rows, loss = imitation
-    training.set_dropout(network, 0)  # as in distillation: the soft answers regularize
+    training.stop_dropout(network)  # as in distillation: the soft answers regularize
     name = "recovery" if number == 1 else f"recovery-{number}"
     trained = training.train(context, parameters, network, tokenizer, rows, loss, name=name)
     trainer.shed(context.work / name)

@@ -97,19 +97,19 @@ def _config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def set_dropout(network: Any, share: float) -> None:
-    """Set the rate of every dropout layer, and of modules that drop by a number of their own.
+def stop_dropout(network: Any) -> None:
+    """Set the rate to 0 of every dropout layer, and of modules that drop by a number of their own.
 
-    The config does not change. Such a number stays 0 where the model does not use it.
+    The config does not change.
     """
     from torch import nn
 
     for module in network.modules():
         if isinstance(module, nn.Dropout):
-            module.p = share
+            module.p = 0.0
         for name, value in vars(module).items():
-            if RATE.search(name) and type(value) is float and value > 0:
-                setattr(module, name, share)
+            if RATE.search(name) and type(value) is float:
+                setattr(module, name, 0.0)
 
 
 def labelled_rows(context: Context, tokenizer: Any, *splits: Split, numbered: bool = False) -> Rows:

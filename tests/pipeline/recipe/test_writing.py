@@ -107,7 +107,7 @@ def test_a_recipe_made_in_python_is_the_yaml_that_it_is_recorded_as(workshop, tm
         {"budgets": [{"metric": "accuracy", "min": np.float64(0.5)}], "seed": np.int64(3)},
         {"stages": front.Finetune(epochs=1)},
         {"stages": [{"finetune": {"epochs": np.int64(2)}}]},
-        {"stages": ["finetune", front.Distill(keep_layers=1, dropout=0)]},
+        {"stages": ["finetune", front.Distill(keep_layers=1, alpha=1)]},
         {"targets": front.Target(threads=2)},
     ],
     ids=str,

@@ -77,7 +77,7 @@ def test_without_dropout_two_passes_of_a_family_are_equal(tmp_path, family):
     auto = "AutoModelForSequenceClassification"
     model = write_family(tmp_path, family, auto, layers=2, **dropping)
     assert spread(model) > 0
-    training.set_dropout(model, 0)
+    training.stop_dropout(model)
     assert spread(model) == 0
 
 
@@ -86,17 +86,16 @@ def test_without_dropout_two_passes_of_a_model_that_is_not_described_are_equal(f
     config = AutoConfig.for_model(family, vocab_size=50, **OTHERS[family])
     model = AutoModelForSequenceClassification.from_config(config)
     assert spread(model) > 0
-    training.set_dropout(model, 0)
+    training.stop_dropout(model)
     assert spread(model) == 0
 
 
-def test_a_rate_that_a_model_does_not_use_stays_zero():
+def test_a_config_keeps_the_rates_that_training_does_not_use():
     model = AutoModelForSequenceClassification.from_config(
-        AutoConfig.for_model("bart", vocab_size=50, **BART | {"activation_dropout": 0.0})
+        AutoConfig.for_model("bart", vocab_size=50, **BART)
     )
-    training.set_dropout(model, 0.2)
-    layer = model.model.encoder.layers[0]
-    assert (layer.dropout, layer.activation_dropout, layer.self_attn.dropout) == (0.2, 0, 0.2)
+    training.stop_dropout(model)
+    assert model.model.encoder.layers[0].dropout == 0
     assert model.config.dropout == 0.1
 
 
