@@ -2,8 +2,8 @@
 
     python -m benchmarks.recovery --home DIR [--seeds N] [SUBJECT …]
 
-The subjects: all-MiniLM-L6-v2 (6×384) fine-tuned on the bundled reviews, with up to three seeds;
-all-mpnet-base-v2 (12×768, from its packages) on a part of the same rows, with one; and
+The subjects: all-MiniLM-L6-v2 (6×384) fine-tuned on half of the bundled reviews, with up to three
+seeds; all-mpnet-base-v2 (12×768, from its packages) on fewer of them, with one; and
 all-MiniLM-L6-v2 as it is, which finds definitions. Each is compressed in several ways, and then
 trained by ``distill`` to give its own answers again: for an epoch, or for six, which is long for
 these rows. Divergences are from the model that was compressed. The int8 bundles of the last two
@@ -77,7 +77,7 @@ SUBJECTS = {
         Setting(
             TASK,
             "movie-reviews",
-            8070,
+            4000,
             2000,
             REVIEWS,
             {"epochs": 1, "learning_rate": 1e-4, "batch_size": 64, "fit_head": True},
