@@ -211,7 +211,7 @@ def bundle_times(
         bundles[way] = folders[f"{slug(way)}-bundle"]
     notes = Notes(home / f"times-{slug(name)}.json")
     times: dict[str, list[float]] = notes.get(
-        "seconds", lambda: timed(bundles, plan.splits["eval"].texts)
+        "times", lambda: timed(bundles, plan.splits["eval"].texts)
     )
     return times
 
