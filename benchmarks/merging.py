@@ -5,7 +5,7 @@
 all-MiniLM-L6-v2 is fine-tuned on some hundred of the bundled reviews, concepts or parts of speech,
 in groups of three seeds that start from one head: fitted to the frozen body, or trained an epoch.
 Each group is merged by ``merge``: the mean of all three (soup), and
-that of those with which the loss on dev is lower (greedy; Wortsman et al. 2022, arXiv 2203.05482).
+that of those that do not lower the score on dev (greedy; Wortsman et al. 2022, arXiv 2203.05482).
 Both are compared with the mean score of the group's seeds, and with the score of the seed that is
 best on dev, on the same eval rows. SLERP of two seeds (Shoemake 1985), tensor by tensor, is
 compared with the soup of the same two, in the first group. No time is measured, so the machine need

@@ -13,8 +13,8 @@ from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.stage import Context, Draft
 from rarefy.pipeline.store.artifact import Artifact, Metric
 from rarefy.pipeline.terms.errors import ModelError
+from rarefy.pipeline.terms.progress import silent
 from rarefy.stages.adapt import soups
-from rarefy.stages.training import run as training
 
 
 def check_configs(models: Mapping[str, Config]) -> None:
@@ -40,7 +40,7 @@ def merge(context: Context, models: Mapping[str, Artifact], *, greedy: bool) -> 
     Args:
         context: of the stage.
         models: the checkpoints, by step id.
-        greedy: whether the mean is of those that lower its loss on the development split.
+        greedy: whether the mean is of those that do not lower its score on the development split.
 
     Raises:
         ModelError: the models are not alike, not of one start, or have a quantization plan.
@@ -51,8 +51,8 @@ def merge(context: Context, models: Mapping[str, Artifact], *, greedy: bool) -> 
     chosen = list(folders)
     metrics: tuple[Metric, ...] = ()
     if greedy:
-        chosen, loss = soups.greedy(folders, _loss_of_mean(context, first))
-        metrics = (Metric(name="loss", split="dev", value=round(loss, 6)),)
+        chosen, score = soups.greedy(folders, _score_of_mean(context, first))
+        metrics = (score,)
     roles = _write_mean(first, [folders[name] for name in chosen], context.output)
     network = checkpoint.load(context.output)
     facts = checkpoint.describe(network) | {"merged": chosen}
@@ -90,23 +90,23 @@ def _write_mean(first: Artifact, members: Sequence[Path], folder: Path) -> dict[
     return roles
 
 
-def _loss_of_mean(context: Context, first: Artifact) -> Callable[[Sequence[Path]], float]:
-    """Return a function of some checkpoints' folders: the loss of their mean on dev.
+def _score_of_mean(context: Context, first: Artifact) -> Callable[[Sequence[Path]], Metric | None]:
+    """Return a function of some checkpoints' folders: the main score of their mean on dev.
 
     ``first``: one of the checkpoints, of which all files but the weights are used.
     """
-    tokenizer = checkpoint.load_tokenizer(first.directory)
-    rows = training.lessons(context, tokenizer, context.split("dev"))
-    loss = context.task.objective.training_loss()
-    judge = training.mean_loss(context, tokenizer, rows, loss)
+    from rarefy.pipeline.measure.predictions import predict
 
-    def loss_of_mean(members: Sequence[Path]) -> float:
-        import torch
+    task, split = context.task, context.split("dev")
 
+    def score_of_mean(members: Sequence[Path]) -> Metric | None:
         folder = context.work / "candidate"
         _write_mean(first, members, folder)
-        network = checkpoint.load(folder).to(context.device)
-        with torch.no_grad():
-            return judge(network)
+        outputs = predict.checkpoint_outputs(folder, task, split, silent, context.device)
+        config = checkpoint.read_config(folder).to_dict()
+        if task.head.chooses:
+            config |= task.head.choose(outputs, split)
+        predictions = task.of_model(config).head.predictions(outputs)
+        return predict.main_score(task, predictions, split)
 
-    return loss_of_mean
+    return score_of_mean

@@ -52,7 +52,7 @@ class Merge(Stage):
     """
 
     name: ClassVar[str] = "merge"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
 
@@ -64,7 +64,7 @@ class Merge(Stage):
     method: Literal["soup", "greedy"] = Field(
         default="greedy",
         description="Which models to average: all (soup), or the best one and each further one "
-        "that does not raise the mean's loss on the development split (greedy)",
+        "that does not lower the mean's main score on the development split (greedy)",
     )
 
     @model_validator(mode="after")
@@ -102,7 +102,7 @@ class Merge(Stage):
         """Raise RecipeError if the plan's weights may not change, or no labels can choose."""
         if not self.models:
             check_weights(recipe.planner)
-        elif self.method == "greedy" and recipe.task.unlabelled:
+        elif self.method == "greedy" and _lacks_labels(recipe):
             raise RecipeError("method: greedy chooses on labelled rows; write soup")
 
     def follow_model(self, config: Config, references: Mapping[str, Config], base: Path) -> Config:
@@ -138,6 +138,13 @@ class Merge(Stage):
             quantization.write(plan, context.output)
         metric = Metric(name="merge_difference", split="train", value=difference, n=len(rows))
         return Draft(roles=roles, model=checkpoint.describe(merged), metrics=(metric,))
+
+
+def _lacks_labels(recipe: StageCheck) -> bool:
+    """Return whether the development rows have no labels, as far as that is known."""
+    if recipe.task.unlabelled:
+        return True
+    return recipe.opened is not None and recipe.opened.rows()["dev"].labels is None
 
 
 def _merge(context: Context, adapted: Any, rows: Sequence[Row]) -> tuple[Any, float]:

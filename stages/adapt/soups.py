@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rarefy.pipeline.model.safe_loading import WEIGHTS
+from rarefy.pipeline.store.artifact import Metric
 from rarefy.pipeline.terms.errors import ModelError
 
 if TYPE_CHECKING:
@@ -174,26 +175,34 @@ def _together(folders: Sequence[Path]) -> Iterator[tuple[str, Iterator[Tensor]]]
 
 
 def greedy(
-    models: Mapping[str, Path], loss: Callable[[Sequence[Path]], float]
-) -> tuple[list[str], float]:
-    """Choose the models whose mean has a low loss: the best, and each other that does not harm.
+    models: Mapping[str, Path], score: Callable[[Sequence[Path]], Metric | None]
+) -> tuple[list[str], Metric]:
+    """Choose the models whose mean has a high score: the best, and each other that does not harm.
 
-    Wortsman et al. 2022, recipe 1, which judges by accuracy.
+    Wortsman et al. 2022, recipe 1.
 
     Args:
         models: the folders of checkpoints by id.
-        loss: of the mean of some of them, on held-out rows.
+        score: of the mean of some of them, on held-out rows; more is better, None worst.
 
     Returns:
-        The ids of the chosen, best first, and the loss of their mean.
+        The ids of the chosen, best first, and the score of their mean.
+
+    Raises:
+        ModelError: no model has a score.
     """
-    alone = {name: loss([folder]) for name, folder in models.items()}
-    best, *others = sorted(alone, key=lambda name: alone[name])
-    chosen, lowest = [best], alone[best]
+    alone = {}
+    for name, folder in models.items():
+        metric = score([folder])
+        if metric is not None:
+            alone[name] = metric
+    if not alone:
+        raise ModelError("merge.models: none has a score on dev; write method: soup")
+    best, *others = sorted(alone, key=lambda name: alone[name].value, reverse=True)
+    chosen, highest = [best], alone[best]
     for name in others:
-        candidate = [models[one] for one in (*chosen, name)]
-        candidate_loss = loss(candidate)
-        if candidate_loss <= lowest:
+        candidate = score([models[one] for one in (*chosen, name)])
+        if candidate is not None and candidate.value >= highest.value:
             chosen.append(name)
-            lowest = candidate_loss
-    return chosen, lowest
+            highest = candidate
+    return chosen, highest

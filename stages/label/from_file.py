@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -138,24 +137,12 @@ def _describe(
 
 def _score(task: Task, predicted: Joined, split: Split) -> Metric | None:
     """Return the main score of predictions against the labels of their rows, if there are any."""
-    import numpy as np
+    from rarefy.pipeline.measure.predictions.predict import main_score
 
     labelled = picked(split, predicted.rows, split.name, split.sha256)
     if not labelled.labels or task.head.body_only:
         return None
-    scorer = task.scorer
-    predictions = task.head.predictions(predicted.outputs)
-    table = scorer.retained(predictions, labelled)
-    truth = scorer.truth(labelled)
-    formulas = scorer.formulas(truth)
-    main = next(iter(formulas))
-    score = formulas[main](table, truth)
-    blocks = len(scorer.correct(table, truth))
-    equally = np.ones((1, blocks))
-    value = float(score(equally)[0])
-    if not math.isfinite(value):  # a correlation of equal scores
-        return None
-    return Metric(name=main, split=split.name, value=round(value, 6), n=blocks)
+    return main_score(task, task.head.predictions(predicted.outputs), labelled)
 
 
 def _shares(joined: Mapping[str, Joined], splits: Sequence[Split]) -> str:

@@ -167,6 +167,27 @@ def metrics(
     return tuple(numbers)
 
 
+def main_score(task: Task, predictions: NDArray[np.float64], split: Split) -> Metric | None:
+    """Return the main score of predictions (units, width) for a split's rows, without an interval.
+
+    None if it is not a number, such as a correlation of equal scores.
+    """
+    import numpy as np
+
+    scorer = task.scorer
+    answers = scorer.retained(predictions, split)
+    truth = scorer.truth(split)
+    formulas = scorer.formulas(truth)
+    main = next(iter(formulas))
+    score = formulas[main](answers, truth)
+    blocks = len(scorer.correct(answers, truth))
+    equally = np.ones((1, blocks))
+    value = float(score(equally)[0])
+    if not math.isfinite(value):
+        return None
+    return Metric(name=main, split=split.name, value=round(value, 6), n=blocks)
+
+
 def as_table(answers: NDArray[np.float64]) -> list[list[float]]:
     """Return answers as nested lists, rounded so equal answers serialize to equal bytes."""
     table: list[list[Any]] = answers.round(decimals(answers)).tolist()

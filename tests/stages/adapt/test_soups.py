@@ -6,22 +6,28 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from rarefy.pipeline import tasks
+from rarefy.pipeline.measure.predictions.predict import checkpoint_answers
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import Plan
 from rarefy.pipeline.stage import StageCheck
-from rarefy.pipeline.store.artifact import Kind
+from rarefy.pipeline.store.artifact import Kind, Metric
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
+from rarefy.pipeline.terms.progress import silent
 from rarefy.stages.adapt import soups
 from rarefy.stages.adapt.merge import Merge
 from rarefy.stages.distill import Distill
+from tests import multi_label
+from tests.conftest import execute
 from tests.models import artifact_of
+from tests.searches import SEARCH, write_search
 
 WEIGHTS = "model.safetensors"
 
@@ -83,27 +89,44 @@ def test_the_result_teaches_a_student(noisy, merge, make_context):
 
 def test_a_greedy_soup_leaves_out_what_harms(tuned, noisy, tmp_path, merge):
     def always_answer_the_first(name, tensor):
-        return tensor + torch.tensor([9.0, 0.0]) if name == "classifier.bias" else tensor
+        return tensor + torch.tensor([90.0, 0.0]) if name == "classifier.bias" else tensor
 
     broken = change(tuned, tmp_path / "broken", always_answer_the_first)
     members = {"broken": broken, "tuned": tuned, "again": noisy("again", 1e-4)}
     context, draft = merge(Merge(models=tuple(members)), **members)
     assert "broken" not in draft.model["merged"]
     assert draft.model["merged"]
-    (loss,) = draft.metrics
+    (score,) = draft.metrics
     tokenizer, dev = checkpoint.load_tokenizer(context.output), context.split("dev")
     batch = tokenizer(list(dev.texts), padding=True, return_tensors="pt")
     with torch.no_grad():
-        answers = checkpoint.load(context.output)(**batch, labels=torch.tensor(dev.labels))
-    assert (loss.name, loss.split) == ("loss", "dev")
-    assert loss.value == pytest.approx(answers.loss.item(), abs=1e-5)
+        answers = checkpoint.load(context.output)(**batch).logits.argmax(1)
+    share = (answers == torch.tensor(dev.labels)).float().mean().item()
+    assert (score.name, score.split, score.n) == ("accuracy", "dev", len(dev))
+    assert score.value == pytest.approx(share, abs=1e-6)
+
+
+def scores_by_name(values):
+    """Return a function of folders: the score by the initials of their models, None without."""
+
+    def score(folders):
+        value = values.get("".join(folder.name for folder in folders))
+        return None if value is None else Metric(name="accuracy", split="dev", value=value)
+
+    return score
 
 
 def test_greedy_begins_with_the_best_and_adds_what_does_not_harm(tmp_path):
-    paths = {name: tmp_path / name for name in "abc"}
-    losses = {"a": 0.3, "b": 0.2, "c": 0.4, "ba": 0.2, "bac": 0.25}
-    chosen = soups.greedy(paths, lambda folders: losses["".join(one.name for one in folders)])
-    assert chosen == (["b", "a"], 0.2)
+    """A model without a score, as of equal answers, is left out, and one that ties is taken."""
+    paths = {name: tmp_path / name for name in "abcd"}
+    values = {"a": 0.7, "b": 0.8, "c": 0.6, "ba": 0.8, "bac": 0.75}
+    chosen, score = soups.greedy(paths, scores_by_name(values))
+    assert (chosen, score.value) == (["b", "a"], 0.8)
+
+
+def test_greedy_needs_a_score(tmp_path):
+    with pytest.raises(ModelError, match=r"^merge.models: none has a score on dev; write method"):
+        soups.greedy({"a": tmp_path / "a", "b": tmp_path / "b"}, scores_by_name({}))
 
 
 @pytest.mark.parametrize(
@@ -214,6 +237,37 @@ def test_a_merge_depends_on_its_models_alone(empty_workshop):
     assert plan.reads(Merge(models=("one", "two"))) == ["dev"]
     assert plan.reads(Merge(models=("one", "two"), method="soup")) == []
     assert plan.seed(Merge(models=("one", "two"))) == 0
+
+
+def test_a_search_cannot_choose_greedily(empty_workshop):
+    """Its queries have no labels but in eval, which searches a corpus."""
+    write_search(empty_workshop.write_rows)
+    students = []
+    for name, seed in (("one", 0), ("two", 1)):
+        distill = {"distill": {"keep_layers": 1, "epochs": 1}, "as": name, "from": "model"}
+        students.append({**distill, "seed": seed})
+    search = {"task": "sentence-embeddings", "data": SEARCH}
+    merge = {"models": ["one", "two"]}
+    with pytest.raises(RecipeError, match=r"method: greedy chooses on labelled rows; write soup"):
+        empty_workshop.open(*students, {"merge": merge}, **search).plan.steps()
+    empty_workshop.open(*students, {"merge": {**merge, "method": "soup"}}, **search).plan.steps()
+
+
+def test_several_labels_choose_greedily_with_the_threshold_of_each_mean(empty_workshop):
+    empty_workshop.write_rows("train.jsonl", multi_label.rows(48))
+    empty_workshop.write_rows("eval.jsonl", multi_label.rows(16, seed=1))
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "label": "labels", "dev": "25 %"}
+    start = {"finetune": {"epochs": 4, "learning_rate": 1e-2}, "as": "start"}
+    others = [{**step, "from": "start"} for step in FINETUNES]
+    merge = {"merge": {"models": ["one", "two"]}}
+    run = empty_workshop.open(start, *others, merge, task=multi_label.TASK, data=data)
+    merged = execute(run)["merge"].artifact
+    split, task = run.plan.splits["dev"], run.plan.task
+    answers = checkpoint_answers(merged.directory, task, split, silent)
+    formula = task.scorer.formulas(task.scorer.truth(split))["micro_f1"]
+    value = formula(answers, task.scorer.truth(split))(np.ones((1, len(split))))
+    score = next(metric for metric in merged.manifest.metrics if metric.split == "dev")
+    assert (score.name, score.value) == ("micro_f1", pytest.approx(float(value[0]), abs=1e-6))
 
 
 def test_answers_of_the_model_cannot_choose_greedily():
