@@ -8,9 +8,9 @@ speech, each of a part of the examples' training rows: all weights, LoRA (Hu et 
 score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
 the eval rows. ``ranks`` compares scales of the update at the learning rate that is best at rank 8:
 alpha over the rank, alpha over its root (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732), and the
-same for every rank. A training has a process and a core of its own,
-about half a minute each. All work is in DIR, and a run that was stopped goes on from there; a part
-that is not named keeps what the record says of it.
+same for every rank. ``layers`` adapts attention's alone, and ``dropout`` drops nothing. A training
+has a process and a core of its own, about half a minute each. All work is in DIR, and a run that
+was stopped goes on from there; a part that is not named keeps what the record says of it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Training:
     scale: float = 0
     seed: int = 0
     modules: Literal["attention", "all-linear"] = "all-linear"
+    dropout: float = 0.05
 
     @property
     def name(self) -> str:
@@ -90,6 +91,8 @@ class Training:
         parts = [*what, self.learning_rate, self.seed]
         if self.modules != "all-linear":
             parts.append(self.modules)
+        if self.dropout != Training.dropout:
+            parts.append(f"dropout-{self.dropout:g}")
         return "-".join(map(str, parts)).replace(" ", "-")
 
 
@@ -129,7 +132,8 @@ IMPORTED = ["peft", "rarefy.stages.training.loop", "transformers.models.bert.mod
 OVER_LORA = "DoRA against LoRA"
 AGAINST = "{} against alpha over rank"
 ATTENTION = "LoRA on attention alone against all layers"
-PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers")
+DROPOUT = "LoRA with a dropout of 5% against none"
+PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers", "dropout")
 
 
 def trained(home: Path, training: Training) -> dict[str, Any]:
@@ -206,6 +210,7 @@ def stage_of(training: Training) -> Stage:
         rank=training.rank,
         scale=training.scale,
         modules=training.modules,
+        dropout=training.dropout,
         magnitudes=training.method == "dora",
         **common,
     )
@@ -329,12 +334,24 @@ def layers(home: Path, count: int) -> list[dict[str, Any]]:
     return [{**entry, "part": "layers"} for entry in rows]
 
 
+def dropout(home: Path, count: int) -> list[dict[str, Any]]:
+    """Train LoRA without dropout as well, on each task; return the rows."""
+    rows = []
+    for subject in SUBJECTS:
+        dropping = best(home, subject, "LoRA")
+        without = replace(dropping, dropout=0.0)
+        rows.append(row(home, DROPOUT, seeds(dropping, count), seeds(without, count)))
+    return [{**entry, "part": "dropout"} for entry in rows]
+
+
 def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
     """Return the rows of a part, measured with some seeds."""
     if part == "ranks":
         return ranked(home, count)
     if part == "layers":
         return layers(home, count)
+    if part == "dropout":
+        return dropout(home, count)
     return compared(home, part, count)
 
 
@@ -350,7 +367,8 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
                 title += " against all weights"
             holds = is_at_least(points, -MARGIN)
             judged.append(_claim(title, f"at most {MARGIN:g} points less", points, holds))
-        if entry["trained"] == OVER_LORA or entry["trained"].endswith(AGAINST[2:]):
+        is_option = entry["trained"] in (OVER_LORA, DROPOUT)
+        if is_option or entry["trained"].endswith(AGAINST[2:]):
             title = f"{place}: {entry['trained']}"
             judged.append(_claim(title, "more", points, is_at_least(points, 0.0)))
     return judged
