@@ -76,6 +76,7 @@ PAGES = (
             "pruning",
             "repair",
             "low_rank",
+            "recovery",
             "adapters",
             "adapter_bundles",
             "merging",
