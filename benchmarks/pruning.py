@@ -1,15 +1,19 @@
 """Pruning by measured latency: whether it lands on its target, and what it is worth.
 
-    python -m benchmarks.pruning --home DIR [--mpnet CHECKPOINT --rows DIR]
+    python -m benchmarks.pruning --home DIR [--mpnet CHECKPOINT --rows DIR] [PART …]
 
-Two models are profiled on this machine and pruned to three speed-ups each, without training: the
-demo's teacher (6×384, `make demo`) and a fine-tuned 12×768 (``--mpnet``, with the train.jsonl and
-eval.jsonl of its data set in ``--rows``: ``benchmarks.students`` makes both), if one is given. The
-first is then pruned once more to each speed-up with the same share of every layer, and both ways
-recover for an epoch, with three seeds; the accuracies of the same rows are compared. The second
-loses half of its feed-forward neurons, without training; what is recorded of it stays without
-``--mpnet``. Needs a quiet machine, and about an hour. All work is in DIR, and a run that was
-stopped goes on from there.
+``landing``     two models are profiled on this machine and pruned to three speed-ups each, without
+                training: the demo's teacher (6×384, `make demo`) and a fine-tuned 12×768
+                (``--mpnet``, with the train.jsonl and eval.jsonl of its data set in ``--rows``:
+                ``benchmarks.students`` makes both), if one is given. The second also loses half of
+                its feed-forward neurons.
+``comparison``  the first is pruned once more to each speed-up, with the same share of every layer;
+                both ways recover for an epoch, with three seeds, and the accuracies of the same
+                rows are compared.
+
+Needs a quiet machine: 20 minutes for the first part without a 12×768, and 70 for the second. All
+work is in DIR, and a run that was stopped goes on from there. What is not measured again keeps what
+the record says of it.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +33,17 @@ from numpy.typing import NDArray
 from benchmarks import planned
 from benchmarks.ablation import interval
 from benchmarks.bundle import ROOT
-from benchmarks.record import HERE, Claim, finish, here, is_of_now, note_now
+from benchmarks.record import (
+    HERE,
+    Claim,
+    finish,
+    here,
+    is_at_least,
+    is_at_most,
+    is_of_now,
+    note_now,
+    worst,
+)
 from rarefy.exporters.build import build
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.statistics import intervals
@@ -50,6 +64,7 @@ from rarefy.stages.surgery.units import Unit
 RESULTS = HERE / "results" / "pruning.json"
 PICTURE = ROOT / "docs/images/pruning.svg"
 LARGE = "12×768"
+PARTS = ("landing", "comparison")
 TARGETS = (1.3, 1.7, 2.2)
 SEEDS = (0, 1, 2)
 RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
@@ -238,13 +253,17 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
 def landing_claim(row: dict[str, Any]) -> Claim:
     """Claim that pruning lands where its target was."""
-    speedup, target = row["speedup"], row["asked"]
+    speedup, target = Interval(**row["speedup"]), row["asked"]
+    bounds = (
+        is_at_least(speedup, (1 - NEAR) * target),
+        is_at_most(speedup, (1 + NEAR) * target),
+    )
     return Claim(
         f"{row['model']} pruned to {target}×, timed in int8 at {row['tokens']} tokens",
         f"within {NEAR:.0%}",
-        f"{speedup['value']:.2f}× [{speedup['low']:.2f}, {speedup['high']:.2f}]; accuracy "
+        f"{speedup.value:.2f}× [{speedup.low:.2f}, {speedup.high:.2f}]; accuracy "
         f"{row['before']:.1%} before, {row['accuracy']:.1%} after, in float and untrained",
-        abs(speedup["value"] / target - 1) <= NEAR,
+        worst(bounds),
     )
 
 
@@ -370,7 +389,11 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--mpnet", type=Path, help="a fine-tuned 12×768 checkpoint")
     parser.add_argument("--rows", type=Path, help="folder of its train.jsonl and eval.jsonl")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {unknown.pop()!r}, only {', '.join(PARTS)}")
     home = options.home.resolve()
     small = Model("6×384", planned.teacher(), planned.DATA)
     large = None
@@ -378,32 +401,41 @@ def main() -> int:
         data = options.rows or planned.DATA
         large = Model(LARGE, options.mpnet.resolve(), data.resolve())
         planned.rows(large.source, large.data)  # its labels must be those of the rows
-    rows: list[dict[str, Any]] = []
-    if RESULTS.is_file() and large is None:
-        recorded = json.loads(RESULTS.read_text())["rows"]
-        rows += [row for row in recorded if LARGE in (row.get("model"), row.get("half"))]
-
     note = home / "measured.json"
     if not is_of_now(note):
         for name in ("6x384", "12x768"):
             shutil.rmtree(home / name, ignore_errors=True)
         note_now(note)
-
-    def add(row: dict[str, Any]) -> None:
-        row |= here()
+    rows = {}
+    if RESULTS.is_file():
+        rows = {subject(row): row for row in json.loads(RESULTS.read_text())["rows"]}
+    code = 0
+    for row in measured(options.parts or PARTS, home, small, large):
         print(json.dumps(row), file=sys.stderr, flush=True)
-        rows.append(row)  # of a run that is stopped, the folders are kept, and the old record
+        rows[subject(row)] = row | here()
+        recorded = list(rows.values())
+        draw(recorded, PICTURE)
+        code = finish("pruning", recorded, claims(recorded), seed=0)
+    return code
 
-    for row in landing(small, home / "6x384"):
-        add(row)
-    for target in TARGETS:
-        add(comparison(small, home / "6x384", target))
+
+def measured(
+    parts: Sequence[str], home: Path, small: Model, large: Model | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of some parts."""
+    if "landing" in parts:
+        yield from landing(small, home / "6x384")
+    if "comparison" in parts:
+        for target in TARGETS:
+            yield comparison(small, home / "6x384", target)
     if large:
-        add(half(large, home / "12x768"))
-        for row in landing(large, home / "12x768"):
-            add(row)
-    draw(rows, PICTURE)
-    return finish("pruning", rows, claims(rows), seed=0)
+        yield half(large, home / "12x768")
+        yield from landing(large, home / "12x768")
+
+
+def subject(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what a row is of: a new one replaces the old one of the same."""
+    return tuple(row.get(key) for key in ("model", "asked", "comparison", "half"))
 
 
 if __name__ == "__main__":
