@@ -104,9 +104,13 @@ def outcome(case: object) -> str:
 
 @pytest.mark.slow
 def test_ten_budgets_in_every_state(
-    shop: Project, rarefy: Rarefy, on_github: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Project,
+    rarefy: Rarefy,
+    on_github: Path,
+    known_times: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A real export, measured on two targets and judged twice: strictly and leniently."""
+    """A real export, judged on two targets and twice: strictly and leniently."""
     monkeypatch.setenv("GITHUB_WORKSPACE", str(shop.folder))
     recipe = shop.recipe("quickstages:Head", "export", MEASURE, budgets=BUDGETS)
     out = shop.folder / "out"
