@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from benchmarks.bundle import ROOT
-from benchmarks.record import HERE, Claim, finish, here, is_at_least
+from benchmarks.record import HERE, Claim, finish, here, is_at_least, parse
 from rarefy.pipeline.data.development_split import picked
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.recipe import recipe as recipes
@@ -67,7 +67,7 @@ class Subject:
 SUBJECTS = {
     "parts of speech": Subject("parts-of-speech", 300, 400),
     "reviews": Subject("demo", 320, 800),
-    "concepts": Subject("concepts", 640, 800),
+    "concepts": Subject("concepts", 3000, 800),
 }
 
 
@@ -115,7 +115,7 @@ class Variant(Adapt):
 LORA = {"method": "lora", "rank": RANK, "scale": 2.0}
 METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "all weights": ({"method": "full"}, (2e-4, 6e-4)),
-    "LoRA": (LORA, (1.5e-3, 5e-3)),
+    "LoRA": (LORA, (5e-4, 1.5e-3, 5e-3)),
 }
 """Name -> what is trained, and the learning rates that are tried."""
 RANKS = (64,)
@@ -297,7 +297,16 @@ def row(home: Path, title: str, trainings: list[Training], base: list[Training])
         "peak_bytes": [note["peak"] for note in notes],
         "scores": [note["eval"] for note in notes],
         "points": [gain.value, gain.low, gain.high],
+        "floor": floor(home, trainings[0].subject),
     } | here()
+
+
+def floor(home: Path, subject: str) -> float | None:
+    """Return the score of one answer to every row: who scores no more has learned nothing."""
+    plan = planned(home, subject)
+    truth = plan.task.scorer.truth(answered(plan, subject))
+    least: float | None = plan.task.scorer.floor(truth)
+    return least
 
 
 def compared(home: Path, subject: str, count: int) -> list[dict[str, Any]]:
@@ -366,16 +375,19 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
             if entry["trained"] == "LoRA":
                 title += " against all weights"
             holds = is_at_least(points, -MARGIN)
-            judged.append(_claim(title, f"at most {MARGIN:g} points less", points, holds))
+            judged.append(_claim(entry, title, f"at most {MARGIN:g} points less", holds))
         is_option = entry["trained"] in (OVER_LORA, DROPOUT)
         if is_option or entry["trained"].endswith(AGAINST[2:]):
             title = f"{place}: {entry['trained']}"
-            judged.append(_claim(title, "more", points, is_at_least(points, 0.0)))
+            judged.append(_claim(entry, title, "more", is_at_least(points, 0.0)))
     return judged
 
 
-def _claim(title: str, target: str, points: Interval, holds: bool | None) -> Claim:
+def _claim(entry: dict[str, Any], title: str, target: str, holds: bool | None) -> Claim:
+    points = Interval(*entry["points"])
     measured = f"{points.value:+.2f} points [{points.low:+.2f}, {points.high:+.2f}]"
+    if max(entry["scores"]) <= (entry.get("floor") or 0):
+        return Claim(title, target, f"{measured}, by models that have learned nothing", None)
     return Claim(title, target, measured, holds)
 
 
@@ -386,17 +398,13 @@ def main() -> int:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no part {unknown.pop()!r}, only {', '.join(PARTS)}")
+    options = parse(parser, PARTS, "PART")
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     rows = []
     if RESULTS.is_file():
         rows = json.loads(RESULTS.read_text())["rows"]
-    for part in options.parts or PARTS:
+    for part in options.names:
         entries = measured(home, part, options.seeds)
         rows = [entry for entry in rows if entry["part"] != part] + entries
         code = finish("adapters", rows, claims(rows), seed=0)

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from benchmarks import planned
 from benchmarks.ablation import interval
-from benchmarks.record import Claim, finish, here
+from benchmarks.record import Claim, finish, here, parse
 from benchmarks.repair import divergence, logarithms, ratio, smaller, teacher
 from rarefy.exporters.build import build
 from rarefy.pipeline.data.split import Split
@@ -446,11 +446,10 @@ def main() -> int:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("parts", nargs="*", default=list(PARTS))
-    options = parser.parse_args()
+    options = parse(parser, PARTS, "PART")
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    results, sizes, shares, times = measured_rows(home, options.seeds, options.parts)
+    results, sizes, shares, times = measured_rows(home, options.seeds, options.names)
     rows: list[dict[str, Any]] = []
     for (kept, way), seeds in results.items():
         nats = [float(divergence.mean()) for divergence, _ in seeds]

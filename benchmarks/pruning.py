@@ -42,6 +42,7 @@ from benchmarks.record import (
     is_at_most,
     is_of_now,
     note_now,
+    parse,
     worst,
 )
 from rarefy.exporters.build import build
@@ -389,11 +390,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--mpnet", type=Path, help="a fine-tuned 12×768 checkpoint")
     parser.add_argument("--rows", type=Path, help="folder of its train.jsonl and eval.jsonl")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no part {unknown.pop()!r}, only {', '.join(PARTS)}")
+    options = parse(parser, PARTS, "PART")
     home = options.home.resolve()
     small = Model("6×384", planned.teacher(), planned.DATA)
     large = None
@@ -410,7 +407,7 @@ def main() -> int:
     if RESULTS.is_file():
         rows = {subject(row): row for row in json.loads(RESULTS.read_text())["rows"]}
     code = 0
-    for row in measured(options.parts or PARTS, home, small, large):
+    for row in measured(options.names, home, small, large):
         print(json.dumps(row), file=sys.stderr, flush=True)
         rows[subject(row)] = row | here()
         recorded = list(rows.values())

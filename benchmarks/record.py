@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -111,6 +112,24 @@ def note_now(note: Path) -> None:
     """Write such a note, once what was measured before is gone."""
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(here()))
+
+
+def parse(parser: argparse.ArgumentParser, names: Iterable[str], what: str) -> argparse.Namespace:
+    """Return the options of the command line, with ``names``: what to measure, or all of it.
+
+    Args:
+        parser: has the other options.
+        names: of all that can be measured, in order.
+        what: one of them is called, such as PART.
+    """
+    known = list(names)
+    parser.add_argument("names", nargs="*", metavar=what, help="; ".join(known))
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in known:
+            parser.error(f"no {what.lower()} {name!r}, only {'; '.join(known)}")
+    options.names = options.names or known
+    return options
 
 
 def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int) -> int:

@@ -28,7 +28,7 @@ from benchmarks.bundle import ROOT
 from benchmarks.contestants import unpacked_mpnet
 from benchmarks.low_rank import timed
 from benchmarks.merging import Setting, blocks_of, checkpoints, gain, outputs, rows_of, score, value
-from benchmarks.record import HERE, Claim, finish, here, is_at_least
+from benchmarks.record import HERE, Claim, finish, here, is_at_least, parse
 from benchmarks.repair import agreed, ratio, smaller
 from benchmarks.students import MINILM
 from rarefy.pipeline.run.plan.plan import Plan
@@ -176,9 +176,8 @@ def measured(name: str, home: Path, seeds: int) -> tuple[list[dict[str, Any]], l
         notes = home / "answers" / slug(name, str(seed))
         teacher = folders["teacher" if subject.setting.finetune else "model"]
         whole = torch.tensor(outputs(plan, teacher, split, notes))
-        results.setdefault(("whole", UNTRAINED), Way()).scores.append(
-            score(plan, teacher, split, notes)
-        )
+        origin = results.setdefault(("whole", UNTRAINED), Way())
+        origin.scores.append(score(plan, teacher, split, notes))
         for key, step in steps(subject):
             answers = torch.tensor(outputs(plan, folders[step], split, notes))
             nats = plan.task.objective.divergence(whole, answers).numpy()
@@ -283,11 +282,7 @@ def main() -> int:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for all that is kept")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help="; ".join(SUBJECTS))
-    options = parser.parse_args()
-    unknown = set(options.subjects) - set(SUBJECTS)
-    if unknown:
-        parser.error(f"no subject {unknown.pop()!r}, only {'; '.join(SUBJECTS)}")
+    options = parse(parser, SUBJECTS, "SUBJECT")
     home = options.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
@@ -296,7 +291,7 @@ def main() -> int:
         record = json.loads(RESULTS.read_text())
         rows = record["rows"]
         claims = [Claim(**claim) for claim in record["must_show"]]
-    for name in options.subjects or SUBJECTS:
+    for name in options.names:
         entries, judged = measured(name, home, options.seeds)
         rows = [row for row in rows if row["subject"] != name] + entries
         claims = [claim for claim in claims if not claim.claim.startswith(name)] + judged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,7 +52,9 @@ def merge(context: Context, models: Mapping[str, Artifact], *, greedy: bool) -> 
     chosen = list(folders)
     metrics: tuple[Metric, ...] = ()
     if greedy:
-        chosen, score = soups.greedy(folders, _score_of_mean(context, first))
+        most = 2 * len(folders) - 1  # each alone, and each but the best with those chosen so far
+        judge = _score_of_mean(context, first, most)
+        chosen, score = soups.greedy(folders, judge)
         metrics = (score,)
     roles = _write_mean(first, [folders[name] for name in chosen], context.output)
     network = checkpoint.load(context.output)
@@ -90,16 +93,23 @@ def _write_mean(first: Artifact, members: Sequence[Path], folder: Path) -> dict[
     return roles
 
 
-def _score_of_mean(context: Context, first: Artifact) -> Callable[[Sequence[Path]], Metric | None]:
+def _score_of_mean(
+    context: Context, first: Artifact, calls: int
+) -> Callable[[Sequence[Path]], Metric | None]:
     """Return a function of some checkpoints' folders: the main score of their mean on dev.
 
-    ``first``: one of the checkpoints, of which all files but the weights are used.
+    Args:
+        context: of the stage.
+        first: one of the checkpoints, of which all files but the weights are used.
+        calls: how often the function is called at most, for the progress.
     """
     from rarefy.pipeline.measure.predictions import predict
 
     task, split = context.task, context.split("dev")
+    numbers = itertools.count()
 
     def score_of_mean(members: Sequence[Path]) -> Metric | None:
+        context.progress(next(numbers), calls, "scoring means on dev")
         folder = context.work / "candidate"
         _write_mean(first, members, folder)
         outputs = predict.checkpoint_outputs(folder, task, split, silent, context.device)

@@ -54,7 +54,7 @@ class Merge(Stage):
     name: ClassVar[str] = "merge"
     version: ClassVar[int] = 7
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
-    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "peft")
+    libraries: ClassVar[tuple[str, ...]] = (*Stage.libraries, "numpy", "peft")
 
     models: tuple[Name, ...] = Field(
         default=(),

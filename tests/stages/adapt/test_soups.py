@@ -60,8 +60,8 @@ def noisy(tuned, tmp_path):
 def merge(make_context):
     """Return ``run(stage, name=artifact, …)``: the context and the draft of a merge."""
 
-    def run(stage, **artifacts):
-        context = replace(make_context(rows=64), artifacts=artifacts)
+    def run(stage, changes=None, **artifacts):
+        context = replace(make_context(rows=64), artifacts=artifacts, **(changes or {}))
         return context, stage.run(context, None)
 
     return run
@@ -93,10 +93,13 @@ def test_a_greedy_soup_leaves_out_what_harms(tuned, noisy, tmp_path, merge):
 
     broken = change(tuned, tmp_path / "broken", always_answer_the_first)
     members = {"broken": broken, "tuned": tuned, "again": noisy("again", 1e-4)}
-    context, draft = merge(Merge(models=tuple(members)), **members)
+    reports = []
+    progress = {"progress": lambda *report: reports.append(report)}
+    context, draft = merge(Merge(models=tuple(members)), progress, **members)
     assert "broken" not in draft.model["merged"]
     assert draft.model["merged"]
     (score,) = draft.metrics
+    assert reports == [(number, 5, "scoring means on dev") for number in range(5)]
     tokenizer, dev = checkpoint.load_tokenizer(context.output), context.split("dev")
     batch = tokenizer(list(dev.texts), padding=True, return_tensors="pt")
     with torch.no_grad():
