@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,21 @@ def artifact_of(directory: Path, kind: Kind) -> Artifact:
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     directory = write_encoder(tmp_path_factory.mktemp("encoder"))
     return artifact_of(directory, Kind.ENCODER)
+
+
+@contextmanager
+def dropout_rates() -> Iterator[set[float]]:
+    """Yield a set that gets the rates of the dropout layers through which a training goes."""
+    import torch
+
+    rates: set[float] = set()
+
+    def watch(module: Any, inputs: Any, outputs: Any) -> None:
+        if isinstance(module, torch.nn.Dropout) and module.training:
+            rates.add(module.p)
+
+    with torch.nn.modules.module.register_module_forward_hook(watch):
+        yield rates
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from rarefy.pipeline.store.artifact import Kind, Metric
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.progress import silent
+from rarefy.pipeline.terms.threshold import THRESHOLDS
 from rarefy.stages.adapt import soups
 from rarefy.stages.adapt.merge import Merge
 from rarefy.stages.distill import Distill
@@ -256,21 +257,28 @@ def test_a_search_cannot_choose_greedily(empty_workshop):
     empty_workshop.open(*students, {"merge": {**merge, "method": "soup"}}, **search).plan.steps()
 
 
-def test_several_labels_choose_greedily_with_the_threshold_of_each_mean(empty_workshop):
+def test_several_labels_choose_greedily_with_the_thresholds_of_each_mean(
+    empty_workshop, make_context, tmp_path
+):
     empty_workshop.write_rows("train.jsonl", multi_label.rows(48))
     empty_workshop.write_rows("eval.jsonl", multi_label.rows(16, seed=1))
     data = {"train": "train.jsonl", "eval": "eval.jsonl", "label": "labels", "dev": "25 %"}
-    start = {"finetune": {"epochs": 4, "learning_rate": 1e-2}, "as": "start"}
-    others = [{**step, "from": "start"} for step in FINETUNES]
-    merge = {"merge": {"models": ["one", "two"]}}
-    run = empty_workshop.open(start, *others, merge, task=multi_label.TASK, data=data)
-    merged = execute(run)["merge"].artifact
-    split, task = run.plan.splits["dev"], run.plan.task
-    answers = checkpoint_answers(merged.directory, task, split, silent)
-    formula = task.scorer.formulas(task.scorer.truth(split))["micro_f1"]
-    value = formula(answers, task.scorer.truth(split))(np.ones((1, len(split))))
-    score = next(metric for metric in merged.manifest.metrics if metric.split == "dev")
-    assert (score.name, score.value) == ("micro_f1", pytest.approx(float(value[0]), abs=1e-6))
+    run = empty_workshop.open(FINETUNES[0], task=multi_label.TASK, data=data)
+    tuned = execute(run)["one"].artifact
+    task, split = run.plan.task, run.plan.splits["dev"]
+    members = {}
+    for name in ("a", "b"):
+        far_off = {THRESHOLDS: dict.fromkeys(task.labels, 0.999)}
+        members[name] = with_config(tuned, tmp_path / name, **far_off)
+    context = replace(make_context(task=task), artifacts=members, splits=run.plan.splits)
+    draft = Merge(models=tuple(members)).run(context, None)
+    answers = checkpoint_answers(tuned.directory, task, split, silent)
+    truth = task.scorer.truth(split)
+    micro_f1 = task.scorer.formulas(truth)["micro_f1"](answers, truth)
+    (value,) = micro_f1(np.ones((1, len(split))))
+    (score,) = draft.metrics
+    assert value > 0
+    assert (score.name, score.value) == ("micro_f1", pytest.approx(float(value), abs=1e-6))
 
 
 def test_answers_of_the_model_cannot_choose_greedily():

@@ -13,7 +13,7 @@ from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.adapt import stage as adapt
 from rarefy.stages.training import loop as trainer
-from tests.models import artifact_of, sentences
+from tests.models import artifact_of, dropout_rates, sentences
 from tests.stages.classifiers import classifier
 
 LEARNS = {"rank": 4, "learning_rate": 2e-3, "epochs": 5, "batch_size": 16}
@@ -99,6 +99,13 @@ def test_the_adapter_is_the_same_twice_and_names_no_folder(base, make_context, t
         assert json.loads(text)["base_model_name_or_path"] is None
         digests.append([file_sha256(path) for path in sorted(folder.iterdir())])
     assert digests[0] == digests[1]
+
+
+def test_a_teacher_is_learned_from_without_dropout_but_of_the_adapters(base, tuned, make_context):
+    context = make_context(rows=8, artifacts={"big": tuned})
+    with dropout_rates() as rates:
+        Adapt(rank=2, epochs=1, dropout=0.25, teacher="big").run(context, base)
+    assert rates == {0, 0.25}
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from tests.models import (
     GOOD,
     artifact_of,
     configure,
+    dropout_rates,
     sentences,
     write_encoder,
     write_model,
@@ -48,6 +49,14 @@ def test_one_layer_agrees_with_its_teacher_on_new_sentences(tuned, make_context)
     new, _ = sentences(100, seed=5)
     theirs, own = answers(tuned.directory, new), answers(context.output, new)
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
+
+
+def test_a_student_learns_without_dropout_and_its_config_is_as_before(tuned, make_context):
+    context = make_context(rows=8)
+    with dropout_rates() as rates:
+        Distill(keep_layers=1, epochs=1).run(context, tuned)
+    assert rates == {0}
+    assert checkpoint.load(context.output).config.hidden_dropout_prob == 0.1
 
 
 def test_the_student_starts_from_the_layers_that_were_named(tuned, make_context):

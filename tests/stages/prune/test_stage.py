@@ -17,7 +17,7 @@ from rarefy.stages.prune import Prune
 from rarefy.stages.surgery import units as surgery
 from rarefy.stages.teachers import recovery
 from rarefy.stages.transfer import files as transfer_set
-from tests.models import BAD, FILL, GOOD, artifact_of, sentences
+from tests.models import BAD, FILL, GOOD, artifact_of, dropout_rates, sentences
 from tests.stages.classifiers import masked_logits
 
 
@@ -74,16 +74,10 @@ def test_nothing_to_remove_is_refused():
 
 def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, make_context):
     """The soft answers of the unpruned model regularize enough, as in distillation."""
-    seen = set()
-
-    def watch(module, given, answer):
-        if isinstance(module, torch.nn.Dropout) and module.training:
-            seen.add(module.p)
-
     context = make_context(rows=16)
-    with torch.nn.modules.module.register_module_forward_hook(watch):
+    with dropout_rates() as rates:
         Prune(remove_layers=[0], recover_epochs=1).run(context, fresh)
-    assert seen == {0}
+    assert rates == {0}
     assert checkpoint.load(context.output).config.hidden_dropout_prob == 0.1
 
 
