@@ -153,7 +153,7 @@ SHAPES = {
     "tokenizers": ["model", *DATA],
     "pyarrow": DATA,
     "pandas": DATA,
-    "numpy": ["distill", "adapt", "quantize", "export", "validate"],
+    "numpy": ["distill", "adapt", "quantize", "merge", "export", "validate"],
     "onnx_ir": ["export", "validate"],
     "prefect": [],
 }
