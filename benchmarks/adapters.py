@@ -8,9 +8,11 @@ speech, each of a part of the examples' training rows: all weights, LoRA (Hu et 
 score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
 the eval rows. ``ranks`` compares scales of the update at the learning rate that is best at rank 8:
 alpha over the rank, alpha over its root (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732), and the
-same for every rank. ``layers`` adapts attention's alone, and ``dropout`` drops nothing. A training
-has a process and a core of its own, about half a minute each. All work is in DIR, and a run that
-was stopped goes on from there; a part that is not named keeps what the record says of it.
+same for every rank. ``layers`` adapts attention's alone, and ``dropout`` drops nothing. ``heads``
+begins from a random head, where a classifier's is else fitted to the frozen body first (Kumar et
+al. 2022, arXiv 2202.10054), at the learning rate that is best then. A training has a process and a
+core of its own, about half a minute each. All work is in DIR, and a run that was stopped goes on
+from there; a part that is not named keeps what the record says of it.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import resource
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from unittest.mock import patch
 
 import numpy as np
 
@@ -83,6 +87,7 @@ class Training:
     seed: int = 0
     modules: Literal["attention", "all-linear"] = "all-linear"
     dropout: float = 0.05
+    head: Literal["fitted", "random"] = "fitted"
 
     @property
     def name(self) -> str:
@@ -93,6 +98,8 @@ class Training:
             parts.append(self.modules)
         if self.dropout != Training.dropout:
             parts.append(f"dropout-{self.dropout:g}")
+        if self.head != Training.head:
+            parts.append(f"{self.head}-head")
         return "-".join(map(str, parts)).replace(" ", "-")
 
 
@@ -133,7 +140,10 @@ OVER_LORA = "DoRA against LoRA"
 AGAINST = "{} against alpha over rank"
 ATTENTION = "LoRA on attention alone against all layers"
 DROPOUT = "LoRA with a dropout of 5% against none"
-PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers", "dropout")
+HEADS = "{} from a fitted head against a random one"
+CLASSIFIERS = ("reviews", "concepts")
+"""The tasks whose head is fitted first."""
+PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers", "dropout", "heads")
 
 
 def trained(home: Path, training: Training) -> dict[str, Any]:
@@ -153,6 +163,7 @@ def train(home: Path, training: Training) -> None:
     from rarefy.pipeline.measure.predictions.predict import checkpoint_answers
     from rarefy.pipeline.model import checkpoint
     from rarefy.pipeline.terms.progress import silent
+    from rarefy.stages.training import head_start
 
     folder = home / training.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -177,7 +188,10 @@ def train(home: Path, training: Training) -> None:
         base=folder,
     )
     started = time.process_time()
-    draft = stage_of(training).run(context, encoder(plan))
+    with ExitStack() as stack:
+        if training.head == "random":
+            stack.enter_context(patch.object(head_start, "fit_new_head"))
+        draft = stage_of(training).run(context, encoder(plan))
     seconds = time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     decisions.choose(context, Kind.CHECKPOINT, context.output)
@@ -235,9 +249,10 @@ def encoder(plan: Plan) -> Artifact:
     return Artifact(directory, manifest, manifest.digest)
 
 
-def best(home: Path, subject: str, name: str) -> Training:
+def best(home: Path, subject: str, name: str, **options: Any) -> Training:
     """Return a method's training with the learning rate that is best on the development rows."""
     what, rates = METHODS[name]
+    what = what | options
     trainings = [Training(subject, learning_rate=rate, **what) for rate in rates]
     scores = [trained(home, training)["dev"] for training in trainings]
     return trainings[int(np.argmax(scores))]
@@ -353,6 +368,18 @@ def dropout(home: Path, count: int) -> list[dict[str, Any]]:
     return [{**entry, "part": "dropout"} for entry in rows]
 
 
+def head_starts(home: Path, count: int) -> list[dict[str, Any]]:
+    """Train from a random head as well, each classifier in each way; return the rows."""
+    rows = []
+    for subject in CLASSIFIERS:
+        for name in METHODS:
+            fitted = best(home, subject, name)
+            random = best(home, subject, name, head="random")
+            title = HEADS.format(name)
+            rows.append(row(home, title, seeds(fitted, count), seeds(random, count)))
+    return [{**entry, "part": "heads"} for entry in rows]
+
+
 def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
     """Return the rows of a part, measured with some seeds."""
     if part == "ranks":
@@ -361,6 +388,8 @@ def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
         return layers(home, count)
     if part == "dropout":
         return dropout(home, count)
+    if part == "heads":
+        return head_starts(home, count)
     return compared(home, part, count)
 
 
@@ -377,6 +406,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
             holds = is_at_least(points, -MARGIN)
             judged.append(_claim(entry, title, f"at most {MARGIN:g} points less", holds))
         is_option = entry["trained"] in (OVER_LORA, DROPOUT)
+        is_option = is_option or entry["trained"].endswith(HEADS[2:])
         if is_option or entry["trained"].endswith(AGAINST[2:]):
             title = f"{place}: {entry['trained']}"
             judged.append(_claim(entry, title, "more", is_at_least(points, 0.0)))

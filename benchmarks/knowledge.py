@@ -331,7 +331,7 @@ def finetuned(home: Path, arm: str, rows: int, seed: int, material: Material) ->
         train = _split(
             [few.texts[row] for row in labelled], [few.labels[row][0] for row in labelled]
         )
-        stage = Finetune(fit_head=True, epochs=EPOCHS[rows], learning_rate=1e-4, batch_size=16)
+        stage = Finetune(epochs=EPOCHS[rows], learning_rate=1e-4, batch_size=16)
         training_context = context(folder, task, seed, train)
         stage.run(training_context, encoder(body(home, arm, seed, material)))
         held_out = _split([few.texts[row] for row in few.held_out_rows], [0] * few.held_out)

@@ -77,7 +77,7 @@ SETTINGS = {
         400,
         1000,
         {"text": "text", "label": "label", "dev": "20 %", "max_length": 64},
-        {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16, "fit_head": True},
+        {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16},
     ),
     "parts of speech": Setting(
         "token-classification",
@@ -94,7 +94,7 @@ SETTINGS = {
         500,
         1000,
         {"text": "text", "label": "labels", "dev": "20 %", "max_length": 48},
-        {"epochs": 3, "learning_rate": 2e-4, "batch_size": 16, "fit_head": True},
+        {"epochs": 3, "learning_rate": 2e-4, "batch_size": 16},
     ),
 }
 

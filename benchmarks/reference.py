@@ -30,7 +30,7 @@ EXAMPLES = {
     "distill": "- distill: {keep_layers: 3, epochs: 6, learning_rate: 2e-4}",
     "export": "- quantize\n- export",
     "factorize": "- factorize: {keep_weights: 70 %}",
-    "finetune": "- finetune: {epochs: 1, fit_head: true}",
+    "finetune": "- finetune: {epochs: 1}",
     "inject": "- inject: {facts: data/wordnet-facts/facts.tsv, batch_size: 64}\n- finetune",
     "label": (
         "- augment: {spans: 6, splices: 1}\n"

@@ -68,7 +68,7 @@ data:
   label: label
   max_length: 64
 stages:
-  - finetune: {{epochs: 1, fit_head: true, learning_rate: 1e-4, batch_size: 64}}
+  - finetune: {{epochs: 1, learning_rate: 1e-4, batch_size: 64}}
   - export
 """
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
-
-from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
+from rarefy.pipeline.stage import Context, Draft, Policy
 from rarefy.pipeline.store.artifact import Artifact, Kind
-from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.stages.training.parameters import Keeping
 
 
@@ -19,39 +16,26 @@ class Finetune(Keeping):
     short warm-up and a small learning rate keep training stable (Mosbach et al. 2021, arXiv
     2006.04884). Good learning rates are 2e-5 to 5e-5 for 12×768 bodies and 5e-5 to 1e-4 for smaller
     ones. On few rows a model soon overfits: ``keep: best`` keeps the weights with the lowest loss
-    on rows it was not trained on. The result is the teacher of later stages and the baseline for
+    on rows it was not trained on. A classifier's new head is fitted to the frozen body first (Kumar
+    et al. 2022, arXiv 2202.10054). The result is the teacher of later stages and the baseline for
     budgets.
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     policy: ClassVar[Policy] = Policy(needs_labels=True, trains_all_weights=True)
 
-    fit_head: bool = Field(
-        default=False,
-        description="Whether a classifier with a new head first fits the head alone, on up to "
-        "2,048 rows (LP-FT)",
-    )
-
-    def check(self, recipe: StageCheck) -> None:
-        """Raise RecipeError if there are no classes to fit a head to."""
-        task = recipe.task
-        if self.fit_head and task.objective.linear not in ("classes", "flags"):
-            raise RecipeError(f"fit_head: {task.name} has no classes of rows; leave it out")
-
     def run(self, context: Context, model: Artifact) -> Draft:
         """Train the model and save it with its head."""
         from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.training import head_start
         from rarefy.stages.training import run as training
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
-        if self.fit_head and training.has_new_head(context, model):
-            from rarefy.stages.training.head_start import fit_head
-
-            fit_head(context, network, tokenizer)
+        head_start.fit_new_head(context, model, network, tokenizer)
         rows = training.lessons(context, tokenizer, context.split("train"))
         loss = context.task.objective.training_loss()
         judge = None

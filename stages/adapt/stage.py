@@ -39,7 +39,7 @@ class Adapt(Training):
     """
 
     name: ClassVar[str] = "adapt"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")
@@ -97,10 +97,12 @@ class Adapt(Training):
         import peft
 
         from rarefy.pipeline.model import checkpoint
+        from rarefy.stages.training import head_start
 
         training.prepare(context)
         network, tokenizer = training.open_network(context, model)
         roles = _copy_base(context, model, network, tokenizer)
+        head_start.fit_new_head(context, model, network, tokenizer)
         if self.teacher is not None:
             training.stop_dropout(network)  # the adapters have a dropout of their own
         config = self.configuration(network)

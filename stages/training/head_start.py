@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rarefy.pipeline.data.values import IGNORED
 from rarefy.pipeline.stage import Context
+from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.tasks.shared import heads
-from rarefy.pipeline.terms.errors import ModelError
 from rarefy.stages.training import calibration_rows
 from rarefy.stages.training.loop import use_bf16
+from rarefy.stages.training.parameters import Row
+from rarefy.stages.training.run import read_config
 
 ROWS = 2048
 """Training rows that the head is fitted to, at most."""
@@ -24,6 +29,26 @@ ITERATIONS = 200
 """Of L-BFGS, at most."""
 
 
+def fit_new_head(context: Context, model: Artifact, network: Any, tokenizer: Any) -> None:
+    """Fit the last layer of a classifier of sequences to training rows if its head is new.
+
+    A head of another task, and one without a bias, as in decoders, which read every token with it,
+    stay as they are.
+
+    Args:
+        context: of the stage that trains.
+        model: that ``network`` was opened from.
+        network: on the CPU; its last layer changes in place.
+        tokenizer: the network's.
+    """
+    is_new = model.kind is Kind.ENCODER and not heads.is_retained(
+        read_config(model.directory), context.task.labels
+    )
+    is_classifier = context.task.objective.linear in ("classes", "flags")
+    if is_new and is_classifier and heads.last_linear(network).bias is not None:
+        fit_head(context, network, tokenizer)
+
+
 def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
     """Fit the last layer of a classifier to training rows, by penalized logistic regression.
 
@@ -34,14 +59,15 @@ def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
         context: of the stage that trains.
         network: with a new head, on the CPU; its last layer changes in place.
         tokenizer: the network's.
-
-    Raises:
-        ModelError: the last layer has no bias, as in decoders, which read every token with it.
     """
     last = heads.last_linear(network)
-    if last.bias is None:
-        raise ModelError("finetune.fit_head: this model's head has no bias; leave it out")
-    features, labels = _features(context, network, tokenizer, last)
+    rows = []
+    for row in calibration_rows.sample(context, tokenizer, ROWS):
+        if not np.any(np.equal(row["labels"], IGNORED)):
+            rows.append(row)
+    if not rows:
+        return
+    features, labels = _features(context, network, rows, last)
     weight = torch.zeros_like(last.weight, requires_grad=True)
     bias = torch.zeros_like(last.bias, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -64,10 +90,9 @@ def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
 
 
 def _features(
-    context: Context, network: Any, tokenizer: Any, last: torch.nn.Linear
+    context: Context, network: Any, rows: Sequence[Row], last: torch.nn.Linear
 ) -> tuple[Tensor, Tensor]:
     """Return what the last layer reads, (rows, width), and the targets of the same rows."""
-    rows = calibration_rows.sample(context, tokenizer, ROWS)
     features: list[Tensor] = []
     labels: list[Tensor] = []
 

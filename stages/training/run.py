@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store.artifact import Artifact, Kind
-from rarefy.pipeline.tasks.shared import heads
 from rarefy.stages.training.parameters import TEACHER_BATCH, Loss, Row, Trained, Training
 
 if TYPE_CHECKING:
@@ -80,19 +79,13 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
 def with_head(context: Context, directory: Path) -> Any:
     """Return the model in a folder with the task's head: its own, or a new one."""
     network = context.task.head.load(str(directory))
-    if context.task.head.labels_of(_config(directory)) is None:
+    if context.task.head.labels_of(read_config(directory)) is None:
         context.task.head.initialize(network, context.split("train"))
     return network
 
 
-def has_new_head(context: Context, artifact: Artifact) -> bool:
-    """Return whether ``open_network`` gives a classifier of sequences a new head."""
-    if artifact.kind is not Kind.ENCODER:
-        return False
-    return not heads.is_retained(_config(artifact.directory), context.task.labels)
-
-
-def _config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return the config.json in a folder."""
     config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     return config
 

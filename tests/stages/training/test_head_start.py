@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 
+from rarefy.pipeline import tasks
+from rarefy.pipeline.data.values import IGNORED
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.terms.errors import ModelError
-from rarefy.stages.training.head_start import fit_head
+from rarefy.stages.training.head_start import fit_head, fit_new_head
 
 
 def test_the_head_is_fitted_and_nothing_else_changes(tuned, make_context):
@@ -45,8 +45,44 @@ def test_a_class_without_rows_can_still_be_learned(tuned, make_context):
     assert logits.softmax(-1)[:, 1].min() > 1e-3
 
 
-def test_a_head_without_a_bias_is_refused(tuned, make_context):
+def test_rows_without_a_label_are_left_out(tuned, make_context):
+    split = make_context(rows=64).split("train")
+    networks = []
+    for labels in (split.labels[:32], [*split.labels[:32], *[IGNORED] * 32]):
+        texts = split.texts[: len(labels)]
+        network = checkpoint.load(tuned.directory)
+        rows = replace(split, texts=texts, labels=labels)
+        fit_head(
+            make_context(splits={"train": rows}),
+            network,
+            checkpoint.load_tokenizer(tuned.directory),
+        )
+        networks.append(network.classifier.weight)
+    assert torch.allclose(*networks, atol=1e-2)
+
+
+def test_without_a_label_the_head_stays_as_it_is(tuned, make_context):
+    split = make_context(rows=8).split("train")
+    context = make_context(splits={"train": replace(split, labels=[IGNORED] * 8)})
     network = checkpoint.load(tuned.directory)
+    before = network.classifier.weight.clone()
+    fit_head(context, network, checkpoint.load_tokenizer(tuned.directory))
+    assert torch.equal(network.classifier.weight, before)
+
+
+def test_a_head_without_a_bias_stays_as_it_is(base, make_context):
+    """A decoder's reads every token."""
+    context = make_context(rows=8)
+    network = context.task.head.load(str(base.directory))
     network.classifier.bias = None
-    with pytest.raises(ModelError, match="fit_head: this model's head has no bias; leave it out"):
-        fit_head(make_context(rows=8), network, None)
+    before = network.classifier.weight.clone()
+    fit_new_head(context, base, network, None)
+    assert torch.equal(network.classifier.weight, before)
+
+
+def test_the_head_of_a_task_without_classes_stays_as_it_is(base, make_context):
+    context = replace(make_context(rows=8), task=tasks.find("regression"))
+    network = context.task.head.load(str(base.directory))
+    before = network.classifier.weight.clone()
+    fit_new_head(context, base, network, None)
+    assert torch.equal(network.classifier.weight, before)
